@@ -1,0 +1,119 @@
+"""The tree of exceptions that a user can cause; the lowest layer, imported by all others.
+
+    GridsearchError            1   anything below; raised itself only for a bug here
+    |-- UsageError             2   what is wrong on the command line or in a study file
+    |   |-- SpecError          2   every problem of a grid, a recipe or a study file, told at once
+    |   |-- PluginError        2   a model, dataset or objective that cannot be found or imported
+    |   `-- DeviceError        2   a device that is not there
+    |-- UnusableError          4   what is wrong with what is there
+    |   |-- DataError          4   a dataset that is missing, truncated or altered
+    |   |-- StoreError         4   a store that is not ours, damaged, read-only or full
+    |   |   `-- StudyNotFound  4   a study that the store does not hold
+    |   `-- ArtifactError      4   a file under home that is missing or altered
+    `-- StoreUnreachable      75   a store that does not answer
+
+The number is the exit code.  A message is one line: what is wrong and where; `hint` says how to mend it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+class GridsearchError(Exception):
+    """An expected error: one line that says what is wrong and where.
+
+    Args:
+        message: what is wrong and where, in one line without a full stop at its end.
+        hint: how to mend it, in one line, or None.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(GridsearchError):
+    """Something on the command line, in an argument or in a study file is wrong."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """One or more problems of a grid, a recipe or a study file.
+
+    Args:
+        problems: each problem in one line, with its place ("--grid lr=abc: ...").
+    """
+
+    def __init__(self, problems: Sequence[str], *, hint: str | None = None) -> None:
+        super().__init__("; ".join(problems), hint=hint)
+        self.problems = tuple(problems)
+
+
+class PluginError(UsageError):
+    """A model, dataset or objective that cannot be found, imported or called."""
+
+
+class DeviceError(UsageError):
+    """A device was asked for that this machine does not have."""
+
+
+class UnusableError(GridsearchError):
+    """What is there cannot be used: a store, data, a file."""
+
+    exit_code = 4
+
+
+class DataError(UnusableError):
+    """A dataset is missing, truncated, altered or not usable for classification."""
+
+
+class StoreError(UnusableError):
+    """The store is not a database, not ours, of another schema, read-only or full."""
+
+
+class StudyNotFound(StoreError):
+    """The store holds no study of this name.
+
+    Args:
+        name: the name that was asked for.
+        known: the names that the store holds.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none yet"
+        super().__init__(f"no study named {name!r}; studies here: {there}")
+        self.name = name
+
+
+class ArtifactError(UnusableError):
+    """A file under home is missing, or its bytes are not those that were recorded."""
+
+
+class StoreUnreachable(GridsearchError):
+    """The store does not answer."""
+
+    exit_code = 75
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, else the list of all known names.
+
+    Args:
+        name: what the user wrote.
+        known: the names that would have been right.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(names)}" if names else ""

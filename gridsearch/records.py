@@ -1,0 +1,480 @@
+"""What travels between the stages: frozen values that turn into JSON and back.
+
+Settings and Trial go from the spec through the store to the worker, events come back, and TrialRecord and
+StudyData go from the store to reporting.  Nothing here imports anything heavy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Self, TypeAlias
+
+Value: TypeAlias = bool | int | float | str | None
+"""What an axis may hold."""
+
+MODEL_PREFIX = "model."
+DATA_PREFIX = "data."
+
+
+class TrialState(StrEnum):
+    """Where a trial stands.  COMPLETE and DIVERGED are results; FAILED is offered again on the next run."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    DIVERGED = "diverged"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody will work on the trial any more in this run."""
+        return self not in (TrialState.WAITING, TrialState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything besides the seed that decides a trial's result: the point, typed and complete.
+
+    Attributes:
+        dataset: display name ("fmnist", "folder:flowers", "my_data.py:Digits"); not part of the key,
+            `data_fingerprint` stands for it.
+        data_options: the `data.*` options, complete with their defaults.
+        data_fingerprint: SHA-256 over the images and labels (or over their pinned checksums).
+        val: fraction of the training images held out for validation; 0 trains on all.
+        split_seed: fixes the test, validation and subset splits.
+        subset: train on that many images of the training split, stratified; None for all.
+        model: display name ("lenet", "my_net.py:Net").
+        model_options: the `model.*` options, complete with their defaults.
+        model_source: SHA-256 of the source file of a user's own model, None for an installed one.
+        dropout: rate for every dropout layer; None leaves them as the model has them.
+        warmup: epochs (may be fractional) of linear warm-up.
+        select: "last" or "best", the epoch that counts.
+    """
+
+    dataset: str
+    data_options: Mapping[str, Value] = field(default_factory=dict)
+    data_fingerprint: str = ""
+    val: float = 1 / 6
+    split_seed: int = 0
+    subset: int | None = None
+    model: str = "lenet"
+    model_options: Mapping[str, Value] = field(default_factory=dict)
+    model_source: str | None = None
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 0.001
+    norm: str = "standard"
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    augment: str = "none"
+    label_smoothing: float = 0.0
+    dropout: float | None = None
+    drop_last: bool = False
+    select: str = "last"
+    dtype: str = "float32"
+
+    def get(self, axis: str, default: Value = None) -> Value:
+        """Return the value of an axis, of a recipe key, or of an option ("model.width")."""
+        if axis.startswith(MODEL_PREFIX):
+            return self.model_options.get(axis.removeprefix(MODEL_PREFIX), default)
+        if axis.startswith(DATA_PREFIX):
+            return self.data_options.get(axis.removeprefix(DATA_PREFIX), default)
+        value: Value = getattr(self, axis, default)
+        return value
+
+    def flat(self) -> dict[str, Value]:
+        """Return all settings as one flat mapping, options as "model.NAME" and "data.NAME"."""
+        values: dict[str, Value] = {}
+        for f in _SETTINGS_FIELDS:
+            value = getattr(self, f)
+            if f == "model_options":
+                values |= {MODEL_PREFIX + k: v for k, v in value.items()}
+            elif f == "data_options":
+                values |= {DATA_PREFIX + k: v for k, v in value.items()}
+            else:
+                values[f] = value
+        return values
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping that `from_json` reads back."""
+        return {
+            f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _SETTINGS_FIELDS
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**data)
+
+
+_SETTINGS_FIELDS = tuple(f.name for f in dataclasses.fields(Settings))
+
+
+def trial_key(settings: Settings, seed: int) -> str:
+    """Return the content address of a trial: SHA-256 of the canonical JSON of all that decides its result.
+
+    Canonical: keys sorted, no white space, floats as their shortest repr, no NaN.  The dataset's name and
+    options are left out, since the fingerprint says what the data is wherever it lies.
+    """
+    content = settings.to_json()
+    del content["dataset"], content["data_options"]
+    content["seed"] = seed
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialDraft:
+    """A trial that a grid asks for, before the store knows it.
+
+    Attributes:
+        axes: the axes that this point has, in the grid's order.
+        inactive: axes of the grid that a condition (`when`) takes away from this point.
+    """
+
+    key: str
+    seed: int
+    settings: Settings
+    axes: tuple[str, ...]
+    inactive: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A trial as the ledger knows it.
+
+    Attributes:
+        id: the ledger's row.
+        number: Optuna's number of the trial within its study; names its folder.
+        params: what is shown of the point: the study's axes and whatever else varies in the study.
+        attempt: the fencing token; counts claims.
+    """
+
+    id: int
+    number: int
+    key: str
+    seed: int
+    settings: Settings
+    params: Mapping[str, Value]
+    state: TrialState
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A trial's place in a pack.
+
+    Attributes:
+        trial: the trial.
+        scratch: absolute path of a folder where the worker leaves files for this attempt.
+    """
+
+    trial: Trial
+    scratch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Trials that train together as one program on one device; never empty."""
+
+    id: str
+    lanes: tuple[Lane, ...]
+
+    @property
+    def trial_ids(self) -> tuple[int, ...]:
+        """The ledger ids of the pack's trials."""
+        return tuple(lane.trial.id for lane in self.lanes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """What a worker is told once, when it starts.
+
+    Attributes:
+        name: the worker's name ("w0").
+        dataset: locator of the dataset as the command line or the study file named it.
+        models: locator of each model by its display name, likewise.
+        data_root: folder of the datasets' files.
+        device: "cpu", "cuda:0", "mps".
+        threads: CPU threads for the arithmetic.
+    """
+
+    name: str
+    dataset: str
+    models: Mapping[str, str]
+    data_root: str
+    device: str
+    threads: int
+
+
+# Events: from a worker to the coordinator, in the order in which they happened.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady:
+    """A worker has started and waits for a pack."""
+
+    worker: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackStarted:
+    """A worker has begun with a pack."""
+
+    worker: str
+    pack: str
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochEnded:
+    """One epoch of one trial: means over the epoch; accuracies are fractions.
+
+    Attributes:
+        trial: ledger id.
+        epoch: counted from 1.
+        train_loss: running mean over the epoch (nats), likewise train_accuracy.
+        val_loss: after the epoch; None without a validation split, likewise val_accuracy.
+        lr: learning rate of the epoch's last step.
+        seconds: wall time of the epoch, evaluation included, as this lane's share of its pack.
+        images_per_second: training images per second of this lane.
+    """
+
+    trial: int
+    attempt: int
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRef:
+    """A file that a worker left in a lane's scratch folder."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFinished:
+    """A trial has a result: COMPLETE, or DIVERGED (then `message` says at which step and with which loss).
+
+    Attributes:
+        metrics: val_accuracy, val_loss (absent without a validation split), train_accuracy, train_loss of the
+            epoch that counts, and more where there is more (balanced_accuracy, parameters, ...).
+        epochs: epochs trained.
+        seconds: wall time of the trial, as its share of its pack.
+    """
+
+    trial: int
+    attempt: int
+    state: TrialState
+    epochs: int
+    seconds: float
+    metrics: Mapping[str, float]
+    files: tuple[FileRef, ...] = ()
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialFailed:
+    """A trial could not be trained.
+
+    Attributes:
+        reason: "error" (the model or the data raised), "oom" (memory).
+        message: one line.
+        traceback: the whole story, for the trial's log.
+    """
+
+    trial: int
+    attempt: int
+    reason: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogText:
+    """What the user's code or a library printed while these trials trained."""
+
+    trials: tuple[int, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackEnded:
+    """A worker is done with a pack and waits for another."""
+
+    worker: str
+    pack: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDied:
+    """A worker process ended without being asked to; `pack` is what it was working on, if anything."""
+
+    worker: str
+    pack: str | None
+    message: str
+
+
+Event: TypeAlias = (
+    WorkerReady
+    | PackStarted
+    | EpochEnded
+    | TrialFinished
+    | TrialFailed
+    | LogText
+    | PackEnded
+    | WorkerDied
+)
+
+_KINDS: dict[str, type[Any]] = {
+    c.__name__: c
+    for c in (
+        WorkerReady,
+        PackStarted,
+        EpochEnded,
+        TrialFinished,
+        TrialFailed,
+        LogText,
+        PackEnded,
+        WorkerDied,
+        Pack,
+        WorkerSetup,
+    )
+}
+
+
+def encode(record: Event | Pack | WorkerSetup) -> bytes:
+    """Turn an event, a pack or a worker's setup into one line of JSON, without the line's end."""
+    content = {"kind": type(record).__name__, **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}}
+    return json.dumps(content, separators=(",", ":")).encode()
+
+
+def decode(line: bytes) -> Any:
+    """Read what `encode` wrote.
+
+    Raises:
+        ValueError: the line is not such a record.
+    """
+    content = json.loads(line)
+    kind = _KINDS.get(content.pop("kind", None))
+    if kind is None:
+        raise ValueError(f"not a record: {line[:80]!r}")
+    if "lanes" in content:
+        content["lanes"] = tuple(Lane(_trial(lane["trial"]), lane["scratch"]) for lane in content["lanes"])
+    if "files" in content:
+        content["files"] = tuple(FileRef(**f) for f in content["files"])
+    if "trials" in content:
+        content["trials"] = tuple(content["trials"])
+    if "state" in content:
+        content["state"] = TrialState(content["state"])
+    return kind(**content)
+
+
+def _trial(data: dict[str, Any]) -> Trial:
+    return Trial(**data | {"settings": Settings.from_json(data["settings"]), "state": TrialState(data["state"])})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+# What reporting reads.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One epoch of a trial as the store holds it; see `EpochEnded` for the units."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """A trial with its result.
+
+    Attributes:
+        value: the ranking metric (a fraction), None where there is no result.
+        metrics: final metrics by name.
+        epochs: the epochs trained so far.
+        seconds: wall time, None while it has not ended.
+        error: one line for a failed or diverged trial.
+    """
+
+    number: int
+    key: str
+    seed: int
+    state: TrialState
+    params: Mapping[str, Value]
+    settings: Settings
+    value: float | None
+    metrics: Mapping[str, float]
+    epochs: int
+    seconds: float | None
+    attempts: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyData:
+    """A study as reporting sees it.
+
+    Attributes:
+        axes: the axes of all its grids and whatever else varies, in a stable order; the keys of `params`.
+        metric: "val_accuracy", or "train_accuracy" where nothing was held out.
+        direction: "maximize" or "minimize".
+        class_names: by label.
+        commands: the command lines that made the study, oldest first.
+        environment: versions and hardware of the newest run.
+        epochs: the epoch rows by trial number, each in order.
+    """
+
+    name: str
+    dataset: str
+    metric: str
+    direction: str
+    axes: tuple[str, ...]
+    trials: tuple[TrialRecord, ...]
+    class_names: tuple[str, ...]
+    commands: tuple[str, ...]
+    environment: Mapping[str, str]
+    epochs: Mapping[int, tuple[EpochRow, ...]]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of trials in each state, all states present."""
+        counts = {state.value: 0 for state in TrialState}
+        for trial in self.trials:
+            counts[trial.state.value] += 1
+        return counts
