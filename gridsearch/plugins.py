@@ -12,18 +12,20 @@ import importlib.metadata
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gridsearch.errors import PluginError, nearest
-from gridsearch.records import Value
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import numpy as np
     import torch
+
+    from gridsearch.records import Value
 
 MODELS = "gridsearch.models"
 DATASETS = "gridsearch.datasets"
@@ -188,10 +190,13 @@ def find(locator: str, group: str) -> Plugin:
         path = Path(where).expanduser().absolute()
         module, source = _load(lambda: _import_file(path), kind, locator)
         target = _attribute(module, attribute, kind, locator)
-        return Plugin(name=f"{path.name}:{attribute}", locator=f"{path}:{attribute}", target=target, source=source)
+        return Plugin(
+            name=f"{path.name}:{attribute}", locator=f"{path}:{attribute}", target=target, source=source
+        )
     if not where.replace(".", "_").isidentifier():
         raise PluginError(
-            f"unknown {kind} {locator!r}", hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}"
+            f"unknown {kind} {locator!r}",
+            hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}",
         )
     module = _load(lambda: importlib.import_module(where), kind, locator)
     origin = getattr(module, "__file__", None)
@@ -209,14 +214,20 @@ def of_object(target: Any, *, name: str | None = None) -> Plugin:
     Its locator is "module:attribute", or the empty string where it lives in `__main__` or inside a function
     and so can only be used inside this process.
     """
-    module, qualname = getattr(target, "__module__", "__main__"), getattr(target, "__qualname__", repr(target))
+    module, qualname = (
+        getattr(target, "__module__", "__main__"),
+        getattr(target, "__qualname__", repr(target)),
+    )
     reachable = module != "__main__" and qualname.isidentifier()
     try:
         source = hashlib.sha256(inspect.getsource(target).encode()).hexdigest()
     except (OSError, TypeError):
         source = hashlib.sha256(repr(qualname).encode()).hexdigest()
     return Plugin(
-        name=name or f"{module}:{qualname}", locator=f"{module}:{qualname}" if reachable else "", target=target, source=source
+        name=name or f"{module}:{qualname}",
+        locator=f"{module}:{qualname}" if reachable else "",
+        target=target,
+        source=source,
     )
 
 
@@ -251,7 +262,9 @@ def _attribute(module: Any, attribute: str, kind: str, locator: str) -> Any:
         target = getattr(module, attribute)
     except AttributeError:
         public = [k for k, v in vars(module).items() if callable(v) and not k.startswith("_")]
-        raise PluginError(f"{kind} {locator!r}: {attribute!r} is not in it{nearest(attribute, public)}") from None
+        raise PluginError(
+            f"{kind} {locator!r}: {attribute!r} is not in it{nearest(attribute, public)}"
+        ) from None
     if not callable(target):
         raise PluginError(f"{kind} {locator!r}: {attribute!r} is not a class or function")
     return target

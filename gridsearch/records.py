@@ -107,9 +107,7 @@ class Settings:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back."""
-        return {
-            f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _SETTINGS_FIELDS
-        }
+        return {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _SETTINGS_FIELDS}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -336,14 +334,7 @@ class WorkerDied:
 
 
 Event: TypeAlias = (
-    WorkerReady
-    | PackStarted
-    | EpochEnded
-    | TrialFinished
-    | TrialFailed
-    | LogText
-    | PackEnded
-    | WorkerDied
+    WorkerReady | PackStarted | EpochEnded | TrialFinished | TrialFailed | LogText | PackEnded | WorkerDied
 )
 
 _KINDS: dict[str, type[Any]] = {
@@ -365,7 +356,10 @@ _KINDS: dict[str, type[Any]] = {
 
 def encode(record: Event | Pack | WorkerSetup) -> bytes:
     """Turn an event, a pack or a worker's setup into one line of JSON, without the line's end."""
-    content = {"kind": type(record).__name__, **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)}}
+    content = {
+        "kind": type(record).__name__,
+        **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)},
+    }
     return json.dumps(content, separators=(",", ":")).encode()
 
 
@@ -391,7 +385,9 @@ def decode(line: bytes) -> Any:
 
 
 def _trial(data: dict[str, Any]) -> Trial:
-    return Trial(**data | {"settings": Settings.from_json(data["settings"]), "state": TrialState(data["state"])})
+    return Trial(
+        **data | {"settings": Settings.from_json(data["settings"]), "state": TrialState(data["state"])}
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,40 @@
+"""Executors carry packs to devices and events back; the coordinator alone writes what they report.
+
+`InlineExecutor` trains in this process (tests, debugging, classes that live in a script's `__main__`);
+`LocalExecutor` keeps a worker process per core or accelerator.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gridsearch.records import Pack
+
+__all__ = ["Executor"]
+
+
+class Executor(Protocol):
+    """Where packs go.  Events are delivered to the callable given at construction, during `poll`."""
+
+    @property
+    def free(self) -> int:
+        """How many packs could be submitted now."""
+        ...
+
+    @property
+    def busy(self) -> int:
+        """How many packs are under way."""
+        ...
+
+    def submit(self, pack: Pack) -> None:
+        """Hand over a pack; `free` must be above 0."""
+        ...
+
+    def poll(self, timeout: float) -> None:
+        """Deliver what has happened; wait at most `timeout` seconds for the first event."""
+        ...
+
+    def stop(self) -> None:
+        """End all work at once; no process is left.  May be called twice."""
+        ...

@@ -1,0 +1,74 @@
+# One command on a fresh machine each:
+#   make run     environment, data, the README's grid on Fashion-MNIST, report
+#   make test    environment, system packages of the tests, data, all tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STUDY ?= fmnist
+PYTEST_ARGS ?=
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test unit lint check bench format system-packages clean
+
+help:
+	@echo "make run    install, fetch Fashion-MNIST, run the example grid, report"
+	@echo "make test   install, then all tests"
+	@echo "make unit   install, then the fast tests alone"
+	@echo "make lint   ruff, mypy, import contracts"
+	@echo "make check  lint, then test"
+	@echo "make bench  measure what the README claims"
+
+# The environment is made anew in place whenever what it is made of changes.
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("gridsearch needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+run: $(VENV)/.runtime
+	$(BIN)/gridsearch data fetch fmnist
+	$(BIN)/gridsearch run --grid lr=.01,.001 batch=10,20,50 --study $(STUDY)
+	@echo
+	@echo "Look at    runs/$(STUDY)/report/index.html"
+	@echo "Again      $(BIN)/gridsearch report --study $(STUDY)"
+	@echo "Browse     $(BIN)/gridsearch dashboard     (Optuna dashboard)"
+	@echo "           $(BIN)/gridsearch tensorboard   (curves of every trial)"
+
+# Chromium checks the report's page; without it (and without the right to install it) those tests skip and say so.
+system-packages:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	  else echo "chromium is not installed: the browser tests will skip"; fi; }
+
+test: $(VENV)/.dev system-packages
+	$(BIN)/gridsearch data fetch fmnist
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not end_to_end and not browser and not fashion and not gpu" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint test
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

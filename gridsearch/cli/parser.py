@@ -1,0 +1,345 @@
+"""The command line's grammar: what the words are called and what they mean; nothing is decided here."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import IO, NoReturn
+
+from gridsearch._version import __version__
+from gridsearch.errors import UsageError, nearest
+
+_LATER = {
+    "best": "refitting the winner",
+    "predict": "prediction from an exported model",
+    "worker": "a worker of its own",
+}
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose help begins with an example and whose errors are exceptions of one line.
+
+    Args:
+        example: command lines, one a line.
+    """
+
+    def __init__(self, *args: object, example: str = "", **options: object) -> None:
+        options.setdefault("allow_abbrev", False)
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.example = example
+
+    def format_help(self) -> str:
+        """Return the help: example, usage, options."""
+        text = super().format_help()
+        if not self.example:
+            return text
+        lines = "\n".join(f"  {line}" for line in self.example.splitlines())
+        return f"example:\n{lines}\n\n{text}"
+
+    def print_usage(self, file: IO[str] | None = None) -> None:
+        """Print nothing: an error is one line, and `--help` is one word away."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the one line.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(_plainly(message), hint=f"see `{self.prog} --help`")
+
+
+def _plainly(message: str) -> str:
+    """Say argparse's complaint about an unknown command in our words."""
+    match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+    if match and "command" in message:
+        word = match[1]
+        if word in _LATER:
+            return f"{word!r} ({_LATER[word]}) is not part of this version"
+        known = [choice.strip(" '") for choice in match[2].split(",")]
+        return f"unknown command {word!r}{nearest(word, known)}"
+    return message
+
+
+def duration(text: str) -> float:
+    """Read a time such as ``90s``, ``30m``, ``2h``, ``1h30m`` as seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m, 2h or 1h30m")
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    if total <= 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
+    return total
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
+def _count_or_auto(text: str) -> int | None:
+    return None if text == "auto" else _count(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
+    return int(text)
+
+
+def _common() -> Parser:
+    parser = Parser(add_help=False)
+    group = parser.add_argument_group("on every command")
+    group.add_argument(
+        "--home",
+        metavar="DIR",
+        help="where the store and all files of the studies live (default: runs, or $GRIDSEARCH_HOME)",
+    )
+    group.add_argument(
+        "--store", metavar="URL", help="the database (default: gridsearch.db in home, or $GRIDSEARCH_STORE)"
+    )
+    group.add_argument(
+        "--json", action="store_true", help="one JSON object on standard output, nothing else there"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no progress, no messages; errors only")
+    group.add_argument(
+        "-v", "--verbose", action="store_true", help="more detail; tracebacks of expected errors"
+    )
+    group.add_argument("--no-color", action="store_true", help="no colour (also $NO_COLOR)")
+    return parser
+
+
+def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_argument_group("what to search")
+    what.add_argument("file", nargs="?", metavar="STUDY.toml", help="a study file")
+    what.add_argument(
+        "--grid",
+        nargs="+",
+        action="extend",
+        metavar="AXIS=VALUES",
+        help="an axis and its values: lr=.01,.001  batch=10..50:10  lr=1e-4..1e-1:4log  "
+        "lr,batch=.01/100,.001/20",
+    )
+    what.add_argument(
+        "--exclude",
+        nargs="+",
+        action="append",
+        metavar="AXIS=VALUE",
+        help="leave out the points where all of these hold",
+    )
+    what.add_argument(
+        "--when",
+        action="append",
+        metavar="'AXIS: AXIS=VALUE'",
+        help="the axis exists only where the condition holds",
+    )
+    what.add_argument("--study", metavar="NAME", help="the study's name (default: the dataset's)")
+    what.add_argument(
+        "--dataset", metavar="NAME", help="fmnist (default), mnist, digits, folder:PATH, or your_file.py:Name"
+    )
+    what.add_argument(
+        "--model", metavar="NAME", help="lenet (default), see `gridsearch models list`, or your_file.py:Name"
+    )
+    what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
+    what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
+    what.add_argument(
+        "--val",
+        metavar="F",
+        help="fraction of train held out for the ranking (default: 1/6); 0 ranks by train accuracy",
+    )
+    what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
+    what.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ...",
+    )
+    how = parser.add_argument_group("how to run it")
+    how.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N, mps")
+    how.add_argument(
+        "--workers", type=_count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"
+    )
+    how.add_argument(
+        "--lanes", type=_count_or_auto, metavar="N", help="trials in one pack, at most (1 = never share)"
+    )
+    how.add_argument(
+        "--executor", default="local", choices=["inline", "local"], help="local (default), or inline"
+    )
+    how.add_argument("--prune", default="none", help=argparse.SUPPRESS)
+    how.add_argument(
+        "--budget", type=duration, metavar="TIME", help="start no more trials after 30m, 2h, ..."
+    )
+    how.add_argument(
+        "--retries", type=_natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
+    )
+
+
+def _add_study_name(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    parser.add_argument("--study", metavar="NAME", required=required, help="the study's name")
+
+
+def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
+    )
+    parser.add_argument(
+        "--port", type=_port, default=port, help=f"port to listen on (default: {port}; 0: any free one)"
+    )
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole program; `command` and `action` say what was asked for."""
+    parser = Parser(
+        prog="gridsearch",
+        description="Hyperparameter grid search for image classifiers.",
+        example=(
+            "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
+            "gridsearch report --study fmnist\n"
+            "gridsearch dashboard"
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    common = [_common()]
+
+    run = commands.add_parser(
+        "run",
+        parents=common,
+        help="expand a grid, train what is missing, report",
+        example=(
+            "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
+            "gridsearch run studies/fmnist.toml --seeds 3\n"
+            "gridsearch run --study fmnist          (finish what the study still lacks)"
+        ),
+    )
+    _add_study_arguments(run)
+    run.add_argument("--no-report", action="store_true", help="skip the report at the end")
+    run.add_argument(
+        "--dry-run", action="store_true", help="say what would be done, as `gridsearch plan` does"
+    )
+    run.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+
+    plan = commands.add_parser(
+        "plan",
+        parents=common,
+        help="what run would do: points, groups, time, memory, disk",
+        example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
+    )
+    _add_study_arguments(plan)
+    plan.add_argument("--no-report", action="store_true", help=argparse.SUPPRESS)
+    plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
+
+    report = commands.add_parser(
+        "report",
+        parents=common,
+        help="rank, draw, write the report",
+        example="gridsearch report --study fmnist",
+    )
+    _add_study_name(report)
+    report.add_argument(
+        "--where",
+        nargs="+",
+        action="extend",
+        metavar="AXIS=VALUE",
+        help="only the trials where all of these hold",
+    )
+
+    status = commands.add_parser(
+        "status",
+        parents=common,
+        help="counts by state, running trials, ETA",
+        example="gridsearch status --watch",
+    )
+    _add_study_name(status, required=False)
+    status.add_argument("--watch", action="store_true", help="again every two seconds, until interrupted")
+
+    study = commands.add_parser(
+        "study",
+        parents=common,
+        help="list, delete or clean studies",
+        example="gridsearch study list\ngridsearch study delete fmnist --yes",
+    )
+    study.add_argument(
+        "action", choices=["list", "delete", "clean"], help="clean: remove left-over files, keep results"
+    )
+    study.add_argument("name", nargs="?", metavar="NAME", help="the study's name (for delete and clean)")
+    study.add_argument("--yes", action="store_true", help="do not ask")
+
+    trial = commands.add_parser(
+        "trial",
+        parents=common,
+        help="one trial: params, curves in figures, log, error",
+        example="gridsearch trial 3 --study fmnist",
+    )
+    trial.add_argument("number", type=_natural, metavar="NUMBER", help="the trial's number, as in the report")
+    _add_study_name(trial)
+
+    dashboard = commands.add_parser(
+        "dashboard",
+        parents=common,
+        help="Optuna dashboard on the store",
+        example="gridsearch dashboard --port 8080",
+    )
+    _add_server(dashboard, 8080)
+    board = commands.add_parser(
+        "tensorboard",
+        parents=common,
+        help="TensorBoard on the trials",
+        example="gridsearch tensorboard --port 6006",
+    )
+    _add_server(board, 6006)
+    board.add_argument("--study", metavar="NAME", help="only this study (default: all)")
+
+    export = commands.add_parser(
+        "export",
+        parents=common,
+        help="all trials as CSV or JSON",
+        example="gridsearch export --study fmnist --format csv > trials.csv",
+    )
+    _add_study_name(export)
+    export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
+
+    data = commands.add_parser(
+        "data",
+        parents=common,
+        help="list, fetch or verify datasets",
+        example="gridsearch data list\ngridsearch data fetch fmnist\ngridsearch data fetch mnist --from DIR",
+    )
+    data.add_argument("action", choices=["list", "fetch", "verify"])
+    data.add_argument("name", nargs="?", metavar="NAME", help="the dataset (for fetch and verify)")
+    data.add_argument("--from", dest="source", metavar="DIR", help="a folder that holds the files already")
+
+    models = commands.add_parser(
+        "models",
+        parents=common,
+        help="list models, or show one's layers",
+        example="gridsearch models list\ngridsearch models show lenet --dataset mnist --set model.width=2",
+    )
+    models.add_argument("action", choices=["list", "show"])
+    models.add_argument("name", nargs="?", metavar="NAME", help="the model (for show), or your_file.py:Name")
+    models.add_argument(
+        "--dataset", metavar="NAME", help="shape the network for this dataset (default: fmnist)"
+    )
+    models.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="model.NAME=VALUE")
+
+    commands.add_parser(
+        "doctor",
+        parents=common,
+        help="versions, accelerators, data, store: what is wrong and how to mend it",
+        example="gridsearch doctor",
+    )
+    return parser

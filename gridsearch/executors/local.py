@@ -1,0 +1,207 @@
+"""The executor with a worker process per core or accelerator on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING
+
+from gridsearch.errors import GridsearchError
+from gridsearch.records import PackEnded, WorkerDied, WorkerReady, decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.records import Event, Pack, WorkerSetup
+
+_STILLBORN_LIMIT = 3
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    setup: WorkerSetup
+    process: subprocess.Popen[bytes]
+    commands: IO[bytes]
+    events: int
+    stderr: IO[bytes]
+    ready: bool = False
+    pack: Pack | None = None
+    rest: bytearray = field(default_factory=bytearray)
+
+
+class LocalExecutor:
+    """Keeps one worker process for each setup; a worker that died is replaced when there is work for it.
+
+    Args:
+        setups: one for each worker.
+        deliver: takes each event, in `poll`.
+    """
+
+    def __init__(self, setups: Sequence[WorkerSetup], deliver: Callable[[Event], None]) -> None:
+        assert setups
+        self._setups = {setup.name: setup for setup in setups}
+        self._deliver = deliver
+        self._workers: dict[str, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+        self._stillborn = 0
+
+    @property
+    def free(self) -> int:
+        """Workers without a pack, running or yet to be started."""
+        return len(self._setups) - self.busy
+
+    @property
+    def busy(self) -> int:
+        """Workers with a pack."""
+        return sum(worker.pack is not None for worker in self._workers.values())
+
+    def pids(self) -> dict[str, int]:
+        """Return the process id of each running worker."""
+        return {name: worker.process.pid for name, worker in self._workers.items()}
+
+    def submit(self, pack: Pack) -> None:
+        """Send a pack to an idle worker, starting one if none is idle."""
+        idle = [w for w in self._workers.values() if w.pack is None]
+        if idle:
+            worker = idle[0]
+        else:
+            worker = self._start(next(s for s in self._setups.values() if s.name not in self._workers))
+        worker.pack = pack
+        # A worker that has just died is noticed by the next poll, which then reports the pack with it.
+        with contextlib.suppress(BrokenPipeError):
+            _send(worker.commands, encode(pack))
+
+    def poll(self, timeout: float) -> None:
+        """Deliver what the workers say, and who has died."""
+        for key, _ in self._selector.select(timeout):
+            worker: _Worker = key.data
+            chunk = os.read(worker.events, 1 << 20)
+            if not chunk:
+                self._bury(worker)
+                continue
+            worker.rest += chunk
+            *lines, rest = worker.rest.split(b"\n")
+            worker.rest = bytearray(rest)
+            for line in lines:
+                self._handle(worker, decode(bytes(line)))
+
+    def stop(self) -> None:
+        """Kill every worker and wait for its end."""
+        for worker in self._workers.values():
+            with contextlib.suppress(BrokenPipeError):
+                worker.commands.close()
+            _kill(worker.process)
+        for worker in self._workers.values():
+            worker.process.wait()
+            self._close(worker)
+        self._workers.clear()
+
+    def _handle(self, worker: _Worker, event: Event) -> None:
+        if isinstance(event, WorkerReady):
+            worker.ready = True
+            self._stillborn = 0
+        elif isinstance(event, PackEnded):
+            worker.pack = None
+        self._deliver(event)
+
+    def _start(self, setup: WorkerSetup) -> _Worker:
+        commands_read, commands_write = os.pipe()
+        events_read, events_write = os.pipe()
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+                [
+                    *(sys.executable, "-P", "-m", "gridsearch.executors.worker"),
+                    *(str(commands_read), str(events_write), str(os.getpid())),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                pass_fds=(commands_read, events_write),
+                env=_environment(setup),
+                start_new_session=True,
+            )
+        finally:
+            os.close(commands_read)
+            os.close(events_write)
+        worker = _Worker(setup, process, os.fdopen(commands_write, "wb"), events_read, stderr)
+        self._workers[setup.name] = worker
+        self._selector.register(events_read, selectors.EVENT_READ, worker)
+        with contextlib.suppress(BrokenPipeError):
+            _send(worker.commands, encode(setup))
+        return worker
+
+    def _bury(self, worker: _Worker) -> None:
+        """Take leave of a worker whose event pipe closed; tell what it was working on."""
+        _kill(worker.process)
+        code = worker.process.wait()
+        worker.stderr.seek(0)
+        last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        message = _ending(code) + (f": {last_words[-1]}" if last_words else "")
+        self._close(worker)
+        del self._workers[worker.setup.name]
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= _STILLBORN_LIMIT:
+                self.stop()
+                raise GridsearchError(
+                    f"workers end before they are ready: {message}",
+                    hint="`gridsearch doctor` tells what is wrong; `--executor inline` trains without workers",
+                )
+        self._deliver(
+            WorkerDied(
+                worker=worker.setup.name, pack=worker.pack.id if worker.pack else None, message=message
+            )
+        )
+
+    def _close(self, worker: _Worker) -> None:
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(worker.events)
+        with contextlib.suppress(OSError):
+            os.close(worker.events)
+        with contextlib.suppress(BrokenPipeError):
+            worker.commands.close()
+        worker.stderr.close()
+
+
+def _send(stream: IO[bytes], line: bytes) -> None:
+    stream.write(line + b"\n")
+    stream.flush()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        # A worker leads a session of its own: what the user's model may have started goes with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+
+
+def _environment(setup: WorkerSetup) -> dict[str, str]:
+    """Return a worker's environment: our module search path, and its number of threads from the start."""
+    here = [entry or str(os.getcwd()) for entry in sys.path]  # noqa: PTH109 - sys.path holds strings
+    threads = str(setup.threads)
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(here)),
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+    }
+
+
+def _ending(code: int) -> str:
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"ended with exit code {code}"

@@ -1,0 +1,224 @@
+"""The worker: packs come in, training happens, events go out.  It never sees the store.
+
+As a process it is started by `LocalExecutor` as ``python -m gridsearch.executors.worker COMMANDS EVENTS
+PARENT`` with two inherited pipes.  Each message is one line of JSON (`records.encode`).  The worker ends when
+its command pipe closes, so that it never outlives the runner, whatever kills that; on Linux the kernel kills
+it besides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from gridsearch import plugins
+from gridsearch.errors import GridsearchError
+from gridsearch.records import (
+    Event,
+    LogText,
+    Pack,
+    PackEnded,
+    PackStarted,
+    Settings,
+    TrialFailed,
+    WorkerReady,
+    WorkerSetup,
+    decode,
+    encode,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import torch
+
+    from gridsearch.plugins import ImageData, Plugin
+    from gridsearch.records import Value
+    from gridsearch.training.data import ResidentData
+
+_PR_SET_PDEATHSIG = 1
+
+
+class PackTrainer:
+    """Trains packs on one device: finds models and data by their locators and keeps the data resident.
+
+    Args:
+        setup: the worker's name, device, threads and locators.
+        emit: takes each event as it happens.
+        objects: plug-ins given as objects from Python, by display name; they stand for their locators.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
+    ) -> None:
+        import torch
+
+        from gridsearch.training import devices
+
+        self.setup = setup
+        self.emit = emit
+        self._objects = dict(objects or {})
+        self._device = torch.device(setup.device)
+        devices.tune_allocator()
+        self._images = lru_cache(maxsize=1)(self._load_images)
+        self._resident = lru_cache(maxsize=2)(self._make_resident)
+
+    def train(self, pack: Pack, *, stop: Callable[[], bool]) -> None:
+        """Train a pack; whatever goes wrong becomes an event."""
+        from gridsearch.training.loop import train_pack
+
+        self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
+        log = _LogStream(lambda text: self.emit(LogText(trials=pack.trial_ids, text=text)))
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                train_pack(
+                    pack, data=self._data, build=self._build, device=self._device, emit=self.emit, stop=stop
+                )
+        except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
+            self._fail(pack, error)
+        finally:
+            log.flush()
+        self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
+
+    def _fail(self, pack: Pack, error: Exception) -> None:
+        story = traceback.format_exc()
+        line = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
+        for lane in pack.lanes:
+            self.emit(
+                TrialFailed(
+                    trial=lane.trial.id,
+                    attempt=lane.trial.attempt,
+                    reason="error",
+                    message=" ".join(line.split()),
+                    traceback=story,
+                )
+            )
+
+    def _find(self, name: str, locator: str, group: str) -> Plugin:
+        return self._objects.get(name) or plugins.find(locator, group)
+
+    def _load_images(self, options: tuple[tuple[str, Value], ...]) -> ImageData:
+        from gridsearch.zoo import datasets
+
+        plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
+        return datasets.load(plugin, Path(self.setup.data_root), dict(options))
+
+    def _model(self, settings: Settings) -> Plugin:
+        return self._find(settings.model, self.setup.models[settings.model], plugins.MODELS)
+
+    def _data(self, settings: Settings) -> ResidentData:
+        options = tuple(sorted(settings.data_options.items()))
+        smallest = self._model(settings).smallest_input
+        return self._resident(options, settings.val, settings.split_seed, settings.subset, smallest)
+
+    def _make_resident(
+        self,
+        options: tuple[tuple[str, Value], ...],
+        val: float,
+        split_seed: int,
+        subset: int | None,
+        smallest: tuple[int, int] | None,
+    ) -> ResidentData:
+        from gridsearch.training.data import ResidentData
+
+        return ResidentData.build(
+            self._images(options),
+            val=val,
+            split_seed=split_seed,
+            subset=subset,
+            device=self._device,
+            smallest=smallest,
+        )
+
+    def _build(self, settings: Settings, data: ResidentData) -> torch.nn.Module:
+        return self._model(settings).build(
+            in_channels=data.channels,
+            num_classes=data.num_classes,
+            image_size=data.image_size,
+            options=settings.model_options,
+        )
+
+
+class _LogStream(io.TextIOBase):
+    """Passes on what is printed, a line at a time."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        if lines:
+            self._write_line("\n".join(lines) + "\n")
+        return len(text)
+
+    def flush(self) -> None:
+        if self._rest:
+            rest, self._rest = self._rest, ""
+            self._write_line(rest + "\n")
+
+
+class _Pipe:
+    """The way to the coordinator; whole lines, from any thread."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def send(self, event: Event) -> None:
+        line = encode(event) + b"\n"
+        with self._lock:
+            self._stream.write(line)
+            self._stream.flush()
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel to kill this process when its parent dies (Linux); leave if it is dead already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def main(commands_fd: int, events_fd: int, parent: int) -> None:
+    """Serve the coordinator until it closes the command pipe."""
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
+    commands = os.fdopen(commands_fd, "rb")
+    setup: WorkerSetup = decode(commands.readline())
+    packs: queue.SimpleQueue[Pack] = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in commands:
+            packs.put(decode(line))
+        os._exit(0)  # the pipe closed: nobody wants the result any more
+
+    threading.Thread(target=read, daemon=True).start()
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(setup.threads)
+
+    import torch
+
+    torch.set_num_threads(setup.threads)
+    pipe = _Pipe(os.fdopen(events_fd, "wb"))
+    trainer = PackTrainer(setup, pipe.send)
+    pipe.send(WorkerReady(worker=setup.name, device=setup.device))
+    while True:
+        trainer.train(packs.get(), stop=lambda: False)
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in sys.argv[1:4]))
