@@ -6,8 +6,6 @@ is arithmetic on numbers: torch is imported when a network is built, so that lis
 without it.
 """
 
-# ruff: noqa: PLC0415 - torch is imported when a network is built, see above
-
 from __future__ import annotations
 
 import math
