@@ -55,8 +55,8 @@ def test_every_network_of_the_five_projects_is_installed_under_its_name():
     assert set(NAMES) <= set(plugins.installed(plugins.MODELS))
 
 
-# A convolution has in x out x k x k weights and one bias per output, a dense layer in x out weights and one bias
-# per output, a batch norm two numbers per channel.
+# A convolution has in x out x k x k weights and one bias per output, a dense layer in x out weights and one
+# bias per output, a batch norm two numbers per channel.
 @pytest.mark.parametrize(
     ("name", "options", "count"),
     [
