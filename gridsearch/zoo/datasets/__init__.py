@@ -1,0 +1,38 @@
+"""Datasets, between a locator on the command line and the `ImageData` that training takes.
+
+`open_dataset` finds one, `load` gives its images in one agreed form, `fingerprint` says what they are.  The
+four datasets below are entry points like anybody's.  Importing this package imports neither torch nor
+scikit-learn.
+"""
+
+from gridsearch.zoo.datasets.access import (
+    available,
+    fetch,
+    fingerprint,
+    fingerprint_of,
+    load,
+    open_dataset,
+    verify,
+)
+from gridsearch.zoo.datasets.builtin import digits, fmnist, folder, mnist
+from gridsearch.zoo.datasets.cache import cache_root, data_root
+from gridsearch.zoo.datasets.listing import DatasetInfo, DatasetState, listing
+
+__all__ = [
+    "DatasetInfo",
+    "DatasetState",
+    "available",
+    "cache_root",
+    "data_root",
+    "digits",
+    "fetch",
+    "fingerprint",
+    "fingerprint_of",
+    "fmnist",
+    "folder",
+    "listing",
+    "load",
+    "mnist",
+    "open_dataset",
+    "verify",
+]

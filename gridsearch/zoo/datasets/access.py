@@ -1,0 +1,178 @@
+"""What the service asks of any dataset, built in or a user's own: find, load, fetch, verify, fingerprint."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest
+from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
+from gridsearch.zoo.datasets.cache import Say, silent
+from gridsearch.zoo.datasets.folder import FolderDataset
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from gridsearch.records import Value
+
+_FOLDER = "folder:"
+_ROOT = ("root",)
+
+
+def open_dataset(locator: str) -> Plugin:
+    """Find a dataset by "fmnist", "folder:PATH", "file.py:Name", "module:Name" or an entry point's name.
+
+    Nothing is read yet, except the code of a user's own dataset.
+
+    Raises:
+        PluginError: there is none; one line, with the nearest known name.
+    """
+    if locator in ("folder", _FOLDER):
+        raise PluginError("dataset 'folder' needs a path", hint="name it as folder:PATH")
+    if locator.startswith(_FOLDER):
+        path = Path(locator.removeprefix(_FOLDER)).expanduser().absolute()
+        named = path if path.name not in ("", "..") else path.resolve()
+        name = f"{_FOLDER}{named.name or '/'}"
+        return Plugin(name=name, locator=f"{_FOLDER}{path}", target=FolderDataset(path), source=None)
+    try:
+        return find(locator, DATASETS)
+    except PluginError as error:
+        if Path(locator).expanduser().is_dir():
+            raise PluginError(
+                error.message, hint=f"a folder of images is named as folder:{locator}"
+            ) from error
+        raise
+
+
+def load(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> ImageData:
+    """Call a dataset and bring its result into one form: images [N, C, H, W], labels int64 0 to Y-1.
+
+    Args:
+        plugin: from `open_dataset`.
+        root: the data root.
+        options: its `data.*` options.
+
+    Raises:
+        UsageError: an option that it does not take, or lacks.
+        DataError: it is missing, damaged or not usable for classification; one line with its name.
+    """
+    from gridsearch.zoo.datasets.arrays import image_data
+
+    _check_options(plugin, options)
+    try:
+        result = _call(plugin.target, root, options)
+    except (GridsearchError, MemoryError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"dataset {plugin.name!r} failed: {type(error).__name__}: {reason}".rstrip(": ")
+        ) from error
+    return image_data(result, name=plugin.name)
+
+
+def fingerprint(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> str:
+    """Return the SHA-256 that says what the data is, without loading it where the dataset knows a way.
+
+    Raises:
+        GridsearchError: see `load`.
+    """
+    from gridsearch.zoo.datasets.arrays import fingerprint_of as of_arrays
+
+    own = _method(plugin, "fingerprint")
+    if own is None:
+        return of_arrays(load(plugin, root, options))
+    _check_options(plugin, options)
+    return str(own(root, **options))
+
+
+def fingerprint_of(data: ImageData) -> str:
+    """Return the SHA-256 over a loaded dataset's images and labels.
+
+    It is what `fingerprint` gives for a dataset that has no fingerprint of its own.
+    """
+    from gridsearch.zoo.datasets.arrays import fingerprint_of as of_arrays
+
+    return of_arrays(data)
+
+
+def available(plugin: Plugin, root: Path) -> bool:
+    """Whether all files are there, so that nothing need be fetched; `verify` says whether they are whole."""
+    own = _method(plugin, "available")
+    if own is not None:
+        return bool(own(root))
+    verify_files = _method(plugin, "verify")
+    return not verify_files(root) if verify_files is not None else True
+
+
+def fetch(plugin: Plugin, root: Path, source: Path | None = None, *, say: Say = silent) -> str:
+    """Bring a dataset's files to the data root, verified, and say in one line where they came from.
+
+    Args:
+        plugin: from `open_dataset`.
+        root: the data root.
+        source: a folder that holds the files (`--from`), or None for the dataset's own sources.
+        say: told what goes on, line by line.
+
+    Raises:
+        UsageError: `source` is not a folder, or the dataset takes none.
+        DataError: no source has the files, they are not the right ones, or they cannot be written.
+    """
+    if isinstance(plugin.target, Fetchable) and not inspect.isclass(plugin.target):
+        return plugin.target.fetch(root, source, say=say)
+    if source is not None:
+        raise UsageError(f"dataset {plugin.name!r} is not fetched, so --from {source} has no meaning")
+    return "nothing to fetch"
+
+
+def verify(plugin: Plugin, root: Path) -> tuple[str, ...]:
+    """Return what is wrong with a dataset's files, one line each; nothing if all is well.
+
+    A dataset that is not fetched is loaded, if its options have defaults, and its refusal is what is wrong.
+    """
+    own = _method(plugin, "verify")
+    if own is not None:
+        return tuple(own(root))
+    try:
+        load(plugin, root, {})
+    except DataError as error:
+        return (error.message,)
+    return ()
+
+
+def _method(plugin: Plugin, name: str) -> Any:
+    """Return a method of a dataset that is an object; a class is only called, its methods lack a self."""
+    return None if inspect.isclass(plugin.target) else getattr(plugin.target, name, None)
+
+
+def _check_options(plugin: Plugin, options: Mapping[str, Value]) -> None:
+    known = [name for name in plugin.options(_ROOT) if name != _positional(plugin.target)]
+    unknown = [] if plugin.accepts_any_option() else [name for name in options if name not in known]
+    if unknown:
+        close = nearest(unknown[0], known) if known else "; it has none"
+        raise UsageError(f"data.{unknown[0]}: dataset {plugin.name!r} has no such option{close}")
+    lacking = [n for n in plugin.required_options() if n not in options and n != _positional(plugin.target)]
+    if lacking:
+        raise UsageError(f"data.{lacking[0]}: dataset {plugin.name!r} needs this option")
+
+
+def _call(target: Any, root: Path, options: Mapping[str, Value]) -> object:
+    parameters = inspect.signature(target).parameters
+    if "root" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return target(root=root, **options)
+    if _positional(target) is not None:
+        return target(root, **options)
+    return target(**options)
+
+
+def _positional(target: Any) -> str | None:
+    """Return the name of a first argument that stands for `root` under another name, if there is one."""
+    try:
+        first = next(iter(inspect.signature(target).parameters.values()), None)
+    except (TypeError, ValueError):
+        return None
+    if first is None or first.name == "root" or first.default is not first.empty:
+        return None
+    return first.name if first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD) else None

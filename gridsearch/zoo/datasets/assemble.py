@@ -1,0 +1,293 @@
+"""Between a scanned folder and its arrays: hash every file, look the result up in the cache, else decode.
+
+What is kept is named by the content of all files and by the options, so that it is never out of date.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import statistics
+import zipfile
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import PIL
+
+from gridsearch.errors import DataError
+from gridsearch.plugins import ImageData
+from gridsearch.zoo.datasets import images
+from gridsearch.zoo.datasets.cache import Beat, exclusive, settle, staging
+from gridsearch.zoo.datasets.folder import LONGEST_SIDE
+from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+_READER = 1
+"""Raised when the same files would give other arrays."""
+
+_KEPT = 8
+"""Decoded folders in the cache; the least recently used goes."""
+
+_AT_ONCE = 256
+"""Files in flight: decoding runs ahead of the checks by no more."""
+
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The images of a folder, and the SHA-256 of what they were made of."""
+
+    data: ImageData
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    """A file with its content's hash."""
+
+    found: Found
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The options, and the folder as the user named it."""
+
+    folder: Path
+    size: tuple[int, int] | None
+    channels: int | None
+    memory_limit: int
+
+
+def decoded(
+    folder: Path, cache: Path, *, size: tuple[int, int] | None, channels: int | None, memory_limit: int
+) -> Decoded:
+    """Return the images of a folder, decoded now or before.
+
+    Args:
+        folder: the folder of images.
+        cache: where decoded images are kept; a cache that cannot be written is done without.
+        size: (H, W), or None to choose it.
+        channels: 1, 3, or None to choose it.
+        memory_limit: bytes.
+
+    Raises:
+        DataError: see `FolderDataset`.
+    """
+    wanted = _Wanted(folder, size, channels, memory_limit)
+    tree = scan(folder)
+    files = _hashed(tree)
+    kept = cache / f"{_key(wanted, files, tree)}.npz"
+    if (found := _read(kept)) is not None:
+        return found
+    try:
+        with exclusive(cache) as beat:
+            if (found := _read(kept)) is None:  # another process may have decoded them meanwhile
+                found = _decode_all(wanted, tree, files, beat)
+                _keep(found, kept)
+            return found
+    except OSError as error:
+        found = found or _decode_all(wanted, tree, files, lambda: None)
+        note = f"decoded images are not kept: {error.filename or cache}: {error.strerror or error}"
+        return Decoded(dataclasses.replace(found.data, notes=(*found.data.notes, note)), found.fingerprint)
+
+
+def _hashed(tree: Tree) -> list[_Hashed]:
+    hashed = []
+    for found, entry in zip(tree.files, _each(_hash, tree.files), strict=True):
+        if isinstance(entry, str):
+            tree.skipped.add(found.relative, entry)
+        else:
+            hashed.append(entry)
+    return hashed
+
+
+def _hash(found: Found) -> _Hashed | str:
+    try:
+        size = found.path.stat().st_size
+        if size > images.MOST_BYTES:
+            return f"over {images.MOST_BYTES >> 20} MB"
+        with found.path.open("rb") as file:
+            return _Hashed(found, size, hashlib.file_digest(file, "sha256").hexdigest())
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
+    parts = [
+        _READER,
+        PIL.__version__,
+        wanted.size,
+        wanted.channels,
+        wanted.memory_limit,
+        tree.skipped.notes(),
+    ]
+    return _sum([*parts, _listed(files), tree.classes])
+
+
+def _listed(files: Sequence[_Hashed]) -> list[tuple[str, int, str]]:
+    return [(entry.found.relative, entry.size, entry.sha256) for entry in files]
+
+
+def _sum(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Beat) -> Decoded:
+    with images.quiet():
+        size = wanted.size or _chosen_size(files, beat)
+        used, arrays = _decode(wanted, size, files, tree.skipped, beat)
+    _check_classes(wanted.folder, tree, used)
+    channels = wanted.channels or max(len(array) for array in arrays)
+    _check_memory(wanted, len(arrays), (channels, *size))
+    train = [i for i, entry in enumerate(used) if not entry.found.test]
+    test = [i for i, entry in enumerate(used) if entry.found.test]
+    labels = np.array([entry.found.label for entry in used], np.int64)
+    data = ImageData(
+        train_images=_stacked(arrays, train, (channels, *size)),
+        train_labels=labels[train],
+        test_images=_stacked(arrays, test, (channels, *size)) if tree.has_test else None,
+        test_labels=labels[test] if tree.has_test else None,
+        class_names=tree.classes,
+        notes=tree.skipped.notes(),
+    )
+    return Decoded(data, _sum([_READER, size, channels, _listed(used)]))
+
+
+def _chosen_size(files: Sequence[_Hashed], beat: Beat) -> tuple[int, int]:
+    """Choose (H, W) as `FolderDataset` says."""
+
+    def look(entry: _Hashed) -> tuple[int, int] | None:
+        try:
+            return images.upright_size(entry.found.path.read_bytes())
+        except (images.NotUsable, OSError):
+            return None
+
+    train = [entry for entry in files if not entry.found.test]
+    sizes = [size for size in _each(look, train, beat) if size is not None]
+    if not sizes:
+        return 1, 1  # no image at all, which is told later with what was found instead
+    (height, width), count = Counter(sizes).most_common(1)[0]
+    if 2 * count <= len(sizes):
+        height = round(statistics.median(h for h, _ in sizes))
+        width = round(statistics.median(w for _, w in sizes))
+    shrink = min(1.0, LONGEST_SIDE / max(height, width))
+    return max(1, round(height * shrink)), max(1, round(width * shrink))
+
+
+def _decode(
+    wanted: _Wanted, size: tuple[int, int], files: Sequence[_Hashed], skipped: Skipped, beat: Beat
+) -> tuple[list[_Hashed], list[np.ndarray]]:
+    """Decode what can be decoded; returns the files that were used, and their arrays [C, H, W]."""
+
+    def one(entry: _Hashed) -> tuple[np.ndarray, bool] | str:
+        try:
+            content = entry.found.path.read_bytes()
+            if hashlib.sha256(content).hexdigest() != entry.sha256:
+                raise DataError(f"{entry.found.path} changed while it was read", hint="start again")
+            return images.decode(content, size=size, channels=wanted.channels)
+        except images.NotUsable as error:
+            return str(error)
+        except OSError as error:
+            return f"cannot be read: {error.strerror or error}"
+
+    used, arrays, held, animated = [], [], 0, 0
+    for entry, result in zip(files, _each(one, files, beat), strict=True):
+        if isinstance(result, str):
+            skipped.add(entry.found.relative, result)
+            continue
+        used.append(entry)
+        arrays.append(result[0])
+        animated += result[1]
+        held += result[0].nbytes
+        if held > wanted.memory_limit:
+            _check_memory(wanted, len(files), (wanted.channels or 3, *size))
+    if animated:
+        skipped.more.append(f"{animated} images hold several frames; the first is used")
+    return used, arrays
+
+
+def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:
+    for test in (False, True) if tree.has_test else (False,):
+        counts = Counter(entry.found.label for entry in used if entry.found.test == test)
+        empty = [name for label, name in enumerate(tree.classes) if not counts[label]]
+        if empty:
+            where = "test/" if test else "train/" if tree.has_test else ""
+            names = ", ".join(repr(where + name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
+            first = next(iter(tree.skipped.lines), "")
+            raise DataError(
+                f"folder of images {str(folder)!r}: no usable image in {names}"
+                + (f" ({first})" if first else ""),
+                hint=LAYOUT,
+            )
+
+
+def _check_memory(wanted: _Wanted, count: int, shape: tuple[int, int, int]) -> None:
+    need = count * shape[0] * shape[1] * shape[2]
+    if need > wanted.memory_limit:
+        raise DataError(
+            f"folder of images {str(wanted.folder)!r}: {count} images of {'x'.join(map(str, shape))} need "
+            f"{need / 1e9:.1f} GB of memory, expected at most {wanted.memory_limit / 1e9:.1f} GB",
+            hint="make them smaller: --set data.size=32, or --set data.channels=1",
+        )
+
+
+def _stacked(arrays: list[np.ndarray], rows: Sequence[int], shape: tuple[int, int, int]) -> np.ndarray:
+    """Stack [C, H, W] arrays to [N, C, H, W]; a grey one among coloured ones is repeated."""
+    stacked = np.empty((len(rows), *shape), np.uint8)
+    for i, row in enumerate(rows):
+        stacked[i] = arrays[row]
+    return stacked
+
+
+def _each(work: Callable[[In], Out], items: Sequence[In], beat: Beat = lambda: None) -> Iterator[Out]:
+    """Map over a few threads, in order, never far ahead of the one who reads."""
+    todo = iter(items)
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        while some := list(islice(todo, _AT_ONCE)):
+            for result in pool.map(work, some):
+                beat()
+                yield result
+
+
+def _read(path: Path) -> Decoded | None:
+    """Read what `_keep` wrote; None if it is not there or was altered (the zip's own checksums tell)."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            about = json.loads(file["about"].tobytes())
+            parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
+        data = ImageData(**parts, class_names=tuple(about["class_names"]), notes=tuple(about["notes"]))
+        with suppress(OSError):
+            os.utime(path)
+        return Decoded(data, about["fingerprint"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
+        return None
+
+
+def _keep(found: Decoded, path: Path) -> None:
+    data = found.data
+    about = {"class_names": data.class_names, "notes": data.notes, "fingerprint": found.fingerprint}
+    arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
+    with staging(path.parent) as place:
+        with (place / path.name).open("wb") as file:
+            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+        settle([(place / path.name, path)])
+    newest_first = sorted(path.parent.glob("*.npz"), key=lambda kept: kept.stat().st_mtime, reverse=True)
+    for old in newest_first[_KEPT:]:
+        old.unlink(missing_ok=True)

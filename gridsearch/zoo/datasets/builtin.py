@@ -1,0 +1,119 @@
+"""The built-in datasets, as entry points name them: Fashion-MNIST, MNIST, digits and a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch.plugins import ImageData
+from gridsearch.zoo.datasets.files import IdxDataset
+from gridsearch.zoo.datasets.folder import FolderDataset
+from gridsearch.zoo.datasets.idx import PinnedFile
+from gridsearch.zoo.datasets.sources import DebianPackage, Folder, Mirrors
+
+if TYPE_CHECKING:
+    from gridsearch.records import Value
+
+_INSIDE_PACKAGE = "usr/share/datasets/fashion-mnist"
+
+_NAMES_AND_SIZES = (
+    ("train-images-idx3-ubyte", 47_040_016),
+    ("train-labels-idx1-ubyte", 60_008),
+    ("t10k-images-idx3-ubyte", 7_840_016),
+    ("t10k-labels-idx1-ubyte", 10_008),
+)
+
+
+def _pinned(*sums: str) -> tuple[PinnedFile, PinnedFile, PinnedFile, PinnedFile]:
+    a, b, c, d = (PinnedFile(name, size, s) for (name, size), s in zip(_NAMES_AND_SIZES, sums, strict=True))
+    return a, b, c, d
+
+
+def _fashion_mirrors() -> tuple[str, ...]:
+    from gridsearch.zoo import torchvision
+
+    return torchvision.mirrors("FashionMNIST")
+
+
+def _mnist_mirrors() -> tuple[str, ...]:
+    from gridsearch.zoo import torchvision
+
+    return torchvision.mirrors("MNIST")
+
+
+fmnist = IdxDataset(
+    name="fmnist",
+    files=_pinned(
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    class_names=(
+        "T-shirt/top",
+        "Trouser",
+        "Pullover",
+        "Dress",
+        "Coat",
+        "Sandal",
+        "Shirt",
+        "Sneaker",
+        "Bag",
+        "Ankle boot",
+    ),
+    sources=(
+        Folder(Path("/") / _INSIDE_PACKAGE, "the installed package dataset-fashion-mnist"),
+        Mirrors(addresses=_fashion_mirrors),
+        DebianPackage(package="dataset-fashion-mnist", inside=_INSIDE_PACKAGE),
+    ),
+    licence="MIT",
+    home="https://github.com/zalandoresearch/fashion-mnist",
+)
+
+mnist = IdxDataset(
+    name="mnist",
+    files=_pinned(
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+    class_names=tuple("0123456789"),
+    sources=(Mirrors(addresses=_mnist_mirrors),),
+    licence="CC BY-SA 3.0",
+    home="http://yann.lecun.com/exdb/mnist",
+)
+
+
+def digits(root: Path) -> ImageData:  # noqa: ARG001  (part of the protocol; the images come with scikit-learn)
+    """Read the 1,797 handwritten digits that come with scikit-learn: uint8 [1797, 1, 8, 8].
+
+    Their sixteen levels of ink (0 to 16) become 0 to 255.  There is no test set of their own.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = (bunch.images * (255 / 16)).round().astype("uint8")
+    return ImageData(
+        train_images=images[:, None],
+        train_labels=bunch.target.astype("int64"),
+        test_images=None,
+        test_labels=None,
+        class_names=tuple("0123456789"),
+    )
+
+
+def folder(root: Path, *, path: str, size: Value = "auto", channels: Value = "auto") -> ImageData:
+    """Read a folder of images with one sub-folder for each class; see `FolderDataset`.
+
+    Args:
+        root: the data root, where decoded images are kept.
+        path: the folder.
+        size: "auto", a side in pixels, or "HEIGHTxWIDTH".
+        channels: "auto", 1 or 3.
+
+    Raises:
+        DataError: it is not such a folder.
+        UsageError: an option is not one of the above.
+    """
+    return FolderDataset(Path(path).expanduser().absolute())(root, size=size, channels=channels)

@@ -1,0 +1,93 @@
+"""A folder of images as a dataset: scanned, decoded once to one shape, kept in the cache, fingerprinted."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Value
+    from gridsearch.zoo.datasets.assemble import Decoded
+
+MEMORY_LIMIT = 8 * 1024**3
+"""Bytes that the decoded images of a folder may take."""
+
+LONGEST_SIDE = 64
+"""Pixels to which the longer side is limited where the size is chosen for the user."""
+
+_SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class FolderDataset:
+    """Images in a folder with one sub-folder per class, or in train/ and test/ of it; callable as a dataset.
+
+    All images are brought to one shape.  With `size="auto"` that is the size that more than half of the
+    training images have, otherwise the median height and the median width; either shrunk, the aspect kept,
+    until the longer side is 64.  With `channels="auto"` it is 1 if every image is grey (whatever its file
+    says), else 3.
+
+    Attributes:
+        path: the folder, absolute.
+        memory_limit: bytes; more are refused.
+    """
+
+    path: Path
+    memory_limit: int = MEMORY_LIMIT
+
+    def __call__(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> ImageData:
+        """Read the images: uint8 [N, C, H, W].
+
+        Args:
+            root: the data root, where the decoded images are kept.
+            size: "auto", a side in pixels, or "HEIGHTxWIDTH".
+            channels: "auto", 1 or 3.
+
+        Raises:
+            DataError: it is not a folder of images, a class has none, or they need too much memory.
+            UsageError: an option is not one of the above.
+        """
+        return self._decoded(root, size, channels).data
+
+    def fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> str:
+        """Return the SHA-256 over path, size and content of each image that is used, and over the shape.
+
+        The path is relative to the folder, so that it may lie anywhere.  See `__call__` for the rest.
+        """
+        return self._decoded(root, size, channels).fingerprint
+
+    def _decoded(self, root: Path, size: Value, channels: Value) -> Decoded:
+        from gridsearch.zoo.datasets.assemble import decoded
+
+        return decoded(
+            self.path,
+            root / "folder",
+            size=_size_option(size),
+            channels=_channels_option(channels),
+            memory_limit=self.memory_limit,
+        )
+
+
+def _size_option(value: Value) -> tuple[int, int] | None:
+    match = _SIZE.fullmatch(str(value)) if not isinstance(value, bool) else None
+    if value in ("auto", None):
+        return None
+    if match:
+        height = int(match[1])
+        width = int(match[2] or height)
+        if height and width:
+            return height, width
+    raise UsageError(f"data.size={value}: expected auto, a side in pixels (28), or HEIGHTxWIDTH (28x32)")
+
+
+def _channels_option(value: Value) -> int | None:
+    known = {"auto": None, "None": None, "1": 1, "3": 3}
+    if isinstance(value, bool) or str(value) not in known:
+        raise UsageError(f"data.channels={value}: expected auto, 1 or 3")
+    return known[str(value)]

@@ -1,0 +1,93 @@
+"""The only door to torchvision for all of the zoo: it makes the import work beside any build of torch.
+
+torchvision's compiled operators load only beside the build of torch that they were compiled against.  Where
+they do not load, `import torchvision` dies with "operator torchvision::nms does not exist", because it
+registers fake kernels for operators that nobody declared.  Declaring their two schemas first makes the import
+work; datasets, models and transforms need none of the compiled operators.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_OPERATORS = ("nms", "qnms")
+
+_declared: list[Any] = []  # a torch.library.Library takes its operators away when it is collected
+
+
+@cache
+def load() -> ModuleType:
+    """Import torchvision, with the missing operators declared, and return the module.
+
+    Raises:
+        ImportError: torchvision is not installed, or does not import beside this torch; one line.
+    """
+    try:
+        if not compiled_operators():
+            _declare_missing()
+        return importlib.import_module("torchvision")
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ImportError(
+            f"torchvision does not import beside this torch: {reason}", name="torchvision"
+        ) from error
+
+
+@cache
+def compiled_operators() -> bool:
+    """Whether torchvision's compiled operators load beside this torch; what `doctor` reports.
+
+    Raises:
+        ImportError: torchvision or torch is not installed.
+    """
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError("torchvision is not installed", name="torchvision")
+    for folder in spec.submodule_search_locations:
+        for library in sorted(Path(folder).glob("_C*.so")) + sorted(Path(folder).glob("_C*.pyd")):
+            try:
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
+            except OSError:
+                continue
+            return _exists("nms")
+    return _exists("nms")  # linked into torch, as some distributions do
+
+
+def mirrors(dataset: str) -> tuple[str, ...]:
+    """Return the addresses from which torchvision fetches one of its idx datasets ("MNIST", "FashionMNIST").
+
+    Raises:
+        ImportError: see `load`.
+    """
+    load()
+    datasets = importlib.import_module("torchvision.datasets")
+    return tuple(getattr(datasets, dataset).mirrors)
+
+
+def _declare_missing() -> None:
+    import torch
+
+    missing = [name for name in _OPERATORS if not _exists(name)]
+    if missing:
+        library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
+        for name in missing:
+            library.define(f"{name}{_SCHEMA}")  # type: ignore[no-untyped-call]
+        _declared.append(library)
+
+
+def _exists(operator: str) -> bool:
+    import torch
+
+    return hasattr(torch.ops.torchvision, operator)
