@@ -1,0 +1,50 @@
+"""Training stands between the executors and the store: it takes a pack of trials and yields their events.
+
+The names below are loaded on first use, so that importing this package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridsearch.training.data import ResidentCache, ResidentData
+    from gridsearch.training.devices import describe, resolve_device, tune_allocator
+    from gridsearch.training.loop import train_pack
+    from gridsearch.training.network import has_dropout
+    from gridsearch.training.probe import ProbeResult
+    from gridsearch.training.splits import Split, split
+
+_HOMES = {
+    "ProbeResult": "probe",
+    "ResidentCache": "data",
+    "ResidentData": "data",
+    "Split": "splits",
+    "describe": "devices",
+    "has_dropout": "network",
+    "resolve_device": "devices",
+    "split": "splits",
+    "train_pack": "loop",
+    "tune_allocator": "devices",
+}
+
+__all__ = [
+    "ProbeResult",
+    "ResidentCache",
+    "ResidentData",
+    "Split",
+    "describe",
+    "has_dropout",
+    "resolve_device",
+    "split",
+    "train_pack",
+    "tune_allocator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)

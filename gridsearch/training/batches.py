@@ -1,0 +1,39 @@
+"""How an epoch's images are cut into batches; part of what decides a trial's result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """The batches of every epoch of a trial.
+
+    Attributes:
+        batch: images in a batch; the last may hold fewer.
+        images: images of an epoch that are trained on.
+        steps: batches in an epoch, at least one.
+    """
+
+    batch: int
+    images: int
+    steps: int
+
+
+def batch_plan(images: int, batch: int, *, drop_last: bool, drop_single: bool) -> BatchPlan:
+    """Cut `images` into batches.
+
+    A batch larger than the split is the whole split, also under `drop_last`, which would leave nothing.
+
+    Args:
+        images: in the training split.
+        batch: the recipe's batch.
+        drop_last: leave a last, partial batch away.
+        drop_single: leave a last batch of one image away: batch norm has no variance there, and torch refuses
+            it where a feature has one value per image.  Which image it hits differs between epochs.
+    """
+    batch = min(batch, images)
+    rest = images % batch
+    if rest and (drop_last or (rest == 1 and drop_single)):
+        images -= rest
+    return BatchPlan(batch=batch, images=images, steps=-(-images // batch))

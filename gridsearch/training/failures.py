@@ -1,0 +1,81 @@
+"""What is said of a lane that raised: one line for the table, the user's own traceback for the log."""
+
+from __future__ import annotations
+
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.errors import GridsearchError
+from gridsearch.records import TrialFailed
+from gridsearch.training.network import ModelRefused
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from gridsearch.records import Lane
+
+_OURS = Path(__file__).parent
+_TORCH = Path(torch.__file__).parent
+_LONGEST = 300
+
+
+def failure(lane: Lane, error: BaseException) -> TrialFailed:
+    """Return the event of a lane whose model or data raised."""
+    reason = "oom" if is_out_of_memory(error) else "error"
+    own = _from_user_code(error.__traceback__)
+    if isinstance(error, ModelRefused | GridsearchError):
+        text = str(error)
+    else:
+        text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
+    return TrialFailed(
+        trial=lane.trial.id,
+        attempt=lane.trial.attempt,
+        reason=reason,
+        message=_one_line(error, own),
+        traceback=text,
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device's or the host's memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator: can't allocate memory" in text or "out of memory" in text
+    )
+
+
+def _one_line(error: BaseException, own: TracebackType | None) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, ModelRefused | GridsearchError):
+        return text
+    if len(text) > _LONGEST:
+        text = text[: _LONGEST - 3] + "..."
+    line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    place = _innermost_user_frame(own)
+    return f"{line} ({place})" if place else line
+
+
+def _from_user_code(tb: TracebackType | None) -> TracebackType | None:
+    """Cut our frames and torch's call machinery from the top; None if there is nothing else."""
+    while tb is not None and _is_machinery(tb):
+        tb = tb.tb_next
+    return tb
+
+
+def _innermost_user_frame(tb: TracebackType | None) -> str | None:
+    place = None
+    while tb is not None:
+        if not _is_machinery(tb):
+            place = f"{Path(tb.tb_frame.f_code.co_filename).name}:{tb.tb_lineno}"
+        tb = tb.tb_next
+    return place
+
+
+def _is_machinery(tb: TracebackType) -> bool:
+    file = Path(tb.tb_frame.f_code.co_filename)
+    return file.is_relative_to(_OURS) or file.is_relative_to(_TORCH)

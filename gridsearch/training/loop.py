@@ -1,0 +1,65 @@
+"""The way into training: one pack in, its events out.
+
+A worker calls `train_pack` for each pack it is sent; the inline executor calls it in its own process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.training import seeds
+from gridsearch.training.engine import Bench, Engine
+from gridsearch.training.solo import SoloEngine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from gridsearch.records import Event, Pack, Settings
+    from gridsearch.training.data import ResidentData
+
+ENGINES: tuple[Engine, ...] = (SoloEngine(),)
+"""The engines, the one to prefer first; the last takes any pack."""
+
+
+def engine_of(pack: Pack) -> Engine:
+    """Return the engine that trains a pack."""
+    return next(engine for engine in ENGINES if engine.accepts(pack))
+
+
+def train_pack(
+    pack: Pack,
+    *,
+    data: Callable[[Settings], ResidentData],
+    build: Callable[[Settings, ResidentData], nn.Module],
+    device: torch.device | str,
+    emit: Callable[[Event], None],
+    stop: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train the trials of a pack.
+
+    For each lane `EpochEnded` after every epoch, then one of: `TrialFinished` with state COMPLETE (and its
+    files in the lane's scratch folder) or DIVERGED, or `TrialFailed`, where the model or the data raised.
+    The global random generators are given back as they were.
+
+    Args:
+        pack: the trials, with a scratch folder each.
+        data: gives the data of a trial's settings, on `device`; see `ResidentCache`.
+        build: gives a new, untrained model for settings and data.
+        device: where to train.
+        emit: takes each event.
+        stop: asked at least every .2 seconds or once a step; when it says yes, the lanes that have not ended
+            stay without a result.
+
+    Raises:
+        OSError: a file could not be written.
+        Exception: whatever `emit` or `stop` raises.
+    """
+    device = torch.device(device)
+    bench = Bench(data=data, build=build, device=device, stop=stop)
+    with seeds.isolated(device):
+        for event in engine_of(pack).train(pack, bench):
+            emit(event)

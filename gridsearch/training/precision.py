@@ -1,0 +1,76 @@
+"""What a recipe's `dtype` means on a device: the type of the weights, autocast, and the rounding of products.
+
+float32   weights and arithmetic in float32; on CUDA without the TF32 that torch gives convolutions
+tf32      float32 with products rounded to TF32's 10 bits; CUDA only
+bfloat16  weights in float32, layers under autocast to bfloat16, loss in float32; CPU, CUDA, MPS
+float64   all in float64, to check results with; not on MPS
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gridsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DTYPES = ("float32", "float64", "bfloat16", "tf32")
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a lane computes.
+
+    Attributes:
+        name: the recipe's word.
+        device: "cpu", "cuda" or "mps".
+        weights: type of weights, gradients, images and logits.
+    """
+
+    name: str
+    device: str
+    weights: torch.dtype
+
+    @classmethod
+    def of(cls, name: str, device: torch.device) -> Precision:
+        """Return what a recipe's `dtype` means on a device.
+
+        Raises:
+            UsageError: the device cannot do it.
+        """
+        if name not in DTYPES:
+            raise UsageError(f"dtype={name}: unknown", hint=f"use one of {', '.join(DTYPES)}")
+        if name == "tf32" and device.type != "cuda":
+            raise UsageError(f"dtype=tf32: not on {device.type}", hint="use float32, or a CUDA device")
+        if name == "float64" and device.type == "mps":
+            raise UsageError("dtype=float64: not on mps", hint="use float32, or --device cpu")
+        return cls(name, device.type, torch.float64 if name == "float64" else torch.float32)
+
+    def forward(self) -> AbstractContextManager[object]:
+        """Return the context for a model's forward pass."""
+        if self.name == "bfloat16":
+            return torch.autocast(self.device, dtype=torch.bfloat16)
+        return nullcontext()
+
+    @contextmanager
+    def products(self) -> Iterator[None]:
+        """Set how CUDA rounds the products of float32, for a whole trial, and set it back afterwards."""
+        if self.device != "cuda":
+            yield
+            return
+        wanted = "tf32" if self.name == "tf32" else "ieee"
+        cudnn: Any = torch.backends.cudnn  # its stubs lack `conv`
+        places = (torch.backends.cuda.matmul, cudnn.conv)
+        before = [place.fp32_precision for place in places]
+        try:
+            for place in places:
+                place.fp32_precision = wanted
+            yield
+        finally:
+            for place, value in zip(places, before, strict=True):
+                place.fp32_precision = value

@@ -1,0 +1,233 @@
+"""What a trial will cost: a few steps of it, timed, for `plan --probe` and the planner's cache."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from gridsearch.training import seeds
+from gridsearch.training.engine import Stopped
+from gridsearch.training.metrics import Diverged
+from gridsearch.training.precision import Precision
+from gridsearch.training.solo import SoloProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from torch import nn
+
+    from gridsearch.records import Settings
+    from gridsearch.training.data import ResidentData
+
+_WARM_UP = 2  # blocks that are not timed: the first step allocates, and picks kernels
+_HARMLESS_LR = 1e-12  # costs the same, and no lane diverges while it is timed
+_ENOUGH = 3  # timed blocks, however slow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """The cost of one lane on one device.
+
+    Attributes:
+        device: "cpu", "cuda:0", ...
+        step_seconds: median time of a training step.
+        image_seconds: time per evaluated image; None without a validation split.
+        memory_bytes: peak beyond what was in use before, of the device, or of the process on a CPU.
+        steps: how many steps were timed.
+        steps_per_epoch: steps of one epoch of the trial.
+        parameters: trainable ones.
+    """
+
+    device: str
+    step_seconds: float
+    image_seconds: float | None
+    memory_bytes: int
+    steps: int
+    steps_per_epoch: int
+    parameters: int
+
+    def seconds(self, *, epochs: int, val_images: int) -> float:
+        """Return the estimated wall time of a whole trial."""
+        evaluation = val_images * (self.image_seconds or 0.0)
+        return epochs * (self.steps_per_epoch * self.step_seconds + evaluation)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping that `from_json` reads back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(**data)
+
+
+def probe(
+    settings: Settings,
+    *,
+    data: Callable[[Settings], ResidentData],
+    build: Callable[[Settings, ResidentData], nn.Module],
+    device: torch.device | str,
+    seconds: float = 1.0,
+) -> ProbeResult:
+    """Train a few steps of a trial, evaluate a batch, and say what they cost.
+
+    Args:
+        settings: the trial's recipe.
+        data: gives the data of the settings, on `device`.
+        build: gives a new model.
+        device: where to train.
+        seconds: about how long to go on with the timed steps; there are three at least.
+
+    Raises:
+        Exception: whatever the model or the data raises.
+    """
+    device = torch.device(device)
+    precision = Precision.of(settings.dtype, device)
+    resident = data(settings)
+    with seeds.isolated(device), precision.products(), PeakMemory(device) as memory:
+        program = SoloProgram(dataclasses.replace(settings, lr=_HARMLESS_LR), 0, resident, build, precision)
+        times = _time_steps(program, device, seconds)
+        image_seconds = _time_evaluation(program, device, seconds / 4)
+    return ProbeResult(
+        device=str(device),
+        step_seconds=statistics.median(times),
+        image_seconds=image_seconds,
+        memory_bytes=memory.peak,
+        steps=len(times) * _block(device),
+        steps_per_epoch=program.plan.steps,
+        parameters=sum(p.numel() for p in program.model.parameters() if p.requires_grad),
+    )
+
+
+class PeakMemory:
+    """Measures the most memory in use inside a `with` block, beyond what was in use before it.
+
+    On a CPU it is the process's resident set: its high-water mark where Linux lets a process reset that, else
+    what is resident at the end.
+
+    Attributes:
+        peak: bytes, once the block was left.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.peak = 0
+        self._device = device
+        self._before = 0
+
+    def __enter__(self) -> Self:
+        if self._device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self._device)
+            self._before = torch.cuda.memory_allocated(self._device)
+        else:
+            with contextlib.suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5")
+            self._before = _resident_bytes("VmRSS")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._device.type == "cuda":
+            after = torch.cuda.max_memory_allocated(self._device)
+        else:
+            after = max(_resident_bytes("VmHWM"), _resident_bytes("VmRSS"))
+        self.peak = max(0, after - self._before)
+
+
+class _Stopwatch:
+    """Called before each step: notes the time after each block of steps, and leaves when it is enough."""
+
+    def __init__(self, device: torch.device, seconds: float) -> None:
+        self.times: list[float] = []
+        self._device = device
+        self._seconds = seconds
+        self._calls = 0
+        self._blocks = 0
+        self._last = 0.0
+        self._started = 0.0
+
+    def __call__(self) -> None:
+        calls, self._calls = self._calls, self._calls + 1
+        if calls % _block(self._device):
+            return
+        _wait_for(self._device)
+        now = time.perf_counter()
+        if self._blocks > _WARM_UP:
+            self.times.append((now - self._last) / _block(self._device))
+        else:
+            self._started = now
+        self._blocks += 1
+        self._last = now
+        if len(self.times) >= _ENOUGH and now - self._started > self._seconds:
+            raise Stopped
+
+
+def _time_steps(program: SoloProgram, device: torch.device, seconds: float) -> list[float]:
+    watch = _Stopwatch(device, seconds)
+    epoch = 1
+    while True:
+        try:
+            program.train_epoch(epoch, watch)
+        except Stopped:
+            return watch.times
+        except Diverged:
+            if watch.times:
+                return watch.times
+            raise
+        epoch += 1
+
+
+def _time_evaluation(program: SoloProgram, device: torch.device, seconds: float) -> float | None:
+    started = 0.0
+    batches = 0
+
+    def watch() -> None:
+        nonlocal started, batches
+        if batches <= 1:  # the first batch warms up, where there are more
+            _wait_for(device)
+            started = time.perf_counter()
+        elif time.perf_counter() - started > seconds:
+            raise Stopped
+        batches += 1
+
+    images = len(program.data.val)
+    if images == 0:
+        return None
+    with contextlib.suppress(Stopped):
+        program.evaluate(1, watch)
+    _wait_for(device)
+    spent = time.perf_counter() - started
+    skipped = 1 if batches > 1 else 0
+    seen = min(images, batches * program.evaluation_batch) - skipped * program.evaluation_batch
+    return spent / seen
+
+
+def _block(device: torch.device) -> int:
+    """Steps between two looks at the clock; a look waits for the device."""
+    return 1 if device.type == "cpu" else 10
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def _resident_bytes(field: str) -> int:
+    """Return a field of /proc/self/status in bytes; elsewhere the peak that getrusage knows."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
