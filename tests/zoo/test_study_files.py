@@ -1,0 +1,91 @@
+"""The study files of the repository: each is a valid study, and their table says what they are."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from gridsearch import plugins
+from gridsearch.cli.parser import build_parser
+from gridsearch.spec.study import build
+
+ROOT = Path(__file__).parents[2]
+FILES = {path.stem: path for path in (ROOT / "studies").glob("*.toml")}
+TABLE = (ROOT / "studies" / "README.md").read_text()
+
+
+def study(name):
+    return build(file=FILES[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "axes", "points"),
+    [
+        ("fmnist", {"lr": (0.01, 0.001), "batch": (10, 20, 50)}, 6),
+        (
+            "mpalaourg-1",
+            {
+                "batch": (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000),
+                "lr": (0.01, 0.001, 0.0001, 0.00001),
+            },
+            40,
+        ),
+        (
+            "mpalaourg-2",
+            {"batch": (10, 20, 50, 100), "lr": (0.01, 0.001), "norm": ("none", "standard")},
+            16,
+        ),
+    ],
+)
+def test_a_study_file_has_the_grid_of_its_source(name, axes, points):
+    spec = study(name)
+    assert spec.name == name
+    assert (spec.dataset, spec.model) == ("fmnist", "lenet")
+    assert spec.grid.values == axes
+    assert len(list(spec.grid.points())) == points
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe"),
+    [
+        ("fmnist", {"epochs": 10, "optimizer": "adam", "norm": "standard"}),
+        ("mpalaourg-1", {"epochs": 10, "optimizer": "adam", "norm": "none"}),
+        ("mpalaourg-2", {"epochs": 20, "optimizer": "adam"}),
+    ],
+)
+def test_a_study_file_has_the_recipe_of_its_source(name, recipe):
+    given = study(name).recipe
+    assert {key: getattr(given, key) for key in recipe} == recipe
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_study_file_is_named_after_its_study_and_uses_what_is_installed(name):
+    spec = study(name)
+    assert spec.name == name
+    assert spec.dataset in plugins.installed(plugins.DATASETS)
+    assert spec.model in plugins.installed(plugins.MODELS)
+    assert not spec.grid.warnings
+
+
+def rows():
+    """Yield name, points and command of each line of the table."""
+    pattern = r"^\| \[`([^`]+)`\]\(([^)]+)\) \| .* \| (\d+) \| `([^`]+)` \|$"
+    for name, link, points, command in re.findall(pattern, TABLE, flags=re.MULTILINE):
+        assert link == f"{name}.toml"
+        yield name, int(points), command
+
+
+def test_the_table_has_every_study_with_its_points_and_no_other():
+    counted = {name: math.prod(len(values) for values in study(name).grid.values.values()) for name in FILES}
+    assert {name: points for name, points, _ in rows()} == counted
+
+
+def test_every_command_in_the_table_is_one_that_the_program_takes():
+    for name, _, command in rows():
+        program, *words = shlex.split(command)
+        assert program == "gridsearch"
+        assert (ROOT / build_parser().parse_args(words).file) == FILES[name]
