@@ -1,0 +1,87 @@
+"""First stage of the flow: what was written becomes a checked `StudySpec`, and that becomes trials.
+
+The names are lazy (PEP 562): the axes' table and the grid need no pydantic, and `--help` needs neither.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridsearch.spec.axes import (
+        ALIASES as ALIASES,
+    )
+    from gridsearch.spec.axes import (
+        AXES as AXES,
+    )
+    from gridsearch.spec.axes import (
+        FUSIBLE as FUSIBLE,
+    )
+    from gridsearch.spec.axes import (
+        SHAPING as SHAPING,
+    )
+    from gridsearch.spec.axes import (
+        Axis as Axis,
+    )
+    from gridsearch.spec.axes import (
+        AxisKind as AxisKind,
+    )
+    from gridsearch.spec.axes import (
+        AxisScope as AxisScope,
+    )
+    from gridsearch.spec.axes import (
+        axis_of as axis_of,
+    )
+    from gridsearch.spec.axes import (
+        canonical as canonical,
+    )
+    from gridsearch.spec.axes import (
+        coerce as coerce,
+    )
+    from gridsearch.spec.axes import (
+        differing as differing,
+    )
+    from gridsearch.spec.axes import (
+        shape_of as shape_of,
+    )
+    from gridsearch.spec.axes import (
+        varying as varying,
+    )
+    from gridsearch.spec.expand import Expansion as Expansion
+    from gridsearch.spec.expand import Resolver as Resolver
+    from gridsearch.spec.expand import expand_study as expand_study
+    from gridsearch.spec.files import StudyFile as StudyFile
+    from gridsearch.spec.files import load_toml as load_toml
+    from gridsearch.spec.grid import Grid as Grid
+    from gridsearch.spec.grid import GridPoint as GridPoint
+    from gridsearch.spec.names import check_study_name as check_study_name
+    from gridsearch.spec.names import default_name as default_name
+    from gridsearch.spec.recipe import Recipe as Recipe
+    from gridsearch.spec.study import StudySpec as StudySpec
+    from gridsearch.spec.study import build as build
+
+_HOMES = {
+    "axes": "ALIASES AXES FUSIBLE SHAPING Axis AxisKind AxisScope axis_of canonical coerce differing shape_of"
+    " varying",
+    "expand": "Expansion Resolver expand_study",
+    "files": "StudyFile load_toml",
+    "grid": "Grid GridPoint",
+    "names": "check_study_name default_name",
+    "recipe": "Recipe",
+    "study": "StudySpec build",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (made from the same table as the look-up)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME_OF})

@@ -1,0 +1,415 @@
+"""What may vary: every axis and recipe key with its type, range and default; a spec is read by this table.
+
+It serves the grid, the recipe, the study file, the store's columns (a kind per axis) and the planner
+(which axes may differ inside a pack).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import SpecError, nearest
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, Value
+from gridsearch.spec.problems import Wrong, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+LARGEST_INT = 2**63 - 1
+"""Whole numbers are stored in 64 bits."""
+
+SEED = "seed"
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+_NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_LARGEST_EXPONENT, _SMALLEST_EXPONENT = 300, -320
+_OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
+
+
+class AxisKind(StrEnum):
+    """How the values of an axis are typed and stored."""
+
+    FLOAT = "float"
+    INT = "int"
+    BOOL = "bool"
+    CATEGORICAL = "categorical"
+
+
+class AxisScope(StrEnum):
+    """Where an axis may be given."""
+
+    GRID = "grid"
+    """In the grid, or fixed in the recipe."""
+    RECIPE = "recipe"
+    """In the recipe alone: one value for the whole study."""
+    STUDY = "study"
+    """As an option of its own, or at the top of a study file."""
+    DERIVED = "derived"
+    """By nobody: found out from the plug-ins."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One axis or recipe key.
+
+    Attributes:
+        low: smallest value, or (if `low_open`) the bound that must be exceeded; likewise `high`.
+        choices: the words of a categorical axis; empty where any word will do.
+        nullable: whether `none` is a value.
+        free: an option of a model or dataset: any number, word, true, false or none.
+        fusible: whether trials of one pack may differ in it.
+    """
+
+    name: str
+    kind: AxisKind
+    help: str
+    default: Value = None
+    low: float | None = None
+    high: float | None = None
+    low_open: bool = False
+    high_open: bool = False
+    choices: tuple[str, ...] = ()
+    nullable: bool = False
+    free: bool = False
+    fusible: bool = False
+    scope: AxisScope = AxisScope.GRID
+
+    @property
+    def numeric(self) -> bool:
+        """Whether its values are numbers."""
+        return self.kind in (AxisKind.FLOAT, AxisKind.INT)
+
+
+def _float(name: str, default: float | None, text: str, **more: Any) -> Axis:
+    return Axis(name=name, kind=AxisKind.FLOAT, default=default, help=text, **{"low": 0.0} | more)
+
+
+def _int(name: str, default: int | None, text: str, **more: Any) -> Axis:
+    return Axis(
+        name=name, kind=AxisKind.INT, default=default, help=text, **{"low": 1, "high": LARGEST_INT} | more
+    )
+
+
+def _bool(name: str, text: str) -> Axis:
+    return Axis(name=name, kind=AxisKind.BOOL, default=False, help=text)
+
+
+def _word(name: str, choices: str, text: str, **more: Any) -> Axis:
+    words = tuple(choices.split())
+    return Axis(
+        name=name,
+        kind=AxisKind.CATEGORICAL,
+        help=text,
+        **{"default": words[0] if words else None, "choices": words} | more,
+    )
+
+
+_TABLE = (
+    _float("lr", 0.001, "learning rate", low_open=True, fusible=True),
+    _int("batch", 64, "images per step"),
+    _word("norm", "none standard", "normalization of the input", default="standard", fusible=True),
+    _word("optimizer", "sgd adam adamw nadam rmsprop", "optimizer", default="adam"),
+    _float("weight_decay", 0.0, "weight decay", fusible=True),
+    _float("momentum", 0.0, "momentum of sgd", high=1.0, high_open=True, fusible=True),
+    _bool("nesterov", "Nesterov's form of sgd's momentum"),
+    _word("schedule", "constant step cosine onecycle", "course of the learning rate", fusible=True),
+    _float("warmup", 0.0, "epochs of linear warm-up", fusible=True),
+    _float(
+        "dropout",
+        None,
+        "rate of every dropout layer; none leaves the model's own",
+        high=1.0,
+        high_open=True,
+        nullable=True,
+        fusible=True,
+    ),
+    _float("label_smoothing", 0.0, "label smoothing", high=1.0, high_open=True, fusible=True),
+    _word("augment", "none flip shift flip+shift erase", "augmentation, on the device"),
+    _word("model", "", "model, by name or as file.py:Name", default="lenet"),
+    _int("epochs", 10, "passes over the training split", fusible=True),
+    _bool("drop_last", "leave out an epoch's last, smaller batch"),
+    _word("select", "last best", "the epoch that counts"),
+    _word("dtype", "float32 float64", "arithmetic"),
+    _int("split_seed", 0, "seed of the test, validation and subset splits", low=0, scope=AxisScope.RECIPE),
+    _int(SEED, 0, "replicate", low=0, fusible=True),
+    _float(
+        "val",
+        1 / 6,
+        "fraction of train held out for validation",
+        high=1.0,
+        high_open=True,
+        scope=AxisScope.STUDY,
+    ),
+    _int(
+        "subset",
+        None,
+        "train on that many images of the training split",
+        nullable=True,
+        scope=AxisScope.STUDY,
+    ),
+    _word(
+        "dataset",
+        "",
+        "dataset, by name, folder:PATH or file.py:Name",
+        default="fmnist",
+        scope=AxisScope.STUDY,
+    ),
+    _word("data_fingerprint", "", "SHA-256 of the data", default="", scope=AxisScope.DERIVED),
+    _word("model_source", "", "SHA-256 of the model's file", nullable=True, scope=AxisScope.DERIVED),
+)
+
+AXES: Mapping[str, Axis] = MappingProxyType({axis.name: axis for axis in _TABLE})
+"""Every axis and recipe key by name; options (`model.NAME`, `data.NAME`) come besides, see `axis_of`."""
+
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"learning_rate": "lr", "batch_size": "batch", "normalization": "norm"}
+)
+
+FUSIBLE = frozenset(name for name, axis in AXES.items() if axis.fusible)
+"""What trials of one pack may differ in, seed included."""
+
+SHAPING = frozenset(AXES) - FUSIBLE
+"""What trials of one pack share; the options of the model and of the dataset (`model.*`, `data.*`) too."""
+
+
+def canonical(name: str) -> str:
+    """Return the name of an axis for any of its names; an unknown one is returned as it is."""
+    return ALIASES.get(name, name)
+
+
+def is_option(name: str) -> bool:
+    """Whether this is an option of the model or the dataset ("model.width")."""
+    return name.startswith((MODEL_PREFIX, DATA_PREFIX))
+
+
+def axis_of(name: str) -> Axis:
+    """Return the axis of this name or alias; an option of a model or dataset gives a free-typed one.
+
+    Raises:
+        SpecError: there is no such axis; names the nearest.
+    """
+    try:
+        return find_axis(name)
+    except Wrong as wrong:
+        raise SpecError([str(wrong)]) from None
+
+
+@lru_cache(maxsize=4096)
+def find_axis(name: str, *, noun: str = "axis") -> Axis:
+    """Do what `axis_of` does, but raise `Wrong`, to which the caller adds the place.
+
+    Args:
+        name: a name or alias.
+        noun: what the message calls an unknown name, and so what it offers: an "axis" or a "key" of the
+            recipe.
+    """
+    name = canonical(name)
+    if name in AXES:
+        return AXES[name]
+    if is_option(name):
+        owner, _, option = name.partition(".")
+        if not _OPTION.fullmatch(option):
+            raise Wrong(f"{shortened(name)!r} names no option: {owner}.NAME, with a Python name")
+        return Axis(
+            name=name,
+            kind=AxisKind.CATEGORICAL,
+            free=True,
+            nullable=True,
+            help=f"option of the {'model' if owner == 'model' else 'dataset'}",
+        )
+    scopes = (AxisScope.GRID,) if noun == "axis" else (AxisScope.GRID, AxisScope.RECIPE)
+    known = [a.name for a in _TABLE if a.scope in scopes and (noun == "axis" or a.name != SEED)]
+    raise Wrong(f"unknown {noun} {shortened(name)!r}{nearest(name, [*known, *ALIASES])}")
+
+
+def coerce(axis: Axis, value: object, place: str) -> Value:
+    """Return a value in the axis's type.
+
+    A string is read as a word of the command line is ("1e-3", "true", "none"); other values are taken as
+    they are.  1, 1.0 and "1e0" give the same.
+
+    Args:
+        axis: what the value is for.
+        value: a number, word, True, False or None.
+        place: where it was given, for the message.
+
+    Raises:
+        SpecError: not a value of this axis: wrong type, not finite, out of range, unknown word.
+    """
+    try:
+        return typed(axis, value)
+    except Wrong as wrong:
+        raise SpecError([f"{place}: {wrong}" if place else str(wrong)]) from None
+
+
+def typed(axis: Axis, value: Any) -> Value:
+    """Do what `coerce` does, but raise `Wrong`, to which the caller adds the place."""
+    if not isinstance(value, str | bool | int | float) and value is not None:
+        value = _python_scalar(axis, value)
+    if isinstance(value, str):
+        return _read(axis, value)
+    if isinstance(value, int) and abs(value) >= 10**_LARGEST_EXPONENT:
+        raise Wrong(f"{axis.name} is out of the range of a number")
+    if axis.free:
+        return value if value is None or isinstance(value, bool) else plain_number(value)
+    if value is None:
+        if axis.nullable:
+            return None
+        raise Wrong(f"{axis.name} must be {_wanted(axis)}, not none")
+    if axis.kind is AxisKind.BOOL:
+        if isinstance(value, bool):
+            return value
+    elif axis.numeric and not isinstance(value, bool):
+        return _in_range(axis, value, str(value))
+    raise Wrong(f"{axis.name} must be {_wanted(axis)}, not {str(value).lower()}")
+
+
+def read_number(text: str) -> Decimal | None:
+    """Return the number that a word spells, exactly, or None if it is not a number.
+
+    Raises:
+        Wrong: it spells a number that is not finite, or beyond what a 64-bit float holds.
+    """
+    if _NOT_FINITE.fullmatch(text):
+        raise Wrong(f"a number must be finite, not {text}")
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    # Exact arithmetic on 1e999999999 would fill the memory: refuse by the exponent, before any of it.
+    if number and not _SMALLEST_EXPONENT <= number.adjusted() <= _LARGEST_EXPONENT:
+        raise Wrong(f"{shortened(text)} is out of the range of a number")
+    return number
+
+
+def plain_number(value: float | Decimal) -> int | float:
+    """Return a free-typed number: whole ones as int (1.0 is 1), others as float.
+
+    Raises:
+        Wrong: not finite.
+    """
+    if not math.isfinite(value):
+        raise Wrong(f"a number must be finite, not {value}")
+    whole = int(value)
+    return whole if whole == value and abs(whole) <= LARGEST_INT else float(value)
+
+
+def read_plain(word: str) -> Value:
+    """Return what an unquoted word means for a free-typed axis: true, false, none, a number, or itself."""
+    lower = word.lower()
+    if lower in _WORDS:
+        return _WORDS[lower]
+    number = read_number(word)
+    return word if number is None else plain_number(number)
+
+
+def _read(axis: Axis, word: str) -> Value:
+    """Read an unquoted word for an axis."""
+    if axis.free:
+        return read_plain(word)
+    if not word:
+        raise Wrong("no value")
+    if axis.kind is AxisKind.CATEGORICAL:
+        if axis.choices and word not in axis.choices:
+            raise Wrong(f"unknown {axis.name} {shortened(word)!r}{nearest(word, axis.choices)}")
+        return word
+    lower = word.lower()
+    if lower == "none" and axis.nullable:
+        return None
+    if axis.kind is AxisKind.BOOL:
+        value = _WORDS.get(lower)
+        if value is None:
+            raise Wrong(f"{axis.name} must be true or false, not {shortened(word)!r}")
+        return value
+    if _NOT_FINITE.fullmatch(word):
+        raise Wrong(f"{axis.name} must be finite, not {word}")
+    number = read_number(word)
+    if number is None:
+        raise Wrong(f"{axis.name} must be {_wanted(axis)}, not {shortened(word)!r}")
+    return _in_range(axis, number, word)
+
+
+def _in_range(axis: Axis, number: float | Decimal, text: str) -> int | float:
+    """Type a number and check its bounds; `text` is how it was written."""
+    if not math.isfinite(number):
+        raise Wrong(f"{axis.name} must be finite, not {text}")
+    value: int | float
+    if axis.kind is AxisKind.INT:
+        value = int(number)
+        if value != number:
+            raise Wrong(f"{axis.name} must be a whole number, not {shortened(text)}")
+    else:
+        value = float(number) + 0.0  # -0.0 is 0.0
+    low, high = axis.low, axis.high
+    if low is not None and (value < low or (axis.low_open and value == low)):
+        raise Wrong(
+            f"{axis.name} must be {'above' if axis.low_open else 'at least'} {low:g}, not {shortened(text)}"
+        )
+    if high is not None and (value > high or (axis.high_open and value == high)):
+        bound = str(high) if isinstance(high, int) else f"{high:g}"
+        raise Wrong(
+            f"{axis.name} must be {'below' if axis.high_open else 'at most'} {bound}, not {shortened(text)}"
+        )
+    return value
+
+
+def _wanted(axis: Axis) -> str:
+    if axis.kind is AxisKind.BOOL:
+        return "true or false"
+    if axis.numeric:
+        return "a whole number" if axis.kind is AxisKind.INT else "a number"
+    return f"one of {', '.join(axis.choices)}" if axis.choices else "a name"
+
+
+def _python_scalar(axis: Axis, value: object) -> object:
+    """Unwrap a numpy scalar without importing numpy; anything else is not a value."""
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        scalar: object = item()
+        if isinstance(scalar, str | bool | int | float):
+            return scalar
+    raise Wrong(
+        f"{axis.name} must be {'a plain value' if axis.free else _wanted(axis)}, not {type(value).__name__}"
+    )
+
+
+def same(one: Value, other: Value) -> bool:
+    """Whether two values are the same value: 1 and 1.0 are, 1 and True are not."""
+    return identity(one) == identity(other)
+
+
+def identity(value: Value) -> tuple[bool, Value]:
+    """Return what tells values apart in sets and mappings, where True would pass for 1."""
+    return isinstance(value, bool), value
+
+
+def differing(one: Settings, other: Settings) -> tuple[str, ...]:
+    """Return the names of the settings in which two points differ, in the order of `Settings.flat`."""
+    return varying((one, other))
+
+
+def varying(points: Iterable[Settings]) -> tuple[str, ...]:
+    """Return the names of the settings that are not the same in all points, in the order of `Settings.flat`.
+
+    An option that some points do not have varies.
+    """
+    flats = [settings.flat() for settings in points]
+    names = dict.fromkeys(name for flat in flats for name in flat)
+    missing = object()
+    return tuple(
+        name
+        for name in names
+        if len({identity(flat.get(name, missing)) for flat in flats}) > 1  # type: ignore[arg-type]
+    )
+
+
+def shape_of(settings: Settings) -> tuple[tuple[str, Value], ...]:
+    """Return all shaping settings, sorted by name: trials may share a pack only where these are equal."""
+    return tuple(sorted((k, v) for k, v in settings.flat().items() if k not in FUSIBLE))

@@ -1,0 +1,172 @@
+"""Reads a study file (TOML) into what it says: options, recipe and grid, typed, and all its problems at once.
+
+A study file may leave out anything; `study.build` lays the command line over it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import UsageError
+from gridsearch.spec.assemble import Entry, Group, Parts, Written, assemble
+from gridsearch.spec.options import OPTIONS, read_option, refusal
+from gridsearch.spec.problems import Problems, shortened
+from gridsearch.spec.recipe import OPTION_TABLES, read_settings
+from gridsearch.spec.rules import Condition, Exclusion, Term
+
+if TYPE_CHECKING:
+    from gridsearch.records import Value
+
+_TABLES = ("grid", "recipe")
+_RULES = ("exclude", "when")
+_KNOWN = (*OPTIONS, *_RULES, *_TABLES)
+_POSITION = re.compile(r"\s*\(at (line \d+, column \d+|end of document)\)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyFile:
+    """What a study file says.
+
+    Attributes:
+        options: the options it gives (study, dataset, model, seeds, val, subset), typed.
+        recipe: the recipe's keys that it gives, typed, options of plug-ins as "model.NAME".
+        grid: its grid with its rules; empty if it has none.
+    """
+
+    path: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Value] = field(default_factory=dict)
+    grid: Parts = field(default_factory=Parts)
+
+
+def load_toml(path: Path | str, *, problems: Problems | None = None) -> StudyFile:
+    """Read a study file.
+
+    Models, datasets and folders that lie beside the file may be named relative to it.
+
+    Args:
+        path: the file.
+        problems: where to gather problems; then they are not raised, and what is right comes back.
+
+    Raises:
+        UsageError: the file cannot be read.
+        SpecError: everything that is wrong in it, with its place, unless `problems` is given.
+    """
+    path = Path(path)
+    found = Problems() if problems is None else problems
+    content = _parse(path, found)
+    options: dict[str, Any] = {}
+    for key, value in content.items():
+        place = f"{path}: {shortened(key)}"
+        if key in OPTIONS:
+            with found.at(place):
+                options[key] = read_option(key, value)
+        elif key not in _KNOWN:
+            found.add(str(path), refusal(key, _KNOWN))
+    recipe = read_settings(
+        _table(content, "recipe", path, found), place=lambda key: f"{path}: [recipe] {key}", problems=found
+    )
+    grid = _read_grid(content, path, found)
+    if grid.seeds is not None and "seeds" in options:
+        found.add(f"{path}: seeds", "the seeds are given in [grid] as well")
+    if problems is None:
+        found.check()
+    for name in ("dataset", "model"):
+        if name in options:
+            options[name] = _beside(path, options[name])
+    return StudyFile(
+        path=path, options=options, recipe=recipe, grid=_with_models(grid, lambda m: _beside(path, m))
+    )
+
+
+def _parse(path: Path, problems: Problems) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except OSError as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
+        raise UsageError(f"study file {str(path)!r}: {reason}") from None
+    except UnicodeDecodeError as error:
+        problems.add(str(path), f"not a text in UTF-8 (byte {error.start})")
+    except tomllib.TOMLDecodeError as error:
+        text = str(error)
+        position = _POSITION.search(text)
+        where = f"{path}: {position[1]}" if position else str(path)
+        problems.add(where, _POSITION.sub("", text))
+    except RecursionError:
+        problems.add(str(path), "nested too deeply")
+    return {}
+
+
+def _read_grid(content: Mapping[str, Any], path: Path, problems: Problems) -> Parts:
+    table = _table(content, "grid", path, problems)
+    if content.get("grid") == {}:
+        problems.add(f"{path}: [grid]", "names no axis; leave the table out for a single point")
+    entries = [Entry(name, values, f"{path}: [grid] {shortened(name)}") for name, values in _axes(table)]
+    return assemble(
+        entries,
+        exclude=_rules(content, "exclude", path),
+        when=_rules(content, "when", path),
+        problems=problems,
+    )
+
+
+def _axes(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Give the axes of [grid]; `model.width = [1, 2]` without quotes is a table in TOML."""
+    for name, values in table.items():
+        if name in OPTION_TABLES and isinstance(values, Mapping):
+            yield from ((f"{name}.{option}", v) for option, v in values.items())
+        else:
+            yield name, values
+
+
+def _table(content: Mapping[str, Any], name: str, path: Path, problems: Problems) -> Mapping[str, Any]:
+    table = content.get(name, {})
+    if isinstance(table, Mapping):
+        return table
+    problems.add(f"{path}: {name}", f"must be a table ([{name}])")
+    return {}
+
+
+def _rules(content: Mapping[str, Any], name: str, path: Path) -> list[Written]:
+    texts = content.get(name, [])
+    several = texts if isinstance(texts, list) else [texts]
+    return [Written(text, f"{path}: {name} {shortened(repr(text))}") for text in several]
+
+
+def _beside(path: Path, locator: str) -> str:
+    """Return a locator with the study file's folder before it, if what it names lies there."""
+    kind, colon, rest = locator.partition(":")
+    if kind == "folder" and colon:
+        there = path.parent / Path(rest).expanduser()
+        return f"folder:{there}" if there.is_dir() else locator
+    where, _, attribute = locator.rpartition(":")
+    there = path.parent / Path(where).expanduser()
+    return f"{there}:{attribute}" if where.endswith(".py") and there.is_file() else locator
+
+
+def _with_models(parts: Parts, locate: Callable[[str], str]) -> Parts:
+    """Return a grid with its models located."""
+
+    def value_of(name: str, value: Value) -> Value:
+        return locate(value) if name == "model" and isinstance(value, str) else value
+
+    def terms_of(terms: tuple[Term, ...]) -> tuple[Term, ...]:
+        return tuple(Term(t.axis, tuple(value_of(t.axis, v) for v in t.values)) for t in terms)
+
+    groups = (
+        Group(g.names, tuple(tuple(map(value_of, g.names, row)) for row in g.rows))
+        if "model" in g.names
+        else g
+        for g in parts.groups
+    )
+    return replace(
+        parts,
+        groups=tuple(groups),
+        exclusions=tuple(Exclusion(terms_of(rule.terms)) for rule in parts.exclusions),
+        conditions=tuple(Condition(rule.axis, terms_of(rule.terms)) for rule in parts.conditions),
+    )

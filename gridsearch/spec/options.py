@@ -1,0 +1,76 @@
+"""The options of a study that are neither axes nor recipe: its name, dataset, model, seeds and splits.
+
+Read the same way from the command line, from the top of a study file and from Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gridsearch.errors import nearest
+from gridsearch.spec.assemble import MAX_SEEDS
+from gridsearch.spec.axes import AXES, canonical, typed
+from gridsearch.spec.names import good_name
+from gridsearch.spec.problems import Wrong, shortened
+
+OPTIONS = ("study", "dataset", "model", "seeds", "val", "subset")
+LATER = ("objective", "metric", "direction")
+
+
+def read_option(name: str, value: object) -> Any:
+    """Type one option of a study.
+
+    Raises:
+        Wrong: not a value of it.
+    """
+    if name == "seeds":
+        return read_seeds(value)
+    if name == "study":
+        if not isinstance(value, str):
+            raise Wrong(f"study must be a name, not {value!r}")
+        return good_name(value)
+    if isinstance(value, Mapping | list | tuple | set):
+        raise Wrong(f"{name} takes one value")
+    return typed(AXES[name], value)
+
+
+def read_seeds(value: object) -> int | tuple[int, ...]:
+    """Type the seeds: how many replicates (N stands for 0 to N-1), or which.
+
+    Raises:
+        Wrong: no seed, too many, one that is not a whole number from 0 on, or one twice.
+    """
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        number = value if isinstance(value, int) else _number(value)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise Wrong(f"seeds must be a whole number of at least 1, not {shortened(str(value))}")
+        if number > MAX_SEEDS:
+            raise Wrong(f"{number:,} seeds, and at most {MAX_SEEDS:,} are taken")
+        return number
+    if isinstance(value, Mapping):
+        raise Wrong("seeds must be a number or a list")
+    seeds = tuple(int(str(typed(AXES["seed"], seed))) for seed in value)
+    if not seeds:
+        raise Wrong("seeds is an empty list")
+    if len(seeds) > MAX_SEEDS:
+        raise Wrong(f"{len(seeds):,} seeds, and at most {MAX_SEEDS:,} are taken")
+    if len(set(seeds)) < len(seeds):
+        raise Wrong("seeds names a seed twice")
+    return seeds
+
+
+def refusal(name: str, known: Iterable[str]) -> str:
+    """Return why a name is not an option: it comes later, it belongs elsewhere, or it is unknown."""
+    if name in LATER:
+        return f"{name!r} belongs to studies of a plain function, which come later"
+    if canonical(name) in AXES and canonical(name) not in OPTIONS:
+        return f"{name!r} is a key of the recipe and stands there ([recipe])"
+    return f"unknown key {shortened(name)!r}{nearest(name, known)}"
+
+
+def _number(value: object) -> object:
+    try:
+        return typed(AXES["seed"], value)
+    except Wrong:
+        return None

@@ -1,0 +1,158 @@
+"""The recipe: all that is the same for every point of a study, typed and complete with its defaults.
+
+The grid's axes win over it, point by point.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Value
+from gridsearch.spec.axes import (
+    AXES,
+    SEED,
+    AxisScope,
+    canonical,
+    find_axis,
+    identity,
+    is_option,
+    typed,
+)
+from gridsearch.spec.problems import Problems, Wrong, shortened
+
+OPTION_TABLES = ("model", "data")
+"""Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is the same for every point; see `gridsearch.records.Settings` for what each means.
+
+    Attributes:
+        model: options of the model ("width": 2), likewise `data` of the dataset.
+
+    Raises:
+        SpecError: everything that is wrong with it, at once.
+    """
+
+    epochs: int = 10
+    batch: int = 64
+    lr: float = 0.001
+    norm: str = "standard"
+    optimizer: str = "adam"
+    momentum: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    schedule: str = "constant"
+    warmup: float = 0.0
+    augment: str = "none"
+    label_smoothing: float = 0.0
+    dropout: float | None = None
+    drop_last: bool = False
+    select: str = "last"
+    dtype: str = "float32"
+    split_seed: int = 0
+    model: Mapping[str, Value] = field(default_factory=dict)
+    data: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = {name: getattr(self, name) for name in (*_KEYS, *OPTION_TABLES)}
+        for name, value in _fields(read_settings(given)).items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> Self:
+        """Make a recipe of keys and values; options of plug-ins as "model.NAME" or {"model": {NAME: ...}}.
+
+        Raises:
+            SpecError: everything that is wrong, unknown keys with the nearest name.
+        """
+        return cls(**_fields(read_settings(settings)))
+
+    def flat(self) -> dict[str, Value]:
+        """Return all keys with their values, options as "model.NAME" and "data.NAME"."""
+        values: dict[str, Value] = {name: getattr(self, name) for name in _KEYS}
+        values |= {MODEL_PREFIX + name: value for name, value in self.model.items()}
+        return values | {DATA_PREFIX + name: value for name, value in self.data.items()}
+
+    def changes(self) -> dict[str, Value]:
+        """Return the keys whose values are not the defaults, and all options."""
+        return {
+            name: value
+            for name, value in self.flat().items()
+            if is_option(name) or identity(value) != identity(AXES[name].default)
+        }
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.flat().items()))
+
+
+_KEYS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in OPTION_TABLES)
+
+
+def read_settings(
+    settings: Mapping[str, Any],
+    *,
+    place: Callable[[str], str] = "recipe {}".format,
+    problems: Problems | None = None,
+) -> dict[str, Value]:
+    """Return settings of the recipe typed, under their canonical names, options flat ("model.width").
+
+    Args:
+        settings: by name or alias.
+        place: says where a key was given.
+        problems: where to gather problems; then they are not raised, and what is right comes back.
+
+    Raises:
+        SpecError: everything that is wrong, unless `problems` is given.
+    """
+    found = Problems() if problems is None else problems
+    values: dict[str, Value] = {}
+    for key, value in _flattened(settings):
+        with found.at(place(key)):
+            name = canonical(key)
+            if name in values:
+                raise Wrong(f"{name} is given twice")
+            values[name] = read_setting(name, value)
+    if problems is None:
+        found.check()
+    return values
+
+
+def read_setting(name: str, value: object) -> Value:
+    """Type one setting of the recipe.
+
+    Raises:
+        Wrong: no such key, or not a value of it.
+    """
+    axis = find_axis(name, noun="key")
+    if name == SEED:
+        raise Wrong("seeds are replicates of every point and stand outside the recipe (seeds)")
+    if name not in _KEYS and not axis.free:
+        known = (
+            "is found out from the plug-ins" if axis.scope is AxisScope.DERIVED else "is an option of its own"
+        )
+        raise Wrong(f"{shortened(name)!r} {known}, not a key of the recipe")
+    if isinstance(value, Mapping | list | tuple | set):
+        raise Wrong(f"{name} takes one value; several go into the grid")
+    return typed(axis, value)
+
+
+def _flattened(settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    for key, value in settings.items():
+        if key in OPTION_TABLES and isinstance(value, Mapping):
+            yield from ((f"{key}.{name}", v) for name, v in value.items())
+        else:
+            yield str(key), value
+
+
+def _fields(values: Mapping[str, Value]) -> dict[str, Any]:
+    """Sort flat settings into the fields of a Recipe."""
+    fields: dict[str, Any] = {name: value for name, value in values.items() if not is_option(name)}
+    for table in OPTION_TABLES:
+        prefix = f"{table}."
+        fields[table] = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+    return fields

@@ -1,0 +1,303 @@
+"""The study as a value: what is gridded, what is fixed, on which data, with which seeds.
+
+Made from the command line and a study file (`build`), or from Python (`StudySpec`); what the store, the
+planner and the report go by from then on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from gridsearch.errors import SpecError
+from gridsearch.spec.assemble import Entry, assemble
+from gridsearch.spec.axes import SEED, canonical, find_axis
+from gridsearch.spec.expand import Expansion, Resolver, expand_study
+from gridsearch.spec.files import StudyFile, load_toml
+from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
+from gridsearch.spec.grid import Grid, rule_texts, word_entries
+from gridsearch.spec.names import check_study_name, default_name
+from gridsearch.spec.options import OPTIONS, read_option, refusal
+from gridsearch.spec.problems import Problems, Wrong, shortened
+from gridsearch.spec.recipe import Recipe, read_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.records import TrialDraft, Value
+
+__all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name", "load_toml"]
+
+_T = TypeVar("_T", Grid, Recipe)
+
+
+class _Several(Wrong):
+    """Several problems of one field, each with its place."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+def _option(name: str) -> BeforeValidator:
+    # None means "not given" for these, as it does on the command line.
+    return BeforeValidator(
+        lambda value: None if value is None and name in ("study", "subset") else read_option(name, value)
+    )
+
+
+def _converted(kind: type[_T], convert: Callable[[Mapping[str, Any]], _T]) -> BeforeValidator:
+    def validate(value: object) -> _T:
+        if isinstance(value, kind):
+            return value
+        if not isinstance(value, Mapping):
+            raise Wrong(f"must be a {kind.__name__} or a mapping, not {type(value).__name__}")
+        try:
+            return convert(value)
+        except SpecError as error:
+            raise _Several(error.problems) from None
+
+    return BeforeValidator(validate)
+
+
+class StudySpec(BaseModel):
+    """A study: immutable, checked, with all its problems told at once.
+
+        StudySpec(dataset="digits", grid=Grid(lr=[.01, .001]), recipe={"epochs": 5}, seeds=3)
+
+    Attributes:
+        study: its name, or None for one after the dataset (see `name`).
+        dataset: a name, "folder:PATH", or a plug-in.
+        model: a name or a plug-in; a `model` axis of the grid wins over it.
+        seeds: how many replicates (N stands for seeds 0 to N-1), or which; see `seed_list`.
+        val: fraction of the training images held out for validation.
+        subset: train on that many images of the training split.
+        grid: the axes; a mapping will do.  Its axes win over the recipe.
+        recipe: what is the same for all points; a mapping will do ("model.width" for options).
+
+    Raises:
+        SpecError: everything that is wrong with it, at once.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
+
+    study: Annotated[str | None, _option("study")] = None
+    dataset: Annotated[str, _option("dataset")] = "fmnist"
+    model: Annotated[str, _option("model")] = "lenet"
+    seeds: Annotated[int | tuple[int, ...], _option("seeds")] = 1
+    val: Annotated[float, _option("val")] = 1 / 6
+    subset: Annotated[int | None, _option("subset")] = None
+    grid: Annotated[Grid, _converted(Grid, Grid)] = Field(default_factory=Grid)
+    recipe: Annotated[Recipe, _converted(Recipe, Recipe.of)] = Field(default_factory=Recipe)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SpecError(_problems(error, type(self).model_fields)) from None
+
+    @model_validator(mode="after")
+    def _seeds_once(self) -> Self:
+        if self.grid.seeds is not None and "seeds" in self.model_fields_set:
+            raise Wrong("seeds: the grid has a seed axis as well")
+        return self
+
+    @property
+    def name(self) -> str:
+        """The study's name: as given, or after the dataset."""
+        return default_name(self.dataset) if self.study is None else self.study
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds of every point's replicates."""
+        if self.grid.seeds is not None:
+            return self.grid.seeds
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What looks unintended in the grid, one line each; `expand` finds more."""
+        return self.grid.warnings
+
+    def fixed(self) -> dict[str, Value]:
+        """Return what holds for every point unless the grid says otherwise, by axis."""
+        return self.recipe.flat() | {
+            "model": self.model,
+            "dataset": self.dataset,
+            "val": self.val,
+            "subset": self.subset,
+        }
+
+    def expand(self, resolve: Resolver) -> Expansion:
+        """Return the study's trials and what is to be said about them; see `expand_study`."""
+        return expand_study(self, resolve)
+
+    def drafts(self, *, resolve: Resolver) -> list[TrialDraft]:
+        """Return the study's trials: every point with every seed, none twice, seeds innermost.
+
+        Args:
+            resolve: knows the models' and the dataset's options and fingerprints.
+
+        Raises:
+            SpecError: an option that a plug-in does not take; no point left.
+        """
+        return list(expand_study(self, resolve).drafts)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping that `from_json` reads back."""
+        return {
+            "study": self.study,
+            "dataset": self.dataset,
+            "model": self.model,
+            "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
+            "val": self.val,
+            "subset": self.subset,
+            "grid": self.grid.to_json(),
+            "recipe": self.recipe.flat(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote.
+
+        Raises:
+            SpecError: it is not what this version's `to_json` writes.
+        """
+        grid = Grid.from_json(data["grid"])
+        skipped = ("grid", "seeds") if grid.seeds is not None else ("grid",)
+        return cls(**{k: v for k, v in data.items() if k not in skipped}, grid=grid)
+
+    def arguments(self) -> tuple[str, ...]:
+        """Return the command line's arguments that give this study again, without a study file."""
+        arguments = ["--study", self.name]
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        for name in ("dataset", "model", "val", "subset"):
+            value = getattr(self, name)
+            if value != defaults[name]:
+                arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
+        arguments += self.grid.arguments()
+        if self.grid.seeds is None and isinstance(self.seeds, int) and self.seeds != 1:
+            arguments += ["--seeds", str(self.seeds)]
+        elif not isinstance(self.seeds, int):
+            arguments += ["--grid", f"seed={','.join(map(str, self.seeds))}"]
+        for name, value in self.recipe.changes().items():
+            arguments += ["--set", f"{name}={write_scalar(find_axis(name), value)}"]
+        return tuple(arguments)
+
+    def command(self) -> str:
+        """Return the command that runs this study again."""
+        return shlex.join(("gridsearch", "run", *self.arguments()))
+
+
+def build(
+    *,
+    file: Path | str | None = None,
+    words: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    when: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    settings: Sequence[str] = (),
+) -> StudySpec:
+    """Make a study of what the command line says, laid over what a study file says.
+
+    Args:
+        file: a study file.
+        words: what follows `--grid`; an axis replaces the file's.
+        exclude: texts of `--exclude`; they come to the file's.
+        when: texts of `--when`, likewise.
+        options: options by name (study, dataset, model, seeds, val, subset, or a key of the recipe such as
+            epochs), typed or as text; None is an option that was not given.
+        settings: "KEY=VALUE" of `--set`.
+
+    Raises:
+        UsageError: the study file cannot be read.
+        SpecError: everything that is wrong, each with its place.
+    """
+    problems = Problems()
+    said = StudyFile(path=Path()) if file is None else load_toml(file, problems=problems)
+    given, recipe, places = _given(options or {}, settings, problems)
+    entries = word_entries(words, problems)
+    gridded = {canonical(name.strip()) for entry in entries for name in entry.names.split(",")}
+    for name, place in places.items():
+        axis = SEED if name == "seeds" else name
+        if axis in gridded:
+            problems.add(place, f"{name} is given with --grid as well; one of them must go")
+    # An option goes before the study file, so it also stands in place of an axis of the file's grid.
+    there = said.grid.values()
+    fixed = recipe | {k: v for k, v in given.items() if k == "model"}
+    entries += [
+        Entry(name, write_values(find_axis(name), [value]), places[name])
+        for name, value in fixed.items()
+        if name in there and name not in gridded
+    ]
+    parts = assemble(
+        entries,
+        exclude=rule_texts("--exclude", exclude),
+        when=rule_texts("--when", when),
+        base=said.grid,
+        problems=problems,
+    )
+    problems.check()
+    merged = dict(said.options) | given
+    if parts.seeds is not None:
+        if "seeds" in given:
+            parts = dataclasses.replace(parts, seeds=None)
+        else:
+            merged.pop("seeds", None)
+    return StudySpec(**merged, grid=Grid.of(parts), recipe=Recipe.of(dict(said.recipe) | recipe))
+
+
+def _given(
+    options: Mapping[str, Any], settings: Sequence[str], problems: Problems
+) -> tuple[dict[str, Any], dict[str, Value], dict[str, str]]:
+    """Read the command line's options and `--set`; returns options, recipe, and the place of each."""
+    given: dict[str, Any] = {}
+    recipe: dict[str, Value] = {}
+    places: dict[str, str] = {}
+
+    def place_of(name: str, place: str) -> str:
+        if name in places:
+            problems.add(place, f"{name} is given with {places[name]} as well; one of them must go")
+        places[name] = place
+        return place
+
+    for key, value in options.items():
+        if value is None:
+            continue
+        name = canonical(key)
+        with problems.at(place_of(name, f"--{key.replace('_', '-')} {shortened(str(value))}")):
+            if name in OPTIONS:
+                given[name] = read_option(name, value)
+            else:
+                recipe[name] = read_setting(name, value)
+    for text in settings:
+        key, equals, word = text.partition("=")
+        name = canonical(key.strip())
+        with problems.at(place_of(name, f"--set {shortened(text)}")):
+            if not equals:
+                raise Wrong("is not KEY=VALUE")
+            if name in OPTIONS:
+                raise Wrong(f"{name} is an option of its own: --{name} {shortened(word)}")
+            recipe[name] = read_setting(name, read_scalar(find_axis(name, noun="key"), word.strip()))
+    return given, recipe, places
+
+
+def _problems(error: ValidationError, fields: Mapping[str, object]) -> list[str]:
+    """Return pydantic's findings as lines of ours."""
+    lines: list[str] = []
+    for found in error.errors():
+        place = ".".join(map(str, found["loc"]))
+        cause = found.get("ctx", {}).get("error")
+        if isinstance(cause, _Several):
+            lines += cause.problems
+        elif found["type"] == "extra_forbidden":
+            lines.append(refusal(place, fields))
+        else:
+            text = str(cause) if cause is not None else found["msg"]
+            lines.append(f"{place}: {text}" if place else text)
+    return list(dict.fromkeys(lines))
