@@ -1,0 +1,304 @@
+"""Puts a grid's trials into the ledger and into Optuna's tables, each exactly once."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
+
+from gridsearch.errors import StoreError, UsageError
+from gridsearch.records import Settings, TrialDraft, TrialState
+from gridsearch.store import optuna_tables, tables
+from gridsearch.store.messages import Added, StudyDraft
+from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_COMMANDS_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Study:
+    """The study as the ledger has it at the start of the transaction."""
+
+    id: int
+    optuna_id: int
+    shown: Shown
+    next_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A trial that the ledger has already."""
+
+    id: int
+    state: TrialState
+    inactive: frozenset[str]
+
+
+def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool) -> Added:
+    """Insert what is missing, offer again what failed, and let every trial show the same axes.
+
+    Args:
+        connection: of a writing transaction.
+        draft: the study.
+        drafts: the trials that the grid asks for.
+        prune: whether pruning is on, so that a PRUNED trial counts as done.
+
+    Raises:
+        UsageError: the study holds another dataset or is ranked by another metric.
+        StoreError: a study of that name is there that gridsearch did not make.
+    """
+    drop_orphans(connection)
+    study = _study(connection, draft)
+    wanted = {d.key: d for d in drafts}
+    known = _known(connection, study.id)
+    new = [d for key, d in wanted.items() if key not in known]
+    again = {TrialState.FAILED} if prune else {TrialState.FAILED, TrialState.PRUNED}
+    offered = [d for key, d in wanted.items() if key in known and known[key].state in again]
+
+    growth = grow(study.shown, axes=draft.axes, settings=_distinct(new))
+    numbers = _insert(connection, study, new, offered, known)
+    activated = _activate(connection, (d for d in wanted.values() if d.key in known), known)
+    _show(connection, study, growth, new=numbers, all_anew=bool(known) and (growth.missing or activated))
+    connection.execute(
+        update(tables.studies)
+        .where(tables.studies.c.id == study.id)
+        .values(shown=growth.shown.to_json(), next_number=study.next_number + len(new) + len(offered))
+    )
+    ids = {key: each.id for key, each in _known(connection, study.id).items()}
+    states = [known[key].state for key in wanted if key in known]
+    return Added(
+        study_id=study.id,
+        ids=tuple(ids[d.key] for d in drafts),
+        new=len(new),
+        reused=sum(s.ended and s not in again for s in states),
+        offered_again=len(offered),
+        in_flight=sum(not s.ended for s in states),
+        varied=tuple(name for name in growth.varied if name not in draft.axes) if known else (),
+    )
+
+
+def drop_orphans(connection: Connection) -> None:
+    """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
+    s, t, a = tables.studies, tables.trials, tables.artifacts
+    connection.execute(delete(s).where(~optuna_tables.study_bears(s.c.optuna_id, s.c.uid)))
+    dropped = connection.execute(delete(t).where(~optuna_tables.trial_bears(t.c.optuna_id, t.c.key)))
+    if dropped.rowcount:
+        theirs = exists().where(t.c.study_id == a.c.study_id, t.c.number == a.c.number)
+        connection.execute(delete(a).where(a.c.number != tables.OF_STUDY, ~theirs))
+
+
+def _study(connection: Connection, draft: StudyDraft) -> _Study:
+    """Find the study or make it, and note this run's command, environment and spec."""
+    s = tables.studies
+    row = connection.execute(select(s).where(s.c.name == draft.name)).one_or_none()
+    if row is None:
+        row = _insert_study(connection, draft)
+    if row.dataset != draft.dataset:
+        raise UsageError(
+            f"study {draft.name!r} is of dataset {row.dataset}, not {draft.dataset}",
+            hint="name another study with --study",
+        )
+    if (row.metric, row.direction) != (draft.metric, draft.direction):
+        raise UsageError(
+            f"study {draft.name!r} is ranked by {row.metric} ({row.direction}), "
+            f"not by {draft.metric} ({draft.direction})",
+            hint="name another study with --study, or give --val as before",
+        )
+    commands = json.loads(row.commands)
+    if draft.command and draft.command not in commands[-1:]:
+        commands = [*commands, draft.command][-_COMMANDS_KEPT:]
+    note = optuna_tables.set_study_note(
+        connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version
+    )
+    values = {
+        "class_names": json.dumps(draft.class_names or json.loads(row.class_names)),
+        "commands": json.dumps(commands),
+        "environment": json.dumps(dict(draft.environment)),
+        "spec": json.dumps(dict(draft.spec)),
+        "note_version": note,
+    }
+    connection.execute(update(s).where(s.c.id == row.id).values(values))
+    attributes = {"dataset": draft.dataset, "metric": draft.metric, "command": draft.command}
+    optuna_tables.set_study_user_attributes(connection, row.optuna_id, attributes)
+    highest = optuna_tables.highest_number(connection, row.optuna_id)
+    return _Study(row.id, row.optuna_id, Shown.from_json(row.shown), max(row.next_number, highest + 1))
+
+
+def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object, ...]]:
+    s = tables.studies
+    if optuna_tables.study_named(connection, draft.name) is not None:
+        raise StoreError(
+            f"the store holds a study {draft.name!r} that gridsearch did not make",
+            hint="name another study with --study",
+        )
+    uid = uuid.uuid4().hex
+    optuna_id = optuna_tables.insert_study(
+        connection, name=draft.name, uid=uid, metric=draft.metric, direction=draft.direction
+    )
+    row = {
+        "name": draft.name,
+        "uid": uid,
+        "optuna_id": optuna_id,
+        "dataset": draft.dataset,
+        "metric": draft.metric,
+        "direction": draft.direction,
+        "created": time.time(),
+        "shown": Shown().to_json(),
+        "class_names": "[]",
+        "commands": "[]",
+        "environment": "{}",
+        "spec": "{}",
+        "next_number": 0,
+        "note_version": 0,
+    }
+    connection.execute(insert(s), row)
+    return connection.execute(select(s).where(s.c.name == draft.name)).one()
+
+
+def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
+    """Return the study's note in Markdown: what was asked for, and by which commands."""
+    spec = json.dumps(dict(draft.spec), indent=2, sort_keys=True)
+    lines = [
+        f"# {draft.name}",
+        "",
+        f"Dataset {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
+        "",
+    ]
+    lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
+    return "\n".join(lines)
+
+
+def _known(connection: Connection, study_id: int) -> dict[str, _Known]:
+    t = tables.trials
+    query = select(t.c.key, t.c.id, t.c.state, t.c.inactive).where(t.c.study_id == study_id)
+    return {
+        row.key: _Known(row.id, TrialState(row.state), frozenset(json.loads(row.inactive)))
+        for row in connection.execute(query)
+    }
+
+
+def _distinct(drafts: Iterable[TrialDraft]) -> list[Settings]:
+    """Return the settings but for those that a replicate repeats (the same object, as a grid makes them)."""
+    return list({id(d.settings): d.settings for d in drafts}.values())
+
+
+def _insert(
+    connection: Connection,
+    study: _Study,
+    new: Sequence[TrialDraft],
+    offered: Sequence[TrialDraft],
+    known: dict[str, _Known],
+) -> list[tuple[int, TrialDraft]]:
+    """Give every trial an Optuna trial, also one that is offered again: readers cache finished ones.
+
+    Returns:
+        Optuna's id and the draft of each trial that needs its params written.
+    """
+    t = tables.trials
+    asked = [*new, *offered]
+    if not asked:
+        return []
+    optuna_ids = optuna_tables.insert_trials(
+        connection, study.optuna_id, first_number=study.next_number, count=len(asked)
+    )
+    fresh = list(zip(optuna_ids, asked, strict=True))
+    optuna_tables.set_user_attributes(
+        connection, ((i, {optuna_tables.KEY_ATTRIBUTE: d.key, "seed": d.seed}) for i, d in fresh)
+    )
+    rows, changes = [], []
+    for number, (optuna_id, d) in enumerate(fresh, start=study.next_number):
+        place = {"optuna_id": optuna_id, "number": number}
+        if d.key in known:
+            changes.append(place | {"of_trial": known[d.key].id})
+            continue
+        content = {
+            "key": d.key,
+            "seed": d.seed,
+            "settings": _canonical(d.settings),
+            "inactive": json.dumps(d.inactive),
+        }
+        rows.append(
+            place
+            | content
+            | {"study_id": study.id, "state": TrialState.WAITING, "attempt": 0, "tries": 0, "epochs": 0}
+        )
+    if rows:
+        connection.execute(insert(t), rows)
+    if changes:
+        cleared = dict.fromkeys(
+            ("value", "metrics", "seconds", "reason", "error", "runner_id", "pack", "lease_until")
+        )
+        again = {"state": TrialState.WAITING, "tries": 0, "epochs": 0, **cleared}
+        places: dict[str, Any] = {"optuna_id": bindparam("optuna_id"), "number": bindparam("number")}
+        connection.execute(update(t).where(t.c.id == bindparam("of_trial")).values(again | places), changes)
+        epochs = delete(tables.epochs).where(tables.epochs.c.trial_id == bindparam("of_trial"))
+        connection.execute(epochs, [{"of_trial": change["of_trial"]} for change in changes])
+    return fresh
+
+
+def _canonical(settings: Settings) -> str:
+    return json.dumps(settings.to_json(), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _activate(connection: Connection, drafts: Iterable[TrialDraft], known: dict[str, _Known]) -> bool:
+    """Show axes of trials that one grid took away and another asks for; return whether there are any."""
+    changes = []
+    for d in drafts:
+        there = known[d.key].inactive
+        if not there <= set(d.inactive):
+            changes.append(
+                {"of_trial": known[d.key].id, "inactive": json.dumps(sorted(there & set(d.inactive)))}
+            )
+    if changes:
+        t = tables.trials
+        statement = update(t).where(t.c.id == bindparam("of_trial")).values(inactive=bindparam("inactive"))
+        connection.execute(statement, changes)
+    return bool(changes)
+
+
+def _show(
+    connection: Connection,
+    study: _Study,
+    growth: Growth,
+    *,
+    new: Sequence[tuple[int, TrialDraft]],
+    all_anew: bool,
+) -> None:
+    """Write the params of new trials, and those that older ones have come to lack."""
+    shown = growth.shown
+    for axis in growth.extended:
+        optuna_tables.set_distribution(
+            connection, study.optuna_id, param=axis.name, distribution=axis.distribution()
+        )
+    for axis in growth.widened:
+        optuna_tables.delete_params(connection, study.optuna_id, param=axis.name)
+    rows = [
+        row
+        for optuna_id, d in new
+        for row in rows_of(optuna_id, params_of(d.settings, d.inactive, shown.names), shown.axes)
+    ]
+    if all_anew or growth.widened:
+        rows += _rows_of_all(connection, study, shown.axes)
+    optuna_tables.insert_params(connection, rows)
+
+
+def _rows_of_all(
+    connection: Connection, study: _Study, axes: Sequence[ShownAxis]
+) -> list[tuple[int, str, float, str]]:
+    """Return the params of every trial, the failed ones that were offered again since included."""
+    t = tables.trials
+    names = [axis.name for axis in axes]
+    query = select(t.c.key, t.c.settings, t.c.inactive).where(t.c.study_id == study.id)
+    params = {
+        row.key: params_of(settings_of(row.settings), json.loads(row.inactive), names)
+        for row in connection.execute(query)
+    }
+    keys = optuna_tables.keys_of_trials(connection, study.optuna_id)
+    return [row for optuna_id, key in keys if key in params for row in rows_of(optuna_id, params[key], axes)]

@@ -1,0 +1,332 @@
+"""Files under home: the only module that knows their names.
+
+A file appears whole under its name or not at all (temporary file, fsync, rename, fsync of the folder), is
+read back only when its SHA-256 agrees, and lies below home: no name leads out of it, no link is followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from gridsearch.errors import ArtifactError, StoreError, UsageError
+from gridsearch.records import FileRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+DATABASE = "gridsearch.db"
+PREDICTIONS = "predictions.safetensors"
+WEIGHTS = "weights.safetensors"
+LOG = "log"
+
+_STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
+_FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder where a store's files live; made when the first of them is written.
+
+    Args:
+        root: the folder; a link to it is the user's choice and is resolved, links below it are refused.
+    """
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(os.path.realpath(self.root.expanduser())))
+
+    # Where things are.
+
+    @property
+    def database(self) -> Path:
+        """The store's file, unless `--store` names another."""
+        return self.root / DATABASE
+
+    @property
+    def artifact_dir(self) -> Path:
+        """Copies for Optuna's dashboard, named by artifact id (`optuna-dashboard --artifact-dir`)."""
+        return self.root / ".artifacts"
+
+    def study_dir(self, study: str) -> Path:
+        """The folder of a study.
+
+        Raises:
+            UsageError: that is no name of a study.
+        """
+        if not _STUDY_NAME.fullmatch(study) or study.startswith(DATABASE):
+            raise UsageError(
+                f"study name {study!r} is not allowed",
+                hint="at most 64 letters, digits and ._-, not . or - first, and not the store's own name",
+            )
+        return self._below(self.root / study)
+
+    def trial_dir(self, study: str, number: int) -> Path:
+        """The folder of a trial."""
+        return self._below(self.study_dir(study) / "trials" / str(_number(number)))
+
+    def scratch(self, study: str, number: int, attempt: int) -> Path:
+        """The folder where a worker leaves the files of one attempt; a successor has another."""
+        return self.trial_dir(study, number) / f".attempt-{_number(attempt)}"
+
+    def trial_file(self, study: str, number: int, name: str) -> Path:
+        """A file of a trial.
+
+        Raises:
+            ArtifactError: that is no name of a file.
+        """
+        return self._below(self.trial_dir(study, number) / file_name(name))
+
+    def log(self, study: str, number: int) -> Path:
+        """The trial's log."""
+        return self.trial_file(study, number, LOG)
+
+    def report_dir(self, study: str) -> Path:
+        """The folder of the study's report."""
+        return self._below(self.study_dir(study) / "report")
+
+    def tensorboard_dir(self, study: str, number: int | None = None) -> Path:
+        """The folder of TensorBoard's runs, or of one trial's run."""
+        folder = self.study_dir(study) / "tensorboard"
+        return self._below(folder if number is None else folder / str(_number(number)))
+
+    def best_dir(self, study: str) -> Path:
+        """The folder of the exported winner."""
+        return self._below(self.study_dir(study) / "best")
+
+    # Writing.
+
+    def make_scratch(self, study: str, number: int, attempt: int) -> Path:
+        """Make the empty scratch folder of an attempt and return it."""
+        folder = self.scratch(study, number, attempt)
+        with _writing(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+            folder.mkdir(parents=True)
+        return folder
+
+    def write_atomic(self, path: Path, content: bytes | Callable[[IO[bytes]], object]) -> FileRef:
+        """Write a file below home; whoever reads it sees the old content or the new, never a part.
+
+        Args:
+            path: where; the folder is made.
+            content: the bytes, or a function that writes them to an open file.
+
+        Raises:
+            ArtifactError: the path leads out of home.
+            StoreError: it cannot be written (read-only, full).
+        """
+        path = self._below(path)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+            try:
+                with draft.open("xb") as file:
+                    if callable(content):
+                        content(file)
+                    else:
+                        file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                ref = reference(draft, name=path.name)
+                draft.replace(path)
+            except BaseException:
+                draft.unlink(missing_ok=True)
+                raise
+            sync_folder(path.parent)
+        return ref
+
+    def append_log(self, study: str, number: int, text: str) -> None:
+        """Append text to a trial's log."""
+        path = self.log(study, number)
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+            with open(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
+                file.write(text if text.endswith("\n") else text + "\n")
+
+    def adopt(self, source: Path, ref: FileRef, *, study: str, number: int) -> Path:
+        """Move a worker's file to its place in the trial's folder, if its bytes are those announced.
+
+        It may be called again after a kill: a file that is in its place already is left there.
+
+        Raises:
+            ArtifactError: the file is missing or altered.
+        """
+        target = self.trial_file(study, number, ref.name)
+        self.verify(source, ref, moved_to=target)
+        self.move_verified(source, target)
+        return target
+
+    def verify(self, source: Path, ref: FileRef, *, moved_to: Path | None = None) -> None:
+        """Check a worker's file against what was announced and bring it to the disk.
+
+        Raises:
+            ArtifactError: the file is missing or altered.
+        """
+        path = self._below(source)
+        if moved_to is not None and not path.exists() and moved_to.exists():
+            path = moved_to
+        found = reference(path)
+        if (found.sha256, found.size) != (ref.sha256, ref.size):
+            raise ArtifactError(
+                f"{path} is not the file that the worker announced ({found.size} bytes of {ref.size})",
+                hint="run the same command again: the trial is trained anew",
+            )
+        with _writing(path), path.open("rb") as file:
+            os.fsync(file.fileno())
+
+    def move_verified(self, source: Path, target: Path) -> None:
+        """Rename a verified file into its place; one that has been moved already is left alone."""
+        with _writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if source.exists() or not target.exists():
+                source.replace(target)
+            sync_folder(target.parent)
+
+    def drop_scratch(self, study: str, number: int, attempt: int) -> None:
+        """Remove the scratch folder of an attempt, if it is there."""
+        shutil.rmtree(self.scratch(study, number, attempt), ignore_errors=True)
+
+    def remove_trial_file(self, study: str, number: int, name: str) -> None:
+        """Remove a file of a trial, if it is there."""
+        self.trial_file(study, number, name).unlink(missing_ok=True)
+
+    def remove_study(self, study: str) -> int:
+        """Remove the folder of a study; return the number of bytes that were in it."""
+        folder = self.study_dir(study)
+        size = _size(folder)
+        with _writing(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+        return size
+
+    def remove_copies(self, artifact_ids: Iterable[str]) -> None:
+        """Remove the dashboard's copies of these artifacts."""
+        for each in artifact_ids:
+            self._below(self.artifact_dir / file_name(each)).unlink(missing_ok=True)
+
+    # Reading.
+
+    def read_verified(self, path: Path, sha256: str) -> bytes:
+        """Return the bytes of a file below home.
+
+        Raises:
+            ArtifactError: it is missing, or its bytes are not those that were recorded.
+        """
+        path = self._below(path)
+        try:
+            with _open(path) as file:
+                content = file.read()
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ArtifactError(
+                f"{path} has changed since it was written", hint="bring back a copy, or train the trial anew"
+            )
+        return content
+
+    def size(self, study: str) -> int:
+        """Return the number of bytes in the folder of a study."""
+        return _size(self.study_dir(study))
+
+    def _below(self, path: Path) -> Path:
+        """Return the path if it lies below home with no link on its way."""
+        absolute = Path(os.path.normpath(self.root / path))
+        if not absolute.is_relative_to(self.root) or absolute == self.root:
+            raise ArtifactError(f"{path} does not lie below {self.root}")
+        place = self.root
+        for part in absolute.relative_to(self.root).parts:
+            place /= part
+            if place.is_symlink():
+                raise ArtifactError(
+                    f"{place} is a link",
+                    hint="put the folder itself there; links below home are not followed",
+                )
+        return absolute
+
+
+def file_name(name: str) -> str:
+    """Return the name if it is that of a file and of nothing else.
+
+    Raises:
+        ArtifactError: it is not.
+    """
+    if not _FILE_NAME.fullmatch(name):
+        raise ArtifactError(f"{name!r} is not a file name")
+    return name
+
+
+def reference(path: Path, *, name: str | None = None) -> FileRef:
+    """Return name, SHA-256 and size of a file.
+
+    Raises:
+        ArtifactError: it cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    try:
+        with _open(path) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return FileRef(name=name or path.name, sha256=digest.hexdigest(), size=size)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: PTH123 -- a descriptor
+
+
+def _unreadable(path: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(
+        f"{path} cannot be read: {error.strerror}", hint="bring back a copy, or train the trial anew"
+    )
+
+
+def _number(number: int) -> int:
+    if number < 0:
+        raise ValueError(f"trial numbers and attempts are not negative: {number}")
+    return number
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(where) / name).lstat().st_size
+    return total
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"no space left for {path}", hint="make room and run the same command again"
+            ) from error
+        raise StoreError(
+            f"{path} cannot be written: {error.strerror}", hint="use a --home that you may write"
+        ) from error

@@ -1,0 +1,251 @@
+"""Who works on which trial: claims, leases, and what happens when somebody dies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+
+from gridsearch.errors import StoreError
+from gridsearch.records import Trial, TrialState
+from gridsearch.store import optuna_tables, tables
+from gridsearch.store.messages import Reclaimed
+from gridsearch.store.owner import Owner
+from gridsearch.store.params import Shown, params_of, settings_of
+from gridsearch.store.reading import inactive_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sqlalchemy.sql.dml import Update
+
+CHUNK = 500
+"""Ids in one statement: databases limit the number of variables."""
+
+_t = tables.trials
+_NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
+
+
+def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Cut ids into pieces that fit a statement."""
+    for start in range(0, len(ids), CHUNK):
+        yield ids[start : start + CHUNK]
+
+
+def claim(
+    connection: Connection, ids: Sequence[int], *, owner: Owner, pack: str, lease: float
+) -> list[Trial]:
+    """Take those of the trials that wait, by a conditional statement; return them in the order of `ids`."""
+    runner = register(connection, owner)
+    taken: dict[int, Row[Any]] = {}
+    for some in chunks(ids):
+        waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING)
+        there = optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)
+        values = {
+            "state": TrialState.RUNNING,
+            "runner_id": runner,
+            "pack": pack,
+            "attempt": _t.c.attempt + 1,
+            "tries": _t.c.tries + 1,
+            "lease_until": tables.StoreNow() + lease,
+        }
+        statement = update(_t).where(*waiting, there).values(values).returning(_t)
+        taken |= {row.id: row for row in connection.execute(statement)}
+        # What is still waiting was deleted by others in Optuna's tables: nobody will ever run it.
+        connection.execute(delete(_t).where(*waiting))
+    if not taken:
+        return []
+    optuna_tables.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
+    names = _shown_names(connection, {row.study_id for row in taken.values()})
+    return [as_trial(taken[i], names[taken[i].study_id]) for i in dict.fromkeys(ids) if i in taken]
+
+
+def as_trial(row: Row[Any], names: Sequence[str]) -> Trial:
+    """Return a ledger row as a trial that shows these axes."""
+    settings = settings_of(row.settings)
+    return Trial(
+        id=row.id,
+        number=row.number,
+        key=row.key,
+        seed=row.seed,
+        settings=settings,
+        params=params_of(settings, inactive_of(row.inactive), names),
+        state=TrialState(row.state),
+        attempt=row.attempt,
+    )
+
+
+def _shown_names(connection: Connection, study_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
+    s = tables.studies
+    query = select(s.c.id, s.c.shown).where(s.c.id.in_(list(study_ids)))
+    return {row.id: Shown.from_json(row.shown).names for row in connection.execute(query)}
+
+
+def register(connection: Connection, owner: Owner) -> int:
+    """Return the row of a runner, made if need be, and note that it was seen."""
+    r = tables.runners
+    row = {
+        "name": owner.name,
+        "host": owner.host,
+        "boot": owner.boot,
+        "pid": owner.pid,
+        "started": owner.started,
+    }
+    optuna_tables.upsert(connection, r, ("name",), [row | {"seen": 0.0}])
+    connection.execute(update(r).where(r.c.name == owner.name).values(seen=tables.StoreNow()))
+    found = connection.scalar(select(r.c.id).where(r.c.name == owner.name))
+    assert found is not None
+    return int(found)
+
+
+def renew(connection: Connection, owner: Owner, *, lease: float) -> set[tuple[int, int]]:
+    """Extend the leases of all that an owner holds; return it as (trial, attempt)."""
+    r = tables.runners
+    seen = connection.scalar(
+        update(r).where(r.c.name == owner.name).values(seen=tables.StoreNow()).returning(r.c.id)
+    )
+    statement = (
+        update(_t)
+        .where(_t.c.runner_id == seen, _t.c.state == TrialState.RUNNING)
+        .values(lease_until=tables.StoreNow() + lease)
+        .returning(_t.c.id, _t.c.attempt)
+    )
+    return {(row.id, row.attempt) for row in connection.execute(statement)}
+
+
+def reclaim(
+    connection: Connection, study_id: int, *, retries: int, dead: Callable[[Owner], bool]
+) -> list[Reclaimed]:
+    """Take back what a dead process on this host holds, and what anybody holds whose lease has ended."""
+    r = tables.runners
+    running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING)
+    connection.execute(delete(_t).where(*running, ~optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)))
+    query = (
+        select(
+            _t,
+            r.c.host,
+            r.c.boot,
+            r.c.pid,
+            r.c.started,
+            (_t.c.lease_until < tables.StoreNow()).label("expired"),
+        )
+        .join(r, r.c.id == _t.c.runner_id, isouter=True)
+        .where(*running)
+        .order_by(_t.c.number)
+    )
+    verdicts: dict[int | None, bool] = {None: True}
+    lost = []
+    for row in connection.execute(query):
+        if row.runner_id not in verdicts:
+            owner = Owner(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
+            verdicts[row.runner_id] = dead(owner)
+        if verdicts[row.runner_id] or row.expired or row.lease_until is None:
+            lost.append(row)
+    return put_back(connection, lost, retries=retries, reason="worker died")
+
+
+def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[Any]]:
+    """Return the rows of those claims (trial, attempt) that still hold, in their order.
+
+    A claim has ended when another attempt runs, the trial waits or has ended, or others deleted it.
+    """
+    pairs = list(dict.fromkeys(claims))
+    s = tables.studies
+    rows: dict[tuple[int, int], Row[Any]] = {}
+    for some in chunks([trial for trial, _ in pairs]):
+        query = (
+            select(_t, s.c.name.label("study"), s.c.metric, s.c.optuna_id.label("optuna_study"))
+            .join(s, s.c.id == _t.c.study_id)
+            .where(
+                _t.c.id.in_(some),
+                _t.c.state == TrialState.RUNNING,
+                optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key),
+            )
+        )
+        rows |= {(row.id, row.attempt): row for row in connection.execute(query)}
+    return [rows[pair] for pair in pairs if pair in rows]
+
+
+def put_back(
+    connection: Connection, rows: Sequence[Row[Any]], *, retries: int, reason: str
+) -> list[Reclaimed]:
+    """Let trials whose worker died wait again; those that have been tried often enough have FAILED."""
+    again = [row for row in rows if row.tries <= retries]
+    spent = [row for row in rows if row.tries > retries]
+    _wait(connection, again, tries_back=0)
+    if spent:
+        values: dict[str, Any] = {
+            "state": TrialState.FAILED,
+            "reason": "died",
+            "error": bindparam("message"),
+            **_NOBODY,
+        }
+        messages = [f"{reason} {row.tries} time{'s' if row.tries > 1 else ''}" for row in spent]
+        fenced = [{**fence(row), "message": text} for row, text in zip(spent, messages, strict=True)]
+        connection.execute(fenced_update().values(values), fenced)
+        optuna_tables.set_states(connection, [row.optuna_id for row in spent], TrialState.FAILED)
+        optuna_tables.set_user_attributes(
+            connection,
+            (
+                (row.optuna_id, {"outcome": TrialState.FAILED, "error": text})
+                for row, text in zip(spent, messages, strict=True)
+            ),
+        )
+    return [
+        Reclaimed(
+            trial=row.id,
+            number=row.number,
+            attempt=row.attempt,
+            tries=row.tries,
+            requeued=row.tries <= retries,
+        )
+        for row in rows
+    ]
+
+
+def release(connection: Connection, claims: Iterable[tuple[int, int]]) -> int:
+    """Give claims back that were not worked to their end; they do not count as tries."""
+    rows = held(connection, claims)
+    _wait(connection, rows, tries_back=1)
+    return len(rows)
+
+
+def _wait(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) -> None:
+    """Let trials wait again in their Optuna rows, without the epochs of the attempt that ended."""
+    if not rows:
+        return
+    values = {"state": TrialState.WAITING, "tries": _t.c.tries - tries_back, "epochs": 0, **_NOBODY}
+    connection.execute(fenced_update().values(values), [fence(row) for row in rows])
+    epochs = delete(tables.epochs).where(tables.epochs.c.trial_id == bindparam("of_trial"))
+    connection.execute(epochs, [{"of_trial": row.id} for row in rows])
+    optuna_ids = [row.optuna_id for row in rows]
+    optuna_tables.set_states(connection, optuna_ids, TrialState.WAITING)
+    optuna_tables.delete_intermediate_values(connection, optuna_ids)
+
+
+def fenced_update() -> Update:
+    """Return an update that touches a trial only while the attempt that writes is the one that runs."""
+    return update(_t).where(
+        _t.c.id == bindparam("of_trial"),
+        _t.c.attempt == bindparam("of_attempt"),
+        _t.c.state == TrialState.RUNNING,
+    )
+
+
+def fence(row: Row[Any]) -> dict[str, Any]:
+    """Return the parameters of `fenced_update` for a row."""
+    return {"of_trial": row.id, "of_attempt": row.attempt}
+
+
+def require_study(connection: Connection, study_id: int) -> None:
+    """Check that a study is still there.
+
+    Raises:
+        StoreError: it was deleted, by us or through another program.
+    """
+    s = tables.studies
+    there = optuna_tables.study_bears(s.c.optuna_id, s.c.uid)
+    if not connection.scalar(select(func.count()).select_from(s).where(s.c.id == study_id, there)):
+        raise StoreError(
+            "study deleted: the store does not hold it any more", hint="the same command begins it anew"
+        )

@@ -1,0 +1,153 @@
+"""Serves Optuna's dashboard on a store, in the foreground; the only module that knows optuna-dashboard.
+
+The dashboard has no login: it is bound to the loopback interface unless told otherwise, and there it answers
+only requests that name this machine, so that a web page cannot reach it under a name of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import warnings
+from socket import AF_INET6
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from sqlalchemy.pool import NullPool
+
+from gridsearch.errors import UsageError
+from gridsearch.store.database import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from pathlib import Path
+    from types import FrameType
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+    from gridsearch.store.artifacts import Home
+    from gridsearch.store.store import Store
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+
+
+def serve_dashboard(
+    store: Store,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    ready: Callable[[str], None] = lambda _url: None,
+    stop: threading.Event | None = None,
+) -> int | None:
+    """Serve the dashboard until SIGINT or SIGTERM comes, or `stop` is set.
+
+    Args:
+        store: the open store.
+        host: address to bind; anything but loopback lets everybody who reaches it change the store.
+        port: 0 takes a free one.
+        ready: called with the dashboard's URL once it answers.
+        stop: ends it from another thread.
+
+    Returns:
+        The number of the signal that ended it, None without one.
+
+    Raises:
+        UsageError: the address or the port cannot be bound.
+    """
+    app = application(store.path, home=store.home)
+    if host in LOOPBACK:
+        app = _only_for(LOOPBACK, app)
+    try:
+        server = make_server(host, port, app, server_class=_server_class(host), handler_class=_QuietHandler)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"dashboard cannot listen on {host}:{port}: {reason}", hint="name another --port"
+        ) from error
+    ended = stop or threading.Event()
+    with server, _signals(ended) as received:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        shown = f"[{host}]" if ":" in host else host
+        ready(f"http://{shown}:{server.server_port}/dashboard")
+        while not ended.wait(0.2):  # with a timeout: a plain wait would hold up the signal on some systems
+            pass
+        server.shutdown()
+        thread.join()
+    return received[0] if received else None
+
+
+def application(path: Path, *, home: Home) -> WSGIApplication:
+    """Return the dashboard as a WSGI application on a store's file."""
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna.storages import RDBStorage
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its imports warn of what they deprecated themselves
+        from optuna_dashboard._app import wsgi
+
+    # A connection of ours waits for a writer as long as we do; Optuna's own gives up after 5 s.
+    storage = RDBStorage(
+        "sqlite:///",
+        engine_kwargs={"creator": lambda: connect(path), "poolclass": NullPool},
+        skip_compatibility_check=True,
+        skip_table_creation=True,
+    )
+    app: WSGIApplication = wsgi(storage, artifact_store=FileSystemArtifactStore(home.artifact_dir))
+    return app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """Answers each request in a thread of its own, which does not outlive the server."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = AF_INET6
+
+
+def _server_class(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
+
+
+class _QuietHandler(WSGIRequestHandler):
+    """Keeps the terminal for what the user should see."""
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class names it so
+        """Say nothing of a request."""
+
+
+def _only_for(names: frozenset[str], app: WSGIApplication) -> WSGIApplication:
+    """Refuse requests whose Host is another name: a foreign page may have pointed its own name here."""
+
+    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        host = environ.get("HTTP_HOST", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        if name.strip("[]") not in names:
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [b"This dashboard answers only on the loopback interface.\n"]
+        return app(environ, start_response)
+
+    return guarded
+
+
+@contextlib.contextmanager
+def _signals(ended: threading.Event) -> Iterator[list[int]]:
+    """Set the event at SIGINT and SIGTERM, where signals can be handled; give the list of those received."""
+    received: list[int] = []
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        ended.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,113 @@
+"""What goes into the store and comes out of it, beside the records that all stages share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyDraft:
+    """A study as one run asks for it.
+
+    Attributes:
+        name: `[A-Za-z0-9._-]{1,64}`.
+        dataset: display name of the dataset; one study holds one dataset.
+        metric: what its trials are ranked by, "val_accuracy" or "train_accuracy".
+        direction: "maximize" or "minimize".
+        axes: the axes of this run's grid, in the order in which they are shown.
+        class_names: by label.
+        command: the command line that asks for it.
+        environment: versions and hardware of this run.
+        spec: the study file in JSON-able form, shown as the study's note.
+    """
+
+    name: str
+    dataset: str
+    metric: str
+    direction: str = "maximize"
+    axes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    command: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Added:
+    """What became of the trials that a run asked for; the four numbers count distinct trials.
+
+    Attributes:
+        study_id: the ledger's row of the study.
+        ids: ledger ids in the order of the drafts.
+        new: had not been there.
+        reused: have a result.
+        offered_again: had failed (or had been pruned, and pruning is off), and wait again.
+        in_flight: were waiting or running already.
+        varied: settings other than this grid's axes that differ from the trials which the study held before:
+            the points are of another recipe.
+    """
+
+    study_id: int
+    ids: tuple[int, ...]
+    new: int
+    reused: int
+    offered_again: int
+    in_flight: int
+    varied: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reclaimed:
+    """A claim that was taken back from somebody who had died or fallen silent.
+
+    Attributes:
+        trial: ledger id.
+        number: Optuna's number of the trial.
+        attempt: the token of the claim that ended.
+        tries: how often the trial has been tried since it was last offered, this claim included.
+        requeued: whether it waits again; otherwise it has FAILED.
+    """
+
+    trial: int
+    number: int
+    attempt: int
+    tries: int
+    requeued: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """A line of the list of studies.
+
+    Attributes:
+        created: in UTC.
+        counts: number of trials in each state, all states present.
+        size: bytes of its files under home.
+    """
+
+    name: str
+    dataset: str
+    metric: str
+    direction: str
+    created: datetime
+    counts: Mapping[str, int]
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifact:
+    """A file under home as the store knows it.
+
+    Attributes:
+        number: the trial's number, None for a file of the study.
+    """
+
+    number: int | None
+    name: str
+    sha256: str
+    size: int

@@ -1,0 +1,281 @@
+"""Opens a store, after a look at the file that changes nothing; makes a new one whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import insert, inspect
+
+from gridsearch.errors import StoreError
+from gridsearch.store import optuna_tables, tables
+from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
+from gridsearch.store.store import Store
+from gridsearch.store.url import sqlite_path, sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAGIC = b"SQLite format 3\0"
+_ANOTHER = "name another file with --store, or another folder with --home"
+
+
+class Found(StrEnum):
+    """What lies at the place where the store should be."""
+
+    NOTHING = "nothing"
+    EMPTY = "empty"  # no bytes, or a database without tables
+    OURS = "ours"
+    OPTUNA = "optuna"  # Optuna's tables alone
+    FOREIGN = "foreign"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The file as it is: whose, and of which revisions."""
+
+    found: Found
+    revision: int = 0
+    optuna_revision: str | None = None
+
+
+def open_store(url: str, *, home: Path, create: bool) -> Store:
+    """Open the store that a URL names; look first, write only to what is ours.
+
+    Args:
+        url: `sqlite:///PATH`.
+        home: folder of the artifacts; made when the first file is written.
+        create: make the file, and the folder it lies in, if they are not there.
+
+    Raises:
+        UsageError: the URL is wrong.
+        StoreError: no store there, not a database, not ours, of another schema, damaged or not writable.
+    """
+    path = sqlite_path(url)
+    seen = look(path)
+    if seen.found in (Found.NOTHING, Found.EMPTY):
+        if not create:
+            what = "no store at" if seen.found is Found.NOTHING else "nothing in the store"
+            raise StoreError(
+                f"{what} {path}", hint="gridsearch run makes one; --home or --store names another"
+            )
+        _create(path, there=seen.found is Found.EMPTY)
+        seen = look(path)
+    _require_usable(path, seen)
+    database = Database(path)
+    with translated(path):
+        database.settle_journal()
+    return Store(database, url=sqlite_url(path), home=home)
+
+
+def store_exists(url: str) -> bool:
+    """Return whether there is anything at the place that a URL names.
+
+    Raises:
+        UsageError: the URL is wrong.
+    """
+    return os.path.lexists(sqlite_path(url))
+
+
+def look(path: Path) -> Look:
+    """Look at a file without changing it.
+
+    Raises:
+        StoreError: it cannot be read, or is no database.
+    """
+    try:
+        with path.open("rb") if path.is_file() else contextlib.nullcontext() as file:
+            if file is None:
+                return _look_at_no_file(path)
+            header = file.read(100)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise StoreError(
+            f"store {path} cannot be read: {error.strerror}", hint="use a --home that you may read and write"
+        ) from error
+    if not header:
+        return Look(Found.EMPTY)
+    if not header.startswith(_MAGIC) or len(header) < 100:
+        raise StoreError(f"{path} is not a SQLite database", hint=_ANOTHER)
+    expected = _size_by_header(header)
+    if size < expected:
+        raise StoreError(
+            f"store {path} is truncated: {size} bytes of {expected}",
+            hint="bring back a copy of the file, or begin a new one",
+        )
+    with translated(path), _reading(path) as connection:
+        return _look_at_tables(connection)
+
+
+def _look_at_no_file(path: Path) -> Look:
+    for parent in path.parents:
+        if parent.exists() and not parent.is_dir():
+            raise StoreError(f"store {path}: {parent} is not a folder", hint=_ANOTHER)
+    if path.is_dir():
+        raise StoreError(f"store {path} is a folder, not a file", hint="write sqlite:///PATH/gridsearch.db")
+    if os.path.lexists(path):
+        raise StoreError(f"store {path} is not a regular file", hint=_ANOTHER)
+    return Look(Found.NOTHING)
+
+
+def _size_by_header(header: bytes) -> int:
+    """Return the file's least size by its header, https://sqlite.org/fileformat2.html#the_database_header."""
+    page = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    valid = header[24:28] == header[92:96]  # else an old writer did not keep the number of pages
+    return (65536 if page == 1 else page) * pages if valid else 0
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file for reading; if its writer was killed it must be rolled back, which needs to write."""
+    connection = connect(path, mode="ro")
+    try:
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.OperationalError as error:
+            if not (error.sqlite_errorname or "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
+                raise
+            connection.close()
+            connection = connect(path, mode="rw")
+            connection.execute("PRAGMA query_only = ON")
+        yield connection
+    finally:
+        connection.close()
+
+
+def _look_at_tables(connection: sqlite3.Connection) -> Look:
+    connection.execute("BEGIN")
+    names = {
+        row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
+    }
+    names = {name for name in names if not name.startswith("sqlite_")}
+    if not names:
+        return Look(Found.EMPTY)
+    if tables.schema.name not in names:
+        return Look(Found.OPTUNA if {"studies", "trials", "version_info"} <= names else Found.FOREIGN)
+    # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
+    revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
+    optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
+    return Look(Found.OURS, revision or 0, optuna_revision)
+
+
+def _require_usable(path: Path, seen: Look) -> None:
+    """Refuse what is not ours, or not of the revisions that this version reads and writes."""
+    if seen.found is Found.OPTUNA:
+        raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=_ANOTHER)
+    if seen.found is not Found.OURS:
+        raise StoreError(f"{path} is a database that belongs to another program", hint=_ANOTHER)
+    versions = f"(schema {seen.revision}, this one reads {tables.REVISION})"
+    if seen.revision > tables.REVISION:
+        raise StoreError(
+            f"store {path} was made by a newer gridsearch {versions}",
+            hint="pip install --upgrade gridsearch",
+        )
+    if seen.revision < tables.REVISION:
+        raise StoreError(
+            f"store {path} was made by an older gridsearch {versions}",
+            hint="read it with the gridsearch that made it, and begin a new store with --store",
+        )
+    if seen.optuna_revision != optuna_tables.REVISION:
+        known = seen.optuna_revision in optuna_tables.revisions()
+        age, mend = (
+            ("an older", f"optuna storage upgrade --storage {sqlite_url(path)}")
+            if known
+            else ("a newer", "pip install --upgrade gridsearch optuna")
+        )
+        raise StoreError(
+            f"store {path} holds tables of {age} Optuna (revision {seen.optuna_revision}, "
+            f"this gridsearch writes {optuna_tables.REVISION})",
+            hint=mend,
+        )
+
+
+def _create(path: Path, *, there: bool) -> None:
+    """Make a new store; several processes may do so at once, and a failure leaves nothing behind.
+
+    The database is made under another name and linked to its place when it is complete: whoever comes second
+    finds a whole one.
+    """
+    newest = optuna_tables.revisions()[0]
+    if newest != optuna_tables.REVISION:
+        raise StoreError(
+            f"Optuna {optuna_tables.version()} has tables that this gridsearch does not know ({newest})",
+            hint="pip install 'optuna>=5.0,<6', or a newer gridsearch",
+        )
+    if there:
+        _fill(path)
+        return
+    with _folders(path.parent):
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+        try:
+            with translated(path):
+                connect(draft, mode="rwc").close()
+            _fill(draft, shown=path)
+            _publish(draft, path)
+        finally:
+            for left in (draft, Path(f"{draft}-journal"), Path(f"{draft}-wal"), Path(f"{draft}-shm")):
+                left.unlink(missing_ok=True)
+
+
+def _publish(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return  # another process was first; its store is as good
+    except OSError:  # a file system without links: the first to lock the file fills it
+        with translated(path):
+            connect(path, mode="rwc").close()
+        _fill(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _fill(path: Path, *, shown: Path | None = None) -> None:
+    """Create all tables in one transaction, unless another process did so while we waited for the lock."""
+    with translated(shown or path):
+        connection = connect(path)
+        try:
+            connection.execute(f"PRAGMA journal_mode = {journal_mode()}")
+        finally:
+            connection.close()
+    database = short_lived(path)
+    with translated(shown or path), database.write() as transaction:
+        if inspect(transaction).get_table_names():
+            return
+        optuna_tables.create(transaction)
+        tables.metadata.create_all(transaction)
+        transaction.execute(insert(tables.schema), {"revision": tables.REVISION})
+
+
+@contextmanager
+def _folders(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; take away again those that were made if what follows fails."""
+    made = []
+    try:
+        for parent in (*reversed(folder.parents), folder):
+            if not parent.exists():
+                with contextlib.suppress(FileExistsError):
+                    parent.mkdir()
+                    made.append(parent)
+        yield
+    except BaseException as error:
+        for parent in reversed(made):
+            with contextlib.suppress(OSError):  # another process put something there
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"store folder {folder} cannot be made or written: {error.strerror}",
+                hint="use a --home that you may write",
+            ) from error
+        raise

@@ -1,0 +1,320 @@
+"""What is shown of a trial as its params, and how Optuna's tables type it.
+
+Shown are the axes of all grids of the study and every setting that differs among its trials.  The kind of an
+axis never changes within a study, but for one widening: an option of a model or a dataset ("model.width") has
+the kind of the values that came first, and becomes float or categorical in all rows at once if a value comes
+that does not fit.  None in an axis of numbers ("as the model has it", "all images") leaves the param out of
+Optuna's row.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, Value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+MODEL_VERSION = "model_version"
+"""Shown when one model's source file differs among the trials: the first digits of its SHA-256."""
+
+DATA_VERSION = "data_version"
+"""Shown when the dataset's content differs among the trials: the first digits of its fingerprint."""
+
+_OF = " of "
+_DIGITS = 8
+
+
+class Kind(StrEnum):
+    """How Optuna types an axis."""
+
+    FLOAT = "float"
+    INT = "int"
+    CATEGORICAL = "categorical"
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounds:
+    """Fixed wide bounds of an axis of numbers: a grid that grows must not change them."""
+
+    kind: Kind
+    low: float
+    high: float
+    log: bool = False
+
+
+_BOUNDS: Final[Mapping[str, _Bounds]] = {
+    "lr": _Bounds(Kind.FLOAT, 1e-12, 1e6, log=True),
+    "weight_decay": _Bounds(Kind.FLOAT, 0.0, 1e6),
+    "momentum": _Bounds(Kind.FLOAT, 0.0, 1.0),
+    "dropout": _Bounds(Kind.FLOAT, 0.0, 1.0),
+    "label_smoothing": _Bounds(Kind.FLOAT, 0.0, 1.0),
+    "warmup": _Bounds(Kind.FLOAT, 0.0, 1e6),
+    "val": _Bounds(Kind.FLOAT, 0.0, 1.0),
+    "batch": _Bounds(Kind.INT, 1, 2**24, log=True),
+    "epochs": _Bounds(Kind.INT, 1, 2**24),
+    "subset": _Bounds(Kind.INT, 1, 2**31, log=True),
+    "split_seed": _Bounds(Kind.INT, 0, 2**32),
+}
+_FREE = {Kind.FLOAT: _Bounds(Kind.FLOAT, -1e6, 1e6), Kind.INT: _Bounds(Kind.INT, -(10**6), 10**6)}
+
+
+@dataclass(frozen=True, slots=True)
+class ShownAxis:
+    """An axis that the study's trials show.
+
+    Attributes:
+        choices: of a categorical axis, in the order in which they came; only ever grows at its end.
+    """
+
+    name: str
+    kind: Kind
+    choices: tuple[Value, ...] = ()
+
+    def row(self, value: Value) -> tuple[float, str] | None:
+        """Return a value as Optuna keeps it, with its distribution; None where the param is left out."""
+        if self.kind is Kind.CATEGORICAL:
+            return float(_index(self.choices, value)), self.distribution()
+        if value is None:
+            return None
+        number = float(value)
+        return number, _numeric_distribution(self.name, self.kind, *self._reach(number))
+
+    def distribution(self) -> str:
+        """Return the distribution of a categorical axis, as JSON."""
+        assert self.kind is Kind.CATEGORICAL
+        return _categorical_distribution(self.choices, tuple(type(c) for c in self.choices))
+
+    def grown(self, values: Sequence[Value]) -> Self:
+        """Return the axis with the kind and the choices that take these values too."""
+        kind = self.kind if self.name in _BOUNDS else _wider(self.kind, _kind_of(values))
+        choices = self.choices
+        if kind is Kind.CATEGORICAL:
+            for value in values:
+                if _index(choices, value) < 0:
+                    choices = (*choices, value)
+        return replace(self, kind=kind, choices=choices)
+
+    def _reach(self, number: float) -> tuple[float, float]:
+        bounds = _BOUNDS.get(self.name) or _FREE[self.kind]
+        return min(bounds.low, number), max(bounds.high, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a study shows, and what its trials have in common so far.
+
+    Attributes:
+        common: the value of every setting that has had one value in all trials which have it.
+    """
+
+    axes: tuple[ShownAxis, ...] = ()
+    common: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the axes, in the order in which they are shown."""
+        return tuple(axis.name for axis in self.axes)
+
+    def to_json(self) -> str:
+        """Return the text that `from_json` reads back."""
+        axes = [{"name": a.name, "kind": a.kind, "choices": a.choices} for a in self.axes]
+        return json.dumps({"axes": axes, "common": dict(self.common)}, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        axes = tuple(ShownAxis(a["name"], Kind(a["kind"]), tuple(a["choices"])) for a in data["axes"])
+        return cls(axes, data["common"])
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How a study's axes grow by more trials.
+
+    Attributes:
+        varied: names of axes that are shown because values differ, and were not shown before.
+        missing: some trials that the study holds lack a row of an axis.
+        extended: categorical axes that have more choices.
+        widened: axes whose kind changed: all their rows must be written anew.
+    """
+
+    shown: Shown
+    varied: tuple[str, ...]
+    missing: bool
+    extended: tuple[ShownAxis, ...]
+    widened: tuple[ShownAxis, ...]
+
+
+def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> Growth:
+    """Work out what a study shows once it holds trials of these settings too.
+
+    Args:
+        shown: what it shows so far.
+        axes: the axes of the grid that asks for them.
+        settings: the distinct settings of all its trials.
+    """
+    wanted = list(settings)
+    common, varied = _common(shown.common, wanted)
+    names = dict.fromkeys((*shown.names, *axes, *varied))
+    before = {axis.name: axis for axis in shown.axes}
+    after = []
+    for name in names:
+        values = _values(name, wanted)
+        if name in before:
+            after.append(before[name].grown(values))
+            continue
+        # Older trials have the one value that they share; it comes first among the choices.
+        older = [shown.common[name]] if name in shown.common else []
+        older += [_short(v) for k, v in shown.common.items() if k.startswith(name + _OF)]
+        values = [*older, *values]
+        kind = _BOUNDS[name].kind if name in _BOUNDS else _kind_of(values)
+        after.append(ShownAxis(name, kind).grown(values))
+    return Growth(
+        shown=Shown(tuple(after), common),
+        varied=tuple(name for name in varied if name not in before),
+        missing=any(axis.name not in before for axis in after),
+        extended=tuple(
+            a
+            for a in after
+            if a.name in before and a.kind is before[a.name].kind and a.choices != before[a.name].choices
+        ),
+        widened=tuple(a for a in after if a.name in before and a.kind is not before[a.name].kind),
+    )
+
+
+def params_of(settings: Settings, inactive: Iterable[str], names: Iterable[str]) -> dict[str, Value]:
+    """Return what a trial shows: the value of every axis that it has and that no condition takes away."""
+    flat = settings.flat()
+    flat[MODEL_VERSION] = _short(flat.pop("model_source"))
+    flat[DATA_VERSION] = _short(flat.pop("data_fingerprint"))
+    off = set(inactive)
+    return {name: flat[name] for name in names if name in flat and name not in off}
+
+
+def rows_of(
+    trial_id: int, params: Mapping[str, Value], axes: Iterable[ShownAxis]
+) -> list[tuple[int, str, float, str]]:
+    """Return the rows of a trial in Optuna's table of params."""
+    return [
+        (trial_id, axis.name, *row)
+        for axis in axes
+        if axis.name in params and (row := axis.row(params[axis.name])) is not None
+    ]
+
+
+def _facts(settings: Settings) -> dict[str, Value]:
+    """Return what may differ among the trials of a study.
+
+    A source belongs to its model and a content to its options: two models differ in their source without
+    either having changed.
+    """
+    flat = settings.flat()
+    del flat["dataset"]
+    source, content = flat.pop("model_source"), flat.pop("data_fingerprint")
+    if source is not None:
+        flat[f"{MODEL_VERSION}{_OF}{settings.model}"] = source
+    options = json.dumps(settings.data_options, sort_keys=True, separators=(",", ":"))
+    flat[f"{DATA_VERSION}{_OF}{options}"] = content
+    return flat
+
+
+def _common(
+    common: Mapping[str, Value], settings: Iterable[Settings]
+) -> tuple[dict[str, Value], tuple[str, ...]]:
+    """Return what all have in common, and the names of what differs, in order."""
+    shared = dict(common)
+    varied: dict[str, None] = {}
+    for each in settings:
+        for name, value in _facts(each).items():
+            if name not in shared:
+                shared[name] = value
+            elif not _same(shared[name], value):
+                varied[name] = None
+    return shared, tuple(dict.fromkeys(name.partition(_OF)[0] for name in varied))
+
+
+def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
+    """Return the distinct values of an axis, in order of appearance."""
+    seen: dict[tuple[type, Value], None] = {}
+    for each in settings:
+        if name == MODEL_VERSION:
+            value = _short(each.model_source)
+        elif name == DATA_VERSION:
+            value = _short(each.data_fingerprint)
+        elif name.startswith((MODEL_PREFIX, DATA_PREFIX)):
+            options = each.model_options if name.startswith(MODEL_PREFIX) else each.data_options
+            option = name.partition(".")[2]
+            if option not in options:
+                continue
+            value = options[option]
+        else:
+            value = each.get(name)
+        seen[type(value), value] = None
+    return [value for _, value in seen]
+
+
+def _short(source: Value) -> Value:
+    return source[:_DIGITS] if isinstance(source, str) else source
+
+
+def _same(a: Value, b: Value) -> bool:
+    """Return whether two values are one; 1 and True are not."""
+    return a == b and isinstance(a, bool) == isinstance(b, bool)
+
+
+def _index(choices: Sequence[Value], value: Value) -> int:
+    """Return where a value stands among choices, -1 if it does not."""
+    return next((i for i, choice in enumerate(choices) if _same(choice, value)), -1)
+
+
+def _kind_of(values: Iterable[Value]) -> Kind:
+    """Return the kind of free values; None fits an axis of numbers."""
+    kinds = {type(value) for value in values} - {type(None)}
+    if kinds == {int}:
+        return Kind.INT
+    return Kind.FLOAT if kinds and kinds <= {int, float} else Kind.CATEGORICAL
+
+
+def _wider(a: Kind, b: Kind) -> Kind:
+    order = (Kind.INT, Kind.FLOAT, Kind.CATEGORICAL)
+    return max(a, b, key=order.index)
+
+
+@lru_cache(maxsize=1024)
+def _categorical_distribution(choices: tuple[Value, ...], _types: tuple[type, ...]) -> str:
+    # The types are part of the cache's key because (1, 2) and (True, 2) are equal.
+    return distribution_to_json(CategoricalDistribution(choices))
+
+
+@lru_cache(maxsize=1024)
+def _numeric_distribution(name: str, kind: Kind, low: float, high: float) -> str:
+    bounds = _BOUNDS.get(name) or _FREE[kind]
+    assert math.isfinite(low) and math.isfinite(high)
+    distribution: BaseDistribution
+    if kind is Kind.INT:
+        distribution = IntDistribution(int(low), int(high), log=bounds.log)
+    else:
+        distribution = FloatDistribution(low, high, log=bounds.log)
+    return distribution_to_json(distribution)
+
+
+def settings_of(text: str) -> Settings:
+    """Read the settings of a ledger row."""
+    data: dict[str, Any] = json.loads(text)
+    return Settings.from_json(data)

@@ -1,0 +1,270 @@
+"""Reads studies for the service and for reporting, in a few statements however many trials they hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Row, func, select
+
+from gridsearch.errors import StoreError, StudyNotFound
+from gridsearch.records import EpochRow, StudyData, TrialRecord, TrialState
+from gridsearch.store import optuna_tables, tables
+from gridsearch.store.messages import Artifact, StudySummary
+from gridsearch.store.params import Shown, params_of, settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.sql.elements import ColumnElement
+
+    from gridsearch.store.artifacts import Home
+
+_s, _t, _e, _a = tables.studies, tables.trials, tables.epochs, tables.artifacts
+
+
+def study_is_there() -> ColumnElement[bool]:
+    """Return the condition that nobody deleted the study through another program."""
+    return optuna_tables.study_bears(_s.c.optuna_id, _s.c.uid)
+
+
+def trial_is_there() -> ColumnElement[bool]:
+    """Return the condition that nobody deleted the trial through another program."""
+    return optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)
+
+
+@lru_cache(maxsize=256)
+def inactive_of(text: str) -> tuple[str, ...]:
+    """Read the axes that a condition takes away from a trial."""
+    return tuple(json.loads(text))
+
+
+def find_study(connection: Connection, name: str) -> Row[Any]:
+    """Return the ledger's row of a study.
+
+    Raises:
+        StudyNotFound: there is none, or it was deleted through another program.
+    """
+    row = connection.execute(select(_s).where(_s.c.name == name, study_is_there())).one_or_none()
+    if row is None:
+        names = connection.scalars(select(_s.c.name).where(study_is_there())).all()
+        raise StudyNotFound(name, names)
+    return row
+
+
+def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
+    """Return all studies, oldest first."""
+    counts: dict[int, dict[str, int]] = {}
+    query = (
+        select(_t.c.study_id, _t.c.state, func.count())
+        .where(trial_is_there())
+        .group_by(_t.c.study_id, _t.c.state)
+    )
+    for study_id, state, count in connection.execute(query):
+        counts.setdefault(study_id, {})[state] = count
+    return [
+        StudySummary(
+            name=row.name,
+            dataset=row.dataset,
+            metric=row.metric,
+            direction=row.direction,
+            created=datetime.fromtimestamp(row.created, UTC),
+            counts={state.value: counts.get(row.id, {}).get(state.value, 0) for state in TrialState},
+            size=home.size(row.name),
+        )
+        for row in connection.execute(select(_s).where(study_is_there()).order_by(_s.c.id))
+    ]
+
+
+def known(connection: Connection, study: str) -> dict[str, TrialState]:
+    """Return the state of every trial of a study by key; nothing if there is no such study."""
+    query = (
+        select(_t.c.key, _t.c.state)
+        .join(_s, _s.c.id == _t.c.study_id)
+        .where(_s.c.name == study, study_is_there(), trial_is_there())
+    )
+    return {row.key: TrialState(row.state) for row in connection.execute(query)}
+
+
+def rows_of_study(
+    connection: Connection, study_id: int, *, state: TrialState | None = None
+) -> list[Row[Any]]:
+    """Return the trials of a study, by number."""
+    query = select(_t).where(_t.c.study_id == study_id, trial_is_there()).order_by(_t.c.number)
+    return list(connection.execute(query if state is None else query.where(_t.c.state == state)))
+
+
+def counts(connection: Connection, study_id: int, ids: Iterable[int] | None) -> dict[TrialState, int]:
+    """Return how many trials of a study, or of these ids in it, are in each state; all states are present."""
+    found = dict.fromkeys(TrialState, 0)
+    query = select(_t.c.id, _t.c.state).where(_t.c.study_id == study_id, trial_is_there())
+    wanted = None if ids is None else set(ids)
+    for trial_id, state in connection.execute(query):
+        if wanted is None or trial_id in wanted:
+            found[TrialState(state)] += 1
+    return found
+
+
+def study_data(connection: Connection, name: str) -> StudyData:
+    """Return a study with all its trials and epochs.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    study = find_study(connection, name)
+    axes = Shown.from_json(study.shown).names
+    trials = tuple(_record(row, axes) for row in rows_of_study(connection, study.id))
+    query = (
+        select(_t.c.number, *(c for c in _e.c if c.name != "trial_id"))
+        .join(_t, _t.c.id == _e.c.trial_id)
+        .where(_t.c.study_id == study.id)
+        .order_by(_e.c.trial_id, _e.c.epoch)
+    )
+    epochs: dict[int, list[EpochRow]] = {}
+    for number, *columns in connection.execute(query):
+        epochs.setdefault(number, []).append(epoch_row(*columns))
+    return StudyData(
+        name=study.name,
+        dataset=study.dataset,
+        metric=study.metric,
+        direction=study.direction,
+        axes=axes,
+        trials=trials,
+        class_names=tuple(json.loads(study.class_names)),
+        commands=tuple(json.loads(study.commands)),
+        environment=json.loads(study.environment),
+        epochs={trial.number: tuple(epochs.get(trial.number, ())) for trial in trials},
+    )
+
+
+def spec_of(connection: Connection, name: str) -> Mapping[str, Any]:
+    """Return the spec that a study was last asked for with.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    spec: dict[str, Any] = json.loads(find_study(connection, name).spec)
+    return spec
+
+
+def trial_record(connection: Connection, name: str, number: int) -> tuple[TrialRecord, tuple[EpochRow, ...]]:
+    """Return one trial and its epochs.
+
+    Raises:
+        StudyNotFound: there is no such study.
+        StoreError: the study has no such trial.
+    """
+    study = find_study(connection, name)
+    query = select(_t).where(_t.c.study_id == study.id, _t.c.number == number, trial_is_there())
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise _no_trial(connection, study, number)
+    epochs = (
+        select(*(c for c in _e.c if c.name != "trial_id")).where(_e.c.trial_id == row.id).order_by(_e.c.epoch)
+    )
+    return _record(row, Shown.from_json(study.shown).names), tuple(
+        epoch_row(*each) for each in connection.execute(epochs)
+    )
+
+
+def _no_trial(connection: Connection, study: Row[Any], number: int) -> StoreError:
+    key = optuna_tables.key_of_number(connection, study.optuna_id, number)
+    now = connection.scalar(select(_t.c.number).where(_t.c.study_id == study.id, _t.c.key == key))
+    if now is not None:
+        return StoreError(
+            f"trial {number} of study {study.name!r} failed and was offered again as trial {now}"
+        )
+    highest = connection.scalar(select(func.max(_t.c.number)).where(_t.c.study_id == study.id))
+    hint = "the study has no trials yet" if highest is None else f"its trials are numbered up to {highest}"
+    return StoreError(f"study {study.name!r} has no trial {number}", hint=hint)
+
+
+def artifacts(connection: Connection, name: str, number: int | None) -> dict[str, Artifact]:
+    """Return the files of a trial, or of the study itself, by name.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    study = find_study(connection, name)
+    of = tables.OF_STUDY if number is None else number
+    query = select(_a).where(_a.c.study_id == study.id, _a.c.number == of).order_by(_a.c.name)
+    return {
+        row.name: Artifact(number=number, name=row.name, sha256=row.sha256, size=row.size)
+        for row in connection.execute(query)
+    }
+
+
+def best_numbers(connection: Connection, study: Row[Any], count: int) -> list[int]:
+    """Return the numbers of a study's best COMPLETE trials, best first; the older of two equals wins."""
+    value = _t.c.value.desc() if study.direction == "maximize" else _t.c.value.asc()
+    query = (
+        select(_t.c.number)
+        .where(_t.c.study_id == study.id, _t.c.state == TrialState.COMPLETE, trial_is_there())
+        .order_by(value, _t.c.number)
+        .limit(count)
+    )
+    return list(connection.scalars(query))
+
+
+def _record(row: Row[Any], axes: Iterable[str]) -> TrialRecord:
+    settings = settings_of(row.settings)
+    return TrialRecord(
+        number=row.number,
+        key=row.key,
+        seed=row.seed,
+        state=TrialState(row.state),
+        params=params_of(settings, inactive_of(row.inactive), axes),
+        settings=settings,
+        value=row.value,
+        metrics=json.loads(row.metrics) if row.metrics else {},
+        epochs=row.epochs,
+        seconds=row.seconds,
+        attempts=row.tries,
+        error=row.error,
+    )
+
+
+def epoch_row(
+    epoch: int,
+    train_loss: float | None,
+    train_accuracy: float | None,
+    val_loss: float | None,
+    val_accuracy: float | None,
+    lr: float | None,
+    seconds: float | None,
+    images_per_second: float | None,
+) -> EpochRow:
+    """Return an epoch from its row, where SQLite keeps NaN as NULL.
+
+    A loss can be NaN, an accuracy cannot: so a validation loss is NaN, and not absent, beside an accuracy.
+    """
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    return EpochRow(
+        epoch=epoch,
+        train_loss=number(train_loss),
+        train_accuracy=number(train_accuracy),
+        val_loss=None if val_accuracy is None else number(val_loss),
+        val_accuracy=val_accuracy,
+        lr=number(lr),
+        seconds=number(seconds),
+        images_per_second=number(images_per_second),
+    )
+
+
+def optuna_id_of(connection: Connection, study: Row[Any], number: int) -> int:
+    """Return Optuna's id of a study's trial.
+
+    Raises:
+        StoreError: the study has no such trial.
+    """
+    query = select(_t.c.optuna_id).where(_t.c.study_id == study.id, _t.c.number == number, trial_is_there())
+    found = connection.scalar(query)
+    if found is None:
+        raise _no_trial(connection, study, number)
+    return int(found)

@@ -1,0 +1,392 @@
+"""The store as the service uses it: every method is one transaction over the ledger and Optuna's tables."""
+
+from __future__ import annotations
+
+import mimetypes
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any, Self
+
+from sqlalchemy import Connection, delete, select
+
+from gridsearch.errors import ArtifactError, StudyNotFound
+from gridsearch.records import (
+    EpochEnded,
+    EpochRow,
+    StudyData,
+    Trial,
+    TrialDraft,
+    TrialFailed,
+    TrialFinished,
+    TrialRecord,
+    TrialState,
+)
+from gridsearch.store import adding, claims, optuna_tables, reading, results, tables
+from gridsearch.store.artifacts import WEIGHTS, Home, file_name
+from gridsearch.store.owner import Owner
+from gridsearch.store.params import Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from gridsearch.store.database import Database
+    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary
+
+WEIGHTS_KEPT = 10
+
+
+class Store:
+    """An open store; a context manager that closes it.
+
+    It may be used by several threads.  Any method raises StoreError when the file is damaged, read-only or
+    full, and StoreUnreachable when another process holds its lock for more than a minute.
+
+    Args:
+        database: the file.
+        url: how it is named.
+        home: folder of the artifacts.
+        dead: says whether an owner has certainly ended.
+    """
+
+    def __init__(
+        self, database: Database, *, url: str, home: Path, dead: Callable[[Owner], bool] = Owner.is_dead
+    ) -> None:
+        self.url = url
+        self.home = Home(home)
+        self._database = database
+        self._dead = dead
+        self._held: dict[int, int] = {}  # trial -> attempt, of all claims made through this object
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self._database.path
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what an integrity check of the whole file finds, nothing if all is well."""
+        return self._database.problems()
+
+    # What is there.
+
+    def studies(self) -> list[StudySummary]:
+        """Return all studies, oldest first."""
+        with self._database.read() as connection:
+            return reading.studies(connection, home=self.home)
+
+    def known(self, study: str) -> dict[str, TrialState]:
+        """Return the state of every trial of a study by key; nothing if there is no such study."""
+        with self._database.read() as connection:
+            return reading.known(connection, study)
+
+    def study_data(self, study: str) -> StudyData:
+        """Return a study with all its trials and epochs.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.study_data(connection, study)
+
+    def trial_record(self, study: str, number: int) -> tuple[TrialRecord, tuple[EpochRow, ...]]:
+        """Return one trial and its epochs.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            StoreError: the study has no such trial.
+        """
+        with self._database.read() as connection:
+            return reading.trial_record(connection, study, number)
+
+    def spec(self, study: str) -> Mapping[str, Any]:
+        """Return the spec that a study was last asked for with.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.spec_of(connection, study)
+
+    def study_id(self, study: str) -> int:
+        """Return the ledger's id of a study.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return int(reading.find_study(connection, study).id)
+
+    def waiting(self, study_id: int, ids: Collection[int] | None = None) -> list[Trial]:
+        """Return the trials of a study (or those of `ids` among them) that wait, by number.
+
+        Raises:
+            StoreError: the study was deleted.
+        """
+        wanted = None if ids is None else set(ids)
+        with self._database.read() as connection:
+            claims.require_study(connection, study_id)
+            rows = reading.rows_of_study(connection, study_id, state=TrialState.WAITING)
+            shown = connection.scalar(select(tables.studies.c.shown).where(tables.studies.c.id == study_id))
+        names = Shown.from_json(shown or "").names
+        return [claims.as_trial(row, names) for row in rows if wanted is None or row.id in wanted]
+
+    def open_counts(self, study_id: int, ids: Collection[int] | None = None) -> dict[TrialState, int]:
+        """Return how many trials of a study (or of `ids`) are in each state; all states are present.
+
+        Raises:
+            StoreError: the study was deleted.
+        """
+        with self._database.read() as connection:
+            claims.require_study(connection, study_id)
+            return reading.counts(connection, study_id, ids)
+
+    # The trials' life.
+
+    def add(self, study: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool = False) -> Added:
+        """Insert the trials of a grid that the store lacks, and offer again those that failed.
+
+        Args:
+            study: the study, made if it is not there.
+            drafts: all trials that the grid asks for.
+            prune: whether pruning is on; if not, PRUNED trials are offered again.
+
+        Raises:
+            UsageError: the study's name is not allowed, or it holds another dataset or metric.
+            StoreError: a study of that name is there that gridsearch did not make.
+        """
+        self.home.study_dir(study.name)
+        with self._database.write() as connection:
+            return adding.add(connection, study, drafts, prune=prune)
+
+    def claim(self, ids: Sequence[int], *, owner: Owner, pack: str, lease: float) -> list[Trial]:
+        """Take those of these trials that wait; return them as they are now, in the order of `ids`.
+
+        Args:
+            ids: ledger ids.
+            owner: who will work on them.
+            pack: id of the pack in which they train together.
+            lease: seconds until others may take them, unless `heartbeat` extends it.
+        """
+        with self._database.write() as connection:
+            taken = claims.claim(connection, ids, owner=owner, pack=pack, lease=lease)
+        with self._lock:
+            self._held |= {trial.id: trial.attempt for trial in taken}
+        return taken
+
+    def heartbeat(self, owner: Owner, *, lease: float) -> set[int]:
+        """Extend the leases of all that an owner holds; return the trials lost since the last call."""
+        with self._lock:
+            believed = set(self._held.items())
+        with self._database.write() as connection:
+            holds = claims.renew(connection, owner, lease=lease)
+        with self._lock:
+            lost = {pair for pair in believed - holds if self._held.get(pair[0]) == pair[1]}
+            for trial, _ in lost:
+                del self._held[trial]
+        return {trial for trial, _ in lost}
+
+    def reclaim(self, study_id: int, *, retries: int) -> list[Reclaimed]:
+        """Take back the claims of the dead on this host at once, and of anybody whose lease has ended.
+
+        Args:
+            study_id: ledger id.
+            retries: attempts after the first before a trial has FAILED.
+        """
+        with self._database.write() as connection:
+            return claims.reclaim(connection, study_id, retries=retries, dead=self._dead)
+
+    def requeue(
+        self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
+    ) -> list[Reclaimed]:
+        """Let trials (id, attempt) wait again whose worker died; those tried often enough have FAILED."""
+        pairs = list(held)
+        with self._database.write() as connection:
+            back = claims.put_back(connection, claims.held(connection, pairs), retries=retries, reason=reason)
+        self._forget(pairs)
+        return back
+
+    def release(self, held: Iterable[tuple[int, int]]) -> int:
+        """Give claims (id, attempt) back without counting them as tries; return how many still held."""
+        pairs = list(held)
+        with self._database.write() as connection:
+            count = claims.release(connection, pairs)
+        self._forget(pairs)
+        return count
+
+    def record_epochs(self, events: Sequence[EpochEnded]) -> int:
+        """Write epochs; return how many were accepted: not those of an attempt that has lost its claim."""
+        with self._database.write() as connection:
+            return results.record_epochs(connection, events)
+
+    def finish(self, event: TrialFinished) -> bool:
+        """Write a result; return False, and change nothing, if the attempt has lost its claim."""
+        return self.finish_many([event])[0]
+
+    def finish_many(self, events: Sequence[TrialFinished]) -> list[bool]:
+        """Write results in one transaction and move their files from scratch to the trials' folders.
+
+        Returns:
+            For each event whether it was accepted.
+
+        Raises:
+            ArtifactError: a file is missing, or not the one that the worker announced; nothing is written.
+        """
+        pairs = [(e.trial, e.attempt) for e in events]
+        with self._database.read() as connection:
+            places = {
+                (row.id, row.attempt): (row.study, row.number) for row in claims.held(connection, pairs)
+            }
+        for e in events:  # hashed before the lock is taken
+            if e.files and (place := places.get((e.trial, e.attempt))):
+                scratch = self.home.scratch(*place, e.attempt)
+                for ref in e.files:
+                    self.home.verify(scratch / ref.name, ref, moved_to=self.home.trial_file(*place, ref.name))
+        with self._database.write() as connection:
+            verdicts = results.finish(connection, events, home=self.home)
+        for pair, place in places.items():
+            self.home.drop_scratch(*place, pair[1])
+        self._forget(pairs)
+        return verdicts
+
+    def fail(self, event: TrialFailed) -> bool:
+        """Write that a trial could not be trained; return False if the attempt has lost its claim."""
+        pairs = [(event.trial, event.attempt)]
+        with self._database.write() as connection:
+            places = [(row.study, row.number) for row in claims.held(connection, pairs)]
+            accepted = results.fail(connection, [event])[0]
+        for study, number in places:
+            self.home.drop_scratch(study, number, event.attempt)
+        self._forget(pairs)
+        return accepted
+
+    def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
+        with self._lock:
+            for trial, attempt in pairs:
+                if self._held.get(trial) == attempt:
+                    del self._held[trial]
+
+    # Files and studies as a whole.
+
+    def artifacts(self, study: str, number: int | None = None) -> dict[str, Artifact]:
+        """Return the recorded files of a trial, or of the study itself, by name.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.artifacts(connection, study, number)
+
+    def read_artifact(self, study: str, number: int, name: str) -> bytes:
+        """Return the bytes of a trial's file.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            ArtifactError: the store knows no such file, or it is missing or altered.
+        """
+        there = self.artifacts(study, number).get(name)
+        if there is None:
+            raise ArtifactError(f"trial {number} of study {study!r} has no file {name!r}")
+        return self.home.read_verified(self.home.trial_file(study, number, name), there.sha256)
+
+    def add_artifact(
+        self, *, study: str, number: int | None = None, path: Path, mimetype: str | None = None
+    ) -> None:
+        """Show a file in Optuna's dashboard, with a trial or (without a number) with the study.
+
+        A file of the same name replaces the one that was shown before.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            StoreError: the study has no such trial.
+            ArtifactError: the file cannot be read.
+        """
+        name = file_name(path.name)
+        guessed, encoding = mimetypes.guess_type(name)
+        with self._database.read() as connection:
+            row = reading.find_study(connection, study)
+        artifact_id = str(uuid.uuid5(uuid.UUID(row.uid), f"{number}/{name}"))
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
+        ref = self.home.write_atomic(self.home.artifact_dir / artifact_id, content)
+        meta = {
+            "artifact_id": artifact_id,
+            "filename": name,
+            "mimetype": mimetype or guessed or "application/octet-stream",
+            "encoding": encoding,
+        }
+        with self._database.write() as connection:
+            row = reading.find_study(connection, study)
+            trial_id = None if number is None else reading.optuna_id_of(connection, row, number)
+            optuna_tables.set_artifact(connection, study_id=row.optuna_id, trial_id=trial_id, meta=meta)
+            entry = {
+                "study_id": row.id,
+                "number": tables.OF_STUDY if number is None else number,
+                "name": name,
+                "sha256": ref.sha256,
+                "size": ref.size,
+                "optuna_artifact": artifact_id,
+            }
+            optuna_tables.upsert(connection, tables.artifacts, ("study_id", "number", "name"), [entry])
+
+    def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
+        """Remove the weights of all but the best trials; return how many files went.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        a = tables.artifacts
+        with self._database.write() as connection:
+            row = reading.find_study(connection, study)
+            best = set(reading.best_numbers(connection, row, keep))
+            there = connection.scalars(
+                select(a.c.number).where(a.c.study_id == row.id, a.c.name == WEIGHTS)
+            ).all()
+            gone = [number for number in there if number not in best]
+            for number in gone:  # before the commit: a file without its row would never be found again
+                self.home.remove_trial_file(study, number, WEIGHTS)
+            for some in claims.chunks(gone):
+                rows = (a.c.study_id == row.id, a.c.name == WEIGHTS, a.c.number.in_(some))
+                connection.execute(delete(a).where(*rows))
+        return len(gone)
+
+    def delete_study(self, study: str) -> int:
+        """Delete a study with its trials and files; return the number of bytes that were freed.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.write() as connection:
+            copies = self._delete_rows(connection, study)
+        self.home.remove_copies(copies)
+        return self.home.remove_study(study)
+
+    @staticmethod
+    def _delete_rows(connection: Connection, study: str) -> list[str]:
+        """Delete the rows of a study; return the ids of its files in the dashboard."""
+        s, a = tables.studies, tables.artifacts
+        row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
+        if row is None:
+            raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
+        copies = select(a.c.optuna_artifact).where(a.c.study_id == row.id, a.c.optuna_artifact.is_not(None))
+        found = list(connection.scalars(copies))
+        there = connection.scalar(select(s.c.id).where(s.c.id == row.id, reading.study_is_there()))
+        if there is not None:
+            optuna_tables.delete_study(connection, row.optuna_id)
+        connection.execute(delete(s).where(s.c.id == row.id))
+        return found

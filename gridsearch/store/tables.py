@@ -1,0 +1,148 @@
+"""The ledger's tables, beside Optuna's in the same database; what is in them decides, Optuna's rows follow.
+
+No foreign key leads into Optuna's tables: others delete there, and must be able to.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Double,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
+
+REVISION = 1
+"""Revision of these tables; a store of another one is refused."""
+
+OF_STUDY = -1
+"""Stands for the study itself where a file belongs to a trial's number: NULLs would not be unique."""
+
+metadata = MetaData()
+
+schema = Table(
+    "gridsearch_schema", metadata, Column("revision", Integer, primary_key=True, autoincrement=False)
+)
+
+studies = Table(
+    "gridsearch_studies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False, unique=True),
+    Column("uid", String(32), nullable=False),  # also a user attribute of Optuna's study: its ids are reused
+    Column("optuna_id", Integer, nullable=False),
+    Column("dataset", Text, nullable=False),
+    Column("metric", String(64), nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("created", Double, nullable=False),  # seconds since 1970
+    Column(
+        "shown", Text, nullable=False
+    ),  # axes with their kinds, and what all trials share: see params.Shown
+    Column("class_names", Text, nullable=False),
+    Column("commands", Text, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("spec", Text, nullable=False),
+    Column("next_number", Integer, nullable=False),  # never falls: a number's folder is never used twice
+    Column("note_version", Integer, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+runners = Table(
+    "gridsearch_runners",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("host", Text, nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("started", Double, nullable=False),
+    Column("seen", Double, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+trials = Table(
+    "gridsearch_trials",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey(studies.c.id, ondelete="CASCADE"), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("seed", Integer, nullable=False),
+    Column("settings", Text, nullable=False),  # canonical JSON
+    Column("inactive", Text, nullable=False),  # JSON: axes that a condition takes away
+    Column("state", String(16), nullable=False),
+    Column("optuna_id", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("attempt", Integer, nullable=False, default=0),  # fencing token: only ever grows
+    Column("tries", Integer, nullable=False, default=0),  # claims since it was offered, but for released ones
+    Column("runner_id", ForeignKey(runners.c.id)),
+    Column("pack", Text),
+    Column("lease_until", Double),  # by the store's clock
+    Column("epochs", Integer, nullable=False, default=0),
+    Column("value", Double),
+    Column("metrics", Text),
+    Column("seconds", Double),
+    Column("reason", Text),
+    Column("error", Text),
+    UniqueConstraint("study_id", "key"),  # this, not a check before an insert, makes a point run once
+    Index("gridsearch_trials_by_state", "study_id", "state"),
+    Index("gridsearch_trials_by_runner", "runner_id"),
+    sqlite_autoincrement=True,
+)
+
+epochs = Table(
+    "gridsearch_epochs",
+    metadata,
+    Column("trial_id", ForeignKey(trials.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("epoch", Integer, primary_key=True),
+    Column("train_loss", Double),  # SQLite keeps NaN as NULL, see reading.epoch_row
+    Column("train_accuracy", Double),
+    Column("val_loss", Double),
+    Column("val_accuracy", Double),
+    Column("lr", Double),
+    Column("seconds", Double),
+    Column("images_per_second", Double),
+    sqlite_with_rowid=False,
+)
+
+artifacts = Table(
+    "gridsearch_artifacts",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey(studies.c.id, ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),  # the trial's, or OF_STUDY
+    Column("name", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("optuna_artifact", String(36)),  # where the dashboard shows a copy of it
+    UniqueConstraint("study_id", "number", "name"),
+    sqlite_autoincrement=True,
+)
+
+
+class StoreNow(FunctionElement[float]):
+    """The store's clock in seconds since 1970: one clock for all who share a store."""
+
+    type = Float()
+    inherit_cache = True
+    name = "store_now"
+
+
+@compiles(StoreNow, "sqlite")
+def _sqlite_now(_element: StoreNow, _compiler: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(StoreNow, "postgresql")
+def _postgresql_now(_element: StoreNow, _compiler: Any, **_options: Any) -> str:
+    return "extract(epoch from clock_timestamp())"

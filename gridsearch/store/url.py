@@ -1,0 +1,49 @@
+"""Reads `--store URL` before anything is opened, and keeps passwords out of every message."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gridsearch.errors import UsageError
+
+_SQLITE = "sqlite:///"
+_CREDENTIALS = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^/@:\s]*):(?P<password>[^\s]*)@")
+_PASSWORD_OPTION = re.compile(r"(?P<before>[?&](?:password|passwd|pwd)=)[^&\s]*", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Return the text with the password of every URL in it replaced by `***`."""
+    return _PASSWORD_OPTION.sub(r"\g<before>***", _CREDENTIALS.sub(r"\g<before>:***@", text))
+
+
+def sqlite_path(url: str) -> Path:
+    """Return the absolute path of the file that a store URL names.
+
+    Raises:
+        UsageError: the URL holds a password, is of a kind that this version does not take, or names no file.
+    """
+    if masked(url) != url:
+        raise UsageError(
+            f"--store {masked(url)}: a password in a URL shows in the process list",
+            hint="give the URL without it; the password comes from the environment or a file",
+        )
+    scheme = url.partition(":")[0]
+    if scheme.partition("+")[0] in ("postgresql", "postgres"):
+        raise UsageError(
+            f"--store {url}: PostgreSQL comes later",
+            hint="use sqlite:///PATH, or leave --store out for <home>/gridsearch.db",
+        )
+    name = url.removeprefix(_SQLITE)
+    if name == url:
+        raise UsageError(
+            f"--store {url}: not a store URL", hint="write sqlite:///PATH (four slashes for an absolute path)"
+        )
+    if not name or name.startswith(":memory:") or name.endswith("/") or "\0" in name:
+        raise UsageError(f"--store {url}: names no file", hint="write sqlite:///PATH/gridsearch.db")
+    return Path(name).expanduser().absolute()
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the store URL of a file."""
+    return f"{_SQLITE}{path}"
