@@ -197,7 +197,7 @@ def delete_study(connection: Connection, study_id: int) -> None:
 
 
 def trial_bears(optuna_id: ColumnElement[int], key: ColumnElement[str]) -> ColumnElement[bool]:
-    """Return the condition that Optuna's trial is there and bears the key: ids are reused after a deletion."""
+    """Return the condition that Optuna's trial is there and bears the key: deleted ids come back."""
     a = trial_user_attributes
     return exists().where(
         trials.c.trial_id == optuna_id,
