@@ -31,7 +31,7 @@ MODELS = "gridsearch.models"
 DATASETS = "gridsearch.datasets"
 OBJECTIVES = "gridsearch.objectives"
 
-_SHAPE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
+SHAPE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
 
 
 class Model(Protocol):
@@ -120,7 +120,7 @@ class Plugin:
     target: Any
     source: str | None
 
-    def options(self, reserved: tuple[str, ...] = _SHAPE_ARGUMENTS) -> dict[str, Value]:
+    def options(self, reserved: tuple[str, ...] = SHAPE_ARGUMENTS) -> dict[str, Value]:
         """Return the options that the signature accepts, with their defaults.
 
         An option without a default, or whose default is not a plain value, is given as None.
@@ -143,7 +143,7 @@ class Plugin:
         return tuple(
             name
             for name, p in _parameters(self.target).items()
-            if p.default is p.empty and p.kind in kinds and name not in (*_SHAPE_ARGUMENTS, "root")
+            if p.default is p.empty and p.kind in kinds and name not in (*SHAPE_ARGUMENTS, "root")
         )
 
     def build(

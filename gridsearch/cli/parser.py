@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import IO, NoReturn
+from typing import NoReturn
 
 from gridsearch._version import __version__
 from gridsearch.errors import UsageError, nearest
@@ -38,7 +38,7 @@ class Parser(argparse.ArgumentParser):
         lines = "\n".join(f"  {line}" for line in self.example.splitlines())
         return f"example:\n{lines}\n\n{text}"
 
-    def print_usage(self, file: IO[str] | None = None) -> None:
+    def print_usage(self, file: object = None) -> None:
         """Print nothing: an error is one line, and `--help` is one word away."""
 
     def error(self, message: str) -> NoReturn:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from gridsearch import plugins
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, PluginError
 from gridsearch.records import (
     Event,
     LogText,
@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gridsearch.plugins import ImageData, Plugin
+    from gridsearch.plugins import Plugin
     from gridsearch.records import Value
-    from gridsearch.training.data import ResidentData
+    from gridsearch.training.data import ResidentCache, ResidentData
 
 _PR_SET_PDEATHSIG = 1
 
@@ -69,9 +69,8 @@ class PackTrainer:
         self.emit = emit
         self._objects = dict(objects or {})
         self._device = torch.device(setup.device)
-        devices.tune_allocator()
-        self._images = lru_cache(maxsize=1)(self._load_images)
-        self._resident = lru_cache(maxsize=2)(self._make_resident)
+        devices.prepare_process(threads=setup.threads)
+        self._resident = lru_cache(maxsize=2)(self._load)
 
     def train(self, pack: Pack, *, stop: Callable[[], bool]) -> None:
         """Train a pack; whatever goes wrong becomes an event."""
@@ -90,6 +89,19 @@ class PackTrainer:
             log.flush()
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
+    def probe(self, settings: Settings) -> tuple[float, float]:
+        """Time a few steps of a trial; return seconds per training image, evaluation included, and megabytes.
+
+        Raises:
+            Exception: whatever the model raises.
+        """
+        from gridsearch.training.probe import probe
+
+        data = self._data(settings)
+        result = probe(settings, data=self._data, build=self._build, device=self._device)
+        epoch = result.seconds(epochs=1, val_images=len(data.val))
+        return epoch / len(data.train), result.memory_bytes / 1e6
+
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()
         line = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
@@ -104,41 +116,30 @@ class PackTrainer:
                 )
             )
 
-    def _find(self, name: str, locator: str, group: str) -> Plugin:
-        return self._objects.get(name) or plugins.find(locator, group)
-
-    def _load_images(self, options: tuple[tuple[str, Value], ...]) -> ImageData:
+    def _load(self, options: tuple[tuple[str, Value], ...]) -> ResidentCache:
+        from gridsearch.training.data import ResidentCache
         from gridsearch.zoo import datasets
 
         plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        return datasets.load(plugin, Path(self.setup.data_root), dict(options))
+        images = datasets.load(plugin, Path(self.setup.data_root), dict(options))
+        return ResidentCache(
+            images, device=self._device, smallest_input=lambda settings: self._model(settings).smallest_input
+        )
+
+    @lru_cache(maxsize=64)  # noqa: B019 - a trainer lives as long as its process
+    def _find(self, name: str) -> Plugin:
+        return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
 
     def _model(self, settings: Settings) -> Plugin:
-        return self._find(settings.model, self.setup.models[settings.model], plugins.MODELS)
+        plugin = self._find(settings.model)
+        if plugin.source != settings.model_source:
+            raise PluginError(
+                f"model {settings.model!r}: its file has changed since the run began", hint="run again"
+            )
+        return plugin
 
     def _data(self, settings: Settings) -> ResidentData:
-        options = tuple(sorted(settings.data_options.items()))
-        smallest = self._model(settings).smallest_input
-        return self._resident(options, settings.val, settings.split_seed, settings.subset, smallest)
-
-    def _make_resident(
-        self,
-        options: tuple[tuple[str, Value], ...],
-        val: float,
-        split_seed: int,
-        subset: int | None,
-        smallest: tuple[int, int] | None,
-    ) -> ResidentData:
-        from gridsearch.training.data import ResidentData
-
-        return ResidentData.build(
-            self._images(options),
-            val=val,
-            split_seed=split_seed,
-            subset=subset,
-            device=self._device,
-            smallest=smallest,
-        )
+        return self._resident(tuple(sorted(settings.data_options.items())))(settings)
 
     def _build(self, settings: Settings, data: ResidentData) -> torch.nn.Module:
         return self._model(settings).build(
@@ -207,12 +208,6 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
         os._exit(0)  # the pipe closed: nobody wants the result any more
 
     threading.Thread(target=read, daemon=True).start()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(setup.threads)
-
-    import torch
-
-    torch.set_num_threads(setup.threads)
     pipe = _Pipe(os.fdopen(events_fd, "wb"))
     trainer = PackTrainer(setup, pipe.send)
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))

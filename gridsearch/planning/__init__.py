@@ -3,8 +3,18 @@
 `groups` says which trials may share a pack, `estimates` what a trial costs, `packing` which goes when.
 """
 
-from gridsearch.planning.estimates import CostModel, ProbeCache, probe_key
+from gridsearch.planning.estimates import CostModel, Probe, ProbeCache, probe_key, relative_cost
 from gridsearch.planning.groups import group_key, group_trials
 from gridsearch.planning.packing import makespan, pack_trials
 
-__all__ = ["CostModel", "ProbeCache", "group_key", "group_trials", "makespan", "pack_trials", "probe_key"]
+__all__ = [
+    "CostModel",
+    "Probe",
+    "ProbeCache",
+    "group_key",
+    "group_trials",
+    "makespan",
+    "pack_trials",
+    "probe_key",
+    "relative_cost",
+]

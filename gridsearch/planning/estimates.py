@@ -114,6 +114,18 @@ class ProbeCache:
             Path(name).replace(self._path)
 
 
+def relative_cost(settings: Settings, *, train_images: int = 50_000) -> float:
+    """Return what a trial costs in units of one image through the network, steps' fixed cost included.
+
+    Args:
+        settings: the trial's.
+        train_images: images of one epoch before `subset`; any number does for comparing trials without one.
+    """
+    images = min(settings.subset or train_images, train_images)
+    batch = max(min(settings.batch, images), 1)
+    return settings.epochs * images * (1.0 + _STEP_IN_IMAGES / batch)
+
+
 class CostModel:
     """Estimates seconds of training.
 
@@ -159,6 +171,4 @@ class CostModel:
 
     def units(self, settings: Settings) -> float:
         """Relative cost of one trial, to order trials that nobody has measured."""
-        images = self.images(settings)
-        batch = min(settings.batch, images) or 1
-        return settings.epochs * images * (1.0 + _STEP_IN_IMAGES / batch)
+        return relative_cost(settings, train_images=self._train_images)

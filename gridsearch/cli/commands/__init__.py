@@ -1,0 +1,35 @@
+"""What each command does with its arguments: asks the service, prints the answer, returns the exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+__all__ = ["dispatch"]
+
+
+def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Carry out a command.
+
+    Args:
+        arguments: what the parser read.
+        words: the command line as it was typed, for the record.
+    """
+    match arguments.command:
+        case "run" | "plan":
+            from gridsearch.cli.commands import search
+
+            if arguments.command == "plan" or arguments.dry_run:
+                return search.plan(arguments)
+            return search.run(arguments, words)
+        case "report" | "export" | "trial" | "status" | "study":
+            from gridsearch.cli.commands import results
+
+            return results.COMMANDS[arguments.command](arguments)
+        case _:
+            from gridsearch.cli.commands import tools
+
+            return tools.COMMANDS[arguments.command](arguments)

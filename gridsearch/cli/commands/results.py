@@ -1,0 +1,292 @@
+"""Commands about what is there: ``report``, ``export``, ``status``, ``study``, ``trial``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.cli import display
+from gridsearch.errors import UsageError
+from gridsearch.service import studies
+from gridsearch.service.options import Places
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable
+
+    from rich.table import Table
+
+    from gridsearch.service.studies import StudyStatus, TrialView
+
+_WATCH_SECONDS = 2.0
+_LOG_LINES = 30
+_STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Rank, draw, write the report."""
+    from gridsearch import reporting
+    from gridsearch.service.reports import make_report
+
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        made = make_report(store, arguments.study, where=_where(arguments.where or ()))
+    if arguments.json:
+        print(json.dumps(made.json, allow_nan=False))
+    else:
+        out = display.console(no_color=arguments.no_color)
+        out.print(reporting.print_ranking(made.data, limit=50))
+        out.print(f"report: {made.page}", soft_wrap=True)
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    for warning in made.warnings:
+        err.warn(warning)
+    return 0
+
+
+def _where(words: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"--where {word}: write it as AXIS=VALUE")
+        found[name] = value
+    return found
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write all trials to standard output."""
+    from gridsearch import reporting
+
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        data = store.study_data(arguments.study)
+    if arguments.json or arguments.format == "json":
+        print(reporting.export_json(data))
+    else:
+        sys.stdout.write(reporting.trials_csv(data).decode())
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Counts by state, running trials, ETA."""
+    places = Places.find(arguments.home, arguments.store)
+    if not arguments.watch:
+        _print_status(studies.status(places, arguments.study), arguments)
+        return 0
+    if arguments.json:
+        while True:
+            _print_status(studies.status(places, arguments.study), arguments)
+            sys.stdout.flush()
+            time.sleep(_WATCH_SECONDS)
+    from rich.live import Live
+
+    with Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live:
+        while True:
+            found = studies.status(places, arguments.study)
+            live.update(_status_table(found), refresh=True)
+            if found and not any(s.counts["waiting"] or s.counts["running"] for s in found):
+                return 0
+            time.sleep(_WATCH_SECONDS)
+
+
+def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found]}))
+        return
+    out = display.console(no_color=arguments.no_color)
+    if not found:
+        out.print("no studies yet; try: gridsearch run --grid lr=.01,.001 batch=10,20,50", soft_wrap=True)
+        return
+    out.print(_status_table(found))
+    for entry in found:
+        for trial in entry.running:
+            out.print(
+                f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
+                f"epoch {trial.epochs}/{trial.settings.epochs}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+def _status_table(found: list[StudyStatus]) -> Table:
+    table = _table("study", *_STATES, "ETA")
+    for entry in found:
+        counts = [
+            str(entry.counts[column])
+            for column in ("complete", "diverged", "failed", "pruned", "running", "waiting")
+        ]
+        open_trials = entry.counts["running"] + entry.counts["waiting"]
+        eta = (
+            "done" if not open_trials else display.duration_text(entry.eta) if entry.eta is not None else "-"
+        )
+        table.add_row(entry.name, *counts, eta)
+    return table
+
+
+def _table(first: str, *rest: str) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(first)
+    for name in rest:
+        table.add_column(name, justify="right")
+    return table
+
+
+def study(arguments: argparse.Namespace) -> int:
+    """List, delete or clean studies."""
+    places = Places.find(arguments.home, arguments.store)
+    if arguments.action == "list":
+        return _list_studies(places, arguments)
+    if arguments.name is None:
+        raise UsageError(
+            f"study {arguments.action}: which one?", hint=f"gridsearch study {arguments.action} NAME"
+        )
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    if arguments.action == "clean":
+        freed = studies.clean(places, arguments.name)
+        _answer(
+            arguments, {"schema": 1, "study": arguments.name, "freed_bytes": freed}, f"{_size(freed)} freed"
+        )
+        return 0
+    found = studies.status(places, arguments.name)[0]
+    if not arguments.yes:
+        trials = sum(found.counts.values())
+        question = f"delete study {arguments.name!r} with {trials} trials and all its files? [y/N] "
+        if not sys.stdin.isatty():
+            raise UsageError("study delete asks, and nobody is there to answer", hint="add --yes")
+        print(question, end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            err.say("nothing was deleted")
+            return 0
+    studies.delete(places, arguments.name)
+    _answer(arguments, {"schema": 1, "deleted": arguments.name}, f"study {arguments.name!r} is deleted")
+    return 0
+
+
+def _answer(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    if arguments.json:
+        print(json.dumps(content))
+    elif not arguments.quiet:
+        print(text)
+
+
+def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
+    found = studies.summaries(places)
+    if arguments.json:
+        content = [
+            {
+                "study": s.name,
+                "dataset": s.dataset,
+                "metric": s.metric,
+                "direction": s.direction,
+                "created": s.created.isoformat(),
+                "counts": dict(s.counts),
+                "bytes": s.size,
+            }
+            for s in found
+        ]
+        print(json.dumps({"schema": 1, "studies": content}))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    if not found:
+        out.print("no studies yet; try: gridsearch run --grid lr=.01,.001 batch=10,20,50", soft_wrap=True)
+        return 0
+    table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", "made")
+    for s in found:
+        open_trials = s.counts["waiting"] + s.counts["running"]
+        numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], open_trials)
+        table.add_row(s.name, s.dataset, *map(str, numbers), _size(s.size), f"{s.created:%Y-%m-%d %H:%M}")
+    out.print(table)
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def trial(arguments: argparse.Namespace) -> int:
+    """Show one trial."""
+    view = studies.view_trial(Places.find(arguments.home, arguments.store), arguments.study, arguments.number)
+    if arguments.json:
+        print(json.dumps(_trial_json(view), allow_nan=False))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    record = view.trial
+    out.print(f"trial {record.number} of study {view.study.name}: {record.state}", style="bold", markup=False)
+    lines = {
+        "params": display.params_text(record.params),
+        "seed": str(record.seed),
+        "attempts": str(record.attempts),
+        "epochs": f"{record.epochs} of {record.settings.epochs}",
+        "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
+        **{name: f"{value:.6g}" for name, value in record.metrics.items()},
+        "error": record.error or "",
+        "key": record.key,
+        "log": view.log_path,
+    }
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        if text:
+            out.print(f"  {name:<{width}}  {text}", markup=False, soft_wrap=True)
+    settings = {k: v for k, v in record.settings.flat().items() if k not in record.params}
+    out.print(f"  {'settings':<{width}}  {display.params_text(settings)}", markup=False, soft_wrap=True)
+    if view.epochs:
+        out.print(_epochs_table(view))
+    if view.log:
+        tail = view.log.rstrip().splitlines()[-_LOG_LINES:]
+        out.print(f"last lines of the log ({view.log_path}):", style="bold", markup=False, soft_wrap=True)
+        for line in tail:
+            out.print(f"  {line}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _epochs_table(view: TrialView) -> Table:
+    table = _table("epoch", "train loss", "train acc.", "val loss", "val acc.", "lr", "seconds", "images/s")
+    for row in view.epochs:
+        table.add_row(
+            str(row.epoch),
+            f"{row.train_loss:.4f}",
+            display.percent(row.train_accuracy),
+            "-" if row.val_loss is None else f"{row.val_loss:.4f}",
+            display.percent(row.val_accuracy),
+            f"{row.lr:.3g}",
+            f"{row.seconds:.2f}",
+            f"{row.images_per_second:,.0f}",
+        )
+    return table
+
+
+def _trial_json(view: TrialView) -> dict[str, Any]:
+    from gridsearch import reporting
+
+    whole = reporting.report_json(view.study)
+    entry = next(t for t in whole["trials"] if t["number"] == view.trial.number)
+    curves = [
+        {name: getattr(row, name) for name in row.__slots__} | {"train_loss": _finite(row.train_loss)}
+        for row in view.epochs
+    ]
+    for row in curves:
+        row["val_loss"] = _finite(row["val_loss"])
+    return {"schema": 1, "study": view.study.name, "trial": entry, "curves": curves, "log": view.log_path}
+
+
+def _finite(value: float | None) -> float | None:
+    import math
+
+    return value if value is not None and math.isfinite(value) else None
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "report": report,
+    "export": export,
+    "status": status,
+    "study": study,
+    "trial": trial,
+}

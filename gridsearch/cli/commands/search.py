@@ -1,0 +1,173 @@
+"""``run`` and ``plan``: from words to a spec, and from an outcome to an exit code."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.cli import display
+from gridsearch.errors import UsageError
+from gridsearch.service import planner, running
+from gridsearch.service.options import Places, RunOptions
+from gridsearch.spec import build
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from gridsearch.service.planner import Plan
+    from gridsearch.spec import StudySpec
+
+_SPEC_OPTIONS = ("study", "dataset", "model", "epochs", "seeds", "val", "subset")
+
+
+def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Expand, train what is missing, report."""
+    options = _options(arguments, command=shlex.join(["gridsearch", *words]))
+    observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
+    spec = _spec(arguments)
+    if spec is None:
+        outcome = running.resume(arguments.study, options, observer=observer, **_named_again(arguments))
+    else:
+        outcome = running.run(spec, options, observer=observer)
+    if arguments.json:
+        print(json.dumps(outcome.to_json(), allow_nan=False))
+    else:
+        _show_outcome(outcome, arguments)
+    return outcome.exit_code
+
+
+def plan(arguments: argparse.Namespace) -> int:
+    """Say what run would do."""
+    options = _options(arguments)
+    observer = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    spec = _spec(arguments)
+    how: dict[str, Any] = {"probe": arguments.probe, "say": observer.say}
+    if spec is None:
+        found = planner.plan_stored(arguments.study, options, **how, **_named_again(arguments))
+    else:
+        found = planner.plan(spec, options, **how)
+    if arguments.json:
+        print(json.dumps(found.to_json(), allow_nan=False))
+        return 0
+    for warning in found.warnings:
+        observer.warn(warning)
+    _show_plan(found, arguments)
+    return 0
+
+
+def _named_again(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the plug-ins that are named beside a stored study; nothing else may be."""
+    for name in ("epochs", "seeds", "val", "subset"):
+        if getattr(arguments, name) is not None:
+            raise UsageError(
+                f"--{name} changes what is searched, and no grid is given",
+                hint=f"give the grid again with --{name}; or leave it out to finish what the study lacks",
+            )
+    return {"dataset": arguments.dataset, "models": [arguments.model] if arguments.model else []}
+
+
+def _options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
+    return RunOptions(
+        places=Places.find(arguments.home, arguments.store),
+        device=arguments.device,
+        workers=arguments.workers,
+        lanes=arguments.lanes,
+        executor=arguments.executor,
+        prune=arguments.prune,
+        budget=arguments.budget,
+        retries=arguments.retries,
+        report=not arguments.no_report,
+        command=command,
+    )
+
+
+def _spec(arguments: argparse.Namespace) -> StudySpec | None:
+    """Return the spec that the arguments describe, None where they only name a stored study."""
+    words = list(arguments.grid or ())
+    files = [word for word in words if "=" not in word and word.endswith(".toml")]
+    words = [word for word in words if word not in files]
+    if arguments.file is not None:
+        files.insert(0, arguments.file)
+    if len(files) > 1:
+        raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
+    given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
+    described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
+    if not described and "study" in given:
+        return None
+    if not described:
+        raise UsageError(
+            "nothing to search: no grid and no study file",
+            hint="try: gridsearch run --grid lr=.01,.001 batch=10,20,50",
+        )
+    return build(
+        file=Path(files[0]) if files else None,
+        words=words,
+        exclude=[" ".join(group) for group in arguments.exclude or ()],
+        when=arguments.when or (),
+        options=given,
+        settings=arguments.set or (),
+    )
+
+
+def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) -> None:
+    out = display.console(no_color=arguments.no_color)
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    if outcome.signum is not None:
+        err.warn(
+            f"interrupted; {outcome.open} trials are left: `gridsearch run --study {outcome.study}` goes on"
+        )
+        return
+    if outcome.report is not None:
+        from gridsearch import reporting
+
+        out.print(reporting.print_ranking(outcome.data, limit=20))
+        out.print(f"report: {outcome.report.page}", soft_wrap=True)
+        for warning in outcome.report.warnings:
+            err.warn(warning)
+    if outcome.open:
+        err.warn(f"{outcome.open} trials are left waiting: `gridsearch run --study {outcome.study}` goes on")
+    if outcome.failed:
+        failed = [t.number for t in outcome.data.trials if t.state == "failed"]
+        err.warn(
+            f"{outcome.failed} trials failed; the first: `gridsearch trial {failed[0]} --study {outcome.study}`"
+            if failed
+            else f"{outcome.failed} trials failed"
+        )
+
+
+def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    out = display.console(no_color=arguments.no_color)
+    seeds = found.trials // found.points if found.points else 1
+    out.print(
+        f"study {found.study}: {found.points} points x {seeds} seed{'s' * (seeds != 1)} = {found.trials} trials"
+        + (f" ({found.excluded} points excluded)" if found.excluded else "")
+    )
+    out.print(
+        f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · waiting or running {found.open}"
+    )
+    if found.groups:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for name in ("model", "batch", "trials", "lanes", "method", "time on one worker"):
+            table.add_column(name, justify="left" if name in ("model", "method") else "right")
+        for group in found.groups:
+            row = (group.model, group.batch, group.trials, group.lanes, group.method)
+            time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
+            table.add_row(*map(str, row), time)
+        out.print(table)
+    out.print(f"time: {_or_unknown(found.seconds)} with {found.workers} worker{'s' * (found.workers != 1)}")
+    memory = (
+        "unknown until probed" if found.memory_mb is None else f"{found.memory_mb:.0f} MB beyond torch's own"
+    )
+    disk = "unknown until the data is fetched" if found.disk_mb is None else f"{found.disk_mb:.1f} MB"
+    out.print(f"memory: {memory} · disk: {disk}")
+
+
+def _or_unknown(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown: nothing like it was trained here yet (--probe measures a few steps)"
+    return f"about {display.duration_text(seconds)}"

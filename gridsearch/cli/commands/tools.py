@@ -1,0 +1,214 @@
+"""Commands beside the search: ``dashboard``, ``tensorboard``, ``data``, ``models``, ``doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.cli import display
+from gridsearch.errors import UsageError
+from gridsearch.service import studies
+from gridsearch.service.options import Places
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def dashboard(arguments: argparse.Namespace) -> int:
+    """Serve Optuna's dashboard until interrupted."""
+    from gridsearch.store import serve_dashboard
+
+    say = _say(arguments)
+    with studies.existing(Places.find(arguments.home, arguments.store)) as store:
+        _warn_of_host(arguments)
+        serve_dashboard(
+            store,
+            host=arguments.host,
+            port=arguments.port,
+            ready=lambda url: say(f"Optuna dashboard on {url} (Ctrl-C ends it)"),
+        )
+    return 0
+
+
+def tensorboard(arguments: argparse.Namespace) -> int:
+    """Serve TensorBoard until interrupted."""
+    from gridsearch.reporting.server import serve_tensorboard
+
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        if arguments.study is not None:
+            store.study_data(arguments.study)
+    _warn_of_host(arguments)
+    logdir = studies.tensorboard_folder(places, arguments.study)
+    serve_tensorboard(logdir, host=arguments.host, port=arguments.port, say=_say(arguments))
+    return 0
+
+
+def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
+    lines = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    return lines.say
+
+
+def _warn_of_host(arguments: argparse.Namespace) -> None:
+    if arguments.host not in _LOOPBACK:
+        lines = display.Lines(no_color=arguments.no_color)
+        lines.warn(f"listening on {arguments.host}: whoever reaches this address can read and delete studies")
+
+
+def data(arguments: argparse.Namespace) -> int:
+    """List, fetch or verify datasets."""
+    from gridsearch.zoo import datasets
+
+    places = Places.find(arguments.home, arguments.store)
+    if arguments.action == "list":
+        return _list_data(places, arguments)
+    if arguments.name is None:
+        raise UsageError(f"data {arguments.action}: which one?", hint="`gridsearch data list` shows them")
+    plugin = datasets.open_dataset(arguments.name)
+    if arguments.action == "fetch":
+        source = Path(arguments.source).expanduser() if arguments.source else None
+        if source is not None and not source.is_dir():
+            raise UsageError(f"--from {arguments.source}: no such folder")
+        where = datasets.fetch(plugin, places.data, source, say=_say(arguments))
+        _print(arguments, {"schema": 1, "dataset": plugin.name, "source": where}, f"{plugin.name}: {where}")
+        return 0
+    problems = datasets.verify(plugin, places.data)
+    if arguments.json:
+        print(json.dumps({"schema": 1, "dataset": plugin.name, "problems": list(problems)}))
+    elif problems:
+        print("\n".join(problems))
+    elif not arguments.quiet:
+        print(f"{plugin.name}: all files are as they should be")
+    return 4 if problems else 0
+
+
+def _print(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    if arguments.json:
+        print(json.dumps(content))
+    elif not arguments.quiet:
+        print(text)
+
+
+def _list_data(places: Places, arguments: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from gridsearch.zoo import datasets
+
+    found = datasets.listing(places.data)
+    if arguments.json:
+        print(json.dumps({"schema": 1, "datasets": [asdict(entry) for entry in found]}, default=str))
+        return 0
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("dataset", "state", "size", "images", "classes", "licence", "where from"):
+        table.add_column(name)
+    for entry in found:
+        size = "" if entry.size is None else f"{entry.size / 1e6:.0f} MB"
+        classes = "" if entry.classes is None else str(entry.classes)
+        table.add_row(entry.name, entry.state, size, entry.image_shape, classes, entry.licence, entry.source)
+    out = display.console(no_color=arguments.no_color)
+    out.print(table)
+    for entry in found:
+        if entry.problem:
+            out.print(f"{entry.name}: {entry.problem}", style="red", markup=False, soft_wrap=True)
+    out.print(f"files: {places.data}", soft_wrap=True)
+    return 0
+
+
+def models(arguments: argparse.Namespace) -> int:
+    """List the models, or show the layers of one."""
+    from gridsearch.service import models as service
+
+    if arguments.action == "list":
+        found = service.list_models()
+        if arguments.json:
+            print(json.dumps({"schema": 1, "models": [entry.to_json() for entry in found]}))
+            return 0
+        _show_models(found, arguments)
+        return 0
+    if arguments.name is None:
+        raise UsageError("models show: which one?", hint="`gridsearch models list` shows them")
+    places = Places.find(arguments.home, arguments.store)
+    shown = service.show_model(
+        arguments.name, places, dataset=arguments.dataset or "fmnist", settings=arguments.set or ()
+    )
+    if arguments.json:
+        print(json.dumps(shown.to_json()))
+        return 0
+    _show_layers(shown, arguments)
+    return 0
+
+
+def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("model", "what it is", "options"):
+        table.add_column(name)
+    for entry in found:
+        table.add_row(entry.name, entry.summary, display.params_text(entry.options) if entry.options else "")
+    display.console(no_color=arguments.no_color).print(table)
+
+
+def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
+    from rich.table import Table
+
+    out = display.console(no_color=arguments.no_color)
+    out.print(
+        f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes", markup=False
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("layer", "type", "output shape", "parameters"):
+        table.add_column(name, justify="right" if name == "parameters" else "left")
+    for row in shown.table.rows:
+        table.add_row(row.name, row.type, str(row.output_shape), f"{row.parameters:,}")
+    table.add_section()
+    table.add_row("total", "", "", f"{shown.table.total:,}", style="bold")
+    out.print(table)
+    if shown.table.trainable != shown.table.total:
+        out.print(f"trainable: {shown.table.trainable:,}")
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Say what is wrong and how to mend it; exit code 4 if something is."""
+    from dataclasses import asdict
+
+    from gridsearch.service.doctor import examine
+
+    found = examine(Places.find(arguments.home, arguments.store))
+    bad = any(finding.verdict == "bad" for finding in found)
+    if arguments.json:
+        print(
+            json.dumps({"schema": 1, "healthy": not bad, "findings": [asdict(finding) for finding in found]})
+        )
+        return 4 if bad else 0
+    out = display.console(no_color=arguments.no_color)
+    styles = {"ok": "green", "note": "yellow", "bad": "bold red"}
+    for finding in found:
+        if arguments.quiet and finding.verdict != "bad":
+            continue
+        line = f"{finding.subject}: {finding.detail}"
+        out.print(f"[{styles[finding.verdict]}]{finding.verdict:<4}[/] ", end="")
+        out.print(line, markup=False, soft_wrap=True)
+        if finding.mend:
+            out.print(f"     to mend: {finding.mend}", markup=False, soft_wrap=True)
+    if not arguments.quiet:
+        out.print(
+            "something is wrong, see above" if bad else "all is well",
+            style="bold red" if bad else "bold green",
+        )
+    return 4 if bad else 0
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "dashboard": dashboard,
+    "tensorboard": tensorboard,
+    "data": data,
+    "models": models,
+    "doctor": doctor,
+}

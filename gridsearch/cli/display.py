@@ -1,0 +1,215 @@
+"""What a run shows while it goes on: a live picture on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from gridsearch.records import TrialFailed, TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rich.console import RenderableType
+
+    from gridsearch.records import Trial, TrialFinished, Value
+    from gridsearch.service.progress import Progress, Running
+
+_LINE_SECONDS = 30.0
+"""Off a terminal, say how far it is at least this often."""
+
+_SHOWN_WORKERS = 16
+
+
+def console(*, stderr: bool = False, no_color: bool = False) -> Console:
+    """Return a console on a standard stream as it is now, whoever redirects it later."""
+    file = sys.stderr if stderr else sys.stdout
+    return Console(
+        file=file, no_color=True if no_color else None, highlight=False, soft_wrap=not file.isatty()
+    )
+
+
+def params_text(params: Mapping[str, Value]) -> str:
+    """Write params as the command line would: ``lr=0.01 batch=10``."""
+    return " ".join(f"{name}={value_text(value)}" for name, value in params.items()) or "(defaults)"
+
+
+def value_text(value: Value) -> str:
+    """Write one value as the command line would."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def duration_text(seconds: float | None) -> str:
+    """Write a time for people: ``8 s``, ``2:05``, ``1:02:03``."""
+    if seconds is None:
+        return "?"
+    whole = int(seconds + 0.5)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def percent(value: float | None) -> str:
+    """Write a fraction as per cent."""
+    return "-" if value is None else f"{100 * value:.2f} %"
+
+
+def _outcome(result: TrialFinished | TrialFailed, metric: str) -> str:
+    if isinstance(result, TrialFailed):
+        return f"failed: {result.message}"
+    if result.state is TrialState.DIVERGED:
+        return f"diverged: {result.message or ''}"
+    return f"{metric.replace('_', ' ')} {percent(result.metrics.get(metric))}"
+
+
+class Lines:
+    """Plain lines on standard error, for logs and pipes.
+
+    Args:
+        no_color: as on the command line.
+        quiet: warnings only.
+    """
+
+    def __init__(self, *, no_color: bool, quiet: bool = False) -> None:
+        self._console = console(stderr=True, no_color=no_color)
+        self._quiet = quiet
+        self._spoken = 0.0
+
+    def _print(self, text: str, style: str | None = None) -> None:
+        self._console.print(Text(text, style=style or ""))
+        self._spoken = time.monotonic()
+
+    def say(self, message: str) -> None:
+        """Print a message."""
+        if not self._quiet:
+            self._print(message)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self._print(f"warning: {message}", "yellow")
+
+    def started(self, progress: Progress) -> None:
+        """Say what begins."""
+        left = progress.total - progress.ended
+        where = f"{progress.workers} worker{'s' * (progress.workers > 1)} on {progress.device}"
+        self.say(f"training {left} of {progress.total} trials with {where}")
+
+    def updated(self, progress: Progress) -> None:
+        """Say how far it is, now and then."""
+        if not self._quiet and time.monotonic() - self._spoken > _LINE_SECONDS:
+            now = ", ".join(_epoch_text(running) for running in progress.running.values())
+            eta = f", about {duration_text(progress.eta)} left" if progress.eta is not None else ""
+            self._print(f"{progress.ended}/{progress.total} trials{eta}; {now}")
+
+    def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
+        """Print the trial's result."""
+        if self._quiet:
+            return
+        seconds = "" if isinstance(result, TrialFailed) else f"  {duration_text(result.seconds)}"
+        style = "red" if isinstance(result, TrialFailed) else None
+        text = f"{params_text(trial.params)} seed={trial.seed}  {_outcome(result, progress.metric)}{seconds}"
+        self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
+
+    def ended(self, progress: Progress) -> None:
+        """Leave."""
+
+
+class Picture(Lines):
+    """A live picture on a terminal: bar, ETA, best so far, counts, what each worker does."""
+
+    def __init__(self, *, no_color: bool) -> None:
+        super().__init__(no_color=no_color)
+        self._live: Live | None = None
+        self._drawn = 0.0
+
+    def started(self, progress: Progress) -> None:
+        """Begin to draw."""
+        super().started(progress)
+        self._live = Live(
+            self._draw(progress),
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start(refresh=True)
+
+    def updated(self, progress: Progress) -> None:
+        """Draw again, at most five times a second."""
+        if self._live is not None and time.monotonic() - self._drawn > 0.2:
+            self._drawn = time.monotonic()
+            self._live.update(self._draw(progress), refresh=True)
+
+    def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
+        """Print the result above the picture."""
+        super().trial_ended(progress, trial, result)
+        self.updated(progress)
+
+    def ended(self, progress: Progress) -> None:  # noqa: ARG002 - an observer's signature
+        """Take the picture away; what was printed stays."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _draw(self, progress: Progress) -> RenderableType:
+        total = max(progress.total_units, 1e-9)
+        head = Table.grid(padding=(0, 2))
+        head.add_row(
+            ProgressBar(total=total, completed=min(progress.done_units, total), width=30),
+            f"{progress.ended}/{progress.total} trials",
+            f"{duration_text(progress.seconds)} gone",
+            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
+        )
+        counts = progress.counts
+        words = [
+            f"[green]{counts[TrialState.COMPLETE]} done[/]",
+            f"{counts[TrialState.RUNNING]} running",
+            f"{counts[TrialState.WAITING]} waiting",
+        ]
+        if counts[TrialState.DIVERGED]:
+            words.append(f"[yellow]{counts[TrialState.DIVERGED]} diverged[/]")
+        if counts[TrialState.FAILED]:
+            words.append(f"[red]{counts[TrialState.FAILED]} failed[/]")
+        best = "best so far: none yet"
+        if progress.best is not None:
+            value, params = progress.best
+            metric = progress.metric.replace("_", " ")
+            best = f"best so far: [bold]{percent(value)}[/] {metric}  {escape(params_text(params))}"
+        work = Table.grid(padding=(0, 2))
+        for running in list(progress.running.values())[:_SHOWN_WORKERS]:
+            bar = ProgressBar(total=running.trial.settings.epochs, completed=running.epoch, width=12)
+            work.add_row(
+                running.worker or "..",
+                f"trial {running.trial.number}",
+                escape(params_text(running.trial.params)),
+                bar,
+                f"epoch {running.epoch}/{running.trial.settings.epochs}",
+                percent(running.value) if running.value is not None else "",
+            )
+        return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), work)
+
+
+def _epoch_text(running: Running) -> str:
+    return f"trial {running.trial.number} epoch {running.epoch}/{running.trial.settings.epochs}"
+
+
+def observer(*, quiet: bool, no_color: bool) -> Lines:
+    """Return what fits the standard error stream: a picture on a terminal, else lines."""
+    if not quiet and console(stderr=True, no_color=no_color).is_terminal and sys.stderr.isatty():
+        return Picture(no_color=no_color)
+    return Lines(no_color=no_color, quiet=quiet)

@@ -1,0 +1,129 @@
+"""Finds what a spec names: the dataset and the models, their options and what identifies them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import plugins
+from gridsearch.errors import SpecError, UsageError, nearest
+from gridsearch.zoo import datasets
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gridsearch.plugins import ImageData, Plugin
+    from gridsearch.records import Value
+
+
+class Catalog:
+    """The plug-ins of one run, each found once; the `Resolver` that a spec expands with.
+
+    Args:
+        dataset: locator of the dataset, or a class or function.
+        root: folder of the datasets' files.
+        objects: models given as a class or function from Python, by the name that the spec uses for them.
+    """
+
+    def __init__(self, dataset: str | Any, root: Path, objects: Mapping[str, Any] | None = None) -> None:
+        self.root = root
+        self.dataset: Plugin = (
+            datasets.open_dataset(dataset) if isinstance(dataset, str) else plugins.of_object(dataset)
+        )
+        self._given = {name: plugins.of_object(target, name=name) for name, target in (objects or {}).items()}
+        self._models: dict[str, Plugin] = {}
+
+    @property
+    def locators(self) -> dict[str, str]:
+        """Where each model that was found lies, by display name."""
+        return {plugin.name: plugin.locator for plugin in self._models.values()}
+
+    @property
+    def objects(self) -> dict[str, Plugin]:
+        """The plug-ins that exist in this process alone, by display name."""
+        found = [*self._models.values(), self.dataset]
+        return {plugin.name: plugin for plugin in found if not plugin.locator}
+
+    @property
+    def available(self) -> bool:
+        """Whether the dataset can be loaded without fetching anything."""
+        return datasets.available(self.dataset, self.root)
+
+    def find_model(self, name: str) -> Plugin:
+        """Find a model by its locator, or by the display name of one that was found by its locator; once."""
+        if name not in self._models:
+            shown = {plugin.name: plugin for plugin in self._models.values()}
+            self._models[name] = (
+                self._given.get(name) or shown.get(name) or plugins.find(name, plugins.MODELS)
+            )
+        return self._models[name]
+
+    def model(self, name: str, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str | None]:
+        """Return a model's display name, its complete options, and its source's hash.
+
+        Raises:
+            PluginError: there is no such model, or it does not import.
+            SpecError: it does not take one of the options, or lacks one that it needs.
+        """
+        plugin = self.find_model(name)
+        return plugin.name, _complete(plugin, options, "model"), plugin.source
+
+    def data(self, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str]:
+        """Return the dataset's display name, its complete options, and the fingerprint of its images.
+
+        Raises:
+            DataError: the data is missing or damaged.
+            SpecError: it does not take one of the options.
+        """
+        full = _complete(self.dataset, options, "data")
+        return self.dataset.name, full, datasets.fingerprint(self.dataset, self.root, full)
+
+    def images(self, options: Mapping[str, Value]) -> ImageData:
+        """Load the images, verified."""
+        return datasets.load(self.dataset, self.root, dict(options))
+
+    def fetch(self, say: Callable[[str], None]) -> None:
+        """Bring the dataset's files if they are not there yet."""
+        if not self.available:
+            datasets.fetch(self.dataset, self.root, say=say)
+
+    def build(
+        self, name: str, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
+    ) -> Any:
+        """Build a model as a worker would.
+
+        Args:
+            name: as `model` was asked for.
+            options: the complete options.
+            shape: (C, H, W) of the images that the network gets.
+            classes: number of classes.
+
+        Raises:
+            UsageError: the model's own code raised.
+        """
+        try:
+            return self.find_model(name).build(
+                in_channels=shape[0], num_classes=classes, image_size=shape[1:], options=options
+            )
+        except UsageError:
+            raise
+        except Exception as error:
+            raise UsageError(f"model {name!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict[str, Value]:
+    reserved = (*plugins.SHAPE_ARGUMENTS, "root", "path") if prefix == "data" else plugins.SHAPE_ARGUMENTS
+    known = plugin.options(reserved)
+    problems = [
+        f"{prefix}.{name}: {plugin.name!r} has no such option" + (nearest(name, known) if known else "")
+        for name in options
+        if name not in known and not plugin.accepts_any_option()
+    ]
+    problems += [
+        f"{prefix}.{name}: {plugin.name!r} needs this option"
+        for name in plugin.required_options()
+        if name not in options and name not in reserved
+    ]
+    if problems:
+        raise SpecError(problems)
+    return {**known, **options}

@@ -1,0 +1,360 @@
+"""The loop of a run: claim what waits, hand it to the executor, write down what comes back.
+
+The only writer: workers send events, this turns each batch of them into one transaction.  Several runners may
+share a store; each claims while there is something to claim, and ends when nothing of its grid waits or runs.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from gridsearch.errors import StoreError
+from gridsearch.planning import pack_trials
+from gridsearch.records import (
+    EpochEnded,
+    Lane,
+    LogText,
+    Pack,
+    PackEnded,
+    PackStarted,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    WorkerDied,
+    WorkerReady,
+)
+from gridsearch.service.boards import Boards
+from gridsearch.service.progress import Progress, Running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.executors import Executor
+    from gridsearch.planning import CostModel, ProbeCache
+    from gridsearch.records import Event, Trial
+    from gridsearch.service.interruption import Interruption
+    from gridsearch.service.options import RunOptions
+    from gridsearch.service.progress import Observer
+    from gridsearch.store import Owner, Store
+
+_POLL_SECONDS = 0.25
+_LOOK_AGAIN_SECONDS = 2.0
+"""How often to look for trials that came back, and for runners that died."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """What one runner is to do.
+
+    Attributes:
+        study: the study's name.
+        study_id: its ledger id.
+        ids: ledger ids of the grid's trials; nothing else is claimed.
+        owner: who claims.
+        options: how to run.
+    """
+
+    study: str
+    study_id: int
+    ids: Sequence[int]
+    owner: Owner
+    options: RunOptions
+
+
+@dataclass(slots=True)
+class _Claim:
+    trial: Trial
+    pack: str
+
+
+class Coordinator:
+    """Runs the trials of one grid.
+
+    Args:
+        store: the open store, with its files.
+        task: what to do.
+        cost: orders trials and calibrates the ETA.
+        probes: takes the measured cost of each epoch.
+        progress: is kept up to date.
+        observer: is told.
+        interruption: is looked at between polls.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        task: Task,
+        cost: CostModel,
+        probes: ProbeCache,
+        progress: Progress,
+        observer: Observer,
+        interruption: Interruption,
+    ) -> None:
+        self._store = store
+        self._home = store.home
+        self._study, self._study_id, self._ids = task.study, task.study_id, task.ids
+        self._owner, self._options = task.owner, task.options
+        self._cost = cost
+        self._probes = probes
+        self._progress = progress
+        self._observer = observer
+        self._interruption = interruption
+        self._queue: deque[tuple[Trial, ...]] = deque()
+        self._claims: dict[int, _Claim] = {}
+        self._boards = Boards(store.home, self._study)
+        self._packs: dict[str, Pack] = {}
+        self._epochs: list[EpochEnded] = []
+        self._looked = float("-inf")
+        self._beaten = time.monotonic()
+
+    def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
+        """Train until nothing of the grid waits or runs, the budget is spent, or somebody interrupts.
+
+        Args:
+            start: makes the executor from the function that takes its events and the function that it asks,
+                now and then, whether to give up.
+
+        Raises:
+            StoreError: the study was deleted meanwhile, or the store cannot be written any more.
+        """
+        executor = start(self._take, self._interrupted)
+        self._observer.started(self._progress)
+        try:
+            while not self._interruption:
+                self._claim(executor)
+                if not executor.busy and not self._worth_waiting():
+                    break
+                executor.poll(_POLL_SECONDS)
+                self._flush()
+                self._beat()
+                self._observer.updated(self._progress)
+        finally:
+            executor.stop()
+            self._leave()
+            self._observer.ended(self._progress)
+
+    # Claiming
+
+    def _claim(self, executor: Executor) -> None:
+        """Give every free worker a pack."""
+        while executor.free and not self._spent():
+            pack = self._next_pack(executor)
+            if pack is None:
+                return
+            self._packs[pack.id] = pack
+            for lane in pack.lanes:
+                self._claims[lane.trial.id] = _Claim(lane.trial, pack.id)
+                self._boards.start(lane.trial)
+                self._progress.move(TrialState.WAITING, TrialState.RUNNING)
+                self._progress.running[lane.trial.id] = Running(lane.trial, worker="")
+            executor.submit(pack)
+
+    def _next_pack(self, executor: Executor) -> Pack | None:
+        """Claim the next pack of which somebody else has not taken everything."""
+        while True:
+            if not self._queue and not self._look(executor):
+                return None
+            wanted = self._queue.popleft()
+            name = uuid.uuid4().hex[:12]
+            got = self._store.claim(
+                [trial.id for trial in wanted], owner=self._owner, pack=name, lease=self._options.lease
+            )
+            if got:
+                return Pack(name, tuple(Lane(trial, self._make_scratch(trial)) for trial in got))
+
+    def _make_scratch(self, trial: Trial) -> str:
+        return str(self._home.make_scratch(self._study, trial.number, trial.attempt))
+
+    def _look(self, executor: Executor) -> bool:
+        """Fill the queue with what waits now; the store is asked every other second at most."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_AGAIN_SECONDS:
+            return False
+        self._looked = now
+        self._reclaim()
+        waiting = self._store.waiting(self._study_id, self._ids)
+        self._queue.extend(
+            pack_trials(
+                waiting,
+                lanes=self._options.lanes or 1,
+                workers=executor.free + executor.busy,
+                cost=lambda trial: self._cost.units(trial.settings),
+            )
+        )
+        counts = self._store.open_counts(self._study_id, self._ids)
+        self._progress.counts = {state: counts.get(state, 0) for state in TrialState}
+        return bool(self._queue)
+
+    def _reclaim(self) -> None:
+        for back in self._store.reclaim(self._study_id, retries=self._options.retries):
+            if back.requeued:
+                self._observer.say(f"trial {back.number}: its runner is gone; offered again")
+            else:
+                self._observer.warn(f"trial {back.number}: its runner died {back.tries} times; given up")
+
+    def _worth_waiting(self) -> bool:
+        """Whether another runner still works on our grid, so that something may come back to us."""
+        if self._spent():
+            return False
+        if self._queue:
+            return True
+        counts = self._store.open_counts(self._study_id, self._ids)
+        self._progress.counts = {state: counts.get(state, 0) for state in TrialState}
+        return bool(counts.get(TrialState.WAITING) or counts.get(TrialState.RUNNING))
+
+    def _spent(self) -> bool:
+        return self._options.budget is not None and self._progress.seconds > self._options.budget
+
+    # Events
+
+    def _take(self, event: Event) -> None:
+        """Take one event from the executor."""
+        match event:
+            case EpochEnded():
+                self._epochs.append(event)
+                self._note_epoch(event)
+            case TrialFinished() | TrialFailed():
+                self._end_trial(event)
+            case LogText():
+                for trial in event.trials:
+                    if claim := self._claims.get(trial):
+                        self._home.append_log(self._study, claim.trial.number, event.text)
+            case PackStarted():
+                for trial in event.trials:
+                    if running := self._progress.running.get(trial):
+                        running.worker = event.worker
+            case PackEnded():
+                self._give_back(event.pack)
+            case WorkerDied():
+                self._bury(event)
+            case WorkerReady():
+                pass
+            case _:
+                assert_never(event)
+
+    def _note_epoch(self, event: EpochEnded) -> None:
+        claim = self._claims.get(event.trial)
+        if claim is None:
+            return
+        self._boards.epoch(event)
+        settings = claim.trial.settings
+        self._progress.epoch_ended(event, self._cost.units(settings) / settings.epochs)
+        self._probes.observe(self._cost.key(settings), event.seconds / self._cost.images(settings))
+
+    def _require_study(self) -> None:
+        """Raise StoreError if somebody has deleted the study."""
+        self._store.open_counts(self._study_id, ())
+
+    def _flush(self) -> None:
+        """Write all epochs that came in, of all lanes, in one transaction."""
+        if self._epochs:
+            epochs, self._epochs = self._epochs, []
+            if not self._store.record_epochs(epochs):
+                self._require_study()
+
+    def _end_trial(self, event: TrialFinished | TrialFailed) -> None:
+        claim = self._claims.pop(event.trial, None)
+        if claim is None:
+            return
+        self._flush()
+        trial = claim.trial
+        if isinstance(event, TrialFinished):
+            written = self._store.finish(event)
+            state = event.state
+        else:
+            self._home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
+            written = self._store.fail(event)
+            state = TrialState.FAILED
+        self._boards.finish(event)
+        self._progress.running.pop(trial.id, None)
+        if not written:
+            self._require_study()
+            self._observer.warn(
+                f"trial {trial.number}: lost its lease to another runner; the result is not ours"
+            )
+            return
+        self._progress.move(TrialState.RUNNING, state)
+        if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
+            self._progress.consider(event.metrics.get(self._progress.metric), trial.params)
+            self._store.prune_weights(self._study)
+        self._observer.trial_ended(self._progress, trial, event)
+
+    def _give_back(self, pack: str) -> None:
+        """Release the trials of a pack that ended without them (it was told to stop)."""
+        self._packs.pop(pack, None)
+        left = [claim for claim in self._claims.values() if claim.pack == pack]
+        self._drop(left)
+        self._store.release([(c.trial.id, c.trial.attempt) for c in left])
+
+    def _bury(self, event: WorkerDied) -> None:
+        """Offer again what a worker was working on when it died."""
+        self._flush()
+        self._packs.pop(event.pack or "", None)
+        lost = [claim for claim in self._claims.values() if claim.pack == event.pack]
+        self._drop(lost)
+        numbers = ", ".join(str(claim.trial.number) for claim in lost)
+        self._observer.warn(
+            f"worker {event.worker} died ({event.message})"
+            + (f" while training trial {numbers}" if lost else "")
+        )
+        for back in self._store.requeue(
+            [(claim.trial.id, claim.trial.attempt) for claim in lost],
+            retries=self._options.retries,
+            reason=event.message,
+        ):
+            if back.requeued:
+                tries = f"attempt {back.tries + 1} of {self._options.retries + 1}"
+                self._observer.say(f"trial {back.number}: starts again ({tries})")
+                self._looked = float("-inf")
+            else:
+                self._progress.move(TrialState.WAITING, TrialState.FAILED)
+                self._observer.warn(f"trial {back.number}: failed, its worker died {back.tries} times")
+
+    def _drop(self, claims: Sequence[_Claim]) -> None:
+        for claim in claims:
+            trial = claim.trial
+            del self._claims[trial.id]
+            running = self._progress.running.pop(trial.id)
+            self._progress.move(TrialState.RUNNING, TrialState.WAITING)
+            units = self._cost.units(trial.settings) / trial.settings.epochs
+            self._progress.done_units -= running.epoch * units
+            self._home.drop_scratch(self._study, trial.number, trial.attempt)
+
+    # Time
+
+    def _interrupted(self) -> bool:
+        """Answer an inline executor, and use the moment: nobody else has the thread meanwhile."""
+        self._flush()
+        self._beat()
+        self._observer.updated(self._progress)
+        return bool(self._interruption)
+
+    def _beat(self) -> None:
+        """Tell the store that we live, in time."""
+        now = time.monotonic()
+        if now - self._beaten < self._options.lease / 4:
+            return
+        self._beaten = now
+        if not self._claims:
+            return
+        for lost in self._store.heartbeat(self._owner, lease=self._options.lease):
+            if claim := self._claims.get(lost):
+                self._drop([claim])
+                self._observer.warn(f"trial {claim.trial.number}: lost its lease; its result will not count")
+        self._require_study()
+        self._probes.save()
+
+    def _leave(self) -> None:
+        """Give back what has not ended, so that the store is in order whatever stopped us."""
+        with suppress(StoreError):
+            self._flush()
+            left = list(self._claims.values())
+            self._drop(left)
+            self._store.release([(c.trial.id, c.trial.attempt) for c in left])
+        self._probes.save()

@@ -1,0 +1,154 @@
+"""Looks at the machine, the packages, the data and the store, and says what is wrong and how to mend it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from typing import TYPE_CHECKING, Literal
+
+from gridsearch.errors import GridsearchError
+from gridsearch.service.planner import free_megabytes
+from gridsearch.store import masked, open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gridsearch.service.options import Places
+
+Verdict = Literal["ok", "note", "bad"]
+
+_PACKAGES = (
+    *("torch", "torchvision", "optuna", "optuna-dashboard", "sqlalchemy", "tensorboard", "numpy", "pandas"),
+    *("matplotlib", "seaborn", "scikit-learn", "scipy", "safetensors", "rich", "pydantic", "jinja2"),
+)
+_LITTLE_SPACE_MB = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's.
+
+    Attributes:
+        verdict: "ok", "note" (worth knowing), or "bad" (something will not work).
+        mend: how to mend it, where there is something to mend.
+    """
+
+    subject: str
+    verdict: Verdict
+    detail: str
+    mend: str | None = None
+
+
+def examine(places: Places) -> list[Finding]:
+    """Return what there is to say, in a fixed order."""
+    return [
+        *_python(),
+        *_packages(),
+        *_torchvision(),
+        *_devices(),
+        *_places(places),
+        *_data(places),
+        *_store(places),
+    ]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _packages() -> Iterator[Finding]:
+    from packaging.requirements import Requirement
+
+    ranges = {}
+    for line in requires("gridsearch") or ():
+        requirement = Requirement(line)
+        ranges[requirement.name.lower()] = requirement.specifier
+    for package in _PACKAGES:
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            yield Finding(package, "bad", "not installed", f"pip install {package}")
+            continue
+        wanted = ranges.get(package)
+        if wanted is not None and not wanted.contains(found.partition("+")[0], prereleases=True):
+            yield Finding(
+                package, "bad", f"{found}, but {wanted} is needed", f"pip install '{package}{wanted}'"
+            )
+        else:
+            yield Finding(package, "ok", found)
+
+
+def _torchvision() -> Iterator[Finding]:
+    from gridsearch.zoo import torchvision
+
+    try:
+        if torchvision.compiled_operators():
+            yield Finding("torchvision operators", "ok", "they load beside this torch")
+        else:
+            reason = "they do not load beside this build of torch; nothing here needs them"
+            yield Finding("torchvision operators", "note", reason)
+        torchvision.load()
+    except ImportError as error:
+        yield Finding("torchvision", "bad", str(error), "install the torchvision that belongs to this torch")
+
+
+def _devices() -> Iterator[Finding]:
+    from gridsearch.training import describe, resolve_device
+
+    yield Finding("device", "ok", f"auto means {', '.join(resolve_device('auto'))}")
+    for name, detail in describe().items():
+        if name not in ("torch", "python"):
+            yield Finding(name, "ok", detail)
+
+
+def _places(places: Places) -> Iterator[Finding]:
+    for subject, folder in (("home", places.home), ("cache", places.cache)):
+        nearest = folder
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not os.access(nearest, os.W_OK):
+            yield Finding(
+                subject,
+                "bad",
+                f"{folder} cannot be written",
+                f"chmod u+w {nearest}, or choose another folder",
+            )
+            continue
+        free = free_megabytes(folder)
+        short = free < _LITTLE_SPACE_MB
+        yield Finding(
+            subject,
+            "bad" if short else "ok",
+            f"{folder}, {free / 1000:.1f} GB free" + ("" if folder.exists() else " (made when needed)"),
+            "make room" if short else None,
+        )
+
+
+def _data(places: Places) -> Iterator[Finding]:
+    from gridsearch.zoo import datasets
+
+    for entry in datasets.listing(places.data):
+        state = entry.state.value
+        verdict: Verdict = "bad" if state == "damaged" else "ok" if state == "ready" else "note"
+        mend = None if verdict == "ok" else f"gridsearch data fetch {entry.name}"
+        yield Finding(f"data {entry.name}", verdict, entry.problem or state, mend)
+
+
+def _store(places: Places) -> Iterator[Finding]:
+    url = masked(places.store)
+    try:
+        if not store_exists(places.store):
+            yield Finding("store", "note", f"{url}: none yet; the first run makes it")
+            return
+        with open_store(places.store, home=places.home, create=False) as store:
+            problems = store.problems()
+            studies = store.studies()
+    except GridsearchError as error:
+        yield Finding("store", "bad", error.message, error.hint)
+        return
+    for problem in problems:
+        yield Finding("store", "bad", problem, "keep a copy of the file and begin with another --home")
+    trials = sum(sum(study.counts.values()) for study in studies)
+    yield Finding("store", "ok", f"{url}: {len(studies)} studies, {trials} trials")

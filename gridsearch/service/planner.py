@@ -1,0 +1,277 @@
+"""What a run would do, said before it does it: points, groups, time, memory, disk.  Writes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.planning import Probe, ProbeCache, group_trials, makespan
+from gridsearch.records import TrialState, WorkerSetup
+from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
+from gridsearch.service.running import device_name, resolve_devices, worker_setups
+from gridsearch.store import open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from gridsearch.planning import CostModel
+    from gridsearch.records import Settings, TrialDraft
+    from gridsearch.service.options import RunOptions
+    from gridsearch.service.prepare import Prepared
+    from gridsearch.spec import StudySpec
+
+_ROW_BYTES = 6_000
+"""Database rows, log and event file of a trial, beside its predictions; measured on a 10-epoch trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Trials that may share a pack.
+
+    Attributes:
+        method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
+        seconds: of all its new trials on one worker, None where nothing was measured.
+    """
+
+    model: str
+    batch: int
+    trials: int
+    lanes: int
+    method: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do; counts of trials, but for `points` and `excluded`.
+
+    Attributes:
+        open: trials that wait or run already.
+        seconds: wall time of what is missing, None where a group was never measured.
+        memory_mb: of all workers beyond torch's own, None likewise.
+        disk_mb: that the new trials will take, None where the data is not there to tell.
+    """
+
+    study: str
+    points: int
+    trials: int
+    new: int
+    done: int
+    failed: int
+    open: int
+    excluded: int
+    groups: tuple[Group, ...]
+    seconds: float | None
+    memory_mb: float | None
+    disk_mb: float | None
+    workers: int
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as schema 1."""
+        content = asdict(self)
+        groups = [
+            {k: g[k] for k in ("model", "batch", "trials", "lanes", "method")} for g in content["groups"]
+        ]
+        kept = ("study", "points", "trials", "new", "done", "failed", "excluded")
+        rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
+        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest}
+
+
+def plan(
+    spec: StudySpec,
+    options: RunOptions,
+    *,
+    probe: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    objects: Mapping[str, Any] | None = None,
+    dataset: Any = None,
+) -> Plan:
+    """Say what `run` with the same arguments would do.
+
+    Args:
+        spec: what would be searched.
+        options: how.
+        probe: measure a few steps of each group of which no time is known yet; this fetches the data.
+        say: takes a message.
+        objects: as for `run`.
+        dataset: as for `run`.
+
+    Raises:
+        GridsearchError: what `run` would refuse.
+    """
+    devices = resolve_devices(options.device)
+    prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=probe, say=say)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say)
+
+
+def plan_stored(
+    study: str,
+    options: RunOptions,
+    *,
+    probe: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    dataset: str | None = None,
+    models: Sequence[str] = (),
+) -> Plan:
+    """Say what `resume` with the same arguments would do.
+
+    Raises:
+        GridsearchError: what `resume` would refuse.
+    """
+    devices = resolve_devices(options.device)
+    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, say=say)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say)
+
+
+def _look_ahead(
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    *,
+    probe: bool,
+    say: Callable[[str], None],
+) -> Plan:
+    known = _known(options, prepared.name)
+    states = Counter(known.get(draft.key) for draft in prepared.drafts)
+    done = states[TrialState.COMPLETE] + states[TrialState.DIVERGED]
+    missing = [
+        draft
+        for draft in prepared.drafts
+        if known.get(draft.key) not in (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.RUNNING)
+    ]
+    workers = len(worker_setups(prepared, options, devices, trials=max(len(missing), 1)))
+    cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
+    return Plan(
+        study=prepared.name,
+        points=prepared.points,
+        trials=len(prepared.drafts),
+        new=states[None],
+        done=done,
+        failed=states[TrialState.FAILED] + states[TrialState.PRUNED],
+        open=states[TrialState.WAITING] + states[TrialState.RUNNING],
+        excluded=prepared.excluded,
+        groups=_groups(missing, options, cost),
+        seconds=_seconds(missing, cost, workers),
+        memory_mb=_memory(missing, cost, workers),
+        disk_mb=_disk(prepared, missing),
+        workers=workers,
+        warnings=prepared.warnings,
+    )
+
+
+def _known(options: RunOptions, study: str) -> Mapping[str, TrialState]:
+    if not store_exists(options.places.store):
+        return {}
+    with open_store(options.places.store, home=options.places.home, create=False) as store:
+        return store.known(study)
+
+
+def _cost(
+    prepared: Prepared,
+    options: RunOptions,
+    device: str,
+    missing: Sequence[TrialDraft],
+    *,
+    probe: bool,
+    say: Callable[[str], None],
+) -> CostModel | None:
+    if prepared.images is None:
+        return None
+    probes = ProbeCache(options.places.probes)
+    cost = prepared.cost(device_name(device), probes)
+    if probe and _measure(prepared, device, missing, cost, probes, say):
+        cost = prepared.cost(device_name(device), probes)
+    return cost
+
+
+def _measure(
+    prepared: Prepared,
+    device: str,
+    missing: Sequence[TrialDraft],
+    cost: CostModel,
+    probes: ProbeCache,
+    say: Callable[[str], None],
+) -> int:
+    """Probe each distinct kind of trial that has no measurement; return how many there were."""
+    from gridsearch.executors.worker import PackTrainer
+
+    wanted: dict[str, Settings] = {}
+    for draft in missing:
+        if cost.probe(draft.settings) is None:
+            wanted.setdefault(cost.key(draft.settings), draft.settings)
+    if not wanted:
+        return 0
+    setup = WorkerSetup(
+        name="probe",
+        dataset=prepared.catalog.dataset.locator,
+        models=prepared.catalog.locators,
+        data_root=str(prepared.catalog.root),
+        device=device,
+        threads=1,
+    )
+    trainer = PackTrainer(setup, lambda _: None, prepared.catalog.objects)
+    for key, settings in wanted.items():
+        say(f"probing {settings.model} at batch {settings.batch}")
+        seconds, memory = trainer.probe(settings)
+        probes.put(key, Probe(seconds, memory))
+    return len(wanted)
+
+
+def _groups(missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None) -> tuple[Group, ...]:
+    found = []
+    for group in group_trials(missing, lambda draft: draft.settings).values():
+        settings = group[0].settings
+        each = [cost.seconds(draft.settings) if cost else None for draft in group]
+        found.append(
+            Group(
+                model=settings.model,
+                batch=settings.batch,
+                trials=len(group),
+                lanes=min(options.lanes or 1, len(group)),
+                method="solo",
+                seconds=sum(s for s in each if s is not None) if None not in each else None,
+            )
+        )
+    return tuple(found)
+
+
+def _seconds(missing: Sequence[TrialDraft], cost: CostModel | None, workers: int) -> float | None:
+    each = [cost.seconds(draft.settings) if cost else None for draft in missing]
+    known = [seconds for seconds in each if seconds is not None]
+    if len(known) < len(each):
+        return None
+    return makespan(sorted(known, reverse=True), workers)
+
+
+def _memory(missing: Sequence[TrialDraft], cost: CostModel | None, workers: int) -> float | None:
+    if cost is None:
+        return None
+    probes = [cost.probe(draft.settings) for draft in missing]
+    each = [probe.memory_mb if probe else None for probe in probes]
+    known = sorted((mb for mb in each if mb is not None), reverse=True)
+    if len(known) < len(each):
+        return None
+    return sum(known[:workers])
+
+
+def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
+    """Return megabytes: predictions (half-precision logits, label, index), rows, log and events of every trial."""
+    images = prepared.images
+    if images is None or not missing:
+        return 0.0 if not missing else None
+    _, val = split_sizes(images, missing[0].settings)
+    predictions = val * (2 * len(images.class_names) + 16)
+    return len(missing) * (predictions + _ROW_BYTES) / 1e6
+
+
+def free_megabytes(folder: Path) -> float:
+    """Return the free space where a folder is, or will be."""
+    import shutil
+
+    place = folder
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e6

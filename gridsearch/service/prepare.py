@@ -1,0 +1,271 @@
+"""From a spec to trials that can be stored: everything is found and checked before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import DataError, UsageError
+from gridsearch.planning import CostModel, ProbeCache, group_key
+from gridsearch.records import TrialDraft, TrialState, trial_key
+from gridsearch.service.catalog import Catalog
+from gridsearch.service.studies import existing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Settings, StudyData, Value
+    from gridsearch.service.options import Places
+    from gridsearch.spec import StudySpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Trials with all that they need.
+
+    Attributes:
+        name: the study's name.
+        axes: the axes of the grid.
+        spec: the spec as JSON, for the record.
+        catalog: the plug-ins that it names.
+        drafts: every point with every seed.
+        points: how many points that are.
+        excluded: how many points were left out by `exclude`.
+        warnings: what the user should know of the grid.
+        images: the data of the first point, None where it was not loaded.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    spec: Mapping[str, Any]
+    catalog: Catalog
+    drafts: tuple[TrialDraft, ...]
+    points: int
+    excluded: int = 0
+    warnings: tuple[str, ...] = ()
+    images: ImageData | None
+
+    @property
+    def metric(self) -> str:
+        """What the study ranks by; train accuracy only where nothing is held out."""
+        return "train_accuracy" if all(d.settings.val == 0 for d in self.drafts) else "val_accuracy"
+
+    def cost(self, device: str, probes: ProbeCache) -> CostModel:
+        """Return the cost model of these trials on a device."""
+        data = self.images
+        assert data is not None
+        train, _ = split_sizes(data, self.drafts[0].settings)
+        return CostModel(
+            probes.load(),
+            device=device,
+            shape=tuple(data.train_images.shape[1:]),
+            classes=len(data.class_names),
+            train_images=train,
+        )
+
+
+def prepare(
+    spec: StudySpec,
+    places: Places,
+    *,
+    objects: Mapping[str, Any] | None = None,
+    dataset: Any = None,
+    fetch: bool,
+    say: Callable[[str], None],
+) -> Prepared:
+    """Expand a spec into drafts, with its data at hand.
+
+    Args:
+        spec: what to search.
+        places: where the data lies.
+        objects: models given as objects, by name.
+        dataset: a dataset given as an object, instead of the spec's locator.
+        fetch: bring the data if it is not there; else its fingerprint alone must do.
+        say: takes a message.
+
+    Raises:
+        UsageError: what the spec names cannot be found, or does not fit the data.
+        DataError: the data is missing or damaged.
+    """
+    catalog = Catalog(dataset if dataset is not None else spec.dataset, places.data, objects)
+    if fetch:
+        catalog.fetch(say)
+    expansion = spec.expand(resolve=catalog)
+    if not expansion.drafts:
+        raise UsageError("the grid is empty: --exclude leaves no point", hint="exclude less")
+    prepared = Prepared(
+        name=spec.name,
+        axes=spec.grid.axes,
+        spec=spec.to_json(),
+        catalog=catalog,
+        drafts=tuple(expansion.drafts),
+        points=expansion.points,
+        excluded=expansion.excluded,
+        warnings=tuple(expansion.warnings),
+        images=_images(catalog, expansion.drafts[0].settings.data_options, fetch=fetch),
+    )
+    check(prepared)
+    for note in prepared.images.notes if prepared.images is not None and fetch else ():
+        say(note)
+    return prepared
+
+
+def prepare_stored(
+    study: str,
+    places: Places,
+    *,
+    dataset: str | None = None,
+    models: Sequence[str] = (),
+    say: Callable[[str], None],
+) -> Prepared:
+    """Take all trials of a stored study without a result, whatever grids they came from.
+
+    A user's own file is never run because a store names it: it has to be named again, and must be the same.
+
+    Args:
+        study: the study's name.
+        places: where the store and the data lie.
+        dataset: locator of the dataset, for a user's own.
+        models: locators of models, for a user's own.
+        say: takes a message.
+
+    Raises:
+        StudyNotFound: there is none.
+        UsageError: a user's own file is needed and was not named, or is another one by now.
+        DataError: the data is missing, or other than it was.
+    """
+    with existing(places) as store:
+        data = store.study_data(study)
+        spec = store.spec(study)
+    catalog = Catalog(dataset or _stored_dataset(study, data, spec), places.data)
+    for locator in models:
+        catalog.find_model(locator)
+    catalog.fetch(say)
+    missing = [
+        t for t in data.trials if t.state not in (TrialState.COMPLETE, TrialState.DIVERGED)
+    ] or data.trials
+    for settings in {group_key(t.settings): t.settings for t in missing}.values():
+        _check_unchanged(study, catalog, settings)
+    drafts = tuple(
+        TrialDraft(
+            key=trial.key,
+            seed=trial.seed,
+            settings=trial.settings,
+            axes=tuple(trial.params),
+            inactive=tuple(axis for axis in data.axes if axis not in trial.params),
+        )
+        for trial in missing
+    )
+    return Prepared(
+        name=study,
+        axes=data.axes,
+        spec=spec,
+        catalog=catalog,
+        drafts=drafts,
+        points=len({trial_key(d.settings, 0) for d in drafts}),
+        images=catalog.images(missing[0].settings.data_options),
+    )
+
+
+def _stored_dataset(study: str, data: StudyData, spec: Mapping[str, Any]) -> str:
+    locator = str(spec.get("dataset", data.dataset))
+    if not locator.startswith("folder:") and ":" in locator:
+        raise UsageError(
+            f"study {study!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
+            hint=f"add --dataset {locator}",
+        )
+    return locator
+
+
+def _check_unchanged(study: str, catalog: Catalog, settings: Settings) -> None:
+    if settings.model_source is not None and settings.model not in catalog.locators:
+        raise UsageError(
+            f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
+            hint=f"add --model {settings.model} (with its path)",
+        )
+    name, _, source = catalog.model(settings.model, settings.model_options)
+    if source != settings.model_source:
+        raise UsageError(
+            f"model {name!r} has changed since study {study!r} was made",
+            hint="run the grid again: the changed model makes new trials beside the old",
+        )
+    if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
+        raise DataError(
+            f"the images of {settings.dataset!r} are other than when study {study!r} was made",
+            hint="run the grid again: the changed data makes new trials beside the old",
+        )
+
+
+def check(prepared: Prepared) -> None:
+    """Refuse what the data does not allow, before anything is written.
+
+    Raises:
+        UsageError: a split, or a dropout rate for a model without dropout.
+    """
+    if prepared.images is not None:
+        _check_splits(prepared.images, prepared.drafts)
+        _check_dropout(prepared.catalog, prepared.images, prepared.drafts)
+
+
+def _images(catalog: Catalog, options: Mapping[str, Value], *, fetch: bool) -> ImageData | None:
+    """Load the data; a plan does without where it was not fetched yet."""
+    if fetch:
+        return catalog.images(options)
+    try:
+        return catalog.images(options) if catalog.available else None
+    except DataError:
+        return None
+
+
+def _check_splits(images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Refuse a split that the data does not allow, once for each distinct one."""
+    from gridsearch.training import split
+
+    for val, split_seed, subset in dict.fromkeys(
+        (d.settings.val, d.settings.split_seed, d.settings.subset) for d in drafts
+    ):
+        split(
+            images.train_labels,
+            val=val,
+            split_seed=split_seed,
+            subset=subset,
+            hold_out_test=images.test_images is None,
+        )
+
+
+def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Refuse a dropout rate for a model without dropout layers: its points would all be the same."""
+    wanted = {
+        (d.settings.model, tuple(sorted(d.settings.model_options.items())))
+        for d in drafts
+        if d.settings.dropout is not None
+    }
+    if not wanted:
+        return
+    from gridsearch.training import has_dropout
+
+    channels, height, width = images.train_images.shape[1:]
+    for name, options in sorted(wanted, key=str):
+        smallest = catalog.find_model(name).smallest_input or (1, 1)
+        shape = (channels, max(height, smallest[0]), max(width, smallest[1]))
+        if not has_dropout(catalog.build(name, dict(options), shape, len(images.class_names))):
+            raise UsageError(
+                f"dropout: model {name!r} has no dropout layer that it could set",
+                hint="leave dropout out, or take a model that has one",
+            )
+
+
+def split_sizes(images: ImageData, settings: Settings) -> tuple[int, int]:
+    """Return how many images a trial's training and validation splits hold, before `subset`."""
+    from gridsearch.training import split
+
+    parts = split(
+        images.train_labels,
+        val=settings.val,
+        split_seed=settings.split_seed,
+        subset=None,
+        hold_out_test=images.test_images is None,
+    )
+    return len(parts.train), len(parts.val)

@@ -1,0 +1,143 @@
+"""What a run is doing at this moment, for whoever watches: a terminal, a log, a notebook."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridsearch.records import EpochEnded, Trial, TrialFailed, TrialFinished, TrialState, Value
+
+
+class Observer(Protocol):
+    """Is told what happens; must not raise and must not take long."""
+
+    def say(self, message: str) -> None:
+        """Take a message that is worth a line."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Take a message about something that may not be as the user thinks."""
+        ...
+
+    def started(self, progress: Progress) -> None:
+        """Training begins."""
+        ...
+
+    def updated(self, progress: Progress) -> None:
+        """Something has moved, or a moment has passed."""
+        ...
+
+    def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
+        """A trial has ended."""
+        ...
+
+    def ended(self, progress: Progress) -> None:
+        """Training is over."""
+        ...
+
+
+class Silent:
+    """An observer that looks away."""
+
+    def say(self, message: str) -> None:
+        """Do nothing."""
+
+    def warn(self, message: str) -> None:
+        """Do nothing."""
+
+    def started(self, progress: Progress) -> None:
+        """Do nothing."""
+
+    def updated(self, progress: Progress) -> None:
+        """Do nothing."""
+
+    def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
+        """Do nothing."""
+
+    def ended(self, progress: Progress) -> None:
+        """Do nothing."""
+
+
+@dataclass(slots=True)
+class Running:
+    """A trial that trains now.
+
+    Attributes:
+        epoch: epochs that have ended.
+        value: the ranking metric after the last of them, None before the first.
+    """
+
+    trial: Trial
+    worker: str
+    epoch: int = 0
+    value: float | None = None
+
+
+@dataclass(slots=True)
+class Progress:
+    """A run's state; kept by the coordinator, read by observers.
+
+    Attributes:
+        metric: the ranking metric's name.
+        counts: this run's trials by state; those that other runners work on count as running.
+        total_units: the cost of all trials that were open when the run began, in the planner's units.
+        done_units: the cost of what this run has trained of them, started trials in part.
+        workers: how many work side by side.
+        running: by ledger id.
+        best: the best value so far and its params, over all trials of the grid.
+    """
+
+    metric: str
+    counts: dict[TrialState, int]
+    total_units: float
+    workers: int
+    device: str
+    done_units: float = 0.0
+    running: dict[int, Running] = field(default_factory=dict)
+    best: tuple[float, Mapping[str, Value]] | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def total(self) -> int:
+        """All trials of the grid."""
+        return sum(self.counts.values())
+
+    @property
+    def ended(self) -> int:
+        """Trials of the grid with a result, and failed ones."""
+        return sum(n for state, n in self.counts.items() if state.ended)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since training began."""
+        return time.monotonic() - self.began
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until the end at the speed so far; None until there is a speed."""
+        if self.done_units <= 0:
+            return None
+        left = max(self.total_units - self.done_units, 0.0)
+        return self.seconds * left / self.done_units
+
+    def epoch_ended(self, event: EpochEnded, units: float) -> None:
+        """Take note of an epoch that cost so many units."""
+        self.done_units += units
+        running = self.running.get(event.trial)
+        if running is not None:
+            running.epoch = event.epoch
+            running.value = event.val_accuracy if event.val_accuracy is not None else event.train_accuracy
+
+    def consider(self, value: float | None, params: Mapping[str, Value]) -> None:
+        """Take note of a result."""
+        if value is not None and (self.best is None or value > self.best[0]):
+            self.best = (value, params)
+
+    def move(self, before: TrialState, after: TrialState) -> None:
+        """Move one trial from a state to another."""
+        self.counts[before] -= 1
+        self.counts[after] += 1

@@ -1,0 +1,123 @@
+"""Makes a study's report from the store, and gives Optuna's dashboard its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import reporting
+from gridsearch.errors import ArtifactError, StoreError
+from gridsearch.records import TrialState
+from gridsearch.store.artifacts import PREDICTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gridsearch.records import StudyData, Value
+    from gridsearch.reporting import Predictions
+    from gridsearch.store import Store
+
+_PICTURED = 20
+"""Trials whose confusion matrix goes to Optuna's dashboard; a picture costs a quarter of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        data: what it is about.
+        page: the page's path.
+        json: the content of `report --json`.
+        warnings: what could not be shown, and why.
+    """
+
+    data: StudyData
+    page: Path
+    json: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def make_report(
+    store: Store,
+    study: str,
+    *,
+    where: Mapping[str, Value] | None = None,
+    data: StudyData | None = None,
+) -> Report:
+    """Rank, draw and write the report of a study as it is now.
+
+    Args:
+        store: the open store.
+        study: the study's name.
+        where: only the trials where all of these hold.
+        data: the study, if it was read already.
+
+    Raises:
+        StudyNotFound: there is none.
+        StoreError: none of its trials has a result yet, or the page cannot be written.
+    """
+    data = data or store.study_data(study)
+    if where:
+        data = reporting.filter_data(data, where)
+    if not any(trial.state is TrialState.COMPLETE for trial in data.trials):
+        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
+        raise StoreError(
+            f"study {study!r} has no finished trial to report on ({counts})",
+            hint=f"`gridsearch run --study {study}` trains what is missing",
+        )
+    warnings: list[str] = []
+
+    def predictions(number: int) -> Predictions | None:
+        try:
+            return read_predictions(store, study, number)
+        except ArtifactError as error:
+            warnings.append(error.message)
+            return None
+
+    def write(path: Path, content: bytes) -> None:
+        store.home.write_atomic(path, content)
+
+    files = reporting.write_report(
+        data, folder=store.home.report_dir(study), predictions=predictions, write=write
+    )
+    _picture(store, data, predictions)
+    return Report(data, files.page, reporting.report_json(data), tuple(dict.fromkeys(warnings)))
+
+
+def read_predictions(store: Store, study: str, number: int) -> Predictions | None:
+    """Read a trial's stored validation predictions; None where it never had any.
+
+    Raises:
+        ArtifactError: they are gone, or their bytes are not those that were stored.
+    """
+    if PREDICTIONS not in store.artifacts(study, number):
+        return None
+    import safetensors.numpy
+
+    tensors = safetensors.numpy.load(store.read_artifact(study, number, PREDICTIONS))
+    return reporting.Predictions(tensors["logits"].astype("float32"), tensors["labels"])
+
+
+def _picture(store: Store, data: StudyData, predictions: Callable[[int], Predictions | None]) -> None:
+    """Give Optuna's dashboard the confusion matrix of the best trials and the study's heatmap."""
+    best = sorted(
+        (t for t in data.trials if t.state is TrialState.COMPLETE and t.value is not None),
+        key=lambda trial: -(trial.value or 0.0),
+    )
+    for trial in best[:_PICTURED]:
+        there = store.artifacts(data.name, trial.number)
+        if "confusion.png" in there and "per_class.csv" in there:
+            continue
+        found = predictions(trial.number)
+        if found is None:
+            continue
+        png = reporting.confusion_png(found, class_names=data.class_names, title=f"Trial {trial.number}")
+        csv = reporting.per_class_csv(found, data.class_names)
+        for name, content in (("confusion.png", png), ("per_class.csv", csv)):
+            path = store.home.trial_file(data.name, trial.number, name)
+            store.home.write_atomic(path, content)
+            store.add_artifact(study=data.name, number=trial.number, path=path)
+    for path in sorted(store.home.report_dir(data.name).glob("heatmap*.png")):
+        store.add_artifact(study=data.name, path=path)

@@ -1,0 +1,314 @@
+"""The story of a run: prepare, store, plan, train, report."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.planning import ProbeCache
+from gridsearch.records import TrialState, WorkerSetup
+from gridsearch.service import interruption
+from gridsearch.service.coordinator import Coordinator, Task
+from gridsearch.service.prepare import Prepared, prepare, prepare_stored
+from gridsearch.service.progress import Observer, Progress, Silent
+from gridsearch.service.reports import make_report
+from gridsearch.store import Owner, StudyDraft, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gridsearch.executors import Executor
+    from gridsearch.records import Event, StudyData
+    from gridsearch.service.options import RunOptions
+    from gridsearch.service.reports import Report
+    from gridsearch.spec import StudySpec
+    from gridsearch.store import Added, Store
+
+_PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What a run did.
+
+    Attributes:
+        study: the study's name.
+        data: the study with all its trials, as it is now.
+        new: trials that were not there before.
+        reused: trials whose results were there before.
+        failed: trials of this run's grid that are failed now.
+        open: trials of this run's grid without a result (budget, interruption).
+        seconds: wall time of the run, the report included.
+        signum: the signal that ended it, or None.
+        report: the report, None where none was made.
+    """
+
+    study: str
+    data: StudyData
+    new: int
+    reused: int
+    failed: int
+    open: int
+    seconds: float
+    signum: int | None
+    report: Report | None
+
+    @property
+    def exit_code(self) -> int:
+        """130 or 143 after a signal, 3 if a trial of this run's grid failed, else 0."""
+        if self.signum is not None:
+            return 128 + self.signum
+        return 3 if self.failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `report --json`, and what this run added."""
+        from gridsearch import reporting
+
+        content = reporting.report_json(self.data)
+        return {**content, "new": self.new, "reused": self.reused, "seconds": round(self.seconds, 3)}
+
+
+def run(
+    spec: StudySpec,
+    options: RunOptions,
+    *,
+    observer: Observer | None = None,
+    objects: Mapping[str, Any] | None = None,
+    dataset: Any = None,
+) -> RunOutcome:
+    """Expand a spec, train what is missing, report.
+
+    Args:
+        spec: what to search.
+        options: how to run it.
+        observer: is told what happens.
+        objects: models given as classes or functions, by the name that the spec uses.
+        dataset: a dataset given as an object.
+
+    Raises:
+        GridsearchError: what is wrong, before anything was written; or the store or the disk gave up.
+    """
+    watcher = observer or Silent()
+    began = time.monotonic()
+    devices = resolve_devices(options.device)
+    prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=True, say=watcher.say)
+    return _carry_out(prepared, options, devices, watcher, began)
+
+
+def resume(
+    study: str,
+    options: RunOptions,
+    *,
+    observer: Observer | None = None,
+    dataset: str | None = None,
+    models: Sequence[str] = (),
+) -> RunOutcome:
+    """Finish what a stored study still lacks, failed trials included.
+
+    Args:
+        study: the study's name.
+        options: how to run.
+        observer: is told what happens.
+        dataset: locator of the dataset; needed only for a user's own, likewise `models`.
+        models: locators of models.
+
+    Raises:
+        GridsearchError: there is no such study, or what it needs is not there or has changed.
+    """
+    watcher = observer or Silent()
+    began = time.monotonic()
+    devices = resolve_devices(options.device)
+    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, say=watcher.say)
+    return _carry_out(prepared, options, devices, watcher, began)
+
+
+def _carry_out(
+    prepared: Prepared, options: RunOptions, devices: Sequence[str], watcher: Observer, began: float
+) -> RunOutcome:
+    for warning in prepared.warnings:
+        watcher.warn(warning)
+    with open_store(options.places.store, home=options.places.home, create=True) as store:
+        added = _add(store, prepared, options, watcher)
+        signum = _train(store, prepared, options, devices, added, watcher)
+        data = store.study_data(prepared.name)
+        counts = store.open_counts(added.study_id, added.ids)
+        left = counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0)
+        done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
+        report = None
+        if options.report and signum is None and done:
+            watcher.say("writing the report")
+            report = make_report(store, prepared.name, data=data)
+    return RunOutcome(
+        study=prepared.name,
+        data=data,
+        new=added.new,
+        reused=added.reused,
+        failed=counts.get(TrialState.FAILED, 0),
+        open=left,
+        seconds=time.monotonic() - began,
+        signum=signum,
+        report=report,
+    )
+
+
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a word such as "auto" stands for.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    from gridsearch.training.devices import resolve_device
+
+    return resolve_device(device)
+
+
+def _add(store: Store, prepared: Prepared, options: RunOptions, observer: Observer) -> Added:
+    """Put the grid into the store, and say what of it is new."""
+    images = prepared.images
+    assert images is not None
+    draft = StudyDraft(
+        name=prepared.name,
+        dataset=prepared.catalog.dataset.name,
+        metric=prepared.metric,
+        direction="maximize",
+        axes=prepared.axes,
+        class_names=images.class_names,
+        command=options.command,
+        environment=environment(),
+        spec=prepared.spec,
+    )
+    added = store.add(draft, prepared.drafts, prune=options.prune != "none")
+    for axis in added.varied:
+        observer.say(f"study {prepared.name!r} now holds points of several recipes: {axis} varies")
+    words = [f"{len(prepared.drafts)} trials"]
+    words += [f"{n} {what}" for n, what in ((added.new, "new"), (added.reused, "done before")) if n]
+    words += [
+        f"{n} {what}" for n, what in ((added.offered_again, "offered again"), (added.in_flight, "open")) if n
+    ]
+    observer.say(f"study {prepared.name!r}: {', '.join(words)}")
+    return added
+
+
+def _train(
+    store: Store,
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    added: Added,
+    observer: Observer,
+) -> int | None:
+    """Train what waits; return the signal that ended it, if one did."""
+    counts = store.open_counts(added.study_id, added.ids)
+    if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
+        return None
+    probes = ProbeCache(options.places.probes)
+    cost = prepared.cost(device_name(devices[0]), probes)
+    waiting = store.waiting(added.study_id, added.ids)
+    setups = worker_setups(prepared, options, devices, trials=len(waiting))
+    progress = Progress(
+        metric=prepared.metric,
+        counts={state: counts.get(state, 0) for state in TrialState},
+        total_units=sum(cost.units(trial.settings) for trial in waiting),
+        workers=len(setups),
+        device=devices[0],
+    )
+    _recall_best(store, prepared, progress)
+    with interruption.listening() as interrupted:
+        Coordinator(
+            store=store,
+            task=Task(
+                study=prepared.name,
+                study_id=added.study_id,
+                ids=added.ids,
+                owner=Owner.current(),
+                options=options,
+            ),
+            cost=cost,
+            probes=probes,
+            progress=progress,
+            observer=observer,
+            interruption=interrupted,
+        ).run(_starter(prepared, options, setups))
+    return interrupted.signum
+
+
+def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
+    """Let the best so far begin with the results that the grid had before."""
+    keys = {draft.key for draft in prepared.drafts}
+    for trial in store.study_data(prepared.name).trials:
+        if trial.key in keys and trial.state is TrialState.COMPLETE:
+            progress.consider(trial.value, trial.params)
+
+
+def worker_setups(
+    prepared: Prepared, options: RunOptions, devices: Sequence[str], *, trials: int
+) -> tuple[WorkerSetup, ...]:
+    """Say what each worker is told: one a core, or one an accelerator, but none for which there is no pack.
+
+    A CPU worker computes with one thread: two such processes beat one with two threads on small networks, and
+    a trial's rounding then does not depend on how many workers there are.
+    """
+    on_cpu = devices[0] == "cpu"
+    wanted = options.workers or (cores() if on_cpu else len(devices))
+    packs = -(-trials // (options.lanes or 1))
+    return tuple(
+        WorkerSetup(
+            name=f"w{i}",
+            dataset=prepared.catalog.dataset.locator,
+            models=prepared.catalog.locators,
+            data_root=str(options.places.data),
+            device=devices[i % len(devices)],
+            threads=1,
+        )
+        for i in range(max(1, min(wanted, packs)))
+    )
+
+
+def _starter(
+    prepared: Prepared, options: RunOptions, setups: Sequence[WorkerSetup]
+) -> Callable[[Callable[[Event], None], Callable[[], bool]], Executor]:
+    def start(deliver: Callable[[Event], None], interrupted: Callable[[], bool]) -> Executor:
+        if options.executor == "inline" or prepared.catalog.objects:
+            from gridsearch.executors.inline import InlineExecutor
+
+            return InlineExecutor(
+                setups[0], deliver, interrupted=interrupted, objects=prepared.catalog.objects
+            )
+        from gridsearch.executors.local import LocalExecutor
+
+        return LocalExecutor(setups, deliver)
+
+    return start
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def device_name(device: str) -> str:
+    """Return what a device is, for the cache of measured costs."""
+    from gridsearch.training import describe
+
+    return f"{device.partition(':')[0]} {describe().get(device, '')}".strip()
+
+
+def environment() -> dict[str, str]:
+    """Return versions and hardware, for the record."""
+    from gridsearch._version import __version__
+    from gridsearch.training import describe
+
+    found = {"gridsearch": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    facts = describe()
+    return found | {name: facts[name] for name in facts if name.startswith(("cpu", "cuda", "mps", "memory"))}

@@ -1,0 +1,151 @@
+"""What is there: studies and their counts, one trial, and taking studies away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import StoreError
+from gridsearch.planning.estimates import relative_cost
+from gridsearch.records import TrialState
+from gridsearch.store import Home, open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gridsearch.records import EpochRow, StudyData, TrialRecord
+    from gridsearch.service.options import Places
+    from gridsearch.store import Store, StudySummary
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """How far a study is.
+
+    Attributes:
+        running: the trials that train now.
+        eta: seconds until nothing waits or runs, at the speed of its finished trials and with as many side by
+            side as now; None where nothing runs or nothing has finished.
+    """
+
+    name: str
+    counts: dict[str, int]
+    running: tuple[TrialRecord, ...]
+    eta: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of `status --json`."""
+        return {"study": self.name, "counts": self.counts, "eta_seconds": self.eta}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """One trial with its epochs and its log."""
+
+    study: StudyData
+    trial: TrialRecord
+    epochs: Sequence[EpochRow]
+    log: str
+    log_path: str
+
+
+def existing(places: Places) -> Store:
+    """Open the store that is there.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not store_exists(places.store):
+        raise StoreError(
+            f"no store at {places.store}",
+            hint="`gridsearch run` makes one; --home or --store says where it is",
+        )
+    return open_store(places.store, home=places.home, create=False)
+
+
+def summaries(places: Places) -> list[StudySummary]:
+    """Return the studies of a store; none where there is no store yet."""
+    if not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        return store.studies()
+
+
+def status(places: Places, study: str | None = None) -> list[StudyStatus]:
+    """Return how far the studies are.
+
+    Raises:
+        StudyNotFound: the one that was asked for is not there.
+    """
+    if study is None and not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        names = [study] if study is not None else [summary.name for summary in store.studies()]
+        return [_status(store.study_data(name)) for name in names]
+
+
+def _status(data: StudyData) -> StudyStatus:
+    running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
+    return StudyStatus(data.name, data.counts(), running, _eta(data, len(running)))
+
+
+def _eta(data: StudyData, side_by_side: int) -> float | None:
+    done = [t for t in data.trials if t.state is TrialState.COMPLETE and t.seconds]
+    if not side_by_side or not done:
+        return None
+    speed = sum(t.seconds or 0.0 for t in done) / sum(relative_cost(t.settings) for t in done)
+    left = 0.0
+    for trial in data.trials:
+        if not trial.state.ended:
+            share = 1 - trial.epochs / trial.settings.epochs
+            left += share * relative_cost(trial.settings) * speed
+    return left / side_by_side
+
+
+def view_trial(places: Places, study: str, number: int) -> TrialView:
+    """Return one trial.
+
+    Raises:
+        StoreError: the study, or the trial, is not there.
+    """
+    with existing(places) as store:
+        data = store.study_data(study)
+    found = [trial for trial in data.trials if trial.number == number]
+    if not found:
+        numbers = sorted(trial.number for trial in data.trials)
+        there = f"it has {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
+        raise StoreError(f"study {study!r} has no trial {number}; {there}")
+    log = Home(places.home).log(study, number)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return TrialView(data, found[0], data.epochs.get(number, ()), text, str(log))
+
+
+def delete(places: Places, study: str) -> None:
+    """Take a study away: its trials, Optuna's record of them, and its files.
+
+    Raises:
+        StudyNotFound: there is none.
+        StoreError: a runner works on it.
+    """
+    with existing(places) as store:
+        running = store.study_data(study).counts()[TrialState.RUNNING]
+        store.reclaim(store.study_id(study), retries=0)
+        if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):
+            raise StoreError(
+                f"study {study!r} cannot be deleted: a runner trains {running} of its trials",
+                hint="end that runner first",
+            )
+        store.delete_study(study)
+
+
+def clean(places: Places, study: str) -> int:
+    """Take away what is left of unfinished attempts; results stay.  Returns bytes freed."""
+    with existing(places) as store:
+        running = {t.number for t in store.study_data(study).trials if t.state is TrialState.RUNNING}
+        return store.home.clean(study, keep=running)
+
+
+def tensorboard_folder(places: Places, study: str | None) -> Path:
+    """Return the folder of a study's TensorBoard runs, or the one above those of all studies."""
+    return places.home if study is None else Home(places.home).tensorboard_dir(study)
