@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
+import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,9 @@ class _Transfer(threading.Thread):
         """Transfer; whatever goes wrong is kept for the watching thread."""
         try:
             self._transfer()
+        except urllib.error.HTTPError as error:
+            error.close()  # it is the answer too, with a connection
+            self.error = error
         except Exception as error:  # noqa: BLE001  (handed to the watching thread)
             self.error = error
 
@@ -106,7 +110,7 @@ class _Transfer(threading.Thread):
 
     def _copy(self, answer: http.client.HTTPResponse) -> bool:
         try:
-            file = self.target.open("wb")
+            file = self.target.open("wb", buffering=0)
         except OSError as error:
             self.disk = error
             return False
