@@ -1,0 +1,96 @@
+"""From a study's data to what people and scripts read: ranking, JSON, tables, figures, page, TensorBoard.
+
+Importing this package imports none of pandas, matplotlib, seaborn, jinja2, rich, tensorboard: a name is found
+when it is first asked for (PEP 562), and the functions import what they draw with.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gridsearch.reporting.document import export_json, report_json
+    from gridsearch.reporting.figures.confusion import confusion_figure, confusion_png
+    from gridsearch.reporting.figures.curves import curves_figure
+    from gridsearch.reporting.figures.heatmap import heatmap_figures, heatmap_png
+    from gridsearch.reporting.frames import (
+        epochs_frame,
+        points_frame,
+        ranking_csv,
+        to_csv,
+        trials_csv,
+        trials_frame,
+    )
+    from gridsearch.reporting.predictions import Predictions, confusion_matrix, most_confused, per_class_csv
+    from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+    from gridsearch.reporting.report import ReportFiles, write_report
+    from gridsearch.reporting.selection import filter_data
+    from gridsearch.reporting.tensorboard import TensorBoardRun
+    from gridsearch.reporting.terminal import print_ranking
+
+_HOMES = {
+    "Predictions": "predictions",
+    "RankedPoint": "ranking",
+    "Ranking": "ranking",
+    "ReportFiles": "report",
+    "TensorBoardRun": "tensorboard",
+    "confusion_figure": "figures.confusion",
+    "confusion_matrix": "predictions",
+    "confusion_png": "figures.confusion",
+    "curves_figure": "figures.curves",
+    "epochs_frame": "frames",
+    "export_json": "document",
+    "filter_data": "selection",
+    "heatmap_figures": "figures.heatmap",
+    "heatmap_png": "figures.heatmap",
+    "most_confused": "predictions",
+    "per_class_csv": "predictions",
+    "points_frame": "frames",
+    "print_ranking": "terminal",
+    "rank": "ranking",
+    "ranking_csv": "frames",
+    "report_json": "document",
+    "to_csv": "frames",
+    "trials_csv": "frames",
+    "trials_frame": "frames",
+    "write_report": "report",
+}
+
+__all__ = [
+    "Predictions",
+    "RankedPoint",
+    "Ranking",
+    "ReportFiles",
+    "TensorBoardRun",
+    "confusion_figure",
+    "confusion_matrix",
+    "confusion_png",
+    "curves_figure",
+    "epochs_frame",
+    "export_json",
+    "filter_data",
+    "heatmap_figures",
+    "heatmap_png",
+    "most_confused",
+    "per_class_csv",
+    "points_frame",
+    "print_ranking",
+    "rank",
+    "ranking_csv",
+    "report_json",
+    "to_csv",
+    "trials_csv",
+    "trials_frame",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

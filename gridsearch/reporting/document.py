@@ -1,0 +1,82 @@
+"""From a ranking to the JSON (schema 1) that scripts read: `report --json`, `ranking.json`, `export`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.reporting.effects import decompose
+from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridsearch.records import StudyData, TrialRecord
+
+SCHEMA = 1
+
+
+def report_json(
+    data: StudyData, *, ranking: Ranking | None = None, test: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the report as a JSON-able mapping of schema 1.
+
+    Args:
+        data: the study.
+        ranking: `rank(data)` where the caller has it already.
+        test: what `best` measured on the test set, None before it has been touched.
+    """
+    ranking = ranking or rank(data)
+    decomposition = decompose(ranking)
+    best, best_trial = ranking.best, ranking.best_trial
+    return {
+        "schema": SCHEMA,
+        "study": data.name,
+        "dataset": data.dataset,
+        "metric": data.metric,
+        "direction": data.direction,
+        "counts": dict(ranking.counts),
+        "points": [_point(p) for p in ranking.points],
+        "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
+        "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
+        "residual_share": decomposition.residual_share,
+        "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
+        "test": dict(test) if test is not None else None,
+    }
+
+
+def export_json(data: StudyData, *, ranking: Ranking | None = None) -> str:
+    """Return `report_json` as text, one key or list item a line; strict JSON, without NaN."""
+    return json.dumps(report_json(data, ranking=ranking), indent=1, allow_nan=False) + "\n"
+
+
+def _point(point: RankedPoint) -> dict[str, Any]:
+    return {
+        "rank": point.rank,
+        "params": dict(point.params),
+        "n": point.n,
+        "mean": point.mean,
+        "ci_low": point.ci_low,
+        "ci_high": point.ci_high,
+        "tied_with_best": point.tied_with_best,
+    }
+
+
+def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
+    value = metric_value(trial, metric)
+    return {
+        "number": trial.number,
+        "params": dict(trial.params),
+        "seed": trial.seed,
+        "state": trial.state.value,
+        "value": value,
+        "metrics": {name: finite(x) for name, x in trial.metrics.items()},
+        "val_accuracy": finite(trial.metrics.get("val_accuracy")),
+        "val_loss": finite(trial.metrics.get("val_loss")),
+        "train_accuracy": finite(trial.metrics.get("train_accuracy")),
+        "train_loss": finite(trial.metrics.get("train_loss")),
+        "epochs": trial.epochs,
+        "seconds": finite(trial.seconds),
+        "attempts": trial.attempts,
+        "error": trial.error,
+    }

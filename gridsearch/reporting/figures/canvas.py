@@ -1,0 +1,147 @@
+"""The sheet that every figure is drawn on: its style, its fonts, and the way to PNG and SVG.
+
+Figures are made without pyplot, under matplotlib's default style whatever the user's own is, and leave no
+state behind.  Names from users are drawn as they are: no mathtext, no missing-glyph warnings.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import textwrap
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from gridsearch.reporting.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+POINTS_PER_INCH: Final = 72.0
+LETTER: Final = 0.62
+"""Mean width of a letter of DejaVu Sans, in its size; wide letters are rarer than narrow ones."""
+INK: Final = "#1f2430"
+FAINT: Final = "#c9ccd3"
+ACCENT: Final = "#d1242f"
+PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
+"""Five colours that are told apart with any colour vision (after Okabe and Ito, yellow darkened)."""
+COLOURS: Final = "viridis"
+
+_SCRIPTS: Final = (
+    "Noto Sans",
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans Arabic",
+    "Noto Sans Hebrew",
+    "Noto Sans Devanagari",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "Hiragino Sans",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "Malgun Gothic",
+    "Arial Unicode MS",
+)
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
+    import matplotlib.style
+
+    ours: dict[str, Any] = {
+        "font.family": [*_font_family()],
+        "font.size": 9.0,
+        "text.parse_math": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#8b909c",
+        "axes.titlesize": 10.0,
+        "axes.titlelocation": "left",
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "gridsearch",
+        "hatch.linewidth": 0.6,
+    }
+    with matplotlib.style.context(["default", ours]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        yield
+
+
+def drawn(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function that returns a figure, or figures, draw in our style."""
+
+    @functools.wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        with drawing():
+            return function(*args, **kwargs)
+
+    return inner
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, laid out so that nothing overlaps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(
+        figure
+    )  # keeps one renderer for all measuring of text; without it, each measure makes one
+    return figure
+
+
+def text_width(text: str, size: float) -> float:
+    """Return about how many inches a text takes at a font size in points; wide scripts count twice."""
+    letters = sum(1.0 if ord(c) < 0x1100 else 1.7 for c in text)
+    return letters * LETTER * size / POINTS_PER_INCH
+
+
+def sheet_title(figure: Figure, title: str, note: str = "") -> None:
+    """Write a title, and a line of notes below it, at the sheet's upper left, wrapped to its width."""
+    width = float(figure.get_figwidth()) - 0.3
+    lines: list[str] = []
+    for text, size in ((title, 10.5), (note, 10.5)):
+        letters = max(20, int(width / text_width("n", size)))
+        lines += textwrap.wrap(printable(text, 6 * letters), letters)
+    plain_text([figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)])
+
+
+def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
+    """Return a figure as PNG, without a date in it."""
+    return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """Return a figure as SVG with its text as text; the same figure gives the same bytes."""
+    return _saved(figure, "svg", dpi=110, metadata={"Date": None, "Creator": None})
+
+
+def plain_text(texts: Iterable[Text]) -> None:
+    """Switch off mathtext for labels that hold users' names, also for a later draw under another style."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def _saved(figure: Figure, kind: str, *, dpi: int, metadata: dict[str, str | None]) -> bytes:
+    out = io.BytesIO()
+    with drawing():
+        figure.savefig(out, format=kind, dpi=dpi, metadata=metadata)
+    return out.getvalue()
+
+
+@functools.lru_cache(maxsize=1)
+def _font_family() -> tuple[str, ...]:
+    """Return DejaVu Sans, which comes with matplotlib, then the installed fonts for further scripts."""
+    from matplotlib import font_manager
+
+    there = set(font_manager.get_font_names())
+    return ("DejaVu Sans", *(f for f in _SCRIPTS if f in there))

@@ -1,0 +1,177 @@
+"""The confusion matrix of a trial as a heat map whose class names can be read; from predictions to a figure.
+
+The sheet is sized from the number of classes and the longest name: names under the columns are rotated by 45
+degrees, and the cells are wide enough that neighbours never touch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.reporting.figures.canvas import (
+    FAINT,
+    POINTS_PER_INCH,
+    drawn,
+    new_figure,
+    plain_text,
+    png_bytes,
+    sheet_title,
+    text_width,
+)
+from gridsearch.reporting.predictions import Predictions, class_labels, confusion_matrix, row_shares
+from gridsearch.reporting.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_CLASSES: Final = 120
+"""Of more classes, those with the most mistakes are drawn; the per-class table has them all."""
+MOST_ANNOTATED: Final = 25
+LONGEST_NAME: Final = 48
+
+
+@drawn
+def confusion_figure(
+    matrix: np.ndarray, *, class_names: Sequence[str], title: str = "Confusion matrix", note: str = ""
+) -> Figure:
+    """Return the figure of a confusion matrix: colour is the share of the row, cells hold counts and shares.
+
+    Args:
+        matrix: counts [Y, Y], rows true, columns predicted.
+        class_names: by label; any text.
+        title: what it is about.
+        note: one more line below the title.
+    """
+    import seaborn as sns
+    from matplotlib.colors import PowerNorm
+
+    labels = [printable(n, LONGEST_NAME) for n in class_labels(class_names, len(matrix))]
+    shares = row_shares(matrix)
+    kept = _kept(matrix)
+    if len(kept) < len(matrix):
+        note = f"{note} The {len(kept)} classes with the most mistakes, of {len(matrix)}.".strip()
+    labels = [labels[i] for i in kept]
+    matrix, shares = matrix[np.ix_(kept, kept)], shares[np.ix_(kept, kept)]
+    cell, size = _cell_and_letter_size(len(kept))
+    figure = _sheet(labels, cell=cell, size=size)
+    axes = figure.add_subplot()
+    annotate = len(kept) <= MOST_ANNOTATED
+    sns.heatmap(
+        shares,
+        ax=axes,
+        norm=PowerNorm(0.5, vmin=0.0, vmax=1.0),  # a square root scale shows confusions of a few percent
+        cmap="mako_r",
+        annot=_annotations(matrix, shares) if annotate else False,
+        fmt="",
+        annot_kws={"size": size - 1.5, "linespacing": 1.05},
+        square=True,
+        cbar=False,
+        linewidths=0.4 if annotate else 0.0,
+        linecolor="white",
+        xticklabels=False,
+        yticklabels=False,
+        rasterized=not annotate,
+    )
+    _hatch_empty_rows(axes, shares)
+    _label(axes, labels, size=size)
+    sheet_title(figure, title, note)
+    bar = figure.colorbar(
+        axes.collections[0], ax=axes, shrink=min(1.0, 3.5 / (cell * len(kept))), aspect=18, pad=0.02
+    )
+    bar.set_ticks(
+        [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0], labels=["0", "1 %", "5 %", "10 %", "25 %", "50 %", "100 %"]
+    )
+    bar.set_label("share of the true class", size=max(size, 8.0))
+    bar.outline.set_visible(False)
+    return figure
+
+
+def confusion_png(
+    predictions: Predictions, *, class_names: Sequence[str], title: str = "Confusion matrix", dpi: int = 110
+) -> bytes:
+    """Return the confusion matrix of a trial's predictions as PNG."""
+    return png_bytes(
+        confusion_figure(confusion_matrix(predictions), class_names=class_names, title=title), dpi=dpi
+    )
+
+
+def _kept(matrix: np.ndarray) -> list[int]:
+    classes = len(matrix)
+    if classes <= MOST_CLASSES:
+        return list(range(classes))
+    hits = np.diag(matrix)
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * hits
+    return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
+
+
+def _cell_and_letter_size(classes: int) -> tuple[float, float]:
+    """Return a cell's side in inches and the letters' size in points.
+
+    Two lines of letters fit into an annotated cell; lines at 45 degrees lie side / sqrt(2) apart, and a line
+    is 1.2 letter sizes high, so side >= 1.7 letter sizes keeps neighbours apart.
+    """
+    if classes <= 4:
+        return 72 / POINTS_PER_INCH, 10.0
+    if classes <= 12:
+        return 50 / POINTS_PER_INCH, 9.5
+    if classes <= MOST_ANNOTATED:
+        return 38 / POINTS_PER_INCH, 8.5
+    return 13 / POINTS_PER_INCH, 7.0
+
+
+def _sheet(labels: Sequence[str], *, cell: float, size: float) -> Figure:
+    longest = max((text_width(n, size) for n in labels), default=0.0)
+    slanted = longest / math.sqrt(2)
+    side = cell * len(labels)
+    left = max(longest + 0.5, slanted + 0.2)
+    return new_figure(max(left + side + 1.5, 5.0), max(side + slanted + 1.3, 3.2))
+
+
+def _annotations(matrix: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return "count, share" for each cell; nothing in a cell without images, so that mistakes stand out."""
+    texts = np.full(matrix.shape, "", dtype=object)
+    for place in zip(*np.nonzero(matrix), strict=True):
+        texts[place] = f"{matrix[place]}\n{_percent(float(shares[place]))}"
+    return texts
+
+
+def _percent(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:.0f}%" if percent >= 99.95 else f"{percent:.1f}%"
+
+
+def _hatch_empty_rows(axes: Axes, shares: np.ndarray) -> None:
+    from matplotlib.patches import Rectangle
+
+    for row in np.flatnonzero(np.isnan(shares).all(axis=1)).tolist():
+        axes.add_patch(
+            Rectangle(
+                (0.0, row),
+                shares.shape[1],
+                1,
+                facecolor="#f1f2f4",
+                edgecolor=FAINT,
+                hatch="////",
+                linewidth=0,
+            )
+        )
+
+
+def _label(axes: Axes, labels: Sequence[str], *, size: float) -> None:
+    places = np.arange(len(labels)) + 0.5
+    axes.set_xticks(places, labels)
+    axes.set_yticks(places, labels)
+    axes.set_xlabel("predicted class", size=max(size, 9.0))
+    axes.set_ylabel("true class", size=max(size, 9.0))
+    axes.tick_params(length=0, labelsize=size)
+    for label in axes.get_xticklabels():
+        label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
+    for label in axes.get_yticklabels():
+        label.set(rotation=0, va="center")
+    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels()])

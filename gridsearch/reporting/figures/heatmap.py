@@ -1,0 +1,376 @@
+"""The study's values over two of its axes, with a panel for each value of the others; from ranking to figure.
+
+lr and batch are the axes where both vary, else the two that explain most; a study with one varying axis is
+drawn as points instead.  A cell without a result is hatched, never drawn as a value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.records import StudyData, TrialState, Value
+from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
+from gridsearch.reporting.figures.canvas import (
+    ACCENT,
+    COLOURS,
+    drawn,
+    new_figure,
+    plain_text,
+    png_bytes,
+    sheet_title,
+    text_width,
+)
+from gridsearch.reporting.figures.line import axis_figure
+from gridsearch.reporting.ranking import RankedPoint, Ranking, identity, rank
+from gridsearch.reporting.text import (
+    is_share,
+    listed,
+    metric_name,
+    printable,
+    show_metric,
+    show_spread,
+    show_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PANELS: Final = 12
+MOST_ANNOTATED: Final = 24
+"""Cells are annotated up to so many in a row; beyond, colour alone is drawn."""
+MOST_TICKS: Final = 60
+LONGEST_VALUE: Final = 24
+WIDEST: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which axis goes where.
+
+    Attributes:
+        x: axis of the columns; y: axis of the rows.
+        facets: axes with a panel for each of their values.
+        collapsed: axes over which a cell shows its best point.
+    """
+
+    x: str
+    y: str
+    facets: tuple[str, ...]
+    collapsed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One panel's cells, rows of y by columns of x; None where the grid has no such point."""
+
+    title: str
+    points: tuple[tuple[RankedPoint | None, ...], ...]
+
+
+def plan_layout(ranking: Ranking) -> Layout | None:
+    """Choose the axes of the heatmap; None with fewer than two varying axes."""
+    shares = strength(ranking)
+    axes = sorted(ranking.varying, key=lambda a: (-shares[a], ranking.varying.index(a)))
+    if len(axes) < 2:
+        return None
+    pair = {"lr", "batch"} if {"lr", "batch"} <= set(axes) else set(axes[:2])
+    counts = {a: len(levels_of(ranking.points, a)) for a in axes}
+    y, x = sorted(pair, key=lambda a: (counts[a], a == "batch", axes.index(a)))
+    facets: list[str] = []
+    panels = 1
+    for axis in sorted((a for a in axes if a not in pair), key=lambda a: a != "norm"):
+        if panels * counts[axis] <= MOST_PANELS:
+            facets.append(axis)
+            panels *= counts[axis]
+    collapsed = tuple(a for a in axes if a not in pair and a not in facets)
+    return Layout(x=x, y=y, facets=tuple(facets), collapsed=collapsed)
+
+
+@drawn
+def heatmap_figures(data: StudyData, *, ranking: Ranking | None = None) -> dict[str, Figure]:
+    """Return the figures by their files' stems ("heatmap"); none for a single point."""
+    ranking = ranking or rank(data)
+    layout = plan_layout(ranking)
+    if layout is not None:
+        return {"heatmap": _heatmap(ranking, layout)}
+    if ranking.varying:
+        return {"heatmap": axis_figure(ranking, ranking.varying[0])}
+    return {}
+
+
+def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
+    """Return the first of `heatmap_figures` as PNG, None if there is none."""
+    figures = heatmap_figures(data)
+    return png_bytes(next(iter(figures.values())), dpi=dpi) if figures else None
+
+
+def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
+    columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
+    panels = _panels(ranking, layout, columns, rows)
+    annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
+    cell_width, cell_height = _cell_size(ranking, columns, rows, annotated=annotated)
+    labels_width = max(text_width(_level(v), 9) for v in rows) + 0.6
+    panel_width = max(cell_width * len(columns) + labels_width, 2.2)
+    panel_height = cell_height * len(rows) + 0.85 + _tick_height(columns, cell_width)
+    down = math.ceil(len(panels) / max(1, int(WIDEST / panel_width)))
+    across = math.ceil(len(panels) / down)
+    figure = new_figure(max(panel_width * across + 1.2, 4.8), panel_height * down + 0.9)
+    grid = figure.subplots(down, across, squeeze=False)
+    low, high, clipped = _scale(panels)
+    flat = list(grid.flat)
+    for axes, panel in zip(flat, panels, strict=False):
+        _draw_panel(
+            axes,
+            panel,
+            ranking,
+            layout=layout,
+            levels=(columns, rows),
+            scale=(low, high),
+            annotated=annotated,
+        )
+    for axes in flat[len(panels) :]:
+        axes.set_axis_off()
+    _colour_bar(figure, flat, ranking, scale=(low, high), clipped=clipped)
+    holes = any(p is None for panel in panels for row in panel.points for p in row)
+    sheet_title(figure, _title(ranking, layout), _note(ranking, layout, clipped=clipped, holes=holes))
+    return figure
+
+
+def _panels(ranking: Ranking, layout: Layout, columns: Sequence[Value], rows: Sequence[Value]) -> list[Panel]:
+    """Put every point into its cell; where several share one, the first in the ranking stays."""
+    cells: dict[tuple[tuple[bool, Value], ...], RankedPoint] = {}
+    axes = (*layout.facets, layout.y, layout.x)
+    for point in ranking.points:
+        cells.setdefault(tuple(identity(level_of(point, a)) for a in axes), point)
+    panels = []
+    for facet in product(*(levels_of(ranking.points, a) for a in layout.facets)):
+        head = tuple(identity(v) for v in facet)
+        points = tuple(tuple(cells.get((*head, identity(r), identity(c))) for c in columns) for r in rows)
+        if any(p is not None for row in points for p in row):
+            words = ", ".join(
+                f"{printable(a)} {_level(v)}" for a, v in zip(layout.facets, facet, strict=True)
+            )
+            panels.append(Panel(title=words, points=points))
+    return panels
+
+
+def _level(value: Value) -> str:
+    return "(not set)" if value == ABSENT else printable(show_value(value), LONGEST_VALUE)
+
+
+def _cell_size(
+    ranking: Ranking, columns: Sequence[Value], rows: Sequence[Value], *, annotated: bool
+) -> tuple[float, float]:
+    """Return a cell's width and height in inches."""
+    if annotated:
+        return (0.78, 0.48) if ranking.most_seeds > 1 else (0.62, 0.4)
+    return (min(0.3, 12.0 / len(columns)), min(0.22, 9.0 / len(rows)))
+
+
+def _tick_height(columns: Sequence[Value], cell_width: float) -> float:
+    widest = max(text_width(_level(v), 9) for v in columns)
+    return 0.0 if widest < cell_width * 0.95 else widest / math.sqrt(2)
+
+
+def _scale(panels: Sequence[Panel]) -> tuple[float, float, str]:
+    """Return the ends of the colour scale, and which end was clipped ("", "min", "max").
+
+    One lost corner of the grid would leave all good cells in one colour, so the scale ends at the median less
+    three times the distance from the median to the better end.
+    """
+    values = [
+        p.mean
+        for panel in panels
+        for row in panel.points
+        for p in row
+        if p and p.mean is not None and not p.diverged
+    ]
+    if not values:
+        return 0.0, 1.0, ""
+    low, high = min(values), max(values)
+    middle = float(np.median(values))
+    if middle - low > 4 * (high - middle) > 0:
+        return middle - 3 * (high - middle), high, "min"
+    if high - middle > 4 * (middle - low) > 0:
+        return low, middle + 3 * (middle - low), "max"
+    return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
+
+
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    ranking: Ranking,
+    *,
+    layout: Layout,
+    levels: tuple[Sequence[Value], Sequence[Value]],
+    scale: tuple[float, float],
+    annotated: bool,
+) -> None:
+    import pandas as pd
+    import seaborn as sns
+
+    columns, rows = levels
+    values = np.array([[_drawn_value(p) for p in row] for row in panel.points], dtype=float)
+    texts = np.array([[_cell_text(p, ranking) for p in row] for row in panel.points], dtype=object)
+    sns.heatmap(
+        pd.DataFrame(values),
+        ax=axes,
+        vmin=scale[0],
+        vmax=scale[1],
+        cmap=COLOURS,
+        annot=texts if annotated else False,
+        fmt="",
+        annot_kws={"size": 8, "linespacing": 1.1},
+        cbar=False,
+        linewidths=0.8 if annotated else 0.0,
+        linecolor="white",
+        xticklabels=False,
+        yticklabels=False,
+        rasterized=not annotated,
+    )
+    _set_ticks(axes, columns, rows)
+    _hatch(axes, panel, annotated=annotated)
+    _outline_best(axes, panel, ranking)
+    axes.set(xlabel=printable(layout.x, 40), ylabel=printable(layout.y, 40))
+    axes.tick_params(length=0)
+    slanted = _tick_height(columns, _cell_size(ranking, columns, rows, annotated=annotated)[0]) > 0
+    for label in axes.get_xticklabels():
+        label.set(
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor",
+            va="top",
+        )
+    for label in axes.get_yticklabels():
+        label.set(rotation=0, va="center")
+    title = axes.set_title(printable(panel.title, 60), size=9.5)
+    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label, title])
+
+
+def _drawn_value(point: RankedPoint | None) -> float:
+    return point.mean if point and point.mean is not None and not point.diverged else math.nan
+
+
+def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
+    """Return the mean in percent, and below it the spread and n where there is more than one seed."""
+    if point is None or point.mean is None or point.diverged:
+        return ""
+    text = show_metric(point.mean, ranking.metric, unit=False)
+    if point.spread is None:
+        return text
+    return f"{text}\n±{show_spread(point.spread, ranking.metric)} n={point.n}"
+
+
+def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:
+    """Hatch the cells without a result, and say in them why."""
+    from matplotlib.patches import Rectangle
+
+    for y, row in enumerate(panel.points):
+        for x, point in enumerate(row):
+            if not math.isnan(_drawn_value(point)):
+                continue
+            face = "white" if point is None else "#eceef1"
+            hatch = "///" if point is not None else ".."
+            axes.add_patch(
+                Rectangle(
+                    (x, y), 1, 1, facecolor=face, edgecolor="#a9adb6", hatch=hatch, linewidth=0, zorder=2
+                )
+            )
+            if annotated and point is not None:
+                box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+                axes.text(x + 0.5, y + 0.5, _why(point), ha="center", va="center", size=7, zorder=3, bbox=box)
+
+
+def _why(point: RankedPoint) -> str:
+    states = [t.state for t in point.trials]
+    if point.diverged:
+        return "diverged" if point.diverged == len(states) else f"diverged\n{point.diverged} of {len(states)}"
+    for state in (TrialState.FAILED, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING):
+        if state in states:
+            return state.value
+    return "no value"
+
+
+def _outline_best(axes: Axes, panel: Panel, ranking: Ranking) -> None:
+    from matplotlib.patches import Rectangle
+
+    for y, row in enumerate(panel.points):
+        for x, point in enumerate(row):
+            if point is not None and point is ranking.best:
+                axes.add_patch(
+                    Rectangle(
+                        (x, y), 1, 1, fill=False, edgecolor="white", linewidth=4.5, zorder=4, clip_on=False
+                    )
+                )
+                axes.add_patch(
+                    Rectangle(
+                        (x, y), 1, 1, fill=False, edgecolor=ACCENT, linewidth=2.4, zorder=5, clip_on=False
+                    )
+                )
+
+
+def _set_ticks(axes: Axes, columns: Sequence[Value], rows: Sequence[Value]) -> None:
+    """Name the levels, of very many every second, third ... one."""
+    for axis, levels in ((axes.xaxis, columns), (axes.yaxis, rows)):
+        places = range(0, len(levels), math.ceil(len(levels) / MOST_TICKS))
+        axis.set_ticks([p + 0.5 for p in places], labels=[_level(levels[p]) for p in places])
+
+
+def _colour_bar(
+    figure: Figure, axes: Sequence[Axes], ranking: Ranking, *, scale: tuple[float, float], clipped: str
+) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.ticker import FuncFormatter
+
+    mappable = ScalarMappable(norm=Normalize(*scale), cmap=COLOURS)
+    height = float(figure.get_figheight())
+    bar = figure.colorbar(
+        mappable,
+        ax=list(axes),
+        extend=clipped or "neither",
+        shrink=min(1.0, 4.0 / height),
+        aspect=18,
+        pad=0.02,
+    )
+    digits = 0 if scale[1] - scale[0] > 0.05 else 1 if scale[1] - scale[0] > 0.005 else 2
+    if is_share(ranking.metric):
+        bar.ax.yaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: show_metric(v, ranking.metric, digits=digits))
+        )
+    bar.set_label(metric_name(ranking.metric))
+    bar.outline.set_visible(False)
+
+
+def _title(ranking: Ranking, layout: Layout) -> str:
+    over = f"{printable(layout.y)} and {printable(layout.x)}"
+    unit = ", in percent" if is_share(ranking.metric) else ""
+    return f"{metric_name(ranking.metric).capitalize()}{unit}, over {over}"
+
+
+def _note(ranking: Ranking, layout: Layout, *, clipped: str, holes: bool) -> str:
+    notes = ["Best point outlined."]
+    points = ranking.points
+    if any(p.mean is None or p.diverged for p in points):
+        notes.append("Hatched: no result.")
+    if holes:
+        notes.append("Dotted: not in the grid.")
+    if ranking.most_seeds > 1:
+        notes.append("± standard deviation over n seeds.")
+    if layout.collapsed:
+        notes.append(
+            f"Each cell shows its best point over {listed([printable(a) for a in layout.collapsed])}."
+        )
+    if clipped:
+        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")
+    if ranking.by_train:
+        notes.append("By TRAIN accuracy: nothing was held out.")
+    return " ".join(notes)

@@ -1,0 +1,157 @@
+"""From a study to tables: pandas frames for Python users, CSV for spreadsheets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.reporting.predictions import harmless
+from gridsearch.reporting.ranking import Ranking, finite, metric_value, rank
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import pandas as pd
+
+    from gridsearch.records import EpochRow, StudyData, TrialRecord
+
+_TRIAL_COLUMNS = ("number", "seed", "state", "value")
+_RESULT_COLUMNS = (
+    "val_accuracy",
+    "val_loss",
+    "train_accuracy",
+    "train_loss",
+    "epochs",
+    "seconds",
+    "attempts",
+    "error",
+    "key",
+)
+_POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "diverged", "trials")
+_EPOCH_COLUMNS = (
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "lr",
+    "seconds",
+    "images_per_second",
+)
+
+
+def trials_frame(data: StudyData) -> pd.DataFrame:
+    """Return one row a trial: number, params, seed, state, value, metrics, epochs, seconds, error, key.
+
+    An axis that bears the name of a result (`epochs`) is found as "params.epochs".
+    """
+    import pandas as pd
+
+    extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS))
+    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *extra))
+    rows = [
+        [
+            t.number,
+            *(t.params.get(a) for a in data.axes),
+            t.seed,
+            t.state.value,
+            metric_value(t, data.metric),
+            *(finite(t.metrics.get(m)) for m in _RESULT_COLUMNS[:4]),
+            *(finite(t.metrics.get(m)) for m in extra),
+            t.epochs,
+            t.seconds,
+            t.attempts,
+            t.error,
+            t.key,
+        ]
+        for t in sorted(data.trials, key=lambda t: t.number)
+    ]
+    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *extra, *_RESULT_COLUMNS[4:]]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataFrame:
+    """Return one row a point, best first: rank, params, n, mean, spread over seeds, interval, other means."""
+    import pandas as pd
+
+    ranking = ranking or rank(data)
+    extra = [m for m in ("val_loss", "train_accuracy", "train_loss", "val_accuracy") if m != data.metric]
+    axes = axis_columns(data.axes, (*_POINT_COLUMNS, *extra, "seconds"))
+    rows = [
+        [
+            p.rank,
+            *(p.params.get(a) for a in data.axes),
+            p.n,
+            p.mean,
+            p.spread,
+            p.ci_low,
+            p.ci_high,
+            p.tied_with_best,
+            *(p.metric_mean(m) for m in extra),
+            p.seconds,
+            p.diverged,
+            " ".join(str(t.number) for t in p.trials),
+        ]
+        for p in ranking.points
+    ]
+    columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *extra, "seconds", "diverged", "trials"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.astype({"rank": "Int64"})
+
+
+def epochs_frame(data: StudyData) -> pd.DataFrame:
+    """Return one row an epoch of a trial: number, its params, seed, then the epoch's scalars."""
+    import pandas as pd
+
+    axes = axis_columns(data.axes, ("number", "seed", *_EPOCH_COLUMNS))
+    rows: list[list[Any]] = []
+    for trial in sorted(data.trials, key=lambda t: t.number):
+        head = _epoch_head(trial, data.axes)
+        rows.extend([*head, *_epoch_values(row)] for row in data.epochs.get(trial.number, ()))
+    return pd.DataFrame(rows, columns=["number", *axes, "seed", *_EPOCH_COLUMNS])
+
+
+def trials_csv(data: StudyData) -> bytes:
+    """Return `trials_frame` as CSV in UTF-8."""
+    return to_csv(trials_frame(data))
+
+
+def ranking_csv(data: StudyData, *, ranking: Ranking | None = None) -> bytes:
+    """Return `points_frame` as CSV in UTF-8."""
+    return to_csv(points_frame(data, ranking=ranking))
+
+
+def to_csv(frame: pd.DataFrame) -> bytes:
+    """Return a frame as CSV in UTF-8, without its index; text that a spreadsheet would run is made harmless.
+
+    Numbers stay as they are, negative ones too; true and false are written as the command line has them.
+    """
+    safe = frame.astype(object).where(frame.notna(), None)
+    for place, column in enumerate(frame.columns):
+        if not _numeric(frame, str(column)):
+            safe.isetitem(place, [_cell(v) for v in safe.iloc[:, place]])
+    safe.columns = [harmless(str(c)) for c in frame.columns]
+    return bytes(safe.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
+
+
+def _numeric(frame: pd.DataFrame, column: str) -> bool:
+    return frame[column].dtype.kind in "iuf"
+
+
+def axis_columns(axes: Sequence[str], taken: Iterable[str]) -> tuple[str, ...]:
+    """Return a column name for each axis: its own, or "params.NAME" where a result has that name already."""
+    others = set(taken)
+    return tuple(f"params.{a}" if a in others else a for a in axes)
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return harmless(value) if isinstance(value, str) else value
+
+
+def _epoch_head(trial: TrialRecord, axes: Sequence[str]) -> list[Any]:
+    return [trial.number, *(trial.params.get(a) for a in axes), trial.seed]
+
+
+def _epoch_values(row: EpochRow) -> list[Any]:
+    return [getattr(row, name) for name in _EPOCH_COLUMNS]

@@ -1,0 +1,186 @@
+"""From a trial's stored validation predictions to its confusion matrix, per-class results and confused pairs.
+
+N images, Y classes.  Needs numpy alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gridsearch.reporting.text import plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What a trial's network said about the validation images.
+
+    Attributes:
+        logits: float [N, Y].
+        labels: int [N], the true classes, 0 to Y-1.
+    """
+
+    logits: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.logits.ndim != 2 or self.labels.shape != self.logits.shape[:1]:
+            raise ValueError(
+                f"logits {self.logits.shape} and labels {self.labels.shape} are not [N, Y] and [N]"
+            )
+        if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < self.logits.shape[1]:
+            raise ValueError(f"labels outside 0..{self.logits.shape[1] - 1}")
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """One way of being wrong: images of class `true` that were taken for class `predicted`.
+
+    Attributes:
+        count: how many.
+        images: how many images of class `true` there are.
+        words: "Shirt taken for T-shirt/top, 10.9 %".
+    """
+
+    true: int
+    predicted: int
+    count: int
+    images: int
+    words: str
+
+    @property
+    def share(self) -> float:
+        """The share of the class's images."""
+        return self.count / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class ClassResult:
+    """How well one class is told; None where there is nothing to divide by.
+
+    Attributes:
+        images: how many images of the class there are.
+        recall: share of them that were recognised.
+        precision: share right among the images that were taken for the class.
+        f1: harmonic mean of the two.
+        taken_for: the class that its images were most often mistaken for, "" if none were.
+    """
+
+    name: str
+    images: int
+    correct: int
+    recall: float | None
+    precision: float | None
+    f1: float | None
+    taken_for: str
+
+
+def confusion_matrix(predictions: Predictions) -> np.ndarray:
+    """Return counts as int64 [Y, Y]: rows are true classes, columns predicted ones."""
+    classes = predictions.logits.shape[1]
+    predicted = predictions.logits.argmax(axis=1)
+    counts = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(counts, (predictions.labels, predicted), 1)
+    return counts
+
+
+def row_shares(matrix: np.ndarray) -> np.ndarray:
+    """Return each row over its sum, NaN for a class without images."""
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares: np.ndarray = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
+    return shares
+
+
+def class_labels(class_names: Sequence[str], classes: int) -> tuple[str, ...]:
+    """Return a printable name for each of Y classes, its number where there is no name."""
+    names = [printable(n) for n in class_names[:classes]]
+    return tuple((names[i] if i < len(names) else "") or str(i) for i in range(classes))
+
+
+def most_confused(
+    matrix: np.ndarray, class_names: Sequence[str], *, limit: int = 10
+) -> tuple[Confusion, ...]:
+    """Return the commonest mistakes, by number of images, then by their share of the class."""
+    names = class_labels(class_names, len(matrix))
+    images = matrix.sum(axis=1)
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    pairs = [(int(t), int(p)) for t, p in zip(*np.nonzero(wrong), strict=True)]
+    pairs.sort(key=lambda tp: (-wrong[tp], images[tp[0]], tp))
+    found = []
+    for true, predicted in pairs[:limit]:
+        count, of = int(wrong[true, predicted]), int(images[true])
+        words = f"{names[true]} taken for {names[predicted]}, {100 * count / of:.1f} %"
+        found.append(Confusion(true, predicted, count, of, words))
+    return tuple(found)
+
+
+def per_class(matrix: np.ndarray, class_names: Sequence[str]) -> tuple[ClassResult, ...]:
+    """Return the result of each class, in order of labels."""
+    names = class_labels(class_names, len(matrix))
+    results = []
+    for i, name in enumerate(names):
+        images, taken, correct = int(matrix[i].sum()), int(matrix[:, i].sum()), int(matrix[i, i])
+        mistaken = matrix[i].copy()
+        mistaken[i] = 0
+        results.append(
+            ClassResult(
+                name=name,
+                images=images,
+                correct=correct,
+                recall=correct / images if images else None,
+                precision=correct / taken if taken else None,
+                f1=2 * correct / (images + taken) if images else None,
+                taken_for=names[int(mistaken.argmax())] if mistaken.any() else "",
+            )
+        )
+    return tuple(results)
+
+
+def balanced_accuracy(matrix: np.ndarray) -> float:
+    """Return the mean recall over the classes that have images."""
+    recalls = [r.recall for r in per_class(matrix, ()) if r.recall is not None]
+    return sum(recalls) / len(recalls) if recalls else float("nan")
+
+
+def macro_f1(matrix: np.ndarray) -> float:
+    """Return the mean F1 over the classes that have images."""
+    scores = [r.f1 for r in per_class(matrix, ()) if r.f1 is not None]
+    return sum(scores) / len(scores) if scores else float("nan")
+
+
+def per_class_csv(predictions: Predictions, class_names: Sequence[str]) -> bytes:
+    """Return the per-class results as CSV in UTF-8; cells that a spreadsheet would run are made harmless."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["class", "images", "correct", "recall", "precision", "f1", "most_often_taken_for"])
+    for r in per_class(confusion_matrix(predictions), class_names):
+        shares = ["" if x is None else f"{x:.6g}" for x in (r.recall, r.precision, r.f1)]
+        writer.writerow([harmless(r.name), r.images, r.correct, *shares, harmless(r.taken_for)])
+    return out.getvalue().encode("utf-8", "replace")
+
+
+def harmless(text: str) -> str:
+    """Return a CSV cell that no spreadsheet takes for a formula: an apostrophe comes before = + - @.
+
+    What is nothing but a number stays one ("-5", "+1e3").  See OWASP, "CSV Injection".
+    """
+    if text.lstrip()[:1] not in ("=", "+", "-", "@") and text[:1] not in ("\t", "\r", "\n"):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return "'" + text
+    return text
+
+
+def describe_pairs(pairs: Sequence[Confusion]) -> tuple[str, ...]:
+    """Return each pair with its numbers: "Shirt taken for T-shirt/top, 10.9 % (109 of 1,000 images)"."""
+    return tuple(f"{p.words} ({p.count:,} of {plural(p.images, 'image')})" for p in pairs)

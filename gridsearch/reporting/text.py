@@ -1,0 +1,135 @@
+"""How values, settings, shares and times are put into words; below every table, figure and page of reporting.
+
+Axis values, class names and errors come from users and may hold anything: `printable` makes them harmless for
+a terminal, for matplotlib and for XML.  Escaping for HTML is the template's part.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gridsearch.records import Value
+
+NOTHING: Final = "\u2013"
+"""Stands where there is no value."""
+
+METRIC_NAMES: Final = {
+    "val_accuracy": "validation accuracy",
+    "train_accuracy": "train accuracy",
+    "val_loss": "validation loss",
+    "train_loss": "train loss",
+}
+
+_BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_PLAIN: Final = re.compile(r"[ -~]*")
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Return text on one line without control characters, shortened in its middle to at most `limit`.
+
+    Control characters (escape sequences of terminals, line ends), direction overrides and lone surrogates are
+    replaced; letters of any script stay.
+    """
+    if not _PLAIN.fullmatch(text):
+        text = "".join(_harmless(c) for c in text)
+    text = " ".join(text.split())
+    if limit is not None and len(text) > limit:
+        head = (limit - 1 + 1) // 2
+        text = f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+    return text
+
+
+def _harmless(character: str) -> str:
+    if character in _BIDI_CONTROLS:
+        return ""
+    category = unicodedata.category(character)
+    if category in ("Cc", "Zl", "Zp"):
+        return " "
+    if category == "Cs" or character in "\ufffe\uffff":
+        return "\ufffd"
+    return character
+
+
+def show_value(value: Value) -> str:
+    """Return an axis value as a user would type it: 0.001, 1e-05, true, none, standard."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return f"{value:.12g}"
+    return printable(str(value)) if isinstance(value, str) else str(value)
+
+
+def show_params(
+    params: Mapping[str, Value], axes: Sequence[str] | None = None, *, limit: int | None = None
+) -> str:
+    """Return params as "lr=0.001 batch=20"; those of `axes` alone where given."""
+    names = params if axes is None else [a for a in axes if a in params]
+    words = " ".join(f"{printable(a)}={show_value(params[a])}" for a in names)
+    return printable(words, limit) if words else "all settings fixed"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name in words."""
+    return METRIC_NAMES.get(metric, printable(metric.replace("_", " ")))
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a fraction that is shown in percent."""
+    return metric.endswith(("accuracy", "f1", "precision", "recall"))
+
+
+def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: int = 2) -> str:
+    """Return a metric's value: accuracies in percent ("93.71 %"), others with four significant digits."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if is_share(metric):
+        return f"{100 * value:.{digits}f}" + (" %" if unit else "")
+    return f"{value:.4g}"
+
+
+def show_spread(value: float | None, metric: str) -> str:
+    """Return a standard deviation in the metric's unit, without the unit."""
+    if value is None:
+        return ""
+    return f"{100 * value:.2f}" if is_share(metric) else f"{value:.2g}"
+
+
+def show_difference(value: float, metric: str) -> str:
+    """Return a difference between two values: percentage points for accuracies."""
+    return f"{100 * value:.2f} percentage points" if is_share(metric) else f"{value:.3g}"
+
+
+def show_seconds(seconds: float | None) -> str:
+    """Return a duration: "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 trial", "2 trials", "1,200 trials"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def listed(words: Sequence[str], *, last: str = "and") -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"
