@@ -213,6 +213,7 @@ def _insert(
         connection, ((i, {optuna_tables.KEY_ATTRIBUTE: d.key, "seed": d.seed}) for i, d in fresh)
     )
     rows, changes = [], []
+    texts = {id(each): _canonical(each) for each in _distinct(asked)}
     for number, (optuna_id, d) in enumerate(fresh, start=study.next_number):
         place = {"optuna_id": optuna_id, "number": number}
         if d.key in known:
@@ -221,7 +222,7 @@ def _insert(
         content = {
             "key": d.key,
             "seed": d.seed,
-            "settings": _canonical(d.settings),
+            "settings": texts[id(d.settings)],
             "inactive": json.dumps(d.inactive),
         }
         rows.append(

@@ -144,25 +144,30 @@ def reclaim(
     return put_back(connection, lost, retries=retries, reason="worker died")
 
 
+_HELD = (
+    select(
+        *(_t.c[name] for name in ("id", "study_id", "optuna_id", "number", "attempt", "tries", "epochs")),
+        tables.studies.c.name.label("study"),
+        tables.studies.c.metric,
+    )
+    .join(tables.studies, tables.studies.c.id == _t.c.study_id)
+    .where(
+        _t.c.id.in_(bindparam("ids", expanding=True)),
+        _t.c.state == TrialState.RUNNING,
+        optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key),
+    )
+)
+
+
 def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[Any]]:
     """Return the rows of those claims (trial, attempt) that still hold, in their order.
 
     A claim has ended when another attempt runs, the trial waits or has ended, or others deleted it.
     """
     pairs = list(dict.fromkeys(claims))
-    s = tables.studies
     rows: dict[tuple[int, int], Row[Any]] = {}
     for some in chunks([trial for trial, _ in pairs]):
-        query = (
-            select(_t, s.c.name.label("study"), s.c.metric, s.c.optuna_id.label("optuna_study"))
-            .join(s, s.c.id == _t.c.study_id)
-            .where(
-                _t.c.id.in_(some),
-                _t.c.state == TrialState.RUNNING,
-                optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key),
-            )
-        )
-        rows |= {(row.id, row.attempt): row for row in connection.execute(query)}
+        rows |= {(row.id, row.attempt): row for row in connection.execute(_HELD, {"ids": list(some)})}
     return [rows[pair] for pair in pairs if pair in rows]
 
 

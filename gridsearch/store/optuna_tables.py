@@ -354,16 +354,19 @@ def upsert(
     overwrite: bool = True,
 ) -> None:
     """Insert rows; those that are there already are overwritten, or left alone."""
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(table)
-    if overwrite:
-        changed = {name: statement.excluded[name] for name in rows[0] if name not in unique}
-        statement = statement.on_conflict_do_update(index_elements=unique, set_=changed)
-    else:
-        statement = statement.on_conflict_do_nothing(index_elements=unique)
-    connection.execute(statement, list(rows))
+    if rows:
+        statement = _upsert(connection.dialect.name, table, unique, tuple(rows[0]) if overwrite else ())
+        connection.execute(statement, list(rows))
+
+
+@lru_cache
+def _upsert(dialect: str, table: Table, unique: tuple[str, ...], columns: tuple[str, ...]) -> Any:
+    # Built once: to build a statement takes as long as to execute it.
+    statement = (postgresql if dialect == "postgresql" else sqlite).insert(table)
+    changed = {name: statement.excluded[name] for name in columns if name not in unique}
+    if changed:
+        return statement.on_conflict_do_update(index_elements=unique, set_=changed)
+    return statement.on_conflict_do_nothing(index_elements=unique)
 
 
 def _quoted(text: ColumnElement[str]) -> ColumnElement[str]:

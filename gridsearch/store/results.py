@@ -31,6 +31,7 @@ _EPOCH_COLUMNS = (
 )
 _ERROR_SHOWN = 200
 _NOBODY = {"lease_until": None}
+_SET_EPOCHS = fenced_update().values(epochs=bindparam("epoch"))
 
 
 def record_epochs(connection: Connection, events: Sequence[EpochEnded]) -> int:
@@ -55,7 +56,7 @@ def record_epochs(connection: Connection, events: Sequence[EpochEnded]) -> int:
         }
     optuna_tables.upsert(connection, tables.epochs, ("trial_id", "epoch"), epochs)
     optuna_tables.set_intermediate_values(connection, steps)
-    connection.execute(fenced_update().values(epochs=bindparam("epoch")), list(latest.values()))
+    connection.execute(_SET_EPOCHS, list(latest.values()))
     return len(accepted)
 
 
