@@ -47,7 +47,14 @@ def report_json(
 
 def export_json(data: StudyData, *, ranking: Ranking | None = None) -> str:
     """Return `report_json` as text, one key or list item a line; strict JSON, without NaN."""
-    return json.dumps(report_json(data, ranking=ranking), indent=1, allow_nan=False) + "\n"
+    parts = []
+    for key, value in report_json(data, ranking=ranking).items():
+        if isinstance(value, list) and value:
+            items = ",\n  ".join(json.dumps(item, allow_nan=False) for item in value)
+            parts.append(f"{json.dumps(key)}: [\n  {items}\n ]")
+        else:
+            parts.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
 
 
 def _point(point: RankedPoint) -> dict[str, Any]:

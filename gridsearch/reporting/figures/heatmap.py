@@ -18,6 +18,7 @@ from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     COLOURS,
+    INK,
     drawn,
     new_figure,
     plain_text,
@@ -126,16 +127,10 @@ def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
     grid = figure.subplots(down, across, squeeze=False)
     low, high, clipped = _scale(panels)
     flat = list(grid.flat)
-    for axes, panel in zip(flat, panels, strict=False):
-        _draw_panel(
-            axes,
-            panel,
-            ranking,
-            layout=layout,
-            levels=(columns, rows),
-            scale=(low, high),
-            annotated=annotated,
-        )
+    for place, (axes, panel) in enumerate(zip(flat, panels, strict=False)):
+        _draw_panel(axes, panel, ranking, levels=(columns, rows), scale=(low, high), annotated=annotated)
+        outer = (place % across == 0, place + across >= len(panels))
+        _label_panel(axes, layout, columns, cell_width=cell_width, outer=outer)
     for axes in flat[len(panels) :]:
         axes.set_axis_off()
     _colour_bar(figure, flat, ranking, scale=(low, high), clipped=clipped)
@@ -209,39 +204,55 @@ def _draw_panel(
     panel: Panel,
     ranking: Ranking,
     *,
-    layout: Layout,
     levels: tuple[Sequence[Value], Sequence[Value]],
     scale: tuple[float, float],
     annotated: bool,
 ) -> None:
-    import pandas as pd
-    import seaborn as sns
+    """Draw a panel's cells.
 
-    columns, rows = levels
+    Not with seaborn's heatmap, which draws the whole sheet anew for each panel: 25 s for 10 panels of 500 cells.
+    """
     values = np.array([[_drawn_value(p) for p in row] for row in panel.points], dtype=float)
-    texts = np.array([[_cell_text(p, ranking) for p in row] for row in panel.points], dtype=object)
-    sns.heatmap(
-        pd.DataFrame(values),
-        ax=axes,
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(values),
         vmin=scale[0],
         vmax=scale[1],
         cmap=COLOURS,
-        annot=texts if annotated else False,
-        fmt="",
-        annot_kws={"size": 8, "linespacing": 1.1},
-        cbar=False,
-        linewidths=0.8 if annotated else 0.0,
-        linecolor="white",
-        xticklabels=False,
-        yticklabels=False,
+        edgecolors="white" if annotated else "none",
+        linewidth=0.8 if annotated else 0.0,
         rasterized=not annotated,
     )
-    _set_ticks(axes, columns, rows)
+    axes.invert_yaxis()
+    if annotated:
+        colours = mesh.to_rgba(values)
+        for y, row in enumerate(panel.points):
+            for x, point in enumerate(row):
+                _annotate(axes, (x + 0.5, y + 0.5), _cell_text(point, ranking), background=colours[y, x])
+    _set_ticks(axes, *levels)
     _hatch(axes, panel, annotated=annotated)
     _outline_best(axes, panel, ranking)
-    axes.set(xlabel=printable(layout.x, 40), ylabel=printable(layout.y, 40))
     axes.tick_params(length=0)
-    slanted = _tick_height(columns, _cell_size(ranking, columns, rows, annotated=annotated)[0]) > 0
+    axes.spines[:].set_visible(False)
+    plain_text([axes.set_title(printable(panel.title, 60), size=9.5)])
+
+
+def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: np.ndarray) -> None:
+    """Write into a cell, dark on light and light on dark (relative luminance of WCAG 2, without its gamma)."""
+    if text:
+        light = float(background[:3] @ (0.2126, 0.7152, 0.0722)) > 0.5
+        axes.text(
+            *place, text, ha="center", va="center", size=8, linespacing=1.1, color=INK if light else "white"
+        )
+
+
+def _label_panel(
+    axes: Axes, layout: Layout, columns: Sequence[Value], *, cell_width: float, outer: tuple[bool, bool]
+) -> None:
+    """Name the axes and their levels; only at the sheet's left and lower side, as (left, lower) tells."""
+    left, lower = outer
+    slanted = _tick_height(columns, cell_width) > 0
+    axes.tick_params(labelleft=left, labelbottom=lower)
+    axes.set(xlabel=printable(layout.x, 40) if lower else "", ylabel=printable(layout.y, 40) if left else "")
     for label in axes.get_xticklabels():
         label.set(
             rotation=45 if slanted else 0,
@@ -251,8 +262,7 @@ def _draw_panel(
         )
     for label in axes.get_yticklabels():
         label.set(rotation=0, va="center")
-    title = axes.set_title(printable(panel.title, 60), size=9.5)
-    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label, title])
+    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label])
 
 
 def _drawn_value(point: RankedPoint | None) -> float:
