@@ -137,7 +137,7 @@ def _validation_count(images: int, classes: int, val: float) -> int:
     count = _held_out(images, classes, val)
     if count > images - classes:
         raise UsageError(
-            f"val={val:g}: holds out {count} of {images} images, and {classes} classes need one each to train",
+            f"val={val:g}: takes {count} of {images} images, and {classes} classes need one each to train",
             hint=f"give less than {max(0, images - classes) / images:.2g}",
         )
     return count

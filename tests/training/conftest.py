@@ -1,0 +1,166 @@
+"""Small data, small networks and a way to run packs, for the tests of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from gridsearch.plugins import ImageData
+from gridsearch.records import EpochEnded, Lane, Pack, Settings, Trial, TrialFailed, TrialFinished, TrialState
+from gridsearch.training.data import ResidentCache
+from gridsearch.training.loop import train_pack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def images_of(
+    count: int = 60, *, classes: int = 3, size: int = 8, channels: int = 1, test: bool = True, seed: int = 0
+) -> ImageData:
+    """Noise with a bright band whose place tells the class; learnable, and not at once."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    images = rng.integers(0, 120, (count, channels, size, size), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        image[:, label * size // classes : (label + 1) * size // classes] += 90
+    return ImageData(
+        train_images=images,
+        train_labels=labels.astype(np.int64),
+        test_images=images[:classes] if test else None,
+        test_labels=labels[:classes].astype(np.int64) if test else None,
+        class_names=tuple("abcdefghij"[:classes]),
+    )
+
+
+def conv_net(settings: Settings, data: Any) -> nn.Module:
+    """Convolution, batch norm, pooling and dropout, as users write them."""
+    height, width = data.image_size
+    return nn.Sequential(
+        nn.Conv2d(data.channels, 6, 3, padding=1),
+        nn.BatchNorm2d(6),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Dropout(0.25),
+        nn.Linear(6 * (height // 2) * (width // 2), data.num_classes),
+    )
+
+
+def dense_net(settings: Settings, data: Any) -> nn.Module:
+    height, width = data.image_size
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(data.channels * height * width, 12),
+        nn.ReLU(),
+        nn.Linear(12, data.num_classes),
+    )
+
+
+def settings_of(**changes: Any) -> Settings:
+    defaults: dict[str, Any] = {"dataset": "bands", "model": "net", "epochs": 2, "batch": 16, "lr": 0.01}
+    return Settings(**defaults | changes)
+
+
+@dataclass
+class Run:
+    """What came of a pack: its events, in order, and its files."""
+
+    events: list[Any] = field(default_factory=list)
+    scratch: dict[int, Path] = field(default_factory=dict)
+
+    def epochs(self, trial: int = 0) -> list[EpochEnded]:
+        return [e for e in self.events if isinstance(e, EpochEnded) and e.trial == trial]
+
+    def end(self, trial: int = 0) -> Any:
+        ends = [e for e in self.events if isinstance(e, TrialFinished | TrialFailed) and e.trial == trial]
+        assert len(ends) == 1, self.events
+        return ends[0]
+
+    def finished(self, trial: int = 0) -> TrialFinished:
+        end = self.end(trial)
+        assert isinstance(end, TrialFinished), getattr(end, "traceback", end)
+        return end
+
+    def bytes_of(self, trial: int = 0) -> dict[str, bytes]:
+        return {p.name: p.read_bytes() for p in sorted(self.scratch[trial].iterdir())}
+
+    def weights(self, trial: int = 0) -> dict[str, torch.Tensor]:
+        return safetensors.torch.load_file(self.scratch[trial] / "weights.safetensors")
+
+    def predictions(self, trial: int = 0) -> dict[str, torch.Tensor]:
+        return safetensors.torch.load_file(self.scratch[trial] / "predictions.safetensors")
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., Run]:
+    """Run trials, given as settings or (settings, seed), as one pack."""
+    runs = 0
+
+    def run(
+        *trials: Settings | tuple[Settings, int],
+        data: ImageData | None = None,
+        build: Callable[..., Any] = conv_net,
+        stop: Callable[[], bool] = lambda: False,
+        emit: Callable[[Any], None] | None = None,
+        smallest_input: Callable[[Settings], tuple[int, int] | None] = lambda _: None,
+        device: str = "cpu",
+    ) -> Run:
+        nonlocal runs
+        runs += 1
+        result = Run()
+        lanes = []
+        for number, given in enumerate(trials):
+            settings, seed = given if isinstance(given, tuple) else (given, 0)
+            trial = Trial(
+                id=number,
+                number=number,
+                key=str(number),
+                seed=seed,
+                settings=settings,
+                params={},
+                state=TrialState.RUNNING,
+                attempt=1,
+            )
+            result.scratch[number] = tmp_path / f"run{runs}" / str(number)
+            lanes.append(Lane(trial, str(result.scratch[number])))
+        train_pack(
+            Pack("pack", tuple(lanes)),
+            data=ResidentCache(data or images_of(), device=device, smallest_input=smallest_input),
+            build=build,
+            device=device,
+            emit=emit or result.events.append,
+            stop=stop,
+        )
+        return result
+
+    return run
+
+
+@pytest.fixture
+def make_images() -> Callable[..., ImageData]:
+    return images_of
+
+
+@pytest.fixture
+def make_settings() -> Callable[..., Settings]:
+    return settings_of
+
+
+@pytest.fixture
+def nets() -> dict[str, Callable[..., nn.Module]]:
+    return {"conv": conv_net, "dense": dense_net}

@@ -1,0 +1,498 @@
+"""What a pack promises: streams from the seed alone, lanes that do not touch each other, ends that are told."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState, decode, encode
+
+
+def untimed(events):
+    """Events without what a clock decides."""
+    timed = {"seconds": 0.0, "images_per_second": 0.0}
+    return [
+        dataclasses.replace(e, **{k: v for k, v in timed.items() if hasattr(e, k)}, trial=0) for e in events
+    ]
+
+
+def test_the_same_pack_twice_gives_the_same_bytes_and_events(train, make_settings):
+    pack = [(make_settings(augment="flip+shift"), 0), (make_settings(lr=0.1, schedule="onecycle"), 1)]
+    first, second = train(*pack), train(*pack)
+    assert untimed(first.events) == untimed(second.events)
+    for lane in (0, 1):
+        assert set(first.bytes_of(lane)) == {"predictions.safetensors", "weights.safetensors"}
+        assert first.bytes_of(lane) == second.bytes_of(lane)
+
+
+def test_a_lane_s_bytes_do_not_depend_on_its_place_or_its_neighbours(train, make_settings):
+    ours = (make_settings(augment="erase"), 7)
+    alone = train(ours).bytes_of(0)
+    crowded = train((make_settings(), 1), (make_settings(batch=5), 7), ours)
+    assert crowded.bytes_of(2) == alone
+
+
+def test_seeds_decide_weights_and_order(train, make_settings, nets):
+    run = train((make_settings(), 0), (make_settings(), 1), build=nets["dense"])
+    assert run.bytes_of(0)["weights.safetensors"] != run.bytes_of(1)["weights.safetensors"]
+
+
+def test_the_first_epochs_do_not_depend_on_how_many_follow(train, make_settings):
+    run = train(make_settings(epochs=1), make_settings(epochs=3))
+    assert untimed(run.epochs(0)) == untimed(run.epochs(1)[:1])
+
+
+def test_a_poisoned_lane_leaves_its_neighbours_untouched_to_the_bit(train, make_settings):
+    good = [(make_settings(), 0), (make_settings(optimizer="sgd"), 1)]
+    poison = (make_settings(optimizer="sgd", lr=1e30), 0)
+    clean, mixed = train(*good), train(good[0], poison, good[1])
+    assert mixed.finished(1).state is TrialState.DIVERGED
+    assert mixed.bytes_of(0) == clean.bytes_of(0)
+    assert mixed.bytes_of(2) == clean.bytes_of(1)
+
+
+def test_global_random_generators_are_given_back_as_they_were(train, make_settings):
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    expected = torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()
+    torch.manual_seed(5)
+    np.random.seed(5)
+    random.seed(5)
+    train(make_settings())
+    assert (torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()) == expected
+
+
+def test_a_model_that_draws_from_numpy_and_python_is_repeatable(train, make_settings, nets):
+    class Jitter(nn.Module):
+        def forward(self, x):
+            return x * float(np.random.rand()) * random.random() if self.training else x
+
+    def build(settings, data):
+        net = nets["dense"](settings, data)
+        with torch.no_grad():
+            net[1].weight.copy_(torch.from_numpy(np.random.randn(*net[1].weight.shape)))
+        return nn.Sequential(Jitter(), net)
+
+    np.random.seed(1)
+    first = train(make_settings(), build=build)
+    np.random.seed(2)
+    second = train(make_settings(), build=build)
+    assert first.bytes_of(0) == second.bytes_of(0)
+
+
+def test_a_diverged_lane_names_its_step_and_loss_and_leaves_no_files(train, make_settings):
+    class Trap(nn.Module):
+        """Gives NaN from the sixth training step on."""
+
+        def __init__(self, net):
+            super().__init__()
+            self.net, self.calls = net, 0
+
+        def forward(self, x):
+            self.calls += self.training
+            return self.net(x) * (float("nan") if self.calls >= 6 else 1.0)
+
+    def build(settings, data):
+        return Trap(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)))
+
+    run = train(make_settings(epochs=5), build=build)  # 50 images to train on: 4 steps an epoch
+    end = run.finished()
+    assert end.state is TrialState.DIVERGED
+    assert end.message == "loss nan at step 6 (epoch 2)"
+    assert (end.epochs, end.metrics, end.files) == (1, {}, ())
+    assert len(run.epochs()) == 1
+    assert not run.scratch[0].exists()
+
+
+def test_a_lane_whose_last_step_breaks_the_weights_is_diverged_even_without_validation(train, make_settings):
+    class Edge(nn.Module):
+        """Its loss is finite and its gradient is not: the slope of a square root at 0."""
+
+        def __init__(self):
+            super().__init__()
+            self.layer, self.root = nn.Linear(64, 3), nn.Parameter(torch.zeros(3))
+
+        def forward(self, x):
+            return self.layer(x.flatten(1)) + self.root.abs().sqrt()
+
+    run = train(make_settings(epochs=1, batch=1000, val=0.0), build=lambda *_: Edge())
+    assert run.finished().state is TrialState.DIVERGED
+    assert run.finished().message == "weights nan at step 1 (epoch 1)"
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_divergence(train, make_settings):
+    class Bad(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) * (1.0 if self.training else float("inf"))
+
+    run = train(make_settings(), build=lambda *_: Bad(nn.Flatten(), nn.Linear(64, 3)))
+    assert run.finished().state is TrialState.DIVERGED
+    assert run.finished().message.startswith("validation loss")
+    assert run.epochs() == []
+
+
+def test_a_model_that_raises_fails_its_lane_alone_with_its_own_traceback(train, make_settings, nets):
+    class Fragile(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 3)
+
+        def forward(self, x):
+            if self.training:
+                raise KeyError("my own mistake")
+            return self.layer(x.flatten(1))
+
+    def build(settings, data):
+        return Fragile() if settings.batch == 7 else nets["conv"](settings, data)
+
+    run = train(make_settings(), make_settings(batch=7), make_settings(lr=0.02), build=build)
+    failed = run.end(1)
+    assert isinstance(failed, TrialFailed)
+    assert failed.reason == "error"
+    assert "\n" not in failed.message
+    assert failed.message.startswith("KeyError: 'my own mistake' (test_train_pack.py:")
+    assert 'raise KeyError("my own mistake")' in failed.traceback
+    assert "gridsearch/training" not in failed.traceback
+    assert run.finished(0).state is run.finished(2).state is TrialState.COMPLETE
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda *_: {"layers": 3}, "net gives a dict, not a torch.nn.Module"),
+        (lambda *_: nn.Flatten(), "the model gives [2, 64] for 2 images; logits [2, 3] are wanted"),
+        (
+            lambda *_: nn.Conv2d(1, 3, 3),
+            "the model gives [2, 3, 6, 6] for 2 images; logits [2, 3] are wanted",
+        ),
+        (lambda *_: TupleNet(), "the model gives a tuple, not a tensor of logits [B, 3]"),
+        (lambda *_: WholeNet(), "the model gives torch.int64 values; floating-point logits are wanted"),
+        (lambda *_: FixedNet(), "net has no parameters to train"),
+        (lambda *_: AuxiliaryNet(), "the model gives a tuple, not a tensor of logits [B, 3]"),
+    ],
+    ids=["not a module", "wrong width", "a map", "a tuple", "whole numbers", "nothing to train", "auxiliary"],
+)
+def test_a_model_that_is_no_classifier_is_refused_in_one_clear_line(train, make_settings, build, message):
+    failed = train(make_settings(), build=build).end()
+    assert isinstance(failed, TrialFailed)
+    assert (failed.reason, failed.message, failed.traceback) == ("error", message, message)
+
+
+class TupleNet(nn.Linear):
+    def __init__(self):
+        super().__init__(64, 3)
+
+    def forward(self, x):
+        return super().forward(x.flatten(1)), None
+
+
+class AuxiliaryNet(TupleNet):
+    def forward(self, x):
+        return super().forward(x) if self.training else super().forward(x)[0]
+
+
+class WholeNet(TupleNet):
+    def forward(self, x):
+        return super().forward(x)[0].long()
+
+
+class FixedNet(nn.Module):
+    def forward(self, x):
+        return x.flatten(1)[:, :3]
+
+
+def test_dropout_for_a_model_without_any_is_refused(train, make_settings, nets):
+    failed = train(make_settings(dropout=0.5), build=nets["dense"]).end()
+    assert failed.message == "dropout=0.5: the model has no dropout module"
+
+
+def test_memory_that_runs_out_is_told_apart(train, make_settings, nets):
+    def build(settings, data):
+        if settings.batch == 1:
+            torch.empty(2**60, dtype=torch.uint8)  # the real allocator's own refusal
+        if settings.batch == 2:
+            raise MemoryError
+        return nets["dense"](settings, data)
+
+    run = train(make_settings(batch=1), make_settings(batch=2), make_settings(), build=build)
+    assert [run.end(0).reason, run.end(1).reason] == ["oom", "oom"]
+    assert run.finished(2).state is TrialState.COMPLETE
+
+
+def test_a_model_that_calls_sys_exit_fails_its_lane_alone(train, make_settings, nets):
+    def build(settings, data):
+        if settings.batch == 1:
+            raise SystemExit(3)
+        return nets["dense"](settings, data)
+
+    run = train(make_settings(batch=1), make_settings(), build=build)
+    assert run.end(0).message.startswith("SystemExit: 3")
+    assert run.finished(1).state is TrialState.COMPLETE
+
+
+def test_data_that_cannot_be_split_as_asked_fails_the_lane_with_the_split_s_words(train, make_settings):
+    failed = train(make_settings(subset=1000)).end()
+    assert failed.message == "subset=1000: the training split has 50 images"
+
+
+def test_an_error_of_who_takes_the_events_is_not_a_trial_s(train, make_settings):
+    def emit(event):
+        raise BrokenPipeError("the coordinator is gone")
+
+    with pytest.raises(BrokenPipeError):
+        train(make_settings(), emit=emit)
+
+
+def test_files_that_cannot_be_written_are_not_a_trial_s_fault(train, make_settings, tmp_path):
+    (tmp_path / "run1").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match="run1"):
+        train(make_settings())
+
+
+def test_stop_before_the_start_leaves_without_an_event(train, make_settings):
+    assert train(make_settings(), make_settings(), stop=lambda: True).events == []
+
+
+def test_stop_leaves_quietly_in_the_middle_of_an_epoch(train, make_settings, nets):
+    asked = 0
+    steps = 0
+
+    class Counting(nn.Sequential):
+        def forward(self, x):
+            nonlocal steps
+            steps += self.training
+            return super().forward(x)
+
+    def stop():
+        nonlocal asked
+        asked += 1
+        return asked > 2
+
+    def build(settings, data):
+        return Counting(nets["dense"](settings, data))
+
+    settings = make_settings(epochs=10**6, batch=1, val=0.0)
+    run = train(settings, settings, build=build, stop=stop)
+    assert steps > 0
+    assert all(isinstance(e, EpochEnded) for e in run.events)
+    assert asked == 3
+
+
+def test_an_epoch_s_event_tells_what_the_interface_wants(train, make_settings):
+    run = train(make_settings(epochs=2))
+    first, second = run.epochs()
+    assert (first.epoch, second.epoch, first.attempt) == (1, 2, 1)
+    assert 0 <= first.train_accuracy <= 1
+    assert first.images_per_second > 0
+    assert first.lr == 0.01
+    assert [decode(encode(e)) for e in run.events] == run.events
+
+
+def test_a_finished_lane_tells_the_metrics_of_its_last_epoch_and_its_files(train, make_settings):
+    run = train(make_settings(epochs=4))
+    end, last = run.finished(), run.epochs()[-1]
+    for name in ("val_accuracy", "val_loss", "train_accuracy", "train_loss"):
+        assert end.metrics[name] == getattr(last, name)
+    assert end.metrics["parameters"] == 6 * 9 + 6 + 12 + 96 * 3 + 3
+    assert end.epochs == 4
+    for ref in end.files:
+        content = (run.scratch[0] / ref.name).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (ref.sha256, ref.size)
+    predictions = run.predictions()
+    assert predictions["logits"].dtype == torch.float16
+    assert predictions["logits"].shape == (10, 3)
+    right = predictions["logits"].argmax(1) == predictions["labels"]
+    assert right.double().mean().item() == pytest.approx(end.metrics["val_accuracy"])
+
+
+def test_bands_are_learned(train, make_settings):
+    end = train(make_settings(epochs=12)).finished()
+    assert end.metrics["val_accuracy"] >= 0.9
+    assert end.metrics["train_loss"] < 0.5
+
+
+def test_select_best_takes_the_epoch_with_the_best_validation_accuracy(train, make_settings, nets):
+    wild = make_settings(optimizer="sgd", lr=0.7, momentum=0.9, epochs=8)
+    run = train(dataclasses.replace(wild, select="best"), build=nets["dense"])
+    rows = run.epochs()
+    best = max(rows, key=lambda e: (e.val_accuracy, -e.val_loss, -e.epoch))
+    assert best.epoch < len(rows), "the test needs a run whose last epoch is not its best"
+    end = run.finished()
+    assert end.metrics["selected_epoch"] == best.epoch
+    assert end.metrics["val_accuracy"] == best.val_accuracy
+    assert end.metrics["train_loss"] == best.train_loss
+    assert end.epochs == 8
+    shorter = train(dataclasses.replace(wild, epochs=best.epoch), build=nets["dense"])
+    assert run.bytes_of(0) == shorter.bytes_of(0)
+
+
+def test_without_validation_there_are_no_predictions_and_no_validation_metrics(train, make_settings):
+    run = train(make_settings(val=0.0))
+    assert {e.val_loss for e in run.epochs()} == {None}
+    assert set(run.finished().metrics) == {"train_accuracy", "train_loss", "parameters"}
+    assert set(run.bytes_of(0)) == {"weights.safetensors"}
+
+
+def test_a_last_batch_of_one_image_is_left_away_with_batch_norm(train, make_settings, make_images):
+    def build(settings, data):
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+    run = train(make_settings(batch=7), build=build, data=make_images(60))  # 50 = 7 x 7 + 1
+    assert run.finished().state is TrialState.COMPLETE
+
+
+def test_tied_weights_are_written_under_each_name_and_load_strictly(train, make_settings):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(64, 64)
+            self.second = nn.Linear(64, 64)
+            self.second.weight = self.first.weight
+            self.last = nn.Linear(64, 3)
+
+        def forward(self, x):
+            return self.last(self.second(self.first(x.flatten(1)).relu()))
+
+    run = train(make_settings(), build=lambda *_: Tied())
+    assert run.finished().metrics["parameters"] == 64 * 64 + 64 + 64 + 64 * 3 + 3
+    model = Tied()
+    model.load_state_dict(run.weights(), strict=True)
+    assert torch.equal(run.weights()["first.weight"], run.weights()["second.weight"])
+
+
+def test_written_weights_give_the_written_predictions(train, make_settings, make_images, nets):
+    data = make_images()
+    settings = make_settings(norm="none")
+    run = train(settings, data=data)
+
+    class Shape:
+        channels, image_size, num_classes = 1, (8, 8), 3
+
+    model = nets["conv"](settings, Shape)
+    model.load_state_dict(run.weights())
+    model.eval()
+    predictions = run.predictions()
+    x = torch.from_numpy(data.train_images[predictions["indices"].numpy()]).float() / 255
+    torch.testing.assert_close(model(x).half(), predictions["logits"], rtol=1e-2, atol=1e-3)
+
+
+class ViewNet(nn.Module):
+    """Flattens with `view`, as tutorials do, which channels_last maps refuse."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4, 3)
+        self.last = nn.Linear(4 * 36, 3)
+
+    def forward(self, x):
+        x = self.conv(x).relu()
+        return self.last(x.view(-1, 4 * 36))
+
+
+def test_a_model_that_flattens_with_view_trains(train, make_settings, make_images):
+    run = train(make_settings(), data=make_images(channels=3), build=lambda _, d: ViewNet(d.channels))
+    assert run.finished().state is TrialState.COMPLETE
+
+
+def test_lazy_layers_get_their_shapes_before_the_optimizer_sees_them(train, make_settings):
+    run = train(
+        make_settings(),
+        build=lambda *_: nn.Sequential(nn.LazyConv2d(4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
+    )
+    assert run.finished().metrics["parameters"] == 4 * 9 + 4 + 144 * 3 + 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("dtype", "seen"), [("float32", torch.float32), ("float64", torch.float64)])
+@pytest.mark.parametrize("norm", ["none", "standard"])
+def test_the_model_sees_images_of_the_recipe_s_type(
+    train, make_settings, make_images, nets, channels, dtype, seen, norm
+):
+    types = set()
+
+    class Spy(nn.Sequential):
+        def forward(self, x):
+            types.add(x.dtype)
+            return super().forward(x)
+
+    run = train(
+        make_settings(dtype=dtype, norm=norm, augment="flip+shift", epochs=1),
+        data=make_images(channels=channels),
+        build=lambda s, d: Spy(nets["conv"](s, d)),
+    )
+    assert types == {seen}
+    assert {t.dtype for n, t in run.weights().items() if "batches" not in n} == {seen}
+
+
+def test_bfloat16_computes_layers_in_bfloat16_and_keeps_weights_in_float32(train, make_settings, nets):
+    types = set()
+
+    class Spy(nn.Sequential):
+        def forward(self, x):
+            y = super().forward(x)
+            types.add(y.dtype)
+            return y
+
+    run = train(make_settings(dtype="bfloat16", epochs=8), build=lambda s, d: Spy(nets["dense"](s, d)))
+    assert types == {torch.bfloat16}
+    assert {t.dtype for t in run.weights().values()} == {torch.float32}
+    assert run.finished().metrics["val_accuracy"] > 0.5
+
+
+def test_an_arithmetic_that_the_device_lacks_fails_the_lane_in_one_line(train, make_settings):
+    assert train(make_settings(dtype="tf32")).end().message == "dtype=tf32: not on cpu"
+
+
+def test_small_images_are_resized_to_what_the_model_takes(train, make_settings, make_images):
+    sizes = set()
+
+    def build(settings, data):
+        sizes.add(data.image_size)
+        return nn.Sequential(nn.Flatten(), nn.Linear(data.image_size[0] * data.image_size[1], 3))
+
+    run = train(make_settings(), build=build, smallest_input=lambda _: (12, 5))
+    assert run.finished().state is TrialState.COMPLETE
+    assert sizes == {(12, 8)}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16", "float64"])
+def test_a_gpu_learns_what_the_cpu_learns(train, make_settings, dtype):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    run = train(make_settings(dtype=dtype, epochs=12), device="cuda:0")
+    assert run.finished().metrics["val_accuracy"] >= 0.9
+
+
+@pytest.mark.gpu
+def test_a_gpu_equals_the_cpu_in_float64_where_no_masks_are_drawn(train, make_settings, nets):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    settings = make_settings(dtype="float64", augment="flip+shift", epochs=3)
+    here = train(settings, build=nets["dense"])
+    there = train(settings, build=nets["dense"], device="cuda:0")
+    for name, tensor in here.weights().items():
+        torch.testing.assert_close(there.weights()[name], tensor, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.gpu
+def test_a_gpu_names_the_step_at_which_a_lane_diverged(train, make_settings, nets):
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    settings = make_settings(optimizer="sgd", lr=1e30)
+    here = train(settings, build=nets["dense"]).finished()
+    there = train(settings, build=nets["dense"], device="cuda:0").finished()
+    assert there.message == here.message
+
+
+def test_events_of_a_lane_end_with_its_result(train, make_settings):
+    run = train(make_settings(epochs=3), make_settings(epochs=1))
+    kinds = [(type(e), e.trial) for e in run.events]
+    assert kinds == [(EpochEnded, 0)] * 3 + [(TrialFinished, 0), (EpochEnded, 1), (TrialFinished, 1)]
