@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from gridsearch.records import Value
 from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity, typed
-from gridsearch.spec.grammar import Span, read_row, read_scalar, read_values, split, write_row, write_scalar
+from gridsearch.spec.grammar import Span, read_row, read_scalar, read_values, split, write_row
 from gridsearch.spec.problems import Problems, Wrong
 from gridsearch.spec.rules import (
     Condition,
@@ -125,11 +125,7 @@ class _Draft:
         return tuple(axis.name for axis in self.axes)
 
     def text(self, row: Row) -> str:
-        return (
-            f"{','.join(self.names)}={write_row(self.axes, row)}"
-            if len(row) > 1
-            else write_scalar(self.axes[0], row[0])
-        )
+        return f"{','.join(self.names)}={write_row(self.axes, row)}"
 
 
 def assemble(
@@ -271,7 +267,7 @@ def _read_items(axes: tuple[Axis, ...], values: Any) -> list[Row | Span]:
         if not values.strip():
             raise Wrong("no value")
         return [read_row(axes, item) for item in split(values, ",")]
-    if isinstance(values, Mapping | bytes):
+    if isinstance(values, Mapping | bytes | set | frozenset):  # a set's order is not the same in each process
         raise Wrong(f"takes a list of values, not a {type(values).__name__}")
     several = list(values) if isinstance(values, Iterable) else [values]
     if not several:

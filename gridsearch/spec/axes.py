@@ -29,7 +29,7 @@ SEED = "seed"
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_LARGEST_EXPONENT, _SMALLEST_EXPONENT = 300, -320
+_LARGEST_EXPONENT, _SMALLEST_EXPONENT = 300, -324
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
 
@@ -137,7 +137,7 @@ _TABLE = (
     _int("epochs", 10, "passes over the training split", fusible=True),
     _bool("drop_last", "leave out an epoch's last, smaller batch"),
     _word("select", "last best", "the epoch that counts"),
-    _word("dtype", "float32 float64", "arithmetic"),
+    _word("dtype", "float32 float64 bfloat16 tf32", "arithmetic"),
     _int("split_seed", 0, "seed of the test, validation and subset splits", low=0, scope=AxisScope.RECIPE),
     _int(SEED, 0, "replicate", low=0, fusible=True),
     _float(

@@ -146,10 +146,10 @@ def read_terms(text: str) -> list[tuple[str, str]]:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Split at a separator, but not inside a quoted word."""
+    """Split at a separator, but not inside a quoted word (one that begins a value, be it of a list or a row)."""
     parts, start, position = [], 0, 0
     while position < len(text):
-        if text[position] == '"' and not text[start:position].strip():
+        if text[position] == '"' and (not text[start:position].strip() or text[position - 1] in ",/"):
             quoted = _QUOTED.match(text, position)
             if quoted is not None:
                 position = quoted.end()
@@ -200,7 +200,7 @@ def write_scalar(axis: Axis, value: Value, *, special: str = ",/ ") -> str:
 
 
 def _needs_quotes(axis: Axis, word: str, special: str) -> bool:
-    if not word or word.startswith('"') or word != word.strip() or not word.isprintable():
+    if not word or '"' in word or word != word.strip() or not word.isprintable():
         return True
     if any(c in word for c in special) or not word.isascii():
         return True
@@ -269,7 +269,7 @@ def _read_span(axis: Axis, item: str, match: re.Match[str]) -> Span:
 
 
 def _log_span(axis: Axis, text: str, first: Fraction, last: Fraction, count: int) -> Span:
-    if first <= 0 or last <= 0:
+    if float(first) <= 0 or float(last) <= 0:
         raise Wrong(f"the range {text} is in log: both its ends must be above 0")
     if count < 2 or first == last:
         raise Wrong(f"the range {text} is in log: it needs two different ends and 2 values or more")

@@ -176,9 +176,11 @@ class StudySpec(BaseModel):
         """Return the command line's arguments that give this study again, without a study file."""
         arguments = ["--study", self.name]
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        # What the grid sets at every point would be told as a conflict.
+        gridded = set(self.grid.axes) - {condition.axis for condition in self.grid.parts.conditions}
         for name in ("dataset", "model", "val", "subset"):
             value = getattr(self, name)
-            if value != defaults[name]:
+            if value != defaults[name] and name not in gridded:
                 arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
         arguments += self.grid.arguments()
         if self.grid.seeds is None and isinstance(self.seeds, int) and self.seeds != 1:
@@ -186,7 +188,8 @@ class StudySpec(BaseModel):
         elif not isinstance(self.seeds, int):
             arguments += ["--grid", f"seed={','.join(map(str, self.seeds))}"]
         for name, value in self.recipe.changes().items():
-            arguments += ["--set", f"{name}={write_scalar(find_axis(name), value)}"]
+            if name not in gridded:
+                arguments += ["--set", f"{name}={write_scalar(find_axis(name), value)}"]
         return tuple(arguments)
 
     def command(self) -> str:
@@ -223,10 +226,6 @@ def build(
     given, recipe, places = _given(options or {}, settings, problems)
     entries = word_entries(words, problems)
     gridded = {canonical(name.strip()) for entry in entries for name in entry.names.split(",")}
-    for name, place in places.items():
-        axis = SEED if name == "seeds" else name
-        if axis in gridded:
-            problems.add(place, f"{name} is given with --grid as well; one of them must go")
     # An option goes before the study file, so it also stands in place of an axis of the file's grid.
     there = said.grid.values()
     fixed = recipe | {k: v for k, v in given.items() if k == "model"}
@@ -242,6 +241,11 @@ def build(
         base=said.grid,
         problems=problems,
     )
+    # Where a condition takes an axis away, the recipe's value holds: there, giving both makes sense.
+    both = gridded - {condition.axis for condition in parts.conditions}
+    for name, place in places.items():
+        if (SEED if name == "seeds" else name) in both:
+            problems.add(place, f"{name} is given with --grid as well; one of them must go")
     problems.check()
     merged = dict(said.options) | given
     if parts.seeds is not None:

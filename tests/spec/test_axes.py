@@ -1,0 +1,230 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridsearch.errors import SpecError
+from gridsearch.records import Settings
+from gridsearch.spec import (
+    ALIASES,
+    AXES,
+    FUSIBLE,
+    SHAPING,
+    AxisKind,
+    axis_of,
+    canonical,
+    coerce,
+    differing,
+    shape_of,
+    varying,
+)
+
+OPTION_TABLES = {"model_options", "data_options"}
+
+
+def problem(name, value):
+    with pytest.raises(SpecError) as caught:
+        coerce(axis_of(name), value, "here")
+    (line,) = caught.value.problems
+    assert line.startswith("here: ")
+    return line.removeprefix("here: ")
+
+
+def test_every_setting_has_an_axis_with_the_same_default():
+    for field in dataclasses.fields(Settings):
+        if field.name in OPTION_TABLES:
+            continue
+        axis = AXES[field.name]
+        if field.default is not dataclasses.MISSING:
+            assert (axis.default, type(axis.default)) == (field.default, type(field.default)), field.name
+
+
+def test_every_default_is_a_value_of_its_axis():
+    for axis in AXES.values():
+        if axis.default is not None and axis.default != "":
+            assert coerce(axis, axis.default, "default") == axis.default
+
+
+def test_fusible_and_shaping_axes_part_all_settings():
+    assert not FUSIBLE & SHAPING
+    fields = {field.name for field in dataclasses.fields(Settings)} - OPTION_TABLES
+    assert set(AXES) == fields | {"seed"} == {*FUSIBLE, *SHAPING}
+    assert set(FUSIBLE) == {
+        "lr",
+        "weight_decay",
+        "momentum",
+        "schedule",
+        "warmup",
+        "norm",
+        "dropout",
+        "label_smoothing",
+        "epochs",
+        "seed",
+    }
+
+
+def test_an_alias_is_its_axis():
+    assert {alias: axis_of(alias).name for alias in ALIASES} == dict(ALIASES)
+    assert canonical("batch_size") == "batch"
+    assert canonical("never heard of") == "never heard of"
+
+
+def test_an_option_of_a_plug_in_is_a_free_axis():
+    assert axis_of("model.width").kind is AxisKind.CATEGORICAL
+    assert axis_of("data.size").free
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lrr", "unknown axis 'lrr'; did you mean 'lr'?"),
+        ("optimiser", "unknown axis 'optimiser'; did you mean 'optimizer'?"),
+        ("learning_rat", "unknown axis 'learning_rat'; did you mean 'learning_rate'?"),
+        ("model.", "'model.' names no option: model.NAME, with a Python name"),
+        ("data.a b", "'data.a b' names no option: data.NAME, with a Python name"),
+        ("model.__class__.x", "'model.__class__.x' names no option: model.NAME, with a Python name"),
+    ],
+)
+def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
+    with pytest.raises(SpecError) as caught:
+        axis_of(name)
+    assert caught.value.problems == (message,)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("lr", "abc", "lr must be a number, not 'abc'"),
+        ("lr", "", "no value"),
+        ("lr", "-1", "lr must be above 0, not -1"),
+        ("lr", "0", "lr must be above 0, not 0"),
+        ("lr", "nan", "lr must be finite, not nan"),
+        ("lr", "-inf", "lr must be finite, not -inf"),
+        ("lr", math.nan, "lr must be finite, not nan"),
+        ("lr", math.inf, "lr must be finite, not inf"),
+        ("lr", "1e400", "1e400 is out of the range of a number"),
+        ("lr", "1e999999999999", "1e999999999999 is out of the range of a number"),
+        ("lr", 10**400, "lr is out of the range of a number"),
+        ("lr", "0x10", "lr must be a number, not '0x10'"),
+        ("lr", "1_000", "lr must be a number, not '1_000'"),
+        ("lr", "\u0661", "lr must be a number, not '\u0661'"),
+        ("lr", True, "lr must be a number, not true"),
+        ("lr", None, "lr must be a number, not none"),
+        ("lr", "none", "lr must be a number, not 'none'"),
+        ("lr", [0.1], "lr must be a number, not list"),
+        ("lr", {"a": 1}, "lr must be a number, not dict"),
+        ("batch", "2.5", "batch must be a whole number, not 2.5"),
+        ("batch", 2.5, "batch must be a whole number, not 2.5"),
+        ("batch", "0", "batch must be at least 1, not 0"),
+        ("batch", "-5", "batch must be at least 1, not -5"),
+        ("batch", str(2**63), "batch must be at most 9223372036854775807, not 9223372036854775808"),
+        ("epochs", "0", "epochs must be at least 1, not 0"),
+        ("epochs", "many", "epochs must be a whole number, not 'many'"),
+        ("momentum", "1", "momentum must be below 1, not 1"),
+        ("dropout", "1.5", "dropout must be below 1, not 1.5"),
+        ("label_smoothing", "-.1", "label_smoothing must be at least 0, not -.1"),
+        ("weight_decay", "-1e-9", "weight_decay must be at least 0, not -1e-9"),
+        ("warmup", "inf", "warmup must be finite, not inf"),
+        ("nesterov", "1", "nesterov must be true or false, not '1'"),
+        ("nesterov", 1, "nesterov must be true or false, not 1"),
+        ("nesterov", "none", "nesterov must be true or false, not 'none'"),
+        ("optimizer", "adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
+        ("optimizer", 3, "optimizer must be one of sgd, adam, adamw, nadam, rmsprop, not 3"),
+        ("norm", "normal", "unknown norm 'normal'; known: none, standard"),
+        ("norm", None, "norm must be one of none, standard, not none"),
+        ("schedule", "cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
+        ("augment", "flipshift", "unknown augment 'flipshift'; did you mean 'flip+shift'?"),
+        ("dtype", "float16", "unknown dtype 'float16'; did you mean 'bfloat16'?"),
+        ("model", 3, "model must be a name, not 3"),
+        ("model.width", "nan", "a number must be finite, not nan"),
+        ("model.width", math.inf, "a number must be finite, not inf"),
+        ("model.width", (1, 2), "model.width must be a plain value, not tuple"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(name, value, message):
+    assert problem(name, value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("lr", "1", 1.0),
+        ("lr", ".01", 0.01),
+        ("lr", "1.", 1.0),
+        ("lr", 1, 1.0),
+        ("lr", np.float32(0.5), 0.5),
+        ("batch", "1e1", 10),
+        ("batch", "10.0", 10),
+        ("batch", 10.0, 10),
+        ("batch", np.int64(10), 10),
+        ("momentum", "-0", 0.0),
+        ("dropout", "none", None),
+        ("dropout", None, None),
+        ("nesterov", "True", True),
+        ("nesterov", False, False),
+        ("model", "my_net.py:Net", "my_net.py:Net"),
+        ("norm", "none", "none"),
+        ("model.width", "2", 2),
+        ("model.width", "2.0", 2),
+        ("model.width", 2.0, 2),
+        ("model.width", "2.5", 2.5),
+        ("model.width", "true", True),
+        ("model.width", "none", None),
+        ("model.width", "wide", "wide"),
+        ("model.width", np.True_, True),
+    ],
+)
+def test_a_value_comes_out_in_the_type_of_its_axis(name, value, expected):
+    result = coerce(axis_of(name), value, "here")
+    assert (result, type(result)) == (expected, type(expected))
+    assert not (isinstance(result, float) and math.copysign(1, result) < 0)
+
+
+@given(st.floats(min_value=1e-300, max_value=1e300))
+def test_every_spelling_of_a_number_gives_the_same_value(number):
+    axis = axis_of("lr")
+    spellings = [repr(number), f"{number:.17e}", f"{number:.20g}", f"+{number!r}", number]
+    assert {coerce(axis, spelling, "") for spelling in spellings} == {number}
+
+
+@given(st.integers(min_value=1, max_value=2**53))
+def test_whole_numbers_have_one_value_however_they_are_written(number):
+    for name in ("batch", "model.width"):
+        results = [
+            coerce(axis_of(name), v, "")
+            for v in (number, str(number), float(number), f"{number}.0", f"{number}e0")
+        ]
+        assert set(map(type, results)) == {int}
+        assert set(results) == {number}
+
+
+def test_settings_differ_in_what_differs():
+    base = Settings(dataset="fmnist", model_options={"width": 1, "act": True})
+    assert differing(base, base) == ()
+    assert differing(base, dataclasses.replace(base, lr=0.5, model_options={"width": 2, "act": True})) == (
+        "model.width",
+        "lr",
+    )
+    assert differing(base, dataclasses.replace(base, model_options={"width": 1, "act": 1})) == ("model.act",)
+    assert differing(base, dataclasses.replace(base, model_options={"width": 1})) == ("model.act",)
+
+
+def test_what_varies_among_many_is_what_differs_anywhere():
+    base = Settings(dataset="fmnist")
+    assert varying([]) == ()
+    assert varying([base, dataclasses.replace(base, epochs=2), dataclasses.replace(base, batch=1)]) == (
+        "epochs",
+        "batch",
+    )
+
+
+def test_the_shape_of_settings_ignores_fusible_axes_alone():
+    base = Settings(dataset="fmnist", model_options={"width": 1})
+    fused = dataclasses.replace(base, lr=0.5, epochs=3, norm="none", dropout=0.1, momentum=0.5)
+    assert shape_of(fused) == shape_of(base)
+    for change in ({"batch": 1}, {"nesterov": True}, {"model_options": {"width": 2}}, {"split_seed": 1}):
+        assert shape_of(dataclasses.replace(base, **change)) != shape_of(base)
+    assert len({shape_of(base), shape_of(fused)}) == 1
