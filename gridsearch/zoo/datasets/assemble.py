@@ -269,7 +269,7 @@ def _each(work: Callable[[In], Out], items: Sequence[In], beat: Beat = lambda: N
 def _read(path: Path) -> Decoded | None:
     """Read what `_keep` wrote; None if it is not there or was altered (the zip's own checksums tell)."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
         data = ImageData(**parts, class_names=tuple(about["class_names"]), notes=tuple(about["notes"]))

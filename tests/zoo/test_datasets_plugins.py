@@ -1,0 +1,357 @@
+"""Datasets by name, file and module; whatever they return is brought into one form or refused in one line."""
+
+import re
+import subprocess
+import sys
+import textwrap
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from gridsearch import plugins
+from gridsearch.errors import DataError, PluginError, UsageError
+from gridsearch.plugins import ImageData
+from gridsearch.zoo import datasets
+from gridsearch.zoo.datasets import arrays
+
+IMAGES = np.arange(6 * 4 * 5, dtype=np.uint8).reshape(6, 4, 5)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def given_data(**changes):
+    return {"train_images": IMAGES, "train_labels": LABELS} | changes
+
+
+def normal(**changes):
+    return arrays.image_data(given_data(**changes), name="mine")
+
+
+def write_plugin(folder, body):
+    path = folder / "mine.py"
+    path.write_text("import numpy as np\n\n" + textwrap.dedent(body))
+    return path
+
+
+# Finding one
+
+
+@pytest.mark.parametrize("name", ["fmnist", "mnist", "digits"])
+def test_built_in_datasets_are_entry_points_found_by_name(name):
+    plugin = datasets.open_dataset(name)
+    assert (plugin.name, plugin.locator, plugin.source) == (name, name, None)
+    assert plugin.options(("root",)) == {}
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(PluginError, match="unknown dataset 'fminst'; did you mean 'fmnist'"):
+        datasets.open_dataset("fminst")
+
+
+def test_a_bare_folder_is_answered_with_how_to_name_it(tmp_path):
+    with pytest.raises(PluginError) as refusal:
+        datasets.open_dataset(str(tmp_path))
+    assert f"folder:{tmp_path}" in refusal.value.hint
+    with pytest.raises(PluginError, match="needs a path"):
+        datasets.open_dataset("folder")
+    with pytest.raises(PluginError, match="needs a path"):
+        datasets.open_dataset("folder:")
+
+
+def test_a_folder_is_named_after_its_last_part_and_located_absolutely(tmp_path, monkeypatch):
+    (tmp_path / "my:flowers").mkdir()
+    monkeypatch.chdir(tmp_path / "my:flowers")
+    for locator in ("folder:.", "folder:../my:flowers/", f"folder:{tmp_path}/my:flowers"):
+        plugin = datasets.open_dataset(locator)
+        assert plugin.name == "folder:my:flowers"
+        assert plugin.target.path.resolve() == tmp_path / "my:flowers"
+        assert plugin.target.path.is_absolute()
+        assert plugin.locator == f"folder:{plugin.target.path}"
+    assert plugin.options(("root",)) == {"size": "auto", "channels": "auto"}
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    heavy = "('torch', 'torchvision', 'sklearn', 'PIL', 'numpy', 'pandas')"
+    program = f"import sys, gridsearch.zoo.datasets; print([m for m in {heavy} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+# Calling one
+
+
+def test_a_function_in_a_file_gives_a_dataset_with_options(tmp_path):
+    path = write_plugin(
+        tmp_path,
+        """
+        def Mine(root, *, count=6, kind="grey"):
+            assert (root / "marker").exists()
+            images = np.arange(count * 20).reshape(count, 4, 5)
+            return {"train_images": images, "train_labels": np.arange(count) % 2, "class_names": ["a", "b"]}
+        """,
+    )
+    (tmp_path / "marker").touch()
+    plugin = datasets.open_dataset(f"{path}:Mine")
+    assert plugin.options(("root",)) == {"count": 6, "kind": "grey"}
+    data = datasets.load(plugin, tmp_path, {"count": 8})
+    assert data.train_images.shape == (8, 1, 4, 5)
+    assert data.train_images.dtype == np.uint8
+    with pytest.raises(
+        UsageError, match=r"data\.cuont: .*'mine.py:Mine' has no such option; did you mean 'count'"
+    ):
+        datasets.load(plugin, tmp_path, {"cuont": 8})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "class Mine:\n    def __init__(self, root, flip=False):\n        self.__dict__ = DATA",
+        "class Mine:\n    def __init__(self, folder):\n        assert folder.is_dir()\n        self.__dict__ = DATA",
+        "def Mine():\n    return DATA",
+        "def Mine(*, flip=True):\n    return DATA",
+        "def Mine(**options):\n    assert options['root'].is_dir()\n    return DATA",
+        "class _Maker:\n    def __call__(self, root):\n        return DATA\nMine = _Maker()",
+    ],
+    ids=["class", "root by another name", "no argument", "options alone", "any option", "object"],
+)
+def test_a_dataset_may_be_written_in_many_ways(tmp_path, body):
+    path = write_plugin(
+        tmp_path, "DATA = dict(train_images=np.zeros((4, 3, 3)), train_labels=[0, 1, 0, 1])\n" + body
+    )
+    plugin = datasets.open_dataset(f"{path}:Mine")
+    assert datasets.load(plugin, tmp_path, {}).train_images.shape == (4, 1, 3, 3)
+    assert datasets.available(plugin, tmp_path)
+    assert datasets.verify(plugin, tmp_path) == ()
+    assert datasets.fetch(plugin, tmp_path) == "nothing to fetch"
+
+
+def test_an_option_without_a_default_must_be_given(tmp_path):
+    plugin = datasets.open_dataset(f"{write_plugin(tmp_path, 'def Mine(root, *, count): ...')}:Mine")
+    with pytest.raises(UsageError, match=r"data\.count: dataset 'mine.py:Mine' needs this option"):
+        datasets.load(plugin, tmp_path, {})
+
+
+def test_what_a_dataset_raises_is_one_line_with_its_name(tmp_path):
+    path = write_plugin(tmp_path, "def Mine(root):\n    raise KeyError('no\\nsuch thing')\n")
+    plugin = datasets.open_dataset(f"{path}:Mine")
+    with pytest.raises(DataError, match=r"^dataset 'mine.py:Mine' failed: KeyError: ") as refusal:
+        datasets.load(plugin, tmp_path, {})
+    assert "\n" not in refusal.value.message
+    assert isinstance(refusal.value.__cause__, KeyError)
+    assert datasets.verify(plugin, tmp_path) == (refusal.value.message,)
+
+
+def test_a_dataset_of_a_users_own_may_be_fetched_and_know_its_fingerprint(tmp_path):
+    path = write_plugin(
+        tmp_path,
+        """
+        class _Mine:
+            def __call__(self, root, *, shade=1):
+                return dict(train_images=np.full((4, 3, 3), shade), train_labels=np.load(root / "labels.npy"))
+            def fetch(self, root, source=None, *, say=print):
+                np.save(root / "labels.npy", [0, 1, 0, 1])
+                return "thin air"
+            def verify(self, root):
+                return () if (root / "labels.npy").exists() else ("labels.npy is missing",)
+            def fingerprint(self, root, *, shade=1):
+                return f"mine-{shade}"
+        Mine = _Mine()
+        """,
+    )
+    plugin = datasets.open_dataset(f"{path}:Mine")
+    assert not datasets.available(plugin, tmp_path)
+    assert datasets.verify(plugin, tmp_path) == ("labels.npy is missing",)
+    assert datasets.fetch(plugin, tmp_path) == "thin air"
+    assert datasets.available(plugin, tmp_path)
+    assert datasets.load(plugin, tmp_path, {"shade": 7}).train_images.max() == 7
+    assert datasets.fingerprint(plugin, tmp_path, {"shade": 7}) == "mine-7"
+    with pytest.raises(UsageError, match=r"data\.color"):
+        datasets.fingerprint(plugin, tmp_path, {"color": 7})
+
+
+def test_a_folder_to_fetch_from_has_no_meaning_where_nothing_is_fetched(tmp_path):
+    with pytest.raises(UsageError, match="'digits' is not fetched"):
+        datasets.fetch(datasets.open_dataset("digits"), tmp_path, tmp_path)
+
+
+def test_digits_come_with_scikit_learn(tmp_path):
+    plugin = datasets.open_dataset("digits")
+    data = datasets.load(plugin, tmp_path, {})
+    assert data.train_images.shape == (1797, 1, 8, 8)
+    assert data.train_images.dtype == np.uint8
+    assert (data.train_images.min(), data.train_images.max()) == (0, 255)
+    assert len(np.unique(data.train_images)) == 17
+    assert data.test_images is None
+    assert data.class_names == tuple("0123456789")
+    assert datasets.fingerprint(plugin, tmp_path, {}) == datasets.fingerprint_of(data)
+
+
+# The one form
+
+
+@pytest.mark.parametrize(
+    ("images", "shape"),
+    [
+        (np.zeros((6, 4, 5)), (6, 1, 4, 5)),
+        (np.zeros((6, 3, 4, 5)), (6, 3, 4, 5)),
+        (np.zeros((6, 7, 8, 3)), (6, 3, 7, 8)),
+        (np.zeros((6, 7, 8, 1)), (6, 1, 7, 8)),
+        (np.zeros((6, 12, 8, 9)), (6, 12, 8, 9)),
+        ([[[0, 1], [2, 3]]] * 6, (6, 1, 2, 2)),
+        ([np.zeros((2, 3))] * 6, (6, 1, 2, 3)),
+    ],
+)
+def test_images_become_number_channels_height_width(images, shape):
+    assert normal(train_images=images).train_images.shape == shape
+
+
+def test_the_last_axis_moves_to_the_channels_with_its_pixels():
+    images = np.random.default_rng(0).integers(0, 256, (6, 7, 8, 3))
+    assert np.array_equal(normal(train_images=images).train_images, images.transpose(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int64", "uint16", "float32", "float64"])
+def test_whole_pixels_of_any_type_become_bytes(dtype):
+    images = (IMAGES % 100 + 2).astype(dtype)
+    data = normal(train_images=images)
+    assert data.train_images.dtype == np.uint8
+    assert np.array_equal(data.train_images[:, 0], images)
+
+
+def test_fractions_stay_fractions_and_booleans_become_black_and_white():
+    fractions = normal(train_images=IMAGES / 255.0).train_images
+    assert fractions.dtype == np.float32
+    assert np.array_equal(fractions[:, 0], (IMAGES / 255.0).astype(np.float32))
+    assert np.unique(normal(train_images=IMAGES > 50).train_images).tolist() == [0, 255]
+
+
+@given(hnp.arrays(np.uint8, st.tuples(*[st.integers(2, 6)] * 3)))
+def test_bytes_pass_unchanged(images):
+    labels = np.arange(len(images)) % 2
+    data = arrays.image_data({"train_images": images, "train_labels": labels}, name="mine")
+    assert np.array_equal(data.train_images[:, 0], images)
+    assert np.array_equal(data.train_labels, labels)
+
+
+def test_torch_tensors_are_taken():
+    torch = pytest.importorskip("torch")
+    images, labels = torch.from_numpy(IMAGES), torch.tensor(LABELS, requires_grad=False)
+    data = normal(train_images=images, train_labels=labels)
+    assert np.array_equal(data.train_images[:, 0], IMAGES)
+    assert data.train_labels.dtype == np.int64
+
+
+def test_an_object_with_the_attributes_is_as_good_as_a_mapping():
+    thing = SimpleNamespace(**given_data(notes=["a note"]))
+    data = arrays.image_data(thing, name="mine")
+    assert isinstance(data, ImageData)
+    assert data.notes == ("a note",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "expected", "expected_names"),
+    [
+        ([0, 1, 2, 0, 1, 2], None, [0, 1, 2, 0, 1, 2], ("0", "1", "2")),
+        ([7, 3, 7, 3, 7, 10], None, [1, 0, 1, 0, 1, 2], ("3", "7", "10")),
+        ([-1, 1, -1, 1, -1, 1], None, [0, 1, 0, 1, 0, 1], ("-1", "1")),
+        ([0.0, 1.0, 2.0, 0.0, 1.0, 2.0], ("x", "y", "z"), [0, 1, 2, 0, 1, 2], ("x", "y", "z")),
+        (["b", "a", "b", "a", "b", "a"], None, [1, 0, 1, 0, 1, 0], ("a", "b")),
+        (["b", "a", "b", "a", "b", "a"], ("b", "a", "c"), [0, 1, 0, 1, 0, 1], ("b", "a", "c")),
+        ([[0], [1], [0], [1], [0], [1]], ("x", "y"), [0, 1, 0, 1, 0, 1], ("x", "y")),
+        ([False, True] * 3, None, [0, 1, 0, 1, 0, 1], ("0", "1")),
+    ],
+)
+def test_labels_become_zero_to_classes_minus_one(labels, names, expected, expected_names):
+    data = normal(train_labels=labels, class_names=names)
+    assert data.train_labels.dtype == np.int64
+    assert data.train_labels.tolist() == expected
+    assert data.class_names == expected_names
+
+
+def test_test_labels_follow_the_classes_of_the_training_labels():
+    data = normal(train_labels=[5, 9, 7, 5, 9, 7], test_images=IMAGES[:2], test_labels=[9, 5])
+    assert data.test_labels.tolist() == [2, 0]
+
+
+TEST = {"test_images": IMAGES, "test_labels": LABELS}
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"train_images": None}, "gave dict without train_images"),
+        ({"train_images": np.zeros((6, 20))}, "train_images have the shape (6, 20), expected [N, H, W]"),
+        ({"train_images": np.zeros((0, 4, 5)), "train_labels": []}, "there is nothing in them"),
+        ({"train_images": [np.zeros((2, 2)), np.zeros((3, 3))]}, "train_images do not make one array"),
+        ({"train_images": 3}, "train_images do not make one array"),
+        ({"train_images": np.full((6, 4, 5), "x")}, "expected numbers"),
+        ({"train_images": np.full((6, 4, 5), np.nan)}, "images hold NaN or infinite pixels"),
+        ({"train_images": np.full((6, 4, 5), np.inf)}, "images hold NaN or infinite pixels"),
+        ({"train_images": IMAGES / 100.0 - 0.5}, "pixels go from -0.5 to 0.69, expected 0 to 255"),
+        ({"train_images": IMAGES.astype(int) * 9}, "pixels go from 0 to 1071, expected 0 to 255"),
+        ({"train_images": IMAGES / 3.0}, "pixels are fractions up to 39.6667, expected 0 to 1"),
+        (TEST | {"test_images": IMAGES / 255.0}, "train_images go up to 119 and test_images up to 0.466667"),
+        (TEST | {"test_images": None}, "test_images and test_labels must be given together"),
+        (TEST | {"test_images": IMAGES[:, :3]}, "test_images are 1x3x5, train_images 1x4x5"),
+        (TEST | {"test_labels": [0, 1]}, "test_labels are 2, expected 6"),
+        (TEST | {"test_labels": LABELS + 1}, "test_labels hold 3, which is not among the 3 classes"),
+        (TEST | {"test_labels": ["a"] * 6}, "test_labels are of another type than train_labels"),
+        (TEST | {"test_labels": LABELS + 1, "class_names": "abc"}, "expected 0 to 2 for 3 class_names, found 1 to 3"),
+        ({"train_labels": LABELS[:5]}, "train_labels are 5, expected 6, one for each image"),
+        ({"train_labels": np.eye(6)}, "train_labels have the shape (6, 6), expected [N]"),
+        ({"train_labels": LABELS + 0.5}, "train_labels hold fractions or NaN"),
+        ({"train_labels": [np.nan] * 6}, "train_labels hold fractions or NaN"),
+        ({"train_labels": [1] * 6}, "train_labels hold one class (1), expected two or more"),
+        ({"class_names": ("a", "b")}, "train_labels: expected 0 to 1 for 2 class_names, found 0 to 2"),
+        ({"train_labels": LABELS - 1, "class_names": "abc"}, "expected 0 to 2 for 3 class_names, found -1 to 1"),
+        ({"class_names": ("a", "a", "b")}, "class_names hold 'a' twice"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_used_is_refused_in_one_line_with_the_name(changes, problem):
+    with pytest.raises(DataError, match=re.escape(problem)) as refusal:
+        normal(**changes)
+    assert refusal.value.message.startswith("dataset 'mine': ")
+    assert "\n" not in refusal.value.message
+
+
+def test_the_fingerprint_is_of_pixels_labels_and_shape_and_of_nothing_else():
+    fingerprint = datasets.fingerprint_of(normal())
+    assert re.fullmatch("[0-9a-f]{64}", fingerprint)
+    assert datasets.fingerprint_of(normal(class_names=("x", "y", "z"), notes=["n"])) == fingerprint
+    others = [
+        normal(train_images=IMAGES.reshape(6, 5, 4)),
+        normal(train_images=IMAGES ^ 1),
+        normal(train_labels=LABELS[::-1]),
+        normal(test_images=IMAGES, test_labels=LABELS),
+    ]
+    assert len({fingerprint, *map(datasets.fingerprint_of, others)}) == 5
+
+
+def test_a_dataset_given_as_an_object_is_loaded_too(tmp_path):
+    plugin = plugins.of_object(given_data, name="here")
+    assert datasets.load(plugin, tmp_path, {}).class_names == ("0", "1", "2")
+
+
+# The list
+
+
+def test_the_list_tells_what_is_ready_what_is_not_fetched_and_what_is_damaged(tmp_path):
+    (tmp_path / "mnist").mkdir()
+    for pinned in datasets.mnist.files:
+        (tmp_path / "mnist" / pinned.name).write_bytes(b"x")
+    found = {info.name: info for info in datasets.listing(tmp_path)}
+    assert {"digits", "fmnist", "folder:PATH", "mnist"} <= set(found)
+    assert found["digits"].state == "ready"
+    assert found["fmnist"].state == "not fetched"
+    assert found["fmnist"].problem == ""
+    assert found["mnist"].state == "damaged"
+    assert "expected 47040016 bytes, found 1" in found["mnist"].problem
+    assert (found["fmnist"].image_shape, found["fmnist"].classes, found["fmnist"].licence) == (
+        "1x28x28",
+        10,
+        "MIT",
+    )
+    assert found["fmnist"].size == 54_950_048
