@@ -211,24 +211,21 @@ def find(locator: str, group: str) -> Plugin:
 def of_object(target: Any, *, name: str | None = None) -> Plugin:
     """Wrap a class or function given from Python.
 
-    Its locator is "module:attribute", or the empty string where it lives in `__main__` or inside a function
-    and so can only be used inside this process.
+    Its locator is "module:attribute" where a worker can import it, and its source then is that of the module's
+    file, as if it had been named so.  One that lives in `__main__`, in a notebook or inside a function can only
+    be used inside this process: its locator is empty.
     """
-    module, qualname = (
-        getattr(target, "__module__", "__main__"),
-        getattr(target, "__qualname__", repr(target)),
-    )
-    reachable = module != "__main__" and qualname.isidentifier()
+    module = getattr(target, "__module__", "__main__")
+    shown = getattr(target, "__name__", type(target).__name__)
+    if module != "__main__" and getattr(sys.modules.get(module), shown, None) is target:
+        found = find(f"{module}:{shown}", "gridsearch.plugins")
+        return Plugin(name=name or found.name, locator=found.locator, target=target, source=found.source)
     try:
-        source = hashlib.sha256(inspect.getsource(target).encode()).hexdigest()
+        text = inspect.getsource(target)
     except (OSError, TypeError):
-        source = hashlib.sha256(repr(qualname).encode()).hexdigest()
-    return Plugin(
-        name=name or f"{module}:{qualname}",
-        locator=f"{module}:{qualname}" if reachable else "",
-        target=target,
-        source=source,
-    )
+        text = f"{module}:{shown}"
+    source = hashlib.sha256(text.encode()).hexdigest()
+    return Plugin(name=name or f"{module}:{shown}", locator="", target=target, source=source)
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:

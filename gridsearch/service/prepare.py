@@ -90,11 +90,9 @@ def prepare(
         DataError: the data is missing or damaged.
     """
     catalog = Catalog(dataset if dataset is not None else spec.dataset, places.data, objects)
-    if fetch:
-        catalog.fetch(say)
     expansion = spec.expand(resolve=catalog)
-    if not expansion.drafts:
-        raise UsageError("the grid is empty: --exclude leaves no point", hint="exclude less")
+    if fetch:  # only now: what is wrong with the words is told without waiting for a download
+        catalog.fetch(say)
     prepared = Prepared(
         name=spec.name,
         axes=spec.grid.axes,

@@ -16,7 +16,7 @@ from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.reports import make_report
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import Owner, StudyDraft, open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +94,7 @@ def run(
     """
     watcher = observer or Silent()
     began = time.monotonic()
+    _look_at_store(options)
     devices = resolve_devices(options.device)
     prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=True, say=watcher.say)
     return _carry_out(prepared, options, devices, watcher, began)
@@ -124,6 +125,12 @@ def resume(
     devices = resolve_devices(options.device)
     prepared = prepare_stored(study, options.places, dataset=dataset, models=models, say=watcher.say)
     return _carry_out(prepared, options, devices, watcher, began)
+
+
+def _look_at_store(options: RunOptions) -> None:
+    """Refuse a store that is there and cannot be used before any data is fetched or code of the user's is run."""
+    if store_exists(options.places.store):
+        open_store(options.places.store, home=options.places.home, create=False).close()
 
 
 def _carry_out(

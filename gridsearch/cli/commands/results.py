@@ -113,10 +113,7 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
 def _status_table(found: list[StudyStatus]) -> Table:
     table = _table("study", *_STATES, "ETA")
     for entry in found:
-        counts = [
-            str(entry.counts[column])
-            for column in ("complete", "diverged", "failed", "pruned", "running", "waiting")
-        ]
+        counts = [str(entry.counts[column]) for column in _STATES]
         open_trials = entry.counts["running"] + entry.counts["waiting"]
         eta = (
             "done" if not open_trials else display.duration_text(entry.eta) if entry.eta is not None else "-"

@@ -1,0 +1,290 @@
+"""The Python door, beside the command line: `run` and `load`, with results as pandas frames.
+
+import gridsearch as gs
+
+result = gs.run(grid={"lr": [0.01, 0.001], "batch": "10..50:10"}, dataset="digits", epochs=5)
+result.points.head()
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from gridsearch import plugins
+from gridsearch.errors import UsageError
+from gridsearch.service.options import Places, RunOptions
+from gridsearch.spec import Grid, StudySpec, build
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from gridsearch.records import StudyData, Value
+    from gridsearch.reporting import Ranking
+
+
+class SearchArguments(TypedDict, total=False):
+    """What to search; each means what the option of that name means on the command line.
+
+    Attributes:
+        exclude: "lr=.01 batch=10", one text or several.
+        when: "momentum: optimizer=sgd", one text or several.
+        model: a name, "file.py:Name", "module:Name", or the class or function itself.
+        dataset: likewise, or "folder:PATH".
+        recipe: settings by name, as with `--set`.
+    """
+
+    exclude: str | Sequence[str]
+    when: str | Sequence[str]
+    study: str
+    dataset: str | Callable[..., Any]
+    model: str | Callable[..., Any]
+    epochs: int
+    seeds: int | Sequence[int]
+    val: float
+    subset: int
+    recipe: Mapping[str, Value]
+
+
+class RunArguments(SearchArguments, total=False):
+    """How to run it; each means what the option of that name means on the command line.
+
+    Attributes:
+        budget: seconds.
+        quiet: no progress on standard error.
+    """
+
+    home: str | Path
+    store: str
+    device: str
+    workers: int | None
+    lanes: int | None
+    executor: str
+    prune: str
+    budget: float | None
+    retries: int
+    report: bool
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StudyResult:
+    """A study's results as they were when it was read.
+
+    Attributes:
+        data: the records that everything here is made from.
+        report_page: index.html of the report, None where none was made.
+        new: trials that this run added, likewise `reused`, `failed` and `open` (without a result yet); 0 after
+            `load`.
+    """
+
+    data: StudyData
+    report_page: Path | None = None
+    new: int = 0
+    reused: int = 0
+    failed: int = 0
+    open: int = 0
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.data.name
+
+    @property
+    def ranking(self) -> Ranking:
+        """The points, ranked."""
+        from gridsearch import reporting
+
+        return reporting.rank(self.data)
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row a point, best first."""
+        from gridsearch import reporting
+
+        return reporting.points_frame(self.data)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial."""
+        from gridsearch import reporting
+
+        return reporting.trials_frame(self.data)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of a trial."""
+        from gridsearch import reporting
+
+        return reporting.epochs_frame(self.data)
+
+    @property
+    def best(self) -> dict[str, Value] | None:
+        """The params of the best point, None before there is a result."""
+        best = self.ranking.best
+        return None if best is None else dict(best.params)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `gridsearch report --json`."""
+        from gridsearch import reporting
+
+        return reporting.report_json(self.data)
+
+
+def run(
+    grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | Path | None = None,
+    **arguments: Unpack[RunArguments],
+) -> StudyResult:
+    """Expand a grid, train what is missing, report; with only `study`, finish what that study lacks.
+
+    Args:
+        grid: a Grid, a mapping of axes to values, words of the command line's grammar, a StudySpec, or the path
+            of a study file.
+        **arguments: see `SearchArguments` and `RunArguments`.
+
+    Raises:
+        GridsearchError: as on the command line; `exit_code` says which kind.
+        KeyboardInterrupt: the run was interrupted; what had ended is kept, the rest waits.
+    """
+    from gridsearch.cli import display
+    from gridsearch.service import running
+
+    options, objects = _run_options(arguments), _Objects()
+    observer = display.observer(quiet=arguments.get("quiet", False), no_color=False)
+    if grid is None and "study" in arguments and not set(arguments) & _CHANGING:
+        dataset, model = arguments.get("dataset"), arguments.get("model")
+        if callable(dataset) or callable(model):
+            raise UsageError(
+                "a stored study is finished with its plug-ins named as file.py:Name or module:Name"
+            )
+        models = [model] if model else []
+        outcome = running.resume(
+            arguments["study"], options, observer=observer, dataset=dataset, models=models
+        )
+    else:
+        spec = _spec(grid, arguments, objects)
+        if objects.local:
+            observer.warn(
+                f"{', '.join(objects.local)}: defined in this session alone, so it trains in this process"
+            )
+        outcome = running.run(
+            spec, options, observer=observer, objects=objects.models, dataset=objects.dataset
+        )
+    if outcome.signum is not None:
+        raise KeyboardInterrupt
+    return StudyResult(
+        outcome.data,
+        None if outcome.report is None else outcome.report.page,
+        outcome.new,
+        outcome.reused,
+        outcome.failed,
+        outcome.open,
+    )
+
+
+_CHANGING = {"exclude", "when", "epochs", "seeds", "val", "subset", "recipe"}
+_SPEC_OPTIONS = ("study", "epochs", "val", "subset")
+
+
+def load(study: str, *, store: str | None = None, home: str | Path | None = None) -> StudyResult:
+    """Read a study from the store.
+
+    Args:
+        study: its name.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Raises:
+        StudyNotFound: there is no such study.
+        StoreError: there is no store, or it cannot be read.
+    """
+    from gridsearch.service import studies
+
+    places = Places.find(home, store)
+    with studies.existing(places) as opened:
+        data = opened.study_data(study)
+    page = places.home / study / "report" / "index.html"
+    return StudyResult(data, page if page.exists() else None)
+
+
+class _Objects:
+    """Classes and functions given instead of names, under the names that the spec uses for them."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Any] = {}
+        self.dataset: Any = None
+        self.local: list[str] = []
+
+    def name(self, target: Any) -> str:
+        plugin = plugins.of_object(target)
+        if not plugin.locator:
+            self.local.append(plugin.name)
+        return plugin.name
+
+    def model(self, target: Any) -> Any:
+        """Return a model's name; anything but a class or function is returned as it is."""
+        if not callable(target):
+            return target
+        name = self.name(target)
+        self.models[name] = target
+        return name
+
+
+def _run_options(arguments: RunArguments) -> RunOptions:
+    named = ("device", "workers", "lanes", "executor", "prune", "budget", "retries", "report")
+    given = {name: arguments[name] for name in named if name in arguments}  # type: ignore[literal-required]
+    places = Places.find(arguments.get("home"), arguments.get("store"))
+    return RunOptions(places=places, command="gridsearch.run(...) from Python", **given)
+
+
+def _spec(grid: Any, arguments: RunArguments, objects: _Objects) -> StudySpec:
+    if isinstance(grid, StudySpec):
+        given = sorted(set(arguments) & set(SearchArguments.__annotations__))
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: given beside a StudySpec", hint="put it into the StudySpec"
+            )
+        return grid
+    options: dict[str, Any] = {
+        name: arguments[name]  # type: ignore[literal-required]
+        for name in _SPEC_OPTIONS
+        if arguments.get(name) is not None
+    }
+    if (seeds := arguments.get("seeds")) is not None:
+        options["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
+    if (model := arguments.get("model")) is not None:
+        options["model"] = objects.model(model)
+    if callable(dataset := arguments.get("dataset")):
+        objects.dataset = dataset
+        options["dataset"] = objects.name(dataset)
+    elif dataset is not None:
+        options["dataset"] = dataset
+    rules: dict[str, Any] = {"exclude": _several(arguments.get("exclude", ())), "when": _several(arguments.get("when", ()))}
+    recipe = dict(arguments.get("recipe", {}))
+    if isinstance(grid, str | Path):
+        if recipe:
+            raise UsageError("recipe: given beside a study file", hint="put it into the file's [recipe]")
+        return build(file=grid, options=options, **rules)
+    if isinstance(grid, Sequence):
+        return build(words=grid, options=options | recipe, **rules)
+    if isinstance(grid, Grid):
+        if any(rules.values()):
+            raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
+        made = grid
+    else:
+        axes = {name: _values(name, values, objects) for name, values in (grid or {}).items()}
+        made = Grid(axes, **rules)
+    epochs = {"epochs": options.pop("epochs")} if "epochs" in options else {}
+    return StudySpec(**options, grid=made, recipe=recipe | epochs)
+
+
+def _several(rules: str | Sequence[str]) -> Sequence[str]:
+    return [rules] if isinstance(rules, str) else list(rules)
+
+
+def _values(name: str, values: Any, objects: _Objects) -> Any:
+    if name != "model" or isinstance(values, str):
+        return values
+    return [objects.model(value) for value in values]

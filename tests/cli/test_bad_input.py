@@ -1,0 +1,199 @@
+"""Whatever a user gets wrong is told in one line, with the right exit code, and nothing is written."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import pytest
+
+WRONG_WORDS = {
+    ("run", "--grid", "lrr=.01"): ["lrr", "did you mean 'lr'"],
+    ("run", "--grid", "lr=.01", "--model", "lenett"): ["lenett", "did you mean 'lenet'"],
+    ("run", "--grid", "model=lenett,mlp"): ["lenett", "did you mean 'lenet'"],
+    ("run", "--grid", "lr=abc"): ["lr=abc"],
+    ("run", "--grid", "lr="): ["lr="],
+    ("run", "--grid", "lr=-1"): ["lr=-1"],
+    ("run", "--grid", "lr=nan"): ["lr=nan"],
+    ("run", "--grid", "lr=inf"): ["lr=inf"],
+    ("run", "--grid", "batch=0"): ["batch=0"],
+    ("run", "--grid", "batch=2.5"): ["batch=2.5"],
+    ("run", "--grid", "lr=.1", "--epochs", "0"): ["epochs"],
+    ("run", "--grid", "lr=.1", "--epochs", "two"): ["epochs"],
+    ("run", "--grid", "lr=.1", "--seeds", "0"): ["seeds"],
+    ("run", "--grid", "lr=.1", "--val", "1.5"): ["val"],
+    ("run", "--grid", "lr=.1", "--subset", "0"): ["subset"],
+    ("run",): ["no grid"],
+    ("run", "--grid"): ["--grid"],
+    ("run", "--grid", "lr=.01", "--exclude", "lr=.01"): ["exclu"],
+    ("run", "--grid", "batch=1..1000000000000:1"): ["1,000,000,000,000"],
+    (
+        "run",
+        "--grid",
+        *(f"{axis}=1e-6..1:1000log" for axis in ("lr", "weight_decay")),
+        "epochs=1..1000000:1",
+    ): [
+        "1,000,000,000,000",
+    ],
+    ("run", "--grid", "batch=10..45:10"): ["45"],
+    ("run", "--grid", "lr=.1", "--study", "a/b"): ["a/b"],
+    ("run", "--grid", "lr=.1", "--study", "x" * 100): ["64"],
+    ("run", "--grid", "lr=.1", "--study", ".."): [".."],
+    ("run", "--grid", "lr=.1", "--dataset", "fmnits"): ["did you mean 'fmnist'"],
+    ("run", "--grid", "lr=.1", "--model", "nowhere.py:Net"): ["nowhere.py"],
+    ("run", "--grid", "lr=.1", "--dataset", "digits", "--device", "cuda:7"): ["cuda:7"],
+    ("run", "--grid", "lr=.1", "--device", "tpu"): ["tpu"],
+    ("run", "--grid", "lr=.1", "--dataset", "digits", "--set", "optimizer=adm"): ["did you mean 'adam'"],
+    ("run", "--grid", "lr=.1", "--dataset", "digits", "--set", "model.widht=2"): ["did you mean 'width'"],
+    ("run", "--grid", "lr=.1", "--dataset", "digits", "--set", "dropout=.5"): ["no dropout layer"],
+    ("run", "--grid", "lr=.1", "--dataset", "digits", "--subset", "100000"): ["subset"],
+    ("run", "--grid", "lr=.1", "--workers", "0"): ["workers"],
+    ("run", "--grid", "lr=.1", "--executor", "cloud"): ["cloud"],
+    ("run", "--grid", "lr=.1", "--prune", "median"): ["not part of this version"],
+    ("run", "--grid", "lr=.1", "--budget", "soon"): ["soon"],
+    ("run", "missing.toml"): ["missing.toml"],
+    ("run", "--grid", "lr=.1", "--store", "sqlite:///x.db", "--store", "mysql://x"): ["mysql"],
+    ("run", "--grid", "lr=.1", "--store", "postgresql://me:secret@host/db"): ["password"],
+    ("best", "--study", "x"): ["not part of this version"],
+    ("predict", "folder", "image.png"): ["not part of this version"],
+    ("rnu",): ["did you mean 'run'"],
+    ("report",): ["--study"],
+    ("report", "--study", "x", "--wehre", "y"): ["--wehre"],
+    ("export", "--study", "x", "--format", "xml"): ["xml"],
+    ("models", "show", "lenett"): ["did you mean 'lenet'"],
+    ("models", "show"): ["which one"],
+    ("data", "fetch"): ["which one"],
+    ("data", "fetch", "mnits"): ["did you mean 'mnist'"],
+    ("trial", "-3", "--study", "x"): ["-3"],
+}
+
+
+@pytest.mark.parametrize("words", WRONG_WORDS, ids=lambda words: " ".join(words)[:80])
+def test_wrong_usage_is_one_line_exit_2_and_leaves_nothing(cli, home, words):
+    result = cli(*words)
+    assert result.code == 2
+    for part in WRONG_WORDS[words]:
+        assert part in result.error
+    assert len(result.err.strip().splitlines()) <= 2
+    assert result.out == ""
+    assert not home.exists()
+    assert "secret" not in result.err
+
+
+def test_all_problems_are_told_at_once(cli):
+    error = cli("run", "--grid", "lr=abc", "btch=3", "--epochs", "0").error
+    assert "abc" in error
+    assert "btch" in error
+    assert "epochs" in error
+
+
+def test_a_study_that_does_not_exist_is_exit_4_with_the_names_that_do(cli, home):
+    assert cli("report", "--study", "x").code == 4
+    assert not home.exists()
+    assert cli("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1", "--epochs", "1").code == 0
+    for words in (("report",), ("status",), ("export",), ("run",), ("plan",), ("trial", "0")):
+        result = cli(*words, "--study", "other")
+        assert result.code == 4, words
+        assert "'other'" in result.error
+        assert "digits" in result.error
+    result = cli("trial", "7", "--study", "digits")
+    assert result.code == 4
+    assert "no trial 7" in result.error
+
+
+def test_a_report_without_a_finished_trial_is_exit_4(cli, home):
+    assert (
+        cli(
+            "run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=1e30", "--set", "optimizer=sgd"
+        ).code
+        == 0
+    )
+    result = cli("report", "--study", "digits")
+    assert result.code == 4
+    assert "no finished trial" in result.error
+    assert "1 diverged" in result.error
+    assert not (home / "digits" / "report").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database at all", b"SQLite format 3\0" + b"x" * 50])
+def test_a_store_that_is_no_database_is_exit_4_and_untouched(cli, tmp_path, content):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(content)
+    result = cli("run", "--dataset", "digits", "--grid", "lr=.1", "--store", f"sqlite:///{file}")
+    if content:
+        assert result.code == 4
+        assert str(file) in result.error
+    assert content == b"" or file.read_bytes() == content
+
+
+def test_somebody_elses_database_is_exit_4_and_untouched(cli, tmp_path):
+    file = tmp_path / "bank.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("create table accounts (owner text)")
+    connection.close()
+    before = file.read_bytes()
+    result = cli("run", "--dataset", "digits", "--grid", "lr=.1", "--store", f"sqlite:///{file}")
+    assert result.code == 4
+    assert "bank.db" in result.error
+    assert file.read_bytes() == before
+
+
+def test_a_home_below_a_file_is_exit_4(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = cli("run", "--dataset", "digits", "--grid", "lr=.1", "--home", str(tmp_path / "file" / "home"))
+    assert result.code == 4
+    assert str(tmp_path / "file") in result.error
+
+
+def test_a_damaged_dataset_file_is_exit_4_before_anything_is_written(cli, home, tmp_path):
+    raw = tmp_path / "cache" / "data" / "fmnist"
+    listed = cli("data", "list", "--json").json
+    assert {entry["name"]: entry["state"] for entry in listed["datasets"]}["fmnist"] == "not fetched"
+    raw.mkdir(parents=True)
+    for name in ("train-images", "t10k-images"):
+        (raw / f"{name}-idx3-ubyte").write_bytes(b"\0" * 100)
+    for name in ("train-labels", "t10k-labels"):
+        (raw / f"{name}-idx1-ubyte").write_bytes(b"\0" * 100)
+    result = cli("data", "verify", "fmnist")
+    assert result.code == 4
+    assert "100" in result.out
+    assert "47,040,016" in result.out or "47040016" in result.out
+    assert not home.exists()
+
+
+def test_a_folder_with_one_class_is_exit_4(cli, home, tmp_path):
+    (tmp_path / "images" / "cats").mkdir(parents=True)
+    result = cli("run", "--dataset", f"folder:{tmp_path / 'images'}", "--grid", "lr=.1")
+    assert result.code == 4
+    assert "class" in result.error
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "part"),
+    [
+        ("import nowhere_to_be_found", "nowhere_to_be_found"),
+        ("def Net(:", "SyntaxError"),
+        ("class Nett: pass", "did you mean 'Nett'"),
+        ("Net = 3", "not a class or function"),
+        ("raise SystemExit(3)", "SystemExit"),
+    ],
+)
+def test_a_model_file_that_does_not_import_is_exit_2(cli, home, tmp_path, source, part):
+    (tmp_path / "net.py").write_text(source)
+    result = cli("run", "--dataset", "digits", "--grid", "lr=.1", "--model", "net.py:Net")
+    assert result.code == 2
+    assert part in result.error
+    assert not home.exists()
+
+
+def test_a_study_file_tells_all_its_problems_with_their_place(cli, tmp_path):
+    (tmp_path / "s.toml").write_text('datset = "digits"\n[grid]\nlr = ["abc"]\n[recipe]\nepoch = 3\n')
+    result = cli("run", "s.toml")
+    assert result.code == 2
+    for part in ("s.toml", "datset", "abc", "epoch"):
+        assert part in result.error
+
+
+def test_an_expected_error_shows_its_traceback_only_with_v(cli):
+    assert "Traceback" not in cli("run", "--grid", "lr=abc").err
+    assert "Traceback" in cli("run", "--grid", "lr=abc", "-v").err

@@ -1,0 +1,109 @@
+"""What all tests share: a home and a cache of their own, and the command line in this process or in another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REAL_CACHE = os.environ.get("GRIDSEARCH_CACHE")
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> str:
+        """The one line of an expected error, without what goes before it."""
+        lines = [line for line in self.err.splitlines() if line.startswith("gridsearch: error: ")]
+        assert len(lines) == 1, self.err
+        return lines[0].removeprefix("gridsearch: error: ")
+
+
+@pytest.fixture(autouse=True)
+def _own_places(tmp_path, monkeypatch):
+    """No test touches the user's home, cache or environment."""
+    for name in [
+        n for n in os.environ if n.startswith("GRIDSEARCH_") and not n.startswith("GRIDSEARCH_TEST_")
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("GRIDSEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def cli(capsys, tmp_path, monkeypatch):
+    """Run the program in this process, in a folder of its own."""
+    from gridsearch.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Result:
+        capsys.readouterr()
+        code = main(words)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def program(tmp_path):
+    """Run the program as a user does, as a process."""
+
+    def run(*words: str, timeout: float = 300, env: dict[str, str] | None = None) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "gridsearch", *words],
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            cwd=tmp_path,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fashion_cache() -> str:
+    """The cache that holds the real Fashion-MNIST, or a skip."""
+    import platformdirs
+
+    cache = Path(REAL_CACHE or platformdirs.user_cache_dir("gridsearch", appauthor=False))
+    from gridsearch.zoo import datasets
+
+    if datasets.verify(datasets.open_dataset("fmnist"), cache / "data"):
+        pytest.skip("Fashion-MNIST is not here: `gridsearch data fetch fmnist` brings it")
+    return str(cache)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium, or a skip."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("no chromium on this machine")
