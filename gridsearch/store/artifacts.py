@@ -21,12 +21,13 @@ from gridsearch.errors import ArtifactError, StoreError, UsageError
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
 DATABASE = "gridsearch.db"
 PREDICTIONS = "predictions.safetensors"
 WEIGHTS = "weights.safetensors"
 LOG = "log"
+_SCRATCH = ".attempt-"
 
 _STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
 _FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
@@ -77,7 +78,7 @@ class Home:
 
     def scratch(self, study: str, number: int, attempt: int) -> Path:
         """The folder where a worker leaves the files of one attempt; a successor has another."""
-        return self.trial_dir(study, number) / f".attempt-{_number(attempt)}"
+        return self.trial_dir(study, number) / f"{_SCRATCH}{_number(attempt)}"
 
     def trial_file(self, study: str, number: int, name: str) -> Path:
         """A file of a trial.
@@ -201,6 +202,24 @@ class Home:
     def remove_trial_file(self, study: str, number: int, name: str) -> None:
         """Remove a file of a trial, if it is there."""
         self.trial_file(study, number, name).unlink(missing_ok=True)
+
+    def clean(self, study: str, *, keep: Collection[int]) -> int:
+        """Remove what unfinished attempts and unfinished writes have left; return the number of bytes.
+
+        Args:
+            study: its name.
+            keep: numbers of the trials that run now, which are left alone.
+        """
+        trials = self.study_dir(study) / "trials"
+        freed = 0
+        for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
+            if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
+                continue
+            for left in (*folder.glob(f"{_SCRATCH}*"), *folder.glob(".*.tmp")):
+                freed += _size(left) if left.is_dir() else left.lstat().st_size
+                with _writing(left):
+                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        return freed
 
     def remove_study(self, study: str) -> int:
         """Remove the folder of a study; return the number of bytes that were in it."""

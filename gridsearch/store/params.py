@@ -78,7 +78,8 @@ class ShownAxis:
     """An axis that the study's trials show.
 
     Attributes:
-        choices: of a categorical axis, in the order in which they came; only ever grows at its end.
+        choices: the values in the order in which they came; only ever grows at its end.  Empty for a number with
+            fixed bounds; an option of numbers keeps them, since it may yet become categorical.
     """
 
     name: str
@@ -88,7 +89,8 @@ class ShownAxis:
     def row(self, value: Value) -> tuple[float, str] | None:
         """Return a value as Optuna keeps it, with its distribution; None where the param is left out."""
         if self.kind is Kind.CATEGORICAL:
-            return float(_index(self.choices, value)), self.distribution()
+            types = tuple(type(choice) for choice in self.choices)
+            return float(_positions(self.choices, types)[_one(value)]), self.distribution()
         if value is None:
             return None
         number = float(value)
@@ -101,13 +103,13 @@ class ShownAxis:
 
     def grown(self, values: Sequence[Value]) -> Self:
         """Return the axis with the kind and the choices that take these values too."""
-        kind = self.kind if self.name in _BOUNDS else _wider(self.kind, _kind_of(values))
-        choices = self.choices
-        if kind is Kind.CATEGORICAL:
-            for value in values:
-                if _index(choices, value) < 0:
-                    choices = (*choices, value)
-        return replace(self, kind=kind, choices=choices)
+        if self.name in _BOUNDS:
+            return self
+        numbers = [value for value in values if value is not None]
+        kind = _wider(self.kind, _kind_of(numbers)) if numbers else self.kind
+        known = {_one(choice) for choice in self.choices}
+        new = {_one(value): value for value in values if _one(value) not in known}
+        return replace(self, kind=kind, choices=(*self.choices, *new.values()))
 
     def _reach(self, number: float) -> tuple[float, float]:
         bounds = _BOUNDS.get(self.name) or _FREE[self.kind]
@@ -192,7 +194,10 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         extended=tuple(
             a
             for a in after
-            if a.name in before and a.kind is before[a.name].kind and a.choices != before[a.name].choices
+            if a.kind is Kind.CATEGORICAL
+            and (old := before.get(a.name))
+            and old.kind is a.kind
+            and len(old.choices) < len(a.choices)
         ),
         widened=tuple(a for a in after if a.name in before and a.kind is not before[a.name].kind),
     )
@@ -244,14 +249,14 @@ def _common(
         for name, value in _facts(each).items():
             if name not in shared:
                 shared[name] = value
-            elif not _same(shared[name], value):
+            elif _one(shared[name]) != _one(value):
                 varied[name] = None
     return shared, tuple(dict.fromkeys(name.partition(_OF)[0] for name in varied))
 
 
 def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
     """Return the distinct values of an axis, in order of appearance."""
-    seen: dict[tuple[type, Value], None] = {}
+    seen: dict[tuple[bool, Value], None] = {}
     for each in settings:
         if name == MODEL_VERSION:
             value = _short(each.model_source)
@@ -265,7 +270,7 @@ def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
             value = options[option]
         else:
             value = each.get(name)
-        seen[type(value), value] = None
+        seen[_one(value)] = None
     return [value for _, value in seen]
 
 
@@ -273,14 +278,15 @@ def _short(source: Value) -> Value:
     return source[:_DIGITS] if isinstance(source, str) else source
 
 
-def _same(a: Value, b: Value) -> bool:
-    """Return whether two values are one; 1 and True are not."""
-    return a == b and isinstance(a, bool) == isinstance(b, bool)
+def _one(value: Value) -> tuple[bool, Value]:
+    """Return what two values share if they are one; 1 and True are not."""
+    return isinstance(value, bool), value
 
 
-def _index(choices: Sequence[Value], value: Value) -> int:
-    """Return where a value stands among choices, -1 if it does not."""
-    return next((i for i, choice in enumerate(choices) if _same(choice, value)), -1)
+@lru_cache(maxsize=1024)
+def _positions(choices: tuple[Value, ...], _types: tuple[type, ...]) -> dict[tuple[bool, Value], int]:
+    """Return where each choice stands."""
+    return {_one(choice): i for i, choice in enumerate(choices)}
 
 
 def _kind_of(values: Iterable[Value]) -> Kind:

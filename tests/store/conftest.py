@@ -1,0 +1,116 @@
+"""A new store, and short ways to say what is put into it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from typing import Any, TYPE_CHECKING
+
+import pytest
+
+from gridsearch.records import (
+    EpochEnded,
+    Settings,
+    TrialDraft,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    trial_key,
+)
+from gridsearch.store import Store, StudyDraft, open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+
+class Make:
+    """Drafts and events with little typing."""
+
+    def drafts(
+        self, axes: Mapping[str, Sequence[Any]], *, seeds: Sequence[int] = (0,), **common: Any
+    ) -> list[TrialDraft]:
+        made = []
+        for values in itertools.product(*axes.values()):
+            point = dict(zip(axes, values, strict=True))
+            settings = self.settings(**(common | point))
+            made += [
+                TrialDraft(key=trial_key(settings, s), seed=s, settings=settings, axes=tuple(axes))
+                for s in seeds
+            ]
+        return made
+
+    def settings(self, **values: Any) -> Settings:
+        options = {k: v for k, v in values.items() if k.startswith(("model.", "data."))}
+        for name in options:
+            del values[name]
+        for group in ("model", "data"):
+            found = {k.partition(".")[2]: v for k, v in options.items() if k.startswith(group + ".")}
+            if found:
+                values[f"{group}_options"] = {**values.get(f"{group}_options", {}), **found}
+        return Settings(**{"dataset": "digits", "data_fingerprint": "d" * 64, **values})
+
+    def study(self, name: str = "digits", **values: Any) -> StudyDraft:
+        return StudyDraft(
+            **{
+                "name": name,
+                "dataset": "digits",
+                "metric": "val_accuracy",
+                "command": "gridsearch run",
+                **values,
+            }
+        )
+
+    def epoch(self, trial: Any, epoch: int, accuracy: float = 0.5, **values: Any) -> EpochEnded:
+        row = dict(
+            train_loss=1.0, train_accuracy=0.4, val_loss=1.5, val_accuracy=accuracy, lr=0.1, seconds=2.0
+        )
+        return EpochEnded(
+            trial=trial.id, attempt=trial.attempt, epoch=epoch, images_per_second=100.0, **{**row, **values}
+        )
+
+    def finished(self, trial: Any, accuracy: float = 0.5, **values: Any) -> TrialFinished:
+        metrics = {"val_accuracy": accuracy, "val_loss": 1.5, "train_accuracy": 0.4, "train_loss": 1.0}
+        given = {"state": TrialState.COMPLETE, "epochs": 3, "seconds": 6.0, "metrics": metrics}
+        return TrialFinished(trial=trial.id, attempt=trial.attempt, **{**given, **values})
+
+    def failed(self, trial: Any, message: str = "RuntimeError: no") -> TrialFailed:
+        return TrialFailed(
+            trial=trial.id, attempt=trial.attempt, reason="error", message=message, traceback="Traceback"
+        )
+
+
+@pytest.fixture
+def make() -> Make:
+    return Make()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def url(home: Path) -> str:
+    return f"sqlite:///{home}/gridsearch.db"
+
+
+@pytest.fixture
+def store(url: str, home: Path) -> Iterator[Store]:
+    with open_store(url, home=home, create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def python() -> Callable[..., subprocess.Popen[str]]:
+    """Start `python -c CODE ARGUMENTS` with the environment of the tests."""
+
+    def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+        command = [sys.executable, "-W", "error", "-c", code, *map(str, arguments)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        )
+
+    return start

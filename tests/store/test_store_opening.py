@@ -1,0 +1,340 @@
+"""What `open_store` finds, refuses and makes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+
+import optuna
+import pytest
+
+from gridsearch.errors import StoreError, StoreUnreachable, UsageError
+from gridsearch.store import Owner, masked, open_store, store_exists
+from gridsearch.store import database as database_module
+from gridsearch.store.database import Database
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def refused(url, home, *, match, create=True):
+    with pytest.raises(StoreError, match=match) as caught:
+        open_store(url, home=home, create=create)
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 4
+    return caught.value
+
+
+def everything_below(folder):
+    return sorted(str(p) for p in folder.rglob("*"))
+
+
+def test_a_new_store_is_one_file_in_a_new_folder(url, home):
+    open_store(url, home=home, create=True).close()
+    assert [p.name for p in home.iterdir()] == ["gridsearch.db"]
+    assert store_exists(url)
+
+
+def test_a_store_that_is_not_there_is_refused_and_not_made_without_create(url, home, tmp_path):
+    error = refused(url, home, match="no store at", create=False)
+    assert "gridsearch run" in error.hint
+    assert everything_below(tmp_path) == []
+    assert not store_exists(url)
+
+
+def test_a_store_opens_again_with_what_was_in_it(url, home, make):
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+    with open_store(url, home=home, create=False) as store:
+        assert [s.name for s in store.studies()] == ["digits"]
+        assert store.problems() == ()
+
+
+def test_an_empty_file_becomes_a_store_only_with_create(url, home):
+    home.mkdir()
+    (home / "gridsearch.db").touch()
+    refused(url, home, match="nothing in the store", create=False)
+    open_store(url, home=home, create=True).close()
+    open_store(url, home=home, create=False).close()
+
+
+def test_optuna_opens_a_new_store_without_complaint_and_without_changing_it(url, home):
+    open_store(url, home=home, create=True).close()
+    before = digest(home / "gridsearch.db")
+    storage = optuna.storages.RDBStorage(url)
+    assert storage.get_current_version() == storage.get_head_version()
+    assert optuna.get_all_study_names(storage) == []
+    storage.engine.dispose()
+    assert digest(home / "gridsearch.db") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"lr,batch\n.1,10\n", "not a SQLite database"),
+        (b"SQLite format 3\0", "not a SQLite database"),
+        (b"SQLite format 3\0" + b"\xff" * 4096, "not a SQLite database|damaged|truncated"),
+    ],
+)
+def test_what_is_not_a_database_is_refused_and_left_as_it_is(url, home, content, match):
+    home.mkdir()
+    path = home / "gridsearch.db"
+    path.write_bytes(content)
+    refused(url, home, match=match)
+    assert path.read_bytes() == content
+    assert [p.name for p in home.iterdir()] == ["gridsearch.db"]
+
+
+def test_a_truncated_store_is_refused_and_left_as_it_is(url, home):
+    open_store(url, home=home, create=True).close()
+    path = home / "gridsearch.db"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    refused(url, home, match=f"truncated: {len(whole) // 2} bytes of {len(whole)}")
+    assert path.read_bytes() == whole[: len(whole) // 2]
+
+
+def test_a_page_that_was_overwritten_is_told_as_damage(url, home, make):
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"batch": list(range(1, 200))}))
+    path = home / "gridsearch.db"
+    content = bytearray(path.read_bytes())
+    content[4096 * 4 : -4096] = os.urandom(len(content) - 4096 * 5)
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"), open_store(url, home=home, create=False) as store:
+        store.study_data("digits")
+
+
+def test_an_optuna_database_of_somebody_else_is_refused_and_left_as_it_is(url, home):
+    home.mkdir()
+    storage = optuna.storages.RDBStorage(url)
+    optuna.create_study(storage=storage, study_name="theirs")
+    storage.engine.dispose()
+    before = digest(home / "gridsearch.db")
+    error = refused(url, home, match="an Optuna database that gridsearch did not make")
+    assert "--store" in error.hint
+    assert digest(home / "gridsearch.db") == before
+
+
+def test_a_database_of_another_program_is_refused_and_left_as_it_is(url, home):
+    home.mkdir()
+    with closing(sqlite3.connect(home / "gridsearch.db")) as connection:
+        connection.execute("CREATE TABLE recipes (id INTEGER)")
+    before = digest(home / "gridsearch.db")
+    refused(url, home, match="belongs to another program")
+    assert digest(home / "gridsearch.db") == before
+
+
+@pytest.mark.parametrize(
+    ("statement", "match", "hint"),
+    [
+        (
+            "UPDATE gridsearch_schema SET revision = 99",
+            "newer gridsearch .schema 99",
+            "pip install --upgrade gridsearch",
+        ),
+        ("UPDATE gridsearch_schema SET revision = 0", "older gridsearch .schema 0", "begin a new store"),
+        (
+            "UPDATE alembic_version SET version_num = 'v3.0.0.d'",
+            "an older Optuna .revision v3.0.0.d",
+            "optuna storage upgrade",
+        ),
+        (
+            "UPDATE alembic_version SET version_num = 'v9.9.9.z'",
+            "a newer Optuna .revision v9.9.9.z",
+            "pip install",
+        ),
+    ],
+)
+def test_a_store_of_another_schema_is_refused_with_what_mends_it_and_left_as_it_is(
+    url, home, statement, match, hint
+):
+    open_store(url, home=home, create=True).close()
+    path = home / "gridsearch.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    before = digest(path)
+    assert hint in refused(url, home, match=match).hint
+    assert digest(path) == before
+
+
+def test_a_store_whose_writer_was_killed_is_rolled_back_and_opens(url, home, python, make):
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"batch": [1, 2, 3]}))
+    writer = python(
+        "import os, sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA cache_size = 1')\n"
+        "c.execute('BEGIN IMMEDIATE')\n"
+        'c.execute("UPDATE gridsearch_trials SET settings = hex(zeroblob(100000))")\n'
+        "os.kill(os.getpid(), 9)\n",
+        home / "gridsearch.db",
+    )
+    writer.communicate(timeout=60)
+    assert (home / "gridsearch.db-journal").stat().st_size > 0, (
+        "the kill must have come within the transaction"
+    )
+    with open_store(url, home=home, create=False) as store:
+        assert len(store.study_data("digits").trials) == 3
+        assert store.problems() == ()
+
+
+def test_a_store_below_a_file_is_refused_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").write_text("here first")
+    below = tmp_path / "file" / "deep" / "er"
+    refused(f"sqlite:///{below}/gridsearch.db", below, match="is not a folder|cannot be read")
+    assert everything_below(tmp_path) == [str(tmp_path / "file")]
+
+
+def test_a_folder_in_the_stores_place_is_refused(url, home):
+    (home / "gridsearch.db").mkdir(parents=True)
+    refused(url, home, match="is a folder")
+
+
+READ_ONLY = """
+import os, sys
+from pathlib import Path
+from gridsearch.errors import StoreError
+from gridsearch.store import StudyDraft, open_store
+base = Path(sys.argv[1])
+warm = base / "warm"
+open_store(f"sqlite:///{warm}/a.db", home=warm, create=True).close()  # what is imported late is imported now
+closed, there = base / "closed", base / "there"
+closed.mkdir()
+open_store(f"sqlite:///{there}/gridsearch.db", home=there, create=True).close()
+for each in (closed, there, there / "gridsearch.db"):
+    each.chmod(0o555)
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+for home in (closed, closed / "new" / "er", there):
+    try:
+        store = open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True)
+        store.add(StudyDraft(name="a", dataset="a", metric="val_accuracy"), [])
+    except StoreError as error:
+        print(home.name, error.exit_code, str(home) in error.message, error.message)
+print(sorted(p.name for p in closed.iterdir()))
+"""
+
+
+def test_a_read_only_home_is_refused_with_its_path_and_nothing_is_left(python):
+    with tempfile.TemporaryDirectory() as folder:  # tmp_path is closed to the other user whom root becomes
+        base = Path(folder)
+        base.chmod(0o755)
+        out, err = python(READ_ONLY, base).communicate(timeout=60)
+        for each in ("closed", "there"):
+            (base / each).chmod(0o755)
+    lines = out.splitlines()
+    assert [line.split(maxsplit=3)[:3] for line in lines[:-1]] == [
+        ["closed", "4", "True"],
+        ["er", "4", "True"],
+        ["there", "4", "True"],
+    ], (out, err)
+    assert lines[-1] == "[]"
+
+
+def test_a_full_disk_is_told_and_loses_nothing(url, home, make):
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"batch": [1, 2]}))
+    database = Database(home / "gridsearch.db")
+    with pytest.raises(StoreError, match="no space left") as caught, database.write() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")  # as SQLite behaves on a full disk
+        connection.exec_driver_sql(
+            "INSERT INTO gridsearch_runners VALUES (1, hex(zeroblob(90000)), '', '', 1, 1, 1)"
+        )
+    database.close()
+    assert "gridsearch.db" in caught.value.message
+    with open_store(url, home=home, create=False) as store:
+        assert len(store.study_data("digits").trials) == 2
+
+
+def test_a_store_that_another_process_keeps_locked_is_unreachable(url, home, make, monkeypatch):
+    monkeypatch.setattr(database_module, "BUSY_SECONDS", 0.2)
+    with (
+        open_store(url, home=home, create=True) as store,
+        closing(sqlite3.connect(home / "gridsearch.db")) as other,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnreachable, match="locked") as caught:
+            store.add(make.study(), [])
+        assert caught.value.exit_code == 75
+        other.rollback()
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+
+
+def test_connections_are_set_up_as_the_ledger_needs_them(store):
+    with store._database.read() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+        assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == 60_000
+        mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar()
+    assert mode == ("wal" if sqlite3.sqlite_version_info >= (3, 51, 3) else "delete")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [
+        ("postgresql://host/db", "PostgreSQL comes later"),
+        ("postgresql+psycopg://host/db", "PostgreSQL comes later"),
+        ("mysql://host/db", "not a store URL"),
+        ("runs/gridsearch.db", "not a store URL"),
+        ("sqlite://", "not a store URL"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///runs/", "names no file"),
+    ],
+)
+def test_a_url_that_names_no_store_of_ours_is_a_wrong_usage(tmp_path, wrong, match):
+    with pytest.raises(UsageError, match=match) as caught:
+        open_store(wrong, home=tmp_path, create=True)
+    assert caught.value.exit_code == 2
+    assert everything_below(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "secret_url",
+    [
+        "postgresql://me:hunter2@host/db",
+        "sqlite://u:hunter2@/x.db",
+        "postgresql://h/db?password=hunter2",
+        "pg://u:a@hunter2@h/d",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_never_repeated(tmp_path, secret_url):
+    with pytest.raises(UsageError) as caught:
+        open_store(secret_url, home=tmp_path, create=True)
+    assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+    assert "hunter2" not in masked(f"while reading {secret_url}: it failed")
+
+
+@pytest.mark.parametrize("name", ["we ird", "100%", "a?b", "#1", "{x}", "ünï"])
+def test_a_home_of_any_name_works(tmp_path, name, make):
+    home = tmp_path / name
+    with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+        assert store.path == home / "gridsearch.db"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name]
+
+
+def test_this_process_is_alive_and_one_that_has_ended_is_dead(python):
+    me = Owner.current()
+    assert not me.is_dead()
+    other = python("from gridsearch.store import Owner; print(repr(Owner.current()))")
+    out, err = other.communicate(timeout=60)
+    theirs = eval(out, {"Owner": Owner})
+    assert theirs.pid != me.pid, err
+    assert theirs.is_dead()
+
+
+def test_a_process_of_another_host_is_never_called_dead():
+    assert not Owner(host="elsewhere", boot="b", pid=2**22 + 1, started=1.0).is_dead()
+
+
+def test_a_process_that_took_over_the_id_of_a_dead_one_is_another():
+    me = Owner.current()
+    assert Owner(host=me.host, boot=me.boot, pid=me.pid, started=me.started - 1).is_dead()
+    assert Owner(host=me.host, boot="before the restart", pid=me.pid, started=me.started).is_dead()
