@@ -212,7 +212,9 @@ def test_keys_do_not_depend_on_the_order_of_axes_and_values(axes, random):
 @given(grids())
 def test_every_key_is_the_content_address_of_its_trial_and_unique(grid):
     assume(next(grid.points(), None) is not None)
-    drafts = StudySpec(grid=grid, recipe={"model.seed": 0}).drafts(resolve=PlainResolver())
+    drafts = StudySpec(grid=grid, recipe={"model.a": 0, "model.seed": 0, "model.z": 0}).drafts(
+        resolve=PlainResolver()
+    )
     assert all(draft.key == trial_key(draft.settings, draft.seed) for draft in drafts)
     assert len({draft.key for draft in drafts}) == len(drafts)
 
