@@ -6,7 +6,7 @@ import itertools
 import os
 import subprocess
 import sys
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -22,8 +22,8 @@ from gridsearch.records import (
 from gridsearch.store import Store, StudyDraft, open_store
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 
 class Make:
@@ -64,9 +64,8 @@ class Make:
         )
 
     def epoch(self, trial: Any, epoch: int, accuracy: float = 0.5, **values: Any) -> EpochEnded:
-        row = dict(
-            train_loss=1.0, train_accuracy=0.4, val_loss=1.5, val_accuracy=accuracy, lr=0.1, seconds=2.0
-        )
+        row = {"train_loss": 1.0, "train_accuracy": 0.4, "val_loss": 1.5, "val_accuracy": accuracy}
+        row |= {"lr": 0.1, "seconds": 2.0}
         return EpochEnded(
             trial=trial.id, attempt=trial.attempt, epoch=epoch, images_per_second=100.0, **{**row, **values}
         )

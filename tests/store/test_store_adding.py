@@ -122,6 +122,8 @@ def test_a_categorical_grows_and_every_trial_reads_its_value_as_before(store, ma
     there = trials(store)
     assert [t.params["norm"] for t in there] == ["none", "standard"]
     assert {t.distributions["norm"].choices for t in there} == {("none", "standard")}
+    add(store, make, {"optimizer": ["sgd", "adam"]})
+    assert {t.distributions["optimizer"].choices for t in trials(store)} == {("adam", "sgd")}
 
 
 def test_an_axis_that_a_later_grid_brings_is_shown_for_the_older_trials_too(store, make):

@@ -143,7 +143,7 @@ def test_files_come_to_the_trials_folder_with_the_result(store, make, running):
     assert [p.name for p in folder.iterdir()] == ["predictions.safetensors"], "scratch is gone"
     assert store.read_artifact("digits", 0, "predictions.safetensors") == b"logits"
     assert store.artifacts("digits", 0)["predictions.safetensors"].size == 6
-    with pytest.raises(ArtifactError, match="has no file 'weights.safetensors'"):
+    with pytest.raises(ArtifactError, match=r"has no file 'weights\.safetensors'"):
         store.read_artifact("digits", 0, "weights.safetensors")
 
 
