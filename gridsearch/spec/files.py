@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import UsageError
 from gridsearch.spec.assemble import Entry, Group, Parts, Written, assemble
+from gridsearch.spec.names import user_path
 from gridsearch.spec.options import OPTIONS, read_option, refusal
 from gridsearch.spec.problems import Problems, shortened
 from gridsearch.spec.recipe import OPTION_TABLES, read_settings
@@ -142,10 +143,10 @@ def _beside(path: Path, locator: str) -> str:
     """Return a locator with the study file's folder before it, if what it names lies there."""
     kind, colon, rest = locator.partition(":")
     if kind == "folder" and colon:
-        there = path.parent / Path(rest).expanduser()
+        there = path.parent / user_path(rest)
         return f"folder:{there}" if there.is_dir() else locator
     where, _, attribute = locator.rpartition(":")
-    there = path.parent / Path(where).expanduser()
+    there = path.parent / user_path(where)
     return f"{there}:{attribute}" if where.endswith(".py") and there.is_file() else locator
 
 

@@ -44,6 +44,8 @@ def test_a_bad_name_is_refused(name, message):
         ("folder:/data/My Flowers (2)", "My-Flowers-2"),
         ("folder:flowers/", "flowers"),
         ("folder:/", "study"),
+        ("folder:/x/flowers/photos/..", "flowers"),
+        ("folder:~nobody-of-that-name", "nobody-of-that-name"),
         ("folder:/x/.hidden", "hidden"),
         ("my_data.py:Digits", "Digits"),
         ("pkg.mod:load", "load"),
