@@ -297,7 +297,7 @@ def _failure(trial: TrialRecord, axes: Sequence[str], shown: frozenset[int]) -> 
 
 def _effects(ranking: Ranking) -> list[tuple[str, str]]:
     decomposition = decompose(ranking)
-    if decomposition.residual_share is None:
+    if decomposition.residual_share is None or len(ranking.varying) < 2:  # one axis explains all by itself
         return []
     rows = [
         (" \u00d7 ".join(printable(a) for a in e.axis.split(",")), e.share) for e in decomposition.effects

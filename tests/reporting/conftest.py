@@ -201,21 +201,21 @@ def make_predictions(classes: int, *, images: int = 2000, missing: int | None = 
     return Predictions(logits, labels.astype(np.int64))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study() -> type[StudyBuilder]:
     return StudyBuilder
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def predictions() -> Callable[..., Predictions]:
     return make_predictions
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def fashion() -> tuple[str, ...]:
     return FASHION
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def hostile() -> tuple[str, ...]:
     return HOSTILE

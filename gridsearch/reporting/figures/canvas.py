@@ -105,6 +105,21 @@ def text_width(text: str, size: float) -> float:
     return letters * LETTER * size / POINTS_PER_INCH
 
 
+def settled(figure: Figure) -> Figure:
+    """Lay a finished figure out for good, and return it.
+
+    Constrained layout is not settled after one pass where axes keep their aspect: it left a name cut off at the
+    sheet's edge.  Fixed, it is also not done again for each file that is written.
+    """
+    for axes in figure.axes:
+        for inner in (*axes.texts, *axes.patches, *axes.collections):
+            inner.set_in_layout(False)  # lies inside the axes; measuring each took most of the time
+    for _ in range(2):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def sheet_title(figure: Figure, title: str, note: str = "") -> None:
     """Write a title, and a line of notes below it, at the sheet's upper left, wrapped to its width."""
     width = float(figure.get_figwidth()) - 0.3

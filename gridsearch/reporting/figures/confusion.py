@@ -18,6 +18,7 @@ from gridsearch.reporting.figures.canvas import (
     new_figure,
     plain_text,
     png_bytes,
+    settled,
     sheet_title,
     text_width,
 )
@@ -89,7 +90,7 @@ def confusion_figure(
     )
     bar.set_label("share of the true class", size=max(size, 8.0))
     bar.outline.set_visible(False)
-    return figure
+    return settled(figure)
 
 
 def confusion_png(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import PALETTE, drawn, new_figure, plain_text, sheet_title
+from gridsearch.reporting.figures.canvas import PALETTE, drawn, new_figure, plain_text, settled, sheet_title
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import plural, show_params
 
@@ -55,7 +55,7 @@ def curves_figure(
     _legend(figure, points, ranking, validated=not ranking.by_train)
     band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
     sheet_title(figure, f"Learning curves of the best {plural(len(points), 'point')}.{band}")
-    return figure
+    return settled(figure)
 
 
 def seed_curves(data: StudyData, point: RankedPoint, name: str) -> np.ndarray:

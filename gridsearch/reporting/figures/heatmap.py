@@ -7,14 +7,12 @@ drawn as points instead.  A cell without a result is hatched, never drawn as a v
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from gridsearch.records import StudyData, TrialState, Value
-from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
+from gridsearch.reporting.effects import levels_of
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     COLOURS,
@@ -23,11 +21,13 @@ from gridsearch.reporting.figures.canvas import (
     new_figure,
     plain_text,
     png_bytes,
+    settled,
     sheet_title,
     text_width,
 )
 from gridsearch.reporting.figures.line import axis_figure
-from gridsearch.reporting.ranking import RankedPoint, Ranking, identity, rank
+from gridsearch.reporting.figures.panels import Layout, Panel, level_name, panels_of, plan_layout
+from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import (
     is_share,
     listed,
@@ -35,7 +35,6 @@ from gridsearch.reporting.text import (
     printable,
     show_metric,
     show_spread,
-    show_value,
 )
 
 if TYPE_CHECKING:
@@ -44,55 +43,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_PANELS: Final = 12
 MOST_ANNOTATED: Final = 24
 """Cells are annotated up to so many in a row; beyond, colour alone is drawn."""
 MOST_TICKS: Final = 60
-LONGEST_VALUE: Final = 24
 WIDEST: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """Which axis goes where.
-
-    Attributes:
-        x: axis of the columns; y: axis of the rows.
-        facets: axes with a panel for each of their values.
-        collapsed: axes over which a cell shows its best point.
-    """
-
-    x: str
-    y: str
-    facets: tuple[str, ...]
-    collapsed: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Panel:
-    """One panel's cells, rows of y by columns of x; None where the grid has no such point."""
-
-    title: str
-    points: tuple[tuple[RankedPoint | None, ...], ...]
-
-
-def plan_layout(ranking: Ranking) -> Layout | None:
-    """Choose the axes of the heatmap; None with fewer than two varying axes."""
-    shares = strength(ranking)
-    axes = sorted(ranking.varying, key=lambda a: (-shares[a], ranking.varying.index(a)))
-    if len(axes) < 2:
-        return None
-    pair = {"lr", "batch"} if {"lr", "batch"} <= set(axes) else set(axes[:2])
-    counts = {a: len(levels_of(ranking.points, a)) for a in axes}
-    y, x = sorted(pair, key=lambda a: (counts[a], a == "batch", axes.index(a)))
-    facets: list[str] = []
-    panels = 1
-    for axis in sorted((a for a in axes if a not in pair), key=lambda a: a != "norm"):
-        if panels * counts[axis] <= MOST_PANELS:
-            facets.append(axis)
-            panels *= counts[axis]
-    collapsed = tuple(a for a in axes if a not in pair and a not in facets)
-    return Layout(x=x, y=y, facets=tuple(facets), collapsed=collapsed)
 
 
 @drawn
@@ -115,17 +69,18 @@ def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
 
 def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
     columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
-    panels = _panels(ranking, layout, columns, rows)
+    panels = panels_of(ranking, layout, columns, rows)
     annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
-    cell_width, cell_height = _cell_size(ranking, columns, rows, annotated=annotated)
-    labels_width = max(text_width(_level(v), 9) for v in rows) + 0.6
-    panel_width = max(cell_width * len(columns) + labels_width, 2.2)
+    cell_width, cell_height = _cell_size(ranking, columns, rows, panels=len(panels), annotated=annotated)
+    labels_width = max(text_width(level_name(v), 9) for v in rows) + 0.6
+    titles = max(text_width(panel.title, 9.5) for panel in panels) + 0.3
+    panel_width = max(cell_width * len(columns) + labels_width, titles, 2.2)
     panel_height = cell_height * len(rows) + 0.85 + _tick_height(columns, cell_width)
     down = math.ceil(len(panels) / max(1, int(WIDEST / panel_width)))
     across = math.ceil(len(panels) / down)
     figure = new_figure(max(panel_width * across + 1.2, 4.8), panel_height * down + 0.9)
     grid = figure.subplots(down, across, squeeze=False)
-    low, high, clipped = _scale(panels)
+    low, high, clipped = _scale(panels, better_high=ranking.direction != "minimize")
     flat = list(grid.flat)
     for place, (axes, panel) in enumerate(zip(flat, panels, strict=False)):
         _draw_panel(axes, panel, ranking, levels=(columns, rows), scale=(low, high), annotated=annotated)
@@ -136,66 +91,44 @@ def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
     _colour_bar(figure, flat, ranking, scale=(low, high), clipped=clipped)
     holes = any(p is None for panel in panels for row in panel.points for p in row)
     sheet_title(figure, _title(ranking, layout), _note(ranking, layout, clipped=clipped, holes=holes))
-    return figure
-
-
-def _panels(ranking: Ranking, layout: Layout, columns: Sequence[Value], rows: Sequence[Value]) -> list[Panel]:
-    """Put every point into its cell; where several share one, the first in the ranking stays."""
-    cells: dict[tuple[tuple[bool, Value], ...], RankedPoint] = {}
-    axes = (*layout.facets, layout.y, layout.x)
-    for point in ranking.points:
-        cells.setdefault(tuple(identity(level_of(point, a)) for a in axes), point)
-    panels = []
-    for facet in product(*(levels_of(ranking.points, a) for a in layout.facets)):
-        head = tuple(identity(v) for v in facet)
-        points = tuple(tuple(cells.get((*head, identity(r), identity(c))) for c in columns) for r in rows)
-        if any(p is not None for row in points for p in row):
-            words = ", ".join(
-                f"{printable(a)} {_level(v)}" for a, v in zip(layout.facets, facet, strict=True)
-            )
-            panels.append(Panel(title=words, points=points))
-    return panels
-
-
-def _level(value: Value) -> str:
-    return "(not set)" if value == ABSENT else printable(show_value(value), LONGEST_VALUE)
+    return settled(figure)
 
 
 def _cell_size(
-    ranking: Ranking, columns: Sequence[Value], rows: Sequence[Value], *, annotated: bool
+    ranking: Ranking, columns: Sequence[Value], rows: Sequence[Value], *, panels: int, annotated: bool
 ) -> tuple[float, float]:
     """Return a cell's width and height in inches."""
     if annotated:
         return (0.78, 0.48) if ranking.most_seeds > 1 else (0.62, 0.4)
-    return (min(0.3, 12.0 / len(columns)), min(0.22, 9.0 / len(rows)))
+    width, height = (12.0, 9.0) if panels == 1 else (5.5, 4.5)
+    return (min(0.3, width / len(columns)), min(0.22, height / len(rows)))
 
 
 def _tick_height(columns: Sequence[Value], cell_width: float) -> float:
-    widest = max(text_width(_level(v), 9) for v in columns)
+    widest = max(text_width(level_name(v), 9) for v in columns)
     return 0.0 if widest < cell_width * 0.95 else widest / math.sqrt(2)
 
 
-def _scale(panels: Sequence[Panel]) -> tuple[float, float, str]:
+def _scale(panels: Sequence[Panel], *, better_high: bool) -> tuple[float, float, str]:
     """Return the ends of the colour scale, and which end was clipped ("", "min", "max").
 
-    One lost corner of the grid would leave all good cells in one colour, so the scale ends at the median less
-    three times the distance from the median to the better end.
+    A lost corner of the grid (10 % among 90 %) would leave all other cells in one colour.  So where the worst is
+    far off the best seven tenths, the scale ends a little below these.
     """
     values = [
-        p.mean
-        for panel in panels
-        for row in panel.points
-        for p in row
-        if p and p.mean is not None and not p.diverged
+        v for panel in panels for row in panel.points for p in row if not math.isnan(v := _drawn_value(p))
     ]
     if not values:
         return 0.0, 1.0, ""
     low, high = min(values), max(values)
-    middle = float(np.median(values))
-    if middle - low > 4 * (high - middle) > 0:
-        return middle - 3 * (high - middle), high, "min"
-    if high - middle > 4 * (middle - low) > 0:
-        return low, middle + 3 * (middle - low), "max"
+    if better_high:
+        knee = float(np.quantile(values, 0.3))
+        if knee - low > 3 * (high - knee) > 0:
+            return knee - 0.5 * (high - knee), high, "min"
+    else:
+        knee = float(np.quantile(values, 0.7))
+        if high - knee > 3 * (knee - low) > 0:
+            return low, knee + 0.5 * (knee - low), "max"
     return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
 
 
@@ -233,7 +166,7 @@ def _draw_panel(
     _outline_best(axes, panel, ranking)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    plain_text([axes.set_title(printable(panel.title, 60), size=9.5)])
+    plain_text([axes.set_title(panel.title, size=9.5)])
 
 
 def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: np.ndarray) -> None:
@@ -331,7 +264,7 @@ def _set_ticks(axes: Axes, columns: Sequence[Value], rows: Sequence[Value]) -> N
     """Name the levels, of very many every second, third ... one."""
     for axis, levels in ((axes.xaxis, columns), (axes.yaxis, rows)):
         places = range(0, len(levels), math.ceil(len(levels) / MOST_TICKS))
-        axis.set_ticks([p + 0.5 for p in places], labels=[_level(levels[p]) for p in places])
+        axis.set_ticks([p + 0.5 for p in places], labels=[level_name(levels[p]) for p in places])
 
 
 def _colour_bar(

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.effects import ABSENT, level_of, levels_of
+from gridsearch.reporting.effects import level_of, levels_of
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     INK,
     PALETTE,
     new_figure,
     plain_text,
+    settled,
     sheet_title,
     text_width,
 )
+from gridsearch.reporting.figures.panels import level_name
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
-from gridsearch.reporting.text import is_share, metric_name, printable, show_metric, show_value
+from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +33,7 @@ def axis_figure(ranking: Ranking, axis: str) -> Figure:
     """Return a figure of the metric over an axis; levels stand at equal distances, as the grid lists them."""
     levels = levels_of(ranking.points, axis)
     places = {identity(v): i for i, v in enumerate(levels)}
-    names = ["(not set)" if v == ABSENT else printable(show_value(v), 24) for v in levels]
+    names = [level_name(v) for v in levels]
     widest = max(text_width(n, 9) for n in names)
     width = min(max(5.6, 1.4 + 0.75 * len(levels)), 13.0)
     slanted = widest > 0.9 * (width - 1.4) / len(levels)
@@ -58,7 +60,7 @@ def axis_figure(ranking: Ranking, axis: str) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     plain_text([*axes.get_xticklabels(), axes.xaxis.label, axes.yaxis.label])
     sheet_title(figure, f"{metric_name(ranking.metric).capitalize()} over {printable(axis)}", _note(ranking))
-    return figure
+    return settled(figure)
 
 
 def _place(point: RankedPoint, axis: str, places: dict[tuple[bool, Value], int]) -> int:

@@ -1,0 +1,92 @@
+"""Which axis of a study goes where in its heatmap, and which point into which cell; from ranking to figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
+from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.text import printable, show_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.records import Value
+
+MOST_PANELS: Final = 12
+LONGEST_VALUE: Final = 24
+LONGEST_TITLE: Final = 56
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """Which axis goes where.
+
+    Attributes:
+        x: axis of the columns; y: axis of the rows.
+        facets: axes with a panel for each of their values.
+        collapsed: axes over which a cell shows its best point.
+    """
+
+    x: str
+    y: str
+    facets: tuple[str, ...]
+    collapsed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """One panel's cells, rows of y by columns of x; None where the grid has no such point."""
+
+    title: str
+    points: tuple[tuple[RankedPoint | None, ...], ...]
+
+
+def plan_layout(ranking: Ranking) -> Layout | None:
+    """Choose the axes of the heatmap; None with fewer than two varying axes."""
+    shares = strength(ranking)
+    axes = sorted(ranking.varying, key=lambda a: (-shares[a], ranking.varying.index(a)))
+    if len(axes) < 2:
+        return None
+    pair = {"lr", "batch"} if {"lr", "batch"} <= set(axes) else set(axes[:2])
+    counts = {a: len(levels_of(ranking.points, a)) for a in axes}
+    y, x = sorted(pair, key=lambda a: (counts[a], a == "batch", axes.index(a)))
+    facets: list[str] = []
+    panels = 1
+    for axis in sorted((a for a in axes if a not in pair), key=lambda a: a != "norm"):
+        if panels * counts[axis] <= MOST_PANELS:
+            facets.append(axis)
+            panels *= counts[axis]
+    collapsed = tuple(a for a in axes if a not in pair and a not in facets)
+    return Layout(x=x, y=y, facets=tuple(facets), collapsed=collapsed)
+
+
+def panels_of(
+    ranking: Ranking, layout: Layout, columns: Sequence[Value], rows: Sequence[Value]
+) -> list[Panel]:
+    """Put every point into its cell; where several share one, the first in the ranking stays."""
+    cells: dict[tuple[tuple[bool, Value], ...], RankedPoint] = {}
+    axes = (*layout.facets, layout.y, layout.x)
+    for point in ranking.points:
+        cells.setdefault(tuple(identity(level_of(point, a)) for a in axes), point)
+    panels = []
+    for facet in product(*(levels_of(ranking.points, a) for a in layout.facets)):
+        head = tuple(identity(v) for v in facet)
+        points = tuple(tuple(cells.get((*head, identity(r), identity(c))) for c in columns) for r in rows)
+        if any(p is not None for row in points for p in row):
+            words = ", ".join(
+                f"{printable(a)} {level_name(v)}" for a, v in zip(layout.facets, facet, strict=True)
+            )
+            panels.append(Panel(title=printable(words, LONGEST_TITLE), points=points))
+    return panels
+
+
+def level_name(value: Value) -> str:
+    """Return a level as a tick's label: short, and "(not set)" for a point that lacks the axis."""
+    if value == ABSENT:
+        return "(not set)"
+    if isinstance(value, float) and len(show_value(value)) > 10:
+        return f"{value:.4g}"  # 1.58489319246e-05: the table has all its digits
+    return printable(show_value(value), LONGEST_VALUE)

@@ -1,0 +1,328 @@
+"""Figures: names readable and whole, losses hatched, one scale, nothing of the user's own style touched."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from gridsearch.records import TrialState
+from gridsearch.reporting import (
+    confusion_figure,
+    confusion_matrix,
+    confusion_png,
+    curves_figure,
+    heatmap_figures,
+    rank,
+)
+from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
+from gridsearch.reporting.figures.confusion import MOST_CLASSES
+from gridsearch.reporting.figures.curves import seed_curves
+from gridsearch.reporting.figures.panels import panels_of, plan_layout
+from gridsearch.reporting.predictions import balanced_accuracy, macro_f1, most_confused, per_class
+
+LONG = "a rather long name of a class, that nobody would choose ({})"
+
+
+def text_frames(figure, texts):
+    """Return each text's rectangle as it is drawn: centre of the left end, direction, length and height in pixels."""
+    renderer = figure.canvas.get_renderer()
+    frames = []
+    for text in texts:
+        corner = text.get_window_extent(renderer)
+        turned, angle = text.get_rotation(), math.radians(text.get_rotation())
+        text.set_rotation(0)
+        flat = text.get_window_extent(renderer)
+        text.set_rotation(turned)
+        centre = np.array([(corner.x0 + corner.x1) / 2, (corner.y0 + corner.y1) / 2])
+        frames.append((centre, angle, flat.width, flat.height))
+    return frames
+
+
+def overlaps(one, other):
+    """Whether two equally turned rectangles share more than a quarter of a pixel (separating axes)."""
+    (p, angle, width, height), (q, _, other_width, other_height) = one, other
+    along, across = (
+        np.array([math.cos(angle), math.sin(angle)]),
+        np.array([-math.sin(angle), math.cos(angle)]),
+    )
+    gap = q - p
+    return (
+        abs(gap @ along) < (width + other_width) / 2 - 0.25
+        and abs(gap @ across) < (height + other_height) / 2 - 0.25
+    )
+
+
+def inside(figure, texts):
+    sheet = figure.bbox
+    boxes = [t.get_window_extent(figure.canvas.get_renderer()) for t in texts]
+    return all(b.x0 >= 0 and b.y0 >= 0 and b.x1 <= sheet.x1 + 0.5 and b.y1 <= sheet.y1 + 0.5 for b in boxes)
+
+
+@pytest.mark.parametrize("names", ["short", "long"])
+@pytest.mark.parametrize("classes", [2, 10, 25, 100])
+def test_class_names_of_a_confusion_matrix_never_overlap_and_none_is_cut(predictions, classes, names):
+    labels = [(LONG if names == "long" else "class {}").format(i) for i in range(classes)]
+    figure = confusion_figure(confusion_matrix(predictions(classes)), class_names=labels, note="a note " * 12)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    columns, rows = axes.get_xticklabels(), axes.get_yticklabels()
+    assert len(columns) == len(rows) == classes
+    assert all(t.get_rotation() == 45 for t in columns)
+    assert all(t.get_rotation() == 0 for t in rows)
+    for ticks in (columns, rows):
+        frames = text_frames(figure, ticks)
+        assert not any(overlaps(a, b) for a, b in itertools.pairwise(frames))
+        assert not overlaps(frames[0], frames[-1])
+    assert inside(figure, [*columns, *rows, axes.xaxis.label, axes.yaxis.label, figure._suptitle])
+    title = figure._suptitle.get_window_extent(figure.canvas.get_renderer())
+    assert title.y0 >= axes.get_window_extent().y1
+
+
+def test_the_overlap_check_sees_names_that_do_overlap(predictions):
+    figure = confusion_figure(
+        confusion_matrix(predictions(10)), class_names=[LONG.format(i) for i in range(10)]
+    )
+    columns = figure.axes[0].get_xticklabels()
+    for text in columns:
+        text.set(rotation=0, ha="center")
+    figure.draw_without_rendering()
+    assert any(overlaps(a, b) for a, b in itertools.pairwise(text_frames(figure, columns)))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 25])
+def test_numbers_in_the_cells_of_a_confusion_matrix_fit_into_them(predictions, classes):
+    figure = confusion_figure(confusion_matrix(predictions(classes, images=60_000)), class_names=[])
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    cell = axes.get_window_extent().width / classes
+    assert len(axes.texts) >= classes
+    for text in axes.texts:
+        box = text.get_window_extent(figure.canvas.get_renderer())
+        assert max(box.width, box.height) <= cell
+
+
+def test_cells_hold_counts_and_shares_of_the_row():
+    figure = confusion_figure(np.array([[90, 10], [0, 50]]), class_names=["cat", "dog"])
+    assert [t.get_text() for t in figure.axes[0].texts] == ["90\n90.0%", "10\n10.0%", "", "50\n100%"] or [
+        t.get_text() for t in figure.axes[0].texts
+    ] == ["90\n90.0%", "10\n10.0%", "50\n100%"]
+
+
+def test_a_class_without_images_is_hatched_and_has_no_share(predictions):
+    matrix = confusion_matrix(predictions(10, missing=3))
+    figure = confusion_figure(matrix, class_names=[])
+    hatched = [p for p in figure.axes[0].patches if p.get_hatch()]
+    assert [p.get_y() for p in hatched] == [3]
+    assert per_class(matrix, [])[3].recall is None
+    assert balanced_accuracy(matrix) == pytest.approx(
+        np.mean([r.recall for r in per_class(matrix, []) if r.images])
+    )
+
+
+def test_of_very_many_classes_the_most_mistaken_are_drawn(predictions):
+    figure = confusion_figure(confusion_matrix(predictions(150, images=6000)), class_names=[])
+    assert len(figure.axes[0].get_xticklabels()) == MOST_CLASSES
+    assert f"{MOST_CLASSES} classes with the most mistakes, of 150" in figure._suptitle.get_text()
+
+
+def test_the_most_confused_pairs_are_said_in_words(fashion):
+    matrix = np.diag([1000] * 10)
+    matrix[6, 0], matrix[6, 6] = 109, 891
+    matrix[2, 4], matrix[2, 2] = 80, 920
+    pairs = most_confused(matrix, fashion)
+    assert [p.words for p in pairs] == [
+        "Shirt taken for T-shirt/top, 10.9 %",
+        "Pullover taken for Coat, 8.0 %",
+    ]
+
+
+def test_per_class_results_agree_with_scikit_learn(predictions):
+    from sklearn.metrics import balanced_accuracy_score, f1_score, precision_score
+
+    found = predictions(10)
+    guess = found.logits.argmax(axis=1)
+    matrix = confusion_matrix(found)
+    assert macro_f1(matrix) == pytest.approx(f1_score(found.labels, guess, average="macro"))
+    assert balanced_accuracy(matrix) == pytest.approx(balanced_accuracy_score(found.labels, guess))
+    assert [r.precision for r in per_class(matrix, [])] == pytest.approx(
+        precision_score(found.labels, guess, average=None)
+    )
+
+
+def test_hostile_names_are_drawn_as_they_are(predictions, hostile):
+    figure = confusion_figure(confusion_matrix(predictions(10)), class_names=hostile)
+    svg = svg_bytes(figure).decode()
+    assert "<script>" not in svg
+    assert "&lt;script&gt;" in svg
+    assert "$\\frac{1}{0$" in svg
+    assert png_bytes(figure).startswith(b"\x89PNG")
+
+
+def test_lr_and_batch_are_the_axes_and_norm_the_facet(study):
+    data = study(
+        {"optimizer": ["sgd", "adam"], "lr": [0.1, 0.2], "norm": ["none", "standard"], "batch": [1, 2, 3]}
+    ).data()
+    layout = plan_layout(rank(data))
+    assert (layout.x, layout.y, layout.facets, layout.collapsed) == ("batch", "lr", ("norm", "optimizer"), ())
+
+
+def test_without_lr_and_batch_the_two_strongest_axes_are_drawn(study):
+    builder = study({"dropout": [0.0, 0.5], "weight_decay": [0.0, 0.1], "norm": ["none", "standard"]})
+    for record in list(builder.records):
+        strong = 0.3 * record.params["dropout"] + 0.1 * (record.params["norm"] == "standard")
+        builder.score(record.number, 0.5 + strong + 0.001 * record.params["weight_decay"])
+    layout = plan_layout(rank(builder.data()))
+    assert {layout.x, layout.y} == {"dropout", "norm"}
+    assert layout.facets == ("weight_decay",)
+
+
+def test_axes_beyond_the_panels_are_collapsed_to_the_best_point_and_said_so(study):
+    axes = {"lr": [0.1, 0.2], "batch": [1, 2], "model.a": list(range(10)), "model.b": list(range(10))}
+    data = study(axes).data()
+    ranking = rank(data)
+    layout = plan_layout(ranking)
+    assert len(layout.collapsed) == 1
+    panels = panels_of(ranking, layout, (1, 2), (0.1, 0.2))
+    assert sum(p is ranking.best for panel in panels for row in panel.points for p in row) == 1
+    figure = heatmap_figures(data)["heatmap"]
+    assert f"its best point over {layout.collapsed[0]}" in figure._suptitle.get_text()
+
+
+def mesh_of(axes):
+    return next(c for c in axes.collections if hasattr(c, "get_coordinates"))
+
+
+def test_a_lost_cell_is_hatched_and_never_drawn_as_a_value(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]}).without(5)
+    builder.lose(0, TrialState.FAILED, "boom").lose(1, TrialState.DIVERGED)
+    axes = heatmap_figures(builder.data())["heatmap"].axes[0]
+    assert np.ma.getmaskarray(mesh_of(axes).get_array()).tolist() == [
+        [True, True, False],
+        [False, False, True],
+    ]
+    assert [p.get_hatch() for p in axes.patches if p.get_hatch()] == ["///", "///", ".."]
+    words = [t.get_text() for t in axes.texts]
+    assert "failed" in words and "diverged" in words
+
+
+def test_the_best_cell_alone_is_outlined_over_all_panels(study):
+    data = study({"lr": [0.1, 0.001], "batch": [1, 2], "norm": ["none", "standard"]}).data()
+    figure = heatmap_figures(data)["heatmap"]
+    outlined = [
+        (a.get_title(loc="left"), p.get_xy()) for a in figure.axes for p in a.patches if not p.get_fill()
+    ]
+    best = rank(data).best.params
+    assert set(outlined) == {
+        (f"norm {best['norm']}", ([1, 2].index(best["batch"]), [0.001, 0.1].index(best["lr"])))
+    }
+
+
+def test_all_panels_share_one_colour_scale(study):
+    data = study({"lr": [0.1, 0.001], "batch": [1, 2], "norm": ["none", "standard"]}).data()
+    figure = heatmap_figures(data)["heatmap"]
+    limits = {mesh_of(a).get_clim() for a in figure.axes[:2]}
+    assert len(limits) == 1
+
+
+def test_cells_show_spread_and_n_only_with_several_seeds(study):
+    axes = {"lr": [0.1, 0.2], "batch": [1, 2]}
+    single = heatmap_figures(study(axes).data())["heatmap"].axes[0]
+    several = heatmap_figures(study(axes, seeds=3).data())["heatmap"].axes[0]
+    assert not any("±" in t.get_text() for t in single.texts)
+    assert all("±" in t.get_text() and "n=3" in t.get_text() for t in several.texts)
+
+
+def test_one_lost_corner_does_not_flatten_the_colours_of_the_rest(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]})
+    for number, value in enumerate([0.1, 0.88, 0.89, 0.9, 0.91, 0.92]):
+        builder.score(number, value)
+    figure = heatmap_figures(builder.data())["heatmap"]
+    low, high = mesh_of(figure.axes[0]).get_clim()
+    assert 0.8 < low < 0.89
+    assert high == 0.92
+    assert "Lower values share" in figure._suptitle.get_text()
+
+
+@pytest.mark.parametrize(
+    "values", [[0.1, 0.01, 0.001], ["sgd", "adam", "<b>$x$</b>"], [True, False], [None, 0.5]]
+)
+def test_one_axis_gets_a_point_for_each_value(study, values):
+    figure = heatmap_figures(study({"model.x": values}, seeds=2).data())["heatmap"]
+    assert len(figure.axes[0].get_xticks()) == len(values)
+    assert png_bytes(figure).startswith(b"\x89PNG")
+
+
+def test_a_single_point_has_no_heatmap(study):
+    assert heatmap_figures(study({"lr": [0.1]}, seeds=3).data()) == {}
+
+
+def test_a_study_without_any_result_is_still_drawn(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2]})
+    for number in range(4):
+        builder.lose(number, TrialState.FAILED, "boom")
+    assert png_bytes(heatmap_figures(builder.data())["heatmap"]).startswith(b"\x89PNG")
+    assert curves_figure(builder.data()) is None
+
+
+def test_tick_labels_of_a_heatmap_never_overlap(study):
+    axes = {
+        "lr": [10**-i for i in range(1, 8)],
+        "model.a very long name of an axis": [f"a longish value {i}" for i in range(9)],
+    }
+    figure = heatmap_figures(study(axes, seeds=2).data())["heatmap"]
+    figure.draw_without_rendering()
+    for ticks in (figure.axes[0].get_xticklabels(), figure.axes[0].get_yticklabels()):
+        assert not any(overlaps(a, b) for a, b in itertools.pairwise(text_frames(figure, ticks)))
+        assert inside(figure, ticks)
+
+
+def test_panel_titles_never_run_into_each_other(study):
+    values = [f"quite a long value number {i}" for i in range(3)]
+    data = study({"lr": [0.1, 0.2], "batch": [1, 2], "model.activation": values}).data()
+    figure = heatmap_figures(data)["heatmap"]
+    figure.draw_without_rendering()
+    titles = [a._left_title for a in figure.axes if a.get_title(loc="left")]
+    assert len(titles) == 3
+    assert not any(overlaps(a, b) for a, b in itertools.combinations(text_frames(figure, titles), 2))
+
+
+def test_curves_show_train_beside_validation_with_a_band_over_seeds(study):
+    figure = curves_figure(study({"lr": [0.1, 0.2]}, seeds=3).data())
+    loss, accuracy = figure.axes
+    assert len(loss.lines) == len(accuracy.lines) == 4
+    assert {line.get_linestyle() for line in loss.lines} == {"-", "--"}
+    assert len(loss.collections) == 4
+
+
+def test_curves_without_validation_show_train_alone(study):
+    figure = curves_figure(study({"lr": [0.1]}, val=0.0).data())
+    assert {line.get_linestyle() for line in figure.axes[0].lines} == {"--"}
+
+
+def test_a_curve_is_cut_to_its_shortest_seed(study):
+    builder = study({"lr": [0.1]}, seeds=2, epochs=6)
+    builder.epochs[1] = builder.epochs[1][:4]
+    data = builder.data()
+    assert seed_curves(data, rank(data).points[0], "val_loss").shape == (2, 4)
+
+
+def test_figures_leave_the_users_own_style_and_pyplot_alone(study, predictions):
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"font.size": 31, "axes.facecolor": "red", "text.usetex": True}):
+        before = dict(mpl.rcParams)
+        data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
+        for figure in (*heatmap_figures(data).values(), curves_figure(data)):
+            svg_bytes(figure)
+        confusion_png(predictions(3), class_names=["a", "b", "$c$"])
+        assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == []
+
+
+def test_the_same_study_gives_the_same_bytes(study):
+    data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
+    first, second = (heatmap_figures(data)["heatmap"] for _ in range(2))
+    assert png_bytes(first) == png_bytes(second)
+    assert svg_bytes(first) == svg_bytes(second)

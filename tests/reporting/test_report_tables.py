@@ -1,0 +1,102 @@
+"""Frames and CSV: complete, typed, and harmless in a spreadsheet."""
+
+import io
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridsearch.records import TrialState
+from gridsearch.reporting import (
+    epochs_frame,
+    per_class_csv,
+    points_frame,
+    ranking_csv,
+    to_csv,
+    trials_csv,
+    trials_frame,
+)
+from gridsearch.reporting.predictions import harmless
+
+
+def test_the_trials_frame_has_a_row_a_trial_with_params_and_results(study):
+    frame = trials_frame(study({"lr": [0.01, 0.001], "batch": [10, 20]}, seeds=2).data())
+    assert len(frame) == 8
+    assert {
+        "number",
+        "lr",
+        "batch",
+        "seed",
+        "state",
+        "value",
+        "val_accuracy",
+        "train_loss",
+        "seconds",
+    } <= set(frame)
+    assert frame["batch"].dtype.kind == "i"
+    assert frame["lr"].dtype.kind == "f"
+
+
+def test_an_axis_that_bears_a_results_name_stays_apart(study):
+    builder = study({"epochs": [2, 10]}).lose(1, TrialState.FAILED, "boom")
+    frame = trials_frame(builder.data())
+    assert list(frame["params.epochs"]) == [2, 10]
+    assert list(frame["epochs"]) == [2, 0]
+
+
+def test_the_points_frame_is_in_order_of_the_ranking_with_gaps_where_nothing_is(study):
+    frame = points_frame(
+        study({"lr": [0.01, 0.001]}, seeds=2).lose(0, TrialState.FAILED).lose(1, TrialState.FAILED).data()
+    )
+    assert frame["rank"].tolist() == [1, pd.NA]
+    assert frame["trials"].tolist() == ["2 3", "0 1"]
+    assert frame["mean"].isna().tolist() == [False, True]
+
+
+def test_the_epochs_frame_has_a_row_an_epoch(study):
+    data = study({"lr": [0.01, 0.001]}, epochs=4).data()
+    frame = epochs_frame(data)
+    assert len(frame) == 8
+    assert frame["epoch"].tolist() == [1, 2, 3, 4] * 2
+
+
+def test_tables_of_an_empty_study_have_their_columns(study):
+    data = study({"lr": [0.01]}).without(0).data()
+    assert len(trials_frame(data)) == len(points_frame(data)) == len(epochs_frame(data)) == 0
+    assert trials_csv(data).decode().startswith("number,lr,seed,state")
+
+
+def test_csv_cells_that_would_run_as_formulas_are_made_harmless(study, hostile):
+    builder = study({"model.act": ["=1+1", "@sum", "-cmd", "plain"]}).lose(0, TrialState.FAILED, "+boom")
+    frame = pd.read_csv(io.BytesIO(trials_csv(builder.data())))
+    assert frame["model.act"].tolist() == ["'=1+1", "'@sum", "'-cmd", "plain"]
+    assert frame["error"][0] == "'+boom"
+
+
+def test_negative_numbers_stay_numbers_in_csv():
+    text = to_csv(pd.DataFrame({"x": [-1.5, 2.0], "y": ["-3", "-x"], "z": [-1, "=a"]})).decode()
+    assert text.splitlines() == ["x,y,z", "-1.5,-3,-1", "2.0,'-x,'=a"]
+
+
+def test_the_ranking_csv_writes_words_as_the_command_line_does(study):
+    data = study({"nesterov": [True, False], "dropout": [None, 0.5]}).data()
+    text = ranking_csv(data).decode()
+    assert "True" not in text and "None" not in text
+    assert text.count("true") >= 2
+
+
+@given(st.text())
+def test_no_harmless_cell_begins_like_a_formula_unless_it_is_a_number(text):
+    cell = harmless(text)
+    if cell[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        float(cell)
+
+
+def test_the_per_class_csv_counts_images_and_mistakes(predictions, fashion):
+    text = per_class_csv(predictions(10), fashion).decode()
+    frame = pd.read_csv(io.StringIO(text))
+    assert frame["class"].tolist() == list(fashion)
+    assert frame["images"].sum() == 2000
+    assert frame["most_often_taken_for"][6] == "T-shirt/top"
+    assert (frame["correct"] / frame["images"]).tolist() == pytest.approx(frame["recall"].tolist(), rel=1e-5)
