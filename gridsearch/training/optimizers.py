@@ -1,15 +1,21 @@
-"""The optimizer of one lane: torch's own, in the implementation that measured fastest.
+"""The optimizer of one lane: torch's own update functions, over a state kept here.
 
-Milliseconds per step over LeNet's ten tensors, one thread: Adam .41 as a loop, .29 foreach, .12 fused; SGD
-with momentum .12, .11, .03; NAdam .49, .36 and RMSprop .27, .20, which have no fused form.  Each is
-deterministic.
+The classes of `torch.optim` are left aside because making the first one imports torch's compiler, which takes as
+long as importing torch.  Where torch has a fused form of an update it is taken: milliseconds per step over
+LeNet's ten tensors, one thread: Adam .41 as a loop, .29 foreach, .12 fused; SGD with momentum .12, .11, .03;
+NAdam .49, .36 and RMSprop .27, .20 have no fused form.  Each is deterministic.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.nadam import nadam
+from torch.optim.rmsprop import rmsprop
+from torch.optim.sgd import sgd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,36 +24,137 @@ if TYPE_CHECKING:
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop")
 
+_BETAS: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999}  # the defaults of torch.optim, here and below
+_EPS = 1e-8
+_ALPHA = 0.99
+_MOMENTUM_DECAY = 4e-3
 
-def optimizer_of(settings: Settings, parameters: Sequence[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over these parameters; the rest is as torch has it.
+_START = {
+    "sgd": {"momentum": 0.0},
+    "adam": {"mean": 0.0, "square": 0.0},
+    "adamw": {"mean": 0.0, "square": 0.0},
+    "nadam": {"mean": 0.0, "square": 0.0},
+    "rmsprop": {"square": 0.0},
+}
+"""What each optimizer remembers of each element of a parameter, and its value before the first step."""
+
+
+class LaneOptimizer:
+    """The recipe's optimizer over a lane's parameters, with torch's defaults for what the recipe leaves open.
 
     `weight_decay` is decoupled from the gradient in adamw alone; elsewhere it is an L2 term of the gradient.
-    `momentum` and `nesterov` are sgd's.
+    `momentum` and `nesterov` are sgd's.  A parameter without a gradient is passed over, state and all.
+
+    Args:
+        settings: the trial's recipe.
+        parameters: those to train.
+
+    Attributes:
+        lr: the learning rate of the next step.
     """
-    fused = _can_fuse(parameters)
-    foreach = None if fused else True
-    lr, decay = settings.lr, settings.weight_decay
-    match settings.optimizer:
-        case "sgd":
-            return torch.optim.SGD(
-                parameters,
-                lr=lr,
-                momentum=settings.momentum,
-                nesterov=settings.nesterov and settings.momentum > 0,
-                weight_decay=decay,
-                fused=fused,
-                foreach=foreach,
-            )
-        case "adam":
-            return torch.optim.Adam(parameters, lr=lr, weight_decay=decay, fused=fused, foreach=foreach)
-        case "adamw":
-            return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay, fused=fused, foreach=foreach)
-        case "nadam":
-            return torch.optim.NAdam(parameters, lr=lr, weight_decay=decay, foreach=True)
-        case "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay, foreach=True)
-    raise AssertionError(settings.optimizer)
+
+    def __init__(self, settings: Settings, parameters: Sequence[torch.nn.Parameter]) -> None:
+        self.lr = settings.lr
+        self._settings = settings
+        self._parameters = tuple(parameters)
+        self._fused = settings.optimizer in ("sgd", "adam", "adamw") and _can_fuse(parameters)
+        self._memory = {
+            name: [torch.full_like(p, value, requires_grad=False) for p in parameters]
+            for name, value in _START[settings.optimizer].items()
+        }
+        self._memory["step"] = [self._scalar(p, 0.0) for p in parameters]
+        if settings.optimizer == "nadam":
+            self._memory["mu_product"] = [self._scalar(p, 1.0) for p in parameters]
+
+    def _scalar(self, parameter: torch.nn.Parameter, value: float) -> torch.Tensor:
+        """A counter; a fused kernel reads it on the device, the others on the CPU."""
+        device = parameter.device if self._fused else "cpu"
+        return torch.full((), value, dtype=torch.float32, device=device)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the parameters by their gradients."""
+        parameters: list[torch.Tensor] = list(self._parameters)
+        gradients: list[Any] = [p.grad for p in parameters]
+        memory = self._memory
+        if any(g is None for g in gradients):
+            there = [i for i, g in enumerate(gradients) if g is not None]
+            parameters = [parameters[i] for i in there]
+            gradients = [gradients[i] for i in there]
+            memory = {name: [tensors[i] for i in there] for name, tensors in memory.items()}
+        if parameters:
+            self._update(parameters, gradients, memory)
+
+    def _update(
+        self,
+        parameters: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+        memory: dict[str, list[torch.Tensor]],
+    ) -> None:
+        settings = self._settings
+        common: dict[str, Any] = {"lr": self.lr, "weight_decay": settings.weight_decay, "maximize": False}
+        if settings.optimizer in ("sgd", "adam", "adamw"):
+            common |= {"fused": self._fused, "foreach": not self._fused}
+        else:
+            common |= {"foreach": True}
+        if settings.optimizer != "sgd":
+            common |= {"has_complex": any(p.is_complex() for p in parameters)}
+        match settings.optimizer:
+            case "sgd":
+                sgd(
+                    parameters,
+                    gradients,
+                    # a momentum of zero is torch's "no buffer yet": both give the gradient at the first step
+                    list(memory["momentum"]) if settings.momentum > 0 else [],
+                    momentum=settings.momentum,
+                    dampening=0.0,
+                    nesterov=settings.nesterov and settings.momentum > 0,
+                    **common,
+                )
+            case "adam" | "adamw":
+                update = adam if settings.optimizer == "adam" else adamw
+                means, squares, steps = memory["mean"], memory["square"], memory["step"]
+                update(
+                    parameters,
+                    gradients,
+                    means,
+                    squares,
+                    [],
+                    steps,
+                    amsgrad=False,
+                    eps=_EPS,
+                    **_BETAS,
+                    **common,
+                )
+            case "nadam":
+                nadam(
+                    parameters,
+                    gradients,
+                    memory["mean"],
+                    memory["square"],
+                    memory["mu_product"],
+                    memory["step"],
+                    momentum_decay=_MOMENTUM_DECAY,
+                    eps=_EPS,
+                    **_BETAS,
+                    **common,
+                )
+            case "rmsprop":
+                rmsprop(
+                    parameters,
+                    gradients,
+                    memory["square"],
+                    [],
+                    [],
+                    memory["step"],
+                    alpha=_ALPHA,
+                    eps=_EPS,
+                    momentum=0.0,
+                    centered=False,
+                    **common,
+                )
+            case _:
+                raise AssertionError(settings.optimizer)
 
 
 def _can_fuse(parameters: Sequence[torch.nn.Parameter]) -> bool:

@@ -22,7 +22,7 @@ from gridsearch.training.engine import Stopped
 from gridsearch.training.failures import failure
 from gridsearch.training.metrics import Diverged, EpochTally, EpochTotals, Evaluation, class_scores, confusion
 from gridsearch.training.network import build_network, check_logits, count_parameters, has_batch_norm, lay_out
-from gridsearch.training.optimizers import optimizer_of
+from gridsearch.training.optimizers import LaneOptimizer
 from gridsearch.training.precision import Precision
 from gridsearch.training.schedules import Schedule
 
@@ -132,7 +132,7 @@ class SoloProgram:
         memory_format = lay_out(self.model, settings, data, precision)
         self._make = data.batches(norm=settings.norm, dtype=precision.weights, memory_format=memory_format)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer = optimizer_of(settings, self._parameters)
+        self._optimizer = LaneOptimizer(settings, self._parameters)
         self.plan = batch_plan(
             len(data.train),
             settings.batch,
@@ -147,8 +147,7 @@ class SoloProgram:
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
-        lr: float = self._optimizer.param_groups[0]["lr"]
-        return lr
+        return self._optimizer.lr
 
     def train_epoch(self, epoch: int, check_stop: Callable[[], None] = lambda: None) -> EpochTotals:
         """Train for one epoch.
@@ -232,7 +231,7 @@ class SoloProgram:
         self.step += 1
 
     def _set_lr(self, step: int) -> None:
-        self._optimizer.param_groups[0]["lr"] = self.settings.lr * self._schedule.factor(step)
+        self._optimizer.lr = self.settings.lr * self._schedule.factor(step)
 
     def _order(self, epoch: int) -> torch.Tensor:
         """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""

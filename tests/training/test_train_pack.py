@@ -86,6 +86,14 @@ def test_a_model_that_draws_from_numpy_and_python_is_repeatable(train, make_sett
     second = train(make_settings(), build=build)
     assert first.bytes_of(0) == second.bytes_of(0)
 
+    def wasteful(settings, data):
+        net = build(settings, data)
+        np.random.rand(5)  # what was drawn before an epoch does not matter
+        random.random()
+        return net
+
+    assert train(make_settings(), build=wasteful).bytes_of(0) == first.bytes_of(0)
+
 
 def test_a_diverged_lane_names_its_step_and_loss_and_leaves_no_files(train, make_settings):
     class Trap(nn.Module):
@@ -490,6 +498,34 @@ def test_a_gpu_names_the_step_at_which_a_lane_diverged(train, make_settings, net
     here = train(settings, build=nets["dense"]).finished()
     there = train(settings, build=nets["dense"], device="cuda:0").finished()
     assert there.message == here.message
+
+
+def test_each_image_is_shown_augmented_by_its_own_draw(train, make_settings, make_images):
+    """What the model sees in an epoch is the epoch's order, augmented as if it were one batch."""
+    from gridsearch.training import augment, seeds
+    from gridsearch.training.splits import split
+
+    data = make_images()
+    seen = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            if self.training:
+                seen.append(x.detach().clone())
+            return super().forward(x.flatten(1))
+
+    settings = make_settings(augment="flip+shift", epochs=2, norm="none", dtype="float64")
+    train((settings, 5), data=data, build=lambda *_: Spy(64, 3))
+    indices = split(data.train_labels, val=1 / 6, split_seed=0).train
+    expected = []
+    for epoch in (1, 2):
+        order = torch.randperm(50, generator=seeds.generator(5, "order", epoch)).numpy()
+        raw = torch.from_numpy(data.train_images[indices[order]]).permute(0, 2, 3, 1)
+        drawn = augment.draw(
+            "flip+shift", seed=5, epoch=epoch, count=50, image_size=(8, 8), device=torch.device("cpu")
+        )
+        expected.append(drawn.apply(raw, 0).permute(0, 3, 1, 2).double() / 255)
+    assert torch.equal(torch.cat(seen), torch.cat(expected))
 
 
 def test_events_of_a_lane_end_with_its_result(train, make_settings):
