@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -43,9 +43,12 @@ class Home:
     """
 
     root: Path
+    _given: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", Path(os.path.realpath(self.root.expanduser())))
+        given = self.root.expanduser().absolute()
+        object.__setattr__(self, "_given", given)
+        object.__setattr__(self, "root", Path(os.path.realpath(given)))
 
     # Where things are.
 
@@ -261,6 +264,8 @@ class Home:
 
     def _below(self, path: Path) -> Path:
         """Return the path if it lies below home with no link on its way."""
+        if path.is_relative_to(self._given):
+            path = path.relative_to(self._given)
         absolute = Path(os.path.normpath(self.root / path))
         if not absolute.is_relative_to(self.root) or absolute == self.root:
             raise ArtifactError(f"{path} does not lie below {self.root}")

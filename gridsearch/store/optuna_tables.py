@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import optuna
-from alembic.script import ScriptDirectory
 from optuna.storages._rdb import models
 from optuna.study import StudyDirection
 from optuna.trial import TrialState as OptunaState
@@ -92,6 +91,8 @@ _STATES = {
 @lru_cache
 def revisions() -> tuple[str, ...]:
     """Return the schema revisions that the installed Optuna knows, newest first."""
+    from alembic.script import ScriptDirectory  # a fifth of a second, for new stores and unknown ones alone
+
     scripts = ScriptDirectory(str(Path(models.__file__).parent / "alembic"))
     return tuple(script.revision for script in scripts.walk_revisions())
 
