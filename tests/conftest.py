@@ -76,6 +76,7 @@ def program(tmp_path):
         done = subprocess.run(
             [sys.executable, "-m", "gridsearch", *words],
             capture_output=True,
+            check=False,
             text=True,
             timeout=timeout,
             cwd=tmp_path,

@@ -87,6 +87,16 @@ def test_making_a_batch_leaves_the_resident_images_alone():
         assert torch.equal(found.pixels, kept)
 
 
+@pytest.mark.parametrize("floating", [False, True])
+def test_finishing_a_batch_leaves_the_raw_pixels_alone(floating):
+    found = resident(images(1, floating=floating))
+    make = found.batches(norm="standard", dtype=torch.float32, memory_format=torch.contiguous_format)
+    raw = make.raw(found.train)
+    kept = raw.clone()
+    make.finish(raw)
+    assert torch.equal(raw, kept)
+
+
 def test_bytes_stay_bytes_on_the_device():
     found = resident(images())
     assert found.pixels.dtype == torch.uint8

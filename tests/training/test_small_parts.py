@@ -168,24 +168,24 @@ def test_the_description_is_short_texts():
 
 
 def test_a_tuned_allocator_keeps_what_it_frees():
-    """In a process of its own, where a freed 16 MB tensor stays resident only if the allocator was tuned."""
+    """In a process of its own: a freed tensor of 16 MB stays resident once the allocator was tuned, not before."""
     program = """
-import sys, torch
+import torch
 from gridsearch.training import devices
 from pathlib import Path
 def resident(): return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def gives_back():
+    x = torch.ones(4 << 20); before = resident(); del x
+    return before - resident() > 8 << 20
 torch.set_num_threads(1)
-done = devices.tune_allocator() if sys.argv[1] == "tuned" else False
-x = torch.ones(4 << 20); before = resident(); del x
-print(done, before - resident() > 8 << 20)
+print(gives_back(), devices.tune_allocator(), gives_back())
 """
-    if sys.platform != "linux" or not devices.tune_allocator():
+    if sys.platform != "linux" or devices.describe()["allocator"] == "as it is":
         pytest.skip("the C library is not glibc")
-    for word, expected in (("tuned", "True False"), ("plain", "False True")):
-        ran = subprocess.run(
-            [sys.executable, "-c", program, word], capture_output=True, text=True, check=True, timeout=120
-        )
-        assert ran.stdout.strip() == expected
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert ran.stdout.strip() == "True True False"
 
 
 def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, make_settings, nets):

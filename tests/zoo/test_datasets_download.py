@@ -111,6 +111,18 @@ def test_more_bytes_than_expected_are_refused_before_they_are_read(tmp_path, ser
         download(f"{server.address}file", tmp_path / "x", limit=100, timeout=5, beat=lambda: None)
 
 
+def test_fewer_bytes_than_announced_are_refused(tmp_path, server):
+    def cut(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        handler.wfile.write(b"some")
+
+    server.routes["/file"] = cut
+    with pytest.raises(Unavailable, match="cut short, expected 100 bytes, found 4"):
+        download(f"{server.address}file", tmp_path / "x", limit=100, timeout=5, beat=lambda: None)
+
+
 def test_only_the_web_is_downloaded_from(tmp_path):
     with pytest.raises(Unavailable, match="not an http address"):
         download("file:///etc/hostname", tmp_path / "x", limit=100, timeout=5, beat=lambda: None)

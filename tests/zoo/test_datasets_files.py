@@ -153,6 +153,14 @@ def test_a_wrong_file_in_the_folder_is_refused_and_leaves_nothing(tiny, tmp_path
     assert not (tmp_path / "root").exists()
 
 
+def test_a_bomb_is_not_unzipped_beyond_the_pinned_size(tiny, tmp_path):
+    source = tiny.write(tmp_path / "from", gz=True)
+    (source / f"{IMAGES}.gz").write_bytes(gzip.compress(bytes(50_000_000)))
+    (tmp_path / "into").mkdir()
+    assert "found more" in idx.collect(source, tiny.pins(), tmp_path / "into")[0]
+    assert (tmp_path / "into" / IMAGES).stat().st_size <= 617
+
+
 def test_a_folder_without_the_files_is_refused_with_the_name_of_the_first(tiny, tmp_path):
     (tmp_path / "from").mkdir()
     with pytest.raises(DataError, match=f"no {IMAGES} or {IMAGES}.gz"):

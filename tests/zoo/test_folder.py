@@ -156,6 +156,12 @@ def test_without_a_size_of_most_the_median_height_and_width_are_taken(tmp_path):
     assert load(tmp_path / "im").train_images.shape[2:] == (15, 25)
 
 
+def test_half_of_the_images_are_not_most_of_them(tmp_path):
+    for i, size in enumerate(((9, 9), (9, 9), (20, 20), (31, 31))):
+        paint(tmp_path / "im" / "ab"[i % 2] / f"{i}.png", size=size)
+    assert load(tmp_path / "im").train_images.shape[2:] == (14, 14)
+
+
 def test_a_chosen_size_is_limited_to_64_with_its_aspect_and_a_given_one_is_not(tmp_path):
     for name in "ab":
         paint(tmp_path / "im" / name / "0.jpg", size=(300, 200))
@@ -320,6 +326,16 @@ def test_images_that_need_too_much_memory_are_refused_with_what_they_need(pets, 
     ) as refusal:
         small(tmp_path / "root", size=100)
     assert "data.size" in refusal.value.hint
+
+
+def test_too_much_memory_is_seen_before_all_is_decoded(pets, tmp_path, monkeypatch):
+    decoded = []
+    real = assemble.images.decode
+    monkeypatch.setattr(assemble, "_AT_ONCE", 1)
+    monkeypatch.setattr(assemble.images, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
+    with pytest.raises(DataError, match="need"):
+        FolderDataset(pets, memory_limit=1000)(tmp_path / "root", size=15)
+    assert len(decoded) == 2
 
 
 # Fingerprint and cache

@@ -1,0 +1,344 @@
+"""The main job as a user does it: one command, a ranked and drawn answer, everything to be found again."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import optuna
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+GRID = ("--grid", "lr=.01,.001", "batch=25,50,100", "--dataset", "digits", "--model", "mlp", "--epochs", "3")
+HERE = (
+    "--executor",
+    "inline",
+)  # where worker processes are not what a test is about: they take seconds to start
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    """One run that several tests look at."""
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("ran")
+    env = {**os.environ, "GRIDSEARCH_HOME": str(folder / "home"), "GRIDSEARCH_CACHE": str(folder / "cache")}
+    command = [sys.executable, "-m", "gridsearch", "run", *GRID]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder / "home", done
+
+
+@pytest.fixture
+def there(ran, monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_HOME", str(ran[0]))
+    return ran[0]
+
+
+def test_results_go_to_stdout_and_progress_to_stderr(ran):
+    _, done = ran
+    assert "is best" in done.stdout
+    assert "report:" in done.stdout
+    assert "[6/6] trial" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_the_files_are_where_the_interface_says(there):
+    study = there / "digits"
+    assert (there / "gridsearch.db").exists()
+    report = {p.name for p in (study / "report").iterdir()}
+    for name in ("index.html", "ranking.csv", "ranking.json", "trials.csv"):
+        assert name in report
+    for stem in ("heatmap", "confusion", "curves"):
+        assert {f"{stem}.png", f"{stem}.svg"} <= report
+    for number in range(6):
+        assert {p.name for p in (study / "trials" / str(number)).iterdir()} >= {
+            "predictions.safetensors",
+            "weights.safetensors",
+        }
+        assert list((study / "tensorboard" / str(number)).glob("events*"))
+
+
+def test_optuna_sees_each_trial_once_with_everything(there):
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{there / 'gridsearch.db'}")
+    assert study.direction is optuna.study.StudyDirection.MAXIMIZE
+    assert study.metric_names == ["val_accuracy"]
+    points = set()
+    for trial in study.trials:
+        assert trial.state is optuna.trial.TrialState.COMPLETE
+        assert isinstance(trial.params["lr"], float)
+        assert isinstance(trial.params["batch"], int)
+        points.add((trial.params["lr"], trial.params["batch"]))
+        assert sorted(trial.intermediate_values) == [1, 2, 3]
+        assert trial.value == trial.intermediate_values[3]
+        assert {"key", "seed", "epochs", "seconds", "val_accuracy", "train_loss"} <= set(trial.user_attrs)
+        assert trial.datetime_complete >= trial.datetime_start
+    assert points == {(lr, batch) for lr in (0.01, 0.001) for batch in (25, 50, 100)}
+    assert len(study.trials) == 6
+    assert study.best_trial.value == max(t.value for t in study.trials)
+
+
+def test_the_ranking_agrees_with_the_store_and_schema_1(there, cli):
+    found = cli("report", "--study", "digits", "--json").json
+    assert json.loads((there / "digits" / "report" / "ranking.json").read_text()) == found
+    assert found["schema"] == 1
+    assert set(found) >= {
+        "study", "dataset", "metric", "direction", "counts", "points", "trials", "effects", "residual_share", "best", "test",
+    }  # fmt: skip
+    assert found["counts"] == {
+        "complete": 6,
+        "diverged": 0,
+        "failed": 0,
+        "pruned": 0,
+        "running": 0,
+        "waiting": 0,
+    }
+    means = [point["mean"] for point in found["points"]]
+    assert means == sorted(means, reverse=True)
+    assert [point["rank"] for point in found["points"]][0] == 1
+    assert all(0.5 < mean <= 1 for mean in means)
+    best = max(found["trials"], key=lambda t: t["value"])
+    assert found["best"]["params"] == best["params"]
+    for trial in found["trials"]:
+        assert set(trial) >= {
+            "number", "params", "seed", "state", "value", "metrics", "val_accuracy", "val_loss", "train_accuracy",
+            "train_loss", "epochs", "seconds", "attempts", "error",
+        }  # fmt: skip
+
+
+def test_a_second_run_trains_nothing_and_a_larger_grid_only_what_is_new(there, cli):
+    again = cli("run", *GRID, "--json", "--no-report").json
+    assert (again["new"], again["reused"]) == (0, 6)
+    reordered = ("--grid", "batch=100,25,50", "lr=.001,1e-2", *GRID[3:])
+    planned = cli("plan", *reordered, "--json").json
+    assert (planned["new"], planned["done"], planned["points"]) == (0, 6, 6)
+    larger = ("--grid", "lr=.01,.001", "batch=25,50,100,200", *GRID[3:])
+    planned = cli("plan", *larger, "--json").json
+    assert (planned["new"], planned["done"], planned["trials"]) == (2, 6, 8)
+    assert [(g["batch"], g["trials"], g["method"]) for g in planned["groups"]] == [(200, 2, "solo")]
+
+
+def test_export_status_study_and_trial_tell_the_same_story(there, cli):
+    rows = list(csv.DictReader(io.StringIO(cli("export", "--study", "digits").out)))
+    assert len(rows) == 6
+    exported = cli("export", "--study", "digits", "--format", "json").json
+    assert len(exported["trials"]) == 6
+    status = cli("status", "--json").json
+    assert status["studies"][0]["counts"]["complete"] == 6
+    listed = cli("study", "list", "--json").json["studies"][0]
+    assert listed["study"] == "digits"
+    assert listed["bytes"] > 10_000
+    shown = cli("trial", "2", "--study", "digits", "--json").json
+    assert [row["epoch"] for row in shown["curves"]] == [1, 2, 3]
+    text = cli("trial", "2", "--study", "digits").out
+    assert "batch=100" in text
+    assert "val acc." in text
+
+
+def test_the_report_can_be_made_on_another_machine(there, cli, tmp_path):
+    import shutil
+
+    shutil.copytree(there, tmp_path / "copy")
+    result = cli("report", "--study", "digits", "--home", str(tmp_path / "copy"))
+    assert result.code == 0, result.err
+    assert str(tmp_path / "copy") in result.out
+    assert (tmp_path / "copy" / "digits" / "report" / "confusion.png").stat().st_size > 5_000
+
+
+def test_altered_predictions_are_named_and_the_report_is_made_all_the_same(there, cli, tmp_path):
+    import shutil
+
+    shutil.copytree(there, tmp_path / "copy")
+    best = cli("report", "--study", "digits", "--json").json["best"]["trial"]
+    file = tmp_path / "copy" / "digits" / "trials" / str(best) / "predictions.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    result = cli("report", "--study", "digits", "--home", str(tmp_path / "copy"))
+    assert result.code == 0
+    assert "predictions.safetensors" in result.err
+    assert "is best" in result.out
+
+
+def test_seeds_are_replicates_of_a_point(cli, home):
+    found = cli("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "--seeds", "2",
+                "--subset", "300", "--json").json  # fmt: skip
+    assert len(found["trials"]) == 4
+    assert [point["n"] for point in found["points"]] == [2, 2]
+    assert all("seed" not in point["params"] for point in found["points"])
+    first = found["points"][0]
+    values = [t["value"] for t in found["trials"] if t["params"] == first["params"]]
+    assert math.isclose(first["mean"], sum(values) / 2)
+    more = cli("run", "--grid", "lr=.1,.01", "seed=0,1,2", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1",
+               "--subset", "300", "--json").json  # fmt: skip
+    assert (more["new"], more["reused"]) == (2, 4)
+
+
+def test_another_recipe_stands_beside_the_first_and_is_shown_as_what_varies(cli):
+    words = ("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *HERE, "--subset", "300")
+    assert cli(*words, "--epochs", "1").code == 0
+    second = cli(*words, "--epochs", "2")
+    assert "epochs varies" in second.err
+    found = cli("report", "--study", "digits", "--json").json
+    assert sorted({point["params"]["epochs"] for point in found["points"]}) == [1, 2]
+    filtered = cli("report", "--study", "digits", "--json", "--where", "epochs=2").json
+    assert {t["params"]["epochs"] for t in filtered["trials"]} == {2}
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{_home()}/gridsearch.db")
+    assert sorted(t.params["epochs"] for t in study.trials) == [1, 1, 2, 2]
+
+
+def _home() -> str:
+    import os
+
+    return os.environ["GRIDSEARCH_HOME"]
+
+
+def test_a_diverged_trial_is_a_result_and_never_the_best(cli):
+    result = cli("run", "--grid", "lr=.01,1e12", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "2", "--set",
+                 "optimizer=sgd", "--subset", "300", "--json")  # fmt: skip
+    assert result.code == 0
+    states = {t["params"]["lr"]: t for t in result.json["trials"]}
+    assert states[1e12]["state"] == "diverged"
+    assert "step" in states[1e12]["error"]
+    assert result.json["best"]["params"] == {"lr": 0.01}
+    again = cli("run", "--grid", "lr=.01,1e12", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "2", "--set",
+                "optimizer=sgd", "--subset", "300", "--json")  # fmt: skip
+    assert (again.json["new"], again.json["reused"]) == (0, 2)
+
+
+def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_path):
+    file = tmp_path / "net.py"
+    file.write_text(
+        "import os\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes, hidden=8):\n"
+        "        super().__init__()\n"
+        "        if hidden == 13 and not os.path.exists('mended'):\n"
+        "            raise ValueError('thirteen is bad luck')\n"
+        "        self.net = nn.Sequential(nn.Flatten(), nn.LazyLinear(hidden), nn.ReLU(), nn.Linear(hidden, num_classes))\n"
+        "    def forward(self, x):\n"
+        "        return self.net(x)\n"
+    )
+    words = ("run", "--dataset", "digits", "--model", "net.py:Net", "--grid", "model.hidden=8,13", "lr=.01",
+             "--epochs", "1", "--json")  # fmt: skip
+    first = cli(*words)
+    assert first.code == 3
+    states = {t["params"]["model.hidden"]: t for t in first.json["trials"]}
+    assert states[8]["state"] == "complete"
+    assert states[13]["state"] == "failed"
+    assert "thirteen is bad luck" in states[13]["error"]
+    shown = cli("trial", str(states[13]["number"]), "--study", "digits").out
+    assert "Traceback" in shown
+    assert "raise ValueError('thirteen is bad luck')" in shown
+    finish = cli("run", "--study", "digits")
+    assert finish.code == 2
+    assert "--model" in finish.err
+    (tmp_path / "mended").touch()
+    second = cli("run", "--study", "digits", "--model", "net.py:Net", "--json")
+    assert second.code == 0, second.err
+    assert second.json["counts"]["complete"] == 2
+    assert second.json["counts"]["failed"] == 0
+
+
+def test_val_0_ranks_by_train_accuracy_and_says_so(cli):
+    result = cli(
+        "run",
+        "--grid",
+        "lr=.01",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        *HERE,
+        "--epochs",
+        "1",
+        "--val",
+        "0",
+    )
+    assert result.code == 0
+    assert "train accuracy" in result.out.lower()
+    found = cli("report", "--study", "digits", "--json").json
+    assert found["metric"] == "train_accuracy"
+    assert found["trials"][0]["val_accuracy"] is None
+
+
+def test_what_a_script_reads_is_one_object_and_nothing_else(cli):
+    result = cli(
+        "run", *GRID[:2], "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "--json", "-q"
+    )
+    assert json.loads(result.out)["new"] == 2
+    assert result.err == ""
+
+
+def test_the_budget_stops_claiming_and_leaves_the_rest_waiting(cli):
+    words = (
+        "run",
+        "--dataset",
+        "digits",
+        "--model",
+        "lenet",
+        "--grid",
+        "lr=.1,.01,.001",
+        "seed=0..19:1",
+        "--epochs",
+        "3",
+    )
+    result = cli(*words, "--budget", "2s", "--json", "--workers", "1")
+    assert result.code == 0
+    counts = result.json["counts"]
+    assert counts["waiting"] > 0
+    assert counts["running"] == 0
+    assert counts["complete"] + counts["waiting"] == 60
+
+
+def test_a_study_is_deleted_with_its_files_and_only_when_confirmed(cli, home):
+    assert (
+        cli(
+            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "-q"
+        ).code
+        == 0
+    )
+    refused = cli("study", "delete", "digits")
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert (home / "digits").exists()
+    assert cli("study", "delete", "digits", "--yes").code == 0
+    assert not (home / "digits").exists()
+    assert cli("report", "--study", "digits").code == 4
+    assert cli("status", "--json").json == {"schema": 1, "studies": []}
+
+
+def test_clean_removes_left_overs_and_keeps_results(cli, home):
+    assert (
+        cli(
+            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "-q"
+        ).code
+        == 0
+    )
+    scratch = home / "digits" / "trials" / "0" / ".attempt-7"
+    scratch.mkdir()
+    (scratch / "weights.safetensors").write_bytes(b"x" * 1000)
+    freed = cli("study", "clean", "digits", "--json").json["freed_bytes"]
+    assert freed == 1000
+    assert not scratch.exists()
+    assert cli("report", "--study", "digits").code == 0
+
+
+@pytest.mark.fashion
+def test_the_readmes_grid_runs_on_real_fashion_mnist(cli, fashion_cache, monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_CACHE", fashion_cache)
+    found = cli(
+        "run", "--grid", "lr=.01,.001", "batch=10,20,50", "--epochs", "1", "--subset", "3000", "--json"
+    ).json
+    assert found["study"] == "fmnist"
+    assert len(found["points"]) == 6
+    assert found["points"][0]["mean"] > 0.6
+    table = Path(_home()) / "fmnist" / "report" / "per_class.csv"
+    assert "Ankle boot" in table.read_text()

@@ -1,0 +1,180 @@
+"""Kill it anywhere: the next run ends with every point complete exactly once, and no process is left."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import optuna
+import psutil
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+WORDS = ("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1,.03,.01,.003", "batch=16,32,64",
+         "--epochs", "8", "--no-report")  # fmt: skip
+POINTS = 12
+
+
+def start(*words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def our_workers(home) -> list[psutil.Process]:
+    """Workers of this test alone: they carry its home in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "gridsearch.executors.worker" in " ".join(process.cmdline()) and process.environ().get(
+                "GRIDSEARCH_HOME"
+            ) == str(home):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def gone(home, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while our_workers(home):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def states(home) -> dict[str, int]:
+    if not (home / "gridsearch.db").exists():
+        return {}
+    done = subprocess.run(
+        [sys.executable, "-m", "gridsearch", "status", "--json"], capture_output=True, text=True, check=True
+    )
+    return next(iter(json.loads(done.stdout)["studies"]), {"counts": {}})["counts"]
+
+
+def check_all_complete_once(home) -> None:
+    study = optuna.load_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")
+    assert len(study.trials) == POINTS
+    assert {t.state for t in study.trials} == {optuna.trial.TrialState.COMPLETE}
+    assert len({(t.params["lr"], t.params["batch"]) for t in study.trials}) == POINTS
+    assert all(sorted(t.intermediate_values) == list(range(1, 9)) for t in study.trials)
+    with sqlite3.connect(home / "gridsearch.db") as connection:
+        assert connection.execute("pragma integrity_check").fetchone() == ("ok",)
+        assert connection.execute("pragma foreign_key_check").fetchall() == []
+    connection.close()
+    leftovers = [p for p in (home / "digits").rglob("*") if p.name.startswith(".")]
+    assert leftovers == []
+
+
+def test_ten_kills_of_the_runner_at_random_moments_lose_nothing(home):
+    rng = random.Random(20)
+    complete = 0
+    for _ in range(10):
+        runner = start(*WORDS)
+        time.sleep(rng.uniform(0.5, 9.0))
+        runner.kill()
+        runner.communicate()
+        assert gone(home), "a worker outlived its runner"
+        now = states(home).get("complete", 0)
+        assert now >= complete, "a finished trial was lost"
+        complete = now
+    last = start(*WORDS)
+    out, err = last.communicate(timeout=300)
+    assert last.returncode == 0, err
+    check_all_complete_once(home)
+
+
+def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        runner = start(*WORDS)
+        deadline = time.monotonic() + 60
+        while not our_workers(home):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        time.sleep(2)
+        began = time.monotonic()
+        runner.send_signal(number)
+        _, err = runner.communicate(timeout=20)
+        assert time.monotonic() - began < 15
+        assert runner.returncode == code, err
+        assert "gridsearch run --study digits" in err
+        assert gone(home)
+        assert states(home)["running"] == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "gridsearch", "run", "--study", "digits", "--no-report"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    check_all_complete_once(home)
+
+
+def test_a_killed_worker_is_replaced_and_its_trial_starts_again(home):
+    runner = start(*WORDS)
+    deadline = time.monotonic() + 60
+    while not (workers := our_workers(home)) or states(home).get("running", 0) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    workers[0].kill()
+    _, err = runner.communicate(timeout=300)
+    assert runner.returncode == 0, err
+    assert "killed by SIGKILL" in err
+    check_all_complete_once(home)
+
+
+def test_a_trial_whose_worker_dies_every_time_fails_and_the_others_go_on(cli, tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import os\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes, deadly=False):\n"
+        "        super().__init__()\n"
+        "        self.deadly, self.net = deadly, nn.Sequential(nn.Flatten(), nn.LazyLinear(num_classes))\n"
+        "    def forward(self, x):\n"
+        "        if self.deadly: os.kill(os.getpid(), 9)\n"
+        "        return self.net(x)\n"
+    )
+    result = cli("run", "--dataset", "digits", "--model", "net.py:Net", "--grid", "model.deadly=true,false",
+                 "--epochs", "1", "--retries", "1", "--json")  # fmt: skip
+    assert result.code == 3
+    by_state = {t["state"]: t for t in result.json["trials"]}
+    assert set(by_state) == {"complete", "failed"}
+    assert by_state["failed"]["attempts"] == 2
+    assert "SIGKILL" in by_state["failed"]["error"]
+
+
+def test_several_runners_started_at_once_on_no_file_share_the_work(home):
+    runners = [start(*WORDS) for _ in range(4)]
+    new = []
+    for runner in runners:
+        _, err = runner.communicate(timeout=300)
+        assert runner.returncode == 0, err
+        new.append(err)
+    check_all_complete_once(home)
+    finished = [line for err in new for line in err.splitlines() if line.startswith("[")]
+    numbers = [line.split("trial ")[1].split()[0] for line in finished]
+    assert sorted(numbers, key=int) == [str(i) for i in range(POINTS)], (
+        "each point trained by one runner alone"
+    )
+
+
+def test_a_study_deleted_while_it_runs_ends_the_run_cleanly(home):
+    runner = start(*WORDS)
+    deadline = time.monotonic() + 60
+    while not our_workers(home) or states(home).get("running", 0) == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    optuna.delete_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")
+    _, err = runner.communicate(timeout=120)
+    assert runner.returncode == 4, err
+    assert "deleted" in err
+    assert gone(home)

@@ -1,0 +1,281 @@
+"""Both executors carry packs to a device and events back; worker processes never outlive who started them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gridsearch.errors import GridsearchError
+from gridsearch.executors.inline import InlineExecutor
+from gridsearch.executors.local import LocalExecutor
+from gridsearch.records import (
+    EpochEnded,
+    Lane,
+    LogText,
+    Pack,
+    PackEnded,
+    PackStarted,
+    Settings,
+    Trial,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    WorkerDied,
+    WorkerReady,
+    WorkerSetup,
+)
+
+NETS = """
+    import os, sys, time
+    from torch import nn
+
+    class Plain(nn.Module):
+        def __init__(self, in_channels, num_classes, image_size):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+        def forward(self, x):
+            return self.net(x)
+
+    class Raises(Plain):
+        def forward(self, x):
+            raise RuntimeError("no such luck")
+
+    class Talks(Plain):
+        def __init__(self, **k):
+            super().__init__(**k)
+            print("built with", k["num_classes"])
+            print("beware", file=sys.stderr)
+
+    class Dies(Plain):
+        def forward(self, x):
+            os.kill(os.getpid(), 9)
+
+    class Exits(Plain):
+        def forward(self, x):
+            os.write(2, b"last words\\n")
+            os._exit(7)
+
+    class Sleeps(Plain):
+        def forward(self, x):
+            time.sleep(600)
+"""
+
+
+@pytest.fixture
+def nets(tmp_path) -> Path:
+    path = tmp_path / "nets.py"
+    path.write_text(textwrap.dedent(NETS))
+    return path
+
+
+def setup(nets: Path, name: str = "w0") -> WorkerSetup:
+    from gridsearch import plugins
+
+    found = [
+        plugins.find(f"{nets}:{n}", plugins.MODELS)
+        for n in ("Plain", "Raises", "Talks", "Dies", "Exits", "Sleeps")
+    ]
+    return WorkerSetup(
+        name=name,
+        dataset="digits",
+        models={p.name: p.locator for p in found},
+        data_root=str(nets.parent / "data"),
+        device="cpu",
+        threads=1,
+    )
+
+
+def pack(nets: Path, tmp_path: Path, *models: str, name: str = "p") -> Pack:
+    from gridsearch import plugins
+
+    source = plugins.find(f"{nets}:Plain", plugins.MODELS).source
+    lanes = []
+    for i, model in enumerate(models):
+        settings = Settings(
+            dataset="digits", model=f"nets.py:{model}", model_source=source, epochs=1, subset=100, batch=50
+        )
+        trial = Trial(
+            id=10 + i,
+            number=i,
+            key=str(i),
+            seed=0,
+            settings=settings,
+            params={},
+            state=TrialState.RUNNING,
+            attempt=1,
+        )
+        lanes.append(Lane(trial, str(tmp_path / f"scratch-{name}-{i}")))
+    return Pack(name, tuple(lanes))
+
+
+@pytest.fixture(params=["inline", "local"])
+def run(request, nets, tmp_path):
+    """Run packs to their end and return all events."""
+    events: list = []
+    made = (
+        InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
+        if request.param == "inline"
+        else LocalExecutor([setup(nets)], events.append)
+    )
+
+    def run_packs(*packs: Pack) -> list:
+        for each in packs:
+            while not made.free:
+                made.poll(0.5)
+            made.submit(each)
+        while made.busy:
+            made.poll(0.5)
+        return events
+
+    yield run_packs
+    made.stop()
+
+
+def kinds(events) -> list[type]:
+    return [type(event) for event in events if not isinstance(event, WorkerReady)]
+
+
+def test_a_pack_comes_back_as_events_with_its_files(run, nets, tmp_path):
+    events = run(pack(nets, tmp_path, "Plain"))
+    assert kinds(events) == [PackStarted, EpochEnded, TrialFinished, PackEnded]
+    finished = next(e for e in events if isinstance(e, TrialFinished))
+    assert finished.state is TrialState.COMPLETE
+    assert (finished.trial, finished.attempt) == (10, 1)
+    assert {f.name for f in finished.files} == {"predictions.safetensors", "weights.safetensors"}
+    for file in finished.files:
+        assert (tmp_path / "scratch-p-0" / file.name).stat().st_size == file.size
+
+
+def test_a_model_that_raises_fails_alone_with_its_own_traceback(run, nets, tmp_path):
+    events = run(pack(nets, tmp_path, "Raises", "Plain"))
+    failed = next(e for e in events if isinstance(e, TrialFailed))
+    assert (failed.trial, failed.reason) == (10, "error")
+    assert "no such luck" in failed.message
+    assert "\n" not in failed.message
+    assert "nets.py" in failed.traceback
+    assert [e.trial for e in events if isinstance(e, TrialFinished)] == [11]
+
+
+def test_what_a_model_prints_goes_to_its_trials_log(run, nets, tmp_path, capsys):
+    events = run(pack(nets, tmp_path, "Talks"))
+    text = "".join(e.text for e in events if isinstance(e, LogText))
+    assert "built with 10" in text
+    assert "beware" in text
+    assert "built with" not in capsys.readouterr().out
+
+
+def test_both_executors_give_the_same_bytes(nets, tmp_path):
+    files = []
+    for name in ("inline", "local"):
+        events: list = []
+        made = (
+            InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
+            if name == "inline"
+            else LocalExecutor([setup(nets)], events.append)
+        )
+        made.submit(pack(nets, tmp_path, "Plain", name=name))
+        while made.busy:
+            made.poll(0.5)
+        made.stop()
+        files.append(next(e.files for e in events if isinstance(e, TrialFinished)))
+    assert files[0] == files[1]
+
+
+def poll_until(executor: LocalExecutor, found, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        executor.poll(0.2)
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize(("model", "words"), [("Dies", "SIGKILL"), ("Exits", "exit code 7: last words")])
+def test_a_worker_that_dies_is_told_with_its_pack_and_replaced(nets, tmp_path, model, words):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    executor.submit(pack(nets, tmp_path, model, name="bad"))
+    poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events))
+    died = next(e for e in events if isinstance(e, WorkerDied))
+    assert died.pack == "bad"
+    assert words in died.message
+    assert executor.free == 1
+    executor.submit(pack(nets, tmp_path, "Plain", name="good"))
+    poll_until(executor, lambda: any(isinstance(e, TrialFinished) for e in events))
+    executor.stop()
+
+
+def test_stop_leaves_no_process(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], events.append)
+    executor.submit(pack(nets, tmp_path, "Sleeps", name="a"))
+    executor.submit(pack(nets, tmp_path, "Sleeps", name="b"))
+    poll_until(executor, lambda: sum(isinstance(e, PackStarted) for e in events) == 2)
+    pids = executor.pids()
+    assert len(pids) == 2
+    executor.stop()
+    executor.stop()
+    assert not any(psutil.pid_exists(pid) for pid in pids.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_does_not_outlive_its_parent_whatever_kills_that(nets, tmp_path, number):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_executors as t
+        from pathlib import Path
+        from gridsearch.executors.local import LocalExecutor
+        from gridsearch.records import PackStarted
+        def told(event):
+            if isinstance(event, PackStarted):
+                print(*executor.pids().values(), flush=True)
+        executor = LocalExecutor([t.setup(Path({str(nets)!r}))], told)
+        executor.submit(t.pack(Path({str(nets)!r}), Path({str(tmp_path)!r}), "Sleeps"))
+        while True:
+            executor.poll(0.2)
+        """)
+    )
+    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    assert psutil.pid_exists(worker)
+    os.kill(parent.pid, number)
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    parent.stdout.close()
+
+
+def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(nets, tmp_path, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('a broken torch')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    executor = LocalExecutor([setup(nets)], lambda _: None)
+    executor.submit(pack(nets, tmp_path, "Plain"))
+
+    def run_on() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            executor.poll(0.5)
+            if not executor.busy:
+                executor.submit(pack(nets, tmp_path, "Plain"))
+
+    with pytest.raises(GridsearchError, match="a broken torch"):
+        run_on()
+    executor.stop()
+
+
+def test_a_model_file_that_changed_meanwhile_fails_its_trial(run, nets, tmp_path):
+    before = pack(nets, tmp_path, "Plain")
+    nets.write_text(nets.read_text() + "\n# another thought\n")
+    failed = next(e for e in run(before) if isinstance(e, TrialFailed))
+    assert "changed" in failed.message
