@@ -318,6 +318,8 @@ class Store:
         guessed, encoding = mimetypes.guess_type(name)
         with self._database.read() as connection:
             row = reading.find_study(connection, study)
+            if number is not None:
+                reading.optuna_id_of(connection, row, number)
         artifact_id = str(uuid.uuid5(uuid.UUID(row.uid), f"{number}/{name}"))
         try:
             content = path.read_bytes()

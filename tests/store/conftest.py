@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -96,9 +97,19 @@ def url(home: Path) -> str:
     return f"sqlite:///{home}/gridsearch.db"
 
 
+@pytest.fixture(scope="session")
+def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new store's file, to be copied: to make one takes longer than most tests."""
+    folder = tmp_path_factory.mktemp("new")
+    open_store(f"sqlite:///{folder}/gridsearch.db", home=folder, create=True).close()
+    return folder / "gridsearch.db"
+
+
 @pytest.fixture
-def store(url: str, home: Path) -> Iterator[Store]:
-    with open_store(url, home=home, create=True) as opened:
+def store(url: str, home: Path, new_file: Path) -> Iterator[Store]:
+    home.mkdir()
+    shutil.copy(new_file, home)
+    with open_store(url, home=home, create=False) as opened:
         yield opened
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import optuna
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from optuna.storages._rdb import models as optuna_models
@@ -43,14 +42,6 @@ class Row:
     tries: int = 0
     owner: str | None = None
     epochs: int = 0
-
-
-@pytest.fixture(scope="module")
-def empty_store():
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "empty.db"
-        open_store(f"sqlite:///{path}", home=Path(folder), create=True).close()
-        yield path
 
 
 class Ledger(RuleBasedStateMachine):
@@ -231,13 +222,13 @@ class Ledger(RuleBasedStateMachine):
         assert len(pairs) == len(self.model)
 
 
-def test_the_ledger_agrees_with_its_model_whatever_happens(empty_store):
+def test_the_ledger_agrees_with_its_model_whatever_happens(new_file):
     from hypothesis.stateful import run_state_machine_as_test
 
-    Ledger.template = empty_store
+    Ledger.template = new_file
     run_state_machine_as_test(
         Ledger,
         settings=settings(
-            max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
