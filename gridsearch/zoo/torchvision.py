@@ -50,11 +50,11 @@ def compiled_operators() -> bool:
     Raises:
         ImportError: torchvision or torch is not installed.
     """
-    import torch
-
     spec = importlib.util.find_spec("torchvision")
     if spec is None or not spec.submodule_search_locations:
         raise ImportError("torchvision is not installed", name="torchvision")
+    import torch
+
     for folder in spec.submodule_search_locations:
         for library in sorted(Path(folder).glob("_C*.so")) + sorted(Path(folder).glob("_C*.pyd")):
             try:

@@ -73,6 +73,15 @@ def test_a_folder_is_named_after_its_last_part_and_located_absolutely(tmp_path, 
     assert plugin.options(("root",)) == {"size": "auto", "channels": "auto"}
 
 
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/x", "x" * 5000, "\0", "a\nb"])
+def test_a_path_that_can_be_none_is_refused_in_one_line(tmp_path, path):
+    with pytest.raises(PluginError) as unknown:
+        datasets.open_dataset(path)
+    with pytest.raises(DataError, match=r"is not there|cannot be read: File name too long") as refusal:
+        datasets.load(datasets.open_dataset(f"folder:{path}"), tmp_path, {})
+    assert "\n" not in unknown.value.message + refusal.value.message
+
+
 def test_importing_the_package_imports_nothing_heavy():
     heavy = "('torch', 'torchvision', 'sklearn', 'PIL', 'numpy', 'pandas')"
     program = f"import sys, gridsearch.zoo.datasets; print([m for m in {heavy} if m in sys.modules])"

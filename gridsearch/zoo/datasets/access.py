@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from pathlib import Path
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
-from gridsearch.zoo.datasets.cache import Say, silent
+from gridsearch.zoo.datasets.cache import Say, expanded, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from collections.abc import Mapping
     from typing import Any
 
@@ -32,14 +33,17 @@ def open_dataset(locator: str) -> Plugin:
     if locator in ("folder", _FOLDER):
         raise PluginError("dataset 'folder' needs a path", hint="name it as folder:PATH")
     if locator.startswith(_FOLDER):
-        path = Path(locator.removeprefix(_FOLDER)).expanduser().absolute()
+        path = expanded(locator.removeprefix(_FOLDER))
         named = path if path.name not in ("", "..") else path.resolve()
         name = f"{_FOLDER}{named.name or '/'}"
         return Plugin(name=name, locator=f"{_FOLDER}{path}", target=FolderDataset(path), source=None)
+    there = False
     try:
         return find(locator, DATASETS)
     except PluginError as error:
-        if Path(locator).expanduser().is_dir():
+        with suppress(OSError):  # a name that is too long for a path
+            there = expanded(locator).is_dir()
+        if there:
             raise PluginError(
                 error.message, hint=f"a folder of images is named as folder:{locator}"
             ) from error

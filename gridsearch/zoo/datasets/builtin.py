@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.plugins import ImageData
+from gridsearch.zoo.datasets.cache import expanded
 from gridsearch.zoo.datasets.files import IdxDataset
 from gridsearch.zoo.datasets.folder import FolderDataset
 from gridsearch.zoo.datasets.idx import PinnedFile
@@ -116,4 +117,4 @@ def folder(root: Path, *, path: str, size: Value = "auto", channels: Value = "au
         DataError: it is not such a folder.
         UsageError: an option is not one of the above.
     """
-    return FolderDataset(Path(path).expanduser().absolute())(root, size=size, channels=channels)
+    return FolderDataset(expanded(path))(root, size=size, channels=channels)

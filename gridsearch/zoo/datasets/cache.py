@@ -37,8 +37,16 @@ def cache_root() -> Path:
     """Return the folder shared by all homes: `$GRIDSEARCH_CACHE`, else the user's cache folder."""
     given = os.environ.get("GRIDSEARCH_CACHE")
     if given:
-        return Path(given).expanduser().absolute()
+        return expanded(given)
     return Path(platformdirs.user_cache_dir("gridsearch", appauthor=False))
+
+
+def expanded(path: str) -> Path:
+    """Return an absolute path, with a user's home put in for `~`; `~nobody` is taken as it stands."""
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError:
+        return Path(path).absolute()
 
 
 def data_root() -> Path:

@@ -97,8 +97,11 @@ def scan(folder: Path) -> Tree:
     Raises:
         DataError: there is no such folder, or it is not laid out as `LAYOUT` says.
     """
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "is not there"
+    try:
+        what = "" if folder.is_dir() else "is not a folder" if folder.exists() else "is not there"
+    except OSError as error:
+        what = f"cannot be read: {error.strerror}"
+    if what:
         raise DataError(f"folder of images {str(folder)!r} {what}", hint=LAYOUT)
     skipped = Skipped()
     base = folder.resolve()
