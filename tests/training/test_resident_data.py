@@ -90,7 +90,7 @@ def test_making_a_batch_leaves_the_resident_images_alone():
 @pytest.mark.parametrize("floating", [False, True])
 def test_finishing_a_batch_leaves_the_raw_pixels_alone(floating):
     found = resident(images(1, floating=floating))
-    make = found.batches(norm="standard", dtype=torch.float32, memory_format=torch.contiguous_format)
+    make = found.batches(norm="standard", dtype=torch.float32, memory_format=torch.channels_last)
     raw = make.raw(found.train)
     kept = raw.clone()
     make.finish(raw)

@@ -409,6 +409,27 @@ def test_a_model_that_flattens_with_view_trains(train, make_settings, make_image
     assert run.finished().state is TrialState.COMPLETE
 
 
+class ViewBackward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.view(-1).view(gradient.shape)
+
+
+class ViewBackwardNet(ViewNet):
+    def forward(self, x):
+        x = ViewBackward.apply(self.conv(x)).relu()
+        return self.last(x.flatten(1))
+
+
+def test_a_model_whose_own_gradient_uses_view_trains(train, make_settings, make_images):
+    run = train(make_settings(), data=make_images(channels=3), build=lambda _, d: ViewBackwardNet(d.channels))
+    assert run.finished().state is TrialState.COMPLETE
+
+
 def test_lazy_layers_get_their_shapes_before_the_optimizer_sees_them(train, make_settings):
     run = train(
         make_settings(),
