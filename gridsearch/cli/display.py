@@ -29,10 +29,18 @@ _LINE_SECONDS = 30.0
 _SHOWN_WORKERS = 16
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to whoever runs the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Let the error pass; rich would end the program with exit code 1."""
+        raise BrokenPipeError
+
+
 def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     """Return a console on a standard stream as it is now, whoever redirects it later."""
     file = sys.stderr if stderr else sys.stdout
-    return Console(
+    return _Console(
         file=file, no_color=True if no_color else None, highlight=False, soft_wrap=not file.isatty()
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import warnings
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import UsageError
@@ -12,10 +13,11 @@ from gridsearch.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from types import FrameType
 
 
-def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str], None]) -> None:
-    """Serve TensorBoard until SIGINT or SIGTERM.
+def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str], None]) -> int:
+    """Serve TensorBoard until SIGINT or SIGTERM, and return that signal's number.
 
     Args:
         logdir: folder of the runs; it may still be empty.
@@ -26,22 +28,37 @@ def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str]
     Raises:
         UsageError: the address cannot be listened on.
     """
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its plug-ins warn of what their own dependencies deprecated
+        url = _launch(logdir, host, port)
+    say(f"TensorBoard on {url} (Ctrl-C ends it)")
+    received: list[int] = []
+    ended = threading.Event()
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    while not ended.wait(0.5):  # with a time-out: a plain wait would hold up the signal on some systems
+        pass
+    return received[0]
+
+
+def _launch(logdir: Path, host: str, port: int) -> str:
+    """Start TensorBoard in threads of this process and return its address."""
     from tensorboard import program
 
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     board = program.TensorBoard()
     board.configure(
         argv=["tensorboard", f"--logdir={logdir}", f"--host={host}", f"--port={port}", "--reload_interval=5"]
     )
     try:
-        url = board.launch()
+        return str(board.launch())
     except program.TensorBoardServerException as error:
         raise UsageError(
             f"TensorBoard cannot listen on {host}:{port}: {' '.join(str(error).split())}",
             hint="choose another --port, or end what listens there",
         ) from error
-    say(f"TensorBoard on {url} (Ctrl-C ends it)")
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    ended.wait()

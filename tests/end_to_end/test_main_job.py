@@ -89,8 +89,18 @@ def test_the_ranking_agrees_with_the_store_and_schema_1(there, cli):
     assert json.loads((there / "digits" / "report" / "ranking.json").read_text()) == found
     assert found["schema"] == 1
     assert set(found) >= {
-        "study", "dataset", "metric", "direction", "counts", "points", "trials", "effects", "residual_share", "best", "test",
-    }  # fmt: skip
+        "study",
+        "dataset",
+        "metric",
+        "direction",
+        "counts",
+        "points",
+        "trials",
+        "effects",
+        "residual_share",
+        "best",
+        "test",
+    }
     assert found["counts"] == {
         "complete": 6,
         "diverged": 0,
@@ -101,15 +111,27 @@ def test_the_ranking_agrees_with_the_store_and_schema_1(there, cli):
     }
     means = [point["mean"] for point in found["points"]]
     assert means == sorted(means, reverse=True)
-    assert [point["rank"] for point in found["points"]][0] == 1
+    assert found["points"][0]["rank"] == 1
     assert all(0.5 < mean <= 1 for mean in means)
     best = max(found["trials"], key=lambda t: t["value"])
     assert found["best"]["params"] == best["params"]
     for trial in found["trials"]:
         assert set(trial) >= {
-            "number", "params", "seed", "state", "value", "metrics", "val_accuracy", "val_loss", "train_accuracy",
-            "train_loss", "epochs", "seconds", "attempts", "error",
-        }  # fmt: skip
+            "number",
+            "params",
+            "seed",
+            "state",
+            "value",
+            "metrics",
+            "val_accuracy",
+            "val_loss",
+            "train_accuracy",
+            "train_loss",
+            "epochs",
+            "seconds",
+            "attempts",
+            "error",
+        }
 
 
 def test_a_second_run_trains_nothing_and_a_larger_grid_only_what_is_new(there, cli):
@@ -167,16 +189,45 @@ def test_altered_predictions_are_named_and_the_report_is_made_all_the_same(there
 
 
 def test_seeds_are_replicates_of_a_point(cli, home):
-    found = cli("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "--seeds", "2",
-                "--subset", "300", "--json").json  # fmt: skip
+    found = cli(
+        "run",
+        "--grid",
+        "lr=.1,.01",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        *HERE,
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--subset",
+        "300",
+        "--json",
+    ).json
     assert len(found["trials"]) == 4
     assert [point["n"] for point in found["points"]] == [2, 2]
     assert all("seed" not in point["params"] for point in found["points"])
     first = found["points"][0]
     values = [t["value"] for t in found["trials"] if t["params"] == first["params"]]
     assert math.isclose(first["mean"], sum(values) / 2)
-    more = cli("run", "--grid", "lr=.1,.01", "seed=0,1,2", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1",
-               "--subset", "300", "--json").json  # fmt: skip
+    more = cli(
+        "run",
+        "--grid",
+        "lr=.1,.01",
+        "seed=0,1,2",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        *HERE,
+        "--epochs",
+        "1",
+        "--subset",
+        "300",
+        "--json",
+    ).json
     assert (more["new"], more["reused"]) == (2, 4)
 
 
@@ -200,15 +251,45 @@ def _home() -> str:
 
 
 def test_a_diverged_trial_is_a_result_and_never_the_best(cli):
-    result = cli("run", "--grid", "lr=.01,1e12", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "2", "--set",
-                 "optimizer=sgd", "--subset", "300", "--json")  # fmt: skip
+    result = cli(
+        "run",
+        "--grid",
+        "lr=.01,1e12",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        *HERE,
+        "--epochs",
+        "2",
+        "--set",
+        "optimizer=sgd",
+        "--subset",
+        "300",
+        "--json",
+    )
     assert result.code == 0
     states = {t["params"]["lr"]: t for t in result.json["trials"]}
     assert states[1e12]["state"] == "diverged"
     assert "step" in states[1e12]["error"]
     assert result.json["best"]["params"] == {"lr": 0.01}
-    again = cli("run", "--grid", "lr=.01,1e12", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "2", "--set",
-                "optimizer=sgd", "--subset", "300", "--json")  # fmt: skip
+    again = cli(
+        "run",
+        "--grid",
+        "lr=.01,1e12",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        *HERE,
+        "--epochs",
+        "2",
+        "--set",
+        "optimizer=sgd",
+        "--subset",
+        "300",
+        "--json",
+    )
     assert (again.json["new"], again.json["reused"]) == (0, 2)
 
 
@@ -226,8 +307,19 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
         "    def forward(self, x):\n"
         "        return self.net(x)\n"
     )
-    words = ("run", "--dataset", "digits", "--model", "net.py:Net", "--grid", "model.hidden=8,13", "lr=.01",
-             "--epochs", "1", "--json")  # fmt: skip
+    words = (
+        "run",
+        "--dataset",
+        "digits",
+        "--model",
+        "net.py:Net",
+        "--grid",
+        "model.hidden=8,13",
+        "lr=.01",
+        "--epochs",
+        "1",
+        "--json",
+    )
     first = cli(*words)
     assert first.code == 3
     states = {t["params"]["model.hidden"]: t for t in first.json["trials"]}

@@ -16,8 +16,19 @@ import pytest
 
 pytestmark = pytest.mark.end_to_end
 
-WORDS = ("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1,.03,.01,.003", "batch=16,32,64",
-         "--epochs", "8", "--no-report")  # fmt: skip
+WORDS = (
+    "run",
+    "--dataset",
+    "digits",
+    "--model",
+    "mlp",
+    "--grid",
+    "lr=.1,.03,.01,.003",
+    "batch=16,32,64",
+    "--epochs",
+    "8",
+    "--no-report",
+)
 POINTS = 12
 
 
@@ -89,7 +100,7 @@ def test_ten_kills_of_the_runner_at_random_moments_lose_nothing(home):
         assert now >= complete, "a finished trial was lost"
         complete = now
     last = start(*WORDS)
-    out, err = last.communicate(timeout=300)
+    _, err = last.communicate(timeout=300)
     assert last.returncode == 0, err
     check_all_complete_once(home)
 
@@ -112,8 +123,10 @@ def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
         assert states(home)["running"] == 0
     done = subprocess.run(
         [sys.executable, "-m", "gridsearch", "run", "--study", "digits", "--no-report"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     check_all_complete_once(home)
 
@@ -143,8 +156,20 @@ def test_a_trial_whose_worker_dies_every_time_fails_and_the_others_go_on(cli, tm
         "        if self.deadly: os.kill(os.getpid(), 9)\n"
         "        return self.net(x)\n"
     )
-    result = cli("run", "--dataset", "digits", "--model", "net.py:Net", "--grid", "model.deadly=true,false",
-                 "--epochs", "1", "--retries", "1", "--json")  # fmt: skip
+    result = cli(
+        "run",
+        "--dataset",
+        "digits",
+        "--model",
+        "net.py:Net",
+        "--grid",
+        "model.deadly=true,false",
+        "--epochs",
+        "1",
+        "--retries",
+        "1",
+        "--json",
+    )
     assert result.code == 3
     by_state = {t["state"]: t for t in result.json["trials"]}
     assert set(by_state) == {"complete", "failed"}

@@ -25,13 +25,13 @@ def dashboard(arguments: argparse.Namespace) -> int:
     say = _say(arguments)
     with studies.existing(Places.find(arguments.home, arguments.store)) as store:
         _warn_of_host(arguments)
-        serve_dashboard(
+        signum = serve_dashboard(
             store,
             host=arguments.host,
             port=arguments.port,
             ready=lambda url: say(f"Optuna dashboard on {url} (Ctrl-C ends it)"),
         )
-    return 0
+    return 128 + signum if signum else 0
 
 
 def tensorboard(arguments: argparse.Namespace) -> int:
@@ -44,8 +44,7 @@ def tensorboard(arguments: argparse.Namespace) -> int:
             store.study_data(arguments.study)
     _warn_of_host(arguments)
     logdir = studies.tensorboard_folder(places, arguments.study)
-    serve_tensorboard(logdir, host=arguments.host, port=arguments.port, say=_say(arguments))
-    return 0
+    return 128 + serve_tensorboard(logdir, host=arguments.host, port=arguments.port, say=_say(arguments))
 
 
 def _say(arguments: argparse.Namespace) -> Callable[[str], None]:

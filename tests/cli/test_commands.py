@@ -1,0 +1,175 @@
+"""Every command has help that begins with an example, and says plainly what there is."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+
+from gridsearch.cli.parser import build_parser, duration
+
+COMMANDS = (
+    "run",
+    "plan",
+    "report",
+    "status",
+    "study",
+    "trial",
+    "dashboard",
+    "tensorboard",
+    "export",
+    "data",
+    "models",
+    "doctor",
+)
+
+
+def subparsers() -> dict[str, argparse.ArgumentParser]:
+    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+def test_these_are_the_commands():
+    assert set(subparsers()) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_begins_with_an_example_that_parses(cli, command):
+    result = cli(command, "--help")
+    assert result.code == 0
+    lines = result.out.splitlines()
+    assert lines[0] == "example:"
+    import re
+    import shlex
+
+    for line in lines[1 : lines.index("")]:
+        words = shlex.split(re.split(r"\s{3,}\(| > ", line.strip())[0])
+        assert words[0] == "gridsearch"
+        build_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_common_options_exist_on_every_command(command):
+    options = {o for a in subparsers()[command]._actions for o in a.option_strings}
+    assert {"--home", "--store", "--json", "-q", "-v", "--no-color"} <= options
+
+
+def test_every_option_of_the_interface_is_there():
+    options = {o for a in subparsers()["run"]._actions for o in a.option_strings}
+    wanted = "grid exclude when study dataset model epochs seeds val subset device workers lanes executor prune budget set retries no-report"
+    assert {f"--{name}" for name in wanted.split()} <= options
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from gridsearch.cli import main\n"
+        "main(['--help'])\n"
+        "heavy = {'torch', 'optuna', 'sqlalchemy', 'pandas', 'matplotlib', 'tensorboard', 'numpy', 'pydantic', 'rich'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_the_version_is_the_packages(cli):
+    from gridsearch import __version__
+
+    assert cli("--version").out.strip() == f"gridsearch {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1d", 86400), ("45", 45)],
+)
+def test_durations_are_read(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0s", "-3m", "1.5h", "h", "3x"])
+def test_what_is_no_duration_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        duration(text)
+
+
+def test_models_list_names_every_built_in_model(cli):
+    found = {m["name"]: m for m in cli("models", "list", "--json").json["models"]}
+    assert set(found) >= {"lenet", "lenet_bn", "mlp", "tinyvgg", "cnn", "cnn_dropout", "cnn3"}
+    assert all(m["summary"] for m in found.values())
+    text = cli("models", "list").out
+    assert all(name in text for name in found)
+
+
+def test_models_show_gives_the_layer_table_of_the_three_block_network(cli):
+    shown = cli("models", "show", "cnn3", "--json").json
+    assert shown["parameters"] == 1_238_538
+    assert sum(row["parameters"] for row in shown["layers"]) == 1_238_538
+    text = cli("models", "show", "cnn3").out
+    assert "1,238,538" in text
+    assert "Conv2d" in text
+    assert "output shape" in text
+
+
+def test_models_show_takes_options_datasets_and_own_files(cli, tmp_path):
+    wide = cli("models", "show", "lenet", "--set", "model.width=2", "--dataset", "digits", "--json").json
+    assert wide["input_shape"] == [1, 16, 16]
+    assert wide["options"]["width"] == 2
+    (tmp_path / "n.py").write_text(
+        "from torch import nn\ndef net(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))\n"
+    )
+    assert cli("models", "show", "n.py:net", "--json").json["parameters"] == 7850
+    bad = cli("models", "show", "n.py:net", "--dataset", "digits")
+    assert bad.code == 2
+
+
+def test_data_list_tells_the_state_of_each_dataset(cli):
+    found = {d["name"]: d for d in cli("data", "list", "--json").json["datasets"]}
+    assert found["digits"]["state"] == "ready"
+    assert found["mnist"]["state"] == "not fetched"
+    assert "fmnist" in cli("data", "list").out
+    assert cli("data", "verify", "digits").code == 0
+
+
+def test_data_fetch_from_an_empty_folder_is_exit_4(cli, tmp_path):
+    (tmp_path / "empty").mkdir()
+    result = cli("data", "fetch", "mnist", "--from", "empty")
+    assert result.code == 4
+    assert "train-images-idx3-ubyte" in result.error
+    assert cli("data", "fetch", "mnist", "--from", "nowhere").code == 2
+
+
+def test_doctor_examines_everything_and_writes_nothing(cli, home):
+    result = cli("doctor", "--json")
+    assert result.code == 0, result.out
+    subjects = {finding["subject"]: finding for finding in result.json["findings"]}
+    assert {"python", "torch", "optuna", "device", "home", "cache", "store", "data fmnist"} <= set(subjects)
+    assert subjects["data fmnist"]["mend"] == "gridsearch data fetch fmnist"
+    assert not home.exists()
+
+
+def test_doctor_finds_a_store_that_is_none(cli, tmp_path):
+    (tmp_path / "x.db").write_text("no database")
+    result = cli("doctor", "--store", f"sqlite:///{tmp_path / 'x.db'}", "--json")
+    assert result.code == 4
+    assert any(f["subject"] == "store" and f["verdict"] == "bad" for f in result.json["findings"])
+
+
+def test_status_and_study_list_of_no_store_are_empty_and_make_none(cli, home):
+    assert cli("status", "--json").json == {"schema": 1, "studies": []}
+    assert cli("study", "list", "--json").json == {"schema": 1, "studies": []}
+    assert "no studies yet" in cli("status").out
+    assert not home.exists()
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    code = "import sys\nfrom gridsearch.cli import main\nsys.exit(main(['models', 'list']))\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert "Traceback" not in err
+    assert "Error" not in err

@@ -1,0 +1,124 @@
+"""The dashboard and TensorBoard are started by our commands, serve the study, and end when asked to."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture
+def study(cli):
+    assert (
+        cli(
+            "run",
+            "--grid",
+            "lr=.1,.01",
+            "--dataset",
+            "digits",
+            "--model",
+            "mlp",
+            "--epochs",
+            "2",
+            "--executor",
+            "inline",
+            "-q",
+        ).code
+        == 0
+    )
+
+
+@pytest.fixture
+def serve():
+    """Start a server command and give its address; whatever happens, it is gone afterwards."""
+    started: list[subprocess.Popen] = []
+
+    def start(command: str, *words: str) -> tuple[subprocess.Popen, str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gridsearch", command, "--port", "0", *words],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        started.append(process)
+        said = ""
+        while "http://" not in said:
+            line = process.stderr.readline()
+            assert line, f"{command} ended: {said}"
+            said += line
+        return process, re.search(r"http://[^\s]+", said)[0]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def get(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read()
+
+
+def test_the_optuna_dashboard_serves_the_study(study, serve):
+    process, url = serve("dashboard")
+    assert url.startswith("http://127.0.0.1:")
+    root = url.removesuffix("/dashboard")
+    assert b"<!DOCTYPE html>" in get(url + "/").replace(b"doctype", b"DOCTYPE")
+    studies = json.loads(get(root + "/api/studies"))["study_summaries"]
+    assert [s["study_name"] for s in studies] == ["digits"]
+    details = json.loads(get(f"{root}/api/studies/{studies[0]['study_id']}?after=0"))
+    assert [t["state"] for t in details["trials"]] == ["Complete", "Complete"]
+    assert all(t["params"][0]["name"] == "lr" for t in details["trials"])
+    assert all(len(t["intermediate_values"]) == 2 for t in details["trials"])
+    assert all(
+        {a["filename"] for a in t["artifacts"]} >= {"confusion.png", "per_class.csv"}
+        for t in details["trials"]
+    )
+    artifact = details["trials"][0]["artifacts"][0]
+    png = get(
+        f"{root}/artifacts/{studies[0]['study_id']}/{details['trials'][0]['trial_id']}/{artifact['artifact_id']}"
+    )
+    assert len(png) > 100
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+
+
+def test_tensorboard_serves_a_run_for_each_trial(study, serve):
+    process, url = serve("tensorboard", "--study", "digits")
+    deadline = time.monotonic() + 60
+    while set(runs := json.loads(get(url.rstrip("/") + "/data/runs"))) != {"0", "1"}:
+        assert time.monotonic() < deadline, runs
+        time.sleep(0.5)
+    tags = json.loads(get(url.rstrip("/") + "/data/plugin/scalars/tags"))
+    assert (
+        set(tags["0"]) == set(tags["1"]) >= {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr"}
+    )
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 143
+
+
+@pytest.mark.parametrize("command", ["dashboard", "tensorboard"])
+def test_a_port_that_is_taken_is_exit_2_in_one_line(study, serve, cli, command):
+    _, url = serve("dashboard")
+    port = re.search(r":(\d+)/", url)[1]
+    result = cli(command, "--port", port)
+    assert result.code == 2
+    assert port in result.error
+
+
+@pytest.mark.parametrize("command", ["dashboard", "tensorboard"])
+def test_without_a_store_there_is_nothing_to_serve(cli, home, command):
+    result = cli(command)
+    assert result.code == 4
+    assert "no store" in result.error
+    assert not home.exists()
