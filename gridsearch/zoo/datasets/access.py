@@ -12,8 +12,8 @@ from gridsearch.zoo.datasets.cache import Say, expanded, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from gridsearch.records import Value
