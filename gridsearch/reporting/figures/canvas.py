@@ -114,8 +114,10 @@ def settled(figure: Figure) -> Figure:
     for axes in figure.axes:
         for inner in (*axes.texts, *axes.patches, *axes.collections):
             inner.set_in_layout(False)  # lies inside the axes; measuring each took most of the time
+    engine = figure.get_layout_engine()
+    assert engine is not None
     for _ in range(2):
-        figure.draw_without_rendering()
+        engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 

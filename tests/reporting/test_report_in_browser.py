@@ -1,0 +1,159 @@
+"""The page in headless Chromium: silent, asks for nothing, sorts, filters, fits a telephone."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from gridsearch.records import TrialState
+from gridsearch.reporting import write_report
+
+CHROMIUM = next(
+    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
+)
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"),
+    # Playwright's own threads close their loops late
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, study, hostile, predictions) -> Path:
+    axes = {"lr": [0.01, 0.001, 1e-5], "batch": [10, 200], "model.<b>act</b>": list(hostile[:3])}
+    builder = study(axes, seeds=2, class_names=hostile, name="<i>study</i>")
+    builder.lose(0, TrialState.DIVERGED, "</script><script>document.title='owned'</script>")
+    builder.lose(5, TrialState.FAILED, "<img src=x onerror=document.title='owned'>")
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(builder.data(), folder=folder, predictions=lambda _: predictions(10)).page
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, report):
+    contexts, heard, asked = [], [], []
+
+    def opened(width=1280, scheme="light", **more):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: heard.append(message.text))
+        page.on("pageerror", lambda error: heard.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(report.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert heard == []
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()] * len(contexts)
+
+
+def column(page, table, index):
+    return page.eval_on_selector_all(
+        f"#{table} tbody tr:not([hidden])", f"rows => rows.map(row => row.cells[{index}].textContent.trim())"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_opens_from_a_file_without_a_word_and_without_overflow(open_page, width, scheme):
+    page = open_page(width, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.title() == "<i>study</i>: grid search report"
+
+
+def test_light_and_dark_have_different_grounds_and_readable_ink(open_page):
+    script = "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]; })()"
+
+    def brightness(scheme):
+        return [
+            sum(map(int, colour[4:-1].split(","))) for colour in open_page(scheme=scheme).evaluate(script)
+        ]
+
+    (light_ground, light_ink), (dark_ground, dark_ink) = brightness("light"), brightness("dark")
+    assert light_ground - light_ink > 500
+    assert dark_ink - dark_ground > 500
+
+
+def test_a_click_on_a_heading_sorts_by_number_and_a_second_one_turns_it_round(open_page):
+    page = open_page()
+    heading = page.locator("#points th", has_text="lr").locator("button").first
+    heading.click()
+    rising = [float(x) for x in column(page, "points", 1)]
+    assert rising == sorted(rising)
+    assert len(set(rising)) == 3
+    heading.click()
+    assert [float(x) for x in column(page, "points", 1)] == rising[::-1]
+    assert page.locator("#points th[aria-sort]").count() == 1
+
+
+def test_cells_without_a_number_sort_last_both_ways(open_page):
+    page = open_page()
+    heading = page.locator("#trials th", has_text="validation loss").locator("button")
+    index = page.locator("#trials th").all_inner_texts().index("validation loss")
+    for _ in range(2):
+        heading.click()
+        values = column(page, "trials", index)
+        assert values[-2:] == ["\u2013", "\u2013"]
+        assert "\u2013" not in values[:-2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "rows"),
+    [
+        ("state=failed", 1),
+        ("seed=1", 18),
+        ("lr=1e-5 seed=0", 6),
+        ("batch>10 seed=0", 9),
+        ("nonsense", 0),
+        ("", 36),
+    ],
+)
+def test_the_filter_keeps_the_rows_that_match_every_word(open_page, typed, rows):
+    page = open_page()
+    page.locator("input[data-for=trials]").fill(typed)
+    assert len(column(page, "trials", 0)) == rows
+    assert page.locator("output[data-for=trials]").inner_text() == (f"{rows} of 36 rows" if typed else "")
+
+
+def test_a_link_to_a_trial_shows_its_row_even_when_filtered_away(open_page):
+    page = open_page()
+    page.locator("input[data-for=trials]").fill("nonsense")
+    page.locator("#points tbody tr a").first.click()
+    target = page.evaluate("location.hash")
+    assert page.locator(target).is_visible()
+
+
+def test_the_page_is_whole_without_its_script(open_page):
+    page = open_page(java_script_enabled=False)
+    assert page.locator("#trials tbody tr").count() == 36
+
+
+def test_the_page_prints(open_page, tmp_path):
+    page = open_page()
+    pdf = page.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert pdf.startswith(b"%PDF")
+    page.emulate_media(media="print")
+    assert not page.locator("input[data-for=trials]").is_visible()
+    assert page.locator("#trials tbody tr").last.is_visible()

@@ -1,0 +1,273 @@
+"""The report folder and its page: complete, self-contained, and safe whatever names hold."""
+
+import csv
+import dataclasses
+import html.parser
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from gridsearch.errors import ArtifactError, UsageError
+from gridsearch.records import TrialState
+from gridsearch.reporting import rank, report_json, write_report
+from gridsearch.reporting.page import MOST_POINTS, MOST_TRIALS, render_page
+
+
+def no_predictions(number):
+    return None
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects what a browser would see: tags with attributes, and text."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    def of(self, name):
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(data, **more):
+    return Reader(render_page(data, rank(data), **more))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, study, predictions):
+    """A small study's report: the data, and what was written."""
+    data = study({"lr": [0.01, 0.001], "batch": [10, 20]}, seeds=2).data()
+    folder = tmp_path_factory.mktemp("home") / "study" / "report"
+    asked = []
+
+    def stored(number):
+        asked.append(number)
+        return predictions(10)
+
+    return data, write_report(data, folder=folder, predictions=stored), asked
+
+
+def test_a_report_holds_every_file_of_the_interface(written):
+    data, files, _ = written
+    names = {p.name for p in files.files}
+    assert names >= {"index.html", "ranking.csv", "ranking.json", "trials.csv"}
+    assert names >= {
+        f"{stem}.{kind}" for stem in ("heatmap", "confusion", "curves") for kind in ("png", "svg")
+    }
+    assert {p.name for p in files.folder.iterdir()} == names
+    assert json.loads((files.folder / "ranking.json").read_text()) == report_json(data)
+    assert len(list(csv.DictReader(io.StringIO((files.folder / "trials.csv").read_text())))) == 8
+
+
+def test_the_confusion_matrix_is_that_of_the_winning_trial(written):
+    data, files, asked = written
+    page = files.page.read_text()
+    assert asked == [rank(data).best_trial.number]
+    assert re.search(r"Shirt taken for T-shirt/top, \d+\.\d %", page)
+
+
+@pytest.mark.parametrize("trouble", [None, ArtifactError("predictions.safetensors: altered")])
+def test_missing_predictions_are_said_and_the_rest_is_there(tmp_path, study, trouble):
+    def stored(number):
+        if trouble:
+            raise trouble
+        return trouble
+
+    data = study({"lr": [0.01, 0.001]}, epochs=2).data()
+    for name in ("confusion.png", "confusion.svg", "per_class.csv"):
+        (tmp_path / name).write_text("of an earlier winner")
+    page = Reader(write_report(data, folder=tmp_path, predictions=stored).page.read_text())
+    assert not list(tmp_path.glob("confusion*"))
+    assert not (tmp_path / "per_class.csv").exists()
+    assert ("altered" if trouble else "no stored validation predictions") in page.text
+
+
+def test_files_of_others_in_the_folder_stay(tmp_path, study):
+    (tmp_path / "notes.txt").write_text("mine")
+    write_report(study({"lr": [0.1]}).data(), folder=tmp_path, predictions=no_predictions)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_the_page_is_written_last_and_through_the_given_writer(tmp_path, study):
+    names = []
+    data = study({"lr": [0.1, 0.2]}).data()
+    write_report(
+        data, folder=tmp_path, predictions=no_predictions, write=lambda path, _: names.append(path.name)
+    )
+    assert names[-1] == "index.html"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_filter_is_applied_and_named(tmp_path, study):
+    data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
+    files = write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "2"})
+    assert [p.params["batch"] for p in files.ranking.points] == [2, 2]
+    assert "Only trials with batch=2." in Reader(files.page.read_text()).text
+    with pytest.raises(UsageError):
+        write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "3"})
+
+
+def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):
+    builder = study({"lr": [0.01, 0.001]}).score(0, 0.90).score(1, 0.92)
+    text = page_of(builder.data()).text
+    assert "lr=0.001 is best: 92.00 % validation accuracy (one seed)." in text
+    assert "It is 2.00 percentage points ahead of the second, lr=0.01." in text
+    assert "this says nothing about the luck of the seed" in text
+    assert "the test set has not been read" in text
+
+
+def test_a_tie_is_called_a_tie(study):
+    builder = study({"lr": [0.01, 0.001]}).score(0, 0.9).score(1, 0.9)
+    assert "1 other point has exactly the same mean: it is a tie." in page_of(builder.data()).text
+
+
+def test_a_ranking_by_train_accuracy_is_warned_of(study):
+    page = page_of(study({"lr": [0.1, 0.2]}, val=0.0).data())
+    assert [a for a in page.of("p") if a.get("class") == "warning"]
+    assert "TRAIN accuracy" in page.text
+
+
+def test_values_of_the_best_epoch_are_said_to_be_so(study):
+    assert "that of its best epoch" in page_of(study({"lr": [0.1, 0.2]}, select="best").data()).text
+    assert "best epoch" not in page_of(study({"lr": [0.1, 0.2]}).data()).text
+
+
+def test_recipe_commands_environment_counts_failures_and_time_are_there(study):
+    builder = study({"lr": [0.1, 0.2]}, label_smoothing=0.125).lose(
+        0, TrialState.FAILED, "RuntimeError: boom"
+    )
+    text = page_of(builder.data()).text
+    for words in ("label_smoothing 0.125", "gridsearch run --grid", "torch 2.13.0", "1 complete", "1 failed"):
+        assert words in text
+    assert "#0 failed lr=0.1 seed=0 RuntimeError: boom" in text
+    assert "17.0 s of training in 2 trials" in text
+
+
+def test_what_varies_is_not_listed_as_recipe(study):
+    data = study({"lr": [0.1, 0.2]}).data()
+    other = dataclasses.replace(
+        data.trials[1], settings=dataclasses.replace(data.trials[1].settings, epochs=99)
+    )
+    page = render_page(data, rank(data))
+    assert "<dt>epochs</dt>" in page and "<dt>lr</dt>" not in page
+    assert "<dt>epochs</dt>" not in render_page(
+        dataclasses.replace(data, trials=(data.trials[0], other)), rank(data)
+    )
+
+
+def test_every_ranked_point_links_to_the_rows_of_its_trials(study):
+    page = page_of(study({"lr": [0.1, 0.2]}, seeds=2).data())
+    targets = {a["href"] for a in page.of("a")}
+    assert (
+        targets == {f"#{a['id']}" for a in page.of("tr") if a.get("id")} == {f"#trial-{i}" for i in range(4)}
+    )
+
+
+def hostile_study(study, hostile):
+    builder = study(
+        {"model.<b>act</b>": list(hostile[:6]), "lr": [0.1, 0.2]}, class_names=hostile, name="<i>study</i>"
+    )
+    builder.commands = ("gridsearch run '<script>alert(2)</script>'",)
+    builder.lose(0, TrialState.FAILED, "</script><script>alert(3)</script>")
+    return builder.data(dataset="<u>data</u>", environment={"<s>k</s>": "<s>v</s>"})
+
+
+def test_hostile_names_stay_text(tmp_path, study, hostile, predictions):
+    data = hostile_study(study, hostile)
+    page = write_report(data, folder=tmp_path, predictions=lambda _: predictions(10)).page.read_text()
+    reader = Reader(page)
+    assert len(reader.of("script")) == len(reader.of("style")) == 1
+    assert not {tag for tag, _ in reader.tags} & {"b", "i", "u", "s", "iframe", "object", "form"}
+    assert all(a["src"].startswith("data:image/") for a in reader.of("img"))
+    assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
+    assert "{{ 7*7 }}" in reader.text
+    for svg in tmp_path.glob("*.svg"):
+        assert "<script" not in svg.read_text()
+
+
+def test_the_page_refers_to_nothing_outside_itself_and_its_policy_fits(study):
+    page = render_page(data := study({"lr": [0.1, 0.2]}).data(), rank(data))
+    reader = Reader(page)
+    policy = next(a["content"] for a in reader.of("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    assert "unsafe" not in policy
+    assert not re.search(r"https?://", page)
+    links = [
+        a for _, attributes in reader.tags for k, a in attributes.items() if k in ("href", "src", "action")
+    ]
+    assert all(link.startswith(("#", "data:")) for link in links)
+    assert not any("style" in attributes for _, attributes in reader.tags)
+
+
+def test_every_picture_has_alternative_text(written):
+    page = written[1].page.read_text()
+    texts = [a["alt"] for a in Reader(page).of("img")]
+    assert len(texts) == 3
+    assert all(len(t) > 40 for t in texts)
+
+
+def test_a_page_of_very_many_trials_is_cut_to_its_limits_and_says_so(study):
+    data = study({"batch": list(range(1, 1500)), "lr": [0.1, 0.2]}, epochs=1).data()
+    page = page_of(data)
+    assert len([a for a in page.of("tr") if a.get("id")]) == MOST_TRIALS
+    assert f"… and {2998 - MOST_POINTS:,} more points in ranking.csv" in page.text
+    assert f"… and {2998 - MOST_TRIALS:,} more trials in trials.csv" in page.text
+    linked = {a["href"][1:] for a in page.of("a")}
+    assert linked <= {a["id"] for a in page.of("tr") if a.get("id")}
+
+
+def test_an_empty_study_and_one_with_nothing_but_failures_have_a_page(tmp_path, study):
+    empty = study({"lr": [0.1]}).without(0).data()
+    assert "No trials yet." in page_of(empty).text
+    lost = study({"lr": [0.1, 0.2]}).lose(0, TrialState.FAILED, "x").lose(1, TrialState.DIVERGED, "y").data()
+    files = write_report(lost, folder=tmp_path, predictions=no_predictions)
+    assert "No point has a result yet." in files.page.read_text()
+
+
+def test_a_reader_never_finds_half_a_file(tmp_path, study, monkeypatch):
+    data = study({"lr": [0.1, 0.2]}).data()
+    page = write_report(data, folder=tmp_path, predictions=no_predictions).page
+    before = page.read_bytes()
+
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_report(data, folder=tmp_path, predictions=no_predictions)
+    assert page.read_bytes() == before
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_importing_reporting_imports_nothing_heavy():
+    code = (
+        "import sys, gridsearch.reporting as r; r.rank, r.report_json, r.print_ranking, r.write_report, r.filter_data;"
+        "heavy = {'pandas', 'matplotlib', 'seaborn', 'jinja2', 'tensorboard', 'torch', 'scipy', 'rich'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_every_public_name_of_reporting_is_found_and_an_unknown_one_is_not():
+    from gridsearch import reporting
+
+    assert reporting.__all__ == sorted(reporting.__all__)
+    assert all(getattr(reporting, name) for name in reporting.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = reporting.nothing

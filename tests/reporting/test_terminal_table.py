@@ -1,0 +1,76 @@
+"""The terminal's ranking: whole at 80 columns without colour, limited, honest about what was lost."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from gridsearch.records import TrialState
+from gridsearch.reporting import print_ranking
+
+
+def printed(data, *, width=80, limit=20):
+    out = io.StringIO()
+    print_ranking(data, console=Console(file=out, width=width, no_color=True), limit=limit)
+    return out.getvalue()
+
+
+def test_a_row_shows_rank_params_n_mean_with_spread_loss_train_accuracy_and_time(study):
+    text = printed(study({"lr": [0.01, 0.001]}, seeds=2, noise=0.0).data())
+    row = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
+    assert row.split() == [
+        "1",
+        "lr=0.001",
+        "2",
+        "90.64",
+        "±",
+        "0.00",
+        "%",
+        "0.5372",
+        "94.14",
+        "%",
+        "15.0",
+        "s",
+    ]
+
+
+def test_one_seed_shows_no_spread_and_says_what_that_means(study):
+    text = printed(study({"lr": [0.01, 0.001]}).data())
+    assert "±" not in text
+    assert "nothing about the luck of the seed" in " ".join(text.split())
+
+
+def test_nothing_is_wider_than_80_columns_and_there_are_no_escape_codes(study, hostile):
+    axes = {"lr": [0.01, 0.001], "model.activation": list(hostile[:6]), "batch": [1, 2]}
+    builder = study(axes, seeds=2).lose(0, TrialState.FAILED, "\x1b[2J\x1b]0;evil\x07 " + "x" * 500)
+    text = printed(builder.data())
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text and "\x07" not in text
+
+
+def test_rows_beyond_the_limit_are_counted(study):
+    text = printed(study({"batch": list(range(1, 31))}).data(), limit=5)
+    assert "… and 25 more" in text
+    assert sum("batch=" in line and "%" in line and "±" not in line for line in text.splitlines()[3:]) == 5
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.DIVERGED])
+def test_lost_trials_are_listed_below_with_their_reasons(study, state):
+    text = printed(study({"lr": [0.1, 0.2]}).lose(0, state, "loss is nan at step 7").data())
+    assert f"1 trial {state.value}:" in text
+    assert "#0 lr=0.1 seed=0: loss is nan at step 7" in text
+
+
+def test_a_ranking_by_train_accuracy_says_so_first(study):
+    text = printed(study({"lr": [0.1, 0.2]}, val=0.0).data())
+    assert text.startswith("! Nothing was held out (val=0): this ranking is by TRAIN accuracy")
+
+
+def test_names_are_printed_as_they_are_not_as_markup(study):
+    assert "model.act=[red]x[/red]" in printed(study({"model.act": ["[red]x[/red]", "y"]}).data())
+
+
+def test_an_empty_study_is_said_to_be_empty(study):
+    text = printed(study({"lr": [0.1]}).without(0).data())
+    assert "No point has a result yet" in text
+    assert "no trials yet" in text
