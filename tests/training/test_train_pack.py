@@ -411,11 +411,11 @@ def test_a_model_that_flattens_with_view_trains(train, make_settings, make_image
 
 class ViewBackward(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x):
+    def forward(_, x):
         return x.clone()
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(_, gradient):
         return gradient.view(-1).view(gradient.shape)
 
 
