@@ -156,7 +156,7 @@ def test_the_study_has_optunas_direction_metric_names_and_best_trial(ours, their
     assert study.direction == theirs.direction
     assert study.metric_names == theirs.metric_names
     assert study.best_trial.number == theirs.best_trial.number == 0
-    assert study.trials_dataframe()["values_val_accuracy"].tolist()[0] == 0.7
+    assert study.trials_dataframe()["value_val_accuracy"].tolist()[0] == 0.7
 
 
 def test_times_are_told_as_optuna_tells_them(ours):
