@@ -60,13 +60,15 @@ class SoloEngine:
 
 def _train_lane(lane: Lane, bench: Bench) -> Iterator[Event]:
     """Train one lane to its end; an error of the user's model or data ends this lane alone."""
-    started = time.perf_counter()
     course = None
+    started = time.perf_counter()
     try:
         settings = lane.trial.settings
+        data = bench.data(settings)
+        started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
         precision = Precision.of(settings.dtype, bench.device)
         with precision.products():
-            program = SoloProgram(settings, lane.trial.seed, bench.data(settings), bench.build, precision)
+            program = SoloProgram(settings, lane.trial.seed, data, bench.build, precision)
             course = Course(lane, program)
             for epoch in range(1, settings.epochs + 1):
                 yield course.epoch(epoch, bench.check_stop)

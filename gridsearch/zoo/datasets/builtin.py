@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridsearch.errors import DataError
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.datasets.cache import expanded
 from gridsearch.zoo.datasets.files import IdxDataset
@@ -90,14 +92,24 @@ def digits(root: Path) -> ImageData:  # noqa: ARG001  (part of the protocol; the
     """Read the 1,797 handwritten digits that come with scikit-learn: uint8 [1797, 1, 8, 8].
 
     Their sixteen levels of ink (0 to 16) become 0 to 255.  There is no test set of their own.
-    """
-    from sklearn.datasets import load_digits
 
-    bunch = load_digits()
-    images = (bunch.images * (255 / 16)).round().astype("uint8")
+    Raises:
+        DataError: scikit-learn, or its file of digits, is not there.
+    """
+    import numpy as np
+
+    # Read without importing scikit-learn, which takes a second in every process: a row is 64 levels and a label.
+    spec = importlib.util.find_spec("sklearn")
+    places = spec.submodule_search_locations if spec is not None else None
+    path = Path(next(iter(places or ["scikit-learn"]))) / "datasets" / "data" / "digits.csv.gz"
+    try:
+        table = np.loadtxt(path, delimiter=",", dtype=np.int64)
+    except OSError as error:
+        raise DataError(f"digits: {path} cannot be read", hint="pip install scikit-learn") from error
+    images = (table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).round().astype("uint8")
     return ImageData(
         train_images=images[:, None],
-        train_labels=bunch.target.astype("int64"),
+        train_labels=table[:, -1],
         test_images=None,
         test_labels=None,
         class_names=tuple("0123456789"),

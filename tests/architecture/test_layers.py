@@ -1,0 +1,103 @@
+"""The structure that the code claims is the structure that it has."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted((ROOT / "gridsearch").rglob("*.py"))
+
+
+def test_the_import_contracts_hold():
+    command = [
+        sys.executable,
+        "-c",
+        "from importlinter.cli import lint_imports_command; lint_imports_command()",
+        "--no-cache",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_public_names_are_these():
+    import gridsearch
+
+    assert gridsearch.__all__ == [
+        "Grid",
+        "GridsearchError",
+        "ImageData",
+        "StudyResult",
+        "StudySpec",
+        "__version__",
+        "load",
+        "run",
+    ]
+    for name in gridsearch.__all__:
+        assert getattr(gridsearch, name) is not None
+    with pytest.raises(AttributeError):
+        _ = gridsearch.nothing_like_it
+
+
+@pytest.mark.parametrize(
+    "package", ["torch", "optuna", "sqlalchemy", "pandas", "seaborn", "tensorboard", "matplotlib"]
+)
+def test_a_heavy_dependency_has_one_home(package):
+    homes = {
+        "torch": {"training", "zoo", "executors"},
+        "optuna": {"store"},
+        "sqlalchemy": {"store"},
+        "pandas": {"reporting"},
+        "seaborn": {"reporting"},
+        "tensorboard": {"reporting"},
+        "matplotlib": {"reporting"},
+    }[package]
+    for path in MODULES:
+        for name in imported(ast.parse(path.read_text())):
+            if name.partition(".")[0] == package:
+                assert path.relative_to(ROOT / "gridsearch").parts[0] in homes, path
+
+
+def imported(tree: ast.AST) -> list[str]:
+    """The modules that run-time code imports; what only the type checker sees does not count."""
+    found = []
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.append(node.module)
+        waiting += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_module_says_where_it_stands(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_pickle_is_nowhere_and_torch_load_is_not_called():
+    for path in MODULES:
+        text = path.read_text()
+        assert "import pickle" not in text, path
+        assert "torch.load(" not in text, path
+
+
+def test_the_choices_of_the_spec_are_those_that_training_knows():
+    from gridsearch.spec import AXES
+    from gridsearch.training import augment, optimizers, precision, schedules
+
+    def choices(name: str) -> set:
+        return set(AXES[name].choices)
+
+    assert choices("optimizer") == set(optimizers.OPTIMIZERS)
+    assert choices("schedule") == set(schedules.SCHEDULES)
+    assert choices("augment") == set(augment.AUGMENTATIONS)
+    assert choices("dtype") == set(precision.DTYPES)
