@@ -15,6 +15,7 @@ from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import optuna_tables, tables
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
+from gridsearch.store.reading import study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -87,8 +88,8 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
 def drop_orphans(connection: Connection) -> None:
     """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
     s, t, a = tables.studies, tables.trials, tables.artifacts
-    connection.execute(delete(s).where(~optuna_tables.study_bears(s.c.optuna_id, s.c.uid)))
-    dropped = connection.execute(delete(t).where(~optuna_tables.trial_bears(t.c.optuna_id, t.c.key)))
+    connection.execute(delete(s).where(~study_is_there()))
+    dropped = connection.execute(delete(t).where(~trial_is_there()))
     if dropped.rowcount:
         theirs = exists().where(t.c.study_id == a.c.study_id, t.c.number == a.c.number)
         connection.execute(delete(a).where(a.c.number != tables.OF_STUDY, ~theirs))

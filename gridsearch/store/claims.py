@@ -12,7 +12,7 @@ from gridsearch.store import optuna_tables, tables
 from gridsearch.store.messages import Reclaimed
 from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown, params_of, settings_of
-from gridsearch.store.reading import inactive_of
+from gridsearch.store.reading import inactive_of, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,8 +39,7 @@ def claim(
     runner = register(connection, owner)
     taken: dict[int, Row[Any]] = {}
     for some in chunks(ids):
-        waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING)
-        there = optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)
+        waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
         values = {
             "state": TrialState.RUNNING,
             "runner_id": runner,
@@ -49,10 +48,8 @@ def claim(
             "tries": _t.c.tries + 1,
             "lease_until": tables.StoreNow() + lease,
         }
-        statement = update(_t).where(*waiting, there).values(values).returning(_t)
+        statement = update(_t).where(*waiting).values(values).returning(_t)
         taken |= {row.id: row for row in connection.execute(statement)}
-        # What is still waiting was deleted by others in Optuna's tables: nobody will ever run it.
-        connection.execute(delete(_t).where(*waiting))
     if not taken:
         return []
     optuna_tables.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
@@ -118,8 +115,7 @@ def reclaim(
 ) -> list[Reclaimed]:
     """Take back what a dead process on this host holds, and what anybody holds whose lease has ended."""
     r = tables.runners
-    running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING)
-    connection.execute(delete(_t).where(*running, ~optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)))
+    running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     query = (
         select(
             _t,
@@ -154,7 +150,7 @@ _HELD = (
     .where(
         _t.c.id.in_(bindparam("ids", expanding=True)),
         _t.c.state == TrialState.RUNNING,
-        optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key),
+        trial_is_there(),
     )
 )
 
@@ -249,8 +245,7 @@ def require_study(connection: Connection, study_id: int) -> None:
         StoreError: it was deleted, by us or through another program.
     """
     s = tables.studies
-    there = optuna_tables.study_bears(s.c.optuna_id, s.c.uid)
-    if not connection.scalar(select(func.count()).select_from(s).where(s.c.id == study_id, there)):
+    if not connection.scalar(select(func.count()).select_from(s).where(s.c.id == study_id, study_is_there())):
         raise StoreError(
             "study deleted: the store does not hold it any more", hint="the same command begins it anew"
         )

@@ -331,15 +331,18 @@ def test_a_trial_deleted_through_optuna_is_added_anew(store, make):
 
 def test_an_id_that_sqlite_gave_to_another_trial_is_not_taken_for_the_old_one(store, make):
     first = add(store, make, {"lr": [0.1, 0.01]})
-    run(store, first.ids, lambda t: store.finish(make.finished(t)))
+    run(store, first.ids[:1], lambda t: store.finish(make.finished(t)))
+    late = store.claim(first.ids[1:], owner=Owner.current(), pack="p", lease=60)[0]
     gone = trials(store)[1]
     delete_trial(store, 1)
-    other = add(store, make, {"lr": [0.5]}, study={"name": "other"})
-    assert trials(store, "other")[0]._trial_id == gone._trial_id, "SQLite reuses the id"
-    assert len(store.known("digits")) == 1
-    assert len(store.known("other")) == 1
+    study = optuna.load_study(study_name="digits", storage=reader(store))
+    study.add_trial(optuna.trial.create_trial(value=0.99, user_attrs={"key": "f" * 64}))
+    theirs = trials(store)[1]
+    assert theirs._trial_id == gone._trial_id, "SQLite reuses the id"
+    assert list(store.known("digits").values()) == [TrialState.COMPLETE]
+    assert store.finish(make.finished(late, 0.1)) is False
     assert add(store, make, {"lr": [0.1, 0.01]}).new == 1
-    assert store.waiting(other.study_id)[0].settings.lr == 0.5
+    assert [(t.number, t.value) for t in trials(store)] == [(0, 0.5), (1, 0.99), (2, None)]
 
 
 def test_a_study_deleted_through_optuna_is_begun_anew(store, make):
