@@ -122,7 +122,7 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
         )
     if data.trials and not ranking.by_train:
         cautions.append(
-            "Ranked by the validation split alone; the test set has not been read. The winner of many is a "
+            "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
             "little lucky: expect somewhat less on new images."
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}

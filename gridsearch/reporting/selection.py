@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import UsageError, nearest
 from gridsearch.reporting.text import printable, show_value
+from gridsearch.spec.axes import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gridsearch.records import StudyData, TrialRecord, Value
-
-_ALIASES = {"learning_rate": "lr", "batch_size": "batch", "normalization": "norm"}
 
 
 def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
@@ -30,7 +29,7 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
     """
     if not where:
         return data
-    wanted = {_ALIASES.get(name, name): value for name, value in where.items()}
+    wanted = {canonical(name): value for name, value in where.items()}
     known = {"seed", *data.axes}.union(
         *(t.settings.flat() for t in data.trials[:1]), *(t.params for t in data.trials)
     )
