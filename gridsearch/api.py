@@ -261,7 +261,10 @@ def _spec(grid: Any, arguments: RunArguments, objects: _Objects) -> StudySpec:
         options["dataset"] = objects.name(dataset)
     elif dataset is not None:
         options["dataset"] = dataset
-    rules: dict[str, Any] = {"exclude": _several(arguments.get("exclude", ())), "when": _several(arguments.get("when", ()))}
+    rules: dict[str, Any] = {
+        "exclude": _several(arguments.get("exclude", ())),
+        "when": _several(arguments.get("when", ())),
+    }
     recipe = dict(arguments.get("recipe", {}))
     if isinstance(grid, str | Path):
         if recipe:

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from gridsearch.store import Owner, Store
 
 _POLL_SECONDS = 0.25
+_FLUSH_SECONDS = 1.0
+"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each."""
+
 _LOOK_AGAIN_SECONDS = 2.0
 """How often to look for trials that came back, and for runners that died."""
 
@@ -111,7 +114,7 @@ class Coordinator:
         self._packs: dict[str, Pack] = {}
         self._epochs: list[EpochEnded] = []
         self._looked = float("-inf")
-        self._beaten = time.monotonic()
+        self._beaten = self._flushed = time.monotonic()
 
     def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
         """Train until nothing of the grid waits or runs, the budget is spent, or somebody interrupts.
@@ -131,7 +134,7 @@ class Coordinator:
                 if not executor.busy and not self._worth_waiting():
                     break
                 executor.poll(_POLL_SECONDS)
-                self._flush()
+                self._flush_in_time()
                 self._beat()
                 self._observer.updated(self._progress)
         finally:
@@ -192,11 +195,8 @@ class Coordinator:
         return bool(self._queue)
 
     def _reclaim(self) -> None:
-        for back in self._store.reclaim(self._study_id, retries=self._options.retries):
-            if back.requeued:
-                self._observer.say(f"trial {back.number}: its runner is gone; offered again")
-            else:
-                self._observer.warn(f"trial {back.number}: its runner died {back.tries} times; given up")
+        for back in self._store.reclaim(self._study_id):
+            self._observer.say(f"trial {back.number}: its runner is gone; offered again")
 
     def _worth_waiting(self) -> bool:
         """Whether another runner still works on our grid, so that something may come back to us."""
@@ -251,8 +251,13 @@ class Coordinator:
         """Raise StoreError if somebody has deleted the study."""
         self._store.open_counts(self._study_id, ())
 
+    def _flush_in_time(self) -> None:
+        if self._epochs and time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._flush()
+
     def _flush(self) -> None:
         """Write all epochs that came in, of all lanes, in one transaction."""
+        self._flushed = time.monotonic()
         if self._epochs:
             epochs, self._epochs = self._epochs, []
             if not self._store.record_epochs(epochs):
@@ -262,15 +267,16 @@ class Coordinator:
         claim = self._claims.pop(event.trial, None)
         if claim is None:
             return
-        self._flush()
         trial = claim.trial
+        state = TrialState.FAILED
         if isinstance(event, TrialFinished):
-            written = self._store.finish(event)
+            epochs, self._epochs = self._epochs, []
+            written = self._store.finish(event, epochs=epochs)
             state = event.state
         else:
+            self._flush()
             self._home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
             written = self._store.fail(event)
-            state = TrialState.FAILED
         self._boards.finish(event)
         self._progress.running.pop(trial.id, None)
         if not written:
@@ -330,7 +336,7 @@ class Coordinator:
 
     def _interrupted(self) -> bool:
         """Answer an inline executor, and use the moment: nobody else has the thread meanwhile."""
-        self._flush()
+        self._flush_in_time()
         self._beat()
         self._observer.updated(self._progress)
         return bool(self._interruption)

@@ -130,7 +130,7 @@ def delete(places: Places, study: str) -> None:
     """
     with existing(places) as store:
         running = store.study_data(study).counts()[TrialState.RUNNING]
-        store.reclaim(store.study_id(study), retries=0)
+        store.reclaim(store.study_id(study))
         if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):
             raise StoreError(
                 f"study {study!r} cannot be deleted: a runner trains {running} of its trials",

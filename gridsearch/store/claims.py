@@ -110,10 +110,11 @@ def renew(connection: Connection, owner: Owner, *, lease: float) -> set[tuple[in
     return {(row.id, row.attempt) for row in connection.execute(statement)}
 
 
-def reclaim(
-    connection: Connection, study_id: int, *, retries: int, dead: Callable[[Owner], bool]
-) -> list[Reclaimed]:
-    """Take back what a dead process on this host holds, and what anybody holds whose lease has ended."""
+def reclaim(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> list[Reclaimed]:
+    """Take back what a dead process on this host holds, and what anybody holds whose lease has ended.
+
+    That a runner ended is not its trials' fault: it does not count as a try.
+    """
     r = tables.runners
     running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     query = (
@@ -137,7 +138,11 @@ def reclaim(
             verdicts[row.runner_id] = dead(owner)
         if verdicts[row.runner_id] or row.expired or row.lease_until is None:
             lost.append(row)
-    return put_back(connection, lost, retries=retries, reason="worker died")
+    _wait(connection, lost, tries_back=1)
+    return [
+        Reclaimed(trial=row.id, number=row.number, attempt=row.attempt, tries=row.tries - 1, requeued=True)
+        for row in lost
+    ]
 
 
 _HELD = (

@@ -199,15 +199,13 @@ class Store:
                 del self._held[trial]
         return {trial for trial, _ in lost}
 
-    def reclaim(self, study_id: int, *, retries: int) -> list[Reclaimed]:
+    def reclaim(self, study_id: int) -> list[Reclaimed]:
         """Take back the claims of the dead on this host at once, and of anybody whose lease has ended.
 
-        Args:
-            study_id: ledger id.
-            retries: attempts after the first before a trial has FAILED.
+        Nobody's try is counted: it was the runner that ended, not a trial that ended its worker.
         """
         with self._database.write() as connection:
-            return claims.reclaim(connection, study_id, retries=retries, dead=self._dead)
+            return claims.reclaim(connection, study_id, dead=self._dead)
 
     def requeue(
         self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
@@ -232,12 +230,18 @@ class Store:
         with self._database.write() as connection:
             return results.record_epochs(connection, events)
 
-    def finish(self, event: TrialFinished) -> bool:
-        """Write a result; return False, and change nothing, if the attempt has lost its claim."""
-        return self.finish_many([event])[0]
+    def finish(self, event: TrialFinished, *, epochs: Sequence[EpochEnded] = ()) -> bool:
+        """Write a result; return False if the attempt has lost its claim, which then changes nothing."""
+        return self.finish_many([event], epochs=epochs)[0]
 
-    def finish_many(self, events: Sequence[TrialFinished]) -> list[bool]:
+    def finish_many(
+        self, events: Sequence[TrialFinished], *, epochs: Sequence[EpochEnded] = ()
+    ) -> list[bool]:
         """Write results in one transaction and move their files from scratch to the trials' folders.
+
+        Args:
+            events: the results.
+            epochs: epochs of any trials to write before them, see `record_epochs`.
 
         Returns:
             For each event whether it was accepted.
@@ -256,6 +260,7 @@ class Store:
                 for ref in e.files:
                     self.home.verify(scratch / ref.name, ref, moved_to=self.home.trial_file(*place, ref.name))
         with self._database.write() as connection:
+            results.record_epochs(connection, epochs)
             verdicts = results.finish(connection, events, home=self.home)
         for pair, place in places.items():
             self.home.drop_scratch(*place, pair[1])

@@ -69,12 +69,12 @@ def test_the_counts_are_of_the_ids_asked_for(store, three):
 
 def test_a_running_trial_of_a_living_owner_with_a_lease_is_left_alone(store, three):
     claim(store, three.ids)
-    assert store.reclaim(three.study_id, retries=2) == []
+    assert store.reclaim(three.study_id) == []
 
 
 def test_a_dead_owner_on_this_host_is_reclaimed_at_once(store, three):
     claim(store, three.ids[:2], owner=DEAD, lease=3600)
-    back = store.reclaim(three.study_id, retries=2)
+    back = store.reclaim(three.study_id)
     assert [(r.trial, r.number, r.attempt, r.requeued) for r in back] == [
         (three.ids[0], 0, 1, True),
         (three.ids[1], 1, 1, True),
@@ -86,13 +86,13 @@ def test_a_dead_owner_on_this_host_is_reclaimed_at_once(store, three):
 def test_an_owner_elsewhere_is_reclaimed_only_when_its_lease_has_ended(store, three):
     claim(store, three.ids[:1], owner=ELSEWHERE, lease=3600)
     claim(store, three.ids[1:2], owner=ELSEWHERE, lease=-1)
-    assert [r.trial for r in store.reclaim(three.study_id, retries=2)] == [three.ids[1]]
+    assert [r.trial for r in store.reclaim(three.study_id)] == [three.ids[1]]
 
 
 def test_a_living_owner_whose_lease_has_ended_is_reclaimed_and_learns_it(store, three, url, home):
     trial = claim(store, three.ids[:1], lease=-1)[0]
     with open_store(url, home=home, create=False) as other:
-        assert [r.trial for r in other.reclaim(three.study_id, retries=2)] == [trial.id]
+        assert [r.trial for r in other.reclaim(three.study_id)] == [trial.id]
     assert store.heartbeat(ME, lease=60) == {trial.id}
     assert store.heartbeat(ME, lease=60) == set(), "it is told once"
 
@@ -100,20 +100,28 @@ def test_a_living_owner_whose_lease_has_ended_is_reclaimed_and_learns_it(store, 
 def test_a_heartbeat_keeps_a_lease_alive(store, three):
     claim(store, three.ids, lease=-1)
     assert store.heartbeat(ME, lease=60) == set()
-    assert store.reclaim(three.study_id, retries=2) == []
+    assert store.reclaim(three.study_id) == []
 
 
 def test_a_heartbeat_of_one_owner_does_not_help_another(store, three):
     claim(store, three.ids[:1], owner=ELSEWHERE, lease=-1)
     claim(store, three.ids[1:])
     store.heartbeat(ME, lease=60)
-    assert [r.trial for r in store.reclaim(three.study_id, retries=2)] == [three.ids[0]]
+    assert [r.trial for r in store.reclaim(three.study_id)] == [three.ids[0]]
+
+
+def test_runners_that_die_are_no_tries_of_their_trials(store, three):
+    for attempt in range(1, 6):
+        claim(store, three.ids[:1], owner=DEAD)
+        back = store.reclaim(three.study_id)
+        assert [(r.attempt, r.tries, r.requeued) for r in back] == [(attempt, 0, True)]
+    assert store.trial_record("digits", 0)[0].attempts == 0
 
 
 def test_a_trial_whose_workers_keep_dying_has_failed_after_its_retries(store, three, make):
     for tries in (1, 2):
-        claim(store, three.ids[:1], owner=DEAD)
-        back = store.reclaim(three.study_id, retries=2)
+        taken = claim(store, three.ids[:1])[0]
+        back = store.requeue([(taken.id, taken.attempt)], retries=2)
         assert [(r.tries, r.requeued) for r in back] == [(tries, True)]
     taken = claim(store, three.ids[:1])[0]
     back = store.requeue([(taken.id, taken.attempt)], retries=2)
@@ -154,7 +162,7 @@ def test_late_writes_of_an_attempt_that_lost_its_claim_are_refused(store, three,
     late = claim(store, three.ids[:1], owner=ELSEWHERE, lease=-1)[0]
     pair = [(late.id, late.attempt)]
     if how in ("reclaimed", "claimed again"):
-        store.reclaim(three.study_id, retries=2)
+        store.reclaim(three.study_id)
     if how == "claimed again":
         claim(store, three.ids[:1])
     if how == "released":
@@ -187,7 +195,7 @@ def test_a_trial_deleted_while_it_runs_refuses_its_writes_and_is_not_waited_for(
     assert store.fail(make.failed(taken[0])) is False
     assert store.requeue([(taken[0].id, 1)], retries=0) == []
     assert claim(store, three.ids) == []
-    assert store.reclaim(three.study_id, retries=0) == []
+    assert store.reclaim(three.study_id) == []
     counts = store.open_counts(three.study_id)
     assert (counts[TrialState.WAITING], counts[TrialState.RUNNING], counts[TrialState.COMPLETE]) == (0, 0, 1)
 
@@ -215,4 +223,4 @@ def test_leases_use_the_stores_clock_and_not_ours(store, three, monkeypatch):
     monkeypatch.setattr("time.time", lambda: 0.0)
     claim(store, three.ids[:1], owner=ELSEWHERE, lease=60)
     monkeypatch.setattr("time.time", lambda: 4e9)
-    assert store.reclaim(three.study_id, retries=2) == []
+    assert store.reclaim(three.study_id) == []

@@ -131,12 +131,12 @@ def test_the_trials_of_a_killed_process_are_taken_back_at_once(url, home, python
     with open_store(url, home=home, create=False) as store:
         study = store.study_id("digits")
         os.kill(holder.pid, signal.SIGSTOP)
-        assert store.reclaim(study, retries=2) == [], "one that sleeps is not dead"
+        assert store.reclaim(study) == [], "one that sleeps is not dead"
         os.kill(holder.pid, signal.SIGKILL)
         os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, but still in the table of processes
-        assert sorted(r.trial for r in store.reclaim(study, retries=2)) == sorted(taken)
+        assert sorted(r.trial for r in store.reclaim(study)) == sorted(taken)
         holder.communicate(timeout=60)
-        assert store.reclaim(study, retries=2) == []
+        assert store.reclaim(study) == []
         assert store.open_counts(study)[TrialState.WAITING] == 10
         again = store.claim(taken, owner=Owner.current(), pack="q", lease=60)
         assert {t.attempt for t in again} == {2}

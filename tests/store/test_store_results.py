@@ -251,3 +251,13 @@ def test_a_large_study_is_read_in_a_few_statements(store, make):
         return len(statements)
 
     assert count(2) == count(600) <= 6
+
+
+def test_epochs_and_a_result_can_share_a_transaction(store, running, make):
+    trial = running[0]
+    assert store.finish(
+        make.finished(trial, accuracy=0.9), epochs=[make.epoch(trial, 1), make.epoch(trial, 2)]
+    )
+    record, rows = store.trial_record("digits", trial.number)
+    assert record.state is TrialState.COMPLETE
+    assert [row.epoch for row in rows] == [1, 2]

@@ -1,0 +1,1 @@
+"""Measurements that the README and the documentation quote; none of them is a test."""

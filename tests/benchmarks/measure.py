@@ -1,0 +1,91 @@
+"""What all benchmarks share: repeated measurement, the hardware, one JSON file a benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("torch", "optuna", "sqlalchemy", "numpy", "pandas", "scikit-learn", "ray", "skorch")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure measured n times."""
+
+    median: float
+    least: float
+    most: float
+    n: int
+    unit: str
+
+    @classmethod
+    def of(cls, values: list[float], unit: str) -> Spread:
+        return cls(statistics.median(values), min(values), max(values), len(values), unit)
+
+    def __str__(self) -> str:
+        def text(x: float) -> str:
+            return f"{x:.3g}" if x < 100 else f"{x:.0f}"
+
+        return f"{text(self.median)} {self.unit} ({text(self.least)} to {text(self.most)}, n={self.n})"
+
+
+def timed(work: Callable[[], object], n: int) -> list[float]:
+    """Seconds of each of n calls."""
+    seconds = []
+    for _ in range(n):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def hardware() -> dict[str, Any]:
+    """What it was measured on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        lines = cpuinfo.read_text().splitlines()
+        model = next(
+            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model
+        )
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "load": [round(x, 2) for x in os.getloadavg()],
+        "versions": found,
+    }
+
+
+def write(name: str, figures: dict[str, Any]) -> None:
+    """Write one benchmark's result and print it."""
+    RESULTS.mkdir(exist_ok=True)
+    plain = {k: asdict(v) if isinstance(v, Spread) else v for k, v in figures.items()}
+    content = {
+        "benchmark": name,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "hardware": hardware(),
+        "figures": plain,
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{name}", file=sys.stderr)
+    for key, value in figures.items():
+        print(f"  {key:<44} {value}", file=sys.stderr)
