@@ -196,6 +196,7 @@ class Coordinator:
 
     def _reclaim(self) -> None:
         for back in self._store.reclaim(self._study_id):
+            self._home.drop_scratch(self._study, back.number, back.attempt)
             self._observer.say(f"trial {back.number}: its runner is gone; offered again")
 
     def _worth_waiting(self) -> bool:
