@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import signal
 import threading
@@ -29,8 +31,9 @@ def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str]
         UsageError: the address cannot be listened on.
     """
     logging.getLogger("tensorboard").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its plug-ins warn of what their own dependencies deprecated
+    # Its plug-ins warn of what their dependencies deprecated, and its loader prints a note to developers.
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
         url = _launch(logdir, host, port)
     say(f"TensorBoard on {url} (Ctrl-C ends it)")
     received: list[int] = []

@@ -1,0 +1,93 @@
+"""What the README says is so: its commands are accepted, its snippets run, its figures are those that were measured."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gridsearch.cli.parser import build_parser
+from gridsearch.spec import build
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+
+
+def commands(text: str) -> list[str]:
+    """Every command line of ours in code blocks and in code spans."""
+    lines = [
+        line
+        for _, block in re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)
+        for line in block.splitlines()
+    ]
+    lines += re.findall(r"`(gridsearch [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    return [line.strip() for line in lines if line.strip().startswith("gridsearch ")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_command_on_a_page_is_accepted_by_the_parser(page):
+    for line in commands(page.read_text()):
+        words = shlex.split(line.replace("NAME", "name"))[1:]
+        words = words[: next((i for i, word in enumerate(words) if word in (">", "|", "#")), len(words))]
+        build_parser().parse_args(words)
+
+
+def test_the_readme_has_commands_to_check():
+    assert len(commands(README)) > 12
+
+
+def test_the_grid_tables_left_column_is_the_grammar():
+    rows = dict(re.findall(r"^\| `([^`]+)` \| (.*?) \|$", README, flags=re.MULTILINE))
+    sizes = {"lr=.01,.001": 2, "batch=10..50:10": 5, "lr=1e-4..1e-1:4log": 4, "lr,batch=.01/100,.001/20": 2}
+    for words, size in sizes.items():
+        assert words in rows
+        assert build(words=[words]).grid.size == size
+    assert "--exclude 'lr=.01 batch=10'" in rows
+    assert "--when 'momentum: optimizer=sgd'" in rows
+
+
+def test_the_study_file_is_one(tmp_path):
+    text = next(block for kind, block in BLOCKS if kind == "toml")
+    (tmp_path / "s.toml").write_text(text)
+    spec = build(file=tmp_path / "s.toml")
+    assert spec.grid.size == 20
+    assert spec.seed_list == (0, 1, 2)
+
+
+@pytest.mark.end_to_end
+def test_the_python_snippets_run(tmp_path, program):
+    net, script = (block for kind, block in BLOCKS if kind == "python")
+    (tmp_path / "script.py").write_text(script)
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "val_accuracy" in done.stdout or "mean" in done.stdout
+    (tmp_path / "my_net.py").write_text(net)
+    line = next(line for line in commands(README) if "my_net.py" in line)
+    result = program(
+        *shlex.split(line)[1:], "--dataset", "digits", "--epochs", "1", "--study", "mine", "--json"
+    )
+    assert result.code == 0, result.err
+    assert len(result.json["points"]) == 4
+
+
+def test_the_pictures_and_links_are_there():
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page, target)
+
+
+def test_the_readmes_figures_are_the_measured_ones():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "readme.json").read_text())
+    wall = measured["figures"]["wall"]["median"]
+    assert f"{wall:.0f} s" in README
+    assert measured["hardware"]["cpu"] in README
