@@ -1,4 +1,4 @@
-"""What travels between the stages: frozen values that turn into JSON and back.
+"""What travels between the stages: frozen values, JSON-able all of them.
 
 Settings and Trial go from the spec through the store to the worker, events come back, and TrialRecord and
 StudyData go from the store to reporting.  Nothing here imports anything heavy.
@@ -336,68 +336,6 @@ class WorkerDied:
 Event: TypeAlias = (
     WorkerReady | PackStarted | EpochEnded | TrialFinished | TrialFailed | LogText | PackEnded | WorkerDied
 )
-
-_KINDS: dict[str, type[Any]] = {
-    c.__name__: c
-    for c in (
-        WorkerReady,
-        PackStarted,
-        EpochEnded,
-        TrialFinished,
-        TrialFailed,
-        LogText,
-        PackEnded,
-        WorkerDied,
-        Pack,
-        WorkerSetup,
-    )
-}
-
-
-def encode(record: Event | Pack | WorkerSetup) -> bytes:
-    """Turn an event, a pack or a worker's setup into one line of JSON, without the line's end."""
-    content = {
-        "kind": type(record).__name__,
-        **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)},
-    }
-    return json.dumps(content, separators=(",", ":")).encode()
-
-
-def decode(line: bytes) -> Any:
-    """Read what `encode` wrote.
-
-    Raises:
-        ValueError: the line is not such a record.
-    """
-    content = json.loads(line)
-    kind = _KINDS.get(content.pop("kind", None))
-    if kind is None:
-        raise ValueError(f"not a record: {line[:80]!r}")
-    if "lanes" in content:
-        content["lanes"] = tuple(Lane(_trial(lane["trial"]), lane["scratch"]) for lane in content["lanes"])
-    if "files" in content:
-        content["files"] = tuple(FileRef(**f) for f in content["files"])
-    if "trials" in content:
-        content["trials"] = tuple(content["trials"])
-    if "state" in content:
-        content["state"] = TrialState(content["state"])
-    return kind(**content)
-
-
-def _trial(data: dict[str, Any]) -> Trial:
-    return Trial(
-        **data | {"settings": Settings.from_json(data["settings"]), "state": TrialState(data["state"])}
-    )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value
 
 
 # What reporting reads.

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
-from gridsearch.records import PackEnded, WorkerDied, WorkerReady, decode, encode
+from gridsearch.executors.wire import decode, encode
+from gridsearch.records import PackEnded, WorkerDied, WorkerReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

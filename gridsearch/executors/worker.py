@@ -1,7 +1,7 @@
 """The worker: packs come in, training happens, events go out.  It never sees the store.
 
 As a process it is started by `LocalExecutor` as ``python -m gridsearch.executors.worker COMMANDS EVENTS
-PARENT`` with two inherited pipes.  Each message is one line of JSON (`records.encode`).  The worker ends when
+PARENT`` with two inherited pipes.  Each message is one line of JSON (`wire.encode`).  The worker ends when
 its command pipe closes, so that it never outlives the runner, whatever kills that; on Linux the kernel kills
 it besides.
 """
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from gridsearch import plugins
 from gridsearch.errors import GridsearchError, PluginError
+from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     Event,
     LogText,
@@ -33,8 +34,6 @@ from gridsearch.records import (
     TrialFailed,
     WorkerReady,
     WorkerSetup,
-    decode,
-    encode,
 )
 
 if TYPE_CHECKING:

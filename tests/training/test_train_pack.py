@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState, decode, encode
+from gridsearch.executors.wire import decode, encode
+from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
 
 
 def untimed(events):

@@ -26,12 +26,14 @@ from gridsearch.errors import DataError
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.datasets import images
 from gridsearch.zoo.datasets.cache import Beat, exclusive, settle, staging
-from gridsearch.zoo.datasets.folder import LONGEST_SIDE
 from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+LONGEST_SIDE = 64
+"""Pixels to which the longer side is limited where the size is chosen for the user."""
 
 _READER = 1
 """Raised when the same files would give other arrays."""

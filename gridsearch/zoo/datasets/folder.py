@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = 8 * 1024**3
 """Bytes that the decoded images of a folder may take."""
 
-LONGEST_SIDE = 64
-"""Pixels to which the longer side is limited where the size is chosen for the user."""
-
 _SIZE = re.compile(r"(\d{1,5})(?:x(\d{1,5}))?")
 
 

@@ -1,0 +1,196 @@
+"""Records survive the pipe, and a trial's key is made of everything that decides its result and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gridsearch.executors.wire import decode, encode
+from gridsearch.records import (
+    EpochEnded,
+    FileRef,
+    Lane,
+    LogText,
+    Pack,
+    PackEnded,
+    PackStarted,
+    Settings,
+    Trial,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    WorkerDied,
+    WorkerReady,
+    WorkerSetup,
+    trial_key,
+)
+
+values = st.one_of(
+    st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False), st.text(max_size=8), st.none()
+)
+settings_st = st.builds(
+    Settings,
+    dataset=st.text(max_size=8),
+    data_options=st.dictionaries(st.text(max_size=4), values, max_size=2),
+    data_fingerprint=st.text(max_size=8),
+    val=st.floats(0, 0.9),
+    subset=st.none() | st.integers(1, 100),
+    model=st.text(max_size=8),
+    model_options=st.dictionaries(st.text(max_size=4), values, max_size=3),
+    epochs=st.integers(1, 100),
+    lr=st.floats(1e-9, 1e9),
+    dropout=st.none() | st.floats(0, 0.9),
+)
+trial_st = st.builds(
+    Trial,
+    id=st.integers(1),
+    number=st.integers(0),
+    key=st.text(max_size=8),
+    seed=st.integers(0),
+    settings=settings_st,
+    params=st.dictionaries(st.text(max_size=4), values, max_size=3),
+    state=st.sampled_from(TrialState),
+    attempt=st.integers(0),
+)
+numbers = st.floats(allow_nan=False)
+ids = st.integers(1)
+events_st = st.one_of(
+    st.builds(
+        Pack,
+        id=st.text(),
+        lanes=st.lists(st.builds(Lane, trial=trial_st, scratch=st.text()), min_size=1, max_size=3).map(tuple),
+    ),
+    st.builds(
+        WorkerSetup,
+        name=st.text(),
+        dataset=st.text(),
+        models=st.dictionaries(st.text(), st.text(), max_size=2),
+        data_root=st.text(),
+        device=st.text(),
+        threads=st.integers(),
+    ),
+    st.builds(WorkerReady, worker=st.text(), device=st.text()),
+    st.builds(PackStarted, worker=st.text(), pack=st.text(), trials=st.lists(ids).map(tuple)),
+    st.builds(
+        EpochEnded,
+        trial=ids,
+        attempt=ids,
+        epoch=ids,
+        train_loss=numbers,
+        train_accuracy=numbers,
+        val_loss=st.none() | numbers,
+        val_accuracy=st.none() | numbers,
+        lr=numbers,
+        seconds=numbers,
+        images_per_second=numbers,
+    ),
+    st.builds(
+        TrialFinished,
+        trial=ids,
+        attempt=ids,
+        state=st.sampled_from(TrialState),
+        epochs=ids,
+        seconds=numbers,
+        metrics=st.dictionaries(st.text(), numbers, max_size=3),
+        files=st.lists(st.builds(FileRef, name=st.text(), sha256=st.text(), size=ids), max_size=2).map(tuple),
+        message=st.none() | st.text(),
+    ),
+    st.builds(TrialFailed, trial=ids, attempt=ids, reason=st.text(), message=st.text(), traceback=st.text()),
+    st.builds(LogText, trials=st.lists(ids).map(tuple), text=st.text()),
+    st.builds(PackEnded, worker=st.text(), pack=st.text()),
+    st.builds(WorkerDied, worker=st.text(), pack=st.none() | st.text(), message=st.text()),
+)
+
+
+@given(events_st)
+def test_every_record_survives_the_pipe_as_one_line(record):
+    line = encode(record)
+    assert b"\n" not in line
+    assert decode(line) == record
+
+
+def test_a_loss_that_is_no_number_survives_the_pipe():
+    event = EpochEnded(
+        trial=1,
+        attempt=1,
+        epoch=1,
+        train_loss=math.nan,
+        train_accuracy=0.1,
+        val_loss=math.inf,
+        val_accuracy=0.1,
+        lr=0.1,
+        seconds=1.0,
+        images_per_second=1.0,
+    )
+    back = decode(encode(event))
+    assert math.isnan(back.train_loss)
+    assert back.val_loss == math.inf
+
+
+@pytest.mark.parametrize("line", [b"{}", b'{"kind": "Settings"}', b"[", b'{"kind": 3}'])
+def test_what_is_no_record_is_refused(line):
+    with pytest.raises(ValueError):
+        decode(line)
+
+
+@given(settings_st)
+def test_settings_survive_json(settings):
+    assert Settings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+
+
+CHANGES = {
+    "data_fingerprint": "x",
+    "val": 0.3,
+    "split_seed": 1,
+    "subset": 5,
+    "model": "mlp",
+    "model_options": {"width": 2},
+    "model_source": "y",
+    "epochs": 11,
+    "batch": 65,
+    "lr": 0.002,
+    "norm": "none",
+    "optimizer": "sgd",
+    "momentum": 0.5,
+    "nesterov": True,
+    "weight_decay": 0.1,
+    "schedule": "cosine",
+    "warmup": 1.0,
+    "augment": "flip",
+    "label_smoothing": 0.1,
+    "dropout": 0.5,
+    "drop_last": True,
+    "select": "best",
+    "dtype": "float64",
+}
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings)])
+def test_every_setting_is_in_the_key_except_where_the_data_lies(name):
+    base = Settings(dataset="digits")
+    if name in ("dataset", "data_options"):
+        changed = dataclasses.replace(
+            base, **{"dataset": {"dataset": "other"}, "data_options": {"data_options": {"size": 9}}}[name]
+        )
+        assert trial_key(changed, 0) == trial_key(base, 0), "the fingerprint stands for it"
+    else:
+        assert trial_key(dataclasses.replace(base, **{name: CHANGES[name]}), 0) != trial_key(base, 0)
+
+
+def test_the_seed_is_in_the_key_and_the_order_of_options_is_not():
+    base = Settings(dataset="digits", model_options={"a": 1, "b": 2})
+    assert trial_key(base, 0) != trial_key(base, 1)
+    assert trial_key(base, 0) == trial_key(dataclasses.replace(base, model_options={"b": 2, "a": 1}), 0)
+
+
+def test_the_key_of_a_trial_never_changes_between_versions():
+    """A changed key would train everything in every store again: change it only with the store's schema."""
+    assert trial_key(Settings(dataset="digits", data_fingerprint="f"), 0) == EXPECTED
+
+
+EXPECTED = "e9ec31f661f358ca1735426023f0d3a5a0fc5f5eed02a6eb7dc746ac189bbf9f"
