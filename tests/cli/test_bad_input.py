@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import subprocess
+import sys
 
 import pytest
 
@@ -157,7 +161,28 @@ def test_a_damaged_dataset_file_is_exit_4_before_anything_is_written(cli, home, 
     assert result.code == 4
     assert "100" in result.out
     assert "47,040,016" in result.out or "47040016" in result.out
+    result = cli("run", "--grid", "lr=.1")
+    assert result.code == 4
+    assert "train-images-idx3-ubyte" in result.error
+    assert "gridsearch data fetch fmnist" in result.err
     assert not home.exists()
+
+
+def test_a_read_only_home_is_exit_4_before_training(tmp_path):
+    place = tmp_path / "read only"
+    place.mkdir(mode=0o555)
+    words = [sys.executable, "-m", "gridsearch", "run", "--dataset", "digits", "--grid", "lr=.1"]
+    if os.geteuid() == 0:  # root may write anywhere, unless it gives that right up
+        if shutil.which("setpriv") is None:
+            pytest.skip("root without setpriv cannot lose its right to write")
+        words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", *words]
+    done = subprocess.run(
+        [*words, "--home", str(place / "home")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 4, done.stderr
+    assert str(place) in done.stderr
+    assert "training" not in done.stderr
+    assert list(place.iterdir()) == []
 
 
 def test_a_folder_with_one_class_is_exit_4(cli, home, tmp_path):

@@ -423,6 +423,87 @@ def test_clean_removes_left_overs_and_keeps_results(cli, home):
     assert cli("report", "--study", "digits").code == 0
 
 
+def test_a_folder_of_images_is_a_dataset_like_any_other(cli, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name, shade in (("dark ones", 60), ("<b>light</b>", 190)):
+        (tmp_path / "shades" / name.replace("/", "_")).mkdir(parents=True)
+        for i in range(40):
+            size = (20 + i % 3, 24)
+            pixels = rng.normal(shade, 20, (size[1], size[0], 3)).clip(0, 255).astype("uint8")
+            Image.fromarray(pixels).save(tmp_path / "shades" / name.replace("/", "_") / f"{i}.png")
+    (tmp_path / "shades" / "dark ones" / "notes.txt").write_text("no image")
+    result = cli(
+        "run",
+        "--dataset",
+        "folder:shades",
+        "--model",
+        "tinyvgg",
+        "--grid",
+        "lr=.01",
+        "batch=8,16",
+        "--epochs",
+        "3",
+        *HERE,
+    )
+    assert result.code == 0, result.err
+    assert "notes.txt" in result.err
+    found = cli("report", "--study", "shades", "--json").json
+    assert found["dataset"] == "folder:shades"
+    assert found["points"][0]["mean"] > 0.9
+    again = cli("run", "--study", "shades", "--json", *HERE).json
+    assert (again["new"], again["reused"]) == (0, 2)
+    Image.new("RGB", (20, 24)).save(tmp_path / "shades" / "dark ones" / "one more.png")
+    changed = cli("run", "--study", "shades")
+    assert changed.code == 4
+    assert "other than when study 'shades' was made" in changed.error
+
+
+def test_a_terminal_shows_a_live_picture(home, tmp_path):
+    """A real terminal: the bar, the time left, the best so far and what each worker does."""
+    import os
+    import pty
+    import subprocess
+    import sys
+
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    env.pop("NO_COLOR")
+    words = (
+        "run",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--grid",
+        "lr=.1,.01,.001",
+        "batch=16,32",
+        "--epochs",
+        "30",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *words], stdin=theirs, stdout=theirs, stderr=theirs, env=env
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65536)
+        except OSError:  # the terminal's end is how Linux says that the program has ended
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    assert process.wait() == 0
+    text = shown.decode(errors="replace")
+    for part in ("best so far", " left", "/30", "w0", "w1", "running", "\x1b["):
+        assert part in text, part
+    assert "is best" in text.rpartition("best so far")[2], "the picture has gone and the ranking stays"
+
+
 @pytest.mark.fashion
 def test_the_readmes_grid_runs_on_real_fashion_mnist(cli, fashion_cache, monkeypatch):
     monkeypatch.setenv("GRIDSEARCH_CACHE", fashion_cache)
