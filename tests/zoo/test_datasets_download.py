@@ -187,8 +187,11 @@ def test_of_two_processes_at_once_one_downloads_and_the_other_waits_for_it(tiny,
     second = start_fetch(tiny, tmp_path, server)
     assert "waiting" in second.stdout.readline()
     both_run.set()
-    out = [process.communicate(timeout=30)[0] for process in (first, second)]
-    assert (first.returncode, second.returncode) == (0, 0)
+    out = []
+    for process in (first, second):  # not communicate: it would miss what readline has buffered already
+        with process.stdout as stream:
+            out.append(stream.read())
+        assert process.wait(timeout=30) == 0
     assert server.address in out[0]
     assert "verified" in out[1]
     assert sorted(server.asked) == sorted(tiny.routes())
