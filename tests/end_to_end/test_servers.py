@@ -108,10 +108,12 @@ def test_tensorboard_serves_a_run_for_each_trial(study, serve):
 
 
 @pytest.mark.parametrize("command", ["dashboard", "tensorboard"])
-def test_a_port_that_is_taken_is_exit_2_in_one_line(study, serve, cli, command):
+def test_a_port_that_is_taken_is_exit_2_in_one_line(study, serve, program, command):
     _, url = serve("dashboard")
     port = re.search(r":(\d+)/", url)[1]
-    result = cli(command, "--port", port)
+    result = program(
+        command, "--port", port
+    )  # a process: TensorBoard's loader lives as long as the one it is in
     assert result.code == 2
     assert port in result.error
 
