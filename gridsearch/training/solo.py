@@ -127,6 +127,13 @@ def _epoch(course: Course, program: SoloProgram, bench: Bench) -> EpochEnded:
     )
 
 
+def evaluation_batch(data: ResidentData) -> int:
+    """Return how many images to evaluate at a time: what fits into a CPU's cache, many on a GPU."""
+    height, width = data.image_size
+    room = _EVALUATION_BYTES.get(data.device.type, 4 << 20)
+    return min(_EVALUATION_BATCH, max(1, room // (4 * data.channels * height * width)))
+
+
 class SoloProgram:
     """One lane as a program: a model, its optimizer, its place in the schedule and its streams.
 
@@ -267,10 +274,8 @@ class SoloProgram:
 
     @property
     def evaluation_batch(self) -> int:
-        """Images at a time in evaluation: what fits into a CPU's cache, many on a GPU."""
-        height, width = self.data.image_size
-        room = _EVALUATION_BYTES.get(self.data.device.type, 4 << 20)
-        return min(_EVALUATION_BATCH, max(1, room // (4 * self.data.channels * height * width)))
+        """Images at a time in evaluation."""
+        return evaluation_batch(self.data)
 
     def _train_step(
         self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, tally: EpochTally, *, check: bool
