@@ -94,6 +94,7 @@ class StackedNetwork:
         self._width = Width(storage.lanes)
         self._stages: dict[tuple[bool, Form], Stage] = {}
         self._pattern = _pattern(model)
+        model = copy.deepcopy(model)  # finding shapes runs it, which moves its running statistics
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 graph = trace(model, training=training)
