@@ -11,6 +11,7 @@ import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Bench, Engine
+from gridsearch.training.lanes.engine import LanesEngine
 from gridsearch.training.solo import SoloEngine
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Event, Lane, Pack, Settings
     from gridsearch.training.data import ResidentData
 
-ENGINES: tuple[Engine, ...] = (SoloEngine(),)
+ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
 """The engines, the one to prefer first; the last takes any pack."""
 
 

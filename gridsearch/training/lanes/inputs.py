@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.lanes.values import Form
+from gridsearch.training.lanes.values import Form, apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,8 @@ class PackInputs:
         if mixed:
             affine = [data.affine(norm) for norm in norms]
             scale, shift = (
-                torch.tensor([a[i] for a in affine], dtype=precision.weights, device=data.device) for i in (0, 1)
+                torch.tensor([a[i] for a in affine], dtype=precision.weights, device=data.device)
+                for i in (0, 1)
             )
             if network.folds:
                 network.affine.scale, network.affine.shift = scale, shift
@@ -85,7 +86,7 @@ class PackInputs:
     ) -> tuple[torch.Tensor, Form]:
         """Return each lane's images and their form; the arguments are `shared`'s, for each lane."""
         if drawn[0] is None:
-            raw = self._make.raw(chosen_BK.flatten()).unflatten(0, tuple(chosen_BK.shape))
+            raw = apart(self._make.raw(chosen_BK.flatten()), 0, *chosen_BK.shape)
         else:
             pairs = zip(chosen_BK.unbind(1), drawn, strict=True)
             raw = torch.stack([d.apply(self._make.raw(c), start) for c, d in pairs if d is not None], 1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.lanes.values import apart
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,23 +40,19 @@ class InputAffine:
         self.scale: torch.Tensor | None = None
         self.shift: torch.Tensor | None = None
 
-    def conv(
-        self, w: torch.Tensor, b: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def conv(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return weights [K, O, C, h, w] and bias [K, O] for the images as they are."""
         if self.scale is None or self.shift is None:
             return w, b
         more = torch.einsum("koc,kc->ko", w.sum((3, 4)), self.shift)
         return w * self.scale[:, None, :, None, None], more if b is None else b + more
 
-    def linear(
-        self, w: torch.Tensor, b: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def linear(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return weights [K, G, F] and bias [K, G] for the images as they are, channel by channel in F."""
         if self.scale is None or self.shift is None:
             return w, b
         channels = self.scale.shape[1]
-        by_channel = w.unflatten(2, (channels, -1))
+        by_channel = apart(w, 2, channels, -1)
         more = torch.einsum("kgc,kc->kg", by_channel.sum(3), self.shift)
         return (by_channel * self.scale[:, None, :, None]).flatten(2), more if b is None else b + more
 
@@ -100,7 +98,7 @@ class Linear:
         flat = x if x.dim() == 3 else x.flatten(1, -2) if x.dim() > 3 else x.unsqueeze(1)
         w = w.transpose(1, 2)
         y = torch.bmm(flat, w) if b is None else torch.baddbmm(b.unsqueeze(1), flat, w)
-        return y if x.dim() == 3 else y.unflatten(1, x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1)
+        return y if x.dim() == 3 else apart(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1)
 
 
 def batch_norm(
@@ -109,7 +107,7 @@ def batch_norm(
     var: torch.Tensor | None,
     w: torch.Tensor | None,
     b: torch.Tensor | None,
-    training: bool,  # noqa: FBT001
+    training: bool,
     momentum: float,
     eps: float,
 ) -> torch.Tensor:
@@ -128,7 +126,7 @@ class BatchNormFeatures:
     def __call__(self, x: torch.Tensor, *how: Any) -> torch.Tensor:
         """Return the same shape."""
         y = batch_norm(x.transpose(0, 1).flatten(1, 2), *how)
-        return y.unflatten(1, (self._width.lanes, -1)).transpose(0, 1)
+        return apart(y, 1, self._width.lanes, -1).transpose(0, 1)
 
 
 class GroupNorm:
@@ -191,7 +189,7 @@ class Dropout:
         rates = [self._rate if r is None or not self._ruled else r for r in draws.rates]
         if not any(rates):
             return x
-        shape = list(x.unflatten(1, (lanes, -1)).transpose(0, 1).shape if self._packed else x.shape)
+        shape = list(apart(x, 1, lanes, -1).transpose(0, 1).shape if self._packed else x.shape)
         if self._features:
             shape[3:] = [1] * (len(shape) - 3)
         noise = torch.empty(shape, dtype=x.dtype, device=x.device)
@@ -203,7 +201,7 @@ class Dropout:
             else:
                 mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
         if self._packed:
-            return (x.unflatten(1, (lanes, -1)) * noise.transpose(0, 1)).flatten(1, 2)
+            return (apart(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
         return x * noise
 
 
@@ -215,7 +213,7 @@ class Flatten:
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features."""
-        return x.unflatten(1, (self._width.lanes, -1)).transpose(0, 1).flatten(2)
+        return apart(x, 1, self._width.lanes, -1).transpose(0, 1).flatten(2)
 
 
 class PackedMean:
@@ -227,7 +225,7 @@ class PackedMean:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[B, K*C, H, W] to [B, K*C, 1, 1], or without these dimensions to [K, B, C]."""
         y: torch.Tensor = self._reduce(x, self._dims, keepdim=self._keepdim)
-        return y if self._keepdim else y.unflatten(1, (self._width.lanes, -1)).transpose(0, 1)
+        return y if self._keepdim else apart(y, 1, self._width.lanes, -1).transpose(0, 1)
 
 
 class PackedCat:
@@ -240,5 +238,5 @@ class PackedCat:
         """Return [B, K*C, H, W]."""
         if self._dim != 1:
             return torch.cat(maps, self._dim)
-        apart = [x.unflatten(1, (self._width.lanes, -1)) for x in maps]
-        return torch.cat(apart, 2).flatten(1, 2)
+        by_lane = [apart(x, 1, self._width.lanes, -1) for x in maps]
+        return torch.cat(by_lane, 2).flatten(1, 2)

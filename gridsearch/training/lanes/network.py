@@ -21,7 +21,6 @@ from gridsearch.training.lanes.layers import Draws, InputAffine
 from gridsearch.training.lanes.rewrite import Rewriter, plain_state, trace
 from gridsearch.training.lanes.storage import Storage, aliases
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Width, unpack
-from gridsearch.training.network import set_dropout
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -122,7 +121,7 @@ class StackedNetwork:
 def _pattern(model: nn.Module) -> tuple[object, ...]:
     """What two models have alike that have the same K-lane form; dropout rates that a recipe sets included."""
     code = [trace(model, training=mode).python_code("self").src for mode in (True, False)]
-    return plain_state(model), aliases(model), *code
+    return plain_state(model, rates=False), aliases(model), *code
 
 
 class VmapNetwork:
@@ -167,7 +166,10 @@ class VmapNetwork:
 
 
 def choose(
-    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None] | None = None,
 ) -> tuple[Network, Storage]:
     """Return the best network for lanes that start from these models, and their weights.
 
@@ -175,17 +177,22 @@ def choose(
         models: one for each lane; not changed.
         x_BCHW: `SAMPLE` images.
         precision: how the lanes compute.
+        rates: each lane's dropout rate, None where it is the model's own.
 
     Raises:
         NotPackable: they must train one after the other.
         Exception: whatever the models raise.
     """
+    rates = [None] * len(models) if rates is None else rates
     storage = Storage(models, _trained(models[0], x_BCHW, precision))
     if storage.flat.dtype != precision.weights:
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
             stacked = StackedNetwork(models[0], storage, x_BCHW)
+            if not all(stacked.alike(m) for m in models[1:]):
+                raise NotStackable("the lanes' models are not alike")
+            stacked.draws.rates = list(rates)
             _check(stacked, storage, models, x_BCHW, precision)
         except DrawsNumbers:
             raise
@@ -195,10 +202,12 @@ def choose(
             return stacked, storage
         try:
             mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+            if not all(mapped.alike(m) for m in models[1:]):
+                raise NotPackable("the lanes' models are not alike")
             _check(mapped, storage, models, x_BCHW, precision)
-        except DrawsNumbers:
+        except (DrawsNumbers, NotPackable):
             raise
-        except Exception as error:  # noqa: BLE001  (vmap refuses in many ways)
+        except Exception as error:
             text = " ".join(str(error).split())[:120]
             raise NotPackable(f"{reason}; vmap refuses: {text}") from error
         else:
@@ -251,7 +260,6 @@ def _check(
     limit = _AGREEMENT[precision.name]
     device = x_BCHW.device
     before = [storage.take(slot) for slot in range(storage.lanes)]
-    network.draws.rates = [None] * storage.lanes
     for training in (True, False):
         expected = [_alone(m, x_BCHW, precision, training=training) for m in models]
         for form in (Form.SHARED, Form.PACKED):
@@ -316,4 +324,4 @@ def method_of(models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Prec
     return network.method, network.reason
 
 
-__all__ = ["Network", "NotPackable", "SAMPLE", "choose", "method_of", "set_dropout"]
+__all__ = ["Network", "NotPackable", "SAMPLE", "choose", "method_of"]

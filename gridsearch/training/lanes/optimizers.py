@@ -91,10 +91,10 @@ class PackOptimizer:
                 self._rmsprop(gradient)
 
     def _step_rows(self, gradient: torch.Tensor) -> None:
-        rows = zip(self._settings, self._rows, gradient.unbind(0), self._counters, self.lr, strict=True)
+        rows = zip(self._settings, self._rows, gradient.unbind(0), self.lr, strict=True)
         if self._kind == "sgd":
             buffers = self._memory_rows["momentum"]
-            for (s, row, slope, _, lr), buffer in zip(rows, buffers, strict=True):
+            for (s, row, slope, lr), buffer in zip(rows, buffers, strict=True):
                 torch._fused_sgd_(
                     [row],
                     [slope],
@@ -110,8 +110,10 @@ class PackOptimizer:
             return
         update = torch._fused_adam_ if self._kind == "adam" else torch._fused_adamw_
         means, squares = self._memory_rows["mean"], self._memory_rows["square"]
-        for (s, row, slope, counter, lr), mean, square in zip(rows, means, squares, strict=True):
-            counter += 1
+        torch._foreach_add_(self._counters, 1)
+        for (s, row, slope, lr), mean, square, counter in zip(
+            rows, means, squares, self._counters, strict=True
+        ):
             update(
                 [row],
                 [slope],
@@ -195,7 +197,7 @@ class PackOptimizer:
         """
         found = {}
         for kind, rows in self._memory_rows.items():
-            parts = rows[slot].split([t[0].numel() for t in shapes.values()])
+            parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
             found[kind] = {
                 n: part.view(t.shape[1:]).clone() for (n, t), part in zip(shapes.items(), parts, strict=True)
             }
@@ -214,7 +216,7 @@ class PackOptimizer:
     ) -> None:
         """Give a lane another trial's recipe and memory; an empty memory is a fresh start."""
         for kind, rows in self._memory_rows.items():
-            parts = rows[slot].split([t[0].numel() for t in shapes.values()])
+            parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
             for name, part in zip(shapes, parts, strict=True):
                 known = memory.get(kind, {}).get(name)
                 part.zero_() if known is None else part.copy_(known.reshape(-1))

@@ -96,7 +96,9 @@ class PackProgram:
             norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
         )
         tried = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]
-        self.network, self.storage = choose(models, sample(tried), precision)
+        self.network, self.storage = choose(
+            models, sample(tried), precision, [m.settings.dropout for m in members]
+        )
         self.plan = batch_plan(
             len(data.train),
             members[0].settings.batch,
@@ -185,12 +187,16 @@ class PackProgram:
         """
         members, data, batch = self.members, self.data, self.plan.batch
         epochs = {(m.seed, m.epoch + 1) for m in members}
-        orders = [self._order(*one) for one in epochs] if len(epochs) == 1 else [
-            self._order(m.seed, m.epoch + 1) for m in members
-        ]
-        drawn = [self._augment(*one) for one in epochs] if len(epochs) == 1 else [
-            self._augment(m.seed, m.epoch + 1) for m in members
-        ]
+        orders = (
+            [self._order(*one) for one in epochs]
+            if len(epochs) == 1
+            else [self._order(m.seed, m.epoch + 1) for m in members]
+        )
+        drawn = (
+            [self._augment(*one) for one in epochs]
+            if len(epochs) == 1
+            else [self._augment(m.seed, m.epoch + 1) for m in members]
+        )
         order_NL = torch.stack(orders, 1)
         labels_NL = data.labels[order_NL]
         tally = PackTally(labels_NL, members)
@@ -230,9 +236,7 @@ class PackProgram:
         for member in self.members:
             member.step += 1
 
-    def _losses(
-        self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _losses(self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].
 
         The slope of a cross-entropy is softmax - target, which is cheaper than to have it derived.
@@ -250,7 +254,9 @@ class PackProgram:
             own = self._smoothing.squeeze(1)
             losses_K = torch.where(own > 0, (1 - own) * losses_K + smooth_K, losses_K)
             slopes_KBY.sub_(rest_K1.unsqueeze(2))
-            slopes_KBY.scatter_add_(2, labels_KB1, (self._smoothing - 1).unsqueeze(2).expand(labels_KB1.shape))
+            slopes_KBY.scatter_add_(
+                2, labels_KB1, (self._smoothing - 1).unsqueeze(2).expand(labels_KB1.shape)
+            )
         return losses_K.div_(count), slopes_KBY.div_(count)
 
     def _order(self, seed: int, epoch: int) -> torch.Tensor:

@@ -28,14 +28,18 @@ if TYPE_CHECKING:
 class _Tracer(fx.Tracer):
     """Looks through all modules but torch's own layers."""
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         """Whether a module stays one node."""
         own = type(m).__module__.startswith("torch.nn.")
         return own and not isinstance(m, nn.Sequential)
 
 
-def plain_state(model: nn.Module) -> dict[str, object]:
-    """Return the attributes of a model's modules that are not torch's: numbers, texts, flags, and their like.
+def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
+    """Return the attributes of a model's modules that are no tensors: numbers, texts, flags, and their like.
+
+    Args:
+        model: to look into.
+        rates: the rates of dropout modules too; a recipe may set them.
 
     Raises:
         DrawsNumbers: one is a tensor, which no two lanes need have alike.
@@ -46,6 +50,8 @@ def plain_state(model: nn.Module) -> dict[str, object]:
             if isinstance(value, torch.Tensor):
                 raise DrawsNumbers(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
             simple = isinstance(value, bool | int | float | str | tuple | list | dict | None)
+            if key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd):
+                continue
             if not key.startswith("_") and key != "training" and simple:
                 found[f"{name}.{key}"] = repr(value)
         found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
@@ -65,7 +71,7 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
     before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
     try:
         graph = _Tracer().trace(model)
-    except Exception as error:  # noqa: BLE001  (a user's forward may raise anything under a tracer)
+    except Exception as error:
         raise NotStackable(f"torch.fx cannot trace it: {_line(error)}") from error
     finally:
         model.train()
@@ -101,7 +107,7 @@ class Stage:
     def close(self, result: Value) -> None:
         """Say what the result is; values are freed after their last use."""
         self.result = result.slot
-        last = {slot: -1 for slot in range(self._slots)}
+        last = dict.fromkeys(range(self._slots), -1)
         for i, (_, bound, place) in enumerate(self._steps):
             last[place] = i
             for is_slot, content in bound:
@@ -134,7 +140,13 @@ class Rewriter:
     """
 
     def __init__(
-        self, model: nn.Module, graph: fx.Graph, storage: Storage, width: Width, draws: Draws, affine: InputAffine
+        self,
+        model: nn.Module,
+        graph: fx.Graph,
+        storage: Storage,
+        width: Width,
+        draws: Draws,
+        affine: InputAffine,
     ) -> None:
         self.model = model
         self.graph = graph
@@ -198,7 +210,9 @@ class Rewriter:
     def _resolve(self, content: Any) -> Any:
         return fx.node.map_arg(content, lambda node: self._known[node])
 
-    def emit(self, form: Form, shape: tuple[int, ...], function: Callable[..., Any], *arguments: object) -> Value:
+    def emit(
+        self, form: Form, shape: tuple[int, ...], function: Callable[..., Any], *arguments: object
+    ) -> Value:
         """Append an instruction and return its value."""
         return Value(self.stage.add(function, *arguments), form, shape)
 
@@ -275,7 +289,9 @@ def _is_max_pool(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return type(module) is nn.MaxPool2d and not module.return_indices
     # torch.nn.functional.max_pool2d is a dispatcher on return_indices, which its default leaves off
     plain = node.target in (torch.nn.functional.max_pool2d, torch.max_pool2d)
-    return node.op == "call_function" and plain and not node.kwargs.get("return_indices") and len(node.args) < 7
+    return (
+        node.op == "call_function" and plain and not node.kwargs.get("return_indices") and len(node.args) < 7
+    )
 
 
 def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -300,15 +316,13 @@ class _ShapeFinder(fx.Interpreter):
         return result
 
 
-def _shapes(
-    model: nn.Module, graph: fx.Graph, x_BCHW: torch.Tensor
-) -> dict[fx.Node, tuple[int, ...] | None]:
+def _shapes(model: nn.Module, graph: fx.Graph, x_BCHW: torch.Tensor) -> dict[fx.Node, tuple[int, ...] | None]:
     assert len(x_BCHW) == SAMPLE
     finder = _ShapeFinder(model, graph)
     try:
         with torch.no_grad():
             finder.run(x_BCHW)
-    except Exception as error:  # noqa: BLE001  (its own layers may refuse what its forward would not do)
+    except Exception as error:
         raise NotStackable(f"its graph does not run: {_line(error)}") from error
     return finder.shapes
 
@@ -349,10 +363,13 @@ def _in_place(node: fx.Node, model: nn.Module) -> bool:
     if node.op == "call_module":
         return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
     name = getattr(node.target, "__name__", str(node.target))
-    if node.kwargs.get("inplace") or (node.op == "call_function" and name in ("iadd", "isub", "imul", "itruediv")):
+    if node.kwargs.get("inplace") or (
+        node.op == "call_function" and name in ("iadd", "isub", "imul", "itruediv")
+    ):
         return True
     if node.op == "call_function" and name in ("relu", "leaky_relu", "dropout", "elu", "silu", "hardtanh"):
-        return any(a is True for a in node.args[1:]) and name != "dropout"
+        place = {"relu": 1, "leaky_relu": 2, "elu": 2, "silu": 1, "hardtanh": 3, "dropout": 3}[name]
+        return len(node.args) > place and node.args[place] is True
     return name.endswith("_") and not name.endswith("__")
 
 

@@ -58,9 +58,7 @@ class Storage:
         start = 0
         for name, shape in self._shapes.items():
             count = _product(shape)
-            shown[name] = flat[:, start : start + count].unflatten(1, shape or (1,)).detach()
-            if not shape:
-                shown[name] = shown[name].squeeze(1)
+            shown[name] = flat[:, start : start + count].view(len(flat), *shape).detach()
             shown[name].requires_grad_()
             start += count
         self.tensors.clear()

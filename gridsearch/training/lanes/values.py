@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import torch
 
 
 class NotStackable(Exception):
@@ -70,9 +70,14 @@ class Width:
         self.lanes = lanes
 
 
+def apart(x: torch.Tensor, dim: int, *sizes: int) -> torch.Tensor:
+    """Split one dimension into several; a view (`Tensor.unflatten`, typed)."""
+    return x.view(*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+
+
 def unpack(x: torch.Tensor, lanes: int) -> torch.Tensor:
     """[B, K*C, H, W] to [K, B, C, H, W], a view."""
-    return x.unflatten(1, (lanes, -1)).transpose(0, 1)
+    return apart(x, 1, lanes, -1).transpose(0, 1)
 
 
 def pack(x: torch.Tensor) -> torch.Tensor:
