@@ -311,17 +311,4 @@ def _alone(
     return logits.detach(), gradients, dict(twin.named_buffers())
 
 
-def method_of(models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision) -> tuple[str, str]:
-    """Return how lanes of a model train, "stacked", "vmap" or "solo", and why not better ("" for stacked).
-
-    Raises:
-        Exception: whatever the models raise.
-    """
-    try:
-        network, _ = choose(models, x_BCHW, precision)
-    except NotPackable as refusal:
-        return "solo", str(refusal)
-    return network.method, network.reason
-
-
-__all__ = ["Network", "NotPackable", "SAMPLE", "choose", "method_of"]
+__all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -39,17 +39,22 @@ class PackOptimizer:
     Args:
         settings: each lane's recipe; `optimizer` is the same in all.
         flat: [K, P], moved in place.
+        by_row: one call of a fused kernel for each lane, where there is one; None for what is faster here.
 
     Attributes:
         lr: each lane's learning rate of the next step.
     """
 
-    def __init__(self, settings: Sequence[Settings], flat: torch.Tensor) -> None:
+    def __init__(
+        self, settings: Sequence[Settings], flat: torch.Tensor, *, by_row: bool | None = None
+    ) -> None:
         self._kind = settings[0].optimizer
         assert all(s.optimizer == self._kind for s in settings)
         self._memory = {kind: torch.zeros_like(flat) for kind in _KINDS[self._kind]}
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
+        wanted = flat.device.type == "cpu" if by_row is None else by_row
+        self._fused = wanted and self._kind in ("sgd", "adam", "adamw")
         self._bind(list(settings), flat)
 
     def _bind(self, settings: list[Settings], flat: torch.Tensor) -> None:
@@ -58,7 +63,6 @@ class PackOptimizer:
         self.lr = [s.lr for s in settings]
         self._rows = flat.unbind(0)
         self._memory_rows = {kind: t.unbind(0) for kind, t in self._memory.items()}
-        self._fused = flat.device.type == "cpu" and self._kind in ("sgd", "adam", "adamw")
         self._counters = [torch.tensor(float(n)) for n in self._steps] if self._fused else []
         self._scratch = None if self._fused else torch.empty_like(flat)
         self._decays = any(s.weight_decay for s in settings)
