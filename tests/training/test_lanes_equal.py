@@ -1,7 +1,8 @@
 """A lane of a pack equals its own run, in float64 to 1e-9 after 200 steps, and the oracles of torch.optim.
 
 Excepted are biases that feed a batch norm and the running means that absorb them: their true gradient is zero,
-and Adam turns rounding into steps.
+and Adam turns rounding into steps.  A running mean follows its bias late, so that logits in evaluation mode are
+compared with these tensors alike.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ABSORBED = {
 SMALL = {
     "lenet": {"width": 0.34},
     "lenet_bn": {"width": 0.25},
-    "mlp": {"hidden": "9-7", "dropout": 0.2},
+    "mlp": {"hidden": 9, "depth": 2, "dropout": 0.2},
     "tinyvgg": {"width": 0.3},
     "cnn": {"width": 0.1},
     "cnn_dropout": {"width": 0.1},
@@ -102,15 +103,16 @@ class Bench:
                 own, scored = solo.train_epoch(epoch), solo.evaluate(epoch)
                 assert own.accuracy == totals[slot].accuracy
                 assert solo.lr == self.pack.lr(slot)
-                worst = max(
-                    worst, abs(own.loss - totals[slot].loss), difference(scored.logits, found[slot].logits)
-                )
+                worst = max(worst, abs(own.loss - totals[slot].loss))
+                if not self.absorbed:
+                    worst = max(worst, difference(scored.logits, found[slot].logits))
         for slot, solo in enumerate(self.solos):
             state = self.pack.storage.state_dict(slot)
             assert state.keys() == solo.state_dict().keys()
             for name, tensor in solo.state_dict().items():
-                if name not in self.absorbed:
-                    worst = max(worst, difference(tensor, state[name]))
+                if name in self.absorbed:
+                    state[name].copy_(tensor)
+                worst = max(worst, difference(tensor, state[name]))
         for training in (False, True):
             worst = max(
                 worst, *(difference(*self.logits(s, training=training)) for s in range(len(self.solos)))
@@ -129,7 +131,7 @@ def factory_of(name):
     def build(settings, data):
         return factory(data.channels, data.num_classes, tuple(data.image_size), **SMALL[name])
 
-    return build, max(factory.smallest_input)
+    return build, max(8, *factory.smallest_input)
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -140,7 +142,7 @@ def test_a_lane_equals_its_own_run_for_every_model_and_optimizer(
 ):
     build, side = factory_of(name)
     recipes = [recipe(make_settings, k, optimizer=optimizer) for k in range(lanes)]
-    data = make_images(24, size=side, channels=1)  # 20 to train on, five steps an epoch
+    data = make_images(48, size=side)  # 40 to train on, ten steps an epoch
     bench = Bench(recipes, [k if own_seeds else 3 for k in range(lanes)], data, build)
     assert bench.pack.network.method == "stacked"
     bench.absorbed = ABSORBED.get(name, ())
@@ -155,7 +157,7 @@ def test_a_lane_equals_its_own_run_however_many_lanes_there_are(
 ):
     build, side = factory_of(name)
     recipes = [recipe(make_settings, k, augment="flip+shift") for k in range(lanes)]
-    data = make_images(24, size=side, channels=2)
+    data = make_images(48, size=side, channels=2)
     bench = Bench(recipes, [k if own_seeds else 3 for k in range(lanes)], data, build)
     assert bench.run(200) < TOLERANCE
 
@@ -166,8 +168,8 @@ def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_
 ):
     build, side = factory_of(name)
     recipes = [recipe(make_settings, k, dtype="float32", label_smoothing=0.0) for k in range(3)]
-    bench = Bench(recipes, [0, 1, 2], make_images(24, size=side), build)
-    chosen, pack = bench.data.train[:4], bench.pack
+    bench = Bench(recipes, [0, 1, 2], make_images(48, size=2 * side), build)
+    chosen, pack = bench.data.train, bench.pack
     labels = bench.data.labels[chosen]
     for generator in pack.network.draws.generators:
         generator.manual_seed(5)
