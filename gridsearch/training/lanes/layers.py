@@ -157,9 +157,11 @@ class Draws:
     Attributes:
         generators: one for each lane, set to the step's stream before it.
         rates: a rate for all the dropout modules of a lane; None leaves each as the model has it.
+        channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
     """
 
     def __init__(self) -> None:
+        self.channels_last = False
         self.generators: list[torch.Generator] = []
         self.rates: list[float | None] = []
 
@@ -192,7 +194,11 @@ class Dropout:
         shape = list(apart(x, 1, lanes, -1).transpose(0, 1).shape if self._packed else x.shape)
         if self._features:
             shape[3:] = [1] * (len(shape) - 3)
-        noise = torch.empty(shape, dtype=x.dtype, device=x.device)
+        if self._packed and draws.channels_last and not self._features:
+            lane, batch, channels, height, width = shape
+            noise = x.new_empty(lane, batch, height, width, channels).permute(0, 1, 4, 2, 3)
+        else:
+            noise = x.new_empty(shape)
         for mask, rate, generator in zip(noise.unbind(0), rates, draws.generators, strict=True):
             if rate == 0:
                 mask.fill_(1)

@@ -174,6 +174,7 @@ class PackProgram:
             ).view(-1, 1)
         self._moves = any(m.schedule.moves for m in self.members)
         draws = self.network.draws
+        draws.channels_last = self._memory_format == torch.channels_last
         draws.rates = [s.dropout for s in settings]
         draws.generators = [torch.Generator(self.data.device) for _ in self.members]
 
