@@ -23,7 +23,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.solo import finish, train_lane
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import torch
     from torch import nn
@@ -210,7 +210,7 @@ class _Group:
             Stopped: told to leave.
             OSError: a file could not be written.
         """
-        yield from self._end_lanes(set())  # a lane may come with nothing left to train
+        yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
         while self._courses:
             kept = self._save()
             started = time.perf_counter()
@@ -232,7 +232,7 @@ class _Group:
                     continue
                 ended.add(slot)
                 yield self._courses[slot].diverged(event)
-            yield from self._end_lanes(ended)
+            yield from self._end_lanes(ended, dropped=self._bench.dropped())
 
     def _epoch_ended(
         self,
@@ -259,9 +259,8 @@ class _Group:
             course.seconds += seconds
             return end
 
-    def _end_lanes(self, ended: set[int]) -> Iterator[Event]:
+    def _end_lanes(self, ended: set[int], *, dropped: Collection[int]) -> Iterator[Event]:
         """End what has finished or shall be pruned, and give the free places to other trials."""
-        dropped = set(self._bench.dropped())
         for slot, course in enumerate(self._courses):
             if slot in ended:
                 continue
