@@ -232,10 +232,7 @@ def with_more(first, later, build, make_images, tmp_path, **how):
         del waiting[:count]
         return given
 
-    class Result:
-        events: list = []
-        scratch = {lane.trial.id: lane.scratch for lane in (*lanes, *waiting)}
-
+    scratch = {lane.trial.id: lane.scratch for lane in (*lanes, *waiting)}
     events = []
     loop.train_pack(
         Pack("pack", tuple(lanes)),
@@ -246,7 +243,7 @@ def with_more(first, later, build, make_images, tmp_path, **how):
         more=more,
         **how,
     )
-    return as_run(events, Result.scratch), asked
+    return as_run(events, scratch), asked
 
 
 def as_run(events, scratch):
