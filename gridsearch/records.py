@@ -215,6 +215,28 @@ class WorkerSetup:
     threads: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequest:
+    """Asks a worker what a trial costs in packs of different sizes.
+
+    Attributes:
+        key: the cost model's key of the settings.
+        lanes: the sizes to try, ascending; the worker stops where a larger one gains nothing.
+    """
+
+    key: str
+    settings: Settings
+    lanes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanesGiven:
+    """Answers `LanesWanted`; no lanes where none waits."""
+
+    pack: str
+    lanes: tuple[Lane, ...]
+
+
 # Events: from a worker to the coordinator, in the order in which they happened.
 
 
@@ -325,6 +347,34 @@ class PackEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LanesWanted:
+    """A pack has free lanes and waits for `LanesGiven`.
+
+    Attributes:
+        count: how many, at most.
+    """
+
+    worker: str
+    pack: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probed:
+    """What a `ProbeRequest` found; the worker waits for work again.
+
+    Attributes:
+        seconds_per_image: by number of lanes, of one lane; empty where the model could not be trained.
+        memory_mb: peak resident memory with the largest of them.
+    """
+
+    worker: str
+    key: str
+    seconds_per_image: Mapping[int, float]
+    memory_mb: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
     """A worker process ended without being asked to; `pack` is what it was working on, if anything."""
 
@@ -334,7 +384,7 @@ class WorkerDied:
 
 
 Event: TypeAlias = (
-    WorkerReady | PackStarted | EpochEnded | TrialFinished | TrialFailed | LogText | PackEnded | WorkerDied
+    WorkerReady | PackStarted | EpochEnded | TrialFinished | TrialFailed | LogText | PackEnded | LanesWanted | Probed | WorkerDied
 )
 
 

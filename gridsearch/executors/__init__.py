@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gridsearch.records import Pack
+    from collections.abc import Sequence
+
+    from gridsearch.records import Lane, Pack, ProbeRequest
 
 __all__ = ["Executor"]
 
@@ -27,8 +29,12 @@ class Executor(Protocol):
         """How many packs are under way."""
         ...
 
-    def submit(self, pack: Pack) -> None:
-        """Hand over a pack; `free` must be above 0."""
+    def submit(self, task: Pack | ProbeRequest) -> None:
+        """Hand over a pack, or a request to measure one; `free` must be above 0."""
+        ...
+
+    def give(self, pack: str, lanes: Sequence[Lane]) -> None:
+        """Answer the `LanesWanted` of a pack; no lanes will do."""
         ...
 
     def poll(self, timeout: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gridsearch.executors.worker import PackTrainer
+from gridsearch.records import Pack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Pack, WorkerSetup
+    from gridsearch.records import Event, Lane, ProbeRequest, WorkerSetup
 
 
 class InlineExecutor:
@@ -32,30 +33,42 @@ class InlineExecutor:
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
         self._trainer = PackTrainer(setup, deliver, objects)
+        self._deliver = deliver
         self._interrupted = interrupted
-        self._pack: Pack | None = None
+        self._task: Pack | ProbeRequest | None = None
+        self._given: Sequence[Lane] = ()
 
     @property
     def free(self) -> int:
         """1 between packs."""
-        return int(self._pack is None)
+        return int(self._task is None)
 
     @property
     def busy(self) -> int:
         """1 while a pack waits for `poll`."""
-        return int(self._pack is not None)
+        return int(self._task is not None)
 
-    def submit(self, pack: Pack) -> None:
-        """Keep the pack for the next `poll`."""
-        assert self._pack is None
-        self._pack = pack
+    def submit(self, task: Pack | ProbeRequest) -> None:
+        """Keep the task for the next `poll`."""
+        assert self._task is None
+        self._task = task
+
+    def give(self, pack: str, lanes: Sequence[Lane]) -> None:  # noqa: ARG002 - there is but one pack here
+        """Keep the lanes for the pack that has just asked."""
+        self._given = lanes
 
     def poll(self, timeout: float) -> None:  # noqa: ARG002 - the protocol's; here work takes as long as it takes
-        """Train the pack that was submitted, to its end."""
-        if self._pack is not None:
-            pack, self._pack = self._pack, None
-            self._trainer.train(pack, stop=self._interrupted)
+        """Carry out what was submitted, to its end."""
+        task, self._task = self._task, None
+        if isinstance(task, Pack):
+            self._trainer.train(task, stop=self._interrupted, given=self._take)
+        elif task is not None:
+            self._deliver(self._trainer.probe(task))
 
     def stop(self) -> None:
-        """Forget a pack that has not begun."""
-        self._pack = None
+        """Forget a task that has not begun."""
+        self._task = None
+
+    def _take(self) -> Sequence[Lane]:
+        lanes, self._given = self._given, ()
+        return lanes

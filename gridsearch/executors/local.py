@@ -15,12 +15,12 @@ from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.wire import decode, encode
-from gridsearch.records import PackEnded, WorkerDied, WorkerReady
+from gridsearch.records import LanesGiven, Pack, PackEnded, Probed, ProbeRequest, WorkerDied, WorkerReady
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.records import Event, Pack, WorkerSetup
+    from gridsearch.records import Event, Lane, WorkerSetup
 
 _STILLBORN_LIMIT = 3
 
@@ -33,7 +33,7 @@ class _Worker:
     events: int
     stderr: IO[bytes]
     ready: bool = False
-    pack: Pack | None = None
+    task: Pack | ProbeRequest | None = None
     rest: bytearray = field(default_factory=bytearray)
 
 
@@ -55,29 +55,36 @@ class LocalExecutor:
 
     @property
     def free(self) -> int:
-        """Workers without a pack, running or yet to be started."""
+        """Workers without a task, running or yet to be started."""
         return len(self._setups) - self.busy
 
     @property
     def busy(self) -> int:
-        """Workers with a pack."""
-        return sum(worker.pack is not None for worker in self._workers.values())
+        """Workers with a task."""
+        return sum(worker.task is not None for worker in self._workers.values())
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each running worker."""
         return {name: worker.process.pid for name, worker in self._workers.items()}
 
-    def submit(self, pack: Pack) -> None:
-        """Send a pack to an idle worker, starting one if none is idle."""
-        idle = [w for w in self._workers.values() if w.pack is None]
+    def submit(self, task: Pack | ProbeRequest) -> None:
+        """Send a task to an idle worker, starting one if none is idle."""
+        idle = [w for w in self._workers.values() if w.task is None]
         if idle:
             worker = idle[0]
         else:
             worker = self._start(next(s for s in self._setups.values() if s.name not in self._workers))
-        worker.pack = pack
-        # A worker that has just died is noticed by the next poll, which then reports the pack with it.
+        worker.task = task
+        # A worker that has just died is noticed by the next poll, which then reports its task with it.
         with contextlib.suppress(BrokenPipeError):
-            _send(worker.commands, encode(pack))
+            _send(worker.commands, encode(task))
+
+    def give(self, pack: str, lanes: Sequence[Lane]) -> None:
+        """Send lanes to the worker that trains a pack; one that has died is noticed by the next poll."""
+        for worker in self._workers.values():
+            if isinstance(worker.task, Pack) and worker.task.id == pack:
+                with contextlib.suppress(BrokenPipeError):
+                    _send(worker.commands, encode(LanesGiven(pack=pack, lanes=tuple(lanes))))
 
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
@@ -108,8 +115,8 @@ class LocalExecutor:
         if isinstance(event, WorkerReady):
             worker.ready = True
             self._stillborn = 0
-        elif isinstance(event, PackEnded):
-            worker.pack = None
+        elif isinstance(event, PackEnded | Probed):
+            worker.task = None
         self._deliver(event)
 
     def _start(self, setup: WorkerSetup) -> _Worker:
@@ -156,11 +163,10 @@ class LocalExecutor:
                     f"workers end before they are ready: {message}",
                     hint="`gridsearch doctor` tells what is wrong; `--executor inline` trains without workers",
                 )
-        self._deliver(
-            WorkerDied(
-                worker=worker.setup.name, pack=worker.pack.id if worker.pack else None, message=message
-            )
-        )
+        pack = worker.task.id if isinstance(worker.task, Pack) else None
+        if isinstance(worker.task, ProbeRequest):  # it cost a worker; the trials will show whether it costs theirs
+            self._deliver(Probed(worker=worker.setup.name, key=worker.task.key, seconds_per_image={}))
+        self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message))
 
     def _close(self, worker: _Worker) -> None:
         with contextlib.suppress(KeyError):

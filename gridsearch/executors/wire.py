@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from gridsearch.records import (
     EpochEnded,
     Event,
     FileRef,
     Lane,
+    LanesGiven,
+    LanesWanted,
     LogText,
     Pack,
     PackEnded,
     PackStarted,
+    Probed,
+    ProbeRequest,
     Settings,
     Trial,
     TrialFailed,
@@ -36,15 +40,23 @@ _KINDS: dict[str, type[Any]] = {
         TrialFailed,
         LogText,
         PackEnded,
+        LanesWanted,
+        Probed,
         WorkerDied,
         Pack,
+        ProbeRequest,
+        LanesGiven,
         WorkerSetup,
     )
 }
 
 
-def encode(record: Event | Pack | WorkerSetup) -> bytes:
-    """Turn an event, a pack or a worker's setup into one line of JSON, without the line's end."""
+Command: TypeAlias = Pack | ProbeRequest | LanesGiven | WorkerSetup
+"""What a worker is sent."""
+
+
+def encode(record: Event | Command) -> bytes:
+    """Turn an event or a command into one line of JSON, without the line's end."""
     content = {
         "kind": type(record).__name__,
         **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)},
@@ -62,12 +74,17 @@ def decode(line: bytes) -> Any:
     kind = _KINDS.get(content.pop("kind", None))
     if kind is None:
         raise ValueError(f"not a record: {line[:80]!r}")
-    if "lanes" in content:
+    if kind is ProbeRequest:
+        content["lanes"] = tuple(content["lanes"])
+        content["settings"] = Settings.from_json(content["settings"])
+    elif "lanes" in content:
         content["lanes"] = tuple(Lane(_trial(lane["trial"]), lane["scratch"]) for lane in content["lanes"])
     if "files" in content:
         content["files"] = tuple(FileRef(**f) for f in content["files"])
     if "trials" in content:
         content["trials"] = tuple(content["trials"])
+    if "seconds_per_image" in content:
+        content["seconds_per_image"] = {int(k): v for k, v in content["seconds_per_image"].items()}
     if "state" in content:
         content["state"] = TrialState(content["state"])
     return kind(**content)

@@ -26,10 +26,15 @@ from gridsearch.errors import GridsearchError, PluginError
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     Event,
+    Lane,
+    LanesGiven,
+    LanesWanted,
     LogText,
     Pack,
     PackEnded,
     PackStarted,
+    Probed,
+    ProbeRequest,
     Settings,
     TrialFailed,
     WorkerReady,
@@ -46,6 +51,12 @@ if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
 
 _PR_SET_PDEATHSIG = 1
+
+_PROBE_SECONDS = 0.3
+"""How long each size of a pack is timed."""
+
+_GAIN = 1.05
+"""A larger pack is tried as long as the one before was hardly slower than the best, per lane and image."""
 
 
 class PackTrainer:
@@ -71,16 +82,38 @@ class PackTrainer:
         devices.prepare_process(threads=setup.threads)
         self._resident = lru_cache(maxsize=2)(self._load)
 
-    def train(self, pack: Pack, *, stop: Callable[[], bool]) -> None:
-        """Train a pack; whatever goes wrong becomes an event."""
+    def train(
+        self, pack: Pack, *, stop: Callable[[], bool], given: Callable[[], Sequence[Lane]] = lambda: ()
+    ) -> None:
+        """Train a pack; whatever goes wrong becomes an event.
+
+        Args:
+            pack: the trials.
+            stop: asked now and then whether to leave.
+            given: waits for the answer to a `LanesWanted` and returns it.
+        """
         from gridsearch.training.loop import train_pack
 
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
-        log = _LogStream(lambda text: self.emit(LogText(trials=pack.trial_ids, text=text)))
+        ids = list(pack.trial_ids)
+        log = _LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
+
+        def more(count: int) -> Sequence[Lane]:
+            self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
+            lanes = given()
+            ids.extend(lane.trial.id for lane in lanes)
+            return lanes
+
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 train_pack(
-                    pack, data=self._data, build=self._build, device=self._device, emit=self.emit, stop=stop
+                    pack,
+                    data=self._data,
+                    build=self._build,
+                    device=self._device,
+                    emit=self.emit,
+                    stop=stop,
+                    more=more,
                 )
         except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
             self._fail(pack, error)
@@ -88,18 +121,37 @@ class PackTrainer:
             log.flush()
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
-    def probe(self, settings: Settings) -> tuple[float, float]:
-        """Time a few steps of a trial; return seconds per training image, evaluation included, and megabytes.
-
-        Raises:
-            Exception: whatever the model raises.
-        """
+    def probe(self, request: ProbeRequest) -> Probed:
+        """Time a few steps of a trial in packs of several sizes; a model that raises gives no times."""
         from gridsearch.training.probe import probe
 
-        data = self._data(settings)
-        result = probe(settings, data=self._data, build=self._build, device=self._device)
-        epoch = result.seconds(epochs=1, val_images=len(data.val))
-        return epoch / len(data.train), result.memory_bytes / 1e6
+        seconds: dict[int, float] = {}
+        memory = None
+        log = _LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                data = self._data(request.settings)
+                for lanes in request.lanes:
+                    result = probe(
+                        request.settings,
+                        data=self._data,
+                        build=self._build,
+                        device=self._device,
+                        lanes=lanes,
+                        seconds=_PROBE_SECONDS,
+                    )
+                    if result.lanes < lanes:  # this model trains lane after lane
+                        break
+                    epoch = result.seconds(epochs=1, val_images=len(data.val))
+                    seconds[lanes] = epoch / len(data.train)
+                    memory = result.memory_bytes / 1e6
+                    if seconds[lanes] > _GAIN * min(seconds.values()):
+                        break
+        except Exception:  # noqa: BLE001 - the trials will tell it, each in its own log
+            log.flush()
+        return Probed(
+            worker=self.setup.name, key=request.key, seconds_per_image=seconds, memory_mb=memory
+        )
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()
@@ -199,11 +251,13 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())
-    packs: queue.SimpleQueue[Pack] = queue.SimpleQueue()
+    work: queue.SimpleQueue[Pack | ProbeRequest] = queue.SimpleQueue()
+    given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
 
     def read() -> None:
         for line in commands:
-            packs.put(decode(line))
+            command = decode(line)
+            (given if isinstance(command, LanesGiven) else work).put(command)
         os._exit(0)  # the pipe closed: nobody wants the result any more
 
     threading.Thread(target=read, daemon=True).start()
@@ -211,7 +265,11 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
     trainer = PackTrainer(setup, pipe.send)
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
-        trainer.train(packs.get(), stop=lambda: False)
+        task = work.get()
+        if isinstance(task, Pack):
+            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes)
+        else:
+            pipe.send(trainer.probe(task))
 
 
 if __name__ == "__main__":

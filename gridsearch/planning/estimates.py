@@ -10,7 +10,7 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 # 20, 6.9 at 100 is 0.7 ms and 0.062 ms an image.  It only has to order trials until something was measured.
 _STEP_IN_IMAGES = 11.0
 _RECENT = 64
+
+_CLOSE = 1.03
+"""Costs that differ by less are taken as equal: the smaller pack starts sooner and ends more evenly."""
 
 
 def probe_key(settings: Settings, *, device: str, shape: tuple[int, ...], classes: int) -> str:
@@ -49,17 +52,41 @@ def probe_key(settings: Settings, *, device: str, shape: tuple[int, ...], classe
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A measurement.
+    """What was measured of one kind of trial.
 
     Attributes:
-        seconds_per_image: one training image of one epoch, the epoch's evaluation included.
+        seconds_per_image: one training image of one epoch of one lane, the epoch's evaluation included, by the
+            number of lanes of its pack.
         memory_mb: peak resident memory of a worker beyond torch's own, where it was measured.
-        epochs: how many epochs it rests on; 0 for a probe.
+        probed: whether packs of several sizes were tried, so that the best size is known.
+        epochs: how many trained epochs it rests on; 0 for a probe alone.
     """
 
-    seconds_per_image: float
+    seconds_per_image: Mapping[int, float]
     memory_mb: float | None = None
+    probed: bool = False
     epochs: int = 0
+
+    def best_lanes(self, most: int) -> int:
+        """Return the smallest size, up to `most`, that costs a lane hardly more than the best one does."""
+        known = {lanes: cost for lanes, cost in self.seconds_per_image.items() if lanes <= most}
+        if not known:
+            return 1
+        return min(lanes for lanes, cost in known.items() if cost <= _CLOSE * min(known.values()))
+
+    def cost(self, lanes: int) -> float:
+        """Return seconds per image in a pack of so many lanes, from the nearest size that was measured."""
+        nearest = min(self.seconds_per_image, key=lambda known: (abs(known - lanes), known))
+        return self.seconds_per_image[nearest]
+
+    def merged(self, newer: Probe) -> Probe:
+        """Return both measurements in one; the newer wins where both have a size."""
+        return Probe(
+            {**self.seconds_per_image, **newer.seconds_per_image},
+            self.memory_mb if newer.memory_mb is None else newer.memory_mb,
+            self.probed or newer.probed,
+            newer.epochs or self.epochs,
+        )
 
 
 class ProbeCache:
@@ -73,19 +100,19 @@ class ProbeCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._seen: dict[str, list[float]] = defaultdict(list)
+        self._seen: dict[tuple[str, int], list[float]] = defaultdict(list)
 
     def load(self) -> dict[str, Probe]:
         """Read all measurements."""
         try:
             content = json.loads(self._path.read_text())
-            return {key: Probe(**entry) for key, entry in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            return {key: _read(entry) for key, entry in content.items()}
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             return {}
 
-    def observe(self, key: str, seconds_per_image: float) -> None:
-        """Remember the cost of an epoch that was really trained; `save` writes the median."""
-        seen = self._seen[key]
+    def observe(self, key: str, lanes: int, seconds_per_image: float) -> None:
+        """Remember the cost of a lane's epoch that was really trained; `save` writes the median."""
+        seen = self._seen[key, lanes]
         seen.append(seconds_per_image)
         del seen[:-_RECENT]
 
@@ -95,11 +122,10 @@ class ProbeCache:
 
     def save(self) -> None:
         """Write what was observed since the last call; a cache that cannot be written is no error."""
-        known = self.load()
-        new = {}
-        for key, seen in self._seen.items():
-            memory = known[key].memory_mb if key in known else None
-            new[key] = Probe(statistics.median(seen), memory, len(seen))
+        new: dict[str, Probe] = {}
+        for (key, lanes), seen in self._seen.items():
+            observed = Probe({lanes: statistics.median(seen)}, epochs=len(seen))
+            new[key] = new[key].merged(observed) if key in new else observed
         self._seen.clear()
         if new:
             self._merge(new)
@@ -107,11 +133,21 @@ class ProbeCache:
     def _merge(self, new: Mapping[str, Probe]) -> None:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            content = {k: asdict(v) for k, v in (self.load() | dict(new)).items()}
+            known = self.load()
+            both = {key: known[key].merged(probe) if key in known else probe for key, probe in new.items()}
+            content = {key: asdict(probe) for key, probe in (known | both).items()}
             handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
             with os.fdopen(handle, "w") as file:
                 json.dump(content, file, indent=0)
             Path(name).replace(self._path)
+
+
+def _read(entry: dict[str, Any]) -> Probe:
+    """Read one entry of the file; its sizes are text there."""
+    sizes = {int(lanes): float(cost) for lanes, cost in entry.pop("seconds_per_image").items()}
+    if not sizes:
+        raise ValueError("no measurement")
+    return Probe(sizes, **entry)
 
 
 def relative_cost(settings: Settings, *, train_images: int = 50_000) -> float:
@@ -162,12 +198,12 @@ class CostModel:
         """The measurement that the trial's seconds come from, if there is one."""
         return self._known.get(self.key(settings))
 
-    def seconds(self, settings: Settings) -> float | None:
-        """Seconds of one trial alone on one worker, or None where nothing was measured."""
+    def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:
+        """Seconds of one trial as its share of a pack of so many lanes, None where nothing was measured."""
         probe = self.probe(settings)
         if probe is None:
             return None
-        return settings.epochs * self.images(settings) * probe.seconds_per_image
+        return settings.epochs * self.images(settings) * probe.cost(lanes)
 
     def units(self, settings: Settings) -> float:
         """Relative cost of one trial, to order trials that nobody has measured."""

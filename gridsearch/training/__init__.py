@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
     from gridsearch.training.devices import describe, resolve_device, tune_allocator
+    from gridsearch.training.lanes.method import method_of
     from gridsearch.training.loop import train_pack
     from gridsearch.training.network import has_dropout
     from gridsearch.training.probe import ProbeResult
@@ -23,6 +24,7 @@ _HOMES = {
     "Split": "splits",
     "describe": "devices",
     "has_dropout": "network",
+    "method_of": "lanes.method",
     "resolve_device": "devices",
     "split": "splits",
     "train_pack": "loop",
@@ -36,6 +38,7 @@ __all__ = [
     "Split",
     "describe",
     "has_dropout",
+    "method_of",
     "resolve_device",
     "split",
     "train_pack",

@@ -95,6 +95,13 @@ class ResidentData:
             val=val, split_seed=split_seed, subset=subset, smallest_input=smallest_input
         )
 
+    def affine(self, norm: str) -> tuple[list[float], list[float]]:
+        """Return scale and shift per channel that make normalized pixels of pixels scaled to 0..1."""
+        if norm == "none":
+            return [1.0] * self.channels, [0.0] * self.channels
+        spread = [s if s > _NO_SPREAD else 1.0 for s in self.std]
+        return [1 / s for s in spread], [-m / s for m, s in zip(self.mean, spread, strict=True)]
+
     def batches(self, *, norm: str, dtype: torch.dtype, memory_format: torch.memory_format) -> BatchMaker:
         """Return what makes float batches of this data, see `BatchMaker`."""
         return BatchMaker(self, norm=norm, dtype=dtype, memory_format=memory_format)
@@ -124,7 +131,7 @@ class BatchMaker:
         if norm == "standard":
             spread = [s if s > _NO_SPREAD else 1.0 for s in data.std]
             scale = [1 / (top * s) for s in spread]
-            shift = [-m / s for m, s in zip(data.mean, spread, strict=True)]
+            shift = data.affine(norm)[1]
             if data.channels == 1:  # numbers are cheaper than tensors that broadcast
                 self._affine = (scale[0], shift[0])
             else:
@@ -137,13 +144,20 @@ class BatchMaker:
         """Return the pixels [B, H, W, C] of the images with these indices [B]."""
         return self._data.pixels.index_select(0, chosen)
 
-    def finish(self, raw_BHWC: torch.Tensor) -> torch.Tensor:
-        """Convert and normalize pixels; the result is a new tensor [B, C, H, W]."""
+    def finish(self, raw_BHWC: torch.Tensor, repeats: int = 1) -> torch.Tensor:
+        """Convert and normalize pixels; the result is a new tensor [B, C, H, W].
+
+        Args:
+            raw_BHWC: pixels.
+            repeats: how many images lie side by side in C.
+        """
         x_BCHW = raw_BHWC.permute(0, 3, 1, 2).to(self._dtype, memory_format=self._memory_format, copy=True)
         if self._divisor is not None:
             x_BCHW.div_(self._divisor)
         elif self._affine is not None:
             scale, shift = self._affine
+            if isinstance(scale, torch.Tensor) and isinstance(shift, torch.Tensor) and repeats > 1:
+                scale, shift = scale.repeat(repeats, 1, 1), shift.repeat(repeats, 1, 1)
             x_BCHW.mul_(scale).add_(shift)
         return x_BCHW
 

@@ -10,12 +10,12 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     import torch
     from torch import nn
 
-    from gridsearch.records import Event, Pack, Settings
+    from gridsearch.records import Event, Lane, Pack, Settings
     from gridsearch.training.data import ResidentData
 
 _STOP_INTERVAL = 0.1  # seconds between two questions to `stop`, which may cost a system call
@@ -33,6 +33,8 @@ class Bench:
         build: gives a new model for settings and data.
         device: where to train.
         stop: tells whether to leave.
+        more: asked for up to so many more lanes where lanes are free; may give none.
+        drop: gives the trials (ledger ids) that shall end now, as pruned.
     """
 
     def __init__(
@@ -42,10 +44,14 @@ class Bench:
         build: Callable[[Settings, ResidentData], nn.Module],
         device: torch.device,
         stop: Callable[[], bool],
+        more: Callable[[int], Sequence[Lane]] = lambda _: (),
+        drop: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
         self.data = data
         self.build = build
         self.device = device
+        self.more = more
+        self.dropped = drop
         self._stop = stop
         self._asked = -_STOP_INTERVAL
 

@@ -11,17 +11,18 @@ import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Bench, Engine
+from gridsearch.training.lanes.engine import LanesEngine
 from gridsearch.training.solo import SoloEngine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Sequence
 
     from torch import nn
 
-    from gridsearch.records import Event, Pack, Settings
+    from gridsearch.records import Event, Lane, Pack, Settings
     from gridsearch.training.data import ResidentData
 
-ENGINES: tuple[Engine, ...] = (SoloEngine(),)
+ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
 """The engines, the one to prefer first; the last takes any pack."""
 
 
@@ -38,6 +39,8 @@ def train_pack(
     device: torch.device | str,
     emit: Callable[[Event], None],
     stop: Callable[[], bool] = lambda: False,
+    more: Callable[[int], Sequence[Lane]] = lambda _: (),
+    drop: Callable[[], Collection[int]] = lambda: (),
 ) -> None:
     """Train the trials of a pack.
 
@@ -53,13 +56,15 @@ def train_pack(
         emit: takes each event.
         stop: asked at least every .2 seconds or once a step; when it says yes, the lanes that have not ended
             stay without a result.
+        more: asked for up to so many more lanes, of any group, whenever lanes are free; may give none.
+        drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
 
     Raises:
         OSError: a file could not be written.
         Exception: whatever `emit` or `stop` raises.
     """
     device = torch.device(device)
-    bench = Bench(data=data, build=build, device=device, stop=stop)
+    bench = Bench(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
     with seeds.isolated(device):
         for event in engine_of(pack).train(pack, bench):
             emit(event)

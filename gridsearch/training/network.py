@@ -129,7 +129,7 @@ def lay_out(
     it in max pooling), not in float64 (13.8 to 21.7 ms); on CUDA it is the tensor cores' layout for bfloat16.
     Models that call `view` on a feature map cannot have it, so a copy of the model tries it first.
     """
-    if not _pays(model, precision):
+    if not pays_channels_last(model, precision):
         return torch.contiguous_format
     x_BCHW = sample(data, settings.norm, precision, torch.channels_last)
     try:
@@ -144,7 +144,8 @@ def lay_out(
     return torch.channels_last
 
 
-def _pays(model: nn.Module, precision: Precision) -> bool:
+def pays_channels_last(model: nn.Module, precision: Precision) -> bool:
+    """Whether a model is faster in channels_last; see `lay_out`."""
     layered = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules())
     fast = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16",)}.get(precision.device, ())
     return layered and precision.name in fast

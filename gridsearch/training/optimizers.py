@@ -18,7 +18,7 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gridsearch.records import Settings
 
@@ -70,6 +70,20 @@ class LaneOptimizer:
         """A counter; a fused kernel reads it on the device, the others on the CPU."""
         device = parameter.device if self._fused else "cpu"
         return torch.full((), value, dtype=torch.float32, device=device)
+
+    def take(self, names: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
+        """Return a copy of what it remembers, by kind and then by the parameters' names."""
+        return {
+            kind: {name: t.clone() for name, t in zip(names, tensors, strict=True)}
+            for kind, tensors in self._memory.items()
+        }
+
+    def put(self, names: Sequence[str], memory: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Remember what `take` gave; it is copied, and what is missing stays as it was at the start."""
+        for kind, tensors in self._memory.items():
+            for name, tensor in zip(names, tensors, strict=True):
+                if name in memory.get(kind, {}):
+                    tensor.copy_(memory[kind][name])
 
     @torch.no_grad()
     def step(self) -> None:

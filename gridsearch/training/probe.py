@@ -16,7 +16,10 @@ import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Stopped
+from gridsearch.training.lanes.network import NotPackable
+from gridsearch.training.lanes.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
+from gridsearch.training.network import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -35,16 +38,18 @@ _ENOUGH = 3  # timed blocks, however slow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """The cost of one lane on one device.
+    """The cost of one lane on one device, alone or as its share of a pack.
 
     Attributes:
         device: "cpu", "cuda:0", ...
-        step_seconds: median time of a training step.
-        image_seconds: time per evaluated image; None without a validation split.
-        memory_bytes: peak beyond what was in use before, of the device, or of the process on a CPU.
+        step_seconds: median time of a training step, the lane's share.
+        image_seconds: time per evaluated image, the lane's share; None without a validation split.
+        memory_bytes: of the whole pack: peak beyond what was in use before, of the device, or of the process on a CPU.
         steps: how many steps were timed.
         steps_per_epoch: steps of one epoch of the trial.
-        parameters: trainable ones.
+        parameters: trainable ones of a lane.
+        lanes: how many trained side by side.
+        method: "stacked", "vmap", or "solo" where lanes train one after the other.
     """
 
     device: str
@@ -54,6 +59,8 @@ class ProbeResult:
     steps: int
     steps_per_epoch: int
     parameters: int
+    lanes: int = 1
+    method: str = "solo"
 
     def seconds(self, *, epochs: int, val_images: int) -> float:
         """Return the estimated wall time of a whole trial."""
@@ -77,6 +84,7 @@ def probe(
     build: Callable[[Settings, ResidentData], nn.Module],
     device: torch.device | str,
     seconds: float = 1.0,
+    lanes: int = 1,
 ) -> ProbeResult:
     """Train a few steps of a trial, evaluate a batch, and say what they cost.
 
@@ -86,6 +94,7 @@ def probe(
         build: gives a new model.
         device: where to train.
         seconds: about how long to go on with the timed steps; there are three at least.
+        lanes: how many lanes to train side by side; where they cannot, one is timed.
 
     Raises:
         Exception: whatever the model or the data raises.
@@ -93,18 +102,69 @@ def probe(
     device = torch.device(device)
     precision = Precision.of(settings.dtype, device)
     resident = data(settings)
+    harmless = dataclasses.replace(settings, lr=_HARMLESS_LR)
     with seeds.isolated(device), precision.products(), PeakMemory(device) as memory:
-        program = SoloProgram(dataclasses.replace(settings, lr=_HARMLESS_LR), 0, resident, build, precision)
+        program = _program(harmless, resident, build, precision, lanes)
         times = _time_steps(program, device, seconds)
         image_seconds = _time_evaluation(program, device, seconds / 4)
     return ProbeResult(
         device=str(device),
-        step_seconds=statistics.median(times),
-        image_seconds=image_seconds,
+        step_seconds=statistics.median(times) / program.lanes,
+        image_seconds=None if image_seconds is None else image_seconds / program.lanes,
         memory_bytes=memory.peak,
         steps=len(times) * _block(device),
-        steps_per_epoch=program.plan.steps,
-        parameters=sum(p.numel() for p in program.model.parameters() if p.requires_grad),
+        steps_per_epoch=program.steps_per_epoch,
+        parameters=program.parameters,
+        lanes=program.lanes,
+        method=program.method,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Program:
+    """A lane, or a pack of them, as the stopwatch sees it: what trains epoch n, and what evaluates."""
+
+    train: Callable[[int, Callable[[], None]], object]
+    evaluate: Callable[[Callable[[], None]], object]
+    data: ResidentData
+    evaluation_batch: int
+    steps_per_epoch: int
+    parameters: int
+    lanes: int
+    method: str
+
+
+def _program(
+    settings: Settings,
+    data: ResidentData,
+    build: Callable[[Settings, ResidentData], nn.Module],
+    precision: Precision,
+    lanes: int,
+) -> _Program:
+    if lanes > 1:
+        with contextlib.suppress(NotPackable):
+            models = [build_network(settings, 0, data, build, precision) for _ in range(lanes)]
+            pack = PackProgram([Member(settings, 0) for _ in models], models, data, precision)
+            return _Program(
+                train=lambda _, watch: pack.train_epoch(watch),
+                evaluate=pack.evaluate,
+                data=data,
+                evaluation_batch=pack.evaluation_batch,
+                steps_per_epoch=pack.plan.steps,
+                parameters=pack.storage.parameter_count,
+                lanes=lanes,
+                method=pack.network.method,
+            )
+    solo = SoloProgram(settings, 0, data, build, precision)
+    return _Program(
+        train=solo.train_epoch,
+        evaluate=lambda watch: solo.evaluate(1, watch),
+        data=data,
+        evaluation_batch=solo.evaluation_batch,
+        steps_per_epoch=solo.plan.steps,
+        parameters=solo.parameter_count,
+        lanes=1,
+        method="solo",
     )
 
 
@@ -169,12 +229,12 @@ class _Stopwatch:
             raise Stopped
 
 
-def _time_steps(program: SoloProgram, device: torch.device, seconds: float) -> list[float]:
+def _time_steps(program: _Program, device: torch.device, seconds: float) -> list[float]:
     watch = _Stopwatch(device, seconds)
     epoch = 1
     while True:
         try:
-            program.train_epoch(epoch, watch)
+            program.train(epoch, watch)
         except Stopped:
             return watch.times
         except Diverged:
@@ -184,7 +244,7 @@ def _time_steps(program: SoloProgram, device: torch.device, seconds: float) -> l
         epoch += 1
 
 
-def _time_evaluation(program: SoloProgram, device: torch.device, seconds: float) -> float | None:
+def _time_evaluation(program: _Program, device: torch.device, seconds: float) -> float | None:
     started = 0.0
     batches = 0
 
@@ -201,7 +261,7 @@ def _time_evaluation(program: SoloProgram, device: torch.device, seconds: float)
     if images == 0:
         return None
     with contextlib.suppress(Stopped):
-        program.evaluate(1, watch)
+        program.evaluate(watch)
     _wait_for(device)
     spent = time.perf_counter() - started
     skipped = 1 if batches > 1 else 0

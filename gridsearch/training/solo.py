@@ -7,20 +7,18 @@ Shapes: B batch, C/H/W channels, height, width, Y classes, N images of an epoch 
 
 from __future__ import annotations
 
-import math
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.records import EpochEnded, TrialFinished, TrialState
-from gridsearch.training import augment, outputs, seeds
+from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
+from gridsearch.training.course import Course, LaneState
 from gridsearch.training.engine import Stopped
 from gridsearch.training.failures import failure
-from gridsearch.training.metrics import Diverged, EpochTally, EpochTotals, Evaluation, class_scores, confusion
+from gridsearch.training.metrics import Diverged, EpochTally, EpochTotals, Evaluation
 from gridsearch.training.network import build_network, check_logits, count_parameters, has_batch_norm, lay_out
 from gridsearch.training.optimizers import LaneOptimizer
 from gridsearch.training.precision import Precision
@@ -31,7 +29,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import Event, FileRef, Lane, Pack, Settings
+    from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFinished
+    from gridsearch.training.course import Holder
     from gridsearch.training.data import ResidentData
     from gridsearch.training.engine import Bench
 
@@ -53,53 +52,86 @@ class SoloEngine:
         for lane in pack.lanes:
             try:
                 bench.check_stop()
-                yield from _train_lane(lane, bench)
+                yield from train_lane(lane, bench)
             except Stopped:
                 return
 
 
-def _train_lane(lane: Lane, bench: Bench) -> Iterator[Event]:
-    """Train one lane to its end; an error of the user's model or data ends this lane alone."""
-    course = None
-    started = time.perf_counter()
+def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iterator[Event]:
+    """Train one lane to its end; an error of the user's model or data ends this lane alone.
+
+    Args:
+        lane: the trial.
+        bench: what it is trained with.
+        state: where to go on from, else from the start.
+
+    Raises:
+        Stopped: told to leave.
+        OSError: a file could not be written.
+    """
     try:
         settings = lane.trial.settings
         data = bench.data(settings)
         started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
+        course = Course(lane, data, state)
         precision = Precision.of(settings.dtype, bench.device)
         with precision.products():
             program = SoloProgram(settings, lane.trial.seed, data, bench.build, precision)
-            course = Course(lane, program)
-            for epoch in range(1, settings.epochs + 1):
-                yield course.epoch(epoch, bench.check_stop)
-            course.check_weights()
-            metrics = course.metrics()
+            if state is not None:
+                program.put(state)
+            course.seconds += time.perf_counter() - started
+            while course.epochs < settings.epochs:
+                try:
+                    yield _epoch(course, program, bench)
+                except Diverged as end:
+                    course.seconds += time.perf_counter() - program.epoch_started
+                    yield course.diverged(end)
+                    return
+                if course.epochs < settings.epochs and lane.trial.id in bench.dropped():
+                    yield course.pruned(program)
+                    return
     except Stopped:
         raise
-    except Diverged as end:
-        yield TrialFinished(
-            trial=lane.trial.id,
-            attempt=lane.trial.attempt,
-            state=TrialState.DIVERGED,
-            epochs=0 if course is None else course.epochs,
-            seconds=time.perf_counter() - started,
-            metrics={},
-            message=str(end),
-        )
-        return
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
         yield failure(lane, error)
         return
-    files = course.write(Path(lane.scratch))  # a full disk is no fault of this trial: it goes to the worker
-    yield TrialFinished(
-        trial=lane.trial.id,
-        attempt=lane.trial.attempt,
-        state=TrialState.COMPLETE,
-        epochs=course.epochs,
+    # a full disk is no fault of this trial: it goes to the worker
+    yield finish(course, program)
+
+
+def finish(course: Course, holder: Holder) -> TrialFinished:
+    """Return the result of a lane that has trained all its epochs, its files written.
+
+    Raises:
+        OSError: a file could not be written.
+    """
+    try:
+        return course.complete(holder)
+    except Diverged as end:
+        return course.diverged(end)
+
+
+def _epoch(course: Course, program: SoloProgram, bench: Bench) -> EpochEnded:
+    epoch = course.epochs + 1
+    started = program.epoch_started = time.perf_counter()
+    totals = program.train_epoch(epoch, bench.check_stop)
+    trained = time.perf_counter()
+    found = program.evaluate(epoch, bench.check_stop)
+    return course.epoch_ended(
+        program,
+        totals,
+        found,
+        lr=program.lr,
         seconds=time.perf_counter() - started,
-        metrics=metrics,
-        files=files,
+        training_seconds=trained - started,
     )
+
+
+def evaluation_batch(data: ResidentData) -> int:
+    """Return how many images to evaluate at a time: what fits into a CPU's cache, many on a GPU."""
+    height, width = data.image_size
+    room = _EVALUATION_BYTES.get(data.device.type, 4 << 20)
+    return min(_EVALUATION_BATCH, max(1, room // (4 * data.channels * height * width)))
 
 
 class SoloProgram:
@@ -128,6 +160,7 @@ class SoloProgram:
         self.settings = settings
         self.data = data
         self.step = 0
+        self.epoch_started = 0.0
         self._seed = seed
         self._precision = precision
         self.model = build_network(settings, seed, data, build, precision)
@@ -135,6 +168,7 @@ class SoloProgram:
         self._make = data.batches(norm=settings.norm, dtype=precision.weights, memory_format=memory_format)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._optimizer = LaneOptimizer(settings, self._parameters)
+        self._names = [n for n, p in self.model.named_parameters() if p.requires_grad]
         self.plan = batch_plan(
             len(data.train),
             settings.batch,
@@ -150,6 +184,38 @@ class SoloProgram:
     def lr(self) -> float:
         """The learning rate of the last step."""
         return self._optimizer.lr
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters; a tied one counts once."""
+        return count_parameters(self.model)
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the model's state_dict."""
+        return self.model.state_dict()
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Return the model's parameters."""
+        return list(self.model.parameters())
+
+    def take(self) -> LaneState:
+        """Return a copy of the lane's weights, optimizer and step; the course adds what it knows."""
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        return LaneState(
+            step=self.step,
+            weights={name: t.detach().clone() for name, t in tensors.items()},
+            memory=self._optimizer.take(self._names),
+        )
+
+    def put(self, state: LaneState) -> None:
+        """Go on from a state; it is copied."""
+        tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                tensor.copy_(state.weights[name])
+        self._optimizer.put(self._names, state.memory)
+        self.step = state.step
+        self._set_lr(max(0, self.step - 1))
 
     def train_epoch(self, epoch: int, check_stop: Callable[[], None] = lambda: None) -> EpochTotals:
         """Train for one epoch.
@@ -208,10 +274,8 @@ class SoloProgram:
 
     @property
     def evaluation_batch(self) -> int:
-        """Images at a time in evaluation: what fits into a CPU's cache, many on a GPU."""
-        height, width = self.data.image_size
-        room = _EVALUATION_BYTES.get(self.data.device.type, 4 << 20)
-        return min(_EVALUATION_BATCH, max(1, room // (4 * self.data.channels * height * width)))
+        """Images at a time in evaluation."""
+        return evaluation_batch(self.data)
 
     def _train_step(
         self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, tally: EpochTally, *, check: bool
@@ -240,101 +304,3 @@ class SoloProgram:
         train = self.data.train
         drawn = torch.randperm(len(train), generator=seeds.generator(self._seed, seeds.ORDER, epoch))
         return train.index_select(0, drawn[: self.plan.images].to(train.device))
-
-
-class Course:
-    """A lane's way through its epochs: which epoch counts, and what is left of it at the end."""
-
-    def __init__(self, lane: Lane, program: SoloProgram) -> None:
-        self.epochs = 0
-        self._lane = lane
-        self._program = program
-        self._best: tuple[float, float] | None = None
-        self._counts: tuple[int, EpochTotals, Evaluation | None] | None = None
-        self._kept: dict[str, object] | None = None
-
-    def epoch(self, epoch: int, check_stop: Callable[[], None]) -> EpochEnded:
-        """Train and evaluate one epoch.
-
-        Raises:
-            Diverged: a loss is not finite.
-            Exception: whatever the user's code raises.
-        """
-        program, trial = self._program, self._lane.trial
-        started = time.perf_counter()
-        totals = program.train_epoch(epoch, check_stop)
-        trained = time.perf_counter()
-        found = program.evaluate(epoch, check_stop)
-        if found is not None and not math.isfinite(found.loss):
-            raise Diverged("validation loss", step=program.step, epoch=epoch, value=found.loss)
-        self._consider(epoch, totals, found)
-        self.epochs = epoch
-        ended = time.perf_counter()
-        return EpochEnded(
-            trial=trial.id,
-            attempt=trial.attempt,
-            epoch=epoch,
-            train_loss=totals.loss,
-            train_accuracy=totals.accuracy,
-            val_loss=None if found is None else found.loss,
-            val_accuracy=None if found is None else found.accuracy,
-            lr=program.lr,
-            seconds=ended - started,
-            images_per_second=totals.images / max(trained - started, 1e-9),
-        )
-
-    def check_weights(self) -> None:
-        """Refuse weights that are not finite, which the last step may have made without any loss showing it.
-
-        Raises:
-            Diverged: one is not.
-        """
-        for parameter in self._program.model.parameters():
-            if not bool(parameter.isfinite().all()):
-                raise Diverged("weights", step=self._program.step, epoch=self.epochs, value=math.nan)
-
-    def metrics(self) -> dict[str, float]:
-        """Return the metrics of the epoch that counts."""
-        assert self._counts is not None
-        epoch, totals, found = self._counts
-        program = self._program
-        metrics: dict[str, float] = {
-            "train_accuracy": totals.accuracy,
-            "train_loss": totals.loss,
-            "parameters": count_parameters(program.model),
-        }
-        if found is not None:
-            labels_N = program.data.labels.index_select(0, program.data.val)
-            counts_YY = confusion(found.logits.argmax(1), labels_N, program.data.num_classes)
-            metrics |= {"val_accuracy": found.accuracy, "val_loss": found.loss, **class_scores(counts_YY)}
-        if program.settings.select == "best":
-            metrics["selected_epoch"] = epoch
-        return metrics
-
-    def write(self, folder: Path) -> tuple[FileRef, ...]:
-        """Write the predictions (if there is a validation split) and the weights of the epoch that counts."""
-        assert self._counts is not None
-        program = self._program
-        files = []
-        found = self._counts[2]
-        if found is not None:
-            labels_N = program.data.labels.index_select(0, program.data.val)
-            files.append(
-                outputs.write_predictions(
-                    folder, logits_NY=found.logits, labels_N=labels_N, indices_N=program.data.val
-                )
-            )
-        state = program.model.state_dict() if self._kept is None else self._kept
-        files.append(outputs.write_weights(folder, state))
-        return tuple(files)
-
-    def _consider(self, epoch: int, totals: EpochTotals, found: Evaluation | None) -> None:
-        """Let an epoch count: always under `select last`, else if it is better than those before."""
-        if self._program.settings.select == "best":
-            worth = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)
-            if self._best is not None and worth <= self._best:
-                return
-            self._best = worth
-            state = self._program.model.state_dict()
-            self._kept = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
-        self._counts = (epoch, totals, found)

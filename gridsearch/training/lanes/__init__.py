@@ -1,0 +1,7 @@
+"""Packs as one program: K trials of a group train as K lanes, by stacked layers or by vmap.
+
+Stands behind the same seam as the plain engine (`training.engine`).  Modules, in the order of the flow:
+`rewrite` (a model's graph to its K-lane form, with the layers of `layers`) or `vmap`; `storage` (all lanes'
+weights as rows of one buffer); `optimizers`; `inputs` (one batch for all lanes, or one for each); `program`
+(steps, epochs, refill); `engine` (a pack's lanes and their events).
+"""

@@ -1,0 +1,314 @@
+"""K models as one: the stacked network, or the vmapped one, checked against the models themselves.
+
+Stands between the models that lanes start from and the program that trains them.  Neither network is trusted
+before its logits, gradients and buffers agree with those of each lane's own module on a few images.
+
+Shapes: K lanes, B batch, C/H/W channels, height, width, Y classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from torch.func import functional_call, vmap
+
+from gridsearch.training import seeds
+from gridsearch.training.lanes.layers import Draws, InputAffine
+from gridsearch.training.lanes.rewrite import Rewriter, plain_state, trace
+from gridsearch.training.lanes.storage import Storage, aliases
+from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Width, unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from gridsearch.training.lanes.rewrite import Stage
+    from gridsearch.training.precision import Precision
+
+
+class NotPackable(Exception):
+    """Lanes of this model train one after the other; the message says why, in one line."""
+
+
+_AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
+"""How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
+
+
+class Network(Protocol):
+    """K models as one.
+
+    Attributes:
+        method: "stacked" or "vmap".
+        reason: why not the one before it; "" for stacked.
+        draws: the lanes' random numbers.
+        affine: the lanes' normalization, where `folds`.
+        folds: whether it takes the lanes' normalization into the first layer.
+    """
+
+    method: str
+    reason: str
+    draws: Draws
+    affine: InputAffine
+    folds: bool
+    draws_masks: bool
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
+        ...
+
+    def resize(self, lanes: int) -> None:
+        """Take note that the storage has so many lanes now."""
+        ...
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model may take a lane: it differs in the values of its tensors alone."""
+        ...
+
+
+class StackedNetwork:
+    """The rewritten graph of a model.
+
+    Args:
+        model: any lane's; it is used as a pattern and not changed.
+        storage: the lanes' weights.
+        x_BCHW: `SAMPLE` images.
+
+    Raises:
+        NotStackable: there is an operation without a rule.
+    """
+
+    method = "stacked"
+    reason = ""
+
+    def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor) -> None:
+        self.draws = Draws()
+        self.affine = InputAffine()
+        self.folds = True
+        self.draws_masks = False
+        self._width = Width(storage.lanes)
+        self._stages: dict[tuple[bool, Form], Stage] = {}
+        self._pattern = _pattern(model)
+        model = copy.deepcopy(model)  # finding shapes runs it, which moves its running statistics
+        for training in (True, False):
+            for form in (Form.SHARED, Form.PACKED):
+                graph = trace(model, training=training)
+                rewriter = Rewriter(model, graph, storage, self._width, self.draws, self.affine)
+                self._stages[training, form] = rewriter.run(x_BCHW, form, training=training)
+                self.folds &= rewriter.folds
+                self.draws_masks |= rewriter.draws_masks
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y]."""
+        return self._stages[training, form](x)
+
+    def resize(self, lanes: int) -> None:
+        """Take note of the number of lanes."""
+        self._width.lanes = lanes
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model has the same graph."""
+        try:
+            return _pattern(model) == self._pattern
+        except NotStackable:
+            return False
+
+
+def _pattern(model: nn.Module) -> tuple[object, ...]:
+    """What two models have alike that have the same K-lane form; dropout rates that a recipe sets included."""
+    code = [trace(model, training=mode).python_code("self").src for mode in (True, False)]
+    return plain_state(model, rates=False), aliases(model), *code
+
+
+class VmapNetwork:
+    """A model's own forward, for all lanes at once by `torch.func.vmap`; the arguments are `StackedNetwork`'s."""
+
+    method = "vmap"
+    folds = False
+    draws_masks = False
+
+    def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
+        del x_BCHW
+        self.reason = reason
+        self.draws = Draws()
+        self.affine = InputAffine()
+        self._model = copy.deepcopy(model)
+        self._storage = storage
+        self._names = [n for n, first in aliases(model).items() if n == first]
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y]."""
+        self._model.train(training)
+        tensors = {name: self._storage.tensors[name] for name in self._names}
+
+        def one(weights: dict[str, torch.Tensor], images: torch.Tensor) -> Any:
+            return functional_call(self._model, weights, (images,))
+
+        if form is Form.PACKED:
+            x = unpack(x, self._storage.lanes).contiguous()
+        dims = (0, None if form is Form.SHARED else 0)
+        logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
+        return logits
+
+    def resize(self, lanes: int) -> None:
+        """Do nothing: the storage knows."""
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model has the same modules and plain attributes."""
+        try:
+            return plain_state(model) == plain_state(self._model) and aliases(model) == aliases(self._model)
+        except NotStackable:
+            return False
+
+
+def choose(
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None] | None = None,
+) -> tuple[Network, Storage]:
+    """Return the best network for lanes that start from these models, and their weights.
+
+    Args:
+        models: one for each lane; not changed.
+        x_BCHW: `SAMPLE` images.
+        precision: how the lanes compute.
+        rates: each lane's dropout rate, None where it is the model's own.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    rates = [None] * len(models) if rates is None else rates
+    storage = Storage(models, _trained(models[0], x_BCHW, precision))
+    if storage.flat.dtype != precision.weights:
+        raise NotPackable(f"its weights are {storage.flat.dtype}")
+    try:
+        try:
+            stacked = StackedNetwork(models[0], storage, x_BCHW)
+            if not all(stacked.alike(m) for m in models[1:]):
+                raise NotStackable("the lanes' models are not alike")
+            stacked.draws.rates = list(rates)
+            _check(stacked, storage, models, x_BCHW, precision)
+        except DrawsNumbers:
+            raise
+        except NotStackable as error:
+            reason = str(error)
+        else:
+            return stacked, storage
+        try:
+            mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+            if not all(mapped.alike(m) for m in models[1:]):
+                raise NotPackable("the lanes' models are not alike")
+            _check(mapped, storage, models, x_BCHW, precision)
+        except (DrawsNumbers, NotPackable):
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:120]
+            raise NotPackable(f"{reason}; vmap refuses: {text}") from error
+        else:
+            return mapped, storage
+    except DrawsNumbers as error:
+        raise NotPackable(str(error)) from error
+
+
+def _trained(model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> list[str]:
+    """Return the names of the parameters that get a gradient; the others would be passed over by an optimizer.
+
+    Raises:
+        DrawsNumbers: a forward pass changes more than tensors.
+    """
+    twin = copy.deepcopy(model)
+    before = plain_state_or_none(twin), random.getstate(), repr(np.random.get_state())
+    twin.train()
+    with torch.enable_grad(), precision.forward():
+        logits = twin(x_BCHW)
+    logits.sum().backward()
+    if (plain_state_or_none(twin), random.getstate(), repr(np.random.get_state())) != before:
+        raise NotPackable("its forward draws numbers, or keeps state, outside of torch")
+    return [name for name, p in twin.named_parameters() if p.grad is not None]
+
+
+def plain_state_or_none(model: nn.Module) -> dict[str, object]:
+    """Return `plain_state`.
+
+    Raises:
+        NotPackable: a module keeps a tensor that is no buffer.
+    """
+    try:
+        return plain_state(model)
+    except DrawsNumbers as error:
+        raise NotPackable(str(error)) from error
+
+
+def _check(
+    network: Network,
+    storage: Storage,
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+) -> None:
+    """Compare a network with the models themselves.
+
+    Raises:
+        NotStackable: they differ.
+    """
+    limit = _AGREEMENT[precision.name]
+    device = x_BCHW.device
+    before = [storage.take(slot) for slot in range(storage.lanes)]
+    for training in (True, False):
+        expected = [_alone(m, x_BCHW, precision, training=training) for m in models]
+        for form in (Form.SHARED, Form.PACKED):
+            network.draws.generators = [
+                torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in models
+            ]
+            x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, storage.lanes, 1, 1)
+            with torch.enable_grad(), precision.forward():
+                logits = network(x, form, training=training)
+            if tuple(logits.shape) != (len(models), *expected[0][0].shape):
+                raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
+            gradients = torch.autograd.grad(
+                logits.float().square().sum(), storage.leaves(), allow_unused=not training
+            )
+            for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
+                pairs = [(logits[slot], own_logits)]
+                if training and (device.type == "cpu" or not network.draws_masks):
+                    named = zip(storage.names, gradients, strict=True)
+                    pairs += [(g[slot], own_gradients[name]) for name, g in named]
+                pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
+                if device.type != "cpu" and network.draws_masks and training:
+                    pairs = []  # other streams on other devices
+                _compare(pairs, limit)
+            for slot, weights in enumerate(before):
+                storage.put(slot, weights)
+
+
+def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
+    largest = max((float(b.detach().abs().max()) for _, b in pairs if b.numel()), default=0.0)
+    for ours, theirs in pairs:
+        if theirs.numel() and not torch.allclose(
+            ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
+        ):
+            raise NotStackable("its K-lane form does not agree with the model itself")
+
+
+def _alone(
+    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, training: bool
+) -> tuple[torch.Tensor, Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+    """Return a model's logits, gradients and buffers after one pass of a copy of it."""
+    twin = copy.deepcopy(model)
+    twin.train(training)
+    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
+    with torch.enable_grad(), precision.forward():
+        logits = twin(x_BCHW)
+    if training:
+        logits.float().square().sum().backward()
+    gradients = {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
+    return logits.detach(), gradients, dict(twin.named_buffers())
+
+
+__all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -1,0 +1,377 @@
+"""A model's graph in its K-lane form: traced with torch.fx, and rewritten value by value.
+
+Stands between a model and the program that trains K of it.  A model is traced twice, for training and for
+evaluation, since `F.dropout(x, training=self.training)` and `if self.training` are settled while tracing.
+What no rule knows raises `NotStackable`; the caller then takes vmap, or one lane after the other.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import fx, nn
+
+from gridsearch.training.lanes import values
+from gridsearch.training.lanes.rules import apply_rule
+from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Value, Width
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.training.lanes.layers import Draws, InputAffine
+    from gridsearch.training.lanes.storage import Storage
+
+
+class _Tracer(fx.Tracer):
+    """Looks through all modules but torch's own layers."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        """Whether a module stays one node."""
+        own = type(m).__module__.startswith("torch.nn.")
+        return own and not isinstance(m, nn.Sequential)
+
+
+def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
+    """Return the attributes of a model's modules that are no tensors: numbers, texts, flags, and their like.
+
+    Args:
+        model: to look into.
+        rates: the rates of dropout modules too; a recipe may set them.
+
+    Raises:
+        DrawsNumbers: one is a tensor, which no two lanes need have alike.
+    """
+    found: dict[str, object] = {}
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                raise DrawsNumbers(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
+            simple = isinstance(value, bool | int | float | str | tuple | list | dict | None)
+            if key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd):
+                continue
+            if not key.startswith("_") and key != "training" and simple:
+                found[f"{name}.{key}"] = repr(value)
+        found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+    return found
+
+
+def trace(model: nn.Module, *, training: bool) -> fx.Graph:
+    """Trace a model in a mode.
+
+    Raises:
+        NotStackable: torch.fx cannot.
+        DrawsNumbers: its forward draws numbers or keeps state that tracing settles.
+    """
+    model.train(training)
+    before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
+    try:
+        graph = _Tracer().trace(model)
+    except Exception as error:
+        raise NotStackable(f"torch.fx cannot trace it: {_line(error)}") from error
+    finally:
+        model.train()
+    if plain_state(model) != before[0]:
+        raise DrawsNumbers("its forward keeps state of its own")
+    drawn = random.getstate() != before[1] or repr(np.random.get_state()) != before[2]
+    if drawn or not torch.equal(torch.get_rng_state(), before[3]):
+        raise DrawsNumbers("its forward draws random numbers of its own")
+    return graph
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+class Stage:
+    """A rewritten graph: instructions over a memory of slots."""
+
+    def __init__(self) -> None:
+        self._steps: list[tuple[Callable[..., Any], tuple[tuple[bool, Any], ...], int]] = []
+        self._frees: list[tuple[int, ...]] = []
+        self._slots = 1  # slot 0 has the images
+        self.result = 0
+
+    def add(self, function: Callable[..., Any], *arguments: object) -> int:
+        """Append an instruction; arguments are values or constants. Returns the slot of its result."""
+        bound = tuple((True, a.slot) if isinstance(a, Value) else (False, a) for a in arguments)
+        self._steps.append((function, bound, self._slots))
+        self._slots += 1
+        return self._slots - 1
+
+    def close(self, result: Value) -> None:
+        """Say what the result is; values are freed after their last use."""
+        self.result = result.slot
+        last = dict.fromkeys(range(self._slots), -1)
+        for i, (_, bound, place) in enumerate(self._steps):
+            last[place] = i
+            for is_slot, content in bound:
+                if is_slot:
+                    last[content] = i
+        last.pop(self.result)
+        self._frees = [tuple(s for s, at in last.items() if at == i) for i in range(len(self._steps))]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Run it on the images."""
+        memory: list[Any] = [None] * self._slots
+        memory[0] = x
+        for (function, bound, place), frees in zip(self._steps, self._frees, strict=True):
+            memory[place] = function(*[memory[c] if is_slot else c for is_slot, c in bound])
+            for slot in frees:
+                memory[slot] = None
+        result: torch.Tensor = memory[self.result]
+        return result
+
+
+class Rewriter:
+    """Rewrites one traced graph.
+
+    Attributes:
+        width: how many lanes there are.
+        draws: the lanes' random numbers.
+        affine: the lanes' normalization, where the first layer takes it.
+        folds: whether the layer that reads the images has taken it.
+        draws_masks: whether it has dropout.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: fx.Graph,
+        storage: Storage,
+        width: Width,
+        draws: Draws,
+        affine: InputAffine,
+    ) -> None:
+        self.model = model
+        self.graph = graph
+        self.storage = storage
+        self.width = width
+        self.draws = draws
+        self.affine = affine
+        self.draws_masks = False
+        self.stage = Stage()
+        self.training = True
+        self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
+        self._flat_images: set[int] = set()
+        self._known: dict[fx.Node, Any] = {}
+        self._weights: dict[str, Value] = {}
+        self._readers: list[bool] = []
+
+    def run(self, x_BCHW: torch.Tensor, form: Form, *, training: bool) -> Stage:
+        """Rewrite the graph for images in a form, shared or packed.
+
+        Args:
+            x_BCHW: a sample of `SAMPLE` images, to find shapes with.
+            form: how the images come.
+            training: the mode in which the graph was traced.
+
+        Raises:
+            NotStackable: there is an operation without a rule.
+        """
+        self.training = training
+        reorder(self.graph, self.model)
+        self.model.train(training)  # rules ask each module for its mode
+        try:
+            self.shapes = _shapes(self.model, self.graph, x_BCHW)
+            for node in self.graph.nodes:
+                self._rewrite(node, x_BCHW, form)
+        finally:
+            self.model.train()
+        return self.stage
+
+    def _rewrite(self, node: fx.Node, x_BCHW: torch.Tensor, form: Form) -> None:
+        if node.op == "placeholder":
+            if self._known:
+                if not node.args:
+                    raise NotStackable("its forward takes more than the images")
+                self._known[node] = node.args[0]
+            else:
+                self._known[node] = Value(0, form, tuple(x_BCHW.shape))
+        elif node.op == "output":
+            result = self._resolve(node.args[0])
+            if not isinstance(result, Value) or result.form not in (Form.PACKED, Form.STACKED):
+                raise NotStackable("its logits do not come from its weights")
+            self.stage.close(self.to(result, Form.STACKED))
+        elif node.op == "get_attr":
+            self._known[node] = self.weight(str(node.target))
+        else:
+            args, kwargs = self._resolve(node.args), self._resolve(node.kwargs)
+            if not _touches(args) and not _touches(kwargs):
+                raise NotStackable(f"{_named(node)} takes no image and no weight")
+            _check_in_place(node, self.model)
+            self._known[node] = apply_rule(self, node, args, kwargs)
+
+    def _resolve(self, content: Any) -> Any:
+        return fx.node.map_arg(content, lambda node: self._known[node])
+
+    def emit(
+        self, form: Form, shape: tuple[int, ...], function: Callable[..., Any], *arguments: object
+    ) -> Value:
+        """Append an instruction and return its value."""
+        return Value(self.stage.add(function, *arguments), form, shape)
+
+    def weight(self, name: str) -> Value:
+        """Return a parameter or buffer as a stacked value.
+
+        Raises:
+            NotStackable: there is none of that name.
+        """
+        if name not in self._weights:
+            if name not in self.storage.tensors:
+                raise NotStackable(f"{name} is neither a parameter nor a buffer")
+            tensors = self.storage.tensors
+            shape = tuple(tensors[name].shape[1:])
+            self._weights[name] = self.emit(Form.STACKED, shape, lambda: tensors[name])
+        return self._weights[name]
+
+    def to(self, value: Value, form: Form) -> Value:
+        """Return a value in another form."""
+        if form is Form.PACKED and value.rank != 4:
+            raise NotStackable("a layer for maps comes after features")
+        turn = values.converter(self.width, value, form)
+        return value if turn is None else self.emit(form, value.shape, turn, value)
+
+    def shape_of(self, node: fx.Node) -> tuple[int, ...]:
+        """Return one lane's shape of a node's result."""
+        found = self.shapes[node]
+        if not isinstance(found, tuple):
+            raise NotStackable(f"{_named(node)} gives no tensor")
+        return found
+
+    def is_images(self, value: Value) -> bool:
+        """Whether a value is the images, or the images flattened."""
+        return value.slot == 0 or value.slot in self._flat_images
+
+    def mark_flat_images(self, value: Value) -> None:
+        """Note that a value is the images, flattened channel by channel."""
+        self._flat_images.add(value.slot)
+
+    def read_images(self, *, folds: bool) -> None:
+        """Note that a layer reads the images, and whether it takes the lanes' normalization into itself."""
+        self._readers.append(folds)
+
+    @property
+    def folds(self) -> bool:
+        """Whether all that reads the images takes each lane's normalization into its weights."""
+        return bool(self._readers) and all(self._readers)
+
+
+def reorder(graph: fx.Graph, model: nn.Module) -> None:
+    """Put max pooling before ReLU where it comes right after: the same function on a quarter of the values.
+
+    The gradient is the same too: where the largest value of a window is not positive it is zero either way.
+    """
+    modules = dict(model.named_modules())
+    for pool in list(graph.nodes):
+        if not _is_max_pool(pool, modules) or len(pool.all_input_nodes) != 1:
+            continue
+        relu = pool.all_input_nodes[0]
+        if not _is_relu(relu, modules) or len(relu.users) != 1:
+            continue
+        before = relu.args[0]
+        if not isinstance(before, fx.Node) or len(before.users) != 1:
+            continue
+        pool.replace_all_uses_with(relu)
+        pool.replace_input_with(relu, before)
+        relu.replace_input_with(before, pool)
+        pool.append(relu)
+
+
+def _is_max_pool(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        module = modules[str(node.target)]
+        return type(module) is nn.MaxPool2d and not module.return_indices
+    # torch.nn.functional.max_pool2d is a dispatcher on return_indices, which its default leaves off
+    plain = node.target in (torch.nn.functional.max_pool2d, torch.max_pool2d)
+    return (
+        node.op == "call_function" and plain and not node.kwargs.get("return_indices") and len(node.args) < 7
+    )
+
+
+def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return type(modules[str(node.target)]) is nn.ReLU
+    if node.op == "call_method":
+        return node.target in ("relu", "relu_")
+    return node.op == "call_function" and node.target in (torch.nn.functional.relu, torch.relu)
+
+
+class _ShapeFinder(fx.Interpreter):
+    """Runs a graph and notes the shape of every tensor."""
+
+    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
+        super().__init__(model, graph=graph)
+        self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node and note what comes."""
+        result = super().run_node(n)
+        self.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
+        return result
+
+
+def _shapes(model: nn.Module, graph: fx.Graph, x_BCHW: torch.Tensor) -> dict[fx.Node, tuple[int, ...] | None]:
+    assert len(x_BCHW) == SAMPLE
+    finder = _ShapeFinder(model, graph)
+    try:
+        with torch.no_grad():
+            finder.run(x_BCHW)
+    except Exception as error:
+        raise NotStackable(f"its graph does not run: {_line(error)}") from error
+    return finder.shapes
+
+
+def _touches(content: Any) -> bool:
+    if isinstance(content, Value):
+        return True
+    if isinstance(content, dict):
+        return any(_touches(v) for v in content.values())
+    if isinstance(content, slice):
+        return any(_touches(v) for v in (content.start, content.stop, content.step))
+    return isinstance(content, tuple | list) and any(_touches(v) for v in content)
+
+
+_VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "chunk"}
+_VIEWS |= {"getitem", "split", "t", "expand", "unflatten", "swapaxes", "to", "float"}
+
+
+def _check_in_place(node: fx.Node, model: nn.Module) -> None:
+    """Refuse a change in place of what is used elsewhere too; rules compute out of place.
+
+    Raises:
+        NotStackable: there is such a change.
+    """
+    if not _in_place(node, model):
+        return
+    changed = node.args[0] if node.args else None
+    while isinstance(changed, fx.Node):
+        if len(changed.users) != 1 or changed.op == "get_attr":
+            raise NotStackable(f"{_named(node)} changes in place what is used elsewhere")
+        name = getattr(changed.target, "__name__", str(changed.target))
+        module = model.get_submodule(str(changed.target)) if changed.op == "call_module" else None
+        shows = name in _VIEWS or isinstance(module, nn.Flatten | nn.Identity | nn.Unflatten | nn.Dropout)
+        changed = changed.args[0] if (shows or _in_place(changed, model)) and changed.args else None
+
+
+def _in_place(node: fx.Node, model: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(model.get_submodule(str(node.target)), "inplace", False))
+    name = getattr(node.target, "__name__", str(node.target))
+    if node.kwargs.get("inplace") or (
+        node.op == "call_function" and name in ("iadd", "isub", "imul", "itruediv")
+    ):
+        return True
+    if node.op == "call_function" and name in ("relu", "leaky_relu", "dropout", "elu", "silu", "hardtanh"):
+        place = {"relu": 1, "leaky_relu": 2, "elu": 2, "silu": 1, "hardtanh": 3, "dropout": 3}[name]
+        return len(node.args) > place and node.args[place] is True
+    return name.endswith("_") and not name.endswith("__")
+
+
+def _named(node: fx.Node) -> str:
+    return f"{getattr(node.target, '__name__', node.target)}"

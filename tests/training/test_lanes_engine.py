@@ -1,0 +1,422 @@
+"""What packs promise: lanes that do not touch each other, places that are taken again, and never an error."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
+from gridsearch.training import loop, method_of
+from gridsearch.training.course import LaneState
+from gridsearch.training.data import ResidentCache
+from gridsearch.training.lanes.engine import group_of
+from gridsearch.training.lanes.program import Member, PackProgram
+from gridsearch.training.network import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.solo import SoloEngine
+
+
+class UserNet(nn.Module):
+    """As users write them: convolutions, batch norm, a residual sum, a mean over the map, functional calls."""
+
+    def __init__(self, channels=1, classes=3):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, 6, 3, padding=1)
+        self.bn = nn.BatchNorm2d(6)
+        self.conv2 = nn.Conv2d(6, 6, 3, padding=1, groups=2)
+        self.fc = nn.Linear(6, classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.conv1(x)), inplace=True)
+        x = F.max_pool2d(x, 2)
+        x = x + F.relu(self.conv2(x))
+        x = x.mean(dim=(2, 3))
+        x = F.dropout(x, 0.25, training=self.training)
+        return self.fc(x)
+
+
+def mixed(make_settings, **changes):
+    """Recipes that differ in all that may differ inside a pack."""
+    common = {"dtype": "float64", "epochs": 3} | changes
+    return [
+        (make_settings(**common), 0),
+        (make_settings(**common | {"lr": 0.003, "norm": "none", "label_smoothing": 0.1, "epochs": 2}), 1),
+        (make_settings(**common | {"dropout": 0.5, "schedule": "cosine", "weight_decay": 0.01}), 0),
+        (make_settings(**common | {"dropout": 0.0, "warmup": 1.0, "select": "best", "epochs": 5}), 2),
+    ]
+
+
+@pytest.fixture
+def alone(train, monkeypatch):
+    """Train trials one after the other, with the plain engine."""
+
+    def run(*trials, **how):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "ENGINES", (SoloEngine(),))
+            return train(*trials, **how)
+
+    return run
+
+
+def assert_same(ours, theirs, lane, other=None):
+    """Same epochs, end, files and weights, to rounding."""
+    other = lane if other is None else other
+    assert len(ours.epochs(lane)) == len(theirs.epochs(other))
+    for a, b in zip(ours.epochs(lane), theirs.epochs(other), strict=True):
+        for name in ("epoch", "train_accuracy", "val_accuracy", "lr"):
+            assert getattr(a, name) == getattr(b, name), name
+        assert a.train_loss == pytest.approx(b.train_loss, rel=1e-9)
+        assert a.val_loss == pytest.approx(
+            b.val_loss, rel=1e-7
+        )  # a bias before batch norm, see test_lanes_equal
+    a, b = ours.finished(lane), theirs.finished(other)
+    assert (a.state, a.epochs, a.message) == (b.state, b.epochs, b.message)
+    assert a.metrics == pytest.approx(b.metrics, rel=1e-7)
+    assert [f.name for f in a.files] == [f.name for f in b.files]
+    weights = theirs.weights(other)
+    assert ours.weights(lane).keys() == weights.keys()
+    for name, tensor in ours.weights(lane).items():
+        torch.testing.assert_close(tensor, weights[name], rtol=1e-7, atol=1e-8, msg=name)
+
+
+def test_lanes_with_recipes_of_their_own_give_what_each_gives_alone(train, alone, make_settings):
+    trials = mixed(make_settings)
+    ours, theirs = train(*trials), alone(*trials)
+    for lane in range(4):
+        assert_same(ours, theirs, lane)
+
+
+def test_events_of_a_pack_come_epoch_by_epoch_and_its_seconds_are_shared(train, make_settings):
+    run = train(make_settings(epochs=2), make_settings(epochs=1, lr=0.1))
+    kinds = [(type(e).__name__, e.trial) for e in run.events]
+    assert kinds == [
+        ("EpochEnded", 0),
+        ("EpochEnded", 1),
+        ("TrialFinished", 1),
+        ("EpochEnded", 0),
+        ("TrialFinished", 0),
+    ]
+    first, second = run.events[:2]
+    assert first.seconds == second.seconds > 0
+
+
+def test_the_same_pack_twice_gives_the_same_bytes(train, make_settings):
+    trials = mixed(make_settings, dtype="float32", augment="flip")
+    first, second = train(*trials), train(*trials)
+    for lane in range(4):
+        assert first.bytes_of(lane) == second.bytes_of(lane)
+
+
+@pytest.mark.parametrize("build", ["conv", "user"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_poisoned_lane_changes_no_bit_of_its_neighbours(train, make_settings, nets, seed, build):
+    make = nets["conv"] if build == "conv" else lambda s, d: UserNet()
+    good = [(make_settings(optimizer="sgd", lr=lr), s) for lr, s in ((0.01, 0), (0.05, seed), (0.02, 0))]
+    bad = list(good)
+    bad[1] = (make_settings(optimizer="sgd", lr=1e30), seed)
+    clean, poisoned = train(*good, build=make), train(*bad, build=make)
+    end = poisoned.finished(1)
+    assert end.state is TrialState.DIVERGED
+    assert end.metrics == {}
+    assert "at step" in end.message
+    assert not poisoned.scratch[1].exists()
+    for lane in (0, 2):
+        early = clean.epochs(lane)[0], poisoned.epochs(lane)[0]
+        assert early[0].val_loss == early[1].val_loss
+
+
+def test_a_poisoned_lane_s_neighbours_keep_every_bit_of_their_weights(make_settings, make_images, nets):
+    """In one program, where the number of lanes stays, over an epoch."""
+    for poison in (0, 1, 2):
+        packs = [program(nets["conv"], make_settings, make_images, [0.01, 0.02, 0.03]) for _ in range(2)]
+        packs[1].storage.flat[poison].fill_(float("nan"))
+        results = [pack.train_epoch() for pack in packs]
+        assert str(results[1][poison]) == "loss nan at step 1 (epoch 1)"
+        for slot in {0, 1, 2} - {poison}:
+            assert results[0][slot] == results[1][slot]
+            for name, tensor in packs[0].storage.take(slot).items():
+                assert torch.equal(tensor, packs[1].storage.take(slot)[name]), name
+
+
+def test_a_lane_names_the_step_at_which_it_diverged_as_alone(train, alone, make_settings, nets):
+    trials = [make_settings(optimizer="sgd", dtype="float64", lr=lr) for lr in (0.01, 1e200)]
+    ours, theirs = train(*trials, build=nets["dense"]), alone(*trials, build=nets["dense"])
+    assert ours.finished(1).message == theirs.finished(1).message
+    assert_same(ours, theirs, 0)
+
+
+def program(build, make_settings, make_images, rates, *, seeds=None, dtype="float32"):
+    cache = ResidentCache(make_images(), device="cpu")
+    recipes = [make_settings(lr=lr, dtype=dtype, epochs=9, schedule="cosine") for lr in rates]
+    data, precision = cache(recipes[0]), Precision.of(dtype, torch.device("cpu"))
+    seeds = seeds or [0] * len(rates)
+    models = [build_network(r, s, data, build, precision) for r, s in zip(recipes, seeds, strict=True)]
+    return PackProgram([Member(r, s) for r, s in zip(recipes, seeds, strict=True)], models, data, precision)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "nadam", "rmsprop"])
+def test_a_lane_s_state_goes_on_in_another_pack_to_the_bit(make_settings, make_images, nets, optimizer):
+    def settings(**changes):
+        return make_settings(optimizer=optimizer, momentum=0.9 * (optimizer == "sgd"), **changes)
+
+    stays = program(nets["conv"], settings, make_images, [0.01, 0.02], seeds=[0, 1])
+    stays.train_epoch()
+    states = [stays.take(slot) for slot in (0, 1)]
+    others = program(nets["conv"], settings, make_images, [0.5, 0.6], seeds=[7, 8])
+    others.train_epoch()
+    for slot in (0, 1):
+        member = stays.members[slot]
+        others.put(slot, Member(member.settings, member.seed), states[slot])
+    expected, found = stays.train_epoch(), others.train_epoch()
+    assert expected == found
+    assert torch.equal(stays.storage.flat, others.storage.flat)
+
+
+def test_a_lane_goes_on_the_same_when_its_neighbours_are_taken_away(make_settings, make_images, nets):
+    stays, shrinks = (
+        program(
+            nets["conv"], make_settings, make_images, [0.01, 0.02, 0.03], seeds=[0, 1, 2], dtype="float64"
+        )
+        for _ in range(2)
+    )
+    for pack in (stays, shrinks):
+        pack.train_epoch()
+    shrinks.keep([2])
+    expected, found = stays.train_epoch()[2], shrinks.train_epoch()[0]
+    assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+    assert shrinks.lr(0) == stays.lr(2)
+
+
+def lanes_after(run_scratch, trials, first, tmp_path):
+    """Lanes with ledger ids from `first` on, for a free place."""
+    made = []
+    for number, (settings, seed) in enumerate(trials, first):
+        trial = dataclasses.replace(run_scratch, id=number, number=number, settings=settings, seed=seed)
+        made.append(Lane(trial, str(tmp_path / "more" / str(number))))
+    return made
+
+
+def test_a_free_place_is_taken_by_the_next_trial_which_gives_what_it_gives_alone(
+    make_settings, alone, nets, make_images, tmp_path
+):
+    common = {"dtype": "float64"}
+    first = [(make_settings(epochs=1, **common), 0), (make_settings(epochs=4, **common), 1)]
+    later = [
+        (make_settings(epochs=2, lr=0.002, **common), 0),
+        (make_settings(epochs=3, norm="none", **common), 5),
+    ]
+    run, asked = with_more(first, later, nets["conv"], make_images, tmp_path)
+    theirs = alone(*first, *later)
+    for lane in range(4):
+        assert_same(run, theirs, lane)
+    assert asked[0] == 1
+    order = [e.trial for e in run.events if isinstance(e, EpochEnded)]
+    assert order.index(2) < max(i for i, t in enumerate(order) if t == 1)  # side by side
+
+
+def with_more(first, later, build, make_images, tmp_path, **how):
+    from gridsearch.records import Pack, Trial
+
+    trial = Trial(id=0, number=0, key="", seed=0, settings=first[0][0], params={}, state=TrialState.RUNNING)
+    lanes = lanes_after(trial, first, 0, tmp_path)
+    waiting = lanes_after(trial, later, len(first), tmp_path)
+    asked = []
+
+    def more(count):
+        asked.append(count)
+        given = waiting[:count]
+        del waiting[:count]
+        return given
+
+    scratch = {lane.trial.id: lane.scratch for lane in (*lanes, *waiting)}
+    events = []
+    loop.train_pack(
+        Pack("pack", tuple(lanes)),
+        data=ResidentCache(make_images(), device="cpu"),
+        build=build,
+        device="cpu",
+        emit=events.append,
+        more=more,
+        **how,
+    )
+    return as_run(events, scratch), asked
+
+
+def as_run(events, scratch):
+    import safetensors.torch
+
+    class Run:
+        def epochs(self, lane):
+            return [e for e in events if isinstance(e, EpochEnded) and e.trial == lane]
+
+        def finished(self, lane):
+            (end,) = [e for e in events if isinstance(e, TrialFinished) and e.trial == lane]
+            return end
+
+        def weights(self, lane):
+            return safetensors.torch.load_file(f"{scratch[lane]}/weights.safetensors")
+
+    run = Run()
+    run.events = events
+    return run
+
+
+def test_a_trial_of_another_group_that_is_sent_for_a_place_trains_all_the_same(
+    make_settings, nets, make_images, tmp_path
+):
+    first = [(make_settings(epochs=1), 0), (make_settings(epochs=2), 1)]
+    run, _ = with_more(first, [(make_settings(batch=7), 0)], nets["conv"], make_images, tmp_path)
+    assert [run.finished(lane).state for lane in range(3)] == [TrialState.COMPLETE] * 3
+
+
+def test_a_trial_that_shall_end_is_pruned_at_the_epoch_s_end_and_its_place_is_free(
+    make_settings, nets, make_images, tmp_path
+):
+    first = [(make_settings(epochs=3), 0), (make_settings(epochs=3), 1)]
+    later = [(make_settings(epochs=1), 2)]
+    run, _ = with_more(first, later, nets["conv"], make_images, tmp_path, drop=lambda: {1})
+    assert [run.finished(lane).state for lane in range(3)] == [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.COMPLETE,
+    ]
+    assert run.finished(1).epochs == 1
+    assert run.finished(1).metrics["val_accuracy"] == run.epochs(1)[0].val_accuracy
+
+
+def test_memory_that_runs_out_splits_the_pack_and_it_goes_on_from_its_last_epoch(
+    train, alone, make_settings, monkeypatch
+):
+    trials = [(make_settings(dtype="float64", lr=0.001 * k, epochs=3), 0) for k in range(1, 6)]
+    real, sizes = PackProgram.train_epoch, []
+
+    def scarce(self, *how):
+        sizes.append(self.lanes)
+        if self.lanes > 2 and self.members[0].epoch == 1:
+            raise torch.OutOfMemoryError("no room")
+        return real(self, *how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PackProgram, "train_epoch", scarce)
+        ours = train(*trials)
+    assert sizes[:4] == [5, 5, 3, 2]
+    theirs = alone(*trials)
+    for lane in range(5):
+        assert_same(ours, theirs, lane)
+
+
+def test_a_model_that_raises_in_a_pack_fails_its_own_lane_alone(train, alone, make_settings, nets):
+    class Moody(nn.Module):
+        def __init__(self, limit):
+            super().__init__()
+            self.layer, self.limit = nn.Linear(64, 3), limit
+
+        def forward(self, x):
+            if self.training and float(self.layer.weight.sum()) > self.limit:
+                raise KeyError("my own mistake")
+            return self.layer(x.flatten(1))
+
+    def build(settings, data):
+        return Moody(-1e9 if settings.lr == 0.5 else 1e9)
+
+    run = train(make_settings(), make_settings(lr=0.5), make_settings(lr=0.02), build=build)
+    assert isinstance(run.end(1), TrialFailed)
+    assert run.end(1).message.startswith("KeyError: 'my own mistake'")
+    assert run.finished(0).state is run.finished(2).state is TrialState.COMPLETE
+
+
+class CumulativeNet(nn.Module):
+    """`torch.cumsum` has no stacked form; vmap knows it."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.layer(torch.cumsum(x.flatten(1), 1) / 8)
+
+
+class NoiseNet(CumulativeNet):
+    def forward(self, x):
+        return super().forward(x * torch.rand_like(x)) if self.training else super().forward(x)
+
+
+class CountingNet(CumulativeNet):
+    calls = 0
+
+    def forward(self, x):
+        self.calls = self.calls + 1
+        return super().forward(x)
+
+
+class BranchNet(CumulativeNet):
+    def forward(self, x):
+        return super().forward(x) if x.sum() > 0 else self.layer(x.flatten(1))
+
+
+class HiddenTensorNet(CumulativeNet):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.rand(64)
+
+    def forward(self, x):
+        return self.layer(x.flatten(1) * self.scale)
+
+
+class AliasNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(64, 9), nn.Linear(9, 3)
+
+    def forward(self, x):
+        x = self.first(x.flatten(1))
+        y = torch.relu_(x)
+        return self.last(x + y)
+
+
+METHODS = [
+    (UserNet, "stacked", ""),
+    (CumulativeNet, "vmap", "cumsum has no stacked form"),
+    (AliasNet, "vmap", "relu_ changes in place what is used elsewhere"),
+    (NoiseNet, "solo", "rand"),
+    (CountingNet, "solo", "state"),
+    (BranchNet, "solo", ""),
+    (HiddenTensorNet, "solo", "scale"),
+]
+
+
+@pytest.mark.parametrize(("net", "method", "reason"), METHODS, ids=[m[0].__name__ for m in METHODS])
+def test_every_model_trains_by_the_best_way_that_it_has_and_as_alone(
+    net, method, reason, train, alone, make_settings, make_images
+):
+    build = lambda *_: net()  # noqa: E731
+    cache = ResidentCache(make_images(), device="cpu")
+    found = method_of(make_settings(), data=cache, build=build, device="cpu")
+    assert found[0] == method, found
+    assert reason in found[1]
+    trials = [(make_settings(dtype="float64"), 0), (make_settings(dtype="float64", lr=0.002), 1)]
+    ours, theirs = train(*trials, build=build), alone(*trials, build=build)
+    for lane in (0, 1):
+        assert_same(ours, theirs, lane)
+
+
+def test_what_may_differ_in_a_pack_is_what_the_design_calls_fusible(make_settings):
+    same = [make_settings(lr=1.0), make_settings(epochs=7, dropout=0.5, norm="none", schedule="cosine")]
+    assert group_of(same[0]) == group_of(same[1])
+    for change in (
+        {"batch": 3},
+        {"optimizer": "sgd"},
+        {"augment": "flip"},
+        {"dtype": "float64"},
+        {"val": 0.2},
+    ):
+        assert group_of(make_settings(**change)) != group_of(same[0])
+
+
+def test_a_fresh_state_is_an_empty_one():
+    assert LaneState().weights == {}
+    assert LaneState().epoch == 0

@@ -1,0 +1,249 @@
+"""A lane of a pack equals its own run, in float64 to 1e-9 after 200 steps, and the oracles of torch.optim.
+
+Excepted are biases that feed a batch norm and the running means that absorb them: their true gradient is zero,
+and Adam turns rounding into steps.  A running mean follows its bias late, so that logits in evaluation mode are
+compared with these tensors alike.
+"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.training.data import ResidentCache
+from gridsearch.training.lanes.optimizers import PackOptimizer
+from gridsearch.training.lanes.program import Member, PackProgram
+from gridsearch.training.lanes.values import Form
+from gridsearch.training.network import build_network
+from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.precision import Precision
+from gridsearch.training.solo import SoloProgram
+from gridsearch.zoo import models as zoo
+
+CPU = torch.device("cpu")
+TOLERANCE = 1e-9
+
+ABSORBED = {
+    "lenet_bn": ("conv1.bias", "conv2.bias", "norm1.running_mean", "norm2.running_mean"),
+    "cnn3": tuple(f"{n}{i}.{t}" for i in (1, 2, 3) for n, t in (("conv", "bias"), ("norm", "running_mean"))),
+}
+SMALL = {
+    "lenet": {"width": 0.34},
+    "lenet_bn": {"width": 0.25},
+    "mlp": {"hidden": 9, "depth": 2, "dropout": 0.2},
+    "tinyvgg": {"width": 0.3},
+    "cnn": {"width": 0.1},
+    "cnn_dropout": {"width": 0.1},
+    "cnn3": {"width": 0.06, "dropout": 0.2, "conv_dropout": 0.1},
+}
+SCHEDULES = ("constant", "cosine", "onecycle", "step")
+
+
+def recipe(make_settings, slot, **changes):
+    """A recipe in which everything fusible is the slot's own."""
+    return make_settings(
+        **{
+            "dtype": "float64",
+            "batch": 4,
+            "lr": 0.0004 * (1 + slot),
+            "momentum": (0.0, 0.9, 0.9)[slot % 3],
+            "nesterov": slot % 3 == 2,
+            "weight_decay": (0.0, 0.01)[slot % 2],
+            "schedule": SCHEDULES[slot % 4],
+            "warmup": (0.0, 1.5)[slot % 2],
+            "norm": ("none", "standard")[slot % 2],
+            "label_smoothing": (0.0, 0.1, 0.05)[slot % 3],
+            "epochs": 40 + slot,
+        }
+        | changes
+    )
+
+
+class Bench:
+    """Lanes' own runs, and packs of some of these lanes, on the same data."""
+
+    def __init__(self, recipes, seeds, data, build, packs=None):
+        cache = ResidentCache(data, device="cpu")
+        self.data = cache(recipes[0])
+        precision = Precision.of(recipes[0].dtype, CPU)
+        self.solos = [
+            SoloProgram(r, s, self.data, build, precision) for r, s in zip(recipes, seeds, strict=True)
+        ]
+        self.packs = []
+        for chosen in packs or [range(len(recipes))]:
+            models = [build_network(recipes[k], seeds[k], self.data, build, precision) for k in chosen]
+            members = [Member(recipes[k], seeds[k]) for k in chosen]
+            self.packs.append((PackProgram(members, models, self.data, precision), chosen))
+        self.pack = self.packs[0][0]
+        self.absorbed = ()
+
+    def run(self, steps):
+        """Train until `steps` steps and return the largest difference."""
+        worst = 0.0
+        epoch = 0
+        while self.solos[0].step < steps:
+            epoch += 1
+            own = [(solo.train_epoch(epoch), solo.evaluate(epoch)) for solo in self.solos]
+            for pack, chosen in self.packs:
+                for slot, (totals, found) in enumerate(zip(pack.train_epoch(), pack.evaluate(), strict=True)):
+                    trained, scored = own[chosen[slot]]
+                    assert trained.accuracy == totals.accuracy
+                    assert self.solos[chosen[slot]].lr == pack.lr(slot)
+                    worst = max(worst, abs(trained.loss - totals.loss))
+                    if not self.absorbed:
+                        worst = max(worst, difference(scored.logits, found.logits))
+        states = [{n: t.clone() for n, t in solo.state_dict().items()} for solo in self.solos]
+        for pack, chosen in self.packs:
+            for slot, k in enumerate(chosen):
+                state = pack.storage.state_dict(slot)
+                assert state.keys() == states[k].keys()
+                for name, tensor in states[k].items():
+                    if name in self.absorbed:
+                        state[name].copy_(tensor)
+                    worst = max(worst, difference(tensor, state[name]))
+        for training in (False, True):
+            own = [self.alone(solo, training=training) for solo in self.solos]
+            for pack, chosen in self.packs:
+                logits = self.together(pack, training=training)
+                worst = max(worst, *(difference(logits[slot], own[k]) for slot, k in enumerate(chosen)))
+        return worst
+
+    def alone(self, solo, *, training):
+        """A lone lane's logits of four images."""
+        torch.manual_seed(5)
+        with torch.no_grad():
+            return solo.model.train(training)(solo._make(self.data.train[:4]))
+
+    def together(self, pack, *, training):
+        """A pack's."""
+        for generator in pack.network.draws.generators:
+            generator.manual_seed(5)
+        with torch.no_grad():
+            x, form = pack._inputs.shared(self.data.train[:4])
+            return pack.network(x, form, training=training)
+
+
+def difference(a, b):
+    assert a.shape == b.shape
+    return (a.double() - b.double()).abs().max().item()
+
+
+def factory_of(name):
+    factory = getattr(zoo, name)
+
+    def build(settings, data):
+        return factory(data.channels, data.num_classes, tuple(data.image_size), **SMALL[name])
+
+    return build, max(8, *factory.smallest_input)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("name", SMALL)
+def test_a_lane_equals_its_own_run_for_every_model_and_optimizer(name, optimizer, make_settings, make_images):
+    """Two lanes of one seed share their images; with a third of another seed each has its own.
+
+    The seeds are such that no unit dies: a dead one has its weight decay alone for a gradient, and Adam's kin then
+    swing about 0 and make any rounding larger, by e in five steps, whoever computes.
+    """
+    build, side = factory_of(name)
+    recipes = [recipe(make_settings, k, optimizer=optimizer) for k in range(3)]
+    data = make_images(48, size=side)  # 40 to train on, ten steps an epoch
+    bench = Bench(recipes, [5, 5, 6], data, build, packs=[(0, 1), (0, 1, 2)])
+    assert {pack.network.method for pack, _ in bench.packs} == {"stacked"}
+    bench.absorbed = ABSORBED.get(name, ())
+    assert bench.run(200) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["lenet", "mlp"])
+def test_a_lane_equals_its_own_run_however_many_lanes_there_are_and_in_whatever_order(
+    name, make_settings, make_images
+):
+    build, side = factory_of(name)
+    recipes = [recipe(make_settings, k, augment="flip+shift") for k in range(8)]
+    data = make_images(48, size=side, channels=2)
+    packs = [(0,), (6, 2, 4, 0), range(8)]  # alone; of one seed, in another order; all
+    assert Bench(recipes, [3, 1, 3, 1, 3, 0, 3, 2], data, build, packs).run(200) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_thousandth(
+    name, make_settings, make_images
+):
+    build, side = factory_of(name)
+    recipes = [recipe(make_settings, k, dtype="float32", label_smoothing=0.0) for k in range(3)]
+    bench = Bench(recipes, [0, 1, 2], make_images(48, size=2 * side), build)
+    chosen, pack = bench.data.train, bench.pack
+    labels = bench.data.labels[chosen]
+    for generator in pack.network.draws.generators:
+        generator.manual_seed(5)
+    x, form = pack._inputs.shared(chosen)
+    logits = pack.network(x, form, training=True)
+    losses, slopes = pack._losses(logits, labels.unsqueeze(0))
+    gradients = torch.autograd.grad(logits, pack.storage.leaves(), slopes)
+    for slot, solo in enumerate(bench.solos):
+        torch.manual_seed(5)
+        loss = F.cross_entropy(solo.model.train()(solo._make(chosen)), labels)
+        loss.backward()
+        assert losses[slot].item() == pytest.approx(loss.item(), rel=1e-5)
+        of = dict(solo.model.named_parameters())
+        for n, gradient in zip(pack.storage.names, gradients, strict=True):
+            if n not in ABSORBED.get(name, ()):
+                assert (
+                    difference(gradient[slot], of[n].grad) <= 1e-5 * of[n].grad.abs().max().item() + 1e-7
+                ), n
+
+
+REFERENCES = {
+    "sgd": lambda p, s: torch.optim.SGD(
+        p, s.lr, momentum=s.momentum, nesterov=s.nesterov, weight_decay=s.weight_decay
+    ),
+    "adam": lambda p, s: torch.optim.Adam(p, s.lr, weight_decay=s.weight_decay),
+    "adamw": lambda p, s: torch.optim.AdamW(p, s.lr, weight_decay=s.weight_decay),
+    "nadam": lambda p, s: torch.optim.NAdam(p, s.lr, weight_decay=s.weight_decay),
+    "rmsprop": lambda p, s: torch.optim.RMSprop(p, s.lr, weight_decay=s.weight_decay),
+}
+
+
+@pytest.mark.parametrize("by_row", [True, False], ids=["row by row", "all rows at once"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_each_lane_moves_as_torch_optim_does(name, by_row, make_settings):
+    recipes = [recipe(make_settings, k, optimizer=name) for k in range(6)]
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.randn(6, 40, generator=generator, dtype=torch.float64)
+    theirs = [nn.Parameter(row.clone()) for row in flat]
+    ours = PackOptimizer(recipes, flat, by_row=by_row)
+    references = [REFERENCES[name]([p], r) for p, r in zip(theirs, recipes, strict=True)]
+    for step in range(100):
+        gradient = torch.randn(flat.shape, generator=generator, dtype=torch.float64)
+        for slot, (p, reference) in enumerate(zip(theirs, references, strict=True)):
+            p.grad = gradient[slot].clone()
+            ours.lr[slot] = reference.param_groups[0]["lr"] = recipes[slot].lr * (1 + step % 3)
+            reference.step()
+        ours.step(gradient)
+    for slot, p in enumerate(theirs):
+        torch.testing.assert_close(flat[slot], p.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_images_of_all_lanes_are_shared_only_where_seed_and_epoch_are(
+    make_settings, make_images, monkeypatch
+):
+    build, side = factory_of("lenet")
+    recipes = [recipe(make_settings, k) for k in range(2)]
+    forms = []
+    for seeds in ([3, 3], [3, 4]):
+        bench = Bench(recipes, seeds, make_images(24, size=side), build)
+        call = type(bench.pack.network).__call__
+        monkeypatch.setattr(
+            type(bench.pack.network),
+            "__call__",
+            lambda self, x, form, *, training, call=call: (
+                forms.append(form),
+                call(self, x, form, training=training),
+            )[1],
+        )
+        bench.pack.train_epoch()
+        monkeypatch.undo()
+    assert set(forms[:5]) == {Form.SHARED}
+    assert set(forms[5:]) == {Form.PACKED}
