@@ -384,7 +384,16 @@ class WorkerDied:
 
 
 Event: TypeAlias = (
-    WorkerReady | PackStarted | EpochEnded | TrialFinished | TrialFailed | LogText | PackEnded | LanesWanted | Probed | WorkerDied
+    WorkerReady
+    | PackStarted
+    | EpochEnded
+    | TrialFinished
+    | TrialFailed
+    | LogText
+    | LanesWanted
+    | PackEnded
+    | Probed
+    | WorkerDied
 )
 
 

@@ -164,7 +164,9 @@ class LocalExecutor:
                     hint="`gridsearch doctor` tells what is wrong; `--executor inline` trains without workers",
                 )
         pack = worker.task.id if isinstance(worker.task, Pack) else None
-        if isinstance(worker.task, ProbeRequest):  # it cost a worker; the trials will show whether it costs theirs
+        if isinstance(
+            worker.task, ProbeRequest
+        ):  # it cost a worker; the trials will show whether it costs theirs
             self._deliver(Probed(worker=worker.setup.name, key=worker.task.key, seconds_per_image={}))
         self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message))
 

@@ -42,7 +42,7 @@ from gridsearch.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -149,9 +149,16 @@ class PackTrainer:
                         break
         except Exception:  # noqa: BLE001 - the trials will tell it, each in its own log
             log.flush()
-        return Probed(
-            worker=self.setup.name, key=request.key, seconds_per_image=seconds, memory_mb=memory
-        )
+        return Probed(worker=self.setup.name, key=request.key, seconds_per_image=seconds, memory_mb=memory)
+
+    def method(self, settings: Settings) -> str:
+        """Return how lanes of these settings train: "stacked", "vmap" or "solo"; "solo" if the model raises."""
+        from gridsearch.training import method_of
+
+        try:
+            return method_of(settings, data=self._data, build=self._build, device=self._device)[0]
+        except Exception:  # noqa: BLE001 - the trials will tell it
+            return "solo"
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()

@@ -1,20 +1,23 @@
 """Planning turns waiting trials and the device's capacity into packs, longest first; it needs no torch.
 
-`groups` says which trials may share a pack, `estimates` what a trial costs, `packing` which goes when.
+`groups` says which trials may share a pack, `estimates` what a trial costs, `queue` which goes when.
 """
 
 from gridsearch.planning.estimates import CostModel, Probe, ProbeCache, probe_key, relative_cost
 from gridsearch.planning.groups import group_key, group_trials
-from gridsearch.planning.packing import makespan, pack_trials
+from gridsearch.planning.packing import makespan
+from gridsearch.planning.queue import Unsized, WorkQueue, packs_of
 
 __all__ = [
     "CostModel",
     "Probe",
     "ProbeCache",
+    "Unsized",
+    "WorkQueue",
     "group_key",
     "group_trials",
     "makespan",
-    "pack_trials",
+    "packs_of",
     "probe_key",
     "relative_cost",
 ]

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from gridsearch.errors import StoreError
-from gridsearch.planning import pack_trials
+from gridsearch.planning import Unsized, WorkQueue
 from gridsearch.records import (
     EpochEnded,
     Lane,
+    LanesWanted,
     LogText,
     Pack,
     PackEnded,
     PackStarted,
+    Probed,
     TrialFailed,
     TrialFinished,
     TrialState,
@@ -30,6 +31,7 @@ from gridsearch.records import (
 )
 from gridsearch.service.boards import Boards
 from gridsearch.service.progress import Progress, Running
+from gridsearch.service.sizing import Sizing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,10 +110,16 @@ class Coordinator:
         self._progress = progress
         self._observer = observer
         self._interruption = interruption
-        self._queue: deque[tuple[Trial, ...]] = deque()
+        self._queue: WorkQueue[Trial] = WorkQueue(
+            workers=progress.workers,
+            lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
+            cost=lambda trial: cost.units(trial.settings),
+        )
+        self._sizing = Sizing(lanes=task.options.lanes, cost=cost, probes=probes)
         self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study)
         self._packs: dict[str, Pack] = {}
+        self._executor: Executor | None = None
         self._epochs: list[EpochEnded] = []
         self._looked = float("-inf")
         self._beaten = self._flushed = time.monotonic()
@@ -126,7 +134,7 @@ class Coordinator:
         Raises:
             StoreError: the study was deleted meanwhile, or the store cannot be written any more.
         """
-        executor = start(self._take, self._interrupted)
+        executor = self._executor = start(self._take, self._interrupted)
         self._observer.started(self._progress)
         try:
             while not self._interruption:
@@ -145,51 +153,58 @@ class Coordinator:
     # Claiming
 
     def _claim(self, executor: Executor) -> None:
-        """Give every free worker a pack."""
+        """Give every free worker a pack, or a pack's size to measure."""
         while executor.free and not self._spent():
-            pack = self._next_pack(executor)
-            if pack is None:
+            if not self._queue and not self._look():
                 return
-            self._packs[pack.id] = pack
-            for lane in pack.lanes:
-                self._claims[lane.trial.id] = _Claim(lane.trial, pack.id)
-                self._boards.start(lane.trial)
-                self._progress.move(TrialState.WAITING, TrialState.RUNNING)
-                self._progress.running[lane.trial.id] = Running(lane.trial, worker="")
-            executor.submit(pack)
+            work = self._queue.next()
+            if work is None:
+                return
+            if isinstance(work, Unsized):
+                settings = work.trial.settings
+                self._observer.say(f"measuring packs of {settings.model} at batch {settings.batch}")
+                executor.submit(self._sizing.request(settings, work.count))
+                continue
+            pack = uuid.uuid4().hex[:12]
+            if lanes := self._take_trials(work, pack):
+                self._packs[pack] = Pack(pack, lanes)
+                executor.submit(self._packs[pack])
 
-    def _next_pack(self, executor: Executor) -> Pack | None:
-        """Claim the next pack of which somebody else has not taken everything."""
-        while True:
-            if not self._queue and not self._look(executor):
-                return None
-            wanted = self._queue.popleft()
-            name = uuid.uuid4().hex[:12]
-            got = self._store.claim(
-                [trial.id for trial in wanted], owner=self._owner, pack=name, lease=self._options.lease
-            )
-            if got:
-                return Pack(name, tuple(Lane(trial, self._make_scratch(trial)) for trial in got))
+    def _take_trials(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
+        """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
+        got = self._store.claim(
+            [trial.id for trial in wanted], owner=self._owner, pack=pack, lease=self._options.lease
+        )
+        for trial in got:
+            self._claims[trial.id] = _Claim(trial, pack)
+            self._boards.start(trial)
+            self._progress.move(TrialState.WAITING, TrialState.RUNNING)
+            self._progress.running[trial.id] = Running(trial, worker="")
+        return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
 
     def _make_scratch(self, trial: Trial) -> str:
         return str(self._home.make_scratch(self._study, trial.number, trial.attempt))
 
-    def _look(self, executor: Executor) -> bool:
+    def _refill(self, event: LanesWanted) -> None:
+        """Give the free lanes of a pack to trials of its group that wait."""
+        assert self._executor is not None
+        pack = self._packs[event.pack]
+        lanes: tuple[Lane, ...] = ()
+        if self._queue and not self._spent() and not self._interruption:
+            wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count)
+            lanes = self._take_trials(wanted, pack.id) if wanted else ()
+            for lane in lanes:
+                self._progress.running[lane.trial.id].worker = event.worker
+        self._executor.give(pack.id, lanes)
+
+    def _look(self) -> bool:
         """Fill the queue with what waits now; the store is asked every other second at most."""
         now = time.monotonic()
         if now - self._looked < _LOOK_AGAIN_SECONDS:
             return False
         self._looked = now
         self._reclaim()
-        waiting = self._store.waiting(self._study_id, self._ids)
-        self._queue.extend(
-            pack_trials(
-                waiting,
-                lanes=self._options.lanes or 1,
-                workers=executor.free + executor.busy,
-                cost=lambda trial: self._cost.units(trial.settings),
-            )
-        )
+        self._queue.fill(self._store.waiting(self._study_id, self._ids))
         counts = self._store.open_counts(self._study_id, self._ids)
         self._progress.counts = {state: counts.get(state, 0) for state in TrialState}
         return bool(self._queue)
@@ -223,21 +238,31 @@ class Coordinator:
             case TrialFinished() | TrialFailed():
                 self._end_trial(event)
             case LogText():
-                for trial in event.trials:
-                    if claim := self._claims.get(trial):
-                        self._home.append_log(self._study, claim.trial.number, event.text)
+                self._log(event)
             case PackStarted():
-                for trial in event.trials:
-                    if running := self._progress.running.get(trial):
-                        running.worker = event.worker
+                self._pack_started(event)
             case PackEnded():
                 self._give_back(event.pack)
+            case LanesWanted():
+                self._refill(event)
+            case Probed():
+                self._queue.sized(self._sizing.take(event))
             case WorkerDied():
                 self._bury(event)
             case WorkerReady():
                 pass
             case _:
                 assert_never(event)
+
+    def _log(self, event: LogText) -> None:
+        for trial in event.trials:
+            if claim := self._claims.get(trial):
+                self._home.append_log(self._study, claim.trial.number, event.text)
+
+    def _pack_started(self, event: PackStarted) -> None:
+        for trial in event.trials:
+            if running := self._progress.running.get(trial):
+                running.worker = event.worker
 
     def _note_epoch(self, event: EpochEnded) -> None:
         claim = self._claims.get(event.trial)
@@ -246,7 +271,8 @@ class Coordinator:
         self._boards.epoch(event)
         settings = claim.trial.settings
         self._progress.epoch_ended(event, self._cost.units(settings) / settings.epochs)
-        self._probes.observe(self._cost.key(settings), event.seconds / self._cost.images(settings))
+        lanes = len(self._packs[claim.pack].lanes)
+        self._probes.observe(self._cost.key(settings), lanes, event.seconds / self._cost.images(settings))
 
     def _require_study(self) -> None:
         """Raise StoreError if somebody has deleted the study."""

@@ -6,18 +6,28 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.planning import Probe, ProbeCache, group_trials, makespan
-from gridsearch.records import TrialState, WorkerSetup
+from gridsearch.planning import (
+    Probe,
+    ProbeCache,
+    WorkQueue,
+    group_trials,
+    makespan,
+    packs_of,
+    relative_cost,
+)
+from gridsearch.records import ProbeRequest, TrialDraft, TrialState, WorkerSetup
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
 from gridsearch.service.running import device_name, resolve_devices, worker_setups
+from gridsearch.service.sizing import SIZES
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from gridsearch.executors.worker import PackTrainer
     from gridsearch.planning import CostModel
-    from gridsearch.records import Settings, TrialDraft
+    from gridsearch.records import Settings
     from gridsearch.service.options import RunOptions
     from gridsearch.service.prepare import Prepared
     from gridsearch.spec import StudySpec
@@ -144,6 +154,7 @@ def _look_ahead(
     ]
     workers = len(worker_setups(prepared, options, devices, trials=max(len(missing), 1)))
     cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
+    packs = _packs(missing, options, cost, workers)
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -153,8 +164,8 @@ def _look_ahead(
         failed=states[TrialState.FAILED] + states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
-        groups=_groups(missing, options, cost),
-        seconds=_seconds(missing, cost, workers),
+        groups=_groups(prepared, devices[0], packs, cost),
+        seconds=_seconds(packs, cost, workers),
         memory_mb=_memory(missing, cost, workers),
         disk_mb=_disk(prepared, missing),
         workers=workers,
@@ -195,15 +206,25 @@ def _measure(
     probes: ProbeCache,
     say: Callable[[str], None],
 ) -> int:
-    """Probe each distinct kind of trial that has no measurement; return how many there were."""
-    from gridsearch.executors.worker import PackTrainer
-
+    """Probe each distinct kind of trial that was not probed; return how many there were."""
     wanted: dict[str, Settings] = {}
     for draft in missing:
-        if cost.probe(draft.settings) is None:
+        known = cost.probe(draft.settings)
+        if known is None or not known.probed:
             wanted.setdefault(cost.key(draft.settings), draft.settings)
-    if not wanted:
-        return 0
+    trainer = _trainer(prepared, device) if wanted else None
+    for key, settings in wanted.items():
+        say(f"probing {settings.model} at batch {settings.batch}")
+        assert trainer is not None
+        found = trainer.probe(ProbeRequest(key=key, settings=settings, lanes=SIZES))
+        if found.seconds_per_image:
+            probes.put(key, Probe(found.seconds_per_image, found.memory_mb, probed=True))
+    return len(wanted)
+
+
+def _trainer(prepared: Prepared, device: str) -> PackTrainer:
+    from gridsearch.executors.worker import PackTrainer
+
     setup = WorkerSetup(
         name="probe",
         dataset=prepared.catalog.dataset.locator,
@@ -212,38 +233,64 @@ def _measure(
         device=device,
         threads=1,
     )
-    trainer = PackTrainer(setup, lambda _: None, prepared.catalog.objects)
-    for key, settings in wanted.items():
-        say(f"probing {settings.model} at batch {settings.batch}")
-        seconds, memory = trainer.probe(settings)
-        probes.put(key, Probe(seconds, memory))
-    return len(wanted)
+    return PackTrainer(setup, lambda _: None, prepared.catalog.objects)
 
 
-def _groups(missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None) -> tuple[Group, ...]:
+def _packs(
+    missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None, workers: int
+) -> list[tuple[TrialDraft, ...]]:
+    """Return the packs that a run would make; groups of which nothing is known go lane after lane."""
+
+    def lanes(draft: TrialDraft, _count: int) -> int:
+        known = cost.probe(draft.settings) if cost is not None else None
+        measured = known.best_lanes(max(SIZES)) if known is not None and known.probed else 1
+        return options.lanes or measured
+
+    queue = WorkQueue[TrialDraft](
+        workers=workers, lanes=lanes, cost=lambda draft: relative_cost(draft.settings)
+    )
+    queue.fill(missing)
+    return list(packs_of(queue))
+
+
+def _pack_seconds(pack: Sequence[TrialDraft], cost: CostModel | None) -> float | None:
+    each = [cost.seconds(draft.settings, lanes=len(pack)) if cost else None for draft in pack]
+    return None if None in each else sum(seconds for seconds in each if seconds is not None)
+
+
+def _groups(
+    prepared: Prepared, device: str, packs: Sequence[tuple[TrialDraft, ...]], cost: CostModel | None
+) -> tuple[Group, ...]:
     found = []
-    for group in group_trials(missing, lambda draft: draft.settings).values():
-        settings = group[0].settings
-        each = [cost.seconds(draft.settings) if cost else None for draft in group]
+    methods: dict[tuple[object, ...], str] = {}
+    for group in group_trials(packs, lambda pack: pack[0].settings).values():
+        settings = group[0][0].settings
+        lanes = max(map(len, group))
+        each = [_pack_seconds(pack, cost) for pack in group]
+        known = [seconds for seconds in each if seconds is not None]
+        method = "solo"
+        if lanes > 1 and prepared.images is not None:
+            kind = (settings.model, *sorted(settings.model_options.items()), settings.dtype)
+            if kind not in methods:
+                methods[kind] = _trainer(prepared, device).method(settings)
+            method = methods[kind]
         found.append(
             Group(
                 model=settings.model,
                 batch=settings.batch,
-                trials=len(group),
-                lanes=min(options.lanes or 1, len(group)),
-                method="solo",
-                seconds=sum(s for s in each if s is not None) if None not in each else None,
+                trials=sum(map(len, group)),
+                lanes=lanes,
+                method=method,
+                seconds=sum(known) if len(known) == len(each) else None,
             )
         )
     return tuple(found)
 
 
-def _seconds(missing: Sequence[TrialDraft], cost: CostModel | None, workers: int) -> float | None:
-    each = [cost.seconds(draft.settings) if cost else None for draft in missing]
+def _seconds(packs: Sequence[tuple[TrialDraft, ...]], cost: CostModel | None, workers: int) -> float | None:
+    each = [_pack_seconds(pack, cost) for pack in packs]
     known = [seconds for seconds in each if seconds is not None]
-    if len(known) < len(each):
-        return None
-    return makespan(sorted(known, reverse=True), workers)
+    return makespan(known, workers) if len(known) == len(each) else None
 
 
 def _memory(missing: Sequence[TrialDraft], cost: CostModel | None, workers: int) -> float | None:
