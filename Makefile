@@ -18,7 +18,7 @@ help:
 	@echo "make unit   install, then the fast tests alone"
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make check  lint, then test"
-	@echo "make bench  measure what the README claims"
+	@echo "make bench  install the peers, measure what the README claims (hours)"
 
 # The environment is made anew in place whenever what it is made of changes.
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -30,6 +30,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group bench
 	@touch $@
 
 run: $(VENV)/.runtime
@@ -67,7 +71,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
+	$(BIN)/gridsearch data fetch fmnist
 	$(BIN)/python -m tests.benchmarks
 
 clean:

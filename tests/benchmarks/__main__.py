@@ -1,6 +1,10 @@
 """``python -m tests.benchmarks``: all benchmarks, one after the other; each writes its JSON into results/."""
 
-from tests.benchmarks import readme, service
+import sys
+
+from tests.benchmarks import growth, peers, readme, service
 
 service.main()
 readme.main()
+growth.main([])
+sys.exit(peers.main([]))

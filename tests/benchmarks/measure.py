@@ -78,16 +78,23 @@ def hardware() -> dict[str, Any]:
 
 
 def write(name: str, figures: dict[str, Any]) -> None:
-    """Write one benchmark's result and print it."""
+    """Write one benchmark's result, in which figures may lie in groups, and print it."""
     RESULTS.mkdir(exist_ok=True)
-    plain = {k: asdict(v) if isinstance(v, Spread) else v for k, v in figures.items()}
     content = {
         "benchmark": name,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(),
-        "figures": plain,
+        "figures": figures,
     }
-    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1, default=asdict) + "\n")
     print(f"{name}", file=sys.stderr)
+    _show(figures, "  ")
+
+
+def _show(figures: dict[str, Any], indent: str) -> None:
     for key, value in figures.items():
-        print(f"  {key:<44} {value}", file=sys.stderr)
+        if isinstance(value, dict):
+            print(f"{indent}{key}", file=sys.stderr)
+            _show(value, indent + "  ")
+        else:
+            print(f"{indent}{key:<44} {value}", file=sys.stderr)

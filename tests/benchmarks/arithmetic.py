@@ -1,0 +1,57 @@
+"""How much arithmetic training is, and how much of it this machine can do: the two sides of the share reached."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_RATE = """
+import sys, time, torch
+torch.set_num_threads(1)
+a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+for _ in range(5):
+    a @ b
+rates = []
+for _ in range(int(sys.argv[1])):
+    began = time.perf_counter()
+    a @ b
+    rates.append(2 * 1024**3 / (time.perf_counter() - began) / 1e9)
+print(*rates)
+"""
+
+
+def matrix_rates(n: int = 50, *, processes: int = 1) -> list[float]:
+    """GFLOP/s of each of n products of 1024 x 1024 fp32 matrices, one thread, in each of some processes at once.
+
+    They are processes of their own, so that neither threads nor allocator of the caller matter.
+    """
+    started = [
+        subprocess.Popen([sys.executable, "-c", _RATE, str(n)], stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    rates = []
+    for process in started:
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        rates += [float(word) for word in out.split()]
+    return rates
+
+
+def training_flops(batch: int = 100) -> float:
+    """FLOPs per image of a LeNet's training step: forward and backward, without a gradient for the images.
+
+    Counted by `torch.utils.flop_counter`, which counts convolutions and matrix products at two FLOPs a
+    multiply-add; pooling, activations, the loss and the optimizer count nothing.
+    """
+    import torch
+    import torch.nn.functional as F  # noqa: N812  (its usual name)
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from tests.benchmarks.peer_loops import network
+
+    model = network()
+    counter = FlopCounterMode(display=False)
+    with counter:
+        logits_BY = model(torch.zeros(batch, 1, 28, 28))
+        F.cross_entropy(logits_BY, torch.zeros(batch, dtype=torch.int64)).backward()
+    return counter.get_total_flops() / batch

@@ -1,0 +1,58 @@
+"""The program as a user starts it, for the benchmarks: wall time, workers' memory, the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of the program: wall seconds, the most resident megabytes of one worker, what it printed."""
+
+    wall: float
+    memory: float
+    result: dict[str, Any]
+
+
+class _Watch(threading.Thread):
+    """Watches the resident memory of a process's workers."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._process = psutil.Process(pid)
+        self.most = 0.0
+
+    def run(self) -> None:
+        while self._process.is_running():
+            try:
+                for child in self._process.children(recursive=True):
+                    self.most = max(self.most, child.memory_info().rss / 1e6)
+            except psutil.Error:
+                pass
+            time.sleep(0.2)
+
+
+def run(*words: str, home: str) -> Run:
+    """Run a command that takes `--json`, in a home of its own; a failure stops the benchmark."""
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *words, "--json", "-q"],
+        env={**os.environ, "GRIDSEARCH_HOME": home},
+        stdout=subprocess.PIPE,
+    )
+    watch = _Watch(process.pid)
+    watch.start()
+    out, _ = process.communicate()
+    wall = time.perf_counter() - began
+    if process.returncode:
+        raise RuntimeError(f"gridsearch {' '.join(words)}: exit code {process.returncode}")
+    return Run(wall, watch.most, json.loads(out))
