@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -19,10 +20,13 @@ from gridsearch.executors.local import LocalExecutor
 from gridsearch.records import (
     EpochEnded,
     Lane,
+    LanesWanted,
     LogText,
     Pack,
     PackEnded,
     PackStarted,
+    Probed,
+    ProbeRequest,
     Settings,
     Trial,
     TrialFailed,
@@ -189,7 +193,68 @@ def test_both_executors_give_the_same_bytes(nets, tmp_path):
     assert files[0] == files[1]
 
 
-def poll_until(executor: LocalExecutor, found, seconds: float = 60) -> None:
+@pytest.mark.parametrize("kind", ["inline", "local"])
+def test_a_pack_with_free_lanes_asks_for_more_and_trains_what_it_is_given(nets, tmp_path, kind):
+    events: list = []
+    waiting = list(pack(nets, tmp_path, "Plain", "Plain", "Plain", name="more").lanes)
+    for i, lane in enumerate(waiting):
+        waiting[i] = dataclasses.replace(lane, trial=dataclasses.replace(lane.trial, id=50 + i))
+
+    def take(event) -> None:
+        events.append(event)
+        if isinstance(event, LanesWanted):
+            given = [waiting.pop() for _ in range(min(event.count, len(waiting)))]
+            executor.give(event.pack, given)
+
+    executor = (
+        InlineExecutor(setup(nets), take, interrupted=lambda: False)
+        if kind == "inline"
+        else LocalExecutor([setup(nets)], take)
+    )
+    executor.submit(pack(nets, tmp_path, "Plain", "Plain"))
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    assert sorted(e.trial for e in events if isinstance(e, TrialFinished)) == [10, 11, 50, 51, 52]
+    assert waiting == []
+    assert isinstance(events[-1], PackEnded)
+
+
+@pytest.mark.parametrize("kind", ["inline", "local"])
+def test_a_probe_measures_sizes_one_after_the_other(nets, tmp_path, kind):
+    events: list = []
+    executor = (
+        InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
+        if kind == "inline"
+        else LocalExecutor([setup(nets)], events.append)
+    )
+    settings = pack(nets, tmp_path, "Plain").lanes[0].trial.settings
+    executor.submit(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
+    poll_until(executor, lambda: not executor.busy)
+    bad = dataclasses.replace(settings, model="nets.py:Raises")
+    executor.submit(ProbeRequest(key="bad", settings=bad, lanes=(1, 2)))
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    found, none = [e for e in events if isinstance(e, Probed)]
+    assert found.key == "k"
+    assert list(found.seconds_per_image) == [1, 2]
+    assert all(seconds > 0 for seconds in found.seconds_per_image.values())
+    assert (none.key, none.seconds_per_image) == ("bad", {})
+
+
+def test_a_probe_that_kills_its_worker_is_answered_all_the_same(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    settings = dataclasses.replace(
+        pack(nets, tmp_path, "Plain").lanes[0].trial.settings, model="nets.py:Dies"
+    )
+    executor.submit(ProbeRequest(key="k", settings=settings, lanes=(1,)))
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    assert next(e for e in events if isinstance(e, Probed)).seconds_per_image == {}
+    assert next(e for e in events if isinstance(e, WorkerDied)).pack is None
+
+
+def poll_until(executor, found, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not found():
         executor.poll(0.2)
