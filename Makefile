@@ -57,7 +57,7 @@ test: $(VENV)/.dev system-packages
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not end_to_end and not browser and not fashion and not gpu" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not end_to_end and not browser and not fashion and not gpu and not thorough" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from collections import deque
 from dataclasses import dataclass
@@ -57,10 +59,16 @@ class WorkQueue(Generic[T]):
         self._lanes = lanes
         self._cost = cost
         self._groups: dict[GroupKey, deque[T]] = {}
-        self._aside: set[GroupKey] = set()
+        self._count = 0
+        self._unseen: list[GroupKey] = []
+        self._most: dict[GroupKey, int] = {}
+        self._order = itertools.count()
+        # Each group's next pack by cost, the dearest first.  An entry may be out of date: a group's next pack
+        # only ever becomes cheaper, so it is priced again when it comes up.
+        self._heap: list[tuple[float, int, GroupKey]] = []
 
     def __len__(self) -> int:
-        return sum(map(len, self._groups.values()))
+        return self._count
 
     def fill(self, trials: Iterable[T]) -> None:
         """Hold these trials and no others; of a group those that take longest come first."""
@@ -68,6 +76,9 @@ class WorkQueue(Generic[T]):
         self._groups = {
             key: deque(sorted(group, key=lambda trial: -self._cost(trial))) for key, group in groups.items()
         }
+        self._count = sum(map(len, self._groups.values()))
+        self._unseen = list(reversed(self._groups))
+        self._heap.clear()
 
     def next(self) -> tuple[T, ...] | Unsized[T] | None:
         """Take the pack that takes longest, or tell of a group that must be measured; None if there is neither.
@@ -75,36 +86,51 @@ class WorkQueue(Generic[T]):
         A group that was told of is passed over until `sized` is called for it.  The trials of a pack share
         their shaping settings, and are of like cost, so that its lanes end together.
         """
-        best: tuple[float, GroupKey, int] | None = None
-        for key, group in self._groups.items():
-            if key in self._aside:
-                continue
-            lanes = self._lanes(group[0], len(group))
-            if lanes is None:
-                self._aside.add(key)
+        while self._unseen:
+            key = self._unseen.pop()
+            group = self._groups[key]
+            most = self._lanes(group[0], len(group))
+            if most is None:
                 return Unsized(group[0], len(group))
-            width = self._width(lanes, len(group))
-            cost = sum(self._cost(group[i]) for i in range(width))
-            if best is None or cost > best[0]:
-                best = (cost, key, width)
-        return None if best is None else self._take(best[1], best[2])
+            self._most[key] = most
+            self._offer(key)
+        while self._heap:
+            negative, _, key = heapq.heappop(self._heap)
+            width, cost = self._price(key)
+            if cost < -negative:
+                self._offer(key)
+                continue
+            taken = self._take(key, width)
+            self._offer(key)
+            return taken
+        return None
 
     def sized(self, settings: Settings) -> None:
         """Take note that the number of lanes of a group is known now."""
-        self._aside.discard(group_key(settings))
+        key = group_key(settings)
+        if key in self._groups:
+            self._unseen.append(key)
 
     def refill(self, settings: Settings, count: int) -> tuple[T, ...]:
         """Take up to so many trials of one group, for the free lanes of a pack that is under way."""
         key = group_key(settings)
         return self._take(key, min(count, len(self._groups.get(key, ()))))
 
-    def _width(self, lanes: int, waiting: int) -> int:
-        share = math.ceil(len(self) / self._workers)
-        return max(1, min(lanes, waiting, share))
+    def _offer(self, key: GroupKey) -> None:
+        if key in self._groups:
+            heapq.heappush(self._heap, (-self._price(key)[1], next(self._order), key))
+
+    def _price(self, key: GroupKey) -> tuple[int, float]:
+        """Return width and cost of a group's next pack; a group that is gone has none."""
+        group = self._groups.get(key, ())
+        share = math.ceil(self._count / self._workers)
+        width = min(self._most[key], len(group), max(share, 1))
+        return width, sum(self._cost(group[i]) for i in range(width))
 
     def _take(self, key: GroupKey, count: int) -> tuple[T, ...]:
         group = self._groups.get(key, deque())
         taken = tuple(group.popleft() for _ in range(count))
+        self._count -= len(taken)
         if not group:
             self._groups.pop(key, None)
         return taken

@@ -40,6 +40,8 @@ SMALL = {
 }
 SCHEDULES = ("constant", "cosine", "onecycle", "step")
 
+pytestmark = pytest.mark.thorough
+
 
 def recipe(make_settings, slot, **changes):
     """A recipe in which everything fusible is the slot's own."""
