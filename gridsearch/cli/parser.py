@@ -201,21 +201,8 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
     )
 
 
-def build_parser() -> Parser:
-    """Return the parser of the whole program; `command` and `action` say what was asked for."""
-    parser = Parser(
-        prog="gridsearch",
-        description="Hyperparameter grid search for image classifiers.",
-        example=(
-            "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
-            "gridsearch report --study fmnist\n"
-            "gridsearch dashboard"
-        ),
-    )
-    parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
-    common = [_common()]
-
+def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what searches: ``run`` and ``plan``."""
     run = commands.add_parser(
         "run",
         parents=common,
@@ -243,6 +230,9 @@ def build_parser() -> Parser:
     plan.add_argument("--no-report", action="store_true", help=argparse.SUPPRESS)
     plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
 
+
+def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what shows results: ``report``, ``status``, ``study``, ``trial``, ``export``."""
     report = commands.add_parser(
         "report",
         parents=common,
@@ -288,6 +278,18 @@ def build_parser() -> Parser:
     trial.add_argument("number", type=_natural, metavar="NUMBER", help="the trial's number, as in the report")
     _add_study_name(trial)
 
+    export = commands.add_parser(
+        "export",
+        parents=common,
+        help="all trials as CSV or JSON",
+        example="gridsearch export --study fmnist --format csv > trials.csv",
+    )
+    _add_study_name(export)
+    export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
+
+
+def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what serves until it is interrupted: ``dashboard`` and ``tensorboard``."""
     dashboard = commands.add_parser(
         "dashboard",
         parents=common,
@@ -304,15 +306,9 @@ def build_parser() -> Parser:
     _add_server(board, 6006)
     board.add_argument("--study", metavar="NAME", help="only this study (default: all)")
 
-    export = commands.add_parser(
-        "export",
-        parents=common,
-        help="all trials as CSV or JSON",
-        example="gridsearch export --study fmnist --format csv > trials.csv",
-    )
-    _add_study_name(export)
-    export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
 
+def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what looks at data, models and the machine."""
     data = commands.add_parser(
         "data",
         parents=common,
@@ -342,4 +338,22 @@ def build_parser() -> Parser:
         help="versions, accelerators, data, store: what is wrong and how to mend it",
         example="gridsearch doctor",
     )
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole program; `command` and `action` say what was asked for."""
+    parser = Parser(
+        prog="gridsearch",
+        description="Hyperparameter grid search for image classifiers.",
+        example=(
+            "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
+            "gridsearch report --study fmnist\n"
+            "gridsearch dashboard"
+        ),
+    )
+    parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    common = [_common()]
+    for add in (_add_search_commands, _add_result_commands, _add_server_commands, _add_tool_commands):
+        add(commands, common)
     return parser
