@@ -166,7 +166,7 @@ FETCH = """
 
 def start_fetch(tiny, root, server):
     pins = [f"{p.name}:{p.size}:{p.sha256}" for p in tiny.pins()]
-    command = [sys.executable, "-c", textwrap.dedent(FETCH), str(root), server.address, *pins]
+    command = [sys.executable, "-u", "-c", textwrap.dedent(FETCH), str(root), server.address, *pins]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
