@@ -185,14 +185,23 @@ class CostModel:
         self._shape = shape
         self._classes = classes
         self._train_images = train_images
+        self._keys: dict[tuple[object, ...], str] = {}
 
     def images(self, settings: Settings) -> int:
         """Training images of one epoch."""
         return min(settings.subset or self._train_images, self._train_images)
 
     def key(self, settings: Settings) -> str:
-        """The trial's key in the cache."""
-        return probe_key(settings, device=self._device, shape=self._shape, classes=self._classes)
+        """The trial's key in the cache; made once for all trials that share it, of which there may be many."""
+        kind = (
+            *(settings.model, settings.model_source, repr(settings.model_options)),
+            *(settings.batch, settings.optimizer, settings.augment, settings.dtype),
+        )
+        key = self._keys.get(kind)
+        if key is None:
+            key = probe_key(settings, device=self._device, shape=self._shape, classes=self._classes)
+            self._keys[kind] = key
+        return key
 
     def probe(self, settings: Settings) -> Probe | None:
         """The measurement that the trial's seconds come from, if there is one."""
