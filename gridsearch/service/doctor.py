@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
 
 from gridsearch.errors import GridsearchError
-from gridsearch.service.planner import free_megabytes
 from gridsearch.store import masked, open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from gridsearch.service.options import Places
 
@@ -116,7 +117,7 @@ def _places(places: Places) -> Iterator[Finding]:
                 f"chmod u+w {nearest}, or choose another folder",
             )
             continue
-        free = free_megabytes(folder)
+        free = _free_megabytes(folder)
         short = free < _LITTLE_SPACE_MB
         yield Finding(
             subject,
@@ -152,3 +153,11 @@ def _store(places: Places) -> Iterator[Finding]:
         yield Finding("store", "bad", problem, "keep a copy of the file and begin with another --home")
     trials = sum(sum(study.counts.values()) for study in studies)
     yield Finding("store", "ok", f"{url}: {len(studies)} studies, {trials} trials")
+
+
+def _free_megabytes(folder: Path) -> float:
+    """Return the free space where a folder is, or will be."""
+    place = folder
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e6

@@ -23,7 +23,6 @@ from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from gridsearch.executors.worker import PackTrainer
     from gridsearch.planning import CostModel
@@ -312,13 +311,3 @@ def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
     _, val = split_sizes(images, missing[0].settings)
     predictions = val * (2 * len(images.class_names) + 16)
     return len(missing) * (predictions + _ROW_BYTES) / 1e6
-
-
-def free_megabytes(folder: Path) -> float:
-    """Return the free space where a folder is, or will be."""
-    import shutil
-
-    place = folder
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free / 1e6
