@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from gridsearch.zoo.datasets.files import IdxDataset
-from gridsearch.zoo.datasets.idx import PinnedFile
+from gridsearch.zoo.datasets.pins import PinnedFile
 
 NAMES = (
     "train-images-idx3-ubyte",
@@ -38,7 +38,7 @@ class TinyIdx:
             "name": "tiny",
             "files": self.pins(),
             "class_names": ("a", "b", "c"),
-            "image_size": (4, 5),
+            "image_shape": (1, 4, 5),
             "home": "https://example.org/tiny",
         }
         return IdxDataset(**about | changes)

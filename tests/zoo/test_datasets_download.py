@@ -151,14 +151,14 @@ FETCH = """
     import sys
     from pathlib import Path
     from gridsearch.zoo.datasets.files import IdxDataset
-    from gridsearch.zoo.datasets.idx import PinnedFile
+    from gridsearch.zoo.datasets.pins import PinnedFile
     from gridsearch.zoo.datasets.sources import Mirrors
 
     root, address, *pins = sys.argv[1:]
     pins = [p.split(":") for p in pins]
     files = tuple(PinnedFile(name, int(size), sha) for name, size, sha in pins)
     sources = (Mirrors(addresses=lambda: (address,), timeout=20),)
-    about = dict(name="tiny", class_names=("a", "b", "c"), image_size=(4, 5))
+    about = dict(name="tiny", class_names=("a", "b", "c"), image_shape=(1, 4, 5))
     dataset = IdxDataset(files=files, sources=sources, **about)
     print(dataset.fetch(Path(root), say=print))
 """

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.errors import DataError, UsageError
-from gridsearch.zoo.datasets import idx
+from gridsearch.zoo.datasets import idx, pins
 from gridsearch.zoo.datasets.builtin import fmnist, mnist
-from gridsearch.zoo.datasets.idx import PinnedFile
+from gridsearch.zoo.datasets.pins import PinnedFile
 
 IMAGES = "train-images-idx3-ubyte"
 LABELS = "train-labels-idx1-ubyte"
@@ -157,7 +157,7 @@ def test_a_bomb_is_not_unzipped_beyond_the_pinned_size(tiny, tmp_path):
     source = tiny.write(tmp_path / "from", gz=True)
     (source / f"{IMAGES}.gz").write_bytes(gzip.compress(bytes(50_000_000)))
     (tmp_path / "into").mkdir()
-    assert "found more" in idx.collect(source, tiny.pins(), tmp_path / "into")[0]
+    assert "found more" in pins.collect(source, tiny.pins(), tmp_path / "into")[0]
     assert (tmp_path / "into" / IMAGES).stat().st_size <= 617
 
 
@@ -226,4 +226,4 @@ def test_a_place_that_cannot_be_written_is_told(tiny, tmp_path):
 def test_problem_of_finds_nothing_wrong_with_the_pinned_file(tmp_path):
     (tmp_path / "x").write_bytes(b"content")
     pinned = PinnedFile("x", 7, hashlib.sha256(b"content").hexdigest())
-    assert idx.problem_of(tmp_path / "x", pinned) is None
+    assert pins.problem_of(tmp_path / "x", pinned) is None

@@ -1,7 +1,7 @@
 """Datasets, between a locator on the command line and the `ImageData` that training takes.
 
 `open_dataset` finds one, `load` gives its images in one agreed form, `fingerprint` says what they are.  The
-four datasets below are entry points like anybody's.  Importing this package imports neither torch nor
+datasets below are entry points like anybody's.  Importing this package imports neither torch nor
 scikit-learn.
 """
 
@@ -14,7 +14,7 @@ from gridsearch.zoo.datasets.access import (
     open_dataset,
     verify,
 )
-from gridsearch.zoo.datasets.builtin import digits, fmnist, folder, mnist
+from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import cache_root, data_root
 from gridsearch.zoo.datasets.listing import DatasetInfo, DatasetState, listing
 
@@ -23,6 +23,7 @@ __all__ = [
     "DatasetState",
     "available",
     "cache_root",
+    "cifar10",
     "data_root",
     "digits",
     "fetch",
@@ -30,6 +31,7 @@ __all__ = [
     "fingerprint_of",
     "fmnist",
     "folder",
+    "kmnist",
     "listing",
     "load",
     "mnist",

@@ -1,4 +1,4 @@
-"""The built-in datasets, as entry points name them: Fashion-MNIST, MNIST, digits and a folder of images."""
+"""The built-in datasets, as entry points name them: the MNIST family, CIFAR-10, digits and a folder of images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import DataError
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.datasets.cache import expanded
+from gridsearch.zoo.datasets.cifar import CifarDataset
 from gridsearch.zoo.datasets.files import IdxDataset
 from gridsearch.zoo.datasets.folder import FolderDataset
-from gridsearch.zoo.datasets.idx import PinnedFile
+from gridsearch.zoo.datasets.pins import PinnedFile
 from gridsearch.zoo.datasets.sources import DebianPackage, Folder, Mirrors
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def _mnist_mirrors() -> tuple[str, ...]:
     from gridsearch.zoo import torchvision
 
     return torchvision.mirrors("MNIST")
+
+
+def _kuzushiji_mirrors() -> tuple[str, ...]:
+    from gridsearch.zoo import torchvision
+
+    return torchvision.mirrors("KMNIST")
 
 
 fmnist = IdxDataset(
@@ -85,6 +92,62 @@ mnist = IdxDataset(
     sources=(Mirrors(addresses=_mnist_mirrors),),
     licence="CC BY-SA 3.0",
     home="http://yann.lecun.com/exdb/mnist",
+)
+
+
+kmnist = IdxDataset(
+    name="kmnist",
+    files=(  # the sums of the packed files are the published ones
+        PinnedFile(
+            "train-images-idx3-ubyte.gz",
+            18_165_135,
+            "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        ),
+        PinnedFile(
+            "train-labels-idx1-ubyte.gz",
+            29_497,
+            "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        ),
+        PinnedFile(
+            "t10k-images-idx3-ubyte.gz",
+            3_041_136,
+            "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        ),
+        PinnedFile(
+            "t10k-labels-idx1-ubyte.gz",
+            5_120,
+            "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+        ),
+    ),
+    class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
+    sources=(Mirrors(addresses=_kuzushiji_mirrors),),
+    licence="CC BY-SA 4.0",
+    home="http://codh.rois.ac.jp/kmnist",
+)
+
+cifar10 = CifarDataset(
+    name="cifar10",
+    files=(
+        PinnedFile(
+            "cifar-10-binary.tar.gz",
+            170_052_171,
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        ),
+    ),
+    class_names=(
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ),
+    sources=(Mirrors(addresses=lambda: ("https://www.cs.toronto.edu/~kriz/",)),),
+    home="https://www.cs.toronto.edu/~kriz/cifar.html",
 )
 
 

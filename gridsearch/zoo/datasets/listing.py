@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import PluginError
 from gridsearch.plugins import DATASETS, find, installed
-from gridsearch.zoo.datasets.files import IdxDataset
+from gridsearch.zoo.datasets.pinned import PinnedDataset
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +74,7 @@ def _info(name: str, root: Path) -> DatasetInfo:
         target = find(name, DATASETS).target
     except PluginError as error:
         return DatasetInfo(name=name, state=DatasetState.DAMAGED, problem=error.message)
-    if not isinstance(target, IdxDataset):
+    if not isinstance(target, PinnedDataset):
         return DatasetInfo(name=name, state=DatasetState.READY, source="a plug-in")
     problems = target.verify(root)
     state = DatasetState.READY
@@ -87,6 +87,6 @@ def _info(name: str, root: Path) -> DatasetInfo:
         size=target.size,
         licence=target.licence,
         source=target.home,
-        image_shape="x".join(map(str, (1, *target.image_size))),
+        image_shape="x".join(map(str, target.image_shape)),
         classes=len(target.class_names),
     )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from gridsearch.zoo.datasets.cache import Beat
-    from gridsearch.zoo.datasets.idx import PinnedFile
+    from gridsearch.zoo.datasets.pins import PinnedFile
 
 _ZIP_SLACK = 1 << 16
 """Bytes by which a gzipped file may be larger than its content."""
@@ -73,7 +73,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mirrors:
-    """Web addresses below which the gzipped files lie.
+    """Web addresses below which the packed files lie.
 
     Attributes:
         addresses: gives them, each ending in a slash; asked for only when they are needed.
@@ -97,7 +97,7 @@ class Mirrors:
             )  # an address that is wrong shows early
             try:
                 for pinned in smallest_first:
-                    name = f"{pinned.name}.gz"
+                    name = pinned.served
                     limit = pinned.size + _ZIP_SLACK
                     download(address + name, folder / name, limit=limit, timeout=self.timeout, beat=beat)
             except Unavailable as error:
