@@ -148,7 +148,9 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what.add_argument("--study", metavar="NAME", help="the study's name (default: the dataset's)")
     what.add_argument(
-        "--dataset", metavar="NAME", help="fmnist (default), mnist, digits, folder:PATH, or your_file.py:Name"
+        "--dataset",
+        metavar="NAME",
+        help="fmnist (default), mnist, kmnist, cifar10, digits, folder:PATH, or your_file.py:Name",
     )
     what.add_argument(
         "--model", metavar="NAME", help="lenet (default), see `gridsearch models list`, or your_file.py:Name"
