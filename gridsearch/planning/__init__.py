@@ -4,7 +4,7 @@
 """
 
 from gridsearch.planning.estimates import CostModel, Probe, ProbeCache, probe_key, relative_cost
-from gridsearch.planning.groups import group_key, group_trials
+from gridsearch.planning.groups import group_trials
 from gridsearch.planning.packing import makespan
 from gridsearch.planning.queue import Unsized, WorkQueue, packs_of
 
@@ -14,7 +14,6 @@ __all__ = [
     "ProbeCache",
     "Unsized",
     "WorkQueue",
-    "group_key",
     "group_trials",
     "makespan",
     "packs_of",

@@ -9,13 +9,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from gridsearch.planning.groups import group_key, group_trials
+from gridsearch.planning.groups import group_trials
+from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gridsearch.planning.groups import GroupKey
     from gridsearch.records import Settings
+    from gridsearch.spec.axes import Shape
 
 
 class Planned(Protocol):
@@ -58,14 +59,14 @@ class WorkQueue(Generic[T]):
         self._workers = workers
         self._lanes = lanes
         self._cost = cost
-        self._groups: dict[GroupKey, deque[T]] = {}
+        self._groups: dict[Shape, deque[T]] = {}
         self._count = 0
-        self._unseen: list[GroupKey] = []
-        self._most: dict[GroupKey, int] = {}
+        self._unseen: list[Shape] = []
+        self._most: dict[Shape, int] = {}
         self._order = itertools.count()
         # Each group's next pack by cost, the dearest first.  An entry may be out of date: a group's next pack
         # only ever becomes cheaper, so it is priced again when it comes up.
-        self._heap: list[tuple[float, int, GroupKey]] = []
+        self._heap: list[tuple[float, int, Shape]] = []
 
     def __len__(self) -> int:
         return self._count
@@ -107,27 +108,27 @@ class WorkQueue(Generic[T]):
 
     def sized(self, settings: Settings) -> None:
         """Take note that the number of lanes of a group is known now."""
-        key = group_key(settings)
+        key = shape_of(settings)
         if key in self._groups:
             self._unseen.append(key)
 
     def refill(self, settings: Settings, count: int) -> tuple[T, ...]:
         """Take up to so many trials of one group, for the free lanes of a pack that is under way."""
-        key = group_key(settings)
+        key = shape_of(settings)
         return self._take(key, min(count, len(self._groups.get(key, ()))))
 
-    def _offer(self, key: GroupKey) -> None:
+    def _offer(self, key: Shape) -> None:
         if key in self._groups:
             heapq.heappush(self._heap, (-self._price(key)[1], next(self._order), key))
 
-    def _price(self, key: GroupKey) -> tuple[int, float]:
+    def _price(self, key: Shape) -> tuple[int, float]:
         """Return width and cost of a group's next pack; a group that is gone has none."""
         group = self._groups.get(key, ())
         share = math.ceil(self._count / self._workers)
         width = min(self._most[key], len(group), max(share, 1))
         return width, sum(self._cost(group[i]) for i in range(width))
 
-    def _take(self, key: GroupKey, count: int) -> tuple[T, ...]:
+    def _take(self, key: Shape, count: int) -> tuple[T, ...]:
         group = self._groups.get(key, deque())
         taken = tuple(group.popleft() for _ in range(count))
         self._count -= len(taken)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
-from gridsearch.planning import CostModel, ProbeCache, group_key
+from gridsearch.planning import CostModel, ProbeCache
 from gridsearch.records import TrialDraft, TrialState, trial_key
 from gridsearch.service.catalog import Catalog
 from gridsearch.service.studies import existing
+from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +145,7 @@ def prepare_stored(
     missing = [
         t for t in data.trials if t.state not in (TrialState.COMPLETE, TrialState.DIVERGED)
     ] or data.trials
-    for settings in {group_key(t.settings): t.settings for t in missing}.values():
+    for settings in {shape_of(t.settings): t.settings for t in missing}.values():
         _check_unchanged(study, catalog, settings)
     drafts = tuple(
         TrialDraft(

@@ -21,6 +21,9 @@ from gridsearch.spec.problems import Wrong, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypeAlias
+
+    Shape: TypeAlias = tuple[tuple[str, tuple[bool, Value]], ...]
 
 LARGEST_INT = 2**63 - 1
 """Whole numbers are stored in 64 bits."""
@@ -98,8 +101,8 @@ def _int(name: str, default: int | None, text: str, **more: Any) -> Axis:
     )
 
 
-def _bool(name: str, text: str) -> Axis:
-    return Axis(name=name, kind=AxisKind.BOOL, default=False, help=text)
+def _bool(name: str, text: str, **more: Any) -> Axis:
+    return Axis(name=name, kind=AxisKind.BOOL, default=False, help=text, **more)
 
 
 def _word(name: str, choices: str, text: str, **more: Any) -> Axis:
@@ -119,7 +122,7 @@ _TABLE = (
     _word("optimizer", "sgd adam adamw nadam rmsprop", "optimizer", default="adam"),
     _float("weight_decay", 0.0, "weight decay", fusible=True),
     _float("momentum", 0.0, "momentum of sgd", high=1.0, high_open=True, fusible=True),
-    _bool("nesterov", "Nesterov's form of sgd's momentum"),
+    _bool("nesterov", "Nesterov's form of sgd's momentum", fusible=True),
     _word("schedule", "constant step cosine onecycle", "course of the learning rate", fusible=True),
     _float("warmup", 0.0, "epochs of linear warm-up", fusible=True),
     _float(
@@ -136,7 +139,7 @@ _TABLE = (
     _word("model", "", "model, by name or as file.py:Name", default="lenet"),
     _int("epochs", 10, "passes over the training split", fusible=True),
     _bool("drop_last", "leave out an epoch's last, smaller batch"),
-    _word("select", "last best", "the epoch that counts"),
+    _word("select", "last best", "the epoch that counts", fusible=True),
     _word("dtype", "float32 float64 bfloat16 tf32", "arithmetic"),
     _int("split_seed", 0, "seed of the test, validation and subset splits", low=0, scope=AxisScope.RECIPE),
     _int(SEED, 0, "replicate", low=0, fusible=True),
@@ -174,7 +177,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 )
 
 FUSIBLE = frozenset(name for name, axis in AXES.items() if axis.fusible)
-"""What trials of one pack may differ in, seed included."""
+"""What trials of one pack may differ in, seed included; the planner and the lanes both go by it."""
 
 SHAPING = frozenset(AXES) - FUSIBLE
 """What trials of one pack share; the options of the model and of the dataset (`model.*`, `data.*`) too."""
@@ -410,6 +413,8 @@ def varying(points: Iterable[Settings]) -> tuple[str, ...]:
     )
 
 
-def shape_of(settings: Settings) -> tuple[tuple[str, Value], ...]:
-    """Return all shaping settings, sorted by name: trials may share a pack only where these are equal."""
-    return tuple(sorted((k, v) for k, v in settings.flat().items() if k not in FUSIBLE))
+def shape_of(settings: Settings) -> Shape:
+    """Return all shaping settings: trials may share a pack where these are equal, and nowhere else."""
+    return tuple(
+        (name, identity(value)) for name, value in sorted(settings.flat().items()) if name not in FUSIBLE
+    )

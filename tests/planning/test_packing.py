@@ -14,12 +14,12 @@ from gridsearch.planning import (
     ProbeCache,
     Unsized,
     WorkQueue,
-    group_key,
     makespan,
     packs_of,
     relative_cost,
 )
 from gridsearch.records import Settings, Trial, TrialState
+from gridsearch.spec.axes import shape_of
 
 
 def trial(number: int, **settings) -> Trial:
@@ -61,7 +61,7 @@ def test_packs_partition_the_trials_within_their_groups_and_width(trials, lanes,
     assert sorted(t.id for pack in packs for t in pack) == [t.id for t in trials]
     for pack in packs:
         assert 1 <= len(pack) <= lanes
-        assert len({group_key(t.settings) for t in pack}) == 1
+        assert len({shape_of(t.settings) for t in pack}) == 1
 
 
 @given(trials_st)
@@ -109,7 +109,7 @@ def test_a_refill_takes_from_its_own_group_alone(trials, count):
         before = len(queue)
         taken = queue.refill(settings, count)
         assert len(taken) <= count
-        assert all(group_key(t.settings) == group_key(settings) for t in taken)
+        assert all(shape_of(t.settings) == shape_of(settings) for t in taken)
         assert len(queue) == before - len(taken)
     assert queue.refill(Settings(dataset="digits", batch=3), 5) == ()
 
@@ -123,7 +123,7 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "epochs": 3,
         "schedule": "cosine",
     }.items():
-        assert group_key(dataclasses.replace(base, **{name: value})) == group_key(base), name
+        assert shape_of(dataclasses.replace(base, **{name: value})) == shape_of(base), name
     for name, value in {
         "batch": 5,
         "optimizer": "sgd",
@@ -131,8 +131,8 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "augment": "flip",
         "subset": 9,
     }.items():
-        assert group_key(dataclasses.replace(base, **{name: value})) != group_key(base), name
-    assert group_key(dataclasses.replace(base, model_options={"width": 2})) != group_key(base)
+        assert shape_of(dataclasses.replace(base, **{name: value})) != shape_of(base), name
+    assert shape_of(dataclasses.replace(base, model_options={"width": 2})) != shape_of(base)
 
 
 @given(st.lists(st.floats(0.1, 10), max_size=20), st.integers(1, 5))

@@ -56,12 +56,14 @@ def test_fusible_and_shaping_axes_part_all_settings():
         "lr",
         "weight_decay",
         "momentum",
+        "nesterov",
         "schedule",
         "warmup",
         "norm",
         "dropout",
         "label_smoothing",
         "epochs",
+        "select",
         "seed",
     }
 
@@ -225,6 +227,12 @@ def test_the_shape_of_settings_ignores_fusible_axes_alone():
     base = Settings(dataset="fmnist", model_options={"width": 1})
     fused = dataclasses.replace(base, lr=0.5, epochs=3, norm="none", dropout=0.1, momentum=0.5)
     assert shape_of(fused) == shape_of(base)
-    for change in ({"batch": 1}, {"nesterov": True}, {"model_options": {"width": 2}}, {"split_seed": 1}):
+    for change in (
+        {"batch": 1},
+        {"drop_last": True},
+        {"model_options": {"width": 2}},
+        {"model_options": {"width": True}},
+        {"split_seed": 1},
+    ):
         assert shape_of(dataclasses.replace(base, **change)) != shape_of(base)
     assert len({shape_of(base), shape_of(fused)}) == 1

@@ -10,10 +10,10 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
+from gridsearch.spec.axes import FUSIBLE, shape_of
 from gridsearch.training import loop, method_of
 from gridsearch.training.course import LaneState
 from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.engine import group_of
 from gridsearch.training.lanes.program import Member, PackProgram
 from gridsearch.training.network import build_network
 from gridsearch.training.precision import Precision
@@ -404,17 +404,33 @@ def test_every_model_trains_by_the_best_way_that_it_has_and_as_alone(
         assert_same(ours, theirs, lane)
 
 
-def test_what_may_differ_in_a_pack_is_what_the_design_calls_fusible(make_settings):
-    same = [make_settings(lr=1.0), make_settings(epochs=7, dropout=0.5, norm="none", schedule="cosine")]
-    assert group_of(same[0]) == group_of(same[1])
-    for change in (
-        {"batch": 3},
-        {"optimizer": "sgd"},
-        {"augment": "flip"},
-        {"dtype": "float64"},
-        {"val": 0.2},
-    ):
-        assert group_of(make_settings(**change)) != group_of(same[0])
+FUSED = {
+    "lr": 0.05,
+    "weight_decay": 0.02,
+    "momentum": 0.9,
+    "nesterov": True,
+    "schedule": "cosine",
+    "warmup": 1.0,
+    "norm": "none",
+    "dropout": 0.6,
+    "label_smoothing": 0.2,
+    "epochs": 5,
+    "select": "best",
+}
+"""Another value of everything that may differ in a pack."""
+
+
+@pytest.mark.parametrize("name", sorted(FUSIBLE - {"seed"}))
+def test_what_the_planner_lets_differ_in_a_pack_is_each_lane_s_own(name, train, alone, make_settings):
+    """Two lanes that differ in it alone: each gives what it gives alone, and they do not give the same."""
+    common = {"dtype": "float64", "optimizer": "sgd", "epochs": 3, "momentum": 0.5, "lr": 0.1}
+    trials = [make_settings(**common), make_settings(**common | {name: FUSED[name]})]
+    assert shape_of(trials[0]) == shape_of(trials[1])
+    ours, theirs = train(*trials), alone(*trials)
+    for lane in (0, 1):
+        assert_same(ours, theirs, lane)
+    first, second = (ours.finished(lane).metrics for lane in (0, 1))
+    assert first != second
 
 
 def test_a_fresh_state_is_an_empty_one():

@@ -7,11 +7,11 @@ large for the memory goes on in halves.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridsearch.spec.axes import shape_of
 from gridsearch.training.course import Course, LaneState
 from gridsearch.training.engine import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
@@ -28,35 +28,11 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from gridsearch.records import Event, Lane, Pack, Settings
+    from gridsearch.records import Event, Lane, Pack
+    from gridsearch.spec.axes import Shape
     from gridsearch.training.data import ResidentData
     from gridsearch.training.engine import Bench
     from gridsearch.training.metrics import EpochTotals, Evaluation
-
-
-FUSIBLE = frozenset(
-    {
-        "lr",
-        "weight_decay",
-        "momentum",
-        "nesterov",
-        "schedule",
-        "warmup",
-        "norm",
-        "dropout",
-        "label_smoothing",
-        "epochs",
-        "select",
-    }
-)
-"""The settings that may differ inside a pack; so may the seed."""
-
-
-def group_of(settings: Settings) -> Settings:
-    """Return what the trials of one pack have alike: the settings with every fusible one at its default."""
-    default = type(settings)
-    fusible = {f.name: f.default for f in dataclasses.fields(default) if f.name in FUSIBLE}
-    return dataclasses.replace(settings, **fusible)  # type: ignore[arg-type]
 
 
 class LanesEngine:
@@ -70,9 +46,9 @@ class LanesEngine:
 
     def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
-        groups: dict[str, list[Lane]] = {}
+        groups: dict[Shape, list[Lane]] = {}
         for lane in pack.lanes:
-            groups.setdefault(repr(group_of(lane.trial.settings)), []).append(lane)
+            groups.setdefault(shape_of(lane.trial.settings), []).append(lane)
         try:
             for lanes in groups.values():
                 bench.check_stop()
@@ -183,7 +159,7 @@ class _Group:
         self._data = data
         self._bench = bench
         self._precision = precision
-        self._key = group_of(entries[0].lane.trial.settings)
+        self._key = shape_of(entries[0].lane.trial.settings)
         self._courses = [Course(entry.lane, data, entry.state) for entry in entries]
         self._room = len(entries)
 
@@ -290,7 +266,7 @@ class _Group:
         """Put a lane into a free place; one that does not fit trains alone, afterwards."""
         started = time.perf_counter()
         trial = lane.trial
-        fits = bool(free) and group_of(trial.settings) == self._key
+        fits = bool(free) and shape_of(trial.settings) == self._key
         if fits:
             try:
                 model = _build(lane, self._data, self._bench, self._precision)
@@ -318,4 +294,4 @@ class _Group:
         return kept
 
 
-__all__ = ["FUSIBLE", "LanesEngine", "NotPackable", "group_of"]
+__all__ = ["LanesEngine", "NotPackable"]
