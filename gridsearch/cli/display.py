@@ -41,7 +41,11 @@ def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     """Return a console on a standard stream as it is now, whoever redirects it later."""
     file = sys.stderr if stderr else sys.stdout
     return _Console(
-        file=file, no_color=True if no_color else None, highlight=False, soft_wrap=not file.isatty()
+        file=file,
+        no_color=True if no_color else None,
+        highlight=False,
+        emoji=False,  # a model called file.py:Three:wide is no picture of a 3
+        soft_wrap=not file.isatty(),
     )
 
 

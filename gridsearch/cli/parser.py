@@ -334,11 +334,19 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     )
     models.add_argument("--set", nargs="+", action="extend", metavar="KEY=VALUE", help="model.NAME=VALUE")
 
-    commands.add_parser(
+    doctor = commands.add_parser(
         "doctor",
         parents=common,
-        help="versions, accelerators, data, store: what is wrong and how to mend it",
-        example="gridsearch doctor",
+        help="versions, accelerators, data, store, models: what is wrong and how to mend it",
+        example="gridsearch doctor\ngridsearch doctor --model my_net.py:Net",
+    )
+    doctor.add_argument(
+        "--model",
+        metavar="NAME",
+        help="say how this model's lanes would train, or your_file.py:Name (default: all built-in ones)",
+    )
+    doctor.add_argument(
+        "--dataset", metavar="NAME", help="on these images (default: made-up grey ones of 28x28)"
     )
 
 

@@ -168,14 +168,20 @@ class PackTrainer:
         epoch = result.seconds(epochs=1, val_images=len(data.val))
         return epoch / len(data.train), result.memory_bytes / 1e6
 
-    def method(self, settings: Settings) -> str:
-        """Return how lanes of these settings train: "stacked", "vmap" or "solo"; "solo" if the model raises."""
+    def method(self, settings: Settings) -> tuple[str, str]:
+        """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
+
+        A model that raises is "solo": each trial will tell its error itself.
+        """
         from gridsearch.training import method_of
 
+        log = _LogStream(lambda _: None)
         try:
-            return method_of(settings, data=self._data, build=self._build, device=self._device)[0]
-        except Exception:  # noqa: BLE001 - the trials will tell it
-            return "solo"
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                return method_of(settings, data=self._data, build=self._build, device=self._device)
+        except Exception as error:  # noqa: BLE001 - a user's model may raise anything
+            text = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
+            return "solo", f"it raises {' '.join(text.split())[:200]}"
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()

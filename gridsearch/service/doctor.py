@@ -42,8 +42,17 @@ class Finding:
     mend: str | None = None
 
 
-def examine(places: Places) -> list[Finding]:
-    """Return what there is to say, in a fixed order."""
+def examine(places: Places, *, model: str | None = None, dataset: str | None = None) -> list[Finding]:
+    """Return what there is to say, in a fixed order.
+
+    Args:
+        places: where things lie.
+        model: name or locator of the model to look at, None for all built-in ones.
+        dataset: what it would train on; where none is named, made-up grey images of 28x28.
+
+    Raises:
+        GridsearchError: the model or the dataset that was named is not there.
+    """
     return [
         *_python(),
         *_packages(),
@@ -52,6 +61,7 @@ def examine(places: Places) -> list[Finding]:
         *_places(places),
         *_data(places),
         *_store(places),
+        *_models(places, model=model, dataset=dataset),
     ]
 
 
@@ -153,6 +163,21 @@ def _store(places: Places) -> Iterator[Finding]:
         yield Finding("store", "bad", problem, "keep a copy of the file and begin with another --home")
     trials = sum(sum(study.counts.values()) for study in studies)
     yield Finding("store", "ok", f"{url}: {len(studies)} studies, {trials} trials")
+
+
+def _models(places: Places, *, model: str | None, dataset: str | None) -> Iterator[Finding]:
+    """Say which of stacked, vmap and solo the packs of a model get, and why not better."""
+    from gridsearch.service.methods import WORDS, methods_of
+    from gridsearch.training import resolve_device
+
+    device = resolve_device("auto")[0]
+    for found in methods_of(places, device=device, model=model, dataset=dataset):
+        subject = f"model {found.model}"
+        if found.method is None:
+            yield Finding(subject, "bad" if model else "note", found.reason)
+            continue
+        detail = f"{found.method}: {WORDS[found.method]}" + (f"; {found.reason}" if found.reason else "")
+        yield Finding(subject, "ok" if found.method == "stacked" else "note", detail)
 
 
 def _free_megabytes(folder: Path) -> float:

@@ -15,7 +15,8 @@ from gridsearch.planning import (
     packs_of,
     relative_cost,
 )
-from gridsearch.records import ProbeRequest, TrialDraft, TrialState, WorkerSetup
+from gridsearch.records import ProbeRequest, TrialDraft, TrialState
+from gridsearch.service.methods import trainer_of
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
 from gridsearch.service.running import device_name, resolve_devices, worker_setups
 from gridsearch.service.sizing import SIZES
@@ -41,6 +42,7 @@ class Group:
 
     Attributes:
         method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
+        reason: why not a better method; "" for stacked.
         seconds: of all its new trials on one worker, None where nothing was measured.
     """
 
@@ -49,6 +51,7 @@ class Group:
     trials: int
     lanes: int
     method: str
+    reason: str
     seconds: float | None
 
 
@@ -81,9 +84,8 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """Return the plan as schema 1."""
         content = asdict(self)
-        groups = [
-            {k: g[k] for k in ("model", "batch", "trials", "lanes", "method")} for g in content["groups"]
-        ]
+        shown = ("model", "batch", "trials", "lanes", "method", "reason", "seconds")
+        groups = [{k: g[k] for k in shown} for g in content["groups"]]
         kept = ("study", "points", "trials", "new", "done", "failed", "excluded")
         rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest}
@@ -163,7 +165,7 @@ def _look_ahead(
         failed=states[TrialState.FAILED] + states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
-        groups=_groups(prepared, devices[0], packs, cost),
+        groups=_groups(prepared, options, devices[0], packs, cost),
         seconds=_seconds(packs, cost, workers),
         memory_mb=_memory(missing, cost, workers),
         disk_mb=_disk(prepared, missing),
@@ -211,7 +213,7 @@ def _measure(
         known = cost.probe(draft.settings)
         if known is None or not known.probed:
             wanted.setdefault(cost.key(draft.settings), draft.settings)
-    trainer = _trainer(prepared, device) if wanted else None
+    trainer = trainer_of(prepared.catalog, device) if wanted else None
     for key, settings in wanted.items():
         say(f"probing {settings.model} at batch {settings.batch}")
         assert trainer is not None
@@ -219,20 +221,6 @@ def _measure(
         if found.seconds_per_image:
             probes.put(key, Probe(found.seconds_per_image, found.memory_mb, probed=True))
     return len(wanted)
-
-
-def _trainer(prepared: Prepared, device: str) -> PackTrainer:
-    from gridsearch.executors.worker import PackTrainer
-
-    setup = WorkerSetup(
-        name="probe",
-        dataset=prepared.catalog.dataset.locator,
-        models=prepared.catalog.locators,
-        data_root=str(prepared.catalog.root),
-        device=device,
-        threads=1,
-    )
-    return PackTrainer(setup, lambda _: None, prepared.catalog.objects)
 
 
 def _packs(
@@ -257,29 +245,60 @@ def _pack_seconds(pack: Sequence[TrialDraft], cost: CostModel | None) -> float |
     return None if None in each else sum(seconds for seconds in each if seconds is not None)
 
 
+def _methods(
+    prepared: Prepared, options: RunOptions, device: str
+) -> Callable[[Settings, int, int], tuple[str, str]]:
+    """Return what tells the method, and why not a better one, of a group with so many trials and lanes."""
+    trainers: list[PackTrainer] = []
+    known: dict[tuple[object, ...], tuple[str, str]] = {}
+
+    def method_of(settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
+        if lanes == 1:
+            return "solo", _why_alone(trials, options)
+        if prepared.images is None:
+            return "solo", "unknown until the data is fetched"
+        kind = (settings.model, *sorted(settings.model_options.items()), settings.dtype)
+        if kind not in known:
+            if not trainers:
+                trainers.append(trainer_of(prepared.catalog, device))
+            known[kind] = trainers[0].method(settings)
+        return known[kind]
+
+    return method_of
+
+
+def _why_alone(trials: int, options: RunOptions) -> str:
+    if options.lanes == 1:
+        return "--lanes 1"
+    if trials == 1:
+        return "no other trial shares its shape"
+    return "every trial has a worker of its own, or packs were no faster"
+
+
 def _groups(
-    prepared: Prepared, device: str, packs: Sequence[tuple[TrialDraft, ...]], cost: CostModel | None
+    prepared: Prepared,
+    options: RunOptions,
+    device: str,
+    packs: Sequence[tuple[TrialDraft, ...]],
+    cost: CostModel | None,
 ) -> tuple[Group, ...]:
     found = []
-    methods: dict[tuple[object, ...], str] = {}
+    method_of = _methods(prepared, options, device)
     for group in group_trials(packs, lambda pack: pack[0].settings).values():
         settings = group[0][0].settings
         lanes = max(map(len, group))
         each = [_pack_seconds(pack, cost) for pack in group]
         known = [seconds for seconds in each if seconds is not None]
-        method = "solo"
-        if lanes > 1 and prepared.images is not None:
-            kind = (settings.model, *sorted(settings.model_options.items()), settings.dtype)
-            if kind not in methods:
-                methods[kind] = _trainer(prepared, device).method(settings)
-            method = methods[kind]
+        trials = sum(map(len, group))
+        method, reason = method_of(settings, trials, lanes)
         found.append(
             Group(
                 model=settings.model,
                 batch=settings.batch,
-                trials=sum(map(len, group)),
+                trials=trials,
                 lanes=lanes,
                 method=method,
+                reason=reason,
                 seconds=sum(known) if len(known) == len(each) else None,
             )
         )

@@ -159,6 +159,10 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
             time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
             table.add_row(*map(str, row), time)
         out.print(table)
+        for line in dict.fromkeys(
+            f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
+        ):
+            out.print(line, markup=False, soft_wrap=True)
     out.print(f"time: {_or_unknown(found.seconds)} with {found.workers} worker{'s' * (found.workers != 1)}")
     memory = (
         "unknown until probed" if found.memory_mb is None else f"{found.memory_mb:.0f} MB beyond torch's own"

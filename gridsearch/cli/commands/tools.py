@@ -179,7 +179,10 @@ def doctor(arguments: argparse.Namespace) -> int:
 
     from gridsearch.service.doctor import examine
 
-    found = examine(Places.find(arguments.home, arguments.store))
+    if arguments.dataset and not arguments.model:
+        raise UsageError("doctor --dataset: of which model?", hint="name it with --model")
+    places = Places.find(arguments.home, arguments.store)
+    found = examine(places, model=arguments.model, dataset=arguments.dataset)
     bad = any(finding.verdict == "bad" for finding in found)
     if arguments.json:
         print(
