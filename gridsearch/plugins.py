@@ -39,7 +39,8 @@ class Model(Protocol):
 
     It is called with those of `in_channels`, `num_classes`, `image_size=(H, W)` and the `model.*` options
     that its signature accepts.  An attribute `smallest_input = (H, W)` states the smallest image it takes;
-    smaller ones are resized to it.
+    smaller ones are resized to it.  An attribute `file_options = ("weights",)` states which options may name a
+    file: what is in it then belongs to the model's identity.
     """
 
     def __call__(self, *args: Any, **options: Any) -> torch.nn.Module:
@@ -157,6 +158,20 @@ class Plugin:
         arguments |= {k: v for k, v in options.items() if k in parameters or open_ended}
         module: torch.nn.Module = self.target(**arguments)
         return module
+
+    def identity(self, options: Mapping[str, Value]) -> str | None:
+        """Return what a model is besides its name and options: its source, and what is in files that it reads.
+
+        Args:
+            options: the `model.*` options; those that the target's `file_options` names may hold a path.
+        """
+        named = [options.get(name) for name in getattr(self.target, "file_options", ())]
+        paths = [Path(value).expanduser() for value in named if isinstance(value, str)]
+        files = [path for path in paths if path.is_file()]
+        if not files:
+            return self.source
+        parts = [self.source or "", *map(_sha256, files)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
     def smallest_input(self) -> tuple[int, int] | None:

@@ -51,7 +51,8 @@ class Settings:
         subset: train on that many images of the training split, stratified; None for all.
         model: display name ("lenet", "my_net.py:Net").
         model_options: the `model.*` options, complete with their defaults.
-        model_source: SHA-256 of the source file of a user's own model, None for an installed one.
+        model_source: SHA-256 of the source file of a user's own model and of files that its options name; None
+            for an installed model without such files.
         dropout: rate for every dropout layer; None leaves them as the model has them.
         warmup: epochs (may be fractional) of linear warm-up.
         select: "last" or "best", the epoch that counts.

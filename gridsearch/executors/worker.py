@@ -213,9 +213,9 @@ class PackTrainer:
 
     def _model(self, settings: Settings) -> Plugin:
         plugin = self._find(settings.model)
-        if plugin.source != settings.model_source:
+        if plugin.identity(settings.model_options) != settings.model_source:
             raise PluginError(
-                f"model {settings.model!r}: its file has changed since the run began", hint="run again"
+                f"model {settings.model!r}: a file of it has changed since the run began", hint="run again"
             )
         return plugin
 

@@ -59,14 +59,15 @@ class Catalog:
         return self._models[name]
 
     def model(self, name: str, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str | None]:
-        """Return a model's display name, its complete options, and its source's hash.
+        """Return a model's display name, its complete options, and the hash of its source and files.
 
         Raises:
             PluginError: there is no such model, or it does not import.
             SpecError: it does not take one of the options, or lacks one that it needs.
         """
         plugin = self.find_model(name)
-        return plugin.name, _complete(plugin, options, "model"), plugin.source
+        full = _complete(plugin, options, "model")
+        return plugin.name, full, plugin.identity(full)
 
     def data(self, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str]:
         """Return the dataset's display name, its complete options, and the fingerprint of its images.

@@ -179,7 +179,7 @@ def _stored_dataset(study: str, data: StudyData, spec: Mapping[str, Any]) -> str
 
 
 def _check_unchanged(study: str, catalog: Catalog, settings: Settings) -> None:
-    if settings.model_source is not None and settings.model not in catalog.locators:
+    if ":" in settings.model and settings.model not in catalog.locators:
         raise UsageError(
             f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
             hint=f"add --model {settings.model} (with its path)",

@@ -76,6 +76,33 @@ def mirrors(dataset: str) -> tuple[str, ...]:
     return tuple(getattr(datasets, dataset).mirrors)
 
 
+def features(network: str) -> Any:
+    """Build the convolutional part of one of torchvision's networks ("vgg16"), initialized as there.
+
+    Raises:
+        ImportError: see `load`.
+    """
+    load()
+    models = importlib.import_module("torchvision.models")
+    return getattr(models, network)(weights=None).features
+
+
+def pretrained(weights: str) -> dict[str, Any]:
+    """Return the tensors of published weights ("VGG16_Weights.IMAGENET1K_V1"), fetched if they are not there.
+
+    Raises:
+        ImportError: see `load`.
+        OSError: they cannot be fetched, or do not have the published hash.
+    """
+    load()
+    models = importlib.import_module("torchvision.models")
+    try:
+        state: dict[str, Any] = models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
+    except RuntimeError as error:  # the hash of what came
+        raise OSError(str(error)) from error
+    return state
+
+
 def _declare_missing() -> None:
     import torch
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-__all__ = ["cnn", "cnn3", "cnn_dropout", "lenet", "lenet_bn", "mlp", "tinyvgg"]
+__all__ = ["cnn", "cnn3", "cnn_dropout", "lenet", "lenet_bn", "mlp", "resnet9", "tinyvgg", "vgg16"]
 
 _Factory = TypeVar("_Factory", bound="Callable[..., nn.Module]")
 
@@ -247,6 +247,86 @@ def cnn3(
         dropout=_rate("cnn3", "dropout", dropout),
         conv_dropout=_rate("cnn3", "conv_dropout", conv_dropout),
     )
+
+
+@_smallest_input(8, 8)
+def resnet9(
+    in_channels: int,
+    num_classes: int,
+    image_size: tuple[int, int],
+    *,
+    width: float = 1,
+    dropout: float = 0.0,
+) -> nn.Module:
+    """Small residual network: eight 3x3 convolutions (32 to 256 channels) with batch norm, global average pooling.
+
+    Args:
+        in_channels: channels of the images.
+        num_classes: number of classes, the width of the last layer.
+        image_size: (H, W) in pixels; at least 8x8, for three poolings.
+        width: multiplies the channels of the convolutions.
+        dropout: rate before the dense layer.
+
+    Raises:
+        UsageError: an option out of its range, or an image that is too small.
+    """
+    from gridsearch.zoo.models import resnet
+
+    _map_size("resnet9", image_size, losses=(0, 0, 0))
+    return resnet.resnet9(
+        in_channels,
+        num_classes,
+        channels=_channels("resnet9", width, 32, 64, 128, 256),
+        dropout=_rate("resnet9", "dropout", dropout),
+    )
+
+
+@_smallest_input(32, 32)
+def vgg16(
+    in_channels: int,
+    num_classes: int,
+    image_size: tuple[int, int],
+    *,
+    weights: str | None = None,
+    freeze: bool = False,
+    hidden: int = 512,
+    dropout: float = 0.5,
+) -> nn.Module:
+    """VGG16 of torchvision with a new classifier: 13 3x3 convolutions, pooled five times; from scratch or pretrained.
+
+    Args:
+        in_channels: channels of the images; pretrained weights take 1 or 3.
+        num_classes: number of classes, the width of the last layer.
+        image_size: (H, W) in pixels, at least 32x32.
+        weights: "imagenet" for those that torchvision publishes (fetched once), or a file with a state_dict of
+            VGG16 (.pth or .safetensors); none trains from scratch.
+        freeze: keep the convolutions as they come, and train the classifier alone.
+        hidden: units of the classifier's hidden layer.
+        dropout: rate after the hidden layer.
+
+    Raises:
+        UsageError: an option out of its range, weights that are not there or do not fit, or an image that is too
+            small.
+    """
+    from gridsearch.zoo.models import vgg
+
+    _map_size("vgg16", image_size, losses=(0,) * 5)
+    if freeze and weights is None:
+        raise UsageError(
+            "model.freeze of vgg16: convolutions that were never trained would stay so",
+            hint="give model.weights as well",
+        )
+    return vgg.vgg16(
+        in_channels,
+        num_classes,
+        weights=weights,
+        freeze=freeze,
+        hidden=_whole("vgg16", "hidden", hidden, low=1),
+        dropout=_rate("vgg16", "dropout", dropout),
+    )
+
+
+vgg16.file_options = ("weights",)  # type: ignore[attr-defined]  # functions take attributes
 
 
 def _map_size(model: str, image_size: tuple[int, int], *, losses: tuple[int, ...]) -> tuple[int, int]:
