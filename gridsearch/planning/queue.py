@@ -15,12 +15,18 @@ from gridsearch.spec.axes import shape_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from gridsearch.planning.settled import SettledQueue
     from gridsearch.records import Settings
     from gridsearch.spec.axes import Shape
 
 
 class Planned(Protocol):
     """A trial, or the draft of one."""
+
+    @property
+    def key(self) -> str:
+        """Its content address."""
+        ...
 
     @property
     def settings(self) -> Settings:
@@ -137,7 +143,7 @@ class WorkQueue(Generic[T]):
         return taken
 
 
-def packs_of(queue: WorkQueue[T]) -> Sequence[tuple[T, ...]]:
+def packs_of(queue: WorkQueue[T] | SettledQueue[T]) -> Sequence[tuple[T, ...]]:
     """Empty a queue whose groups all have a size, and return its packs in order."""
     packs = []
     while isinstance(pack := queue.next(), tuple):

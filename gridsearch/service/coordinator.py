@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, assert_never
 
 from gridsearch.errors import StoreError
-from gridsearch.planning import Unsized, WorkQueue
+from gridsearch.planning import SettledQueue, Unsized, WorkQueue
 from gridsearch.records import (
     EpochEnded,
     Lane,
@@ -31,7 +31,8 @@ from gridsearch.records import (
 )
 from gridsearch.service.boards import Boards
 from gridsearch.service.progress import Progress, Running
-from gridsearch.service.sizing import Sizing
+from gridsearch.service.results import ResultWriter
+from gridsearch.service.sizing import Sizing, settled_packs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
     from gridsearch.service.progress import Observer
+    from gridsearch.service.results import Ended
     from gridsearch.store import Owner, Store
 
 _POLL_SECONDS = 0.25
@@ -110,15 +112,15 @@ class Coordinator:
         self._progress = progress
         self._observer = observer
         self._interruption = interruption
-        self._queue: WorkQueue[Trial] = WorkQueue(
-            workers=progress.workers,
-            lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
-            cost=lambda trial: cost.units(trial.settings),
-        )
         self._sizing = Sizing(lanes=task.options.lanes, cost=cost, probes=probes)
+        self._queue = self._make_queue(progress.workers)
         self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study)
+        self._results = ResultWriter(
+            store, study=self._study, boards=self._boards, progress=progress, observer=observer
+        )
         self._packs: dict[str, Pack] = {}
+        self._held: dict[str, list[Ended]] = {}
         self._executor: Executor | None = None
         self._epochs: list[EpochEnded] = []
         self._looked = float("-inf")
@@ -151,6 +153,16 @@ class Coordinator:
             self._observer.ended(self._progress)
 
     # Claiming
+
+    def _make_queue(self, workers: int) -> WorkQueue[Trial] | SettledQueue[Trial]:
+        """Return what says which trials go together: the settled packs, or whatever suits at the moment."""
+        if self._options.settled:
+            return SettledQueue(settled_packs(self._store.ledger(self._study), self._options))
+        return WorkQueue(
+            workers=workers,
+            lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
+            cost=lambda trial: self._cost.units(trial.settings),
+        )
 
     def _claim(self, executor: Executor) -> None:
         """Give every free worker a pack, or a pack's size to measure."""
@@ -236,13 +248,13 @@ class Coordinator:
                 self._epochs.append(event)
                 self._note_epoch(event)
             case TrialFinished() | TrialFailed():
-                self._end_trial(event)
+                self._trial_ended(event)
             case LogText():
                 self._log(event)
             case PackStarted():
                 self._pack_started(event)
             case PackEnded():
-                self._give_back(event.pack)
+                self._pack_ended(event.pack)
             case LanesWanted():
                 self._refill(event)
             case Probed():
@@ -290,33 +302,26 @@ class Coordinator:
             if not self._store.record_epochs(epochs):
                 self._require_study()
 
-    def _end_trial(self, event: TrialFinished | TrialFailed) -> None:
-        claim = self._claims.pop(event.trial, None)
-        if claim is None:
-            return
-        trial = claim.trial
-        state = TrialState.FAILED
-        if isinstance(event, TrialFinished):
-            epochs, self._epochs = self._epochs, []
-            written = self._store.finish(event, epochs=epochs)
-            state = event.state
-        else:
-            self._flush()
-            self._home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
-            written = self._store.fail(event)
-        self._boards.finish(event)
-        self._progress.running.pop(trial.id, None)
-        if not written:
+    def _trial_ended(self, event: Ended) -> None:
+        """Write a result at once, or let it wait for the rest of its settled pack: half a pack is not the same pack."""
+        claim = self._claims.get(event.trial)
+        if claim is not None and self._options.settled:
+            self._held.setdefault(claim.pack, []).append(event)
+        elif claim is not None:
+            self._write([event])
+
+    def _pack_ended(self, pack: str) -> None:
+        """Write what waited for this, if the pack came to its end, and release what has no result."""
+        held = [event for event in self._held.pop(pack, ()) if event.trial in self._claims]
+        if len(held) == sum(claim.pack == pack for claim in self._claims.values()):
+            self._write(held)
+        self._give_back(pack)
+
+    def _write(self, events: Sequence[Ended]) -> None:
+        ended = [(self._claims.pop(event.trial).trial, event) for event in events]
+        epochs, self._epochs = self._epochs, []
+        if not self._results.write(ended, epochs):
             self._require_study()
-            self._observer.warn(
-                f"trial {trial.number}: lost its lease to another runner; the result is not ours"
-            )
-            return
-        self._progress.move(TrialState.RUNNING, state)
-        if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
-            self._progress.consider(event.metrics.get(self._progress.metric), trial.params)
-            self._store.prune_weights(self._study)
-        self._observer.trial_ended(self._progress, trial, event)
 
     def _give_back(self, pack: str) -> None:
         """Release the trials of a pack that ended without them (it was told to stop)."""
@@ -329,6 +334,7 @@ class Coordinator:
         """Offer again what a worker was working on when it died."""
         self._flush()
         self._packs.pop(event.pack or "", None)
+        self._held.pop(event.pack or "", None)
         lost = [claim for claim in self._claims.values() if claim.pack == event.pack]
         self._drop(lost)
         numbers = ", ".join(str(claim.trial.number) for claim in lost)

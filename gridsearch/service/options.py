@@ -85,6 +85,11 @@ class RunOptions:
     command: str = ""
     lease: float = 60.0
 
+    @property
+    def settled(self) -> bool:
+        """Whether the packs follow from the study's trials alone, whenever the run is begun; see `planning.settled`."""
+        return self.lanes is not None and self.workers is not None and self.prune == "none"
+
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
 

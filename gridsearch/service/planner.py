@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.planning import (
     Probe,
     ProbeCache,
+    SettledQueue,
     WorkQueue,
     group_trials,
     makespan,
@@ -19,7 +20,7 @@ from gridsearch.records import ProbeRequest, TrialDraft, TrialState
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
 from gridsearch.service.running import device_name, resolve_devices, worker_setups
-from gridsearch.service.sizing import SIZES
+from gridsearch.service.sizing import SIZES, settled_packs
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from gridsearch.executors.worker import PackTrainer
     from gridsearch.planning import CostModel
-    from gridsearch.records import Settings
+    from gridsearch.records import Settings, Trial
     from gridsearch.service.options import RunOptions
     from gridsearch.service.prepare import Prepared
     from gridsearch.spec import StudySpec
@@ -145,7 +146,8 @@ def _look_ahead(
     probe: bool,
     say: Callable[[str], None],
 ) -> Plan:
-    known = _known(options, prepared.name)
+    ledger = _ledger(options, prepared.name)
+    known = {trial.key: trial.state for trial in ledger}
     states = Counter(known.get(draft.key) for draft in prepared.drafts)
     done = states[TrialState.COMPLETE] + states[TrialState.DIVERGED]
     missing = [
@@ -155,7 +157,7 @@ def _look_ahead(
     ]
     workers = len(worker_setups(prepared, options, devices, trials=max(len(missing), 1)))
     cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
-    packs = _packs(missing, options, cost, workers)
+    packs = _settled(ledger, missing, options) if options.settled else _packs(missing, options, cost, workers)
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -174,11 +176,11 @@ def _look_ahead(
     )
 
 
-def _known(options: RunOptions, study: str) -> Mapping[str, TrialState]:
+def _ledger(options: RunOptions, study: str) -> Sequence[Trial]:
     if not store_exists(options.places.store):
-        return {}
+        return ()
     with open_store(options.places.store, home=options.places.home, create=False) as store:
-        return store.known(study)
+        return store.ledger(study)
 
 
 def _cost(
@@ -236,6 +238,17 @@ def _packs(
     queue = WorkQueue[TrialDraft](
         workers=workers, lanes=lanes, cost=lambda draft: relative_cost(draft.settings)
     )
+    queue.fill(missing)
+    return list(packs_of(queue))
+
+
+def _settled(
+    ledger: Sequence[Trial], missing: Sequence[TrialDraft], options: RunOptions
+) -> list[tuple[TrialDraft, ...]]:
+    """Return the packs that a run would make of these trials where its packs are settled beforehand."""
+    known = {trial.key for trial in ledger}
+    to_come = [draft for draft in missing if draft.key not in known]
+    queue = SettledQueue[TrialDraft](settled_packs([*ledger, *to_come], options))
     queue.fill(missing)
     return list(packs_of(queue))
 

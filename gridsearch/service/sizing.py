@@ -1,15 +1,21 @@
-"""How many lanes the packs of a group get: as the user says, else as was measured, here or in an earlier run."""
+"""How many lanes the packs of a group get: as the user says, else as was measured, here or in an earlier run.
+
+Where the user says the number of workers too, the packs themselves are settled here, for the run as for the plan.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.planning import Probe
+from gridsearch.planning import Probe, relative_cost, settle
 from gridsearch.records import ProbeRequest
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gridsearch.planning import CostModel, ProbeCache
-    from gridsearch.records import Probed, Settings
+    from gridsearch.records import Probed, Settings, Trial, TrialDraft
+    from gridsearch.service.options import RunOptions
 
 SIZES = (1, 2, 4, 8, 16)
 """Pack sizes that are measured; on the CPUs that were tried, 16 lanes gain little over 8."""
@@ -66,3 +72,19 @@ class Sizing:
             self._probes.put(event.key, found)
             self._sizes[event.key] = found.best_lanes(max(SIZES))
         return self._asking.pop(event.key)
+
+
+def settled_packs(trials: Sequence[Trial | TrialDraft], options: RunOptions) -> list[tuple[str, ...]]:
+    """Return the keys of the trials of each pack.
+
+    Args:
+        trials: all of the study, in the order in which it got (or will get) them.
+        options: `settled` is true of them.
+    """
+    assert options.lanes is not None
+    assert options.workers is not None
+    # nothing that was measured may have a say: it would not be the same the next time
+    packs = settle(
+        trials, lanes=options.lanes, workers=options.workers, cost=lambda trial: relative_cost(trial.settings)
+    )
+    return [tuple(trial.key for trial in pack) for pack in packs]

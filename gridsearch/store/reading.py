@@ -79,14 +79,15 @@ def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
     ]
 
 
-def known(connection: Connection, study: str) -> dict[str, TrialState]:
-    """Return the state of every trial of a study by key; nothing if there is no such study."""
-    query = (
-        select(_t.c.key, _t.c.state)
-        .join(_s, _s.c.id == _t.c.study_id)
-        .where(_s.c.name == study, study_is_there(), trial_is_there())
-    )
-    return {row.key: TrialState(row.state) for row in connection.execute(query)}
+def ledger(connection: Connection, study: str) -> tuple[tuple[str, ...], list[Row[Any]]]:
+    """Return what a study shows, and its trials in the order in which it got them; nothing if there is none."""
+    found = connection.execute(
+        select(_s.c.id, _s.c.shown).where(_s.c.name == study, study_is_there())
+    ).one_or_none()
+    if found is None:
+        return (), []
+    query = select(_t).where(_t.c.study_id == found.id, trial_is_there()).order_by(_t.c.id)
+    return Shown.from_json(found.shown).names, list(connection.execute(query))
 
 
 def rows_of_study(

@@ -88,10 +88,11 @@ class Store:
         with self._database.read() as connection:
             return reading.studies(connection, home=self.home)
 
-    def known(self, study: str) -> dict[str, TrialState]:
-        """Return the state of every trial of a study by key; nothing if there is no such study."""
+    def ledger(self, study: str) -> list[Trial]:
+        """Return all trials of a study in the order in which it got them; none if there is no such study."""
         with self._database.read() as connection:
-            return reading.known(connection, study)
+            names, rows = reading.ledger(connection, study)
+        return [claims.as_trial(row, names) for row in rows]
 
     def study_data(self, study: str) -> StudyData:
         """Return a study with all its trials and epochs.

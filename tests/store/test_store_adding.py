@@ -322,7 +322,7 @@ def test_a_trial_deleted_through_optuna_is_added_anew(store, make):
     first = add(store, make, {"lr": [0.1, 0.01]})
     run(store, first.ids, lambda t: store.finish(make.finished(t)))
     delete_trial(store, 1)
-    assert list(store.known("digits").values()) == [TrialState.COMPLETE]
+    assert [trial.state for trial in store.ledger("digits")] == [TrialState.COMPLETE]
     assert [t.number for t in store.study_data("digits").trials] == [0]
     again = add(store, make, {"lr": [0.1, 0.01]})
     assert (again.new, again.reused) == (1, 1)
@@ -339,7 +339,7 @@ def test_an_id_that_sqlite_gave_to_another_trial_is_not_taken_for_the_old_one(st
     study.add_trial(optuna.trial.create_trial(value=0.99, user_attrs={"key": "f" * 64}))
     theirs = trials(store)[1]
     assert theirs._trial_id == gone._trial_id, "SQLite reuses the id"
-    assert list(store.known("digits").values()) == [TrialState.COMPLETE]
+    assert [trial.state for trial in store.ledger("digits")] == [TrialState.COMPLETE]
     assert store.finish(make.finished(late, 0.1)) is False
     assert add(store, make, {"lr": [0.1, 0.01]}).new == 1
     assert [(t.number, t.value) for t in trials(store)] == [(0, 0.5), (1, 0.99), (2, None)]
@@ -348,7 +348,7 @@ def test_an_id_that_sqlite_gave_to_another_trial_is_not_taken_for_the_old_one(st
 def test_a_study_deleted_through_optuna_is_begun_anew(store, make):
     first = add(store, make, {"lr": [0.1]})
     optuna.delete_study(study_name="digits", storage=reader(store))
-    assert store.known("digits") == {}
+    assert store.ledger("digits") == []
     assert store.studies() == []
     again = add(store, make, {"lr": [0.1]})
     assert again.new == 1

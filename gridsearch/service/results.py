@@ -1,0 +1,77 @@
+"""Writes down how trials ended, and tells whoever watches; stands between the coordinator and the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from gridsearch.records import TrialFailed, TrialFinished, TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.records import EpochEnded, Trial
+    from gridsearch.service.boards import Boards
+    from gridsearch.service.progress import Observer, Progress
+    from gridsearch.store import Store
+
+Ended: TypeAlias = TrialFinished | TrialFailed
+
+
+class ResultWriter:
+    """Writes results of one study.
+
+    Args:
+        store: the open store.
+        study: the study's name.
+        boards: its TensorBoard runs.
+        progress: is kept up to date.
+        observer: is told.
+    """
+
+    def __init__(
+        self, store: Store, *, study: str, boards: Boards, progress: Progress, observer: Observer
+    ) -> None:
+        self._store = store
+        self._study = study
+        self._boards = boards
+        self._progress = progress
+        self._observer = observer
+
+    def write(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[EpochEnded]) -> bool:
+        """Write results, those of trials that did not fail in one transaction.
+
+        Args:
+            ended: trials and how they ended.
+            epochs: of any trials, to be written before.
+
+        Returns:
+            Whether all were taken: not those of a trial that others have claimed meanwhile, or deleted.
+        """
+        finished = [event for _, event in ended if isinstance(event, TrialFinished)]
+        verdicts = iter(self._store.finish_many(finished, epochs=epochs))
+        all_taken = True
+        for trial, event in ended:
+            if isinstance(event, TrialFailed):
+                self._store.home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
+                taken = self._store.fail(event)
+            else:
+                taken = next(verdicts)
+            self._boards.finish(event)
+            self._progress.running.pop(trial.id, None)
+            if taken:
+                self._tell(trial, event)
+            else:
+                all_taken = False
+                self._observer.warn(
+                    f"trial {trial.number}: lost its lease to another runner; the result is not ours"
+                )
+        if any(event.state is TrialState.COMPLETE for event in finished):
+            self._store.prune_weights(self._study)
+        return all_taken
+
+    def _tell(self, trial: Trial, event: Ended) -> None:
+        state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
+        self._progress.move(TrialState.RUNNING, state)
+        if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
+            self._progress.consider(event.metrics.get(self._progress.metric), trial.params)
+        self._observer.trial_ended(self._progress, trial, event)

@@ -1,0 +1,186 @@
+"""A run that was killed and begun again gives the bytes of one that was not, lanes and workers being fixed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+FIXED = ("--lanes", "3", "--workers", "2", "--no-report")
+WORDS = (
+    *("run", "--dataset", "digits", "--model", "lenet", "--set", "optimizer=sgd", "--seeds", "2"),
+    *("--grid", "lr=.05,.01,.002,1e12", "epochs=3,9", "batch=40"),
+    *FIXED,
+)
+"""Lanes of one pack that end at different epochs, that diverge, and that see other images than their neighbours."""
+
+TRIALS = 16
+
+
+def start(home, *words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "GRIDSEARCH_HOME": str(home)},
+    )
+
+
+def finish(home, *words: str) -> str:
+    process = start(home, *words)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return err
+
+
+def rows(home, query: str) -> list[tuple]:
+    with contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def count(home, what: str) -> int:
+    """Rows that meet a condition; 0 before there is a store."""
+    with contextlib.suppress(sqlite3.OperationalError):
+        return rows(home, f"select count(*) from {what}")[0][0]
+    return 0
+
+
+def results(home) -> dict[str, object]:
+    """All that a run has found, clocks aside: metrics to the last bit, every epoch, the hash of each file."""
+    trials = rows(
+        home, "select key, state, epochs, value, metrics, error from gridsearch_trials order by key"
+    )
+    epochs = rows(
+        home,
+        "select t.key, e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.lr "
+        "from gridsearch_epochs e join gridsearch_trials t on t.id = e.trial_id order by 1, 2",
+    )
+    files = rows(
+        home,
+        "select t.key, a.name, a.sha256 from gridsearch_artifacts a "
+        "join gridsearch_trials t on t.number = a.number where a.name like '%.safetensors' order by 1, 2",
+    )
+    return {"trials": trials, "epochs": epochs, "files": files}
+
+
+def packs(home) -> set[frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for key, pack in rows(home, "select key, pack from gridsearch_trials"):
+        found.setdefault(pack, set()).add(key)
+    return {frozenset(keys) for keys in found.values()}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The results of a run that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    before = os.environ.get("GRIDSEARCH_CACHE")
+    os.environ["GRIDSEARCH_CACHE"] = str(folder / "cache")
+    try:
+        finish(folder / "home", *WORDS)
+    finally:
+        os.environ.pop("GRIDSEARCH_CACHE")
+        if before is not None:
+            os.environ["GRIDSEARCH_CACHE"] = before
+    return folder / "home"
+
+
+def until(home, process, condition: str) -> None:
+    deadline = time.monotonic() + 120
+    while not count(home, condition):
+        assert time.monotonic() < deadline, condition
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+
+
+def kill(process) -> None:
+    """The runner and, since the kernel may take a moment for them, its workers."""
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    psutil.wait_procs(workers, timeout=20)
+
+
+MOMENTS = (
+    "gridsearch_trials where state = 'running'",
+    "gridsearch_epochs",
+    "gridsearch_trials where state in ('complete', 'diverged')",
+    "(select 1 from gridsearch_trials where state in ('complete', 'diverged') limit -1 offset 6)",
+)
+"""Before the first epoch, within a pack, when the first results are there, when half of them are."""
+
+
+def test_a_run_killed_four_times_and_begun_again_gives_the_bytes_of_an_unbroken_one(unbroken, home):
+    expected = results(unbroken)
+    assert {state for _, state, *_ in expected["trials"]} == {"complete", "diverged"}
+    assert {number for _, _, number, *_ in expected["trials"]} == {0, 3, 9}
+    assert len(expected["trials"]) == TRIALS
+    for moment in MOMENTS:
+        process = start(home, *WORDS)
+        until(home, process, moment)
+        kill(process)
+    finish(home, *WORDS)
+    assert results(home) == expected
+    assert packs(home) == packs(unbroken)
+
+
+def test_finishing_the_study_by_its_name_gives_the_same_bytes_as_well(unbroken, home):
+    process = start(home, *WORDS)
+    until(home, process, MOMENTS[2])
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    finish(home, "run", "--study", "digits", *FIXED)
+    assert results(home) == results(unbroken)
+
+
+def test_a_worker_killed_in_the_middle_of_a_pack_changes_no_byte(unbroken, home):
+    process = start(home, *WORDS)
+    until(home, process, "gridsearch_epochs where epoch = 4")
+    victim = psutil.Process(process.pid).children()[0]
+    victim.kill()
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "killed by SIGKILL" in err
+    assert results(home) == results(unbroken)
+
+
+def test_results_of_a_pack_are_written_together(unbroken, home):
+    """Whenever one looks, a pack has all of its results or none, though its lanes end at different epochs."""
+    process = start(home, *WORDS)
+    halves = set()
+    while process.poll() is None:
+        with contextlib.suppress(sqlite3.OperationalError):
+            for pack, ended, all_of_them in rows(
+                home,
+                "select pack, sum(state in ('complete', 'diverged')), count(*) from gridsearch_trials "
+                "where pack is not null group by pack",
+            ):
+                if 0 < ended < all_of_them:
+                    halves.add(pack)
+        time.sleep(0.02)
+    assert process.returncode == 0, process.stderr.read()
+    process.stderr.close()
+    assert halves == set()
+
+
+def test_the_plan_shows_the_packs_that_the_run_makes(unbroken, home, cli):
+    words = ("plan", *WORDS[1:-1], "--json", "--home", str(home))
+    planned = cli(*words).json
+    sizes = sorted(map(len, packs(unbroken)))
+    assert planned["groups"] == [
+        {"model": "lenet", "batch": 40, "trials": TRIALS, "lanes": max(sizes), "method": "stacked"}
+    ]
+    assert sum(sizes) == TRIALS
+    done = json.loads(cli("plan", *WORDS[1:-1], "--json", "--home", str(unbroken)).out)
+    assert (done["new"], done["done"]) == (0, TRIALS)
