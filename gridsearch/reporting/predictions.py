@@ -25,10 +25,12 @@ class Predictions:
     Attributes:
         logits: float [N, Y].
         labels: int [N], the true classes, 0 to Y-1.
+        indices: int [N], each image's place in the training set; None where that was not stored.
     """
 
     logits: np.ndarray
     labels: np.ndarray
+    indices: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2 or self.labels.shape != self.logits.shape[:1]:
@@ -37,6 +39,8 @@ class Predictions:
             )
         if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < self.logits.shape[1]:
             raise ValueError(f"labels outside 0..{self.logits.shape[1] - 1}")
+        if self.indices is not None and self.indices.shape != self.labels.shape:
+            raise ValueError(f"indices {self.indices.shape} are not [N] as the labels {self.labels.shape}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,21 @@ class Confusion:
     def share(self) -> float:
         """The share of the class's images."""
         return self.count / self.images
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One image that was taken for another class.
+
+    Attributes:
+        image: its position among the predictions.
+        probability: what the network gave the class that it chose, 0 to 1.
+    """
+
+    image: int
+    true: int
+    predicted: int
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +139,34 @@ def most_confused(
         words = f"{names[true]} taken for {names[predicted]}, {100 * count / of:.1f} %"
         found.append(Confusion(true, predicted, count, of, words))
     return tuple(found)
+
+
+def confident_mistakes(predictions: Predictions, *, limit: int = 16) -> tuple[Mistake, ...]:
+    """Return the mistakes of which the network was surest, surest first.
+
+    Ties are common among saturated probabilities, so the margin of the logits orders, not the rounded share.
+    """
+    logits = np.nan_to_num(predictions.logits.astype(np.float64), nan=-np.inf)
+    guess = logits.argmax(axis=1)
+    wrong = np.flatnonzero(guess != predictions.labels)
+    if not len(wrong):
+        return ()
+    chosen = logits[wrong]
+    top = chosen.max(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        rest = np.exp(chosen - top).sum(axis=1)  # softmax of the largest logit is one over this
+    doubt = np.log1p(np.maximum(rest - 1.0, 0.0))
+    order = np.lexsort((wrong, doubt))[:limit]
+    return tuple(
+        Mistake(
+            image=int(wrong[i]),
+            true=int(predictions.labels[wrong[i]]),
+            predicted=int(guess[wrong[i]]),
+            probability=float(1.0 / rest[i]),
+        )
+        for i in order
+        if np.isfinite(rest[i])
+    )
 
 
 def per_class(matrix: np.ndarray, class_names: Sequence[str]) -> tuple[ClassResult, ...]:

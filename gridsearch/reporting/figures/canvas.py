@@ -13,10 +13,11 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from gridsearch.reporting.predictions import class_labels
 from gridsearch.reporting.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -41,6 +42,13 @@ _SCRIPTS: Final = (
     "Noto Sans Arabic",
     "Noto Sans Hebrew",
     "Noto Sans Devanagari",
+    "Noto Sans Bengali",
+    "Noto Sans Tamil",
+    "Noto Sans Thai",
+    "Noto Sans Ethiopic",
+    "Noto Sans Symbols2",
+    "Noto Emoji",
+    "Symbola",
     "WenQuanYi Zen Hei",
     "Droid Sans Fallback",
     "Hiragino Sans",
@@ -105,6 +113,28 @@ def text_width(text: str, size: float) -> float:
     return letters * LETTER * size / POINTS_PER_INCH
 
 
+def readable_names(class_names: Sequence[str], classes: int, *, limit: int) -> list[str]:
+    """Return a label for each of Y classes, with its number before a name that no font here can draw.
+
+    In the SVG such a name is still its text; in the PNG, where it is a row of boxes, the number tells which.
+    """
+    names = [printable(n, limit) for n in class_labels(class_names, classes)]
+    return [n if _drawable(n) else f"{i}: {n}" for i, n in enumerate(names)]
+
+
+def _drawable(text: str) -> bool:
+    return text.isascii() or all(ord(c) in _glyphs() for c in text)
+
+
+@functools.lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    """Return the characters that our fonts have."""
+    from matplotlib import font_manager
+
+    files = (font_manager.findfont(family) for family in _font_family())
+    return frozenset().union(*(font_manager.get_font(file).get_charmap() for file in files))
+
+
 def settled(figure: Figure) -> Figure:
     """Lay a finished figure out for good, and return it.
 
@@ -124,12 +154,21 @@ def settled(figure: Figure) -> Figure:
 
 def sheet_title(figure: Figure, title: str, note: str = "") -> None:
     """Write a title, and a line of notes below it, at the sheet's upper left, wrapped to its width."""
-    width = float(figure.get_figwidth()) - 0.3
-    lines: list[str] = []
-    for text, size in ((title, 10.5), (note, 10.5)):
-        letters = max(20, int(width / text_width("n", size)))
-        lines += textwrap.wrap(printable(text, 6 * letters), letters)
-    plain_text([figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)])
+    lines = _title_lines(title, note, width=float(figure.get_figwidth()))
+    text = figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)
+    plain_text([text])
+    if figure.get_layout_engine() is None:  # a layout finds the title's place; without one it is ours to find
+        text.set_y(1.0 - 0.07 / float(figure.get_figheight()))
+
+
+def title_height(title: str, note: str, *, width: float) -> float:
+    """Return how many inches `sheet_title` takes on a sheet of that width, with room below."""
+    return 0.2 + 0.19 * len(_title_lines(title, note, width=width))
+
+
+def _title_lines(title: str, note: str, *, width: float) -> list[str]:
+    letters = max(20, int((width - 0.3) / text_width("n", 10.5)))
+    return [line for text in (title, note) for line in textwrap.wrap(printable(text, 6 * letters), letters)]
 
 
 def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:

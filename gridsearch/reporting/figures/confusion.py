@@ -18,11 +18,12 @@ from gridsearch.reporting.figures.canvas import (
     new_figure,
     plain_text,
     png_bytes,
+    readable_names,
     settled,
     sheet_title,
     text_width,
 )
-from gridsearch.reporting.predictions import Predictions, class_labels, confusion_matrix, row_shares
+from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
 from gridsearch.reporting.text import printable
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ MOST_CLASSES: Final = 120
 """Of more classes, those with the most mistakes are drawn; the per-class table has them all."""
 MOST_ANNOTATED: Final = 25
 LONGEST_NAME: Final = 48
+LONGEST_TITLE: Final = 60
+WIDEST: Final = 22.0
 
 
 @drawn
@@ -49,47 +52,55 @@ def confusion_figure(
         title: what it is about.
         note: one more line below the title.
     """
-    import seaborn as sns
-    from matplotlib.colors import PowerNorm
-
-    labels = [printable(n, LONGEST_NAME) for n in class_labels(class_names, len(matrix))]
-    shares = row_shares(matrix)
-    kept = _kept(matrix)
-    if len(kept) < len(matrix):
-        note = f"{note} The {len(kept)} classes with the most mistakes, of {len(matrix)}.".strip()
-    labels = [labels[i] for i in kept]
-    matrix, shares = matrix[np.ix_(kept, kept)], shares[np.ix_(kept, kept)]
+    labels, kept, note = _chosen(class_names, [matrix], note)
     cell, size = _cell_and_letter_size(len(kept))
-    figure = _sheet(labels, cell=cell, size=size)
+    width, height = _sheet_size(labels, cell=cell, size=size)
+    figure = new_figure(max(width + 1.0, 5.0), height + 0.3)
     axes = figure.add_subplot()
-    annotate = len(kept) <= MOST_ANNOTATED
-    sns.heatmap(
-        shares,
-        ax=axes,
-        norm=PowerNorm(0.5, vmin=0.0, vmax=1.0),  # a square root scale shows confusions of a few percent
-        cmap="mako_r",
-        annot=_annotations(matrix, shares) if annotate else False,
-        fmt="",
-        annot_kws={"size": size - 1.5, "linespacing": 1.05},
-        square=True,
-        cbar=False,
-        linewidths=0.4 if annotate else 0.0,
-        linecolor="white",
-        xticklabels=False,
-        yticklabels=False,
-        rasterized=not annotate,
-    )
-    _hatch_empty_rows(axes, shares)
-    _label(axes, labels, size=size)
+    _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
     sheet_title(figure, title, note)
-    bar = figure.colorbar(
-        axes.collections[0], ax=axes, shrink=min(1.0, 3.5 / (cell * len(kept))), aspect=18, pad=0.02
-    )
-    bar.set_ticks(
-        [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0], labels=["0", "1 %", "5 %", "10 %", "25 %", "50 %", "100 %"]
-    )
-    bar.set_label("share of the true class", size=max(size, 8.0))
-    bar.outline.set_visible(False)
+    _colour_bar(figure, [axes], shrink=min(1.0, 3.5 / (cell * len(kept))), size=size)
+    return settled(figure)
+
+
+@drawn
+def confusions_figure(
+    matrices: Sequence[np.ndarray],
+    *,
+    titles: Sequence[str],
+    class_names: Sequence[str],
+    title: str = "Confusion matrices",
+    note: str = "",
+) -> Figure:
+    """Return the confusion matrices of several trials side by side, on one colour scale.
+
+    Args:
+        matrices: counts [Y, Y] each, rows true, columns predicted.
+        titles: one for each matrix; any text.
+        class_names: by label; any text.
+        title: what they are about.
+        note: one more line below the title.
+
+    Raises:
+        ValueError: no matrix, different sizes, or not a title for each.
+    """
+    if not matrices or len(matrices) != len(titles) or len({m.shape for m in matrices}) != 1:
+        raise ValueError("side by side are matrices of one size, with a title each")
+    labels, kept, note = _chosen(class_names, matrices, note)
+    cell, size = (0.8 * x for x in _cell_and_letter_size(len(kept)))
+    width, height = _sheet_size(labels, cell=cell, size=size)
+    width = max(width, max(text_width(printable(t, LONGEST_TITLE), 9.5) for t in titles) + 0.3)
+    across = min(len(matrices), max(1, int(WIDEST / width)))
+    down = math.ceil(len(matrices) / across)
+    figure = new_figure(max(width * across + 1.0, 5.0), height * down + 0.5)
+    flat: list[Axes] = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes, matrix, name in zip(flat, matrices, titles, strict=False):
+        _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
+        plain_text([axes.set_title(printable(name, LONGEST_TITLE), size=9.5)])
+    for axes in flat[len(matrices) :]:
+        axes.set_axis_off()
+    sheet_title(figure, title, note)
+    _colour_bar(figure, flat, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
 
 
@@ -102,6 +113,18 @@ def confusion_png(
     )
 
 
+def _chosen(
+    class_names: Sequence[str], matrices: Sequence[np.ndarray], note: str
+) -> tuple[list[str], list[int], str]:
+    """Return the names and labels of the classes that are drawn, and the note that says so if not all are."""
+    matrix = np.sum(matrices, axis=0)
+    kept = _kept(matrix)
+    if len(kept) < len(matrix):
+        note = f"{note} The {len(kept)} classes with the most mistakes, of {len(matrix)}.".strip()
+    names = readable_names(class_names, len(matrix), limit=LONGEST_NAME)
+    return [names[i] for i in kept], kept, note
+
+
 def _kept(matrix: np.ndarray) -> list[int]:
     classes = len(matrix)
     if classes <= MOST_CLASSES:
@@ -109,6 +132,49 @@ def _kept(matrix: np.ndarray) -> list[int]:
     hits = np.diag(matrix)
     mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * hits
     return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
+
+
+def _draw_matrix(
+    axes: Axes,
+    matrix: np.ndarray,
+    kept: Sequence[int],
+    labels: Sequence[str],
+    *,
+    size: float,
+    annotated: bool,
+) -> None:
+    """Draw the kept rows and columns of a matrix; the shares are those of whole rows."""
+    import seaborn as sns
+    from matplotlib.colors import PowerNorm
+
+    shares = row_shares(matrix)[np.ix_(kept, kept)]
+    sns.heatmap(
+        shares,
+        ax=axes,
+        norm=PowerNorm(0.5, vmin=0.0, vmax=1.0),  # a square root scale shows confusions of a few percent
+        cmap="mako_r",
+        annot=_annotations(matrix[np.ix_(kept, kept)], shares) if annotated else False,
+        fmt="",
+        annot_kws={"size": size - 1.5, "linespacing": 1.05},
+        square=True,
+        cbar=False,
+        linewidths=0.4 if annotated else 0.0,
+        linecolor="white",
+        xticklabels=False,
+        yticklabels=False,
+        rasterized=not annotated,
+    )
+    _hatch_empty_rows(axes, shares)
+    _label(axes, labels, size=size)
+
+
+def _colour_bar(figure: Figure, axes: Sequence[Axes], *, shrink: float, size: float) -> None:
+    bar = figure.colorbar(axes[0].collections[0], ax=list(axes), shrink=shrink, aspect=18, pad=0.02)
+    bar.set_ticks(
+        [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0], labels=["0", "1 %", "5 %", "10 %", "25 %", "50 %", "100 %"]
+    )
+    bar.set_label("share of the true class", size=max(size, 8.0))
+    bar.outline.set_visible(False)
 
 
 def _cell_and_letter_size(classes: int) -> tuple[float, float]:
@@ -126,12 +192,13 @@ def _cell_and_letter_size(classes: int) -> tuple[float, float]:
     return 13 / POINTS_PER_INCH, 7.0
 
 
-def _sheet(labels: Sequence[str], *, cell: float, size: float) -> Figure:
+def _sheet_size(labels: Sequence[str], *, cell: float, size: float) -> tuple[float, float]:
+    """Return the inches that a matrix and its names take."""
     longest = max((text_width(n, size) for n in labels), default=0.0)
     slanted = longest / math.sqrt(2)
     side = cell * len(labels)
     left = max(longest + 0.5, slanted + 0.2)
-    return new_figure(max(left + side + 1.5, 5.0), max(side + slanted + 1.3, 3.2))
+    return left + side + 0.5, max(side + slanted + 1.0, 2.9)
 
 
 def _annotations(matrix: np.ndarray, shares: np.ndarray) -> np.ndarray:

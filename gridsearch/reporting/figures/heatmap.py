@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.effects import levels_of
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
@@ -26,7 +25,16 @@ from gridsearch.reporting.figures.canvas import (
     text_width,
 )
 from gridsearch.reporting.figures.line import axis_figure
-from gridsearch.reporting.figures.panels import Layout, Panel, level_name, panels_of, plan_layout
+from gridsearch.reporting.figures.panels import (
+    Layout,
+    Panel,
+    level_name,
+    missing_words,
+    panels_of,
+    plan_layout,
+    value_range,
+    why_missing,
+)
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import (
     is_share,
@@ -42,11 +50,21 @@ if TYPE_CHECKING:
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path
+
+    from gridsearch.records import StudyData, Value
 
 MOST_ANNOTATED: Final = 24
 """Cells are annotated up to so many in a row; beyond, colour alone is drawn."""
 MOST_TICKS: Final = 60
 WIDEST: Final = 15.0
+_HATCHES: Final = {
+    "": ("white", ".."),
+    "pruned": ("#e3edf7", "\\\\\\"),
+    "waiting": ("white", "/"),
+    "running": ("white", "/"),
+}
+"""Face and hatch by reason; what is not named here (failed, diverged) is grey with dense lines."""
 
 
 @drawn
@@ -110,26 +128,8 @@ def _tick_height(columns: Sequence[Value], cell_width: float) -> float:
 
 
 def _scale(panels: Sequence[Panel], *, better_high: bool) -> tuple[float, float, str]:
-    """Return the ends of the colour scale, and which end was clipped ("", "min", "max").
-
-    A lost corner of the grid (10 % among 90 %) would leave all other cells in one colour.  So where the worst is
-    far off the best seven tenths, the scale ends a little below these.
-    """
-    values = [
-        v for panel in panels for row in panel.points for p in row if not math.isnan(v := _drawn_value(p))
-    ]
-    if not values:
-        return 0.0, 1.0, ""
-    low, high = min(values), max(values)
-    if better_high:
-        knee = float(np.quantile(values, 0.3))
-        if knee - low > 3 * (high - knee) > 0:
-            return knee - 0.5 * (high - knee), high, "min"
-    else:
-        knee = float(np.quantile(values, 0.7))
-        if high - knee > 3 * (knee - low) > 0:
-            return low, knee + 0.5 * (knee - low), "max"
-    return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
+    drawn_values = (_drawn_value(p) for panel in panels for row in panel.points for p in row)
+    return value_range([v for v in drawn_values if not math.isnan(v)], better_high=better_high)
 
 
 def _draw_panel(
@@ -213,33 +213,37 @@ def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
 
 
 def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:
-    """Hatch the cells without a result, and say in them why."""
-    from matplotlib.patches import Rectangle
+    """Hatch the cells without a result, each kind its own way, and say in them why.
 
+    One path a kind: a patch a cell took most of the time of a heatmap of which thousands were pruned.
+    """
+    from matplotlib.patches import PathPatch
+
+    kinds: dict[str, list[tuple[int, int]]] = {}
     for y, row in enumerate(panel.points):
         for x, point in enumerate(row):
             if not math.isnan(_drawn_value(point)):
                 continue
-            face = "white" if point is None else "#eceef1"
-            hatch = "///" if point is not None else ".."
-            axes.add_patch(
-                Rectangle(
-                    (x, y), 1, 1, facecolor=face, edgecolor="#a9adb6", hatch=hatch, linewidth=0, zorder=2
-                )
-            )
-            if annotated and point is not None:
+            word = "" if point is None else why_missing(point)
+            kinds.setdefault(word.split("\n")[0], []).append((x, y))
+            if annotated and word:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-                axes.text(x + 0.5, y + 0.5, _why(point), ha="center", va="center", size=7, zorder=3, bbox=box)
+                axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", size=7, zorder=3, bbox=box)
+    for kind, places in kinds.items():
+        face, hatch = _HATCHES.get(kind, ("#eceef1", "///"))
+        axes.add_patch(
+            PathPatch(_cells(places), facecolor=face, edgecolor="#a9adb6", hatch=hatch, linewidth=0, zorder=2)
+        )
 
 
-def _why(point: RankedPoint) -> str:
-    states = [t.state for t in point.trials]
-    if point.diverged:
-        return "diverged" if point.diverged == len(states) else f"diverged\n{point.diverged} of {len(states)}"
-    for state in (TrialState.FAILED, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING):
-        if state in states:
-            return state.value
-    return "no value"
+def _cells(places: Sequence[tuple[int, int]]) -> Path:
+    """Return the unit squares at these places as one path."""
+    from matplotlib.path import Path
+
+    corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)])
+    vertices = (np.array(places)[:, None, :] + corners).reshape(-1, 2)
+    codes = [Path.MOVETO, *[Path.LINETO] * 3, Path.CLOSEPOLY] * len(places)
+    return Path(vertices, codes)
 
 
 def _outline_best(axes: Axes, panel: Panel, ranking: Ranking) -> None:
@@ -301,9 +305,8 @@ def _title(ranking: Ranking, layout: Layout) -> str:
 
 def _note(ranking: Ranking, layout: Layout, *, clipped: str, holes: bool) -> str:
     notes = ["Best point outlined."]
-    points = ranking.points
-    if any(p.mean is None or p.diverged for p in points):
-        notes.append("Hatched: no result.")
+    if missing := missing_words(ranking):
+        notes.append(f"Hatched: no result ({missing}).")
     if holes:
         notes.append("Dotted: not in the grid.")
     if ranking.most_seeds > 1:

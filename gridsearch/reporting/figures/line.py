@@ -16,7 +16,7 @@ from gridsearch.reporting.figures.canvas import (
     sheet_title,
     text_width,
 )
-from gridsearch.reporting.figures.panels import level_name
+from gridsearch.reporting.figures.panels import level_name, missing_words, why_missing
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
 
@@ -119,11 +119,10 @@ def _mark_missing(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bo
             axes.axvspan(
                 place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0
             )
-            word = "diverged" if point.diverged else point.trials[0].state.value
             axes.text(
                 place,
                 0.04,
-                word,
+                why_missing(point).replace("\n", " "),
                 transform=axes.get_xaxis_transform(),
                 ha="center",
                 va="bottom",
@@ -137,8 +136,8 @@ def _note(ranking: Ranking) -> str:
     notes = ["Best point ringed."]
     if ranking.most_seeds > 1:
         notes.append("Small dots: seeds.")
-    if any(p.mean is None or p.diverged for p in ranking.points):
-        notes.append("Hatched: no result.")
+    if missing := missing_words(ranking):
+        notes.append(f"Hatched: no result ({missing}).")
     if ranking.by_train:
         notes.append("By TRAIN accuracy: nothing was held out.")
     return " ".join(notes)

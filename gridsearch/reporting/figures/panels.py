@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.records import TrialState
 from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.text import printable, show_value
@@ -81,6 +82,54 @@ def panels_of(
             )
             panels.append(Panel(title=printable(words, LONGEST_TITLE), points=points))
     return panels
+
+
+def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, float, str]:
+    """Return the ends of the scale that values are drawn on, and which end was clipped ("", "min", "max").
+
+    A lost corner of the grid (10 % among 90 %) would leave all others in one colour, or in one line.  So where
+    the worst is far off the best seven tenths, the scale ends a little below these.
+    """
+    import numpy as np
+
+    if not len(values):
+        return 0.0, 1.0, ""
+    low, high = float(min(values)), float(max(values))
+    if better_high:
+        knee = float(np.quantile(values, 0.3))
+        if knee - low > 3 * (high - knee) > 0:
+            return knee - 0.5 * (high - knee), high, "min"
+    else:
+        knee = float(np.quantile(values, 0.7))
+        if high - knee > 3 * (knee - low) > 0:
+            return low, knee + 0.5 * (knee - low), "max"
+    return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
+
+
+def why_missing(point: RankedPoint) -> str:
+    """Return why a point has no value to draw, in one line or two: "failed", or "pruned" and the epoch."""
+    states = [t.state for t in point.trials]
+    if point.diverged:
+        return "diverged" if point.diverged == len(states) else f"diverged\n{point.diverged} of {len(states)}"
+    for state in (TrialState.FAILED, TrialState.PRUNED, TrialState.RUNNING, TrialState.WAITING):
+        if state in states:
+            break
+    else:
+        return "no value"
+    if state is TrialState.PRUNED:
+        last = max(t.epochs for t in point.trials if t.state is TrialState.PRUNED)
+        return f"pruned\nepoch {last}" if last else "pruned"
+    return state.value
+
+
+def missing_words(ranking: Ranking) -> str:
+    """Return how many points have no value to draw, by reason: "3 failed, 1 diverged"; "" if none."""
+    found: dict[str, int] = {}
+    for point in ranking.points:
+        if point.mean is None or point.diverged:
+            word = why_missing(point).split("\n")[0]
+            found[word] = found.get(word, 0) + 1
+    return ", ".join(f"{n:,} {word}" for word, n in sorted(found.items(), key=lambda item: -item[1]))
 
 
 def level_name(value: Value) -> str:

@@ -1,0 +1,185 @@
+"""The metric over each axis by itself, all points shown; from ranking to a figure with a panel an axis.
+
+The other axes differ within a column of dots: its height says how much they matter, the line through the
+medians what this axis does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.reporting.effects import level_of, levels_of, strength
+from gridsearch.reporting.figures.canvas import (
+    ACCENT,
+    PALETTE,
+    drawn,
+    new_figure,
+    plain_text,
+    settled,
+    sheet_title,
+    text_width,
+)
+from gridsearch.reporting.figures.panels import level_name, missing_words, value_range
+from gridsearch.reporting.ranking import RankedPoint, Ranking, identity, rank
+from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gridsearch.records import StudyData, Value
+
+MOST_AXES: Final = 6
+MOST_TICKS: Final = 14
+MOST_BARS: Final = 30
+MOST_VECTORS: Final = 2000
+"""Of more points, the dots are drawn as pixels: a megabyte of SVG says no more."""
+ACROSS: Final = 3
+_PANEL: Final = 3.5
+_FIRST: Final = ("lr", "batch")
+
+
+@drawn
+def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | None:
+    """Return the metric over each of the (at most six) strongest axes; lr and batch come first.
+
+    None with fewer than two varying axes, where the heatmap's place is taken by the same drawing of one axis.
+    """
+    ranking = ranking or rank(data)
+    points = [p for p in ranking.points if p.mean is not None and not p.diverged]
+    axes = marginal_axes(ranking)
+    if len(axes) < 2 or not points:
+        return None
+    levels = {a: levels_of(ranking.points, a) for a in axes}
+    room = max(_tick_room(levels[a]) for a in axes)
+    across = min(ACROSS, len(axes))
+    down = math.ceil(len(axes) / across)
+    figure = new_figure(max(_PANEL * across + 0.6, 6.0), (2.7 + room) * down + 0.6)
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    low, high, clipped = value_range(
+        [p.mean for p in points if p.mean is not None], better_high=ranking.direction != "minimize"
+    )
+    margin = 0.06 * (high - low)
+    flat: list[Axes] = list(panels.flat)
+    for place, (panel, axis) in enumerate(zip(flat, axes, strict=False)):
+        _draw_axis(panel, ranking, points, axis, levels[axis], limits=(low, high))
+        panel.set_ylim(low - margin, high + margin)
+        if place % across == 0:
+            panel.set_ylabel(metric_name(ranking.metric))
+        if is_share(ranking.metric):
+            panel.yaxis.set_major_formatter(lambda v, _: show_metric(v, ranking.metric, digits=1))
+    for panel in flat[len(axes) :]:
+        panel.set_axis_off()
+    sheet_title(figure, "Each axis by itself", _note(ranking, clipped=clipped, left_out=len(axes)))
+    return settled(figure)
+
+
+def marginal_axes(ranking: Ranking) -> list[str]:
+    """Return the axes that get a panel: lr and batch, then the others by how much they explain."""
+    shares = strength(ranking)
+    order = sorted(ranking.varying, key=lambda a: (a not in _FIRST, -shares[a], ranking.varying.index(a)))
+    return order[:MOST_AXES]
+
+
+def _tick_room(levels: Sequence[Value]) -> float:
+    """Return the inches that slanted names below a panel need, 0 where they stand upright."""
+    widest = max(text_width(level_name(v), 9) for v in levels)
+    shown = min(len(levels), MOST_TICKS)
+    return widest / math.sqrt(2) if widest > 0.8 * (_PANEL - 0.8) / shown else 0.0
+
+
+def _draw_axis(
+    panel: Axes,
+    ranking: Ranking,
+    points: Sequence[RankedPoint],
+    axis: str,
+    levels: Sequence[Value],
+    *,
+    limits: tuple[float, float],
+) -> None:
+    places = {identity(v): i for i, v in enumerate(levels)}
+    columns: dict[int, list[float]] = {}
+    for point in points:
+        if point.mean is not None:
+            columns.setdefault(places[identity(level_of(point, axis))], []).append(point.mean)
+    _draw_dots(panel, columns, limits=limits)
+    _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels))
+    best = ranking.best
+    if best is not None and best.mean is not None and not best.diverged:
+        place = places[identity(level_of(best, axis))]
+        panel.plot(place, best.mean, "o", markersize=10, fillstyle="none", color=ACCENT, mew=2, zorder=5)
+    _hatch_empty(panel, columns, count=len(levels))
+    step = math.ceil(len(levels) / MOST_TICKS)
+    panel.set_xticks(range(0, len(levels), step), [level_name(v) for v in levels][::step])
+    panel.set_xlim(-0.6, len(levels) - 0.4)
+    slanted = _tick_room(levels) > 0
+    for label in panel.get_xticklabels():
+        label.set(
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor",
+            va="top",
+        )
+    panel.set_xlabel(printable(axis, 40))
+    panel.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
+    panel.set_axisbelow(True)
+    panel.spines[["top", "right"]].set_visible(False)
+    plain_text([*panel.get_xticklabels(), panel.xaxis.label, panel.yaxis.label])
+
+
+def _draw_dots(panel: Axes, columns: Mapping[int, Sequence[float]], *, limits: tuple[float, float]) -> None:
+    """Draw a dot a point, spread sideways in the order of their values; what is off the scale lies at its edge."""
+    count = sum(map(len, columns.values()))
+    x = np.concatenate([place + _spread(len(values)) for place, values in columns.items()])
+    y = np.concatenate([np.asarray(values) for values in columns.values()])
+    panel.scatter(
+        x,
+        np.clip(y, *limits),
+        s=14 if count <= 300 else 5 if count <= MOST_VECTORS else 2,
+        color=PALETTE[0],
+        alpha=0.5 if count <= MOST_VECTORS else 0.25,
+        linewidths=0,
+        rasterized=count > MOST_VECTORS,
+    )
+
+
+def _spread(count: int) -> np.ndarray:
+    """Return offsets to both sides that fill a column evenly without any draw (golden ratio steps)."""
+    if count <= 2:
+        return np.zeros(count)
+    width = min(0.3, 0.03 * count)
+    offsets: np.ndarray = width * (2 * ((np.arange(count) * 0.6180339887498949) % 1.0) - 1)
+    return offsets
+
+
+def _draw_medians(panel: Axes, columns: Mapping[int, Sequence[float]], *, joined: bool) -> None:
+    places = sorted(columns)
+    medians = [float(np.median(columns[place])) for place in places]
+    joined = joined or len(places) > MOST_BARS
+    panel.plot(places, medians, color="#d55e00", linewidth=1.6, linestyle="-" if joined else "none", zorder=4)
+    for place, median in zip(places, medians, strict=True) if len(places) <= MOST_BARS else ():
+        panel.plot([place - 0.22, place + 0.22], [median] * 2, color="#d55e00", linewidth=2.4, zorder=4)
+
+
+def _hatch_empty(panel: Axes, columns: Mapping[int, Sequence[float]], *, count: int) -> None:
+    for place in range(count):
+        if place not in columns:
+            panel.axvspan(
+                place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0
+            )
+
+
+def _note(ranking: Ranking, *, clipped: str, left_out: int) -> str:
+    notes = ["A dot is a point, orange the median of its column; best point ringed."]
+    if clipped:
+        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end.")
+    if missing := missing_words(ranking):
+        notes.append(f"Without a result: {missing}.")
+    if len(ranking.varying) > left_out:
+        notes.append(f"The {left_out} strongest of {len(ranking.varying)} axes.")
+    return " ".join(notes)

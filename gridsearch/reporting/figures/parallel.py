@@ -1,0 +1,165 @@
+"""Every point as a line across all axes, coloured by its result; from ranking to a figure.
+
+A level's lines are spread by rank around its place, best on top, so that they can be followed through it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.reporting.effects import level_of, levels_of, strength
+from gridsearch.reporting.figures.canvas import (
+    ACCENT,
+    COLOURS,
+    INK,
+    drawn,
+    new_figure,
+    plain_text,
+    settled,
+    sheet_title,
+    text_width,
+)
+from gridsearch.reporting.figures.panels import level_name, missing_words, value_range
+from gridsearch.reporting.ranking import Ranking, identity, rank
+from gridsearch.reporting.text import metric_name, printable, show_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from gridsearch.records import StudyData, Value
+
+MOST_AXES: Final = 10
+MOST_LEVELS: Final = 16
+MOST_VECTORS: Final = 400
+_NAME: Final = 20
+
+
+@drawn
+def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | None:
+    """Return parallel coordinates of all points with a result; None with fewer than two varying axes."""
+    ranking = ranking or rank(data)
+    points = [p for p in ranking.points if p.mean is not None and not p.diverged]
+    shares = strength(ranking)
+    strongest = sorted(ranking.varying, key=lambda a: -shares[a])[:MOST_AXES]
+    axes = [a for a in ranking.varying if a in strongest]
+    if len(axes) < 2 or len(points) < 2:
+        return None
+    levels = {a: levels_of(ranking.points, a) for a in axes}
+    values = np.array([p.mean for p in points])
+    low, high, clipped = value_range(values.tolist(), better_high=ranking.direction != "minimize")
+    heights = [_heights([level_of(p, a) for p in points], levels[a]) for a in axes]
+    result = (np.clip(values, low, high) - low) / (high - low)
+    lines = np.stack([*heights, result], axis=1)
+    steps = [_step(levels[a], printable(a, _NAME)) for a in axes]
+    figure = new_figure(max(2.2 + sum(steps), 6.5), 4.6)
+    panel = figure.add_subplot()
+    places = np.concatenate([[0.0], np.cumsum(steps)])
+    _draw_lines(panel, places, lines, result)
+    _draw_best(panel, places, lines[0])
+    for place, axis in zip(places, axes, strict=False):
+        _draw_axis(panel, float(place), [printable(level_name(v), _NAME) for v in levels[axis]])
+    _draw_result(panel, float(places[-1]), ranking, limits=(low, high))
+    panel.set_xticks(places, [*(printable(a, _NAME) for a in axes), metric_name(ranking.metric)])
+    panel.tick_params(length=0, labelsize=9.5, top=True, labeltop=True, bottom=False, labelbottom=False)
+    panel.set(xlim=(places[0] - 0.95, places[-1] + 0.95), ylim=(-0.03, 1.03), yticks=[])
+    panel.spines[:].set_visible(False)
+    plain_text(panel.get_xticklabels())
+    sheet_title(figure, "Every point across the axes", _note(ranking, clipped=clipped, shown=len(axes)))
+    return settled(figure)
+
+
+def _heights(values: Sequence[Value], levels: Sequence[Value]) -> np.ndarray:
+    """Return each point's height, 0 to 1: its level's place, and within it the points' order, best on top."""
+    places = {identity(v): i for i, v in enumerate(levels)}
+    level = np.array([places[identity(v)] for v in values])
+    heights = np.empty(len(level))
+    gap = 1.0 / len(levels)
+    for i in range(len(levels)):
+        own = np.flatnonzero(level == i)
+        if len(own):
+            offsets = np.linspace(0.5, -0.5, len(own)) if len(own) > 1 else np.zeros(1)
+            heights[own] = (i + 0.5) * gap + offsets * min(0.62, 0.06 * len(own)) * gap
+    return heights
+
+
+def _step(levels: Sequence[Value], name: str) -> float:
+    """Return the inches from an axis to the next: its levels' names must not reach it."""
+    widest = max(text_width(printable(level_name(v), _NAME), 8.5) for v in levels)
+    return max(1.5, widest + 0.75, text_width(name, 9.5) + 0.35)
+
+
+def _draw_lines(panel: Axes, places: np.ndarray, lines: np.ndarray, result: np.ndarray) -> None:
+    """Draw the points' lines, worst first."""
+    from matplotlib.collections import LineCollection
+
+    order = np.arange(len(lines))[::-1]
+    segments = [np.column_stack([places, lines[i]]) for i in order]
+    collection = LineCollection(
+        segments,
+        cmap=COLOURS,
+        array=result[order],
+        linewidths=1.3 if len(lines) <= 60 else 0.9 if len(lines) <= 400 else 0.5,
+        alpha=0.85 if len(lines) <= 60 else 0.6 if len(lines) <= 1000 else 0.3,
+        rasterized=len(lines) > MOST_VECTORS,
+    )
+    collection.set_clim(0.0, 1.0)
+    panel.add_collection(collection, autolim=False)
+
+
+def _draw_best(panel: Axes, places: np.ndarray, line: np.ndarray) -> None:
+    panel.plot(places, line, color="white", linewidth=4.2, zorder=3)
+    panel.plot(places, line, color=ACCENT, linewidth=2.2, marker="o", markersize=5, zorder=4)
+
+
+def _draw_axis(panel: Axes, place: float, names: Sequence[str]) -> None:
+    panel.axvline(place, color="#8b909c", linewidth=1.0, zorder=2)
+    step = math.ceil(len(names) / MOST_LEVELS)
+    texts = [
+        panel.text(
+            place + 0.07,
+            (i + 0.5) / len(names),
+            names[i],
+            ha="left",
+            va="center",
+            size=8.5,
+            color=INK,
+            zorder=6,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.82},
+        )
+        for i in range(0, len(names), step)
+    ]
+    plain_text(texts)
+
+
+def _draw_result(panel: Axes, place: float, ranking: Ranking, *, limits: tuple[float, float]) -> None:
+    """Draw the result's own axis: the colours beside its numbers."""
+    low, high = limits
+    panel.imshow(
+        np.linspace(0, 1, 128)[:, None],
+        extent=(place, place + 0.13, 0.0, 1.0),
+        origin="lower",
+        cmap=COLOURS,
+        aspect="auto",
+        zorder=2,
+    )
+    digits = 0 if high - low > 0.05 else 1 if high - low > 0.005 else 2
+    for share in np.linspace(0, 1, 6):
+        text = show_metric(low + share * (high - low), ranking.metric, digits=digits)
+        panel.text(place + 0.2, float(share), text, ha="left", va="center", size=8.5)
+
+
+def _note(ranking: Ranking, *, clipped: str, shown: int) -> str:
+    notes = ["A line is a point; best point in red."]
+    if clipped:
+        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")
+    if missing := missing_words(ranking):
+        notes.append(f"Not drawn, for want of a result: {missing}.")
+    if len(ranking.varying) > shown:
+        notes.append(f"The {shown} strongest of {len(ranking.varying)} axes.")
+    return " ".join(notes)
