@@ -8,33 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.errors import ArtifactError
 from gridsearch.reporting.document import export_json
 from gridsearch.reporting.frames import ranking_csv, trials_csv
-from gridsearch.reporting.page import Classes, PageFigure, render_page
-from gridsearch.reporting.predictions import (
-    Predictions,
-    balanced_accuracy,
-    confusion_matrix,
-    describe_pairs,
-    macro_f1,
-    most_confused,
-    per_class,
-    per_class_csv,
-)
-from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.page import render_page
+from gridsearch.reporting.pictures import STEMS, draw
+from gridsearch.reporting.predictions import Predictions, per_class_csv
+from gridsearch.reporting.ranking import Ranking, rank
 from gridsearch.reporting.selection import filter_data
-from gridsearch.reporting.text import listed, metric_name, plural, printable, show_metric, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from matplotlib.figure import Figure
-
+    from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
 
 PAGE: Final = "index.html"
-FIGURE_STEMS: Final = ("heatmap", "confusion", "curves")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +46,7 @@ def write_report(
     *,
     folder: Path,
     predictions: Callable[[int], Predictions | None],
+    images: Callable[[TrialRecord], ImageData] | None = None,
     write: Callable[[Path, bytes], None] | None = None,
     where: Mapping[str, Value] | None = None,
 ) -> ReportFiles:
@@ -67,6 +56,8 @@ def write_report(
         data: the study.
         folder: where to; made if it is not there.
         predictions: the stored validation predictions of a trial by its number, None if there are none.
+        images: gives what a trial was trained on, or raises a GridsearchError that says why not; default: no
+            images are shown.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
         where: only trials with these values (see `filter_data`).
 
@@ -82,16 +73,18 @@ def write_report(
         "ranking.json": export_json(data, ranking=ranking).encode(),
         "trials.csv": trials_csv(data),
     }
-    figures = _study_figures(data, ranking)
-    winner, notes = _winner_predictions(ranking, predictions)
-    classes: Classes | None = None
-    if winner is not None:
-        figures["confusion"], classes = _winner_figure(data, ranking, winner)
-        contents["per_class.csv"] = per_class_csv(winner, data.class_names)
-    for stem, figure in figures.items():
-        contents[f"{stem}.png"], contents[f"{stem}.svg"] = figure.png, figure.svg
+    pictures = draw(data, ranking, predictions=predictions, images=images)
+    if pictures.winner is not None:
+        contents["per_class.csv"] = per_class_csv(pictures.winner, data.class_names)
+    for stem, picture in pictures.by_stem.items():
+        contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
     page = render_page(
-        data, ranking, figures=list(figures.values()), classes=classes, notes=notes, where=where or {}
+        data,
+        ranking,
+        pictures=pictures.by_stem,
+        classes=pictures.classes,
+        notes=pictures.notes,
+        where=where or {},
     )
     contents[PAGE] = page.encode(
         "utf-8", "replace"
@@ -119,88 +112,9 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise
 
 
-def _study_figures(data: StudyData, ranking: Ranking) -> dict[str, PageFigure]:
-    from gridsearch.reporting.figures.curves import curves_figure
-    from gridsearch.reporting.figures.heatmap import heatmap_figures
-
-    pictures: dict[str, PageFigure] = {}
-    for stem, figure in heatmap_figures(data, ranking=ranking).items():
-        pictures[stem] = _picture(figure, title="Over the grid", alt=_heatmap_alt(ranking))
-    curves = curves_figure(data, ranking=ranking)
-    if curves is not None:
-        sets = "train" if ranking.by_train else "train beside validation"
-        alt = f"Loss and accuracy by epoch of the best points, {sets}."
-        pictures["curves"] = _picture(curves, title="Learning curves", alt=alt)
-    return pictures
-
-
-def _winner_predictions(
-    ranking: Ranking, predictions: Callable[[int], Predictions | None]
-) -> tuple[Predictions | None, list[str]]:
-    trial = ranking.best_trial
-    if trial is None:
-        return None, []
-    try:
-        found = predictions(trial.number)
-    except (ArtifactError, OSError, ValueError) as error:
-        return None, [
-            f"The predictions of trial {trial.number} cannot be used: {printable(str(error), 300)}."
-        ]
-    if found is None or not len(found.labels):
-        return None, [
-            f"Trial {trial.number} has no stored validation predictions, so there is no confusion matrix."
-        ]
-    return found, []
-
-
-def _winner_figure(data: StudyData, ranking: Ranking, winner: Predictions) -> tuple[PageFigure, Classes]:
-    from gridsearch.reporting.figures.confusion import confusion_figure
-
-    best, trial = ranking.best, ranking.best_trial
-    assert best is not None and trial is not None
-    matrix = confusion_matrix(winner)
-    pairs = most_confused(matrix, data.class_names)
-    note = _winner_note(best, trial, ranking, images=len(winner.labels))
-    figure = confusion_figure(
-        matrix, class_names=data.class_names, title="Confusion matrix of the winner", note=note
-    )
-    commonest = f" Commonest mistake: {pairs[0].words}." if pairs else " No mistakes."
-    alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
-    classes = Classes(
-        results=per_class(matrix, data.class_names),
-        balanced_accuracy=balanced_accuracy(matrix),
-        macro_f1=macro_f1(matrix),
-        pairs=describe_pairs(pairs),
-    )
-    return _picture(figure, title="Confusion matrix", alt=alt), classes
-
-
-def _winner_note(best: RankedPoint, trial: TrialRecord, ranking: Ranking, *, images: int) -> str:
-    seed = f" (seed {trial.seed} alone, of {plural(best.n, 'seed')})" if best.n > 1 else ""
-    params = show_params(best.params, ranking.varying, limit=80) if ranking.varying else ""
-    return f"Trial {trial.number}{seed}. {plural(images, 'validation image')}. {params}".strip()
-
-
-def _picture(figure: Figure, *, title: str, alt: str) -> PageFigure:
-    from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
-
-    return PageFigure(title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure))
-
-
-def _heatmap_alt(ranking: Ranking) -> str:
-    best = ranking.best
-    axes = listed([printable(a, 40) for a in ranking.varying])
-    top = ""
-    if best is not None:
-        params = show_params(best.params, ranking.varying, limit=120)
-        top = f" Best: {params} with {show_metric(best.mean, ranking.metric)}."
-    metric = metric_name(ranking.metric).capitalize()
-    return f"{metric} over {axes}.{top} The numbers are in the ranking's table."
-
-
 def _remove_stale(folder: Path, names: set[str]) -> None:
     """Remove figures that an earlier report had and this one has not: an old winner's would mislead."""
-    for stem in FIGURE_STEMS:
+    for stem in STEMS:
         for kind in ("png", "svg"):
             for old in folder.glob(f"{stem}*.{kind}"):
                 if old.name not in names:

@@ -53,6 +53,11 @@ class Prepared:
         """What the study ranks by; train accuracy only where nothing is held out."""
         return "train_accuracy" if all(d.settings.val == 0 for d in self.drafts) else "val_accuracy"
 
+    @property
+    def at_hand(self) -> dict[str, ImageData]:
+        """The loaded data by its fingerprint."""
+        return {} if self.images is None else {self.drafts[0].settings.data_fingerprint: self.images}
+
     def cost(self, device: str, probes: ProbeCache) -> CostModel:
         """Return the cost model of these trials on a device."""
         data = self.images

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
-from gridsearch.errors import ArtifactError, StoreError
+from gridsearch.errors import ArtifactError, DataError, StoreError
 from gridsearch.records import TrialState
+from gridsearch.service.catalog import Catalog
 from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from gridsearch.records import StudyData, Value
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Settings, StudyData, Value
     from gridsearch.reporting import Predictions
     from gridsearch.store import Store
 
@@ -45,6 +47,8 @@ def make_report(
     *,
     where: Mapping[str, Value] | None = None,
     data: StudyData | None = None,
+    images: Mapping[str, ImageData] | None = None,
+    root: Path | None = None,
 ) -> Report:
     """Rank, draw and write the report of a study as it is now.
 
@@ -53,6 +57,8 @@ def make_report(
         study: the study's name.
         where: only the trials where all of these hold.
         data: the study, if it was read already.
+        images: datasets that the caller has at hand, by their fingerprint.
+        root: folder of the datasets' files, where another one is looked for; nothing is ever fetched.
 
     Raises:
         StudyNotFound: there is none.
@@ -80,7 +86,11 @@ def make_report(
         store.home.write_atomic(path, content)
 
     files = reporting.write_report(
-        data, folder=store.home.report_dir(study), predictions=predictions, write=write
+        data,
+        folder=store.home.report_dir(study),
+        predictions=predictions,
+        images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
+        write=write,
     )
     _picture(store, data, predictions)
     return Report(data, files.page, reporting.report_json(data), tuple(dict.fromkeys(warnings)))
@@ -97,7 +107,32 @@ def read_predictions(store: Store, study: str, number: int) -> Predictions | Non
     import safetensors.numpy
 
     tensors = safetensors.numpy.load(store.read_artifact(study, number, PREDICTIONS))
-    return reporting.Predictions(tensors["logits"].astype("float32"), tensors["labels"])
+    return reporting.Predictions(
+        tensors["logits"].astype("float32"), tensors["labels"], tensors.get("indices")
+    )
+
+
+def _images(
+    settings: Settings, study: str, store: Store, *, at_hand: Mapping[str, ImageData], root: Path | None
+) -> ImageData:
+    """Load the images that a trial was trained on, if they are here and still the same.
+
+    Raises:
+        GridsearchError: they are not, or only code of the user's own could give them.
+    """
+    if settings.data_fingerprint in at_hand:
+        return at_hand[settings.data_fingerprint]
+    locator = str(store.spec(study).get("dataset", settings.dataset))
+    if not locator.startswith("folder:") and ":" in locator:
+        raise DataError(f"dataset {settings.dataset!r} is your own code, which a report does not run")
+    if root is None:
+        raise DataError(f"dataset {settings.dataset!r} is not at hand")
+    catalog = Catalog(locator, root)
+    if not catalog.available:
+        raise DataError(f"dataset {settings.dataset!r} is not on this machine")
+    if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
+        raise DataError(f"the images of {settings.dataset!r} are other than when the study was made")
+    return catalog.images(settings.data_options)
 
 
 def _picture(store: Store, data: StudyData, predictions: Callable[[int], Predictions | None]) -> None:

@@ -148,7 +148,9 @@ def _carry_out(
         report = None
         if options.report and signum is None and done:
             watcher.say("writing the report")
-            report = make_report(store, prepared.name, data=data)
+            report = make_report(
+                store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
+            )
     return RunOutcome(
         study=prepared.name,
         data=data,

@@ -15,7 +15,8 @@ import pytest
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import TrialState
 from gridsearch.reporting import rank, report_json, write_report
-from gridsearch.reporting.page import MOST_POINTS, MOST_TRIALS, render_page
+from gridsearch.reporting.page import render_page
+from gridsearch.reporting.tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
 
 
 def no_predictions(number):
@@ -67,7 +68,9 @@ def test_a_report_holds_every_file_of_the_interface(written):
     names = {p.name for p in files.files}
     assert names >= {"index.html", "ranking.csv", "ranking.json", "trials.csv"}
     assert names >= {
-        f"{stem}.{kind}" for stem in ("heatmap", "confusion", "curves") for kind in ("png", "svg")
+        f"{stem}.{kind}"
+        for stem in ("heatmap", "confusion", "curves", "marginals", "parallel", "cost")
+        for kind in ("png", "svg")
     }
     assert {p.name for p in files.folder.iterdir()} == names
     assert json.loads((files.folder / "ranking.json").read_text()) == report_json(data)
@@ -173,9 +176,8 @@ def test_what_varies_is_not_listed_as_recipe(study):
 def test_every_ranked_point_links_to_the_rows_of_its_trials(study):
     page = page_of(study({"lr": [0.1, 0.2]}, seeds=2).data())
     targets = {a["href"] for a in page.of("a")}
-    assert (
-        targets == {f"#{a['id']}" for a in page.of("tr") if a.get("id")} == {f"#trial-{i}" for i in range(4)}
-    )
+    rows = {f"#{a['id']}" for a in page.of("tr") if a.get("id")}
+    assert {t for t in targets if "trial-" in t} == rows == {f"#trial-{i}" for i in range(4)}
 
 
 def hostile_study(study, hostile):
@@ -217,18 +219,68 @@ def test_the_page_refers_to_nothing_outside_itself_and_its_policy_fits(study):
 def test_every_picture_has_alternative_text(written):
     page = written[1].page.read_text()
     texts = [a["alt"] for a in Reader(page).of("img")]
-    assert len(texts) == 3
+    assert len(texts) == 6
     assert all(len(t) > 40 for t in texts)
 
 
-def test_a_page_of_very_many_trials_is_cut_to_its_limits_and_says_so(study):
-    data = study({"batch": list(range(1, 1500)), "lr": [0.1, 0.2]}, epochs=1).data()
-    page = page_of(data)
-    assert len([a for a in page.of("tr") if a.get("id")]) == MOST_TRIALS
-    assert f"… and {2998 - MOST_POINTS:,} more points in ranking.csv" in page.text
-    assert f"… and {2998 - MOST_TRIALS:,} more trials in trials.csv" in page.text
-    linked = {a["href"][1:] for a in page.of("a")}
-    assert linked <= {a["id"] for a in page.of("tr") if a.get("id")}
+def stored_rows(page, name):
+    """Return the rows that a page holds for its script."""
+    found = re.search(f'<script type="application/json" data-rows="{name}">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1]) if found else []
+
+
+def test_a_long_table_keeps_its_first_rows_in_the_page_and_the_others_for_the_script(study, hostile):
+    data = study({"batch": list(range(1, 301)), "model.x": [hostile[0], "<!--"]}, epochs=1).data()
+    page = render_page(data, rank(data))
+    static = [a for a in Reader(page).of("tr") if a.get("id")]
+    assert len(static) == MOST_STATIC
+    more = stored_rows(page, "trials")
+    assert [int(cells[0]) for cells, _, _ in more] == list(range(MOST_STATIC, 600))
+    assert {cells[2] for cells, _, _ in more} == {hostile[0], "<!--"}
+    assert "<" not in re.search(r'data-rows="trials">(.*?)</script>', page, re.DOTALL)[1]
+    assert len(stored_rows(page, "points")) == 600 - MOST_STATIC
+    assert (
+        f"… and {600 - MOST_STATIC:,} more rows, shown where scripts may run; all are in trials.csv" in page
+    )
+
+
+def test_a_page_of_too_many_trials_is_cut_to_its_limits_and_says_so(study):
+    data = study({"batch": list(range(1, 5101)), "lr": [0.1, 0.2]}, epochs=1).data()
+    page = render_page(data, rank(data))
+    text = Reader(page).text
+    assert len(stored_rows(page, "trials")) == MOST_TRIALS - MOST_STATIC
+    assert f"… and {10_200 - MOST_POINTS:,} more in ranking.csv" in text
+    assert f"… and {10_200 - MOST_TRIALS:,} more in trials.csv" in text
+    rows = stored_rows(page, "trials")
+    trials = {cells[0] for cells, _, _ in rows} | {
+        a["id"].removeprefix("trial-") for a in Reader(page).of("tr") if a.get("id")
+    }
+    linked = {a["href"].removeprefix("#trial-") for a in Reader(page).of("a") if "trial-" in a["href"]}
+    linked |= {n for _, _, links in stored_rows(page, "points") for n in links}
+    assert linked <= trials
+
+
+def test_a_report_of_a_study_that_still_runs_says_how_far_it_is(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2]}).lose(0, TrialState.RUNNING)
+    builder.lose(1, TrialState.WAITING)
+    text = page_of(builder.data()).text
+    assert "2 of 4 trials have ended: this is how it stands so far." in text
+    assert "trials have ended" not in page_of(study({"lr": [0.1, 0.2]}).data()).text
+
+
+def test_pruned_trials_are_listed_with_their_epoch_and_what_they_had_reached(study):
+    builder = study({"lr": [0.1, 0.2]}).lose(0, TrialState.PRUNED)
+    builder.epochs[0] = study({"lr": [0.1]}).epochs[0][:3]
+    builder.change(0, epochs=3)
+    reached = f"{100 * builder.epochs[0][-1].val_accuracy:.2f} %"
+    text = page_of(builder.data()).text
+    assert f"#0 pruned lr=0.1 seed=0 after epoch 3 of 10 at {reached} validation accuracy" in text
+    assert "Diverged and failed trials" not in text
+
+
+def test_the_top_of_the_page_says_what_the_winner_gets_wrong(written):
+    page = Reader(written[1].page.read_text()).text
+    assert page.index("Its commonest mistake: Shirt taken for T-shirt/top") < page.index("trials")
 
 
 def test_an_empty_study_and_one_with_nothing_but_failures_have_a_page(tmp_path, study):

@@ -32,7 +32,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
-        made = make_report(store, arguments.study, where=_where(arguments.where or ()))
+        made = make_report(store, arguments.study, where=_where(arguments.where or ()), root=places.data)
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))
     else:

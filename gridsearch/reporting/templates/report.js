@@ -1,5 +1,6 @@
 "use strict";
 (() => {
+  const PAGE = 200; // rows that are drawn at once; more come as they are scrolled to
   const collator = new Intl.Collator(undefined, { numeric: true });
   const number = (text) => {
     const value = parseFloat(text.replace(/^#/, ""));
@@ -14,30 +15,14 @@
     return sign * collator.compare(a, b);
   };
 
-  const sort = (table, column, heading) => {
-    const up = heading.getAttribute("aria-sort") !== "ascending";
-    for (const other of heading.parentElement.children) other.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", up ? "ascending" : "descending");
-    const body = table.tBodies[0];
-    const rows = [...body.rows].map((row) => [row.cells[column].textContent, row]);
-    rows.sort((a, b) => compare(a[0], b[0], up ? 1 : -1));
-    body.append(...rows.map((pair) => pair[1]));
-  };
-
-  for (const table of document.querySelectorAll("table.sortable")) {
-    [...table.tHead.rows[0].cells].forEach((heading, column) => {
-      heading.firstElementChild.addEventListener("click", () => sort(table, column, heading));
-    });
-  }
-
   // A word is looked for in the whole row; name=value, name<value and name>value in the column of that name.
   const test = (word, names) => {
     const match = /^(.+?)(<=|>=|=|<|>)(.*)$/.exec(word);
     const column = match ? names.indexOf(match[1]) : -1;
-    if (column < 0) return (row) => row.textContent.toLowerCase().includes(word);
+    if (column < 0) return (texts) => texts.some((text) => text.toLowerCase().includes(word));
     const [, , sign, wanted] = match;
-    return (row) => {
-      const text = row.cells[column].textContent.trim().toLowerCase();
+    return (texts) => {
+      const text = texts[column].trim().toLowerCase();
       const x = number(text), y = number(wanted);
       if (sign === "=") return text === wanted || (x !== null && y !== null && Number(text) === y);
       if (x === null || y === null) return false;
@@ -45,29 +30,101 @@
     };
   };
 
-  for (const input of document.querySelectorAll("input[data-for]")) {
-    const table = document.getElementById(input.dataset.for);
-    const output = document.querySelector(`output[data-for="${input.dataset.for}"]`);
-    const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim().toLowerCase());
+  // A row of a long table is an array until it is shown.
+  const build = (row, headings, id) => {
+    const element = document.createElement("tr");
+    element.className = row.kind;
+    if (id) element.id = id;
+    row.texts.forEach((text, column) => {
+      const cell = element.insertCell();
+      if (headings[column].className === "n") cell.className = "n";
+      else if (text.length > 28) cell.className = "w";
+      if (column < row.texts.length - 1 || !row.links.length) {
+        cell.textContent = text;
+        return;
+      }
+      row.links.forEach((n, i) => {
+        const link = document.createElement("a");
+        link.href = `#trial-${n}`;
+        link.textContent = n;
+        cell.append(i ? " " : "", link);
+      });
+    });
+    return element;
+  };
+
+  const tables = new Map();
+  const start = (table) => {
+    const body = table.tBodies[0];
+    const headings = [...table.tHead.rows[0].cells];
+    const names = headings.map((cell) => cell.textContent.trim().toLowerCase());
+    const named = (name) => table.id && document.querySelector(`${name}[data-for="${table.id}"]`);
+    const input = named("input"), output = named("output"), button = named("button");
+    const rows = [...body.rows].map((element) => ({ element, texts: [...element.cells].map((cell) => cell.textContent) }));
+    const stored = table.id && document.querySelector(`script[data-rows="${table.id}"]`);
+    for (const [cells, kind, links] of stored ? JSON.parse(stored.textContent) : []) {
+      const texts = cells.length < headings.length ? [...cells, links.join(" ") || "\u2013"] : cells;
+      rows.push({ kind, links, texts });
+    }
+    const first = button ? PAGE : rows.length;
+    let kept = rows, shown = first;
+
+    const elementOf = (row) => (row.element ??= build(row, headings, table.id === "trials" && `trial-${row.texts[0]}`));
+    const draw = () => {
+      body.replaceChildren(...kept.slice(0, shown).map(elementOf));
+      if (button) button.hidden = shown >= kept.length;
+    };
+    const more = () => {
+      body.append(...kept.slice(shown, shown + PAGE).map(elementOf));
+      shown = Math.min(kept.length, shown + PAGE);
+      button.hidden = shown >= kept.length;
+    };
     const filter = () => {
       const tests = input.value.toLowerCase().split(/\s+/).filter(Boolean).map((word) => test(word, names));
-      let shown = 0;
-      for (const row of table.tBodies[0].rows) {
-        row.hidden = !tests.every((holds) => holds(row));
-        shown += row.hidden ? 0 : 1;
-      }
-      output.textContent = tests.length ? `${shown} of ${table.tBodies[0].rows.length} rows` : "";
+      kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts))) : rows;
+      shown = first;
+      output.textContent = tests.length ? `${kept.length} of ${rows.length} rows` : "";
+      draw();
     };
-    input.addEventListener("input", filter);
-  }
+    const sort = (column) => {
+      const heading = headings[column];
+      const up = heading.getAttribute("aria-sort") !== "ascending";
+      for (const other of headings) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      rows.sort((a, b) => compare(a.texts[column], b.texts[column], up ? 1 : -1));
+      if (input) filter();
+      else draw();
+    };
 
-  // A link to a trial shows its row even where a filter hides it.
-  const reveal = () => {
-    const row = document.getElementById(location.hash.slice(1));
-    if (row && row.hidden) {
-      row.hidden = false;
-      row.scrollIntoView({ block: "center" });
+    headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => sort(column)));
+    if (input) input.addEventListener("input", filter);
+    if (button) {
+      button.addEventListener("click", more);
+      new IntersectionObserver((entries) => entries.some((e) => e.isIntersecting) && !button.hidden && more(), {
+        root: button.parentElement,
+        rootMargin: "600px",
+      }).observe(button);
     }
+    tables.set(table.id, { input, filter });
+  };
+  for (const table of document.querySelectorAll("table.sortable")) start(table);
+
+  // A link to a trial shows its row, also where a filter hides it or it has not been drawn yet.
+  const reveal = () => {
+    const match = /^#trial-(\d+)$/.exec(location.hash);
+    for (const old of document.querySelectorAll("tr.mark")) old.classList.remove("mark");
+    if (!match || !tables.has("trials")) return;
+    const id = location.hash.slice(1);
+    if (!document.getElementById(id)) {
+      const { input, filter } = tables.get("trials");
+      input.value = `trial=${match[1]}`;
+      filter();
+    }
+    const row = document.getElementById(id);
+    if (!row) return;
+    row.classList.add("mark");
+    row.scrollIntoView({ block: "center" });
   };
   window.addEventListener("hashchange", reveal);
+  reveal();
 })();

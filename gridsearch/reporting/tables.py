@@ -1,0 +1,239 @@
+"""The tables of the page: points, trials, classes, and the trials that were lost, as rows of text.
+
+A long table's first rows stand in the HTML; the others go into it as JSON, for the page's script to show.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.records import StudyData, TrialRecord, TrialState
+from gridsearch.reporting.headline import show_mean
+from gridsearch.reporting.ranking import RankedPoint, Ranking, finite
+from gridsearch.reporting.text import (
+    NOTHING,
+    metric_name,
+    printable,
+    show_metric,
+    show_params,
+    show_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.reporting.pictures import Classes
+
+MOST_POINTS: Final = 10_000
+MOST_TRIALS: Final = 10_000
+MOST_STATIC: Final = 200
+"""Rows of a table that stand in the HTML; the script shows the others as they are scrolled to, sorted or filtered."""
+MOST_FAILURES: Final = 50
+MOST_CLASSES: Final = 300
+
+_METRICS: Final = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: its cells as text, and what the template marks it with."""
+
+    cells: tuple[str, ...]
+    kind: str = ""
+    anchor: str = ""
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's heading, and whether it holds numbers."""
+
+    title: str
+    numeric: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A long table: some rows in the HTML, more for the script, the rest in a file.
+
+    Attributes:
+        name: its element's id.
+        more: the rows for the script, as JSON that is safe inside a script element; "" if there are none.
+        extra: how many those are.
+        hidden: how many rows are not in the page at all.
+    """
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    more: Any
+    extra: int
+    hidden: int
+
+
+def long_table(name: str, columns: Sequence[Column], rows: Sequence[Row], *, of: int) -> Table:
+    """Return a table of rows, of so many that there are in the study."""
+    from markupsafe import Markup
+
+    extra = rows[MOST_STATIC:]
+    text = json.dumps([[r.cells, r.kind, r.links] for r in extra], separators=(",", ":"))
+    # no "<" in a script element: neither "</script>" nor "<!--" can come out of a name
+    more = Markup(text.replace("<", "\\u003c")) if extra else ""  # noqa: S704  escaped for its place
+    return Table(
+        name=name,
+        columns=columns,
+        rows=rows[:MOST_STATIC],
+        more=more,
+        extra=len(extra),
+        hidden=of - len(rows),
+    )
+
+
+def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
+    """Return the numbers of the trials that get a row: some that were lost, then those of the best points."""
+    if len(data.trials) <= MOST_TRIALS:
+        return frozenset(t.number for t in data.trials)
+    numbers = [t.number for p in ranking.points for t in p.trials]
+    bad = [t.number for t in data.trials if t.state in (TrialState.FAILED, TrialState.DIVERGED)][
+        :MOST_FAILURES
+    ]
+    return frozenset([*bad, *numbers[: MOST_TRIALS - len(bad)]])
+
+
+def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
+    """Return the headings of the ranking; the last one's cells hold links to the trials."""
+    others = _other_metrics(ranking.metric)
+    return [
+        Column("rank", True),
+        *(Column(printable(a), _numeric(ranking.points, a)) for a in axes),
+        Column("n", True),
+        Column(metric_name(ranking.metric), True),
+        *(Column(metric_name(m), True) for m in others),
+        Column("seconds", True),
+        Column("trials", True),
+    ]
+
+
+def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
+    """Return a point as a row of the ranking."""
+    result = show_mean(point, ranking.metric)
+    if point.mean is None or point.diverged:
+        state = "diverged" if point.diverged else point.trials[0].state.value
+        result = state if point.mean is None else f"{result} ({point.diverged} diverged)"
+    cells = (
+        NOTHING if point.rank is None else str(point.rank),
+        *(show_value(point.params[a]) if a in point.params else NOTHING for a in axes),
+        str(point.n),
+        result,
+        *(show_metric(point.metric_mean(m), m) for m in _other_metrics(ranking.metric)),
+        NOTHING if point.seconds is None else f"{point.seconds:.1f}",
+    )
+    kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
+    links = tuple(str(t.number) for t in point.trials)
+    return Row(cells, kind, "", tuple(n for n in links if int(n) in shown))
+
+
+def trial_columns(axes: Sequence[str]) -> list[Column]:
+    """Return the headings of the table of trials."""
+    names = ["state", *(metric_name(m) for m in _METRICS), "epochs trained", "seconds", "attempts", "error"]
+    text = {"state", "error"}
+    return [
+        Column("trial", True),
+        *(Column(printable(a), False) for a in axes),
+        Column("seed", True),
+        *(Column(n, n not in text) for n in names),
+    ]
+
+
+def trial_row(trial: TrialRecord, axes: Sequence[str]) -> Row:
+    """Return a trial as a row."""
+    cells = (
+        str(trial.number),
+        *(show_value(trial.params[a]) if a in trial.params else NOTHING for a in axes),
+        str(trial.seed),
+        trial.state.value,
+        *(show_metric(finite(trial.metrics.get(m)), m) for m in _METRICS),
+        str(trial.epochs),
+        NOTHING if trial.seconds is None else f"{trial.seconds:.1f}",
+        str(trial.attempts),
+        printable(trial.error or "", 300),
+    )
+    lost = trial.state in (TrialState.FAILED, TrialState.DIVERGED)
+    return Row(cells, "lost" if lost else "", f"trial-{trial.number}")
+
+
+def losses(data: StudyData, shown: frozenset[int]) -> list[dict[str, Any]]:
+    """Return the lists of trials that came to no full result: what they are called, some of them, how many more."""
+    found = []
+    for anchor, title, states in (
+        ("failures", "Diverged and failed trials", (TrialState.FAILED, TrialState.DIVERGED)),
+        ("pruned", "Pruned trials", (TrialState.PRUNED,)),
+    ):
+        trials = [t for t in data.trials if t.state in states]
+        if trials:
+            items = [_loss(t, data, shown) for t in trials[:MOST_FAILURES]]
+            hidden = len(trials) - len(items)
+            found.append({"anchor": anchor, "title": title, "trials": items, "hidden": hidden})
+    return found
+
+
+def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[str, Any]:
+    reason = printable(trial.error or "no reason recorded", 400)
+    if trial.state is TrialState.PRUNED:
+        rows = data.epochs.get(trial.number, ())
+        reached = finite(getattr(rows[-1], data.metric, None)) if rows else None
+        at = (
+            f" at {show_metric(reached, data.metric)} {metric_name(data.metric)}"
+            if reached is not None
+            else ""
+        )
+        reason = f"after epoch {trial.epochs} of {trial.settings.epochs}{at}"
+    return {
+        "number": trial.number,
+        "linked": trial.number in shown,
+        "state": trial.state.value,
+        "params": f"{show_params(trial.params, data.axes, limit=200)} seed={trial.seed}",
+        "reason": reason,
+    }
+
+
+CLASS_COLUMNS: Final = [
+    Column("class", False),
+    Column("images", True),
+    Column("recognised (recall)", True),
+    Column("precision", True),
+    Column("F1", True),
+    Column("most often taken for", False),
+]
+
+
+def class_rows(classes: Classes | None) -> list[Row]:
+    """Return the winner's classes as rows; none without its predictions."""
+    if classes is None:
+        return []
+    return [
+        Row(
+            (
+                r.name,
+                str(r.images),
+                *(_percent(x) for x in (r.recall, r.precision, r.f1)),
+                r.taken_for or NOTHING,
+            )
+        )
+        for r in classes.results[:MOST_CLASSES]
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return show_metric(share, "recall", digits=1)
+
+
+def _other_metrics(metric: str) -> list[str]:
+    return [m for m in ("val_loss", "train_accuracy", "train_loss") if m != metric]
+
+
+def _numeric(points: Sequence[RankedPoint], axis: str) -> bool:
+    values = [p.params.get(axis) for p in points]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
