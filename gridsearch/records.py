@@ -206,6 +206,7 @@ class WorkerSetup:
         data_root: folder of the datasets' files.
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads for the arithmetic.
+        judged: whether the coordinator answers every `EpochEnded` with a `Verdict`, since trials are pruned.
     """
 
     name: str
@@ -214,6 +215,7 @@ class WorkerSetup:
     data_root: str
     device: str
     threads: int
+    judged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +238,16 @@ class LanesGiven:
 
     pack: str
     lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Answers an `EpochEnded` where trials are pruned: whether this trial shall end now."""
+
+    trial: int
+    attempt: int
+    epoch: int
+    prune: bool
 
 
 # Events: from a worker to the coordinator, in the order in which they happened.
@@ -295,13 +307,14 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialFinished:
-    """A trial has a result: COMPLETE, or DIVERGED (then `message` says at which step and with which loss).
+    """A trial has a result: COMPLETE, PRUNED, or DIVERGED (`message` says at which step and with which loss).
 
     Attributes:
         metrics: val_accuracy, val_loss (absent without a validation split), train_accuracy, train_loss of the
             epoch that counts, and more where there is more (balanced_accuracy, parameters, ...).
         epochs: epochs trained.
         seconds: wall time of the trial, as its share of its pack.
+        pruner: what decided that a PRUNED trial ends; the coordinator names it.
     """
 
     trial: int
@@ -312,6 +325,7 @@ class TrialFinished:
     metrics: Mapping[str, float]
     files: tuple[FileRef, ...] = ()
     message: str | None = None
+    pruner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -424,7 +438,8 @@ class TrialRecord:
         metrics: final metrics by name.
         epochs: the epochs trained so far.
         seconds: wall time, None while it has not ended.
-        error: one line for a failed or diverged trial.
+        error: one line for a failed or diverged trial; of a pruned one, when it was ended.
+        pruner: what ended a pruned trial ("median", "asha", "hyperband").
     """
 
     number: int
@@ -439,6 +454,7 @@ class TrialRecord:
     seconds: float | None
     attempts: int
     error: str | None
+    pruner: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

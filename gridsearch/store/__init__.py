@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.store.artifacts import Home
     from gridsearch.store.dashboard import serve_dashboard
-    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary
+    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary, TrialCurve
     from gridsearch.store.opening import open_store, store_exists
     from gridsearch.store.owner import Owner
+    from gridsearch.store.pruning import PruningStudy
     from gridsearch.store.store import Store
     from gridsearch.store.url import masked
 
@@ -23,10 +24,12 @@ __all__ = [
     "Artifact",
     "Home",
     "Owner",
+    "PruningStudy",
     "Reclaimed",
     "Store",
     "StudyDraft",
     "StudySummary",
+    "TrialCurve",
     "masked",
     "open_store",
     "serve_dashboard",
@@ -38,10 +41,12 @@ _HOMES = {
     "Artifact": "messages",
     "Home": "artifacts",
     "Owner": "owner",
+    "PruningStudy": "pruning",
     "Reclaimed": "messages",
     "Store": "store",
     "StudyDraft": "messages",
     "StudySummary": "messages",
+    "TrialCurve": "messages",
     "masked": "url",
     "open_store": "opening",
     "serve_dashboard": "dashboard",

@@ -1,4 +1,4 @@
-"""Puts a grid's trials into the ledger and into Optuna's tables, each exactly once."""
+"""Puts a grid's trials into the ledger and into Optuna's tables, each exactly once; takes a study out again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
-from gridsearch.errors import StoreError, UsageError
+from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import optuna_tables, tables
 from gridsearch.store.messages import Added, StudyDraft
@@ -83,6 +83,25 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
         in_flight=sum(not s.ended for s in states),
         varied=tuple(name for name in growth.varied if name not in draft.axes) if known else (),
     )
+
+
+def remove(connection: Connection, study: str) -> list[str]:
+    """Delete the rows of a study; return the ids of its files in the dashboard.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    s, a = tables.studies, tables.artifacts
+    row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
+    if row is None:
+        raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
+    copies = select(a.c.optuna_artifact).where(a.c.study_id == row.id, a.c.optuna_artifact.is_not(None))
+    found = list(connection.scalars(copies))
+    there = connection.scalar(select(s.c.id).where(s.c.id == row.id, study_is_there()))
+    if there is not None:
+        optuna_tables.delete_study(connection, row.optuna_id)
+    connection.execute(delete(s).where(s.c.id == row.id))
+    return found
 
 
 def drop_orphans(connection: Connection) -> None:

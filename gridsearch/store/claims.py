@@ -15,21 +15,12 @@ from gridsearch.store.params import Shown, params_of, settings_of
 from gridsearch.store.reading import inactive_of, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.sql.dml import Update
 
-CHUNK = 500
-"""Ids in one statement: databases limit the number of variables."""
-
 _t = tables.trials
 _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
-
-
-def chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """Cut ids into pieces that fit a statement."""
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]
 
 
 def claim(
@@ -38,7 +29,7 @@ def claim(
     """Take those of the trials that wait, by a conditional statement; return them in the order of `ids`."""
     runner = register(connection, owner)
     taken: dict[int, Row[Any]] = {}
-    for some in chunks(ids):
+    for some in tables.chunks(ids):
         waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
         values = {
             "state": TrialState.RUNNING,
@@ -167,7 +158,7 @@ def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[
     """
     pairs = list(dict.fromkeys(claims))
     rows: dict[tuple[int, int], Row[Any]] = {}
-    for some in chunks([trial for trial, _ in pairs]):
+    for some in tables.chunks([trial for trial, _ in pairs]):
         rows |= {(row.id, row.attempt): row for row in connection.execute(_HELD, {"ids": list(some)})}
     return [rows[pair] for pair in pairs if pair in rows]
 

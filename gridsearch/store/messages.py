@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from gridsearch.records import Settings, TrialState
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyDraft:
@@ -78,6 +80,27 @@ class Reclaimed:
     attempt: int
     tries: int
     requeued: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialCurve:
+    """What a trial has shown so far of the metric that ranks its study.
+
+    Attributes:
+        trial: ledger id.
+        number: Optuna's number of the trial.
+        attempt: the claim that trained these epochs.
+        epochs: epochs that the ledger counts; one of them may have no value.
+        values: by epoch, counted from 1.
+    """
+
+    trial: int
+    number: int
+    attempt: int
+    settings: Settings
+    state: TrialState
+    epochs: int
+    values: Mapping[int, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

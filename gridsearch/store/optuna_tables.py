@@ -88,6 +88,11 @@ _STATES = {
 }
 
 
+def optuna_state(state: TrialState) -> OptunaState:
+    """Return the state by which Optuna knows a trial."""
+    return _STATES[state]
+
+
 @lru_cache
 def revisions() -> tuple[str, ...]:
     """Return the schema revisions that the installed Optuna knows, newest first."""
@@ -322,6 +327,17 @@ def set_intermediate_values(connection: Connection, values: Iterable[tuple[int, 
             }
         )
     upsert(connection, trial_intermediate_values, ("trial_id", "step"), rows)
+
+
+def intermediate_values(connection: Connection, trial_ids: Sequence[int]) -> dict[int, dict[int, float]]:
+    """Return the intermediate values of trials by id and step."""
+    t = trial_intermediate_values
+    found: dict[int, dict[int, float]] = {}
+    query = select(t.c.trial_id, t.c.step, t.c.intermediate_value, t.c.intermediate_value_type)
+    read = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
+    for trial_id, step, stored, kind in connection.execute(query.where(t.c.trial_id.in_(trial_ids))):
+        found.setdefault(trial_id, {})[step] = read(stored, kind)
+    return found
 
 
 def delete_intermediate_values(connection: Connection, trial_ids: Sequence[int]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, func, select
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StudyData, TrialRecord, TrialState
 from gridsearch.store import optuna_tables, tables
-from gridsearch.store.messages import Artifact, StudySummary
+from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
 
 if TYPE_CHECKING:
@@ -141,6 +141,43 @@ def study_data(connection: Connection, name: str) -> StudyData:
     )
 
 
+def curves(
+    connection: Connection, study_id: int, known: Mapping[int, tuple[int, int, TrialState]]
+) -> list[TrialCurve]:
+    """Return what the trials of a study have shown, by number, but for those that are known as they are now.
+
+    Args:
+        connection: for reading.
+        study_id: the ledger's.
+        known: attempt, epochs and state of trials by their ids.
+    """
+    columns = (_t.c.id, _t.c.optuna_id, _t.c.number, _t.c.attempt, _t.c.epochs, _t.c.state)
+    shown = (_t.c.study_id == study_id, _t.c.epochs > 0, _t.c.state != TrialState.WAITING, trial_is_there())
+    query = select(*columns).where(*shown).order_by(_t.c.number)
+    changed = [
+        row for row in connection.execute(query) if known.get(row.id) != (row.attempt, row.epochs, row.state)
+    ]
+    found: dict[int, TrialCurve] = {}
+    for some in tables.chunks(changed):
+        ids = [row.id for row in some]
+        texts = select(_t.c.id, _t.c.settings).where(_t.c.id.in_(ids))
+        settings = {row.id: settings_of(row.settings) for row in connection.execute(texts)}
+        values = optuna_tables.intermediate_values(connection, [row.optuna_id for row in some])
+        found |= {
+            row.id: TrialCurve(
+                trial=row.id,
+                number=row.number,
+                attempt=row.attempt,
+                settings=settings[row.id],
+                state=TrialState(row.state),
+                epochs=row.epochs,
+                values=values.get(row.optuna_id, {}),
+            )
+            for row in some
+        }
+    return list(found.values())
+
+
 def spec_of(connection: Connection, name: str) -> Mapping[str, Any]:
     """Return the spec that a study was last asked for with.
 
@@ -225,6 +262,7 @@ def _record(row: Row[Any], axes: Iterable[str]) -> TrialRecord:
         seconds=row.seconds,
         attempts=row.tries,
         error=row.error,
+        pruner=row.reason if row.state == TrialState.PRUNED else None,
     )
 
 

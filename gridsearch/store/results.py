@@ -103,6 +103,7 @@ def _write_results(
                 "to_epochs": e.epochs,
                 "to_seconds": e.seconds,
                 "to_error": message,
+                "to_reason": e.pruner,
             }
         )
         by_state.setdefault(state, []).append(row.optuna_id)
@@ -111,7 +112,7 @@ def _write_results(
         attributes.append(
             (row.optuna_id, _shown(state, message, epochs=e.epochs, seconds=e.seconds, metrics=e.metrics))
         )
-    columns = ("state", "value", "metrics", "epochs", "seconds", "error")
+    columns = ("state", "value", "metrics", "epochs", "seconds", "error", "reason")
     to: dict[str, Any] = {name: bindparam(f"to_{name}") for name in columns}
     connection.execute(fenced_update().values(to | _NOBODY), changes)
     optuna_tables.set_values(connection, values)

@@ -7,9 +7,9 @@ import threading
 import uuid
 from typing import TYPE_CHECKING, Any, Self
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import delete, select
 
-from gridsearch.errors import ArtifactError, StudyNotFound
+from gridsearch.errors import ArtifactError
 from gridsearch.records import (
     EpochEnded,
     EpochRow,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from gridsearch.store.database import Database
-    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary
+    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary, TrialCurve
 
 WEIGHTS_KEPT = 10
 
@@ -154,6 +154,13 @@ class Store:
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
             return reading.counts(connection, study_id, ids)
+
+    def curves(
+        self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
+    ) -> list[TrialCurve]:
+        """Return what each trial of a study has shown, but for those known by attempt, epochs and state."""
+        with self._database.read() as connection:
+            return reading.curves(connection, study_id, known or {})
 
     # The trials' life.
 
@@ -368,7 +375,7 @@ class Store:
             gone = [number for number in there if number not in best]
             for number in gone:  # before the commit: a file without its row would never be found again
                 self.home.remove_trial_file(study, number, WEIGHTS)
-            for some in claims.chunks(gone):
+            for some in tables.chunks(gone):
                 rows = (a.c.study_id == row.id, a.c.name == WEIGHTS, a.c.number.in_(some))
                 connection.execute(delete(a).where(*rows))
         return len(gone)
@@ -380,21 +387,6 @@ class Store:
             StudyNotFound: there is no such study.
         """
         with self._database.write() as connection:
-            copies = self._delete_rows(connection, study)
+            copies = adding.remove(connection, study)
         self.home.remove_copies(copies)
         return self.home.remove_study(study)
-
-    @staticmethod
-    def _delete_rows(connection: Connection, study: str) -> list[str]:
-        """Delete the rows of a study; return the ids of its files in the dashboard."""
-        s, a = tables.studies, tables.artifacts
-        row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
-        if row is None:
-            raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
-        copies = select(a.c.optuna_artifact).where(a.c.study_id == row.id, a.c.optuna_artifact.is_not(None))
-        found = list(connection.scalars(copies))
-        there = connection.scalar(select(s.c.id).where(s.c.id == row.id, reading.study_is_there()))
-        if there is not None:
-            optuna_tables.delete_study(connection, row.optuna_id)
-        connection.execute(delete(s).where(s.c.id == row.id))
-        return found

@@ -5,7 +5,7 @@ No foreign key leads into Optuna's tables: others delete there, and must be able
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -23,8 +23,16 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+T = TypeVar("T")
+
 REVISION = 1
 """Revision of these tables; a store of another one is refused."""
+
+CHUNK = 500
+"""Ids in one statement: databases limit the number of variables."""
 
 OF_STUDY = -1
 """Stands for the study itself where a file belongs to a trial's number: NULLs would not be unique."""
@@ -128,6 +136,12 @@ artifacts = Table(
     UniqueConstraint("study_id", "number", "name"),
     sqlite_autoincrement=True,
 )
+
+
+def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Cut ids, or rows, into pieces that fit a statement."""
+    for start in range(0, len(rows), CHUNK):
+        yield rows[start : start + CHUNK]
 
 
 class StoreNow(FunctionElement[float]):
