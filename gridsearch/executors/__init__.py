@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.records import Lane, Pack, ProbeRequest
+    from gridsearch.records import Lane, Pack, ProbeRequest, Verdict
 
 __all__ = ["Executor"]
 
@@ -35,6 +35,10 @@ class Executor(Protocol):
 
     def give(self, pack: str, lanes: Sequence[Lane]) -> None:
         """Answer the `LanesWanted` of a pack; no lanes will do."""
+        ...
+
+    def tell(self, pack: str, verdict: Verdict) -> None:
+        """Answer an `EpochEnded` of a pack; needed only where its worker was told to wait for that."""
         ...
 
     def poll(self, timeout: float) -> None:

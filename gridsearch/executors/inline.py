@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Lane, ProbeRequest, WorkerSetup
+    from gridsearch.records import Event, Lane, ProbeRequest, Verdict, WorkerSetup
 
 
 class InlineExecutor:
@@ -37,6 +37,7 @@ class InlineExecutor:
         self._interrupted = interrupted
         self._task: Pack | ProbeRequest | None = None
         self._given: Sequence[Lane] = ()
+        self._pruned: set[int] = set()
 
     @property
     def free(self) -> int:
@@ -57,11 +58,17 @@ class InlineExecutor:
         """Keep the lanes for the pack that has just asked."""
         self._given = lanes
 
+    def tell(self, pack: str, verdict: Verdict) -> None:  # noqa: ARG002 - there is but one pack here
+        """Note whether the trial shall end; the pack looks at the end of its epoch, which is this one."""
+        if verdict.prune:
+            self._pruned.add(verdict.trial)
+
     def poll(self, timeout: float) -> None:  # noqa: ARG002 - the protocol's; here work takes as long as it takes
         """Carry out what was submitted, to its end."""
         task, self._task = self._task, None
         if isinstance(task, Pack):
-            self._trainer.train(task, stop=self._interrupted, given=self._take)
+            self._pruned.clear()
+            self._trainer.train(task, stop=self._interrupted, given=self._take, pruned=lambda: self._pruned)
         elif task is not None:
             self._deliver(self._trainer.probe(task))
 

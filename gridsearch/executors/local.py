@@ -20,7 +20,7 @@ from gridsearch.records import LanesGiven, Pack, PackEnded, Probed, ProbeRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.records import Event, Lane, WorkerSetup
+    from gridsearch.records import Event, Lane, Verdict, WorkerSetup
 
 _STILLBORN_LIMIT = 3
 
@@ -81,10 +81,11 @@ class LocalExecutor:
 
     def give(self, pack: str, lanes: Sequence[Lane]) -> None:
         """Send lanes to the worker that trains a pack; one that has died is noticed by the next poll."""
-        for worker in self._workers.values():
-            if isinstance(worker.task, Pack) and worker.task.id == pack:
-                with contextlib.suppress(BrokenPipeError):
-                    _send(worker.commands, encode(LanesGiven(pack=pack, lanes=tuple(lanes))))
+        self._send_to(pack, LanesGiven(pack=pack, lanes=tuple(lanes)))
+
+    def tell(self, pack: str, verdict: Verdict) -> None:
+        """Send a verdict to the worker that trains a pack."""
+        self._send_to(pack, verdict)
 
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
@@ -118,6 +119,12 @@ class LocalExecutor:
         elif isinstance(event, PackEnded | Probed):
             worker.task = None
         self._deliver(event)
+
+    def _send_to(self, pack: str, command: LanesGiven | Verdict) -> None:
+        for worker in self._workers.values():
+            if isinstance(worker.task, Pack) and worker.task.id == pack:
+                with contextlib.suppress(BrokenPipeError):
+                    _send(worker.commands, encode(command))
 
     def _start(self, setup: WorkerSetup) -> _Worker:
         commands_read, commands_write = os.pipe()

@@ -25,6 +25,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     TrialState,
+    Verdict,
     WorkerDied,
     WorkerReady,
     WorkerSetup,
@@ -46,12 +47,13 @@ _KINDS: dict[str, type[Any]] = {
         Pack,
         ProbeRequest,
         LanesGiven,
+        Verdict,
         WorkerSetup,
     )
 }
 
 
-Command: TypeAlias = Pack | ProbeRequest | LanesGiven | WorkerSetup
+Command: TypeAlias = Pack | ProbeRequest | LanesGiven | Verdict | WorkerSetup
 """What a worker is sent."""
 
 

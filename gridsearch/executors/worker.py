@@ -20,12 +20,14 @@ import threading
 import traceback
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
 from gridsearch.errors import GridsearchError, PluginError
+from gridsearch.executors.verdicts import Verdicts
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
+    EpochEnded,
     Event,
     Lane,
     LanesGiven,
@@ -38,12 +40,13 @@ from gridsearch.records import (
     ProbeRequest,
     Settings,
     TrialFailed,
+    Verdict,
     WorkerReady,
     WorkerSetup,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import torch
 
@@ -86,7 +89,12 @@ class PackTrainer:
         self._resident = lru_cache(maxsize=2)(self._load)
 
     def train(
-        self, pack: Pack, *, stop: Callable[[], bool], given: Callable[[], Sequence[Lane]] = lambda: ()
+        self,
+        pack: Pack,
+        *,
+        stop: Callable[[], bool],
+        given: Callable[[], Sequence[Lane]] = lambda: (),
+        pruned: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
         """Train a pack; whatever goes wrong becomes an event.
 
@@ -94,6 +102,7 @@ class PackTrainer:
             pack: the trials.
             stop: asked now and then whether to leave.
             given: waits for the answer to a `LanesWanted` and returns it.
+            pruned: asked after each epoch for the trials that shall end now.
         """
         from gridsearch.training.loop import train_pack
 
@@ -117,6 +126,7 @@ class PackTrainer:
                     emit=self.emit,
                     stop=stop,
                     more=more,
+                    drop=pruned,
                 )
         except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
             self._fail(pack, error)
@@ -283,21 +293,30 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
     setup: WorkerSetup = decode(commands.readline())
     work: queue.SimpleQueue[Pack | ProbeRequest] = queue.SimpleQueue()
     given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
+    told: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
+    queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, Verdict: told}
 
     def read() -> None:
         for line in commands:
             command = decode(line)
-            (given if isinstance(command, LanesGiven) else work).put(command)
+            queues.get(type(command), work).put(command)
         os._exit(0)  # the pipe closed: nobody wants the result any more
 
     threading.Thread(target=read, daemon=True).start()
     pipe = _Pipe(os.fdopen(events_fd, "wb"))
-    trainer = PackTrainer(setup, pipe.send)
+    verdicts = Verdicts(told)
+
+    def emit(event: Event) -> None:
+        if setup.judged and isinstance(event, EpochEnded):
+            verdicts.expect(event)
+        pipe.send(event)
+
+    trainer = PackTrainer(setup, emit)
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
         task = work.get()
         if isinstance(task, Pack):
-            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes)
+            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=verdicts.pruned)
         else:
             pipe.send(trainer.probe(task))
 

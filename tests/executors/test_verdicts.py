@@ -1,0 +1,68 @@
+"""A worker learns at an epoch's end which lanes end, and waits for that no longer than a moment."""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from gridsearch.executors.verdicts import Verdicts
+from gridsearch.records import EpochEnded, Verdict
+
+
+def epoch(trial: int, number: int, attempt: int = 1) -> EpochEnded:
+    return EpochEnded(
+        trial=trial,
+        attempt=attempt,
+        epoch=number,
+        train_loss=1.0,
+        train_accuracy=0.5,
+        val_loss=1.0,
+        val_accuracy=0.5,
+        lr=0.1,
+        seconds=1.0,
+        images_per_second=1.0,
+    )
+
+
+def verdict(trial: int, number: int, prune: bool, attempt: int = 1) -> Verdict:
+    return Verdict(trial=trial, attempt=attempt, epoch=number, prune=prune)
+
+
+def test_an_epoch_s_end_waits_for_the_verdicts_on_all_lanes():
+    arriving: queue.SimpleQueue = queue.SimpleQueue()
+    verdicts = Verdicts(arriving)
+    verdicts.expect(epoch(1, 1))
+    verdicts.expect(epoch(2, 1))
+    arriving.put(verdict(1, 1, prune=False))
+    late = threading.Timer(0.05, arriving.put, [verdict(2, 1, prune=True)])
+    late.start()
+    assert set(verdicts.pruned()) == {2}
+    late.join()
+
+
+def test_nobody_is_waited_for_where_nothing_is_judged():
+    verdicts = Verdicts(queue.SimpleQueue())
+    assert not verdicts.pruned()
+
+
+def test_a_verdict_that_comes_too_late_counts_an_epoch_later(monkeypatch):
+    monkeypatch.setattr("gridsearch.executors.verdicts._VERDICT_SECONDS", 0.01)
+    arriving: queue.SimpleQueue = queue.SimpleQueue()
+    verdicts = Verdicts(arriving)
+    verdicts.expect(epoch(1, 1))
+    assert not verdicts.pruned()
+    arriving.put(verdict(1, 1, prune=True))
+    verdicts.expect(epoch(1, 2))
+    arriving.put(verdict(1, 2, prune=True))
+    assert set(verdicts.pruned()) == {1}
+
+
+def test_what_was_said_of_an_earlier_attempt_does_not_end_a_new_one():
+    arriving: queue.SimpleQueue = queue.SimpleQueue()
+    verdicts = Verdicts(arriving)
+    verdicts.expect(epoch(1, 1))
+    arriving.put(verdict(1, 1, prune=True))
+    assert set(verdicts.pruned()) == {1}
+    verdicts.expect(epoch(1, 1, attempt=2))
+    arriving.put(verdict(1, 1, prune=False, attempt=2))
+    assert not verdicts.pruned()
