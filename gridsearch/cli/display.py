@@ -85,6 +85,8 @@ def _outcome(result: TrialFinished | TrialFailed, metric: str) -> str:
         return f"failed: {result.message}"
     if result.state is TrialState.DIVERGED:
         return f"diverged: {result.message or ''}"
+    if result.state is TrialState.PRUNED:
+        return result.message or "pruned"
     return f"{metric.replace('_', ' ')} {percent(result.metrics.get(metric))}"
 
 
@@ -193,6 +195,8 @@ class Picture(Lines):
             f"{counts[TrialState.RUNNING]} running",
             f"{counts[TrialState.WAITING]} waiting",
         ]
+        if counts[TrialState.PRUNED]:
+            words.append(f"{counts[TrialState.PRUNED]} pruned")
         if counts[TrialState.DIVERGED]:
             words.append(f"[yellow]{counts[TrialState.DIVERGED]} diverged[/]")
         if counts[TrialState.FAILED]:

@@ -181,7 +181,17 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--executor", default="local", choices=["inline", "local"], help="local (default), or inline"
     )
-    how.add_argument("--prune", default="none", help=argparse.SUPPRESS)
+    how.add_argument(
+        "--prune",
+        default="none",
+        choices=["none", "median", "asha", "hyperband"],
+        metavar="P",
+        help=(
+            "end poor trials early: none (default); median: below the median of the complete trials at that epoch "
+            "(5 or more of them, from epoch 2 on); asha: after a ninth of the epochs and after a third of them, one "
+            "trial in three goes on; hyperband: asha with several starts"
+        ),
+    )
     how.add_argument(
         "--budget", type=duration, metavar="TIME", help="start no more trials after 30m, 2h, ..."
     )

@@ -86,4 +86,5 @@ def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
         "seconds": finite(trial.seconds),
         "attempts": trial.attempts,
         "error": trial.error,
+        "pruned_by": trial.pruner,
     }

@@ -112,6 +112,8 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
             cautions.append(
                 "The winner itself diverged with another seed: no point came through with all of its seeds."
             )
+    if caution := _pruned_caution(data, ranking):
+        cautions.append(caution)
     selects = {t.settings.select for t in data.trials}
     if "best" in selects:
         cautions.append(
@@ -130,6 +132,27 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
         words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
         cautions.append(f"The study is not finished: {words}. The ranking may change.")
     return cautions
+
+
+def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
+    """Return what pruning means for the ranking, "" where no trial was pruned."""
+    pruned = [t for t in data.trials if t.state is TrialState.PRUNED]
+    if not pruned:
+        return ""
+    epochs = sorted({t.epochs for t in pruned})
+    span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
+    by = listed(sorted({t.pruner for t in pruned if t.pruner}))
+    text = (
+        f"{plural(len(pruned), 'trial')} {'was' if len(pruned) == 1 else 'were'} pruned{f' by {by}' if by else ''} "
+        f"after {span} epoch{'s' * (epochs[-1] != 1)} and {'has' if len(pruned) == 1 else 'have'} no final value; "
+        "a run without --prune trains them to the end."
+    )
+    if any(p.pruned and p.values for p in ranking.points):
+        text += (
+            " A point that lost seeds to pruning ranks below those that did not: "
+            "the mean of its remaining seeds is too high."
+        )
+    return text
 
 
 def _seed_caution(ranking: Ranking) -> str:

@@ -56,6 +56,11 @@ class RankedPoint:
         return sum(t.state is TrialState.DIVERGED for t in self.trials)
 
     @property
+    def pruned(self) -> int:
+        """The number of replicates that were ended early."""
+        return sum(t.state is TrialState.PRUNED for t in self.trials)
+
+    @property
     def complete(self) -> tuple[TrialRecord, ...]:
         """The COMPLETE replicates in order of their seeds."""
         return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
@@ -118,8 +123,9 @@ def rank(data: StudyData) -> Ranking:
     """Rank a study's points by the mean of its metric over seeds.
 
     Trials that differ in seed alone are replicates of one point.  A point with a diverged replicate ranks
-    below all without one; a point of which no replicate is complete or diverged has rank None.  Equal means
-    share a rank, in the order of their trials.
+    below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
+    are left, so its mean is too high.  A point of which no replicate is complete or diverged has rank None.
+    Equal means share a rank, in the order of their trials.
     """
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
@@ -201,10 +207,12 @@ def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
 
 
 def _tier(point: RankedPoint) -> int:
-    """0: ranked by its mean; 1: likewise, below all those; 2: diverged at every seed; 3: no result yet."""
+    """0: ranked by its mean; 1 and 2: likewise, below all those; 3: diverged at every seed; 4: no result."""
     if point.diverged:
-        return 1 if point.values else 2
-    return 0 if point.values else 3
+        return 2 if point.values else 3
+    if not point.values:
+        return 4
+    return 1 if point.pruned else 0
 
 
 def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
@@ -217,7 +225,7 @@ def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
         place = place if standing == previous else position
         previous = standing
         tied = top is not None and tier == _tier(top) and point.mean == top.mean
-        ranked.append(replace(point, rank=None if tier == 3 else place, tied_with_best=tied))
+        ranked.append(replace(point, rank=None if tier == 4 else place, tied_with_best=tied))
     return ranked
 
 

@@ -119,9 +119,9 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
     """Return a point as a row of the ranking."""
     result = show_mean(point, ranking.metric)
-    if point.mean is None or point.diverged:
-        state = "diverged" if point.diverged else point.trials[0].state.value
-        result = state if point.mean is None else f"{result} ({point.diverged} diverged)"
+    if point.mean is None or point.diverged or point.pruned:
+        state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
+        result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
     cells = (
         NOTHING if point.rank is None else str(point.rank),
         *(show_value(point.params[a]) if a in point.params else NOTHING for a in axes),

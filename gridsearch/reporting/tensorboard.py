@@ -98,7 +98,7 @@ class TensorBoardRun:
         Args:
             metrics: final metrics by name; shown as "final/NAME".
             epochs: the step at which they are shown.
-            state: COMPLETE and DIVERGED end a session with success, anything else with failure.
+            state: COMPLETE, DIVERGED and PRUNED end a session with success, anything else with failure.
             confusion: a PNG, or None.
         """
         protos = _protos()
@@ -111,7 +111,7 @@ class TensorBoardRun:
             summaries.append(
                 protos.summary.Summary(value=[protos.summary.Summary.Value(tag=CONFUSION_TAG, image=image)])
             )
-        good = state in (TrialState.COMPLETE, TrialState.DIVERGED)
+        good = state in (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.PRUNED)
         end = protos.plugin.SessionEndInfo(
             status=protos.api.STATUS_SUCCESS if good else protos.api.STATUS_FAILURE, end_time_secs=time.time()
         )

@@ -99,6 +99,10 @@ def _heading(metric: str) -> str:
 def _result(point: RankedPoint, ranking: Ranking) -> str:
     if point.diverged:
         return f"{show_mean(point, ranking.metric)} diverged" if point.values else "diverged"
+    if point.mean is None and point.pruned:
+        return "pruned"
+    if point.pruned:
+        return f"{show_mean(point, ranking.metric)} pruned"
     if point.mean is None:
         return point.trials[0].state.value
     return show_mean(point, ranking.metric)

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
     from gridsearch.service.progress import Observer
+    from gridsearch.service.pruning import Pruning
     from gridsearch.service.results import Ended
     from gridsearch.store import Owner, Store
 
@@ -90,6 +91,7 @@ class Coordinator:
         progress: is kept up to date.
         observer: is told.
         interruption: is looked at between polls.
+        pruning: judges epochs, None where every trial trains to its end.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Coordinator:
         progress: Progress,
         observer: Observer,
         interruption: Interruption,
+        pruning: Pruning | None = None,
     ) -> None:
         self._store = store
         self._home = store.home
@@ -112,12 +115,18 @@ class Coordinator:
         self._progress = progress
         self._observer = observer
         self._interruption = interruption
+        self._pruning = pruning
         self._sizing = Sizing(lanes=task.options.lanes, cost=cost, probes=probes)
         self._queue = self._make_queue(progress.workers)
         self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study)
         self._results = ResultWriter(
-            store, study=self._study, boards=self._boards, progress=progress, observer=observer
+            store,
+            study=self._study,
+            boards=self._boards,
+            progress=progress,
+            observer=observer,
+            pruning=pruning,
         )
         self._packs: dict[str, Pack] = {}
         self._held: dict[str, list[Ended]] = {}
@@ -280,6 +289,8 @@ class Coordinator:
         claim = self._claims.get(event.trial)
         if claim is None:
             return
+        if self._pruning is not None and self._executor is not None:
+            self._executor.tell(claim.pack, self._pruning.judge(claim.trial, event))
         self._boards.epoch(event)
         settings = claim.trial.settings
         self._progress.epoch_ended(event, self._cost.units(settings) / settings.epochs)

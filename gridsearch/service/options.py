@@ -9,6 +9,9 @@ from pathlib import Path
 
 from gridsearch.errors import UsageError
 
+PRUNERS = ("none", "median", "asha", "hyperband")
+"""What may end a trial early: nothing, or one of Optuna's pruners."""
+
 _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
@@ -65,7 +68,7 @@ class RunOptions:
         workers: worker processes, None for one per core or accelerator.
         lanes: trials in one pack at most, None to let the planner choose.
         executor: "local" or "inline".
-        prune: "none".
+        prune: "none", "median", "asha" or "hyperband".
         budget: seconds after which no trial is started any more, or None.
         retries: attempts after a worker died.
         report: whether to make the report at the end.
@@ -98,10 +101,8 @@ class RunOptions:
         """
         if self.executor not in ("local", "inline"):
             raise UsageError(f"--executor {self.executor}: known: inline, local")
-        if self.prune != "none":
-            raise UsageError(
-                f"--prune {self.prune}: pruning is not part of this version", hint="leave --prune out"
-            )
+        if self.prune not in PRUNERS:
+            raise UsageError(f"--prune {self.prune}: known: {', '.join(PRUNERS)}")
         for name in ("workers", "lanes"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):

@@ -61,6 +61,7 @@ class Plan:
     """What a run would do; counts of trials, but for `points` and `excluded`.
 
     Attributes:
+        pruned: trials that were ended early and, without pruning, train again.
         open: trials that wait or run already.
         seconds: wall time of what is missing, None where a group was never measured.
         memory_mb: of all workers beyond torch's own, None likewise.
@@ -73,6 +74,7 @@ class Plan:
     new: int
     done: int
     failed: int
+    pruned: int
     open: int
     excluded: int
     groups: tuple[Group, ...]
@@ -87,7 +89,7 @@ class Plan:
         content = asdict(self)
         shown = ("model", "batch", "trials", "lanes", "method", "reason", "seconds")
         groups = [{k: g[k] for k in shown} for g in content["groups"]]
-        kept = ("study", "points", "trials", "new", "done", "failed", "excluded")
+        kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
         rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest}
 
@@ -149,11 +151,11 @@ def _look_ahead(
     ledger = _ledger(options, prepared.name)
     known = {trial.key: trial.state for trial in ledger}
     states = Counter(known.get(draft.key) for draft in prepared.drafts)
-    done = states[TrialState.COMPLETE] + states[TrialState.DIVERGED]
+    results = {TrialState.COMPLETE, TrialState.DIVERGED}
+    if options.prune != "none":
+        results.add(TrialState.PRUNED)
     missing = [
-        draft
-        for draft in prepared.drafts
-        if known.get(draft.key) not in (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.RUNNING)
+        draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
     workers = len(worker_setups(prepared, options, devices, trials=max(len(missing), 1)))
     cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
@@ -163,8 +165,9 @@ def _look_ahead(
         points=prepared.points,
         trials=len(prepared.drafts),
         new=states[None],
-        done=done,
-        failed=states[TrialState.FAILED] + states[TrialState.PRUNED],
+        done=sum(states[state] for state in results),
+        failed=states[TrialState.FAILED],
+        pruned=0 if TrialState.PRUNED in results else states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
         groups=_groups(prepared, options, devices[0], packs, cost),

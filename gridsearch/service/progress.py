@@ -69,12 +69,14 @@ class Running:
     Attributes:
         epoch: epochs that have ended.
         value: the ranking metric after the last of them, None before the first.
+        units: the cost of one of its epochs.
     """
 
     trial: Trial
     worker: str
     epoch: int = 0
     value: float | None = None
+    units: float = 0.0
 
 
 @dataclass(slots=True)
@@ -130,7 +132,14 @@ class Progress:
         running = self.running.get(event.trial)
         if running is not None:
             running.epoch = event.epoch
+            running.units = units
             running.value = event.val_accuracy if event.val_accuracy is not None else event.train_accuracy
+
+    def leave(self, trial: Trial) -> None:
+        """Take note that a trial trains no more; epochs that it did not need are no work that is left."""
+        running = self.running.pop(trial.id, None)
+        if running is not None:
+            self.total_units -= running.units * (trial.settings.epochs - running.epoch)
 
     def consider(self, value: float | None, params: Mapping[str, Value]) -> None:
         """Take note of a result."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from gridsearch.records import EpochEnded, Trial
     from gridsearch.service.boards import Boards
     from gridsearch.service.progress import Observer, Progress
+    from gridsearch.service.pruning import Pruning
     from gridsearch.store import Store
 
 Ended: TypeAlias = TrialFinished | TrialFailed
@@ -26,16 +27,25 @@ class ResultWriter:
         boards: its TensorBoard runs.
         progress: is kept up to date.
         observer: is told.
+        pruning: is told, and says what ended the pruned trials; None where none is pruned.
     """
 
     def __init__(
-        self, store: Store, *, study: str, boards: Boards, progress: Progress, observer: Observer
+        self,
+        store: Store,
+        *,
+        study: str,
+        boards: Boards,
+        progress: Progress,
+        observer: Observer,
+        pruning: Pruning | None = None,
     ) -> None:
         self._store = store
         self._study = study
         self._boards = boards
         self._progress = progress
         self._observer = observer
+        self._pruning = pruning
 
     def write(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[EpochEnded]) -> bool:
         """Write results, those of trials that did not fail in one transaction.
@@ -47,6 +57,8 @@ class ResultWriter:
         Returns:
             Whether all were taken: not those of a trial that others have claimed meanwhile, or deleted.
         """
+        if self._pruning is not None:
+            ended = [(trial, self._pruning.named(trial, event)) for trial, event in ended]
         finished = [event for _, event in ended if isinstance(event, TrialFinished)]
         verdicts = iter(self._store.finish_many(finished, epochs=epochs))
         all_taken = True
@@ -57,7 +69,7 @@ class ResultWriter:
             else:
                 taken = next(verdicts)
             self._boards.finish(event)
-            self._progress.running.pop(trial.id, None)
+            self._progress.leave(trial)
             if taken:
                 self._tell(trial, event)
             else:
@@ -72,6 +84,8 @@ class ResultWriter:
     def _tell(self, trial: Trial, event: Ended) -> None:
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
         self._progress.move(TrialState.RUNNING, state)
+        if self._pruning is not None:
+            self._pruning.ended(trial, state)
         if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
             self._progress.consider(event.metrics.get(self._progress.metric), trial.params)
         self._observer.trial_ended(self._progress, trial, event)

@@ -15,6 +15,7 @@ from gridsearch.service import interruption
 from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
+from gridsearch.service.pruning import Pruning
 from gridsearch.service.reports import make_report
 from gridsearch.store import Owner, StudyDraft, open_store, store_exists
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from gridsearch.service.reports import Report
     from gridsearch.spec import StudySpec
     from gridsearch.store import Added, Store
+
+DIRECTION = "maximize"
+"""Accuracies are ranked; more is better."""
 
 _PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
 
@@ -183,7 +187,7 @@ def _add(store: Store, prepared: Prepared, options: RunOptions, observer: Observ
         name=prepared.name,
         dataset=prepared.catalog.dataset.name,
         metric=prepared.metric,
-        direction="maximize",
+        direction=DIRECTION,
         axes=prepared.axes,
         class_names=images.class_names,
         command=options.command,
@@ -241,8 +245,22 @@ def _train(
             progress=progress,
             observer=observer,
             interruption=interrupted,
+            pruning=_pruning(store, prepared, options, added),
         ).run(_starter(prepared, options, setups))
     return interrupted.signum
+
+
+def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added) -> Pruning | None:
+    if options.prune == "none":
+        return None
+    return Pruning(
+        options.prune,
+        store=store,
+        study=prepared.name,
+        study_id=added.study_id,
+        metric=prepared.metric,
+        direction=DIRECTION,
+    )
 
 
 def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
@@ -272,6 +290,7 @@ def worker_setups(
             data_root=str(options.places.data),
             device=devices[i % len(devices)],
             threads=1,
+            judged=options.prune != "none",
         )
         for i in range(max(1, min(wanted, packs)))
     )

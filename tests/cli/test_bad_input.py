@@ -52,7 +52,7 @@ WRONG_WORDS = {
     ("run", "--grid", "lr=.1", "--dataset", "digits", "--subset", "100000"): ["subset"],
     ("run", "--grid", "lr=.1", "--workers", "0"): ["workers"],
     ("run", "--grid", "lr=.1", "--executor", "cloud"): ["cloud"],
-    ("run", "--grid", "lr=.1", "--prune", "median"): ["not part of this version"],
+    ("run", "--grid", "lr=.1", "--prune", "medium"): ["--prune", "median"],
     ("run", "--grid", "lr=.1", "--budget", "soon"): ["soon"],
     ("run", "missing.toml"): ["missing.toml"],
     ("run", "--grid", "lr=.1", "--store", "sqlite:///x.db", "--store", "mysql://x"): ["mysql"],

@@ -165,6 +165,13 @@ class StudyBuilder:
             number, state=state, value=None, metrics=metrics, error=error, seconds=seconds, epochs=epochs
         )
 
+    def prune(self, number: int, epoch: int, by: str = "asha") -> StudyBuilder:
+        """End one trial early, by a pruner, with the metrics that it had."""
+        self.epochs[number] = self.epochs[number][:epoch]
+        assert len(self.epochs[number]) == epoch
+        message = f"pruned by {by} after epoch {epoch} of {self.records[number].settings.epochs}"
+        return self.change(number, state=TrialState.PRUNED, pruner=by, epochs=epoch, error=message)
+
     def without(self, *numbers: int) -> StudyBuilder:
         """Remove trials, as an exclusion does."""
         self.records = [r for r in self.records if r.number not in numbers]

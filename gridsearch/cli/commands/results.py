@@ -224,7 +224,7 @@ def trial(arguments: argparse.Namespace) -> int:
         "epochs": f"{record.epochs} of {record.settings.epochs}",
         "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
         **{name: f"{value:.6g}" for name, value in record.metrics.items()},
-        "error": record.error or "",
+        "why" if record.state == "pruned" else "error": record.error or "",
         "key": record.key,
         "log": view.log_path,
     }

@@ -148,7 +148,9 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + (f" ({found.excluded} points excluded)" if found.excluded else "")
     )
     out.print(
-        f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · waiting or running {found.open}"
+        f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · "
+        + (f"pruned {found.pruned} (offered again) · " if found.pruned else "")
+        + f"waiting or running {found.open}"
     )
     if found.groups:
         table = Table(box=None, pad_edge=False, header_style="bold")

@@ -207,9 +207,10 @@ def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     if point is None or point.mean is None or point.diverged:
         return ""
     text = show_metric(point.mean, ranking.metric, unit=False)
+    lost = f" ({point.pruned} pruned)" if point.pruned else ""
     if point.spread is None:
-        return text
-    return f"{text}\n±{show_spread(point.spread, ranking.metric)} n={point.n}"
+        return f"{text}\nn={point.n}{lost}" if lost else text
+    return f"{text}\n±{show_spread(point.spread, ranking.metric)} n={point.n}{lost}"
 
 
 def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:

@@ -117,8 +117,8 @@ def why_missing(point: RankedPoint) -> str:
     else:
         return "no value"
     if state is TrialState.PRUNED:
-        last = max(t.epochs for t in point.trials if t.state is TrialState.PRUNED)
-        return f"pruned\nepoch {last}" if last else "pruned"
+        epochs = sorted(t.epochs for t in point.trials if t.state is TrialState.PRUNED)
+        return f"pruned\nepoch {epochs[0]}" + (f" to {epochs[-1]}" if epochs[-1] > epochs[0] else "")
     return state.value
 
 
