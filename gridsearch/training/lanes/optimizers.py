@@ -3,14 +3,14 @@
 `optimizers.LaneOptimizer` moves one lane; these move K, and give each what that would have given it.  Where
 torch has a fused form for the CPU each lane's row is moved by one call of it: eight LeNets' Adam step takes
 .17 ms so, .51 ms as passes over all rows, one thread.  Elsewhere the passes are over all rows at once, with
-coefficients [K, 1].
+coefficients [K, 1].  Those of many steps to come can be had as one table, so that a step on a GPU needs nothing
+from the host.
 
-Shapes: K lanes, P elements of a lane's trained parameters.
+Shapes: K lanes, P elements of a lane's trained parameters, M coefficients of a step.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,6 +51,7 @@ class PackOptimizer:
         self._kind = settings[0].optimizer
         assert all(s.optimizer == self._kind for s in settings)
         self._memory = {kind: torch.zeros_like(flat) for kind in _KINDS[self._kind]}
+        self._scratch = torch.empty(0)
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
         wanted = flat.device.type == "cpu" if by_row is None else by_row
@@ -64,35 +65,96 @@ class PackOptimizer:
         self._rows = flat.unbind(0)
         self._memory_rows = {kind: t.unbind(0) for kind, t in self._memory.items()}
         self._counters = [torch.tensor(float(n)) for n in self._steps] if self._fused else []
-        self._scratch = None if self._fused else torch.empty_like(flat)
+        if not self._fused and self._scratch.shape != flat.shape:
+            self._scratch = torch.empty_like(flat)
         self._decays = any(s.weight_decay for s in settings)
-        self._decay = self._column([s.weight_decay for s in settings])
+        self._looks_ahead = any(s.nesterov and s.momentum for s in settings)
 
-    def _column(self, values: Sequence[float]) -> torch.Tensor:
-        return torch.tensor(values, dtype=self._flat.dtype, device=self._flat.device).unsqueeze(1)
+    @property
+    def form(self) -> tuple[bool, bool]:
+        """What a step does beside the numbers in its table: with another form it is another program."""
+        return self._decays, self._looks_ahead
+
+    @property
+    def state(self) -> list[torch.Tensor]:
+        """All that a step changes, beside the buffer it moves."""
+        return list(self._memory.values())
 
     @torch.no_grad()
-    def step(self, gradient: torch.Tensor) -> None:
+    def step(self, gradient: torch.Tensor, row: torch.Tensor | None = None) -> None:
         """Move all lanes.
 
         Args:
             gradient: [K, P]; may be overwritten.
+            row: [M, K, 1], this step's row of a `table`; the caller then says `advance`.  Without it the step
+                is the next one, with the rates in `lr`.
         """
-        self._steps = [n + 1 for n in self._steps]
-        if self._fused:
-            self._step_rows(gradient)
-            return
+        if row is None:
+            if self._fused:
+                self._steps = [n + 1 for n in self._steps]
+                self._step_rows(gradient)
+                return
+            row = self.table([self.lr])[0]
+            self.advance([self.lr])
         if self._decays and self._kind != "adamw":
-            gradient.addcmul_(self._flat, self._decay)
+            gradient.addcmul_(self._flat, row[0])
         match self._kind:
             case "sgd":
-                self._sgd(gradient)
+                self._sgd(gradient, row)
             case "adam" | "adamw":
-                self._adam(gradient)
+                self._adam(gradient, row)
             case "nadam":
-                self._nadam(gradient)
+                self._nadam(gradient, row)
             case _:
-                self._rmsprop(gradient)
+                self._rmsprop(gradient, row)
+
+    def table(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:
+        """Return the coefficients of the steps to come, [steps, M, K, 1] on the lanes' device.
+
+        Args:
+            rates: each step's learning rates, [steps, K].
+        """
+        lr = np.asarray(rates, dtype=np.float64)
+        decay = np.array([s.weight_decay for s in self._settings])
+        n = np.array(self._steps, dtype=np.float64) + np.arange(1, len(lr) + 1)[:, None]
+        match self._kind:
+            case "sgd":
+                momentum = np.array([s.momentum for s in self._settings])
+                ahead = np.array([s.nesterov and s.momentum > 0 for s in self._settings])
+                # a lane without nesterov moves by its buffer: 0 of the gradient and 1 of that
+                columns = [decay, lr, momentum, ahead, np.where(ahead, momentum, 1.0)]
+            case "adam" | "adamw":
+                shrink = decay if self._kind == "adam" else 1 - lr * decay
+                columns = [shrink, np.sqrt(1 - _BETA2**n), lr / (1 - _BETA1**n)]
+            case "nadam":
+                ahead = _BETA1 * (1 - 0.5 * 0.96 ** ((n + 1) * _MOMENTUM_DECAY))
+                products = self._products(len(lr)).astype(np.float64)
+                own = lr * (1 - self._mu(n)) / (1 - products)
+                columns = [decay, np.sqrt(1 - _BETA2**n), own, lr * ahead / (1 - products * ahead)]
+            case _:
+                columns = [decay, lr]
+        table = np.stack([np.broadcast_to(c, lr.shape) for c in columns], 1)
+        return torch.from_numpy(table).to(self._flat.dtype).to(self._flat.device).unsqueeze(3)
+
+    def advance(self, rates: Sequence[Sequence[float]]) -> None:
+        """Take note that steps were taken with a `table` of these rates."""
+        if self._kind == "nadam":
+            self._mu_products = [float(p) for p in self._products(len(rates))[-1]]
+        self._steps = [n + len(rates) for n in self._steps]
+        self.lr = list(rates[-1])
+
+    @staticmethod
+    def _mu(n: np.ndarray) -> np.ndarray:
+        """NAdam's momentum at step n, counted from 1."""
+        mu: np.ndarray = _BETA1 * (1 - 0.5 * 0.96 ** (n * _MOMENTUM_DECAY))
+        return mu
+
+    def _products(self, steps: int) -> np.ndarray:
+        """NAdam's products of all momenta up to each of the steps to come, [steps, K] in float32 as torch's."""
+        n = np.array(self._steps, dtype=np.float64) + np.arange(1, steps + 1)[:, None]
+        factors = np.vstack([np.array(self._mu_products)[None], self._mu(n)]).astype(np.float32)
+        products: np.ndarray = np.multiply.accumulate(factors, axis=0)[1:]
+        return products
 
     def _step_rows(self, gradient: torch.Tensor) -> None:
         rows = zip(self._settings, self._rows, gradient.unbind(0), self.lr, strict=True)
@@ -134,53 +196,42 @@ class PackOptimizer:
                 maximize=False,
             )
 
-    def _sgd(self, gradient: torch.Tensor) -> None:
+    def _sgd(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
+        _, lr, momentum, own, share = row.unbind(0)
         buffer = self._memory["momentum"]
-        buffer.mul_(self._column([s.momentum for s in self._settings])).add_(gradient)
-        ahead = [s.momentum if s.nesterov else 0.0 for s in self._settings]
-        if any(ahead):
-            own = self._column([1.0 if a else 0.0 for a in ahead])
-            share = self._column([a or 1.0 for a in ahead])
+        buffer.mul_(momentum).add_(gradient)
+        if self._looks_ahead:
             gradient.mul_(own).addcmul_(buffer, share)
-            self._flat.addcmul_(gradient, self._column(self.lr), value=-1)
+            self._flat.addcmul_(gradient, lr, value=-1)
         else:
-            self._flat.addcmul_(buffer, self._column(self.lr), value=-1)
+            self._flat.addcmul_(buffer, lr, value=-1)
 
-    def _adam(self, gradient: torch.Tensor) -> None:
+    def _adam(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
+        shrink, correction, size = row.unbind(0)
         if self._decays and self._kind == "adamw":
-            rates = zip(self.lr, self._settings, strict=True)
-            self._flat.mul_(self._column([1 - lr * s.weight_decay for lr, s in rates]))
-        root = self._moments(gradient)
-        sizes = [lr / (1 - _BETA1**n) for lr, n in zip(self.lr, self._steps, strict=True)]
-        self._flat.sub_(torch.div(self._memory["mean"], root, out=root).mul_(self._column(sizes)))
+            self._flat.mul_(shrink)
+        root = self._moments(gradient, correction)
+        self._flat.sub_(torch.div(self._memory["mean"], root, out=root).mul_(size))
 
-    def _moments(self, gradient: torch.Tensor) -> torch.Tensor:
+    def _moments(self, gradient: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
         """Move both moments and return the second's root, corrected, with epsilon."""
         self._memory["mean"].lerp_(gradient, 1 - _BETA1)
         self._memory["square"].mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        corrections = [math.sqrt(1 - _BETA2**n) for n in self._steps]
         root = torch.sqrt(self._memory["square"], out=self._scratch)
-        return root.div_(self._column(corrections)).add_(_EPS)
+        return root.div_(correction).add_(_EPS)
 
-    def _nadam(self, gradient: torch.Tensor) -> None:
-        root = self._moments(gradient)
-        own, ahead = [], []
-        for lane, (lr, n) in enumerate(zip(self.lr, self._steps, strict=True)):
-            mu = _BETA1 * (1 - 0.5 * 0.96 ** (n * _MOMENTUM_DECAY))
-            mu_next = _BETA1 * (1 - 0.5 * 0.96 ** ((n + 1) * _MOMENTUM_DECAY))
-            # torch keeps this product in float32
-            product = float(np.float32(self._mu_products[lane]) * np.float32(mu))
-            self._mu_products[lane] = product
-            own.append(lr * (1 - mu) / (1 - product))
-            ahead.append(lr * mu_next / (1 - product * mu_next))
-        gradient.mul_(self._column(own)).addcmul_(self._memory["mean"], self._column(ahead))
+    def _nadam(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
+        _, correction, own, ahead = row.unbind(0)
+        root = self._moments(gradient, correction)
+        gradient.mul_(own).addcmul_(self._memory["mean"], ahead)
         self._flat.addcdiv_(gradient, root, value=-1)
 
-    def _rmsprop(self, gradient: torch.Tensor) -> None:
+    def _rmsprop(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
+        _, lr = row.unbind(0)
         square = self._memory["square"]
         square.mul_(_ALPHA).addcmul_(gradient, gradient, value=1 - _ALPHA)
         root = torch.sqrt(square, out=self._scratch).add_(_EPS)
-        self._flat.addcdiv_(gradient.mul_(self._column(self.lr)), root, value=-1)
+        self._flat.addcdiv_(gradient.mul_(lr), root, value=-1)
 
     def keep(self, slots: Sequence[int], flat: torch.Tensor) -> None:
         """Leave only these lanes, in this order, over a new buffer."""
