@@ -42,14 +42,14 @@ class EpochAugment:
     shifts: torch.Tensor | None = None
     boxes: torch.Tensor | None = None
 
-    def apply(self, raw_BHWC: torch.Tensor, start: int) -> torch.Tensor:
+    def apply(self, raw_BHWC: torch.Tensor, start: int | torch.Tensor) -> torch.Tensor:
         """Return a batch's pixels, changed.
 
         Args:
             raw_BHWC: pixels.
-            start: position of the batch's first image in the epoch's order.
+            start: position of the batch's first image in the epoch's order, or of each image, int64 [B].
         """
-        part = slice(start, start + len(raw_BHWC))
+        part = slice(start, start + len(raw_BHWC)) if isinstance(start, int) else start
         if self.flips is not None:
             raw_BHWC = flip(raw_BHWC, self.flips[part])
         if self.shifts is not None:
@@ -57,6 +57,13 @@ class EpochAugment:
         if self.boxes is not None:
             raw_BHWC = erase(raw_BHWC, self.boxes[part])
         return raw_BHWC
+
+    def copy_(self, other: EpochAugment) -> None:
+        """Take another epoch's draws, of the same kind and size, into the same memory."""
+        for name in ("flips", "shifts", "boxes"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is not None:
+                mine.copy_(theirs)
 
 
 def draw(

@@ -186,6 +186,12 @@ class _Group:
             Stopped: told to leave.
             OSError: a file could not be written.
         """
+        try:
+            yield from self._run()
+        finally:
+            self._program.close()
+
+    def _run(self) -> Iterator[Event]:
         yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
         while self._courses:
             kept = self._save()

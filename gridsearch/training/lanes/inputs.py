@@ -43,35 +43,50 @@ class PackInputs:
         memory_format: torch.memory_format,
         network: Network,
     ) -> None:
+        self._data = data
         self._lanes = len(norms)
-        self._memory_format = memory_format
+        self._norms = set(norms)
         self._dtype = precision.weights
-        mixed = len(set(norms)) > 1
+        mixed = len(self._norms) > 1
         self._make = data.batches(
             norm="none" if mixed else norms[0], dtype=precision.weights, memory_format=memory_format
         )
         network.affine.scale = network.affine.shift = None
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._affine: tuple[torch.Tensor, torch.Tensor] | None = None
         if mixed:
-            affine = [data.affine(norm) for norm in norms]
-            scale, shift = (
-                torch.tensor([a[i] for a in affine], dtype=precision.weights, device=data.device)
-                for i in (0, 1)
-            )
+            self._affine = scale, shift = self._affines(norms)
             if network.folds:
                 network.affine.scale, network.affine.shift = scale, shift
             else:
                 self._each = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 
+    def _affines(self, norms: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        each = [self._data.affine(norm) for norm in norms]
+        scale, shift = (
+            torch.tensor([a[i] for a in each], dtype=self._dtype, device=self._data.device) for i in (0, 1)
+        )
+        return scale, shift
+
+    def take(self, norms: Sequence[str]) -> bool:
+        """Take other normalizations into the same memory; False where they need another way to normalize."""
+        if len(norms) != self._lanes or (len(set(norms)) > 1) != (len(self._norms) > 1):
+            return False
+        if self._affine is None:
+            return set(norms) == self._norms
+        for mine, new in zip(self._affine, self._affines(norms), strict=True):
+            mine.copy_(new)
+        return True
+
     def shared(
-        self, chosen_B: torch.Tensor, drawn: EpochAugment | None = None, start: int = 0
+        self, chosen_B: torch.Tensor, drawn: EpochAugment | None = None, start: int | torch.Tensor = 0
     ) -> tuple[torch.Tensor, Form]:
         """Return the images with these indices, the same for all lanes, and their form.
 
         Args:
             chosen_B: indices.
             drawn: the epoch's augmentation.
-            start: position of the first in the epoch's order.
+            start: position of the first in the epoch's order, or of each.
         """
         raw_BHWC = self._make.raw(chosen_B)
         if drawn is not None:
@@ -82,7 +97,7 @@ class PackInputs:
         return self._own(x.repeat(1, self._lanes, 1, 1)), Form.PACKED
 
     def own(
-        self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int
+        self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int | torch.Tensor
     ) -> tuple[torch.Tensor, Form]:
         """Return each lane's images and their form; the arguments are `shared`'s, for each lane."""
         if drawn[0] is None:

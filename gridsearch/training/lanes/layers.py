@@ -17,6 +17,7 @@ from gridsearch.training.lanes.values import apart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridsearch.training.lanes.masks import CounterMasks
     from gridsearch.training.lanes.values import Width
 
 
@@ -156,6 +157,7 @@ class Draws:
 
     Attributes:
         generators: one for each lane, set to the step's stream before it.
+        counter: draws in their stead, where steps run without the host.
         rates: a rate for all the dropout modules of a lane; None leaves each as the model has it.
         channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
     """
@@ -163,6 +165,7 @@ class Draws:
     def __init__(self) -> None:
         self.channels_last = False
         self.generators: list[torch.Generator] = []
+        self.counter: CounterMasks | None = None
         self.rates: list[float | None] = []
 
 
@@ -170,7 +173,7 @@ class Dropout:
     """Dropout with each lane's own rate, and the mask that torch would draw for that lane alone.
 
     Torch draws a lane's masks one after the other from its step's stream, in the order of its calls; so does
-    this, from a generator for each lane.
+    this, from a generator for each lane, or else from the lanes' counter, which gives other masks.
 
     Args:
         draws: where the lanes' streams are.
@@ -187,13 +190,25 @@ class Dropout:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the same shape, in training."""
         draws = self._draws
-        lanes = len(draws.generators)
+        lanes = len(draws.rates)
         rates = [self._rate if r is None or not self._ruled else r for r in draws.rates]
         if not any(rates):
             return x
         shape = list(apart(x, 1, lanes, -1).transpose(0, 1).shape if self._packed else x.shape)
         if self._features:
             shape[3:] = [1] * (len(shape) - 3)
+        noise = (
+            self._drawn(x, shape, rates)
+            if draws.counter is None
+            else draws.counter.noise(shape, self._rate, ruled=self._ruled, dtype=x.dtype)
+        )
+        if self._packed:
+            return (apart(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
+        return x * noise
+
+    def _drawn(self, x: torch.Tensor, shape: Sequence[int], rates: Sequence[float]) -> torch.Tensor:
+        """Return the lanes' masks from their generators."""
+        draws = self._draws
         if self._packed and draws.channels_last and not self._features:
             lane, batch, channels, height, width = shape
             noise = x.new_empty(lane, batch, height, width, channels).permute(0, 1, 4, 2, 3)
@@ -206,9 +221,7 @@ class Dropout:
                 mask.zero_()
             else:
                 mask.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
-        if self._packed:
-            return (apart(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
-        return x * noise
+        return noise
 
 
 class Flatten:

@@ -35,7 +35,7 @@ class NotPackable(Exception):
     """Lanes of this model train one after the other; the message says why, in one line."""
 
 
-_AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
+AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 """How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
 
 
@@ -257,7 +257,7 @@ def _check(
     Raises:
         NotStackable: they differ.
     """
-    limit = _AGREEMENT[precision.name]
+    limit = AGREEMENT[precision.name]
     device = x_BCHW.device
     before = [storage.take(slot) for slot in range(storage.lanes)]
     for training in (True, False):

@@ -68,7 +68,7 @@ class PackOptimizer:
         if not self._fused and self._scratch.shape != flat.shape:
             self._scratch = torch.empty_like(flat)
         self._decays = any(s.weight_decay for s in settings)
-        self._looks_ahead = any(s.nesterov and s.momentum for s in settings)
+        self._looks_ahead = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
 
     @property
     def form(self) -> tuple[bool, bool]:

@@ -9,8 +9,6 @@ Shapes: K lanes, B batch, N images of an epoch or of the validation split, P par
 
 from __future__ import annotations
 
-import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,9 +18,13 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.course import LaneState
+from gridsearch.training.lanes.feed import EpochFeed, EpochImages, Place
+from gridsearch.training.lanes.graphs import steps_of
 from gridsearch.training.lanes.inputs import PackInputs
-from gridsearch.training.lanes.network import choose
+from gridsearch.training.lanes.masks import CounterMasks
+from gridsearch.training.lanes.network import AGREEMENT, choose
 from gridsearch.training.lanes.optimizers import PackOptimizer
+from gridsearch.training.lanes.tally import DeviceTally, PackTally
 from gridsearch.training.lanes.values import SAMPLE
 from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation
 from gridsearch.training.network import has_batch_norm, pays_channels_last
@@ -36,10 +38,8 @@ if TYPE_CHECKING:
 
     from gridsearch.records import Settings
     from gridsearch.training.data import ResidentData
+    from gridsearch.training.lanes.graphs import Recorder
     from gridsearch.training.precision import Precision
-
-_BLOCK = 64  # steps between two looks at what is on the device
-_PATIENCE = 0.2  # seconds between two looks, where steps are slow
 
 
 @dataclass(slots=True, eq=False)
@@ -71,6 +71,9 @@ class PackProgram:
         models: each lane's model, as its own seed made it; not changed.
         data: what they train on.
         precision: how they compute.
+        counted: steps run without the host, which then draws no masks and reads no losses; None for what the
+            device wants: all but a CPU do.
+        recorder: records such steps; None for CUDA graphs on CUDA.
 
     Attributes:
         network: what computes.
@@ -88,9 +91,13 @@ class PackProgram:
         models: Sequence[nn.Module],
         data: ResidentData,
         precision: Precision,
+        *,
+        counted: bool | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         self.members = list(members)
         self.data = data
+        self._counted = data.device.type != "cpu" if counted is None else counted
         self._precision = precision
         sample = data.batches(
             norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
@@ -107,10 +114,26 @@ class PackProgram:
         )
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
-        self._optimizer = PackOptimizer([m.settings for m in members], self.storage.flat)
+        self._optimizer = PackOptimizer(
+            [m.settings for m in members], self.storage.flat, by_row=False if self._counted else None
+        )
         for member in self.members:
             self._schedule(member)
+        self._runner = steps_of(
+            self._counted_step,
+            batch=self.plan.batch,
+            device=data.device,
+            state=self._state,
+            limit=AGREEMENT[precision.name],
+            recorder=recorder,
+        )
+        self._form: object = None
+        self._room()
         self._bind()
+
+    def close(self) -> None:
+        """Give back what the device keeps for this program beside its tensors."""
+        self._runner.forget()
 
     @property
     def lanes(self) -> int:
@@ -148,6 +171,7 @@ class PackProgram:
         self.storage.keep(slots)
         self._optimizer.keep(slots, self.storage.flat)
         self.network.resize(len(slots))
+        self._room()
         self._bind()
 
     def _shapes(self) -> dict[str, torch.Tensor]:
@@ -159,24 +183,41 @@ class PackProgram:
             s.schedule, epochs=s.epochs, steps_per_epoch=self.plan.steps, warmup=s.warmup
         )
 
-    def _bind(self) -> None:
-        """Take in who the lanes are now."""
-        settings = [m.settings for m in self.members]
-        norms = [s.norm for s in settings]
+    def _room(self) -> None:
+        """Make what must stay in its place as long as the number of lanes does."""
+        self._runner.forget()
+        lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
+        norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
         self._leaves = self.storage.leaves()
         self._gradient = torch.empty_like(self.storage.flat)
-        smoothing = [s.label_smoothing for s in settings]
-        self._smoothing = None
-        if any(smoothing):
-            self._smoothing = torch.tensor(
-                smoothing, dtype=self._precision.weights, device=self.data.device
-            ).view(-1, 1)
-        self._moves = any(m.schedule.moves for m in self.members)
+        self._smoothing = torch.zeros(lanes, 1, dtype=dtype, device=device)
         draws = self.network.draws
         draws.channels_last = self._memory_format == torch.channels_last
-        draws.rates = [s.dropout for s in settings]
-        draws.generators = [torch.Generator(self.data.device) for _ in self.members]
+        if self._counted:
+            draws.counter = CounterMasks(lanes, device)
+            self._feed = EpochFeed(self.plan.batch, device)
+            self._device_tally = DeviceTally(self.plan.steps, lanes, dtype, device)
+        else:
+            draws.generators = [torch.Generator(device) for _ in self.members]
+
+    def _bind(self) -> None:
+        """Take in who the lanes are now; recorded steps stay good unless they must do something else."""
+        settings = [m.settings for m in self.members]
+        norms = [s.norm for s in settings]
+        if not self._inputs.take(norms):
+            self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
+            self._form = None
+        smoothing = [s.label_smoothing for s in settings]
+        self._smooths = any(smoothing)
+        self._smoothing.copy_(torch.tensor(smoothing, dtype=self._smoothing.dtype).view(-1, 1))
+        self._moves = any(m.schedule.moves for m in self.members)
+        rates = self.network.draws.rates = [s.dropout for s in settings]
+        drops = None in rates, any(rates)
+        form = self._smooths, drops, self._optimizer.form
+        if form != self._form:
+            self._runner.forget()
+            self._form = form
 
     # Training
 
@@ -186,56 +227,115 @@ class PackProgram:
         Returns:
             for each lane its totals, or what broke it; all lanes leave early when all are broken.
         """
-        members, data, batch = self.members, self.data, self.plan.batch
-        epochs = {(m.seed, m.epoch + 1) for m in members}
-        orders = (
-            [self._order(*one) for one in epochs]
-            if len(epochs) == 1
-            else [self._order(m.seed, m.epoch + 1) for m in members]
-        )
-        drawn = (
-            [self._augment(*one) for one in epochs]
-            if len(epochs) == 1
-            else [self._augment(m.seed, m.epoch + 1) for m in members]
-        )
-        order_NL = torch.stack(orders, 1)
-        labels_NL = data.labels[order_NL]
-        tally = PackTally(labels_NL, members)
+        members = self.members
+        images = self._images()
         first = members[0]
         seeds.reseed_others(seeds.stream(first.seed, seeds.EPOCH, first.epoch + 1))
+        run = self._run_counted if self._counted else self._run
+        results = run(images, check_stop)
+        for member in members:
+            member.epoch += 1
+        return results
+
+    def _images(self) -> EpochImages:
+        """Return the images of the lanes' next epoch in their order."""
+        data = self.data
+        epochs = [(m.seed, m.epoch + 1) for m in self.members]
+        if len(set(epochs)) == 1:
+            epochs = epochs[:1]
+        order_NL = torch.stack([self._order(*one) for one in epochs], 1)
+        return EpochImages(order_NL, data.labels[order_NL], [self._augment(*one) for one in epochs])
+
+    def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
+        """Train an epoch, step by step by the host."""
+        members, batch = self.members, self.plan.batch
+        tally = PackTally(images.labels, members)
         for i in range(self.plan.steps):
             check_stop()
-            start = i * batch
-            chosen = order_NL[start : start + batch]
-            if len(epochs) == 1:
-                x, form = self._inputs.shared(chosen[:, 0], drawn[0], start)
-            else:
-                x, form = self._inputs.own(chosen, drawn, start)
-            labels_LB = labels_NL[start : start + batch].t()
             if self.network.draws_masks:
                 for generator, m in zip(self.network.draws.generators, members, strict=True):
                     generator.manual_seed(seeds.stream(m.seed, seeds.STEP, m.step))
-            with self._precision.forward():
-                logits_KBY = self.network(x, form, training=True)
-            self._move(logits_KBY.to(self._precision.weights), labels_LB, tally)
+            losses_K, logits_KBY, _ = self._descend(images, Place(slice(i * batch, (i + 1) * batch)))
+            tally.add(losses_K, logits_KBY)
+            if self._moves:
+                self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
+            self._optimizer.step(self._gradient)
+            for member in members:
+                member.step += 1
             if tally.all_broken:
                 break
-        for member in members:
-            member.epoch += 1
         return tally.results()
 
-    def _move(self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor, tally: PackTally) -> None:
-        """Take losses and gradients of a step and move the lanes."""
+    def _run_counted(
+        self, images: EpochImages, check_stop: Callable[[], None]
+    ) -> list[EpochTotals | Diverged]:
+        """Train an epoch whose steps need nothing from the host."""
+        members, plan = self.members, self.plan
+        rates = self._rates()
+        self._feed.load(images, self._optimizer.table(rates))
+        self._device_tally.start()
+        masks = self.network.draws.counter
+        if self.network.draws_masks and masks is not None:
+            lanes = [m.seed for m in members]
+            masks.seat(lanes, [m.step for m in members], self.network.draws.rates)
+        rest = plan.images % plan.batch
+        whole = plan.images // plan.batch
+        later = max(m.settings.epochs - m.epoch for m in members) - 1
+        self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.shared)
+        self._optimizer.advance(rates)
+        sizes = [plan.batch] * whole + [rest] * (rest > 0)
+        results = self._device_tally.results(members, sizes)
+        for member in members:
+            member.step += plan.steps
+        return results
+
+    def _rates(self) -> list[list[float]]:
+        """Return the learning rates of the next epoch's steps, [steps, K]."""
+        known: dict[tuple[Schedule, int], list[float]] = {}
+        columns = []
+        for m in self.members:
+            key = m.schedule, m.step
+            if key not in known:
+                known[key] = [m.schedule.factor(m.step + i) for i in range(self.plan.steps)]
+            columns.append([m.settings.lr * factor for factor in known[key]])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _counted_step(self, count: int) -> None:
+        """Take the next step, of so many images; nothing here comes from the host, or goes to it."""
+        feed, masks = self._feed, self.network.draws.counter
+        assert masks is not None
+        place = feed.place(count)
+        assert place.step is not None
+        masks.begin_step()
+        losses_K, logits_KBY, labels_LB = self._descend(feed.images, place)
+        self._device_tally.add(losses_K, logits_KBY, labels_LB, place.step)
+        self._optimizer.step(self._gradient, feed.row())
+        masks.steps.add_(1)
+        feed.advance(count)
+
+    def _state(self) -> list[torch.Tensor]:
+        """All that a counted step changes."""
+        masks = self.network.draws.counter
+        assert masks is not None
+        own = [self.storage.flat, *self.storage.resting(), *self._optimizer.state, masks.steps]
+        return [*own, *self._feed.state, *self._device_tally.state]
+
+    def _descend(self, images: EpochImages, place: Place) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
+        chosen_BL = images.order[place.images]
+        if images.shared:
+            x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], place.start)
+        else:
+            x, form = self._inputs.own(chosen_BL, images.drawn, place.start)
+        labels_LB = images.labels[place.images].t()
+        with self._precision.forward():
+            logits_KBY = self.network(x, form, training=True)
+        logits_KBY = logits_KBY.to(self._precision.weights)
         with torch.no_grad():
             losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
-        tally.add(losses_K, logits_KBY.detach())
         gradients = torch.autograd.grad(logits_KBY, self._leaves, slopes_KBY)
         torch.cat([g.flatten(1) if g.dim() > 1 else g.unsqueeze(1) for g in gradients], 1, out=self._gradient)
-        if self._moves:
-            self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in self.members]
-        self._optimizer.step(self._gradient)
-        for member in self.members:
-            member.step += 1
+        return losses_K, logits_KBY.detach(), labels_LB
 
     def _losses(self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].
@@ -247,7 +347,7 @@ class PackProgram:
         logp_KBY = F.log_softmax(logits_KBY, 2)
         losses_K = logp_KBY.gather(2, labels_KB1).sum((1, 2)).neg_()
         slopes_KBY = logp_KBY.exp()
-        if self._smoothing is None:
+        if not self._smooths:
             slopes_KBY.scatter_add_(2, labels_KB1, slopes_KBY.new_full((), -1.0).expand(labels_KB1.shape))
         else:
             rest_K1 = self._smoothing / classes
@@ -298,76 +398,3 @@ class PackProgram:
     def evaluation_batch(self) -> int:
         """Images at a time in evaluation: a lone lane's share."""
         return max(1, evaluation_batch(self.data) // self.lanes)
-
-
-class PackTally:
-    """Gathers the losses and hits of one epoch of all lanes; see `metrics.EpochTally`, which it equals.
-
-    Args:
-        labels_NL: labels of the epoch's images in its order; one column for all lanes, or one for each.
-        members: the lanes, before the epoch.
-
-    Attributes:
-        all_broken: whether no lane has a finite loss any more.
-    """
-
-    def __init__(self, labels_NL: torch.Tensor, members: Sequence[Member]) -> None:
-        self.all_broken = False
-        self._labels_LN = labels_NL.t()
-        self._members = members
-        self._first = [m.step for m in members]
-        self._immediate = labels_NL.device.type == "cpu"
-        self._losses: list[list[float]] = []
-        self._sizes: list[int] = []
-        self._waiting_losses: list[torch.Tensor] = []
-        self._waiting_logits: list[torch.Tensor] = []
-        self._seen = 0
-        self._hits = torch.zeros(len(members), dtype=torch.int64, device=labels_NL.device)
-        self._looked = time.monotonic()
-
-    def add(self, losses_K: torch.Tensor, logits_KBY: torch.Tensor) -> None:
-        """Take in one step's mean losses and its logits."""
-        self._sizes.append(logits_KBY.shape[1])
-        self._waiting_logits.append(logits_KBY)
-        if self._immediate:
-            self._take(losses_K.tolist())
-        else:
-            self._waiting_losses.append(losses_K)
-        if len(self._waiting_logits) >= _BLOCK or time.monotonic() - self._looked > _PATIENCE:
-            self._look()
-
-    def results(self) -> list[EpochTotals | Diverged]:
-        """Return each lane's means over all that was added, or what broke it."""
-        self._look()
-        hits = self._hits.tolist()
-        found: list[EpochTotals | Diverged] = []
-        for lane, member in enumerate(self._members):
-            if member.diverged is not None:
-                found.append(member.diverged)
-                continue
-            own = [losses[lane] for losses in self._losses]
-            weighted = math.fsum(loss * size for loss, size in zip(own, self._sizes, strict=True))
-            found.append(EpochTotals(weighted / self._seen, hits[lane] / self._seen, self._seen))
-        return found
-
-    def _look(self) -> None:
-        for losses in torch.stack(self._waiting_losses).tolist() if self._waiting_losses else ():
-            self._take(losses)
-        self._waiting_losses.clear()
-        if self._waiting_logits:
-            guesses_KB = torch.cat(self._waiting_logits, 1).argmax(2)
-            count = guesses_KB.shape[1]
-            self._hits += (guesses_KB == self._labels_LN[:, self._seen : self._seen + count]).sum(1)
-            self._seen += count
-            self._waiting_logits.clear()
-        self._looked = time.monotonic()
-
-    def _take(self, losses: list[float]) -> None:
-        self._losses.append(losses)
-        if math.isfinite(math.fsum(losses)):
-            return
-        for lane, (loss, member) in enumerate(zip(losses, self._members, strict=True)):
-            if member.diverged is None and not math.isfinite(loss):
-                step = self._first[lane] + len(self._losses)
-                member.diverged = Diverged("loss", step=step, epoch=member.epoch + 1, value=loss)
-        self.all_broken = all(m.diverged is not None for m in self._members)

@@ -68,6 +68,10 @@ class Storage:
         """Return the trained parameters [K, ...], in the order of `flat`."""
         return [self.tensors[name] for name in self.names]
 
+    def resting(self) -> list[torch.Tensor]:
+        """Return the parameters that rest and the buffers [K, ...], each once."""
+        return [self.tensors[name] for name in self._resting]
+
     def keep(self, slots: Sequence[int]) -> None:
         """Leave only these lanes, in this order; the tensors are new ones."""
         chosen = torch.tensor(slots, device=self.flat.device)

@@ -1,0 +1,118 @@
+"""What all steps of an epoch read, on the lanes' device, in memory that stays where it is.
+
+Stands between the host, which draws an epoch's order and knows its learning rates ahead, and steps that run
+without the host: a step finds its images, its coefficients and its place in the epoch here, and moves the place on.
+
+Shapes: K lanes, L one column for all lanes or K, B batch, N images of an epoch, M coefficients of a step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.augment import EpochAugment
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Place:
+    """Where a step stands in its epoch.
+
+    Attributes:
+        images: positions of its images in the epoch's order: a slice, or int64 [B] on the device.
+        step: its number, int64 [1] on the device; None where the host counts.
+    """
+
+    images: slice | torch.Tensor
+    step: torch.Tensor | None = None
+
+    @property
+    def start(self) -> int | torch.Tensor:
+        """Position of its first image, or of each."""
+        return int(self.images.start) if isinstance(self.images, slice) else self.images
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EpochImages:
+    """The images of an epoch in their order.
+
+    Attributes:
+        order: their indices, int64 [N, L].
+        labels: their labels, int64 [N, L].
+        drawn: their augmentation, for each of L.
+    """
+
+    order: torch.Tensor
+    labels: torch.Tensor
+    drawn: Sequence[EpochAugment | None]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all lanes see the same images."""
+        return self.order.shape[1] == 1
+
+    def copy_(self, other: EpochImages) -> None:
+        """Take another epoch's, of the same sizes, into the same memory."""
+        self.order.copy_(other.order)
+        self.labels.copy_(other.labels)
+        for mine, theirs in zip(self.drawn, other.drawn, strict=True):
+            if mine is not None and theirs is not None:
+                mine.copy_(theirs)
+
+
+class EpochFeed:
+    """The images, coefficients and counters of an epoch.
+
+    Args:
+        batch: B.
+        device: the lanes'.
+
+    Attributes:
+        images: of this epoch.
+        state: what a step changes.
+    """
+
+    images: EpochImages
+
+    def __init__(self, batch: int, device: torch.device) -> None:
+        self._range_B = torch.arange(batch, device=device)
+        self._start_1 = torch.zeros(1, dtype=torch.int64, device=device)
+        self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
+        self._known: dict[bool, EpochImages] = {}
+        self._table = torch.empty(0)
+        self.state = [self._start_1, self._step_1]
+
+    def load(self, images: EpochImages, table: torch.Tensor) -> None:
+        """Start an epoch.
+
+        Args:
+            images: of it.
+            table: coefficients [steps, M, K, 1].
+        """
+        self.images = self._known.setdefault(images.shared, images)
+        if self.images is not images:
+            self.images.copy_(images)
+        if self._table.shape == table.shape:
+            self._table.copy_(table)
+        else:
+            self._table = table
+        for counter in self.state:
+            counter.zero_()
+
+    def place(self, count: int) -> Place:
+        """Return the place of the step to take now, which has so many images."""
+        return Place(self._start_1 + self._range_B[:count], self._step_1)
+
+    def row(self) -> torch.Tensor:
+        """Return the coefficients [M, K, 1] of the step to take now."""
+        return self._table.index_select(0, self._step_1).squeeze(0)
+
+    def advance(self, count: int) -> None:
+        """Move on, past a step of so many images."""
+        self._start_1.add_(count)
+        self._step_1.add_(1)

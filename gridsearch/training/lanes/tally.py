@@ -1,0 +1,170 @@
+"""Losses and hits of an epoch of all lanes: read at once on a CPU, once an epoch elsewhere.
+
+Stands between a program's steps and the totals that the engine tells.  Both tallies give what
+`metrics.EpochTally` gives each lane alone.
+
+Shapes: K lanes, L one column for all lanes or K, B batch, N images of an epoch, Y classes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from gridsearch.training.metrics import Diverged, EpochTotals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_BLOCK = 64  # steps between two looks at the logits
+_PATIENCE = 0.2  # seconds between two looks, where steps are slow
+
+
+class Broken(Protocol):
+    """A lane that may break: how far it was trained, and what broke it."""
+
+    epoch: int
+    step: int
+    diverged: Diverged | None
+
+
+class _Losses:
+    """The losses of an epoch, step by step, and which lane one of them broke.
+
+    Args:
+        members: the lanes, before the epoch.
+
+    Attributes:
+        all_broken: whether no lane has a finite loss any more.
+    """
+
+    def __init__(self, members: Sequence[Broken]) -> None:
+        self.all_broken = False
+        self._members = members
+        self._first = [m.step for m in members]
+        self._rows: list[list[float]] = []
+
+    def take(self, losses: list[float]) -> None:
+        """Take in one step's mean losses [K]."""
+        self._rows.append(losses)
+        if math.isfinite(math.fsum(losses)):
+            return
+        for lane, (loss, member) in enumerate(zip(losses, self._members, strict=True)):
+            if member.diverged is None and not math.isfinite(loss):
+                step = self._first[lane] + len(self._rows)
+                member.diverged = Diverged("loss", step=step, epoch=member.epoch + 1, value=loss)
+        self.all_broken = all(m.diverged is not None for m in self._members)
+
+    def totals(self, sizes: Sequence[int], hits: Sequence[int]) -> list[EpochTotals | Diverged]:
+        """Return each lane's means, or what broke it.
+
+        Args:
+            sizes: images of each step.
+            hits: each lane's.
+        """
+        seen = sum(sizes)
+        found: list[EpochTotals | Diverged] = []
+        for lane, member in enumerate(self._members):
+            if member.diverged is not None:
+                found.append(member.diverged)
+                continue
+            weighted = math.fsum(row[lane] * size for row, size in zip(self._rows, sizes, strict=True))
+            found.append(EpochTotals(weighted / seen, hits[lane] / seen, seen))
+        return found
+
+
+class PackTally:
+    """Gathers on a CPU, where a loss costs nothing to read, so that a pack of broken lanes ends at once.
+
+    Args:
+        labels_NL: labels of the epoch's images in its order.
+        members: the lanes, before the epoch.
+    """
+
+    def __init__(self, labels_NL: torch.Tensor, members: Sequence[Broken]) -> None:
+        self._labels_LN = labels_NL.t()
+        self._losses = _Losses(members)
+        self._sizes: list[int] = []
+        self._waiting: list[torch.Tensor] = []
+        self._seen = 0
+        self._hits = torch.zeros(len(members), dtype=torch.int64, device=labels_NL.device)
+        self._looked = time.monotonic()
+
+    @property
+    def all_broken(self) -> bool:
+        """Whether no lane has a finite loss any more."""
+        return self._losses.all_broken
+
+    def add(self, losses_K: torch.Tensor, logits_KBY: torch.Tensor) -> None:
+        """Take in one step's mean losses and its logits."""
+        self._sizes.append(logits_KBY.shape[1])
+        self._waiting.append(logits_KBY)
+        self._losses.take(losses_K.tolist())
+        if len(self._waiting) >= _BLOCK or time.monotonic() - self._looked > _PATIENCE:
+            self._look()
+
+    def results(self) -> list[EpochTotals | Diverged]:
+        """Return each lane's means over all that was added, or what broke it."""
+        self._look()
+        return self._losses.totals(self._sizes, self._hits.tolist())
+
+    def _look(self) -> None:
+        if self._waiting:
+            guesses_KB = torch.cat(self._waiting, 1).argmax(2)
+            count = guesses_KB.shape[1]
+            self._hits += (guesses_KB == self._labels_LN[:, self._seen : self._seen + count]).sum(1)
+            self._seen += count
+            self._waiting.clear()
+        self._looked = time.monotonic()
+
+
+class DeviceTally:
+    """Gathers on the lanes' device, without a word to the host before the epoch's end.
+
+    Args:
+        steps: of an epoch.
+        lanes: K.
+        dtype: of the losses.
+        device: the lanes'.
+
+    Attributes:
+        state: what a step changes.
+    """
+
+    def __init__(self, steps: int, lanes: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._losses_SK = torch.zeros(steps, lanes, dtype=dtype, device=device)
+        self._hits_K = torch.zeros(lanes, dtype=dtype, device=device)  # whole numbers; exact up to 2**24
+        self.state = [self._losses_SK, self._hits_K]
+
+    def start(self) -> None:
+        """Forget the last epoch."""
+        self._hits_K.zero_()
+
+    def add(
+        self, losses_K: torch.Tensor, logits_KBY: torch.Tensor, labels_LB: torch.Tensor, step_1: torch.Tensor
+    ) -> None:
+        """Take in one step.
+
+        Args:
+            losses_K: its mean losses.
+            logits_KBY: its logits.
+            labels_LB: its labels.
+            step_1: its number in the epoch, int64 [1].
+        """
+        self._losses_SK.index_copy_(0, step_1, losses_K.unsqueeze(0))
+        self._hits_K.add_((logits_KBY.argmax(2) == labels_LB).sum(1))
+
+    def results(self, members: Sequence[Broken], sizes: Sequence[int]) -> list[EpochTotals | Diverged]:
+        """Return each lane's means over the epoch, or what broke it; waits for the device.
+
+        Args:
+            members: the lanes, before the epoch.
+            sizes: images of each step.
+        """
+        losses = _Losses(members)
+        for row in self._losses_SK.tolist():
+            losses.take(row)
+        return losses.totals(sizes, [round(h) for h in self._hits_K.tolist()])
