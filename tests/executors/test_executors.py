@@ -344,3 +344,16 @@ def test_a_model_file_that_changed_meanwhile_fails_its_trial(run, nets, tmp_path
     nets.write_text(nets.read_text() + "\n# another thought\n")
     failed = next(e for e in run(before) if isinstance(e, TrialFailed))
     assert "changed" in failed.message
+
+
+def test_a_worker_asks_for_huge_pages_unless_the_user_has_settled_them(monkeypatch):
+    from gridsearch.executors.local import worker_environment
+
+    expected = {
+        "": "glibc.malloc.hugetlb=1",
+        "glibc.malloc.check=1": "glibc.malloc.check=1:glibc.malloc.hugetlb=1",
+        "glibc.malloc.hugetlb=0": "glibc.malloc.hugetlb=0",
+    }
+    for given, found in expected.items():
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+        assert worker_environment(threads=2)["GLIBC_TUNABLES"] == found

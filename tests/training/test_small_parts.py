@@ -188,6 +188,28 @@ print(gives_back(), devices.tune_allocator(), gives_back())
     assert ran.stdout.strip() == "True True False"
 
 
+def test_a_training_process_has_no_numbers_too_small_for_a_full_mantissa():
+    """In a process of its own, on all threads, in backward passes too."""
+    program = """
+import torch
+from gridsearch.training import devices
+def tiny():
+    x = torch.ones(1 << 20, requires_grad=True)
+    y = x * 1e-20 * 1e-20
+    return bool(y.any()), bool(torch.autograd.grad(y.sum(), x)[0].any())
+torch.set_num_threads(1)
+print(*tiny())
+devices.prepare_process(threads=2)
+print(*tiny())
+"""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this CPU cannot flush them")
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert ran.stdout.split() == ["True", "True", "False", "False"]
+
+
 def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, make_settings, nets):
     from gridsearch.training.data import ResidentCache
 
