@@ -189,7 +189,8 @@ def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[st
             if reached is not None
             else ""
         )
-        reason = f"after epoch {trial.epochs} of {trial.settings.epochs}{at}"
+        by = f"by {trial.pruner} " if trial.pruner else ""
+        reason = f"{by}after epoch {trial.epochs} of {trial.settings.epochs}{at}"
     return {
         "number": trial.number,
         "linked": trial.number in shown,

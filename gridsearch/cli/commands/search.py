@@ -115,10 +115,11 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
 def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) -> None:
     out = display.console(no_color=arguments.no_color)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    again = f"gridsearch run --study {outcome.study}"
+    if arguments.prune != "none":
+        again += f" --prune {arguments.prune}"  # without it, what was pruned would be trained to the end
     if outcome.signum is not None:
-        err.warn(
-            f"interrupted; {outcome.open} trials are left: `gridsearch run --study {outcome.study}` goes on"
-        )
+        err.warn(f"interrupted; {outcome.open} trials are left: `{again}` goes on")
         return
     if outcome.report is not None:
         from gridsearch import reporting
@@ -128,7 +129,7 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
         for warning in outcome.report.warnings:
             err.warn(warning)
     if outcome.open:
-        err.warn(f"{outcome.open} trials are left waiting: `gridsearch run --study {outcome.study}` goes on")
+        err.warn(f"{outcome.open} trials are left waiting: `{again}` goes on")
     if outcome.failed:
         failed = [t.number for t in outcome.data.trials if t.state == "failed"]
         err.warn(
