@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING, Any
 from gridsearch._version import __version__
 
 if TYPE_CHECKING:
-    from gridsearch.api import StudyResult, load, run
+    from gridsearch.api import StudyResult, best, load, predict, run
     from gridsearch.errors import GridsearchError
     from gridsearch.plugins import ImageData
     from gridsearch.spec import Grid, StudySpec
 
-__all__ = ["Grid", "GridsearchError", "ImageData", "StudyResult", "StudySpec", "__version__", "load", "run"]
+__all__ = [
+    "Grid",
+    "GridsearchError",
+    "ImageData",
+    "StudyResult",
+    "StudySpec",
+    "__version__",
+    "best",
+    "load",
+    "predict",
+    "run",
+]
 
 _HOMES = {
     "Grid": "spec",
@@ -25,7 +36,9 @@ _HOMES = {
     "ImageData": "plugins",
     "StudyResult": "api",
     "StudySpec": "spec",
+    "best": "api",
     "load": "api",
+    "predict": "api",
     "run": "api",
 }
 

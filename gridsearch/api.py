@@ -1,4 +1,4 @@
-"""The Python door, beside the command line: `run` and `load`, with results as pandas frames.
+"""The Python door, beside the command line: `run`, `load`, `best` and `predict`; results as pandas frames.
 
 import gridsearch as gs
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from gridsearch.records import StudyData, Value
     from gridsearch.reporting import Ranking
+    from gridsearch.service.best import BestOutcome
+    from gridsearch.service.exported import Prediction
 
 
 class SearchArguments(TypedDict, total=False):
@@ -207,6 +209,84 @@ def load(study: str, *, store: str | None = None, home: str | Path | None = None
         data = opened.study_data(study)
     page = places.home / study / "report" / "index.html"
     return StudyResult(data, page if page.exists() else None)
+
+
+class BestArguments(TypedDict, total=False):
+    """How to refit a winner; each means what the option of that name means on the command line.
+
+    Attributes:
+        where: only the trials with these values.
+        again: read the test set once more.
+        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
+        dataset: likewise.
+        quiet: no progress on standard error.
+    """
+
+    home: str | Path
+    store: str
+    where: Mapping[str, Value]
+    again: bool
+    model: str | Callable[..., Any]
+    dataset: str | Callable[..., Any]
+    device: str
+    executor: str
+    quiet: bool
+
+
+def best(study: str, **arguments: Unpack[BestArguments]) -> BestOutcome:
+    """Refit a study's winner on train and validation, read the test set once, export the model.
+
+    Args:
+        study: its name.
+        **arguments: see `BestArguments`.
+
+    Raises:
+        GridsearchError: as on the command line; `exit_code` says which kind.
+        KeyboardInterrupt: it was interrupted; nothing was kept, and the test set was not read.
+    """
+    from gridsearch.cli import display
+    from gridsearch.service import best as service
+
+    objects, model = _Objects(), arguments.get("model")
+    name = None if model is None else objects.model(model)
+    found = service.best(
+        study,
+        RunOptions(
+            places=Places.find(arguments.get("home"), arguments.get("store")),
+            device=arguments.get("device", "auto"),
+            executor=arguments.get("executor", "local"),
+        ),
+        where=arguments.get("where"),
+        again=arguments.get("again", False),
+        observer=display.observer(quiet=arguments.get("quiet", False), no_color=False),
+        dataset=arguments.get("dataset"),
+        models=[] if name is None else [name],
+        objects=objects.models,
+    )
+    if found.signum is not None:
+        raise KeyboardInterrupt
+    return found
+
+
+def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> list[Prediction]:
+    """Return what an exported model says of image files, in the order given.
+
+    Args:
+        folder: what `best` exported.
+        images: one file or several, of any size.
+
+    Raises:
+        UsageError: there is no such folder.
+        ArtifactError: it is no export, or a file in it is missing or altered.
+        DataError: an image cannot be used.
+    """
+    from gridsearch.service.exported import ExportedModel, Refused, unusable
+
+    found = ExportedModel.load(folder).predict([images] if isinstance(images, str | Path) else list(images))
+    good = [each for each in found if not isinstance(each, Refused)]
+    if len(good) < len(found):
+        raise unusable([each for each in found if isinstance(each, Refused)])
+    return good
 
 
 class _Objects:

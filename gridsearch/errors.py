@@ -5,6 +5,7 @@
     |   |-- SpecError          2   every problem of a grid, a recipe or a study file, told at once
     |   |-- PluginError        2   a model, dataset or objective that cannot be found or imported
     |   `-- DeviceError        2   a device that is not there
+    |-- TrainingFailed         3   nothing came out of a training
     |-- UnusableError          4   what is wrong with what is there
     |   |-- DataError          4   a dataset that is missing, truncated or altered
     |   |-- StoreError         4   a store that is not ours, damaged, read-only or full
@@ -64,6 +65,12 @@ class PluginError(UsageError):
 
 class DeviceError(UsageError):
     """A device was asked for that this machine does not have."""
+
+
+class TrainingFailed(GridsearchError):
+    """What was to be trained failed or diverged, so that there is no result."""
+
+    exit_code = 3
 
 
 class UnusableError(GridsearchError):

@@ -233,6 +233,24 @@ class ProbeRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """Asks a worker to evaluate trained lanes on the test images and to export the first of them.
+
+    Attributes:
+        lanes: trained with the same settings, each with its weights in its scratch folder.
+        folder: absolute path of a folder for the exported files.
+    """
+
+    id: str
+    lanes: tuple[Lane, ...]
+    folder: str
+
+
+Task: TypeAlias = Pack | ProbeRequest | ExportRequest
+"""What a worker does, one at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LanesGiven:
     """Answers `LanesWanted`; no lanes where none waits."""
 
@@ -390,6 +408,25 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What became of an `ExportRequest`; the worker waits for work again.
+
+    Attributes:
+        files: what lies in the folder now: model.safetensors, test.safetensors (logits float32 [K, N, Y] and
+            labels int64 [N] of the test images), model.onnx where the network could be exported.
+        facts: what the exported model takes and how it was checked, see `training.export.export`.
+        error: one line where there is nothing to export, with the whole story in `traceback`.
+    """
+
+    worker: str
+    id: str
+    files: tuple[FileRef, ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
     """A worker process ended without being asked to; `pack` is what it was working on, if anything."""
 
@@ -408,6 +445,7 @@ Event: TypeAlias = (
     | LanesWanted
     | PackEnded
     | Probed
+    | Exported
     | WorkerDied
 )
 
@@ -469,6 +507,8 @@ class StudyData:
         commands: the command lines that made the study, oldest first.
         environment: versions and hardware of the newest run.
         epochs: the epoch rows by trial number, each in order.
+        test: what `best` found on the test images, None before it has read them; see
+            `reporting.evaluation.evaluate`.
     """
 
     name: str
@@ -481,6 +521,7 @@ class StudyData:
     commands: tuple[str, ...]
     environment: Mapping[str, str]
     epochs: Mapping[int, tuple[EpochRow, ...]]
+    test: Mapping[str, Any] | None = None
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials in each state, all states present."""

@@ -10,8 +10,6 @@ from gridsearch._version import __version__
 from gridsearch.errors import UsageError, nearest
 
 _LATER = {
-    "best": "refitting the winner",
-    "predict": "prediction from an exported model",
     "worker": "a worker of its own",
 }
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
@@ -171,15 +169,12 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
         help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ...",
     )
     how = parser.add_argument_group("how to run it")
-    how.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N, mps")
+    _add_place_of_work(how)
     how.add_argument(
         "--workers", type=_count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"
     )
     how.add_argument(
         "--lanes", type=_count_or_auto, metavar="N", help="trials in one pack, at most (1 = never share)"
-    )
-    how.add_argument(
-        "--executor", default="local", choices=["inline", "local"], help="local (default), or inline"
     )
     how.add_argument(
         "--prune",
@@ -197,6 +192,13 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument(
         "--retries", type=_natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
+    )
+
+
+def _add_place_of_work(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N, mps")
+    group.add_argument(
+        "--executor", default="local", choices=["inline", "local"], help="local (default), or inline"
     )
 
 
@@ -300,6 +302,41 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
 
 
+def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what comes after the search: ``best`` and ``predict``."""
+    best = commands.add_parser(
+        "best",
+        parents=common,
+        help="refit the winner on train and validation, read the test set once, export the model",
+        example="gridsearch best --study fmnist",
+    )
+    _add_study_name(best)
+    best.add_argument(
+        "--where",
+        nargs="+",
+        action="extend",
+        metavar="AXIS=VALUE",
+        help="the winner among the trials where all of these hold",
+    )
+    best.add_argument(
+        "--again", action="store_true", help="read the test set once more: no clean test any longer"
+    )
+    best.add_argument("--model", metavar="NAME", help="your_file.py:Name again, if the winner is your own")
+    best.add_argument(
+        "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
+    )
+    _add_place_of_work(best)
+
+    predict = commands.add_parser(
+        "predict",
+        parents=common,
+        help="class and probability for images, from an exported model",
+        example="gridsearch predict runs/fmnist/best shoe.jpg shirt.png",
+    )
+    predict.add_argument("model", metavar="MODEL_DIR", help="a folder that `gridsearch best` exported")
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="image files of any size")
+
+
 def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
     """Add what serves until it is interrupted: ``dashboard`` and ``tensorboard``."""
     dashboard = commands.add_parser(
@@ -374,6 +411,12 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     common = [_common()]
-    for add in (_add_search_commands, _add_result_commands, _add_server_commands, _add_tool_commands):
+    for add in (
+        _add_search_commands,
+        _add_result_commands,
+        _add_winner_commands,
+        _add_server_commands,
+        _add_tool_commands,
+    ):
         add(commands, common)
     return parser

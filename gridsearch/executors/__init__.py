@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.records import Lane, Pack, ProbeRequest, Verdict
+    from gridsearch.records import Lane, Task, Verdict
 
 __all__ = ["Executor"]
 
@@ -29,8 +29,8 @@ class Executor(Protocol):
         """How many packs are under way."""
         ...
 
-    def submit(self, task: Pack | ProbeRequest) -> None:
-        """Hand over a pack, or a request to measure one; `free` must be above 0."""
+    def submit(self, task: Task) -> None:
+        """Hand over a pack, or a request to measure or to export one; `free` must be above 0."""
         ...
 
     def give(self, pack: str, lanes: Sequence[Lane]) -> None:

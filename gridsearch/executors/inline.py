@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gridsearch.executors.worker import PackTrainer
-from gridsearch.records import Pack
+from gridsearch.records import ExportRequest, Pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Lane, ProbeRequest, Verdict, WorkerSetup
+    from gridsearch.records import Event, Lane, Task, Verdict, WorkerSetup
 
 
 class InlineExecutor:
@@ -35,7 +35,7 @@ class InlineExecutor:
         self._trainer = PackTrainer(setup, deliver, objects)
         self._deliver = deliver
         self._interrupted = interrupted
-        self._task: Pack | ProbeRequest | None = None
+        self._task: Task | None = None
         self._given: Sequence[Lane] = ()
         self._pruned: set[int] = set()
 
@@ -49,7 +49,7 @@ class InlineExecutor:
         """1 while a pack waits for `poll`."""
         return int(self._task is not None)
 
-    def submit(self, task: Pack | ProbeRequest) -> None:
+    def submit(self, task: Task) -> None:
         """Keep the task for the next `poll`."""
         assert self._task is None
         self._task = task
@@ -69,6 +69,8 @@ class InlineExecutor:
         if isinstance(task, Pack):
             self._pruned.clear()
             self._trainer.train(task, stop=self._interrupted, given=self._take, pruned=lambda: self._pruned)
+        elif isinstance(task, ExportRequest):
+            self._deliver(self._trainer.export(task))
         elif task is not None:
             self._deliver(self._trainer.probe(task))
 

@@ -15,12 +15,21 @@ from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.wire import decode, encode
-from gridsearch.records import LanesGiven, Pack, PackEnded, Probed, ProbeRequest, WorkerDied, WorkerReady
+from gridsearch.records import (
+    Exported,
+    LanesGiven,
+    Pack,
+    PackEnded,
+    Probed,
+    ProbeRequest,
+    WorkerDied,
+    WorkerReady,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.records import Event, Lane, Verdict, WorkerSetup
+    from gridsearch.records import Event, Lane, Task, Verdict, WorkerSetup
 
 _STILLBORN_LIMIT = 3
 
@@ -33,7 +42,7 @@ class _Worker:
     events: int
     stderr: IO[bytes]
     ready: bool = False
-    task: Pack | ProbeRequest | None = None
+    task: Task | None = None
     rest: bytearray = field(default_factory=bytearray)
 
 
@@ -67,7 +76,7 @@ class LocalExecutor:
         """Return the process id of each running worker."""
         return {name: worker.process.pid for name, worker in self._workers.items()}
 
-    def submit(self, task: Pack | ProbeRequest) -> None:
+    def submit(self, task: Task) -> None:
         """Send a task to an idle worker, starting one if none is idle."""
         idle = [w for w in self._workers.values() if w.task is None]
         if idle:
@@ -116,7 +125,7 @@ class LocalExecutor:
         if isinstance(event, WorkerReady):
             worker.ready = True
             self._stillborn = 0
-        elif isinstance(event, PackEnded | Probed):
+        elif isinstance(event, PackEnded | Probed | Exported):
             worker.task = None
         self._deliver(event)
 

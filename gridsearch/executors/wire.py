@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 from gridsearch.records import (
     EpochEnded,
     Event,
+    Exported,
+    ExportRequest,
     FileRef,
     Lane,
     LanesGiven,
@@ -43,9 +45,11 @@ _KINDS: dict[str, type[Any]] = {
         PackEnded,
         LanesWanted,
         Probed,
+        Exported,
         WorkerDied,
         Pack,
         ProbeRequest,
+        ExportRequest,
         LanesGiven,
         Verdict,
         WorkerSetup,
@@ -53,7 +57,7 @@ _KINDS: dict[str, type[Any]] = {
 }
 
 
-Command: TypeAlias = Pack | ProbeRequest | LanesGiven | Verdict | WorkerSetup
+Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | Verdict | WorkerSetup
 """What a worker is sent."""
 
 

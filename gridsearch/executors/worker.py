@@ -29,6 +29,8 @@ from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     EpochEnded,
     Event,
+    Exported,
+    ExportRequest,
     Lane,
     LanesGiven,
     LanesWanted,
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     import torch
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Value
+    from gridsearch.records import Task, Value
     from gridsearch.training.data import ResidentCache, ResidentData
 
 _PR_SET_PDEATHSIG = 1
@@ -178,6 +180,28 @@ class PackTrainer:
         epoch = result.seconds(epochs=1, val_images=len(data.val))
         return epoch / len(data.train), result.memory_bytes / 1e6
 
+    def export(self, request: ExportRequest) -> Exported:
+        """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""
+        from gridsearch.training.export import export
+
+        log = _LogStream(lambda _: None)
+        try:
+            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+                files, facts = export(
+                    request.lanes,
+                    data=self._cache(request.lanes[0].trial.settings),
+                    build=self._build,
+                    folder=Path(request.folder),
+                )
+        except Exception as error:  # noqa: BLE001 - a user's model may raise anything
+            return Exported(
+                worker=self.setup.name,
+                id=request.id,
+                error=_one_line(error),
+                traceback=traceback.format_exc(),
+            )
+        return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
+
     def method(self, settings: Settings) -> tuple[str, str]:
         """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
 
@@ -190,19 +214,17 @@ class PackTrainer:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 return method_of(settings, data=self._data, build=self._build, device=self._device)
         except Exception as error:  # noqa: BLE001 - a user's model may raise anything
-            text = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
-            return "solo", f"it raises {' '.join(text.split())[:200]}"
+            return "solo", f"it raises {_one_line(error)[:200]}"
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()
-        line = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
         for lane in pack.lanes:
             self.emit(
                 TrialFailed(
                     trial=lane.trial.id,
                     attempt=lane.trial.attempt,
                     reason="error",
-                    message=" ".join(line.split()),
+                    message=_one_line(error),
                     traceback=story,
                 )
             )
@@ -229,8 +251,11 @@ class PackTrainer:
             )
         return plugin
 
+    def _cache(self, settings: Settings) -> ResidentCache:
+        return self._resident(tuple(sorted(settings.data_options.items())))
+
     def _data(self, settings: Settings) -> ResidentData:
-        return self._resident(tuple(sorted(settings.data_options.items())))(settings)
+        return self._cache(settings)(settings)
 
     def _build(self, settings: Settings, data: ResidentData) -> torch.nn.Module:
         return self._model(settings).build(
@@ -239,6 +264,11 @@ class PackTrainer:
             image_size=data.image_size,
             options=settings.model_options,
         )
+
+
+def _one_line(error: Exception) -> str:
+    text = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
 
 
 class _LogStream(io.TextIOBase):
@@ -291,7 +321,7 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())
-    work: queue.SimpleQueue[Pack | ProbeRequest] = queue.SimpleQueue()
+    work: queue.SimpleQueue[Task] = queue.SimpleQueue()
     given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
     told: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
     queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, Verdict: told}
@@ -317,6 +347,8 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
         task = work.get()
         if isinstance(task, Pack):
             trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=verdicts.pruned)
+        elif isinstance(task, ExportRequest):
+            pipe.send(trainer.export(task))
         else:
             pipe.send(trainer.probe(task))
 

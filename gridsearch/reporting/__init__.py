@@ -10,7 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gridsearch.reporting.card import model_card
     from gridsearch.reporting.document import export_json, report_json
+    from gridsearch.reporting.evaluation import classes, evaluate, in_words
     from gridsearch.reporting.figures.confusion import confusion_figure, confusion_png
     from gridsearch.reporting.figures.curves import curves_figure
     from gridsearch.reporting.figures.heatmap import heatmap_figures, heatmap_png
@@ -35,15 +37,19 @@ _HOMES = {
     "Ranking": "ranking",
     "ReportFiles": "report",
     "TensorBoardRun": "tensorboard",
+    "classes": "evaluation",
     "confusion_figure": "figures.confusion",
     "confusion_matrix": "predictions",
     "confusion_png": "figures.confusion",
     "curves_figure": "figures.curves",
     "epochs_frame": "frames",
+    "evaluate": "evaluation",
     "export_json": "document",
     "filter_data": "selection",
     "heatmap_figures": "figures.heatmap",
     "heatmap_png": "figures.heatmap",
+    "in_words": "evaluation",
+    "model_card": "card",
     "most_confused": "predictions",
     "per_class_csv": "predictions",
     "points_frame": "frames",
@@ -63,15 +69,19 @@ __all__ = [
     "Ranking",
     "ReportFiles",
     "TensorBoardRun",
+    "classes",
     "confusion_figure",
     "confusion_matrix",
     "confusion_png",
     "curves_figure",
     "epochs_frame",
+    "evaluate",
     "export_json",
     "filter_data",
     "heatmap_figures",
     "heatmap_png",
+    "in_words",
+    "model_card",
     "most_confused",
     "per_class_csv",
     "points_frame",

@@ -9,22 +9,17 @@ from gridsearch.reporting.effects import decompose
 from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from gridsearch.records import StudyData, TrialRecord
 
 SCHEMA = 1
 
 
-def report_json(
-    data: StudyData, *, ranking: Ranking | None = None, test: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str, Any]:
     """Return the report as a JSON-able mapping of schema 1.
 
     Args:
         data: the study.
         ranking: `rank(data)` where the caller has it already.
-        test: what `best` measured on the test set, None before it has been touched.
     """
     ranking = ranking or rank(data)
     decomposition = decompose(ranking)
@@ -41,7 +36,7 @@ def report_json(
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
         "residual_share": decomposition.residual_share,
         "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
-        "test": dict(test) if test is not None else None,
+        "test": dict(data.test) if data.test is not None else None,
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting.evaluation import in_words
 from gridsearch.reporting.text import (
     NOTHING,
     listed,
@@ -32,12 +33,14 @@ class Headline:
     Attributes:
         won: what won.
         margin: by how much, "" where there is nothing to compare.
+        test: what the test set showed, "" before `best` has read it.
         warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
         cautions: what the ranking does not cover.
     """
 
     won: str
     margin: str
+    test: str
     warning: str
     cautions: tuple[str, ...]
 
@@ -57,6 +60,7 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
     return Headline(
         won=_won(ranking),
         margin=_margin(ranking),
+        test=in_words(data.test) if data.test is not None else "",
         warning=TRAIN_WARNING if ranking.by_train else "",
         cautions=tuple(_cautions(data, ranking)),
     )

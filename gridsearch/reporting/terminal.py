@@ -47,6 +47,8 @@ def print_ranking(
     if words.warning:
         parts.append(_line(f"! {words.warning}", "bold red"))
     parts.append(_line(f"{words.won} {words.margin}".strip(), "bold"))
+    if words.test:
+        parts.append(_line(words.test, "bold"))
     if ranking.points:
         parts.append(_table(ranking, limit=limit))
     hidden = len(ranking.points) - limit

@@ -16,6 +16,7 @@ from gridsearch.errors import StoreError
 from gridsearch.planning import SettledQueue, Unsized, WorkQueue
 from gridsearch.records import (
     EpochEnded,
+    Exported,
     Lane,
     LanesWanted,
     LogText,
@@ -270,7 +271,7 @@ class Coordinator:
                 self._queue.sized(self._sizing.take(event))
             case WorkerDied():
                 self._bury(event)
-            case WorkerReady():
+            case WorkerReady() | Exported():  # no export is asked for in a run
                 pass
             case _:
                 assert_never(event)

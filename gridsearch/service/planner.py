@@ -157,7 +157,7 @@ def _look_ahead(
     missing = [
         draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
-    workers = len(worker_setups(prepared, options, devices, trials=max(len(missing), 1)))
+    workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
     cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
     packs = _settled(ledger, missing, options) if options.settled else _packs(missing, options, cost, workers)
     return Plan(

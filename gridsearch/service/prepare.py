@@ -13,7 +13,7 @@ from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from gridsearch.plugins import ImageData
@@ -143,15 +143,16 @@ def prepare_stored(
     with existing(places) as store:
         data = store.study_data(study)
         spec = store.spec(study)
-    catalog = Catalog(dataset or _stored_dataset(study, data, spec), places.data)
-    for locator in models:
-        catalog.find_model(locator)
-    catalog.fetch(say)
     missing = [
         t for t in data.trials if t.state not in (TrialState.COMPLETE, TrialState.DIVERGED)
     ] or data.trials
-    for settings in {shape_of(t.settings): t.settings for t in missing}.values():
-        _check_unchanged(study, catalog, settings)
+    catalog = named_again(
+        data,
+        Catalog(dataset or stored_dataset(data, spec), places.data),
+        {shape_of(t.settings): t.settings for t in missing}.values(),
+        models=models,
+        say=say,
+    )
     drafts = tuple(
         TrialDraft(
             key=trial.key,
@@ -173,11 +174,45 @@ def prepare_stored(
     )
 
 
-def _stored_dataset(study: str, data: StudyData, spec: Mapping[str, Any]) -> str:
+def named_again(
+    data: StudyData,
+    catalog: Catalog,
+    needed: Iterable[Settings],
+    *,
+    models: Iterable[str],
+    say: Callable[[str], None],
+) -> Catalog:
+    """Return a catalog in which all that stored trials need is found, fetched and as it was.
+
+    Args:
+        data: the study.
+        catalog: has its dataset.
+        needed: the settings of the trials.
+        models: locators, or names of objects, for a user's own models.
+        say: takes a message.
+
+    Raises:
+        UsageError: a user's own file is needed and was not named, or is another one by now.
+        DataError: the data is missing, or other than it was.
+    """
+    for locator in models:
+        catalog.find_model(locator)
+    catalog.fetch(say)
+    for settings in needed:
+        _check_unchanged(data.name, catalog, settings)
+    return catalog
+
+
+def stored_dataset(data: StudyData, spec: Mapping[str, Any]) -> str:
+    """Return the locator of a study's dataset.
+
+    Raises:
+        UsageError: it is a user's own file, which has to be named again.
+    """
     locator = str(spec.get("dataset", data.dataset))
     if not locator.startswith("folder:") and ":" in locator:
         raise UsageError(
-            f"study {study!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
+            f"study {data.name!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
             hint=f"add --dataset {locator}",
         )
     return locator

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gridsearch.executors import Executor
     from gridsearch.records import Event, StudyData
+    from gridsearch.service.catalog import Catalog
     from gridsearch.service.options import RunOptions
     from gridsearch.service.reports import Report
     from gridsearch.spec import StudySpec
@@ -221,7 +222,7 @@ def _train(
     probes = ProbeCache(options.places.probes)
     cost = prepared.cost(device_name(devices[0]), probes)
     waiting = store.waiting(added.study_id, added.ids)
-    setups = worker_setups(prepared, options, devices, trials=len(waiting))
+    setups = worker_setups(prepared.catalog, options, devices, trials=len(waiting))
     progress = Progress(
         metric=prepared.metric,
         counts={state: counts.get(state, 0) for state in TrialState},
@@ -246,7 +247,7 @@ def _train(
             observer=observer,
             interruption=interrupted,
             pruning=_pruning(store, prepared, options, added),
-        ).run(_starter(prepared, options, setups))
+        ).run(starter(prepared.catalog, options, setups))
     return interrupted.signum
 
 
@@ -272,7 +273,7 @@ def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
 
 
 def worker_setups(
-    prepared: Prepared, options: RunOptions, devices: Sequence[str], *, trials: int
+    catalog: Catalog, options: RunOptions, devices: Sequence[str], *, trials: int
 ) -> tuple[WorkerSetup, ...]:
     """Say what each worker is told: one a core, or one an accelerator, but none for which there is no pack.
 
@@ -285,8 +286,8 @@ def worker_setups(
     return tuple(
         WorkerSetup(
             name=f"w{i}",
-            dataset=prepared.catalog.dataset.locator,
-            models=prepared.catalog.locators,
+            dataset=catalog.dataset.locator,
+            models=catalog.locators,
             data_root=str(options.places.data),
             device=devices[i % len(devices)],
             threads=1,
@@ -296,16 +297,16 @@ def worker_setups(
     )
 
 
-def _starter(
-    prepared: Prepared, options: RunOptions, setups: Sequence[WorkerSetup]
+def starter(
+    catalog: Catalog, options: RunOptions, setups: Sequence[WorkerSetup]
 ) -> Callable[[Callable[[Event], None], Callable[[], bool]], Executor]:
+    """Return what starts the executor: it takes who gets the events, and who says whether to stop."""
+
     def start(deliver: Callable[[Event], None], interrupted: Callable[[], bool]) -> Executor:
-        if options.executor == "inline" or prepared.catalog.objects:
+        if options.executor == "inline" or catalog.objects:
             from gridsearch.executors.inline import InlineExecutor
 
-            return InlineExecutor(
-                setups[0], deliver, interrupted=interrupted, objects=prepared.catalog.objects
-            )
+            return InlineExecutor(setups[0], deliver, interrupted=interrupted, objects=catalog.objects)
         from gridsearch.executors.local import LocalExecutor
 
         return LocalExecutor(setups, deliver)

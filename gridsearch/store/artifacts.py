@@ -108,6 +108,10 @@ class Home:
         """The folder of the exported winner."""
         return self._below(self.study_dir(study) / "best")
 
+    def best_work(self, study: str) -> Path:
+        """The folder where the winner is trained again and its export is put together."""
+        return self._below(self.study_dir(study) / ".best")
+
     # Writing.
 
     def make_scratch(self, study: str, number: int, attempt: int) -> Path:
@@ -149,6 +153,35 @@ class Home:
                 raise
             sync_folder(path.parent)
         return ref
+
+    def publish_best(self, study: str, name: str) -> bool:
+        """Put a complete export in `best_work` in the place of `best_dir`; return whether it was still there.
+
+        It may be called again after a kill between any two of its steps.
+
+        Args:
+            study: its name.
+            name: of the export's folder in `best_work`.
+        """
+        ready, place = self._below(self.best_work(study) / file_name(name)), self.best_dir(study)
+        if not ready.is_dir():
+            return False
+        with _writing(place):
+            if place.exists():
+                old = ready.with_name(f"{ready.name}.old")
+                place.rename(old)
+                ready.rename(place)
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+            else:
+                ready.rename(place)
+            sync_folder(place.parent)
+        return True
+
+    @contextlib.contextmanager
+    def writing(self, path: Path) -> Iterator[None]:
+        """Turn what the system says of a file below home that cannot be written into a StoreError."""
+        with _writing(self._below(path)):
+            yield
 
     def append_log(self, study: str, number: int, text: str) -> None:
         """Append text to a trial's log."""

@@ -155,6 +155,13 @@ def set_study_user_attributes(connection: Connection, study_id: int, values: Map
     upsert(connection, study_user_attributes, ("study_id", "key"), rows)
 
 
+def study_user_attribute(connection: Connection, study_id: int, key: str) -> Any:
+    """Return a user attribute of a study, None if it has none of that name."""
+    a = study_user_attributes
+    text = connection.scalar(select(a.c.value_json).where(a.c.study_id == study_id, a.c.key == key))
+    return None if text is None else json.loads(text)
+
+
 def set_study_system_attributes(connection: Connection, study_id: int, values: Mapping[str, Any]) -> None:
     """Set system attributes of a study."""
     rows = [{"study_id": study_id, "key": k, "value_json": _json(v)} for k, v in values.items()]

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from gridsearch.store.artifacts import Home
 
+TEST_ATTRIBUTE = "test"
+"""Optuna's dashboard shows it with the study; a list, since a second reading is to be seen for what it is."""
+
 _s, _t, _e, _a = tables.studies, tables.trials, tables.epochs, tables.artifacts
 
 
@@ -138,6 +141,7 @@ def study_data(connection: Connection, name: str) -> StudyData:
         commands=tuple(json.loads(study.commands)),
         environment=json.loads(study.environment),
         epochs={trial.number: tuple(epochs.get(trial.number, ())) for trial in trials},
+        test=next(reversed(tests(connection, study)), None),
     )
 
 
@@ -176,6 +180,11 @@ def curves(
             for row in some
         }
     return list(found.values())
+
+
+def tests(connection: Connection, study: Row[Any]) -> list[dict[str, Any]]:
+    """Return what each reading of the test images found, oldest first."""
+    return list(optuna_tables.study_user_attribute(connection, study.optuna_id, TEST_ATTRIBUTE) or ())
 
 
 def spec_of(connection: Connection, name: str) -> Mapping[str, Any]:

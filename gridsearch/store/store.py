@@ -359,6 +359,26 @@ class Store:
             }
             optuna_tables.upsert(connection, tables.artifacts, ("study_id", "number", "name"), [entry])
 
+    def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
+        """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
+
+        Args:
+            study: its name.
+            result: JSON-able; what `StudyData.test` gives from now on.
+            nth: which reading of them it is, from 1; the first alone is a clean test.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.write() as connection:
+            row = reading.find_study(connection, study)
+            there = reading.tests(connection, row)
+            if len(there) != nth - 1:
+                return False
+            attribute = {reading.TEST_ATTRIBUTE: [*there, dict(result)]}
+            optuna_tables.set_study_user_attributes(connection, row.optuna_id, attribute)
+        return True
+
     def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
         """Remove the weights of all but the best trials; return how many files went.
 

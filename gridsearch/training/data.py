@@ -11,7 +11,7 @@ since a row of pixels with its channels is what a gather copies and what channel
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -222,6 +222,32 @@ class ResidentCache:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(key)
         return found
+
+    def test(self, settings: Settings) -> ResidentData:
+        """Return a trial's data with the test images in the place of the validation images.
+
+        Their pixels are resized and normalized as those that the trial trains on.  `train` is only there to try
+        a model on a batch.
+        """
+        data = self(settings)
+        if self._data.test_images is None:
+            held_out = torch.from_numpy(data.split.test_from_train).to(self._device)
+            return replace(data, val=held_out)
+        assert self._data.test_labels is not None
+        pixels = resident_pixels(self._data.test_images, size=data.image_size).to(self._device)
+        labels = torch.from_numpy(np.array(self._data.test_labels, dtype=np.int64)).to(self._device)
+        all_N = torch.arange(len(labels), device=self._device)
+        return replace(data, pixels=pixels, labels=labels, train=all_N, val=all_N)
+
+    def test_sample(self, settings: Settings, count: int) -> np.ndarray:
+        """Return so many test images [N, C, H, W] as the dataset has them, from all over the test set."""
+        images, chosen = self._data.test_images, None
+        if images is None:
+            images, chosen = self._data.train_images, self(settings).split.test_from_train
+        total = len(images) if chosen is None else len(chosen)
+        spread = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(np.int64))
+        sample: np.ndarray = images[spread if chosen is None else chosen[spread]]
+        return sample
 
     def _size(self, smallest: tuple[int, int] | None) -> tuple[int, int]:
         height, width = self._data.train_images.shape[2:]

@@ -34,7 +34,9 @@ def test_the_public_names_are_these():
         "StudyResult",
         "StudySpec",
         "__version__",
+        "best",
         "load",
+        "predict",
         "run",
     ]
     for name in gridsearch.__all__:

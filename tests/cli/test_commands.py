@@ -17,6 +17,8 @@ COMMANDS = (
     "status",
     "study",
     "trial",
+    "best",
+    "predict",
     "dashboard",
     "tensorboard",
     "export",

@@ -29,6 +29,10 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             from gridsearch.cli.commands import results
 
             return results.COMMANDS[arguments.command](arguments)
+        case "best" | "predict":
+            from gridsearch.cli.commands import winner
+
+            return winner.COMMANDS[arguments.command](arguments)
         case _:
             from gridsearch.cli.commands import tools
 

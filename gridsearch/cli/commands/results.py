@@ -32,7 +32,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
-        made = make_report(store, arguments.study, where=_where(arguments.where or ()), root=places.data)
+        made = make_report(store, arguments.study, where=conditions(arguments.where or ()), root=places.data)
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))
     else:
@@ -45,7 +45,12 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _where(words: Iterable[str]) -> dict[str, str]:
+def conditions(words: Iterable[str]) -> dict[str, str]:
+    """Read the words after `--where`.
+
+    Raises:
+        UsageError: one is not AXIS=VALUE.
+    """
     found = {}
     for word in words:
         name, equals, value = word.partition("=")

@@ -1,0 +1,241 @@
+"""From trained lanes to what leaves the house: logits of the test images, the weights, an ONNX graph.
+
+Runs in the worker after a refit.  The graph takes pixels as any program has them (0 to 1, in the dataset's
+size): resizing and normalization are part of it, so that nobody has to repeat them.
+
+Shapes: K lanes, N test images, B batch, C/H/W channels, height, width, Y classes.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.records import FileRef
+from gridsearch.training import seeds
+from gridsearch.training.network import count_parameters
+from gridsearch.training.outputs import WEIGHTS
+from gridsearch.training.precision import Precision
+from gridsearch.training.solo import SoloProgram
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import onnx
+
+    from gridsearch.records import Lane, Settings
+    from gridsearch.training.data import ResidentCache, ResidentData
+
+MODEL = "model.safetensors"
+GRAPH = "model.onnx"
+TEST = "test.safetensors"
+
+_CHECKED = 64
+"""Test images on which the graph is compared with torch; numpy takes 2 s for them with the largest network."""
+
+_TOLERANCE = 1e-4
+"""The largest difference of a logit, as a share of the largest logit (at least 1), that passes."""
+
+
+class GraphRefused(ValueError):
+    """A network that ONNX cannot hold, or that computes something else there; the message is one line."""
+
+
+def export(
+    lanes: Sequence[Lane],
+    *,
+    data: ResidentCache,
+    build: Callable[[Settings, ResidentData], nn.Module],
+    folder: Path,
+) -> tuple[tuple[FileRef, ...], dict[str, Any]]:
+    """Evaluate lanes on the test images and write the first of them as weights and as a graph.
+
+    Args:
+        lanes: with their weights in their scratch folders; of the same settings but for the seed.
+        data: the dataset.
+        build: gives a new model for settings and data.
+        folder: where to write; made if it is not there.
+
+    Returns:
+        The files, and facts: `parameters`, `trained_on` (images), `input` (channels, height, width of an image,
+        and the height and width that the network gets), `normalization` (norm, mean, std), `graph` (`images`,
+        `largest_difference` and `tolerance` of the check, or `error` where there is no graph).
+
+    Raises:
+        OSError: a file cannot be read or written.
+        Exception: whatever the user's model raises.
+    """
+    settings = lanes[0].trial.settings
+    images = data.test(settings)
+    sample = data.test_sample(settings, _CHECKED)
+    with seeds.isolated(images.device):
+        first, logits_NY = _evaluate(lanes[0], images, build)
+        logits = [logits_NY, *(_evaluate(lane, images, build)[1] for lane in lanes[1:])]
+        graph, checked = _graph(first, images, settings, sample)
+    tensors = {
+        "logits": torch.stack(logits).to("cpu", torch.float32),
+        "labels": images.labels.index_select(0, images.val).to("cpu"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [
+        _write(folder, MODEL, (Path(lanes[0].scratch) / WEIGHTS).read_bytes()),
+        _write(folder, TEST, safetensors.torch.save(tensors)),
+    ]
+    if graph is not None:
+        files.append(_write(folder, GRAPH, graph))
+    channels, height, width = sample.shape[1:]
+    network_height, network_width = images.image_size
+    facts = {
+        "parameters": count_parameters(first),
+        "trained_on": len(data(settings).train),
+        "input": {
+            "channels": channels,
+            "height": height,
+            "width": width,
+            "network_height": network_height,
+            "network_width": network_width,
+        },
+        "normalization": {"norm": settings.norm, "mean": list(images.mean), "std": list(images.std)},
+        "graph": checked,
+    }
+    return tuple(files), facts
+
+
+def _evaluate(
+    lane: Lane, images: ResidentData, build: Callable[[Settings, ResidentData], nn.Module]
+) -> tuple[nn.Module, torch.Tensor]:
+    """Return a lane's network with its trained weights, and its logits [N, Y] of the test images."""
+    settings = lane.trial.settings
+    precision = Precision.of(settings.dtype, images.device)
+    weights = safetensors.torch.load_file(Path(lane.scratch) / WEIGHTS, device=str(images.device))
+    with precision.products():
+        program = SoloProgram(settings, lane.trial.seed, images, build, precision)
+        # what a module keeps beside its tensors is not in the file, see outputs.write_weights
+        missing, unexpected = program.model.load_state_dict(weights, strict=False)
+        missing = [name for name in missing if not name.endswith("_extra_state")]
+        if missing or unexpected:
+            raise ValueError(
+                f"{settings.model} has other weights each time it is built: {[*missing, *unexpected][:3]}"
+            )
+        found = program.evaluate(settings.epochs)
+    assert found is not None
+    return program.model, found.logits
+
+
+class ImageNetwork(nn.Module):
+    """A network that takes images as they are: pixels [B, C, H, W] of 0 to 1, in the dataset's size.
+
+    Args:
+        network: takes normalized images of its own size.
+        images: says that size and what the pixels are normalized with.
+        norm: "none" or "standard".
+        size: (H, W) of the dataset's images.
+    """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
+
+    def __init__(self, network: nn.Module, images: ResidentData, *, norm: str, size: tuple[int, int]) -> None:
+        super().__init__()
+        scale, shift = images.affine(norm)
+        self.network = network
+        self.register_buffer("scale", torch.tensor(scale).view(-1, 1, 1))
+        self.register_buffer("shift", torch.tensor(shift).view(-1, 1, 1))
+        self._size = images.image_size if images.image_size != size else None
+        self._bytes = images.pixels.dtype == torch.uint8
+        self._norm = norm
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return logits [B, Y]."""
+        x_BCHW = pixels
+        if self._size is not None:  # as data.resident_pixels does it
+            top = 255.0 if self._bytes else 1.0
+            x_BCHW = F.interpolate(x_BCHW * top, size=self._size, mode="bilinear", align_corners=False)
+            x_BCHW = (x_BCHW.round().clamp(0, 255) if self._bytes else x_BCHW) / top
+        if self._norm == "standard":
+            x_BCHW = x_BCHW * self.scale + self.shift
+        logits: torch.Tensor = self.network(x_BCHW)
+        return logits
+
+
+def _graph(
+    network: nn.Module, images: ResidentData, settings: Settings, sample: np.ndarray
+) -> tuple[bytes | None, dict[str, Any]]:
+    """Return an ONNX graph that was checked, and how; None and the reason if there can be none."""
+    try:
+        size = (sample.shape[2], sample.shape[3])
+        whole = ImageNetwork(copy.deepcopy(network), images, norm=settings.norm, size=size)
+        whole = whole.to("cpu", torch.float32).eval()
+        pixels = torch.from_numpy(unit_range(sample))
+        proto = _translate(whole, pixels[:2])
+        checked = _compare(proto, whole, pixels)
+    except Exception as error:  # noqa: BLE001 (the exporter and a user's model may raise anything)
+        reason = str(error).strip().partition("\n")[0] or "no reason was given"
+        return None, {"error": " ".join(f"{type(error).__name__}: {reason}".split())[:300]}
+    return proto.SerializeToString(), checked
+
+
+def unit_range(images: np.ndarray) -> np.ndarray:
+    """Return images as float32 of 0 to 1, whether they are bytes or floats."""
+    scaled: np.ndarray = images.astype(np.float32)
+    return scaled / np.float32(255) if images.dtype == np.uint8 else scaled
+
+
+def _translate(whole: ImageNetwork, pixels: torch.Tensor) -> onnx.ModelProto:
+    """Return the graph, for any number of images, without anything that tells of this machine."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the exporter warns of its own parts
+        program = torch.onnx.export(
+            whole,
+            (pixels,),
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+            input_names=["pixels"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    if program is None:
+        raise GraphRefused("torch gives no graph")
+    proto: onnx.ModelProto = program.model_proto
+    for part in (proto.graph, *proto.functions):
+        del part.metadata_props[:]
+        for node in part.node:  # where in which file each node comes from
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in part.value_info:
+            del value.metadata_props[:]
+    return proto
+
+
+def _compare(proto: onnx.ModelProto, whole: ImageNetwork, pixels: torch.Tensor) -> dict[str, Any]:
+    """Run the graph and the network on the same images.
+
+    Raises:
+        GraphRefused: their logits differ.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    with torch.no_grad():
+        expected = whole(pixels).numpy()
+    (found,) = ReferenceEvaluator(proto).run(None, {"pixels": pixels.numpy()})
+    difference = float(np.abs(expected - found).max())
+    tolerance = _TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= tolerance:
+        raise GraphRefused(
+            f"its logits differ from torch's by {difference:.3g} (at most {tolerance:.3g} passes)"
+        )
+    return {"images": len(pixels), "largest_difference": difference, "tolerance": tolerance}
+
+
+def _write(folder: Path, name: str, content: bytes) -> FileRef:
+    (folder / name).write_bytes(content)
+    return FileRef(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
