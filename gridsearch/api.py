@@ -77,12 +77,14 @@ class StudyResult:
 
     Attributes:
         data: the records that everything here is made from.
+        ranking: the points, ranked.
         report_page: index.html of the report, None where none was made.
         new: trials that this run added, likewise `reused`, `failed` and `open` (without a result yet); 0 after
             `load`.
     """
 
     data: StudyData
+    ranking: Ranking
     report_page: Path | None = None
     new: int = 0
     reused: int = 0
@@ -95,18 +97,11 @@ class StudyResult:
         return self.data.name
 
     @property
-    def ranking(self) -> Ranking:
-        """The points, ranked."""
-        from gridsearch import reporting
-
-        return reporting.rank(self.data)
-
-    @property
     def points(self) -> pd.DataFrame:
         """One row a point, best first."""
         from gridsearch import reporting
 
-        return reporting.points_frame(self.data)
+        return reporting.points_frame(self.data, ranking=self.ranking)
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -132,7 +127,7 @@ class StudyResult:
         """Return the content of `gridsearch report --json`."""
         from gridsearch import reporting
 
-        return reporting.report_json(self.data)
+        return reporting.report_json(self.data, ranking=self.ranking)
 
 
 def run(
@@ -178,6 +173,7 @@ def run(
         raise KeyboardInterrupt
     return StudyResult(
         outcome.data,
+        outcome.ranking,
         None if outcome.report is None else outcome.report.page,
         outcome.new,
         outcome.reused,
@@ -203,12 +199,14 @@ def load(study: str, *, store: str | None = None, home: str | Path | None = None
         StoreError: there is no store, or it cannot be read.
     """
     from gridsearch.service import studies
+    from gridsearch.service.reports import rank_study
 
     places = Places.find(home, store)
     with studies.existing(places) as opened:
         data = opened.study_data(study)
+        ranking = rank_study(opened, data)
     page = places.home / study / "report" / "index.html"
-    return StudyResult(data, page if page.exists() else None)
+    return StudyResult(data, ranking, page if page.exists() else None)
 
 
 class BestArguments(TypedDict, total=False):

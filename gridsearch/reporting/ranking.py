@@ -1,7 +1,6 @@
 """From a study's trials to ranked points: the stage of reporting on which tables, figures and page rest.
 
-Only the study's metric decides, and only COMPLETE trials count.  Nothing here imports more than the standard
-library, so a ranking of 10,000 trials costs well under a second.
+Only the study's metric decides, and only COMPLETE trials count.
 """
 
 from __future__ import annotations
@@ -15,7 +14,10 @@ from typing import TYPE_CHECKING
 from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from gridsearch.reporting.predictions import Predictions
+    from gridsearch.reporting.uncertainty import Uncertainty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +32,10 @@ class RankedPoint:
         values: the metric of the COMPLETE ones, in the same order; fractions for accuracies.
         mean: mean of `values`, None if there are none.
         spread: standard deviation over seeds (n - 1 in the denominator), None with fewer than two.
-        ci_low: lower end of the confidence interval of the mean, None where there is none; likewise ci_high.
-        tied_with_best: whether the mean cannot be told from the best point's.
+        ci_low: lower end of the 95 % confidence interval of the mean, None where there is none; likewise ci_high.
+            What it is about, seeds or images, says the ranking's `uncertainty`.
+        tied_with_best: whether the point cannot be told from the best, itself included; equal means alone where
+            the ranking has no basis to tell more.
     """
 
     rank: int | None
@@ -83,6 +87,7 @@ class Ranking:
     Attributes:
         best: the winner, None while no point has a mean.
         varying: the axes that have more than one value over the points, in the study's order.
+        uncertainty: what intervals and ties rest on, and how many seeds would help.
     """
 
     metric: str
@@ -91,6 +96,7 @@ class Ranking:
     counts: Mapping[str, int]
     best: RankedPoint | None
     varying: tuple[str, ...]
+    uncertainty: Uncertainty
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -109,6 +115,11 @@ class Ranking:
         return others[0] if others and self.best else None
 
     @property
+    def tied(self) -> tuple[RankedPoint, ...]:
+        """The points that cannot be told from the best, itself aside, best first."""
+        return tuple(p for p in self.points if p.tied_with_best and p is not self.best)
+
+    @property
     def by_train(self) -> bool:
         """Whether nothing was held out, so that the ranking goes by what the network was trained on."""
         return self.metric.startswith("train_")
@@ -119,14 +130,21 @@ class Ranking:
         return max((p.n for p in self.points), default=0)
 
 
-def rank(data: StudyData) -> Ranking:
-    """Rank a study's points by the mean of its metric over seeds.
+def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | None = None) -> Ranking:
+    """Rank a study's points by the mean of its metric over seeds, and say how sure that is.
+
+    Args:
+        data: the study.
+        predictions: the stored validation predictions of a trial by its number; with one seed a point, all that is
+            known of a ranking's uncertainty comes from them.
 
     Trials that differ in seed alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
     are left, so its mean is too high.  A point of which no replicate is complete or diverged has rank None.
     Equal means share a rank, in the order of their trials.
     """
+    from gridsearch.reporting.inference import judge
+
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
         groups.setdefault(_point_key(trial.settings), []).append(trial)
@@ -134,6 +152,15 @@ def rank(data: StudyData) -> Ranking:
     sign = -1.0 if data.direction == "minimize" else 1.0
     points.sort(key=lambda p: (_tier(p), 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
     ranked = _with_ranks(points)
+    peers = sum(p.mean is not None and _tier(p) == _tier(ranked[0]) for p in ranked)
+    ranked, uncertainty = judge(
+        ranked,
+        [_by_seed(p.trials, data.metric) for p in ranked],
+        metric=data.metric,
+        sign=sign,
+        peers=peers,
+        predictions=predictions,
+    )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     return Ranking(
         metric=data.metric,
@@ -142,6 +169,7 @@ def rank(data: StudyData) -> Ranking:
         counts=data.counts(),
         best=best,
         varying=varying_axes(ranked, data.axes),
+        uncertainty=uncertainty,
     )
 
 
@@ -194,7 +222,7 @@ def _point_key(settings: Settings) -> str:
 
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
     trials.sort(key=lambda t: (t.seed, t.number))
-    values = tuple(v for t in trials if (v := metric_value(t, metric)) is not None)
+    values = tuple(_by_seed(trials, metric).values())
     return RankedPoint(
         rank=None,
         params=trials[0].params,
@@ -204,6 +232,10 @@ def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
         mean=_mean(values),
         spread=statistics.stdev(values) if len(values) > 1 else None,
     )
+
+
+def _by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
+    return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
 
 
 def _tier(point: RankedPoint) -> int:

@@ -66,7 +66,7 @@ def write_report(
     """
     write = write or write_atomic
     data = filter_data(data, where or {})
-    ranking = rank(data)
+    ranking = rank(data, predictions=predictions)
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, bytes] = {
         "ranking.csv": ranking_csv(data, ranking=ranking),

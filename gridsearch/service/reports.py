@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Settings, StudyData, Value
-    from gridsearch.reporting import Predictions
+    from gridsearch.reporting import Predictions, Ranking
     from gridsearch.store import Store
 
 _PICTURED = 20
@@ -30,12 +30,14 @@ class Report:
 
     Attributes:
         data: what it is about.
+        ranking: the ranking that it shows.
         page: the page's path.
         json: the content of `report --json`.
         warnings: what could not be shown, and why.
     """
 
     data: StudyData
+    ranking: Ranking
     page: Path
     json: dict[str, Any]
     warnings: tuple[str, ...]
@@ -93,7 +95,18 @@ def make_report(
         write=write,
     )
     _picture(store, data, predictions)
-    return Report(data, files.page, reporting.report_json(data), tuple(dict.fromkeys(warnings)))
+    return Report(
+        data,
+        files.ranking,
+        files.page,
+        reporting.report_json(data, ranking=files.ranking),
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def rank_study(store: Store, data: StudyData) -> Ranking:
+    """Rank a study with what its stored predictions tell; those that cannot be read tell nothing."""
+    return reporting.rank(data, predictions=lambda number: read_predictions(store, data.name, number))
 
 
 def read_predictions(store: Store, study: str, number: int) -> Predictions | None:

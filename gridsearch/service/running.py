@@ -16,7 +16,7 @@ from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.pruning import Pruning
-from gridsearch.service.reports import make_report
+from gridsearch.service.reports import make_report, rank_study
 from gridsearch.store import Owner, StudyDraft, open_store, store_exists
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from gridsearch.executors import Executor
     from gridsearch.records import Event, StudyData
+    from gridsearch.reporting import Ranking
     from gridsearch.service.catalog import Catalog
     from gridsearch.service.options import RunOptions
     from gridsearch.service.reports import Report
@@ -43,6 +44,7 @@ class RunOutcome:
     Attributes:
         study: the study's name.
         data: the study with all its trials, as it is now.
+        ranking: its points, ranked.
         new: trials that were not there before.
         reused: trials whose results were there before.
         failed: trials of this run's grid that are failed now.
@@ -54,6 +56,7 @@ class RunOutcome:
 
     study: str
     data: StudyData
+    ranking: Ranking
     new: int
     reused: int
     failed: int
@@ -73,7 +76,7 @@ class RunOutcome:
         """Return the content of `report --json`, and what this run added."""
         from gridsearch import reporting
 
-        content = reporting.report_json(self.data)
+        content = reporting.report_json(self.data, ranking=self.ranking)
         return {**content, "new": self.new, "reused": self.reused, "seconds": round(self.seconds, 3)}
 
 
@@ -156,9 +159,11 @@ def _carry_out(
             report = make_report(
                 store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
             )
+        ranking = report.ranking if report is not None else rank_study(store, data)
     return RunOutcome(
         study=prepared.name,
         data=data,
+        ranking=ranking,
         new=added.new,
         reused=added.reused,
         failed=counts.get(TrialState.FAILED, 0),

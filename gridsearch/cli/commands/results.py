@@ -37,7 +37,7 @@ def report(arguments: argparse.Namespace) -> int:
         print(json.dumps(made.json, allow_nan=False))
     else:
         out = display.console(no_color=arguments.no_color)
-        out.print(reporting.print_ranking(made.data, limit=50))
+        out.print(reporting.print_ranking(made.data, limit=50, ranking=made.ranking))
         out.print(f"report: {made.page}", soft_wrap=True)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     for warning in made.warnings:
@@ -63,12 +63,15 @@ def conditions(words: Iterable[str]) -> dict[str, str]:
 def export(arguments: argparse.Namespace) -> int:
     """Write all trials to standard output."""
     from gridsearch import reporting
+    from gridsearch.service.reports import rank_study
 
+    as_json = arguments.json or arguments.format == "json"
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
         data = store.study_data(arguments.study)
-    if arguments.json or arguments.format == "json":
-        print(reporting.export_json(data))
+        ranking = rank_study(store, data) if as_json else None
+    if ranking is not None:
+        print(reporting.export_json(data, ranking=ranking))
     else:
         sys.stdout.write(reporting.trials_csv(data).decode())
     return 0

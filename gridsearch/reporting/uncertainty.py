@@ -1,0 +1,46 @@
+"""What a ranking knows of its own uncertainty; made by `inference`, told by headline, tables and figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MOST_SEEDS: Final = 100
+"""More seeds than these are not asked for: the difference is then too small to matter."""
+
+
+class Basis(StrEnum):
+    """What the intervals of a ranking are about."""
+
+    SEEDS = "seeds"
+    IMAGES = "images"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertainty:
+    """How sure a ranking is.
+
+    Attributes:
+        basis: what the intervals are about.
+        compared: points that were compared with the best, itself included; 0 where none were.
+        images: validation images, where it is about images.
+        unread: compared points whose predictions are not there.
+        beyond: compared points that are too many to read the predictions of.
+        exact: whether no point's seeds differ at all, so that the intervals have no width.
+        runner_up_told: whether the second is told from the best.
+        seeds_needed: shared seeds in all that the first two need to be told apart, None where that cannot be said or
+            they are more than `MOST_SEEDS`.
+        more_seeds: how many more than the first two have, likewise.
+    """
+
+    basis: Basis = Basis.NOTHING
+    compared: int = 0
+    images: int | None = None
+    unread: int = 0
+    beyond: int = 0
+    exact: bool = False
+    runner_up_told: bool = False
+    seeds_needed: int | None = None
+    more_seeds: int | None = None
