@@ -21,6 +21,7 @@ from gridsearch.reporting.text import (
     show_seconds,
     show_spread,
 )
+from gridsearch.reporting.uncertainty import MOST_SEEDS, Basis, Uncertainty
 
 if TYPE_CHECKING:
     from gridsearch.reporting.ranking import RankedPoint, Ranking
@@ -32,22 +33,43 @@ class Headline:
 
     Attributes:
         won: what won.
-        margin: by how much, "" where there is nothing to compare.
+        margin: by how much, and whether luck may have made it, "" where there is nothing to compare.
         test: what the test set showed, "" before `best` has read it.
         warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
+        advice: what would tell more, with the command for it; "" where nothing would.
         cautions: what the ranking does not cover.
+        method: where intervals and ties come from and what they assume, in two sentences; "" without any.
     """
 
     won: str
     margin: str
     test: str
     warning: str
+    advice: str
     cautions: tuple[str, ...]
+    method: str
 
 
 ONE_SEED = (
     "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
 )
+
+METHODS = {
+    Basis.SEEDS: (
+        "The 95 % interval is that of a point's mean over seeds, from its own seeds (Student's t); a point is "
+        "tied with the best where its distance, over the seeds that both have, is within luck at a level of 5 % "
+        "shared among all points compared, because the best was picked from them (multiple comparisons with the "
+        "best; points of similar error pool their scatter as far as it agrees). This assumes that values scatter "
+        "over seeds roughly like a normal distribution."
+    ),
+    Basis.IMAGES: (
+        "The 95 % interval is that of a point's accuracy over other images of the same kind (Wilson's); a point "
+        "is tied with the best where the images on which just one of the two is right do not tell them apart "
+        "(McNemar's exact test, at a level of 5 % shared among all points compared, because the best was picked "
+        "from them). This assumes that the validation images are a random sample, and holds for these seeds alone."
+    ),
+}
+"""Where intervals and ties come from, and what they assume; `over_seeds` and `over_images` say more."""
 
 TRAIN_WARNING = (
     "Nothing was held out (val=0): this ranking is by TRAIN accuracy. "
@@ -62,7 +84,9 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
         margin=_margin(ranking),
         test=in_words(data.test) if data.test is not None else "",
         warning=TRAIN_WARNING if ranking.by_train else "",
+        advice=_advice(data, ranking),
         cautions=tuple(_cautions(data, ranking)),
+        method=METHODS.get(ranking.uncertainty.basis, ""),
     )
 
 
@@ -74,6 +98,14 @@ def show_mean(point: RankedPoint, metric: str) -> str:
         return show_metric(point.mean, metric)
     unit = " %" if show_metric(point.mean, metric).endswith("%") else ""
     return f"{show_metric(point.mean, metric, unit=False)} ± {show_spread(point.spread, metric)}{unit}"
+
+
+def show_interval(point: RankedPoint, metric: str) -> str:
+    """Return the 95 % interval of a point's mean: "[93.41, 94.01]" in the metric's unit, "" without one."""
+    if point.ci_low is None or point.ci_high is None:
+        return ""
+    low, high = (show_metric(x, metric, unit=False) for x in (point.ci_low, point.ci_high))
+    return f"[{low}, {high}]"
 
 
 def time_spent(data: StudyData) -> str:
@@ -93,19 +125,59 @@ def _won(ranking: Ranking) -> str:
     name = show_params(best.params, ranking.varying or None)
     how = f"{show_mean(best, ranking.metric)} {metric_name(ranking.metric)}"
     seeds = f"mean of {plural(best.n, 'seed')}" if best.n > 1 else "one seed"
-    return f"{name} is best: {how} ({seeds})."
+    interval = show_interval(best, ranking.metric)
+    sure = f", 95 % interval {interval}" if interval else ""
+    return f"{name} is best: {how} ({seeds}{sure})."
 
 
 def _margin(ranking: Ranking) -> str:
     best, second = ranking.best, ranking.runner_up
     if best is None or best.mean is None or second is None or second.mean is None:
         return ""
-    tied = sum(p.tied_with_best for p in ranking.points) - 1
-    if tied:
-        have = "has" if tied == 1 else "have"
-        return f"{plural(tied, 'other point')} {have} exactly the same mean: it is a tie."
-    ahead = show_difference(abs(best.mean - second.mean), ranking.metric)
-    return f"It is {ahead} ahead of the second, {show_params(second.params, ranking.varying)}."
+    name = show_params(second.params, ranking.varying)
+    if second.mean == best.mean:
+        words = f"The second, {name}, has exactly the same mean."
+    else:
+        ahead = show_difference(abs(best.mean - second.mean), ranking.metric)
+        words = f"It is {ahead} ahead of the second, {name}."
+    return f"{words} {_tie(ranking)}".strip()
+
+
+def _tie(ranking: Ranking) -> str:
+    """Say how many points are tied with the best, and by whose luck."""
+    tied, of = len(ranking.tied), ranking.uncertainty.compared
+    luck = {Basis.SEEDS: "the luck of the seed", Basis.IMAGES: "the choice of the validation images"}.get(
+        ranking.uncertainty.basis
+    )
+    if luck is None or of < 2:
+        equal = f"{plural(tied, 'other point')} {'has' if tied == 1 else 'have'} exactly the same mean."
+        return equal if tied > 1 else ""
+    if not tied:
+        return f"No other point is tied with it: its lead is more than {luck} explains (95 % sure)."
+    points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
+    return f"It is tied with {points}: {luck} may explain the difference."
+
+
+def _advice(data: StudyData, ranking: Ranking) -> str:
+    """Say what would separate the first points."""
+    found = ranking.uncertainty
+    if found.compared < 2 or found.runner_up_told:
+        return "" if found.basis is not Basis.IMAGES or ranking.by_train else _try_seeds(data, ranking)
+    if found.basis is Basis.IMAGES:
+        return _try_seeds(data, ranking)
+    if found.basis is not Basis.SEEDS or found.exact:
+        return ""
+    if found.more_seeds is None:
+        return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."
+    return (
+        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if their difference is what it "
+        f"seems (80 % chance): gridsearch run --study {data.name} --more-seeds {found.more_seeds} --top 2"
+    )
+
+
+def _try_seeds(data: StudyData, ranking: Ranking) -> str:
+    top = max(2, min(len(ranking.tied) + 1, 5))
+    return f"More seeds would show how much is luck: gridsearch run --study {data.name} --more-seeds 2 --top {top}"
 
 
 def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
@@ -160,8 +232,28 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
 
 
 def _seed_caution(ranking: Ranking) -> str:
+    found = ranking.uncertainty
     if ranking.most_seeds <= 1:
-        return ONE_SEED
+        return f"{_images_caution(found)}{ONE_SEED}" if found.basis is Basis.IMAGES else _why_none(ranking)
     fewest = min(p.n for p in ranking.points if p.mean is not None)
     seeds = f"{fewest} to {ranking.most_seeds} seeds" if fewest != ranking.most_seeds else f"{fewest} seeds"
-    return f"{seeds} per point; ± is the standard deviation over seeds, not a confidence interval."
+    words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
+    if found.exact:
+        words += " No point differs between its seeds, so the intervals have no width."
+    return words
+
+
+def _images_caution(found: Uncertainty) -> str:
+    words = f"Intervals and ties are about the {found.images or 0:,} validation images. "
+    if found.unread:
+        words += f"The predictions of {plural(found.unread, 'point')} are not there: no interval for them. "
+    if found.beyond:
+        words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
+    return words
+
+
+def _why_none(ranking: Ranking) -> str:
+    """Say why a ranking of one seed has no intervals, where predictions were looked for."""
+    if ranking.uncertainty.unread:
+        return f"The winner's predictions are not there, so there are no intervals. {ONE_SEED}"
+    return ONE_SEED

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
-from gridsearch.reporting.headline import show_mean
+from gridsearch.reporting.headline import show_interval, show_mean
 from gridsearch.reporting.ranking import RankedPoint, Ranking, finite
 from gridsearch.reporting.text import (
     NOTHING,
@@ -20,6 +20,7 @@ from gridsearch.reporting.text import (
     show_params,
     show_value,
 )
+from gridsearch.reporting.uncertainty import Basis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,6 +111,7 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
         *(Column(printable(a), _numeric(ranking.points, a)) for a in axes),
         Column("n", True),
         Column(metric_name(ranking.metric), True),
+        *([Column("95 % interval", True), Column("tied", False)] if _sure(ranking) else []),
         *(Column(metric_name(m), True) for m in others),
         Column("seconds", True),
         Column("trials", True),
@@ -127,12 +129,22 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         *(show_value(point.params[a]) if a in point.params else NOTHING for a in axes),
         str(point.n),
         result,
+        *([show_interval(point, ranking.metric), _tied(point, ranking)] if _sure(ranking) else []),
         *(show_metric(point.metric_mean(m), m) for m in _other_metrics(ranking.metric)),
         NOTHING if point.seconds is None else f"{point.seconds:.1f}",
     )
     kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
     links = tuple(str(t.number) for t in point.trials)
     return Row(cells, kind, "", tuple(n for n in links if int(n) in shown))
+
+
+def _sure(ranking: Ranking) -> bool:
+    """Whether the ranking has a basis for intervals and ties."""
+    return ranking.uncertainty.basis is not Basis.NOTHING
+
+
+def _tied(point: RankedPoint, ranking: Ranking) -> str:
+    return "best" if point is ranking.best else "tied" if point.tied_with_best else ""
 
 
 def trial_columns(axes: Sequence[str]) -> list[Column]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
-from gridsearch.reporting.headline import headline, show_mean, time_spent
+from gridsearch.reporting.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import (
     NOTHING,
@@ -51,10 +51,14 @@ def print_ranking(
         parts.append(_line(words.test, "bold"))
     if ranking.points:
         parts.append(_table(ranking, limit=limit))
+    if ranking.tied:
+        parts.append(_line("= tied with the best", "dim"))
     hidden = len(ranking.points) - limit
     if hidden > 0:
         parts.append(_line(f"… and {hidden:,} more", "dim"))
     parts.extend(_losses(data))
+    if words.advice:
+        parts.append(_line(words.advice, ""))
     parts.extend(_line(caution, "dim") for caution in words.cautions)
     counts = ", ".join(f"{n:,} {state}" for state, n in ranking.counts.items() if n) or "no trials yet"
     parts.append(_line(f"{counts}; {time_spent(data)}", "dim"))
@@ -74,7 +78,11 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     table.add_column("params", overflow="fold", ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(_heading(ranking.metric), justify="right", no_wrap=True)
-    others = [m for m in ("val_loss", "train_accuracy") if m != ranking.metric]
+    sure = any(p.ci_low is not None for p in ranking.points[:limit])
+    if sure:
+        table.add_column("95 % interval", justify="right", no_wrap=True)
+    kept = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
+    others = [m for m in kept if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.points[:limit])]
     for metric in others:
         table.add_column(_heading(metric), justify="right", no_wrap=True)
@@ -82,15 +90,21 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     for point in ranking.points[:limit]:
         style = "bold green" if point is ranking.best else "dim" if point.mean is None else ""
         table.add_row(
-            NOTHING if point.rank is None else str(point.rank),
+            _rank(point, ranking),
             Text(show_params(point.params)),
             str(point.n),
             _result(point, ranking),
+            *([show_interval(point, ranking.metric)] if sure else []),
             *(show_metric(point.metric_mean(m), m) for m in others),
             show_seconds(point.seconds),
             style=style,
         )
     return table
+
+
+def _rank(point: RankedPoint, ranking: Ranking) -> str:
+    tied = point.tied_with_best and ranking.tied
+    return NOTHING if point.rank is None else f"{point.rank}{'=' if tied else ''}"
 
 
 def _heading(metric: str) -> str:

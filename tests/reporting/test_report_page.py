@@ -134,9 +134,9 @@ def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):
     assert "the test set plays no part in it" in text
 
 
-def test_a_tie_is_called_a_tie(study):
+def test_equal_means_are_called_equal(study):
     builder = study({"lr": [0.01, 0.001]}).score(0, 0.9).score(1, 0.9)
-    assert "1 other point has exactly the same mean: it is a tie." in page_of(builder.data()).text
+    assert "The second, lr=0.001, has exactly the same mean." in page_of(builder.data()).text
 
 
 def test_a_ranking_by_train_accuracy_is_warned_of(study):
