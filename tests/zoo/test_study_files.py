@@ -39,27 +39,44 @@ def study(name):
             {"batch": (10, 20, 50, 100), "lr": (0.01, 0.001), "norm": ("none", "standard")},
             16,
         ),
+        ("maccarini", {"lr": (0.01, 0.001), "batch": (100, 500, 1000)}, 6),
+        ("deepl-mlp", {"model.depth": (0, 1, 2, 3)}, 4),
     ],
 )
 def test_a_study_file_has_the_grid_of_its_source(name, axes, points):
     spec = study(name)
     assert spec.name == name
-    assert (spec.dataset, spec.model) == ("fmnist", "lenet")
     assert spec.grid.values == axes
     assert len(list(spec.grid.points())) == points
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"),
+    ("name", "dataset", "model", "recipe"),
     [
-        ("fmnist", {"epochs": 10, "optimizer": "adam", "norm": "standard"}),
-        ("mpalaourg-1", {"epochs": 10, "optimizer": "adam", "norm": "none"}),
-        ("mpalaourg-2", {"epochs": 20, "optimizer": "adam"}),
+        ("fmnist", "fmnist", "lenet", {"epochs": 10, "optimizer": "adam", "norm": "standard"}),
+        ("mpalaourg-1", "fmnist", "lenet", {"epochs": 10, "optimizer": "adam", "norm": "none"}),
+        ("mpalaourg-2", "fmnist", "lenet", {"epochs": 20, "optimizer": "adam"}),
+        ("mpalaourg-final", "fmnist", "lenet", {"epochs": 20, "batch": 20, "lr": 0.001, "norm": "standard"}),
+        ("maccarini", "fmnist", "lenet_bn", {"epochs": 25, "optimizer": "adam"}),
+        (
+            "nesterenko",
+            "fmnist",
+            "cnn3",
+            {"epochs": 30, "batch": 32, "drop_last": True, "optimizer": "nadam", "lr": 0.001, "norm": "none"},
+        ),
+        ("vision-mlp", "mnist", "mlp", {"model": {"hidden": 10, "activation": None}}),
+        ("vision-relu", "mnist", "mlp", {"model": {"hidden": 10, "activation": "relu"}}),
+        ("vision-tinyvgg", "fmnist", "tinyvgg", {}),
+        ("deepl-cnn", "mnist", "cnn", {}),
+        ("deepl-fmlp", "fmnist", "mlp", {"model": {"hidden": 128, "dropout": 0.2}}),
+        ("deepl-fcnn", "fmnist", "cnn_dropout", {}),
+        ("deepl-vgg", "fmnist", "vgg16", {"model": {"weights": "imagenet"}}),
     ],
 )
-def test_a_study_file_has_the_recipe_of_its_source(name, recipe):
-    given = study(name).recipe
-    assert {key: getattr(given, key) for key in recipe} == recipe
+def test_a_study_file_has_the_recipe_of_its_source(name, dataset, model, recipe):
+    spec = study(name)
+    assert (spec.dataset, spec.model) == (dataset, model)
+    assert {key: getattr(spec.recipe, key) for key in recipe} == recipe
 
 
 @pytest.mark.parametrize("name", FILES)

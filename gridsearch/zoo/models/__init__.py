@@ -89,7 +89,7 @@ def mlp(
     *,
     hidden: int = 128,
     depth: int = 1,
-    activation: Literal["relu", "none"] = "relu",
+    activation: Literal["relu"] | None = "relu",
     dropout: float = 0.0,
 ) -> nn.Module:
     """Multi-layer perceptron: `depth` hidden layers of `hidden` units; depth 0 is softmax regression.
@@ -100,7 +100,7 @@ def mlp(
         image_size: (H, W) in pixels.
         hidden: units of each hidden layer.
         depth: number of hidden layers.
-        activation: after each hidden layer, "relu" or "none" (then the network is linear).
+        activation: after each hidden layer: "relu", or none, which makes the network linear.
         dropout: rate after each hidden layer.
 
     Raises:
@@ -108,7 +108,11 @@ def mlp(
     """
     from gridsearch.zoo.models import networks
 
-    if activation not in ("relu", "none"):
+    if activation not in (
+        "relu",
+        "none",
+        None,
+    ):  # the grammar reads the word none as None, Python may say either
         raise UsageError(
             f"model.activation of mlp: {activation!r} is unknown{nearest(str(activation), ('relu', 'none'))}"
         )
