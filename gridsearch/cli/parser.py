@@ -98,8 +98,14 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _common() -> Parser:
-    parser = Parser(add_help=False)
+def _common(*, default: str | None = None) -> Parser:
+    """Return the options of every command; they may stand before the command as well as behind it.
+
+    Args:
+        default: `argparse.SUPPRESS` behind the command, so that what was not said there leaves what stands before.
+    """
+    parser = Parser(add_help=False, argument_default=default)
+    flag = False if default is None else default
     group = parser.add_argument_group("on every command")
     group.add_argument(
         "--home",
@@ -110,13 +116,22 @@ def _common() -> Parser:
         "--store", metavar="URL", help="the database (default: gridsearch.db in home, or $GRIDSEARCH_STORE)"
     )
     group.add_argument(
-        "--json", action="store_true", help="one JSON object on standard output, nothing else there"
+        "--json",
+        action="store_true",
+        default=flag,
+        help="one JSON object on standard output, nothing else there",
     )
-    group.add_argument("-q", "--quiet", action="store_true", help="no progress, no messages; errors only")
     group.add_argument(
-        "-v", "--verbose", action="store_true", help="more detail; tracebacks of expected errors"
+        "-q", "--quiet", action="store_true", default=flag, help="no progress, no messages; errors only"
     )
-    group.add_argument("--no-color", action="store_true", help="no colour (also $NO_COLOR)")
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        default=flag,
+        help="more detail; tracebacks of expected errors",
+    )
+    group.add_argument("--no-color", action="store_true", default=flag, help="no colour (also $NO_COLOR)")
     return parser
 
 
@@ -407,10 +422,11 @@ def build_parser() -> Parser:
             "gridsearch report --study fmnist\n"
             "gridsearch dashboard"
         ),
+        parents=[_common()],
     )
     parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
-    common = [_common()]
+    common = [_common(default=argparse.SUPPRESS)]
     for add in (
         _add_search_commands,
         _add_result_commands,

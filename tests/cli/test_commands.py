@@ -58,6 +58,21 @@ def test_the_common_options_exist_on_every_command(command):
     assert {"--home", "--store", "--json", "-q", "-v", "--no-color"} <= options
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["status"], (None, False)),
+        (["--home", "a", "--json", "status"], ("a", True)),
+        (["status", "--home", "a", "--json"], ("a", True)),
+        (["--home", "a", "status", "--home", "b"], ("b", False)),
+        (["--json", "study", "list", "--home", "b"], ("b", True)),
+    ],
+)
+def test_common_options_may_stand_before_the_command_too_and_the_nearer_one_wins(words, expected):
+    arguments = build_parser().parse_args(words)
+    assert (arguments.home, arguments.json) == expected
+
+
 def test_every_option_of_the_interface_is_there():
     options = {o for a in subparsers()["run"]._actions for o in a.option_strings}
     wanted = "grid exclude when study dataset model epochs seeds val subset device workers lanes executor prune budget set retries no-report"
