@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from gridsearch import plugins
 from gridsearch.errors import UsageError
 from gridsearch.service.options import Places, RunOptions
+from gridsearch.service.replicates import TOP, MoreSeeds
 from gridsearch.spec import Grid, StudySpec, build
 
 if TYPE_CHECKING:
@@ -54,10 +55,14 @@ class RunArguments(SearchArguments, total=False):
     """How to run it; each means what the option of that name means on the command line.
 
     Attributes:
+        more_seeds: replicates to add to the best points of the stored `study`; with nothing to search beside it.
+        top: for how many points.
         budget: seconds.
         quiet: no progress on standard error.
     """
 
+    more_seeds: int
+    top: int
     home: str | Path
     store: str
     device: str
@@ -150,7 +155,9 @@ def run(
 
     options, objects = _run_options(arguments), _Objects()
     observer = display.observer(quiet=arguments.get("quiet", False), no_color=False)
-    if grid is None and "study" in arguments and not set(arguments) & _CHANGING:
+    stored = grid is None and "study" in arguments and not set(arguments) & _CHANGING
+    more = _more_seeds(arguments, stored=stored)
+    if stored:
         dataset, model = arguments.get("dataset"), arguments.get("model")
         if callable(dataset) or callable(model):
             raise UsageError(
@@ -158,7 +165,7 @@ def run(
             )
         models = [model] if model else []
         outcome = running.resume(
-            arguments["study"], options, observer=observer, dataset=dataset, models=models
+            arguments["study"], options, observer=observer, dataset=dataset, models=models, more=more
         )
     else:
         spec = _spec(grid, arguments, objects)
@@ -180,6 +187,17 @@ def run(
         outcome.failed,
         outcome.open,
     )
+
+
+def _more_seeds(arguments: RunArguments, *, stored: bool) -> MoreSeeds | None:
+    seeds, top = arguments.get("more_seeds"), arguments.get("top")
+    if seeds is None and top is None:
+        return None
+    if seeds is None:
+        raise UsageError("top says for how many points, and not what", hint="give more_seeds too")
+    if not stored:
+        raise UsageError("more_seeds adds to a study that is there: give `study`, and nothing to search")
+    return MoreSeeds(seeds, TOP if top is None else top)
 
 
 _CHANGING = {"exclude", "when", "epochs", "seeds", "val", "subset", "recipe"}

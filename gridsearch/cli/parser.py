@@ -171,6 +171,13 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
     what.add_argument(
+        "--more-seeds",
+        type=_count,
+        metavar="N",
+        help="with --study NAME alone: N more replicates for its best points",
+    )
+    what.add_argument("--top", type=_count, metavar="K", help="for how many points (default: 2)")
+    what.add_argument(
         "--val",
         metavar="F",
         help="fraction of train held out for the ranking (default: 1/6); 0 ranks by train accuracy",
@@ -239,7 +246,8 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
         example=(
             "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
             "gridsearch run studies/fmnist.toml --seeds 3\n"
-            "gridsearch run --study fmnist          (finish what the study still lacks)"
+            "gridsearch run --study fmnist          (finish what the study still lacks)\n"
+            "gridsearch run --study fmnist --more-seeds 4 --top 2"
         ),
     )
     _add_study_arguments(run)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Settings, Trial
     from gridsearch.service.options import RunOptions
     from gridsearch.service.prepare import Prepared
+    from gridsearch.service.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
 
 _ROW_BYTES = 6_000
@@ -129,6 +130,7 @@ def plan_stored(
     say: Callable[[str], None] = lambda _: None,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    more: MoreSeeds | None = None,
 ) -> Plan:
     """Say what `resume` with the same arguments would do.
 
@@ -136,7 +138,7 @@ def plan_stored(
         GridsearchError: what `resume` would refuse.
     """
     devices = resolve_devices(options.device)
-    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, say=say)
+    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, more=more, say=say)
     return _look_ahead(prepared, options, devices, probe=probe, say=say)
 
 

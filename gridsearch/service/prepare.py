@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import CostModel, ProbeCache
-from gridsearch.records import TrialDraft, TrialState, trial_key
+from gridsearch.records import TrialDraft, trial_key
 from gridsearch.service.catalog import Catalog
+from gridsearch.service.replicates import has_result, more_replicates, stored_draft
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gridsearch.plugins import ImageData
     from gridsearch.records import Settings, StudyData, Value
     from gridsearch.service.options import Places
+    from gridsearch.service.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
 
 
@@ -122,9 +124,10 @@ def prepare_stored(
     *,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    more: MoreSeeds | None = None,
     say: Callable[[str], None],
 ) -> Prepared:
-    """Take all trials of a stored study without a result, whatever grids they came from.
+    """Take trials of a stored study: all without a result, whatever grids they came from, or more replicates.
 
     A user's own file is never run because a store names it: it has to be named again, and must be the same.
 
@@ -133,35 +136,29 @@ def prepare_stored(
         places: where the store and the data lie.
         dataset: locator of the dataset, for a user's own.
         models: locators of models, for a user's own.
+        more: more seeds for the best points, instead of all that is missing.
         say: takes a message.
 
     Raises:
         StudyNotFound: there is none.
+        StoreError: more seeds are asked for, and no point has a result.
         UsageError: a user's own file is needed and was not named, or is another one by now.
         DataError: the data is missing, or other than it was.
     """
     with existing(places) as store:
         data = store.study_data(study)
         spec = store.spec(study)
-    missing = [
-        t for t in data.trials if t.state not in (TrialState.COMPLETE, TrialState.DIVERGED)
-    ] or data.trials
+    if more is not None:
+        drafts = more_replicates(data, more)
+    else:
+        missing = [t for t in data.trials if not has_result(t)] or data.trials
+        drafts = tuple(stored_draft(t, data.axes) for t in missing)
     catalog = named_again(
         data,
         Catalog(dataset or stored_dataset(data, spec), places.data),
-        {shape_of(t.settings): t.settings for t in missing}.values(),
+        {shape_of(d.settings): d.settings for d in drafts}.values(),
         models=models,
         say=say,
-    )
-    drafts = tuple(
-        TrialDraft(
-            key=trial.key,
-            seed=trial.seed,
-            settings=trial.settings,
-            axes=tuple(trial.params),
-            inactive=tuple(axis for axis in data.axes if axis not in trial.params),
-        )
-        for trial in missing
     )
     return Prepared(
         name=study,
@@ -170,7 +167,7 @@ def prepare_stored(
         catalog=catalog,
         drafts=drafts,
         points=len({trial_key(d.settings, 0) for d in drafts}),
-        images=catalog.images(missing[0].settings.data_options),
+        images=catalog.images(drafts[0].settings.data_options),
     )
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting import Ranking
     from gridsearch.service.catalog import Catalog
     from gridsearch.service.options import RunOptions
+    from gridsearch.service.replicates import MoreSeeds
     from gridsearch.service.reports import Report
     from gridsearch.spec import StudySpec
     from gridsearch.store import Added, Store
@@ -115,8 +116,9 @@ def resume(
     observer: Observer | None = None,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    more: MoreSeeds | None = None,
 ) -> RunOutcome:
-    """Finish what a stored study still lacks, failed trials included.
+    """Finish what a stored study still lacks, failed trials included, or give its best points more seeds.
 
     Args:
         study: the study's name.
@@ -124,6 +126,7 @@ def resume(
         observer: is told what happens.
         dataset: locator of the dataset; needed only for a user's own, likewise `models`.
         models: locators of models.
+        more: more seeds for the best points, instead of all that is missing.
 
     Raises:
         GridsearchError: there is no such study, or what it needs is not there or has changed.
@@ -131,7 +134,9 @@ def resume(
     watcher = observer or Silent()
     began = time.monotonic()
     devices = resolve_devices(options.device)
-    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, say=watcher.say)
+    prepared = prepare_stored(
+        study, options.places, dataset=dataset, models=models, more=more, say=watcher.say
+    )
     return _carry_out(prepared, options, devices, watcher, began)
 
 

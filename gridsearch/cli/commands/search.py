@@ -11,6 +11,7 @@ from gridsearch.cli import display
 from gridsearch.errors import UsageError
 from gridsearch.service import planner, running
 from gridsearch.service.options import Places, RunOptions
+from gridsearch.service.replicates import TOP, MoreSeeds
 from gridsearch.spec import build
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
     spec = _spec(arguments)
     if spec is None:
-        outcome = running.resume(arguments.study, options, observer=observer, **_named_again(arguments))
+        outcome = running.resume(arguments.study, options, observer=observer, **_of_stored(arguments))
     else:
         outcome = running.run(spec, options, observer=observer)
     if arguments.json:
@@ -46,7 +47,7 @@ def plan(arguments: argparse.Namespace) -> int:
     spec = _spec(arguments)
     how: dict[str, Any] = {"probe": arguments.probe, "say": observer.say}
     if spec is None:
-        found = planner.plan_stored(arguments.study, options, **how, **_named_again(arguments))
+        found = planner.plan_stored(arguments.study, options, **how, **_of_stored(arguments))
     else:
         found = planner.plan(spec, options, **how)
     if arguments.json:
@@ -58,15 +59,22 @@ def plan(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _named_again(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the plug-ins that are named beside a stored study; nothing else may be."""
+def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what may stand beside a stored study: plug-ins named again, more seeds; nothing else may."""
     for name in ("epochs", "seeds", "val", "subset"):
         if getattr(arguments, name) is not None:
             raise UsageError(
                 f"--{name} changes what is searched, and no grid is given",
                 hint=f"give the grid again with --{name}; or leave it out to finish what the study lacks",
             )
-    return {"dataset": arguments.dataset, "models": [arguments.model] if arguments.model else []}
+    more = None
+    if arguments.more_seeds is not None:
+        more = MoreSeeds(arguments.more_seeds, arguments.top or TOP)
+    return {
+        "dataset": arguments.dataset,
+        "models": [arguments.model] if arguments.model else [],
+        "more": more,
+    }
 
 
 def _options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
@@ -95,6 +103,13 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
         raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
+    if arguments.top is not None and arguments.more_seeds is None:
+        raise UsageError("--top says for how many points, and not what", hint="add --more-seeds N")
+    if arguments.more_seeds is not None and (described or "study" not in given):
+        raise UsageError(
+            "--more-seeds adds to a study that is there, without a grid",
+            hint="gridsearch run --study NAME --more-seeds N --top K; a grid takes --seeds N",
+        )
     if not described and "study" in given:
         return None
     if not described:
