@@ -225,7 +225,7 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
     )
     if any(p.pruned and p.values for p in ranking.points):
         text += (
-            " A point that lost seeds to pruning ranks below those that did not: "
+            " A point that lost seeds to pruning ranks below those that lost none: "
             "the mean of its remaining seeds is too high."
         )
     return text

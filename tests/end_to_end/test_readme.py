@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gridsearch.cli.parser import build_parser
+from gridsearch.service.options import PRUNERS
 from gridsearch.spec import build
 
 ROOT = Path(__file__).parents[2]
@@ -50,6 +51,7 @@ def test_the_grid_tables_left_column_is_the_grammar():
         assert words in rows
         assert build(words=[words]).grid.size == size
     assert "--exclude 'lr=.01 batch=10'" in rows
+    assert set(PRUNERS) <= set(rows)
     assert "--when 'momentum: optimizer=sgd'" in rows
 
 

@@ -207,10 +207,10 @@ def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     if point is None or point.mean is None or point.diverged:
         return ""
     text = show_metric(point.mean, ranking.metric, unit=False)
-    lost = f" ({point.pruned} pruned)" if point.pruned else ""
-    if point.spread is None:
-        return f"{text}\nn={point.n}{lost}" if lost else text
-    return f"{text}\n±{show_spread(point.spread, ranking.metric)} n={point.n}{lost}"
+    spread = "" if point.spread is None else f"\n±{show_spread(point.spread, ranking.metric)}"
+    if point.pruned:
+        return f"{text}{spread}\nn={point.n} of {point.n + point.pruned}"
+    return f"{text}{spread} n={point.n}" if spread else text
 
 
 def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:
@@ -312,6 +312,8 @@ def _note(ranking: Ranking, layout: Layout, *, clipped: str, holes: bool) -> str
         notes.append("Dotted: not in the grid.")
     if ranking.most_seeds > 1:
         notes.append("± standard deviation over n seeds.")
+    if any(p.pruned and p.values for p in ranking.points):
+        notes.append("n=1 of 2: the other was pruned.")
     if layout.collapsed:
         notes.append(
             f"Each cell shows its best point over {listed([printable(a) for a in layout.collapsed])}."
