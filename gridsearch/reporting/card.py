@@ -42,7 +42,7 @@ def model_card(
     given, test, mean = model["input"], model["test"], model["normalization"]["mean"]
     rows = [{"name": f"seed {one['seed']}", **one} for one in test["seeds"]]
     rows += [{"name": "mean", **test}] if len(rows) > 1 else []
-    return _template().render(
+    text = _template().render(
         model=model,
         given=given,
         test=test,
@@ -59,6 +59,7 @@ def model_card(
         dark=max(mean) < DARK,
         uneven=test["balanced_accuracy"] < test["accuracy"] - UNEVEN,
     )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def plain(text: object) -> str:

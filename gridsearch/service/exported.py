@@ -109,7 +109,8 @@ class ExportedModel:
                 + (f": the network could not be exported ({reason})" if reason else ""),
                 hint="model.safetensors can be loaded where the model's own code is",
             )
-        return cls(classes=classes, **given, _graph=_evaluator(place / GRAPH, contents[GRAPH]))
+        graph = _evaluator(place / GRAPH, contents[GRAPH], takes=tuple(given.values()))
+        return cls(classes=classes, **given, _graph=graph)
 
     def predict(self, images: Sequence[str | Path]) -> list[Prediction | Refused]:
         """Return what each image shows, or why it cannot be used, in the order given.
@@ -231,7 +232,8 @@ def _verified(place: Path, name: str, sha256: object) -> bytes:
     return content
 
 
-def _evaluator(path: Path, content: bytes) -> Any:
+def _evaluator(path: Path, content: bytes, *, takes: tuple[int, ...]) -> Any:
+    """Return what runs a graph that takes images (C, H, W)."""
     import onnx
     from onnx.reference import ReferenceEvaluator
 
@@ -239,6 +241,10 @@ def _evaluator(path: Path, content: bytes) -> Any:
         proto = onnx.load_model_from_string(content)
         if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
             raise ValueError("it keeps its weights in another file")
-        return ReferenceEvaluator(proto)
+        shape = tuple(d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim[1:])
+        evaluator = ReferenceEvaluator(proto)
     except Exception as error:
         raise _damaged(path, f"{type(error).__name__}: {error}") from error
+    if shape != takes:
+        raise ArtifactError(f"{path} does not fit {MODEL}: it takes images {shape}, not {takes}", hint=_AGAIN)
+    return evaluator

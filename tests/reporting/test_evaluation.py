@@ -1,0 +1,124 @@
+"""What the test images showed is scored, given an interval and put on a card that names cannot spoil."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from gridsearch import reporting
+
+NAMES = ("T-shirt/top", "<script>alert(1)</script>", "a|b *c* [d](e)")
+
+
+def predictions(seeds: int, images: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, images)
+    logits = random.normal(size=(seeds, images, 3))
+    logits[:, np.arange(images), labels] += 2
+    return logits, labels
+
+
+def test_accuracy_and_its_interval_over_seeds_are_students():
+    logits, labels = predictions(4)
+    found = reporting.evaluate(logits, labels, seeds=[0, 1, 2, 5])
+    each = [metrics.accuracy_score(labels, one.argmax(1)) for one in logits]
+    low, high = stats.t.interval(0.95, 3, loc=np.mean(each), scale=stats.sem(each))
+    assert [one["accuracy"] for one in found["seeds"]] == pytest.approx(each)
+    assert [one["seed"] for one in found["seeds"]] == [0, 1, 2, 5]
+    assert (found["accuracy"], found["ci_low"], found["ci_high"]) == pytest.approx((np.mean(each), low, high))
+    assert found["interval"] == "seeds"
+    f1 = [metrics.f1_score(labels, one.argmax(1), average="macro") for one in logits]
+    assert found["macro_f1"] == pytest.approx(np.mean(f1))
+    balanced = [metrics.balanced_accuracy_score(labels, one.argmax(1)) for one in logits]
+    assert found["balanced_accuracy"] == pytest.approx(np.mean(balanced))
+
+
+def test_one_seed_has_wilsons_interval_over_images():
+    logits, labels = predictions(1)
+    found = reporting.evaluate(logits, labels, seeds=[0])
+    p, n, z = found["accuracy"], 90, stats.norm.ppf(0.975)
+    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((middle - half, middle + half))
+    assert found["interval"] == "images"
+
+
+def test_seeds_that_agree_have_an_interval_without_width_and_no_end_beyond_1():
+    logits, labels = predictions(3)
+    same = reporting.evaluate(np.stack([logits[0]] * 3), labels, seeds=[0, 1, 2])
+    assert same["ci_low"] == pytest.approx(same["accuracy"])
+    assert same["ci_high"] == pytest.approx(same["accuracy"])
+    perfect = np.eye(3)[labels]
+    wide = reporting.evaluate(np.stack([perfect, logits[0]]), labels, seeds=[0, 1])
+    assert wide["ci_high"] == 1
+    assert wide["ci_low"] == 0
+
+
+def model(logits, labels, **changes):
+    test = reporting.evaluate(logits, labels, seeds=range(len(logits)))
+    return {
+        "study": "s",
+        "dataset": {"name": "folder:x", "fingerprint": "f" * 64},
+        "model": {"name": "my_net.py:Net", "options": {}, "source": None, "parameters": 3},
+        "classes": list(NAMES),
+        "input": {"channels": 1, "height": 8, "width": 8, "network_height": 16, "network_width": 16},
+        "normalization": {"norm": "standard", "mean": [0.2], "std": [0.3]},
+        "graph": {"images": 64, "largest_difference": 1e-6, "tolerance": 1e-3},
+        "seed": 0,
+        "trained_on": 1497,
+        "recipe": {"lr": 0.01, "batch": 64},
+        "test": {**test, "clean": True, "reading": 1, "when": "2030-01-02T03:04:05+00:00"},
+        "versions": {"torch": "2.13.0+cpu"},
+    } | changes
+
+
+def card(content, logits, labels, cautions=()):
+    classes = reporting.classes(logits[0], labels, NAMES)
+    return reporting.model_card(content, classes=classes, ranked_by="Won by 3 points.", cautions=cautions)
+
+
+def test_names_on_the_card_are_text_and_no_markup():
+    logits, labels = predictions(2)
+    text = card(model(logits, labels), logits, labels, cautions=["<b>bold</b>\n# head"])
+    assert "<script>" not in text.replace("\\<", "")
+    assert "\n# head" not in text
+    rows = [line for line in text.splitlines() if line.startswith("| a\\|b")]
+    assert len(rows) == 1
+    assert "\\[d\\]" in rows[0]
+
+
+def test_the_card_says_what_a_reader_needs():
+    logits, labels = predictions(2)
+    text = card(model(logits, labels), logits, labels, cautions=["Two points tie."])
+    for part in (
+        "# my\\_net.py:Net on folder:x",
+        "8x8 pixels, grey, resized to 16x16",
+        "Trained on 1,497 images, tested on 90 others",
+        "- Two points tie.",
+        "Student's t over 2 seeds",
+        "read once, on 2030-01-02",
+        "not the one that tested best",
+        "has to be inverted first",
+        "## Limits",
+    ):
+        assert part in text, part
+    bright = model(logits, labels, normalization={"norm": "none", "mean": [0.7], "std": [0.3]})
+    assert "inverted" not in card(bright, logits, labels)
+
+
+def test_every_table_of_the_card_has_as_many_cells_in_each_row():
+    logits, labels = predictions(3)
+    text = card(model(logits, labels), logits, labels)
+    blocks = [b.splitlines() for b in text.split("\n\n") if b.startswith("|")]
+    assert len(blocks) == 3
+    for lines in blocks:
+        assert len({line.replace("\\|", "").count("|") for line in lines}) == 1, lines
+
+
+def test_a_card_without_a_graph_says_why():
+    logits, labels = predictions(1)
+    text = card(model(logits, labels, graph={"error": "loops"}), logits, labels)
+    assert "cannot be exported (loops)" in text
+    assert "not the one that tested best" not in text

@@ -1,0 +1,316 @@
+"""The winner is trained again on all training images, tested once, and leaves the house whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+RUN = ("run", "--dataset", "digits", "--model", "mlp", "--epochs", "1", "--executor", "inline", "--no-report")
+BEST = ("best", "--study", "digits", "--executor", "inline")
+FILES = {"model.safetensors", "model.json", "model.onnx", "card.md"}
+
+
+def files_of(home, study="digits"):
+    return sorted(str(p.relative_to(home)) for p in (home / study).rglob("*") if "tensorboard" not in p.parts)
+
+
+def test_best_tests_every_seed_of_the_winner_and_exports_the_first(exported):
+    test = exported.test
+    assert [one["seed"] for one in test["seeds"]] == [0, 1]
+    assert test["exported_seed"] == 0
+    assert test["params"] == {"lr": 0.01}
+    assert test["accuracy"] == pytest.approx(np.mean([one["accuracy"] for one in test["seeds"]]))
+    assert test["ci_low"] < test["accuracy"] < test["ci_high"]
+    assert test["clean"] is True
+    assert {p.name for p in exported.folder.iterdir()} == FILES
+
+
+def test_the_refit_trains_on_validation_images_too_and_never_on_test_images(exported):
+    model = json.loads((exported.folder / "model.json").read_text())
+    assert model["trained_on"] + model["test"]["images"] == 1797
+    assert model["recipe"]["val"] == 0
+
+
+def test_the_exported_weights_are_those_of_the_first_seed(exported):
+    """Trained here once more by the plain loop, on all images but the test ones."""
+    import torch
+    from safetensors.torch import load_file
+
+    from gridsearch import plugins
+    from gridsearch.records import Settings
+    from gridsearch.training import ResidentData
+    from gridsearch.training.precision import Precision
+    from gridsearch.training.seeds import isolated
+    from gridsearch.training.solo import SoloProgram
+    from gridsearch.zoo import datasets
+
+    model = json.loads((exported.folder / "model.json").read_text())
+    recipe = {k: v for k, v in model["recipe"].items() if k != "model.width"}
+    settings = Settings(**recipe, model_options={"width": 1})
+    plugin = plugins.find("lenet", plugins.MODELS)
+    images = datasets.load(datasets.open_dataset("digits"), exported.home, {})
+    data = ResidentData.build(images, val=0.0, split_seed=0, smallest_input=plugin.smallest_input)
+    device = torch.device("cpu")
+
+    def build(settings, data):
+        return plugin.build(
+            in_channels=1, num_classes=10, image_size=data.image_size, options=settings.model_options
+        )
+
+    with isolated(device):
+        program = SoloProgram(settings, 0, data, build, Precision.of("float32", device))
+        for epoch in (1, 2):
+            program.train_epoch(epoch)
+    mine, theirs = program.model.state_dict(), load_file(exported.folder / "model.safetensors")
+    assert set(mine) == set(theirs)
+    for (
+        name,
+        tensor,
+    ) in theirs.items():  # as a whole: where a gradient is all but zero, Adam blows rounding up
+        assert torch.linalg.vector_norm(mine[name] - tensor) < 1e-3 * torch.linalg.vector_norm(tensor), name
+
+
+def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, monkeypatch):
+    monkeypatch.setattr("gridsearch.service.refit.Refit.carry_out", lambda *_: pytest.fail("read again"))
+    before = files_of(exported.home)
+    result = cli(*BEST, "--json")
+    assert result.code == 0
+    assert result.json["test"] == exported.test
+    assert result.json["fresh"] is False
+    assert "was read before" in cli(*BEST).out
+    assert files_of(exported.home) == before
+
+
+def test_again_says_that_it_is_no_clean_test(cli, exported):
+    result = cli(*BEST, "--again", "--json")
+    assert result.code == 0, result.err
+    test = result.json["test"]
+    assert (test["clean"], test["reading"]) == (False, 2)
+    assert test["accuracy"] == exported.test["accuracy"]
+    assert "not a clean test" in cli(*BEST).out
+    assert "not a clean test" in (exported.folder / "card.md").read_text()
+    assert {p.name for p in exported.folder.iterdir()} == FILES
+    assert not list((exported.home / "digits" / ".best").glob("*"))
+
+
+def test_the_ranking_holds_the_test_and_is_otherwise_as_it_was(cli, exported):
+    found = cli("export", "--study", "digits", "--format", "json").json
+    assert found["test"] == exported.test
+    assert found["counts"]["complete"] == len(found["trials"]) == 4
+
+
+@pytest.mark.end_to_end
+def test_the_report_shows_the_test(cli, exported):
+    assert f"{100 * exported.test['accuracy']:.2f} %" in cli("report", "--study", "digits").out
+    page = (exported.home / "digits" / "report" / "index.html").read_text()
+    assert "On the test set (300 images)" in page
+
+
+def test_the_report_says_nothing_of_a_test_that_was_not_made(cli):
+    assert cli(*RUN, "--grid", "lr=.01").code == 0
+    assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
+
+
+@pytest.mark.end_to_end
+def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
+    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "8", "--model", "lenet", "--seeds", "2").code == 0
+    result = cli(*BEST, "--json")
+    assert result.json["winner_changed"] is True
+    assert result.json["test"] == exported.test
+    assert "another point wins by now" in result.err
+    again = cli(*BEST, "--again", "--json").json["test"]
+    assert again["epochs"] == 8
+    assert again["clean"] is False
+
+
+def test_one_seed_has_an_interval_over_images_and_says_so(cli):
+    assert cli(*RUN, "--grid", "lr=.01").code == 0
+    result = cli(*BEST)
+    assert "one seed; Wilson's over the images: it says nothing about the luck of the seed" in result.out
+
+
+@pytest.mark.end_to_end
+def test_a_choice_among_epochs_becomes_their_median(cli):
+    words = ("--grid", "lr=.3", "--seeds", "3", "--epochs", "6", "--set", "select=best", "optimizer=sgd")
+    assert cli(*RUN, *words).code == 0
+    trials = cli("report", "--study", "digits", "--json").json["trials"]
+    chosen = sorted(t["metrics"]["selected_epoch"] for t in trials)
+    result = cli(*BEST, "--json")
+    assert result.json["test"]["epochs"] == chosen[1]
+    assert "the median over seeds" in result.err
+
+
+def test_a_study_without_validation_is_warned_of_loudly(cli, home):
+    assert cli(*RUN, "--grid", "lr=.01", "--val", "0").code == 0
+    result = cli(*BEST)
+    assert result.code == 0
+    assert "TRAIN accuracy" in result.err
+    assert "TRAIN accuracy" in (home / "digits" / "best" / "card.md").read_text()
+
+
+@pytest.mark.end_to_end
+def test_where_takes_the_winner_among_some(cli, exported):
+    found = cli(*BEST, "--again", "--where", "lr=.00001", "--json").json["test"]
+    assert found["params"] == {"lr": 0.00001}
+    assert cli(*BEST, "--again", "--where", "lr=7").code == 2
+
+
+def test_without_a_result_there_is_no_winner(cli):
+    assert cli(*RUN, "--grid", "lr=1e30", "--set", "optimizer=sgd").code == 0
+    result = cli(*BEST)
+    assert result.code == 4
+    assert "no finished trial, and so no winner (1 diverged)" in result.error
+
+
+NET = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, num_classes, hidden=16):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(hidden), nn.ReLU(), nn.Linear(hidden, num_classes))
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+def test_an_own_model_is_named_again_and_predicts_without_its_file(cli, exported, tmp_path, home):
+    (tmp_path / "net.py").write_text(NET)
+    assert cli(*RUN, "--grid", "lr=.01", "--model", "net.py:Net", "--study", "own").code == 0
+    words = ("best", "--study", "own", "--executor", "inline")
+    refused = cli(*words)
+    assert refused.code == 2
+    assert "runs only when it is named" in refused.error
+    (tmp_path / "net.py").write_text(NET + "# changed\n")
+    changed = cli(*words, "--model", "net.py:Net")
+    assert changed.code == 2
+    assert "changed" in changed.error
+    (tmp_path / "net.py").write_text(NET)
+    result = cli(*words, "--model", "net.py:Net", "--json")
+    assert result.code == 0, result.err
+    (home / "own" / "best").rename(tmp_path / "elsewhere")
+    (tmp_path / "net.py").unlink()
+    images = exported.images(tmp_path / "images")
+    predicted = cli("predict", "elsewhere", *map(str, images), "--json").json["predictions"]
+    right = sum(p["class"] == p["image"][-5] for p in predicted) / len(predicted)
+    assert right == result.json["test"]["seeds"][0]["accuracy"]
+    graph = (tmp_path / "elsewhere" / "model.onnx").read_bytes()
+    assert b"net.py" not in graph
+    assert os.fsencode(tmp_path) not in graph
+
+
+@pytest.mark.end_to_end
+def test_a_model_that_onnx_cannot_hold_is_exported_without_a_graph(cli, tmp_path, home):
+    code = NET.replace(
+        "return self.layers(x)", "return self.layers(x) if float(x.sum()) > -1e9 else x.new_zeros(len(x), 10)"
+    )
+    (tmp_path / "net.py").write_text(code)
+    assert cli(*RUN, "--grid", "lr=.01", "--model", "net.py:Net").code == 0
+    result = cli(*BEST, "--model", "net.py:Net")
+    assert result.code == 0, result.err
+    assert "cannot be exported" in result.err
+    assert {p.name for p in (home / "digits" / "best").iterdir()} == FILES - {"model.onnx"}
+    assert "cannot be exported" in (home / "digits" / "best" / "card.md").read_text()
+    (tmp_path / "x.png").write_bytes(b"")
+    predicted = cli("predict", str(home / "digits" / "best"), "x.png")
+    assert predicted.code == 4
+    assert "holds no model.onnx" in predicted.error
+
+
+@pytest.mark.end_to_end
+def test_a_winner_that_cannot_be_trained_again_is_exit_3_and_leaves_nothing(cli, tmp_path, home):
+    code = NET + "    def train(self, mode=True):\n        import pathlib\n"
+    code += f"        if pathlib.Path({str(tmp_path / 'broken')!r}).exists(): raise RuntimeError('no more')\n"
+    code += "        return super().train(mode)\n"
+    (tmp_path / "net.py").write_text(code)
+    assert cli(*RUN, "--grid", "lr=.01", "--model", "net.py:Net").code == 0
+    before = files_of(home)
+    (tmp_path / "broken").touch()
+    result = cli(*BEST, "--model", "net.py:Net")
+    assert result.code == 3
+    assert "no more" in result.error
+    assert files_of(home) == before
+    (tmp_path / "broken").unlink()
+    assert cli(*BEST, "--model", "net.py:Net", "--json").json["test"]["clean"] is True
+
+
+def test_an_end_between_record_and_folder_is_made_good_by_the_next_call(cli, home, monkeypatch):
+    from gridsearch.store import Home
+
+    assert cli(*RUN, "--grid", "lr=.01").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Home, "publish_best", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli(*BEST).code == 130
+    assert not (home / "digits" / "best").exists()
+    result = cli(*BEST, "--json")
+    assert result.json["fresh"] is False
+    assert result.json["test"]["reading"] == 1
+    assert {p.name for p in (home / "digits" / "best").iterdir()} == FILES
+
+
+def test_an_end_before_the_record_has_read_nothing(cli, home, monkeypatch):
+    from gridsearch.store import Store
+
+    assert cli(*RUN, "--grid", "lr=.01").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "record_test", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert cli(*BEST).code == 130
+    assert not (home / "digits" / "best").exists()
+    assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
+    assert cli(*BEST, "--json").json["test"]["clean"] is True
+    assert not list((home / "digits" / ".best").glob("*"))
+
+
+@pytest.mark.end_to_end
+def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
+    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "60").code == 0
+    before = files_of(home)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
+    )
+    while "training" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
+    assert not (home / "digits" / "best").exists()
+    result = cli("best", "--study", "digits", "--json")
+    assert result.json["test"]["clean"] is True
+    left = set(files_of(home)) - set(before) - {"digits/.best"}
+    assert left == {"digits/best", *(f"digits/best/{name}" for name in FILES)}
+
+
+@pytest.mark.end_to_end
+def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
+    assert cli(*RUN, "--grid", "lr=.01", "--epochs", "2000", "--subset", "60").code == 0
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", "best", "--study", "digits"], stderr=subprocess.PIPE, text=True
+    )
+    while "training" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert "was not read" in err
+    assert not (home / "digits" / "best").exists()
+    assert not list((home / "digits" / ".best").glob("*"))
+
+
+@pytest.mark.end_to_end
+def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
+    assert cli(*RUN, "--grid", "lr=.01").code == 0
+    words = [sys.executable, "-m", "gridsearch", "best", "--study", "digits", "--json"]
+    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+    found = [(*p.communicate(timeout=240), p.returncode) for p in both]
+    assert [code for *_, code in found] == [0, 0], found
+    told = [json.loads(out) for out, *_ in found]
+    assert told[0]["test"] == told[1]["test"]
+    assert sorted(one["fresh"] for one in told) == [False, True]

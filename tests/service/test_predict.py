@@ -1,0 +1,188 @@
+"""From image files to classes, with nothing but the folder that `best` exported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import gridsearch as gs
+
+
+def test_predictions_of_the_test_images_are_those_that_were_recorded(cli, exported, tmp_path):
+    images = exported.images(tmp_path / "images")
+    found = cli("predict", str(exported.folder), *map(str, images), "--json").json
+    assert found["schema"] == 1
+    predictions = found["predictions"]
+    assert [p["image"] for p in predictions] == list(map(str, images))
+    for p in predictions:
+        assert list(p["probabilities"]) == [str(n) for n in range(10)]
+        assert sum(p["probabilities"].values()) == pytest.approx(1)
+        assert p["probability"] == max(p["probabilities"].values()) == p["probabilities"][p["class"]]
+    right = sum(p["class"] == p["image"][-5] for p in predictions) / len(predictions)
+    assert right == exported.test["seeds"][0]["accuracy"]
+
+
+def test_predict_loads_neither_torch_nor_what_a_search_needs(exported, tmp_path):
+    image = exported.images(tmp_path / "images")[0]
+    code = (
+        "import sys\nfrom gridsearch.cli import main\n"
+        f"assert main(['predict', {str(exported.folder)!r}, {str(image)!r}]) == 0\n"
+        "heavy = {'torch', 'torchvision', 'optuna', 'sqlalchemy', 'pandas', 'matplotlib', 'scipy', 'sklearn'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+def grey(exported, tmp_path) -> Image.Image:
+    return Image.open(exported.images(tmp_path / "images")[0])
+
+
+SAME = {
+    "rgb.png": lambda image: image.convert("RGB"),
+    "palette.png": lambda image: image.convert("P"),
+    "alpha.png": lambda image: image.convert("LA"),
+    "animated.gif": lambda image: image,
+    "large.png": lambda image: image.resize((80, 80), Image.Resampling.NEAREST),
+    "sixteen.png": lambda image: Image.fromarray(np.asarray(image).astype(np.uint16) << 8),
+    "print.tif": lambda image: image.convert("RGB").convert("CMYK"),
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_an_image_of_another_mode_or_size_is_predicted_alike(exported, tmp_path, name):
+    image = grey(exported, tmp_path)
+    path = tmp_path / name
+    more = {"save_all": True, "append_images": [Image.new("L", (8, 8))]} if name.endswith("gif") else {}
+    SAME[name](image).save(path, **more)
+    plain, other = gs.predict(exported.folder, [tmp_path / "images" / "000_5.png", path])
+    assert other.label == plain.label
+    assert other.probability == pytest.approx(plain.probability, abs=0.02)
+
+
+def test_the_orientation_that_a_camera_noted_is_honoured(exported, tmp_path):
+    image = grey(exported, tmp_path)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    image.rotate(90).save(tmp_path / "turned.png", exif=exif)
+    plain, turned = gs.predict(exported.folder, [tmp_path / "images" / "000_5.png", tmp_path / "turned.png"])
+    assert turned.probabilities == plain.probabilities
+
+
+def huge(path):
+    Image.new("1", (20000, 20000)).save(path)
+
+
+def truncated(path):
+    Image.effect_noise((300, 300), 50).save(path)
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+BAD = {
+    "words.png": (lambda path: path.write_text("no image"), "not an image"),
+    "empty.png": (lambda path: path.write_bytes(b""), "an empty file"),
+    "cut.jpg": (truncated, "truncated"),
+    "huge.png": (huge, "too many pixels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_image_is_one_line_exit_4_and_the_others_are_predicted(cli, exported, tmp_path, name):
+    good = exported.images(tmp_path / "images")[:2]
+    make, reason = BAD[name]
+    make(tmp_path / name)
+    words = ("predict", str(exported.folder), str(good[0]), name, str(good[1]))
+    result = cli(*words, "--json")
+    assert result.code == 4
+    assert result.error.startswith(f"{name}: ")
+    assert reason in result.error
+    assert [p["image"] for p in result.json["predictions"]] == [str(path) for path in good]
+    assert result.json["problems"][0]["image"] == name
+    assert "000_5.png" in cli(*words).out
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [("missing.png", "no such file"), ("images", "is a folder"), ("a\0b", "no such file")],
+)
+def test_a_path_that_is_no_file_is_wrong_usage(cli, exported, tmp_path, image, reason):
+    exported.images(tmp_path / "images")
+    result = cli("predict", str(exported.folder), "images/000_5.png", image)
+    assert result.code == 2
+    assert reason in result.error
+    assert result.out == ""
+
+
+def change(folder, **new):
+    path = folder / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | new))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "its weights were changed": (
+        lambda f: flip(f / "model.safetensors"),
+        "model.safetensors is not the file",
+    ),
+    "its graph was changed": (lambda f: flip(f / "model.onnx"), "model.onnx is not the file"),
+    "its graph is gone": (lambda f: (f / "model.onnx").unlink(), "model.onnx cannot be read"),
+    "no description": (lambda f: (f / "model.json").unlink(), "holds no model.json"),
+    "no JSON": (lambda f: (f / "model.json").write_text('{"schema": 1,'), "model.json is damaged"),
+    "deep JSON": (lambda f: (f / "model.json").write_text("[" * 100_000), "model.json is damaged"),
+    "no text": (lambda f: (f / "model.json").write_bytes(b"\xff\xfe\x00"), "model.json is damaged"),
+    "a list": (lambda f: (f / "model.json").write_text("[]"), "model.json is damaged"),
+    "newer": (lambda f: change(f, schema=2), "made by a newer gridsearch (schema 2"),
+    "no classes": (lambda f: change(f, classes=None), "model.json is damaged"),
+    "too few classes": (lambda f: change(f, classes=["a", "b"]), "model.onnx does not run"),
+    "a file elsewhere": (lambda f: change(f, files={"../../secret": {"sha256": ""}}), "it names a file"),
+    "another size": (
+        lambda f: change(f, input={"channels": 1, "height": 9, "width": 8}),
+        "model.onnx does not fit model.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_damaged_export_is_one_line_and_exit_4(cli, exported, tmp_path, what):
+    image = exported.images(tmp_path / "images")[0]
+    damage, reason = DAMAGE[what]
+    damage(exported.folder)
+    result = cli("predict", str(exported.folder), str(image))
+    assert result.code == 4, result.out
+    assert reason in result.error
+
+
+def test_a_folder_that_is_no_export_is_exit_4_and_one_that_is_not_there_exit_2(cli, exported, tmp_path):
+    image = str(exported.images(tmp_path / "images")[0])
+    assert cli("predict", "images", image).code == 4
+    assert cli("predict", "nowhere", image).code == 2
+    assert cli("predict", image, image).code == 2
+
+
+def test_python_predicts_one_image_or_several(exported, tmp_path):
+    images = exported.images(tmp_path / "images")[:20]
+    several = gs.predict(exported.folder, images)
+    (one,) = gs.predict(exported.folder, images[3])
+    assert [p.label for p in several][3] == one.label
+    assert one.probability == pytest.approx(several[3].probability, abs=1e-6)
+    (tmp_path / "x.png").write_text("")
+    with pytest.raises(gs.GridsearchError, match=r"x\.png: an empty file"):
+        gs.predict(exported.folder, [images[0], tmp_path / "x.png"])
+
+
+def test_names_of_files_cannot_command_the_terminal(cli, exported, tmp_path):
+    image = exported.images(tmp_path / "images")[0]
+    name = "evil\x1b[31m[bold].png"
+    image.rename(tmp_path / name)
+    out = cli("predict", str(exported.folder), name).out
+    assert "\x1b" not in out
+    assert "[bold].png" in out
