@@ -117,7 +117,7 @@ class Coordinator:
         self._observer = observer
         self._interruption = interruption
         self._pruning = pruning
-        self._sizing = Sizing(lanes=task.options.lanes, cost=cost, probes=probes)
+        self._sizing = Sizing(lanes=task.options.lanes, device=progress.device, cost=cost, probes=probes)
         self._queue = self._make_queue(progress.workers)
         self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study)

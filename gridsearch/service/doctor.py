@@ -111,7 +111,7 @@ def _devices() -> Iterator[Finding]:
     yield Finding("device", "ok", f"auto means {', '.join(resolve_device('auto'))}")
     for name, detail in describe().items():
         if name not in ("torch", "python"):
-            yield Finding(name, "ok", detail)
+            yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
 
 
 def _places(places: Places) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from gridsearch.records import ProbeRequest, TrialDraft, TrialState
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
 from gridsearch.service.running import device_name, resolve_devices, worker_setups
-from gridsearch.service.sizing import SIZES, settled_packs
+from gridsearch.service.sizing import settled_packs, sizes
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
@@ -161,7 +161,12 @@ def _look_ahead(
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
     cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
-    packs = _settled(ledger, missing, options) if options.settled else _packs(missing, options, cost, workers)
+    most = max(sizes(devices[0]))
+    packs = (
+        _settled(ledger, missing, options)
+        if options.settled
+        else _packs(missing, options, cost, workers=workers, most=most)
+    )
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -224,20 +229,20 @@ def _measure(
     for key, settings in wanted.items():
         say(f"probing {settings.model} at batch {settings.batch}")
         assert trainer is not None
-        found = trainer.probe(ProbeRequest(key=key, settings=settings, lanes=SIZES))
+        found = trainer.probe(ProbeRequest(key=key, settings=settings, lanes=sizes(device)))
         if found.seconds_per_image:
             probes.put(key, Probe(found.seconds_per_image, found.memory_mb, probed=True))
     return len(wanted)
 
 
 def _packs(
-    missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None, workers: int
+    missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None, *, workers: int, most: int
 ) -> list[tuple[TrialDraft, ...]]:
     """Return the packs that a run would make; groups of which nothing is known go lane after lane."""
 
     def lanes(draft: TrialDraft, _count: int) -> int:
         known = cost.probe(draft.settings) if cost is not None else None
-        measured = known.best_lanes(max(SIZES)) if known is not None and known.probed else 1
+        measured = known.best_lanes(most) if known is not None and known.probed else 1
         return options.lanes or measured
 
     queue = WorkQueue[TrialDraft](

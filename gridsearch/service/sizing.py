@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 SIZES = (1, 2, 4, 8, 16)
 """Pack sizes that are measured; on the CPUs that were tried, 16 lanes gain little over 8."""
 
+_MANY_SIZES = (1, 4, 16, 64, 256)
+"""Those of an accelerator, which a small network alone leaves idle; a size that does not fit ends the measuring."""
+
 _WORTH_PROBING = 4_000
 """Steps of a group below which measuring costs more than it brings."""
 
@@ -27,17 +30,24 @@ _UNPROBED = 4
 """Lanes of such a group's packs: rarely the best number, and rarely worse than one."""
 
 
+def sizes(device: str) -> tuple[int, ...]:
+    """Return the pack sizes that are measured on a device."""
+    return SIZES if device.startswith("cpu") else _MANY_SIZES
+
+
 class Sizing:
     """The number of lanes of each group.
 
     Args:
         lanes: what the user asked for, None to measure.
+        device: where the packs train.
         cost: knows what was measured before.
         probes: takes what is measured now.
     """
 
-    def __init__(self, *, lanes: int | None, cost: CostModel, probes: ProbeCache) -> None:
+    def __init__(self, *, lanes: int | None, device: str, cost: CostModel, probes: ProbeCache) -> None:
         self._asked = lanes
+        self._measured = sizes(device)
         self._cost = cost
         self._probes = probes
         self._sizes: dict[str, int] = {}
@@ -51,7 +61,7 @@ class Sizing:
         if key not in self._sizes:
             known = self._cost.probe(settings)
             if known is not None and known.probed:
-                self._sizes[key] = known.best_lanes(max(SIZES))
+                self._sizes[key] = known.best_lanes(max(self._measured))
             elif count * settings.epochs * self._cost.images(settings) / settings.batch < _WORTH_PROBING:
                 self._sizes[key] = _UNPROBED
         return self._sizes.get(key)
@@ -61,7 +71,7 @@ class Sizing:
         key = self._cost.key(settings)
         self._asking[key] = settings
         return ProbeRequest(
-            key=key, settings=settings, lanes=tuple(size for size in SIZES if size <= max(count, 1))
+            key=key, settings=settings, lanes=tuple(size for size in self._measured if size <= max(count, 1))
         )
 
     def take(self, event: Probed) -> Settings:
@@ -70,7 +80,7 @@ class Sizing:
         if event.seconds_per_image:
             found = Probe(event.seconds_per_image, event.memory_mb, probed=True)
             self._probes.put(event.key, found)
-            self._sizes[event.key] = found.best_lanes(max(SIZES))
+            self._sizes[event.key] = found.best_lanes(max(self._measured))
         return self._asking.pop(event.key)
 
 

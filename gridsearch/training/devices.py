@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import warnings
 
 import torch
 
@@ -41,14 +42,35 @@ def resolve_device(name: str = "auto") -> tuple[str, ...]:
     if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
         raise DeviceError(f"unknown device {name!r}", hint="use auto, cpu, cuda, cuda:N or mps")
     hint = "use --device auto, which takes what is there"
-    if kind == "cuda" and torch.version.cuda is None:
-        hint = "the installed torch is a CPU build; install one with CUDA, or use --device cpu"
+    if kind == "cuda" and not cuda:
+        hint = f"{cuda_problem()}, or use --device cpu"
     raise DeviceError(f"no device {name!r} here; there is {', '.join(there)}", hint=hint)
+
+
+def cuda_problem() -> str:
+    """Return why there is no CUDA device and how to mend it, in one line without its end; "" where there is one."""
+    if _cuda_works():
+        return ""
+    if torch.version.cuda is None:
+        return "the installed torch is a CPU build; install one with CUDA"
+    built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except Exception as error:  # noqa: BLE001  (whatever the driver says, it is told)
+        reason = " ".join(str(error).split()).partition(" Please ")[0].rstrip(". ")
+        return f"{built} and says: {reason[:200]}; install a driver or a torch that fit each other"
+    return f"{built} and finds no device (is CUDA_VISIBLE_DEVICES set?); make one visible"
+
+
+def _cuda_works() -> bool:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a driver that is too old, said in full by `cuda_problem`
+        return torch.cuda.is_available()
 
 
 def available() -> tuple[str, ...]:
     """Return the names of all devices here, the CPU first."""
-    cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    cuda = torch.cuda.device_count() if _cuda_works() else 0
     mps = ("mps",) if torch.backends.mps.is_available() else ()
     return ("cpu", *(f"cuda:{i}" for i in range(cuda)), *mps)
 
@@ -64,15 +86,17 @@ def describe() -> dict[str, str]:
     }
     if memory := _memory_bytes():
         found["memory"] = f"{memory / 2**30:.1f} GiB"
-    if torch.cuda.is_available():
+    if _cuda_works():
         found["cuda"] = str(torch.version.cuda)
         for i in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(i)
             found[f"cuda:{i}"] = (
                 f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB, compute {facts.major}.{facts.minor}"
             )
+    elif torch.version.cuda is None:
+        found["cuda"] = "torch is a CPU build"
     else:
-        found["cuda"] = "torch is a CPU build" if torch.version.cuda is None else "no device"
+        found["cuda"] = f"no device: {cuda_problem()}"
     if torch.backends.mps.is_available():
         found["mps"] = "available"
     found["matmul precision"] = torch.get_float32_matmul_precision()

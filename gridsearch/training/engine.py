@@ -76,8 +76,8 @@ class Engine(Protocol):
         """How the plan calls it: "solo", and others to come."""
         ...
 
-    def accepts(self, pack: Pack) -> bool:
-        """Whether it can train this pack."""
+    def accepts(self, pack: Pack, device: torch.device) -> bool:
+        """Whether it shall train this pack there."""
         ...
 
     def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:

@@ -26,9 +26,9 @@ ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
 """The engines, the one to prefer first; the last takes any pack."""
 
 
-def engine_of(pack: Pack) -> Engine:
-    """Return the engine that trains a pack."""
-    return next(engine for engine in ENGINES if engine.accepts(pack))
+def engine_of(pack: Pack, device: torch.device) -> Engine:
+    """Return the engine that trains a pack on a device."""
+    return next(engine for engine in ENGINES if engine.accepts(pack, device))
 
 
 def train_pack(
@@ -66,5 +66,5 @@ def train_pack(
     device = torch.device(device)
     bench = Bench(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
     with seeds.isolated(device):
-        for event in engine_of(pack).train(pack, bench):
+        for event in engine_of(pack, device).train(pack, bench):
             emit(event)

@@ -1,7 +1,8 @@
 """What a recipe's `dtype` means on a device: the type of the weights, autocast, and the rounding of products.
 
 float32   weights and arithmetic in float32; on CUDA without the TF32 that torch gives convolutions
-tf32      float32 with products rounded to TF32's 10 bits; CUDA only
+tf32      float32 with products rounded to TF32's 10 bits; CUDA of compute capability 8 and up, refused elsewhere
+          rather than be float32 under another name
 bfloat16  weights in float32, layers under autocast to bfloat16, loss in float32; CPU, CUDA, MPS
 float64   all in float64, to check results with; not on MPS
 """
@@ -18,6 +19,8 @@ from gridsearch.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+_TF32 = 8  # the first compute capability whose units multiply TF32
 
 DTYPES = ("float32", "float64", "bfloat16", "tf32")
 
@@ -47,6 +50,11 @@ class Precision:
             raise UsageError(f"dtype={name}: unknown", hint=f"use one of {', '.join(DTYPES)}")
         if name == "tf32" and device.type != "cuda":
             raise UsageError(f"dtype=tf32: not on {device.type}", hint="use float32, or a CUDA device")
+        if name == "tf32" and torch.cuda.is_available():
+            major, minor = torch.cuda.get_device_capability(device)
+            if major < _TF32:
+                what = f"{torch.cuda.get_device_name(device)}, compute {major}.{minor}"
+                raise UsageError(f"dtype=tf32: not on {what}", hint="use float32; TF32 came with compute 8.0")
         if name == "float64" and device.type == "mps":
             raise UsageError("dtype=float64: not on mps", hint="use float32, or --device cpu")
         return cls(name, device.type, torch.float64 if name == "float64" else torch.float32)

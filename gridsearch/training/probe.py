@@ -16,6 +16,7 @@ import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Stopped
+from gridsearch.training.lanes.engine import fewest
 from gridsearch.training.lanes.network import NotPackable
 from gridsearch.training.lanes.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
@@ -105,8 +106,11 @@ def probe(
     harmless = dataclasses.replace(settings, lr=_HARMLESS_LR)
     with seeds.isolated(device), precision.products(), PeakMemory(device) as memory:
         program = _program(harmless, resident, build, precision, lanes)
-        times = _time_steps(program, device, seconds)
-        image_seconds = _time_evaluation(program, device, seconds / 4)
+        try:
+            times = _time_steps(program, device, seconds)
+            image_seconds = _time_evaluation(program, device, seconds / 4)
+        finally:
+            program.close()
     return ProbeResult(
         device=str(device),
         step_seconds=statistics.median(times) / program.lanes,
@@ -132,6 +136,7 @@ class _Program:
     parameters: int
     lanes: int
     method: str
+    close: Callable[[], None] = lambda: None
 
 
 def _program(
@@ -141,7 +146,7 @@ def _program(
     precision: Precision,
     lanes: int,
 ) -> _Program:
-    if lanes > 1:
+    if lanes >= fewest(data.device):
         with contextlib.suppress(NotPackable):
             models = [build_network(settings, 0, data, build, precision) for _ in range(lanes)]
             pack = PackProgram([Member(settings, 0) for _ in models], models, data, precision)
@@ -154,6 +159,7 @@ def _program(
                 parameters=pack.storage.parameter_count,
                 lanes=lanes,
                 method=pack.network.method,
+                close=pack.close,
             )
     solo = SoloProgram(settings, 0, data, build, precision)
     return _Program(

@@ -43,7 +43,7 @@ class SoloEngine:
 
     name = "solo"
 
-    def accepts(self, pack: Pack) -> bool:  # noqa: ARG002  (part of the seam)
+    def accepts(self, pack: Pack, device: torch.device) -> bool:  # noqa: ARG002  (part of the seam)
         """Take any pack."""
         return True
 

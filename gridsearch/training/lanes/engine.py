@@ -8,6 +8,7 @@ large for the memory goes on in halves.
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,14 +36,22 @@ if TYPE_CHECKING:
     from gridsearch.training.metrics import EpochTotals, Evaluation
 
 
+def fewest(device: torch.device) -> int:
+    """Return the fewest lanes that are worth a program.
+
+    On CUDA a lone lane is: its steps are recorded, and its masks are those it would have among others.
+    """
+    return 1 if device.type == "cuda" else 2
+
+
 class LanesEngine:
     """Trains the lanes of a pack side by side, group by group."""
 
     name = "lanes"
 
-    def accepts(self, pack: Pack) -> bool:
-        """Take a pack of several lanes: one lane is the plain engine's."""
-        return len(pack.lanes) > 1
+    def accepts(self, pack: Pack, device: torch.device) -> bool:
+        """Take what `fewest` says: on a CPU one lane is the plain engine's."""
+        return len(pack.lanes) >= fewest(device)
 
     def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
@@ -67,7 +76,7 @@ class _Entry:
 
 def _train(entries: list[_Entry], bench: Bench) -> Iterator[Event]:
     """Train lanes of one group as one program, or one after the other where that cannot be."""
-    if len(entries) == 1:
+    if len(entries) < fewest(bench.device):
         yield from train_lane(entries[0].lane, bench, entries[0].state)
         return
     started = time.perf_counter()
@@ -87,7 +96,7 @@ def _train(entries: list[_Entry], bench: Bench) -> Iterator[Event]:
                 ready.append(entry)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
                 yield failure(entry.lane, error)
-        if len(ready) < 2:
+        if len(ready) < fewest(bench.device):
             yield from _one_by_one(ready, bench)
             return
         group = _Group(ready, data, bench, precision)
@@ -108,6 +117,8 @@ def _one_by_one(entries: Iterable[_Entry], bench: Bench) -> Iterator[Event]:
 
 def _after(error: Exception, entries: list[_Entry], bench: Bench) -> Iterator[Event]:
     """Go on with lanes whose pack raised: in halves if memory ran out, else one by one."""
+    if is_out_of_memory(error):
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step that was too large
     if is_out_of_memory(error) and len(entries) > 1:
         half = (len(entries) + 1) // 2
         yield from _train(entries[:half], bench)
@@ -189,7 +200,13 @@ class _Group:
         try:
             yield from self._run()
         finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the program and its memory."""
+        if hasattr(self, "_program"):
             self._program.close()
+            del self._program
 
     def _run(self) -> Iterator[Event]:
         yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
@@ -203,6 +220,7 @@ class _Group:
             except Stopped:
                 raise
             except Exception as error:  # noqa: BLE001  (a user's model may raise anything)
+                self._leave()
                 yield from _after(error, kept, self._bench)
                 return
             seconds = (time.perf_counter() - started) / len(self._courses)

@@ -5,8 +5,9 @@ the device beside the weights, so that a recorded step draws new masks each time
 same ones whatever its place, its neighbours and the number of lanes.
 
 An element's number is hashed with the lane's two keys of the step and the layer.  The hash is a 32-bit finalizer of
-two multiplications, Wellons' "lowbias32" (https://nullprogram.com/blog/2018/07/31/), in int64 since torch has no
-unsigned shifts.
+three multiplications, Wellons' "triple32" (https://nullprogram.com/blog/2018/07/31/), in int64 since torch has no
+unsigned shifts.  With his of two, "lowbias32", two masks of 16,384 values were seen to agree by five standard
+deviations too little.
 
 Shapes: K lanes, n elements of one lane's mask.
 """
@@ -92,6 +93,7 @@ class CounterMasks:
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """Return a hash of numbers below 2**32, of which each bit depends on all of them; one to one."""
-    x = (x ^ (x >> 16)).mul_(0x7FEB352D).bitwise_and_(_LOW)
-    x = x.bitwise_xor_(x >> 15).mul_(0x846CA68B).bitwise_and_(_LOW)
-    return x.bitwise_xor_(x >> 16)
+    x = (x ^ (x >> 17)).mul_(0xED5AD4BB).bitwise_and_(_LOW)
+    x = x.bitwise_xor_(x >> 11).mul_(0xAC4C1B51).bitwise_and_(_LOW)
+    x = x.bitwise_xor_(x >> 15).mul_(0x31848BAB).bitwise_and_(_LOW)
+    return x.bitwise_xor_(x >> 14)

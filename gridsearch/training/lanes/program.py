@@ -132,8 +132,9 @@ class PackProgram:
         self._bind()
 
     def close(self) -> None:
-        """Give back what the device keeps for this program beside its tensors."""
+        """Give recordings back, and let go of what refers to this program: it trains no more."""
         self._runner.forget()
+        del self._runner
 
     @property
     def lanes(self) -> int:
@@ -228,8 +229,7 @@ class PackProgram:
             for each lane its totals, or what broke it; all lanes leave early when all are broken.
         """
         members = self.members
-        images = self._images()
-        first = members[0]
+        images, first = self._images(), members[0]
         seeds.reseed_others(seeds.stream(first.seed, seeds.EPOCH, first.epoch + 1))
         run = self._run_counted if self._counted else self._run
         results = run(images, check_stop)
@@ -280,7 +280,7 @@ class PackProgram:
             masks.seat(lanes, [m.step for m in members], self.network.draws.rates)
         rest = plan.images % plan.batch
         whole = plan.images // plan.batch
-        later = max(m.settings.epochs - m.epoch for m in members) - 1
+        later = max(0, max(m.settings.epochs - m.epoch for m in members) - 1)
         self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.shared)
         self._optimizer.advance(rates)
         sizes = [plan.batch] * whole + [rest] * (rest > 0)

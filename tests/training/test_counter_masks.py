@@ -1,0 +1,109 @@
+"""What masks from a counter promise: a lane's own, whatever its place, fair, and new at each step and layer."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gridsearch.training.lanes.masks import CounterMasks, _mix
+
+CPU = torch.device("cpu")
+
+
+def masks(seeds, steps=None, rates=None):
+    found = CounterMasks(len(seeds), CPU)
+    found.seat(seeds, steps or [0] * len(seeds), rates or [None] * len(seeds))
+    return found
+
+
+def draw(counter, shape, rate=0.5, *, ruled=True):
+    return counter.noise((len(counter.steps), *shape), rate, ruled=ruled, dtype=torch.float64)
+
+
+@given(
+    seed=st.integers(0, 2**40), step=st.integers(0, 10**7), others=st.lists(st.integers(0, 99), max_size=4)
+)
+@settings(max_examples=25, deadline=None)
+def test_a_lane_s_masks_follow_from_its_seed_and_step_alone(seed, step, others):
+    alone, among = masks([seed], [step]), masks([*others, seed], [7] * len(others) + [step])
+    for _ in range(2):
+        assert torch.equal(draw(alone, (3, 5))[0], draw(among, (3, 5))[-1])
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9, 1.0])
+def test_as_many_values_are_dropped_as_the_rate_says(rate):
+    noise = draw(masks([1, 2]), (200, 500), rate)
+    count = noise[0].numel()
+    limit = 5 * (rate * (1 - rate) / count) ** 0.5
+    for lane in noise:
+        assert abs((lane == 0).double().mean().item() - rate) <= limit
+    kept = noise[noise != 0]
+    assert kept.numel() == 0 if rate == 1 else torch.equal(kept, torch.full_like(kept, 1 / (1 - rate)))
+
+
+def test_lanes_steps_and_layers_have_masks_that_know_nothing_of_each_other():
+    """Any two agree on half of their values, to five standard deviations."""
+    counter = masks([0, 1, 2**31], [0, 0, 0])
+    drawn = []
+    for _ in range(3):
+        counter.begin_step()
+        for _ in range(2):
+            drawn += list(draw(counter, (64, 256)) > 0)
+        counter.steps.add_(1)
+    assert len(drawn) == 18
+    count = drawn[0].numel()
+    for i, a in enumerate(drawn):
+        for b in drawn[:i]:
+            assert abs((a == b).double().mean().item() - 0.5) <= 5 * 0.5 / count**0.5
+
+
+def test_neighbouring_values_of_a_mask_know_nothing_of_each_other():
+    mask = (draw(masks([3]), (1 << 18,)) > 0)[0]
+    for apart in (1, 2, 3, 16, 28, 256, 784, 4096):
+        agree = (mask[apart:] == mask[:-apart]).double().mean().item()
+        assert abs(agree - 0.5) <= 5 * 0.5 / (len(mask) - apart) ** 0.5, apart
+
+
+def test_numbers_are_spread_evenly_over_their_range():
+    numbers = masks([5])._draw((1, 1 << 18))
+    assert int(numbers.min()) >= 0
+    assert int(numbers.max()) < 2**32
+    counts = torch.bincount(numbers[0] >> 24, minlength=256).double()
+    expected = numbers.numel() / 256
+    chi = ((counts - expected) ** 2 / expected).sum().item()
+    assert abs(chi - 255) <= 5 * (2 * 255) ** 0.5
+
+
+def test_a_step_begins_with_the_same_masks_when_it_is_begun_again():
+    counter = masks([4])
+    first = draw(counter, (10, 10))
+    assert not torch.equal(draw(counter, (10, 10)), first)
+    counter.begin_step()
+    assert torch.equal(draw(counter, (10, 10)), first)
+    counter.begin_step()
+    counter.steps.add_(1)
+    assert not torch.equal(draw(counter, (10, 10)), first)
+
+
+def test_each_lane_has_its_own_rate_and_a_layer_without_rule_the_model_s():
+    counter = masks([0, 0, 0], rates=[0.25, None, 0.0])
+    ruled = draw(counter, (400, 400), 0.75)
+    shares = [(lane == 0).double().mean().item() for lane in ruled]
+    assert shares == [pytest.approx(0.25, abs=0.01), pytest.approx(0.75, abs=0.01), 0.0]
+    free = draw(counter, (400, 400), 0.75, ruled=False)
+    assert [(lane == 0).double().mean().item() for lane in free] == [pytest.approx(0.75, abs=0.01)] * 3
+
+
+def test_the_hash_is_the_published_one():
+    """Computed with unsigned 32-bit arithmetic in Python."""
+
+    def triple32(x):
+        x = ((x ^ (x >> 17)) * 0xED5AD4BB) & 0xFFFFFFFF
+        x = ((x ^ (x >> 11)) * 0xAC4C1B51) & 0xFFFFFFFF
+        x = ((x ^ (x >> 15)) * 0x31848BAB) & 0xFFFFFFFF
+        return x ^ (x >> 14)
+
+    numbers = [0, 1, 2, 3, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 123456789]
+    assert _mix(torch.tensor(numbers)).tolist() == [triple32(x) for x in numbers]
