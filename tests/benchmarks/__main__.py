@@ -2,9 +2,10 @@
 
 import sys
 
-from tests.benchmarks import growth, peers, readme, service
+from tests.benchmarks import growth, peers, readme, report, service
 
 service.main()
 readme.main()
+report.main([])
 growth.main([])
 sys.exit(peers.main([]))

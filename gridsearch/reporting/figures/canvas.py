@@ -172,26 +172,37 @@ def _title_lines(title: str, note: str, *, width: float) -> list[str]:
 
 
 def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
-    """Return a figure as PNG, without a date in it."""
-    return _saved(figure, "png", dpi=dpi, metadata={"Software": None})
+    """Return a figure as PNG, without a date in it.
+
+    Not through `savefig`, which draws a figure with a colour bar twice, to lay it out once more.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    with drawing():
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
 
 
 def svg_bytes(figure: Figure) -> bytes:
     """Return a figure as SVG with its text as text; the same figure gives the same bytes."""
-    return _saved(figure, "svg", dpi=110, metadata={"Date": None, "Creator": None})
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.BytesIO()
+    with drawing():
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+            out, metadata={"Date": None, "Creator": None}
+        )
+    FigureCanvasAgg(figure)  # which measures text
+    return out.getvalue()
 
 
 def plain_text(texts: Iterable[Text]) -> None:
     """Switch off mathtext for labels that hold users' names, also for a later draw under another style."""
     for text in texts:
         text.set_parse_math(False)
-
-
-def _saved(figure: Figure, kind: str, *, dpi: int, metadata: dict[str, str | None]) -> bytes:
-    out = io.BytesIO()
-    with drawing():
-        figure.savefig(out, format=kind, dpi=dpi, metadata=metadata)
-    return out.getvalue()
 
 
 @functools.lru_cache(maxsize=1)
