@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from gridsearch._version import __version__
 
 if TYPE_CHECKING:
-    from gridsearch.api import StudyResult, best, load, predict, run
+    from gridsearch.api import best, load, predict, run
     from gridsearch.errors import GridsearchError
     from gridsearch.plugins import ImageData
+    from gridsearch.result import StudyResult
     from gridsearch.spec import Grid, StudySpec
 
 __all__ = [
@@ -34,7 +35,7 @@ _HOMES = {
     "Grid": "spec",
     "GridsearchError": "errors",
     "ImageData": "plugins",
-    "StudyResult": "api",
+    "StudyResult": "result",
     "StudySpec": "spec",
     "best": "api",
     "load": "api",

@@ -9,21 +9,18 @@ result.points.head()
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gridsearch import plugins
 from gridsearch.errors import UsageError
+from gridsearch.result import StudyResult
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.service.replicates import TOP, MoreSeeds
 from gridsearch.spec import Grid, StudySpec, build
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from gridsearch.records import StudyData, Value
-    from gridsearch.reporting import Ranking
+    from gridsearch.records import Value
     from gridsearch.service.best import BestOutcome
     from gridsearch.service.exported import Prediction
 
@@ -74,65 +71,6 @@ class RunArguments(SearchArguments, total=False):
     retries: int
     report: bool
     quiet: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StudyResult:
-    """A study's results as they were when it was read.
-
-    Attributes:
-        data: the records that everything here is made from.
-        ranking: the points, ranked.
-        report_page: index.html of the report, None where none was made.
-        new: trials that this run added, likewise `reused`, `failed` and `open` (without a result yet); 0 after
-            `load`.
-    """
-
-    data: StudyData
-    ranking: Ranking
-    report_page: Path | None = None
-    new: int = 0
-    reused: int = 0
-    failed: int = 0
-    open: int = 0
-
-    @property
-    def study(self) -> str:
-        """The study's name."""
-        return self.data.name
-
-    @property
-    def points(self) -> pd.DataFrame:
-        """One row a point, best first."""
-        from gridsearch import reporting
-
-        return reporting.points_frame(self.data, ranking=self.ranking)
-
-    @property
-    def trials(self) -> pd.DataFrame:
-        """One row a trial."""
-        from gridsearch import reporting
-
-        return reporting.trials_frame(self.data)
-
-    @property
-    def epochs(self) -> pd.DataFrame:
-        """One row an epoch of a trial."""
-        from gridsearch import reporting
-
-        return reporting.epochs_frame(self.data)
-
-    @property
-    def best(self) -> dict[str, Value] | None:
-        """The params of the best point, None before there is a result."""
-        best = self.ranking.best
-        return None if best is None else dict(best.params)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of `gridsearch report --json`."""
-        from gridsearch import reporting
-
-        return reporting.report_json(self.data, ranking=self.ranking)
 
 
 def run(
@@ -186,6 +124,7 @@ def run(
         outcome.reused,
         outcome.failed,
         outcome.open,
+        options.places,
     )
 
 
@@ -224,7 +163,7 @@ def load(study: str, *, store: str | None = None, home: str | Path | None = None
         data = opened.study_data(study)
         ranking = rank_study(opened, data)
     page = places.home / study / "report" / "index.html"
-    return StudyResult(data, ranking, page if page.exists() else None)
+    return StudyResult(data, ranking, page if page.exists() else None, places=places)
 
 
 class BestArguments(TypedDict, total=False):

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
     from gridsearch.reporting.card import model_card
     from gridsearch.reporting.document import export_json, report_json
     from gridsearch.reporting.evaluation import classes, evaluate, in_words
-    from gridsearch.reporting.figures.confusion import confusion_figure, confusion_png
+    from gridsearch.reporting.figures.confusion import confusion_figure, confusion_png, confusions_figure
+    from gridsearch.reporting.figures.cost import cost_figure
     from gridsearch.reporting.figures.curves import curves_figure
     from gridsearch.reporting.figures.heatmap import heatmap_figures, heatmap_png
+    from gridsearch.reporting.figures.images import mistakes_figure, sample_figure
+    from gridsearch.reporting.figures.marginals import marginals_figure
+    from gridsearch.reporting.figures.parallel import parallel_figure
     from gridsearch.reporting.frames import (
         epochs_frame,
         points_frame,
@@ -24,7 +28,13 @@ if TYPE_CHECKING:
         trials_csv,
         trials_frame,
     )
-    from gridsearch.reporting.predictions import Predictions, confusion_matrix, most_confused, per_class_csv
+    from gridsearch.reporting.predictions import (
+        Predictions,
+        confident_mistakes,
+        confusion_matrix,
+        most_confused,
+        per_class_csv,
+    )
     from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
     from gridsearch.reporting.report import ReportFiles, write_report
     from gridsearch.reporting.selection import filter_data
@@ -38,9 +48,12 @@ _HOMES = {
     "ReportFiles": "report",
     "TensorBoardRun": "tensorboard",
     "classes": "evaluation",
+    "confident_mistakes": "predictions",
     "confusion_figure": "figures.confusion",
     "confusion_matrix": "predictions",
     "confusion_png": "figures.confusion",
+    "confusions_figure": "figures.confusion",
+    "cost_figure": "figures.cost",
     "curves_figure": "figures.curves",
     "epochs_frame": "frames",
     "evaluate": "evaluation",
@@ -49,14 +62,18 @@ _HOMES = {
     "heatmap_figures": "figures.heatmap",
     "heatmap_png": "figures.heatmap",
     "in_words": "evaluation",
+    "marginals_figure": "figures.marginals",
+    "mistakes_figure": "figures.images",
     "model_card": "card",
     "most_confused": "predictions",
+    "parallel_figure": "figures.parallel",
     "per_class_csv": "predictions",
     "points_frame": "frames",
     "print_ranking": "terminal",
     "rank": "ranking",
     "ranking_csv": "frames",
     "report_json": "document",
+    "sample_figure": "figures.images",
     "to_csv": "frames",
     "trials_csv": "frames",
     "trials_frame": "frames",
@@ -70,9 +87,12 @@ __all__ = [
     "ReportFiles",
     "TensorBoardRun",
     "classes",
+    "confident_mistakes",
     "confusion_figure",
     "confusion_matrix",
     "confusion_png",
+    "confusions_figure",
+    "cost_figure",
     "curves_figure",
     "epochs_frame",
     "evaluate",
@@ -81,14 +101,18 @@ __all__ = [
     "heatmap_figures",
     "heatmap_png",
     "in_words",
+    "marginals_figure",
+    "mistakes_figure",
     "model_card",
     "most_confused",
+    "parallel_figure",
     "per_class_csv",
     "points_frame",
     "print_ranking",
     "rank",
     "ranking_csv",
     "report_json",
+    "sample_figure",
     "to_csv",
     "trials_csv",
     "trials_frame",
