@@ -154,9 +154,8 @@ class _Numbered:
     def add(self, number: int, like: optuna.trial.FrozenTrial | None = None) -> int:
         """Add a trial that runs, or one like another; return its id here."""
         trial_id = self.storage.create_new_trial(self.study._study_id, template_trial=like)
-        self.storage.get_trial(
-            trial_id
-        ).number = number  # Hyperband draws from it; the storage has its own index
+        # Hyperband draws a ladder from it; the storage finds its trials by an index of its own
+        self.storage.get_trial(trial_id).number = number
         return trial_id
 
     def report(self, trial_id: int, epoch: int, value: float) -> None:
