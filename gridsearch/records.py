@@ -225,11 +225,13 @@ class ProbeRequest:
     Attributes:
         key: the cost model's key of the settings.
         lanes: the sizes to try, ascending; the worker stops where a larger one gains nothing.
+        limit_mb: the memory that a pack may take; sizes above are not tried.  None: as much as there is.
     """
 
     key: str
     settings: Settings
     lanes: tuple[int, ...]
+    limit_mb: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,13 +400,15 @@ class Probed:
 
     Attributes:
         seconds_per_image: by number of lanes, of one lane; empty where the model could not be trained.
-        memory_mb: peak resident memory with the largest of them.
+        memory_mb: of a pack beyond torch's own and the data's, by number of lanes.
+        seconds: how long all of it took.
     """
 
     worker: str
     key: str
     seconds_per_image: Mapping[int, float]
-    memory_mb: float | None = None
+    memory_mb: Mapping[int, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

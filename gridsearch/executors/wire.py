@@ -89,8 +89,9 @@ def decode(line: bytes) -> Any:
         content["files"] = tuple(FileRef(**f) for f in content["files"])
     if "trials" in content:
         content["trials"] = tuple(content["trials"])
-    if "seconds_per_image" in content:
-        content["seconds_per_image"] = {int(k): v for k, v in content["seconds_per_image"].items()}
+    for name in ("seconds_per_image", "memory_mb"):
+        if name in content:
+            content[name] = {int(lanes): v for lanes, v in content[name].items()}
     if "state" in content:
         content["state"] = TrialState(content["state"])
     return kind(**content)

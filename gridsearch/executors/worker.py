@@ -17,6 +17,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 import traceback
 from functools import lru_cache
 from pathlib import Path
@@ -64,7 +65,11 @@ _PROBE_SECONDS = 0.2
 _PROBE_ROUNDS = 2
 
 _GAIN = 1.05
-"""A larger pack is tried as long as the one before was hardly slower than the best, per lane and image."""
+"""Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
+
+
+_SCRATCH = 1.5
+"""A pack's memory over that of its tensors: kernels take their own besides (1.0 to 2.1 on the networks tried)."""
 
 
 class PackTrainer:
@@ -142,25 +147,39 @@ class PackTrainer:
         Each size is timed in two rounds and its better time counts: whatever else the machine does can only
         make a pack look slower, and one look at each has chosen half the best size on a busy machine.
         """
+        began = time.monotonic()
         seconds: dict[int, float] = {}
-        memory = 0.0
+        memory: dict[int, float] = {}
         log = _LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 for _ in range(_PROBE_ROUNDS):
-                    for lanes in request.lanes:
-                        found = self._time_pack(request.settings, lanes)
-                        if found is None:
-                            break
-                        seconds[lanes] = min(found[0], seconds.get(lanes, math.inf))
-                        memory = max(memory, found[1])
-                        if seconds[lanes] > _GAIN * min(seconds.values()):
-                            break
+                    self._time_packs(request, seconds, memory)
         except Exception:  # noqa: BLE001 - the trials will tell it, each in its own log
             log.flush()
         return Probed(
-            worker=self.setup.name, key=request.key, seconds_per_image=seconds, memory_mb=memory or None
+            worker=self.setup.name,
+            key=request.key,
+            seconds_per_image=seconds,
+            memory_mb=memory,
+            seconds=time.monotonic() - began,
         )
+
+    def _time_packs(self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float]) -> None:
+        """Time packs of growing size, until two in a row gain nothing or the next would not fit into memory."""
+        limit = math.inf if request.limit_mb is None else request.limit_mb
+        for lanes in request.lanes:
+            if memory and max(memory.values()) * lanes / max(memory) > limit:
+                break
+            found = self._time_pack(request.settings, lanes)
+            if found is None or (lanes > 1 and found[1] > limit):
+                break
+            seconds[lanes] = min(found[0], seconds.get(lanes, math.inf))
+            memory[lanes] = found[1]
+            tried = [size for size in seconds if size <= lanes]
+            best = min(tried, key=seconds.__getitem__)
+            if seconds[lanes] > _GAIN * seconds[best] and len([size for size in tried if size > best]) > 1:
+                break
 
     def _time_pack(self, settings: Settings, lanes: int) -> tuple[float, float] | None:
         """Return seconds per image of one lane and megabytes; None where such lanes cannot share a program."""
@@ -178,7 +197,7 @@ class PackTrainer:
         if result.lanes < lanes:
             return None
         epoch = result.seconds(epochs=1, val_images=len(data.val))
-        return epoch / len(data.train), result.memory_bytes / 1e6
+        return epoch / len(data.train), _SCRATCH * result.memory_bytes / 1e6
 
     def export(self, request: ExportRequest) -> Exported:
         """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""

@@ -1,24 +1,29 @@
 """Planning turns waiting trials and the device's capacity into packs, longest first; it needs no torch.
 
-`groups` says which trials may share a pack, `estimates` what a trial costs, `queue` which goes when, and `settled`
-which packs a run makes whenever it is begun again.
+`groups` says which trials may share a pack, `estimates` what a trial costs, `queue` which goes when, `settled`
+which packs a run makes whenever it is begun again, `overheads` what a run costs besides, `forecast` when it ends.
 """
 
 from gridsearch.planning.estimates import CostModel, Probe, ProbeCache, probe_key, relative_cost
+from gridsearch.planning.forecast import Forecast, Played, foresee
 from gridsearch.planning.groups import group_trials
-from gridsearch.planning.packing import makespan
+from gridsearch.planning.overheads import OverheadLog, Overheads
 from gridsearch.planning.queue import Unsized, WorkQueue, packs_of
 from gridsearch.planning.settled import SettledQueue, settle
 
 __all__ = [
     "CostModel",
+    "Forecast",
+    "OverheadLog",
+    "Overheads",
+    "Played",
     "Probe",
     "ProbeCache",
     "SettledQueue",
     "Unsized",
     "WorkQueue",
+    "foresee",
     "group_trials",
-    "makespan",
     "packs_of",
     "probe_key",
     "relative_cost",

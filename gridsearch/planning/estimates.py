@@ -8,7 +8,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 # A training step's fixed cost in units of one image's cost.  LeNet on one core: 1.3 ms at batch 10, 1.9 at
 # 20, 6.9 at 100 is 0.7 ms and 0.062 ms an image.  It only has to order trials until something was measured.
 _STEP_IN_IMAGES = 11.0
+_IMAGE_SECONDS = 62e-6
+"""That image's cost, alone; only for comparing trials that nobody has measured with others."""
+
+_SHARED = 0.4
+"""The part of it that a pack does not save; likewise."""
+
+_SIDE_BY_SIDE = 1.15
+"""How much slower an image is on a CPU whose cores all train than in a probe, until that was measured; 1.07 to
+1.39 on two cores."""
+
 _RECENT = 64
 
 _CLOSE = 1.03
@@ -56,16 +66,24 @@ class Probe:
 
     Attributes:
         seconds_per_image: one training image of one epoch of one lane, the epoch's evaluation included, by the
-            number of lanes of its pack.
-        memory_mb: peak resident memory of a worker beyond torch's own, where it was measured.
-        probed: whether packs of several sizes were tried, so that the best size is known.
-        epochs: how many trained epochs it rests on; 0 for a probe alone.
+            number of lanes of its pack; from a probe, which times a few steps (a CPU's by processor time).
+        memory_mb: megabytes of a pack beyond torch's own and the data's, by its number of lanes.
+        upto: the largest number of lanes that a probe was asked for; 0 where there was none.
+        observed: as `seconds_per_image`, by wall time, of epochs that were really trained.
+        epochs: how many those were.
     """
 
-    seconds_per_image: Mapping[int, float]
-    memory_mb: float | None = None
-    probed: bool = False
+    seconds_per_image: Mapping[int, float] = field(default_factory=dict)
+    memory_mb: Mapping[int, float] = field(default_factory=dict)
+    upto: int = 0
+    observed: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
+
+    def knows(self, most: int) -> bool:
+        """Whether a probe has told which size up to `most` is best."""
+        if not self.seconds_per_image:
+            return False
+        return self.upto >= most or max(self.seconds_per_image) < self.upto
 
     def best_lanes(self, most: int) -> int:
         """Return the smallest size, up to `most`, that costs a lane hardly more than the best one does."""
@@ -74,19 +92,56 @@ class Probe:
             return 1
         return min(lanes for lanes, cost in known.items() if cost <= _CLOSE * min(known.values()))
 
-    def cost(self, lanes: int) -> float:
-        """Return seconds per image in a pack of so many lanes, from the nearest size that was measured."""
-        nearest = min(self.seconds_per_image, key=lambda known: (abs(known - lanes), known))
-        return self.seconds_per_image[nearest]
+    @property
+    def slowdown(self) -> float | None:
+        """How much longer an image took in runs than in the probe; None where not both are known."""
+        ratios = [
+            seen / self.seconds_per_image[lanes]
+            for lanes, seen in self.observed.items()
+            if lanes in self.seconds_per_image
+        ]
+        return statistics.median(ratios) if ratios else None
+
+    def cost(self, lanes: int, slowdown: float = 1.0) -> float | None:
+        """Return seconds per image of a lane in a pack of so many; what was trained counts before a probe.
+
+        Args:
+            lanes: of the pack.
+            slowdown: see the property; used where this kind of trial was not trained yet.
+        """
+        if lanes in self.observed:
+            return self.observed[lanes]
+        if self.seconds_per_image:
+            return _between(self.seconds_per_image, lanes) * (self.slowdown or slowdown)
+        return _between(self.observed, lanes) if self.observed else None
+
+    def megabytes(self, lanes: int) -> float | None:
+        """Return the memory of a pack of so many lanes; it grows in proportion beyond what was measured."""
+        if not self.memory_mb:
+            return None
+        near = min(self.memory_mb, key=lambda known: (known < lanes, abs(known - lanes)))
+        return self.memory_mb[near] * (lanes / near if lanes > near else 1.0)
 
     def merged(self, newer: Probe) -> Probe:
-        """Return both measurements in one; the newer wins where both have a size."""
+        """Return both measurements in one; a newer probe takes the older one's place."""
+        first = newer if newer.upto else self
         return Probe(
-            {**self.seconds_per_image, **newer.seconds_per_image},
-            self.memory_mb if newer.memory_mb is None else newer.memory_mb,
-            self.probed or newer.probed,
+            first.seconds_per_image,
+            first.memory_mb,
+            first.upto,
+            {**self.observed, **newer.observed},
             newer.epochs or self.epochs,
         )
+
+
+def _between(known: Mapping[int, float], lanes: int) -> float:
+    """Return the cost at a size between two that were measured; it falls about as 1 / lanes does."""
+    below = max((size for size in known if size <= lanes), default=min(known))
+    above = min((size for size in known if size >= lanes), default=max(known))
+    if below >= above:
+        return known[above if lanes < below else below]
+    part = (1 / below - 1 / lanes) / (1 / below - 1 / above)
+    return known[below] + part * (known[above] - known[below])
 
 
 class ProbeCache:
@@ -105,10 +160,14 @@ class ProbeCache:
     def load(self) -> dict[str, Probe]:
         """Read all measurements."""
         try:
-            content = json.loads(self._path.read_text())
-            return {key: _read(entry) for key, entry in content.items()}
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            content = json.loads(self._path.read_text()).items()
+        except (OSError, ValueError, AttributeError):
             return {}
+        found = {}
+        for key, entry in content:
+            with suppress(ValueError, TypeError, AttributeError, KeyError):
+                found[key] = _read(entry)
+        return found
 
     def observe(self, key: str, lanes: int, seconds_per_image: float) -> None:
         """Remember the cost of a lane's epoch that was really trained; `save` writes the median."""
@@ -124,7 +183,7 @@ class ProbeCache:
         """Write what was observed since the last call; a cache that cannot be written is no error."""
         new: dict[str, Probe] = {}
         for (key, lanes), seen in self._seen.items():
-            observed = Probe({lanes: statistics.median(seen)}, epochs=len(seen))
+            observed = Probe(observed={lanes: statistics.median(seen)}, epochs=len(seen))
             new[key] = new[key].merged(observed) if key in new else observed
         self._seen.clear()
         if new:
@@ -144,10 +203,9 @@ class ProbeCache:
 
 def _read(entry: dict[str, Any]) -> Probe:
     """Read one entry of the file; its sizes are text there."""
-    sizes = {int(lanes): float(cost) for lanes, cost in entry.pop("seconds_per_image").items()}
-    if not sizes:
-        raise ValueError("no measurement")
-    return Probe(sizes, **entry)
+    for name in ("seconds_per_image", "memory_mb", "observed"):
+        entry[name] = {int(size): float(cost) for size, cost in entry[name].items()}
+    return Probe(**entry)
 
 
 def relative_cost(settings: Settings, *, train_images: int = 50_000) -> float:
@@ -180,7 +238,8 @@ class CostModel:
         classes: int,
         train_images: int,
     ) -> None:
-        self._known = known
+        self._known = dict(known)
+        self._slowdown: float | None = None
         self._device = device
         self._shape = shape
         self._classes = classes
@@ -210,9 +269,34 @@ class CostModel:
     def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:
         """Seconds of one trial as its share of a pack of so many lanes, None where nothing was measured."""
         probe = self.probe(settings)
-        if probe is None:
-            return None
-        return settings.epochs * self.images(settings) * probe.cost(lanes)
+        each = probe.cost(lanes, self.slowdown) if probe is not None else None
+        return None if each is None else settings.epochs * self.images(settings) * each
+
+    def guess(self, settings: Settings, *, lanes: int = 1) -> float:
+        """Like `seconds`, and where nothing was measured what a LeNet would take, to compare trials by."""
+        known = self.seconds(settings, lanes=lanes)
+        if known is not None:
+            return known
+        return self.units(settings) * _IMAGE_SECONDS * (_SHARED + (1 - _SHARED) / lanes)
+
+    def share(self, settings: Settings, lanes: int) -> float:
+        """Return what a trial costs as a lane of a pack of so many, as a share of what it costs alone."""
+        return self.guess(settings, lanes=lanes) / self.guess(settings)
+
+    @property
+    def slowdown(self) -> float:
+        """How much longer an image took in runs than in probes, over all that this device has trained."""
+        if self._slowdown is None:
+            device = json.dumps(self._device)
+            ratios = [p.slowdown for key, p in self._known.items() if f'"device":{device}' in key]
+            known = [ratio for ratio in ratios if ratio is not None]
+            side_by_side = _SIDE_BY_SIDE if self._device.startswith("cpu") else 1.0
+            self._slowdown = statistics.median(known) if known else side_by_side
+        return self._slowdown
+
+    def learn(self, key: str, probe: Probe) -> None:
+        """Take in a measurement that was made meanwhile."""
+        self._known[key] = self._known[key].merged(probe) if key in self._known else probe
 
     def units(self, settings: Settings) -> float:
         """Relative cost of one trial, to order trials that nobody has measured."""

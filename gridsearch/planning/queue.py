@@ -52,7 +52,8 @@ class WorkQueue(Generic[T]):
         workers: how many packs run side by side.
         lanes: gives the most lanes of a pack for a group (one of its trials, how many wait), or None where that
             has to be measured first.
-        cost: relative cost of one trial.
+        cost: what one trial costs alone, in seconds or in any unit.
+        share: what it costs as a lane of a pack of so many, as a share of that.
     """
 
     def __init__(
@@ -61,10 +62,12 @@ class WorkQueue(Generic[T]):
         workers: int,
         lanes: Callable[[T, int], int | None],
         cost: Callable[[T], float],
+        share: Callable[[T, int], float] = lambda _trial, _lanes: 1.0,
     ) -> None:
         self._workers = workers
         self._lanes = lanes
         self._cost = cost
+        self._share = share
         self._groups: dict[Shape, deque[T]] = {}
         self._count = 0
         self._unseen: list[Shape] = []
@@ -87,11 +90,14 @@ class WorkQueue(Generic[T]):
         self._unseen = list(reversed(self._groups))
         self._heap.clear()
 
-    def next(self) -> tuple[T, ...] | Unsized[T] | None:
+    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unsized[T] | None:
         """Take the pack that takes longest, or tell of a group that must be measured; None if there is neither.
 
         A group that was told of is passed over until `sized` is called for it.  The trials of a pack share
         their shaping settings, and are of like cost, so that its lanes end together.
+
+        Args:
+            ahead: for each worker that has a pack, how long it will still take, in the unit of `cost`.
         """
         while self._unseen:
             key = self._unseen.pop()
@@ -107,7 +113,7 @@ class WorkQueue(Generic[T]):
             if cost < -negative:
                 self._offer(key)
                 continue
-            taken = self._take(key, width)
+            taken = self._take(key, self._width(key, width, self._most[key], ahead))
             self._offer(key)
             return taken
         return None
@@ -118,10 +124,54 @@ class WorkQueue(Generic[T]):
         if key in self._groups:
             self._unseen.append(key)
 
-    def refill(self, settings: Settings, count: int) -> tuple[T, ...]:
-        """Take up to so many trials of one group, for the free lanes of a pack that is under way."""
+    def refill(self, settings: Settings, count: int, ahead: Sequence[float] = ()) -> tuple[T, ...]:
+        """Take up to so many trials of one group, for the free lanes of a pack that is under way.
+
+        Near the end it takes no more than its share, so that the other workers have something to do too.
+
+        Args:
+            settings: of the group.
+            count: how many lanes are free.
+            ahead: see `next`, of the other workers.
+        """
         key = shape_of(settings)
-        return self._take(key, min(count, len(self._groups.get(key, ()))))
+        if key not in self._groups:
+            return ()
+        even = min(count, len(self._groups[key]), math.ceil(self._count / self._workers))
+        return self._take(key, self._width(key, even, count, ahead))
+
+    def _width(self, key: Shape, even: int, most: int, ahead: Sequence[float]) -> int:
+        """Return how many trials of a group to take now, so that what is left ends soonest.
+
+        Near the end an even share for each worker is too little where the others are busy for long: then they
+        will take less of what is left, and a larger pack costs less a lane.
+
+        Args:
+            key: the group.
+            even: the share of each worker.
+            most: lanes of a pack at most.
+            ahead: how long each of the other workers will be busy.
+        """
+        most = min(most, len(self._groups[key]))
+        if even >= most or not ahead:
+            return even
+        trial = self._groups[key][0]
+        alone = self._cost(trial)
+        pack = [0.0, *(n * alone * self._share(trial, n) for n in range(1, most + 1))]
+
+        def end(width: int) -> float:
+            free = [pack[width], *ahead][: self._workers]
+            free += [0.0] * (self._workers - len(free))
+            heapq.heapify(free)
+            left, last = self._count - width, pack[width]
+            while left > 0:
+                taken = min(most, math.ceil(left / self._workers))
+                last = max(last, free[0] + pack[taken])
+                heapq.heapreplace(free, free[0] + pack[taken])
+                left -= taken
+            return last
+
+        return min(range(most, 0, -1), key=end)
 
     def _offer(self, key: Shape) -> None:
         if key in self._groups:

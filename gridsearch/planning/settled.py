@@ -59,13 +59,18 @@ class SettledQueue(Generic[T]):
         packs = (tuple(there[key] for key in pack if key in there) for pack in self._packs)
         self._waiting = deque(pack for pack in packs if pack)
 
-    def next(self) -> tuple[T, ...] | None:
+    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | None:  # noqa: ARG002 - the queue's
         """Take the next pack; None if there is none."""
         return self._waiting.popleft() if self._waiting else None
 
     def sized(self, settings: Settings) -> None:
         """Do nothing: the user has said how many lanes there are."""
 
-    def refill(self, settings: Settings, count: int) -> tuple[T, ...]:  # noqa: ARG002 - the queue's
+    def refill(
+        self,
+        settings: Settings,  # noqa: ARG002 - the queue's
+        count: int,  # noqa: ARG002
+        ahead: Sequence[float] = (),  # noqa: ARG002
+    ) -> tuple[T, ...]:
         """Take nothing: a free lane stays free."""
         return ()

@@ -66,6 +66,7 @@ class Task:
         ids: ledger ids of the grid's trials; nothing else is claimed.
         owner: who claims.
         options: how to run.
+        pack_limit_mb: memory that one pack may take, None where that is not known.
     """
 
     study: str
@@ -73,6 +74,7 @@ class Task:
     ids: Sequence[int]
     owner: Owner
     options: RunOptions
+    pack_limit_mb: float | None = None
 
 
 @dataclass(slots=True)
@@ -117,7 +119,13 @@ class Coordinator:
         self._observer = observer
         self._interruption = interruption
         self._pruning = pruning
-        self._sizing = Sizing(lanes=task.options.lanes, device=progress.device, cost=cost, probes=probes)
+        self._sizing = Sizing(
+            lanes=task.options.lanes,
+            device=progress.device,
+            cost=cost,
+            probes=probes,
+            limit_mb=task.pack_limit_mb,
+        )
         self._queue = self._make_queue(progress.workers)
         self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study)
@@ -171,7 +179,8 @@ class Coordinator:
         return WorkQueue(
             workers=workers,
             lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
-            cost=lambda trial: self._cost.units(trial.settings),
+            cost=lambda trial: self._cost.guess(trial.settings),
+            share=lambda trial, lanes: self._cost.share(trial.settings, lanes),
         )
 
     def _claim(self, executor: Executor) -> None:
@@ -179,7 +188,7 @@ class Coordinator:
         while executor.free and not self._spent():
             if not self._queue and not self._look():
                 return
-            work = self._queue.next()
+            work = self._queue.next(self._ahead())
             if work is None:
                 return
             if isinstance(work, Unsized):
@@ -213,11 +222,26 @@ class Coordinator:
         pack = self._packs[event.pack]
         lanes: tuple[Lane, ...] = ()
         if self._queue and not self._spent() and not self._interruption:
-            wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count)
+            wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count, self._ahead(but=pack.id))
             lanes = self._take_trials(wanted, pack.id) if wanted else ()
             for lane in lanes:
                 self._progress.running[lane.trial.id].worker = event.worker
         self._executor.give(pack.id, lanes)
+
+    def _ahead(self, *, but: str | None = None) -> list[float]:
+        """Return how long each pack under way will still take, about, in seconds."""
+        live: dict[str, list[_Claim]] = {}
+        for claim in self._claims.values():
+            if claim.pack != but:
+                live.setdefault(claim.pack, []).append(claim)
+        return [
+            sum(
+                self._cost.guess(claim.trial.settings, lanes=len(claims))
+                * (1 - self._progress.running[claim.trial.id].epoch / claim.trial.settings.epochs)
+                for claim in claims
+            )
+            for claims in live.values()
+        ]
 
     def _look(self) -> bool:
         """Fill the queue with what waits now; the store is asked every other second at most."""
@@ -295,7 +319,7 @@ class Coordinator:
         self._boards.epoch(event)
         settings = claim.trial.settings
         self._progress.epoch_ended(event, self._cost.units(settings) / settings.epochs)
-        lanes = len(self._packs[claim.pack].lanes)
+        lanes = sum(other.pack == claim.pack for other in self._claims.values())
         self._probes.observe(self._cost.key(settings), lanes, event.seconds / self._cost.images(settings))
 
     def _require_study(self) -> None:

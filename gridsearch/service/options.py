@@ -57,6 +57,11 @@ class Places:
         """The file of measured costs."""
         return self.cache / "probes.json"
 
+    @property
+    def overheads(self) -> Path:
+        """The file of what runs cost beside training."""
+        return self.cache / "overheads.json"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:

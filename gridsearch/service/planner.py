@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.planning import (
-    Probe,
-    ProbeCache,
-    SettledQueue,
-    WorkQueue,
-    group_trials,
-    makespan,
-    packs_of,
-    relative_cost,
-)
-from gridsearch.records import ProbeRequest, TrialDraft, TrialState
+from gridsearch.planning import group_trials
+from gridsearch.records import TrialState
 from gridsearch.service.methods import trainer_of
+from gridsearch.service.outlook import Outlook
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
-from gridsearch.service.running import device_name, resolve_devices, worker_setups
-from gridsearch.service.sizing import settled_packs, sizes
+from gridsearch.service.running import resolve_devices, worker_setups
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.executors.worker import PackTrainer
-    from gridsearch.planning import CostModel
-    from gridsearch.records import Settings, Trial
+    from gridsearch.planning import Played
+    from gridsearch.records import Settings, Trial, TrialDraft
     from gridsearch.service.options import RunOptions
     from gridsearch.service.prepare import Prepared
     from gridsearch.service.replicates import MoreSeeds
@@ -117,9 +109,10 @@ def plan(
     Raises:
         GridsearchError: what `run` would refuse.
     """
+    began = time.monotonic()
     devices = resolve_devices(options.device)
     prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=probe, say=say)
-    return _look_ahead(prepared, options, devices, probe=probe, say=say)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
 
 
 def plan_stored(
@@ -137,9 +130,10 @@ def plan_stored(
     Raises:
         GridsearchError: what `resume` would refuse.
     """
+    began = time.monotonic()
     devices = resolve_devices(options.device)
     prepared = prepare_stored(study, options.places, dataset=dataset, models=models, more=more, say=say)
-    return _look_ahead(prepared, options, devices, probe=probe, say=say)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
 
 
 def _look_ahead(
@@ -149,6 +143,7 @@ def _look_ahead(
     *,
     probe: bool,
     say: Callable[[str], None],
+    began: float,
 ) -> Plan:
     ledger = _ledger(options, prepared.name)
     known = {trial.key: trial.state for trial in ledger}
@@ -160,13 +155,10 @@ def _look_ahead(
         draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
-    cost = _cost(prepared, options, devices[0], missing, probe=probe, say=say)
-    most = max(sizes(devices[0]))
-    packs = (
-        _settled(ledger, missing, options)
-        if options.settled
-        else _packs(missing, options, cost, workers=workers, most=most)
-    )
+    outlook = Outlook.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
+    if probe:
+        outlook.measure(began, say)
+    played = outlook.play()
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -177,9 +169,9 @@ def _look_ahead(
         pruned=0 if TrialState.PRUNED in results else states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
-        groups=_groups(prepared, options, devices[0], packs, cost),
-        seconds=_seconds(packs, cost, workers),
-        memory_mb=_memory(missing, cost, workers),
+        groups=_groups(prepared, options, devices[0], outlook, played.programs),
+        seconds=outlook.wall(played),
+        memory_mb=outlook.memory(played),
         disk_mb=_disk(prepared, missing),
         workers=workers,
         warnings=prepared.warnings,
@@ -193,79 +185,32 @@ def _ledger(options: RunOptions, study: str) -> Sequence[Trial]:
         return store.ledger(study)
 
 
-def _cost(
+def _groups(
     prepared: Prepared,
     options: RunOptions,
     device: str,
-    missing: Sequence[TrialDraft],
-    *,
-    probe: bool,
-    say: Callable[[str], None],
-) -> CostModel | None:
-    if prepared.images is None:
-        return None
-    probes = ProbeCache(options.places.probes)
-    cost = prepared.cost(device_name(device), probes)
-    if probe and _measure(prepared, device, missing, cost, probes, say):
-        cost = prepared.cost(device_name(device), probes)
-    return cost
-
-
-def _measure(
-    prepared: Prepared,
-    device: str,
-    missing: Sequence[TrialDraft],
-    cost: CostModel,
-    probes: ProbeCache,
-    say: Callable[[str], None],
-) -> int:
-    """Probe each distinct kind of trial that was not probed; return how many there were."""
-    wanted: dict[str, Settings] = {}
-    for draft in missing:
-        known = cost.probe(draft.settings)
-        if known is None or not known.probed:
-            wanted.setdefault(cost.key(draft.settings), draft.settings)
-    trainer = trainer_of(prepared.catalog, device) if wanted else None
-    for key, settings in wanted.items():
-        say(f"probing {settings.model} at batch {settings.batch}")
-        assert trainer is not None
-        found = trainer.probe(ProbeRequest(key=key, settings=settings, lanes=sizes(device)))
-        if found.seconds_per_image:
-            probes.put(key, Probe(found.seconds_per_image, found.memory_mb, probed=True))
-    return len(wanted)
-
-
-def _packs(
-    missing: Sequence[TrialDraft], options: RunOptions, cost: CostModel | None, *, workers: int, most: int
-) -> list[tuple[TrialDraft, ...]]:
-    """Return the packs that a run would make; groups of which nothing is known go lane after lane."""
-
-    def lanes(draft: TrialDraft, _count: int) -> int:
-        known = cost.probe(draft.settings) if cost is not None else None
-        measured = known.best_lanes(most) if known is not None and known.probed else 1
-        return options.lanes or measured
-
-    queue = WorkQueue[TrialDraft](
-        workers=workers, lanes=lanes, cost=lambda draft: relative_cost(draft.settings)
-    )
-    queue.fill(missing)
-    return list(packs_of(queue))
-
-
-def _settled(
-    ledger: Sequence[Trial], missing: Sequence[TrialDraft], options: RunOptions
-) -> list[tuple[TrialDraft, ...]]:
-    """Return the packs that a run would make of these trials where its packs are settled beforehand."""
-    known = {trial.key for trial in ledger}
-    to_come = [draft for draft in missing if draft.key not in known]
-    queue = SettledQueue[TrialDraft](settled_packs([*ledger, *to_come], options))
-    queue.fill(missing)
-    return list(packs_of(queue))
-
-
-def _pack_seconds(pack: Sequence[TrialDraft], cost: CostModel | None) -> float | None:
-    each = [cost.seconds(draft.settings, lanes=len(pack)) if cost else None for draft in pack]
-    return None if None in each else sum(seconds for seconds in each if seconds is not None)
+    outlook: Outlook,
+    programs: Sequence[Played[TrialDraft]],
+) -> tuple[Group, ...]:
+    found = []
+    method_of = _methods(prepared, options, device)
+    for group in group_trials(programs, lambda program: program.trials[0].settings).values():
+        settings = group[0].trials[0].settings
+        lanes = max(program.lanes for program in group)
+        trials = sum(len(program.trials) for program in group)
+        method, reason = method_of(settings, trials, lanes)
+        found.append(
+            Group(
+                model=settings.model,
+                batch=settings.batch,
+                trials=trials,
+                lanes=lanes,
+                method=method,
+                reason=reason,
+                seconds=sum(p.seconds for p in group) if outlook.measured(settings) else None,
+            )
+        )
+    return tuple(found)
 
 
 def _methods(
@@ -296,53 +241,6 @@ def _why_alone(trials: int, options: RunOptions) -> str:
     if trials == 1:
         return "no other trial shares its shape"
     return "every trial has a worker of its own, or packs were no faster"
-
-
-def _groups(
-    prepared: Prepared,
-    options: RunOptions,
-    device: str,
-    packs: Sequence[tuple[TrialDraft, ...]],
-    cost: CostModel | None,
-) -> tuple[Group, ...]:
-    found = []
-    method_of = _methods(prepared, options, device)
-    for group in group_trials(packs, lambda pack: pack[0].settings).values():
-        settings = group[0][0].settings
-        lanes = max(map(len, group))
-        each = [_pack_seconds(pack, cost) for pack in group]
-        known = [seconds for seconds in each if seconds is not None]
-        trials = sum(map(len, group))
-        method, reason = method_of(settings, trials, lanes)
-        found.append(
-            Group(
-                model=settings.model,
-                batch=settings.batch,
-                trials=trials,
-                lanes=lanes,
-                method=method,
-                reason=reason,
-                seconds=sum(known) if len(known) == len(each) else None,
-            )
-        )
-    return tuple(found)
-
-
-def _seconds(packs: Sequence[tuple[TrialDraft, ...]], cost: CostModel | None, workers: int) -> float | None:
-    each = [_pack_seconds(pack, cost) for pack in packs]
-    known = [seconds for seconds in each if seconds is not None]
-    return makespan(known, workers) if len(known) == len(each) else None
-
-
-def _memory(missing: Sequence[TrialDraft], cost: CostModel | None, workers: int) -> float | None:
-    if cost is None:
-        return None
-    probes = [cost.probe(draft.settings) for draft in missing]
-    each = [probe.memory_mb if probe else None for probe in probes]
-    known = sorted((mb for mb in each if mb is not None), reverse=True)
-    if len(known) < len(each):
-        return None
-    return sum(known[:workers])
 
 
 def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.planning import ProbeCache
+from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState, WorkerSetup
 from gridsearch.service import interruption
 from gridsearch.service.coordinator import Coordinator, Task
@@ -17,6 +17,7 @@ from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.pruning import Pruning
 from gridsearch.service.reports import make_report, rank_study
+from gridsearch.service.timing import Timing
 from gridsearch.store import Owner, StudyDraft, open_store, store_exists
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
 
 DIRECTION = "maximize"
 """Accuracies are ranked; more is better."""
+_WORKER_MB = 500.0
+"""A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
+
+_USABLE = 0.8
+"""The part of the free memory that packs may count on."""
 
 _PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
 
@@ -153,7 +159,8 @@ def _carry_out(
         watcher.warn(warning)
     with open_store(options.places.store, home=options.places.home, create=True) as store:
         added = _add(store, prepared, options, watcher)
-        signum = _train(store, prepared, options, devices, added, watcher)
+        timing = Timing(began)
+        signum = _train(store, prepared, options, devices, added, watcher, timing)
         data = store.study_data(prepared.name)
         counts = store.open_counts(added.study_id, added.ids)
         left = counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0)
@@ -161,10 +168,14 @@ def _carry_out(
         report = None
         if options.report and signum is None and done:
             watcher.say("writing the report")
+            reporting_began = time.monotonic()
             report = make_report(
                 store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
             )
+            timing.parts["report"].append(time.monotonic() - reporting_began)
         ranking = report.ranking if report is not None else rank_study(store, data)
+    if timing.parts["start"]:  # something was trained
+        OverheadLog(options.places.overheads).add(device_name(devices[0]), timing.parts)
     return RunOutcome(
         study=prepared.name,
         data=data,
@@ -224,6 +235,7 @@ def _train(
     devices: Sequence[str],
     added: Added,
     observer: Observer,
+    timing: Timing,
 ) -> int | None:
     """Train what waits; return the signal that ended it, if one did."""
     counts = store.open_counts(added.study_id, added.ids)
@@ -250,6 +262,7 @@ def _train(
                 ids=added.ids,
                 owner=Owner.current(),
                 options=options,
+                pack_limit_mb=pack_limit(devices, len(setups)),
             ),
             cost=cost,
             probes=probes,
@@ -257,7 +270,7 @@ def _train(
             observer=observer,
             interruption=interrupted,
             pruning=_pruning(store, prepared, options, added),
-        ).run(starter(prepared.catalog, options, setups))
+        ).run(starter(prepared.catalog, options, setups, watch=timing.take))
     return interrupted.signum
 
 
@@ -308,11 +321,26 @@ def worker_setups(
 
 
 def starter(
-    catalog: Catalog, options: RunOptions, setups: Sequence[WorkerSetup]
+    catalog: Catalog,
+    options: RunOptions,
+    setups: Sequence[WorkerSetup],
+    *,
+    watch: Callable[[Event], None] = lambda _: None,
 ) -> Callable[[Callable[[Event], None], Callable[[], bool]], Executor]:
-    """Return what starts the executor: it takes who gets the events, and who says whether to stop."""
+    """Return what starts the executor: it takes who gets the events, and who says whether to stop.
 
-    def start(deliver: Callable[[Event], None], interrupted: Callable[[], bool]) -> Executor:
+    Args:
+        catalog: the plug-ins of the trials.
+        options: which executor.
+        setups: the workers.
+        watch: sees each event before it is delivered.
+    """
+
+    def start(take: Callable[[Event], None], interrupted: Callable[[], bool]) -> Executor:
+        def deliver(event: Event) -> None:
+            watch(event)
+            take(event)
+
         if options.executor == "inline" or catalog.objects:
             from gridsearch.executors.inline import InlineExecutor
 
@@ -322,6 +350,20 @@ def starter(
         return LocalExecutor(setups, deliver)
 
     return start
+
+
+def pack_limit(devices: Sequence[str], workers: int) -> float | None:
+    """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
+
+    It leaves room for what each worker needs before it has a pack, and for what nobody has foreseen.
+    """
+    from gridsearch.training import free_megabytes
+
+    free = free_megabytes(devices[0])
+    if free is None:
+        return None
+    sharing = -(-workers // len(devices))
+    return max(0.0, _USABLE * free / sharing - _WORKER_MB)
 
 
 def cores() -> int:

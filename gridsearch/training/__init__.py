@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
-    from gridsearch.training.devices import describe, resolve_device, tune_allocator
+    from gridsearch.training.devices import describe, free_megabytes, resolve_device, tune_allocator
     from gridsearch.training.lanes.method import method_of
     from gridsearch.training.loop import train_pack
     from gridsearch.training.network import has_dropout
@@ -23,6 +23,7 @@ _HOMES = {
     "ResidentData": "data",
     "Split": "splits",
     "describe": "devices",
+    "free_megabytes": "devices",
     "has_dropout": "network",
     "method_of": "lanes.method",
     "resolve_device": "devices",
@@ -37,6 +38,7 @@ __all__ = [
     "ResidentData",
     "Split",
     "describe",
+    "free_megabytes",
     "has_dropout",
     "method_of",
     "resolve_device",

@@ -5,11 +5,15 @@ Serves the command line (`--device`, `doctor`) and the workers when they start.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import math
 import os
 import platform
 import warnings
+from pathlib import Path
 
+import psutil
 import torch
 
 from gridsearch.errors import DeviceError
@@ -18,6 +22,7 @@ _M_TRIM_THRESHOLD = -1  # names and numbers of glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
 _MMAP_THRESHOLD = 32 << 20  # the most that glibc takes: half of HEAP_MAX_SIZE on 64 bits
 _TRIM_THRESHOLD = 1 << 30
+_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def resolve_device(name: str = "auto") -> tuple[str, ...]:
@@ -101,6 +106,42 @@ def describe() -> dict[str, str]:
         found["mps"] = "available"
     found["matmul precision"] = torch.get_float32_matmul_precision()
     return found
+
+
+def free_megabytes(device: str) -> float | None:
+    """Return the memory that is free for training: a GPU's, or this machine's within its container's limit.
+
+    Args:
+        device: "cpu", "cuda:0", ...; None is returned for devices that do not tell (MPS).
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return float(torch.cuda.mem_get_info(torch.device(device))[0]) / 1e6
+    if kind != "cpu":
+        return None
+    return min(psutil.virtual_memory().available, *_container_bytes(_CONTROL_GROUPS)) / 1e6
+
+
+def _container_bytes(root: Path) -> list[float]:
+    """Return what a control group's memory limit leaves; infinite without one.
+
+    Version 2 has memory.max and memory.current at the top of what a container sees, version 1 a folder of its
+    own.  The page cache counts as used there and is given back when needed, so it counts as free here.
+    """
+    left = [math.inf]
+    for folder, limit, used in (
+        (root, "memory.max", "memory.current"),
+        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        with contextlib.suppress(OSError, ValueError):
+            cache = 0
+            most = float((folder / limit).read_text())  # "max" where there is none
+            for line in (folder / "memory.stat").read_text().splitlines():
+                name, _, value = line.partition(" ")
+                if name in ("inactive_file", "total_inactive_file"):
+                    cache = int(value)
+            left.append(max(0.0, most - float((folder / used).read_text()) + cache))
+    return left
 
 
 def prepare_process(*, threads: int) -> None:

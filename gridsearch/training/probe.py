@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import resource
 import statistics
-import sys
 import time
+import weakref
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Stopped
@@ -25,7 +25,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -45,7 +45,7 @@ class ProbeResult:
         device: "cpu", "cuda:0", ...
         step_seconds: median time of a training step, the lane's share.
         image_seconds: time per evaluated image, the lane's share; None without a validation split.
-        memory_bytes: of the whole pack: peak beyond what was in use before, of the device, or of the process on a CPU.
+        memory_bytes: of the whole pack: the most that its tensors take in a step or an evaluated batch.
         steps: how many steps were timed.
         steps_per_epoch: steps of one epoch of the trial.
         parameters: trainable ones of a lane.
@@ -104,12 +104,17 @@ def probe(
     precision = Precision.of(settings.dtype, device)
     resident = data(settings)
     harmless = dataclasses.replace(settings, lr=_HARMLESS_LR)
-    with seeds.isolated(device), precision.products(), PeakMemory(device) as memory:
-        program = _program(harmless, resident, build, precision, lanes)
+    memory = PeakMemory(device, [resident.pixels, resident.labels])
+    with seeds.isolated(device), precision.products():
+        with memory:
+            program = _program(harmless, resident, build, precision, lanes)
+            if device.type == "cpu":
+                _first_step(program)
         try:
             times = _time_steps(program, device, seconds)
             image_seconds = _time_evaluation(program, device, seconds / 4)
         finally:
+            memory.look()
             program.close()
     return ProbeResult(
         device=str(device),
@@ -174,37 +179,99 @@ def _program(
     )
 
 
-class PeakMemory:
-    """Measures the most memory in use inside a `with` block, beyond what was in use before it.
+def _first_step(program: _Program) -> None:
+    """Train one step and evaluate one batch, as a look at the memory that they take."""
+    for work in (lambda watch: program.train(1, watch), program.evaluate):
+        calls = 0
 
-    On a CPU it is the process's resident set: its high-water mark where Linux lets a process reset that, else
-    what is resident at the end.
+        def watch() -> None:
+            nonlocal calls
+            calls += 1
+            if calls > 1:
+                raise Stopped
+
+        with contextlib.suppress(Stopped, Diverged):
+            work(watch)
+
+
+class PeakMemory:
+    """Measures the most memory in use by tensors inside a `with` block, beyond what was in use before it.
+
+    On a GPU the allocator tells.  On a CPU it keeps what was freed, so that a process's size tells of the largest
+    pack so far and not of this one: there the tensors themselves are counted.
+
+    Args:
+        device: where the tensors live.
+        there: tensors that were there before and do not count, on a CPU.
 
     Attributes:
         peak: bytes, once the block was left.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, there: Sequence[torch.Tensor] = ()) -> None:
         self.peak = 0
         self._device = device
         self._before = 0
+        self._live = _LiveTensors(there)
 
     def __enter__(self) -> Self:
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self._device)
             self._before = torch.cuda.memory_allocated(self._device)
         else:
-            with contextlib.suppress(OSError):
-                Path("/proc/self/clear_refs").write_text("5")
-            self._before = _resident_bytes("VmRSS")
+            self._live.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._device.type != "cuda":
+            self._live.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self.peak = self._live.peak
+        self.look()
+
+    def look(self) -> None:
+        """Take in what a GPU has used since, graphs that were recorded later included."""
         if self._device.type == "cuda":
-            after = torch.cuda.max_memory_allocated(self._device)
-        else:
-            after = max(_resident_bytes("VmHWM"), _resident_bytes("VmRSS"))
-        self.peak = max(0, after - self._before)
+            self.peak = max(0, torch.cuda.max_memory_allocated(self._device) - self._before)
+
+
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of all storages that operators return, from then until they are freed.
+
+    Args:
+        there: tensors that do not count.
+
+    Attributes:
+        peak: the most bytes at a time.
+    """
+
+    def __init__(self, there: Sequence[torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.peak = 0
+        self._live = 0
+        self._known = {tensor.untyped_storage()._cdata for tensor in there}
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: object, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(found):
+            if isinstance(tensor, torch.Tensor):
+                self._note(tensor.untyped_storage())
+        return found
+
+    def _note(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key in self._known:
+            return
+        self._known.add(key)
+        size = storage.nbytes()
+        self._live += size
+        self.peak = max(self.peak, self._live)
+        weakref.finalize(storage, self._free, key, size)
+
+    def _free(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self._live -= size
 
 
 class _Stopwatch:
@@ -213,6 +280,7 @@ class _Stopwatch:
     def __init__(self, device: torch.device, seconds: float) -> None:
         self.times: list[float] = []
         self._device = device
+        self._clock = _clock(device)
         self._seconds = seconds
         self._calls = 0
         self._blocks = 0
@@ -224,7 +292,7 @@ class _Stopwatch:
         if calls % _block(self._device):
             return
         _wait_for(self._device)
-        now = time.perf_counter()
+        now = self._clock()
         if self._blocks > _WARM_UP:
             self.times.append((now - self._last) / _block(self._device))
         else:
@@ -253,13 +321,14 @@ def _time_steps(program: _Program, device: torch.device, seconds: float) -> list
 def _time_evaluation(program: _Program, device: torch.device, seconds: float) -> float | None:
     started = 0.0
     batches = 0
+    clock = _clock(device)
 
     def watch() -> None:
         nonlocal started, batches
         if batches <= 1:  # the first batch warms up, where there are more
             _wait_for(device)
-            started = time.perf_counter()
-        elif time.perf_counter() - started > seconds:
+            started = clock()
+        elif clock() - started > seconds:
             raise Stopped
         batches += 1
 
@@ -269,10 +338,21 @@ def _time_evaluation(program: _Program, device: torch.device, seconds: float) ->
     with contextlib.suppress(Stopped):
         program.evaluate(watch)
     _wait_for(device)
-    spent = time.perf_counter() - started
+    spent = clock() - started
     skipped = 1 if batches > 1 else 0
     seen = min(images, batches * program.evaluation_batch) - skipped * program.evaluation_batch
     return spent / seen
+
+
+def _clock(device: torch.device) -> Callable[[], float]:
+    """Return what measures a step.
+
+    On a CPU it is the thread's own processor time, which does not run while somebody else has the core: by wall
+    time, a look that was interrupted once made packs of 4 look worse than single trials.
+    """
+    if device.type == "cpu" and torch.get_num_threads() == 1:
+        return time.thread_time
+    return time.perf_counter
 
 
 def _block(device: torch.device) -> int:
@@ -285,15 +365,3 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _resident_bytes(field: str) -> int:
-    """Return a field of /proc/self/status in bytes; elsewhere the peak that getrusage knows."""
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(field + ":"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,6 @@ from gridsearch.planning import (
     ProbeCache,
     Unsized,
     WorkQueue,
-    makespan,
     packs_of,
     relative_cost,
 )
@@ -135,13 +135,6 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
     assert shape_of(dataclasses.replace(base, model_options={"width": 2})) != shape_of(base)
 
 
-@given(st.lists(st.floats(0.1, 10), max_size=20), st.integers(1, 5))
-def test_makespan_lies_between_the_even_share_and_the_sum(costs, workers):
-    span = makespan(costs, workers)
-    assert span <= sum(costs) + 1e-9
-    assert span >= max([sum(costs) / workers, *costs], default=0.0) - 1e-9
-
-
 def test_small_batches_cost_more_and_subsets_less():
     base = Settings(dataset="digits")
     cost = relative_cost(base)
@@ -151,18 +144,84 @@ def test_small_batches_cost_more_and_subsets_less():
 
 
 def model(known) -> CostModel:
-    return CostModel(known, device="cpu x", shape=(1, 8, 8), classes=10, train_images=1000)
+    return CostModel(known, device="cuda x", shape=(1, 8, 8), classes=10, train_images=1000)
 
 
 def test_seconds_come_from_measurements_alone():
     settings = Settings(dataset="digits", epochs=3, subset=500)
     assert model({}).seconds(settings) is None
-    known = {model({}).key(settings): Probe({1: 0.001, 4: 0.0005})}
+    known = {model({}).key(settings): Probe({1: 0.001, 4: 0.0004})}
     assert model(known).seconds(settings) == pytest.approx(3 * 500 * 0.001)
-    assert model(known).seconds(settings, lanes=4) == pytest.approx(3 * 500 * 0.0005)
-    assert model(known).seconds(settings, lanes=9) == pytest.approx(3 * 500 * 0.0005), "the nearest size"
+    assert model(known).seconds(settings, lanes=4) == pytest.approx(3 * 500 * 0.0004)
+    assert model(known).seconds(settings, lanes=9) == pytest.approx(3 * 500 * 0.0004), "the largest known"
+    assert model(known).seconds(settings, lanes=2) == pytest.approx(3 * 500 * 0.0006), "linear in 1 / lanes"
     assert model(known).seconds(dataclasses.replace(settings, batch=7)) is None
     assert model(known).seconds(dataclasses.replace(settings, lr=7.0)) is not None
+
+
+@given(
+    st.dictionaries(st.sampled_from([1, 2, 4, 8, 16]), st.floats(1e-6, 1e-2), min_size=1), st.integers(1, 40)
+)
+def test_a_size_between_two_measured_ones_costs_between_them(costs, lanes):
+    cost = Probe(costs).cost(lanes)
+    near = [c for size, c in costs.items() if size <= lanes][-1:] + [
+        c for s, c in costs.items() if s >= lanes
+    ]
+    assert min(costs.values()) * 0.999 <= cost <= max(costs.values()) * 1.001
+    if lanes in costs:
+        assert cost == costs[lanes]
+    assert near
+
+
+def test_what_was_trained_counts_before_a_probe_and_scales_it_where_it_was_not():
+    probe = Probe({1: 4.0, 2: 2.0, 4: 1.0}, upto=4, observed={2: 3.0})
+    assert probe.slowdown == 1.5
+    assert [probe.cost(n) for n in (1, 2, 4)] == [6.0, 3.0, 1.5]
+    assert Probe({1: 4.0}).cost(1, slowdown=1.25) == 5.0
+    assert Probe(observed={2: 3.0}).cost(5) == 3.0
+    assert Probe().cost(1) is None
+
+
+def test_kinds_that_were_never_trained_are_as_much_slower_as_those_that_were():
+    trained, other = Settings(dataset="digits"), Settings(dataset="digits", batch=7, epochs=1)
+    known = {
+        model({}).key(trained): Probe({1: 0.001}, observed={1: 0.0013}),
+        model({}).key(other): Probe({1: 0.002}),
+    }
+    assert model(known).slowdown == pytest.approx(1.3)
+    assert model(known).seconds(other) == pytest.approx(1000 * 0.002 * 1.3)
+    elsewhere = {key.replace("cuda x", "cuda y"): probe for key, probe in known.items()}
+    assert model(elsewhere).slowdown == model({}).slowdown != pytest.approx(1.3)
+
+
+def test_a_guess_orders_what_was_never_measured_and_is_the_seconds_where_it_was():
+    settings = Settings(dataset="digits")
+    assert model({}).guess(settings) > model({}).guess(settings, lanes=4) > 0
+    assert model({}).guess(dataclasses.replace(settings, batch=10)) > model({}).guess(settings)
+    measured = model({})
+    measured.learn(measured.key(settings), Probe({1: 0.5}))
+    assert measured.guess(settings) == measured.seconds(settings) == pytest.approx(10 * 1000 * 0.5)
+    assert measured.share(settings, 3) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("probe", "most", "knows"),
+    [
+        (Probe({1: 2.0, 2: 1.0, 4: 0.5}, upto=4), 4, True),
+        (Probe({1: 2.0, 2: 1.0, 4: 0.5}, upto=4), 8, False),
+        (Probe({1: 2.0, 2: 3.0, 4: 4.0}, upto=16), 32, True),
+        (Probe({1: 2.0}, upto=1), 2, False),
+        (Probe(observed={4: 1.0}), 1, False),
+    ],
+)
+def test_a_probe_knows_the_best_size_up_to_where_it_looked_or_stopped_by_itself(probe, most, knows):
+    assert probe.knows(most) is knows
+
+
+def test_memory_grows_in_proportion_beyond_what_was_measured():
+    probe = Probe({1: 1.0}, {1: 10.0, 4: 20.0})
+    assert [probe.megabytes(n) for n in (1, 2, 4, 8)] == [10.0, 20.0, 20.0, 40.0]
+    assert Probe({1: 1.0}).megabytes(1) is None
 
 
 @pytest.mark.parametrize(
@@ -183,15 +242,29 @@ def test_the_smallest_pack_that_costs_hardly_more_than_the_best_is_taken(costs, 
 def test_the_cache_keeps_medians_by_size_and_what_was_known(tmp_path):
     path = tmp_path / "deep" / "probes.json"
     cache = ProbeCache(path)
-    cache.put("a", Probe({1: 9.0, 2: 5.0}, 70.0, probed=True))
+    cache.put("a", Probe({1: 9.0, 2: 5.0}, {1: 70.0}, upto=2))
     for seconds in (1.0, 2.0, 100.0):
         cache.observe("a", 4, seconds)
     cache.observe("b", 1, 3.0)
     cache.save()
     assert ProbeCache(path).load() == {
-        "a": Probe({1: 9.0, 2: 5.0, 4: 2.0}, 70.0, probed=True, epochs=3),
-        "b": Probe({1: 3.0}, None, probed=False, epochs=1),
+        "a": Probe({1: 9.0, 2: 5.0}, {1: 70.0}, upto=2, observed={4: 2.0}, epochs=3),
+        "b": Probe(observed={1: 3.0}, epochs=1),
     }
+    cache.put("a", Probe({1: 8.0, 2: 7.0, 4: 6.0}, {1: 71.0, 4: 90.0}, upto=4))
+    assert cache.load()["a"] == Probe(
+        {1: 8.0, 2: 7.0, 4: 6.0}, {1: 71.0, 4: 90.0}, upto=4, observed={4: 2.0}, epochs=3
+    ), "a new probe takes the old one's place, and what was trained stays"
+
+
+def test_one_damaged_entry_does_not_cost_the_others(tmp_path):
+    path = tmp_path / "probes.json"
+    ProbeCache(path).put("a", Probe({1: 9.0}, upto=1))
+    content = json.loads(path.read_text())
+    path.write_text(
+        json.dumps({**content, "b": {"seconds_per_image": {"x": 1}}, "c": {**content["a"], "new": 1}})
+    )
+    assert ProbeCache(path).load() == {"a": Probe({1: 9.0}, upto=1)}
 
 
 @pytest.mark.parametrize(
@@ -211,5 +284,5 @@ def test_a_damaged_cache_counts_as_empty_and_heals(tmp_path, content):
     path.write_text(content)
     cache = ProbeCache(path)
     assert cache.load() == {}
-    cache.put("b", Probe({1: 5.0}))
-    assert cache.load() == {"b": Probe({1: 5.0})}
+    cache.put("b", Probe({1: 5.0}, upto=1))
+    assert cache.load() == {"b": Probe({1: 5.0}, upto=1)}

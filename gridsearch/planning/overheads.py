@@ -1,0 +1,85 @@
+"""What a run costs beside its epochs: measured in every run, kept for the next plan."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_KEPT = 9
+"""Measurements of each part that are kept; their median counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overheads:
+    """Seconds of a run that are no epoch's.
+
+    The defaults hold until a run was measured; they are those of two cores of a server (Fashion-MNIST).
+
+    Attributes:
+        start: from the command to the first worker that is ready.
+        load: what a worker's first pack takes beyond the others: the data, the first use of every kernel.
+        pack: of one pack, beyond its epochs, for each of its lanes: to build it, to write the results.
+        probe: measuring the sizes of one group's packs.
+        report: from the last trial's end to the end.
+    """
+
+    start: float = 4.0
+    load: float = 1.0
+    pack: float = 0.1
+    probe: float = 3.0
+    report: float = 6.0
+
+    @classmethod
+    def of(cls, seen: Mapping[str, list[float]]) -> Self:
+        """Return the medians of what was measured, and the defaults of what was not."""
+        known = {f.name for f in fields(cls)}
+        return cls(**{name: statistics.median(v) for name, v in seen.items() if name in known and v})
+
+
+class OverheadLog:
+    """Measured overheads of each device, in a JSON file that several runners may update.
+
+    A damaged file counts as empty: everything in it can be measured again.
+
+    Args:
+        path: the file; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self, device: str) -> Overheads:
+        """Return what is known of a device."""
+        return Overheads.of(self._read().get(device, {}))
+
+    def add(self, device: str, measured: Mapping[str, list[float]]) -> None:
+        """Keep what a run has measured; a file that cannot be written is no error."""
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            content = self._read()
+            known = content.setdefault(device, {})
+            for name, values in measured.items():
+                known[name] = [*known.get(name, ()), *(round(v, 4) for v in values)][-_KEPT:]
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
+            with os.fdopen(handle, "w") as file:
+                json.dump(content, file, indent=0)
+            Path(name).replace(self._path)
+
+    def _read(self) -> dict[str, dict[str, list[float]]]:
+        try:
+            content = json.loads(self._path.read_text())
+            return {
+                str(device): {str(name): [float(v) for v in values] for name, values in parts.items()}
+                for device, parts in content.items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}
