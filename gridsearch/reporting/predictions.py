@@ -144,28 +144,28 @@ def most_confused(
 def confident_mistakes(predictions: Predictions, *, limit: int = 16) -> tuple[Mistake, ...]:
     """Return the mistakes of which the network was surest, surest first.
 
-    Ties are common among saturated probabilities, so the margin of the logits orders, not the rounded share.
+    Ties are common among saturated probabilities, so the other classes' odds order, not the rounded share.
     """
     logits = np.nan_to_num(predictions.logits.astype(np.float64), nan=-np.inf)
     guess = logits.argmax(axis=1)
     wrong = np.flatnonzero(guess != predictions.labels)
     if not len(wrong):
         return ()
-    chosen = logits[wrong]
-    top = chosen.max(axis=1, keepdims=True)
+    chosen, own = logits[wrong], guess[wrong]
     with np.errstate(invalid="ignore"):
-        rest = np.exp(chosen - top).sum(axis=1)  # softmax of the largest logit is one over this
-    doubt = np.log1p(np.maximum(rest - 1.0, 0.0))
+        odds = np.exp(chosen - chosen.max(axis=1, keepdims=True))
+    odds[np.arange(len(wrong)), own] = 0.0
+    doubt = odds.sum(axis=1)  # the other classes' odds; beside 1 the surest would all round to nothing
     order = np.lexsort((wrong, doubt))[:limit]
     return tuple(
         Mistake(
             image=int(wrong[i]),
             true=int(predictions.labels[wrong[i]]),
             predicted=int(guess[wrong[i]]),
-            probability=float(1.0 / rest[i]),
+            probability=float(1.0 / (1.0 + doubt[i])),
         )
         for i in order
-        if np.isfinite(rest[i])
+        if np.isfinite(doubt[i])
     )
 
 

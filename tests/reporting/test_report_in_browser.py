@@ -47,25 +47,35 @@ def browser():
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def long_report(tmp_path_factory, study, hostile) -> Path:
+    """A study of 1,200 trials: more than the page draws at once."""
+    axes = {"batch": list(range(1, 201)), "model.x": [hostile[0], "<!--", "c"]}
+    builder = study(axes, seeds=2, epochs=1).lose(900, TrialState.PRUNED)
+    folder = tmp_path_factory.mktemp("long")
+    return write_report(builder.data(), folder=folder, predictions=lambda _: None).page
+
+
 @pytest.fixture
 def open_page(browser, report):
-    contexts, heard, asked = [], [], []
+    contexts, heard, asked, wanted = [], [], [], []
 
-    def opened(width=1280, scheme="light", **more):
+    def opened(width=1280, scheme="light", path=report, **more):
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, **more)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: heard.append(message.text))
         page.on("pageerror", lambda error: heard.append(str(error)))
         page.on("request", lambda request: asked.append(request.url))
-        page.goto(report.as_uri())
+        wanted.append(path.as_uri())
+        page.goto(path.as_uri())
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert heard == []
-    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()] * len(contexts)
+    assert [url for url in asked if not url.startswith("data:")] == wanted
 
 
 def column(page, table, index):
@@ -157,3 +167,42 @@ def test_the_page_prints(open_page, tmp_path):
     page.emulate_media(media="print")
     assert not page.locator("input[data-for=trials]").is_visible()
     assert page.locator("#trials tbody tr").last.is_visible()
+
+
+def test_a_long_table_draws_more_rows_as_they_are_scrolled_to(open_page, long_report):
+    page = open_page(path=long_report)
+    rows = page.locator("#trials tbody tr")
+    assert rows.count() == 200
+    page.evaluate("document.querySelector('#trials').parentElement.scrollTo(0, 1e6)")
+    page.wait_for_function("document.querySelectorAll('#trials tbody tr').length > 200")
+    assert column(page, "trials", 0)[200:203] == ["200", "201", "202"]
+    assert page.locator("#trials tbody tr").nth(250).get_attribute("id") == "trial-250"
+
+
+def test_a_long_table_is_sorted_and_filtered_with_all_its_rows(open_page, long_report):
+    page = open_page(path=long_report)
+    page.locator("input[data-for=trials]").fill("state=pruned")
+    assert column(page, "trials", 0) == ["900"]
+    assert page.locator("output[data-for=trials]").inner_text() == "1 of 1200 rows"
+    page.locator("input[data-for=trials]").fill("")
+    heading = page.locator("#trials th").first.locator("button")
+    heading.click()
+    heading.click()
+    assert column(page, "trials", 0)[:3] == ["1199", "1198", "1197"]
+    assert page.locator("#trials tbody tr").count() == 200
+
+
+def test_a_link_to_a_trial_that_was_not_drawn_yet_shows_it(open_page, long_report):
+    page = open_page(path=long_report)
+    page.locator("input[data-for=points]").fill("batch=200 c")
+    page.locator("#points tbody tr a").first.click()
+    target = page.evaluate("location.hash")
+    assert int(target.removeprefix("#trial-")) > 1000
+    assert page.locator(f"{target}.mark").is_visible()
+
+
+def test_names_in_rows_that_the_script_draws_stay_text(open_page, long_report, hostile):
+    page = open_page(path=long_report)
+    page.locator("input[data-for=trials]").fill("trial>1190")
+    assert set(column(page, "trials", 2)) == {hostile[0], "<!--", "c"}
+    assert page.evaluate("document.scripts.length") == 3

@@ -82,8 +82,9 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
 def marginal_axes(ranking: Ranking) -> list[str]:
     """Return the axes that get a panel: lr and batch, then the others by how much they explain."""
     shares = strength(ranking)
-    order = sorted(ranking.varying, key=lambda a: (a not in _FIRST, -shares[a], ranking.varying.index(a)))
-    return order[:MOST_AXES]
+    usual = [a for a in _FIRST if a in ranking.varying]
+    others = sorted((a for a in ranking.varying if a not in _FIRST), key=lambda a: -shares[a])
+    return [*usual, *others][:MOST_AXES]
 
 
 def _tick_room(levels: Sequence[Value]) -> float:

@@ -1,0 +1,172 @@
+"""Marginals, parallel coordinates and cost: whole and legible for any number of axes and points."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gridsearch.records import TrialState
+from gridsearch.reporting import cost_figure, marginals_figure, parallel_figure, rank
+from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
+from gridsearch.reporting.figures.cost import cheapest
+from gridsearch.reporting.figures.panels import missing_words, value_range
+
+FIVE = {
+    "lr": [0.1, 0.01, 0.001],
+    "batch": [10, 20, 50],
+    "norm": ["none", "standard"],
+    "optimizer": ["sgd", "adam"],
+    "model.activation": ["relu", "a rather long name of an activation", "<b>$x$</b>"],
+}
+
+
+def boxes(figure, texts):
+    return [
+        t.get_window_extent(figure.canvas.get_renderer()) for t in texts if t.get_text() and t.get_visible()
+    ]
+
+
+def whole(figure, texts):
+    sheet = figure.bbox
+    return all(
+        b.x0 >= -0.5 and b.y0 >= -0.5 and b.x1 <= sheet.x1 + 0.5 and b.y1 <= sheet.y1 + 0.5
+        for b in boxes(figure, texts)
+    )
+
+
+def apart(figure, texts):
+    found = boxes(figure, texts)
+    return not any(
+        a.x0 < b.x1 - 0.5 and b.x0 < a.x1 - 0.5 and a.y0 < b.y1 - 0.5 and b.y0 < a.y1 - 0.5
+        for a, b in itertools.combinations(found, 2)
+    )
+
+
+def upright(axis):
+    return [t for t in axis.get_ticklabels() if t.get_rotation() == 0]
+
+
+def test_marginals_have_a_panel_an_axis_lr_and_batch_first(study):
+    figure = marginals_figure(study(FIVE).data())
+    titles = [a.get_xlabel() for a in figure.axes if a.get_xlabel()]
+    assert titles[:2] == ["lr", "batch"]
+    assert sorted(titles) == sorted(FIVE)
+    assert sum(len(c.get_offsets()) for c in figure.axes[0].collections) == 108
+
+
+def test_names_in_marginals_are_whole_and_never_overlap(study):
+    figure = marginals_figure(study(FIVE).data())
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        if axes.axison:
+            assert apart(figure, upright(axes.xaxis))
+            assert whole(figure, [*axes.get_xticklabels(), axes.xaxis.label, axes.yaxis.label])
+
+
+def test_the_bar_of_a_column_is_the_median_of_its_points(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]})
+    for number, value in enumerate([0.5, 0.7, 0.6, 0.8, 0.8, 0.9]):
+        builder.score(number, value)
+    panel = marginals_figure(builder.data()).axes[0]
+    bars = [
+        line.get_ydata() for line in panel.lines if len(line.get_xdata()) == 2 and line.get_linewidth() > 2
+    ]
+    assert [list(bar) for bar in bars] == [[0.6, 0.6], [0.8, 0.8]]
+
+
+def test_a_value_of_an_axis_without_any_result_is_hatched(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2]})
+    builder.lose(0, TrialState.FAILED, "x").lose(1, TrialState.PRUNED)
+    figure = marginals_figure(builder.data())
+    assert [p.get_x() for p in figure.axes[0].patches if p.get_hatch()] == [-0.4]
+    assert "1 failed, 1 pruned" in figure._suptitle.get_text().replace("\n", " ")
+
+
+def test_parallel_lines_join_every_point_and_draw_the_best_last(study):
+    data = study(FIVE).data()
+    panel = parallel_figure(data).axes[0]
+    (lines,) = panel.collections
+    assert len(lines.get_segments()) == 108
+    assert lines.get_array()[-1] == lines.get_array().max() == 1.0
+    (best,) = {tuple(line.get_ydata()) for line in panel.lines if len(line.get_xdata()) == len(FIVE) + 1}
+    assert np.allclose(best, lines.get_segments()[-1][:, 1])
+
+
+def test_names_in_parallel_coordinates_are_whole_and_never_overlap(study):
+    figure = parallel_figure(study(FIVE).data())
+    figure.draw_without_rendering()
+    panel = figure.axes[0]
+    assert apart(figure, [*panel.texts, *panel.get_xticklabels()])
+    assert whole(figure, [*panel.texts, *panel.get_xticklabels()])
+
+
+def test_a_point_without_a_result_has_no_line(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]})
+    builder.lose(0, TrialState.FAILED, "x").lose(4, TrialState.DIVERGED)
+    figure = parallel_figure(builder.data())
+    assert len(figure.axes[0].collections[0].get_segments()) == 4
+    assert "1 diverged, 1 failed" in figure._suptitle.get_text() or "1 failed, 1 diverged" in (
+        figure._suptitle.get_text().replace("\n", " ")
+    )
+
+
+def test_the_front_of_cost_holds_what_no_cheaper_point_equals(study):
+    builder = study({"lr": [0.1, 0.2, 0.3, 0.4, 0.5]})
+    for number, (seconds, value) in enumerate([(1, 0.5), (2, 0.7), (3, 0.6), (4, 0.7), (9, 0.9)]):
+        builder.score(number, value).change(number, seconds=float(seconds))
+    ranking = rank(builder.data())
+    front = cheapest(ranking.points, higher=True)
+    assert [(p.seconds, p.mean) for p in front] == [(1, 0.5), (2, 0.7), (9, 0.9)]
+    figure = cost_figure(builder.data())
+    words = [t.get_text() for t in figure.legends[0].get_texts()]
+    assert words[-1] == "3.  90.00 % in 9.0 s: lr=0.5"
+    figure.draw_without_rendering()
+    assert whole(figure, figure.legends[0].get_texts())
+
+
+def test_where_less_is_better_the_front_goes_down(study):
+    builder = study({"lr": [0.1, 0.2]})
+    for number, (seconds, value) in enumerate([(1, 0.5), (2, 0.4)]):
+        builder.score(number, value).change(number, seconds=float(seconds))
+    points = rank(builder.data(direction="minimize")).points
+    assert [p.mean for p in cheapest(points, higher=False)] == [0.5, 0.4]
+
+
+@pytest.mark.parametrize("figure_of", [marginals_figure, parallel_figure, cost_figure])
+def test_one_point_or_none_has_no_such_figure(study, figure_of):
+    assert figure_of(study({"lr": [0.1]}, seeds=3).data()) is None
+    lost = study({"lr": [0.1, 0.2], "batch": [1, 2]})
+    for number in range(4):
+        lost.lose(number, TrialState.FAILED, "x")
+    assert figure_of(lost.data()) is None
+
+
+@pytest.mark.parametrize("figure_of", [marginals_figure, parallel_figure, cost_figure])
+def test_thousands_of_points_are_drawn_as_pixels_and_stay_small(study, figure_of):
+    data = study({"lr": [10 ** (-i / 20) for i in range(60)], "batch": list(range(1, 61))}, epochs=1).data()
+    figure = figure_of(data)
+    assert len(svg_bytes(figure)) < 1_500_000
+    assert png_bytes(figure).startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("figure_of", [marginals_figure, parallel_figure, cost_figure])
+def test_hostile_names_are_drawn_as_they_are_over_the_axes(study, hostile, figure_of):
+    data = study({"model.<b>act</b>": list(hostile[:6]), "lr": [0.1, 0.2]}).data()
+    svg = svg_bytes(figure_of(data)).decode()
+    assert "<script" not in svg and "<b>" not in svg
+    assert "&lt;" in svg
+
+
+def test_a_scale_is_cut_only_where_the_worst_lies_far_off():
+    assert value_range([0.8, 0.85, 0.9], better_high=True) == (0.8, 0.9, "")
+    low, high, end = value_range([0.1, 0.88, 0.89, 0.9, 0.91, 0.92], better_high=True)
+    assert (high, end) == (0.92, "min") and 0.8 < low < 0.88
+    low, high, end = value_range([0.3, 0.31, 0.32, 0.33, 5.0], better_high=False)
+    assert (low, end) == (0.3, "max") and high < 1
+    assert value_range([0.5], better_high=True) == (0.495, 0.505, "")
+
+
+def test_missing_points_are_counted_by_their_reason(study):
+    builder = study({"lr": [0.1, 0.2, 0.3, 0.4]})
+    builder.lose(0, TrialState.PRUNED).lose(1, TrialState.PRUNED).lose(2, TrialState.FAILED, "x")
+    assert missing_words(rank(builder.data())) == "2 pruned, 1 failed"
