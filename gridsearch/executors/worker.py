@@ -221,6 +221,18 @@ class PackTrainer:
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
 
+    def parameters(self, settings: Settings) -> int:
+        """Return how many parameters a model has, without making their values.
+
+        Raises:
+            Exception: whatever the model raises.
+        """
+        import torch
+
+        data = self._data(settings)
+        with torch.device("meta"):
+            return sum(p.numel() for p in self._build(settings, data).parameters())
+
     def method(self, settings: Settings) -> tuple[str, str]:
         """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
 

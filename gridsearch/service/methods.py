@@ -27,13 +27,16 @@ WORDS = {
 }
 """What each method means, for people."""
 
+_LARGE = 10_000_000
+"""Parameters above which a model is looked at when it is named, since that takes seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelMethod:
     """How lanes of a model train.
 
     Attributes:
-        method: "stacked", "vmap" or "solo"; None where the model cannot be built.
+        method: "stacked", "vmap" or "solo"; None where the model cannot be built, or is too large to look at unasked.
         reason: why not a better one, in one line; "" for stacked.
     """
 
@@ -92,6 +95,10 @@ def methods_of(
             model_source=source,
             batch=8,
         )
+        if model is None and (count := trainer.parameters(settings)) > _LARGE:
+            reason = f"{count / 1e6:.0f} million parameters; `gridsearch doctor --model {name}` looks at it"
+            yield ModelMethod(shown, None, reason)
+            continue
         yield ModelMethod(shown, *trainer.method(settings))
 
 

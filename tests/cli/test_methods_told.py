@@ -76,7 +76,10 @@ def test_the_doctor_looks_at_every_built_in_model(cli):
     models = cli("models", "list", "--json").json["models"]
     told = {f["subject"]: f for f in cli("doctor", "--json").json["findings"]}
     for model in models:
-        assert told[f"model {model['name']}"]["detail"].startswith("stacked: ")
+        detail = told[f"model {model['name']}"]["detail"]
+        large = f"--model {model['name']}` looks at it" in detail
+        assert detail.startswith("stacked: ") != large
+        assert large == (model["name"] == "vgg16")
 
 
 def test_the_doctor_refuses_what_is_not_there(cli, nets):

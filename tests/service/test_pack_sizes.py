@@ -1,0 +1,75 @@
+"""Packs get the number of lanes that was measured, within the memory that a pack may take."""
+
+from __future__ import annotations
+
+import pytest
+
+from gridsearch.executors.worker import PackTrainer
+from gridsearch.planning import CostModel, Probe, ProbeCache
+from gridsearch.records import Probed, ProbeRequest, Settings, WorkerSetup
+from gridsearch.service.sizing import Sizing
+
+
+def sizing(tmp_path, known=None, *, limit=None, lanes=None):
+    cost = CostModel(known or {}, device="cpu", shape=(1, 8, 8), classes=10, train_images=50_000)
+    return Sizing(
+        lanes=lanes, device="cpu", cost=cost, probes=ProbeCache(tmp_path / "p.json"), limit_mb=limit
+    ), cost
+
+
+SETTINGS = Settings(dataset="digits", model="lenet", batch=50, epochs=10)
+
+
+def test_a_long_group_is_measured_and_a_short_one_takes_a_usual_size(tmp_path):
+    found, _ = sizing(tmp_path)
+    assert found.lanes(SETTINGS, 16) is None
+    assert found.lanes(Settings(dataset="digits", epochs=1, subset=100), 4) == 4
+    assert found.lanes(SETTINGS, 1) == 1
+    assert sizing(tmp_path, lanes=7)[0].lanes(SETTINGS, 16) == 7
+
+
+def test_what_was_measured_for_few_trials_is_measured_again_for_many(tmp_path):
+    found, cost = sizing(tmp_path)
+    request = found.request(SETTINGS, 3)
+    assert request.lanes == (1, 2, 4)
+    costs = {1: 3.0, 2: 2.0, 4: 1.0}
+    found.take(
+        Probed(worker="w", key=request.key, seconds_per_image=costs, memory_mb=dict.fromkeys(costs, 1.0))
+    )
+    assert found.lanes(SETTINGS, 4) == 4
+    assert cost.probe(SETTINGS).upto == 4
+    again, _ = sizing(tmp_path, ProbeCache(tmp_path / "p.json").load())
+    assert again.lanes(SETTINGS, 4) == 4
+    assert again.lanes(SETTINGS, 40) is None
+
+
+def test_sizes_that_do_not_fit_into_the_memory_are_not_taken(tmp_path):
+    _, cost = sizing(tmp_path)
+    known = {cost.key(SETTINGS): Probe({1: 4.0, 2: 2.0, 4: 1.0}, {1: 100.0, 2: 200.0, 4: 400.0}, upto=32)}
+    assert sizing(tmp_path, known)[0].lanes(SETTINGS, 16) == 4
+    assert sizing(tmp_path, known, limit=399.0)[0].lanes(SETTINGS, 16) == 2
+    assert sizing(tmp_path, known, limit=10.0)[0].lanes(SETTINGS, 16) == 1, "one lane always trains"
+
+
+def test_a_model_that_could_not_be_measured_trains_lane_after_lane(tmp_path):
+    found, _ = sizing(tmp_path)
+    request = found.request(SETTINGS, 16)
+    found.take(Probed(worker="w", key=request.key, seconds_per_image={}))
+    assert found.lanes(SETTINGS, 16) == 1
+
+
+@pytest.fixture
+def trainer(tmp_path):
+    setup = WorkerSetup(
+        name="w", dataset="digits", models={"cnn3": "cnn3"}, data_root=str(tmp_path), device="cpu", threads=1
+    )
+    return PackTrainer(setup, lambda _: None)
+
+
+def test_a_probe_stops_before_the_size_that_would_not_fit(trainer):
+    settings = Settings(dataset="digits", model="cnn3", batch=16, subset=200)
+    free = trainer.probe(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
+    assert set(free.seconds_per_image) == set(free.memory_mb) == {1, 2}
+    assert free.seconds > 0
+    tight = ProbeRequest(key="k", settings=settings, lanes=(1, 2, 4), limit_mb=1.1 * free.memory_mb[1])
+    assert set(trainer.probe(tight).seconds_per_image) == {1}
