@@ -181,9 +181,11 @@ def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_
     for generator in pack.network.draws.generators:
         generator.manual_seed(5)
     x, form = pack._inputs.shared(chosen)
-    logits = pack.network(x, form, training=True)
-    losses, slopes = pack._losses(logits, labels.unsqueeze(0))
-    gradients = torch.autograd.grad(logits, pack.storage.leaves(), slopes)
+    descent = pack.network.descend(x, form)
+    losses, slopes = pack._losses(descent.logits, labels.unsqueeze(0))
+    flat = torch.empty_like(pack.storage.flat)
+    descent.gradients(slopes, flat)
+    gradients = pack.storage.split(flat).values()
     for slot, solo in enumerate(bench.solos):
         torch.manual_seed(5)
         loss = F.cross_entropy(solo.model.train()(solo._make(chosen)), labels)
@@ -236,14 +238,11 @@ def test_images_of_all_lanes_are_shared_only_where_seed_and_epoch_are(
     forms = []
     for seeds in ([3, 3], [3, 4]):
         bench = Bench(recipes, seeds, make_images(24, size=side), build)
-        call = type(bench.pack.network).__call__
+        descend = type(bench.pack.network).descend
         monkeypatch.setattr(
             type(bench.pack.network),
-            "__call__",
-            lambda self, x, form, *, training, call=call: (
-                forms.append(form),
-                call(self, x, form, training=training),
-            )[1],
+            "descend",
+            lambda self, x, form, descend=descend: (forms.append(form), descend(self, x, form))[1],
         )
         bench.pack.train_epoch()
         monkeypatch.undo()

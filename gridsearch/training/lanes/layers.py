@@ -1,4 +1,4 @@
-"""The stacked layers: what each layer of a model is for all lanes at once.
+"""The stacked layers without products: what each layer of a model is for all lanes at once; see `products`.
 
 Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.lanes.products import merge, pair
 from gridsearch.training.lanes.values import apart
 
 if TYPE_CHECKING:
@@ -21,85 +22,82 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.values import Width
 
 
-def _merge(w: torch.Tensor | None) -> torch.Tensor | None:
-    """[K, O, ...] to [K*O, ...]."""
-    return None if w is None else w.flatten(0, 1)
+class Relu:
+    """ReLU.
 
-
-class InputAffine:
-    """Each lane's own normalization of the images, taken into the weights of the layer that reads them.
-
-    A layer without padding gives the same for weights w and images s * x + t as for weights w * s, images x
-    and a bias that is larger by the sum of w * t.
-
-    Attributes:
-        scale: [K, C], None where all lanes see the same images.
-        shift: [K, C].
+    Args:
+        overwrites: its argument, which nobody else needs.
     """
 
-    def __init__(self) -> None:
-        self.scale: torch.Tensor | None = None
-        self.shift: torch.Tensor | None = None
+    fresh = False
 
-    def conv(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, O, C, h, w] and bias [K, O] for the images as they are."""
-        if self.scale is None or self.shift is None:
-            return w, b
-        more = torch.einsum("koc,kc->ko", w.sum((3, 4)), self.shift)
-        return w * self.scale[:, None, :, None, None], more if b is None else b + more
+    def __init__(self, *, overwrites: bool = False) -> None:
+        self._overwrites = overwrites
 
-    def linear(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, G, F] and bias [K, G] for the images as they are, channel by channel in F."""
-        if self.scale is None or self.shift is None:
-            return w, b
-        channels = self.scale.shape[1]
-        by_channel = apart(w, 2, channels, -1)
-        more = torch.einsum("kgc,kc->kg", by_channel.sum(3), self.shift)
-        return (by_channel * self.scale[:, None, :, None]).flatten(2), more if b is None else b + more
+    def in_place(self) -> Relu:
+        """Return one that overwrites its argument."""
+        return Relu(overwrites=True)
 
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the same shape."""
+        return torch.relu(x)
 
-class Conv:
-    """A convolution: dense over the shared images, else in K groups of the layer's own groups."""
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return the result, which `backward` needs."""
+        y = torch.relu_(x) if self._overwrites else torch.relu(x)
+        return y, y
 
-    def __init__(self, width: Width, *, groups: int, affine: InputAffine | None = None, **how: Any) -> None:
-        self._width = width
-        self._groups = groups
-        self._affine = affine
-        self._how = how
-
-    def shared(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """[B, C, H, W] to [B, K*O, H', W']; one group only."""
-        if self._affine is not None:
-            w, b = self._affine.conv(w, b)
-        return F.conv2d(x, w.flatten(0, 1), _merge(b), **self._how)
-
-    def packed(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """[B, K*C, H, W] to [B, K*O, H', W']."""
-        if self._affine is not None:
-            w, b = self._affine.conv(w, b)
-        groups = self._groups * self._width.lanes
-        return F.conv2d(x, w.flatten(0, 1), _merge(b), groups=groups, **self._how)
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slope by x."""
+        del wanted, into
+        return [torch.ops.aten.threshold_backward(slope, saved, 0)]
 
 
-class Linear:
-    """A dense layer: one batched product."""
+class MaxPool:
+    """Max pooling of maps; the arguments are torch's.
 
-    def __init__(self, width: Width, affine: InputAffine | None = None) -> None:
-        self._width = width
-        self._affine = affine
+    On the way back torch needs the place of each largest value, and of the maps nothing but their shape: they are
+    not kept.  The slopes are as large as the maps and always go to the same memory.
+    """
 
-    def shared(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """[B, ..., F] to [K, B, ..., G]."""
-        return self.stacked(x.expand(self._width.lanes, *x.shape), w, b)
+    fresh = True
 
-    def stacked(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """[K, B, ..., F] to [K, B, ..., G]."""
-        if self._affine is not None:
-            w, b = self._affine.linear(w, b)
-        flat = x if x.dim() == 3 else x.flatten(1, -2) if x.dim() > 3 else x.unsqueeze(1)
-        w = w.transpose(1, 2)
-        y = torch.bmm(flat, w) if b is None else torch.baddbmm(b.unsqueeze(1), flat, w)
-        return y if x.dim() == 3 else apart(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1)
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+    ) -> None:
+        stride = kernel_size if stride in (None, [], ()) else stride
+        self._how = pair(kernel_size), pair(stride), pair(padding), pair(dilation), ceil_mode
+        self._slope: torch.Tensor | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the pooled maps."""
+        return F.max_pool2d(x, *self._how)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return the pooled maps, and what `backward` needs."""
+        y, places = torch.ops.aten.max_pool2d_with_indices(x, *self._how)
+        return y, (places, x.shape, x.stride())
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slope by the maps; the next call overwrites it."""
+        del wanted, into
+        places, shape, strides = saved
+        room = self._slope
+        if room is None or (room.shape, room.stride(), room.dtype) != (shape, strides, slope.dtype):
+            room = self._slope = torch.empty_strided(shape, strides, dtype=slope.dtype, device=slope.device)
+        torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
+            slope, room, *self._how, places, grad_input=room
+        )
+        return [room]
 
 
 def batch_norm(
@@ -115,7 +113,7 @@ def batch_norm(
     """Batch norm of [B, K*C, ...] with each lane's own statistics and weights [K, C]."""
     flat_mean = None if mean is None else mean.view(-1)  # views: they are moved in place
     flat_var = None if var is None else var.view(-1)
-    return F.batch_norm(x, flat_mean, flat_var, _merge(w), _merge(b), training, momentum, eps)
+    return F.batch_norm(x, flat_mean, flat_var, merge(w), merge(b), training, momentum, eps)
 
 
 class BatchNormFeatures:
@@ -138,7 +136,7 @@ class GroupNorm:
 
     def __call__(self, x: torch.Tensor, w: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor:
         """Return the same shape."""
-        return F.group_norm(x, self._groups * self._width.lanes, _merge(w), _merge(b), self._eps)
+        return F.group_norm(x, self._groups * self._width.lanes, merge(w), merge(b), self._eps)
 
 
 def layer_norm(
@@ -227,12 +225,29 @@ class Dropout:
 class Flatten:
     """[B, K*C, H, W] to [K, B, C*H*W]: from maps to features."""
 
+    fresh = False
+
     def __init__(self, width: Width) -> None:
         self._width = width
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features."""
         return apart(x, 1, self._width.lanes, -1).transpose(0, 1).flatten(2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Return the features, and the layout of the maps."""
+        return self(x), (x.shape, x.stride())
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slope by the maps, in their layout."""
+        del wanted, into
+        shape, strides = saved
+        maps = torch.empty_strided(shape, strides, dtype=slope.dtype, device=slope.device)
+        by_lane = apart(maps, 1, self._width.lanes, -1).transpose(0, 1)
+        by_lane.copy_(slope.reshape(by_lane.shape))
+        return [maps]
 
 
 class PackedMean:

@@ -17,7 +17,8 @@ import torch
 from torch.func import functional_call, vmap
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.layers import Draws, InputAffine
+from gridsearch.training.lanes.layers import Draws
+from gridsearch.training.lanes.products import InputAffine
 from gridsearch.training.lanes.rewrite import Rewriter, plain_state, trace
 from gridsearch.training.lanes.storage import Storage, aliases
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Width, unpack
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.training.lanes.rewrite import Stage
+    from gridsearch.training.lanes.stage import Stage
     from gridsearch.training.precision import Precision
 
 
@@ -61,6 +62,10 @@ class Network(Protocol):
         """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
         ...
 
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return the logits in training mode, with what gives the gradients once their slopes are known."""
+        ...
+
     def resize(self, lanes: int) -> None:
         """Take note that the storage has so many lanes now."""
         ...
@@ -70,6 +75,53 @@ class Network(Protocol):
         ...
 
 
+class Descent(Protocol):
+    """A step's way forward, and back.
+
+    Attributes:
+        logits: [K, B, Y].
+    """
+
+    logits: torch.Tensor
+
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients of all trained parameters, in the order of the storage's buffer; once only.
+
+        Args:
+            slopes_KBY: of the loss by the logits.
+            out_KP: where to write.
+        """
+        ...
+
+
+class AutogradDescent:
+    """A step by autograd."""
+
+    def __init__(self, logits_KBY: torch.Tensor, storage: Storage) -> None:
+        self.logits = logits_KBY.detach()
+        self._result, self._storage = logits_KBY, storage
+
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients."""
+        slopes = slopes_KBY.to(self._result.dtype)
+        found = torch.autograd.grad(self._result, self._storage.leaves(), slopes)
+        torch.cat([g.flatten(1) if g.dim() > 1 else g.unsqueeze(1) for g in found], 1, out=out_KP)
+
+
+class HandDescent:
+    """A step by hand; see `stage`."""
+
+    def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage) -> None:
+        with torch.no_grad():
+            self.logits, self._record = stage.record(x)
+        self._stage, self._storage = stage, storage
+
+    @torch.no_grad()
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients."""
+        self._stage.backward(slopes_KBY, self._record, self._storage.split(out_KP))
+
+
 class StackedNetwork:
     """The rewritten graph of a model.
 
@@ -77,6 +129,7 @@ class StackedNetwork:
         model: any lane's; it is used as a pattern and not changed.
         storage: the lanes' weights.
         x_BCHW: `SAMPLE` images.
+        by_hand: steps go back without autograd, which knows what autocast does and this does not.
 
     Raises:
         NotStackable: there is an operation without a rule.
@@ -85,7 +138,11 @@ class StackedNetwork:
     method = "stacked"
     reason = ""
 
-    def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor) -> None:
+    def __init__(
+        self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, *, by_hand: bool = False
+    ) -> None:
+        self._storage = storage
+        self._by_hand = by_hand
         self.draws = Draws()
         self.affine = InputAffine()
         self.folds = True
@@ -105,6 +162,12 @@ class StackedNetwork:
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y]."""
         return self._stages[training, form](x)
+
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return a step's way forward, and back."""
+        if self._by_hand:
+            return HandDescent(self._stages[True, form], x, self._storage)
+        return AutogradDescent(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:
         """Take note of the number of lanes."""
@@ -154,6 +217,10 @@ class VmapNetwork:
         logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
         return logits
 
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return a step's way forward, and back."""
+        return AutogradDescent(self(x, form, training=True), self._storage)
+
     def resize(self, lanes: int) -> None:
         """Do nothing: the storage knows."""
 
@@ -189,7 +256,8 @@ def choose(
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
-            stacked = StackedNetwork(models[0], storage, x_BCHW)
+            by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
+            stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand)
             if not all(stacked.alike(m) for m in models[1:]):
                 raise NotStackable("the lanes' models are not alike")
             stacked.draws.rates = list(rates)
@@ -268,17 +336,18 @@ def _check(
             ]
             x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, storage.lanes, 1, 1)
             with torch.enable_grad(), precision.forward():
-                logits = network(x, form, training=training)
+                descent = network.descend(x, form) if training else None
+                logits = descent.logits if descent else network(x, form, training=False)
             if tuple(logits.shape) != (len(models), *expected[0][0].shape):
                 raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
-            gradients = torch.autograd.grad(
-                logits.float().square().sum(), storage.leaves(), allow_unused=not training
-            )
+            flat = torch.empty_like(storage.flat)
+            gradients = storage.split(flat)
+            if descent:
+                descent.gradients(2 * logits.float().to(flat.dtype), flat)
             for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
                 pairs = [(logits[slot], own_logits)]
                 if training and (device.type == "cpu" or not network.draws_masks):
-                    named = zip(storage.names, gradients, strict=True)
-                    pairs += [(g[slot], own_gradients[name]) for name, g in named]
+                    pairs += [(g[slot], own_gradients[name]) for name, g in gradients.items()]
                 pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
                 if device.type != "cpu" and network.draws_masks and training:
                     pairs = []  # other streams on other devices

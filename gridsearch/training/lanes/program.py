@@ -190,7 +190,6 @@ class PackProgram:
         lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
         norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
-        self._leaves = self.storage.leaves()
         self._gradient = torch.empty_like(self.storage.flat)
         self._smoothing = torch.zeros(lanes, 1, dtype=dtype, device=device)
         draws = self.network.draws
@@ -329,13 +328,11 @@ class PackProgram:
             x, form = self._inputs.own(chosen_BL, images.drawn, place.start)
         labels_LB = images.labels[place.images].t()
         with self._precision.forward():
-            logits_KBY = self.network(x, form, training=True)
-        logits_KBY = logits_KBY.to(self._precision.weights)
-        with torch.no_grad():
-            losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
-        gradients = torch.autograd.grad(logits_KBY, self._leaves, slopes_KBY)
-        torch.cat([g.flatten(1) if g.dim() > 1 else g.unsqueeze(1) for g in gradients], 1, out=self._gradient)
-        return losses_K, logits_KBY.detach(), labels_LB
+            descent = self.network.descend(x, form)
+        logits_KBY = descent.logits.to(self._precision.weights)
+        losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
+        descent.gradients(slopes_KBY, self._gradient)
+        return losses_K, logits_KBY, labels_LB
 
     def _losses(self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].

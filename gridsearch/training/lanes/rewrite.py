@@ -16,12 +16,14 @@ from torch import fx, nn
 
 from gridsearch.training.lanes import values
 from gridsearch.training.lanes.rules import apply_rule
+from gridsearch.training.lanes.stage import Fetch, Stage
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Value, Width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gridsearch.training.lanes.layers import Draws, InputAffine
+    from gridsearch.training.lanes.layers import Draws
+    from gridsearch.training.lanes.products import InputAffine
     from gridsearch.training.lanes.storage import Storage
 
 
@@ -86,46 +88,6 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 120 else text[:117] + "..."
-
-
-class Stage:
-    """A rewritten graph: instructions over a memory of slots."""
-
-    def __init__(self) -> None:
-        self._steps: list[tuple[Callable[..., Any], tuple[tuple[bool, Any], ...], int]] = []
-        self._frees: list[tuple[int, ...]] = []
-        self._slots = 1  # slot 0 has the images
-        self.result = 0
-
-    def add(self, function: Callable[..., Any], *arguments: object) -> int:
-        """Append an instruction; arguments are values or constants. Returns the slot of its result."""
-        bound = tuple((True, a.slot) if isinstance(a, Value) else (False, a) for a in arguments)
-        self._steps.append((function, bound, self._slots))
-        self._slots += 1
-        return self._slots - 1
-
-    def close(self, result: Value) -> None:
-        """Say what the result is; values are freed after their last use."""
-        self.result = result.slot
-        last = dict.fromkeys(range(self._slots), -1)
-        for i, (_, bound, place) in enumerate(self._steps):
-            last[place] = i
-            for is_slot, content in bound:
-                if is_slot:
-                    last[content] = i
-        last.pop(self.result)
-        self._frees = [tuple(s for s, at in last.items() if at == i) for i in range(len(self._steps))]
-
-    def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Run it on the images."""
-        memory: list[Any] = [None] * self._slots
-        memory[0] = x
-        for (function, bound, place), frees in zip(self._steps, self._frees, strict=True):
-            memory[place] = function(*[memory[c] if is_slot else c for is_slot, c in bound])
-            for slot in frees:
-                memory[slot] = None
-        result: torch.Tensor = memory[self.result]
-        return result
 
 
 class Rewriter:
@@ -227,7 +189,9 @@ class Rewriter:
                 raise NotStackable(f"{name} is neither a parameter nor a buffer")
             tensors = self.storage.tensors
             shape = tuple(tensors[name].shape[1:])
-            self._weights[name] = self.emit(Form.STACKED, shape, lambda: tensors[name])
+            self._weights[name] = self.emit(
+                Form.STACKED, shape, Fetch(tensors, name, self.storage.trained(name))
+            )
         return self._weights[name]
 
     def to(self, value: Value, form: Form) -> Value:

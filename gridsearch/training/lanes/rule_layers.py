@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.lanes import layers
+from gridsearch.training.lanes import layers, products
 from gridsearch.training.lanes.values import DrawsNumbers, Form, NotStackable, Value
 
 if TYPE_CHECKING:
@@ -98,11 +99,37 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     folds = images and padding in (0, (0, 0), "valid") and groups == 1
     if images:
         r.read_images(folds=folds)
-    how = {"stride": stride, "padding": padding, "dilation": dilation}
-    layer = layers.Conv(r.width, groups=groups, affine=r.affine if folds else None, **how)
-    if input.form is Form.SHARED and groups == 1:
-        return r.emit(Form.PACKED, r.shape_of(node), layer.shared, input, weight, bias)
-    return r.emit(Form.PACKED, r.shape_of(node), layer.packed, r.to(input, Form.PACKED), weight, bias)
+    shared = input.form is Form.SHARED and groups == 1
+    x, padding = settled_padding(r, input, padding, weight.shape[2:], dilation)
+    layer = products.Conv(
+        r.width,
+        groups=groups,
+        shared=shared,
+        affine=r.affine if folds else None,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
+    x = x if shared else r.to(x, Form.PACKED)
+    return r.emit(Form.PACKED, r.shape_of(node), layer, x, weight, bias)
+
+
+def settled_padding(
+    r: Rewriter, x: Value, padding: Any, kernel: Sequence[int], dilation: Any
+) -> tuple[Value, Any]:
+    """Return the maps and their padding in numbers; what it needs more at one side is added to the maps."""
+    if not isinstance(padding, str):
+        return x, padding
+    if padding == "valid":
+        return x, 0
+    dilation = (dilation, dilation) if isinstance(dilation, int) else dilation
+    height, width = (step * (side - 1) for step, side in zip(dilation, kernel, strict=True))
+    if height % 2 == 0 and width % 2 == 0:
+        return x, (height // 2, width // 2)
+    more = [0, width % 2, 0, height % 2]  # torch has the odd one at the right and at the bottom
+    shape = (*x.shape[:2], x.shape[2] + more[3], x.shape[3] + more[1])
+    form = map_form(x)
+    return r.emit(form, shape, lambda t: F.pad(t, more), r.to(x, form)), (height // 2, width // 2)
 
 
 def linear_module(r: Rewriter, node: fx.Node, place: str, m: nn.Linear, x: Value) -> Value:
@@ -116,10 +143,10 @@ def linear_rule(r: Rewriter, node: fx.Node, input: Value, weight: Value, bias: V
     folds = r.is_images(input) and input.rank == 2
     if r.is_images(input):
         r.read_images(folds=folds)
-    layer = layers.Linear(r.width, r.affine if folds else None)
-    if input.form is Form.SHARED:
-        return r.emit(Form.STACKED, r.shape_of(node), layer.shared, input, weight, bias)
-    return r.emit(Form.STACKED, r.shape_of(node), layer.stacked, r.to(input, Form.STACKED), weight, bias)
+    shared = input.form is Form.SHARED
+    layer = products.Linear(r.width, shared=shared, affine=r.affine if folds else None)
+    x = input if shared else r.to(input, Form.STACKED)
+    return r.emit(Form.STACKED, r.shape_of(node), layer, x, weight, bias)
 
 
 # Normalization
@@ -215,6 +242,10 @@ def per_channel(function: Callable[..., Any]) -> Rule:
         want(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
         note_reader(r, input)
         form = map_form(input)
+        if function in (F.max_pool2d, torch.max_pool2d):
+            kwargs.pop("return_indices", None)
+            pool = layers.MaxPool(*args[:5], **kwargs)
+            return r.emit(form, r.shape_of(node), pool, r.to(input, form))
         return r.emit(form, r.shape_of(node), lambda t: function(t, *args, **kwargs), r.to(input, form))
 
     return rule
@@ -223,6 +254,10 @@ def per_channel(function: Callable[..., Any]) -> Rule:
 def per_channel_module(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
     """A layer without weights that treats each channel of a map alone."""
     want(not getattr(m, "return_indices", False), "pooling with indices has no stacked form")
+    if isinstance(m, nn.MaxPool2d):
+        how = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
+        pooled: Value = per_channel(F.max_pool2d)(r, node, x, *how)
+        return pooled
     result: Value = per_channel(m.forward)(r, node, x)
     return result
 
@@ -237,7 +272,8 @@ def elementwise_rule(function: Callable[..., Any]) -> Rule:
         kwargs.pop("inplace", None)
         want(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
         note_reader(r, input)
-        return r.emit(input.form, input.shape, lambda t: function(t, *args, **kwargs), input)
+        layer = layers.Relu() if function is torch.relu else lambda t: function(t, *args, **kwargs)
+        return r.emit(input.form, input.shape, layer, input)
 
     return rule
 
@@ -248,7 +284,8 @@ def activation_rule(function: Callable[..., Any], *options: str) -> Rule:
     def rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
         kwargs = {name: getattr(m, name) for name in options}
         note_reader(r, x)
-        return r.emit(x.form, x.shape, lambda t: function(t, **kwargs), x)
+        layer = layers.Relu() if function is torch.relu else lambda t: function(t, **kwargs)
+        return r.emit(x.form, x.shape, layer, x)
 
     return rule
 

@@ -216,11 +216,10 @@ def chunk_rule(function: Callable[..., Any]) -> Rule:
         shape = list(x.shape)
         side = shape.pop(dim % input.rank)
         parts = function(torch.empty(side, device="meta"), sizes, 0)
-        whole = r.emit(Form.PLAIN, (), lambda t: function(t, sizes, place), x)
         found = []
         for i, part in enumerate(parts):
             own = [*shape[: place - 1], len(part), *shape[place - 1 :]]
-            found.append(r.emit(Form.STACKED, tuple(own), operator.itemgetter(i), whole))
+            found.append(r.emit(Form.STACKED, tuple(own), lambda t, i=i: function(t, sizes, place)[i], x))
         return found
 
     return rule

@@ -55,18 +55,28 @@ class Storage:
         self.flat = flat
         self.lanes = len(flat)
         shown: dict[str, torch.Tensor] = dict(resting)
-        start = 0
-        for name, shape in self._shapes.items():
-            count = _product(shape)
-            shown[name] = flat[:, start : start + count].view(len(flat), *shape).detach()
-            shown[name].requires_grad_()
-            start += count
+        shown |= {name: view.detach().requires_grad_() for name, view in self.split(flat).items()}
         self.tensors.clear()
         self.tensors.update({alias: shown[name] for alias, name in self._aliases.items()})
 
     def leaves(self) -> list[torch.Tensor]:
         """Return the trained parameters [K, ...], in the order of `flat`."""
         return [self.tensors[name] for name in self.names]
+
+    def trained(self, name: str) -> str | None:
+        """Return the first name of a parameter that is trained; None for what rests."""
+        first = self._aliases[name]
+        return first if first in self._shapes else None
+
+    def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return views [K, ...] by name of a buffer like `flat`."""
+        shown = {}
+        start = 0
+        for name, shape in self._shapes.items():
+            count = _product(shape)
+            shown[name] = flat[:, start : start + count].view(len(flat), *shape)
+            start += count
+        return shown
 
     def resting(self) -> list[torch.Tensor]:
         """Return the parameters that rest and the buffers [K, ...], each once."""

@@ -1,0 +1,194 @@
+"""The stacked layers that multiply by weights: convolutions and dense layers, with the images' normalization.
+
+Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].  They know
+their slopes (`stage.Differentiable`).
+
+Shapes: K lanes, B batch, C/O channels in and out, H/W height and width, F/G features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.lanes.values import apart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.lanes.values import Width
+
+
+def merge(w: torch.Tensor | None) -> torch.Tensor | None:
+    """[K, O, ...] to [K*O, ...]."""
+    return None if w is None else w.flatten(0, 1)
+
+
+class InputAffine:
+    """Each lane's own normalization of the images, taken into the weights of the layer that reads them.
+
+    A layer without padding gives the same for weights w and images s * x + t as for weights w * s, images x
+    and a bias that is larger by the sum of w * t.
+
+    Attributes:
+        scale: [K, C], None where all lanes see the same images.
+        shift: [K, C].
+    """
+
+    def __init__(self) -> None:
+        self.scale: torch.Tensor | None = None
+        self.shift: torch.Tensor | None = None
+
+    def conv(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weights [K, O, C, h, w] and bias [K, O] for the images as they are."""
+        if self.scale is None or self.shift is None:
+            return w, b
+        more = torch.einsum("koc,kc->ko", w.sum((3, 4)), self.shift)
+        return w * self.scale[:, None, :, None, None], more if b is None else b + more
+
+    def conv_slope(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
+        """Return the slope by the weights that `conv` was given, of those by what it gave."""
+        if self.scale is None or self.shift is None:
+            return gw
+        assert gb is not None
+        by_shift = torch.einsum("ko,kc->koc", gb, self.shift)
+        return gw * self.scale[:, None, :, None, None] + by_shift[..., None, None]
+
+    def linear_slope(self, gw: torch.Tensor, gb: torch.Tensor) -> torch.Tensor:
+        """Return the slope by the weights that `linear` was given, of those by what it gave."""
+        assert self.scale is not None
+        assert self.shift is not None
+        by_channel = apart(gw, 2, self.scale.shape[1], -1)
+        by_shift = torch.einsum("kg,kc->kgc", gb, self.shift)
+        return (by_channel * self.scale[:, None, :, None] + by_shift[..., None]).flatten(2)
+
+    def linear(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weights [K, G, F] and bias [K, G] for the images as they are, channel by channel in F."""
+        if self.scale is None or self.shift is None:
+            return w, b
+        channels = self.scale.shape[1]
+        by_channel = apart(w, 2, channels, -1)
+        more = torch.einsum("kgc,kc->kg", by_channel.sum(3), self.shift)
+        return (by_channel * self.scale[:, None, :, None]).flatten(2), more if b is None else b + more
+
+
+class Conv:
+    """A convolution: dense over the shared images, else in K groups of the layer's own groups.
+
+    Args:
+        width: how many lanes there are.
+        groups: the layer's own.
+        shared: over the shared images; of one group only.
+        affine: the lanes' normalization, if this layer takes it.
+        stride: and the rest as torch has them.
+    """
+
+    fresh = True
+
+    def __init__(
+        self,
+        width: Width,
+        *,
+        groups: int,
+        shared: bool,
+        affine: InputAffine | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+    ) -> None:
+        self._width = width
+        self._groups = groups
+        self._shared = shared
+        self._affine = affine
+        self._how = {"stride": stride, "padding": padding, "dilation": dilation}
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """[B, C, H, W] if shared, else [B, K*C, H, W], to [B, K*O, H', W']."""
+        return self.forward(x, w, b)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        has_bias = b is not None
+        if self._affine is not None:
+            w, b = self._affine.conv(w, b)
+        groups = 1 if self._shared else self._groups * self._width.lanes
+        merged = w.flatten(0, 1)
+        y = F.conv2d(x, merged, merge(b), groups=groups, **self._how)
+        return y, (x, merged, has_bias, b is not None, groups)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        del into  # torch makes new tensors of them, which are small
+        x, merged, has_bias, adds, groups = saved
+        stride, padding, dilation = (pair(self._how[name]) for name in ("stride", "padding", "dilation"))
+        gx, gw, gb = torch.ops.aten.convolution_backward(
+            slope, x, merged, [len(merged)], stride, padding, dilation, False, [0, 0], groups,
+            [wanted[0], True, adds],
+        )  # fmt: skip
+        gw = apart(gw, 0, self._width.lanes, -1)
+        gb = gb if gb is None else gb.view(self._width.lanes, -1)
+        if self._affine is not None:
+            gw = self._affine.conv_slope(gw, gb)
+        return [gx, gw, gb if has_bias else None]
+
+
+def pair(sides: Any) -> list[int]:
+    """Return the numbers for height and width."""
+    return [sides, sides] if isinstance(sides, int) else list(sides)
+
+
+class Linear:
+    """A dense layer: one batched product.
+
+    Args:
+        width: how many lanes there are.
+        shared: over the shared images.
+        affine: the lanes' normalization, if this layer takes it.
+    """
+
+    fresh = True
+
+    def __init__(self, width: Width, *, shared: bool, affine: InputAffine | None = None) -> None:
+        self._width = width
+        self._shared = shared
+        self._affine = affine
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """[B, ..., F] if shared, else [K, B, ..., F], to [K, B, ..., G]."""
+        return self.forward(x, w, b)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        if self._shared:
+            x = x.expand(self._width.lanes, *x.shape)
+        if self._affine is not None:
+            w, b = self._affine.linear(w, b)
+        flat = x if x.dim() == 3 else x.flatten(1, -2) if x.dim() > 3 else x.unsqueeze(1)
+        turned = w.transpose(1, 2)
+        y = torch.bmm(flat, turned) if b is None else torch.baddbmm(b.unsqueeze(1), flat, turned)
+        saved = flat, w, x.shape
+        return y if x.dim() == 3 else apart(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1), saved
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        flat, w, shape = saved
+        slope = slope.reshape(*flat.shape[:2], w.shape[1])
+        gx = torch.bmm(slope, w).view(shape) if wanted[0] else None
+        has_bias = len(wanted) > 2 and wanted[2]
+        if self._affine is not None and self._affine.scale is not None:
+            gb = slope.sum(1)
+            gw = self._affine.linear_slope(torch.bmm(slope.transpose(1, 2), flat), gb)
+            return [gx, gw, gb if has_bias else None]
+        rooms = (into[1], into[2]) if has_bias else (into[1], None)
+        gw = torch.bmm(slope.transpose(1, 2), flat) if rooms[0] is None else rooms[0]
+        if rooms[0] is not None:
+            torch.bmm(slope.transpose(1, 2), flat, out=rooms[0])
+        if not has_bias:
+            return [gx, gw, None]
+        return [gx, gw, slope.sum(1) if rooms[1] is None else torch.sum(slope, 1, out=rooms[1])]
