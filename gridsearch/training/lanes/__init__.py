@@ -1,8 +1,7 @@
 """Packs as one program: K trials of a group train as K lanes, by stacked layers or by vmap.
 
 Stands behind the same seam as the plain engine (`training.engine`).  Modules, in the order of the flow:
-`rewrite` (a graph to instructions, with the layers of `products` and `layers`), `stage` (which runs them, there and
-back) or vmap, in `network`; `storage` (all lanes'
-weights as rows of one buffer); `optimizers`; `inputs` (one batch for all lanes, or one for each); `program`
-(steps, epochs, refill); `engine` (a pack's lanes and their events).
+`rewrite` (a model's graph to instructions, with the layers of `products` and `layers`), which `stage` runs there and
+back; `network` (that, or vmap); `storage` (all lanes' weights as rows of one buffer); `optimizers`; `inputs` (one
+batch for all lanes, or one for each); `program` (steps, epochs, refill); `engine` (a pack's lanes and their events).
 """
