@@ -97,7 +97,9 @@ def pretrained(weights: str) -> dict[str, Any]:
     load()
     models = importlib.import_module("torchvision.models")
     try:
-        state: dict[str, Any] = models.get_weight(weights).get_state_dict(progress=False, check_hash=True)
+        state: dict[str, Any] = models.get_weight(weights).get_state_dict(
+            progress=False, check_hash=True, weights_only=True
+        )
     except RuntimeError as error:  # the hash of what came
         raise OSError(str(error)) from error
     return state
