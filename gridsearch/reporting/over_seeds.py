@@ -10,8 +10,8 @@ for multiple comparisons with the best", Annals of Statistics 12, 1984; the set 
 A point leaves the set if it is behind the observed best by more than luck explains.  The truly best point is lost
 only if one of the others is ahead of it by luck, so that the level is shared among all points (Bonferroni): the set
 holds the truly best point with at least 95 %, although the winner was picked for being highest, and among equal
-points a sole winner is claimed in at most 5 %.  Differences are taken over shared seeds where there are two or more,
-with the variances of `variance.py`.
+points a sole winner is claimed in at most 5 %.  Differences between points of similar error are taken over their
+shared seeds, where there are two or more; the variances are those of `variance.py`.
 
 Wilcoxon's test is no choice here: with four seeds its smallest p-value is 1/16.
 """
@@ -46,6 +46,7 @@ def mean_intervals(values: np.ndarray) -> np.ndarray:
     count = n[several]
     means = np.nansum(rows, 1) / count
     deviations = np.where(there[several], rows - means[:, None], 0.0)
+    deviations[np.abs(deviations) <= _ROUNDING * np.abs(means)[:, None]] = 0.0
     errors = np.sqrt((deviations**2).sum(1) / (count - 1) / count)
     half = special.stdtrit(count - 1, 1 - LEVEL / 2) * errors
     ends[several] = np.stack([means - half, means + half], axis=1)
@@ -75,7 +76,8 @@ class Comparisons:
         best, there, n = self._best, self._there, self._n
         shared = there & there[best]
         common = shared.sum(1)
-        paired = common > 1
+        same = self._stratum == self._stratum[best]
+        paired = same & (common > 1)  # between strata nearly all of the scatter is the worse point's own
         filled = np.where(there, self._values, 0.0)
         gaps = np.where(shared, filled[best] - filled, 0.0).sum(1) / np.maximum(common, 1)
         means = filled.sum(1) / n
@@ -90,7 +92,6 @@ class Comparisons:
                 weights = first**2 / found.freedom[best] + second**2 / found.freedom
                 freedom = np.where(weights > 0, (first + second) ** 2 / weights, found.freedom)
             # Two estimates that borrow from the same points know no more together than those points do.
-            same = self._stratum == self._stratum[best]
             freedom = np.where(same, np.minimum(freedom, found.pooled), freedom)
             parts.append((first + second, freedom))
         (close, close_freedom), (apart, apart_freedom) = parts

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -223,14 +222,15 @@ def _point_key(settings: Settings) -> str:
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
     trials.sort(key=lambda t: (t.seed, t.number))
     values = tuple(_by_seed(trials, metric).values())
+    mean = _mean(values)
     return RankedPoint(
         rank=None,
         params=trials[0].params,
         settings=trials[0].settings,
         trials=tuple(trials),
         values=values,
-        mean=_mean(values),
-        spread=statistics.stdev(values) if len(values) > 1 else None,
+        mean=mean,
+        spread=_spread(values, mean),
     )
 
 
@@ -259,6 +259,13 @@ def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
         tied = top is not None and tier == _tier(top) and point.mean == top.mean
         ranked.append(replace(point, rank=None if tier == 4 else place, tied_with_best=tied))
     return ranked
+
+
+def _spread(values: Sequence[float], mean: float | None) -> float | None:
+    """Return the standard deviation; `statistics.stdev` computes in fractions, slowly."""
+    if mean is None or len(values) < 2:
+        return None
+    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
 
 
 def _mean(values: Sequence[float]) -> float | None:
