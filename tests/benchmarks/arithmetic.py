@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _RATE = """
 import sys, time, torch
@@ -13,20 +17,21 @@ for _ in range(5):
     a @ b
 rates = []
 for _ in range(int(sys.argv[1])):
-    began = time.perf_counter()
+    began = getattr(time, sys.argv[2])()
     a @ b
-    rates.append(2 * 1024**3 / (time.perf_counter() - began) / 1e9)
+    rates.append(2 * 1024**3 / (getattr(time, sys.argv[2])() - began) / 1e9)
 print(*rates)
 """
 
 
-def matrix_rates(n: int = 50, *, processes: int = 1) -> list[float]:
+def matrix_rates(n: int = 50, *, processes: int = 1, clock: str = "perf_counter") -> list[float]:
     """GFLOP/s of each of n products of 1024 x 1024 fp32 matrices, one thread, in each of some processes at once.
 
-    They are processes of their own, so that neither threads nor allocator of the caller matter.
+    They are processes of their own, so that neither threads nor allocator of the caller matter.  `clock` is a
+    function of `time`.
     """
     started = [
-        subprocess.Popen([sys.executable, "-c", _RATE, str(n)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", _RATE, str(n), clock], stdout=subprocess.PIPE, text=True)
         for _ in range(processes)
     ]
     rates = []
@@ -38,18 +43,22 @@ def matrix_rates(n: int = 50, *, processes: int = 1) -> list[float]:
 
 
 def training_flops(batch: int = 100) -> float:
-    """FLOPs per image of a LeNet's training step: forward and backward, without a gradient for the images.
+    """FLOPs per image of a LeNet's training step; see `model_flops`."""
+    from tests.benchmarks.peer_loops import network
+
+    return model_flops(network(), batch)
+
+
+def model_flops(model: nn.Module, batch: int) -> float:
+    """FLOPs per image 1x28x28 of a training step: forward and backward, without a gradient for the images.
 
     Counted by `torch.utils.flop_counter`, which counts convolutions and matrix products at two FLOPs a
-    multiply-add; pooling, activations, the loss and the optimizer count nothing.
+    multiply-add; pooling, activations, norms, the loss and the optimizer count nothing.
     """
     import torch
     import torch.nn.functional as F  # noqa: N812  (its usual name)
     from torch.utils.flop_counter import FlopCounterMode
 
-    from tests.benchmarks.peer_loops import network
-
-    model = network()
     counter = FlopCounterMode(display=False)
     with counter:
         logits_BY = model(torch.zeros(batch, 1, 28, 28))

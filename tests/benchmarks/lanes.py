@@ -1,24 +1,26 @@
-"""Time of a training step per trial against the number of lanes: LeNet, one thread, float32.
+"""Time of a training step per trial against the number of lanes, and the share of the machine's matrix rate it reaches.
 
-    python -m tests.benchmarks.lanes [--model lenet] [--batch 10 20 100] [--lanes 1 2 4 8 16] [--rounds 7] [--json FILE]
+``python -m tests.benchmarks.lanes [--work lenet:10,20,50,100 ...] [--lanes 1 4 8 16] [--rounds N] [--own-seeds]``
 
-All programs of a batch size are built first and then timed in turn, round after round, so that a machine's moods
-meet all of them; a round is a whole epoch without its evaluation.  Lanes 1 is the plain engine.  Pixels are noise:
-the arithmetic does not depend on them.
+One thread of a process such as a worker is, float32, Adam.  All programs of a batch size are built first and then timed
+in turn, round after round, so that a machine's moods meet all of them; a round is an epoch of a few hundred steps
+without its evaluation, and its time is that of the CPU.  Lanes 1 is the plain engine.  Pixels are noise: the arithmetic
+does not depend on them.  With ``--own-seeds`` also packs whose lanes see different images at a step.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import os
 import statistics
 import sys
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from gridsearch.executors.local import worker_environment
 from gridsearch.plugins import ImageData
 from gridsearch.records import Settings
 from gridsearch.training import devices
@@ -28,6 +30,10 @@ from gridsearch.training.network import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
+from tests.benchmarks.arithmetic import matrix_rates, model_flops
+from tests.benchmarks.measure import Spread, write
+
+WORK = ("lenet:10,20,50,100", "lenet_bn:100", "tinyvgg:32")
 
 
 def noise(images: int) -> ImageData:
@@ -43,7 +49,7 @@ def noise(images: int) -> ImageData:
     )
 
 
-def programs(model, batch, lanes, images):
+def programs(model, batch, lanes, images, *, own_seeds=False):
     """Return what trains one epoch of each number of lanes, with its name."""
     factory = getattr(models, model)
 
@@ -60,73 +66,66 @@ def programs(model, batch, lanes, images):
             epochs = iter(range(1, 10**6))
             found["1"] = (1, lambda solo=solo, epochs=epochs: solo.train_epoch(next(epochs)))
             continue
-        for name, own in ((f"{count}", False), (f"{count} own seeds", True)):
+        for own in (False, True) if own_seeds else (False,):
             seeds = [k if own else 0 for k in range(count)]
             built = [build_network(settings, seed, data, build, precision) for seed in seeds]
             pack = PackProgram([Member(settings, seed) for seed in seeds], built, data, precision)
-            found[name] = (count, pack.train_epoch)
+            found[f"{count}, own seeds" if own else f"{count}"] = (count, pack.train_epoch)
     return found
 
 
-def measure(model, batch, lanes, rounds):
-    """Time all numbers of lanes in turn; return rows of ms per trial and step."""
-    steps = max(20, 1500 // batch)
-    images = steps * batch
-    running = programs(model, batch, lanes, images)
-    times = {name: [] for name in running}
+def measure(model, batch, lanes, rounds, *, own_seeds=False):
+    """Time all numbers of lanes in turn; return the milliseconds per trial and step of each round, by lanes."""
+    steps = max(12, 1000 // batch)
+    running = programs(model, batch, lanes, steps * batch, own_seeds=own_seeds)
+    times: dict[str, list[float]] = {name: [] for name in running}
     for turn in range(rounds + 1):
         for name, (count, train) in running.items():
-            started = time.perf_counter()
+            started = time.process_time()
             train()
             if turn:  # the first warms up
-                times[name].append((time.perf_counter() - started) / steps / count * 1e3)
-    base = times.get("1")
-    rows = []
-    for name, values in times.items():
-        speedups = [b / v for b, v in zip(base, values, strict=True)] if base else []
-        rows.append(
-            {
-                "model": model,
-                "batch": batch,
-                "lanes": name,
-                "ms": statistics.median(values),
-                "ms_low": min(values),
-                "ms_high": max(values),
-                "speedup": statistics.median(speedups) if speedups else None,
-                "speedup_low": min(speedups, default=None),
-                "speedup_high": max(speedups, default=None),
-                "rounds": rounds,
-            }
-        )
-    return rows
+                times[name].append((time.process_time() - started) / steps / count * 1e3)
+    return times
 
 
 def main(words: list[str]) -> None:
-    """Measure, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="lenet")
-    parser.add_argument("--batch", type=int, nargs="+", default=[10, 20, 100])
-    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 2, 4, 8, 16])
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
+    """Measure, and write what was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.lanes")
+    parser.add_argument("--work", nargs="+", default=WORK, metavar="MODEL:BATCH,...")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4, 8, 16])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--own-seeds", action="store_true")
+    parser.add_argument("--name", default="lanes", help="of the result (default: lanes)")
     chosen = parser.parse_args(words)
     devices.prepare_process(threads=1)
-    hardware = devices.describe()
-    print(", ".join(f"{k}: {v}" for k, v in hardware.items()))
-    print(f"{'batch':>5} {'lanes':>13} {'ms/trial/step':>14} {'spread':>15} {'speed-up':>9} {'spread':>11}")
-    rows = []
-    for batch in chosen.batch:
-        for row in measure(chosen.model, batch, chosen.lanes, chosen.rounds):
-            rows.append(row)
-            line = f"{row['batch']:>5} {row['lanes']:>13} {row['ms']:>14.3f} {row['ms_low']:>7.3f}-{row['ms_high']:<7.3f}"
-            if row["speedup"] is not None:
-                line += f" {row['speedup']:>8.2f}x {row['speedup_low']:>5.2f}-{row['speedup_high']:<5.2f}"
-            print(line, flush=True)
-    if chosen.json:
-        chosen.json.write_text(
-            json.dumps({"hardware": hardware, "threads": 1, "rows": rows}, indent=1) + "\n"
-        )
+    rates = matrix_rates(20, clock="process_time")
+    found: dict[str, dict[str, list[float]]] = {}
+    flops: dict[str, float] = {}
+    for work in chosen.work:
+        model, _, batches = work.partition(":")
+        for batch in map(int, batches.split(",")):
+            title = f"{model}, batch {batch}"
+            flops[title] = batch * model_flops(getattr(models, model)(1, 10, (28, 28)), batch)
+            found[title] = measure(model, batch, chosen.lanes, chosen.rounds, own_seeds=chosen.own_seeds)
+    rates += matrix_rates(20, clock="process_time")  # again, as a machine's pace may change meanwhile
+    rate = statistics.median(rates)
+    figures: dict[str, Any] = {"matrix rate, float32, one thread": Spread.of(rates, "GFLOP/s")}
+    for title, times in found.items():
+        rows = figures[title] = {}
+        for name, values in times.items():
+            rows[f"lanes {name}: per trial and step"] = Spread.of(values, "ms")
+            share = [100 * flops[title] / (ms * 1e6) / rate for ms in values]
+            rows[f"lanes {name}: of the matrix rate"] = Spread.of(share, "%")
+            if "1" in times and name != "1":
+                against = [alone / ms for alone, ms in zip(times["1"], values, strict=True)]
+                rows[f"lanes {name}: against lanes 1"] = Spread.of(against, "x")
+    write(chosen.name, figures)
 
 
 if __name__ == "__main__":
+    if "glibc.malloc" not in os.environ.get(
+        "GLIBC_TUNABLES", ""
+    ):  # a process has these from its start or never
+        command = [sys.executable, "-m", "tests.benchmarks.lanes", *sys.argv[1:]]
+        os.execve(sys.executable, command, worker_environment(threads=1))
     main(sys.argv[1:])
