@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     import pandas as pd
@@ -145,6 +146,11 @@ class StudyResult:
             return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
         titles = [f"Trial {number}" for number in numbers]
         return reporting.confusions_figure(matrices, titles=titles, class_names=names)
+
+    @property
+    def test(self) -> Mapping[str, Any] | None:
+        """What `best` found on the test images, None before it has read them."""
+        return self.data.test
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `gridsearch report --json`."""

@@ -20,6 +20,7 @@ from gridsearch import reporting
 from gridsearch.errors import StoreError
 from gridsearch.records import TrialState, trial_key
 from gridsearch.reporting.headline import TRAIN_WARNING, headline
+from gridsearch.reporting.text import plural
 from gridsearch.service import interruption
 from gridsearch.service.catalog import Catalog
 from gridsearch.service.exported import CARD, GRAPH, MODEL, MODEL_FILE, SCHEMA
@@ -159,6 +160,7 @@ def best(
             with store.home.writing(work):
                 place = stack.enter_context(staging(work))
             interrupted = stack.enter_context(interruption.listening())
+            watcher.say(ranked_by(data, winner))
             for note in winner.notes:
                 watcher.warn(note)
             refit = Refit(
@@ -207,11 +209,8 @@ def choose(data: StudyData, where: Mapping[str, Value]) -> Winner:
     settings, notes = replace(point.settings, val=0.0, select="last"), []
     if ranking.by_train:
         notes.append(TRAIN_WARNING)
-    if (tied := sum(p.tied_with_best for p in ranking.points) - 1) > 0:
-        notes.append(
-            f"{tied} other point{'s are' if tied > 1 else ' is'} tied with the winner: "
-            "the ranking cannot tell which is better."
-        )
+    if settings.subset is not None:
+        notes.append(f"The recipe trains on a subset, and so does the refit: {settings.subset:,} images.")
     if point.settings.select == "best":
         epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
         if epochs:
@@ -247,9 +246,9 @@ def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) 
 
 
 def _sweep(work: Path) -> None:
-    """Remove what a killed `best` left; the lock is ours."""
+    """Remove the complete exports that a killed `best` left; `exclusive` has removed the others."""
     for left in work.iterdir():
-        if left.is_dir() and not left.is_symlink():
+        if left.is_dir() and not left.is_symlink() and not left.name.startswith("."):
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -288,7 +287,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     card = reporting.model_card(
         model,
         classes=reporting.classes(tensors["logits"][0], tensors["labels"], finding.data.class_names),
-        ranked_by=_ranked_by(finding),
+        ranked_by=ranked_by(finding.data, winner),
         cautions=winner.notes,
     )
     with home.writing(ready):
@@ -341,8 +340,8 @@ def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ranked_by(finding: Finding) -> str:
-    words = headline(finding.data, finding.winner.ranking)
-    return (
-        f"In a search over {len(finding.winner.ranking.points):,} points: {words.won} {words.margin}".strip()
-    )
+def ranked_by(data: StudyData, winner: Winner) -> str:
+    """Return what won and by how much, in the report's words."""
+    words = headline(data, winner.ranking)
+    points = plural(len(winner.ranking.points), "point")
+    return f"In a search over {points}: {words.won} {words.margin}".strip()

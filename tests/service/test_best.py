@@ -162,6 +162,12 @@ def test_where_takes_the_winner_among_some(cli, exported):
     assert cli(*BEST, "--again", "--where", "lr=7").code == 2
 
 
+def test_a_subset_of_the_recipe_is_that_of_the_refit_and_is_told(cli, home):
+    assert cli(*RUN, "--grid", "lr=.01", "--subset", "200").code == 0
+    assert "a subset, and so does the refit: 200 images" in cli(*BEST).err
+    assert json.loads((home / "digits" / "best" / "model.json").read_text())["trained_on"] == 200
+
+
 def test_without_a_result_there_is_no_winner(cli):
     assert cli(*RUN, "--grid", "lr=1e30", "--set", "optimizer=sgd").code == 0
     result = cli(*BEST)
