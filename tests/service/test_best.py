@@ -76,6 +76,17 @@ def test_the_exported_weights_are_those_of_the_first_seed(exported):
     ) in theirs.items():  # as a whole: where a gradient is all but zero, Adam blows rounding up
         assert torch.linalg.vector_norm(mine[name] - tensor) < 1e-3 * torch.linalg.vector_norm(tensor), name
 
+    from onnx.reference import ReferenceEvaluator
+
+    from gridsearch.training.export import ImageNetwork
+
+    pixels = images.train_images[:40].astype(np.float32) / 255
+    whole = ImageNetwork(program.model.eval(), data, norm="standard", size=(8, 8))
+    with torch.no_grad():
+        expected = whole(torch.from_numpy(pixels)).numpy()
+    (found,) = ReferenceEvaluator(str(exported.folder / "model.onnx")).run(None, {"pixels": pixels})
+    assert np.linalg.norm(found - expected) < 1e-3 * np.linalg.norm(expected)
+
 
 def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, monkeypatch):
     monkeypatch.setattr("gridsearch.service.refit.Refit.carry_out", lambda *_: pytest.fail("read again"))
@@ -128,6 +139,17 @@ def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
     again = cli(*BEST, "--again", "--json").json["test"]
     assert again["epochs"] == 8
     assert again["clean"] is False
+
+
+def test_of_two_that_record_the_same_reading_the_second_is_refused(exported):
+    from gridsearch.store import open_store
+
+    with open_store(f"sqlite:///{exported.home}/gridsearch.db", home=exported.home, create=False) as store:
+        assert not store.record_test("digits", {"accuracy": 0.0}, nth=1)
+        assert store.study_data("digits").test == exported.test
+        assert store.record_test("digits", {"accuracy": 0.5}, nth=2)
+        assert not store.record_test("digits", {"accuracy": 0.0}, nth=2)
+        assert store.study_data("digits").test == {"accuracy": 0.5}
 
 
 def test_one_seed_has_an_interval_over_images_and_says_so(cli):
