@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting.figures.images import mistakes_figure, sample_figure
     from gridsearch.reporting.figures.marginals import marginals_figure
     from gridsearch.reporting.figures.parallel import parallel_figure
+    from gridsearch.reporting.figures.quick import quick_confusion_png, quick_samples_png
     from gridsearch.reporting.frames import (
         epochs_frame,
         points_frame,
@@ -70,6 +71,8 @@ _HOMES = {
     "per_class_csv": "predictions",
     "points_frame": "frames",
     "print_ranking": "terminal",
+    "quick_confusion_png": "figures.quick",
+    "quick_samples_png": "figures.quick",
     "rank": "ranking",
     "ranking_csv": "frames",
     "report_json": "document",
@@ -109,6 +112,8 @@ __all__ = [
     "per_class_csv",
     "points_frame",
     "print_ranking",
+    "quick_confusion_png",
+    "quick_samples_png",
     "rank",
     "ranking_csv",
     "report_json",

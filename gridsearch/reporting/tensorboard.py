@@ -34,7 +34,6 @@ SCALARS: Final = {
 }
 """Tag of each scalar, and the attribute of an epoch that it shows."""
 
-CONFUSION_TAG: Final = "confusion"
 FINAL_PREFIX: Final = "final/"
 
 _HEADER: Final = struct.Struct("<QI")
@@ -91,25 +90,25 @@ class TensorBoardRun:
         *,
         epochs: int = 0,
         state: TrialState = TrialState.COMPLETE,
-        confusion: bytes | None = None,
+        images: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Append the final metrics, the confusion matrix (a PNG) and the session's end.
+        """Append the final metrics, pictures and the session's end.
 
         Args:
             metrics: final metrics by name; shown as "final/NAME".
             epochs: the step at which they are shown.
             state: COMPLETE, DIVERGED and PRUNED end a session with success, anything else with failure.
-            confusion: a PNG, or None.
+            images: PNGs by tag ("confusion", "samples").
         """
         protos = _protos()
         summaries = [_scalars({FINAL_PREFIX + name: value for name, value in sorted(metrics.items())})]
-        if confusion is not None:
-            width, height = struct.unpack(">II", confusion[16:24])  # the IHDR chunk comes first in every PNG
+        for tag, png in (images or {}).items():
+            width, height = struct.unpack(">II", png[16:24])  # the IHDR chunk comes first in every PNG
             image = protos.summary.Summary.Image(
-                height=height, width=width, colorspace=4, encoded_image_string=confusion
+                height=height, width=width, colorspace=3, encoded_image_string=png
             )
             summaries.append(
-                protos.summary.Summary(value=[protos.summary.Summary.Value(tag=CONFUSION_TAG, image=image)])
+                protos.summary.Summary(value=[protos.summary.Summary.Value(tag=tag, image=image)])
             )
         good = state in (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.PRUNED)
         end = protos.plugin.SessionEndInfo(

@@ -1,33 +1,63 @@
-"""TensorBoard runs of the trials that train now: written epoch by epoch, so that one can watch."""
+"""What Optuna's dashboard and TensorBoard show of a trial: runs written epoch by epoch, pictures when it ends."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridsearch.records import TrialState, trial_key
-from gridsearch.reporting import TensorBoardRun
+from gridsearch import reporting
+from gridsearch.records import TrialFinished, TrialState, trial_key
+from gridsearch.service.reports import as_predictions
+from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
-    from gridsearch.records import EpochEnded, Trial, TrialFailed, TrialFinished
+    from collections.abc import Mapping, Sequence
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import EpochEnded, Trial, TrialFailed
     from gridsearch.store import Home
 
 
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What was drawn of a trial that ended.
+
+    Attributes:
+        files: for Optuna's dashboard, by file name.
+        images: for TensorBoard, PNGs by tag.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, bytes] = field(default_factory=dict)
+
+
 class Boards:
-    """The runs of one study.
+    """The runs and pictures of one study.
 
     Args:
         home: the files.
         study: the study's name.
+        class_names: of its data, by label.
+        images: datasets that are at hand, by their fingerprint.
     """
 
-    def __init__(self, home: Home, study: str) -> None:
+    def __init__(
+        self,
+        home: Home,
+        study: str,
+        *,
+        class_names: Sequence[str] = (),
+        images: Mapping[str, ImageData] | None = None,
+    ) -> None:
         self._home = home
         self._study = study
-        self._runs: dict[int, TensorBoardRun] = {}
+        self._class_names = class_names
+        self._images = images or {}
+        self._runs: dict[int, reporting.TensorBoardRun] = {}
 
     def start(self, trial: Trial) -> None:
         """Begin a trial's run anew; an earlier attempt's events go."""
-        run = TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
+        run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
         run.start({**trial.params, "seed": trial.seed}, group=trial_key(trial.settings, 0)[:16])
         self._runs[trial.id] = run
 
@@ -36,10 +66,41 @@ class Boards:
         if run := self._runs.get(event.trial):
             run.epoch(event)
 
-    def finish(self, event: TrialFinished | TrialFailed) -> None:
+    def draw(self, trial: Trial, event: TrialFinished) -> Pictures:
+        """Draw what a trial's predictions show; nothing where it left none.
+
+        Before its result is written: viewers never read a finished trial again, and its pictures not at all
+        if they come later.
+
+        Args:
+            trial: as it was claimed.
+            event: its result, whose files still lie in the scratch folder.
+
+        Raises:
+            ArtifactError: the file is missing or altered.
+        """
+        ref = next((ref for ref in event.files if ref.name == PREDICTIONS), None)
+        if ref is None:
+            return Pictures()
+        scratch = self._home.scratch(self._study, trial.number, event.attempt)
+        found = as_predictions(self._home.read_verified(scratch / ref.name, ref.sha256))
+        names = self._class_names
+        confusion = reporting.quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
+        images = {"confusion": confusion}
+        data = self._images.get(trial.settings.data_fingerprint)
+        if data is not None:
+            samples = reporting.quick_samples_png(found, data.train_images, class_names=names)
+            images |= {"samples": samples} if samples is not None else {}
+        files = {"confusion.png": confusion, "per_class.csv": reporting.per_class_csv(found, names)}
+        return Pictures(files, images)
+
+    def finish(self, event: TrialFinished | TrialFailed, pictures: Pictures | None = None) -> None:
         """End a trial's run."""
         run = self._runs.pop(event.trial, None)
         if run is None:
             return
-        state = getattr(event, "state", TrialState.FAILED)
-        run.finish(getattr(event, "metrics", {}), epochs=getattr(event, "epochs", 0), state=state)
+        images = pictures.images if pictures is not None else {}
+        if isinstance(event, TrialFinished):
+            run.finish(event.metrics, epochs=event.epochs, state=event.state, images=images)
+        else:
+            run.finish({}, state=TrialState.FAILED)

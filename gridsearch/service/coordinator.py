@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from gridsearch.errors import StoreError
@@ -36,10 +36,11 @@ from gridsearch.service.results import ResultWriter
 from gridsearch.service.sizing import Sizing, settled_packs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.executors import Executor
     from gridsearch.planning import CostModel, ProbeCache
+    from gridsearch.plugins import ImageData
     from gridsearch.records import Event, Trial
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
@@ -67,6 +68,8 @@ class Task:
         owner: who claims.
         options: how to run.
         pack_limit_mb: memory that one pack may take, None where that is not known.
+        class_names: of the study's data, by label.
+        images: datasets that are at hand, by their fingerprint; pictures of trials show some of them.
     """
 
     study: str
@@ -75,6 +78,8 @@ class Task:
     owner: Owner
     options: RunOptions
     pack_limit_mb: float | None = None
+    class_names: Sequence[str] = ()
+    images: Mapping[str, ImageData] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -128,7 +133,7 @@ class Coordinator:
         )
         self._queue = self._make_queue(progress.workers)
         self._claims: dict[int, _Claim] = {}
-        self._boards = Boards(store.home, self._study)
+        self._boards = Boards(store.home, self._study, class_names=task.class_names, images=task.images)
         self._results = ResultWriter(
             store,
             study=self._study,

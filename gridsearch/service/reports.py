@@ -1,4 +1,4 @@
-"""Makes a study's report from the store, and gives Optuna's dashboard its pictures."""
+"""Makes a study's report from the store, and gives Optuna's dashboard its heatmap."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from gridsearch.service.catalog import Catalog
 from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Settings, StudyData, Value
     from gridsearch.reporting import Predictions, Ranking
     from gridsearch.store import Store
-
-_PICTURED = 20
-"""Trials whose confusion matrix goes to Optuna's dashboard; a picture costs a quarter of a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,8 @@ def make_report(
         images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
         write=write,
     )
-    _picture(store, data, predictions)
+    for path in sorted(store.home.report_dir(study).glob("heatmap*.png")):
+        store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
     return Report(
         data,
         files.ranking,
@@ -117,9 +115,14 @@ def read_predictions(store: Store, study: str, number: int) -> Predictions | Non
     """
     if PREDICTIONS not in store.artifacts(study, number):
         return None
+    return as_predictions(store.read_artifact(study, number, PREDICTIONS))
+
+
+def as_predictions(content: bytes) -> Predictions:
+    """Return what the bytes of a predictions file hold."""
     import safetensors.numpy
 
-    tensors = safetensors.numpy.load(store.read_artifact(study, number, PREDICTIONS))
+    tensors = safetensors.numpy.load(content)
     return reporting.Predictions(
         tensors["logits"].astype("float32"), tensors["labels"], tensors.get("indices")
     )
@@ -146,26 +149,3 @@ def _images(
     if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
         raise DataError(f"the images of {settings.dataset!r} are other than when the study was made")
     return catalog.images(settings.data_options)
-
-
-def _picture(store: Store, data: StudyData, predictions: Callable[[int], Predictions | None]) -> None:
-    """Give Optuna's dashboard the confusion matrix of the best trials and the study's heatmap."""
-    best = sorted(
-        (t for t in data.trials if t.state is TrialState.COMPLETE and t.value is not None),
-        key=lambda trial: -(trial.value or 0.0),
-    )
-    for trial in best[:_PICTURED]:
-        there = store.artifacts(data.name, trial.number)
-        if "confusion.png" in there and "per_class.csv" in there:
-            continue
-        found = predictions(trial.number)
-        if found is None:
-            continue
-        png = reporting.confusion_png(found, class_names=data.class_names, title=f"Trial {trial.number}")
-        csv = reporting.per_class_csv(found, data.class_names)
-        for name, content in (("confusion.png", png), ("per_class.csv", csv)):
-            path = store.home.trial_file(data.name, trial.number, name)
-            store.home.write_atomic(path, content)
-            store.add_artifact(study=data.name, number=trial.number, path=path)
-    for path in sorted(store.home.report_dir(data.name).glob("heatmap*.png")):
-        store.add_artifact(study=data.name, path=path)

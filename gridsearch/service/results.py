@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from gridsearch.errors import GridsearchError
 from gridsearch.records import TrialFailed, TrialFinished, TrialState
+from gridsearch.service.boards import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +26,7 @@ class ResultWriter:
     Args:
         store: the open store.
         study: the study's name.
-        boards: its TensorBoard runs.
+        boards: draws its trials and keeps their TensorBoard runs.
         progress: is kept up to date.
         observer: is told.
         pruning: is told, and says what ended the pruned trials; None where none is pruned.
@@ -60,7 +62,9 @@ class ResultWriter:
         if self._pruning is not None:
             ended = [(trial, self._pruning.named(trial, event)) for trial, event in ended]
         finished = [event for _, event in ended if isinstance(event, TrialFinished)]
-        verdicts = iter(self._store.finish_many(finished, epochs=epochs))
+        pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
+        shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
+        verdicts = iter(self._store.finish_many(finished, epochs=epochs, shown=shown))
         all_taken = True
         for trial, event in ended:
             if isinstance(event, TrialFailed):
@@ -68,7 +72,7 @@ class ResultWriter:
                 taken = self._store.fail(event)
             else:
                 taken = next(verdicts)
-            self._boards.finish(event)
+            self._boards.finish(event, pictures[trial.id])
             self._progress.leave(trial)
             if taken:
                 self._tell(trial, event)
@@ -80,6 +84,18 @@ class ResultWriter:
         if any(event.state is TrialState.COMPLETE for event in finished):
             self._store.prune_weights(self._study)
         return all_taken
+
+    def _draw(self, trial: Trial, event: Ended) -> Pictures:
+        """Draw a trial's pictures; one that cannot be drawn is told of, a result is never lost for it."""
+        if not isinstance(event, TrialFinished):
+            return Pictures()
+        try:
+            return self._boards.draw(trial, event)
+        except GridsearchError:
+            return Pictures()  # what is wrong with its file is told when that is moved to its place
+        except Exception as error:  # noqa: BLE001 -- of a drawing, which is worth no result
+            self._observer.warn(f"trial {trial.number}: its pictures could not be drawn: {error!r}")
+            return Pictures()
 
     def _tell(self, trial: Trial, event: Ended) -> None:
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED

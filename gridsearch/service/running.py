@@ -263,6 +263,8 @@ def _train(
                 owner=Owner.current(),
                 options=options,
                 pack_limit_mb=pack_limit(devices, len(setups)),
+                class_names=prepared.images.class_names if prepared.images is not None else (),
+                images=prepared.at_hand,
             ),
             cost=cost,
             probes=probes,

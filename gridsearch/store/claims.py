@@ -140,6 +140,8 @@ _HELD = (
     select(
         *(_t.c[name] for name in ("id", "study_id", "optuna_id", "number", "attempt", "tries", "epochs")),
         tables.studies.c.name.label("study"),
+        tables.studies.c.uid,
+        tables.studies.c.optuna_id.label("optuna_study"),
         tables.studies.c.metric,
     )
     .join(tables.studies, tables.studies.c.id == _t.c.study_id)

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, bindparam
 
 from gridsearch.records import EpochEnded, FileRef, TrialFailed, TrialFinished, TrialState
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import optuna_tables, showing, tables
 from gridsearch.store.claims import fence, fenced_update, held
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.store.artifacts import Home
+    from gridsearch.store.showing import ShownFile
 
 _EPOCH_COLUMNS = (
     "train_loss",
@@ -60,8 +61,21 @@ def record_epochs(connection: Connection, events: Sequence[EpochEnded]) -> int:
     return len(accepted)
 
 
-def finish(connection: Connection, events: Sequence[TrialFinished], *, home: Home) -> list[bool]:
-    """Write results and move the files that come with them to their places; say which were accepted."""
+def finish(
+    connection: Connection,
+    events: Sequence[TrialFinished],
+    *,
+    home: Home,
+    copies: Mapping[int, Sequence[ShownFile]] | None = None,
+) -> list[bool]:
+    """Write results and move the files that come with them to their places; say which were accepted.
+
+    Args:
+        connection: of a writing transaction.
+        events: the results.
+        home: the files.
+        copies: what the dashboard shows, by trial.
+    """
     rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
     accepted: list[tuple[Row[Any], TrialFinished, TrialState, str | None]] = []
     verdicts = []
@@ -75,6 +89,9 @@ def finish(connection: Connection, events: Sequence[TrialFinished], *, home: Hom
     if accepted:
         _write_results(connection, accepted)
         _write_files(connection, [(row, ref) for row, e, _, _ in accepted for ref in e.files])
+        for row, *_ in accepted:
+            files = [(file, row.optuna_id) for file in (copies or {}).get(row.id, ())]
+            showing.register(connection, files, study_id=row.study_id, optuna_id=row.optuna_study)
     return verdicts
 
 

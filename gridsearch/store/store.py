@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import mimetypes
 import threading
-import uuid
 from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import delete, select
@@ -21,7 +19,7 @@ from gridsearch.records import (
     TrialRecord,
     TrialState,
 )
-from gridsearch.store import adding, claims, optuna_tables, reading, results, tables
+from gridsearch.store import adding, claims, optuna_tables, reading, results, showing, tables
 from gridsearch.store.artifacts import WEIGHTS, Home, file_name
 from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown
@@ -243,13 +241,19 @@ class Store:
         return self.finish_many([event], epochs=epochs)[0]
 
     def finish_many(
-        self, events: Sequence[TrialFinished], *, epochs: Sequence[EpochEnded] = ()
+        self,
+        events: Sequence[TrialFinished],
+        *,
+        epochs: Sequence[EpochEnded] = (),
+        shown: Mapping[int, Mapping[str, bytes]] | None = None,
     ) -> list[bool]:
         """Write results in one transaction and move their files from scratch to the trials' folders.
 
         Args:
             events: the results.
             epochs: epochs of any trials to write before them, see `record_epochs`.
+            shown: files by name that Optuna's dashboard shows with a trial, by the ledger's id.  They come with
+                the result: the dashboard does not read a finished trial again.
 
         Returns:
             For each event whether it was accepted.
@@ -259,17 +263,23 @@ class Store:
         """
         pairs = [(e.trial, e.attempt) for e in events]
         with self._database.read() as connection:
-            places = {
-                (row.id, row.attempt): (row.study, row.number) for row in claims.held(connection, pairs)
-            }
+            rows = claims.held(connection, pairs)
+        places = {(row.id, row.attempt): (row.study, row.number) for row in rows}
         for e in events:  # hashed before the lock is taken
             if e.files and (place := places.get((e.trial, e.attempt))):
                 scratch = self.home.scratch(*place, e.attempt)
                 for ref in e.files:
                     self.home.verify(scratch / ref.name, ref, moved_to=self.home.trial_file(*place, ref.name))
+        copies = {
+            row.id: [
+                showing.copy(self.home, uid=row.uid, number=row.number, name=name, content=content)
+                for name, content in (shown or {}).get(row.id, {}).items()
+            ]
+            for row in rows
+        }
         with self._database.write() as connection:
             results.record_epochs(connection, epochs)
-            verdicts = results.finish(connection, events, home=self.home)
+            verdicts = results.finish(connection, events, home=self.home, copies=copies)
         for pair, place in places.items():
             self.home.drop_scratch(*place, pair[1])
         self._forget(pairs)
@@ -328,36 +338,21 @@ class Store:
             ArtifactError: the file cannot be read.
         """
         name = file_name(path.name)
-        guessed, encoding = mimetypes.guess_type(name)
         with self._database.read() as connection:
             row = reading.find_study(connection, study)
             if number is not None:
                 reading.optuna_id_of(connection, row, number)
-        artifact_id = str(uuid.uuid5(uuid.UUID(row.uid), f"{number}/{name}"))
         try:
             content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-        ref = self.home.write_atomic(self.home.artifact_dir / artifact_id, content)
-        meta = {
-            "artifact_id": artifact_id,
-            "filename": name,
-            "mimetype": mimetype or guessed or "application/octet-stream",
-            "encoding": encoding,
-        }
+        file = showing.copy(
+            self.home, uid=row.uid, number=number, name=name, content=content, mimetype=mimetype
+        )
         with self._database.write() as connection:
             row = reading.find_study(connection, study)
             trial_id = None if number is None else reading.optuna_id_of(connection, row, number)
-            optuna_tables.set_artifact(connection, study_id=row.optuna_id, trial_id=trial_id, meta=meta)
-            entry = {
-                "study_id": row.id,
-                "number": tables.OF_STUDY if number is None else number,
-                "name": name,
-                "sha256": ref.sha256,
-                "size": ref.size,
-                "optuna_artifact": artifact_id,
-            }
-            optuna_tables.upsert(connection, tables.artifacts, ("study_id", "number", "name"), [entry])
+            showing.register(connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id)
 
     def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
         """Record what the test images showed; return False if somebody else recorded that reading meanwhile.

@@ -109,6 +109,39 @@ def test_a_file_of_the_same_name_replaces_the_one_shown_before(store, make, tmp_
     assert list(store.artifacts("digits", 0)) == ["a.png"]
 
 
+def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finished(store, make):
+    from optuna.storages import RDBStorage, get_storage
+
+    added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2]}))
+    first, second = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    cached = get_storage(RDBStorage(f"sqlite:///{store.path}"))  # as a viewer: reads a finished trial once
+    (study,) = cached.get_all_studies()
+    assert [t.state.name for t in cached.get_all_trials(study._study_id)] == ["RUNNING"] * 2
+    shown = {first.id: {"confusion.png": PNG, "per_class.csv": b"class\n"}, second.id: {"a.png": PNG}}
+    assert store.finish_many([make.finished(first), make.finished(second)], shown=shown) == [True, True]
+    seen = [
+        [json.loads(v) for k, v in trial.system_attrs.items() if k.startswith("artifacts:")]
+        for trial in cached.get_all_trials(study._study_id)
+    ]
+    assert [{a["filename"] for a in files} for files in seen] == [
+        {"confusion.png", "per_class.csv"},
+        {"a.png"},
+    ]
+    for files in seen:
+        for each in files:
+            assert (store.home.artifact_dir / each["artifact_id"]).is_file()
+    assert set(store.artifacts("digits", 0)) == {"confusion.png", "per_class.csv"}
+
+
+def test_files_of_a_result_that_lost_its_lease_are_shown_by_nobody(store, make):
+    added = store.add(make.study(), make.drafts({"lr": [0.1]}))
+    (trial,) = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    store.release([(trial.id, trial.attempt)])
+    assert store.finish_many([make.finished(trial)], shown={trial.id: {"a.png": PNG}}) == [False]
+    assert store.artifacts("digits", 0) == {}
+    assert not store.home.artifact_dir.exists()
+
+
 def test_a_file_of_a_trial_or_study_that_is_not_there_is_refused(store, make, tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     store.add(make.study(), make.drafts({"lr": [0.1]}))

@@ -126,13 +126,23 @@ def _drawable(text: str) -> bool:
     return text.isascii() or all(ord(c) in _glyphs() for c in text)
 
 
-@functools.lru_cache(maxsize=1)
+def font_with(text: str) -> str | None:
+    """Return the file of the first of our fonts that has every letter of a text, None if none has."""
+    return next((file for file, glyphs in _charmaps().items() if all(ord(c) in glyphs for c in text)), None)
+
+
 def _glyphs() -> frozenset[int]:
     """Return the characters that our fonts have."""
+    return frozenset().union(*_charmaps().values())
+
+
+@functools.lru_cache(maxsize=1)
+def _charmaps() -> dict[str, frozenset[int]]:
+    """Return the characters of each of our fonts, by its file."""
     from matplotlib import font_manager
 
-    files = (font_manager.findfont(family) for family in _font_family())
-    return frozenset().union(*(font_manager.get_font(file).get_charmap() for file in files))
+    files = [font_manager.findfont(family) for family in _font_family()]
+    return {file: frozenset(font_manager.get_font(file).get_charmap()) for file in files}
 
 
 def settled(figure: Figure) -> Figure:
