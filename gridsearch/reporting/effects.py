@@ -1,7 +1,11 @@
 """From ranked points to how much of the variance each axis explains; chooses the heatmap's axes.
 
-The decomposition is the textbook's fixed-effects analysis of variance of a balanced complete factorial (for
-example Montgomery, Design and Analysis of Experiments, chapter 5): exact there, and not offered elsewhere.
+Fixed-effects analysis of variance.  In a complete factorial with equal seeds the decomposition is the textbook's
+(for example Montgomery, Design and Analysis of Experiments, chapter 5): exact, and additive.  In a grid with holes
+(points excluded, failed or diverged, axes that exist under a condition, uneven seeds) it is by least squares: the
+share of a term is what it explains beyond all terms that do not contain it (sums of squares of type II; for example
+S. Searle, Linear Models for Unbalanced Data, 1987).  What two axes explain only together, because the holes tie them
+to each other, is then nobody's share.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 
 if TYPE_CHECKING:
@@ -19,9 +24,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gridsearch.records import Value
-
-ABSENT = "\0absent"
-"""The level of a point that lacks an axis, because a condition takes it away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,42 +39,59 @@ class Decomposition:
     """Shares of the variance over all trials, largest first, and what no main effect or pair explains.
 
     The residual holds interactions of three and more axes, and the scatter over seeds.
+
+    Attributes:
+        exact: whether the grid is complete, so that shares and residual add up to 1; else they are by least squares.
     """
 
     effects: tuple[Effect, ...]
     residual_share: float | None
+    exact: bool = True
 
 
 def decompose(ranking: Ranking) -> Decomposition:
-    """Return exact main effects and two-way interactions of a complete factorial, else no effects at all.
+    """Return main effects and two-way interactions of the axes, no effects at all where nothing varies.
 
-    Complete means: every combination of the varying axes' values is one point with a result, no replicate
-    diverged, and all points have the same number of replicates.
+    Points with a result and no diverged replicate count.  The grid is complete where every combination of their
+    axes' values is one of them and all have the same number of replicates.
     """
+    points = ranking.ranked
+    axes = tuple(axis for axis in ranking.varying if len(levels_of(points, axis)) > 1)
+    if not axes:
+        return Decomposition((), None)
+    table = _factorial(points, axes)
+    if table is not None:
+        total = float(((table - table.mean()) ** 2).sum())
+        size = table.size
+        shares = _shares(table, total) if total > 0 else {}
+        residual = 1.0 - math.fsum(shares.values())
+    else:
+        from gridsearch.reporting.least_squares import LeastSquares
+
+        fit = LeastSquares(points, axes)
+        total, size = fit.total, len(points)
+        shares, residual = fit.shares(), fit.residual_share()
+    if total <= 1e-24 * size:
+        return Decomposition((), None)
+    effects = [Effect(",".join(sorted(axes[i] for i in term)), share) for term, share in shares.items()]
+    effects.sort(key=lambda e: (-e.share, e.axis))
+    return Decomposition(tuple(effects), max(0.0, residual), exact=table is not None)
+
+
+def _factorial(points: Sequence[RankedPoint], axes: Sequence[str]) -> np.ndarray | None:
+    """Return the values by the axes' levels and replicate, None where the factorial is not complete."""
     import numpy as np
 
-    nothing = Decomposition((), None)
-    axes = ranking.varying
-    n = ranking.points[0].n if ranking.points else 0
-    if not axes or n == 0 or any(p.n != n or p.diverged for p in ranking.points):
-        return nothing
-    levels = {axis: levels_of(ranking.points, axis) for axis in axes}
+    n = points[0].n
+    levels = {axis: levels_of(points, axis) for axis in axes}
     shape = tuple(len(levels[axis]) for axis in axes)
-    if math.prod(shape) != len(ranking.points):
-        return nothing
+    if any(p.n != n for p in points) or math.prod(shape) != len(points):
+        return None
     places = {axis: {identity(v): i for i, v in enumerate(levels[axis])} for axis in axes}
     values = np.full((*shape, n), np.nan)
-    for point in ranking.points:
+    for point in points:
         values[tuple(places[a][identity(level_of(point, a))] for a in axes)] = point.values
-    if np.isnan(values).any():
-        return nothing
-    total = float(((values - values.mean()) ** 2).sum())
-    if total <= 1e-24 * values.size:
-        return nothing
-    shares = _shares(values, total)
-    effects = [Effect(",".join(sorted(axes[i] for i in term)), share) for term, share in shares.items()]
-    residual = max(0.0, 1.0 - math.fsum(shares.values()))
-    return Decomposition(tuple(sorted(effects, key=lambda e: (-e.share, e.axis))), residual)
+    return None if np.isnan(values).any() else values
 
 
 def _shares(values: np.ndarray, total: float) -> dict[tuple[int, ...], float]:
@@ -108,24 +127,3 @@ def strength(ranking: Ranking) -> dict[str, float]:
         between = math.fsum(len(v) * (math.fsum(v) / len(v) - grand) ** 2 for v in sums.values())
         result[axis] = between / total if total > 0 else 0.0
     return result
-
-
-def level_of(point: RankedPoint, axis: str) -> Value:
-    """Return a point's value of an axis, `ABSENT` if it does not have that axis."""
-    return point.params.get(axis, ABSENT)
-
-
-def levels_of(points: Sequence[RankedPoint], axis: str) -> tuple[Value, ...]:
-    """Return an axis's values: numbers ascending, other values before them in the order of their trials."""
-    first: dict[tuple[bool, Value], Value] = {}
-    for point in sorted(points, key=lambda p: p.trials[0].number):
-        value = level_of(point, axis)
-        first.setdefault(identity(value), value)
-    words: list[Value] = []
-    numbers: list[int | float] = []
-    for value in first.values():
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            numbers.append(value)
-        else:
-            words.append(value)
-    return (*words, *sorted(numbers))

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
-from gridsearch.reporting.effects import decompose
+from gridsearch.reporting.effects import Decomposition, decompose
 from gridsearch.reporting.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.tables import (
     CLASS_COLUMNS,
@@ -69,6 +69,7 @@ def render_page(
     """
     words = headline(data, ranking)
     shown = shown_trials(data, ranking)
+    decomposition = decompose(ranking)
     style, script = _asset("report.css"), _asset("report.js")
     point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.points[:MOST_POINTS]]
     trial_rows = [trial_row(t, data.axes) for t in data.trials if t.number in shown]
@@ -97,7 +98,8 @@ def render_page(
             ),
             trials=long_table("trials", trial_columns(data.axes), trial_rows, of=len(data.trials)),
             losses=losses(data, shown),
-            effects=_effects(ranking),
+            effects=_effects(ranking, decomposition),
+            effects_method=EFFECTS_EXACT if decomposition.exact else EFFECTS_FITTED,
             recipe=_recipe(data),
             commands=[printable(c) for c in data.commands],
             environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
@@ -174,8 +176,17 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
     return facts
 
 
-def _effects(ranking: Ranking) -> list[tuple[str, str]]:
-    decomposition = decompose(ranking)
+EFFECTS_EXACT: Final = (
+    "Share of the variance over all trials that each axis, and each pair of axes beyond its two axes, explains. Exact: "
+    "the points with a result are a complete grid."
+)
+EFFECTS_FITTED: Final = (
+    "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. By least "
+    "squares, since the grid has holes or uneven seeds: what axes explain only together is in everything else."
+)
+
+
+def _effects(ranking: Ranking, decomposition: Decomposition) -> list[tuple[str, str]]:
     if decomposition.residual_share is None or len(ranking.varying) < 2:  # one axis explains all by itself
         return []
     rows = [

@@ -1,4 +1,4 @@
-"""Shares of variance: exact where the factorial is complete, absent where it is not."""
+"""Shares of variance: exact where the factorial is complete, by least squares where it has holes."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.effects import decompose, levels_of, strength
+from gridsearch.reporting.effects import decompose, strength
+from gridsearch.reporting.least_squares import LeastSquares
+from gridsearch.reporting.levels import levels_of
 from gridsearch.reporting.ranking import rank
 
 
@@ -46,17 +48,86 @@ def test_what_seeds_scatter_is_residual(study):
     assert decompose(ranking).residual_share == pytest.approx(0.2)
 
 
-@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.DIVERGED])
-def test_a_factorial_with_a_lost_point_has_no_effects(study, state):
-    builder = study({"lr": [0.1, 0.2], "batch": [1, 2]}).lose(0, state)
-    found = decompose(rank(builder.data()))
-    assert (found.effects, found.residual_share) == ((), None)
+def holed(study, table, *, lose=(), leave_out=()):
+    """Return a ranking over lr and batch of one seed, without some of its trials."""
+    builder = study(
+        {"lr": [10.0**-i for i in range(len(table))], "batch": [10 * (j + 1) for j in range(len(table[0]))]}
+    )
+    for number, value in enumerate(v for row in table for v in row):
+        builder.score(number, value)
+    for number in lose:
+        builder.lose(number, TrialState.FAILED, "boom")
+    return rank(builder.without(*leave_out).data())
 
 
-def test_an_excluded_point_or_uneven_seeds_leave_no_effects(study):
-    axes = {"lr": [0.1, 0.2], "batch": [1, 2]}
-    assert decompose(rank(study(axes).without(0).data())).effects == ()
-    assert decompose(rank(study(axes, seeds=2).without(0).data())).effects == ()
+@pytest.mark.parametrize("how", [{"lose": [3]}, {"leave_out": [3]}], ids=["failed", "excluded"])
+def test_in_a_grid_with_a_hole_a_share_is_what_a_term_explains_beyond_the_others(study, how):
+    # .5 .6 / .7 and a hole; total: .1**2 + 0 + .1**2 = .02
+    # without lr the batches leave (.5, .7) and (.6): 2 * .1**2 = .02; without batch (.5, .6) and (.7): 2 * .05**2 = .005
+    ranking = holed(study, [[0.5, 0.6], [0.7, 0.9]], **how)
+    found = decompose(ranking)
+    assert not found.exact
+    assert shares(ranking) == pytest.approx({"lr": 1.0, "batch": 0.25, "batch,lr": 0.0}, abs=1e-9)
+    assert found.residual_share == pytest.approx(0.0, abs=1e-9)
+
+
+def test_seeds_that_are_missing_weigh_a_point_less_and_their_scatter_is_residual(study):
+    builder = study({"lr": [0.1, 0.2]}, seeds=2)
+    for number, value in enumerate([0.4, 0.6, 0.8]):
+        builder.score(number, value)
+    found = decompose(rank(builder.without(3).data()))
+    # means .5 (twice) and .8 about .6: 2 * .1**2 + .2**2 = .06; within: 2 * .1**2 = .02
+    assert not found.exact
+    assert [(e.axis, e.share) for e in found.effects] == [("lr", pytest.approx(0.75))]
+    assert found.residual_share == pytest.approx(0.25)
+
+
+def test_a_level_that_was_lost_altogether_leaves_a_complete_grid(study):
+    found = decompose(holed(study, [[0.5, 0.6], [0.7, 0.8], [0.1, 0.1]], lose=[4, 5]))
+    assert found.exact
+    assert {e.axis: e.share for e in found.effects}["lr"] == pytest.approx(0.8)
+
+
+def test_holes_make_no_interaction_where_there_is_none(study):
+    rng = np.random.default_rng(0)
+    table = 0.5 + 0.2 * rng.random(8)[:, None] + 0.1 * rng.random(8)
+    some = decompose(holed(study, table, leave_out=rng.choice(64, 20, replace=False)))
+    found = {e.axis: e.share for e in some.effects}
+    assert found["batch,lr"] == pytest.approx(0.0, abs=1e-6)
+    assert some.residual_share == pytest.approx(0.0, abs=1e-6)
+    assert found["lr"] > 3 * found["batch"] > 0.3
+
+
+def test_axes_that_the_grid_ties_to_each_other_are_not_told_apart(study):
+    found = decompose(holed(study, [[0.5, 0.6], [0.7, 0.9]], leave_out=[1, 2]))
+    assert [e.share for e in found.effects] == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_an_axis_that_exists_under_a_condition_does_not_take_the_share_of_its_condition(study):
+    builder = study({"optimizer": ["adam", "sgd"], "momentum": [0.0, 0.9]})
+    for number, value in enumerate([0.9, 0.9, 0.5, 0.6]):
+        builder.score(number, value)
+    builder.change(0, params={"optimizer": "adam"})
+    found = shares(rank(builder.without(1).data()))
+    # .9, .5, .6 about 2/3: .08667; sgd about .55: .005 of it is momentum's, the rest the optimizer's
+    assert found["optimizer"] == pytest.approx(1 - 0.005 / 0.0866667, abs=1e-4)
+    assert found["momentum"] == pytest.approx(0.005 / 0.0866667, abs=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.floats(0.1, 0.9), min_size=24, max_size=24))
+def test_least_squares_of_a_complete_grid_are_the_exact_shares(study, values):
+    if np.ptp(values) < 1e-3:
+        return
+    builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3], "norm": ["none", "standard"]}, seeds=2)
+    for number, value in enumerate(values):
+        builder.score(number, value)
+    ranking = rank(builder.data())
+    exact, fit = decompose(ranking), LeastSquares(ranking.ranked, ranking.varying)
+    assert exact.exact
+    fitted = {",".join(sorted(ranking.varying[i] for i in t)): s for t, s in fit.shares().items()}
+    assert fitted == pytest.approx({e.axis: e.share for e in exact.effects}, abs=1e-6)
+    assert fit.residual_share() == pytest.approx(exact.residual_share, abs=1e-6)
 
 
 def test_equal_values_everywhere_have_no_effects_rather_than_a_division_by_zero(study):

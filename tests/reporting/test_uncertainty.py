@@ -95,6 +95,13 @@ def test_points_without_a_second_seed_have_no_interval_but_may_be_tied(study):
     assert tied(ranking) == [1, 2]
 
 
+def test_a_winner_of_one_seed_borrows_the_scatter_of_the_others(study):
+    noisy = [[0.96, None, None], [0.80, 0.90, 1.00], [0.78, 0.88, 0.98]]
+    assert tied(rank(scored(study, noisy).data())) == [1, 2, 3]
+    quiet = [[0.96, None, None], [0.901, 0.9, 0.899], [0.88, 0.881, 0.882]]
+    assert tied(rank(scored(study, quiet).data())) == [1]
+
+
 def test_points_of_different_seeds_are_compared_all_the_same(study):
     builder = scored(study, [[0.95, 0.951, 0.949, None, None, None], [None, None, None, 0.90, 0.901, 0.899]])
     assert tied(rank(builder.data())) == [1]
@@ -197,7 +204,7 @@ def test_predictions_of_another_split_are_not_compared_image_by_image(study):
 
     def moved(number):
         told = found(number)
-        return told if number == 0 else Predictions(told.logits[::-1], told.labels[::-1])
+        return told if number == 0 else Predictions(np.roll(told.logits, 1, axis=1), (told.labels + 1) % 3)
 
     assert tied(rank(data, predictions=found)) == [1]
     assert tied(rank(data, predictions=moved)) == [1, 2]

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.effects import levels_of
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     COLOURS,
@@ -35,6 +34,7 @@ from gridsearch.reporting.figures.panels import (
     value_range,
     why_missing,
 )
+from gridsearch.reporting.levels import levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import (
     is_share,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.effects import level_of, levels_of
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     INK,
@@ -17,6 +16,7 @@ from gridsearch.reporting.figures.canvas import (
     text_width,
 )
 from gridsearch.reporting.figures.panels import level_name, missing_words, why_missing
+from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
 

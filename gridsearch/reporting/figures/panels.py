@@ -7,7 +7,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.effects import ABSENT, level_of, levels_of, strength
+from gridsearch.reporting.effects import strength
+from gridsearch.reporting.levels import ABSENT, level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.text import printable, show_value
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.effects import level_of, levels_of, strength
+from gridsearch.reporting.effects import strength
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     COLOURS,
@@ -23,6 +23,7 @@ from gridsearch.reporting.figures.canvas import (
     text_width,
 )
 from gridsearch.reporting.figures.panels import level_name, missing_words, value_range
+from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import Ranking, identity, rank
 from gridsearch.reporting.text import metric_name, printable, show_metric
 
