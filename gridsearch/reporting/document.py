@@ -35,6 +35,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
         "residual_share": decomposition.residual_share,
+        "ensembles": [e.to_json() for e in ranking.ensembles],
         "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
         "test": dict(data.test) if data.test is not None else None,
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting.ensemble import ensembles_in_words
 from gridsearch.reporting.evaluation import in_words
 from gridsearch.reporting.text import (
     NOTHING,
@@ -38,6 +39,7 @@ class Headline:
         warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
         advice: what would tell more, with the command for it; "" where nothing would.
         cautions: what the ranking does not cover.
+        ensembles: what the best points say together, "" without their predictions.
         method: where intervals and ties come from and what they assume, in two sentences; "" without any.
     """
 
@@ -47,6 +49,7 @@ class Headline:
     warning: str
     advice: str
     cautions: tuple[str, ...]
+    ensembles: str
     method: str
 
 
@@ -86,6 +89,7 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
         warning=TRAIN_WARNING if ranking.by_train else "",
         advice=_advice(data, ranking),
         cautions=tuple(_cautions(data, ranking)),
+        ensembles=ensembles_in_words(ranking.ensembles),
         method=METHODS.get(ranking.uncertainty.basis, ""),
     )
 

@@ -35,6 +35,8 @@ def accuracy_intervals(right: np.ndarray, images: int) -> np.ndarray:
     centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
     ends: np.ndarray = np.stack([centre - half, centre + half], axis=1)
+    ends[right == images, 1] = 1.0  # exactly so, were it not for rounding
+    ends[right == 0, 0] = 0.0
     return ends
 
 

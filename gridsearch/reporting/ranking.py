@@ -15,6 +15,7 @@ from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Val
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gridsearch.reporting.ensemble import Ensemble
     from gridsearch.reporting.predictions import Predictions
     from gridsearch.reporting.uncertainty import Uncertainty
 
@@ -87,6 +88,7 @@ class Ranking:
         best: the winner, None while no point has a mean.
         varying: the axes that have more than one value over the points, in the study's order.
         uncertainty: what intervals and ties rest on, and how many seeds would help.
+        ensembles: what the best points say together; none without stored predictions.
     """
 
     metric: str
@@ -96,6 +98,7 @@ class Ranking:
     best: RankedPoint | None
     varying: tuple[str, ...]
     uncertainty: Uncertainty
+    ensembles: tuple[Ensemble, ...] = ()
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -135,13 +138,14 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     Args:
         data: the study.
         predictions: the stored validation predictions of a trial by its number; with one seed a point, all that is
-            known of a ranking's uncertainty comes from them.
+            known of a ranking's uncertainty comes from them, and with any number the ensembles.
 
     Trials that differ in seed alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
     are left, so its mean is too high.  A point of which no replicate is complete or diverged has rank None.
     Equal means share a rank, in the order of their trials.
     """
+    from gridsearch.reporting.ensemble import ensembles
     from gridsearch.reporting.inference import judge
 
     groups: dict[str, list[TrialRecord]] = {}
@@ -161,7 +165,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         predictions=predictions,
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
-    return Ranking(
+    ranking = Ranking(
         metric=data.metric,
         direction=data.direction,
         points=tuple(ranked),
@@ -170,6 +174,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         varying=varying_axes(ranked, data.axes),
         uncertainty=uncertainty,
     )
+    if predictions is None or data.metric != "val_accuracy":
+        return ranking
+    return replace(ranking, ensembles=ensembles(ranking.ranked, predictions))
 
 
 def metric_value(trial: TrialRecord, metric: str) -> float | None:

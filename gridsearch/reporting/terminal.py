@@ -59,6 +59,8 @@ def print_ranking(
     parts.extend(_losses(data))
     if words.advice:
         parts.append(_line(words.advice, ""))
+    if words.ensembles:
+        parts.append(_line(words.ensembles, ""))
     parts.extend(_line(caution, "dim") for caution in words.cautions)
     counts = ", ".join(f"{n:,} {state}" for state, n in ranking.counts.items() if n) or "no trials yet"
     parts.append(_line(f"{counts}; {time_spent(data)}", "dim"))
