@@ -57,17 +57,18 @@ class TensorBoardRun:
         self.folder = Path(folder)
         self._file: Path | None = None
 
-    def start(self, params: Mapping[str, Value], *, group: str = "") -> None:
+    def start(self, params: Mapping[str, Value]) -> None:
         """Begin the run: earlier events are removed, and HParams written.
+
+        The session names no group, so that TensorBoard has a row for each trial, replicates too, under its number.
 
         Args:
             params: every key of the study, for this trial ("none" stands for what it does not have).
-            group: the same for all replicates of a point, which TensorBoard then shows as one session group.
         """
         for old in self._event_files():
             old.unlink(missing_ok=True)
         protos = _protos()
-        info = protos.plugin.SessionStartInfo(group_name=group, start_time_secs=time.time())
+        info = protos.plugin.SessionStartInfo(start_time_secs=time.time())
         for name, value in sorted(params.items()):
             held = info.hparams[printable(name)]
             if isinstance(value, bool):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch import reporting
-from gridsearch.records import TrialFinished, TrialState, trial_key
+from gridsearch.records import TrialFinished, TrialState
 from gridsearch.service.reports import as_predictions
 from gridsearch.store.artifacts import PREDICTIONS
 
@@ -58,7 +58,7 @@ class Boards:
     def start(self, trial: Trial) -> None:
         """Begin a trial's run anew; an earlier attempt's events go."""
         run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
-        run.start({**trial.params, "seed": trial.seed}, group=trial_key(trial.settings, 0)[:16])
+        run.start({**trial.params, "seed": trial.seed})
         self._runs[trial.id] = run
 
     def epoch(self, event: EpochEnded) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import notes, optuna_tables, tables
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
 from gridsearch.store.reading import study_is_there, trial_is_there
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _COMMANDS_KEPT = 100
+
+_NOTED_TRIALS = 200
+"""A study of more trials gives its trials no notes: the dashboard looks at all of them for each trial it shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,12 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
     numbers = _insert(connection, study, new, offered, known)
     activated = _activate(connection, (d for d in wanted.values() if d.key in known), known)
     _show(connection, study, growth, new=numbers, all_anew=bool(known) and (growth.missing or activated))
+    if study.next_number + len(numbers) <= _NOTED_TRIALS:
+        texts = {
+            optuna_id: _trial_note(draft.name, number, d)
+            for number, (optuna_id, d) in enumerate(numbers, start=study.next_number)
+        }
+        notes.set_trial_notes(connection, study.optuna_id, texts)
     connection.execute(
         update(tables.studies)
         .where(tables.studies.c.id == study.id)
@@ -134,9 +143,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
     commands = json.loads(row.commands)
     if draft.command and draft.command not in commands[-1:]:
         commands = [*commands, draft.command][-_COMMANDS_KEPT:]
-    note = optuna_tables.set_study_note(
-        connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version
-    )
+    note = notes.set_study_note(connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version)
     values = {
         "class_names": json.dumps(draft.class_names or json.loads(row.class_names)),
         "commands": json.dumps(commands),
@@ -193,6 +200,13 @@ def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
     ]
     lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
     return "\n".join(lines)
+
+
+def _trial_note(study: str, number: int, draft: TrialDraft) -> str:
+    """Return a trial's note in Markdown: all that decides its result, and where there is more."""
+    spec = json.dumps({"seed": draft.seed, **draft.settings.flat()}, indent=2, sort_keys=True)
+    more = f"Its curves and log: `gridsearch trial {number} --study {study}`"
+    return "\n".join(["```json", spec, "```", "", more, ""])
 
 
 def _known(connection: Connection, study_id: int) -> dict[str, _Known]:

@@ -48,9 +48,6 @@ KEY_ATTRIBUTE = "key"
 STUDY_ATTRIBUTE = "gridsearch"
 _ARTIFACT_PREFIX = "artifacts:"
 _METRIC_NAMES = "study:metric_names"
-_NOTE_VERSION = "dashboard:note_ver"
-_NOTE_TEXT = "dashboard:note_str:"
-_NOTE_PIECE = 2045  # the dashboard cuts its notes at this length, so that other databases can hold them
 
 studies = cast("Table", models.StudyModel.__table__)
 directions = cast("Table", models.StudyDirectionModel.__table__)
@@ -166,33 +163,6 @@ def set_study_system_attributes(connection: Connection, study_id: int, values: M
     """Set system attributes of a study."""
     rows = [{"study_id": study_id, "key": k, "value_json": _json(v)} for k, v in values.items()]
     upsert(connection, study_system_attributes, ("study_id", "key"), rows)
-
-
-def set_study_note(connection: Connection, study_id: int, *, text: str, ours: int) -> int:
-    """Write a study's note, unless somebody edited it since.
-
-    Args:
-        connection: of a writing transaction.
-        study_id: Optuna's id.
-        text: Markdown.
-        ours: the version that we wrote last, 0 before the first.
-
-    Returns:
-        The version that we wrote last.
-    """
-    a = study_system_attributes
-    there = connection.scalar(
-        select(a.c.value_json).where(a.c.study_id == study_id, a.c.key == _NOTE_VERSION)
-    )
-    if int(there or 0) != ours:
-        return ours
-    connection.execute(
-        delete(a).where(a.c.study_id == study_id, a.c.key.startswith(_NOTE_TEXT, autoescape=True))
-    )
-    pieces = [text[i : i + _NOTE_PIECE] for i in range(0, len(text), _NOTE_PIECE)]
-    values: dict[str, Any] = {f"{_NOTE_TEXT}{i}": piece for i, piece in enumerate(pieces)}
-    set_study_system_attributes(connection, study_id, values | {_NOTE_VERSION: ours + 1})
-    return ours + 1
 
 
 def delete_study(connection: Connection, study_id: int) -> None:

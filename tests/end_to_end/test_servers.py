@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -35,33 +33,6 @@ def study(cli):
         ).code
         == 0
     )
-
-
-@pytest.fixture
-def serve():
-    """Start a server command and give its address; whatever happens, it is gone afterwards."""
-    started: list[subprocess.Popen] = []
-
-    def start(command: str, *words: str) -> tuple[subprocess.Popen, str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "gridsearch", command, "--port", "0", *words],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        started.append(process)
-        said = ""
-        while "http://" not in said:
-            line = process.stderr.readline()
-            assert line, f"{command} ended: {said}"
-            said += line
-        return process, re.search(r"http://[^\s]+", said)[0]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stderr.close()
 
 
 def get(url: str) -> bytes:

@@ -80,6 +80,14 @@ def test_the_dashboard_shows_studies_trials_files_and_may_delete(store, make, tm
         assert shown == {"lr": "0.1", "norm": "none"}
         assert detail["best_trials"][0]["number"] == 0
         assert "digits" in detail["note"]["body"]
+        notes = [trial["note"]["body"] for trial in detail["trials"]]
+        assert [json.loads(note.split("```json")[1].split("```")[0])["lr"] for note in notes] == [
+            0.1,
+            0.1,
+            0.01,
+            0.01,
+        ]
+        assert "gridsearch trial 3 --study digits" in notes[3]
 
         (picture,) = detail["trials"][0]["artifacts"]
         trial_id = detail["trials"][0]["trial_id"]
@@ -107,6 +115,15 @@ def test_a_file_of_the_same_name_replaces_the_one_shown_before(store, make, tmp_
     (copy,) = (store.home.root / ".artifacts").iterdir()
     assert copy.read_bytes() == b"two"
     assert list(store.artifacts("digits", 0)) == ["a.png"]
+
+
+def test_a_large_study_gives_its_trials_no_notes_since_the_dashboard_reads_all_for_each(store, make):
+    store.add(make.study(), make.drafts({"lr": [i / 1000 for i in range(1, 202)]}))
+    with served(store) as ask:
+        detail = json.loads(ask("/api/studies/1")[1])
+    assert len(detail["trials"]) == 201
+    assert {trial["note"]["body"] for trial in detail["trials"]} == {""}
+    assert detail["note"]["body"]
 
 
 def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finished(store, make):
