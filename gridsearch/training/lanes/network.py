@@ -112,14 +112,17 @@ class HandDescent:
     """A step by hand; see `stage`."""
 
     def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage) -> None:
-        with torch.no_grad():
+        # a mode that counts no versions of tensors either, where autograd has no part in it
+        self._mode = torch.no_grad if stage.needs_autograd else torch.inference_mode
+        with self._mode():
             self.logits, self._record = stage.record(x)
         self._stage, self._storage = stage, storage
 
-    @torch.no_grad()
     def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
         """Write the gradients."""
-        self._stage.backward(slopes_KBY, self._record, self._storage.split(out_KP))
+        views = self._storage.split(out_KP)
+        with self._mode():
+            self._stage.backward(slopes_KBY, self._record, views)
 
 
 class StackedNetwork:

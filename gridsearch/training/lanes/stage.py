@@ -1,9 +1,10 @@
 """A rewritten graph as a list of instructions, run forwards, and backwards by hand.
 
 Stands between the rewrite, which writes the instructions, and a step, which wants logits and gradients.  Autograd
-would do, but its bookkeeping costs more than the arithmetic where batches are small, and it keeps what no slope
-needs: forward and backward of eight LeNets took 3.1 ms by hand and 3.8 by autograd at batch 10, 25.1 and 26.4 at
-batch 100; of one at batch 10, 1.2 and 1.5 (one thread; the gradients are the same to the bit).
+would do, but its bookkeeping costs, and it keeps what no slope needs.  Whole steps of eight lanes, by autograd and by
+hand, one thread: LeNet at batch 10 3.9 and 3.5 ms, at batch 100 26.9 and 25.9; the perceptron at batch 10 3.1 and 1.7;
+where most of the time is arithmetic, no difference.  To go through the maps in pieces of images that fit a cache gained
+nothing more (24.1 to 28.3 ms against 24.5 of a LeNet at batch 100).
 
 A layer that knows its slope has `forward` and `backward` (see `Differentiable`); any other is differentiated by
 autograd, alone.
@@ -177,6 +178,11 @@ class Stage:
                 memory[slot] = None
         result: torch.Tensor = memory[self.result]
         return result
+
+    @property
+    def needs_autograd(self) -> bool:
+        """Whether an instruction does not know its slope."""
+        return any(isinstance(rule[0], ByAutograd) for rule in self._rules if rule)
 
     def record(self, x: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
         """Run it on the images, without autograd; return the result and what `backward` needs."""

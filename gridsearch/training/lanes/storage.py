@@ -44,6 +44,7 @@ class Storage:
         self.parameter_count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._all_parameters = tuple(n for n, _ in model.named_parameters())
         self.lanes = len(models)
+        self._split: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None
         self.tensors: dict[str, torch.Tensor] = {}
         each = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in models]
         with torch.no_grad():
@@ -69,13 +70,16 @@ class Storage:
         return first if first in self._shapes else None
 
     def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return views [K, ...] by name of a buffer like `flat`."""
+        """Return views [K, ...] by name of a buffer like `flat`; those of the last buffer are kept."""
+        if self._split is not None and self._split[0] is flat:
+            return self._split[1]
         shown = {}
         start = 0
         for name, shape in self._shapes.items():
             count = _product(shape)
             shown[name] = flat[:, start : start + count].view(len(flat), *shape)
             start += count
+        self._split = flat, shown
         return shown
 
     def resting(self) -> list[torch.Tensor]:
