@@ -111,9 +111,10 @@ class AutogradDescent:
 class HandDescent:
     """A step by hand; see `stage`."""
 
-    def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage) -> None:
-        # a mode that counts no versions of tensors either, where autograd has no part in it
-        self._mode = torch.no_grad if stage.needs_autograd else torch.inference_mode
+    def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
+        # inference mode counts no versions of tensors either; neither autograd nor what plays a step again can have
+        # part in it
+        self._mode = torch.inference_mode if once and not stage.needs_autograd else torch.no_grad
         with self._mode():
             self.logits, self._record = stage.record(x)
         self._stage, self._storage = stage, storage
@@ -169,7 +170,8 @@ class StackedNetwork:
     def descend(self, x: torch.Tensor, form: Form) -> Descent:
         """Return a step's way forward, and back."""
         if self._by_hand:
-            return HandDescent(self._stages[True, form], x, self._storage)
+            once = self.draws.counter is None
+            return HandDescent(self._stages[True, form], x, self._storage, once=once)
         return AutogradDescent(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:
