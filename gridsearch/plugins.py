@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import CodeType
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gridsearch.errors import PluginError, nearest
@@ -223,6 +224,33 @@ def find(locator: str, group: str) -> Plugin:
     )
 
 
+def find_objective(locator: str) -> Plugin:
+    """Find a plain function, see `Objective`.
+
+    Raises:
+        PluginError: as `find`, or it cannot be called with params and a seed.
+    """
+    return as_objective(find(locator, OBJECTIVES))
+
+
+def as_objective(plugin: Plugin) -> Plugin:
+    """Return a plug-in that can be called with params and a seed.
+
+    Raises:
+        PluginError: it cannot.
+    """
+    try:
+        inspect.signature(plugin.target).bind({}, 0)
+    except ValueError:  # a builtin that does not tell its signature; the call will show
+        return plugin
+    except TypeError as error:
+        raise PluginError(
+            f"objective {plugin.name!r} cannot be called with params and a seed: {error}",
+            hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
+        ) from None
+    return plugin
+
+
 def of_object(target: Any, *, name: str | None = None) -> Plugin:
     """Wrap a class or function given from Python.
 
@@ -239,8 +267,20 @@ def of_object(target: Any, *, name: str | None = None) -> Plugin:
         text = inspect.getsource(target)
     except (OSError, TypeError):
         text = f"{module}:{shown}"
+        if code := getattr(
+            target, "__code__", None
+        ):  # typed at a prompt: its source is gone, its code is not
+            text += _code_text(code)
+        elif not inspect.isclass(target):
+            text = repr(target)  # with its address: rather computed again than taken for another
     source = hashlib.sha256(text.encode()).hexdigest()
     return Plugin(name=name or f"{module}:{shown}", locator="", target=target, source=source)
+
+
+def _code_text(code: CodeType) -> str:
+    """Return what a function's code does, as text that is the same in every process."""
+    constants = [_code_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {constants}"
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:

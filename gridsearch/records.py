@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self, TypeAlias
@@ -56,9 +56,13 @@ class Settings:
         dropout: rate for every dropout layer; None leaves them as the model has them.
         warmup: epochs (may be fractional) of linear warm-up.
         select: "last" or "best", the epoch that counts.
+        objective: display name of a plain function ("fit.py:loss"); then the function, its source and `params`
+            are all that there is, and everything above keeps its default.  None for training on images.
+        objective_source: SHA-256 of the function's source file.
+        params: what the function is called with; an axis, or set for all points.
     """
 
-    dataset: str
+    dataset: str = ""
     data_options: Mapping[str, Value] = field(default_factory=dict)
     data_fingerprint: str = ""
     val: float = 1 / 6
@@ -83,9 +87,19 @@ class Settings:
     drop_last: bool = False
     select: str = "last"
     dtype: str = "float32"
+    objective: str | None = None
+    objective_source: str | None = None
+    params: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def length(self) -> int | None:
+        """The epochs that a trial trains; None for a function, whose steps nobody knows beforehand."""
+        return self.epochs if self.objective is None else None
 
     def get(self, axis: str, default: Value = None) -> Value:
         """Return the value of an axis, of a recipe key, or of an option ("model.width")."""
+        if self.objective is not None and axis not in _FUNCTION_FIELDS[:2]:
+            return self.params.get(axis, default)
         if axis.startswith(MODEL_PREFIX):
             return self.model_options.get(axis.removeprefix(MODEL_PREFIX), default)
         if axis.startswith(DATA_PREFIX):
@@ -94,9 +108,15 @@ class Settings:
         return value
 
     def flat(self) -> dict[str, Value]:
-        """Return all settings as one flat mapping, options as "model.NAME" and "data.NAME"."""
+        """Return all settings as one flat mapping: options as "model.NAME" and "data.NAME", params by their names."""
+        if self.objective is not None:
+            return {
+                "objective": self.objective,
+                "objective_source": self.objective_source,
+                **self.params,
+            }
         values: dict[str, Value] = {}
-        for f in _SETTINGS_FIELDS:
+        for f in _IMAGE_FIELDS:
             value = getattr(self, f)
             if f == "model_options":
                 values |= {MODEL_PREFIX + k: v for k, v in value.items()}
@@ -107,8 +127,9 @@ class Settings:
         return values
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able mapping that `from_json` reads back."""
-        return {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _SETTINGS_FIELDS}
+        """Return a JSON-able mapping that `from_json` reads back: what a function has, or what images need."""
+        fields = _IMAGE_FIELDS if self.objective is None else _FUNCTION_FIELDS
+        return {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in fields}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -116,7 +137,8 @@ class Settings:
         return cls(**data)
 
 
-_SETTINGS_FIELDS = tuple(f.name for f in dataclasses.fields(Settings))
+_FUNCTION_FIELDS = ("objective", "objective_source", "params")
+_IMAGE_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in _FUNCTION_FIELDS)
 
 
 def trial_key(settings: Settings, seed: int) -> str:
@@ -125,11 +147,20 @@ def trial_key(settings: Settings, seed: int) -> str:
     Canonical: keys sorted, no white space, floats as their shortest repr, no NaN.  The dataset's name and
     options are left out, since the fingerprint says what the data is wherever it lies.
     """
+    return trial_keys(settings, (seed,))[0]
+
+
+def trial_keys(settings: Settings, seeds: Sequence[int]) -> list[str]:
+    """Return `trial_key` for each seed, with the text made once."""
     content = settings.to_json()
-    del content["dataset"], content["data_options"]
-    content["seed"] = seed
+    for name in ("dataset", "data_options"):
+        content.pop(name, None)
+    content["seed"] = 0
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    # The last one is ours: an option or param of that name lies in a mapping which sorts before.
+    head, mark, tail = text.rpartition(',"seed":0')
+    assert mark
+    return [hashlib.sha256(f'{head},"seed":{seed}{tail}'.encode()).hexdigest() for seed in seeds]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,16 +237,20 @@ class WorkerSetup:
         data_root: folder of the datasets' files.
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads for the arithmetic.
-        judged: whether the coordinator answers every `EpochEnded` with a `Verdict`, since trials are pruned.
+        judged: whether the coordinator answers every epoch and step with a `Verdict`, since trials are pruned.
+        objective: locator of the function that the trials call; None where they train on images.
+        metric: which of the function's metrics ranks.
     """
 
     name: str
-    dataset: str
-    models: Mapping[str, str]
-    data_root: str
+    dataset: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    data_root: str = ""
     device: str
     threads: int
     judged: bool = False
+    objective: str | None = None
+    metric: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +297,7 @@ class LanesGiven:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Answers an `EpochEnded` where trials are pruned: whether this trial shall end now."""
+    """Answers an `EpochEnded` or a `StepEnded` where trials are pruned: whether this trial shall end now."""
 
     trial: int
     attempt: int
@@ -315,6 +350,42 @@ class EpochEnded:
     seconds: float
     images_per_second: float
 
+    def value(self, metric: str) -> float | None:
+        """Return one of its metrics by name, None where it has none of that name."""
+        found: float | None = getattr(self, metric, None)
+        return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepEnded:
+    """One step of a trial of a plain function: what the generator has yielded.
+
+    Attributes:
+        trial: ledger id.
+        step: counted from 1.
+        metrics: by name, in the function's order.
+        seconds: wall time of the step.
+    """
+
+    trial: int
+    attempt: int
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+    @property
+    def epoch(self) -> int:
+        """The step, for all who count epochs and steps alike."""
+        return self.step
+
+    def value(self, metric: str) -> float | None:
+        """Return one of its metrics by name, None where it has none of that name."""
+        return self.metrics.get(metric)
+
+
+Advance: TypeAlias = EpochEnded | StepEnded
+"""A trial has come a little further."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRef:
@@ -331,8 +402,9 @@ class TrialFinished:
 
     Attributes:
         metrics: val_accuracy, val_loss (absent without a validation split), train_accuracy, train_loss of the
-            epoch that counts, and more where there is more (balanced_accuracy, parameters, ...).
-        epochs: epochs trained.
+            epoch that counts, and more where there is more (balanced_accuracy, parameters, ...); of a function,
+            what it returned or yielded last.
+        epochs: epochs trained, or steps.
         seconds: wall time of the trial, as its share of its pack.
         pruner: what decided that a PRUNED trial ends; the coordinator names it.
     """
@@ -443,6 +515,7 @@ Event: TypeAlias = (
     WorkerReady
     | PackStarted
     | EpochEnded
+    | StepEnded
     | TrialFinished
     | TrialFailed
     | LogText
@@ -472,13 +545,22 @@ class EpochRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """One step of a function's trial as the store holds it; see `StepEnded`."""
+
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRecord:
     """A trial with its result.
 
     Attributes:
-        value: the ranking metric (a fraction), None where there is no result.
+        value: the ranking metric (an accuracy as a fraction), None where there is no result.
         metrics: final metrics by name.
-        epochs: the epochs trained so far.
+        epochs: the epochs trained so far; of a function, its steps.
         seconds: wall time, None while it has not ended.
         error: one line for a failed or diverged trial; of a pruned one, when it was ended.
         pruner: what ended a pruned trial ("median", "asha", "hyperband").
@@ -505,12 +587,14 @@ class StudyData:
 
     Attributes:
         axes: the axes of all its grids and whatever else varies, in a stable order; the keys of `params`.
-        metric: "val_accuracy", or "train_accuracy" where nothing was held out.
+        dataset: display name of the dataset, or of the function.
+        metric: "val_accuracy", or "train_accuracy" where nothing was held out; of a function, what its study says.
         direction: "maximize" or "minimize".
         class_names: by label.
         commands: the command lines that made the study, oldest first.
         environment: versions and hardware of the newest run.
         epochs: the epoch rows by trial number, each in order.
+        steps: likewise the steps of a function's trials.
         test: what `best` found on the test images, None before it has read them; see
             `reporting.evaluation.evaluate`.
     """
@@ -525,7 +609,13 @@ class StudyData:
     commands: tuple[str, ...]
     environment: Mapping[str, str]
     epochs: Mapping[int, tuple[EpochRow, ...]]
+    steps: Mapping[int, tuple[StepRow, ...]] = field(default_factory=dict)
     test: Mapping[str, Any] | None = None
+
+    @property
+    def objective(self) -> str | None:
+        """Display name of the function that this is a study of, None where its trials train on images."""
+        return next((trial.settings.objective for trial in self.trials), None)
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials in each state, all states present."""

@@ -47,6 +47,7 @@ class Parts:
 
     Attributes:
         conditions: each after those that decide about the axes it names.
+        free: whether the axes are params of a function, which may bear any name.
         warnings: what looks unintended, one line each; no part of the grid's identity.
     """
 
@@ -54,6 +55,7 @@ class Parts:
     exclusions: tuple[Exclusion, ...] = ()
     conditions: tuple[Condition, ...] = ()
     seeds: tuple[int, ...] | None = None
+    free: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def values(self) -> dict[str, tuple[Value, ...]]:
@@ -134,6 +136,7 @@ def assemble(
     exclude: Sequence[Written] = (),
     when: Sequence[Written] = (),
     base: Parts | None = None,
+    free: bool = False,
     problems: Problems | None = None,
 ) -> Parts:
     """Read axes and rules into the parts of a grid, on top of a base whose axes they replace.
@@ -143,14 +146,15 @@ def assemble(
         exclude: exclusions as written; they may name axes of the base.
         when: conditions as written, likewise.
         base: the grid of the study file, say.
+        free: whether the axes are params of a function.
         problems: where to gather problems; then they are not raised, and what is right comes back.
 
     Raises:
         SpecError: everything that is wrong, unless `problems` is given.
     """
     found = Problems() if problems is None else problems
-    drafts, unread = _read_entries(entries, found)
-    own = _build(drafts, found)
+    drafts, unread = _read_entries(entries, found, free=free)
+    own = _build(drafts, found, free=free)
     unread |= {name for draft in drafts for name in draft.names} - own.values().keys()
     merged = own
     if base is not None:
@@ -184,6 +188,7 @@ def merge(base: Parts, other: Parts) -> Parts:
     merged = Parts(
         groups=(*groups, *pending),
         seeds=base.seeds if other.seeds is None else other.seeds,
+        free=base.free or other.free,
         warnings=tuple(warnings),
     )
     _check_size(merged)
@@ -196,6 +201,7 @@ def merge(base: Parts, other: Parts) -> Parts:
         exclusions=tuple(dict.fromkeys((*filter(None, exclusions), *other.exclusions))),
         conditions=in_order(tuple(conditions)),
         seeds=merged.seeds,
+        free=merged.free,
         warnings=(
             *warnings,
             *(f"exclude {text!r} is dropped: the grid no longer has such a point" for text in dropped),
@@ -226,15 +232,17 @@ def unique(rows: Iterable[Row]) -> tuple[tuple[Row, ...], list[Row]]:
     return tuple(kept.values()), twice
 
 
-def _read_entries(entries: Sequence[Entry], problems: Problems) -> tuple[list[_Draft], frozenset[str]]:
+def _read_entries(
+    entries: Sequence[Entry], problems: Problems, *, free: bool
+) -> tuple[list[_Draft], frozenset[str]]:
     """Read all entries; returns what could be read, and the axes that have problems."""
     drafts: list[_Draft] = []
     seen: set[str] = set()
     unread: set[str] = set()
     for entry in entries:
-        names = [canonical(name.strip()) for name in entry.names.split(",")]
+        names = [canonical(name.strip(), free=free) for name in entry.names.split(",")]
         try:
-            axes = tuple(_grid_axis(name, paired=len(names) > 1) for name in names)
+            axes = tuple(_grid_axis(name, paired=len(names) > 1, free=free) for name in names)
             again = [name for i, name in enumerate(names) if name in seen or name in names[:i]]
             seen.update(names)
             if again:
@@ -248,10 +256,10 @@ def _read_entries(entries: Sequence[Entry], problems: Problems) -> tuple[list[_D
     return drafts, frozenset(unread)
 
 
-def _grid_axis(name: str, *, paired: bool) -> Axis:
+def _grid_axis(name: str, *, paired: bool, free: bool) -> Axis:
     if not name:
         raise Wrong("names no axis; write it as AXIS=VALUES")
-    axis = find_axis(name)
+    axis = find_axis(name, free=free)
     if axis.scope is not AxisScope.GRID:
         raise Wrong(f"{name!r} is not an axis: it is one for the whole study")
     if name == SEED and paired:
@@ -295,7 +303,7 @@ def _scalar(axis: Axis, value: Any) -> Value:
     return read_scalar(axis, value.strip()) if isinstance(value, str) else typed(axis, value)
 
 
-def _build(drafts: Sequence[_Draft], problems: Problems) -> Parts:
+def _build(drafts: Sequence[_Draft], problems: Problems, *, free: bool) -> Parts:
     """Build the values, unless there would be too many points."""
     seeds = [draft for draft in drafts if draft.names == (SEED,)]
     others = [draft for draft in drafts if draft.names != (SEED,)]
@@ -314,6 +322,7 @@ def _build(drafts: Sequence[_Draft], problems: Problems) -> Parts:
     return Parts(
         groups=tuple(group for group in groups if group.names != (SEED,)),
         seeds=tuple(int(row[0]) for row in rows[0] if row[0] is not None) if rows else None,
+        free=free,
         warnings=tuple(line for draft in drafts for line in draft.warnings),
     )
 
@@ -336,12 +345,12 @@ def _with_rules(
     exclusions, conditions, warnings = list(parts.exclusions), list(parts.conditions), list(parts.warnings)
     for written in exclude:
         with problems.at(written.place):
-            exclusion = read_exclusion(_text(written))
+            exclusion = read_exclusion(_text(written), free=parts.free)
             check_exclusion(exclusion, values, unread)
             exclusions.append(exclusion)
     for written in when:
         with problems.at(written.place):
-            condition = read_condition(_text(written))
+            condition = read_condition(_text(written), free=parts.free)
             conditions.append(condition)
             try:
                 check_condition(condition, values)
@@ -355,6 +364,7 @@ def _with_rules(
         exclusions=tuple(dict.fromkeys(exclusions)),
         conditions=ordered,
         seeds=parts.seeds,
+        free=parts.free,
         warnings=tuple(warnings),
     )
 
@@ -373,5 +383,5 @@ def _still_there(rule: Exclusion, values: Mapping[str, Sequence[Value]]) -> Excl
         kept = tuple(v for v in term.values if identity(v) in there)
         if not kept:
             return None
-        terms.append(Term(term.axis, kept))
+        terms.append(Term(term.axis, kept, term.free))
     return Exclusion(tuple(terms))

@@ -30,6 +30,9 @@ LARGEST_INT = 2**63 - 1
 
 SEED = "seed"
 
+RESERVED_PARAMS = ("objective", "objective_source", "objective_version")
+"""What is told of a function beside its params; no param may bear such a name."""
+
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 300, -324
@@ -67,7 +70,7 @@ class Axis:
         low: smallest value, or (if `low_open`) the bound that must be exceeded; likewise `high`.
         choices: the words of a categorical axis; empty where any word will do.
         nullable: whether `none` is a value.
-        free: an option of a model or dataset: any number, word, true, false or none.
+        free: an option of a model or dataset, or a param of a function: any number, word, true, false or none.
         fusible: whether trials of one pack may differ in it.
     """
 
@@ -183,9 +186,9 @@ SHAPING = frozenset(AXES) - FUSIBLE
 """What trials of one pack share; the options of the model and of the dataset (`model.*`, `data.*`) too."""
 
 
-def canonical(name: str) -> str:
-    """Return the name of an axis for any of its names; an unknown one is returned as it is."""
-    return ALIASES.get(name, name)
+def canonical(name: str, *, free: bool = False) -> str:
+    """Return the name of an axis for any of its names; an unknown one, and a function's, is returned as it is."""
+    return name if free else ALIASES.get(name, name)
 
 
 def is_option(name: str) -> bool:
@@ -206,14 +209,17 @@ def axis_of(name: str) -> Axis:
 
 
 @lru_cache(maxsize=4096)
-def find_axis(name: str, *, noun: str = "axis") -> Axis:
+def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
     """Do what `axis_of` does, but raise `Wrong`, to which the caller adds the place.
 
     Args:
         name: a name or alias.
         noun: what the message calls an unknown name, and so what it offers: an "axis" or a "key" of the
             recipe.
+        free: whether it is a param of a function, which may bear any name.
     """
+    if free and name != SEED:
+        return _param(name)
     name = canonical(name)
     if name in AXES:
         return AXES[name]
@@ -231,6 +237,14 @@ def find_axis(name: str, *, noun: str = "axis") -> Axis:
     scopes = (AxisScope.GRID,) if noun == "axis" else (AxisScope.GRID, AxisScope.RECIPE)
     known = [a.name for a in _TABLE if a.scope in scopes and (noun == "axis" or a.name != SEED)]
     raise Wrong(f"unknown {noun} {shortened(name)!r}{nearest(name, [*known, *ALIASES])}")
+
+
+def _param(name: str) -> Axis:
+    if not _OPTION.fullmatch(name):
+        raise Wrong(f"{shortened(name)!r} names no param: letters, digits and '_' alone")
+    if name in RESERVED_PARAMS:
+        raise Wrong(f"{name!r} cannot be a param: the study itself is described by it")
+    return Axis(name=name, kind=AxisKind.CATEGORICAL, free=True, nullable=True, help="param of the objective")
 
 
 def coerce(axis: Axis, value: object, place: str) -> Value:
@@ -414,7 +428,11 @@ def varying(points: Iterable[Settings]) -> tuple[str, ...]:
 
 
 def shape_of(settings: Settings) -> Shape:
-    """Return all shaping settings: trials may share a pack where these are equal, and nowhere else."""
-    return tuple(
-        (name, identity(value)) for name, value in sorted(settings.flat().items()) if name not in FUSIBLE
-    )
+    """Return all shaping settings: trials may share a pack where these are equal, and nowhere else.
+
+    Trials of a function run one after another in a pack, whatever they differ in.
+    """
+    if settings.objective is not None:
+        return (("objective", (False, settings.objective)),)
+    flat = sorted(settings.flat().items())
+    return tuple((name, identity(value)) for name, value in flat if name not in FUSIBLE)

@@ -7,14 +7,12 @@ Last step of the spec; what only the plug-ins know (options with their defaults,
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gridsearch.errors import PluginError, SpecError
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, TrialDraft, Value
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, TrialDraft, Value, trial_keys
 from gridsearch.spec.axes import find_axis, identity, plain_number
 from gridsearch.spec.grammar import write_scalar
 from gridsearch.spec.problems import Problems
@@ -51,6 +49,18 @@ class Resolver(Protocol):
         ...
 
 
+class FunctionResolver(Protocol):
+    """What the spec asks of those who know the function of a study of one."""
+
+    def objective(self, name: str) -> tuple[str, str | None]:
+        """Return a function's display name and the hash of its source.
+
+        Raises:
+            PluginError: there is no such function, or it cannot be called with params and a seed.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expansion:
     """A study's trials.
@@ -70,12 +80,12 @@ class Expansion:
     warnings: tuple[str, ...]
 
 
-def expand_study(spec: StudySpec, resolve: Resolver) -> Expansion:
+def expand_study(spec: StudySpec, resolve: Resolver | FunctionResolver) -> Expansion:
     """Expand a study into its trials.
 
     Args:
         spec: the study.
-        resolve: knows models and datasets.
+        resolve: knows models and datasets, or the function.
 
     Raises:
         SpecError: a plug-in does not take an option, every point is excluded, or there are too many trials.
@@ -90,7 +100,7 @@ def expand_study(spec: StudySpec, resolve: Resolver) -> Expansion:
         count = len(points) * len(seeds)
         many = f"{len(points):,} points with {len(seeds):,} seeds are {count:,} trials"
         raise SpecError([f"{many}, and at most {MAX_TRIALS:,} are taken"])
-    builder = _Builder(fixed, resolve)
+    builder = _builder(spec, fixed, resolve)
     drafts: list[TrialDraft] = []
     seen: set[str] = set()
     for point in points:
@@ -107,7 +117,9 @@ def expand_study(spec: StudySpec, resolve: Resolver) -> Expansion:
             ]
     builder.check()
     dropped = len(points) - len(seen)
-    warnings = [*spec.grid.warnings, *_idle(spec.grid, fixed, drafts), *_idle_recipe(spec, drafts)]
+    warnings = [*spec.warnings, *_idle(spec.grid, fixed, drafts)]
+    if spec.objective is None:
+        warnings += _idle_recipe(spec, drafts)
     if dropped:
         warnings.append(
             f"{dropped:,} of {len(points):,} points repeat others: they differ in nothing that has an effect"
@@ -117,24 +129,35 @@ def expand_study(spec: StudySpec, resolve: Resolver) -> Expansion:
     )
 
 
-def trial_keys(settings: Settings, seeds: Sequence[int]) -> list[str]:
-    """Return `gridsearch.records.trial_key` for each seed, with the text made once."""
-    content = settings.to_json()
-    del content["dataset"], content["data_options"]
-    content["seed"] = 0
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    # The last one is ours: an option of that name lies in model_options, which sorts before.
-    head, mark, tail = text.rpartition(',"seed":0,')
-    assert mark
-    start = f'{head},"seed":'
-    return [hashlib.sha256(f"{start}{seed},{tail}".encode()).hexdigest() for seed in seeds]
-
-
 def without_effect(optimizer: Value, momentum: Value) -> tuple[str, ...]:
     """Return the settings that cannot matter for this optimizer, and so are set to their defaults."""
     if optimizer != "sgd":
         return ("momentum", "nesterov")
     return () if momentum else ("nesterov",)
+
+
+def _builder(spec: StudySpec, fixed: Mapping[str, Value], resolve: Any) -> _Builder | _FunctionBuilder:
+    if spec.objective is None:
+        return _Builder(fixed, resolve)
+    return _FunctionBuilder(fixed, *resolve.objective(spec.objective))
+
+
+@dataclass(frozen=True, slots=True)
+class _FunctionBuilder:
+    """Makes settings of points that are called as a function's params."""
+
+    fixed: Mapping[str, Value]
+    name: str
+    source: str | None
+
+    def settings(self, point: GridPoint) -> tuple[Settings, tuple[str, ...], tuple[str, ...]]:
+        """Return a point's settings, its axes and its inactive axes."""
+        params = {name: _plain(value) for name, value in {**self.fixed, **point.values}.items()}
+        settings = Settings(objective=self.name, objective_source=self.source, params=params)
+        return settings, tuple(point.values), point.inactive
+
+    def check(self) -> None:
+        """Find nothing: what a function thinks of its params it says when it is called."""
 
 
 class _Builder:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import UsageError
 from gridsearch.spec.assemble import Entry, Group, Parts, Written, assemble
 from gridsearch.spec.names import user_path
-from gridsearch.spec.options import OPTIONS, read_option, refusal
-from gridsearch.spec.problems import Problems, shortened
+from gridsearch.spec.options import OPTIONS, misplaced, read_option, refusal
+from gridsearch.spec.problems import Problems, Wrong, shortened
 from gridsearch.spec.recipe import OPTION_TABLES, read_settings
 from gridsearch.spec.rules import Condition, Exclusion, Term
 
@@ -34,8 +34,8 @@ class StudyFile:
     """What a study file says.
 
     Attributes:
-        options: the options it gives (study, dataset, model, seeds, val, subset), typed.
-        recipe: the recipe's keys that it gives, typed, options of plug-ins as "model.NAME".
+        options: the options it gives (study, dataset, model, objective, seeds, val, ...), typed.
+        recipe: the recipe's keys that it gives, typed, options of plug-ins as "model.NAME"; or a function's params.
         grid: its grid with its rules; empty if it has none.
     """
 
@@ -45,13 +45,16 @@ class StudyFile:
     grid: Parts = field(default_factory=Parts)
 
 
-def load_toml(path: Path | str, *, problems: Problems | None = None) -> StudyFile:
+def load_toml(
+    path: Path | str, *, objective: str | None = None, problems: Problems | None = None
+) -> StudyFile:
     """Read a study file.
 
     Models, datasets and folders that lie beside the file may be named relative to it.
 
     Args:
         path: the file.
+        objective: the function that the command line names, which then goes before the file's.
         problems: where to gather problems; then they are not raised, and what is right comes back.
 
     Raises:
@@ -62,27 +65,34 @@ def load_toml(path: Path | str, *, problems: Problems | None = None) -> StudyFil
     found = Problems() if problems is None else problems
     content = _parse(path, found)
     options: dict[str, Any] = {}
+    function = objective or content.get("objective")
+    free = function is not None
     for key, value in content.items():
         place = f"{path}: {shortened(key)}"
         if key in OPTIONS:
             with found.at(place):
                 options[key] = read_option(key, value)
+                if (why := misplaced(key, objective=function)) is not None:
+                    raise Wrong(why)
         elif key not in _KNOWN:
             found.add(str(path), refusal(key, _KNOWN))
     recipe = read_settings(
-        _table(content, "recipe", path, found), place=lambda key: f"{path}: [recipe] {key}", problems=found
+        _table(content, "recipe", path, found),
+        place=lambda key: f"{path}: [recipe] {key}",
+        free=free,
+        problems=found,
     )
-    grid = _read_grid(content, path, found)
+    grid = _read_grid(content, path, found, free=free)
     if grid.seeds is not None and "seeds" in options:
         found.add(f"{path}: seeds", "the seeds are given in [grid] as well")
     if problems is None:
         found.check()
-    for name in ("dataset", "model"):
+    for name in ("dataset", "model", "objective"):
         if name in options:
             options[name] = _beside(path, options[name])
-    return StudyFile(
-        path=path, options=options, recipe=recipe, grid=_with_models(grid, lambda m: _beside(path, m))
-    )
+    if not free:
+        grid = _with_models(grid, lambda m: _beside(path, m))
+    return StudyFile(path=path, options=options, recipe=recipe, grid=grid)
 
 
 def _parse(path: Path, problems: Problems) -> dict[str, Any]:
@@ -103,15 +113,17 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any]:
     return {}
 
 
-def _read_grid(content: Mapping[str, Any], path: Path, problems: Problems) -> Parts:
+def _read_grid(content: Mapping[str, Any], path: Path, problems: Problems, *, free: bool) -> Parts:
     table = _table(content, "grid", path, problems)
     if content.get("grid") == {}:
         problems.add(f"{path}: [grid]", "names no axis; leave the table out for a single point")
-    entries = [Entry(name, values, f"{path}: [grid] {shortened(name)}") for name, values in _axes(table)]
+    axes = table.items() if free else _axes(table)
+    entries = [Entry(name, values, f"{path}: [grid] {shortened(name)}") for name, values in axes]
     return assemble(
         entries,
         exclude=_rules(content, "exclude", path),
         when=_rules(content, "when", path),
+        free=free,
         problems=problems,
     )
 

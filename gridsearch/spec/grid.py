@@ -66,11 +66,8 @@ class Grid:
         when: str | Sequence[str] = (),
         **kw_axes: Any,
     ) -> None:
-        given = [*(axes or {}).items(), *kw_axes.items()]
-        parts = assemble(
-            [Entry(name, values, shortened(f"{name}={values!r}")) for name, values in given],
-            exclude=[Written(text, shortened(f"exclude {text!r}")) for text in _several(exclude)],
-            when=[Written(text, shortened(f"when {text!r}")) for text in _several(when)],
+        parts = _from_python(
+            [*(axes or {}).items(), *kw_axes.items()], exclude=exclude, when=when, free=False
         )
         object.__setattr__(self, "_parts", parts)
 
@@ -105,6 +102,19 @@ class Grid:
         )
         problems.check()
         return cls.of(parts)
+
+    @classmethod
+    def of_params(cls, axes: Mapping[str, Any], **rules: Any) -> Self:
+        """Make a grid of a function's params: any names and any plain values; else as `Grid` itself.
+
+        Args:
+            axes: values by param; several names joined by commas are paired, `seed` gives the replicates.
+            rules: `exclude` and `when`, as `Grid` takes them.
+
+        Raises:
+            SpecError: everything that is wrong with it, at once.
+        """
+        return cls.of(_from_python(list(axes.items()), free=True, **rules))
 
     @property
     def parts(self) -> Parts:
@@ -176,7 +186,7 @@ class Grid:
         """Return the canonical text of the axes, a word each, as `parse` reads them."""
         words = []
         for group in self._parts.groups:
-            axes = [find_axis(name) for name in group.names]
+            axes = [find_axis(name, free=self._parts.free) for name in group.names]
             if len(axes) == 1:
                 text = write_values(axes[0], [row[0] for row in group.rows])
             else:
@@ -202,8 +212,8 @@ class Grid:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Sequence[str]]) -> Self:
-        """Read what `to_json` wrote.
+    def from_json(cls, data: Mapping[str, Sequence[str]], *, free: bool = False) -> Self:
+        """Read what `to_json` wrote; `free` says that the axes are params of a function.
 
         Raises:
             SpecError: it was not written by this version's `to_json`.
@@ -213,6 +223,7 @@ class Grid:
             word_entries(data["axes"], problems),
             exclude=rule_texts("--exclude", data["exclude"]),
             when=rule_texts("--when", data["when"]),
+            free=free,
             problems=problems,
         )
         problems.check()
@@ -268,6 +279,9 @@ class Grid:
             )
             yield GridPoint(values, inactive), kept
 
+    def _default(self, name: str) -> Value:
+        return find_axis(name, free=self._parts.free).default
+
     def _conditions(
         self, fixed: Mapping[str, Value]
     ) -> list[tuple[str, list[tuple[str, frozenset[tuple[bool, Value]]]]]]:
@@ -285,11 +299,26 @@ class Grid:
             for name, there in allowed(condition.terms):
                 if name in names:
                     terms.append((name, there))
-                elif identity(fixed[name] if name in fixed else find_axis(name).default) not in there:
+                elif identity(fixed[name] if name in fixed else self._default(name)) not in there:
                     terms.append((condition.axis, frozenset()))
             if terms:
                 decide.append((condition.axis, terms))
         return decide
+
+
+def _from_python(
+    axes: Sequence[tuple[str, Any]],
+    *,
+    free: bool,
+    exclude: str | Sequence[str] = (),
+    when: str | Sequence[str] = (),
+) -> Parts:
+    return assemble(
+        [Entry(name, values, shortened(f"{name}={values!r}")) for name, values in axes],
+        exclude=[Written(text, shortened(f"exclude {text!r}")) for text in _several(exclude)],
+        when=[Written(text, shortened(f"when {text!r}")) for text in _several(when)],
+        free=free,
+    )
 
 
 def word_entries(words: Sequence[str], problems: Problems) -> list[Entry]:

@@ -5,6 +5,7 @@ Read the same way from the command line, from the top of a study file and from P
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,8 +15,13 @@ from gridsearch.spec.axes import AXES, canonical, typed
 from gridsearch.spec.names import good_name
 from gridsearch.spec.problems import Wrong, shortened
 
-OPTIONS = ("study", "dataset", "model", "seeds", "val", "subset")
-LATER = ("objective", "metric", "direction")
+OPTIONS = ("study", "dataset", "model", "objective", "metric", "direction", "seeds", "val", "subset")
+OF_IMAGES = ("dataset", "model", "val", "subset")
+"""Options that say something of images, and so nothing of a study of a plain function."""
+OF_FUNCTION = ("metric", "direction")
+DIRECTIONS = ("maximize", "minimize")
+
+_METRIC = re.compile(r"[^\W\d][\w.\- ]{0,63}")
 
 
 def read_option(name: str, value: object) -> Any:
@@ -32,7 +38,30 @@ def read_option(name: str, value: object) -> Any:
         return good_name(value)
     if isinstance(value, Mapping | list | tuple | set):
         raise Wrong(f"{name} takes one value")
+    if name in ("objective", *OF_FUNCTION):
+        return _of_function(name, value)
     return typed(AXES[name], value)
+
+
+def _of_function(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong(f"{name} must be a name, not {value!r}")
+    if name == "direction" and value not in DIRECTIONS:
+        raise Wrong(f"direction must be maximize or minimize, not {shortened(value)!r}")
+    if name == "metric" and not _METRIC.fullmatch(value):
+        raise Wrong(
+            f"metric {shortened(value)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
+        )
+    return value
+
+
+def misplaced(name: str, *, objective: str | None) -> str | None:
+    """Return why an option makes no sense in a study of a function, or outside of one; None where it does."""
+    if objective is not None and name in OF_IMAGES:
+        return f"{name} says something of images, and {objective} is a plain function"
+    if objective is None and name in OF_FUNCTION:
+        return f"{name} belongs to a study of a plain function (objective); images are ranked by accuracy"
+    return None
 
 
 def read_seeds(value: object) -> int | tuple[int, ...]:
@@ -61,9 +90,7 @@ def read_seeds(value: object) -> int | tuple[int, ...]:
 
 
 def refusal(name: str, known: Iterable[str]) -> str:
-    """Return why a name is not an option: it comes later, it belongs elsewhere, or it is unknown."""
-    if name in LATER:
-        return f"{name!r} belongs to studies of a plain function, which come later"
+    """Return why a name is not an option: it belongs elsewhere, or it is unknown."""
     if canonical(name) in AXES and canonical(name) not in OPTIONS:
         return f"{name!r} is a key of the recipe and stands there ([recipe])"
     return f"unknown key {shortened(name)!r}{nearest(name, known)}"

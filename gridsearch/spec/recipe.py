@@ -90,6 +90,29 @@ class Recipe:
         return hash(frozenset(self.flat().items()))
 
 
+@dataclass(frozen=True, slots=True)
+class Params:
+    """What is the same for every point of a study of a plain function: params by name, any plain values.
+
+    Raises:
+        SpecError: a name that no param may bear, or a value that is none.
+    """
+
+    values: Mapping[str, Value] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "values", read_settings(self.values, free=True))
+
+    def flat(self) -> dict[str, Value]:
+        """Return all params with their values."""
+        return dict(self.values)
+
+    changes = flat
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self.values.items()))
+
+
 _KEYS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in OPTION_TABLES)
 
 
@@ -97,6 +120,7 @@ def read_settings(
     settings: Mapping[str, Any],
     *,
     place: Callable[[str], str] = "recipe {}".format,
+    free: bool = False,
     problems: Problems | None = None,
 ) -> dict[str, Value]:
     """Return settings of the recipe typed, under their canonical names, options flat ("model.width").
@@ -104,6 +128,7 @@ def read_settings(
     Args:
         settings: by name or alias.
         place: says where a key was given.
+        free: whether they are params of a function.
         problems: where to gather problems; then they are not raised, and what is right comes back.
 
     Raises:
@@ -111,24 +136,24 @@ def read_settings(
     """
     found = Problems() if problems is None else problems
     values: dict[str, Value] = {}
-    for key, value in _flattened(settings):
+    for key, value in settings.items() if free else _flattened(settings):
         with found.at(place(key)):
-            name = canonical(key)
+            name = canonical(key, free=free)
             if name in values:
                 raise Wrong(f"{name} is given twice")
-            values[name] = read_setting(name, value)
+            values[name] = read_setting(name, value, free=free)
     if problems is None:
         found.check()
     return values
 
 
-def read_setting(name: str, value: object) -> Value:
-    """Type one setting of the recipe.
+def read_setting(name: str, value: object, *, free: bool = False) -> Value:
+    """Type one setting of the recipe, or one param of a function.
 
     Raises:
         Wrong: no such key, or not a value of it.
     """
-    axis = find_axis(name, noun="key")
+    axis = find_axis(name, noun="key", free=free)
     if name == SEED:
         raise Wrong("seeds are replicates of every point and stand outside the recipe (seeds)")
     if name not in _KEYS and not axis.free:

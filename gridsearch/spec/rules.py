@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gridsearch.errors import nearest
 from gridsearch.records import Value
-from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity
+from gridsearch.spec.axes import SEED, Axis, AxisScope, find_axis, identity
 from gridsearch.spec.grammar import Span, read_terms, read_values, write_scalar
 from gridsearch.spec.problems import Wrong, shortened
 
@@ -19,13 +19,14 @@ MAX_RULE_VALUES = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """An axis has one of these values."""
+    """An axis has one of these values; `free` says that it is a param of a function."""
 
     axis: str
     values: tuple[Value, ...]
+    free: bool = False
 
     def __str__(self) -> str:
-        axis = find_axis(self.axis)
+        axis = find_axis(self.axis, free=self.free)
         return f"{self.axis}={','.join(write_scalar(axis, value) for value in self.values)}"
 
 
@@ -54,16 +55,16 @@ Values = Mapping[str, Sequence[Value]]
 """The values of each axis of a grid."""
 
 
-def read_exclusion(text: str) -> Exclusion:
+def read_exclusion(text: str, *, free: bool = False) -> Exclusion:
     """Read `lr=.01 batch=10`.
 
     Raises:
         Wrong: not such a text, an unknown axis or a wrong value.
     """
-    return Exclusion(_read_terms(text))
+    return Exclusion(_read_terms(text, free=free))
 
 
-def read_condition(text: str) -> Condition:
+def read_condition(text: str, *, free: bool = False) -> Condition:
     """Read `momentum: optimizer=sgd`.
 
     Raises:
@@ -72,10 +73,10 @@ def read_condition(text: str) -> Condition:
     name, colon, rest = text.partition(":")
     if not colon or "=" in name:
         raise Wrong("write it as 'AXIS: OTHER=VALUE'")
-    axis = _known(name.strip())
+    axis = _known(name.strip(), free=free)
     if axis.scope is not AxisScope.GRID:
         raise Wrong(f"{axis.name} cannot be an axis of a grid")
-    condition = Condition(axis.name, _read_terms(rest))
+    condition = Condition(axis.name, _read_terms(rest, free=free))
     if axis.name in {term.axis for term in condition.terms}:
         raise Wrong(f"{axis.name} depends on itself")
     return condition
@@ -140,23 +141,23 @@ def allowed(terms: Sequence[Term]) -> list[tuple[str, frozenset[tuple[bool, Valu
     return [(term.axis, frozenset(map(identity, term.values))) for term in terms]
 
 
-def _read_terms(text: str) -> tuple[Term, ...]:
+def _read_terms(text: str, *, free: bool) -> tuple[Term, ...]:
     terms: dict[str, Term] = {}
     for name, words in read_terms(text):
-        axis = _known(name)
+        axis = _known(name, free=free)
         if axis.name in terms:
             raise Wrong(f"{axis.name} is named twice; give its values as a list")
         items = read_values(axis, words)
         if sum(item.count if isinstance(item, Span) else 1 for item in items) > MAX_RULE_VALUES:
             raise Wrong(f"more than {MAX_RULE_VALUES:,} values of {axis.name}")
         values = [v for item in items for v in (item.values() if isinstance(item, Span) else (item,))]
-        terms[axis.name] = Term(axis.name, tuple({identity(v): v for v in values}.values()))
+        terms[axis.name] = Term(axis.name, tuple({identity(v): v for v in values}.values()), free)
     return tuple(terms.values())
 
 
-def _known(name: str) -> Axis:
-    axis = find_axis(name)
-    if canonical(name) == SEED:
+def _known(name: str, *, free: bool) -> Axis:
+    axis = find_axis(name, free=free)
+    if axis.name == SEED:
         raise Wrong("seeds are replicates of every point, not an axis that rules may name")
     return axis
 
@@ -165,7 +166,7 @@ def _check_values(term: Term, there: Sequence[Value]) -> None:
     known = set(map(identity, there))
     for value in term.values:
         if identity(value) not in known:
-            axis = find_axis(term.axis)
+            axis = find_axis(term.axis, free=term.free)
             text = write_scalar(axis, value)
             if isinstance(value, str):
                 tip = nearest(value, [str(v) for v in there])

@@ -7,8 +7,9 @@ planner and the report go by from then on.
 from __future__ import annotations
 
 import dataclasses
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
@@ -17,14 +18,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from gridsearch.errors import SpecError
 from gridsearch.spec.assemble import Entry, assemble
 from gridsearch.spec.axes import SEED, canonical, find_axis
-from gridsearch.spec.expand import Expansion, Resolver, expand_study
+from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
 from gridsearch.spec.files import StudyFile, load_toml
 from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
 from gridsearch.spec.grid import Grid, rule_texts, word_entries
 from gridsearch.spec.names import check_study_name, default_name
-from gridsearch.spec.options import OPTIONS, read_option, refusal
+from gridsearch.spec.options import OF_FUNCTION, OF_IMAGES, OPTIONS, misplaced, read_option, refusal
 from gridsearch.spec.problems import Problems, Wrong, shortened
-from gridsearch.spec.recipe import Recipe, read_setting
+from gridsearch.spec.recipe import Params, Recipe, read_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
 
 __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name", "load_toml"]
 
-_T = TypeVar("_T", Grid, Recipe)
+_T = TypeVar("_T", Grid, Params)
+
+_LESS_IS_BETTER = re.compile(r"loss|error|cost|(^|_)(mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
 class _Several(Wrong):
@@ -47,22 +50,48 @@ class _Several(Wrong):
 def _option(name: str) -> BeforeValidator:
     # None means "not given" for these, as it does on the command line.
     return BeforeValidator(
-        lambda value: None if value is None and name in ("study", "subset") else read_option(name, value)
+        lambda value: (
+            None if value is None and name in ("study", "subset", "objective") else read_option(name, value)
+        )
     )
 
 
-def _converted(kind: type[_T], convert: Callable[[Mapping[str, Any]], _T]) -> BeforeValidator:
-    def validate(value: object) -> _T:
-        if isinstance(value, kind):
+def _converted(
+    kinds: type[Any] | tuple[type[Any], ...], convert: Callable[[Mapping[str, Any]], Any]
+) -> BeforeValidator:
+    first = kinds[0] if isinstance(kinds, tuple) else kinds
+
+    def validate(value: object) -> Any:
+        if isinstance(value, kinds):
             return value
         if not isinstance(value, Mapping):
-            raise Wrong(f"must be a {kind.__name__} or a mapping, not {type(value).__name__}")
+            raise Wrong(f"must be a {first.__name__} or a mapping, not {type(value).__name__}")
         try:
             return convert(value)
         except SpecError as error:
             raise _Several(error.problems) from None
 
     return BeforeValidator(validate)
+
+
+def _for_function(value: Any, kind: type[_T], convert: Callable[[Mapping[str, Any]], _T]) -> Any:
+    """Return a grid or a recipe as one of a function's params; anything but a mapping is left to the validators."""
+    return convert(value) if isinstance(value, Mapping) and not isinstance(value, kind) else value
+
+
+def _of_another_kind(values: Mapping[str, Any]) -> Iterator[str]:
+    """Tell what of a spec belongs to images where there is a function, and the other way round."""
+    objective = values.get("objective")
+    for name in values:
+        if (why := misplaced(name, objective=objective)) is not None:
+            yield why
+    grid = values.get("grid")
+    if isinstance(grid, Grid) and grid.axes and grid.parts.free != (objective is not None):
+        yield (
+            "grid: its axes are params of a function, and there is no objective"
+            if grid.parts.free
+            else "grid: of an objective it is a mapping of axes to values, or Grid.of_params(...)"
+        )
 
 
 class StudySpec(BaseModel):
@@ -73,6 +102,9 @@ class StudySpec(BaseModel):
     Attributes:
         study: its name, or None for one after the dataset (see `name`).
         dataset: a name, "folder:PATH", or a plug-in.
+        objective: a plain function instead of images and networks ("file.py:function"); the grid's axes and the
+            recipe's keys are then its params.
+        metric: which of the function's metrics ranks, with `direction`.
         model: a name or a plug-in; a `model` axis of the grid wins over it.
         seeds: how many replicates (N stands for seeds 0 to N-1), or which; see `seed_list`.
         val: fraction of the training images held out for validation.
@@ -89,17 +121,28 @@ class StudySpec(BaseModel):
     study: Annotated[str | None, _option("study")] = None
     dataset: Annotated[str, _option("dataset")] = "fmnist"
     model: Annotated[str, _option("model")] = "lenet"
+    objective: Annotated[str | None, _option("objective")] = None
+    metric: Annotated[str, _option("metric")] = "value"
+    direction: Annotated[str, _option("direction")] = "maximize"
     seeds: Annotated[int | tuple[int, ...], _option("seeds")] = 1
     val: Annotated[float, _option("val")] = 1 / 6
     subset: Annotated[int | None, _option("subset")] = None
     grid: Annotated[Grid, _converted(Grid, Grid)] = Field(default_factory=Grid)
-    recipe: Annotated[Recipe, _converted(Recipe, Recipe.of)] = Field(default_factory=Recipe)
+    recipe: Annotated[Recipe | Params, _converted((Recipe, Params), Recipe.of)] = Field(
+        default_factory=Recipe
+    )
 
     def __init__(self, **values: Any) -> None:
+        if values.get("objective") is not None:
+            values["grid"] = _for_function(values.get("grid", {}), Grid, Grid.of_params)
+            values["recipe"] = _for_function(values.get("recipe", {}), Params, Params)
+        wrong = list(_of_another_kind(values))
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise SpecError(_problems(error, type(self).model_fields)) from None
+            raise SpecError([*_problems(error, type(self).model_fields), *wrong]) from None
+        if wrong:
+            raise SpecError(wrong)
 
     @model_validator(mode="after")
     def _seeds_once(self) -> Self:
@@ -109,8 +152,8 @@ class StudySpec(BaseModel):
 
     @property
     def name(self) -> str:
-        """The study's name: as given, or after the dataset."""
-        return default_name(self.dataset) if self.study is None else self.study
+        """The study's name: as given, or after the dataset or the function."""
+        return default_name(self.objective or self.dataset) if self.study is None else self.study
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -121,11 +164,20 @@ class StudySpec(BaseModel):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What looks unintended in the grid, one line each; `expand` finds more."""
+        """What looks unintended, one line each; `expand` finds more."""
+        if (
+            self.objective is not None
+            and self.direction == "maximize"
+            and _LESS_IS_BETTER.search(self.metric)
+        ):
+            upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
+            return (*self.grid.warnings, upward)
         return self.grid.warnings
 
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
+        if self.objective is not None:
+            return self.recipe.flat()
         return self.recipe.flat() | {
             "model": self.model,
             "dataset": self.dataset,
@@ -133,7 +185,7 @@ class StudySpec(BaseModel):
             "subset": self.subset,
         }
 
-    def expand(self, resolve: Resolver) -> Expansion:
+    def expand(self, resolve: Resolver | FunctionResolver) -> Expansion:
         """Return the study's trials and what is to be said about them; see `expand_study`."""
         return expand_study(self, resolve)
 
@@ -150,13 +202,14 @@ class StudySpec(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back."""
+        if self.objective is not None:
+            kind = {name: getattr(self, name) for name in ("objective", *OF_FUNCTION)}
+        else:
+            kind = {name: getattr(self, name) for name in OF_IMAGES}
         return {
             "study": self.study,
-            "dataset": self.dataset,
-            "model": self.model,
+            **kind,
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
-            "val": self.val,
-            "subset": self.subset,
             "grid": self.grid.to_json(),
             "recipe": self.recipe.flat(),
         }
@@ -168,7 +221,7 @@ class StudySpec(BaseModel):
         Raises:
             SpecError: it is not what this version's `to_json` writes.
         """
-        grid = Grid.from_json(data["grid"])
+        grid = Grid.from_json(data["grid"], free="objective" in data)
         skipped = ("grid", "seeds") if grid.seeds is not None else ("grid",)
         return cls(**{k: v for k, v in data.items() if k not in skipped}, grid=grid)
 
@@ -178,9 +231,10 @@ class StudySpec(BaseModel):
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         # What the grid sets at every point would be told as a conflict.
         gridded = set(self.grid.axes) - {condition.axis for condition in self.grid.parts.conditions}
-        for name in ("dataset", "model", "val", "subset"):
+        free = self.objective is not None
+        for name in ("objective", *OF_FUNCTION) if free else OF_IMAGES:
             value = getattr(self, name)
-            if value != defaults[name] and name not in gridded:
+            if value != defaults[name] and (free or name not in gridded):
                 arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
         arguments += self.grid.arguments()
         if self.grid.seeds is None and isinstance(self.seeds, int) and self.seeds != 1:
@@ -189,7 +243,7 @@ class StudySpec(BaseModel):
             arguments += ["--grid", f"seed={','.join(map(str, self.seeds))}"]
         for name, value in self.recipe.changes().items():
             if name not in gridded:
-                arguments += ["--set", f"{name}={write_scalar(find_axis(name), value)}"]
+                arguments += ["--set", f"{name}={write_scalar(find_axis(name, free=free), value)}"]
         return tuple(arguments)
 
     def command(self) -> str:
@@ -214,7 +268,8 @@ def build(
         exclude: texts of `--exclude`; they come to the file's.
         when: texts of `--when`, likewise.
         options: options by name (study, dataset, model, seeds, val, subset, or a key of the recipe such as
-            epochs), typed or as text; None is an option that was not given.
+            epochs), typed or as text; None is an option that was not given.  With an `objective`, axes and
+            settings are its params.
         settings: "KEY=VALUE" of `--set`.
 
     Raises:
@@ -222,15 +277,18 @@ def build(
         SpecError: everything that is wrong, each with its place.
     """
     problems = Problems()
-    said = StudyFile(path=Path()) if file is None else load_toml(file, problems=problems)
-    given, recipe, places = _given(options or {}, settings, problems)
+    named = (options or {}).get("objective")
+    said = StudyFile(path=Path()) if file is None else load_toml(file, objective=named, problems=problems)
+    objective = named or said.options.get("objective")
+    free = objective is not None
+    given, recipe, places = _given(options or {}, settings, problems, objective=objective)
     entries = word_entries(words, problems)
-    gridded = {canonical(name.strip()) for entry in entries for name in entry.names.split(",")}
+    gridded = {canonical(name.strip(), free=free) for entry in entries for name in entry.names.split(",")}
     # An option goes before the study file, so it also stands in place of an axis of the file's grid.
     there = said.grid.values()
     fixed = recipe | {k: v for k, v in given.items() if k == "model"}
     entries += [
-        Entry(name, write_values(find_axis(name), [value]), places[name])
+        Entry(name, write_values(find_axis(name, free=free), [value]), places[name])
         for name, value in fixed.items()
         if name in there and name not in gridded
     ]
@@ -239,6 +297,7 @@ def build(
         exclude=rule_texts("--exclude", exclude),
         when=rule_texts("--when", when),
         base=said.grid,
+        free=free,
         problems=problems,
     )
     # Where a condition takes an axis away, the recipe's value holds: there, giving both makes sense.
@@ -253,13 +312,15 @@ def build(
             parts = dataclasses.replace(parts, seeds=None)
         else:
             merged.pop("seeds", None)
-    return StudySpec(**merged, grid=Grid.of(parts), recipe=Recipe.of(dict(said.recipe) | recipe))
+    made = dict(said.recipe) | recipe
+    return StudySpec(**merged, grid=Grid.of(parts), recipe=Params(made) if free else Recipe.of(made))
 
 
 def _given(
-    options: Mapping[str, Any], settings: Sequence[str], problems: Problems
+    options: Mapping[str, Any], settings: Sequence[str], problems: Problems, *, objective: str | None
 ) -> tuple[dict[str, Any], dict[str, Value], dict[str, str]]:
     """Read the command line's options and `--set`; returns options, recipe, and the place of each."""
+    free = objective is not None
     given: dict[str, Any] = {}
     recipe: dict[str, Value] = {}
     places: dict[str, str] = {}
@@ -275,19 +336,24 @@ def _given(
             continue
         name = canonical(key)
         with problems.at(place_of(name, f"--{key.replace('_', '-')} {shortened(str(value))}")):
+            if (why := misplaced(name, objective=objective)) is not None:
+                raise Wrong(why)
             if name in OPTIONS:
                 given[name] = read_option(name, value)
+            elif free:
+                raise Wrong(f"{objective} is a plain function; its own params are set with --set {name}=...")
             else:
                 recipe[name] = read_setting(name, value)
     for text in settings:
         key, equals, word = text.partition("=")
-        name = canonical(key.strip())
+        name = canonical(key.strip(), free=free)
         with problems.at(place_of(name, f"--set {shortened(text)}")):
             if not equals:
                 raise Wrong("is not KEY=VALUE")
-            if name in OPTIONS:
+            if name in OPTIONS and not free:
                 raise Wrong(f"{name} is an option of its own: --{name} {shortened(word)}")
-            recipe[name] = read_setting(name, read_scalar(find_axis(name, noun="key"), word.strip()))
+            axis = find_axis(name, noun="key", free=free)
+            recipe[name] = read_setting(name, read_scalar(axis, word.strip()), free=free)
     return given, recipe, places
 
 

@@ -32,6 +32,7 @@ from gridsearch.records import (
     WorkerReady,
     WorkerSetup,
     trial_key,
+    trial_keys,
 )
 
 values = st.one_of(
@@ -195,7 +196,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings)])
+OF_FUNCTION = ("objective", "objective_source", "params")
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings) if f.name not in OF_FUNCTION])
 def test_every_setting_is_in_the_key_except_where_the_data_lies(name):
     base = Settings(dataset="digits")
     if name in ("dataset", "data_options"):
@@ -211,6 +215,39 @@ def test_the_seed_is_in_the_key_and_the_order_of_options_is_not():
     base = Settings(dataset="digits", model_options={"a": 1, "b": 2})
     assert trial_key(base, 0) != trial_key(base, 1)
     assert trial_key(base, 0) == trial_key(dataclasses.replace(base, model_options={"b": 2, "a": 1}), 0)
+
+
+def test_of_a_function_name_source_params_and_seed_are_in_the_key_and_nothing_else():
+    base = Settings(objective="f.py:f", objective_source="a", params={"x": 1, "y": 2})
+    for change in ({"objective": "g.py:f"}, {"objective_source": "b"}, {"params": {"x": 1, "y": 3}}):
+        assert trial_key(dataclasses.replace(base, **change), 0) != trial_key(base, 0)
+    assert trial_key(base, 1) != trial_key(base, 0)
+    for name, value in CHANGES.items():
+        assert trial_key(dataclasses.replace(base, **{name: value}), 0) == trial_key(base, 0)
+    assert trial_key(dataclasses.replace(base, params={"y": 2, "x": 1}), 0) == trial_key(base, 0)
+
+
+def test_settings_of_a_function_survive_json_and_hold_nothing_of_images():
+    base = Settings(
+        objective="f.py:f", objective_source=None, params={"x": 1, "lr": -2.5, "word": "a", "n": None}
+    )
+    assert Settings.from_json(json.loads(json.dumps(base.to_json()))) == base
+    assert base.flat() == {
+        "objective": "f.py:f",
+        "objective_source": None,
+        "x": 1,
+        "lr": -2.5,
+        "word": "a",
+        "n": None,
+    }
+    assert (base.get("lr"), base.get("batch"), base.length) == (-2.5, None, None)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(dataset="digits"), Settings(objective="f", params={"seed2": 0})]
+)
+def test_keys_of_several_seeds_are_those_of_each(settings):
+    assert trial_keys(settings, (0, 7, 10)) == [trial_key(settings, seed) for seed in (0, 7, 10)]
 
 
 def test_the_key_of_a_trial_never_changes_between_versions():
