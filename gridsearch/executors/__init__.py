@@ -38,7 +38,7 @@ class Executor(Protocol):
         ...
 
     def tell(self, pack: str, verdict: Verdict) -> None:
-        """Answer an `EpochEnded` of a pack; needed only where its worker was told to wait for that."""
+        """Answer an `EpochEnded` or a `StepEnded` of a pack; needed only where its worker was told to wait for that."""
         ...
 
     def poll(self, timeout: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.executors.worker import PackTrainer
+from gridsearch.executors.worker import PackTrainer, make_trainer
 from gridsearch.records import ExportRequest, Pack
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class InlineExecutor:
         interrupted: Callable[[], bool],
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
-        self._trainer = PackTrainer(setup, deliver, objects)
+        self._trainer = make_trainer(setup, deliver, objects)
         self._deliver = deliver
         self._interrupted = interrupted
         self._task: Task | None = None
@@ -69,10 +69,12 @@ class InlineExecutor:
         if isinstance(task, Pack):
             self._pruned.clear()
             self._trainer.train(task, stop=self._interrupted, given=self._take, pruned=lambda: self._pruned)
-        elif isinstance(task, ExportRequest):
-            self._deliver(self._trainer.export(task))
         elif task is not None:
-            self._deliver(self._trainer.probe(task))
+            assert isinstance(self._trainer, PackTrainer)
+            answer: Event = (
+                self._trainer.export(task) if isinstance(task, ExportRequest) else self._trainer.probe(task)
+            )
+            self._deliver(answer)
 
     def stop(self) -> None:
         """Forget a task that has not begun."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from gridsearch.records import EpochEnded, Verdict
+    from gridsearch.records import Advance, Verdict
 
 _VERDICT_SECONDS = 0.25
 """How long an epoch's end waits for the coordinator's verdicts; one that comes later counts an epoch later."""
@@ -27,7 +27,7 @@ class Verdicts:
         self._open: set[tuple[int, int, int]] = set()
         self._pruned: set[int] = set()
 
-    def expect(self, event: EpochEnded) -> None:
+    def expect(self, event: Advance) -> None:
         """Take note of an epoch that will be judged."""
         if event.epoch == 1:  # an attempt of its own, whatever was said of the one before
             self._pruned.discard(event.trial)

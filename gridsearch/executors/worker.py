@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
 import math
 import os
 import queue
@@ -24,7 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
-from gridsearch.errors import GridsearchError, PluginError
+from gridsearch.errors import PluginError
+from gridsearch.executors.functions import FunctionRunner
+from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.verdicts import Verdicts
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
@@ -42,6 +43,7 @@ from gridsearch.records import (
     Probed,
     ProbeRequest,
     Settings,
+    StepEnded,
     TrialFailed,
     Verdict,
     WorkerReady,
@@ -115,7 +117,7 @@ class PackTrainer:
 
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
         ids = list(pack.trial_ids)
-        log = _LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
+        log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
 
         def more(count: int) -> Sequence[Lane]:
             self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
@@ -150,7 +152,7 @@ class PackTrainer:
         began = time.monotonic()
         seconds: dict[int, float] = {}
         memory: dict[int, float] = {}
-        log = _LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
+        log = LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 for _ in range(_PROBE_ROUNDS):
@@ -203,7 +205,7 @@ class PackTrainer:
         """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""
         from gridsearch.training.export import export
 
-        log = _LogStream(lambda _: None)
+        log = LogStream(lambda _: None)
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 files, facts = export(
@@ -216,7 +218,7 @@ class PackTrainer:
             return Exported(
                 worker=self.setup.name,
                 id=request.id,
-                error=_one_line(error),
+                error=one_line(error),
                 traceback=traceback.format_exc(),
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
@@ -240,12 +242,12 @@ class PackTrainer:
         """
         from gridsearch.training import method_of
 
-        log = _LogStream(lambda _: None)
+        log = LogStream(lambda _: None)
         try:
             with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
                 return method_of(settings, data=self._data, build=self._build, device=self._device)
         except Exception as error:  # noqa: BLE001 - a user's model may raise anything
-            return "solo", f"it raises {_one_line(error)[:200]}"
+            return "solo", f"it raises {one_line(error)[:200]}"
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()
@@ -255,7 +257,7 @@ class PackTrainer:
                     trial=lane.trial.id,
                     attempt=lane.trial.attempt,
                     reason="error",
-                    message=_one_line(error),
+                    message=one_line(error),
                     traceback=story,
                 )
             )
@@ -297,31 +299,12 @@ class PackTrainer:
         )
 
 
-def _one_line(error: Exception) -> str:
-    text = error.message if isinstance(error, GridsearchError) else f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
-
-
-class _LogStream(io.TextIOBase):
-    """Passes on what is printed, a line at a time."""
-
-    def __init__(self, write_line: Callable[[str], None]) -> None:
-        self._write_line = write_line
-        self._rest = ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        if lines:
-            self._write_line("\n".join(lines) + "\n")
-        return len(text)
-
-    def flush(self) -> None:
-        if self._rest:
-            rest, self._rest = self._rest, ""
-            self._write_line(rest + "\n")
+def make_trainer(
+    setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
+) -> PackTrainer | FunctionRunner:
+    """Return what carries out packs: it trains networks, or calls the function that the setup names."""
+    kind = PackTrainer if setup.objective is None else FunctionRunner
+    return kind(setup, emit, objects)
 
 
 class _Pipe:
@@ -368,20 +351,19 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
     verdicts = Verdicts(told)
 
     def emit(event: Event) -> None:
-        if setup.judged and isinstance(event, EpochEnded):
+        if setup.judged and isinstance(event, EpochEnded | StepEnded):
             verdicts.expect(event)
         pipe.send(event)
 
-    trainer = PackTrainer(setup, emit)
+    trainer = make_trainer(setup, emit)
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
         task = work.get()
         if isinstance(task, Pack):
             trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=verdicts.pruned)
-        elif isinstance(task, ExportRequest):
-            pipe.send(trainer.export(task))
         else:
-            pipe.send(trainer.probe(task))
+            assert isinstance(trainer, PackTrainer)
+            pipe.send(trainer.export(task) if isinstance(task, ExportRequest) else trainer.probe(task))
 
 
 if __name__ == "__main__":

@@ -131,14 +131,14 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
         row = _insert_study(connection, draft)
     if row.dataset != draft.dataset:
         raise UsageError(
-            f"study {draft.name!r} is of dataset {row.dataset}, not {draft.dataset}",
+            f"study {draft.name!r} is of {row.dataset}, not of {draft.dataset}",
             hint="name another study with --study",
         )
     if (row.metric, row.direction) != (draft.metric, draft.direction):
         raise UsageError(
             f"study {draft.name!r} is ranked by {row.metric} ({row.direction}), "
             f"not by {draft.metric} ({draft.direction})",
-            hint="name another study with --study, or give --val as before",
+            hint="name another study with --study, or give --val, --metric and --direction as before",
         )
     commands = json.loads(row.commands)
     if draft.command and draft.command not in commands[-1:]:
@@ -195,7 +195,7 @@ def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
     lines = [
         f"# {draft.name}",
         "",
-        f"Dataset {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
+        f"On {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
         "",
     ]
     lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
@@ -273,8 +273,9 @@ def _insert(
         again = {"state": TrialState.WAITING, "tries": 0, "epochs": 0, **cleared}
         places: dict[str, Any] = {"optuna_id": bindparam("optuna_id"), "number": bindparam("number")}
         connection.execute(update(t).where(t.c.id == bindparam("of_trial")).values(again | places), changes)
-        epochs = delete(tables.epochs).where(tables.epochs.c.trial_id == bindparam("of_trial"))
-        connection.execute(epochs, [{"of_trial": change["of_trial"]} for change in changes])
+        for table in (tables.epochs, tables.steps):
+            gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
+            connection.execute(gone, [{"of_trial": change["of_trial"]} for change in changes])
     return fresh
 
 

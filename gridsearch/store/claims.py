@@ -210,13 +210,14 @@ def release(connection: Connection, claims: Iterable[tuple[int, int]]) -> int:
 
 
 def _wait(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) -> None:
-    """Let trials wait again in their Optuna rows, without the epochs of the attempt that ended."""
+    """Let trials wait again in their Optuna rows, without the epochs or steps of the attempt that ended."""
     if not rows:
         return
     values = {"state": TrialState.WAITING, "tries": _t.c.tries - tries_back, "epochs": 0, **_NOBODY}
     connection.execute(fenced_update().values(values), [fence(row) for row in rows])
-    epochs = delete(tables.epochs).where(tables.epochs.c.trial_id == bindparam("of_trial"))
-    connection.execute(epochs, [{"of_trial": row.id} for row in rows])
+    for table in (tables.epochs, tables.steps):
+        gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
+        connection.execute(gone, [{"of_trial": row.id} for row in rows])
     optuna_ids = [row.optuna_id for row in rows]
     optuna_tables.set_states(connection, optuna_ids, TrialState.WAITING)
     optuna_tables.delete_intermediate_values(connection, optuna_ids)

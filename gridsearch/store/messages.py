@@ -18,8 +18,8 @@ class StudyDraft:
 
     Attributes:
         name: `[A-Za-z0-9._-]{1,64}`.
-        dataset: display name of the dataset; one study holds one dataset.
-        metric: what its trials are ranked by, "val_accuracy" or "train_accuracy".
+        dataset: display name of the dataset, or of the plain function; one study holds one of them.
+        metric: what its trials are ranked by: "val_accuracy", "train_accuracy", or one of the function's.
         direction: "maximize" or "minimize".
         axes: the axes of this run's grid, in the order in which they are shown.
         class_names: by label.

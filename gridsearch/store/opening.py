@@ -39,11 +39,12 @@ class Found(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The file as it is: whose, and of which revisions."""
+    """The file as it is: whose, of which revisions, and whether it has all tables of its revision."""
 
     found: Found
     revision: int = 0
     optuna_revision: str | None = None
+    complete: bool = True
 
 
 def open_store(url: str, *, home: Path, create: bool) -> Store:
@@ -72,6 +73,9 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
     database = Database(path)
     with translated(path):
         database.settle_journal()
+        if not seen.complete and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+            with database.write() as transaction:
+                tables.metadata.create_all(transaction)
     return Store(database, url=sqlite_url(path), home=home)
 
 
@@ -164,7 +168,7 @@ def _look_at_tables(connection: sqlite3.Connection) -> Look:
     # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
     revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
     optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    return Look(Found.OURS, revision or 0, optuna_revision)
+    return Look(Found.OURS, revision or 0, optuna_revision, names >= set(tables.metadata.tables))
 
 
 def _require_usable(path: Path, seen: Look) -> None:

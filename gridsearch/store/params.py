@@ -70,6 +70,9 @@ _BOUNDS: Final[Mapping[str, _Bounds]] = {
     "subset": _Bounds(Kind.INT, 1, 2**31, log=True),
     "split_seed": _Bounds(Kind.INT, 0, 2**32),
 }
+OBJECTIVE_VERSION = "objective_version"
+"""Shown when the source of the function differs among the trials: the first digits of its SHA-256."""
+
 _FREE = {Kind.FLOAT: _Bounds(Kind.FLOAT, -1e6, 1e6), Kind.INT: _Bounds(Kind.INT, -(10**6), 10**6)}
 
 
@@ -80,11 +83,18 @@ class ShownAxis:
     Attributes:
         choices: the values in the order in which they came; only ever grows at its end.  Empty for a number with
             fixed bounds; an option of numbers keeps them, since it may yet become categorical.
+        free: a param of a function: no bounds hold for it, whatever its name.
     """
 
     name: str
     kind: Kind
     choices: tuple[Value, ...] = ()
+    free: bool = False
+
+    @property
+    def fixed(self) -> _Bounds | None:
+        """The fixed bounds, None where there are none."""
+        return None if self.free else _BOUNDS.get(self.name)
 
     def row(self, value: Value) -> tuple[float, str] | None:
         """Return a value as Optuna keeps it, with its distribution; None where the param is left out."""
@@ -94,7 +104,8 @@ class ShownAxis:
         if value is None:
             return None
         number = float(value)
-        return number, _numeric_distribution(self.name, self.kind, *self._reach(number))
+        log = self.fixed is not None and self.fixed.log
+        return number, _numeric_distribution(self.kind, *self._reach(number), log)
 
     def distribution(self) -> str:
         """Return the distribution of a categorical axis, as JSON."""
@@ -103,7 +114,7 @@ class ShownAxis:
 
     def grown(self, values: Sequence[Value]) -> Self:
         """Return the axis with the kind and the choices that take these values too."""
-        if self.name in _BOUNDS:
+        if self.fixed is not None:
             return self
         numbers = [value for value in values if value is not None]
         kind = _wider(self.kind, _kind_of(numbers)) if numbers else self.kind
@@ -112,7 +123,7 @@ class ShownAxis:
         return replace(self, kind=kind, choices=(*self.choices, *new.values()))
 
     def _reach(self, number: float) -> tuple[float, float]:
-        bounds = _BOUNDS.get(self.name) or _FREE[self.kind]
+        bounds = self.fixed or _FREE[self.kind]
         return min(bounds.low, number), max(bounds.high, number)
 
 
@@ -134,14 +145,20 @@ class Shown:
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads back."""
-        axes = [{"name": a.name, "kind": a.kind, "choices": a.choices} for a in self.axes]
+        axes = [
+            {"name": a.name, "kind": a.kind, "choices": a.choices} | ({"free": True} if a.free else {})
+            for a in self.axes
+        ]
         return json.dumps({"axes": axes, "common": dict(self.common)}, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         data = json.loads(text)
-        axes = tuple(ShownAxis(a["name"], Kind(a["kind"]), tuple(a["choices"])) for a in data["axes"])
+        axes = tuple(
+            ShownAxis(a["name"], Kind(a["kind"]), tuple(a["choices"]), a.get("free", False))
+            for a in data["axes"]
+        )
         return cls(axes, data["common"])
 
 
@@ -172,6 +189,7 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         settings: the distinct settings of all its trials.
     """
     wanted = list(settings)
+    free = any(each.objective is not None for each in wanted)
     common, varied = _common(shown.common, wanted)
     names = dict.fromkeys((*shown.names, *axes, *varied))
     before = {axis.name: axis for axis in shown.axes}
@@ -185,8 +203,9 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         older = [shown.common[name]] if name in shown.common else []
         older += [_short(v) for k, v in shown.common.items() if k.startswith(name + _OF)]
         values = [*older, *values]
-        kind = _BOUNDS[name].kind if name in _BOUNDS else _kind_of(values)
-        after.append(ShownAxis(name, kind).grown(values))
+        bounds = None if free else _BOUNDS.get(name)
+        kind = _kind_of(values) if bounds is None else bounds.kind
+        after.append(ShownAxis(name, kind, free=free).grown(values))
     return Growth(
         shown=Shown(tuple(after), common),
         varied=tuple(name for name in varied if name not in before),
@@ -206,6 +225,10 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
 def params_of(settings: Settings, inactive: Iterable[str], names: Iterable[str]) -> dict[str, Value]:
     """Return what a trial shows: the value of every axis that it has and that no condition takes away."""
     flat = settings.flat()
+    if settings.objective is not None:
+        flat[OBJECTIVE_VERSION] = _short(flat.pop("objective_source"))
+        off = set(inactive)
+        return {name: flat[name] for name in names if name in flat and name not in off}
     flat[MODEL_VERSION] = _short(flat.pop("model_source"))
     flat[DATA_VERSION] = _short(flat.pop("data_fingerprint"))
     off = set(inactive)
@@ -230,6 +253,10 @@ def _facts(settings: Settings) -> dict[str, Value]:
     either having changed.
     """
     flat = settings.flat()
+    if settings.objective is not None:
+        del flat["objective"]
+        flat[OBJECTIVE_VERSION] = flat.pop("objective_source")
+        return flat
     del flat["dataset"]
     source, content = flat.pop("model_source"), flat.pop("data_fingerprint")
     if source is not None:
@@ -246,7 +273,12 @@ def _common(
     shared = dict(common)
     varied: dict[str, None] = {}
     for each in settings:
-        for name, value in _facts(each).items():
+        facts = _facts(each)
+        if each.objective is not None and shared:  # a param that only some trials have tells them apart
+            varied |= dict.fromkeys(
+                name for name in {**shared, **facts} if (name in shared) != (name in facts)
+            )
+        for name, value in facts.items():
             if name not in shared:
                 shared[name] = value
             elif _one(shared[name]) != _one(value):
@@ -258,7 +290,14 @@ def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
     """Return the distinct values of an axis, in order of appearance."""
     seen: dict[tuple[bool, Value], None] = {}
     for each in settings:
-        if name == MODEL_VERSION:
+        if each.objective is not None:
+            if name == OBJECTIVE_VERSION:
+                value = _short(each.objective_source)
+            elif name not in each.params:
+                continue
+            else:
+                value = each.params[name]
+        elif name == MODEL_VERSION:
             value = _short(each.model_source)
         elif name == DATA_VERSION:
             value = _short(each.data_fingerprint)
@@ -309,14 +348,13 @@ def _categorical_distribution(choices: tuple[Value, ...], _types: tuple[type, ..
 
 
 @lru_cache(maxsize=1024)
-def _numeric_distribution(name: str, kind: Kind, low: float, high: float) -> str:
-    bounds = _BOUNDS.get(name) or _FREE[kind]
+def _numeric_distribution(kind: Kind, low: float, high: float, log: bool) -> str:
     assert math.isfinite(low) and math.isfinite(high)
     distribution: BaseDistribution
     if kind is Kind.INT:
-        distribution = IntDistribution(int(low), int(high), log=bounds.log)
+        distribution = IntDistribution(int(low), int(high), log=log)
     else:
-        distribution = FloatDistribution(low, high, log=bounds.log)
+        distribution = FloatDistribution(low, high, log=log)
     return distribution_to_json(distribution)
 
 

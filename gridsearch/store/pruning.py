@@ -43,7 +43,7 @@ FIRST_MEDIAN_EPOCH = 2
 _Kind: TypeAlias = tuple[object, ...]
 
 
-def make_pruner(name: str, *, epochs: int) -> BasePruner:
+def make_pruner(name: str, *, epochs: int | None) -> BasePruner:
     """Return one of Optuna's pruners, set for trials of so many epochs.
 
     Args:
@@ -51,16 +51,18 @@ def make_pruner(name: str, *, epochs: int) -> BasePruner:
             at that epoch.  "asha": asynchronous successive halving (Li et al. 2020).  "hyperband" (Li et al.
             2018): several such ladders, with rungs at 1, 3, 9 ... epochs, that begin at different rungs; a trial's
             number decides which ladder is its own.
-        epochs: the most that a trial trains.
+        epochs: the most that a trial trains; None for a function's steps, of which nobody knows how many come: asha
+            and hyperband then go by the first complete trials.
     """
     if name == "median":
         return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=FIRST_MEDIAN_EPOCH)
     if name == "asha":
-        return SuccessiveHalvingPruner(
-            min_resource=math.ceil(epochs / FIRST_RUNG), reduction_factor=REDUCTION
-        )
+        first = "auto" if epochs is None else math.ceil(epochs / FIRST_RUNG)
+        return SuccessiveHalvingPruner(min_resource=first, reduction_factor=REDUCTION)
     assert name == "hyperband", name
-    return HyperbandPruner(min_resource=1, max_resource=epochs, reduction_factor=REDUCTION)
+    return HyperbandPruner(
+        min_resource=1, max_resource="auto" if epochs is None else epochs, reduction_factor=REDUCTION
+    )
 
 
 def kind_of(settings: Settings) -> _Kind:
@@ -69,6 +71,8 @@ def kind_of(settings: Settings) -> _Kind:
     A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.
     """
     s = settings
+    if s.objective is not None:
+        return s.objective, s.objective_source
     return s.data_fingerprint, s.val, s.split_seed, s.subset, s.epochs
 
 
@@ -123,9 +127,9 @@ class PruningStudy:
     def _peers_of(self, settings: Settings) -> _Peers:
         kind = kind_of(settings)
         if kind not in self._peers:
-            pruner = make_pruner(self._pruner, epochs=settings.epochs)
+            pruner = make_pruner(self._pruner, epochs=settings.length)
             study = _Numbered.new(pruner, name=self._name, direction=self._direction)
-            self._peers[kind] = _Peers(study, settings.epochs)
+            self._peers[kind] = _Peers(study, settings.length or math.inf)
         return self._peers[kind]
 
 
@@ -178,7 +182,7 @@ class _Peers:
     """
 
     numbered: _Numbered
-    epochs: int
+    epochs: float
     ids: dict[int, int] = field(default_factory=dict)
     ending: set[int] = field(default_factory=set)
 

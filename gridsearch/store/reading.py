@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, func, select
 
 from gridsearch.errors import StoreError, StudyNotFound
-from gridsearch.records import EpochRow, StudyData, TrialRecord, TrialState
+from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
 from gridsearch.store import optuna_tables, tables
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
@@ -130,6 +130,7 @@ def study_data(connection: Connection, name: str) -> StudyData:
     epochs: dict[int, list[EpochRow]] = {}
     for number, *columns in connection.execute(query):
         epochs.setdefault(number, []).append(epoch_row(*columns))
+    of_function = any(trial.settings.objective is not None for trial in trials)
     return StudyData(
         name=study.name,
         dataset=study.dataset,
@@ -141,8 +142,26 @@ def study_data(connection: Connection, name: str) -> StudyData:
         commands=tuple(json.loads(study.commands)),
         environment=json.loads(study.environment),
         epochs={trial.number: tuple(epochs.get(trial.number, ())) for trial in trials},
+        steps=_steps(connection, study.id) if of_function else {},
         test=next(reversed(tests(connection, study)), None),
     )
+
+
+def _steps(connection: Connection, study_id: int) -> dict[int, tuple[StepRow, ...]]:
+    """Return the steps of a function's trials by their numbers."""
+    e = tables.steps
+    query = (
+        select(_t.c.number, e.c.step, e.c.metrics, e.c.seconds)
+        .join(_t, _t.c.id == e.c.trial_id)
+        .where(_t.c.study_id == study_id)
+        .order_by(e.c.trial_id, e.c.step)
+    )
+    found: dict[int, list[StepRow]] = {}
+    for number, step, metrics, seconds in connection.execute(query):
+        found.setdefault(number, []).append(
+            StepRow(step=step, metrics=json.loads(metrics), seconds=seconds or 0.0)
+        )
+    return {number: tuple(rows) for number, rows in found.items()}
 
 
 def curves(

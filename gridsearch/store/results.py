@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam
 
-from gridsearch.records import EpochEnded, FileRef, TrialFailed, TrialFinished, TrialState
+from gridsearch.records import Advance, FileRef, StepEnded, TrialFailed, TrialFinished, TrialState
 from gridsearch.store import optuna_tables, showing, tables
 from gridsearch.store.claims import fence, fenced_update, held
 
@@ -35,28 +35,32 @@ _NOBODY = {"lease_until": None}
 _SET_EPOCHS = fenced_update().values(epochs=bindparam("epoch"))
 
 
-def record_epochs(connection: Connection, events: Sequence[EpochEnded]) -> int:
-    """Write epochs of several trials; return how many were accepted.  The same epoch twice is one epoch."""
+def record_epochs(connection: Connection, events: Sequence[Advance]) -> int:
+    """Write epochs and steps of several trials; return how many were accepted.  The same one twice is one."""
     rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
     accepted = {(e.trial, e.epoch): e for e in events if (e.trial, e.attempt) in rows}
     if not accepted:
         return 0
-    epochs, steps = [], []
+    epochs, steps, shown = [], [], []
     latest: dict[int, dict[str, Any]] = {}
     for e in accepted.values():
         row = rows[e.trial, e.attempt]
-        epochs.append(
-            {"trial_id": e.trial, "epoch": e.epoch, **{name: getattr(e, name) for name in _EPOCH_COLUMNS}}
-        )
-        value = getattr(e, row.metric, None)
+        if isinstance(e, StepEnded):
+            text = json.dumps(dict(e.metrics))
+            steps.append({"trial_id": e.trial, "step": e.step, "metrics": text, "seconds": e.seconds})
+        else:
+            columns = {name: getattr(e, name) for name in _EPOCH_COLUMNS}
+            epochs.append({"trial_id": e.trial, "epoch": e.epoch, **columns})
+        value = e.value(row.metric)
         if value is not None:
-            steps.append((row.optuna_id, e.epoch, value))
+            shown.append((row.optuna_id, e.epoch, value))
         latest[e.trial] = {
             **fence(row),
             "epoch": max(e.epoch, latest.get(e.trial, {"epoch": row.epochs})["epoch"]),
         }
     optuna_tables.upsert(connection, tables.epochs, ("trial_id", "epoch"), epochs)
-    optuna_tables.set_intermediate_values(connection, steps)
+    optuna_tables.upsert(connection, tables.steps, ("trial_id", "step"), steps)
+    optuna_tables.set_intermediate_values(connection, shown)
     connection.execute(_SET_EPOCHS, list(latest.values()))
     return len(accepted)
 
@@ -146,14 +150,19 @@ def _shown(
     seconds: float | None,
     metrics: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Return the user attributes of a trial that has ended, the same keys for all."""
-    numbers = {name: round(value, 6) if math.isfinite(value) else None for name, value in metrics.items()}
-    shown = {
+    """Return the user attributes of a trial that has ended, the same keys for all.
+
+    A function may call a metric what we call something else ("seconds"): it is then shown as "metrics.seconds".
+    """
+    shown: dict[str, Any] = {
         "outcome": state.value,
         "epochs": epochs,
         "seconds": None if seconds is None else round(seconds, 3),
-        **numbers,
     }
+    taken = {*shown, "error", "seed", optuna_tables.KEY_ATTRIBUTE}
+    for name, value in metrics.items():
+        rounded = round(value, 6) if math.isfinite(value) else None
+        shown[f"metrics.{name}" if name in taken else name] = rounded
     return shown | ({"error": message[:_ERROR_SHOWN]} if message else {})
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select
 
 from gridsearch.errors import ArtifactError
 from gridsearch.records import (
-    EpochEnded,
+    Advance,
     EpochRow,
     StudyData,
     Trial,
@@ -231,12 +231,12 @@ class Store:
         self._forget(pairs)
         return count
 
-    def record_epochs(self, events: Sequence[EpochEnded]) -> int:
-        """Write epochs; return how many were accepted: not those of an attempt that has lost its claim."""
+    def record_epochs(self, events: Sequence[Advance]) -> int:
+        """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
         with self._database.write() as connection:
             return results.record_epochs(connection, events)
 
-    def finish(self, event: TrialFinished, *, epochs: Sequence[EpochEnded] = ()) -> bool:
+    def finish(self, event: TrialFinished, *, epochs: Sequence[Advance] = ()) -> bool:
         """Write a result; return False if the attempt has lost its claim, which then changes nothing."""
         return self.finish_many([event], epochs=epochs)[0]
 
@@ -244,7 +244,7 @@ class Store:
         self,
         events: Sequence[TrialFinished],
         *,
-        epochs: Sequence[EpochEnded] = (),
+        epochs: Sequence[Advance] = (),
         shown: Mapping[int, Mapping[str, bytes]] | None = None,
     ) -> list[bool]:
         """Write results in one transaction and move their files from scratch to the trials' folders.

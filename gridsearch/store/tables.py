@@ -123,6 +123,16 @@ epochs = Table(
     sqlite_with_rowid=False,
 )
 
+steps = Table(  # of plain functions; a store from before there were any gets it when it is opened
+    "gridsearch_steps",
+    metadata,
+    Column("trial_id", ForeignKey(trials.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("metrics", Text, nullable=False),  # JSON, with NaN and Infinity
+    Column("seconds", Double),
+    sqlite_with_rowid=False,
+)
+
 artifacts = Table(
     "gridsearch_artifacts",
     metadata,

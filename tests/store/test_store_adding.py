@@ -246,7 +246,7 @@ def test_an_inactive_axis_is_not_shown_until_a_grid_asks_for_it(store, make):
 
 def test_another_dataset_or_another_metric_is_refused_and_changes_nothing(store, make):
     add(store, make, {"lr": [0.1]})
-    with pytest.raises(UsageError, match="is of dataset digits, not fmnist"):
+    with pytest.raises(UsageError, match="is of digits, not of fmnist"):
         add(store, make, {"lr": [0.2]}, study={"dataset": "fmnist"})
     with pytest.raises(UsageError, match="is ranked by val_accuracy"):
         add(store, make, {"lr": [0.2]}, study={"metric": "train_accuracy"})

@@ -1,0 +1,107 @@
+"""A trial's own random streams, for functions that draw from `random`, numpy or torch without asking for a seed.
+
+The streams are the trial's while its code runs and the process's before and after, so that neither the trials
+that ran before in this process nor the runner itself decide a result.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+_NUMPY_SEEDS = 2**32
+
+
+class Streams:
+    """The streams of one trial.
+
+    Args:
+        seed: the trial's; all streams begin with it.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+        self._own: dict[str, Any] | None = None
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Let the block draw from the trial's streams, from where its last block left them."""
+        outer = _states()
+        if self._own is None:
+            _begin(self._seed)
+        else:
+            _restore(self._own)
+        late = _LateTorch(self._seed)
+        if "torch" not in sys.modules:
+            sys.meta_path.insert(0, late)
+        try:
+            yield
+        finally:
+            if late in sys.meta_path:
+                sys.meta_path.remove(late)
+            self._own = _states()
+            _restore(outer)
+
+
+def _begin(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % _NUMPY_SEEDS)
+    if torch := _torch():
+        torch.manual_seed(seed)
+
+
+def _states() -> dict[str, Any]:
+    found = {"random": random.getstate(), "numpy": np.random.get_state()}
+    if torch := _torch():
+        found["torch"] = torch.get_rng_state()
+    return found
+
+
+def _restore(states: dict[str, Any]) -> None:
+    random.setstate(states["random"])
+    np.random.set_state(states["numpy"])
+    if "torch" in states and (torch := _torch()):
+        torch.set_rng_state(states["torch"])
+
+
+def _torch() -> Any:
+    """Return torch if somebody has imported it; it takes a second, and many functions need none."""
+    return sys.modules.get("torch")
+
+
+class _LateTorch(MetaPathFinder):
+    """Seeds torch when a function imports it in its body: in the first trial of a process as in all others."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002 - the protocol's
+        target: ModuleType | None = None,  # noqa: ARG002
+    ) -> ModuleSpec | None:
+        if fullname != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(fullname)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def execute(module: ModuleType) -> None:
+                run(module)
+                module.manual_seed(self._seed)
+
+            spec.loader.exec_module = execute  # type: ignore[method-assign]
+        return spec
