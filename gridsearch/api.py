@@ -33,6 +33,10 @@ class SearchArguments(TypedDict, total=False):
         when: "momentum: optimizer=sgd", one text or several.
         model: a name, "file.py:Name", "module:Name", or the class or function itself.
         dataset: likewise, or "folder:PATH".
+        objective: a plain function instead of images and networks: "file.py:name", "module:name", or the function
+            itself; `grid` and `recipe` then hold its params.
+        metric: which of its metrics ranks.
+        direction: "maximize" or "minimize" it.
         recipe: settings by name, as with `--set`.
     """
 
@@ -41,6 +45,9 @@ class SearchArguments(TypedDict, total=False):
     study: str
     dataset: str | Callable[..., Any]
     model: str | Callable[..., Any]
+    objective: str | Callable[..., Any]
+    metric: str
+    direction: str
     epochs: int
     seeds: int | Sequence[int]
     val: float
@@ -96,24 +103,25 @@ def run(
     stored = grid is None and "study" in arguments and not set(arguments) & _CHANGING
     more = _more_seeds(arguments, stored=stored)
     if stored:
-        dataset, model = arguments.get("dataset"), arguments.get("model")
-        if callable(dataset) or callable(model):
+        dataset, model, objective = (arguments.get(name) for name in ("dataset", "model", "objective"))
+        if callable(dataset) or callable(model) or callable(objective):
             raise UsageError(
                 "a stored study is finished with its plug-ins named as file.py:Name or module:Name"
             )
-        models = [model] if model else []
-        outcome = running.resume(
-            arguments["study"], options, observer=observer, dataset=dataset, models=models, more=more
-        )
+        named: dict[str, Any] = {
+            "dataset": dataset,
+            "models": [model] if model else [],
+            "objective": objective,
+        }
+        outcome = running.resume(arguments["study"], options, observer=observer, **named, more=more)
     else:
         spec = _spec(grid, arguments, objects)
         if objects.local:
             observer.warn(
                 f"{', '.join(objects.local)}: defined in this session alone, so it trains in this process"
             )
-        outcome = running.run(
-            spec, options, observer=observer, objects=objects.models, dataset=objects.dataset
-        )
+        given: dict[str, Any] = {"dataset": objects.dataset, "objective": objects.objective}
+        outcome = running.run(spec, options, observer=observer, objects=objects.models, **given)
     if outcome.signum is not None:
         raise KeyboardInterrupt
     return StudyResult(
@@ -139,8 +147,8 @@ def _more_seeds(arguments: RunArguments, *, stored: bool) -> MoreSeeds | None:
     return MoreSeeds(seeds, TOP if top is None else top)
 
 
-_CHANGING = {"exclude", "when", "epochs", "seeds", "val", "subset", "recipe"}
-_SPEC_OPTIONS = ("study", "epochs", "val", "subset")
+_CHANGING = {"exclude", "when", "epochs", "seeds", "val", "subset", "recipe", "metric", "direction"}
+_SPEC_OPTIONS = ("study", "epochs", "val", "subset", "metric", "direction")
 
 
 def load(study: str, *, store: str | None = None, home: str | Path | None = None) -> StudyResult:
@@ -250,6 +258,7 @@ class _Objects:
     def __init__(self) -> None:
         self.models: dict[str, Any] = {}
         self.dataset: Any = None
+        self.objective: Any = None
         self.local: list[str] = []
 
     def name(self, target: Any) -> str:
@@ -282,6 +291,32 @@ def _spec(grid: Any, arguments: RunArguments, objects: _Objects) -> StudySpec:
                 f"{', '.join(given)}: given beside a StudySpec", hint="put it into the StudySpec"
             )
         return grid
+    options = _spec_options(arguments, objects)
+    rules: dict[str, Any] = {
+        "exclude": _several(arguments.get("exclude", ())),
+        "when": _several(arguments.get("when", ())),
+    }
+    recipe = dict(arguments.get("recipe", {}))
+    if isinstance(grid, str | Path):
+        if recipe:
+            raise UsageError("recipe: given beside a study file", hint="put it into the file's [recipe]")
+        return build(file=grid, options=options, **rules)
+    if isinstance(grid, Sequence) and "objective" in options:
+        words = [f"{name}={value}" for name, value in recipe.items()]
+        return build(words=grid, options=options, settings=words, **rules)
+    if isinstance(grid, Sequence):
+        return build(words=grid, options=options | recipe, **rules)
+    if isinstance(grid, Grid) and any(rules.values()):
+        raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
+    epochs = {"epochs": options.pop("epochs")} if "epochs" in options else {}
+    made = (
+        grid if isinstance(grid, Grid) else _grid(grid or {}, rules, objects, params="objective" in options)
+    )
+    return StudySpec(**options, grid=made, recipe=recipe | epochs)
+
+
+def _spec_options(arguments: RunArguments, objects: _Objects) -> dict[str, Any]:
+    """Return the options of a spec, objects by their names."""
     options: dict[str, Any] = {
         name: arguments[name]  # type: ignore[literal-required]
         for name in _SPEC_OPTIONS
@@ -296,26 +331,22 @@ def _spec(grid: Any, arguments: RunArguments, objects: _Objects) -> StudySpec:
         options["dataset"] = objects.name(dataset)
     elif dataset is not None:
         options["dataset"] = dataset
-    rules: dict[str, Any] = {
-        "exclude": _several(arguments.get("exclude", ())),
-        "when": _several(arguments.get("when", ())),
-    }
-    recipe = dict(arguments.get("recipe", {}))
-    if isinstance(grid, str | Path):
-        if recipe:
-            raise UsageError("recipe: given beside a study file", hint="put it into the file's [recipe]")
-        return build(file=grid, options=options, **rules)
-    if isinstance(grid, Sequence):
-        return build(words=grid, options=options | recipe, **rules)
-    if isinstance(grid, Grid):
-        if any(rules.values()):
-            raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
-        made = grid
-    else:
-        axes = {name: _values(name, values, objects) for name, values in (grid or {}).items()}
-        made = Grid(axes, **rules)
-    epochs = {"epochs": options.pop("epochs")} if "epochs" in options else {}
-    return StudySpec(**options, grid=made, recipe=recipe | epochs)
+    if callable(objective := arguments.get("objective")):
+        objects.objective = objective
+        options["objective"] = objects.name(objective)
+    elif objective is not None:
+        options["objective"] = objective
+    if "objective" in options and "epochs" in options:
+        raise UsageError(
+            "epochs: a plain function has its own params", hint='recipe={"epochs": ...} sets one'
+        )
+    return options
+
+
+def _grid(axes: Mapping[str, Any], rules: Mapping[str, Any], objects: _Objects, *, params: bool) -> Grid:
+    if params:
+        return Grid.of_params(axes, **rules)
+    return Grid({name: _values(name, values, objects) for name, values in axes.items()}, **rules)
 
 
 def _several(rules: str | Sequence[str]) -> Sequence[str]:

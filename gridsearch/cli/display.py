@@ -14,13 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gridsearch.records import TrialFailed, TrialState
+from gridsearch.reporting.text import show_metric
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rich.console import RenderableType
 
-    from gridsearch.records import Trial, TrialFinished, Value
+    from gridsearch.records import Settings, Trial, TrialFinished, Value
     from gridsearch.service.progress import Progress, Running
 
 _LINE_SECONDS = 30.0
@@ -87,7 +88,7 @@ def _outcome(result: TrialFinished | TrialFailed, metric: str) -> str:
         return f"diverged: {result.message or ''}"
     if result.state is TrialState.PRUNED:
         return result.message or "pruned"
-    return f"{metric.replace('_', ' ')} {percent(result.metrics.get(metric))}"
+    return f"{metric.replace('_', ' ')} {show_metric(result.metrics.get(metric), metric)}"
 
 
 class Lines:
@@ -205,23 +206,30 @@ class Picture(Lines):
         if progress.best is not None:
             value, params = progress.best
             metric = progress.metric.replace("_", " ")
-            best = f"best so far: [bold]{percent(value)}[/] {metric}  {escape(params_text(params))}"
+            shown = show_metric(value, progress.metric)
+            best = f"best so far: [bold]{shown}[/] {metric}  {escape(params_text(params))}"
         work = Table.grid(padding=(0, 2))
         for running in list(progress.running.values())[:_SHOWN_WORKERS]:
-            bar = ProgressBar(total=running.trial.settings.epochs, completed=running.epoch, width=12)
+            length = running.trial.settings.length
+            bar = ProgressBar(total=length, completed=running.epoch, width=12, pulse=length is None)
             work.add_row(
                 running.worker or "..",
                 f"trial {running.trial.number}",
                 escape(params_text(running.trial.params)),
                 bar,
-                f"epoch {running.epoch}/{running.trial.settings.epochs}",
-                percent(running.value) if running.value is not None else "",
+                progress_text(running.epoch, running.trial.settings),
+                show_metric(running.value, progress.metric) if running.value is not None else "",
             )
         return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), work)
 
 
 def _epoch_text(running: Running) -> str:
-    return f"trial {running.trial.number} epoch {running.epoch}/{running.trial.settings.epochs}"
+    return f"trial {running.trial.number} {progress_text(running.epoch, running.trial.settings)}"
+
+
+def progress_text(done: int, settings: Settings) -> str:
+    """Write how far a trial is: ``epoch 3/10``, or ``step 3`` of a function, of which nobody knows how many come."""
+    return f"step {done}" if settings.length is None else f"epoch {done}/{settings.length}"
 
 
 def observer(*, quiet: bool, no_color: bool) -> Lines:

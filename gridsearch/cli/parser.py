@@ -159,7 +159,9 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="'AXIS: AXIS=VALUE'",
         help="the axis exists only where the condition holds",
     )
-    what.add_argument("--study", metavar="NAME", help="the study's name (default: the dataset's)")
+    what.add_argument(
+        "--study", metavar="NAME", help="the study's name (default: the dataset's or objective's)"
+    )
     what.add_argument(
         "--dataset",
         metavar="NAME",
@@ -168,6 +170,14 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--model", metavar="NAME", help="lenet (default), see `gridsearch models list`, or your_file.py:Name"
     )
+    what.add_argument(
+        "--objective",
+        metavar="FILE.py:NAME",
+        help="a function of your own instead of images and networks: f(params, seed) returns a dict of metrics, or "
+        "yields one for each step; the grid's axes and --set are its params",
+    )
+    what.add_argument("--metric", metavar="NAME", help="which of its metrics ranks (default: value)")
+    what.add_argument("--direction", metavar="D", help="maximize (default) or minimize it")
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
     what.add_argument(

@@ -4,7 +4,7 @@
 which packs a run makes whenever it is begun again, `overheads` what a run costs besides, `forecast` when it ends.
 """
 
-from gridsearch.planning.estimates import CostModel, Probe, ProbeCache, probe_key, relative_cost
+from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeCache, probe_key, relative_cost
 from gridsearch.planning.forecast import Forecast, Played, foresee
 from gridsearch.planning.groups import group_trials
 from gridsearch.planning.overheads import OverheadLog, Overheads
@@ -14,6 +14,7 @@ from gridsearch.planning.settled import SettledQueue, settle
 __all__ = [
     "CostModel",
     "Forecast",
+    "FunctionCost",
     "OverheadLog",
     "Overheads",
     "Played",

@@ -301,3 +301,27 @@ class CostModel:
     def units(self, settings: Settings) -> float:
         """Relative cost of one trial, to order trials that nobody has measured."""
         return relative_cost(settings, train_images=self._train_images)
+
+
+class FunctionCost(CostModel):
+    """Estimates seconds of a plain function's trials: as long as those took that were called before.
+
+    Args:
+        known: measurements by probe key.
+    """
+
+    def __init__(self, known: Mapping[str, Probe]) -> None:
+        super().__init__(known, device="", shape=(), classes=0, train_images=1)
+
+    def key(self, settings: Settings) -> str:
+        """The trial's key in the cache: the function as it is."""
+        return json.dumps({"objective": settings.objective, "source": settings.objective_source})
+
+    def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:  # noqa: ARG002 - one after another
+        """Seconds of one trial, None where none was called before."""
+        probe = self.probe(settings)
+        return probe.cost(1) if probe is not None else None
+
+    def units(self, settings: Settings) -> float:  # noqa: ARG002 - nobody knows which params cost more
+        """One trial."""
+        return 1.0

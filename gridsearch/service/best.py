@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
-from gridsearch.errors import StoreError
+from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import TrialState, trial_key
 from gridsearch.reporting.headline import TRAIN_WARNING, headline
 from gridsearch.reporting.text import plural
@@ -135,6 +135,11 @@ def best(
     watcher = observer or Silent()
     with existing(options.places) as store:
         data = store.study_data(study)
+        if data.objective is not None:
+            raise UsageError(
+                f"study {study!r} calls a plain function: there is no network to train again and no test set",
+                hint=f"`gridsearch report --study {study}` shows its best point",
+            )
         winner = choose(data, where or {})
         if data.test is not None and not again:
             return _recorded(store, data, winner, watcher)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import EpochEnded, Trial, TrialFailed
+    from gridsearch.records import Advance, Trial, TrialFailed
     from gridsearch.store import Home
 
 
@@ -61,8 +61,8 @@ class Boards:
         run.start({**trial.params, "seed": trial.seed})
         self._runs[trial.id] = run
 
-    def epoch(self, event: EpochEnded) -> None:
-        """Add an epoch."""
+    def epoch(self, event: Advance) -> None:
+        """Add an epoch or a step."""
         if run := self._runs.get(event.trial):
             run.epoch(event)
 

@@ -34,6 +34,16 @@ class Catalog:
         self._models: dict[str, Plugin] = {}
 
     @property
+    def subject(self) -> str:
+        """What a study of it is about: the dataset's display name."""
+        return self.dataset.name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a worker is told of it."""
+        return {"dataset": self.dataset.locator, "models": self.locators, "data_root": str(self.root)}
+
+    @property
     def locators(self) -> dict[str, str]:
         """Where each model that was found lies, by display name."""
         return {plugin.name: plugin.locator for plugin in self._models.values()}

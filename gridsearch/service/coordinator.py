@@ -6,6 +6,7 @@ share a store; each claims while there is something to claim, and ends when noth
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, assert_never
 from gridsearch.errors import StoreError
 from gridsearch.planning import SettledQueue, Unsized, WorkQueue
 from gridsearch.records import (
+    Advance,
     EpochEnded,
     Exported,
     Lane,
@@ -24,6 +26,7 @@ from gridsearch.records import (
     PackEnded,
     PackStarted,
     Probed,
+    StepEnded,
     TrialFailed,
     TrialFinished,
     TrialState,
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from gridsearch.executors import Executor
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Event, Trial
+    from gridsearch.records import Event, Settings, Trial
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
     from gridsearch.service.progress import Observer
@@ -70,6 +73,7 @@ class Task:
         pack_limit_mb: memory that one pack may take, None where that is not known.
         class_names: of the study's data, by label.
         images: datasets that are at hand, by their fingerprint; pictures of trials show some of them.
+        lanes: trials of a pack, None to measure what is best.
     """
 
     study: str
@@ -80,6 +84,7 @@ class Task:
     pack_limit_mb: float | None = None
     class_names: Sequence[str] = ()
     images: Mapping[str, ImageData] = field(default_factory=dict)
+    lanes: int | None = None
 
 
 @dataclass(slots=True)
@@ -125,7 +130,7 @@ class Coordinator:
         self._interruption = interruption
         self._pruning = pruning
         self._sizing = Sizing(
-            lanes=task.options.lanes,
+            lanes=task.lanes,
             device=progress.device,
             cost=cost,
             probes=probes,
@@ -145,7 +150,7 @@ class Coordinator:
         self._packs: dict[str, Pack] = {}
         self._held: dict[str, list[Ended]] = {}
         self._executor: Executor | None = None
-        self._epochs: list[EpochEnded] = []
+        self._epochs: list[Advance] = []
         self._looked = float("-inf")
         self._beaten = self._flushed = time.monotonic()
 
@@ -242,7 +247,10 @@ class Coordinator:
         return [
             sum(
                 self._cost.guess(claim.trial.settings, lanes=len(claims))
-                * (1 - self._progress.running[claim.trial.id].epoch / claim.trial.settings.epochs)
+                * (
+                    1
+                    - self._progress.running[claim.trial.id].epoch / (claim.trial.settings.length or math.inf)
+                )
                 for claim in claims
             )
             for claims in live.values()
@@ -283,7 +291,7 @@ class Coordinator:
     def _take(self, event: Event) -> None:
         """Take one event from the executor."""
         match event:
-            case EpochEnded():
+            case EpochEnded() | StepEnded():
                 self._epochs.append(event)
                 self._note_epoch(event)
             case TrialFinished() | TrialFailed():
@@ -315,7 +323,7 @@ class Coordinator:
             if running := self._progress.running.get(trial):
                 running.worker = event.worker
 
-    def _note_epoch(self, event: EpochEnded) -> None:
+    def _note_epoch(self, event: Advance) -> None:
         claim = self._claims.get(event.trial)
         if claim is None:
             return
@@ -323,9 +331,14 @@ class Coordinator:
             self._executor.tell(claim.pack, self._pruning.judge(claim.trial, event))
         self._boards.epoch(event)
         settings = claim.trial.settings
-        self._progress.epoch_ended(event, self._cost.units(settings) / settings.epochs)
+        self._progress.epoch_ended(event, self._epoch_units(settings))
+        if not isinstance(event, EpochEnded):
+            return
         lanes = sum(other.pack == claim.pack for other in self._claims.values())
         self._probes.observe(self._cost.key(settings), lanes, event.seconds / self._cost.images(settings))
+
+    def _epoch_units(self, settings: Settings) -> float:
+        return self._cost.units(settings) / settings.length if settings.length is not None else 0.0
 
     def _require_study(self) -> None:
         """Raise StoreError if somebody has deleted the study."""
@@ -360,6 +373,9 @@ class Coordinator:
 
     def _write(self, events: Sequence[Ended]) -> None:
         ended = [(self._claims.pop(event.trial).trial, event) for event in events]
+        for trial, event in ended:
+            if trial.settings.length is None and isinstance(event, TrialFinished):
+                self._probes.observe(self._cost.key(trial.settings), 1, event.seconds)
         epochs, self._epochs = self._epochs, []
         if not self._results.write(ended, epochs):
             self._require_study()
@@ -402,8 +418,7 @@ class Coordinator:
             del self._claims[trial.id]
             running = self._progress.running.pop(trial.id)
             self._progress.move(TrialState.RUNNING, TrialState.WAITING)
-            units = self._cost.units(trial.settings) / trial.settings.epochs
-            self._progress.done_units -= running.epoch * units
+            self._progress.done_units -= running.epoch * self._epoch_units(trial.settings)
             self._home.drop_scratch(self._study, trial.number, trial.attempt)
 
     # Time

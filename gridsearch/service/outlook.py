@@ -20,7 +20,7 @@ from gridsearch.planning import (
     relative_cost,
 )
 from gridsearch.records import Probed
-from gridsearch.service.running import device_name, pack_limit, starter, worker_setups
+from gridsearch.service.running import device_name, hardware, pack_limit, starter, worker_setups
 from gridsearch.service.sizing import Sizing, settled_packs, sizes
 from gridsearch.service.timing import Timing
 
@@ -70,11 +70,13 @@ class Outlook:
     ) -> Self:
         """Gather what is known; `ledger` are all trials of the study that the store holds."""
         cost = sizing = None
-        if prepared.images is not None:
+        function = prepared.ranked_by is not None
+        if prepared.images is not None or function:
             probes = ProbeCache(options.places.probes)
-            cost = prepared.cost(device_name(devices[0]), probes)
-            limit = pack_limit(devices, workers)
-            sizing = Sizing(lanes=options.lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
+            cost = prepared.cost(hardware(prepared, devices), probes)
+            limit = None if function else pack_limit(devices, workers)
+            lanes = options.lanes or (1 if function else None)
+            sizing = Sizing(lanes=lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
         return cls(
             prepared=prepared,
             options=options,
@@ -137,7 +139,7 @@ class Outlook:
         return foresee(queue, workers=self.workers, cost=self._guess, overheads=self._overheads())
 
     def _overheads(self) -> Overheads:
-        return OverheadLog(self.options.places.overheads).load(device_name(self.devices[0]))
+        return OverheadLog(self.options.places.overheads).load(hardware(self.prepared, self.devices))
 
     def _guess(self, draft: TrialDraft, lanes: int) -> float:
         if self.cost is None:

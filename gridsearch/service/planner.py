@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.planning import group_trials
 from gridsearch.records import TrialState
+from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.outlook import Outlook
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
-from gridsearch.service.running import resolve_devices, worker_setups
+from gridsearch.service.running import devices_for, worker_setups
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
@@ -35,13 +36,15 @@ class Group:
     """Trials that may share a pack.
 
     Attributes:
+        model: the model's name; of a study of a plain function, the function's.
+        batch: None for a function.
         method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
         reason: why not a better method; "" for stacked.
         seconds: of all its new trials on one worker, None where nothing was measured.
     """
 
     model: str
-    batch: int
+    batch: int | None
     trials: int
     lanes: int
     method: str
@@ -59,6 +62,7 @@ class Plan:
         seconds: wall time of what is missing, None where a group was never measured.
         memory_mb: of all workers beyond torch's own, None likewise.
         disk_mb: that the new trials will take, None where the data is not there to tell.
+        function: whether it is a study of a plain function.
     """
 
     study: str
@@ -75,6 +79,7 @@ class Plan:
     memory_mb: float | None
     disk_mb: float | None
     workers: int
+    function: bool = False
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +100,7 @@ def plan(
     say: Callable[[str], None] = lambda _: None,
     objects: Mapping[str, Any] | None = None,
     dataset: Any = None,
+    objective: Any = None,
 ) -> Plan:
     """Say what `run` with the same arguments would do.
 
@@ -105,13 +111,15 @@ def plan(
         say: takes a message.
         objects: as for `run`.
         dataset: as for `run`.
+        objective: as for `run`.
 
     Raises:
         GridsearchError: what `run` would refuse.
     """
     began = time.monotonic()
-    devices = resolve_devices(options.device)
-    prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=probe, say=say)
+    devices = devices_for(options, function=spec.objective is not None)
+    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
+    prepared = prepare(spec, options.places, **given, fetch=probe, say=say)
     return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
 
 
@@ -123,6 +131,7 @@ def plan_stored(
     say: Callable[[str], None] = lambda _: None,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    objective: str | None = None,
     more: MoreSeeds | None = None,
 ) -> Plan:
     """Say what `resume` with the same arguments would do.
@@ -131,8 +140,9 @@ def plan_stored(
         GridsearchError: what `resume` would refuse.
     """
     began = time.monotonic()
-    devices = resolve_devices(options.device)
-    prepared = prepare_stored(study, options.places, dataset=dataset, models=models, more=more, say=say)
+    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
+    prepared = prepare_stored(study, options.places, **named, more=more, say=say)
+    devices = devices_for(options, function=prepared.ranked_by is not None)
     return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
 
 
@@ -156,8 +166,10 @@ def _look_ahead(
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
     outlook = Outlook.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
-    if probe:
+    if probe and prepared.ranked_by is None:
         outlook.measure(began, say)
+    elif probe:
+        say("a plain function is not measured beforehand; its time is known once some trials have run")
     played = outlook.play()
     return Plan(
         study=prepared.name,
@@ -174,6 +186,7 @@ def _look_ahead(
         memory_mb=outlook.memory(played),
         disk_mb=_disk(prepared, missing),
         workers=workers,
+        function=prepared.ranked_by is not None,
         warnings=prepared.warnings,
     )
 
@@ -201,8 +214,8 @@ def _groups(
         method, reason = method_of(settings, trials, lanes)
         found.append(
             Group(
-                model=settings.model,
-                batch=settings.batch,
+                model=settings.objective or settings.model,
+                batch=settings.batch if settings.objective is None else None,
                 trials=trials,
                 lanes=lanes,
                 method=method,
@@ -218,9 +231,12 @@ def _methods(
 ) -> Callable[[Settings, int, int], tuple[str, str]]:
     """Return what tells the method, and why not a better one, of a group with so many trials and lanes."""
     trainers: list[PackTrainer] = []
+    catalog = prepared.catalog
     known: dict[tuple[object, ...], tuple[str, str]] = {}
 
     def method_of(settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
+        if isinstance(catalog, FunctionCatalog):
+            return "solo", "a plain function is called for one trial after another"
         if lanes == 1:
             return "solo", _why_alone(trials, options)
         if prepared.images is None:
@@ -228,7 +244,7 @@ def _methods(
         kind = (settings.model, *sorted(settings.model_options.items()), settings.dtype)
         if kind not in known:
             if not trainers:
-                trainers.append(trainer_of(prepared.catalog, device))
+                trainers.append(trainer_of(catalog, device))
             known[kind] = trainers[0].method(settings)
         return known[kind]
 
@@ -246,6 +262,8 @@ def _why_alone(trials: int, options: RunOptions) -> str:
 def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
     """Return megabytes: predictions (half-precision logits, label, index), rows, log and events of every trial."""
     images = prepared.images
+    if prepared.ranked_by is not None:
+        return len(missing) * _ROW_BYTES / 1e6
     if images is None or not missing:
         return 0.0 if not missing else None
     _, val = split_sizes(images, missing[0].settings)

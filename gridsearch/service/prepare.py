@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
-from gridsearch.planning import CostModel, ProbeCache
+from gridsearch.planning import CostModel, FunctionCost, ProbeCache
 from gridsearch.records import TrialDraft, trial_key
 from gridsearch.service.catalog import Catalog
+from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.replicates import has_result, more_replicates, stored_draft
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
@@ -38,22 +39,31 @@ class Prepared:
         excluded: how many points were left out by `exclude`.
         warnings: what the user should know of the grid.
         images: the data of the first point, None where it was not loaded.
+        ranked_by: metric and direction of a plain function; None for images, which accuracy ranks.
     """
 
     name: str
     axes: tuple[str, ...]
     spec: Mapping[str, Any]
-    catalog: Catalog
+    catalog: Catalog | FunctionCatalog
     drafts: tuple[TrialDraft, ...]
     points: int
     excluded: int = 0
     warnings: tuple[str, ...] = ()
     images: ImageData | None
+    ranked_by: tuple[str, str] | None = None
 
     @property
     def metric(self) -> str:
         """What the study ranks by; train accuracy only where nothing is held out."""
+        if self.ranked_by is not None:
+            return self.ranked_by[0]
         return "train_accuracy" if all(d.settings.val == 0 for d in self.drafts) else "val_accuracy"
+
+    @property
+    def direction(self) -> str:
+        """Which way is better: "maximize" or "minimize"; more accuracy is better."""
+        return "maximize" if self.ranked_by is None else self.ranked_by[1]
 
     @property
     def at_hand(self) -> dict[str, ImageData]:
@@ -62,6 +72,8 @@ class Prepared:
 
     def cost(self, device: str, probes: ProbeCache) -> CostModel:
         """Return the cost model of these trials on a device."""
+        if self.ranked_by is not None:
+            return FunctionCost(probes.load())
         data = self.images
         assert data is not None
         train, _ = split_sizes(data, self.drafts[0].settings)
@@ -80,6 +92,7 @@ def prepare(
     *,
     objects: Mapping[str, Any] | None = None,
     dataset: Any = None,
+    objective: Any = None,
     fetch: bool,
     say: Callable[[str], None],
 ) -> Prepared:
@@ -90,6 +103,7 @@ def prepare(
         places: where the data lies.
         objects: models given as objects, by name.
         dataset: a dataset given as an object, instead of the spec's locator.
+        objective: likewise the function of a study of one.
         fetch: bring the data if it is not there; else its fingerprint alone must do.
         say: takes a message.
 
@@ -97,6 +111,8 @@ def prepare(
         UsageError: what the spec names cannot be found, or does not fit the data.
         DataError: the data is missing or damaged.
     """
+    if spec.objective is not None:
+        return _prepare_function(spec, FunctionCatalog(objective or spec.objective, metric=spec.metric))
     catalog = Catalog(dataset if dataset is not None else spec.dataset, places.data, objects)
     expansion = spec.expand(resolve=catalog)
     if fetch:  # only now: what is wrong with the words is told without waiting for a download
@@ -118,12 +134,29 @@ def prepare(
     return prepared
 
 
+def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:
+    expansion = spec.expand(resolve=catalog)
+    return Prepared(
+        name=spec.name,
+        axes=spec.grid.axes,
+        spec=spec.to_json(),
+        catalog=catalog,
+        drafts=expansion.drafts,
+        points=expansion.points,
+        excluded=expansion.excluded,
+        warnings=expansion.warnings,
+        images=None,
+        ranked_by=(spec.metric, spec.direction),
+    )
+
+
 def prepare_stored(
     study: str,
     places: Places,
     *,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    objective: str | None = None,
     more: MoreSeeds | None = None,
     say: Callable[[str], None],
 ) -> Prepared:
@@ -136,6 +169,7 @@ def prepare_stored(
         places: where the store and the data lie.
         dataset: locator of the dataset, for a user's own.
         models: locators of models, for a user's own.
+        objective: locator of the function, for a study of one.
         more: more seeds for the best points, instead of all that is missing.
         say: takes a message.
 
@@ -153,6 +187,21 @@ def prepare_stored(
     else:
         missing = [t for t in data.trials if not has_result(t)] or data.trials
         drafts = tuple(stored_draft(t, data.axes) for t in missing)
+    if data.objective is not None:
+        _refuse(study, "is of a plain function", {"--dataset": dataset, "--model": models})
+        function = FunctionCatalog(objective or _stored_objective(data, spec), metric=data.metric)
+        function.check_unchanged(study, [d.settings for d in drafts])
+        return Prepared(
+            name=study,
+            axes=data.axes,
+            spec=spec,
+            catalog=function,
+            drafts=drafts,
+            points=len({trial_key(d.settings, 0) for d in drafts}),
+            images=None,
+            ranked_by=(data.metric, data.direction),
+        )
+    _refuse(study, "trains on images", {"--objective": objective})
     catalog = named_again(
         data,
         Catalog(dataset or stored_dataset(data, spec), places.data),
@@ -215,6 +264,32 @@ def stored_dataset(data: StudyData, spec: Mapping[str, Any]) -> str:
     return locator
 
 
+def _stored_objective(data: StudyData, spec: Mapping[str, Any]) -> str:
+    """Return the locator of a study's function.
+
+    Raises:
+        UsageError: it is a user's own, which has to be named again.
+    """
+    locator = str(spec.get("objective", data.objective))
+    if ":" in locator:
+        raise UsageError(
+            f"study {data.name!r} calls your own function {data.objective!r}, whose code runs only when it is named",
+            hint=f"add --objective {locator}",
+        )
+    return locator
+
+
+def _refuse(study: str, why: str, options: Mapping[str, object]) -> None:
+    """Refuse options that make no sense for a study of this kind.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for option, value in options.items():
+        if value:
+            raise UsageError(f"{option}: study {study!r} {why}")
+
+
 def _check_unchanged(study: str, catalog: Catalog, settings: Settings) -> None:
     if ":" in settings.model and settings.model not in catalog.locators:
         raise UsageError(
@@ -240,7 +315,7 @@ def check(prepared: Prepared) -> None:
     Raises:
         UsageError: a split, or a dropout rate for a model without dropout.
     """
-    if prepared.images is not None:
+    if prepared.images is not None and isinstance(prepared.catalog, Catalog):
         _check_splits(prepared.images, prepared.drafts)
         _check_dropout(prepared.catalog, prepared.images, prepared.drafts)
 

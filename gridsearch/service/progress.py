@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gridsearch.records import EpochEnded, Trial, TrialFailed, TrialFinished, TrialState, Value
+    from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialState, Value
 
 
 class Observer(Protocol):
@@ -67,9 +68,9 @@ class Running:
     """A trial that trains now.
 
     Attributes:
-        epoch: epochs that have ended.
+        epoch: epochs, or steps, that have ended.
         value: the ranking metric after the last of them, None before the first.
-        units: the cost of one of its epochs.
+        units: the cost of one of its epochs; 0 for a function, whose steps nobody can count beforehand.
     """
 
     trial: Trial
@@ -85,6 +86,7 @@ class Progress:
 
     Attributes:
         metric: the ranking metric's name.
+        direction: "maximize" or "minimize" it.
         counts: this run's trials by state; those that other runners work on count as running.
         total_units: the cost of all trials that were open when the run began, in the planner's units.
         done_units: the cost of what this run has trained of them, started trials in part.
@@ -98,6 +100,7 @@ class Progress:
     total_units: float
     workers: int
     device: str
+    direction: str = "maximize"
     done_units: float = 0.0
     running: dict[int, Running] = field(default_factory=dict)
     best: tuple[float, Mapping[str, Value]] | None = None
@@ -126,24 +129,31 @@ class Progress:
         left = max(self.total_units - self.done_units, 0.0)
         return self.seconds * left / self.done_units
 
-    def epoch_ended(self, event: EpochEnded, units: float) -> None:
-        """Take note of an epoch that cost so many units."""
+    def epoch_ended(self, event: Advance, units: float) -> None:
+        """Take note of an epoch or a step that cost so many units."""
         self.done_units += units
         running = self.running.get(event.trial)
         if running is not None:
             running.epoch = event.epoch
             running.units = units
-            running.value = event.val_accuracy if event.val_accuracy is not None else event.train_accuracy
+            running.value = event.value(self.metric)
 
     def leave(self, trial: Trial) -> None:
         """Take note that a trial trains no more; epochs that it did not need are no work that is left."""
         running = self.running.pop(trial.id, None)
-        if running is not None:
-            self.total_units -= running.units * (trial.settings.epochs - running.epoch)
+        if running is None:
+            return
+        if trial.settings.length is None:
+            self.done_units += 1.0
+        else:
+            self.total_units -= running.units * (trial.settings.length - running.epoch)
 
     def consider(self, value: float | None, params: Mapping[str, Value]) -> None:
         """Take note of a result."""
-        if value is not None and (self.best is None or value > self.best[0]):
+        if value is None or not math.isfinite(value):
+            return
+        sign = -1.0 if self.direction == "minimize" else 1.0
+        if self.best is None or sign * value > sign * self.best[0]:
             self.best = (value, params)
 
     def move(self, before: TrialState, after: TrialState) -> None:

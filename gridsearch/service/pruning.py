@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from gridsearch.records import TrialFailed, TrialFinished, TrialState, Verdict
+from gridsearch.reporting.text import show_metric
 from gridsearch.store import PruningStudy, TrialCurve
 
 if TYPE_CHECKING:
-    from gridsearch.records import EpochEnded, Trial
+    from gridsearch.records import Advance, Trial
     from gridsearch.store import Store
 
 _LOOK_AGAIN_SECONDS = 10.0
@@ -41,10 +42,10 @@ class Pruning:
         self._values: dict[int, float] = {}
         self._looked = float("-inf")
 
-    def judge(self, trial: Trial, event: EpochEnded) -> Verdict:
+    def judge(self, trial: Trial, event: Advance) -> Verdict:
         """Say whether a trial of ours ends after this epoch."""
         self._look()
-        value: float | None = getattr(event, self._metric, None)
+        value = event.value(self._metric)
         prune = False
         if value is not None:
             self._values[trial.id] = value
@@ -66,12 +67,11 @@ class Pruning:
         if not isinstance(event, TrialFinished) or event.state is not TrialState.PRUNED:
             return event
         value = self._values.get(trial.id)
-        message = f"pruned by {self._pruner} after epoch {event.epochs} of {trial.settings.epochs}"
+        of = trial.settings.length
+        when = f"after step {event.epochs}" if of is None else f"after epoch {event.epochs} of {of}"
+        message = f"pruned by {self._pruner} {when}"
         if value is not None:
-            share = self._metric.endswith("accuracy")
-            message += f", {self._metric.replace('_', ' ')} " + (
-                f"{100 * value:.2f} %" if share else f"{value:.4g}"
-            )
+            message += f", {self._metric.replace('_', ' ')} {show_metric(value, self._metric)}"
         return dataclasses.replace(event, pruner=self._pruner, message=message)
 
     def ended(self, trial: Trial, state: TrialState) -> None:

@@ -11,7 +11,7 @@ from gridsearch.service.boards import Pictures
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.records import EpochEnded, Trial
+    from gridsearch.records import Advance, Trial
     from gridsearch.service.boards import Boards
     from gridsearch.service.progress import Observer, Progress
     from gridsearch.service.pruning import Pruning
@@ -49,7 +49,7 @@ class ResultWriter:
         self._observer = observer
         self._pruning = pruning
 
-    def write(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[EpochEnded]) -> bool:
+    def write(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
         """Write results, those of trials that did not fail in one transaction.
 
         Args:

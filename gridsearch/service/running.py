@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.errors import UsageError
 from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState, WorkerSetup
 from gridsearch.service import interruption
@@ -27,14 +28,13 @@ if TYPE_CHECKING:
     from gridsearch.records import Event, StudyData
     from gridsearch.reporting import Ranking
     from gridsearch.service.catalog import Catalog
+    from gridsearch.service.functions import FunctionCatalog
     from gridsearch.service.options import RunOptions
     from gridsearch.service.replicates import MoreSeeds
     from gridsearch.service.reports import Report
     from gridsearch.spec import StudySpec
     from gridsearch.store import Added, Store
 
-DIRECTION = "maximize"
-"""Accuracies are ranked; more is better."""
 _WORKER_MB = 500.0
 """A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
 
@@ -94,6 +94,7 @@ def run(
     observer: Observer | None = None,
     objects: Mapping[str, Any] | None = None,
     dataset: Any = None,
+    objective: Any = None,
 ) -> RunOutcome:
     """Expand a spec, train what is missing, report.
 
@@ -103,6 +104,7 @@ def run(
         observer: is told what happens.
         objects: models given as classes or functions, by the name that the spec uses.
         dataset: a dataset given as an object.
+        objective: the function of a study of one, given as an object.
 
     Raises:
         GridsearchError: what is wrong, before anything was written; or the store or the disk gave up.
@@ -110,8 +112,9 @@ def run(
     watcher = observer or Silent()
     began = time.monotonic()
     _look_at_store(options)
-    devices = resolve_devices(options.device)
-    prepared = prepare(spec, options.places, objects=objects, dataset=dataset, fetch=True, say=watcher.say)
+    devices = devices_for(options, function=spec.objective is not None)
+    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
+    prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
     return _carry_out(prepared, options, devices, watcher, began)
 
 
@@ -122,6 +125,7 @@ def resume(
     observer: Observer | None = None,
     dataset: str | None = None,
     models: Sequence[str] = (),
+    objective: str | None = None,
     more: MoreSeeds | None = None,
 ) -> RunOutcome:
     """Finish what a stored study still lacks, failed trials included, or give its best points more seeds.
@@ -132,6 +136,7 @@ def resume(
         observer: is told what happens.
         dataset: locator of the dataset; needed only for a user's own, likewise `models`.
         models: locators of models.
+        objective: locator of the function, for a study of one.
         more: more seeds for the best points, instead of all that is missing.
 
     Raises:
@@ -139,10 +144,9 @@ def resume(
     """
     watcher = observer or Silent()
     began = time.monotonic()
-    devices = resolve_devices(options.device)
-    prepared = prepare_stored(
-        study, options.places, dataset=dataset, models=models, more=more, say=watcher.say
-    )
+    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
+    prepared = prepare_stored(study, options.places, **named, more=more, say=watcher.say)
+    devices = devices_for(options, function=prepared.ranked_by is not None)
     return _carry_out(prepared, options, devices, watcher, began)
 
 
@@ -175,7 +179,7 @@ def _carry_out(
             timing.parts["report"].append(time.monotonic() - reporting_began)
         ranking = report.ranking if report is not None else rank_study(store, data)
     if timing.parts["start"]:  # something was trained
-        OverheadLog(options.places.overheads).add(device_name(devices[0]), timing.parts)
+        OverheadLog(options.places.overheads).add(hardware(prepared, devices), timing.parts)
     return RunOutcome(
         study=prepared.name,
         data=data,
@@ -188,6 +192,25 @@ def _carry_out(
         signum=signum,
         report=report,
     )
+
+
+def devices_for(options: RunOptions, *, function: bool) -> tuple[str, ...]:
+    """Return where trials train; a plain function is called by as many processes as there are cores.
+
+    Raises:
+        DeviceError: there is no such device here.
+        UsageError: a device for a function, which computes where it likes.
+    """
+    if not function:
+        return resolve_devices(options.device)
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(f"--device {options.device}: a plain function chooses its device itself")
+    return ("cpu",)
+
+
+def hardware(prepared: Prepared, devices: Sequence[str]) -> str:
+    """Return where the overheads of such a run belong."""
+    return "function" if prepared.ranked_by is not None else device_name(devices[0])
 
 
 def resolve_devices(device: str) -> tuple[str, ...]:
@@ -203,17 +226,15 @@ def resolve_devices(device: str) -> tuple[str, ...]:
 
 def _add(store: Store, prepared: Prepared, options: RunOptions, observer: Observer) -> Added:
     """Put the grid into the store, and say what of it is new."""
-    images = prepared.images
-    assert images is not None
     draft = StudyDraft(
         name=prepared.name,
-        dataset=prepared.catalog.dataset.name,
+        dataset=prepared.catalog.subject,
         metric=prepared.metric,
-        direction=DIRECTION,
+        direction=prepared.direction,
         axes=prepared.axes,
-        class_names=images.class_names,
+        class_names=prepared.images.class_names if prepared.images is not None else (),
         command=options.command,
-        environment=environment(),
+        environment=environment(function=prepared.ranked_by is not None),
         spec=prepared.spec,
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
@@ -242,11 +263,12 @@ def _train(
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
     probes = ProbeCache(options.places.probes)
-    cost = prepared.cost(device_name(devices[0]), probes)
+    cost = prepared.cost(hardware(prepared, devices), probes)
     waiting = store.waiting(added.study_id, added.ids)
     setups = worker_setups(prepared.catalog, options, devices, trials=len(waiting))
     progress = Progress(
         metric=prepared.metric,
+        direction=prepared.direction,
         counts={state: counts.get(state, 0) for state in TrialState},
         total_units=sum(cost.units(trial.settings) for trial in waiting),
         workers=len(setups),
@@ -262,7 +284,8 @@ def _train(
                 ids=added.ids,
                 owner=Owner.current(),
                 options=options,
-                pack_limit_mb=pack_limit(devices, len(setups)),
+                lanes=options.lanes or (1 if prepared.ranked_by else None),
+                pack_limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
                 class_names=prepared.images.class_names if prepared.images is not None else (),
                 images=prepared.at_hand,
             ),
@@ -285,7 +308,7 @@ def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added
         study=prepared.name,
         study_id=added.study_id,
         metric=prepared.metric,
-        direction=DIRECTION,
+        direction=prepared.direction,
     )
 
 
@@ -298,7 +321,7 @@ def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
 
 
 def worker_setups(
-    catalog: Catalog, options: RunOptions, devices: Sequence[str], *, trials: int
+    catalog: Catalog | FunctionCatalog, options: RunOptions, devices: Sequence[str], *, trials: int
 ) -> tuple[WorkerSetup, ...]:
     """Say what each worker is told: one a core, or one an accelerator, but none for which there is no pack.
 
@@ -311,9 +334,7 @@ def worker_setups(
     return tuple(
         WorkerSetup(
             name=f"w{i}",
-            dataset=catalog.dataset.locator,
-            models=catalog.locators,
-            data_root=str(options.places.data),
+            **catalog.told,
             device=devices[i % len(devices)],
             threads=1,
             judged=options.prune != "none",
@@ -323,7 +344,7 @@ def worker_setups(
 
 
 def starter(
-    catalog: Catalog,
+    catalog: Catalog | FunctionCatalog,
     options: RunOptions,
     setups: Sequence[WorkerSetup],
     *,
@@ -382,10 +403,9 @@ def device_name(device: str) -> str:
     return f"{device.partition(':')[0]} {describe().get(device, '')}".strip()
 
 
-def environment() -> dict[str, str]:
-    """Return versions and hardware, for the record."""
+def environment(*, function: bool = False) -> dict[str, str]:
+    """Return versions and hardware, for the record; of a plain function's run, nothing that needs torch."""
     from gridsearch._version import __version__
-    from gridsearch.training import describe
 
     found = {"gridsearch": __version__, "python": platform.python_version(), "platform": platform.platform()}
     for package in _PACKAGES:
@@ -393,5 +413,9 @@ def environment() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if function:
+        return found
+    from gridsearch.training import describe
+
     facts = describe()
     return found | {name: facts[name] for name in facts if name.startswith(("cpu", "cuda", "mps", "memory"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from gridsearch.records import EpochRow, StudyData, TrialRecord
+    from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
     from gridsearch.service.options import Places
     from gridsearch.store import Store, StudySummary
 
@@ -41,11 +42,12 @@ class StudyStatus:
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """One trial with its epochs and its log."""
+    """One trial with its epochs or steps, and its log."""
 
     study: StudyData
     trial: TrialRecord
     epochs: Sequence[EpochRow]
+    steps: Sequence[StepRow]
     log: str
     log_path: str
 
@@ -98,7 +100,7 @@ def _eta(data: StudyData, side_by_side: int) -> float | None:
     left = 0.0
     for trial in data.trials:
         if not trial.state.ended:
-            share = 1 - trial.epochs / trial.settings.epochs
+            share = 1 - trial.epochs / (trial.settings.length or math.inf)
             left += share * relative_cost(trial.settings) * speed
     return left / side_by_side
 
@@ -118,7 +120,8 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
         raise StoreError(f"study {study!r} has no trial {number}; {there}")
     log = Home(places.home).log(study, number)
     text = log.read_text(errors="replace") if log.exists() else ""
-    return TrialView(data, found[0], data.epochs.get(number, ()), text, str(log))
+    steps = data.steps.get(number, ())
+    return TrialView(data, found[0], data.epochs.get(number, ()), steps, text, str(log))
 
 
 def delete(places: Places, study: str) -> None:

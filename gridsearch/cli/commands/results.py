@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
+    from gridsearch.records import TrialRecord
     from gridsearch.service.studies import StudyStatus, TrialView
 
 _WATCH_SECONDS = 2.0
 _LOG_LINES = 30
+_MOST_STEPS = 40
 _STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
 
 
@@ -112,7 +114,7 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
         for trial in entry.running:
             out.print(
                 f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
-                f"epoch {trial.epochs}/{trial.settings.epochs}",
+                f"{display.progress_text(trial.epochs, trial.settings)}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -229,7 +231,7 @@ def trial(arguments: argparse.Namespace) -> int:
         "params": display.params_text(record.params),
         "seed": str(record.seed),
         "attempts": str(record.attempts),
-        "epochs": f"{record.epochs} of {record.settings.epochs}",
+        **_trained(record),
         "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
         **{name: f"{value:.6g}" for name, value in record.metrics.items()},
         "why" if record.state == "pruned" else "error": record.error or "",
@@ -244,12 +246,32 @@ def trial(arguments: argparse.Namespace) -> int:
     out.print(f"  {'settings':<{width}}  {display.params_text(settings)}", markup=False, soft_wrap=True)
     if view.epochs:
         out.print(_epochs_table(view))
+    if view.steps:
+        out.print(_steps_table(view))
     if view.log:
         tail = view.log.rstrip().splitlines()[-_LOG_LINES:]
         out.print(f"last lines of the log ({view.log_path}):", style="bold", markup=False, soft_wrap=True)
         for line in tail:
             out.print(f"  {line}", markup=False, soft_wrap=True)
     return 0
+
+
+def _trained(record: TrialRecord) -> dict[str, str]:
+    if record.settings.length is None:
+        return {"steps": str(record.epochs)} if record.epochs else {}
+    return {"epochs": f"{record.epochs} of {record.settings.length}"}
+
+
+def _steps_table(view: TrialView) -> Table:
+    names = list(dict.fromkeys(name for row in view.steps for name in row.metrics))
+    table = _table("step", *names, "seconds")
+    every = -(-len(view.steps) // _MOST_STEPS)
+    if every > 1:
+        table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
+    for row in (*view.steps[:-1:every], view.steps[-1]):
+        cells = (f"{row.metrics[name]:.6g}" if name in row.metrics else "-" for name in names)
+        table.add_row(str(row.step), *cells, f"{row.seconds:.3f}")
+    return table
 
 
 def _epochs_table(view: TrialView) -> Table:
@@ -273,12 +295,16 @@ def _trial_json(view: TrialView) -> dict[str, Any]:
 
     whole = reporting.report_json(view.study)
     entry = next(t for t in whole["trials"] if t["number"] == view.trial.number)
-    curves = [
+    curves: list[dict[str, Any]] = [
         {name: getattr(row, name) for name in row.__slots__} | {"train_loss": _finite(row.train_loss)}
         for row in view.epochs
     ]
     for row in curves:
         row["val_loss"] = _finite(row["val_loss"])
+    curves += [
+        {"step": row.step, "seconds": row.seconds, "metrics": {k: _finite(v) for k, v in row.metrics.items()}}
+        for row in view.steps
+    ]
     return {"schema": 1, "study": view.study.name, "trial": entry, "curves": curves, "log": view.log_path}
 
 

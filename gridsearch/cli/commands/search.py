@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from gridsearch.service.planner import Plan
     from gridsearch.spec import StudySpec
 
-_SPEC_OPTIONS = ("study", "dataset", "model", "epochs", "seeds", "val", "subset")
+_SPEC_OPTIONS = (
+    *("study", "dataset", "model", "objective", "metric", "direction"),
+    *("epochs", "seeds", "val", "subset"),
+)
 
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
@@ -61,7 +64,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what may stand beside a stored study: plug-ins named again, more seeds; nothing else may."""
-    for name in ("epochs", "seeds", "val", "subset"):
+    for name in ("epochs", "seeds", "val", "subset", "metric", "direction"):
         if getattr(arguments, name) is not None:
             raise UsageError(
                 f"--{name} changes what is searched, and no grid is given",
@@ -73,6 +76,7 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "dataset": arguments.dataset,
         "models": [arguments.model] if arguments.model else [],
+        "objective": arguments.objective,
         "more": more,
     }
 
@@ -170,10 +174,12 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     )
     if found.groups:
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for name in ("model", "batch", "trials", "lanes", "method", "time on one worker"):
-            table.add_column(name, justify="left" if name in ("model", "method") else "right")
+        first = "objective" if found.function else "model"
+        for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
+            table.add_column(name, justify="left" if name in (first, "method") else "right")
         for group in found.groups:
-            row = (group.model, group.batch, group.trials, group.lanes, group.method)
+            batch = "-" if group.batch is None else group.batch
+            row = (group.model, batch, group.trials, group.lanes, group.method)
             time = "unknown" if group.seconds is None else display.duration_text(group.seconds)
             table.add_row(*map(str, row), time)
         out.print(table)
@@ -181,7 +187,11 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
             f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
         ):
             out.print(line, markup=False, soft_wrap=True)
-    out.print(f"time: {_or_unknown(found.seconds)} with {found.workers} worker{'s' * (found.workers != 1)}")
+    time = _or_unknown(found.seconds, function=found.function)
+    out.print(f"time: {time} with {found.workers} worker{'s' * (found.workers != 1)}")
+    if found.function:
+        out.print(f"disk: {found.disk_mb:.1f} MB, beside what the function itself writes")
+        return
     memory = (
         "unknown until probed" if found.memory_mb is None else f"{found.memory_mb:.0f} MB beyond torch's own"
     )
@@ -189,7 +199,9 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     out.print(f"memory: {memory} · disk: {disk}")
 
 
-def _or_unknown(seconds: float | None) -> str:
+def _or_unknown(seconds: float | None, *, function: bool) -> str:
+    if seconds is None and function:
+        return "unknown: the function was never called here yet"
     if seconds is None:
         return "unknown: nothing like it was trained here yet (--probe measures a few steps)"
     return f"about {display.duration_text(seconds)}"

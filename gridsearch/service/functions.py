@@ -1,0 +1,71 @@
+"""Finds the plain function that a study calls; what `catalog` is for datasets and models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import plugins
+from gridsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gridsearch.plugins import Plugin
+    from gridsearch.records import Settings
+
+
+class FunctionCatalog:
+    """The function of one run; the `FunctionResolver` that a spec expands with.
+
+    Args:
+        function: its locator, or the function itself.
+        metric: which of its metrics ranks.
+
+    Raises:
+        PluginError: there is no such function, or it cannot be called with params and a seed.
+    """
+
+    def __init__(self, function: str | Any, *, metric: str) -> None:
+        self.plugin: Plugin = (
+            plugins.find_objective(function)
+            if isinstance(function, str)
+            else plugins.as_objective(plugins.of_object(function))
+        )
+        self._metric = metric
+
+    @property
+    def subject(self) -> str:
+        """What the study is about: the function's display name."""
+        return self.plugin.name
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a worker is told of it."""
+        return {"objective": self.plugin.locator or self.plugin.name, "metric": self._metric}
+
+    @property
+    def objects(self) -> dict[str, Plugin]:
+        """The function, if it exists in this process alone, by its display name."""
+        return {} if self.plugin.locator else {self.plugin.name: self.plugin}
+
+    def objective(self, name: str) -> tuple[str, str | None]:  # noqa: ARG002 - a study has but one
+        """Return the function's display name and the hash of its source."""
+        return self.plugin.name, self.plugin.source
+
+    def check_unchanged(self, study: str, needed: Iterable[Settings]) -> None:
+        """Refuse another function than the one that stored trials were made for.
+
+        Raises:
+            UsageError: it is another one, or its source has changed since.
+        """
+        for settings in needed:
+            if settings.objective != self.plugin.name:
+                raise UsageError(
+                    f"study {study!r} is of objective {settings.objective!r}, not of {self.plugin.name!r}",
+                    hint=f"name it again: --objective {settings.objective} (with its path)",
+                )
+            if settings.objective_source != self.plugin.source:
+                raise UsageError(
+                    f"objective {settings.objective!r} has changed since study {study!r} was made",
+                    hint="run the grid again: the changed function makes new trials beside the old",
+                )
