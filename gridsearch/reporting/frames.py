@@ -46,8 +46,10 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
     """
     import pandas as pd
 
-    extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS))
-    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *extra))
+    extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS[:4]))
+    extra = [m for m in extra if (m, data.metric) != ("value", "value")]  # it is the value
+    named = metric_columns(extra, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS))
+    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *named))
     rows = [
         [
             t.number,
@@ -65,7 +67,7 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
         ]
         for t in sorted(data.trials, key=lambda t: t.number)
     ]
-    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *extra, *_RESULT_COLUMNS[4:]]
+    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *named, *_RESULT_COLUMNS[4:]]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -74,8 +76,11 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
     import pandas as pd
 
     ranking = ranking or rank(data)
-    extra = [m for m in ("val_loss", "train_accuracy", "train_loss", "val_accuracy") if m != data.metric]
-    axes = axis_columns(data.axes, (*_POINT_COLUMNS, *extra, "seconds"))
+    extra = list(ranking.others)
+    if data.objective is None and data.metric != "val_accuracy":
+        extra.append("val_accuracy")
+    named = metric_columns(extra, (*_POINT_COLUMNS, "seconds"))
+    axes = axis_columns(data.axes, (*_POINT_COLUMNS, *named, "seconds"))
     rows = [
         [
             p.rank,
@@ -93,21 +98,47 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
         ]
         for p in ranking.points
     ]
-    columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *extra, "seconds", "diverged", "trials"]
+    columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *named, "seconds", "diverged", "trials"]
     frame = pd.DataFrame(rows, columns=columns)
     return frame.astype({"rank": "Int64"})
 
 
 def epochs_frame(data: StudyData) -> pd.DataFrame:
-    """Return one row an epoch of a trial: number, its params, seed, then the epoch's scalars."""
+    """Return one row an epoch of a trial: number, its params, seed, then the epoch's scalars.
+
+    Of a plain function, one row a step: its number and what was yielded.
+    """
     import pandas as pd
 
+    if data.objective is not None:
+        return _steps_frame(data)
     axes = axis_columns(data.axes, ("number", "seed", *_EPOCH_COLUMNS))
     rows: list[list[Any]] = []
     for trial in sorted(data.trials, key=lambda t: t.number):
         head = _epoch_head(trial, data.axes)
         rows.extend([*head, *_epoch_values(row)] for row in data.epochs.get(trial.number, ()))
     return pd.DataFrame(rows, columns=["number", *axes, "seed", *_EPOCH_COLUMNS])
+
+
+def _steps_frame(data: StudyData) -> pd.DataFrame:
+    import pandas as pd
+
+    metrics = list(dict.fromkeys(m for rows in data.steps.values() for row in rows for m in row.metrics))
+    own = ("number", "seed", "step", "seconds")
+    named = metric_columns(metrics, own)
+    axes = axis_columns(data.axes, (*own, *named))
+    rows = [
+        [*_epoch_head(t, data.axes), row.step, *(row.metrics.get(m) for m in metrics), row.seconds]
+        for t in sorted(data.trials, key=lambda t: t.number)
+        for row in data.steps.get(t.number, ())
+    ]
+    return pd.DataFrame(rows, columns=["number", *axes, "seed", "step", *named, "seconds"])
+
+
+def metric_columns(metrics: Sequence[str], taken: Iterable[str]) -> list[str]:
+    """Return a column's name for each metric; one that bears the name of another column is "metrics.NAME"."""
+    reserved = set(taken)
+    return [f"metrics.{name}" if name in reserved else name for name in metrics]
 
 
 def trials_csv(data: StudyData) -> bytes:

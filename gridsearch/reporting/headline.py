@@ -115,8 +115,9 @@ def show_interval(point: RankedPoint, metric: str) -> str:
 def time_spent(data: StudyData) -> str:
     """Return how long the trials took, each as its share of its pack."""
     seconds = [t.seconds for t in data.trials if t.seconds is not None]
+    work = "training" if data.objective is None else "computing"
     return (
-        f"{show_seconds(sum(seconds))} of training in {plural(len(seconds), 'trial')}"
+        f"{show_seconds(sum(seconds))} of {work} in {plural(len(seconds), 'trial')}"
         if seconds
         else "no time yet"
     )
@@ -195,14 +196,14 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if caution := _pruned_caution(data, ranking):
         cautions.append(caution)
     selects = {t.settings.select for t in data.trials}
-    if "best" in selects:
+    if data.objective is None and "best" in selects:
         cautions.append(
             "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "
             "it is a little too high."
             if selects == {"best"}
             else "Some trials count their best epoch and others their last one: their values do not compare."
         )
-    if data.trials and not ranking.by_train:
+    if data.trials and not ranking.by_train and data.objective is None:
         cautions.append(
             "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
             "little lucky: expect somewhat less on new images."
@@ -221,10 +222,11 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
         return ""
     epochs = sorted({t.epochs for t in pruned})
     span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
+    unit = "epoch" if data.objective is None else "step"
     by = listed(sorted({t.pruner for t in pruned if t.pruner}))
     text = (
         f"{plural(len(pruned), 'trial')} {'was' if len(pruned) == 1 else 'were'} pruned{f' by {by}' if by else ''} "
-        f"after {span} epoch{'s' * (epochs[-1] != 1)} and {'has' if len(pruned) == 1 else 'have'} no final value; "
+        f"after {span} {unit}{'s' * (epochs[-1] != 1)} and {'has' if len(pruned) == 1 else 'have'} no final value; "
         "a run without --prune trains them to the end."
     )
     if any(p.pruned and p.values for p in ranking.points):

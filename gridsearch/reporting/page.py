@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting.pictures import Classes, Picture
     from gridsearch.reporting.ranking import Ranking
 
-_RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source"})
+_RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
 
 
 def render_page(
@@ -72,7 +72,7 @@ def render_page(
     decomposition = decompose(ranking)
     style, script = _asset("report.css"), _asset("report.js")
     point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.points[:MOST_POINTS]]
-    trial_rows = [trial_row(t, data.axes) for t in data.trials if t.number in shown]
+    trial_rows = [trial_row(t, ranking, data.axes) for t in data.trials if t.number in shown]
     return (
         _environment()
         .get_template("report.html")
@@ -81,7 +81,7 @@ def render_page(
             style=_own(style),
             script=_own(script),
             study=printable(data.name),
-            dataset=printable(data.dataset),
+            about=printable(f"{'on' if data.objective is None else 'of'} {data.dataset}"),
             words=words,
             lead=_lead(words),
             progress=_progress(ranking),
@@ -96,7 +96,7 @@ def render_page(
             points=long_table(
                 "points", point_columns(ranking, data.axes), point_rows, of=len(ranking.points)
             ),
-            trials=long_table("trials", trial_columns(data.axes), trial_rows, of=len(data.trials)),
+            trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
             losses=losses(data, shown),
             effects=_effects(ranking, decomposition),
             effects_method=EFFECTS_EXACT if decomposition.exact else EFFECTS_FITTED,
@@ -158,11 +158,12 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
     """Return the few figures of the header, as name and value."""
     best = ranking.best
     seeds = sorted({p.n for p in ranking.points if p.n})
-    facts = [("ranked by", metric_name(data.metric))]
+    better = "" if data.direction == "maximize" else ", the lower the better"
+    facts = [("ranked by", f"{metric_name(data.metric)}{better}")]
     if best is not None:
         facts.append((f"best {metric_name(data.metric)}", show_mean(best, data.metric)))
         train = best.metric_mean("train_accuracy")
-        if train is not None and data.metric != "train_accuracy":
+        if train is not None and data.metric != "train_accuracy" and data.objective is None:
             facts.append(("its train accuracy", show_metric(train, "train_accuracy")))
     facts += [
         ("points", f"{len(ranking.points):,}"),
@@ -210,6 +211,7 @@ def _recipe(data: StudyData) -> list[tuple[str, str]]:
     for name, words in (
         ("data_fingerprint", "SHA-256 of the data"),
         ("model_source", "SHA-256 of the model's file"),
+        ("objective_source", "SHA-256 of the objective's file"),
     ):
         if name not in varying and first.get(name):
             rows.append((words, printable(str(first[name]))))

@@ -120,6 +120,8 @@ def draw(
     """
     found = Pictures()
     _draw_study(found, data, ranking)
+    if data.objective is not None:
+        return found
     _draw_winner(found, data, ranking, predictions)
     if images is not None and ranking.best_trial is not None:
         _draw_images(found, data, images, ranking.best_trial)
@@ -156,7 +158,9 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
         "curves",
         curves_figure(data, ranking=ranking),
         title="Learning curves",
-        alt=f"Loss and accuracy by epoch of the best points, {sets}.",
+        alt=f"Loss and accuracy by epoch of the best points, {sets}."
+        if data.objective is None
+        else f"{metric.capitalize()} and what else was yielded, by step, of the best points.",
     )
     found.add(
         "cost",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Value
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from gridsearch.reporting.ensemble import Ensemble
     from gridsearch.reporting.predictions import Predictions
     from gridsearch.reporting.uncertainty import Uncertainty
+
+
+MOST_METRICS: Final = 12
+"""Metrics of a function that tables show beside the one that ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,8 @@ class Ranking:
         varying: the axes that have more than one value over the points, in the study's order.
         uncertainty: what intervals and ties rest on, and how many seeds would help.
         ensembles: what the best points say together; none without stored predictions.
+        others: the metrics beside the ranking one that are worth a column.
+        objective: display name of the plain function that was called; None where networks were trained.
     """
 
     metric: str
@@ -99,6 +105,8 @@ class Ranking:
     varying: tuple[str, ...]
     uncertainty: Uncertainty
     ensembles: tuple[Ensemble, ...] = ()
+    others: tuple[str, ...] = ()
+    objective: str | None = None
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -124,7 +132,7 @@ class Ranking:
     @property
     def by_train(self) -> bool:
         """Whether nothing was held out, so that the ranking goes by what the network was trained on."""
-        return self.metric.startswith("train_")
+        return self.objective is None and self.metric.startswith("train_")
 
     @property
     def most_seeds(self) -> int:
@@ -162,7 +170,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         metric=data.metric,
         sign=sign,
         peers=peers,
-        predictions=predictions,
+        predictions=predictions if data.objective is None else None,
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     ranking = Ranking(
@@ -173,10 +181,20 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         best=best,
         varying=varying_axes(ranked, data.axes),
         uncertainty=uncertainty,
+        others=other_metrics(data),
+        objective=data.objective,
     )
-    if predictions is None or data.metric != "val_accuracy":
+    if predictions is None or data.objective is not None or data.metric != "val_accuracy":
         return ranking
     return replace(ranking, ensembles=ensembles(ranking.ranked, predictions))
+
+
+def other_metrics(data: StudyData) -> tuple[str, ...]:
+    """Return the metrics beside the ranking one that tables show: of images ours, of a function its own."""
+    names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")
+    if data.objective is not None:
+        names = dict.fromkeys(name for trial in data.trials for name in trial.metrics)
+    return tuple(name for name in names if name != data.metric)[:MOST_METRICS]
 
 
 def metric_value(trial: TrialRecord, metric: str) -> float | None:
@@ -191,7 +209,7 @@ def metric_value(trial: TrialRecord, metric: str) -> float | None:
     if (
         value is None
         and metric not in trial.metrics
-        and not (metric.startswith("val_") and trial.settings.val == 0)
+        and not (metric.startswith("val_") and trial.settings.val == 0 and trial.settings.objective is None)
     ):
         value = finite(trial.value)
     return value
@@ -219,10 +237,8 @@ def identity(value: Value) -> tuple[bool, Value]:
 
 def _point_key(settings: Settings) -> str:
     content = settings.to_json()
-    del (
-        content["dataset"],
-        content["data_options"],
-    )  # as in records.trial_key: the fingerprint says what the data is
+    for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
+        content.pop(name, None)
     return json.dumps(content, sort_keys=True)
 
 

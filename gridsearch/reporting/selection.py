@@ -29,7 +29,7 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
     """
     if not where:
         return data
-    wanted = {canonical(name): value for name, value in where.items()}
+    wanted = {canonical(name, free=data.objective is not None): value for name, value in where.items()}
     known = {"seed", *data.axes}.union(
         *(t.settings.flat() for t in data.trials[:1]), *(t.params for t in data.trials)
     )
@@ -46,7 +46,8 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
         )
     numbers = {t.number for t in trials}
     epochs = {number: rows for number, rows in data.epochs.items() if number in numbers}
-    return dataclasses.replace(data, trials=trials, epochs=epochs)
+    steps = {number: rows for number, rows in data.steps.items() if number in numbers}
+    return dataclasses.replace(data, trials=trials, epochs=epochs, steps=steps)
 
 
 def same_value(held: Value, asked: Value) -> bool:

@@ -105,7 +105,7 @@ def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
 
 def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     """Return the headings of the ranking; the last one's cells hold links to the trials."""
-    others = _other_metrics(ranking.metric)
+    others = ranking.others
     return [
         Column("rank", True),
         *(Column(printable(a), _numeric(ranking.points, a)) for a in axes),
@@ -130,7 +130,7 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         str(point.n),
         result,
         *([show_interval(point, ranking.metric), _tied(point, ranking)] if _sure(ranking) else []),
-        *(show_metric(point.metric_mean(m), m) for m in _other_metrics(ranking.metric)),
+        *(show_metric(point.metric_mean(m), m) for m in ranking.others),
         NOTHING if point.seconds is None else f"{point.seconds:.1f}",
     )
     kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
@@ -147,9 +147,11 @@ def _tied(point: RankedPoint, ranking: Ranking) -> str:
     return "best" if point is ranking.best else "tied" if point.tied_with_best else ""
 
 
-def trial_columns(axes: Sequence[str]) -> list[Column]:
+def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     """Return the headings of the table of trials."""
-    names = ["state", *(metric_name(m) for m in _METRICS), "epochs trained", "seconds", "attempts", "error"]
+    length = "epochs trained" if ranking.objective is None else "steps"
+    metrics = [metric_name(m) for m in _trial_metrics(ranking)]
+    names = ["state", *metrics, length, "seconds", "attempts", "error"]
     text = {"state", "error"}
     return [
         Column("trial", True),
@@ -159,14 +161,18 @@ def trial_columns(axes: Sequence[str]) -> list[Column]:
     ]
 
 
-def trial_row(trial: TrialRecord, axes: Sequence[str]) -> Row:
+def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
+    return _METRICS if ranking.objective is None else (ranking.metric, *ranking.others)
+
+
+def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
     """Return a trial as a row."""
     cells = (
         str(trial.number),
         *(show_value(trial.params[a]) if a in trial.params else NOTHING for a in axes),
         str(trial.seed),
         trial.state.value,
-        *(show_metric(finite(trial.metrics.get(m)), m) for m in _METRICS),
+        *(show_metric(finite(trial.metrics.get(m)), m) for m in _trial_metrics(ranking)),
         str(trial.epochs),
         NOTHING if trial.seconds is None else f"{trial.seconds:.1f}",
         str(trial.attempts),
@@ -194,15 +200,16 @@ def losses(data: StudyData, shown: frozenset[int]) -> list[dict[str, Any]]:
 def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[str, Any]:
     reason = printable(trial.error or "no reason recorded", 400)
     if trial.state is TrialState.PRUNED:
-        rows = data.epochs.get(trial.number, ())
-        reached = finite(getattr(rows[-1], data.metric, None)) if rows else None
+        reached = _reached(trial, data)
         at = (
             f" at {show_metric(reached, data.metric)} {metric_name(data.metric)}"
             if reached is not None
             else ""
         )
         by = f"by {trial.pruner} " if trial.pruner else ""
-        reason = f"{by}after epoch {trial.epochs} of {trial.settings.epochs}{at}"
+        length = trial.settings.length
+        when = f"step {trial.epochs}" if length is None else f"epoch {trial.epochs} of {length}"
+        reason = f"{by}after {when}{at}"
     return {
         "number": trial.number,
         "linked": trial.number in shown,
@@ -210,6 +217,14 @@ def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[st
         "params": f"{show_params(trial.params, data.axes, limit=200)} seed={trial.seed}",
         "reason": reason,
     }
+
+
+def _reached(trial: TrialRecord, data: StudyData) -> float | None:
+    """Return what a trial had last shown of the metric that ranks."""
+    if steps := data.steps.get(trial.number):
+        return finite(steps[-1].metrics.get(data.metric))
+    rows = data.epochs.get(trial.number)
+    return finite(getattr(rows[-1], data.metric, None)) if rows else None
 
 
 CLASS_COLUMNS: Final = [
@@ -241,10 +256,6 @@ def class_rows(classes: Classes | None) -> list[Row]:
 
 def _percent(share: float | None) -> str:
     return show_metric(share, "recall", digits=1)
-
-
-def _other_metrics(metric: str) -> list[str]:
-    return [m for m in ("val_loss", "train_accuracy", "train_loss") if m != metric]
 
 
 def _numeric(points: Sequence[RankedPoint], axis: str) -> bool:

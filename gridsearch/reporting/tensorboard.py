@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch.records import EpochEnded, EpochRow, TrialState, Value
+from gridsearch.records import EpochEnded, EpochRow, StepEnded, TrialState, Value
 from gridsearch.reporting.text import printable, show_value
 
 if TYPE_CHECKING:
@@ -81,8 +81,13 @@ class TensorBoardRun:
         self._file = self._new_file()
         self._append([_hparams_summary(protos.metadata.SESSION_START_INFO_TAG, content)], step=0)
 
-    def epoch(self, row: EpochRow | EpochEnded) -> None:
-        """Append one epoch's scalars at step `row.epoch`; what the trial does not have is left out."""
+    def epoch(self, row: EpochRow | EpochEnded | StepEnded) -> None:
+        """Append the scalars of an epoch or a function's step at step `row.epoch`; absent ones are left out."""
+        if isinstance(row, StepEnded):
+            self._append(
+                [_scalars({printable(name): value for name, value in row.metrics.items()})], step=row.step
+            )
+            return
         self._append([_scalars({tag: getattr(row, name) for tag, name in SCALARS.items()})], step=row.epoch)
 
     def finish(

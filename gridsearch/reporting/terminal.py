@@ -83,7 +83,9 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     sure = any(p.ci_low is not None for p in ranking.points[:limit])
     if sure:
         table.add_column("95 % interval", justify="right", no_wrap=True)
-    kept = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
+    kept: tuple[str, ...] = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
+    if ranking.objective is not None:
+        kept = ranking.others[: 1 if sure else 2]
     others = [m for m in kept if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.points[:limit])]
     for metric in others:

@@ -26,6 +26,14 @@ METRIC_NAMES: Final = {
     "train_loss": "train loss",
 }
 
+SHARES: Final = frozenset(
+    {
+        *("val_accuracy", "train_accuracy", "test_accuracy", "balanced_accuracy"),
+        *("macro_f1", "f1", "precision", "recall"),
+    }
+)
+"""Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
+
 _BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PLAIN: Final = re.compile(r"[ -~]*")
 
@@ -83,7 +91,7 @@ def metric_name(metric: str) -> str:
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a fraction that is shown in percent."""
-    return metric.endswith(("accuracy", "f1", "precision", "recall"))
+    return metric in SHARES
 
 
 def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: int = 2) -> str:
@@ -108,9 +116,11 @@ def show_difference(value: float, metric: str) -> str:
 
 
 def show_seconds(seconds: float | None) -> str:
-    """Return a duration: "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
+    """Return a duration: "12 ms", "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
     if seconds is None or not math.isfinite(seconds):
         return NOTHING
+    if 0 < seconds < 0.05:
+        return f"{1000 * seconds:.2g} ms"
     if seconds < 100:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -8,8 +8,8 @@ from gridsearch.records import TrialState
 from gridsearch.reporting import export_json, report_json
 
 TOP = {
-    "schema", "study", "dataset", "metric", "direction", "counts", "points", "trials", "effects", "residual_share",
-    "best", "test", "ensembles",
+    "schema", "study", "dataset", "objective", "metric", "direction", "counts", "points", "trials", "effects",
+    "residual_share", "best", "test", "ensembles",
 }  # fmt: skip
 POINT = {"rank", "params", "n", "mean", "ci_low", "ci_high", "tied_with_best"}
 TRIAL = {

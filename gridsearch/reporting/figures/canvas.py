@@ -33,7 +33,7 @@ FAINT: Final = "#c9ccd3"
 ACCENT: Final = "#d1242f"
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 """Five colours that are told apart with any colour vision (after Okabe and Ito, yellow darkened)."""
-COLOURS: Final = "viridis"
+_COLOURS: Final = "viridis"
 
 _SCRIPTS: Final = (
     "Noto Sans",
@@ -222,3 +222,8 @@ def _font_family() -> tuple[str, ...]:
 
     there = set(font_manager.get_font_names())
     return ("DejaVu Sans", *(f for f in _SCRIPTS if f in there))
+
+
+def colours_for(direction: str) -> str:
+    """Return the name of the colour map in which better values are the brighter ones."""
+    return _COLOURS if direction != "minimize" else f"{_COLOURS}_r"

@@ -1,4 +1,7 @@
-"""Loss and accuracy by epoch of the top points, train beside validation; from epoch rows to a figure."""
+"""Loss and accuracy by epoch of the top points, train beside validation; from epoch rows to a figure.
+
+Of a plain function: what it yielded, by step, a panel for each metric.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,10 @@ import numpy as np
 
 from gridsearch.reporting.figures.canvas import PALETTE, drawn, new_figure, plain_text, settled, sheet_title
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import plural, show_params
+from gridsearch.reporting.text import metric_name, plural, show_params
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -21,41 +24,70 @@ if TYPE_CHECKING:
 
 MOST_POINTS: Final = len(PALETTE)
 _PANELS: Final = (("loss", "loss (nats)"), ("accuracy", "accuracy"))
+_KINDS: Final[tuple[tuple[str, LineStyleType], ...]] = (("validation", "-"), ("train", "--"))
+_MOST_PANELS: Final = 4
 
 
 @drawn
 def curves_figure(
     data: StudyData, *, ranking: Ranking | None = None, top: int = MOST_POINTS
 ) -> Figure | None:
-    """Return loss and accuracy by epoch of the best `top` points (at most 5), None if there are no epochs.
+    """Return loss and accuracy by epoch of the best `top` points (at most 5), None if there are no epochs or steps.
 
     A line is the mean over a point's seeds, its band reaches from the lowest to the highest; solid lines are
     validation, dashed ones train.
     """
-    from matplotlib.ticker import MaxNLocator
-
     ranking = ranking or rank(data)
-    points = [
-        p for p in ranking.points if p.mean is not None and any(data.epochs.get(t.number) for t in p.complete)
-    ]
+    rows: Mapping[int, Sequence[object]] = data.epochs if data.objective is None else data.steps
+    points = [p for p in ranking.points if p.mean is not None and any(rows.get(t.number) for t in p.complete)]
     points = points[: min(top, MOST_POINTS)]
     if not points:
         return None
-    figure = new_figure(10.0, 4.3 + 0.22 * len(points))
-    panels = figure.subplots(1, 2)
-    for axes, (name, label) in zip(panels, _PANELS, strict=True):
+    panels = _PANELS if data.objective is None else _metric_panels(data, points)
+    down, across = -(-len(panels) // 2), min(len(panels), 2)
+    figure = new_figure(5.0 * across if across > 1 else 7.0, 4.3 * down + 0.22 * len(points))
+    grid = figure.subplots(down, across, squeeze=False).ravel()
+    for axes, (name, label) in zip(grid, panels, strict=False):
         for colour, point in zip(PALETTE, points, strict=False):
-            _draw_point(axes, data, point, name=name, colour=colour)
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-        axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[1].yaxis.set_major_formatter(lambda v, _: f"{100 * v:.4g} %")
-    _legend(figure, points, ranking, validated=not ranking.by_train)
+            if data.objective is None:
+                _draw_point(axes, data, point, name=name, colour=colour)
+            else:
+                _draw_curves(axes, _step_curves(data, point, name), colour=colour)
+        _dress(axes, xlabel="epoch" if data.objective is None else "step", ylabel=label)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    if data.objective is None:
+        grid[1].yaxis.set_major_formatter(lambda v, _: f"{100 * v:.4g} %")
+    kinds = _KINDS if not ranking.by_train else _KINDS[1:]
+    _legend(figure, points, ranking, kinds=kinds if data.objective is None else ())
     band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
     sheet_title(figure, f"Learning curves of the best {plural(len(points), 'point')}.{band}")
     return settled(figure)
+
+
+def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
+    axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[tuple[str, str]]:
+    """Return the metrics that these points have yielded, the ranking one first, with their names in words."""
+    rows = (row for p in points for t in p.complete for row in data.steps.get(t.number, ()))
+    names = dict.fromkeys([data.metric, *(name for row in rows for name in row.metrics)])
+    return [(name, metric_name(name)) for name in list(names)[:_MOST_PANELS]]
+
+
+def _step_curves(data: StudyData, point: RankedPoint, metric: str) -> np.ndarray:
+    """Return a metric of a point's COMPLETE seeds as [seeds, steps], cut to the shortest, NaN for none."""
+    rows = [data.steps[t.number] for t in point.complete if data.steps.get(t.number)]
+    length = min((len(r) for r in rows), default=0)
+    values = [[row.metrics.get(metric, np.nan) for row in r[:length]] for r in rows]
+    return np.array(values, dtype=float).reshape(len(rows), length)
 
 
 def seed_curves(data: StudyData, point: RankedPoint, name: str) -> np.ndarray:
@@ -69,39 +101,44 @@ def seed_curves(data: StudyData, point: RankedPoint, name: str) -> np.ndarray:
 
 
 def _draw_point(axes: Axes, data: StudyData, point: RankedPoint, *, name: str, colour: str) -> None:
-    for part, style, strength in (("val", "-", 0.16), ("train", "--", 0.08)):
+    parts: list[tuple[str, LineStyleType, float]] = [("val", "-", 0.16), ("train", "--", 0.08)]
+    for part, style, strength in parts:
         curves = seed_curves(data, point, f"{part}_{name}")
-        if curves.size == 0 or not np.isfinite(curves).any():
-            continue
-        epochs = np.arange(1, curves.shape[1] + 1)
-        marker = "o" if len(epochs) < 3 else None
-        axes.plot(
-            epochs,
-            curves.mean(axis=0),
-            linestyle=style,
-            color=colour,
-            linewidth=1.5,
-            marker=marker,
-            markersize=4,
-        )
-        if len(curves) > 1:
-            axes.fill_between(
-                epochs, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=strength, linewidth=0
-            )
+        _draw_curves(axes, curves, colour=colour, style=style, strength=strength)
 
 
-def _legend(figure: Figure, points: Sequence[RankedPoint], ranking: Ranking, *, validated: bool) -> None:
+def _draw_curves(
+    axes: Axes, curves: np.ndarray, *, colour: str, style: LineStyleType = "-", strength: float = 0.16
+) -> None:
+    """Draw the mean of curves [seeds, steps], and a band from the lowest to the highest."""
+    if curves.size == 0 or not np.isfinite(curves).any():
+        return
+    steps = np.arange(1, curves.shape[1] + 1)
+    marker = "o" if len(steps) < 3 else None
+    axes.plot(
+        steps, curves.mean(axis=0), linestyle=style, color=colour, linewidth=1.5, marker=marker, markersize=4
+    )
+    if len(curves) > 1:
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        axes.fill_between(steps, low, high, color=colour, alpha=strength, linewidth=0)
+
+
+def _legend(
+    figure: Figure,
+    points: Sequence[RankedPoint],
+    ranking: Ranking,
+    *,
+    kinds: Sequence[tuple[str, LineStyleType]],
+) -> None:
     from matplotlib.lines import Line2D
 
     colours = [Line2D([], [], color=c, linewidth=2.5) for c, _ in zip(PALETTE, points, strict=False)]
     names = [f"{p.rank}.  {show_params(p.params, ranking.varying, limit=90)}" for p in points]
-    kinds: list[tuple[str, LineStyleType]] = [("validation", "-"), ("train", "--")]
-    kinds = kinds if validated else kinds[1:]
     lines = [Line2D([], [], color="#5b6070", linewidth=1.5, linestyle=style) for _, style in kinds]
     left = figure.legend(
         colours, names, loc="outside lower left", frameon=False, fontsize=8.5, handlelength=2.6
     )
-    figure.legend(
-        lines, [k for k, _ in kinds], loc="outside lower right", frameon=False, fontsize=8.5, handlelength=2.6
-    )
+    if lines:
+        words = [kind for kind, _ in kinds]
+        figure.legend(lines, words, loc="outside lower right", frameon=False, fontsize=8.5, handlelength=2.6)
     plain_text(left.get_texts())

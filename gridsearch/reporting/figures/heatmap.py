@@ -13,8 +13,8 @@ import numpy as np
 
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
-    COLOURS,
     INK,
+    colours_for,
     drawn,
     new_figure,
     plain_text,
@@ -150,7 +150,7 @@ def _draw_panel(
         np.ma.masked_invalid(values),
         vmin=scale[0],
         vmax=scale[1],
-        cmap=COLOURS,
+        cmap=colours_for(ranking.direction),
         edgecolors="white" if annotated else "none",
         linewidth=0.8 if annotated else 0.0,
         rasterized=not annotated,
@@ -279,7 +279,7 @@ def _colour_bar(
     from matplotlib.colors import Normalize
     from matplotlib.ticker import FuncFormatter
 
-    mappable = ScalarMappable(norm=Normalize(*scale), cmap=COLOURS)
+    mappable = ScalarMappable(norm=Normalize(*scale), cmap=colours_for(ranking.direction))
     height = float(figure.get_figheight())
     bar = figure.colorbar(
         mappable,

@@ -13,8 +13,8 @@ import numpy as np
 from gridsearch.reporting.effects import strength
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
-    COLOURS,
     INK,
+    colours_for,
     drawn,
     new_figure,
     plain_text,
@@ -61,7 +61,7 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     figure = new_figure(max(2.2 + sum(steps), 6.5), 4.6)
     panel = figure.add_subplot()
     places = np.concatenate([[0.0], np.cumsum(steps)])
-    _draw_lines(panel, places, lines, result)
+    _draw_lines(panel, places, lines, result, colours=colours_for(ranking.direction))
     _draw_best(panel, places, lines[0])
     for place, axis in zip(places, axes, strict=False):
         _draw_axis(panel, float(place), [printable(level_name(v), _NAME) for v in levels[axis]])
@@ -95,7 +95,9 @@ def _step(levels: Sequence[Value], name: str) -> float:
     return max(1.5, widest + 0.75, text_width(name, 9.5) + 0.35)
 
 
-def _draw_lines(panel: Axes, places: np.ndarray, lines: np.ndarray, result: np.ndarray) -> None:
+def _draw_lines(
+    panel: Axes, places: np.ndarray, lines: np.ndarray, result: np.ndarray, *, colours: str
+) -> None:
     """Draw the points' lines, worst first."""
     from matplotlib.collections import LineCollection
 
@@ -103,7 +105,7 @@ def _draw_lines(panel: Axes, places: np.ndarray, lines: np.ndarray, result: np.n
     segments = [np.column_stack([places, lines[i]]) for i in order]
     collection = LineCollection(
         segments,
-        cmap=COLOURS,
+        cmap=colours,
         array=result[order],
         linewidths=1.3 if len(lines) <= 60 else 0.9 if len(lines) <= 400 else 0.5,
         alpha=0.85 if len(lines) <= 60 else 0.6 if len(lines) <= 1000 else 0.3,
@@ -145,7 +147,7 @@ def _draw_result(panel: Axes, place: float, ranking: Ranking, *, limits: tuple[f
         np.linspace(0, 1, 128)[:, None],
         extent=(place, place + 0.13, 0.0, 1.0),
         origin="lower",
-        cmap=COLOURS,
+        cmap=colours_for(ranking.direction),
         aspect="auto",
         zorder=2,
     )
