@@ -15,10 +15,7 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from sqlalchemy.pool import NullPool
-
 from gridsearch.errors import UsageError
-from gridsearch.store.database import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -81,20 +78,16 @@ def serve_dashboard(
 def application(path: Path, *, home: Home) -> WSGIApplication:
     """Return the dashboard as a WSGI application on a store's file."""
     from optuna.artifacts import FileSystemArtifactStore
-    from optuna.storages import RDBStorage
+
+    from gridsearch.store.viewing import ViewerStorage
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports warn of what they deprecated themselves
         from optuna_dashboard._app import wsgi
 
-    # A connection of ours waits for a writer as long as we do; Optuna's own gives up after 5 s.
-    storage = RDBStorage(
-        "sqlite:///",
-        engine_kwargs={"creator": lambda: connect(path), "poolclass": NullPool},
-        skip_compatibility_check=True,
-        skip_table_creation=True,
+    app: WSGIApplication = wsgi(
+        ViewerStorage(path), artifact_store=FileSystemArtifactStore(home.artifact_dir)
     )
-    app: WSGIApplication = wsgi(storage, artifact_store=FileSystemArtifactStore(home.artifact_dir))
     return app
 
 

@@ -1,0 +1,110 @@
+"""Optuna's storage for a viewer that asks every few seconds: only trials that have changed are read again.
+
+Optuna's own reads a study whole each time, 0.6 ms a trial on a laptop's core, which it takes from the training
+beside it; its cache never reads a finished trial again, though a grid that grows adds params to those too.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState as OptunaState
+from sqlalchemy import Connection, select
+from sqlalchemy.pool import NullPool
+
+from gridsearch.store import optuna_tables, tables
+from gridsearch.store.database import connect, short_lived
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+    from optuna.trial import FrozenTrial
+
+_MANY = 100
+"""So many changed trials are read faster with the whole study: one at a time costs ten times as much each."""
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A study as it was read last.
+
+    Attributes:
+        version: changes whenever trials of any state may have changed.
+        trials: by Optuna's id.
+    """
+
+    version: tuple[Any, ...] | None = None
+    trials: dict[int, FrozenTrial] = field(default_factory=dict)
+
+
+class ViewerStorage(RDBStorage):
+    """Optuna's storage on a store's file.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        # A connection of ours waits for a writer as long as we do; Optuna's own gives up after 5 s.
+        super().__init__(
+            "sqlite:///",
+            engine_kwargs={"creator": lambda: connect(path), "poolclass": NullPool},
+            skip_compatibility_check=True,
+            skip_table_creation=True,
+        )
+        self._database = short_lived(path)
+        self._seen: dict[int, _Seen] = {}
+        self._lock = threading.Lock()
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[OptunaState] | None = None,
+    ) -> list[FrozenTrial]:
+        """Return the trials of a study by number, those alone that may have changed read anew.
+
+        Raises:
+            KeyError: there is no such study.
+        """
+        with self._lock:
+            found = self._refresh(study_id)
+        trials = [trial for trial in found if states is None or trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def _refresh(self, study_id: int) -> list[FrozenTrial]:
+        with self._database.read() as connection:
+            version = _version(connection, study_id)
+            t = optuna_tables.trials
+            query = select(t.c.trial_id, t.c.state).where(t.c.study_id == study_id).order_by(t.c.number)
+            now = {row.trial_id: row.state for row in connection.execute(query)}
+        seen = self._seen.setdefault(study_id, _Seen())
+        changed = [i for i, state in now.items() if _changed(seen.trials.get(i), state)]
+        if not now or version != seen.version or len(changed) > _MANY:
+            trials = {trial._trial_id: trial for trial in super().get_all_trials(study_id, deepcopy=False)}
+        else:
+            trials = {i: seen.trials[i] for i in now if i in seen.trials}
+            for i in changed:
+                try:
+                    trials[i] = self.get_trial(i)
+                except KeyError:  # deleted at this moment
+                    trials.pop(i, None)
+        self._seen[study_id] = _Seen(version, trials)
+        return sorted(trials.values(), key=lambda trial: trial.number)
+
+
+def _changed(before: FrozenTrial | None, state: OptunaState) -> bool:
+    return before is None or before.state is not state or state is OptunaState.RUNNING
+
+
+def _version(connection: Connection, study_id: int) -> tuple[Any, ...] | None:
+    """Return what changes when a run adds to a study, which may give every trial of it another param."""
+    s = tables.studies
+    columns = (s.c.uid, s.c.shown, s.c.commands, s.c.spec, s.c.next_number)
+    row = connection.execute(select(*columns).where(s.c.optuna_id == study_id)).one_or_none()
+    return None if row is None else tuple(row)
