@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.predictions import harmless
-from gridsearch.reporting.ranking import Ranking, finite, metric_value, rank
+from gridsearch.reporting.ranking import CLASS_METRICS, Ranking, finite, metric_value, rank
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,6 +79,9 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
     extra = list(ranking.others)
     if data.objective is None and data.metric != "val_accuracy":
         extra.append("val_accuracy")
+    if data.objective is None:
+        told = {m for t in data.trials for m in t.metrics}
+        extra += [m for m in CLASS_METRICS if m in told and m not in (data.metric, *extra)]
     named = metric_columns(extra, (*_POINT_COLUMNS, "seconds"))
     axes = axis_columns(data.axes, (*_POINT_COLUMNS, *named, "seconds"))
     rows = [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from gridsearch.records import StudyData, TrialState
 from gridsearch.reporting.ensemble import ensembles_in_words
 from gridsearch.reporting.evaluation import in_words
+from gridsearch.reporting.ranking import CLASS_METRICS
 from gridsearch.reporting.text import (
     NOTHING,
     listed,
@@ -195,6 +196,8 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
             )
     if caution := _pruned_caution(data, ranking):
         cautions.append(caution)
+    if ranking.class_metrics:
+        cautions.append(_class_caution(ranking))
     selects = {t.settings.select for t in data.trials}
     if data.objective is None and "best" in selects:
         cautions.append(
@@ -235,6 +238,23 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
             "the mean of its remaining seeds is too high."
         )
     return text
+
+
+def _class_caution(ranking: Ranking) -> str:
+    """Say that classes are uneven, and whether another point does better by the rare ones."""
+    words = (
+        "The classes are uneven: beside accuracy stand balanced accuracy and macro F1, where all count alike."
+    )
+    best = ranking.best
+    scores = {
+        i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
+    }
+    first = ranking.ranked[max(scores, key=lambda i: scores[i])] if scores else best
+    if first is None or first is best:
+        return words
+    name = show_params(first.params, ranking.varying)
+    score = show_metric(first.metric_mean(CLASS_METRICS[0]), CLASS_METRICS[0])
+    return f"{words} By balanced accuracy {name} would be first, with {score}."
 
 
 def _seed_caution(ranking: Ranking) -> str:

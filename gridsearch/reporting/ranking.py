@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from gridsearch.reporting.predictions import Predictions
     from gridsearch.reporting.uncertainty import Uncertainty
 
+CLASS_METRICS: Final = ("balanced_accuracy", "macro_f1")
+"""Metrics in which every class counts alike, however many images it has."""
+UNEVEN: Final = 0.005
+"""Where accuracy and balanced accuracy of a trial differ by so much, both are shown."""
+
 
 MOST_METRICS: Final = 12
 """Metrics of a function that tables show beside the one that ranks."""
@@ -130,6 +135,11 @@ class Ranking:
         return tuple(p for p in self.points if p.tied_with_best and p is not self.best)
 
     @property
+    def class_metrics(self) -> tuple[str, ...]:
+        """The class-balanced metrics, where classes are so uneven that they tell something else than accuracy."""
+        return tuple(m for m in self.others if m in CLASS_METRICS) if self.objective is None else ()
+
+    @property
     def by_train(self) -> bool:
         """Whether nothing was held out, so that the ranking goes by what the network was trained on."""
         return self.objective is None and self.metric.startswith("train_")
@@ -192,6 +202,8 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
 def other_metrics(data: StudyData) -> tuple[str, ...]:
     """Return the metrics beside the ranking one that tables show: of images ours, of a function its own."""
     names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")
+    if _uneven(data.trials):
+        names = (*CLASS_METRICS, *names)
     if data.objective is not None:
         names = dict.fromkeys(name for trial in data.trials for name in trial.metrics)
     return tuple(name for name in names if name != data.metric)[:MOST_METRICS]
@@ -255,6 +267,14 @@ def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
         mean=mean,
         spread=_spread(values, mean),
     )
+
+
+def _uneven(trials: Iterable[TrialRecord]) -> bool:
+    for trial in trials:
+        plain, balanced = (finite(trial.metrics.get(m)) for m in ("val_accuracy", CLASS_METRICS[0]))
+        if plain is not None and balanced is not None and abs(plain - balanced) >= UNEVEN:
+            return True
+    return False
 
 
 def _by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:

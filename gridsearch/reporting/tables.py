@@ -162,7 +162,9 @@ def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 
 
 def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
-    return _METRICS if ranking.objective is None else (ranking.metric, *ranking.others)
+    if ranking.objective is not None:
+        return (ranking.metric, *ranking.others)
+    return (*_METRICS, *ranking.class_metrics)
 
 
 def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:

@@ -86,7 +86,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     kept: tuple[str, ...] = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
     if ranking.objective is not None:
         kept = ranking.others[: 1 if sure else 2]
-    others = [m for m in kept if m != ranking.metric]
+    others = [m for m in (*ranking.class_metrics[:1], *kept) if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.points[:limit])]
     for metric in others:
         table.add_column(_heading(metric), justify="right", no_wrap=True)
@@ -112,7 +112,12 @@ def _rank(point: RankedPoint, ranking: Ranking) -> str:
 
 
 def _heading(metric: str) -> str:
-    short = {"val_accuracy": "val acc", "train_accuracy": "train acc", "val_loss": "val loss"}
+    short = {
+        "val_accuracy": "val acc",
+        "train_accuracy": "train acc",
+        "val_loss": "val loss",
+        "balanced_accuracy": "balanced",
+    }
     return short.get(metric, metric_name(metric))
 
 

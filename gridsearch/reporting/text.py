@@ -24,6 +24,7 @@ METRIC_NAMES: Final = {
     "train_accuracy": "train accuracy",
     "val_loss": "validation loss",
     "train_loss": "train loss",
+    "macro_f1": "macro F1",
 }
 
 SHARES: Final = frozenset(

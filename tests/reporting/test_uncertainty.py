@@ -10,11 +10,14 @@ from scipy import stats
 
 from gridsearch.errors import ArtifactError
 from gridsearch.records import TrialState
+from gridsearch.reporting.document import report_json
+from gridsearch.reporting.frames import points_frame
 from gridsearch.reporting.headline import headline
 from gridsearch.reporting.inference import MOST_READ
 from gridsearch.reporting.over_seeds import seeds_needed
 from gridsearch.reporting.predictions import Predictions
 from gridsearch.reporting.ranking import rank
+from gridsearch.reporting.tables import point_columns, point_row
 from gridsearch.reporting.uncertainty import Basis
 
 
@@ -278,3 +281,35 @@ def test_the_headline_tells_the_interval_the_ties_and_whose_luck_it_is(study):
     assert "tied with" in words.margin
     assert "the luck of the seed may explain the difference" in words.margin
     assert words.method.count(". ") == 1
+
+
+# Uneven classes.
+
+
+def test_where_classes_are_uneven_their_balanced_metrics_stand_beside_accuracy(study):
+    builder = study({"batch": [1, 2]})
+    builder.score(0, 0.95, balanced_accuracy=0.60, macro_f1=0.55)
+    data = builder.score(1, 0.94, balanced_accuracy=0.80, macro_f1=0.78).data()
+    ranking = rank(data)
+    assert ranking.class_metrics == ("balanced_accuracy", "macro_f1")
+    words = " ".join(headline(data, ranking).cautions)
+    assert "By balanced accuracy batch=2 would be first, with 80.00 %" in words
+    titles = [c.title for c in point_columns(ranking, data.axes)]
+    assert {"balanced accuracy", "macro F1"} <= set(titles)
+    assert (
+        point_row(ranking.points[0], ranking, data.axes, frozenset()).cells[titles.index("balanced accuracy")]
+        == "60.00 %"
+    )
+    frame = points_frame(data)
+    assert list(frame["balanced_accuracy"]) == [0.60, 0.80]
+    assert list(frame["macro_f1"]) == [0.55, 0.78]
+    assert report_json(data)["trials"][0]["metrics"]["macro_f1"] == 0.55
+
+
+def test_where_classes_are_even_the_tables_are_not_filled_with_the_same_again(study):
+    data = study({"batch": [1]}).score(0, 0.95, balanced_accuracy=0.9501, macro_f1=0.95).data()
+    ranking = rank(data)
+    assert ranking.class_metrics == ()
+    assert "balanced accuracy" not in [c.title for c in point_columns(ranking, data.axes)]
+    assert "uneven" not in " ".join(headline(data, ranking).cautions)
+    assert list(points_frame(data)["balanced_accuracy"]) == [0.9501]
