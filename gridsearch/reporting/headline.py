@@ -60,17 +60,18 @@ ONE_SEED = (
 
 METHODS = {
     Basis.SEEDS: (
-        "The 95 % interval is that of a point's mean over seeds, from its own seeds (Student's t); a point is "
-        "tied with the best where its distance, over the seeds that both have, is within luck at a level of 5 % "
-        "shared among all points compared, because the best was picked from them (multiple comparisons with the "
-        "best; points of similar error pool their scatter as far as it agrees). This assumes that values scatter "
-        "over seeds roughly like a normal distribution."
+        "With 95 % confidence an interval holds the mean that its point would have over all seeds, judged by the "
+        "scatter of the point's own seeds (Student's t); a point is tied with the best unless the best's lead is "
+        "larger than luck makes it in 5 % of such studies, allowing for the best being the pick of all points "
+        "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
+        "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
     ),
     Basis.IMAGES: (
-        "The 95 % interval is that of a point's accuracy over other images of the same kind (Wilson's); a point "
-        "is tied with the best where the images on which just one of the two is right do not tell them apart "
-        "(McNemar's exact test, at a level of 5 % shared among all points compared, because the best was picked "
-        "from them). This assumes that the validation images are a random sample, and holds for these seeds alone."
+        "With 95 % confidence an interval holds the accuracy that its network would have over all images of this "
+        "kind (Wilson's interval); a point is tied with the best unless the best has more of the images that only "
+        "one of the two has right than luck gives it in 5 % of such studies, allowing for the best being the pick "
+        "of all points (McNemar's exact test). This assumes that the validation images are a random sample, and "
+        "covers their choice alone: with another seed the ranking may be another."
     ),
 }
 """Where intervals and ties come from, and what they assume; `over_seeds` and `over_images` say more."""

@@ -130,6 +130,8 @@ def _result(point: RankedPoint, ranking: Ranking) -> str:
         return f"{show_mean(point, ranking.metric)} pruned"
     if point.mean is None:
         return point.trials[0].state.value
+    if point.ci_low is not None:  # the interval stands beside it, and 80 columns hold no more
+        return show_metric(point.mean, ranking.metric)
     return show_mean(point, ranking.metric)
 
 

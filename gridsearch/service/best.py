@@ -27,6 +27,7 @@ from gridsearch.service.exported import CARD, GRAPH, MODEL, MODEL_FILE, SCHEMA
 from gridsearch.service.prepare import named_again, stored_dataset
 from gridsearch.service.progress import Observer, Silent
 from gridsearch.service.refit import Interrupted, Refit
+from gridsearch.service.reports import rank_study
 from gridsearch.service.running import environment, resolve_devices, starter, worker_setups
 from gridsearch.service.studies import existing
 from gridsearch.zoo.datasets.cache import exclusive, settle, staging
@@ -140,7 +141,7 @@ def best(
                 f"study {study!r} calls a plain function: there is no network to train again and no test set",
                 hint=f"`gridsearch report --study {study}` shows its best point",
             )
-        winner = choose(data, where or {})
+        winner = choose(store, data, where or {})
         if data.test is not None and not again:
             return _recorded(store, data, winner, watcher)
         devices = resolve_devices(options.device)
@@ -194,7 +195,7 @@ def best(
             return _publish(store, finding, place / "export", watcher)
 
 
-def choose(data: StudyData, where: Mapping[str, Value]) -> Winner:
+def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
     """Return the winner, by the ranking that the report shows.
 
     Raises:
@@ -202,7 +203,7 @@ def choose(data: StudyData, where: Mapping[str, Value]) -> Winner:
         UsageError: `where` names nothing that is there.
     """
     data = reporting.filter_data(data, where)
-    ranking = reporting.rank(data)
+    ranking = rank_study(store, data)
     point = ranking.best
     if point is None:
         counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"

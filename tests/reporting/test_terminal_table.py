@@ -15,7 +15,7 @@ def printed(data, *, width=80, limit=20):
     return out.getvalue()
 
 
-def test_a_row_shows_rank_params_n_mean_with_spread_interval_train_accuracy_and_time(study):
+def test_a_row_shows_rank_params_n_mean_interval_train_accuracy_and_time(study):
     builder = study({"lr": [0.01, 0.001]}, seeds=2, noise=0.0)
     text = printed(builder.score(2, 0.905).score(3, 0.907).data())
     row = next(line for line in text.splitlines() if line.split()[:1] == ["1"])
@@ -24,8 +24,6 @@ def test_a_row_shows_rank_params_n_mean_with_spread_interval_train_accuracy_and_
         "lr=0.001",
         "2",
         "90.60",
-        "±",
-        "0.14",
         "%",
         "[89.33,",  # 90.6 -+ 12.706 * 0.1
         "91.87]",
