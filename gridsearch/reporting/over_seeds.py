@@ -38,6 +38,8 @@ def mean_intervals(values: np.ndarray) -> np.ndarray:
     Args:
         values: [M, S], NaN where a point has no value for a seed.
     """
+    size = _size(values)
+    values = values / size
     there = np.isfinite(values)
     n = there.sum(1).astype(float)
     several = n > 1
@@ -49,12 +51,12 @@ def mean_intervals(values: np.ndarray) -> np.ndarray:
     deviations[np.abs(deviations) <= _ROUNDING * np.abs(means)[:, None]] = 0.0
     errors = np.sqrt((deviations**2).sum(1) / (count - 1) / count)
     half = special.stdtrit(count - 1, 1 - LEVEL / 2) * errors
-    ends[several] = np.stack([means - half, means + half], axis=1)
+    ends[several] = size * np.stack([means - half, means + half], axis=1)
     return ends
 
 
 class Comparisons:
-    """How far each point is behind the best one, and how sure that is.
+    """How far each point is behind the best one, in units of the largest value, and how sure that is.
 
     Args:
         values: [M, S], larger is better, the best point's mean first among equals; at least one point has two.
@@ -62,13 +64,13 @@ class Comparisons:
     """
 
     def __init__(self, values: np.ndarray, *, best: int, errors: np.ndarray | None) -> None:
-        self._values, self._best = values, best
+        self._values, self._best = values / _size(values), best
         self._there = np.isfinite(values)
         self._n = self._there.sum(1)
         self._stratum = (
             np.zeros(len(values), dtype=int) if errors is None else strata(errors, floor=_floor(errors))
         )
-        self._scatter: Scatter = scatter(values, self._stratum)
+        self._scatter: Scatter = scatter(self._values, self._stratum)
         self.behind, self.variance, self.freedom = self._differences()
 
     def _differences(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -100,10 +102,11 @@ class Comparisons:
 
     def tied(self) -> np.ndarray:
         """Return whether each point cannot be told from the best [M]; the best is tied with itself."""
-        scale = _ROUNDING * np.abs(np.where(self._there, self._values, 0.0)).max()
+        sizes = np.abs(np.where(self._there, self._values, 0.0)).max(1)
+        rounding = _ROUNDING * np.maximum(sizes, sizes[self._best])
         error = np.sqrt(self.variance)
-        chance = np.where(self.behind > scale, 0.0, 1.0)
-        noisy = error > scale
+        chance = np.where(self.behind > rounding, 0.0, 1.0)
+        noisy = error > rounding
         chance[noisy] = special.stdtr(self.freedom[noisy], -self.behind[noisy] / error[noisy])
         found: np.ndarray = chance > self.level
         found[self._best] = True
@@ -149,6 +152,11 @@ def seeds_needed(difference: float, *, variance: float, freedom: float, level: f
     power = 1 - special.nctdtr(degrees, np.minimum(reach, 30), special.stdtrit(degrees, 1 - level))
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if enough.size else None
+
+
+def _size(values: np.ndarray) -> float:
+    """Return the largest value's size, so that no power of a tiny or huge metric leaves the range of floats."""
+    return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
 
 
 def _floor(errors: np.ndarray) -> float:

@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 _NO_SPREAD = 1e-12
-"""Relative to the values: a smaller standard deviation is rounding."""
+"""Relative to the largest value: a smaller standard deviation is rounding."""
 _PRUDENCE = 1.0
 """Standard errors by which the variances are taken to differ more than they seem to.  With 0 the best point among 20
 with 3 seeds, one of them five times as noisy, is left out of the tied set in 11 % of studies; with 1 in 5 %."""
@@ -92,11 +92,13 @@ def scatter(values: np.ndarray, stratum: np.ndarray) -> Scatter:
 def _of_stratum(values: np.ndarray) -> np.ndarray:
     """Return [total and residual; variance, freedom and pooled freedom; M] of comparable points."""
     there = np.isfinite(values)
+    size = float(np.abs(values[there]).max()) or 1.0
+    values = values / size  # so that no power leaves the range of floats
     n = there.sum(1)
     own = n - 1.0
     centred = np.where(there, values - (np.nansum(values, 1) / n)[:, None], 0.0)
     within = (centred**2).sum(1)
-    tiny = own * (_NO_SPREAD * np.abs(np.where(there, values, 0.0)).max(1)) ** 2
+    tiny = own * _NO_SPREAD**2
     within[within <= tiny] = 0.0
     by_seed, rank = _seed_effects(there, centred, n)
     means = (by_seed * there).sum(1) / n
@@ -110,7 +112,9 @@ def _of_stratum(values: np.ndarray) -> np.ndarray:
     else:
         freedom = own.sum()
     share = residual_freedom / own.sum() if own.sum() else 0.0
-    return np.array([_moderated(within, own, freedom), _moderated(left, own * share, residual_freedom)])
+    parts = np.array([_moderated(within, own, freedom), _moderated(left, own * share, residual_freedom)])
+    parts[:, 0] *= size**2
+    return parts
 
 
 def _seed_effects(there: np.ndarray, centred: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, int]:

@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
@@ -120,6 +120,7 @@ def test_only_axes_with_several_values_vary_and_one_is_not_true(study):
 
 
 @settings(max_examples=30, deadline=None)
+@example(order=random.Random(0), values=[0.0, 0.0, 0.0, 1e-137])
 @given(order=st.randoms(use_true_random=False), values=st.lists(st.floats(0, 1), min_size=4, max_size=4))
 def test_the_ranking_does_not_depend_on_the_order_of_the_trials(study, order: random.Random, values):
     builder = study({"lr": [0.1, 0.2]}, seeds=2)

@@ -124,6 +124,15 @@ def test_values_that_seeds_do_not_change_give_intervals_without_width_and_tell_a
     assert "the intervals have no width" in words
 
 
+@pytest.mark.parametrize("factor", [1e-150, 1e-5, 1e150])
+def test_the_ties_do_not_depend_on_the_metrics_unit(study, factor):
+    losses = [[1.0, 1.1, 1.2], [1.02, 1.13, 1.2], [2.0, 2.1, 2.2]]
+    builder = study({"batch": [1, 2, 3]}, seeds=3)
+    for number, loss in enumerate(v for row in losses for v in row):
+        builder.score(number, 0.5, val_loss=factor * loss)
+    assert tied(rank(builder.data(metric="val_loss", direction="minimize"))) == [1, 2]
+
+
 def test_one_point_alone_has_an_interval_and_nobody_to_be_tied_with(study):
     data = scored(study, [[0.9, 0.91]]).data()
     ranking = rank(data)

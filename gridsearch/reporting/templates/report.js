@@ -3,7 +3,7 @@
   const PAGE = 200; // rows that are drawn at once; more come as they are scrolled to
   const collator = new Intl.Collator(undefined, { numeric: true });
   const number = (text) => {
-    const value = parseFloat(text.replace(/^#/, ""));
+    const value = parseFloat(text.replace(/^[#[]/, ""));
     return Number.isNaN(value) ? null : value;
   };
 
