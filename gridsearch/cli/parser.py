@@ -284,9 +284,26 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         "report",
         parents=common,
         help="rank, draw, write the report",
-        example="gridsearch report --study fmnist",
+        example=(
+            "gridsearch report --study fmnist\n"
+            "gridsearch report --study fmnist --study fmnist2     (compare studies)\n"
+            "gridsearch report --study fmnist --trial 3 --trial 7 (their confusion matrices side by side)"
+        ),
     )
-    _add_study_name(report)
+    report.add_argument(
+        "--study",
+        action="append",
+        metavar="NAME",
+        required=True,
+        help="the study's name; twice or more: these studies compared, on a page of their own",
+    )
+    report.add_argument(
+        "--trial",
+        action="append",
+        type=_natural,
+        metavar="N",
+        help="only the confusion matrix of this trial; twice or more: side by side",
+    )
     report.add_argument(
         "--where",
         nargs="+",

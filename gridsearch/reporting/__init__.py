@@ -11,9 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridsearch.reporting.card import model_card
+    from gridsearch.reporting.comparison import Comparison, Side
+    from gridsearch.reporting.comparison_page import print_comparison, write_comparison
     from gridsearch.reporting.document import export_json, report_json
     from gridsearch.reporting.evaluation import classes, evaluate, in_words
-    from gridsearch.reporting.figures.confusion import confusion_figure, confusion_png, confusions_figure
+    from gridsearch.reporting.figures.confusion import (
+        confusion_figure,
+        confusion_png,
+        confusions_figure,
+        confusions_files,
+    )
     from gridsearch.reporting.figures.cost import cost_figure
     from gridsearch.reporting.figures.curves import curves_figure
     from gridsearch.reporting.figures.heatmap import heatmap_figures, heatmap_png
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
         Predictions,
         confident_mistakes,
         confusion_matrix,
+        describe_pairs,
         most_confused,
         per_class_csv,
     )
@@ -43,10 +51,12 @@ if TYPE_CHECKING:
     from gridsearch.reporting.terminal import print_ranking
 
 _HOMES = {
+    "Comparison": "comparison",
     "Predictions": "predictions",
     "RankedPoint": "ranking",
     "Ranking": "ranking",
     "ReportFiles": "report",
+    "Side": "comparison",
     "TensorBoardRun": "tensorboard",
     "classes": "evaluation",
     "confident_mistakes": "predictions",
@@ -54,8 +64,10 @@ _HOMES = {
     "confusion_matrix": "predictions",
     "confusion_png": "figures.confusion",
     "confusions_figure": "figures.confusion",
+    "confusions_files": "figures.confusion",
     "cost_figure": "figures.cost",
     "curves_figure": "figures.curves",
+    "describe_pairs": "predictions",
     "epochs_frame": "frames",
     "evaluate": "evaluation",
     "export_json": "document",
@@ -70,6 +82,7 @@ _HOMES = {
     "parallel_figure": "figures.parallel",
     "per_class_csv": "predictions",
     "points_frame": "frames",
+    "print_comparison": "comparison_page",
     "print_ranking": "terminal",
     "quick_confusion_png": "figures.quick",
     "quick_samples_png": "figures.quick",
@@ -80,14 +93,17 @@ _HOMES = {
     "to_csv": "frames",
     "trials_csv": "frames",
     "trials_frame": "frames",
+    "write_comparison": "comparison_page",
     "write_report": "report",
 }
 
 __all__ = [
+    "Comparison",
     "Predictions",
     "RankedPoint",
     "Ranking",
     "ReportFiles",
+    "Side",
     "TensorBoardRun",
     "classes",
     "confident_mistakes",
@@ -95,8 +111,10 @@ __all__ = [
     "confusion_matrix",
     "confusion_png",
     "confusions_figure",
+    "confusions_files",
     "cost_figure",
     "curves_figure",
+    "describe_pairs",
     "epochs_frame",
     "evaluate",
     "export_json",
@@ -111,6 +129,7 @@ __all__ = [
     "parallel_figure",
     "per_class_csv",
     "points_frame",
+    "print_comparison",
     "print_ranking",
     "quick_confusion_png",
     "quick_samples_png",
@@ -121,6 +140,7 @@ __all__ = [
     "to_csv",
     "trials_csv",
     "trials_frame",
+    "write_comparison",
     "write_report",
 ]
 

@@ -70,41 +70,44 @@ def render_page(
     words = headline(data, ranking)
     shown = shown_trials(data, ranking)
     decomposition = decompose(ranking)
-    style, script = _asset("report.css"), _asset("report.js")
     point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.points[:MOST_POINTS]]
     trial_rows = [trial_row(t, ranking, data.axes) for t in data.trials if t.number in shown]
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            policy=_policy(style, script),
-            style=_own(style),
-            script=_own(script),
-            study=printable(data.name),
-            about=printable(f"{'on' if data.objective is None else 'of'} {data.dataset}"),
-            words=words,
-            lead=_lead(words),
-            progress=_progress(ranking),
-            where=show_params(where) if where else "",
-            counts=[(state, n) for state, n in ranking.counts.items() if n],
-            facts=_facts(data, ranking),
-            pictures=pictures or {},
-            notes=notes,
-            classes=classes,
-            class_rows=class_rows(classes),
-            class_columns=CLASS_COLUMNS,
-            points=long_table(
-                "points", point_columns(ranking, data.axes), point_rows, of=len(ranking.points)
-            ),
-            trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
-            losses=losses(data, shown),
-            effects=_effects(ranking, decomposition),
-            effects_method=EFFECTS_EXACT if decomposition.exact else EFFECTS_FITTED,
-            recipe=_recipe(data),
-            commands=[printable(c) for c in data.commands],
-            environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
-        )
+    return rendered(
+        "report.html",
+        study=printable(data.name),
+        about=printable(f"{'on' if data.objective is None else 'of'} {data.dataset}"),
+        words=words,
+        lead=_lead(words),
+        progress=_progress(ranking),
+        where=show_params(where) if where else "",
+        counts=[(state, n) for state, n in ranking.counts.items() if n],
+        facts=_facts(data, ranking),
+        pictures=pictures or {},
+        notes=notes,
+        classes=classes,
+        class_rows=class_rows(classes),
+        class_columns=CLASS_COLUMNS,
+        points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.points)),
+        trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
+        losses=losses(data, shown),
+        effects=_effects(ranking, decomposition),
+        effects_method=EFFECTS_EXACT if decomposition.exact else EFFECTS_FITTED,
+        recipe=_recipe(data),
+        commands=[printable(c) for c in data.commands],
+        environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
     )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a page that carries our style and script, and a policy that allows nothing else.
+
+    Args:
+        template: its file's name.
+        **values: what the template shows.
+    """
+    style, script = _asset("report.css"), _asset("report.js")
+    page = _environment().get_template(template)
+    return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
 
 
 @functools.cache

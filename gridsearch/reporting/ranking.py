@@ -168,7 +168,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
 
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
-        groups.setdefault(_point_key(trial.settings), []).append(trial)
+        groups.setdefault(point_key(trial.settings), []).append(trial)
     points = [_point(trials, metric=data.metric) for trials in groups.values()]
     sign = -1.0 if data.direction == "minimize" else 1.0
     points.sort(key=lambda p: (_tier(p), 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
@@ -247,7 +247,8 @@ def identity(value: Value) -> tuple[bool, Value]:
     return isinstance(value, bool), value
 
 
-def _point_key(settings: Settings) -> str:
+def point_key(settings: Settings) -> str:
+    """Return what tells points apart: `records.trial_key` without the seed."""
     content = settings.to_json()
     for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
         content.pop(name, None)

@@ -79,7 +79,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("params", overflow="fold", ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column(_heading(ranking.metric), justify="right", no_wrap=True)
+    table.add_column(short_heading(ranking.metric), justify="right", no_wrap=True)
     sure = any(p.ci_low is not None for p in ranking.points[:limit])
     if sure:
         table.add_column("95 % interval", justify="right", no_wrap=True)
@@ -89,7 +89,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     others = [m for m in (*ranking.class_metrics[:1], *kept) if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.points[:limit])]
     for metric in others:
-        table.add_column(_heading(metric), justify="right", no_wrap=True)
+        table.add_column(short_heading(metric), justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
     for point in ranking.points[:limit]:
         style = "bold green" if point is ranking.best else "dim" if point.mean is None else ""
@@ -111,7 +111,8 @@ def _rank(point: RankedPoint, ranking: Ranking) -> str:
     return NOTHING if point.rank is None else f"{point.rank}{'=' if tied else ''}"
 
 
-def _heading(metric: str) -> str:
+def short_heading(metric: str) -> str:
+    """Return a metric's name for a narrow column."""
     short = {
         "val_accuracy": "val acc",
         "train_accuracy": "train acc",

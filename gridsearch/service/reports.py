@@ -66,12 +66,7 @@ def make_report(
     data = data or store.study_data(study)
     if where:
         data = reporting.filter_data(data, where)
-    if not any(trial.state is TrialState.COMPLETE for trial in data.trials):
-        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
-        raise StoreError(
-            f"study {study!r} has no finished trial to report on ({counts})",
-            hint=f"`gridsearch run --study {study}` trains what is missing",
-        )
+    require_result(data)
     warnings: list[str] = []
 
     def predictions(number: int) -> Predictions | None:
@@ -100,6 +95,20 @@ def make_report(
         reporting.report_json(data, ranking=files.ranking),
         tuple(dict.fromkeys(warnings)),
     )
+
+
+def require_result(data: StudyData) -> None:
+    """Refuse a study of which there is nothing to report.
+
+    Raises:
+        StoreError: none of its trials has a result yet.
+    """
+    if not any(trial.state is TrialState.COMPLETE for trial in data.trials):
+        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
+        raise StoreError(
+            f"study {data.name!r} has no finished trial to report on ({counts})",
+            hint=f"`gridsearch run --study {data.name}` trains what is missing",
+        )
 
 
 def rank_study(store: Store, data: StudyData) -> Ranking:

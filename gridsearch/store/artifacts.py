@@ -21,7 +21,7 @@ from gridsearch.errors import ArtifactError, StoreError, UsageError
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 DATABASE = "gridsearch.db"
 PREDICTIONS = "predictions.safetensors"
@@ -29,6 +29,7 @@ WEIGHTS = "weights.safetensors"
 LOG = "log"
 _SCRATCH = ".attempt-"
 
+_LONGEST_FOLDER = 200
 _STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
 _FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
 _BLOCK = 1 << 20
@@ -98,6 +99,15 @@ class Home:
     def report_dir(self, study: str) -> Path:
         """The folder of the study's report."""
         return self._below(self.study_dir(study) / "report")
+
+    def comparison_dir(self, studies: Sequence[str]) -> Path:
+        """The folder of a comparison of studies; its "+" keeps it apart from any study's own."""
+        names = [self.study_dir(study).name for study in studies]
+        name = "+".join(names)
+        if len(name) > _LONGEST_FOLDER:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+            name = f"{name[: _LONGEST_FOLDER - len(digest) - 1]}+{digest}"
+        return self._below(self.root / name)
 
     def tensorboard_dir(self, study: str, number: int | None = None) -> Path:
         """The folder of TensorBoard's runs, or of one trial's run."""

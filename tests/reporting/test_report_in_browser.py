@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gridsearch.records import TrialState
-from gridsearch.reporting import write_report
+from gridsearch.reporting import Side, rank, write_comparison, write_report
 
 CHROMIUM = next(
     (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
@@ -206,3 +206,24 @@ def test_names_in_rows_that_the_script_draws_stay_text(open_page, long_report, h
     page.locator("input[data-for=trials]").fill("trial>1190")
     assert set(column(page, "trials", 2)) == {hostile[0], "<!--", "c"}
     assert page.evaluate("document.scripts.length") == 3
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory, study, hostile, predictions) -> Path:
+    """Two studies with hostile values and class names."""
+    sides = []
+    for name, values in (("a", list(hostile[:3])), ("b", list(hostile[2:5]))):
+        data = study({"lr": [0.01, 0.001], "model.x": values}, seeds=2, name=name, class_names=hostile).data()
+        sides.append(Side(data=data, ranking=rank(data), predictions=lambda _: predictions(10)))
+    return write_comparison(sides, folder=tmp_path_factory.mktemp("a+b")).page
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(400, "light"), (1280, "dark")])
+def test_a_comparisons_page_is_silent_asks_for_nothing_and_fits(open_page, comparison, width, scheme):
+    page = open_page(width, scheme, path=comparison)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+    assert page.locator("img").count() == 4
+    assert page.title() == "a and b"
+    page.locator("table.sortable").nth(1).locator("button").first.click()
+    assert page.locator("th[aria-sort]").count() == 1

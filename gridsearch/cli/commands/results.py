@@ -32,9 +32,15 @@ def report(arguments: argparse.Namespace) -> int:
     from gridsearch import reporting
     from gridsearch.service.reports import make_report
 
+    if len(arguments.study) > 1 or arguments.trial:
+        from gridsearch.cli.commands import comparison
+
+        return comparison.trials(arguments) if arguments.trial else comparison.studies(arguments)
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
-        made = make_report(store, arguments.study, where=conditions(arguments.where or ()), root=places.data)
+        made = make_report(
+            store, arguments.study[0], where=conditions(arguments.where or ()), root=places.data
+        )
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))
     else:

@@ -21,6 +21,7 @@ from gridsearch.reporting.figures.canvas import (
     readable_names,
     settled,
     sheet_title,
+    svg_bytes,
     text_width,
 )
 from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
@@ -102,6 +103,17 @@ def confusions_figure(
     sheet_title(figure, title, note)
     _colour_bar(figure, flat, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
+
+
+def confusions_files(
+    matrices: Sequence[np.ndarray], *, titles: Sequence[str], class_names: Sequence[str]
+) -> tuple[bytes, bytes]:
+    """Return the confusion matrices of one trial or several as PNG and as SVG; see `confusions_figure`."""
+    if len(matrices) == 1:
+        figure = confusion_figure(matrices[0], class_names=class_names, title=titles[0])
+    else:
+        figure = confusions_figure(matrices, titles=titles, class_names=class_names)
+    return png_bytes(figure), svg_bytes(figure)
 
 
 def confusion_png(

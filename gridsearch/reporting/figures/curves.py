@@ -90,6 +90,29 @@ def _step_curves(data: StudyData, point: RankedPoint, metric: str) -> np.ndarray
     return np.array(values, dtype=float).reshape(len(rows), length)
 
 
+@drawn
+def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figure | None:
+    """Return the learning curves of several studies' points in one figure, None if none has any.
+
+    Args:
+        sides: for each study (at most 5), its point, and what to call it.
+    """
+    found = [s for s in sides if any(s[0].epochs.get(t.number) for t in s[1].complete)][:MOST_POINTS]
+    if not found:
+        return None
+    figure = new_figure(10.0, 4.3 + 0.22 * len(found))
+    panels = figure.subplots(1, 2)
+    for axes, (name, label) in zip(panels, _PANELS, strict=True):
+        for colour, (data, point, _) in zip(PALETTE, found, strict=False):
+            _draw_point(axes, data, point, name=name, colour=colour)
+        _dress(axes, xlabel="epoch", ylabel=label)
+    panels[1].yaxis.set_major_formatter(lambda v, _: f"{100 * v:.4g} %")
+    _legends(figure, [words for _, _, words in found], kinds=_KINDS)
+    band = " Bands: lowest to highest seed." if any(p.n > 1 for _, p, _ in found) else ""
+    sheet_title(figure, f"Learning curves of the winners.{band}")
+    return settled(figure)
+
+
 def seed_curves(data: StudyData, point: RankedPoint, name: str) -> np.ndarray:
     """Return a scalar of a point's COMPLETE seeds as [seeds, epochs], cut to the shortest, NaN for none."""
     rows = [data.epochs[t.number] for t in point.complete if data.epochs.get(t.number)]
@@ -130,10 +153,15 @@ def _legend(
     *,
     kinds: Sequence[tuple[str, LineStyleType]],
 ) -> None:
+    names = [f"{p.rank}.  {show_params(p.params, ranking.varying, limit=90)}" for p in points]
+    _legends(figure, names, kinds=kinds)
+
+
+def _legends(figure: Figure, names: Sequence[str], *, kinds: Sequence[tuple[str, LineStyleType]]) -> None:
+    """Name the colours at the lower left, and the kinds of lines at the lower right."""
     from matplotlib.lines import Line2D
 
-    colours = [Line2D([], [], color=c, linewidth=2.5) for c, _ in zip(PALETTE, points, strict=False)]
-    names = [f"{p.rank}.  {show_params(p.params, ranking.varying, limit=90)}" for p in points]
+    colours = [Line2D([], [], color=c, linewidth=2.5) for c, _ in zip(PALETTE, names, strict=False)]
     lines = [Line2D([], [], color="#5b6070", linewidth=1.5, linestyle=style) for _, style in kinds]
     left = figure.legend(
         colours, names, loc="outside lower left", frameon=False, fontsize=8.5, handlelength=2.6

@@ -68,14 +68,23 @@ _HATCHES: Final = {
 
 
 @drawn
-def heatmap_figures(data: StudyData, *, ranking: Ranking | None = None) -> dict[str, Figure]:
-    """Return the figures by their files' stems ("heatmap"); none for a single point."""
+def heatmap_figures(
+    data: StudyData, *, ranking: Ranking | None = None, scale: tuple[float, float, str] | None = None
+) -> dict[str, Figure]:
+    """Return the figures by their files' stems ("heatmap"); none for a single point.
+
+    Args:
+        data: the study.
+        ranking: `rank(data)` where the caller has it already.
+        scale: the ends of the colour scale and which of them is clipped, as `panels.value_range` has it; default:
+            the study's own.
+    """
     ranking = ranking or rank(data)
     layout = plan_layout(ranking)
     if layout is not None:
-        return {"heatmap": _heatmap(ranking, layout)}
+        return {"heatmap": _heatmap(ranking, layout, scale)}
     if ranking.varying:
-        return {"heatmap": axis_figure(ranking, ranking.varying[0])}
+        return {"heatmap": axis_figure(ranking, ranking.varying[0], scale=scale)}
     return {}
 
 
@@ -85,7 +94,7 @@ def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
     return png_bytes(next(iter(figures.values())), dpi=dpi) if figures else None
 
 
-def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
+def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] | None) -> Figure:
     columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
     panels = panels_of(ranking, layout, columns, rows)
     annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
@@ -98,7 +107,7 @@ def _heatmap(ranking: Ranking, layout: Layout) -> Figure:
     across = math.ceil(len(panels) / down)
     figure = new_figure(max(panel_width * across + 1.2, 4.8), panel_height * down + 0.9)
     grid = figure.subplots(down, across, squeeze=False)
-    low, high, clipped = _scale(panels, better_high=ranking.direction != "minimize")
+    low, high, clipped = scale or _scale(panels, better_high=ranking.direction != "minimize")
     flat = list(grid.flat)
     for place, (axes, panel) in enumerate(zip(flat, panels, strict=False)):
         _draw_panel(axes, panel, ranking, levels=(columns, rows), scale=(low, high), annotated=annotated)

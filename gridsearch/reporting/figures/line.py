@@ -29,8 +29,15 @@ if TYPE_CHECKING:
 MOST_TICKS = 40
 
 
-def axis_figure(ranking: Ranking, axis: str) -> Figure:
-    """Return a figure of the metric over an axis; levels stand at equal distances, as the grid lists them."""
+def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] | None = None) -> Figure:
+    """Return a figure of the metric over an axis; levels stand at equal distances, as the grid lists them.
+
+    Args:
+        ranking: the points.
+        axis: the one that varies.
+        scale: the lowest and highest value to make room for, unless some are beyond them (the third is not "");
+            default: the study's own.
+    """
     levels = levels_of(ranking.points, axis)
     places = {identity(v): i for i, v in enumerate(levels)}
     names = [level_name(v) for v in levels]
@@ -42,6 +49,9 @@ def axis_figure(ranking: Ranking, axis: str) -> Figure:
     _draw_seeds(axes, ranking, axis, places)
     _draw_means(axes, ranking, axis, places, joined=not any(isinstance(v, str | bool | None) for v in levels))
     _mark_missing(axes, ranking, axis, places)
+    if scale is not None and not scale[2]:
+        room = 0.2 * (scale[1] - scale[0])
+        axes.set_ylim(scale[0] - room, scale[1] + room)
     step = math.ceil(len(levels) / MOST_TICKS)
     axes.set_xticks(range(0, len(levels), step), names[::step])
     axes.set_xlim(-0.6, len(levels) - 0.4)

@@ -107,6 +107,12 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
     return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
 
 
+def common_scale(rankings: Sequence[Ranking]) -> tuple[float, float, str]:
+    """Return one `value_range` for the points of several rankings by one metric."""
+    values = [p.mean for r in rankings for p in r.points if p.mean is not None and not p.diverged]
+    return value_range(values, better_high=rankings[0].direction != "minimize")
+
+
 def why_missing(point: RankedPoint) -> str:
     """Return why a point has no value to draw, in one line or two: "failed", or "pruned" and the epoch."""
     states = [t.state for t in point.trials]
