@@ -101,7 +101,7 @@ def print_comparison(comparison: Comparison) -> Group:
             made.add_row(*map(Text, row.cells), style="bold green" if row.kind else "")
         return made
 
-    columns, rows = _winner_table(comparison, heading=short_heading)
+    columns, rows = _winner_table(comparison, narrow=True)
     parts: list[Text | Table] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
     parts.append(Text(_shared_words(comparison)))
     if comparison.shared:
@@ -174,12 +174,12 @@ def _winner_words(side: Side, axes: Sequence[str]) -> str:
     return show_params(params, limit=160)
 
 
-def _winner_table(
-    comparison: Comparison, *, heading: Callable[[str], str] = metric_name
-) -> tuple[list[Column], list[Row]]:
+def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list[Column], list[Row]]:
+    """Return the table of winners; a narrow one leaves to the words above it how far they are apart."""
     sides, axes = comparison.sides, varying(comparison.sides)
     metrics = {side.data.metric for side in sides}
     ranked = not comparison.apart
+    heading, told = (short_heading, False) if narrow else (metric_name, ranked)
     gaps = {d.study: d for d in comparison.differences}
     columns = [
         *([Column("rank", True)] if ranked else []),
@@ -189,7 +189,7 @@ def _winner_table(
         Column("n", True),
         Column(heading(sides[0].data.metric) if len(metrics) == 1 else "result", True),
         Column("95 % interval", True),
-        *([Column("behind", True), Column("luck?", False)] if ranked else []),
+        *([Column("behind", True), Column("luck?", False)] if told else []),
     ]
     rows = []
     for place, side in enumerate(sides, start=1):
@@ -204,7 +204,7 @@ def _winner_table(
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
             show_interval(winner, metric) or NOTHING,
-            *([NOTHING if gap is None else _gap_words(gap, metric), _verdict(gap)] if ranked else []),
+            *([NOTHING if gap is None else _gap_words(gap, metric), _verdict(gap)] if told else []),
         ]
         rows.append(Row(tuple(cells), "best" if ranked and place == 1 else ""))
     return columns, rows

@@ -9,9 +9,20 @@ import pytest
 def two(exported, cli, monkeypatch):
     """A home with the study `digits` and a copy of half of it, `half`, trained anew."""
     monkeypatch.setenv("GRIDSEARCH_HOME", str(exported.home))
-    words = (
-        "--grid lr=.01,.02 --dataset digits --model lenet --epochs 2 --executor inline --no-report -q".split()
-    )
+    words = [
+        "--grid",
+        "lr=.01,.02",
+        "--dataset",
+        "digits",
+        "--model",
+        "lenet",
+        "--epochs",
+        "2",
+        "--executor",
+        "inline",
+        "--no-report",
+        "-q",
+    ]
     assert cli("run", "--study", "half", *words).code == 0
     return exported.home
 
