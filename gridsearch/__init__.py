@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch._version import __version__
 
 if TYPE_CHECKING:
-    from gridsearch.api import best, load, predict, run
+    from gridsearch.api import best, compare, load, predict, run
     from gridsearch.errors import GridsearchError
     from gridsearch.plugins import ImageData
     from gridsearch.result import StudyResult
@@ -26,6 +26,7 @@ __all__ = [
     "StudySpec",
     "__version__",
     "best",
+    "compare",
     "load",
     "predict",
     "run",
@@ -38,6 +39,7 @@ _HOMES = {
     "StudyResult": "result",
     "StudySpec": "spec",
     "best": "api",
+    "compare": "api",
     "load": "api",
     "predict": "api",
     "run": "api",

@@ -1,4 +1,4 @@
-"""The Python door, beside the command line: `run`, `load`, `best` and `predict`; results as pandas frames.
+"""The Python door, beside the command line: `run`, `load`, `compare`, `best`, `predict`; results as pandas frames.
 
 import gridsearch as gs
 
@@ -22,6 +22,7 @@ from gridsearch.spec import Grid, StudySpec, build
 if TYPE_CHECKING:
     from gridsearch.records import Value
     from gridsearch.service.best import BestOutcome
+    from gridsearch.service.comparisons import Compared
     from gridsearch.service.exported import Prediction
 
 
@@ -172,6 +173,34 @@ def load(study: str, *, store: str | None = None, home: str | Path | None = None
         ranking = rank_study(opened, data)
     page = places.home / study / "report" / "index.html"
     return StudyResult(data, ranking, page if page.exists() else None, places=places)
+
+
+def compare(
+    *studies: str,
+    where: Mapping[str, Value] | None = None,
+    store: str | None = None,
+    home: str | Path | None = None,
+) -> Compared:
+    """Compare studies of a store, and write the comparison's page.
+
+    Args:
+        *studies: the names of two to five.
+        where: only the trials with these values, in each study.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Returns:
+        `page` (its path), `comparison` (its winners, differences and shared points; `to_json()`), `warnings`.
+
+    Raises:
+        StudyNotFound: there is no study of that name.
+        GridsearchError: as on the command line; `exit_code` says which kind.
+    """
+    from gridsearch.service import studies as service
+    from gridsearch.service.comparisons import compare_studies
+
+    with service.existing(Places.find(home, store)) as opened:
+        return compare_studies(opened, studies, where=where)
 
 
 class BestArguments(TypedDict, total=False):

@@ -66,6 +66,26 @@ class StudyResult:
         return reporting.epochs_frame(self.data)
 
     @property
+    def effects(self) -> pd.DataFrame:
+        """One row an axis or a pair of axes: its share of the variance; empty unless the grid is complete."""
+        from gridsearch import reporting
+
+        return reporting.effects_frame(self.ranking)
+
+    @property
+    def ensembles(self) -> pd.DataFrame:
+        """The best 2, 3, 5 and 10 points asked together, from their stored predictions."""
+        from gridsearch import reporting
+
+        return reporting.ensembles_frame(self.ranking)
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what won, and the first points."""
+        from gridsearch import reporting
+
+        return reporting.ranking_html(self.data, self.ranking)
+
+    @property
     def best(self) -> dict[str, Value] | None:
         """The params of the best point, None before there is a result."""
         best = self.ranking.best

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gridsearch.reporting.card import model_card
+    from gridsearch.reporting.cell import ranking_html
     from gridsearch.reporting.comparison import Comparison, Side
     from gridsearch.reporting.comparison_page import print_comparison, write_comparison
     from gridsearch.reporting.document import export_json, report_json
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from gridsearch.reporting.figures.parallel import parallel_figure
     from gridsearch.reporting.figures.quick import quick_confusion_png, quick_samples_png
     from gridsearch.reporting.frames import (
+        effects_frame,
+        ensembles_frame,
         epochs_frame,
         points_frame,
         ranking_csv,
@@ -68,6 +71,8 @@ _HOMES = {
     "cost_figure": "figures.cost",
     "curves_figure": "figures.curves",
     "describe_pairs": "predictions",
+    "effects_frame": "frames",
+    "ensembles_frame": "frames",
     "epochs_frame": "frames",
     "evaluate": "evaluation",
     "export_json": "document",
@@ -87,6 +92,7 @@ _HOMES = {
     "quick_confusion_png": "figures.quick",
     "quick_samples_png": "figures.quick",
     "rank": "ranking",
+    "ranking_html": "cell",
     "ranking_csv": "frames",
     "report_json": "document",
     "sample_figure": "figures.images",
@@ -115,6 +121,8 @@ __all__ = [
     "cost_figure",
     "curves_figure",
     "describe_pairs",
+    "effects_frame",
+    "ensembles_frame",
     "epochs_frame",
     "evaluate",
     "export_json",
@@ -134,6 +142,7 @@ __all__ = [
     "quick_confusion_png",
     "quick_samples_png",
     "rank",
+    "ranking_html",
     "ranking_csv",
     "report_json",
     "sample_figure",

@@ -144,6 +144,24 @@ def metric_columns(metrics: Sequence[str], taken: Iterable[str]) -> list[str]:
     return [f"metrics.{name}" if name in reserved else name for name in metrics]
 
 
+def effects_frame(ranking: Ranking) -> pd.DataFrame:
+    """Return one row an effect, the strongest first: axis ("lr", or "batch,lr" for two together) and its share."""
+    import pandas as pd
+
+    from gridsearch.reporting.effects import decompose
+
+    rows = [(e.axis, e.share) for e in decompose(ranking).effects]
+    return pd.DataFrame(rows, columns=["axis", "share"])
+
+
+def ensembles_frame(ranking: Ranking) -> pd.DataFrame:
+    """Return one row an ensemble of the best points; see `ensemble.Ensemble`."""
+    import pandas as pd
+
+    columns = ["points", "trials", "val_accuracy", "ci_low", "ci_high", "images", "alone"]
+    return pd.DataFrame([e.to_json() for e in ranking.ensembles], columns=columns)
+
+
 def trials_csv(data: StudyData) -> bytes:
     """Return `trials_frame` as CSV in UTF-8."""
     return to_csv(trials_frame(data))

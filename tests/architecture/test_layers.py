@@ -35,6 +35,7 @@ def test_the_public_names_are_these():
         "StudySpec",
         "__version__",
         "best",
+        "compare",
         "load",
         "predict",
         "run",
