@@ -20,6 +20,7 @@ def test_every_cell_of_the_notebook_page_runs_and_no_figure_stays_open(tmp_path)
     script = "\n".join(
         [
             "import ast",
+            "space = {}",
             "def show(value):",
             "    found = getattr(value, '_repr_html_', lambda: None)()",
             "    print('SHOWN', type(value).__name__, len(found or repr(value)) > 20)",
@@ -27,12 +28,12 @@ def test_every_cell_of_the_notebook_page_runs_and_no_figure_stays_open(tmp_path)
             "    tree = ast.parse(cell)",
             "    last = tree.body[-1]",
             "    code = compile(ast.Module(tree.body[:-1], []), 'cell', 'exec')",
-            "    exec(code, globals())",
+            "    exec(code, space)",
             "    if isinstance(last, ast.Expr):",
-            "        value = eval(compile(ast.Expression(last.value), 'cell', 'eval'), globals())",
+            "        value = eval(compile(ast.Expression(last.value), 'cell', 'eval'), space)",
             "        if value is not None: show(value)",
             "    else:",
-            "        exec(compile(ast.Module([last], []), 'cell', 'exec'), globals())",
+            "        exec(compile(ast.Module([last], []), 'cell', 'exec'), space)",
             "import sys",
             "assert 'matplotlib.pyplot' not in sys.modules or not sys.modules['matplotlib.pyplot'].get_fignums()",
         ]

@@ -15,7 +15,7 @@ def test_a_result_shows_its_headline_and_at_most_ten_points(study):
 
 
 def test_hostile_names_stay_text_in_a_notebook(study, hostile):
-    data = study({"model.x": list(hostile), "lr": [0.1]}, name="<img src=x>").data(dataset="<script>")
+    data = study({"model.x": list(hostile[:9]), "lr": [0.1]}, name="<img src=x>").data(dataset="<script>")
     text = ranking_html(data, rank(data))
     tags = set(re.findall(r"<\s*/?\s*([a-zA-Z!]+)", text))
     assert tags == {"p", "strong", "table", "thead", "tbody", "tr", "th", "td"}
