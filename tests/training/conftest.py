@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -164,3 +165,57 @@ def make_settings() -> Callable[..., Settings]:
 @pytest.fixture
 def nets() -> dict[str, Callable[..., nn.Module]]:
     return {"conv": conv_net, "dense": dense_net}
+
+
+SMALL: dict[str, dict[str, Any]] = {
+    "lenet": {"width": 0.34},
+    "lenet_bn": {"width": 0.25},
+    "mlp": {"hidden": 9, "depth": 2, "dropout": 0.2},
+    "tinyvgg": {"width": 0.3},
+    "cnn": {"width": 0.1},
+    "cnn_dropout": {"width": 0.1},
+    "cnn3": {"width": 0.06, "dropout": 0.2, "conv_dropout": 0.1},
+    "resnet9": {"width": 0.1, "dropout": 0.2},
+    "vgg16": {"hidden": 9, "dropout": 0.2},
+}
+"""Options that make a network of the zoo quick to train."""
+
+ABSORBED = {
+    "lenet_bn": ("conv1.bias", "conv2.bias", "norm1.running_mean", "norm2.running_mean"),
+    "cnn3": tuple(f"{n}{i}.{t}" for i in (1, 2, 3) for n, t in (("conv", "bias"), ("norm", "running_mean"))),
+}
+"""Biases that feed a batch norm, whose true gradient is zero, and the running means that absorb them."""
+
+
+def narrow_features(_network: str) -> nn.Module:
+    """VGG16's convolutions with few channels each; the last has as many as ever, since the classifier counts on it."""
+    from gridsearch.zoo import torchvision
+
+    torchvision.load()
+    from torchvision.models.vgg import make_layers
+
+    return make_layers([4, 4, "M", 4, 4, "M", 6, 6, 6, "M", 6, 6, 6, "M", 6, 6, 512, "M"])
+
+
+@pytest.fixture
+def zoo_net(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SimpleNamespace]:
+    """Give a small form of a network of the zoo: `build`, the `side` of its images, and what is `absorbed`."""
+    from gridsearch.zoo import models, torchvision
+
+    monkeypatch.setattr(torchvision, "features", narrow_features)
+
+    def small(name: str) -> SimpleNamespace:
+        factory = getattr(models, name)
+
+        def build(settings: Settings, data: Any) -> nn.Module:
+            net: nn.Module = factory(data.channels, data.num_classes, tuple(data.image_size), **SMALL[name])
+            return net
+
+        return SimpleNamespace(
+            build=build,
+            # at 8x8 the residual network's last maps are one pixel: a batch norm over four values
+            side=16 if name == "resnet9" else max(8, *factory.smallest_input),
+            absorbed=ABSORBED.get(name, ()),
+        )
+
+    return small

@@ -149,16 +149,16 @@ def test_a_step_of_any_network_can_be_recorded(program, build, size, method, dty
 
 
 def test_a_step_reads_and_changes_the_same_memory_every_epoch(program):
-    """A graph holds addresses; what else it used would be gone when it plays."""
+    """A graph holds addresses; what else it used would be gone when it plays.  The first step may still make room."""
     pack = program(
         *[c | {"augment": "flip+shift", "dropout": 0.2} for c in LANES], build=dropping, counted=True
     )
     places = []
-    for _ in range(3):
+    for _ in range(4):
         pack._runner.run = lambda whole, rest, check_stop, *, left, kind: places.append(outside(pack, whole))
         pack.train_epoch()
-    assert places[0] == places[1] == places[2]
-    assert len(places[0]) > 20
+    assert places[1] == places[2] == places[3]
+    assert len(places[1]) > 20
 
 
 def outside(pack, steps):

@@ -133,8 +133,9 @@ def test_a_lane_equals_a_plain_loop_with_every_optimizer(name, train, make_image
     assert_same(train((settings, 3), data=data), oracle)
 
 
-@pytest.mark.parametrize("name", ["lenet", "lenet_bn", "mlp", "tinyvgg", "cnn", "cnn_dropout", "cnn3"])
+@pytest.mark.parametrize("name", [name for name in zoo.__all__ if name != "vgg16"])
 def test_a_lane_equals_a_plain_loop_with_every_model_of_the_zoo(name, train, make_images, make_settings):
+    """As they are by default; VGG16 is too large for that, see test_lanes_oracle for it with few channels."""
     factory = getattr(zoo, name)
 
     def build(settings, data):

@@ -45,6 +45,7 @@ class PackInputs:
     ) -> None:
         self._data = data
         self._lanes = len(norms)
+        self._memory_format = memory_format
         self._norms = set(norms)
         self._dtype = precision.weights
         mixed = len(self._norms) > 1
@@ -94,7 +95,9 @@ class PackInputs:
         x = self._make.finish(raw_BHWC)
         if self._each is None:
             return x, Form.SHARED
-        return self._own(x.repeat(1, self._lanes, 1, 1)), Form.PACKED
+        # one channel alone has both layouts, and what is made of it has torch's default
+        packed = x.repeat(1, self._lanes, 1, 1).contiguous(memory_format=self._memory_format)
+        return self._own(packed), Form.PACKED
 
     def own(
         self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int | torch.Tensor

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
 
 def merge(w: torch.Tensor | None) -> torch.Tensor | None:
-    """[K, O, ...] to [K*O, ...]."""
-    return None if w is None else w.flatten(0, 1)
+    """[K, O, ...] to [K*O, ...], in one piece of memory.
+
+    One channel a lane would else be a view that steps from row to row, and torch's batch norm reads that wrongly in
+    its backward pass over channels_last maps: it takes its scale for dense (seen in torch 2.13 on a CPU).
+    """
+    return None if w is None else w.flatten(0, 1).contiguous()
 
 
 class InputAffine:
