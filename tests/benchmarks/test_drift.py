@@ -1,0 +1,34 @@
+"""In single precision a pack's results are those of lone runs but for rounding, on real images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import drift
+
+
+@pytest.mark.fashion
+@pytest.mark.thorough
+def test_packs_move_validation_accuracy_neither_up_nor_down_and_no_farther_than_a_memory_layout_does(
+    fashion_cache,
+):
+    found = drift.compare(Path(fashion_cache) / "data", trials=64)
+    assert min(found.alone) > 0.5, "every trial has learned"
+    assert found.packed != found.alone, "the two ways round differently, else there is nothing to compare"
+    assert abs(found.mean) <= 0.3
+    assert found.ratio <= 1.5
+
+
+def test_the_trials_that_are_compared_are_each_another_one():
+    packs = drift.packs_of(64)
+    assert [len(pack) for pack in packs] == [8] * 8
+    assert len({(settings.lr, seed) for pack in packs for settings, seed in pack}) == 64
+    assert [len({seed for _, seed in pack}) for pack in packs] == [1] * 4 + [8] * 4
+
+
+def test_the_figures_are_signed_means_and_ratios_of_spreads():
+    found = drift.Drift(packed=[0.52, 0.50, 0.54], alone=[0.50, 0.50, 0.50], other=[0.51, 0.50, 0.49])
+    assert found.mean == pytest.approx(2.0)
+    assert found.ratio == pytest.approx(2.0)
