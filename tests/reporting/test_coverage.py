@@ -64,7 +64,7 @@ def test_the_interval_of_a_mean_holds_the_truth_in_95_of_100_studies(seeds, seed
 )
 def test_among_equal_points_a_sole_winner_is_claimed_in_at_most_5_of_100_studies(points, seeds, seed_sd):
     sets = tied_sets(np.full(points, 0.9), seeds=seeds, seed_sd=seed_sd)
-    assert sole_winners(sets) <= 0.06  # two standard errors above 5 %
+    assert sole_winners(sets) <= 0.05
 
 
 @pytest.mark.parametrize("points", [2, 6, 24])
@@ -72,7 +72,7 @@ def test_the_truly_best_point_is_tied_in_at_least_95_of_100_studies(points):
     """Hard: all others are as good but for a hair, so that one of them often comes out first."""
     means = np.full(points, 0.9)
     means[-1] += 1e-9
-    assert tied_sets(means, seeds=3)[:, -1].mean() >= 0.94
+    assert tied_sets(means, seeds=3)[:, -1].mean() >= 0.95
 
 
 @pytest.mark.parametrize("points", [6, 20])
@@ -81,7 +81,7 @@ def test_one_point_that_scatters_five_times_as_much_takes_nothing_from_that(poin
     sd = np.full(points, SD)
     sd[1] *= 5
     sets = tied_sets(np.full(points, 0.9), seeds=3, sd=sd)
-    assert sole_winners(sets) <= 0.06
+    assert sole_winners(sets) <= 0.05
     assert sets[:, 0].mean() >= 0.93
 
 
@@ -146,8 +146,8 @@ def test_over_images_a_sole_winner_among_equals_is_claimed_in_at_most_5_of_100_s
         tied = over_images.chances(right[best], right) > over_images.LEVEL / points
         sole += tied.sum() == 1
         lost += not tied[0]  # any of them is a truly best one
-    assert sole <= 60
-    assert lost <= 60
+    assert sole <= 50
+    assert lost <= 50
 
 
 def test_over_images_a_clearly_better_point_wins_and_agreement_makes_that_surer():
