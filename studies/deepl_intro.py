@@ -36,9 +36,9 @@ def linear(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]:
     line = torch.zeros(2, requires_grad=True)
     for _ in range(params["steps"]):
         _descend([line], mse_loss(line[0] * x_train + line[1], y_train), lr=params["lr"])
-        with torch.no_grad():
-            loss = mse_loss(line[0] * x_held + line[1], y_held)
-        yield {"loss": float(loss), "slope": float(line[0]), "intercept": float(line[1])}
+        slope, intercept = line.detach()
+        loss = mse_loss(slope * x_held + intercept, y_held)
+        yield {"loss": float(loss), "slope": float(slope), "intercept": float(intercept)}
 
 
 def nonlinear(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]:
@@ -63,7 +63,8 @@ def nonlinear(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]
         loss.backward()
         optimizer.step()
         with torch.no_grad():
-            yield {"loss": float(mse_loss(net(x_held), y_held)), "train_loss": float(loss)}
+            held_loss = mse_loss(net(x_held), y_held)
+        yield {"loss": float(held_loss), "train_loss": float(loss.detach())}
 
 
 def logistic(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]:
@@ -85,12 +86,11 @@ def logistic(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]
     for _ in range(params["steps"]):
         loss = binary_cross_entropy_with_logits(x_train @ weight + bias, y_train)
         _descend([weight, bias], loss + params["weight_decay"] * weight.square().sum(), lr=params["lr"])
-        with torch.no_grad():
-            logit = x_held @ weight + bias
-            yield {
-                "accuracy": float(((logit > 0) == (y_held > 0)).float().mean()),
-                "loss": float(binary_cross_entropy_with_logits(logit, y_held)),
-            }
+        logit = x_held @ weight.detach() + bias.detach()
+        yield {
+            "accuracy": float(((logit > 0) == (y_held > 0)).float().mean()),
+            "loss": float(binary_cross_entropy_with_logits(logit, y_held)),
+        }
 
 
 def minimum(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]:  # noqa: ARG001 - nothing is drawn
@@ -106,8 +106,8 @@ def minimum(params: Mapping[str, Any], seed: int) -> Iterator[dict[str, float]]:
     place = torch.tensor([float(params["x"]), float(params["y"])], dtype=torch.float64, requires_grad=True)
     for _ in range(params["steps"]):
         _descend([place], _himmelblau(place), lr=params["lr"])
-        with torch.no_grad():
-            yield {"height": float(_himmelblau(place)), "at_x": float(place[0]), "at_y": float(place[1])}
+        here = place.detach()
+        yield {"height": float(_himmelblau(here)), "at_x": float(here[0]), "at_y": float(here[1])}
 
 
 def _himmelblau(place: torch.Tensor) -> torch.Tensor:

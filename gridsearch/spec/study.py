@@ -36,7 +36,7 @@ __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name"
 
 _T = TypeVar("_T", Grid, Params)
 
-_LESS_IS_BETTER = re.compile(r"loss|error|cost|(^|_)(mse|mae|rmse|nll)($|_)", re.IGNORECASE)
+_LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
 class _Several(Wrong):
