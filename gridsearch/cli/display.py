@@ -29,6 +29,9 @@ _LINE_SECONDS = 30.0
 
 _SHOWN_WORKERS = 16
 
+_LINES_ABOVE = 7
+"""Lines of a live picture beside those of trials, long params of the best among them."""
+
 
 class _Console(Console):
     """A console that leaves a closed pipe to whoever runs the command."""
@@ -208,19 +211,35 @@ class Picture(Lines):
             metric = progress.metric.replace("_", " ")
             shown = show_metric(value, progress.metric)
             best = f"best so far: [bold]{shown}[/] {metric}  {escape(params_text(params))}"
-        work = Table.grid(padding=(0, 2))
-        for running in list(progress.running.values())[:_SHOWN_WORKERS]:
-            length = running.trial.settings.length
-            bar = ProgressBar(total=length, completed=running.epoch, width=12, pulse=length is None)
-            work.add_row(
+        return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), self._work(progress))
+
+    def _work(self, progress: Progress) -> Table:
+        """Draw a line for each trial that trains now, as many as the terminal has room for below the rest."""
+        room = max(1, min(_SHOWN_WORKERS, self._console.height - _LINES_ABOVE))
+        shown = list(progress.running.values())[:room]
+        rows = [
+            (
                 running.worker or "..",
                 f"trial {running.trial.number}",
-                escape(params_text(running.trial.params)),
-                bar,
                 progress_text(running.epoch, running.trial.settings),
                 show_metric(running.value, progress.metric) if running.value is not None else "",
             )
-        return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), work)
+            for running in shown
+        ]
+        bar = 12 if self._console.width >= 90 else 6
+        taken = bar + sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) + 2
+        work = Table.grid(padding=(0, 2))
+        for _ in range(6):
+            work.add_column(no_wrap=True)
+        for running, (worker, trial, done, value) in zip(shown, rows, strict=True):
+            length = running.trial.settings.length
+            params = Text(params_text(running.trial.params))
+            params.truncate(max(8, self._console.width - taken), overflow="ellipsis")  # a line each, not four
+            drawn = ProgressBar(total=length, completed=running.epoch, width=bar, pulse=length is None)
+            work.add_row(worker, trial, drawn, done, value, params)
+        if (more := len(progress.running) - room) > 0:
+            work.add_row("", f"{more} more")
+        return work
 
 
 def _epoch_text(running: Running) -> str:

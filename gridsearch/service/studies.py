@@ -26,8 +26,8 @@ class StudyStatus:
 
     Attributes:
         running: the trials that train now.
-        eta: seconds until nothing waits or runs, at the speed of its finished trials and with as many side by
-            side as now; None where nothing runs or nothing has finished.
+        eta: seconds until nothing waits or runs, at the speed so far and with as many packs side by side as
+            now; None where nothing runs or nothing has been measured.
     """
 
     name: str
@@ -84,25 +84,28 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
         return []
     with existing(places) as store:
         names = [study] if study is not None else [summary.name for summary in store.studies()]
-        return [_status(store.study_data(name)) for name in names]
+        return [_status(store.study_data(name), store.running_packs(name)) for name in names]
 
 
-def _status(data: StudyData) -> StudyStatus:
+def _status(data: StudyData, packs: int) -> StudyStatus:
     running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
-    return StudyStatus(data.name, data.counts(), running, _eta(data, len(running)))
+    return StudyStatus(data.name, data.counts(), running, _eta(data, packs))
 
 
-def _eta(data: StudyData, side_by_side: int) -> float | None:
-    done = [t for t in data.trials if t.state is TrialState.COMPLETE and t.seconds]
-    if not side_by_side or not done:
-        return None
-    speed = sum(t.seconds or 0.0 for t in done) / sum(relative_cost(t.settings) for t in done)
-    left = 0.0
+def _eta(data: StudyData, packs: int) -> float | None:
+    """Return the seconds left with as many packs side by side as now; a trial's seconds are its share of a pack."""
+    seconds = units = left = 0.0
     for trial in data.trials:
+        cost = relative_cost(trial.settings)
+        share = trial.epochs / (trial.settings.length or math.inf)
+        if trial.state is TrialState.COMPLETE and trial.seconds:
+            seconds, units = seconds + trial.seconds, units + cost
+        elif trial.state is TrialState.RUNNING and share:
+            seconds += sum(row.seconds for row in data.epochs.get(trial.number, ()))
+            units += share * cost
         if not trial.state.ended:
-            share = 1 - trial.epochs / (trial.settings.length or math.inf)
-            left += share * relative_cost(trial.settings) * speed
-    return left / side_by_side
+            left += (1 - share) * cost
+    return left * seconds / units / packs if packs and units else None
 
 
 def view_trial(places: Places, study: str, number: int) -> TrialView:

@@ -254,7 +254,8 @@ def _facts(settings: Settings) -> dict[str, Value]:
     """
     flat = settings.flat()
     if settings.objective is not None:
-        flat[f"{OBJECTIVE_VERSION}{_OF}{flat.pop('objective')}"] = flat.pop("objective_source")
+        del flat["objective"]
+        flat[OBJECTIVE_VERSION] = flat.pop("objective_source")
         return flat
     del flat["dataset"]
     source, content = flat.pop("model_source"), flat.pop("data_fingerprint")

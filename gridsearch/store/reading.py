@@ -112,6 +112,12 @@ def counts(connection: Connection, study_id: int, ids: Iterable[int] | None) -> 
     return found
 
 
+def running_packs(connection: Connection, study_id: int) -> int:
+    """Return how many packs of a study train now."""
+    of_study = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
+    return int(connection.scalar(select(func.count(_t.c.pack.distinct())).where(*of_study)) or 0)
+
+
 def study_data(connection: Connection, name: str) -> StudyData:
     """Return a study with all its trials and epochs.
 

@@ -153,6 +153,15 @@ class Store:
             claims.require_study(connection, study_id)
             return reading.counts(connection, study_id, ids)
 
+    def running_packs(self, study: str) -> int:
+        """Return how many packs of a study train now, of all runners.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.running_packs(connection, reading.find_study(connection, study).id)
+
     def curves(
         self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
     ) -> list[TrialCurve]:

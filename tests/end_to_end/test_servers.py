@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -95,3 +97,37 @@ def test_without_a_store_there_is_nothing_to_serve(cli, home, command):
     assert result.code == 4
     assert "no store" in result.error
     assert not home.exists()
+
+
+def test_a_run_that_everybody_looks_at_meets_no_lock_and_loses_nothing(study, serve, cli):
+    _, dashboard = serve("dashboard")
+    _, board = serve("tensorboard")
+    asked = [
+        dashboard.removesuffix("/dashboard") + "/api/studies/1?after=0",
+        board + "data/plugin/scalars/tags",
+    ]
+    grid = ["lr=.1,.03,.01,.003,.001", "norm=none,standard", "batch=16,32"]
+    words = ["run", "--dataset", "digits", "--model", "mlp", "--epochs", "40", "--no-report", "--json"]
+    run = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *words, "--lanes", "4", "--grid", *grid],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    looks = 0
+    while run.poll() is None:
+        for url in asked:
+            assert get(url)
+        assert cli("status", "--json").code == 0
+        if looks % 5 == 0:
+            assert cli("report", "--study", "digits", "--json").json["counts"]["complete"] >= 2
+        looks += 1
+        time.sleep(0.2)
+    out, err = run.communicate()
+    assert run.returncode == 0, err
+    assert "lock" not in err
+    counts = json.loads(out)["counts"]
+    assert (counts["complete"], sum(counts.values())) == (22, 22), "2 of the study that was there, and 20"
+    trials = [trial for trial in json.loads(out)["trials"] if trial["params"]["epochs"] == 40]
+    assert [trial["attempts"] for trial in trials] == [1] * 20
+    assert looks > 3

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterable
 
+    from rich.console import RenderableType
     from rich.table import Table
 
     from gridsearch.records import TrialRecord
@@ -25,6 +28,8 @@ _WATCH_SECONDS = 2.0
 _LOG_LINES = 30
 _MOST_STEPS = 40
 _STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
+_RARE = ("diverged", "failed", "pruned")
+_SHOWN_RUNNING = 12
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -96,15 +101,44 @@ def status(arguments: argparse.Namespace) -> int:
             _print_status(studies.status(places, arguments.study), arguments)
             sys.stdout.flush()
             time.sleep(_WATCH_SECONDS)
+    return _watch(places, arguments)
+
+
+def _watch(places: Places, arguments: argparse.Namespace) -> int:
+    """Show the status, again and again, until nothing waits or runs; the last of it stays on the terminal."""
     from rich.live import Live
 
-    with Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live:
+    with (
+        Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live,
+        contextlib.suppress(KeyboardInterrupt),  # the way to leave, and no error
+    ):
         while True:
             found = studies.status(places, arguments.study)
-            live.update(_status_table(found), refresh=True)
+            live.update(_status_view(found), refresh=True)
             if found and not any(s.counts["waiting"] or s.counts["running"] for s in found):
                 return 0
             time.sleep(_WATCH_SECONDS)
+    return 128 + signal.SIGINT
+
+
+def _status_view(found: list[StudyStatus]) -> RenderableType:
+    """Return what `--watch` shows: the table, and below it the trials that train now, a line each."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if not found:
+        return Text("no studies yet; watching for the first (Ctrl-C ends this)")
+    running = [(entry.name, trial) for entry in found for trial in entry.running]
+    several = len({name for name, _ in running}) > 1
+    lines = [
+        f"{f'{name} ' if several else ''}trial {trial.number}  "
+        f"{display.progress_text(trial.epochs, trial.settings)}  "
+        f"{display.params_text(trial.params)} seed={trial.seed}"
+        for name, trial in running[:_SHOWN_RUNNING]
+    ]
+    if len(running) > _SHOWN_RUNNING:
+        lines.append(f"and {len(running) - _SHOWN_RUNNING} more")
+    return Group(_status_table(found), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
 
 
 def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
@@ -127,9 +161,14 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
 
 
 def _status_table(found: list[StudyStatus]) -> Table:
-    table = _table("study", *_STATES, "ETA")
+    """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
+    shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
+    table = _table("study", *shown, "ETA")
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for entry in found:
-        counts = [str(entry.counts[column]) for column in _STATES]
+        counts = [str(entry.counts[column]) for column in shown]
         open_trials = entry.counts["running"] + entry.counts["waiting"]
         eta = (
             "done" if not open_trials else display.duration_text(entry.eta) if entry.eta is not None else "-"

@@ -1,0 +1,130 @@
+"""A study that trains now, looked at from another terminal: status, its time left, the live picture, the report."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from gridsearch.cli import display
+from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
+from gridsearch.service.progress import Progress, Running
+from gridsearch.spec import build
+from gridsearch.store import Owner, StudyDraft, open_store
+
+NAME = "a-study-whose-name-is-as-long-as-it-may-be." + 20 * "x"
+
+
+class Plain:
+    """Stands in for the catalog."""
+
+    def model(self, name, options):
+        return name, options, None
+
+    def data(self, options):
+        return "digits", options, "d" * 64
+
+
+@pytest.fixture
+def half_done(home):
+    """Eight trials: two done, four in two packs at half their epochs, one failed, one waiting."""
+    words = ["lr=.1,.01,.001,.0001", "norm=none,standard"]
+    drafts: list[TrialDraft] = build(words=words, options={"epochs": 4}).drafts(resolve=Plain())
+    assert len({trial_key(d.settings, d.seed) for d in drafts}) == 8
+    study = StudyDraft(name=NAME, dataset="digits", metric="val_accuracy", axes=("lr", "norm"), command="c")
+    with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
+        added = store.add(study, drafts)
+        us = Owner.current()
+        done = store.claim(added.ids[:2], owner=us, pack="a", lease=600)
+        for trial in done:
+            metrics = {"val_accuracy": 0.5, "val_loss": 1.0, "train_accuracy": 0.5, "train_loss": 1.0}
+            result = TrialFinished(
+                trial=trial.id,
+                attempt=trial.attempt,
+                state=TrialState.COMPLETE,
+                epochs=4,
+                seconds=8.0,
+                metrics=metrics,
+            )
+            store.finish(result, epochs=[epoch(trial, n) for n in (1, 2, 3, 4)])
+        running = [
+            *store.claim(added.ids[2:4], owner=us, pack="b", lease=600),
+            *store.claim(added.ids[4:6], owner=us, pack="c", lease=600),
+        ]
+        store.record_epochs([epoch(trial, n) for trial in running for n in (1, 2)])
+        (bad,) = store.claim(added.ids[6:7], owner=us, pack="d", lease=600)
+        store.requeue([(bad.id, bad.attempt)], retries=0)
+        yield running
+
+
+def epoch(trial, number: int) -> EpochEnded:
+    return EpochEnded(
+        trial=trial.id, attempt=trial.attempt, epoch=number, train_loss=1.0, train_accuracy=0.5, val_loss=1.0,
+        val_accuracy=0.5, lr=0.1, seconds=2.0, images_per_second=9.0,
+    )  # fmt: skip
+
+
+def test_the_time_left_counts_packs_and_not_their_lanes(half_done, cli):
+    """Four half trials and a whole one at 8 s of a pack each are 24 s; two packs train side by side."""
+    found = cli("status", "--json").json["studies"][0]
+    assert found["eta_seconds"] == pytest.approx(12.0, rel=0.01)
+    assert (found["counts"]["running"], found["counts"]["failed"]) == (4, 1)
+
+
+def test_status_fits_a_narrow_terminal_with_nothing_cut_off_but_what_repeats(half_done, cli, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = cli("status").out.splitlines()
+    heads = lines[0].split()
+    assert heads == ["study", "complete", "failed", "running", "waiting", "ETA"], "no empty states, no dots"
+    table = [line for line in lines if "epoch" not in line]
+    assert max(map(len, table)) <= 60
+    assert "".join(line[: lines[0].index("complete")].strip() for line in table[1:]) == NAME
+
+
+def test_the_live_picture_has_a_line_for_each_trial_and_room_for_no_more_than_the_terminal(half_done):
+    progress = Progress(
+        metric="val_accuracy", counts=dict.fromkeys(TrialState, 4), total_units=8.0, workers=2, device="cpu"
+    )
+    progress.running = {i: Running(half_done[i % 4], worker="w1", epoch=2, value=0.5) for i in range(30)}
+    progress.best = (0.5, half_done[0].params)
+    picture = display.Picture(no_color=True)
+    for width, height in ((60, 20), (40, 24), (120, 50)):
+        out = io.StringIO()
+        picture._console = Console(file=out, width=width, height=height, force_terminal=False)
+        picture._console.print(picture._draw(progress))
+        lines = out.getvalue().splitlines()
+        assert len(lines) < height
+        if width < 60:
+            continue  # cut to what fits
+        trials = [line for line in lines if "trial " in line and "w1" in line]
+        assert len(trials) == min(16, height - display._LINES_ABOVE)
+        assert all("epoch 2/4" in line and "50.00 %" in line and "lr=" in line for line in trials)
+        assert f"{30 - len(trials)} more" in out.getvalue()
+
+
+def test_a_report_of_a_running_study_says_how_much_is_missing(half_done, cli, home):
+    shown = cli("report", "--study", NAME)
+    assert shown.code == 0
+    said = " ".join(shown.out.split())
+    assert "not finished: 1 waiting and 4 running" in said
+    assert "1 failed" in said
+    page = (home / NAME / "report" / "index.html").read_text()
+    assert "1 waiting and 4 running" in " ".join(page.split())
+    counts = cli("report", "--study", NAME, "--json").json["counts"]
+    assert {k: v for k, v in counts.items() if v} == {"complete": 2, "failed": 1, "running": 4, "waiting": 1}
+    assert json.loads((home / NAME / "report" / "ranking.json").read_text())["counts"] == counts
+
+
+def test_before_the_first_result_a_report_says_where_to_look(home, cli):
+    drafts = build(words=["lr=.1"], options={"epochs": 4}).drafts(resolve=Plain())
+    study = StudyDraft(name="new", dataset="digits", metric="val_accuracy", axes=("lr",), command="c")
+    with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
+        added = store.add(study, drafts)
+        assert "gridsearch run --study new" in cli("report", "--study", "new").err
+        store.claim(added.ids, owner=Owner.current(), pack="a", lease=600)
+        result = cli("report", "--study", "new")
+    assert result.code == 4
+    assert "1 running" in result.error
+    assert "gridsearch status --study new --watch" in result.err
