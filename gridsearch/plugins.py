@@ -197,9 +197,10 @@ def find(locator: str, group: str) -> Plugin:
     if not colon:
         entry = _entry_points(group).get(locator)
         if entry is None:
+            article = "an" if kind[0] in "aeiou" else "a"
             raise PluginError(
                 f"unknown {kind} {locator!r}{nearest(locator, installed(group))}",
-                hint=f"a {kind} of your own is named as file.py:Name or module:Name",
+                hint=f"{article} {kind} of your own is named as file.py:Name or module:Name",
             )
         return Plugin(name=locator, locator=locator, target=_load(entry.load, kind, locator), source=None)
     if where.endswith(".py"):

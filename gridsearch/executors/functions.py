@@ -245,7 +245,7 @@ def _kind(value: object) -> str:
     shape = getattr(value, "shape", None)
     of_shape = f" of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
     name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}{of_shape}"
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}{of_shape}"
 
 
 def _number(value: Any) -> float | None:
@@ -257,5 +257,5 @@ def _number(value: Any) -> float | None:
         return None
     try:
         return float(value)
-    except OverflowError:
-        return None
+    except OverflowError:  # a whole number beyond what 64 bits hold
+        return math.inf if value > 0 else -math.inf

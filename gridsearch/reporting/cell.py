@@ -32,7 +32,10 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
         for p in ranking.points[:MOST_ROWS]
     ]
     hidden = len(ranking.points) - len(rows)
-    parts = [f"<p><strong>{escape(printable(data.name))}</strong> on {escape(printable(data.dataset))}</p>"]
+    word = "on" if data.objective is None else "of"
+    parts = [
+        f"<p><strong>{escape(printable(data.name))}</strong> {word} {escape(printable(data.dataset))}</p>"
+    ]
     parts += [f"<p>{escape(line)}</p>" for line in lines]
     parts.append(
         "<table><thead><tr>" + "".join(f"<th>{escape(h)}</th>" for h in heading) + "</tr></thead><tbody>"

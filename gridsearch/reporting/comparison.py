@@ -213,9 +213,11 @@ def _apart(sides: Sequence[Side]) -> str:
         for s in sides
     }
     if len(made_on) > 1:
+        functions = any(side.data.objective is not None for side in sides)
+        what = "by different functions" if functions else "on different images"
         names = listed(list(dict.fromkeys(printable(side.data.dataset, 60) for side in sides)))
         return (
-            f"They were made on different images ({names}), so their winners are shown side by side and not ranked "
+            f"They were made {what} ({names}), so their winners are shown side by side and not ranked "
             "together."
         )
     return ""

@@ -243,10 +243,10 @@ def _shared_words(comparison: Comparison) -> str:
     if not shared:
         return f"There is no point that {whose}."
     unequal = sum(len({m for m in p.means if m is not None}) > 1 for p in shared)
+    function = comparison.sides[0].data.objective is not None
+    alike = "same function, same params" if function else "same settings on the same images and split"
     told = f"{unequal:,} of them with different values" if unequal else "all with equal values"
-    return (
-        f"{plural(len(shared), 'point')} that {whose}, {told} (same settings on the same images and split)."
-    )
+    return f"{plural(len(shared), 'point')} that {whose}, {told} ({alike})."
 
 
 def _cautions(comparison: Comparison) -> list[str]:
@@ -311,6 +311,8 @@ def _draw_confusions(
 
     there: list[tuple[str, Side, Any]] = []
     for side, name in zip(sides, names, strict=True):
+        if side.data.objective is not None:  # nobody expects one
+            continue
         told = side.told()
         if told is None:
             found.notes.append(f"The winner of {name} has no usable predictions, so no confusion matrix.")

@@ -64,7 +64,7 @@ def _over_seeds(
 ) -> tuple[list[RankedPoint], Uncertainty]:
     table = _table(values)
     ends = mean_intervals(table)
-    if is_share(metric) and np.nanmin(table) >= 0 and np.nanmax(table) <= 1:
+    if (is_share(metric) or metric.endswith("accuracy")) and np.nanmin(table) >= 0 and np.nanmax(table) <= 1:
         ends = np.clip(ends, 0.0, 1.0)
     found = [
         p if np.isnan(e[0]) else dataclasses.replace(p, ci_low=float(e[0]), ci_high=float(e[1]))

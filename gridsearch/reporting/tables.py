@@ -131,7 +131,7 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         result,
         *([show_interval(point, ranking.metric), _tied(point, ranking)] if _sure(ranking) else []),
         *(show_metric(point.metric_mean(m), m) for m in ranking.others),
-        NOTHING if point.seconds is None else f"{point.seconds:.1f}",
+        _seconds(point.seconds),
     )
     kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
     links = tuple(str(t.number) for t in point.trials)
@@ -141,6 +141,13 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
 def _sure(ranking: Ranking) -> bool:
     """Whether the ranking has a basis for intervals and ties."""
     return ranking.uncertainty.basis is not Basis.NOTHING
+
+
+def _seconds(seconds: float | None) -> str:
+    """Return seconds without a unit, which the heading names; a quick function's too."""
+    if seconds is None:
+        return NOTHING
+    return f"{seconds:.1f}" if seconds >= 0.05 else f"{seconds:.2g}"
 
 
 def _tied(point: RankedPoint, ranking: Ranking) -> str:
@@ -176,7 +183,7 @@ def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
         trial.state.value,
         *(show_metric(finite(trial.metrics.get(m)), m) for m in _trial_metrics(ranking)),
         str(trial.epochs),
-        NOTHING if trial.seconds is None else f"{trial.seconds:.1f}",
+        _seconds(trial.seconds),
         str(trial.attempts),
         printable(trial.error or "", 300),
     )

@@ -36,7 +36,7 @@ __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name"
 
 _T = TypeVar("_T", Grid, Params)
 
-_LESS_IS_BETTER = re.compile(r"loss|error|cost|(^|_)(mse|mae|rmse|nll)($|_)", re.IGNORECASE)
+_LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
 class _Several(Wrong):
@@ -165,14 +165,11 @@ class StudySpec(BaseModel):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What looks unintended, one line each; `expand` finds more."""
-        if (
-            self.objective is not None
-            and self.direction == "maximize"
-            and _LESS_IS_BETTER.search(self.metric)
-        ):
-            upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
-            return (*self.grid.warnings, upward)
-        return self.grid.warnings
+        doubtful = "direction" not in self.model_fields_set and _LESS_IS_BETTER.search(self.metric)
+        if self.objective is None or not doubtful:
+            return self.grid.warnings
+        upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
+        return (*self.grid.warnings, upward)
 
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
@@ -335,7 +332,9 @@ def _given(
         if value is None:
             continue
         name = canonical(key)
-        with problems.at(place_of(name, f"--{key.replace('_', '-')} {shortened(str(value))}")):
+        # A function's param may bear an option's name: that is then no second place of the same thing.
+        taken = f"--{name}" if free and name != "seeds" else name
+        with problems.at(place_of(taken, f"--{key.replace('_', '-')} {shortened(str(value))}")):
             if (why := misplaced(name, objective=objective)) is not None:
                 raise Wrong(why)
             if name in OPTIONS:

@@ -254,8 +254,7 @@ def _facts(settings: Settings) -> dict[str, Value]:
     """
     flat = settings.flat()
     if settings.objective is not None:
-        del flat["objective"]
-        flat[OBJECTIVE_VERSION] = flat.pop("objective_source")
+        flat[f"{OBJECTIVE_VERSION}{_OF}{flat.pop('objective')}"] = flat.pop("objective_source")
         return flat
     del flat["dataset"]
     source, content = flat.pop("model_source"), flat.pop("data_fingerprint")

@@ -65,7 +65,7 @@ def test_the_study_file_is_one(tmp_path):
 
 @pytest.mark.end_to_end
 def test_the_python_snippets_run(tmp_path, program):
-    net, script = (block for kind, block in BLOCKS if kind == "python")
+    net, function, script = (block for kind, block in BLOCKS if kind == "python")
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
@@ -79,6 +79,12 @@ def test_the_python_snippets_run(tmp_path, program):
     )
     assert result.code == 0, result.err
     assert len(result.json["points"]) == 4
+    (tmp_path / "my_fit.py").write_text(function)
+    line = next(line for line in commands(README) if "my_fit.py" in line)
+    result = program(*shlex.split(line)[1:], "--json")
+    assert result.code == 0, result.err
+    assert len(result.json["points"]) == 15
+    assert result.json["points"][0]["params"]["lr"] == 0.3
 
 
 def test_the_pictures_and_links_are_there():

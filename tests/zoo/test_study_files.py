@@ -41,6 +41,11 @@ def study(name):
         ),
         ("maccarini", {"lr": (0.01, 0.001), "batch": (100, 500, 1000)}, 6),
         ("deepl-mlp", {"model.depth": (0, 1, 2, 3)}, 4),
+        (
+            "deepl-intro-minimum",
+            {"x": (-4, -2, 0, 2, 4), "y": (-4, -2, 0, 2, 4), "lr": (0.003, 0.01, 0.03)},
+            75,
+        ),
     ],
 )
 def test_a_study_file_has_the_grid_of_its_source(name, axes, points):
@@ -80,12 +85,37 @@ def test_a_study_file_has_the_recipe_of_its_source(name, dataset, model, recipe)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_study_file_is_named_after_its_study_and_uses_what_is_installed(name):
+def test_a_study_file_is_named_after_its_study_and_uses_what_is_there(name):
     spec = study(name)
     assert spec.name == name
-    assert spec.dataset in plugins.installed(plugins.DATASETS)
-    assert spec.model in plugins.installed(plugins.MODELS)
-    assert not spec.grid.warnings
+    if spec.objective is None:
+        assert spec.dataset in plugins.installed(plugins.DATASETS)
+        assert spec.model in plugins.installed(plugins.MODELS)
+    else:
+        assert plugins.find_objective(spec.objective).name.startswith("deepl_intro.py:")
+    assert not spec.warnings
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("deepl-intro-")])
+def test_a_function_of_the_studies_takes_its_params_and_gives_its_metric_at_every_step(name):
+    spec = study(name)
+    function = plugins.find_objective(spec.objective).target
+    point = next(iter(spec.grid.points())).values
+    steps = list(function({**spec.fixed(), **point, "steps": 3}, 0))
+    assert len(steps) == 3
+    assert all(math.isfinite(step[spec.metric]) for step in steps)
+    assert steps == list(function({**spec.fixed(), **point, "steps": 3}, 0)), (
+        "the seed decides all that is drawn"
+    )
+
+
+def test_what_is_ranked_gets_better_in_every_study_of_a_function():
+    for name in ("linear", "nonlinear", "logistic", "minimum"):
+        spec = study(f"deepl-intro-{name}")
+        function = plugins.find_objective(spec.objective).target
+        point = {key: values[len(values) // 2] for key, values in spec.grid.values.items()}
+        first, *_, last = (step[spec.metric] for step in function({**spec.fixed(), **point}, 0))
+        assert last <= first if spec.direction == "minimize" else last >= first
 
 
 def rows():
