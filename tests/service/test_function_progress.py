@@ -1,0 +1,63 @@
+"""What a run says of a function's trials: the best so far by the study's direction, steps, and a share of trials."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gridsearch.cli import display
+from gridsearch.records import Settings, StepEnded, Trial, TrialFinished, TrialState
+from gridsearch.reporting.figures.canvas import colours_for
+from gridsearch.service.progress import Progress, Running
+
+
+def progress(direction):
+    counts = dict.fromkeys(TrialState, 0) | {TrialState.RUNNING: 2}
+    return Progress(
+        metric="loss", direction=direction, counts=counts, total_units=2.0, workers=1, device="cpu"
+    )
+
+
+def trial(params):
+    settings = Settings(objective="f.py:f", params=params)
+    return Trial(id=1, number=4, key="k", seed=0, settings=settings, params=params, state=TrialState.RUNNING)
+
+
+@pytest.mark.parametrize(("direction", "best"), [("minimize", -2.0), ("maximize", 3.0)])
+def test_the_best_so_far_is_the_best_in_the_studys_direction(direction, best):
+    seen = progress(direction)
+    for value in (1.0, -2.0, 3.0, math.nan, None, math.inf, -math.inf):
+        seen.consider(value, {"x": value})
+    assert seen.best == (best, {"x": best})
+
+
+def test_steps_say_how_far_a_trial_is_and_only_its_end_counts_as_work_done():
+    seen, running = progress("minimize"), trial({"x": 1})
+    seen.running[1] = Running(running, worker="w0")
+    seen.epoch_ended(StepEnded(trial=1, attempt=1, step=7, metrics={"loss": 0.5}, seconds=1.0), 0.0)
+    assert (seen.running[1].epoch, seen.running[1].value, seen.done_units) == (7, 0.5, 0.0)
+    assert display.progress_text(7, running.settings) == "step 7"
+    assert display.progress_text(7, Settings(epochs=9)) == "epoch 7/9"
+    seen.leave(running)
+    assert (seen.running, seen.done_units, seen.total_units) == ({}, 1.0, 2.0)
+
+
+def test_a_functions_result_is_told_as_a_number_and_not_in_per_cent(capsys):
+    seen, ended = progress("maximize"), trial({"x": 1})
+    seen.metric = "accuracy"
+    result = TrialFinished(
+        trial=1, attempt=1, state=TrialState.COMPLETE, epochs=0, seconds=1.0, metrics={"accuracy": 93.5}
+    )
+    display.Lines(no_color=True).trial_ended(seen, ended, result)
+    assert "x=1 seed=0  accuracy 93.5  1 s" in capsys.readouterr().err
+
+
+def test_better_values_are_brighter_whichever_way_is_better():
+    from matplotlib import colormaps
+
+    def brightness(name, share):
+        return sum(colormaps[name](share)[:3])
+
+    assert brightness(colours_for("maximize"), 1.0) > brightness(colours_for("maximize"), 0.0)
+    assert brightness(colours_for("minimize"), 0.0) > brightness(colours_for("minimize"), 1.0)
