@@ -59,6 +59,20 @@ def test_points_are_params_and_rules_hold_as_ever(file):
     assert len({d.key for d in found.drafts}) == 16
 
 
+def test_an_axis_goes_before_what_is_set_for_all_and_where_it_is_taken_away_that_holds(tmp_path):
+    path = tmp_path / "s.toml"
+    path.write_text(
+        'objective = "f.py:g"\nwhen = ["y: x=1"]\n[grid]\nx = [1, 2]\ny = [3, 4]\n[recipe]\ny = 9\n'
+    )
+    found = build(file=path).expand(Functions())
+    assert [dict(d.settings.params) for d in found.drafts] == [
+        {"x": 1, "y": 3},
+        {"x": 1, "y": 4},
+        {"x": 2, "y": 9},
+    ]
+    assert [d.inactive for d in found.drafts] == [(), (), ("y",)]
+
+
 def test_a_spec_survives_json_and_its_own_command_line(file):
     spec = build(file=file)
     assert StudySpec.from_json(spec.to_json()) == spec
