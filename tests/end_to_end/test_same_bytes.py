@@ -178,9 +178,8 @@ def test_the_plan_shows_the_packs_that_the_run_makes(unbroken, home, cli):
     words = ("plan", *WORDS[1:-1], "--json", "--home", str(home))
     planned = cli(*words).json
     sizes = sorted(map(len, packs(unbroken)))
-    assert planned["groups"] == [
-        {"model": "lenet", "batch": 40, "trials": TRIALS, "lanes": max(sizes), "method": "stacked"}
-    ]
+    (group,) = planned["groups"]
+    assert (group["trials"], group["lanes"], group["method"]) == (TRIALS, max(sizes), "stacked")
     assert sum(sizes) == TRIALS
     done = json.loads(cli("plan", *WORDS[1:-1], "--json", "--home", str(unbroken)).out)
     assert (done["new"], done["done"]) == (0, TRIALS)
