@@ -1,0 +1,66 @@
+"""What travels between the stages: frozen values, JSON-able all of them.
+
+Settings and trials go from the spec through the store to the worker, events come back, and records of trials and
+studies go from the store to reporting.  Nothing here imports anything heavy.
+"""
+
+from gridsearch.records.commands import ExportRequest, LanesGiven, ProbeRequest, Task, Verdict, WorkerSetup
+from gridsearch.records.events import (
+    Advance,
+    EpochEnded,
+    Event,
+    Exported,
+    FileRef,
+    LanesWanted,
+    LogText,
+    PackEnded,
+    PackStarted,
+    Probed,
+    StepEnded,
+    TrialFailed,
+    TrialFinished,
+    WorkerDied,
+    WorkerReady,
+)
+from gridsearch.records.results import EpochRow, StepRow, StudyData, TrialRecord
+from gridsearch.records.settings import DATA_PREFIX, MODEL_PREFIX, Settings, Value, trial_key, trial_keys
+from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
+
+__all__ = [
+    "Advance",
+    "DATA_PREFIX",
+    "EpochEnded",
+    "EpochRow",
+    "Event",
+    "ExportRequest",
+    "Exported",
+    "FileRef",
+    "Lane",
+    "LanesGiven",
+    "LanesWanted",
+    "LogText",
+    "MODEL_PREFIX",
+    "Pack",
+    "PackEnded",
+    "PackStarted",
+    "ProbeRequest",
+    "Probed",
+    "Settings",
+    "StepEnded",
+    "StepRow",
+    "StudyData",
+    "Task",
+    "Trial",
+    "TrialDraft",
+    "TrialFailed",
+    "TrialFinished",
+    "TrialRecord",
+    "TrialState",
+    "Value",
+    "Verdict",
+    "WorkerDied",
+    "WorkerReady",
+    "WorkerSetup",
+    "trial_key",
+    "trial_keys",
+]

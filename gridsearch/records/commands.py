@@ -1,0 +1,89 @@
+"""What a worker is told: from the coordinator, as the wire carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from gridsearch.records.settings import Settings
+from gridsearch.records.trials import Lane, Pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """What a worker is told once, when it starts.
+
+    Attributes:
+        name: the worker's name ("w0").
+        dataset: locator of the dataset as the command line or the study file named it.
+        models: locator of each model by its display name, likewise.
+        data_root: folder of the datasets' files.
+        device: "cpu", "cuda:0", "mps".
+        threads: CPU threads for the arithmetic.
+        judged: whether the coordinator answers every epoch and step with a `Verdict`, since trials are pruned.
+        objective: locator of the function that the trials call; None where they train on images.
+        metric: which of the function's metrics ranks.
+    """
+
+    name: str
+    dataset: str = ""
+    models: Mapping[str, str] = field(default_factory=dict)
+    data_root: str = ""
+    device: str
+    threads: int
+    judged: bool = False
+    objective: str | None = None
+    metric: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeRequest:
+    """Asks a worker what a trial costs in packs of different sizes.
+
+    Attributes:
+        key: the cost model's key of the settings.
+        lanes: the sizes to try, ascending; the worker stops where a larger one gains nothing.
+        limit_mb: the memory that a pack may take; sizes above are not tried.  None: as much as there is.
+    """
+
+    key: str
+    settings: Settings
+    lanes: tuple[int, ...]
+    limit_mb: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRequest:
+    """Asks a worker to evaluate trained lanes on the test images and to export the first of them.
+
+    Attributes:
+        lanes: trained with the same settings, each with its weights in its scratch folder.
+        folder: absolute path of a folder for the exported files.
+    """
+
+    id: str
+    lanes: tuple[Lane, ...]
+    folder: str
+
+
+Task: TypeAlias = Pack | ProbeRequest | ExportRequest
+"""What a worker does, one at a time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanesGiven:
+    """Answers `LanesWanted`; no lanes where none waits."""
+
+    pack: str
+    lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Answers an `EpochEnded` or a `StepEnded` where trials are pruned: whether this trial shall end now."""
+
+    trial: int
+    attempt: int
+    epoch: int
+    prune: bool

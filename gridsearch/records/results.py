@@ -1,0 +1,105 @@
+"""What reporting reads: trials with their results, and the study that they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gridsearch.records.settings import Settings, Value
+from gridsearch.records.trials import TrialState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One epoch of a trial as the store holds it; see `EpochEnded` for the units."""
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    lr: float
+    seconds: float
+    images_per_second: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRow:
+    """One step of a function's trial as the store holds it; see `StepEnded`."""
+
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialRecord:
+    """A trial with its result.
+
+    Attributes:
+        value: the ranking metric (an accuracy as a fraction), None where there is no result.
+        metrics: final metrics by name.
+        epochs: the epochs trained so far; of a function, its steps.
+        seconds: wall time, None while it has not ended.
+        error: one line for a failed or diverged trial; of a pruned one, when it was ended.
+        pruner: what ended a pruned trial ("median", "asha", "hyperband").
+    """
+
+    number: int
+    key: str
+    seed: int
+    state: TrialState
+    params: Mapping[str, Value]
+    settings: Settings
+    value: float | None
+    metrics: Mapping[str, float]
+    epochs: int
+    seconds: float | None
+    attempts: int
+    error: str | None
+    pruner: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyData:
+    """A study as reporting sees it.
+
+    Attributes:
+        axes: the axes of all its grids and whatever else varies, in a stable order; the keys of `params`.
+        dataset: display name of the dataset, or of the function.
+        metric: "val_accuracy", or "train_accuracy" where nothing was held out; of a function, what its study says.
+        direction: "maximize" or "minimize".
+        class_names: by label.
+        commands: the command lines that made the study, oldest first.
+        environment: versions and hardware of the newest run.
+        epochs: the epoch rows by trial number, each in order.
+        steps: likewise the steps of a function's trials.
+        test: what `best` found on the test images, None before it has read them; see
+            `reporting.evaluation.evaluate`.
+    """
+
+    name: str
+    dataset: str
+    metric: str
+    direction: str
+    axes: tuple[str, ...]
+    trials: tuple[TrialRecord, ...]
+    class_names: tuple[str, ...]
+    commands: tuple[str, ...]
+    environment: Mapping[str, str]
+    epochs: Mapping[int, tuple[EpochRow, ...]]
+    steps: Mapping[int, tuple[StepRow, ...]] = field(default_factory=dict)
+    test: Mapping[str, Any] | None = None
+
+    @property
+    def objective(self) -> str | None:
+        """Display name of the function that this is a study of, None where its trials train on images."""
+        return next((trial.settings.objective for trial in self.trials), None)
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of trials in each state, all states present."""
+        counts = {state.value: 0 for state in TrialState}
+        for trial in self.trials:
+            counts[trial.state.value] += 1
+        return counts
