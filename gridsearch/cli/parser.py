@@ -286,8 +286,8 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="rank, draw, write the report",
         example=(
             "gridsearch report --study fmnist\n"
-            "gridsearch report --study fmnist --study fmnist2     (compare studies)\n"
-            "gridsearch report --study fmnist --trial 3 --trial 7 (their confusion matrices side by side)"
+            "gridsearch report --study fmnist --study fmnist2       (compare studies)\n"
+            "gridsearch report --study fmnist --trial 3 --trial 7   (their confusion matrices side by side)"
         ),
     )
     report.add_argument(

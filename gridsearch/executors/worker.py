@@ -51,7 +51,7 @@ from gridsearch.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import torch
 
@@ -88,13 +88,10 @@ class PackTrainer:
     ) -> None:
         import torch
 
-        from gridsearch.training import devices
-
         self.setup = setup
         self.emit = emit
         self._objects = dict(objects or {})
         self._device = torch.device(setup.device)
-        devices.prepare_process(threads=setup.threads)
         self._resident = lru_cache(maxsize=2)(self._load)
 
     def train(
@@ -126,7 +123,7 @@ class PackTrainer:
             return lanes
 
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with self._at_work(log):
                 train_pack(
                     pack,
                     data=self._data,
@@ -154,7 +151,7 @@ class PackTrainer:
         memory: dict[int, float] = {}
         log = LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with self._at_work(log):
                 for _ in range(_PROBE_ROUNDS):
                     self._time_packs(request, seconds, memory)
         except Exception:  # noqa: BLE001 - the trials will tell it, each in its own log
@@ -207,7 +204,7 @@ class PackTrainer:
 
         log = LogStream(lambda _: None)
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with self._at_work(log):
                 files, facts = export(
                     request.lanes,
                     data=self._cache(request.lanes[0].trial.settings),
@@ -244,10 +241,22 @@ class PackTrainer:
 
         log = LogStream(lambda _: None)
         try:
-            with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            with self._at_work(log):
                 return method_of(settings, data=self._data, build=self._build, device=self._device)
         except Exception as error:  # noqa: BLE001 - a user's model may raise anything
             return "solo", f"it raises {one_line(error)[:200]}"
+
+    @contextlib.contextmanager
+    def _at_work(self, log: LogStream) -> Iterator[None]:
+        """Compute as a worker does, with what is printed meanwhile sent to a log."""
+        from gridsearch.training import devices
+
+        with (
+            devices.at_work(threads=self.setup.threads),
+            contextlib.redirect_stdout(log),
+            contextlib.redirect_stderr(log),
+        ):
+            yield
 
     def _fail(self, pack: Pack, error: Exception) -> None:
         story = traceback.format_exc()

@@ -10,13 +10,18 @@ import ctypes
 import math
 import os
 import platform
+import sys
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from gridsearch.errors import DeviceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _M_TRIM_THRESHOLD = -1  # names and numbers of glibc's malloc.h
 _M_MMAP_THRESHOLD = -3
@@ -155,6 +160,26 @@ def prepare_process(*, threads: int) -> None:
     torch.set_flush_denormal(True)  # before the threads start, which inherit it
     torch.set_num_threads(threads)
     tune_allocator()
+
+
+@contextlib.contextmanager
+def at_work(*, threads: int) -> Iterator[None]:
+    """Prepare the process as `prepare_process` does, and give its arithmetic back as it was.
+
+    Inline, it is the user's own process, whose small numbers and threads are none of our business.
+    """
+    before, flushed = torch.get_num_threads(), _flushes_tiny_numbers()
+    prepare_process(threads=threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(flushed)
+
+
+def _flushes_tiny_numbers() -> bool:
+    """Whether this thread takes numbers below the smallest normal one for zero; torch sets it and cannot tell."""
+    return sys.float_info.min / 2 == 0.0
 
 
 def tune_allocator() -> bool:

@@ -210,6 +210,30 @@ print(*tiny())
     assert ran.stdout.split() == ["True", "True", "False", "False"]
 
 
+def test_after_work_inline_the_process_has_its_tiny_numbers_and_its_threads_back():
+    """In a process of its own: what a worker sets is for good only there."""
+    program = """
+import sys
+import torch
+from gridsearch.training import devices
+torch.set_num_threads(2)
+half = lambda: sys.float_info.min / 2 > 0
+with devices.at_work(threads=1):
+    print(torch.get_num_threads(), half())
+print(torch.get_num_threads(), half())
+torch.set_flush_denormal(True)
+with devices.at_work(threads=1):
+    pass
+print(half())
+"""
+    if not torch.set_flush_denormal(False):
+        pytest.skip("this CPU cannot flush them")
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert ran.stdout.splitlines() == ["1 False", "2 True", "False"]
+
+
 def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, make_settings, nets):
     from gridsearch.training.data import ResidentCache
 
