@@ -3,99 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import re
-from typing import NoReturn
 
 from gridsearch._version import __version__
-from gridsearch.errors import UsageError, nearest
-
-_LATER = {
-    "worker": "a worker of its own",
-}
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
-
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose help begins with an example and whose errors are exceptions of one line.
-
-    Args:
-        example: command lines, one a line.
-    """
-
-    def __init__(self, *args: object, example: str = "", **options: object) -> None:
-        options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(*args, **options)  # type: ignore[arg-type]
-        self.example = example
-
-    def format_help(self) -> str:
-        """Return the help: example, usage, options."""
-        text = super().format_help()
-        if not self.example:
-            return text
-        lines = "\n".join(f"  {line}" for line in self.example.splitlines())
-        return f"example:\n{lines}\n\n{text}"
-
-    def print_usage(self, file: object = None) -> None:
-        """Print nothing: an error is one line, and `--help` is one word away."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise the one line.
-
-        Raises:
-            UsageError: always.
-        """
-        raise UsageError(_plainly(message), hint=f"see `{self.prog} --help`")
-
-
-def _plainly(message: str) -> str:
-    """Say argparse's complaint about an unknown command in our words."""
-    match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-    if match and "command" in message:
-        word = match[1]
-        if word in _LATER:
-            return f"{word!r} ({_LATER[word]}) is not part of this version"
-        known = [choice.strip(" '") for choice in match[2].split(",")]
-        return f"unknown command {word!r}{nearest(word, known)}"
-    return message
-
-
-def duration(text: str) -> float:
-    """Read a time such as ``90s``, ``30m``, ``2h``, ``1h30m`` as seconds.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none.
-    """
-    match = _DURATION.fullmatch(text.strip())
-    if not match or not any(match.groups()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 90s, 30m, 2h or 1h30m")
-    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    total = float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-    if total <= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time at all")
-    return total
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
-    return int(text)
-
-
-def _count_or_auto(text: str) -> int | None:
-    return None if text == "auto" else _count(text)
-
-
-def _port(text: str) -> int:
-    if not text.isdigit() or not 0 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
-    return int(text)
+from gridsearch.cli.arguments import Parser, count, count_or_auto, duration, natural, port_number
 
 
 def _common(*, default: str | None = None) -> Parser:
@@ -182,11 +92,11 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
     what.add_argument(
         "--more-seeds",
-        type=_count,
+        type=count,
         metavar="N",
         help="with --study NAME alone: N more replicates for its best points",
     )
-    what.add_argument("--top", type=_count, metavar="K", help="for how many points (default: 2)")
+    what.add_argument("--top", type=count, metavar="K", help="for how many points (default: 2)")
     what.add_argument(
         "--val",
         metavar="F",
@@ -203,10 +113,10 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_argument_group("how to run it")
     _add_place_of_work(how)
     how.add_argument(
-        "--workers", type=_count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"
+        "--workers", type=count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"
     )
     how.add_argument(
-        "--lanes", type=_count_or_auto, metavar="N", help="trials in one pack, at most (1 = never share)"
+        "--lanes", type=count_or_auto, metavar="N", help="trials in one pack, at most (1 = never share)"
     )
     how.add_argument(
         "--prune",
@@ -223,7 +133,7 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
         "--budget", type=duration, metavar="TIME", help="start no more trials after 30m, 2h, ..."
     )
     how.add_argument(
-        "--retries", type=_natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
+        "--retries", type=natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
     )
 
 
@@ -243,7 +153,7 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine only)"
     )
     parser.add_argument(
-        "--port", type=_port, default=port, help=f"port to listen on (default: {port}; 0: any free one)"
+        "--port", type=port_number, default=port, help=f"port to listen on (default: {port}; 0: any free one)"
     )
 
 
@@ -300,7 +210,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     report.add_argument(
         "--trial",
         action="append",
-        type=_natural,
+        type=natural,
         metavar="N",
         help="only the confusion matrix of this trial; twice or more: side by side",
     )
@@ -339,7 +249,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="one trial: params, curves in figures, log, error",
         example="gridsearch trial 3 --study fmnist",
     )
-    trial.add_argument("number", type=_natural, metavar="NUMBER", help="the trial's number, as in the report")
+    trial.add_argument("number", type=natural, metavar="NUMBER", help="the trial's number, as in the report")
     _add_study_name(trial)
 
     export = commands.add_parser(

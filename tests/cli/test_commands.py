@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from gridsearch.cli.parser import build_parser, duration
+from gridsearch.cli.arguments import duration
+from gridsearch.cli.parser import build_parser
 
 COMMANDS = (
     "run",
