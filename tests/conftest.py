@@ -102,6 +102,26 @@ def fashion_cache() -> str:
 
 
 @pytest.fixture(scope="session")
+def mnist_cache(tmp_path_factory) -> str:
+    """A cache into which the real MNIST was fetched from a folder that holds its files, or a skip."""
+    from gridsearch.errors import DataError
+    from gridsearch.zoo import datasets
+
+    given = os.environ.get("GRIDSEARCH_TEST_MNIST")
+    source = Path(given) if given else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not source.is_dir():
+        pytest.skip("no MNIST here; GRIDSEARCH_TEST_MNIST names a folder that holds its files")
+    cache = tmp_path_factory.mktemp("mnist")
+    try:
+        assert datasets.fetch(datasets.open_dataset("mnist"), cache / "data", source) == str(source)
+    except DataError as error:
+        if given:
+            raise
+        pytest.skip(f"no MNIST here: {error}")
+    return str(cache)
+
+
+@pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium, or a skip."""
     for name in ("chromium", "chromium-browser", "google-chrome"):

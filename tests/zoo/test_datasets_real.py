@@ -1,6 +1,5 @@
 """The real Fashion-MNIST and the real MNIST, where they are on the machine."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +8,11 @@ import pytest
 from gridsearch.errors import DataError
 from gridsearch.zoo import datasets
 
-CHECKOUT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
-def mnist_root(tmp_path_factory):
-    """A data root with MNIST, fetched from a folder that holds it."""
-    given = os.environ.get("GRIDSEARCH_TEST_MNIST")
-    source = Path(given) if given else CHECKOUT.parent / "shared" / "data"
-    if not source.is_dir():
-        pytest.skip("no MNIST here; GRIDSEARCH_TEST_MNIST names a folder that holds its files")
-    root = tmp_path_factory.mktemp("data")
-    assert datasets.fetch(datasets.open_dataset("mnist"), root, source) == str(source)
-    return root
+def mnist_root(mnist_cache):
+    """The data root with MNIST, if it is on the machine."""
+    return Path(mnist_cache) / "data"
 
 
 @pytest.fixture(scope="module")
