@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
@@ -21,6 +20,7 @@ from gridsearch.training.course import LaneState
 from gridsearch.training.lanes.feed import EpochFeed, EpochImages, Place
 from gridsearch.training.lanes.graphs import steps_of
 from gridsearch.training.lanes.inputs import PackInputs
+from gridsearch.training.lanes.losses import PackLosses
 from gridsearch.training.lanes.masks import CounterMasks
 from gridsearch.training.lanes.network import AGREEMENT, choose
 from gridsearch.training.lanes.optimizers import PackOptimizer
@@ -191,7 +191,7 @@ class PackProgram:
         norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
         self._gradient = torch.empty_like(self.storage.flat)
-        self._smoothing = torch.zeros(lanes, 1, dtype=dtype, device=device)
+        self._losses = PackLosses(lanes, dtype, device)
         draws = self.network.draws
         draws.channels_last = self._memory_format == torch.channels_last
         if self._counted:
@@ -208,13 +208,11 @@ class PackProgram:
         if not self._inputs.take(norms):
             self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
             self._form = None
-        smoothing = [s.label_smoothing for s in settings]
-        self._smooths = any(smoothing)
-        self._smoothing.copy_(torch.tensor(smoothing, dtype=self._smoothing.dtype).view(-1, 1))
+        self._losses.take([s.label_smoothing for s in settings])
         self._moves = any(m.schedule.moves for m in self.members)
         rates = self.network.draws.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
-        form = self._smooths, drops, self._optimizer.form
+        form = self._losses.smooths, drops, self._optimizer.form
         if form != self._form:
             self._runner.forget()
             self._form = form
@@ -333,29 +331,6 @@ class PackProgram:
         losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
         descent.gradients(slopes_KBY, self._gradient)
         return losses_K, logits_KBY, labels_LB
-
-    def _losses(self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].
-
-        The slope of a cross-entropy is softmax - target, which is cheaper than to have it derived.
-        """
-        lanes, count, classes = logits_KBY.shape
-        labels_KB1 = labels_LB.expand(lanes, count).unsqueeze(2)
-        logp_KBY = F.log_softmax(logits_KBY, 2)
-        losses_K = logp_KBY.gather(2, labels_KB1).sum((1, 2)).neg_()
-        slopes_KBY = logp_KBY.exp()
-        if not self._smooths:
-            slopes_KBY.scatter_add_(2, labels_KB1, slopes_KBY.new_full((), -1.0).expand(labels_KB1.shape))
-        else:
-            rest_K1 = self._smoothing / classes
-            smooth_K = logp_KBY.sum((1, 2)).neg_() * rest_K1.squeeze(1)
-            own = self._smoothing.squeeze(1)
-            losses_K = torch.where(own > 0, (1 - own) * losses_K + smooth_K, losses_K)
-            slopes_KBY.sub_(rest_K1.unsqueeze(2))
-            slopes_KBY.scatter_add_(
-                2, labels_KB1, (self._smoothing - 1).unsqueeze(2).expand(labels_KB1.shape)
-            )
-        return losses_K.div_(count), slopes_KBY.div_(count)
 
     def _order(self, seed: int, epoch: int) -> torch.Tensor:
         """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""

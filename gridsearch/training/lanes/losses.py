@@ -1,0 +1,63 @@
+"""Each lane's loss of a step and its slope by the logits, with the lane's own label smoothing.
+
+Stands between the logits of all lanes and the network's way back.
+
+Shapes: K lanes, L one column for all lanes or K, B batch, Y classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class PackLosses:
+    """Cross-entropies of K lanes.
+
+    Args:
+        lanes: K.
+        dtype: of the logits.
+        device: the lanes'.
+
+    Attributes:
+        smooths: whether any lane smooths its labels: if none does, a step leaves it out.
+    """
+
+    def __init__(self, lanes: int, dtype: torch.dtype, device: torch.device) -> None:
+        self.smooths = False
+        self._smoothing_K1 = torch.zeros(lanes, 1, dtype=dtype, device=device)
+
+    def take(self, smoothing: Sequence[float]) -> None:
+        """Take in the lanes' label smoothing, into the memory where the last one was."""
+        self.smooths = any(smoothing)
+        self._smoothing_K1.copy_(torch.tensor(smoothing, dtype=self._smoothing_K1.dtype).view(-1, 1))
+
+    def __call__(
+        self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].
+
+        The slope of a cross-entropy is softmax - target, which is cheaper than to have it derived.
+        """
+        lanes, count, classes = logits_KBY.shape
+        labels_KB1 = labels_LB.expand(lanes, count).unsqueeze(2)
+        logp_KBY = F.log_softmax(logits_KBY, 2)
+        losses_K = logp_KBY.gather(2, labels_KB1).sum((1, 2)).neg_()
+        slopes_KBY = logp_KBY.exp()
+        if not self.smooths:
+            slopes_KBY.scatter_add_(2, labels_KB1, slopes_KBY.new_full((), -1.0).expand(labels_KB1.shape))
+        else:
+            rest_K1 = self._smoothing_K1 / classes
+            smooth_K = logp_KBY.sum((1, 2)).neg_() * rest_K1.squeeze(1)
+            own_K = self._smoothing_K1.squeeze(1)
+            losses_K = torch.where(own_K > 0, (1 - own_K) * losses_K + smooth_K, losses_K)
+            slopes_KBY.sub_(rest_K1.unsqueeze(2))
+            slopes_KBY.scatter_add_(
+                2, labels_KB1, (self._smoothing_K1 - 1).unsqueeze(2).expand(labels_KB1.shape)
+            )
+        return losses_K.div_(count), slopes_KBY.div_(count)
