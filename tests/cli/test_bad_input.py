@@ -222,6 +222,19 @@ def test_a_study_file_tells_all_its_problems_with_their_place(cli, tmp_path):
         assert part in result.error
 
 
+@pytest.mark.parametrize("key", ["model", "dataset", "objective"])
+def test_a_file_that_a_study_file_names_and_that_is_not_there_is_exit_2(cli, home, tmp_path, key):
+    (tmp_path / "studies").mkdir()
+    fixed = 'dataset = "digits"\n' if key == "model" else ""
+    (tmp_path / "studies" / "s.toml").write_text(f'{fixed}{key} = "gone.py:Net"\n[grid]\nlr = [0.1]\n')
+    result = cli("run", "studies/s.toml")
+    assert result.code == 2
+    for part in (key, "'gone.py:Net'", "no such file", "gone.py"):
+        assert part in result.error
+    assert len(result.err.strip().splitlines()) <= 2
+    assert not home.exists()
+
+
 def test_an_expected_error_shows_its_traceback_only_with_v(cli):
     assert "Traceback" not in cli("run", "--grid", "lr=abc").err
     assert "Traceback" in cli("run", "--grid", "lr=abc", "-v").err

@@ -103,6 +103,23 @@ def test_points_that_raise_fail_the_rest_goes_on_and_the_next_run_offers_them_ag
     assert mended.json["new"] == 4, "a changed function makes new trials beside the old"
 
 
+def test_a_point_whose_dict_lacks_the_metric_fails_with_the_file_and_the_key_and_the_rest_goes_on(
+    cli, tmp_path
+):
+    (tmp_path / "half.py").write_text(
+        "def half(params, seed):\n    return {'lost' if params['x'] == 1 else 'loss': params['x']}\n"
+    )
+    (tmp_path / "half.toml").write_text(
+        'objective = "half.py:half"\nmetric = "loss"\ndirection = "minimize"\n[grid]\nx = [0, 1, 2]\n'
+    )
+    done = cli("run", "half.toml", "--executor", "inline", "--json", "--no-report")
+    assert done.code == 3
+    found = {t["params"]["x"]: (t["state"], t["error"]) for t in done.json["trials"]}
+    problem = "half.py:half returned no 'loss', but 'lost'; --metric names what ranks"
+    assert found == {0: ("complete", None), 1: ("failed", problem), 2: ("complete", None)}
+    assert problem in done.err
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
