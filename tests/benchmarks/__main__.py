@@ -2,10 +2,12 @@
 
 import sys
 
-from tests.benchmarks import growth, peers, readme, report, service
+from tests.benchmarks import figure, growth, peers, readme, report, service
 
 service.main()
 readme.main()
 report.main([])
 growth.main([])
-sys.exit(peers.main([]))
+failed = peers.main([])
+figure.main()
+sys.exit(failed)
