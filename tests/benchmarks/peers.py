@@ -1,16 +1,18 @@
 """Side by side: the same 16 trials by a published script's loop, by other libraries, and by this program.
 
-``python -m tests.benchmarks.peers [--epochs N] [--subset N] [--repeats N] [--only NAME ...]``
+``python -m tests.benchmarks.peers [--epochs N] [--subset N] [--repeats N] [--only NAME ...] [--continue]``
 
 Every peer is a process of its own that does the whole grid of `peer_loops` on 2 cores; its wall time counts from
 start to end, start-up included and also shown apart.  The order is turned round with every repeat.  Beside each
 time stand the accuracies and the steps, and a peer that made fewer steps or ranked on fewer images than the grid
-asks for is an error.
+asks for is an error.  Repeats take long: with `--continue` more are added to a result file of the same work, machine and
+versions.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sqlite3
 import statistics
@@ -18,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -26,11 +28,13 @@ from typing import Any
 
 from tests.benchmarks import program
 from tests.benchmarks.arithmetic import matrix_rates, training_flops
-from tests.benchmarks.measure import Spread, write
+from tests.benchmarks.measure import RESULTS, Spread, hardware, write
 from tests.benchmarks.peer_loops import BATCHES, NORMS, RATES, Outcome, Point, Work, points
 
 ROOT = Path(__file__).parents[2]
 CORES = 2
+RATES_A_REPEAT = 20
+"""Matrix products timed before each repeat, in each process."""
 
 OURS = {"gridsearch": (), "gridsearch-no-report": ("--no-report",)}
 PEERS = {
@@ -55,28 +59,41 @@ LIBRARIES = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One run of one peer: seconds from start to end, those before and after training, what came of it."""
+    """One run of one peer.
+
+    Attributes:
+        wall: seconds from start to end; `before` those to the first trial's start, `after` those from the last one's end.
+        trials: how many it trained, with `steps` and `validated` images in all.
+        accuracies: validation accuracy by point (a point that was trained twice counts once).
+    """
 
     wall: float
     before: float
     after: float
-    outcomes: list[Outcome]
+    trials: int
+    steps: int
+    validated: int
+    accuracies: dict[str, float]
 
     @classmethod
     def of(cls, started: float, wall: float, outcomes: list[Outcome]) -> Measured:
         began = min(outcome.began for outcome in outcomes)
         ended = max(outcome.ended for outcome in outcomes)
-        return cls(wall, began - started, started + wall - ended, outcomes)
+        found = {outcome.point: round(outcome.val_accuracy, 4) for outcome in outcomes}
+        return cls(
+            wall=wall,
+            before=began - started,
+            after=started + wall - ended,
+            trials=len(outcomes),
+            steps=sum(outcome.steps for outcome in outcomes),
+            validated=sum(outcome.validated for outcome in outcomes),
+            accuracies={f"batch={p.batch} lr={p.lr} norm={p.norm}": found[p] for p in points()},
+        )
 
     @property
     def training(self) -> float:
         """Seconds from the first trial's start to the last one's end."""
         return self.wall - self.before - self.after
-
-    @property
-    def best_of(self) -> dict[Point, float]:
-        """Validation accuracy by point (a point that was trained twice counts once)."""
-        return {outcome.point: outcome.val_accuracy for outcome in self.outcomes}
 
 
 def measure(peer: str, *, epochs: int, subset: int | None) -> Measured:
@@ -104,7 +121,9 @@ def _other(peer: str, folder: Path, *, epochs: int, subset: int | None) -> Measu
         wall = time.perf_counter() - clock
     if done.returncode:
         raise RuntimeError(f"{peer}: exit code {done.returncode}\n" + log.read_text()[-3000:])
-    return Measured.of(started, wall, Outcome.read_all(folder))
+    outcomes = Outcome.read_all(folder)
+    check(peer, outcomes, epochs=epochs, subset=subset)
+    return Measured.of(started, wall, outcomes)
 
 
 def _ours(words: tuple[str, ...], home: str, *, epochs: int, subset: int | None) -> Measured:
@@ -141,6 +160,7 @@ def _ours(words: tuple[str, ...], home: str, *, epochs: int, subset: int | None)
                 val_accuracy=trial["val_accuracy"],
             )
         )
+    check("gridsearch", outcomes, epochs=epochs, subset=subset)
     return Measured.of(started, done.wall, outcomes)
 
 
@@ -154,11 +174,11 @@ def _ends(store: Path) -> dict[int, float]:
     return {number: datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for number, text in rows}
 
 
-def check(peer: str, measured: Measured, *, epochs: int, subset: int | None) -> None:
+def check(peer: str, outcomes: list[Outcome], *, epochs: int, subset: int | None) -> None:
     """Refuse a run that did less than the grid asks for."""
     work = Work.load(epochs=epochs, subset=subset)
-    assert {outcome.point for outcome in measured.outcomes} == set(points()), f"{peer}: not the whole grid"
-    for outcome in measured.outcomes:
+    assert {outcome.point for outcome in outcomes} == set(points()), f"{peer}: not the whole grid"
+    for outcome in outcomes:
         assert outcome.steps == work.steps(outcome.point), f"{peer}: {outcome} made other steps"
         assert outcome.validated % len(work.split.val) == 0, f"{peer}: {outcome} ranked on other images"
         assert outcome.validated > 0, f"{peer}: {outcome} was not validated"
@@ -166,23 +186,43 @@ def check(peer: str, measured: Measured, *, epochs: int, subset: int | None) -> 
 
 def figures_of(peer: str, runs: list[Measured]) -> dict[str, Any]:
     """What is written of one peer."""
-    accuracies = [run.best_of for run in runs]
-    shown: dict[str, Any] = {
+    accuracies = [list(run.accuracies.values()) for run in runs]
+    return {
         "what": PEERS[peer],
-        "versions": {name: version(name) for name in LIBRARIES[peer]},
+        "versions": versions_of(peer),
         "seconds": Spread.of([run.wall for run in runs], "s"),
         "before the first step": Spread.of([run.before for run in runs], "s"),
         "after the last trial": Spread.of([run.after for run in runs], "s"),
-        "mean validation accuracy": statistics.mean(statistics.mean(a.values()) for a in accuracies),
-        "best validation accuracy": statistics.mean(max(a.values()) for a in accuracies),
-        "trials": [len(run.outcomes) for run in runs],
-        "steps": [sum(outcome.steps for outcome in run.outcomes) for run in runs],
-        "validation images": [sum(outcome.validated for outcome in run.outcomes) for run in runs],
-        "accuracies (last run)": {
-            f"batch={p.batch} lr={p.lr} norm={p.norm}": round(accuracies[-1][p], 4) for p in points()
-        },
+        "mean validation accuracy": statistics.mean(map(statistics.mean, accuracies)),
+        "best validation accuracy": statistics.mean(map(max, accuracies)),
+        "runs": [asdict(run) for run in runs],
     }
-    return shown
+
+
+def earlier(
+    name: str, work: dict[str, Any], names: list[str]
+) -> tuple[dict[str, list[Measured]], list[list[float]]]:
+    """Return what a result file has of the same work, by peer, and the matrix rates that were measured with it.
+
+    Raises:
+        SystemExit: it is of other work, of another machine or of other versions.
+    """
+    content = json.loads((RESULTS / f"{name}.json").read_text())
+    then, machine, figures = content["hardware"], hardware(), content["figures"]
+    for what, before, now in [
+        ("work", {key: figures.get(key) for key in work}, work),
+        ("machine", (then["cpu"], then["cores"]), (machine["cpu"], machine["cores"])),
+        *(("versions", figures[peer]["versions"], versions_of(peer)) for peer in names if peer in figures),
+    ]:
+        if before != now:
+            raise SystemExit(f"{name}.json is of another {what}: {before}, not {now}")
+    runs = {peer: [Measured(**run) for run in figures.get(peer, {}).get("runs", [])] for peer in names}
+    return runs, [figures["rates"]["alone"], figures["rates"]["together"]]
+
+
+def versions_of(peer: str) -> dict[str, str]:
+    """Return the versions of what a peer stands on."""
+    return {name: version(name) for name in LIBRARIES[peer]}
 
 
 def ratios(runs: dict[str, list[Measured]]) -> dict[str, Spread]:
@@ -227,9 +267,8 @@ def table(runs: dict[str, list[Measured]]) -> str:
         time_text = f"{seconds.median:8.1f} ({seconds.least:.1f} to {seconds.most:.1f})"
         start = f["before the first step"].median
         mean, best = f["mean validation accuracy"], f["best validation accuracy"]
-        lines.append(
-            f"{peer:<22} {time_text:<26} {start:6.1f} s   {mean:8.2%}   {best:8.2%}   {f['steps'][-1]}"
-        )
+        steps = runs[peer][-1].steps
+        lines.append(f"{peer:<22} {time_text:<26} {start:6.1f} s   {mean:8.2%}   {best:8.2%}   {steps}")
     return "\n".join(lines)
 
 
@@ -244,40 +283,47 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=3, help="runs of each peer (default: 3)")
     parser.add_argument("--only", nargs="+", choices=list(PEERS), metavar="NAME", help=", ".join(PEERS))
     parser.add_argument("--name", default="peers", help="of the result (default: peers)")
+    parser.add_argument("--continue", dest="goes_on", action="store_true", help="add to what its file has")
     words = parser.parse_args(arguments)
     size: dict[str, Any] = {"epochs": words.epochs, "subset": words.subset}
+    work = {
+        "work": f"LeNet on Fashion-MNIST, {len(points())} trials, Adam",
+        "epochs": words.epochs,
+        "images to train on": words.subset or "all of the training split",
+        "cores": CORES,
+    }
     names = [peer for peer in PEERS if words.only is None or peer in words.only]
-    runs: dict[str, list[Measured]] = {peer: [] for peer in names}
+    runs: dict[str, list[Measured]] = {peer: [] for peer in PEERS}
     failed: dict[str, str] = {}
     alone: list[float] = []
     together: list[float] = []
-    for repeat in range(words.repeats):
-        alone += matrix_rates()
-        together += matrix_rates(processes=CORES)
+    if words.goes_on:
+        runs, (alone, together) = earlier(words.name, work, list(PEERS))
+    first = max(map(len, runs.values()))
+    for repeat in range(first, first + words.repeats):
+        alone += matrix_rates(RATES_A_REPEAT)
+        together += matrix_rates(RATES_A_REPEAT, processes=CORES)
         for peer in names if repeat % 2 == 0 else reversed(names):
             if peer in failed:
                 continue
             try:
                 measured = measure(peer, **size)
-                check(peer, measured, **size)
             except (RuntimeError, OSError, AssertionError) as error:
                 failed[peer] = str(error)
                 print(f"{peer} failed: {error}", file=sys.stderr)
                 continue
             runs[peer].append(measured)
-            print(f"repeat {repeat + 1} of {words.repeats}: {peer} {measured.wall:.1f} s", file=sys.stderr)
+            print(f"repeat {repeat + 1}: {peer} {measured.wall:.1f} s", file=sys.stderr)
         write(  # after every repeat: a run of hours that is stopped leaves what it has measured
             words.name,
             {
-                "work": f"LeNet on Fashion-MNIST, {len(points())} trials, Adam",
-                "epochs": words.epochs,
-                "images to train on": words.subset or "all of the training split",
-                "cores": CORES,
+                **work,
                 "fp32 matrix rate of one thread": Spread.of(alone, "GFLOP/s"),
                 f"the same, {CORES} processes at once, each": Spread.of(together, "GFLOP/s"),
-                **{peer: figures_of(peer, runs[peer]) for peer in names if runs[peer]},
+                **{peer: figures_of(peer, runs[peer]) for peer in PEERS if runs[peer]},
                 **ratios(runs),
                 **share(runs, **size, rate=statistics.median(alone)),
+                "rates": {"alone": alone, "together": together},
                 **({"failed": failed} if failed else {}),
             },
         )
