@@ -23,7 +23,15 @@ from gridsearch.records.events import (
     WorkerReady,
 )
 from gridsearch.records.results import EpochRow, StepRow, StudyData, TrialRecord
-from gridsearch.records.settings import DATA_PREFIX, MODEL_PREFIX, Settings, Value, trial_key, trial_keys
+from gridsearch.records.settings import (
+    DATA_PREFIX,
+    LATER,
+    MODEL_PREFIX,
+    Settings,
+    Value,
+    trial_key,
+    trial_keys,
+)
 from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 
 __all__ = [
@@ -35,6 +43,7 @@ __all__ = [
     "ExportRequest",
     "Exported",
     "FileRef",
+    "LATER",
     "Lane",
     "LanesGiven",
     "LanesWanted",

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Self, TypeAlias
 
 Value: TypeAlias = bool | int | float | str | None
@@ -34,6 +35,9 @@ class Settings:
             for an installed model without such files.
         dropout: rate for every dropout layer; None leaves them as the model has them.
         warmup: epochs (may be fractional) of linear warm-up.
+        ema: decay of the moving average of the weights, begun at zero and rid of that bias, which is evaluated,
+            selected and exported in their stead (temporal averaging of Kingma & Ba 2015, Adam, section 7.2); 0
+            for the weights themselves.
         select: "last" or "best", the epoch that counts.
         objective: display name of a plain function ("fit.py:loss"); then the function, its source and `params`
             are all that there is, and everything above keeps its default.  None for training on images.
@@ -64,6 +68,7 @@ class Settings:
     label_smoothing: float = 0.0
     dropout: float | None = None
     drop_last: bool = False
+    ema: float = 0.0
     select: str = "last"
     dtype: str = "float32"
     objective: str | None = None
@@ -116,6 +121,9 @@ class Settings:
         return cls(**data)
 
 
+LATER: Mapping[str, Value] = MappingProxyType({"ema": 0.0})
+"""Settings that came when stores held trials already, with their defaults, which are what those trials had."""
+
 _FUNCTION_FIELDS = ("objective", "objective_source", "params")
 _IMAGE_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in _FUNCTION_FIELDS)
 
@@ -124,7 +132,8 @@ def trial_key(settings: Settings, seed: int) -> str:
     """Return the content address of a trial: SHA-256 of the canonical JSON of all that decides its result.
 
     Canonical: keys sorted, no white space, floats as their shortest repr, no NaN.  The dataset's name and
-    options are left out, since the fingerprint says what the data is wherever it lies.
+    options are left out, since the fingerprint says what the data is wherever it lies.  Settings that came later
+    are left out at their defaults: with them the trials of older stores would not be found, and train again.
     """
     return trial_keys(settings, (seed,))[0]
 
@@ -134,6 +143,9 @@ def trial_keys(settings: Settings, seeds: Sequence[int]) -> list[str]:
     content = settings.to_json()
     for name in ("dataset", "data_options"):
         content.pop(name, None)
+    for name, default in LATER.items():
+        if name in content and content[name] == default:
+            del content[name]
     content["seed"] = 0
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     # The last one is ours: an option or param of that name lies in a mapping which sorts before.

@@ -52,6 +52,7 @@ class Recipe:
     label_smoothing: float = 0.0
     dropout: float | None = None
     drop_last: bool = False
+    ema: float = 0.0
     select: str = "last"
     dtype: str = "float32"
     split_seed: int = 0

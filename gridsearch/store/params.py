@@ -24,7 +24,7 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, Value
+from gridsearch.records import DATA_PREFIX, LATER, MODEL_PREFIX, Settings, Value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,6 +63,7 @@ _BOUNDS: Final[Mapping[str, _Bounds]] = {
     "momentum": _Bounds(Kind.FLOAT, 0.0, 1.0),
     "dropout": _Bounds(Kind.FLOAT, 0.0, 1.0),
     "label_smoothing": _Bounds(Kind.FLOAT, 0.0, 1.0),
+    "ema": _Bounds(Kind.FLOAT, 0.0, 1.0),
     "warmup": _Bounds(Kind.FLOAT, 0.0, 1e6),
     "val": _Bounds(Kind.FLOAT, 0.0, 1.0),
     "batch": _Bounds(Kind.INT, 1, 2**24, log=True),
@@ -190,6 +191,8 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
     """
     wanted = list(settings)
     free = any(each.objective is not None for each in wanted)
+    if shown.common and not free:  # else a study of before would not show what new trials differ in
+        shown = replace(shown, common={**LATER, **shown.common})
     common, varied = _common(shown.common, wanted)
     names = dict.fromkeys((*shown.names, *axes, *varied))
     before = {axis.name: axis for axis in shown.axes}

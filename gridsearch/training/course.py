@@ -34,6 +34,8 @@ class LaneState:
         step: optimizer steps taken.
         weights: parameters and buffers by their names in the model, a tied one under one name alone.
         memory: what the optimizer remembers of each parameter: by kind ("mean"), then by parameter.
+        averages: the moving average of the weights by their names, begun at zero and not yet divided (see
+            `averages`); empty without `ema`.
         counts: number, totals and evaluation of the epoch that counts, None before the first.
         best: what that epoch is worth, under `select best`.
         kept: that epoch's state_dict, under `select best`.
@@ -44,6 +46,7 @@ class LaneState:
     step: int = 0
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
     memory: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    averages: Mapping[str, torch.Tensor] = field(default_factory=dict)
     counts: tuple[int, EpochTotals, Evaluation | None] | None = None
     best: tuple[float, float] | None = None
     kept: Mapping[str, object] | None = None
@@ -51,7 +54,7 @@ class LaneState:
 
 
 class Holder(Protocol):
-    """Where a lane's weights are."""
+    """Where a lane's weights are: those that are evaluated, which with `ema` are their moving average."""
 
     @property
     def step(self) -> int:
@@ -64,11 +67,11 @@ class Holder(Protocol):
         ...
 
     def state_dict(self) -> Mapping[str, object]:
-        """Return the lane's model's state_dict; its tensors may change with the next step."""
+        """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
         ...
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return the lane's parameters."""
+        """Return the lane's parameters, likewise."""
         ...
 
 

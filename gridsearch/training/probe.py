@@ -45,7 +45,8 @@ class ProbeResult:
         device: "cpu", "cuda:0", ...
         step_seconds: median time of a training step, the lane's share.
         image_seconds: time per evaluated image, the lane's share; None without a validation split.
-        memory_bytes: of the whole pack: the most that its tensors take in a step or an evaluated batch.
+        memory_bytes: of the whole pack: the most that its tensors take in a step or an evaluated batch; enough for
+            lanes that average their weights (`ema`), whether these do or not.
         steps: how many steps were timed.
         steps_per_epoch: steps of one epoch of the trial.
         parameters: trainable ones of a lane.
@@ -108,6 +109,9 @@ def probe(
     with seeds.isolated(device), precision.products():
         with memory:
             program = _program(harmless, resident, build, precision, lanes)
+            # room for the averages of lanes that differ in having one: it takes memory and no time
+            averages = 0 if settings.ema else program.lanes * program.parameters
+            room = torch.empty(averages, dtype=precision.weights, device=device)
             if device.type == "cpu":
                 _first_step(program)
         try:
@@ -116,6 +120,7 @@ def probe(
         finally:
             memory.look()
             program.close()
+            del room
     return ProbeResult(
         device=str(device),
         step_seconds=statistics.median(times) / program.lanes,

@@ -8,12 +8,14 @@ Shapes: B batch, C/H/W channels, height, width, Y classes, N images of an epoch 
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import augment, seeds
+from gridsearch.training.averages import WeightAverage
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.course import Course, LaneState
 from gridsearch.training.engine import Stopped
@@ -26,6 +28,7 @@ from gridsearch.training.schedules import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from torch import nn
 
@@ -168,6 +171,7 @@ class SoloProgram:
         self._make = data.batches(norm=settings.norm, dtype=precision.weights, memory_format=memory_format)
         self._parameters = [p for p in self.model.parameters() if p.requires_grad]
         self._optimizer = LaneOptimizer(settings, self._parameters)
+        self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
         self._names = [n for n, p in self.model.named_parameters() if p.requires_grad]
         self.plan = batch_plan(
             len(data.train),
@@ -191,20 +195,32 @@ class SoloProgram:
         return count_parameters(self.model)
 
     def state_dict(self) -> dict[str, object]:
-        """Return the model's state_dict."""
-        return self.model.state_dict()
+        """Return the model's state_dict, with `ema` of its average: a copy then."""
+        if self._average is None:
+            return self.model.state_dict()
+        with self._evaluated():
+            state = self.model.state_dict()
+            return {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return the model's parameters."""
-        return list(self.model.parameters())
+        """Return the model's parameters, with `ema` their average: a copy then."""
+        if self._average is None:
+            return list(self.model.parameters())
+        with self._evaluated():
+            return [p.detach().clone() for p in self.model.parameters()]
+
+    def _evaluated(self) -> AbstractContextManager[None]:
+        """Return the context in which the model has the weights that are evaluated."""
+        return nullcontext() if self._average is None else self._average.shown(self.step)
 
     def take(self) -> LaneState:
-        """Return a copy of the lane's weights, optimizer and step; the course adds what it knows."""
+        """Return a copy of the lane's weights, average, optimizer and step; the course adds what it knows."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return LaneState(
             step=self.step,
             weights={name: t.detach().clone() for name, t in tensors.items()},
             memory=self._optimizer.take(self._names),
+            averages={} if self._average is None else self._average.take(),
         )
 
     def put(self, state: LaneState) -> None:
@@ -214,6 +230,8 @@ class SoloProgram:
             for name, tensor in tensors.items():
                 tensor.copy_(state.weights[name])
         self._optimizer.put(self._names, state.memory)
+        if self._average is not None:
+            self._average.put(state.averages)
         self.step = state.step
         self._set_lr(max(0, self.step - 1))
 
@@ -264,7 +282,7 @@ class SoloProgram:
         seeds.reseed(data.device, seeds.stream(self._seed, seeds.EVALUATION, epoch))
         self.model.eval()
         parts = []
-        with torch.no_grad():
+        with torch.no_grad(), self._evaluated():
             for chosen_B in torch.split(data.val, self.evaluation_batch):
                 check_stop()
                 with self._precision.forward():
@@ -294,6 +312,8 @@ class SoloProgram:
         if self._schedule.moves:
             self._set_lr(self.step)
         self._optimizer.step()
+        if self._average is not None:
+            self._average.step()
         self.step += 1
 
     def _set_lr(self, step: int) -> None:

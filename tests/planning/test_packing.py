@@ -122,6 +122,7 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "norm": "none",
         "epochs": 3,
         "schedule": "cosine",
+        "ema": 0.9,
     }.items():
         assert shape_of(dataclasses.replace(base, **{name: value})) == shape_of(base), name
     for name, value in {

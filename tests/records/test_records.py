@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
+    LATER,
     EpochEnded,
     FileRef,
     Lane,
@@ -50,6 +51,7 @@ settings_st = st.builds(
     epochs=st.integers(1, 100),
     lr=st.floats(1e-9, 1e9),
     dropout=st.none() | st.floats(0, 0.9),
+    ema=st.floats(0, 0.999),
 )
 trial_st = st.builds(
     Trial,
@@ -191,6 +193,7 @@ CHANGES = {
     "label_smoothing": 0.1,
     "dropout": 0.5,
     "drop_last": True,
+    "ema": 0.9,
     "select": "best",
     "dtype": "float64",
 }
@@ -250,9 +253,77 @@ def test_keys_of_several_seeds_are_those_of_each(settings):
     assert trial_keys(settings, (0, 7, 10)) == [trial_key(settings, seed) for seed in (0, 7, 10)]
 
 
-def test_the_key_of_a_trial_never_changes_between_versions():
+KEYS = {
+    "e9ec31f661f358ca1735426023f0d3a5a0fc5f5eed02a6eb7dc746ac189bbf9f": (
+        Settings(dataset="digits", data_fingerprint="f"),
+        0,
+    ),
+    "5cabf14d489f4681a00096b1fbab5a658fc93b7dee5b1dd51ebc35b2845362bb": (
+        Settings(
+            dataset="fmnist",
+            data_fingerprint="0a" * 32,
+            val=0.2,
+            split_seed=3,
+            subset=1000,
+            model="tinyvgg",
+            model_options={"width": 0.5, "depth": 2},
+            epochs=20,
+            batch=50,
+            lr=0.01,
+            norm="none",
+            optimizer="sgd",
+            momentum=0.9,
+            nesterov=True,
+            weight_decay=5e-4,
+            schedule="cosine",
+            warmup=1.5,
+            augment="flip+shift",
+            label_smoothing=0.1,
+            dropout=0.25,
+            drop_last=True,
+            select="best",
+            dtype="bfloat16",
+        ),
+        7,
+    ),
+    "24fe2978863a08ebac2baa3ce4a0bab204966fafaecb38d2cbaf1ae0b72c0f0c": (
+        Settings(
+            dataset="folder:flowers",
+            data_options={"size": 64},
+            data_fingerprint="b" * 64,
+            model="my_net.py:Net",
+            model_source="c" * 64,
+            dropout=0.0,
+        ),
+        2,
+    ),
+    "b2747940a63a055cf1c8395759abe0812cc967a2d8d0e94e0381c9c6fc4de750": (
+        Settings(objective="fit.py:loss", objective_source="d" * 64, params={"ema": 0.0, "lr": 0.1}),
+        1,
+    ),
+}
+"""Keys that stores hold, made before there was `ema`."""
+
+
+@pytest.mark.parametrize("key", KEYS, ids=lambda key: key[:8])
+def test_the_key_of_a_trial_never_changes_between_versions(key):
     """A changed key would train everything in every store again: change it only with the store's schema."""
-    assert trial_key(Settings(dataset="digits", data_fingerprint="f"), 0) == EXPECTED
+    assert trial_key(*KEYS[key]) == key
 
 
-EXPECTED = "e9ec31f661f358ca1735426023f0d3a5a0fc5f5eed02a6eb7dc746ac189bbf9f"
+def test_a_setting_that_came_later_is_left_out_of_the_key_at_its_default_alone():
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    assert {name: defaults[name] for name in LATER} == LATER
+    base = Settings(dataset="digits")
+    assert trial_key(dataclasses.replace(base, ema=0.9), 0) != trial_key(
+        dataclasses.replace(base, ema=0.99), 0
+    )
+    of_function = Settings(objective="f", params={"ema": 0.0})
+    assert trial_key(of_function, 0) != trial_key(dataclasses.replace(of_function, params={}), 0)
+
+
+def test_settings_that_were_written_before_one_came_read_as_its_default():
+    text = Settings(dataset="digits", lr=0.5).to_json()
+    for name in LATER:
+        del text[name]
+    assert Settings.from_json(text) == Settings(dataset="digits", lr=0.5)

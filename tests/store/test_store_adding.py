@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import sqlite3
 import warnings
+from contextlib import closing
 
 import optuna
 import pytest
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import Settings, TrialState
+from gridsearch.records import LATER, Settings, TrialState
 from gridsearch.store import Owner, open_store
 from gridsearch.store.params import Shown, grow, params_of, rows_of
 
@@ -161,6 +164,29 @@ def test_points_of_another_recipe_are_told_and_shown(store, make):
         {"lr": 0.1, "epochs": 10, "split_seed": 3},
     ]
     assert add(store, make, {"lr": [0.2]}, epochs=30).varied == (), "it is known to vary already"
+
+
+def test_a_store_of_before_a_setting_came_finds_its_trials_and_shows_what_new_ones_differ_in(
+    store, make, home
+):
+    first = add(store, make, {"lr": [0.1, 0.2]})
+    with closing(sqlite3.connect(home / "gridsearch.db")) as connection, connection:
+        (shown,) = connection.execute("SELECT shown FROM gridsearch_studies").fetchone()
+        shown = json.loads(shown)
+        for name in LATER:
+            assert shown["common"].pop(name) == LATER[name]
+        connection.execute("UPDATE gridsearch_studies SET shown = ?", (json.dumps(shown),))
+        for number, text in connection.execute("SELECT id, settings FROM gridsearch_trials").fetchall():
+            settings = {k: v for k, v in json.loads(text).items() if k not in LATER}
+            connection.execute(
+                "UPDATE gridsearch_trials SET settings = ? WHERE id = ?", (json.dumps(settings), number)
+            )
+    again = add(store, make, {"lr": [0.1, 0.2]})
+    assert (again.new, again.ids) == (0, first.ids)
+    assert add(store, make, {"lr": [0.1]}, ema=0.9).varied == ("ema",)
+    expected = [{"lr": 0.1, "ema": 0.0}, {"lr": 0.2, "ema": 0.0}, {"lr": 0.1, "ema": 0.9}]
+    assert [t.params for t in trials(store)] == expected
+    assert [t.params for t in store.study_data("digits").trials] == expected
 
 
 def test_a_model_that_was_edited_is_shown_as_a_version_and_two_models_are_not(store, make):

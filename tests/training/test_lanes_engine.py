@@ -440,6 +440,7 @@ FUSED = {
     "norm": "none",
     "dropout": 0.6,
     "label_smoothing": 0.2,
+    "ema": 0.8,
     "epochs": 5,
     "select": "best",
 }

@@ -252,7 +252,14 @@ def test_fewer_lanes_are_recorded_anew_and_the_old_recordings_given_back(program
 
 @pytest.mark.parametrize(
     "change",
-    [{"weight_decay": 0.1}, {"label_smoothing": 0.1}, {"dropout": 0.5}, {"norm": "none"}, {"nesterov": True}],
+    [
+        {"weight_decay": 0.1},
+        {"label_smoothing": 0.1},
+        {"dropout": 0.5},
+        {"norm": "none"},
+        {"nesterov": True},
+        {"ema": 0.9},
+    ],
     ids=lambda c: next(iter(c)),
 )
 def test_a_lane_that_needs_other_operations_has_them_recorded(program, make_settings, change):

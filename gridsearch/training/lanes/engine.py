@@ -149,12 +149,12 @@ class LaneHolder:
         return self._program.storage.parameter_count
 
     def state_dict(self) -> Mapping[str, object]:
-        """Return the lane's model's state_dict; its tensors change with the next step."""
-        return self._program.storage.state_dict(self._slot)
+        """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
+        return self._program.averages.state_dict(self._slot, self.step)
 
     def parameters(self) -> list[torch.Tensor]:
-        """Return the lane's parameters."""
-        return self._program.storage.parameters(self._slot)
+        """Return the lane's parameters, likewise."""
+        return self._program.averages.parameters(self._slot, self.step)
 
 
 class _Group:

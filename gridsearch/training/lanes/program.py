@@ -17,6 +17,7 @@ import torch
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.course import LaneState
+from gridsearch.training.lanes.averages import PackAverages
 from gridsearch.training.lanes.feed import EpochFeed, EpochImages, Place
 from gridsearch.training.lanes.graphs import steps_of
 from gridsearch.training.lanes.inputs import PackInputs
@@ -79,6 +80,7 @@ class PackProgram:
         network: what computes.
         plan: the batches of an epoch.
         members: the lanes, by slot.
+        averages: the moving averages of their weights, for those that have one.
 
     Raises:
         NotPackable: the lanes must train one after the other.
@@ -117,6 +119,7 @@ class PackProgram:
         self._optimizer = PackOptimizer(
             [m.settings for m in members], self.storage.flat, by_row=False if self._counted else None
         )
+        self.averages = PackAverages(self.storage)
         for member in self.members:
             self._schedule(member)
         self._runner = steps_of(
@@ -154,6 +157,7 @@ class PackProgram:
             step=self.members[slot].step,
             weights=self.storage.take(slot),
             memory=self._optimizer.take(slot, self._shapes()),
+            averages=self.averages.take(slot),
         )
 
     def put(self, slot: int, member: Member, state: LaneState) -> None:
@@ -165,12 +169,14 @@ class PackProgram:
         self._schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
         self._bind()
+        self.averages.put(slot, state.averages)
 
     def keep(self, slots: Sequence[int]) -> None:
         """Leave only these lanes, in this order, so that none that has ended costs time."""
         self.members = [self.members[slot] for slot in slots]
         self.storage.keep(slots)
         self._optimizer.keep(slots, self.storage.flat)
+        self.averages.keep(slots)
         self.network.resize(len(slots))
         self._room()
         self._bind()
@@ -208,11 +214,12 @@ class PackProgram:
         if not self._inputs.take(norms):
             self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
             self._form = None
+        self.averages.take_in([s.ema for s in settings])
         self._losses.take([s.label_smoothing for s in settings])
         self._moves = any(m.schedule.moves for m in self.members)
         rates = self.network.draws.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
-        form = self._losses.smooths, drops, self._optimizer.form
+        form = self._losses.smooths, drops, self.averages.kept, self._optimizer.form
         if form != self._form:
             self._runner.forget()
             self._form = form
@@ -257,6 +264,7 @@ class PackProgram:
             if self._moves:
                 self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
             self._optimizer.step(self._gradient)
+            self.averages.step()
             for member in members:
                 member.step += 1
             if tally.all_broken:
@@ -307,6 +315,7 @@ class PackProgram:
         losses_K, logits_KBY, labels_LB = self._descend(feed.images, place)
         self._device_tally.add(losses_K, logits_KBY, labels_LB, place.step)
         self._optimizer.step(self._gradient, feed.row())
+        self.averages.step()
         masks.steps.add_(1)
         feed.advance(count)
 
@@ -314,8 +323,8 @@ class PackProgram:
         """All that a counted step changes."""
         masks = self.network.draws.counter
         assert masks is not None
-        own = [self.storage.flat, *self.storage.resting(), *self._optimizer.state, masks.steps]
-        return [*own, *self._feed.state, *self._device_tally.state]
+        own = [self.storage.flat, *self.storage.resting(), *self._optimizer.state, *self.averages.state]
+        return [*own, masks.steps, *self._feed.state, *self._device_tally.state]
 
     def _descend(self, images: EpochImages, place: Place) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Take the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
@@ -356,7 +365,7 @@ class PackProgram:
         if len(data.val) == 0:
             return [None] * self.lanes
         parts = []
-        with torch.no_grad():
+        with torch.no_grad(), self.averages.shown([m.step for m in self.members]):
             for chosen_B in torch.split(data.val, self.evaluation_batch):
                 check_stop()
                 x, form = self._inputs.shared(chosen_B)

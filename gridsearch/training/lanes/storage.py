@@ -7,6 +7,7 @@ Shapes: K lanes, P elements of a lane's trained parameters.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,6 +31,7 @@ class Storage:
         tensors: every parameter and buffer as [K, ...] by each of its names; the trained ones are leaves of
             autograd that show `flat`.
         names: the trained parameters, in the order of `flat`.
+        floating: the floating-point buffers.
     """
 
     def __init__(self, models: Sequence[nn.Module], trained: Iterable[str]) -> None:
@@ -40,6 +42,7 @@ class Storage:
         canonical = dict(model.named_parameters()) | dict(model.named_buffers())
         self.names = tuple(n for n, p in model.named_parameters() if n in wanted)
         self._shapes = {n: tuple(canonical[n].shape) for n in self.names}
+        self.floating = tuple(n for n, b in model.named_buffers() if b.is_floating_point())
         self._resting = tuple(n for n in canonical if n not in wanted)
         self.parameter_count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._all_parameters = tuple(n for n, _ in model.named_parameters())
@@ -103,13 +106,29 @@ class Storage:
         for name in (*self.names, *self._resting):
             self.tensors[name][slot].copy_(weights[name])
 
-    def state_dict(self, slot: int) -> dict[str, object]:
-        """Return what the lane's model's state_dict would be; its tensors change with the next step."""
-        return {n: self.tensors[n][slot].detach() for n in self._state_names if n in self.tensors}
+    def state_dict(
+        self, slot: int, instead: Mapping[str, torch.Tensor] = MappingProxyType({})
+    ) -> dict[str, object]:
+        """Return what the lane's model's state_dict would be; its tensors change with the next step.
 
-    def parameters(self, slot: int) -> list[torch.Tensor]:
-        """Return a lane's parameters."""
-        return [self.tensors[name][slot].detach() for name in self._all_parameters]
+        Args:
+            slot: the lane.
+            instead: other tensors for some of its own, a tied one under its first name.
+        """
+        names = [(name, self._aliases[name]) for name in self._state_names if name in self.tensors]
+        return {
+            name: instead[first] if first in instead else self.tensors[name][slot].detach()
+            for name, first in names
+        }
+
+    def parameters(
+        self, slot: int, instead: Mapping[str, torch.Tensor] = MappingProxyType({})
+    ) -> list[torch.Tensor]:
+        """Return a lane's parameters; the arguments are `state_dict`'s."""
+        return [
+            instead[name] if name in instead else self.tensors[name][slot].detach()
+            for name in self._all_parameters
+        ]
 
 
 def aliases(model: nn.Module) -> dict[str, str]:

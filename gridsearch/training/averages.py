@@ -1,0 +1,98 @@
+"""The moving average of a lane's weights, which is evaluated in their stead: the recipe's `ema`.
+
+Temporal averaging as in Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", section 7.2.  After every
+step of the optimizer
+
+    average <- ema * average + (1 - ema) * weights
+
+from zero, and what is evaluated, selected and exported after n steps is average / (1 - ema^n), which is rid of the
+bias towards that zero.  Training itself goes on with the weights.
+
+Averaged are the parameters that are trained and the floating-point buffers (batch norm's running statistics), as
+they stand after the step.  All else is taken as it is: counters, parameters that are not trained, and a buffer that
+a user's model makes or resizes while it trains.
+
+Stands beside the optimizer of the plain engine; `lanes.averages` does the same for all lanes of a pack at once.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import nn
+
+
+def weight_of(ema: float, steps: int) -> float:
+    """Return what the weights of all steps so far count for in an average that began at zero: 1 - ema^steps.
+
+    Args:
+        ema: the decay, above 0 and below 1.
+        steps: at least 1.
+    """
+    return -math.expm1(steps * math.log(ema))  # the difference itself loses digits where ema is close to 1
+
+
+class WeightAverage:
+    """The average of one lane.
+
+    Args:
+        ema: the decay, above 0 and below 1.
+        model: the lane's; its tensors are looked up at each step, since a user's code may put others in their place.
+    """
+
+    def __init__(self, ema: float, model: nn.Module) -> None:
+        self._ema = ema
+        self._model = model
+        self._averages = {name: torch.zeros_like(t) for name, t in self._tensors().items()}
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Take in the weights as they are now, after a step of the optimizer."""
+        averages, tensors = zip(*self._pairs(), strict=True)
+        torch._foreach_lerp_(averages, tensors, 1 - self._ema)
+
+    @contextmanager
+    def shown(self, steps: int) -> Iterator[None]:
+        """Put the average in place of the weights, and the weights back, to the bit, at the end.
+
+        Args:
+            steps: how many were taken; before the first there is no average, and the weights stay.
+        """
+        if steps == 0:
+            yield
+            return
+        pairs = self._pairs()
+        weights = [tensor.clone() for _, tensor in pairs]
+        try:
+            for average, tensor in pairs:
+                torch.div(average, weight_of(self._ema, steps), out=tensor)
+            yield
+        finally:
+            for (_, tensor), own in zip(pairs, weights, strict=True):
+                tensor.copy_(own)
+
+    def take(self) -> dict[str, torch.Tensor]:
+        """Return a copy of the average, not yet divided, by the tensors' names in the model."""
+        return {name: t.clone() for name, t in self._averages.items()}
+
+    def put(self, averages: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `take` gave, which is copied; what is missing begins at zero."""
+        for name, average in self._averages.items():
+            average.copy_(averages[name]) if name in averages else average.zero_()
+
+    def _pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each average with what it is of."""
+        both = [(self._averages.get(name), tensor) for name, tensor in self._tensors().items()]
+        return [(a, tensor) for a, tensor in both if a is not None and a.shape == tensor.shape]
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """What is averaged, without its gradients; a tied tensor under one name alone."""
+        found = {n: p.detach() for n, p in self._model.named_parameters() if p.requires_grad}
+        return found | {n: b.detach() for n, b in self._model.named_buffers() if b.is_floating_point()}
