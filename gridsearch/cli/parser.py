@@ -108,7 +108,7 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         action="extend",
         metavar="KEY=VALUE",
-        help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ...",
+        help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ema=.99 ...",
     )
     how = parser.add_argument_group("how to run it")
     _add_place_of_work(how)
