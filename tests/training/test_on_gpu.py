@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HERE, reason="needs a CUDA
 LANES = (
     {"lr": 0.01, "schedule": "cosine", "weight_decay": 0.01, "label_smoothing": 0.1, "norm": "none"},
     {"lr": 0.002, "warmup": 1.0},
-    {"lr": 0.02, "schedule": "onecycle"},
+    {"lr": 0.02, "schedule": "onecycle", "ema": 0.9},
 )
 
 
@@ -62,9 +62,11 @@ def program(make_images, make_settings):
 
 def assert_equal_bytes(one, other):
     for slot in range(one.lanes):
-        a, b = one.take(slot).weights, other.take(slot).weights
-        for name in a:
-            assert torch.equal(a[name], b[name]), name
+        a, b = one.take(slot), other.take(slot)
+        for ours, theirs in ((a.weights, b.weights), (a.averages, b.averages)):
+            assert ours.keys() == theirs.keys()
+            for name in ours:
+                assert torch.equal(ours[name], theirs[name]), name
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -102,7 +104,9 @@ def test_every_arithmetic_is_captured(program, dtype, method):
 def test_graphs_outlive_a_lane_that_is_replaced_and_are_made_anew_for_fewer(program, make_settings, nets):
     lanes = [c | {"dropout": 0.2} for c in LANES]
     eager, played = (program(*lanes, build=nets["conv"], graphs=g) for g in (False, True))
-    recipe = make_settings(batch=3, epochs=9, lr=0.03, dropout=0.5, label_smoothing=0.2, weight_decay=0.1)
+    recipe = make_settings(
+        batch=3, epochs=9, lr=0.03, dropout=0.5, label_smoothing=0.2, weight_decay=0.1, ema=0.5
+    )
     for pack in (eager, played):
         pack.train_epoch()
         fresh = LaneState(weights={n: t.clone() for n, t in pack.take(0).weights.items()})

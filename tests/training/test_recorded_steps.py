@@ -59,7 +59,9 @@ def dropping(_, data):
 
 
 def weights(pack):
-    return [pack.take(slot).weights for slot in range(pack.lanes)]
+    """Each lane's weights, and their averages."""
+    states = [pack.take(slot) for slot in range(pack.lanes)]
+    return [s.weights | {f"average of {name}": t for name, t in s.averages.items()} for s in states]
 
 
 def assert_equal_bytes(one, other):
@@ -72,7 +74,7 @@ def assert_equal_bytes(one, other):
 LANES = (
     {"lr": 0.01, "schedule": "cosine", "weight_decay": 0.01, "label_smoothing": 0.1, "norm": "none"},
     {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True},
-    {"lr": 0.02, "momentum": 0.0, "schedule": "onecycle"},
+    {"lr": 0.02, "momentum": 0.0, "schedule": "onecycle", "ema": 0.9},
 )
 
 
@@ -106,8 +108,10 @@ def test_counted_steps_train_as_the_host_s_do(program, optimizer):
     for slot in range(3):
         a, b = host.take(slot), counted.take(slot)
         assert (a.step, a.epoch, host.lr(slot)) == (b.step, b.epoch, counted.lr(slot))
-        for name in a.weights:
-            torch.testing.assert_close(a.weights[name], b.weights[name], rtol=1e-8, atol=1e-9)
+        for ours, theirs in ((a.weights, b.weights), (a.averages, b.averages)):
+            assert ours.keys() == theirs.keys()
+            for name in ours:
+                torch.testing.assert_close(ours[name], theirs[name], rtol=1e-8, atol=1e-9)
         for kind in a.memory if host.members[slot].settings.momentum else ():  # else nothing is remembered
             for name in a.memory[kind]:
                 torch.testing.assert_close(a.memory[kind][name], b.memory[kind][name], rtol=1e-6, atol=1e-9)
@@ -208,13 +212,13 @@ def test_a_step_by_the_host_s_means_is_refused(program):
 
 
 def test_a_lane_s_place_is_taken_again_without_another_recording(program, make_settings):
-    """Other rates, normalization, dropout and smoothing are numbers on the device."""
+    """Other rates, normalization, dropout, smoothing and averaging are numbers on the device."""
     recorder = tapes.TapeRecorder()
     build = dropping
     lanes = [c | {"dropout": 0.2} for c in LANES]
     eager, played = (program(*lanes, build=build, counted=True, recorder=r) for r in (None, recorder))
     recipe = make_settings(
-        batch=3, epochs=9, lr=0.03, norm="none", dropout=0.5, label_smoothing=0.2, weight_decay=0.1
+        batch=3, epochs=9, lr=0.03, norm="none", dropout=0.5, label_smoothing=0.2, weight_decay=0.1, ema=0.5
     )
     for pack in (eager, played):
         pack.train_epoch()
