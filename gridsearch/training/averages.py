@@ -9,8 +9,8 @@ from zero, and what is evaluated, selected and exported after n steps is average
 bias towards that zero.  Training itself goes on with the weights.
 
 Averaged are the parameters that are trained and the floating-point buffers (batch norm's running statistics), as
-they stand after the step.  All else is taken as it is: counters, parameters that are not trained, and a buffer that
-a user's model makes or resizes while it trains.
+they stand after the step.  All else is taken as it is: counters, parameters that are not trained, and buffers that a
+user's model makes or resizes while it trains, or that are expanded, into which nothing can be written.
 
 Stands beside the optimizer of the plain engine; `lanes.averages` does the same for all lanes of a pack at once.
 """
@@ -94,5 +94,8 @@ class WeightAverage:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """What is averaged, without its gradients; a tied tensor under one name alone."""
-        found = {n: p.detach() for n, p in self._model.named_parameters() if p.requires_grad}
-        return found | {n: b.detach() for n, b in self._model.named_buffers() if b.is_floating_point()}
+        buffers = {
+            n: b for n, b in self._model.named_buffers() if b.is_floating_point() and 0 not in b.stride()
+        }
+        found = {n: p for n, p in self._model.named_parameters() if p.requires_grad} | buffers
+        return {name: tensor.detach() for name, tensor in found.items()}

@@ -500,12 +500,13 @@ def test_tied_frozen_and_hidden_tensors_are_averaged_or_left(bench):
     assert pack.take(0).averages.keys() == taken.averages.keys() - {"spare"}  # it never has a gradient
 
 
-def test_a_buffer_that_comes_or_grows_later_is_taken_as_it_is(bench):
+def test_a_buffer_that_comes_or_grows_later_or_is_expanded_is_taken_as_it_is(bench):
     class Growing(nn.Module):
         def __init__(self):
             super().__init__()
             self.layer = nn.Linear(64, 3)
             self.register_buffer("rows", torch.zeros(1))
+            self.register_buffer("wide", torch.ones(1, dtype=torch.float64).expand(5))
 
         def forward(self, x):
             if self.training:
@@ -519,6 +520,9 @@ def test_a_buffer_that_comes_or_grows_later_is_taken_as_it_is(bench):
     state = solo.state_dict()
     assert torch.equal(state["rows"], torch.ones(6))
     assert torch.equal(state["late"], torch.ones(1))
+    assert solo.model.wide.stride() == (0,)
+    assert torch.equal(state["wide"], torch.ones(5, dtype=torch.float64))
+    assert solo.evaluate(1) is not None
     assert not torch.equal(state["layer.weight"], solo.model.layer.weight)
 
 
