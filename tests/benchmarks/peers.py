@@ -129,7 +129,7 @@ def _other(peer: str, folder: Path, *, epochs: int, subset: int | None) -> Measu
 def _ours(words: tuple[str, ...], home: str, *, epochs: int, subset: int | None) -> Measured:
     """Run this program in a fresh home; measured speeds stay in the cache, as they do for a user's next study.
 
-    A trial began its training its own seconds before it ended: reading the data does not count to them.
+    A trial begins when it is claimed for a pack.
     """
     grid = [
         "batch=" + ",".join(map(str, BATCHES)),
@@ -142,17 +142,17 @@ def _ours(words: tuple[str, ...], home: str, *, epochs: int, subset: int | None)
         "run", "--grid", *grid, "--epochs", str(epochs), "--workers", str(CORES), *size, *words, home=home
     )
     work = Work.load(epochs=epochs, subset=subset)
-    ends = _ends(Path(home) / "gridsearch.db")
+    times = _times(Path(home) / "gridsearch.db")
     outcomes = []
     for trial in done.result["trials"]:
         assert trial["state"] == "complete", trial
         assert trial["epochs"] == epochs
         point = Point(**{name: trial["params"][name] for name in ("batch", "lr", "norm")})
-        ended = ends[trial["number"]]
+        began, ended = times[trial["number"]]
         outcomes.append(
             Outcome(
                 point=point,
-                began=ended - trial["seconds"],
+                began=began,
                 ended=ended,
                 steps=work.steps(point),  # it says its epochs, and its tests say that an epoch is every step
                 validated=epochs * len(work.split.val),
@@ -164,14 +164,18 @@ def _ours(words: tuple[str, ...], home: str, *, epochs: int, subset: int | None)
     return Measured.of(started, done.wall, outcomes)
 
 
-def _ends(store: Path) -> dict[int, float]:
-    """When each trial ended, in seconds since 1970, from Optuna's table in the store."""
+def _times(store: Path) -> dict[int, tuple[float, float]]:
+    """When each trial began and ended, in seconds since 1970, from Optuna's table in the store."""
     connection = sqlite3.connect(store)
     try:
-        rows = connection.execute("SELECT number, datetime_complete FROM trials").fetchall()
+        rows = connection.execute("SELECT number, datetime_start, datetime_complete FROM trials").fetchall()
     finally:
         connection.close()
-    return {number: datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() for number, text in rows}
+
+    def seconds(text: str) -> float:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()
+
+    return {number: (seconds(start), seconds(end)) for number, start, end in rows}
 
 
 def check(peer: str, outcomes: list[Outcome], *, epochs: int, subset: int | None) -> None:
@@ -323,7 +327,7 @@ def main(arguments: list[str] | None = None) -> int:
                 **{peer: figures_of(peer, runs[peer]) for peer in PEERS if runs[peer]},
                 **ratios(runs),
                 **share(runs, **size, rate=statistics.median(alone)),
-                "rates": {"alone": alone, "together": together},
+                "rates": {"alone": [round(x, 1) for x in alone], "together": [round(x, 1) for x in together]},
                 **({"failed": failed} if failed else {}),
             },
         )
