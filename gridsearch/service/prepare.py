@@ -129,6 +129,8 @@ def prepare(
         images=_images(catalog, expansion.drafts[0].settings.data_options, fetch=fetch),
     )
     check(prepared)
+    if fetch and prepared.images is not None:
+        _check_files(catalog, prepared.images, prepared.drafts)
     for note in prepared.images.notes if prepared.images is not None and fetch else ():
         say(note)
     return prepared
@@ -346,6 +348,24 @@ def _check_splits(images: ImageData, drafts: Sequence[TrialDraft]) -> None:
         )
 
 
+def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Build each model that reads a file once: what is not there, or does not fit, is told before all trials."""
+    for name, options in sorted(
+        {(d.settings.model, tuple(sorted(d.settings.model_options.items()))) for d in drafts}, key=str
+    ):
+        given = dict(options)
+        reads = getattr(catalog.find_model(name).target, "file_options", ())
+        if any(given.get(option) is not None for option in reads):
+            catalog.build(name, given, _input_shape(catalog, name, images), len(images.class_names))
+
+
+def _input_shape(catalog: Catalog, name: str, images: ImageData) -> tuple[int, int, int]:
+    """Return (C, H, W) that a model gets: smaller images are resized to the smallest it takes."""
+    channels, height, width = images.train_images.shape[1:]
+    smallest = catalog.find_model(name).smallest_input or (1, 1)
+    return channels, max(height, smallest[0]), max(width, smallest[1])
+
+
 def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
     """Refuse a dropout rate for a model without dropout layers: its points would all be the same."""
     wanted = {
@@ -357,10 +377,8 @@ def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDr
         return
     from gridsearch.training import has_dropout
 
-    channels, height, width = images.train_images.shape[1:]
     for name, options in sorted(wanted, key=str):
-        smallest = catalog.find_model(name).smallest_input or (1, 1)
-        shape = (channels, max(height, smallest[0]), max(width, smallest[1]))
+        shape = _input_shape(catalog, name, images)
         if not has_dropout(catalog.build(name, dict(options), shape, len(images.class_names))):
             raise UsageError(
                 f"dropout: model {name!r} has no dropout layer that it could set",

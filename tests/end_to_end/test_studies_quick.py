@@ -121,9 +121,6 @@ def test_every_study_of_the_table_is_run_here():
     assert set(FILES) == set(TABLE)
 
 
-@pytest.mark.xfail(
-    reason="the weights are asked for when the trial trains: a failed trial and exit 3, and no hint"
-)
 @pytest.mark.fashion
 def test_pretrained_weights_that_are_not_to_be_had_end_the_run_with_the_option_that_takes_a_file(
     cli, look, home, tmp_path, monkeypatch
