@@ -39,6 +39,11 @@ def weight_of(ema: float, steps: int) -> float:
     return -math.expm1(steps * math.log(ema))  # the difference itself loses digits where ema is close to 1
 
 
+def moving_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a model's buffers that are averaged, by name."""
+    return {n: b for n, b in model.named_buffers() if b.is_floating_point() and 0 not in b.stride()}
+
+
 class WeightAverage:
     """The average of one lane.
 
@@ -94,8 +99,5 @@ class WeightAverage:
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """What is averaged, without its gradients; a tied tensor under one name alone."""
-        buffers = {
-            n: b for n, b in self._model.named_buffers() if b.is_floating_point() and 0 not in b.stride()
-        }
-        found = {n: p for n, p in self._model.named_parameters() if p.requires_grad} | buffers
-        return {name: tensor.detach() for name, tensor in found.items()}
+        trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
+        return {name: t.detach() for name, t in (trained | moving_buffers(self._model)).items()}

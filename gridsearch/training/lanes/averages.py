@@ -32,7 +32,7 @@ class PackAverages:
 
     Attributes:
         state: what a step changes: the averages [K, P] of the trained parameters, and those [K, ...] of the
-            floating-point buffers; empty where no lane has one.
+            buffers; empty where no lane has one.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -117,7 +117,7 @@ class PackAverages:
     def _tensors(self) -> list[torch.Tensor]:
         """What is averaged, in the order of `state`."""
         storage = self._storage
-        return [storage.flat, *(storage.tensors[name] for name in storage.floating)]
+        return [storage.flat, *(storage.tensors[name] for name in storage.moving)]
 
     def _weight(self, slot: int, steps: int) -> float:
         """What an average is divided by; 0 for a lane that has none."""
@@ -135,7 +135,7 @@ class PackAverages:
             return {}
         flat, *buffers = self.state
         found = {name: t[slot] for name, t in self._storage.split(flat).items()}
-        return found | {name: t[slot] for name, t in zip(self._storage.floating, buffers, strict=True)}
+        return found | {name: t[slot] for name, t in zip(self._storage.moving, buffers, strict=True)}
 
 
 def _for(each_K1: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

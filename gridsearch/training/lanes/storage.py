@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training.averages import moving_buffers
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -31,7 +33,7 @@ class Storage:
         tensors: every parameter and buffer as [K, ...] by each of its names; the trained ones are leaves of
             autograd that show `flat`.
         names: the trained parameters, in the order of `flat`.
-        floating: the floating-point buffers.
+        moving: the buffers that are averaged with the weights.
     """
 
     def __init__(self, models: Sequence[nn.Module], trained: Iterable[str]) -> None:
@@ -42,7 +44,7 @@ class Storage:
         canonical = dict(model.named_parameters()) | dict(model.named_buffers())
         self.names = tuple(n for n, p in model.named_parameters() if n in wanted)
         self._shapes = {n: tuple(canonical[n].shape) for n in self.names}
-        self.floating = tuple(n for n, b in model.named_buffers() if b.is_floating_point())
+        self.moving = tuple(moving_buffers(model))
         self._resting = tuple(n for n in canonical if n not in wanted)
         self.parameter_count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._all_parameters = tuple(n for n, _ in model.named_parameters())
