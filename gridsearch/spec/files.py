@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,9 @@ from gridsearch.spec.rules import Condition, Exclusion, Term
 
 if TYPE_CHECKING:
     from gridsearch.records import Value
+
+PLUGINS = ("dataset", "model", "objective")
+"""Keys whose values may name a file of the user's own."""
 
 _TABLES = ("grid", "recipe")
 _RULES = ("exclude", "when")
@@ -87,7 +90,7 @@ def load_toml(
         found.add(f"{path}: seeds", "the seeds are given in [grid] as well")
     if problems is None:
         found.check()
-    for name in ("dataset", "model", "objective"):
+    for name in PLUGINS:
         if name in options:
             options[name] = _beside(path, options[name])
     if not free:
@@ -160,6 +163,23 @@ def _beside(path: Path, locator: str) -> str:
     where, _, attribute = locator.rpartition(":")
     there = path.parent / user_path(where)
     return f"{there}:{attribute}" if where.endswith(".py") and there.is_file() else locator
+
+
+def missing_files(said: StudyFile, *, but: Container[str]) -> Iterator[tuple[str, str]]:
+    """Give the place of each plug-in of a study file whose own file is not there, and what is wrong.
+
+    Args:
+        said: the file, read.
+        but: keys that something else goes before.
+    """
+    for name in PLUGINS:
+        locator = said.options.get(name, "")
+        where = locator.rpartition(":")[0]
+        if name not in but and where.endswith(".py") and not user_path(where).is_file():
+            yield (
+                f"{said.path}: {name}",
+                f"{shortened(repr(locator))}: no such file, neither beside the study file nor in the current folder",
+            )
 
 
 def _with_models(parts: Parts, locate: Callable[[str], str]) -> Parts:

@@ -19,7 +19,7 @@ from gridsearch.errors import SpecError
 from gridsearch.spec.assemble import Entry, assemble
 from gridsearch.spec.axes import SEED, canonical, find_axis
 from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
-from gridsearch.spec.files import StudyFile, load_toml
+from gridsearch.spec.files import StudyFile, load_toml, missing_files
 from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
 from gridsearch.spec.grid import Grid, rule_texts, word_entries
 from gridsearch.spec.names import check_study_name, default_name
@@ -302,6 +302,8 @@ def build(
     for name, place in places.items():
         if (SEED if name == "seeds" else name) in both:
             problems.add(place, f"{name} is given with --grid as well; one of them must go")
+    for place, wrong in missing_files(said, but={*given, *gridded}):
+        problems.add(place, wrong)
     problems.check()
     merged = dict(said.options) | given
     if parts.seeds is not None:

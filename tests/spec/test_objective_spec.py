@@ -24,6 +24,15 @@ metric = 3
 """
 
 
+@pytest.fixture(autouse=True)
+def _functions_are_here(tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in ("f.py", "fit.py"):
+        (here / name).touch()
+
+
 class Functions:
     def objective(self, name):
         return name, "s" * 64
