@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STUDY ?= fmnist
 PYTEST_ARGS ?=
+# Test files run side by side, one process a core; their own processes compute with one thread, as workers do.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -54,10 +56,10 @@ system-packages:
 
 test: $(VENV)/.dev system-packages
 	$(BIN)/gridsearch data fetch fmnist
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not end_to_end and not browser and not fashion and not gpu and not thorough" $(PYTEST_ARGS)
+	$(PYTEST) -m "not end_to_end and not browser and not fashion and not gpu and not thorough" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
