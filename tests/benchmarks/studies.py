@@ -129,7 +129,7 @@ def trained_on_all(run: Runner, row: dict[str, Any], params: dict[str, Any], see
 def images_row(row: dict[str, Any], run: Runner, seeds: int) -> dict[str, Any]:
     """Run a row of networks."""
     name = row["id"]
-    report = run("run", f"studies/{name}.toml", "--seeds", str(seeds))
+    report = run("run", f"studies/{name}.toml", "--seeds", str(row.get("grid_seeds", seeds)))
     best = report["points"][0]["params"]
     ours = {
         "params": best,
