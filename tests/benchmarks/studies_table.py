@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 README = STUDIES / "README.md"
 FIGURE = RESULTS / "claims.png"
-METRICS = {"test_accuracy": "test", "train_accuracy": "train"}
+METRICS = {"test_accuracy": "test", "train_accuracy": "train", "val_accuracy": "validation"}
 
 
 def results() -> dict[str, dict[str, Any]]:

@@ -72,12 +72,13 @@ def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monke
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
     (tmp_path / "studies").mkdir()
     (tmp_path / "studies" / "small.toml").write_text(
-        'study = "small"\ndataset = "digits"\nmodel = "mlp"\n[grid]\nlr = [0.01, 0.0001]\n[recipe]\nepochs = 2\n'
+        'study = "small"\ndataset = "digits"\nmodel = "mlp"\n[grid]\nlr = [0.01, 0.001, 0.0001]\n[recipe]\nepochs = 2\n'
     )
     row = {
         "id": "small",
         "claim": 0.9,
         "claim_kind": "test accuracy",
+        "grid_seeds": 1,
         "metric": "test_accuracy",
         "also": {"claim": 0.95, "claim_kind": "train accuracy", "metric": "train_accuracy"},
     }
@@ -86,11 +87,12 @@ def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monke
     )
     assert set(result) >= KEYS
     assert result["ours"]["params"] == {"lr": 0.01}
-    assert (result["n"], result["ours"]["trials"], result["resumed"]) == (2, 4, False)
+    assert (result["n"], result["ours"]["trials"], result["resumed"]) == (2, 5, False)
     assert result["ci_low"] < result["mean"] < result["ci_high"]
     assert result["clean"]
     assert result["command"].split(" && ") == [
-        "gridsearch run studies/small.toml --seeds 2",
+        "gridsearch run studies/small.toml --seeds 1",
+        "gridsearch run --study small --more-seeds 1 --top 2",
         "gridsearch best --study small",
         "gridsearch run studies/small.toml --grid lr=0.01 --seeds 2 --val 0 --study small-all",
     ]
