@@ -49,13 +49,25 @@ class WeightAverage:
 
     Args:
         ema: the decay, above 0 and below 1.
-        model: the lane's; its tensors are looked up at each step, since a user's code may put others in their place.
+        model: the lane's.
     """
 
     def __init__(self, ema: float, model: nn.Module) -> None:
         self._ema = ema
-        self._model = model
-        self._averages = {name: torch.zeros_like(t) for name, t in self._tensors().items()}
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        moving = moving_buffers(model)
+        self._averages = {
+            name: torch.zeros_like(t, requires_grad=False) for name, t in (trained | moving).items()
+        }
+        self._trained: list[tuple[torch.Tensor, torch.Tensor]] = [
+            (self._averages[name], parameter) for name, parameter in trained.items()
+        ]
+        # by their places, where a user's code may put other tensors
+        self._moving = [
+            (self._averages[name], model.get_submodule(place), own)
+            for name in moving
+            for place, _, own in (name.rpartition("."),)
+        ]
 
     @torch.no_grad()
     def step(self) -> None:
@@ -73,7 +85,7 @@ class WeightAverage:
         if steps == 0:
             yield
             return
-        pairs = self._pairs()
+        pairs = [(average, tensor.detach()) for average, tensor in self._pairs()]
         weights = [tensor.clone() for _, tensor in pairs]
         try:
             for average, tensor in pairs:
@@ -94,10 +106,6 @@ class WeightAverage:
 
     def _pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each average with what it is of."""
-        both = [(self._averages.get(name), tensor) for name, tensor in self._tensors().items()]
-        return [(a, tensor) for a, tensor in both if a is not None and a.shape == tensor.shape]
-
-    def _tensors(self) -> dict[str, torch.Tensor]:
-        """What is averaged, without its gradients; a tied tensor under one name alone."""
-        trained = {n: p for n, p in self._model.named_parameters() if p.requires_grad}
-        return {name: t.detach() for name, t in (trained | moving_buffers(self._model)).items()}
+        buffers = [(average, getattr(module, name, None)) for average, module, name in self._moving]
+        there = [(a, b) for a, b in buffers if isinstance(b, torch.Tensor) and b.shape == a.shape]
+        return self._trained + there
