@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import urllib.request
 import tomllib
 from pathlib import Path
 
@@ -126,6 +127,7 @@ def test_pretrained_weights_that_are_not_to_be_had_end_the_run_with_the_option_t
     cli, look, home, tmp_path, monkeypatch
 ):
     _, words = look("deepl-vgg")
+    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies that it was made with
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
