@@ -27,7 +27,7 @@ from tests.benchmarks.studies import RESULTS, ROOT
 
 SEARCHED = ("mpalaourg-1", "mpalaourg-2", "maccarini")
 MANY = "mpalaourg-2"
-TOP = 3
+TOP = 2
 HALVES = 200
 FIGURE = RESULTS / "seeds.png"
 

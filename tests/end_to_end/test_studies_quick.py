@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 import tomllib
+import urllib.request
 from pathlib import Path
 
 import pytest
