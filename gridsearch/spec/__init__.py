@@ -37,9 +37,6 @@ if TYPE_CHECKING:
         canonical as canonical,
     )
     from gridsearch.spec.axes import (
-        coerce as coerce,
-    )
-    from gridsearch.spec.axes import (
         differing as differing,
     )
     from gridsearch.spec.axes import (
@@ -60,9 +57,10 @@ if TYPE_CHECKING:
     from gridsearch.spec.recipe import Recipe as Recipe
     from gridsearch.spec.study import StudySpec as StudySpec
     from gridsearch.spec.study import build as build
+    from gridsearch.spec.values import coerce as coerce
 
 _HOMES = {
-    "axes": "ALIASES AXES FUSIBLE SHAPING Axis AxisKind AxisScope axis_of canonical coerce differing shape_of"
+    "axes": "ALIASES AXES FUSIBLE SHAPING Axis AxisKind AxisScope axis_of canonical differing shape_of"
     " varying",
     "expand": "Expansion Resolver expand_study",
     "files": "StudyFile load_toml",
@@ -70,6 +68,7 @@ _HOMES = {
     "names": "check_study_name default_name",
     "recipe": "Recipe",
     "study": "StudySpec build",
+    "values": "coerce",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

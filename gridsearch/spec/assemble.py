@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gridsearch.records import Value
-from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity, typed
+from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity
 from gridsearch.spec.grammar import Span, read_row, read_scalar, read_values, split, write_row
 from gridsearch.spec.problems import Problems, Wrong
 from gridsearch.spec.rules import (
@@ -26,6 +26,7 @@ from gridsearch.spec.rules import (
     read_condition,
     read_exclusion,
 )
+from gridsearch.spec.values import typed
 
 MAX_POINTS = 1_000_000
 MAX_SEEDS = 10_000

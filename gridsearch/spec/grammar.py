@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from gridsearch.spec.axes import Axis, AxisKind, plain_number, read_number, read_plain, typed
+from gridsearch.spec.axes import Axis, AxisKind
 from gridsearch.spec.problems import Wrong, shortened
+from gridsearch.spec.values import plain_number, read_number, read_plain, typed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

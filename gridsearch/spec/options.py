@@ -11,9 +11,10 @@ from typing import Any
 
 from gridsearch.errors import nearest
 from gridsearch.spec.assemble import MAX_SEEDS
-from gridsearch.spec.axes import AXES, canonical, typed
+from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.names import good_name
 from gridsearch.spec.problems import Wrong, shortened
+from gridsearch.spec.values import typed
 
 OPTIONS = ("study", "dataset", "model", "objective", "metric", "direction", "seeds", "val", "subset")
 OF_IMAGES = ("dataset", "model", "val", "subset")

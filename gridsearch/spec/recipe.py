@@ -19,9 +19,9 @@ from gridsearch.spec.axes import (
     find_axis,
     identity,
     is_option,
-    typed,
 )
 from gridsearch.spec.problems import Problems, Wrong, shortened
+from gridsearch.spec.values import typed
 
 OPTION_TABLES = ("model", "data")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
