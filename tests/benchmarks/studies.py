@@ -111,7 +111,9 @@ def tested(run: Runner, study: str) -> dict[str, Any]:
     """Refit the winner and read its test images; what was found over its seeds."""
     outcome = run("best", "--study", study)
     if outcome["winner_changed"]:
-        raise SystemExit(f"{study}: another point wins by now than the one that was tested; take a new --home")
+        raise SystemExit(
+            f"{study}: another point wins by now than the one that was tested; take a new --home"
+        )
     test = outcome["test"]
     found = summary([seed["accuracy"] for seed in test["seeds"]])
     if found["n"] == 1:  # the luck of the seed is not known, that of the images is

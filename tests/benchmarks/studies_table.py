@@ -39,7 +39,12 @@ def spread(found: dict[str, Any]) -> str:
     if found["n"] == 1:
         text = f"{percent(found['mean'])} %, 1 seed"
         return text if found["ci_low"] is None else f"{text} (images: {_ends(found)})"
-    return f"{percent(found['mean'])} % ({_ends(found)}), {found['n']} seeds"
+    return f"{percent(found['mean'])} % ({_ends(found)}), {seeds(found['n'])}"
+
+
+def seeds(count: int) -> str:
+    """Return a number of seeds in words."""
+    return f"{count} seed" + "s" * (count != 1)
 
 
 def _ends(found: dict[str, Any]) -> str:
@@ -131,7 +136,7 @@ def lessons() -> str:
         if name not in SEARCHED:
             continue
         lines.append(
-            f"| `{name}`: {study['trials_of_a_seed']} points, {study['seeds']} seeds | {percent(study['by_train'])} % | "
+            f"| `{name}`: {study['trials_of_a_seed']} points, {seeds(study['seeds'])} | {percent(study['by_train'])} % | "
             f"{percent(study['by_held_out'])} % | {percent(study['cost_of_choosing_by_train'])} points | "
             f"{percent(study['claimed'])} % | {percent(study['too_high_by'])} points |"
         )
