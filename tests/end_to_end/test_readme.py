@@ -99,3 +99,21 @@ def test_the_readmes_figures_are_the_measured_ones():
     wall = measured["figures"]["wall"]["median"]
     assert f"{wall:.0f} s" in README
     assert measured["hardware"]["cpu"] in README
+
+
+def test_the_readmes_factors_over_other_programs_are_the_measured_ones():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "peers.json").read_text())
+    figures = measured["figures"]
+    section = " ".join(README.partition("## How fast")[2].partition("\n## ")[0].split())
+    said = {
+        "script": "people publish takes {} times",
+        "ray": "Ray Tune {},",
+        "optuna": "Optuna {},",
+        "skorch": "skorch {} (which",
+        "resident": "two processes {} times",
+    }
+    for peer, words in said.items():
+        assert words.format(f"{figures[f'{peer} / gridsearch']['median']:.1f}") in section, peer
+    assert f"(n={figures['gridsearch']['seconds']['n']})" in section
+    assert f"{figures['epochs']} epochs" in section
+    assert measured["hardware"]["cpu"] in section
