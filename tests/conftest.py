@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def _own_places(tmp_path, monkeypatch):
     monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(
+        urllib.request, "_opener", None
+    )  # made at first use, it keeps the proxies of that test
 
 
 @pytest.fixture

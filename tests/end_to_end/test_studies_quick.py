@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -127,7 +126,6 @@ def test_pretrained_weights_that_are_not_to_be_had_end_the_run_with_the_option_t
     cli, look, home, tmp_path, monkeypatch
 ):
     _, words = look("deepl-vgg")
-    monkeypatch.setattr(urllib.request, "_opener", None)  # it remembers the proxies that it was made with
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
