@@ -1,6 +1,6 @@
 """The layer table of a model, built-in or the user's own: what `models show` prints before anything trains.
 
-A dummy batch of zeros goes through the model once, in evaluation mode and without gradients; hooks on the
+A batch of blank images goes through the model once, in evaluation mode and without gradients; hooks on the
 modules note the shapes that come out.  Works on the device on which the model's parameters lie, the "meta"
 device included.
 """
@@ -19,8 +19,8 @@ from gridsearch.errors import PluginError
 
 Shape: TypeAlias = tuple[int, ...]
 
-_DUMMIES = 3
-"""Images in the dummy batch: a number that hardly any other leading dimension has, so it is known again."""
+_BLANK_IMAGES = 3
+"""Images in the blank batch: a number that hardly any other leading dimension has, so it is known again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def layer_table(model: nn.Module, input_shape: tuple[int, int, int]) -> LayerTab
 
 
 def _observe(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[nn.Module, _Seen]:
-    """Run the dummy batch and return what was noted, in the order in which modules were entered."""
+    """Run the blank batch and return what was noted, in the order in which modules were entered."""
     seen: dict[nn.Module, _Seen] = {}
 
     def entered(module: nn.Module, _arguments: Any) -> None:
@@ -130,7 +130,7 @@ def _observe(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[nn.Mod
             handles.append(module.register_forward_pre_hook(entered))
             handles.append(module.register_forward_hook(left))
         with _undisturbed(model):
-            model(_dummy_batch(model, input_shape))
+            model(_blank_batch(model, input_shape))
     except Exception as error:  # a user's model may raise anything
         image = "x".join(str(n) for n in input_shape)
         reason = " ".join(str(error).split()) or "no reason given"
@@ -163,10 +163,10 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                     buffer.copy_(buffers[name])
 
 
-def _dummy_batch(model: nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
+def _blank_batch(model: nn.Module, input_shape: tuple[int, int, int]) -> torch.Tensor:
     """Return zeros [B, C, H, W] in the type and on the device of the model's parameters."""
     like = next((p for p in model.parameters() if p.is_floating_point()), torch.empty(0))
-    return torch.zeros(_DUMMIES, *input_shape, dtype=like.dtype, device=like.device)
+    return torch.zeros(_BLANK_IMAGES, *input_shape, dtype=like.dtype, device=like.device)
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:
@@ -193,4 +193,4 @@ def _tensors(output: Any) -> Iterator[torch.Tensor]:
 def _without_batch(tensor: torch.Tensor) -> Shape:
     """Return a tensor's shape without a leading batch dimension."""
     shape = tuple(tensor.shape)
-    return shape[1:] if shape[:1] == (_DUMMIES,) else shape
+    return shape[1:] if shape[:1] == (_BLANK_IMAGES,) else shape

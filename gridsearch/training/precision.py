@@ -72,7 +72,7 @@ class Precision:
             yield
             return
         wanted = "tf32" if self.name == "tf32" else "ieee"
-        cudnn: Any = torch.backends.cudnn  # its stubs lack `conv`
+        cudnn: Any = torch.backends.cudnn  # typed without `conv` by torch
         places = (torch.backends.cuda.matmul, cudnn.conv)
         before = [place.fp32_precision for place in places]
         try:
