@@ -115,10 +115,8 @@ def tested(run: Runner, study: str) -> dict[str, Any]:
             f"{study}: another point wins by now than the one that was tested; take a new --home"
         )
     test = outcome["test"]
-    found = summary([seed["accuracy"] for seed in test["seeds"]])
-    if found["n"] == 1:  # the luck of the seed is not known, that of the images is
-        found |= {"ci_low": test["ci_low"], "ci_high": test["ci_high"], "interval": "images (Wilson)"}
-    return found | {"params": test["params"], "clean": test["clean"]}
+    ends = {name: test[name] for name in ("ci_low", "ci_high", "interval", "params", "clean")}
+    return {"mean": test["accuracy"], "n": len(test["seeds"]), **ends}
 
 
 def trained_on_all(run: Runner, row: dict[str, Any], params: dict[str, Any], seeds: int) -> dict[str, Any]:
