@@ -54,13 +54,9 @@ def timed(work: Callable[[], object], n: int) -> list[float]:
 
 def hardware() -> dict[str, Any]:
     """What it was measured on."""
-    model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = cpuinfo.read_text().splitlines()
-        model = next(
-            (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model
-        )
+    lines = reversed(cpuinfo.read_text().splitlines()) if cpuinfo.exists() else ()
+    described = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     found = {}
     for package in PACKAGES:
         try:
@@ -68,7 +64,9 @@ def hardware() -> dict[str, Any]:
         except PackageNotFoundError:
             continue
     return {
-        "cpu": model,
+        "cpu": described.get("model name", platform.processor() or platform.machine()),
+        # one name may stand for several generations
+        "model": ", ".join(f"{key} {described[key]}" for key in ("cpu family", "model") if key in described),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),

@@ -215,7 +215,7 @@ def earlier(
     then, machine, figures = content["hardware"], hardware(), content["figures"]
     for what, before, now in [
         ("work", {key: figures.get(key) for key in work}, work),
-        ("machine", (then["cpu"], then["cores"]), (machine["cpu"], machine["cores"])),
+        ("machine", *([here.get(key) for key in ("cpu", "model", "cores")] for here in (then, machine))),
         *(("versions", figures[peer]["versions"], versions_of(peer)) for peer in names if peer in figures),
     ]:
         if before != now:
