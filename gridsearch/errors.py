@@ -8,7 +8,7 @@
     |-- TrainingFailed         3   nothing came out of a training
     |-- UnusableError          4   what is wrong with what is there
     |   |-- DataError          4   a dataset that is missing, truncated or altered
-    |   |-- StoreError         4   a store that is not ours, damaged, read-only or full
+    |   |-- StoreError         4   a store that is not ours, damaged, read-only or full, or a file beside it
     |   |   `-- StudyNotFound  4   a study that the store does not hold
     |   `-- ArtifactError      4   a file under home that is missing or altered
     `-- StoreUnreachable      75   a store that does not answer
@@ -19,6 +19,7 @@ The number is the exit code.  A message is one line: what is wrong and where; `h
 from __future__ import annotations
 
 import difflib
+import errno
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class DataError(UnusableError):
 
 
 class StoreError(UnusableError):
-    """The store is not a database, not ours, of another schema, read-only or full."""
+    """The store is not a database, not ours, of another schema, read-only or full; or a file cannot be written."""
 
 
 class StudyNotFound(StoreError):
@@ -110,6 +111,13 @@ class StoreUnreachable(GridsearchError):
     """The store does not answer."""
 
     exit_code = 75
+
+
+def unwritable(path: object, error: OSError) -> StoreError:
+    """Return what to raise where a file of ours cannot be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreError(f"no space left for {path}", hint="make room and run the same command again")
+    return StoreError(f"{path} cannot be written: {error.strerror}", hint="use a --home that you may write")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
-from gridsearch.errors import PluginError
+from gridsearch.errors import PluginError, StoreError
 from gridsearch.executors.functions import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.verdicts import Verdicts
@@ -45,13 +45,15 @@ from gridsearch.records import (
     Settings,
     StepEnded,
     TrialFailed,
+    TrialFinished,
+    Unwritable,
     Verdict,
     WorkerReady,
     WorkerSetup,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -114,13 +116,20 @@ class PackTrainer:
 
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
         ids = list(pack.trial_ids)
+        left = {lane.trial.id: lane for lane in pack.lanes}
         log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
 
         def more(count: int) -> Sequence[Lane]:
             self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
             lanes = given()
             ids.extend(lane.trial.id for lane in lanes)
+            left.update({lane.trial.id: lane for lane in lanes})
             return lanes
+
+        def tell(event: Event) -> None:
+            if isinstance(event, TrialFinished | TrialFailed):
+                left.pop(event.trial, None)
+            self.emit(event)
 
         try:
             with self._at_work(log):
@@ -129,13 +138,15 @@ class PackTrainer:
                     data=self._data,
                     build=self._build,
                     device=self._device,
-                    emit=self.emit,
+                    emit=tell,
                     stop=stop,
                     more=more,
                     drop=pruned,
                 )
+        except StoreError as error:
+            self.emit(self._unwritable(error))
         except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
-            self._fail(pack, error)
+            self._fail(left.values(), error)
         finally:
             log.flush()
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
@@ -198,7 +209,7 @@ class PackTrainer:
         epoch = result.seconds(epochs=1, val_images=len(data.val))
         return epoch / len(data.train), _SCRATCH * result.memory_bytes / 1e6
 
-    def export(self, request: ExportRequest) -> Exported:
+    def export(self, request: ExportRequest) -> Exported | Unwritable:
         """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""
         from gridsearch.training.export import export
 
@@ -211,6 +222,8 @@ class PackTrainer:
                     build=self._build,
                     folder=Path(request.folder),
                 )
+        except StoreError as error:
+            return self._unwritable(error)
         except Exception as error:  # noqa: BLE001 - a user's model may raise anything
             return Exported(
                 worker=self.setup.name,
@@ -258,9 +271,12 @@ class PackTrainer:
         ):
             yield
 
-    def _fail(self, pack: Pack, error: Exception) -> None:
+    def _unwritable(self, error: StoreError) -> Unwritable:
+        return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
+
+    def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
         story = traceback.format_exc()
-        for lane in pack.lanes:
+        for lane in list(lanes):
             self.emit(
                 TrialFailed(
                     trial=lane.trial.id,

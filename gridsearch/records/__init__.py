@@ -19,6 +19,7 @@ from gridsearch.records.events import (
     StepEnded,
     TrialFailed,
     TrialFinished,
+    Unwritable,
     WorkerDied,
     WorkerReady,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "TrialFinished",
     "TrialRecord",
     "TrialState",
+    "Unwritable",
     "Value",
     "Verdict",
     "WorkerDied",

@@ -204,6 +204,20 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Unwritable:
+    """A worker cannot write the files of a pack or an export, through no fault of a trial.
+
+    Attributes:
+        message: which, in one line, and why.
+        hint: how to mend it.
+    """
+
+    worker: str
+    message: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
     """A worker process ended without being asked to; `pack` is what it was working on, if anything."""
 
@@ -224,5 +238,6 @@ Event: TypeAlias = (
     | PackEnded
     | Probed
     | Exported
+    | Unwritable
     | WorkerDied
 )

@@ -30,6 +30,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     TrialState,
+    Unwritable,
     WorkerDied,
     WorkerReady,
 )
@@ -308,6 +309,8 @@ class Coordinator:
                 self._queue.sized(self._sizing.take(event))
             case WorkerDied():
                 self._bury(event)
+            case Unwritable():
+                raise StoreError(event.message, hint=event.hint)
             case WorkerReady() | Exported():  # no export is asked for in a run
                 pass
             case _:
@@ -447,9 +450,10 @@ class Coordinator:
 
     def _leave(self) -> None:
         """Give back what has not ended, so that the store is in order whatever stopped us."""
+        left = list(self._claims.values())
+        self._drop(left)  # first: where the disk is full, this makes the room that a release needs
         with suppress(StoreError):
             self._flush()
-            left = list(self._claims.values())
-            self._drop(left)
+        with suppress(StoreError):
             self._store.release([(c.trial.id, c.trial.attempt) for c in left])
         self._probes.save()

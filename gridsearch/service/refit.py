@@ -10,7 +10,7 @@ import shutil
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import TrainingFailed
+from gridsearch.errors import StoreError, TrainingFailed
 from gridsearch.records import (
     EpochEnded,
     Exported,
@@ -24,6 +24,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     TrialState,
+    Unwritable,
     WorkerDied,
     trial_key,
 )
@@ -102,6 +103,7 @@ class Refit:
         Raises:
             Interrupted: somebody asked for it; no process is left.
             TrainingFailed: no lane came through, or the model cannot be tested.
+            StoreError: a file cannot be written.
         """
         lanes = [self._lane(seed) for seed in self.seeds]
         self._executor = start(self._take, self._interrupted)
@@ -181,6 +183,8 @@ class Refit:
                 self._busy = False
             case Exported():
                 self._exported, self._busy = event, False
+            case Unwritable():
+                raise StoreError(event.message, hint=event.hint)
             case WorkerDied():
                 raise TrainingFailed(
                     f"the worker died while the winner was trained again ({event.message})", hint=self._hint()

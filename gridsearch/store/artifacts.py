@@ -7,7 +7,6 @@ read back only when its SHA-256 agrees, and lies below home: no name leads out o
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from gridsearch.errors import ArtifactError, StoreError, UsageError
+from gridsearch.errors import ArtifactError, UsageError, unwritable
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
@@ -390,10 +389,4 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"no space left for {path}", hint="make room and run the same command again"
-            ) from error
-        raise StoreError(
-            f"{path} cannot be written: {error.strerror}", hint="use a --home that you may write"
-        ) from error
+        raise unwritable(path, error) from error

@@ -150,7 +150,7 @@ class Course:
 
         Raises:
             Diverged: the last step made weights that are not finite, without any loss showing it.
-            OSError: a file cannot be written.
+            StoreError: a file cannot be written.
         """
         for parameter in holder.parameters():
             if not bool(parameter.isfinite().all()):

@@ -9,7 +9,6 @@ Shapes: K lanes, N test images, B batch, C/H/W channels, height, width, Y classe
 from __future__ import annotations
 
 import copy
-import hashlib
 import time
 import warnings
 from pathlib import Path
@@ -21,10 +20,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.records import FileRef
 from gridsearch.training import seeds
 from gridsearch.training.network import count_parameters
-from gridsearch.training.outputs import WEIGHTS
+from gridsearch.training.outputs import WEIGHTS, write_file
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from gridsearch.records import Lane, Settings
+    from gridsearch.records import FileRef, Lane, Settings
     from gridsearch.training.data import ResidentCache, ResidentData
 
 MODEL = "model.safetensors"
@@ -77,7 +75,8 @@ def export(
         `largest_difference` and `tolerance` of the check, or `error` where there is no graph).
 
     Raises:
-        OSError: a file cannot be read or written.
+        StoreError: a file cannot be written.
+        OSError: a file cannot be read.
         Exception: whatever the user's model raises.
     """
     settings = lanes[0].trial.settings
@@ -91,13 +90,12 @@ def export(
         "logits": torch.stack(logits).to("cpu", torch.float32),
         "labels": images.labels.index_select(0, images.val).to("cpu"),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     files = [
-        _write(folder, MODEL, (Path(lanes[0].scratch) / WEIGHTS).read_bytes()),
-        _write(folder, TEST, safetensors.torch.save(tensors)),
+        write_file(folder, MODEL, (Path(lanes[0].scratch) / WEIGHTS).read_bytes()),
+        write_file(folder, TEST, safetensors.torch.save(tensors)),
     ]
     if graph is not None:
-        files.append(_write(folder, GRAPH, graph))
+        files.append(write_file(folder, GRAPH, graph))
     channels, height, width = sample.shape[1:]
     network_height, network_width = images.image_size
     facts = {
@@ -247,8 +245,3 @@ def _compare(proto: onnx.ModelProto, whole: ImageNetwork, pixels: torch.Tensor) 
             f"its logits differ from torch's by {difference:.3g} (at most {tolerance:.3g} passes)"
         )
     return {"images": seen, "largest_difference": difference, "tolerance": tolerance}
-
-
-def _write(folder: Path, name: str, content: bytes) -> FileRef:
-    (folder / name).write_bytes(content)
-    return FileRef(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))

@@ -60,7 +60,7 @@ def train_pack(
         drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
 
     Raises:
-        OSError: a file could not be written.
+        StoreError: a file cannot be written.
         Exception: whatever `emit` or `stop` raises.
     """
     device = torch.device(device)

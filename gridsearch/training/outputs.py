@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 
+from gridsearch.errors import unwritable
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def write_predictions(
         "labels": labels_N.to("cpu"),
         "indices": indices_N.to("cpu"),
     }
-    return _write(folder, PREDICTIONS, tensors)
+    return write_file(folder, PREDICTIONS, safetensors.torch.save(tensors))
 
 
 def write_weights(folder: Path, state: Mapping[str, object]) -> FileRef:
@@ -46,11 +47,18 @@ def write_weights(folder: Path, state: Mapping[str, object]) -> FileRef:
         storage = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if storage in seen else tensor
         seen.add(storage)
-    return _write(folder, WEIGHTS, tensors)
+    return write_file(folder, WEIGHTS, safetensors.torch.save(tensors))
 
 
-def _write(folder: Path, name: str, tensors: dict[str, torch.Tensor]) -> FileRef:
-    content = safetensors.torch.save(tensors)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_bytes(content)
+def write_file(folder: Path, name: str, content: bytes) -> FileRef:
+    """Write a file into a folder, which is made if it is not there.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    except OSError as error:
+        raise unwritable(folder / name, error) from error
     return FileRef(name=name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))

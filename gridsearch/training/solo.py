@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.errors import StoreError
 from gridsearch.training import augment, seeds
 from gridsearch.training.averages import WeightAverage
 from gridsearch.training.batches import batch_plan
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFinished
+    from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFailed, TrialFinished
     from gridsearch.training.course import Holder
     from gridsearch.training.data import ResidentData
     from gridsearch.training.engine import Bench
@@ -70,7 +71,7 @@ def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iter
 
     Raises:
         Stopped: told to leave.
-        OSError: a file could not be written.
+        StoreError: a file cannot be written.
     """
     try:
         settings = lane.trial.settings
@@ -98,20 +99,23 @@ def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iter
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
         yield failure(lane, error)
         return
-    # a full disk is no fault of this trial: it goes to the worker
     yield finish(course, program)
 
 
-def finish(course: Course, holder: Holder) -> TrialFinished:
+def finish(course: Course, holder: Holder) -> TrialFinished | TrialFailed:
     """Return the result of a lane that has trained all its epochs, its files written.
 
     Raises:
-        OSError: a file could not be written.
+        StoreError: a file cannot be written, which is no fault of this trial.
     """
     try:
         return course.complete(holder)
     except Diverged as end:
         return course.diverged(end)
+    except StoreError:
+        raise
+    except Exception as error:  # noqa: BLE001  (a user's module may keep what no file takes)
+        return failure(course.lane, error)
 
 
 def _epoch(course: Course, program: SoloProgram, bench: Bench) -> EpochEnded:

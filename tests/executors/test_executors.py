@@ -32,6 +32,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     TrialState,
+    Unwritable,
     WorkerDied,
     WorkerReady,
     WorkerSetup,
@@ -166,6 +167,15 @@ def test_a_model_that_raises_fails_alone_with_its_own_traceback(run, nets, tmp_p
     assert "\n" not in failed.message
     assert "nets.py" in failed.traceback
     assert [e.trial for e in events if isinstance(e, TrialFinished)] == [11]
+
+
+def test_files_that_cannot_be_written_are_told_as_such_and_fail_no_trial(run, nets, tmp_path):
+    (tmp_path / "scratch-p-1").write_text("a file where the folder should be")
+    events = run(pack(nets, tmp_path, "Plain", "Plain"))
+    assert kinds(events) == [PackStarted, EpochEnded, EpochEnded, TrialFinished, Unwritable, PackEnded]
+    told = next(e for e in events if isinstance(e, Unwritable))
+    assert "scratch-p-1" in told.message
+    assert told.hint is not None
 
 
 def test_what_a_model_prints_goes_to_its_trials_log(run, nets, tmp_path, capsys):

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from gridsearch.errors import StoreError
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
 from gridsearch.training import loop
@@ -264,8 +265,20 @@ def test_an_error_of_who_takes_the_events_is_not_a_trial_s(train, make_settings)
 
 def test_files_that_cannot_be_written_are_not_a_trial_s_fault(train, make_settings, tmp_path):
     (tmp_path / "run1").write_text("a file where the folder should be")
-    with pytest.raises(OSError, match="run1"):
+    with pytest.raises(StoreError, match=r"run1.* cannot be written: "):
         train(make_settings())
+
+
+def test_weights_that_no_file_takes_fail_their_lane_alone(train, make_settings, nets):
+    def build(settings, data):
+        net = nets["dense"](settings, data)
+        if settings.batch == 1:
+            net.register_buffer("kept", torch.eye(3).to_sparse())
+        return net
+
+    run = train(make_settings(batch=1), make_settings(), build=build)
+    assert run.end(0).reason == "error"
+    assert run.finished(1).state is TrialState.COMPLETE
 
 
 def test_stop_before_the_start_leaves_without_an_event(train, make_settings):

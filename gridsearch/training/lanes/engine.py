@@ -195,7 +195,7 @@ class _Group:
 
         Raises:
             Stopped: told to leave.
-            OSError: a file could not be written.
+            StoreError: a file cannot be written.
         """
         try:
             yield from self._run()

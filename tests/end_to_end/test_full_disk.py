@@ -1,0 +1,84 @@
+"""A disk that fills up while trials train: told in one line with the right exit code, no trial is blamed, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+WORDS = (
+    *("run", "--dataset", "digits", "--model", "mlp", "--set", "model.hidden=10000", "batch=256"),
+    *("--grid", "lr=.1,.03,.01,.003,.001,.0003", "--epochs", "1", "--no-report", "-q"),
+)
+"""Six trials that leave 3 MB each."""
+
+DISK = 12 << 20
+
+
+@pytest.fixture
+def small_disk(home):
+    """The home on a disk of its own, of 12 MB; the function makes it larger."""
+
+    def mount(*options: str) -> subprocess.CompletedProcess[str]:
+        words = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(home)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    home.mkdir()
+    try:
+        mounted = mount(f"size={DISK}")
+    except OSError as error:
+        pytest.skip(f"mount cannot be called: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no file system may be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield lambda: mount("remount", f"size={DISK * 20}")
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def counts(program) -> dict[str, int]:
+    return json.loads(program("status", "--json").out)["studies"][0]["counts"]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ("--workers", "1"),
+        ("--workers", "1", "--lanes", "2"),
+        ("--workers", "2", "--lanes", "1"),
+        ("--executor", "inline"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_stops_and_goes_on_where_there_is_room(program, small_disk, how):
+    stopped = program(*WORDS, *how, timeout=120)
+    assert stopped.code == 4, stopped.err
+    assert "no space left" in stopped.error
+    assert "make room and run the same command again" in stopped.err
+    found = counts(program)
+    assert found.get("failed", 0) == found.get("running", 0) == 0
+    assert 0 < found["complete"] < 6
+    assert found["complete"] + found["waiting"] == 6
+
+    small_disk()
+    done = program(*WORDS, *how, timeout=120)
+    assert done.code == 0, done.err
+    assert counts(program)["complete"] == 6
+
+
+def test_the_refit_of_the_winner_stops_and_leaves_the_study_as_it_was(program, small_disk, home):
+    words = (*WORDS[:-6], "lr=.1", *WORDS[-4:])
+    assert program(*words, timeout=120).code == 0
+    filler = home / "filler"
+    filler.write_bytes(bytes(5 << 20))
+    stopped = program("best", "--study", "digits", timeout=120)
+    assert stopped.code == 4, stopped.err
+    assert "no space left" in stopped.error
+    filler.unlink()
+    assert counts(program)["complete"] == 1
+
+    small_disk()
+    assert program("best", "--study", "digits", timeout=120).code == 0
