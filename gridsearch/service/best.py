@@ -28,8 +28,8 @@ from gridsearch.service.prepare import named_again, stored_dataset
 from gridsearch.service.progress import Observer, Silent
 from gridsearch.service.refit import Interrupted, Refit
 from gridsearch.service.reports import rank_study
-from gridsearch.service.running import environment, resolve_devices, starter, worker_setups
 from gridsearch.service.studies import existing
+from gridsearch.service.workers import environment, resolve_devices, starter, worker_setups
 from gridsearch.zoo.datasets.cache import exclusive, settle, staging
 
 if TYPE_CHECKING:

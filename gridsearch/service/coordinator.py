@@ -6,7 +6,6 @@ share a store; each claims while there is something to claim, and ends when noth
 
 from __future__ import annotations
 
-import math
 import time
 import uuid
 from contextlib import suppress
@@ -19,7 +18,6 @@ from gridsearch.records import (
     Advance,
     EpochEnded,
     Exported,
-    Lane,
     LanesWanted,
     LogText,
     Pack,
@@ -35,7 +33,7 @@ from gridsearch.records import (
     WorkerReady,
 )
 from gridsearch.service.boards import Boards
-from gridsearch.service.progress import Progress, Running
+from gridsearch.service.claims import Claims
 from gridsearch.service.results import ResultWriter
 from gridsearch.service.sizing import Sizing, settled_packs
 
@@ -45,10 +43,10 @@ if TYPE_CHECKING:
     from gridsearch.executors import Executor
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Event, Settings, Trial
+    from gridsearch.records import Event, Lane, Trial
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
-    from gridsearch.service.progress import Observer
+    from gridsearch.service.progress import Observer, Progress
     from gridsearch.service.pruning import Pruning
     from gridsearch.service.results import Ended
     from gridsearch.store import Owner, Store
@@ -88,12 +86,6 @@ class Task:
     lanes: int | None = None
 
 
-@dataclass(slots=True)
-class _Claim:
-    trial: Trial
-    pack: str
-
-
 class Coordinator:
     """Runs the trials of one grid.
 
@@ -123,7 +115,7 @@ class Coordinator:
         self._store = store
         self._home = store.home
         self._study, self._study_id, self._ids = task.study, task.study_id, task.ids
-        self._owner, self._options = task.owner, task.options
+        self._options = task.options
         self._cost = cost
         self._probes = probes
         self._progress = progress
@@ -138,8 +130,16 @@ class Coordinator:
             limit_mb=task.pack_limit_mb,
         )
         self._queue = self._make_queue(progress.workers)
-        self._claims: dict[int, _Claim] = {}
         self._boards = Boards(store.home, self._study, class_names=task.class_names, images=task.images)
+        self._claims = Claims(
+            store=store,
+            study=self._study,
+            owner=task.owner,
+            lease=task.options.lease,
+            boards=self._boards,
+            progress=progress,
+            cost=cost,
+        )
         self._results = ResultWriter(
             store,
             study=self._study,
@@ -199,7 +199,7 @@ class Coordinator:
         while executor.free and not self._spent():
             if not self._queue and not self._look():
                 return
-            work = self._queue.next(self._ahead())
+            work = self._queue.next(self._claims.ahead())
             if work is None:
                 return
             if isinstance(work, Unsized):
@@ -208,24 +208,9 @@ class Coordinator:
                 executor.submit(self._sizing.request(settings, work.count))
                 continue
             pack = uuid.uuid4().hex[:12]
-            if lanes := self._take_trials(work, pack):
+            if lanes := self._claims.take(work, pack):
                 self._packs[pack] = Pack(pack, lanes)
                 executor.submit(self._packs[pack])
-
-    def _take_trials(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
-        """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
-        got = self._store.claim(
-            [trial.id for trial in wanted], owner=self._owner, pack=pack, lease=self._options.lease
-        )
-        for trial in got:
-            self._claims[trial.id] = _Claim(trial, pack)
-            self._boards.start(trial)
-            self._progress.move(TrialState.WAITING, TrialState.RUNNING)
-            self._progress.running[trial.id] = Running(trial, worker="")
-        return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
-
-    def _make_scratch(self, trial: Trial) -> str:
-        return str(self._home.make_scratch(self._study, trial.number, trial.attempt))
 
     def _refill(self, event: LanesWanted) -> None:
         """Give the free lanes of a pack to trials of its group that wait."""
@@ -233,29 +218,12 @@ class Coordinator:
         pack = self._packs[event.pack]
         lanes: tuple[Lane, ...] = ()
         if self._queue and not self._spent() and not self._interruption:
-            wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count, self._ahead(but=pack.id))
-            lanes = self._take_trials(wanted, pack.id) if wanted else ()
+            ahead = self._claims.ahead(but=pack.id)
+            wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count, ahead)
+            lanes = self._claims.take(wanted, pack.id) if wanted else ()
             for lane in lanes:
                 self._progress.running[lane.trial.id].worker = event.worker
         self._executor.give(pack.id, lanes)
-
-    def _ahead(self, *, but: str | None = None) -> list[float]:
-        """Return how long each pack under way will still take, about, in seconds."""
-        live: dict[str, list[_Claim]] = {}
-        for claim in self._claims.values():
-            if claim.pack != but:
-                live.setdefault(claim.pack, []).append(claim)
-        return [
-            sum(
-                self._cost.guess(claim.trial.settings, lanes=len(claims))
-                * (
-                    1
-                    - self._progress.running[claim.trial.id].epoch / (claim.trial.settings.length or math.inf)
-                )
-                for claim in claims
-            )
-            for claims in live.values()
-        ]
 
     def _look(self) -> bool:
         """Fill the queue with what waits now; the store is asked every other second at most."""
@@ -334,14 +302,11 @@ class Coordinator:
             self._executor.tell(claim.pack, self._pruning.judge(claim.trial, event))
         self._boards.epoch(event)
         settings = claim.trial.settings
-        self._progress.epoch_ended(event, self._epoch_units(settings))
+        self._progress.epoch_ended(event, self._claims.epoch_units(settings))
         if not isinstance(event, EpochEnded):
             return
-        lanes = sum(other.pack == claim.pack for other in self._claims.values())
+        lanes = len(self._claims.of(claim.pack))
         self._probes.observe(self._cost.key(settings), lanes, event.seconds / self._cost.images(settings))
-
-    def _epoch_units(self, settings: Settings) -> float:
-        return self._cost.units(settings) / settings.length if settings.length is not None else 0.0
 
     def _require_study(self) -> None:
         """Raise StoreError if somebody has deleted the study."""
@@ -370,12 +335,13 @@ class Coordinator:
     def _pack_ended(self, pack: str) -> None:
         """Write what waited for this, if the pack came to its end, and release what has no result."""
         held = [event for event in self._held.pop(pack, ()) if event.trial in self._claims]
-        if len(held) == sum(claim.pack == pack for claim in self._claims.values()):
+        if len(held) == len(self._claims.of(pack)):
             self._write(held)
-        self._give_back(pack)
+        self._packs.pop(pack, None)
+        self._claims.release(self._claims.of(pack))  # it was told to stop
 
     def _write(self, events: Sequence[Ended]) -> None:
-        ended = [(self._claims.pop(event.trial).trial, event) for event in events]
+        ended = [(self._claims.end(event.trial), event) for event in events]
         for trial, event in ended:
             if trial.settings.length is None and isinstance(event, TrialFinished):
                 self._probes.observe(self._cost.key(trial.settings), 1, event.seconds)
@@ -383,20 +349,13 @@ class Coordinator:
         if not self._results.write(ended, epochs):
             self._require_study()
 
-    def _give_back(self, pack: str) -> None:
-        """Release the trials of a pack that ended without them (it was told to stop)."""
-        self._packs.pop(pack, None)
-        left = [claim for claim in self._claims.values() if claim.pack == pack]
-        self._drop(left)
-        self._store.release([(c.trial.id, c.trial.attempt) for c in left])
-
     def _bury(self, event: WorkerDied) -> None:
         """Offer again what a worker was working on when it died."""
         self._flush()
         self._packs.pop(event.pack or "", None)
         self._held.pop(event.pack or "", None)
-        lost = [claim for claim in self._claims.values() if claim.pack == event.pack]
-        self._drop(lost)
+        lost = self._claims.of(event.pack)
+        self._claims.drop(lost)
         numbers = ", ".join(str(claim.trial.number) for claim in lost)
         self._observer.warn(
             f"worker {event.worker} died ({event.message})"
@@ -415,15 +374,6 @@ class Coordinator:
                 self._progress.move(TrialState.WAITING, TrialState.FAILED)
                 self._observer.warn(f"trial {back.number}: failed, its worker died {back.tries} times")
 
-    def _drop(self, claims: Sequence[_Claim]) -> None:
-        for claim in claims:
-            trial = claim.trial
-            del self._claims[trial.id]
-            running = self._progress.running.pop(trial.id)
-            self._progress.move(TrialState.RUNNING, TrialState.WAITING)
-            self._progress.done_units -= running.epoch * self._epoch_units(trial.settings)
-            self._home.drop_scratch(self._study, trial.number, trial.attempt)
-
     # Time
 
     def _interrupted(self) -> bool:
@@ -441,17 +391,16 @@ class Coordinator:
         self._beaten = now
         if not self._claims:
             return
-        for lost in self._store.heartbeat(self._owner, lease=self._options.lease):
-            if claim := self._claims.get(lost):
-                self._drop([claim])
-                self._observer.warn(f"trial {claim.trial.number}: lost its lease; its result will not count")
+        for lost in self._claims.heartbeat():
+            self._claims.drop([lost])
+            self._observer.warn(f"trial {lost.trial.number}: lost its lease; its result will not count")
         self._require_study()
         self._probes.save()
 
     def _leave(self) -> None:
         """Give back what has not ended, so that the store is in order whatever stopped us."""
-        left = list(self._claims.values())
-        self._drop(left)  # first: where the disk is full, this makes the room that a release needs
+        left = list(self._claims)
+        self._claims.drop(left)  # first: where the disk is full, this makes the room that a release needs
         with suppress(StoreError):
             self._flush()
         with suppress(StoreError):

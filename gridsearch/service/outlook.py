@@ -20,9 +20,9 @@ from gridsearch.planning import (
     relative_cost,
 )
 from gridsearch.records import Probed
-from gridsearch.service.running import device_name, hardware, pack_limit, starter, worker_setups
 from gridsearch.service.sizing import Sizing, settled_packs, sizes
 from gridsearch.service.timing import Timing
+from gridsearch.service.workers import device_name, hardware, pack_limit, starter, worker_setups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -13,7 +13,7 @@ from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.outlook import Outlook
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
-from gridsearch.service.running import devices_for, worker_setups
+from gridsearch.service.workers import devices_for, worker_setups
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
