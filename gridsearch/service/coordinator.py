@@ -33,7 +33,7 @@ from gridsearch.records import (
     WorkerReady,
 )
 from gridsearch.service.boards import Boards
-from gridsearch.service.claims import Claims
+from gridsearch.service.claims import Claim, Claims
 from gridsearch.service.results import ResultWriter
 from gridsearch.service.sizing import Sizing, settled_packs
 
@@ -338,7 +338,11 @@ class Coordinator:
         if len(held) == len(self._claims.of(pack)):
             self._write(held)
         self._packs.pop(pack, None)
-        self._claims.release(self._claims.of(pack))  # it was told to stop
+        left = self._claims.of(pack)
+        if self._interruption:  # it was told to stop
+            self._claims.release(left)
+        elif left:
+            self._offer_again(left, "its pack ended without it")
 
     def _write(self, events: Sequence[Ended]) -> None:
         ended = [(self._claims.end(event.trial), event) for event in events]
@@ -355,24 +359,25 @@ class Coordinator:
         self._packs.pop(event.pack or "", None)
         self._held.pop(event.pack or "", None)
         lost = self._claims.of(event.pack)
-        self._claims.drop(lost)
         numbers = ", ".join(str(claim.trial.number) for claim in lost)
         self._observer.warn(
             f"worker {event.worker} died ({event.message})"
             + (f" while training trial {numbers}" if lost else "")
         )
-        for back in self._store.requeue(
-            [(claim.trial.id, claim.trial.attempt) for claim in lost],
-            retries=self._options.retries,
-            reason=event.message,
-        ):
+        self._offer_again(lost, event.message, failed="its worker died")
+
+    def _offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:
+        """Let trials wait again that ended without a result; those tried often enough have failed."""
+        self._claims.drop(lost)
+        held = [(claim.trial.id, claim.trial.attempt) for claim in lost]
+        for back in self._store.requeue(held, retries=self._options.retries, reason=reason):
             if back.requeued:
                 tries = f"attempt {back.tries + 1} of {self._options.retries + 1}"
                 self._observer.say(f"trial {back.number}: starts again ({tries})")
                 self._looked = float("-inf")
             else:
                 self._progress.move(TrialState.WAITING, TrialState.FAILED)
-                self._observer.warn(f"trial {back.number}: failed, its worker died {back.tries} times")
+                self._observer.warn(f"trial {back.number}: failed, {failed or reason} {back.tries} times")
 
     # Time
 
