@@ -121,6 +121,11 @@ def expand_study(spec: StudySpec, resolve: Resolver | FunctionResolver) -> Expan
     warnings = [*spec.warnings, *_idle(spec.grid, fixed, drafts)]
     if spec.objective is None:
         warnings += _idle_recipe(spec, drafts)
+        if "ema" in spec.grid.axes and all(draft.settings.val == 0 for draft in drafts):
+            warnings.append(
+                "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
+                "weights before they are averaged"
+            )
     if dropped:
         warnings.append(
             f"{dropped:,} of {len(points):,} points repeat others: they differ in nothing that has an effect"
