@@ -142,10 +142,10 @@ def test_a_setting_of_the_recipe_without_effect_is_told(resolver):
 
 
 def test_averaging_that_the_ranking_cannot_see_is_told(resolver):
-    (told,) = expand(resolver, Grid(ema=[0, 0.9]), recipe={"val": 0}).warnings
+    (told,) = expand(resolver, Grid(ema=[0, 0.9]), val=0.0).warnings
     assert told.startswith("ema does not move this ranking: nothing is held out (val=0)")
     assert expand(resolver, Grid(ema=[0, 0.9])).warnings == ()
-    assert expand(resolver, Grid(lr=[0.1, 0.2]), recipe={"val": 0, "ema": 0.9}).warnings == ()
+    assert expand(resolver, Grid(lr=[0.1, 0.2]), val=0.0, recipe={"ema": 0.9}).warnings == ()
 
 
 def test_a_condition_may_ask_for_the_dataset_and_the_model(resolver):
