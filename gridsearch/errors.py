@@ -113,9 +113,14 @@ class StoreUnreachable(GridsearchError):
     exit_code = 75
 
 
+def is_full_disk(error: OSError) -> bool:
+    """Whether there is no room left, or none that this user may take."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 def unwritable(path: object, error: OSError) -> StoreError:
     """Return what to raise where a file of ours cannot be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full_disk(error):
         return StoreError(f"no space left for {path}", hint="make room and run the same command again")
     return StoreError(f"{path} cannot be written: {error.strerror}", hint="use a --home that you may write")
 

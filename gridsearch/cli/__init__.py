@@ -9,7 +9,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from gridsearch.cli.parser import build_parser
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, is_full_disk, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,28 +32,42 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = build_parser().parse_args(words)
         from gridsearch.cli import commands
 
-        return commands.dispatch(arguments, words)
+        code = commands.dispatch(arguments, words)
+        sys.stdout.flush()
     except GridsearchError as error:
         if verbose:
             traceback.print_exc()
-        _complain(error.message, error.hint)
-        return error.exit_code
+        return _expected(error)
     except KeyboardInterrupt:
         _complain("interrupted", None)
         return 130
     except BrokenPipeError:
-        # Whoever read our output has enough; what is left in the buffer must not raise again at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_output_go()  # whoever read it has enough
         return 0
     except SystemExit as stop:  # argparse, after --help and --version
         return int(stop.code or 0)
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one line
         if verbose:
             traceback.print_exc()
+        if isinstance(error, OSError) and is_full_disk(error):
+            _let_output_go()
+            return _expected(unwritable(error.filename or "the output", error))
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
         return 1
+    else:
+        return code
+
+
+def _expected(error: GridsearchError) -> int:
+    _complain(error.message, error.hint)
+    return error.exit_code
+
+
+def _let_output_go() -> None:
+    """Drop what is left in the output's buffer, which must not raise again at exit."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, hint: str | None) -> None:

@@ -243,3 +243,22 @@ def test_a_file_that_a_study_file_names_is_not_looked_for_when_the_command_line_
 def test_an_expected_error_shows_its_traceback_only_with_v(cli):
     assert "Traceback" not in cli("run", "--grid", "lr=abc").err
     assert "Traceback" in cli("run", "--grid", "lr=abc", "-v").err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+@pytest.mark.parametrize("words", [("models", "list"), ("data", "list", "--json")], ids=" ".join)
+def test_an_output_that_has_no_room_is_told(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "gridsearch", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode == 4
+    assert done.stderr.splitlines() == [
+        "gridsearch: error: no space left for the output",
+        "  make room and run the same command again",
+    ]
