@@ -276,7 +276,7 @@ class PackTrainer:
 
     def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
         story = traceback.format_exc()
-        for lane in list(lanes):
+        for lane in lanes:
             self.emit(
                 TrialFailed(
                     trial=lane.trial.id,

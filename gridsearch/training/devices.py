@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _M_TRIM_THRESHOLD = -1  # names and numbers of glibc's malloc.h
 _M_MMAP_MAX = -4
+_MAPPINGS = 65536  # as many as glibc makes of its own accord
 _TRIM_THRESHOLD = 1 << 30
 _CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
@@ -163,9 +164,9 @@ def prepare_process(*, threads: int) -> None:
 
 @contextlib.contextmanager
 def at_work(*, threads: int) -> Iterator[None]:
-    """Prepare the process as `prepare_process` does, and give its arithmetic back as it was.
+    """Prepare the process as `prepare_process` does, and give its arithmetic and its mappings back as they were.
 
-    Inline, it is the user's own process, whose small numbers and threads are none of our business.
+    Inline, it is the user's own process, whose small numbers, threads and large arrays are none of our business.
     """
     before, flushed = torch.get_num_threads(), _flushes_tiny_numbers()
     prepare_process(threads=threads)
@@ -174,6 +175,8 @@ def at_work(*, threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before)
         torch.set_flush_denormal(flushed)
+        if (mallopt := _mallopt()) is not None:
+            mallopt(_M_MMAP_MAX, _MAPPINGS)
 
 
 def _flushes_tiny_numbers() -> bool:
