@@ -254,7 +254,8 @@ def captions(found: dict[str, dict[str, Any]]) -> list[str]:
     machines: dict[str, list[str]] = {}
     for name, result in found.items():
         machine = result["hardware"]
-        on = machines.setdefault(f"{machine['cpu']}, {machine['cores']} cores", [])
+        model = f" ({machine['model']})" if machine.get("model") else ""
+        on = machines.setdefault(f"{machine['cpu']}{model}, {machine['cores']} cores", [])
         on.append(SAID[name](result))
     lines = ["Bars and points are medians, whiskers go from the least to the most."]
     for machine, said in machines.items():

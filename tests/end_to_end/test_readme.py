@@ -117,3 +117,17 @@ def test_the_readmes_factors_over_other_programs_are_the_measured_ones():
     assert f"(n={figures['gridsearch']['seconds']['n']})" in section
     assert f"{figures['epochs']} epochs" in section
     assert measured["hardware"]["cpu"] in section
+
+
+def test_the_readmes_words_on_the_plan_are_the_measured_ones():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "plan.json").read_text())["figures"]
+    small, large = (measured[name] for name in ("the README's 6 trials", "16 trials"))
+
+    def ratios(when: str) -> str:
+        found = [f"{grid[when]['predicted / actual']:.2f}".removeprefix("0") for grid in (small, large)]
+        return " and ".join(found)
+
+    section = " ".join(README.partition("## How fast")[2].partition("\n## ")[0].split())
+    assert f"from probes alone {ratios('nothing known but probes')} times" in section
+    assert f"after a first run {ratios('after one run')} times" in section
+    assert f"n={measured['n']}" in section
