@@ -46,7 +46,11 @@ def _common(*, default: str | None = None) -> Parser:
 
 
 def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
-    what = parser.add_argument_group("what to search")
+    _add_what_to_search(parser.add_argument_group("what to search"))
+    _add_how_to_run(parser.add_argument_group("how to run it"))
+
+
+def _add_what_to_search(what: argparse._ActionsContainer) -> None:
     what.add_argument("file", nargs="?", metavar="STUDY.toml", help="a study file")
     what.add_argument(
         "--grid",
@@ -110,7 +114,9 @@ def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ema=.99 ...",
     )
-    how = parser.add_argument_group("how to run it")
+
+
+def _add_how_to_run(how: argparse._ActionsContainer) -> None:
     _add_place_of_work(how)
     how.add_argument(
         "--workers", type=count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"

@@ -35,6 +35,11 @@ class Claim:
     trial: Trial
     pack: str
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """The trial's ledger id and the attempt, as the store knows a claim."""
+        return self.trial.id, self.trial.attempt
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Claims:
@@ -107,9 +112,12 @@ class Claims:
             self.store.home.drop_scratch(self.study, trial.number, trial.attempt)
 
     def release(self, claims: Sequence[Claim]) -> None:
-        """Give trials without a result back, for anybody to claim."""
+        """Give trials without a result back, for anybody to claim.
+
+        What they have left goes first: where the disk is full, this makes the room that the store needs.
+        """
         self.drop(claims)
-        self.store.release([(claim.trial.id, claim.trial.attempt) for claim in claims])
+        self.store.release([claim.held for claim in claims])
 
     def heartbeat(self) -> list[Claim]:
         """Tell the store that we live; return the claims that were lost all the same."""

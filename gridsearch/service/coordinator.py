@@ -369,7 +369,7 @@ class Coordinator:
     def _offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:
         """Let trials wait again that ended without a result; those tried often enough have failed."""
         self._claims.drop(lost)
-        held = [(claim.trial.id, claim.trial.attempt) for claim in lost]
+        held = [claim.held for claim in lost]
         for back in self._store.requeue(held, retries=self._options.retries, reason=reason):
             if back.requeued:
                 tries = f"attempt {back.tries + 1} of {self._options.retries + 1}"
@@ -404,10 +404,6 @@ class Coordinator:
 
     def _leave(self) -> None:
         """Give back what has not ended, so that the store is in order whatever stopped us."""
-        left = list(self._claims)
-        self._claims.drop(left)  # first: where the disk is full, this makes the room that a release needs
         with suppress(StoreError):
-            self._flush()
-        with suppress(StoreError):
-            self._store.release([(c.trial.id, c.trial.attempt) for c in left])
+            self._claims.release(list(self._claims))
         self._probes.save()

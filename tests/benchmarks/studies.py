@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -24,8 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
+import numpy as np
 
+from gridsearch.reporting.over_seeds import mean_intervals
 from tests.benchmarks.measure import hardware
 
 ROOT = Path(__file__).parents[2]
@@ -46,9 +46,8 @@ def interval(values: list[float]) -> tuple[float | None, float | None]:
     """Return Student's 95 % interval of the mean over seeds; none with one seed."""
     if len(values) < 2:
         return None, None
-    half = student.ppf(0.975, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - float(half), mean + float(half)
+    low, high = mean_intervals(np.array([values]))[0]
+    return float(low), float(high)
 
 
 @dataclass
