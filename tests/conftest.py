@@ -35,8 +35,14 @@ class Result:
         return lines[0].removeprefix("gridsearch: error: ")
 
 
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory) -> Path:
+    """Where all tests keep what they compile: a second each is too much for each test anew."""
+    return tmp_path_factory.getbasetemp().parent / "kernels"
+
+
 @pytest.fixture(autouse=True)
-def _own_places(tmp_path, monkeypatch):
+def _own_places(tmp_path, monkeypatch, kernels):
     """No test touches the user's home, cache or environment."""
     for name in [
         n for n in os.environ if n.startswith("GRIDSEARCH_") and not n.startswith("GRIDSEARCH_TEST_")
@@ -44,6 +50,7 @@ def _own_places(tmp_path, monkeypatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("GRIDSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(kernels))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(

@@ -36,7 +36,7 @@ class Places:
         Raises:
             UsageError: the URL bears a password.
         """
-        from gridsearch.zoo.datasets.cache import cache_root
+        from gridsearch.folders import cache_root
 
         root = Path(home or os.environ.get("GRIDSEARCH_HOME") or "runs").expanduser().absolute()
         url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / 'gridsearch.db'}"

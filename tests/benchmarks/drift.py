@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=64)
     chosen = parser.parse_args(argv)
-    from gridsearch.zoo.datasets.cache import cache_root
+    from gridsearch.folders import cache_root
 
     drift = compare(cache_root() / "data", chosen.trials)
     ours, theirs = drift.differences

@@ -10,23 +10,24 @@ from pathlib import Path
 
 import pytest
 
+from gridsearch import folders
 from gridsearch.zoo.datasets import cache
 
 
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "here"))
-    assert cache.cache_root() == tmp_path / "here"
+    assert folders.cache_root() == tmp_path / "here"
     assert cache.data_root() == tmp_path / "here" / "data"
     monkeypatch.setenv("GRIDSEARCH_CACHE", "~/there")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.cache_root() == tmp_path / "there"
+    assert folders.cache_root() == tmp_path / "there"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other folders")
 def test_without_a_word_it_lies_in_the_users_cache_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("GRIDSEARCH_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.cache_root() == tmp_path / "gridsearch"
+    assert folders.cache_root() == tmp_path / "gridsearch"
 
 
 def test_no_two_hold_the_lock_at_once(tmp_path):
@@ -97,7 +98,8 @@ def test_the_lock_goes_with_its_process_and_what_that_left_is_cleaned_up(tmp_pat
     program = """
         import os, sys
         from pathlib import Path
-        from gridsearch.zoo.datasets import cache
+        from gridsearch import folders
+from gridsearch.zoo.datasets import cache
         folder = Path(sys.argv[1])
         with cache.exclusive(folder), cache.staging(folder) as place:
             (place / "half").write_text("x")

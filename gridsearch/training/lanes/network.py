@@ -9,6 +9,7 @@ Shapes: K lanes, B batch, C/H/W channels, height, width, Y classes.
 from __future__ import annotations
 
 import copy
+import logging
 import random
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,9 +32,15 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.stage import Stage
     from gridsearch.training.precision import Precision
 
+_log = logging.getLogger(__name__)
+
 
 class NotPackable(Exception):
     """Lanes of this model train one after the other; the message says why, in one line."""
+
+
+class Disagrees(NotStackable):
+    """A K-lane form gives other numbers than the model itself."""
 
 
 AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
@@ -134,6 +141,7 @@ class StackedNetwork:
         storage: the lanes' weights.
         x_BCHW: `SAMPLE` images.
         by_hand: steps go back without autograd, which knows what autocast does and this does not.
+        compiles: operations may become compiled kernels; by hand alone.
 
     Raises:
         NotStackable: there is an operation without a rule.
@@ -143,7 +151,13 @@ class StackedNetwork:
     reason = ""
 
     def __init__(
-        self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, *, by_hand: bool = False
+        self,
+        model: nn.Module,
+        storage: Storage,
+        x_BCHW: torch.Tensor,
+        *,
+        by_hand: bool = False,
+        compiles: bool = False,
     ) -> None:
         self._storage = storage
         self._by_hand = by_hand
@@ -158,7 +172,9 @@ class StackedNetwork:
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 graph = trace(model, training=training)
-                rewriter = Rewriter(model, graph, storage, self._width, self.draws, self.affine)
+                rewriter = Rewriter(
+                    model, graph, storage, self._width, self.draws, self.affine, compiles=by_hand and compiles
+                )
                 self._stages[training, form] = rewriter.run(x_BCHW, form, training=training)
                 self.folds &= rewriter.folds
                 self.draws_masks |= rewriter.draws_masks
@@ -242,6 +258,8 @@ def choose(
     x_BCHW: torch.Tensor,
     precision: Precision,
     rates: Sequence[float | None] | None = None,
+    *,
+    compiles: bool = False,
 ) -> tuple[Network, Storage]:
     """Return the best network for lanes that start from these models, and their weights.
 
@@ -250,6 +268,7 @@ def choose(
         x_BCHW: `SAMPLE` images.
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
+        compiles: kernels may be compiled for them, which work that is recorded must not have.
 
     Raises:
         NotPackable: they must train one after the other.
@@ -261,12 +280,7 @@ def choose(
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
-            by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
-            stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand)
-            if not all(stacked.alike(m) for m in models[1:]):
-                raise NotStackable("the lanes' models are not alike")
-            stacked.draws.rates = list(rates)
-            _check(stacked, storage, models, x_BCHW, precision)
+            stacked = _stacked(models, storage, x_BCHW, precision, rates, compiles=compiles)
         except DrawsNumbers:
             raise
         except NotStackable as error:
@@ -287,6 +301,35 @@ def choose(
             return mapped, storage
     except DrawsNumbers as error:
         raise NotPackable(str(error)) from error
+
+
+def _stacked(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None],
+    *,
+    compiles: bool,
+) -> StackedNetwork:
+    """Return the stacked network of `choose`; what a compiled kernel gets wrong is left to torch.
+
+    Raises:
+        NotStackable: there is none.
+    """
+    by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
+    stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
+    if not all(stacked.alike(m) for m in models[1:]):
+        raise NotStackable("the lanes' models are not alike")
+    stacked.draws.rates = list(rates)
+    try:
+        _check(stacked, storage, models, x_BCHW, precision)
+    except Disagrees as error:
+        if not compiles:
+            raise
+        _log.warning("without compiled kernels: %s", error)
+        return _stacked(models, storage, x_BCHW, precision, rates, compiles=False)
+    return stacked
 
 
 def _trained(model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> list[str]:
@@ -367,7 +410,7 @@ def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> No
         if theirs.numel() and not torch.allclose(
             ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
         ):
-            raise NotStackable("its K-lane form does not agree with the model itself")
+            raise Disagrees("its K-lane form does not agree with the model itself")
 
 
 def _alone(

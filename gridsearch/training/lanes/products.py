@@ -18,6 +18,7 @@ from gridsearch.training.lanes.values import apart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridsearch.training.kernels import PooledConvolution
     from gridsearch.training.lanes.values import Width
 
 
@@ -135,6 +136,51 @@ class Conv:
         )  # fmt: skip
         gw = apart(gw, 0, self._width.lanes, -1)
         gb = gb if gb is None else gb.view(self._width.lanes, -1)
+        if self._affine is not None:
+            gw = self._affine.conv_slope(gw, gb)
+        return [gx, gw, gb if has_bias else None]
+
+
+class PooledConv:
+    """A convolution, its pooling and perhaps ReLU as one compiled kernel.
+
+    Args:
+        width: how many lanes there are.
+        kernel: for a lane's channels.
+        shared: over the shared images: all lanes' outputs are one group.
+        affine: the lanes' normalization, if this layer takes it.
+    """
+
+    fresh = False
+
+    def __init__(
+        self, width: Width, kernel: PooledConvolution, *, shared: bool, affine: InputAffine | None
+    ) -> None:
+        self._width, self._kernel, self._shared, self._affine = width, kernel, shared, affine
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """[B, C, H, W] if shared, else [B, K*C, H, W], to [B, K*O, H', W']."""
+        w, b = (w, b) if self._affine is None else self._affine.conv(w, b)
+        groups = 1 if self._shared else self._width.lanes
+        return self._kernel.forward(x, w.flatten(0, 1), merge(b), groups=groups, places=False)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        has_bias = b is not None
+        w, b = (w, b) if self._affine is None else self._affine.conv(w, b)
+        groups = 1 if self._shared else self._width.lanes
+        merged = w.flatten(0, 1)
+        y, places = self._kernel.forward(x, merged, merge(b), groups=groups, places=True)
+        return y, (x, merged, y, places, has_bias, groups)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        del into  # the kernel wants one piece of memory for all lanes
+        x, merged, y, places, has_bias, groups = saved
+        gx, gw, gb = self._kernel.backward(slope, y, places, x, merged, groups=groups, images=wanted[0])
+        gw, gb = apart(gw, 0, self._width.lanes, -1), gb.view(self._width.lanes, -1)
         if self._affine is not None:
             gw = self._affine.conv_slope(gw, gb)
         return [gx, gw, gb if has_bias else None]

@@ -106,7 +106,11 @@ class PackProgram:
         )
         tried = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]
         self.network, self.storage = choose(
-            models, sample(tried), precision, [m.settings.dropout for m in members]
+            models,
+            sample(tried),
+            precision,
+            [m.settings.dropout for m in members],
+            compiles=not self._counted,
         )
         self.plan = batch_plan(
             len(data.train),

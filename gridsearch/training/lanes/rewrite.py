@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from gridsearch.training.lanes import values
+from gridsearch.training.lanes import fusion, values
 from gridsearch.training.lanes.rules import apply_rule
 from gridsearch.training.lanes.stage import Fetch, Stage
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Value, Width
@@ -97,6 +97,7 @@ class Rewriter:
         width: how many lanes there are.
         draws: the lanes' random numbers.
         affine: the lanes' normalization, where the first layer takes it.
+        compiles: operations may become compiled kernels, which autograd and recordings do not know.
         folds: whether the layer that reads the images has taken it.
         draws_masks: whether it has dropout.
     """
@@ -109,6 +110,8 @@ class Rewriter:
         width: Width,
         draws: Draws,
         affine: InputAffine,
+        *,
+        compiles: bool = False,
     ) -> None:
         self.model = model
         self.graph = graph
@@ -116,6 +119,7 @@ class Rewriter:
         self.width = width
         self.draws = draws
         self.affine = affine
+        self.compiles = compiles
         self.draws_masks = False
         self.stage = Stage()
         self.training = True
@@ -137,7 +141,9 @@ class Rewriter:
             NotStackable: there is an operation without a rule.
         """
         self.training = training
-        reorder(self.graph, self.model)
+        fusion.reorder(self.graph, self.model)
+        if self.compiles:
+            fusion.fuse(self.graph, self.model)
         self.model.train(training)  # rules ask each module for its mode
         try:
             self.shapes = _shapes(self.model, self.graph, x_BCHW)
@@ -224,46 +230,6 @@ class Rewriter:
     def folds(self) -> bool:
         """Whether all that reads the images takes each lane's normalization into its weights."""
         return bool(self._readers) and all(self._readers)
-
-
-def reorder(graph: fx.Graph, model: nn.Module) -> None:
-    """Put max pooling before ReLU where it comes right after: the same function on a quarter of the values.
-
-    The gradient is the same too: where the largest value of a window is not positive it is zero either way.
-    """
-    modules = dict(model.named_modules())
-    for pool in list(graph.nodes):
-        if not _is_max_pool(pool, modules) or len(pool.all_input_nodes) != 1:
-            continue
-        relu = pool.all_input_nodes[0]
-        if not _is_relu(relu, modules) or len(relu.users) != 1:
-            continue
-        before = relu.args[0]
-        if not isinstance(before, fx.Node) or len(before.users) != 1:
-            continue
-        pool.replace_all_uses_with(relu)
-        pool.replace_input_with(relu, before)
-        relu.replace_input_with(before, pool)
-        pool.append(relu)
-
-
-def _is_max_pool(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        return type(module) is nn.MaxPool2d and not module.return_indices
-    # torch.nn.functional.max_pool2d is a dispatcher on return_indices, which its default leaves off
-    plain = node.target in (torch.nn.functional.max_pool2d, torch.max_pool2d)
-    return (
-        node.op == "call_function" and plain and not node.kwargs.get("return_indices") and len(node.args) < 7
-    )
-
-
-def _is_relu(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return type(modules[str(node.target)]) is nn.ReLU
-    if node.op == "call_method":
-        return node.target in ("relu", "relu_")
-    return node.op == "call_function" and node.target in (torch.nn.functional.relu, torch.relu)
 
 
 class _ShapeFinder(fx.Interpreter):

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.training.kernels import PooledConvolution, PooledShape
 from gridsearch.training.lanes import layers, products
 from gridsearch.training.lanes.values import DrawsNumbers, Form, NotStackable, Value
 
@@ -95,23 +96,61 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
 ) -> Value:
     """A convolution: dense over shared images, else grouped."""
     want(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
-    images = r.is_images(input)
-    folds = images and padding in (0, (0, 0), "valid") and groups == 1
-    if images:
-        r.read_images(folds=folds)
+    affine = taken_affine(r, input, padding, groups)
     shared = input.form is Form.SHARED and groups == 1
     x, padding = settled_padding(r, input, padding, weight.shape[2:], dilation)
     layer = products.Conv(
         r.width,
         groups=groups,
         shared=shared,
-        affine=r.affine if folds else None,
+        affine=affine,
         stride=stride,
         padding=padding,
         dilation=dilation,
     )
     x = x if shared else r.to(x, Form.PACKED)
     return r.emit(Form.PACKED, r.shape_of(node), layer, x, weight, bias)
+
+
+def taken_affine(r: Rewriter, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
+    """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
+    if not r.is_images(input):
+        return None
+    folds = padding in (0, (0, 0), "valid") and groups == 1
+    r.read_images(folds=folds)
+    return r.affine if folds else None
+
+
+def pooled_convolution_rule(
+    r: Rewriter,
+    node: fx.Node,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    padding: tuple[int, int],
+    pool: int,
+    relu: bool,
+) -> Value:
+    """A convolution with its pooling: a compiled kernel, or one after the other where there is none that pays."""
+    shape = PooledShape(
+        channels=x.shape[1],
+        height=x.shape[2],
+        width=x.shape[3],
+        kernel=(weight.shape[2], weight.shape[3]),
+        padding=padding,
+        pool=pool,
+        relu=relu,
+    )
+    kernel = PooledConvolution.build(shape, r.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
+    out = r.shape_of(node)
+    if kernel is not None:
+        affine = taken_affine(r, x, padding, groups=1)
+        shared = x.form is Form.SHARED
+        layer = products.PooledConv(r.width, kernel, shared=shared, affine=affine)
+        return r.emit(Form.PACKED, out, layer, x if shared else r.to(x, Form.PACKED), weight, bias)
+    y = conv2d_rule(r, node, x, weight, bias, padding=padding)
+    y = r.emit(Form.PACKED, out, layers.MaxPool(pool), y)
+    return r.emit(Form.PACKED, out, layers.Relu(), y) if relu else y
 
 
 def settled_padding(

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.training.lanes.fusion import pooled_convolution
 from gridsearch.training.lanes.rule_layers import (
     activation_rule,
     batch_norm_module,
@@ -32,6 +33,7 @@ from gridsearch.training.lanes.rule_layers import (
     linear_rule,
     per_channel,
     per_channel_module,
+    pooled_convolution_rule,
 )
 from gridsearch.training.lanes.rule_shapes import (
     along_module,
@@ -187,6 +189,7 @@ FUNCTIONS: dict[Any, Rule] = {
     F.hardsigmoid: inplace_aware(F.hardsigmoid, 0),
     torch.conv2d: conv2d_rule,
     F.conv2d: conv2d_rule,
+    pooled_convolution: pooled_convolution_rule,
     F.linear: linear_rule,
     F.batch_norm: batch_norm_rule,
     F.group_norm: group_norm_rule,

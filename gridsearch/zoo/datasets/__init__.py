@@ -15,14 +15,13 @@ from gridsearch.zoo.datasets.access import (
     verify,
 )
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
-from gridsearch.zoo.datasets.cache import cache_root, data_root
+from gridsearch.zoo.datasets.cache import data_root
 from gridsearch.zoo.datasets.listing import DatasetInfo, DatasetState, listing
 
 __all__ = [
     "DatasetInfo",
     "DatasetState",
     "available",
-    "cache_root",
     "cifar10",
     "data_root",
     "digits",

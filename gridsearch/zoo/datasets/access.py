@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest
+from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
-from gridsearch.zoo.datasets.cache import Say, expanded, silent
+from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 if TYPE_CHECKING:

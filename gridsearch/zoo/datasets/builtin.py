@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
+from gridsearch.folders import expanded
 from gridsearch.plugins import ImageData
-from gridsearch.zoo.datasets.cache import expanded
 from gridsearch.zoo.datasets.cifar import CifarDataset
 from gridsearch.zoo.datasets.files import IdxDataset
 from gridsearch.zoo.datasets.folder import FolderDataset

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-import platformdirs
+from gridsearch.folders import cache_root
 
 if sys.platform != "win32":
     import fcntl
@@ -31,22 +31,6 @@ Say = Callable[[str], None]
 
 def silent(line: str) -> None:
     """Say nothing."""
-
-
-def cache_root() -> Path:
-    """Return the folder shared by all homes: `$GRIDSEARCH_CACHE`, else the user's cache folder."""
-    given = os.environ.get("GRIDSEARCH_CACHE")
-    if given:
-        return expanded(given)
-    return Path(platformdirs.user_cache_dir("gridsearch", appauthor=False))
-
-
-def expanded(path: str) -> Path:
-    """Return an absolute path, with a user's home put in for `~`; `~nobody` is taken as it stands."""
-    try:
-        return Path(path).expanduser().absolute()
-    except RuntimeError:
-        return Path(path).absolute()
 
 
 def data_root() -> Path:

@@ -1,0 +1,11 @@
+"""Operations that torch does not have as one, compiled for the shapes at hand by the machine's own C compiler.
+
+Stands under the stacked layers.  Without a compiler all is computed by torch, to the same results up to rounding.
+"""
+
+from __future__ import annotations
+
+from gridsearch.training.kernels.compiler import describe
+from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape
+
+__all__ = ["PooledConvolution", "PooledShape", "describe"]

@@ -1,0 +1,348 @@
+/* Max pooling of a convolution, with ReLU after it if wanted, as one operation: forwards and backwards.
+ *
+ * Compiled for one shape on the machine that runs it; the constants come from the compiler's command line:
+ *
+ *   REAL          float or double             C             channels of a group that come in
+ *   H, W          height and width of a map   KH, KW        height and width of the kernel
+ *   PH, PW        zeros at each side          P             side of the pooling's windows, and their step
+ *   RELU          1 with, 0 without
+ *
+ * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and on the
+ * way back the slopes are spread out again, mostly zeros that are multiplied all the same.  Here the values of a window
+ * stay in registers until the largest is known, and only that place has a slope on the way back: a P * P-th of the
+ * products.
+ *
+ * Maps lie as [images][height][width][channels], groups side by side in the channels.  An image of one group is copied
+ * into a small room of its own, with its padding around it, so that any memory layout may come in and a row of a
+ * kernel's window is one piece of memory.  Loops over vectors read and write a little behind what they need; every room
+ * has so much more at its end.  Sums run over a fixed order of images and windows: the same bytes each time.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+enum { BYTES = 64, SUMS = 24 }; /* of a vector register, and how many may hold sums */
+#elif defined(__AVX__)
+enum { BYTES = 32, SUMS = 12 };
+#else
+enum { BYTES = 16, SUMS = 12 };
+#endif
+
+enum { V = BYTES / sizeof(REAL) };
+typedef REAL vec __attribute__((vector_size(BYTES)));
+typedef REAL near_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* anywhere in memory */
+typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 8, (int64_t)0, (int32_t)0)) word;
+typedef word mask __attribute__((vector_size(BYTES))); /* of a comparison: all bits or none */
+typedef uint8_t places __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 64")
+#define UP(a, b) (((a) + (b) - 1) / (b))
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
+
+enum {
+  ROW = (W + 2 * PW) * C, /* numbers in a row of a padded image */
+  IMAGE = (H + 2 * PH) * ROW,
+  TAPS = KH * KW * C,
+  OH = H + 2 * PH - KH + 1,
+  OW = W + 2 * PW - KW + 1,
+  QH = OH / P,
+  QW = OW / P,
+  WINDOWS = QH * QW,
+
+  /* forwards: the windows side by side whose sums fit the registers, for one vector of channels or more */
+  WIDEST = MAX(1, MIN(3, SUMS / (P * P))),
+  MOST_BESIDE = 6,
+
+  /* slopes by the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
+   * windows are copied out of the image first, each in one piece. */
+  COLUMNS = KW * C < V,
+  SEGMENTS = COLUMNS ? 1 : KH,
+  STEP = COLUMNS ? 0 : ROW,
+  NEEDED = UP(COLUMNS ? TAPS : KW * C, V),
+  PART = UP(NEEDED, UP(NEEDED, SUMS)), /* vectors of a segment at a time */
+  LONG = PART * UP(NEEDED, PART),      /* vectors of a segment */
+  ROWS = LONG == PART && SEGMENTS * PART <= SUMS ? SEGMENTS : 1, /* segments at a time */
+  ABREAST = MAX(1, MIN(6, SUMS / (ROWS * PART))),                /* channels at a time */
+  PATCH = LONG * V,
+
+  /* slopes by the images: what a pooling window has seen, rows of vectors */
+  SEEN = KH + P - 1,
+  SEEN_NEEDED = UP((KW + P - 1) * C, V),
+  SEEN_PART = UP(SEEN_NEEDED, UP(SEEN_NEEDED, SUMS)),
+  SEEN_LONG = SEEN_PART * UP(SEEN_NEEDED, SEEN_PART),
+  SEEN_ROWS = SEEN_LONG > SEEN_PART          ? 1
+              : SEEN * SEEN_PART <= SUMS     ? SEEN
+              : SEEN % 2 == 0 && SEEN / 2 * SEEN_PART <= SUMS ? SEEN / 2
+                                             : 1,
+  SEEN_ROW = SEEN_LONG * V,
+  SHIFTED = (KH + 2 * (P - 1)) * SEEN_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
+  SPREAD = P * SHIFTED,
+
+  BEHIND = (LONG + SEEN_LONG + 4) * V, /* what vectors may touch behind a room's end */
+};
+
+/* Copies a group of one image [C, H, W] with any strides into a padded room [H + 2 PH][W + 2 PW][C]. */
+static void take_image(REAL *restrict room, const REAL *restrict x, const ptrdiff_t *strides) {
+  const ptrdiff_t by_channel = strides[1], by_row = strides[2], by_column = strides[3];
+  for (ptrdiff_t h = 0; h < H; h++) {
+    REAL *to = room + (h + PH) * ROW + PW * C;
+    const REAL *from = x + h * by_row;
+    if ((C == 1 || by_channel == 1) && by_column == C)
+      memcpy(to, from, sizeof(REAL) * W * C);
+    else if (by_channel == 1)
+      for (ptrdiff_t w = 0; w < W; w++) memcpy(to + w * C, from + w * by_column, sizeof(REAL) * C);
+    else
+      for (ptrdiff_t w = 0; w < W; w++)
+        for (ptrdiff_t c = 0; c < C; c++) to[w * C + c] = from[w * by_column + c * by_channel];
+  }
+}
+
+/* Writes the first `count` numbers of a vector, and of the places beside it. */
+INLINE void put(REAL *y, uint8_t *place, vec values, mask found, ptrdiff_t count) {
+  const places bytes = __builtin_convertvector(found, places);
+  if (count >= V) {
+    *(near_vec *)y = values;
+    if (place) *(places *)place = bytes;
+    return;
+  }
+  for (ptrdiff_t i = 0; i < count; i++) {
+    y[i] = values[i];
+    if (place) place[i] = bytes[i];
+  }
+}
+
+/* The largest of each window's sums [P * P].  As torch does, the first of equal values counts, and what is no number is
+ * the largest. */
+INLINE void largest(const vec *sum, REAL *y, uint8_t *place, ptrdiff_t count) {
+  vec most = sum[0];
+  mask found = {0};
+  UNROLL for (int p = 1; p < P * P; p++) {
+    const mask more = (mask)(sum[p] > most) | (mask)(sum[p] != sum[p]);
+    most = (vec)(((mask)sum[p] & more) | ((mask)most & ~more));
+    found = (found & ~more) | (more & p);
+  }
+  if (RELU) most = (vec)((mask)most & ~(mask)(most <= 0));
+  put(y, place, most, found, count);
+}
+
+/* Some windows side by side, for some vectors of channels: their sums in registers, then the largest of each. */
+INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL *bias, REAL *y, uint8_t *place,
+                    ptrdiff_t step, ptrdiff_t count, const int vectors, const int beside) {
+  vec sum[MOST_BESIDE][WIDEST][P * P]; /* of constant sizes, or they would not go into registers */
+  UNROLL for (int n = 0; n < beside; n++)
+    UNROLL for (int v = 0; v < vectors; v++)
+      UNROLL for (int p = 0; p < P * P; p++) sum[n][v][p] = *(const near_vec *)(bias + v * V);
+  for (int r = 0; r < KH; r++)
+    for (int q = 0; q < KW * C; q++, w += channels) {
+      vec weight[WIDEST];
+      UNROLL for (int v = 0; v < vectors; v++) weight[v] = *(const near_vec *)(w + v * V);
+      UNROLL for (int n = 0; n < beside; n++)
+        UNROLL for (int p = 0; p < P * P; p++) {
+          const REAL pixel = x[(p / P + r) * ROW + (n * P + p % P) * C + q];
+          UNROLL for (int v = 0; v < vectors; v++) sum[n][v][p] += pixel * weight[v];
+        }
+    }
+  vec done[MOST_BESIDE][WIDEST][P * P];
+  UNROLL for (int n = 0; n < beside; n++)
+    UNROLL for (int v = 0; v < vectors; v++)
+      UNROLL for (int p = 0; p < P * P; p++) done[n][v][p] = sum[n][v][p];
+  /* the compiler must not weave what follows into the loop above: it then runs out of registers there */
+  __asm__ volatile("" : : "r"(done) : "memory");
+  for (int n = 0; n < beside; n++)
+    for (int v = 0; v < vectors; v++)
+      largest(done[n][v], y + n * step + v * V, place ? place + n * step + v * V : 0, count - v * V);
+}
+
+/* A row of windows; the last ones are done twice where they do not come out even. */
+INLINE void row_of_windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL *bias, REAL *y,
+                           uint8_t *place, ptrdiff_t step, ptrdiff_t count, const int vectors) {
+  const int beside = MAX(1, MIN(MIN(QW, MOST_BESIDE), SUMS / (P * P * vectors)));
+  for (ptrdiff_t q = 0; q < QW; q += beside) {
+    if (q > QW - beside) q = QW - beside;
+    windows(x + q * P * C, w, channels, bias, y + q * step, place ? place + q * step : 0, step, count, vectors,
+            beside);
+  }
+}
+
+static ptrdiff_t whole(ptrdiff_t outputs) { return UP(outputs, V) * V; }
+
+/* How many numbers of room `forward` needs. */
+ptrdiff_t forward_room(ptrdiff_t outputs) { return (TAPS + 1) * whole(outputs) + IMAGE + BEHIND; }
+
+/* x: maps with the strides [4] of images, channels, rows and columns; w [groups * outputs][C][KH][KW];
+ * bias [groups * outputs] or none; y and place (or none) [images][QH][QW][groups * outputs]. */
+void forward(const REAL *x, const ptrdiff_t *strides, const REAL *w, const REAL *bias, REAL *y, uint8_t *place,
+             ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs, REAL *room) {
+  const ptrdiff_t channels = whole(outputs), all = groups * outputs;
+  REAL *weights = room, *biases = weights + TAPS * channels, *image = biases + channels;
+  memset(room, 0, sizeof(REAL) * forward_room(outputs));
+  for (ptrdiff_t g = 0; g < groups; g++) {
+    for (ptrdiff_t o = 0; o < outputs; o++) {
+      biases[o] = bias ? bias[g * outputs + o] : 0;
+      for (ptrdiff_t c = 0; c < C; c++)
+        for (ptrdiff_t k = 0; k < KH * KW; k++)
+          weights[(k * C + c) * channels + o] = w[((g * outputs + o) * C + c) * KH * KW + k];
+    }
+    for (ptrdiff_t b = 0; b < images; b++) {
+      take_image(image, x + b * strides[0] + g * C * strides[1], strides);
+      for (ptrdiff_t o = 0; o < outputs;) {
+        const ptrdiff_t vectors = MIN((channels - o) / V, WIDEST);
+        for (ptrdiff_t h = 0; h < QH; h++) {
+          const REAL *from = image + h * P * ROW, *of = weights + o, *plus = biases + o;
+          const ptrdiff_t at = (b * QH + h) * QW * all + g * outputs + o, left = outputs - o;
+          uint8_t *found = place ? place + at : 0;
+          if (WIDEST > 2 && vectors == 3)
+            row_of_windows(from, of, channels, plus, y + at, found, all, left, MIN(3, WIDEST));
+          else if (WIDEST > 1 && vectors == 2)
+            row_of_windows(from, of, channels, plus, y + at, found, all, left, MIN(2, WIDEST));
+          else
+            row_of_windows(from, of, channels, plus, y + at, found, all, left, 1);
+        }
+        o += vectors * V;
+      }
+    }
+  }
+}
+
+/* The slopes that reach the convolution, one a window and channel, and their sums. */
+static void take_slopes(REAL *restrict to, const REAL *restrict slope, const REAL *restrict y, REAL *restrict sum,
+                        ptrdiff_t outputs) {
+  for (ptrdiff_t o = 0; o < outputs; o++) {
+    const REAL s = RELU && y[o] <= 0 ? 0 : slope[o];
+    to[o] = s;
+    sum[o] += s;
+  }
+}
+
+/* Adds an image's slopes by the weights of some channels: each channel has its own place in each window.
+ *
+ * from: the image, or its copied windows; place [WINDOWS][all]; slope [WINDOWS][outputs];
+ * sums [count][SEGMENTS][PATCH]. */
+INLINE void by_weights(const REAL *restrict from, const uint8_t *restrict place, ptrdiff_t all,
+                       const REAL *restrict slope, ptrdiff_t outputs, REAL *restrict sums, const int count) {
+  int32_t offset[P * P];
+  UNROLL for (int p = 0; p < P * P; p++)
+    offset[p] = COLUMNS ? (p / P * OW + p % P) * PATCH : p / P * ROW + p % P * C;
+  for (ptrdiff_t s = 0; s < SEGMENTS; s += ROWS)
+    for (ptrdiff_t u = 0; u < LONG; u += PART) {
+      vec sum[ABREAST][ROWS][PART];
+      UNROLL for (int c = 0; c < count; c++)
+        UNROLL for (int i = 0; i < ROWS; i++)
+          UNROLL for (int v = 0; v < PART; v++)
+            sum[c][i][v] = *(near_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V);
+      for (ptrdiff_t h = 0; h < QH; h++)
+        for (ptrdiff_t q = 0; q < QW; q++) {
+          const REAL *window =
+              from + (COLUMNS ? (h * OW + q) * P * PATCH : (h * ROW + q * C) * P) + s * STEP + u * V;
+          UNROLL for (int c = 0; c < count; c++) {
+            const REAL *seen = window + offset[place[(h * QW + q) * all + c]];
+            const REAL factor = slope[(h * QW + q) * outputs + c];
+            UNROLL for (int i = 0; i < ROWS; i++)
+              UNROLL for (int v = 0; v < PART; v++)
+                sum[c][i][v] += factor * *(const near_vec *)(seen + i * STEP + v * V);
+          }
+        }
+      UNROLL for (int c = 0; c < count; c++)
+        UNROLL for (int i = 0; i < ROWS; i++)
+          UNROLL for (int v = 0; v < PART; v++)
+            *(near_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V) = sum[c][i][v];
+    }
+}
+
+/* Adds an image's slopes by its own numbers.
+ *
+ * spread [outputs][P][KH + 2 (P - 1)][SEEN_ROW]: each channel's weights in the middle of zeros, so that the place in a
+ * window decides where to begin to read. */
+static void by_image(REAL *restrict gx, const REAL *restrict spread, const uint8_t *restrict place, ptrdiff_t all,
+                     const REAL *restrict slope, ptrdiff_t outputs) {
+  int32_t begin[P * P];
+  UNROLL for (int p = 0; p < P * P; p++) begin[p] = p % P * SHIFTED + (P - 1 - p / P) * SEEN_ROW;
+  for (ptrdiff_t h = 0; h < QH; h++)
+    for (ptrdiff_t q = 0; q < QW; q++) {
+      const uint8_t *found = place + (h * QW + q) * all;
+      const REAL *factors = slope + (h * QW + q) * outputs;
+      for (ptrdiff_t r = 0; r < SEEN; r += SEEN_ROWS)
+        for (ptrdiff_t u = 0; u < SEEN_LONG; u += SEEN_PART) {
+          vec sum[SEEN_ROWS][SEEN_PART];
+          UNROLL for (int i = 0; i < SEEN_ROWS; i++)
+            UNROLL for (int v = 0; v < SEEN_PART; v++) sum[i][v] = (vec){0};
+          for (ptrdiff_t o = 0; o < outputs; o++) {
+            const REAL *weights = spread + o * SPREAD + begin[found[o]] + r * SEEN_ROW + u * V;
+            const REAL factor = factors[o];
+            UNROLL for (int i = 0; i < SEEN_ROWS; i++)
+              UNROLL for (int v = 0; v < SEEN_PART; v++)
+                sum[i][v] += factor * *(const near_vec *)(weights + i * SEEN_ROW + v * V);
+          }
+          REAL *to = gx + (h * P + r) * ROW + q * P * C + u * V;
+          UNROLL for (int i = 0; i < SEEN_ROWS; i++)
+            UNROLL for (int v = 0; v < SEEN_PART; v++) *(near_vec *)(to + i * ROW + v * V) += sum[i][v];
+        }
+    }
+}
+
+/* How many numbers of room `backward` needs. */
+ptrdiff_t backward_room(ptrdiff_t outputs) {
+  const ptrdiff_t copied = COLUMNS ? (ptrdiff_t)OH * OW * PATCH : 0;
+  return 2 * (IMAGE + BEHIND) + copied + BEHIND + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS) + BEHIND;
+}
+
+/* slope, y and place as `forward` has y; x, strides and w as it has them;
+ * gx [images][H][W][groups * C] or none; gw as w; gb [groups * outputs]. */
+void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL *x, const ptrdiff_t *strides,
+              const REAL *w, REAL *gx, REAL *gw, REAL *gb, ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs,
+              REAL *room) {
+  const ptrdiff_t all = groups * outputs, copied = COLUMNS ? (ptrdiff_t)OH * OW * PATCH : 0;
+  REAL *image = room, *image_slope = image + IMAGE + BEHIND, *columns = image_slope + IMAGE + BEHIND,
+       *sums = columns + copied + BEHIND, *spread = sums + outputs * SEGMENTS * PATCH,
+       *slopes = spread + outputs * SPREAD;
+  memset(room, 0, sizeof(REAL) * backward_room(outputs));
+  memset(gb, 0, sizeof(REAL) * all);
+  for (ptrdiff_t g = 0; g < groups; g++) {
+    const REAL *own = w + g * outputs * TAPS;
+    memset(sums, 0, sizeof(REAL) * outputs * SEGMENTS * PATCH);
+    for (ptrdiff_t o = 0; gx && o < outputs; o++)
+      for (ptrdiff_t c = 0; c < C; c++)
+        for (ptrdiff_t r = 0; r < KH; r++)
+          for (ptrdiff_t k = 0; k < KW; k++)
+            for (ptrdiff_t j = 0; j < P; j++)
+              spread[o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + (j + k) * C + c] =
+                  own[((o * C + c) * KH + r) * KW + k];
+    for (ptrdiff_t b = 0; b < images; b++) {
+      const uint8_t *found = place + b * WINDOWS * all + g * outputs;
+      take_image(image, x + b * strides[0] + g * C * strides[1], strides);
+      if (COLUMNS)
+        for (ptrdiff_t h = 0; h < OH; h++)
+          for (ptrdiff_t q = 0; q < OW; q++)
+            for (ptrdiff_t r = 0; r < KH; r++)
+              memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C,
+                     sizeof(REAL) * KW * C);
+      for (ptrdiff_t n = 0; n < WINDOWS; n++) {
+        const ptrdiff_t at = (b * WINDOWS + n) * all + g * outputs;
+        take_slopes(slopes + n * outputs, slope + at, y + at, gb + g * outputs, outputs);
+      }
+      const REAL *from = COLUMNS ? columns : image;
+      ptrdiff_t o = 0;
+      for (; o + ABREAST <= outputs; o += ABREAST)
+        by_weights(from, found + o, all, slopes + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
+      for (; o < outputs; o++)
+        by_weights(from, found + o, all, slopes + o, outputs, sums + o * SEGMENTS * PATCH, 1);
+      if (!gx) continue;
+      memset(image_slope, 0, sizeof(REAL) * (IMAGE + BEHIND));
+      by_image(image_slope, spread, found, all, slopes, outputs);
+      for (ptrdiff_t h = 0; h < H; h++)
+        for (ptrdiff_t q = 0; q < W; q++)
+          memcpy(gx + ((b * H + h) * W + q) * groups * C + g * C, image_slope + (h + PH) * ROW + (q + PW) * C,
+                 sizeof(REAL) * C);
+    }
+    for (ptrdiff_t o = 0; o < outputs; o++)
+      for (ptrdiff_t c = 0; c < C; c++)
+        for (ptrdiff_t r = 0; r < KH; r++)
+          for (ptrdiff_t k = 0; k < KW; k++)
+            gw[(((g * outputs + o) * C + c) * KH + r) * KW + k] =
+                sums[o * SEGMENTS * PATCH + r * (COLUMNS ? KW * C : PATCH) + k * C + c];
+  }
+}

@@ -1,0 +1,401 @@
+"""The compiled kernels: equal to torch, safe beside bad numbers, and not needed."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import shutil
+import stat
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import fx, nn
+
+from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
+from gridsearch.training.lanes.fusion import fuse, pooled_convolution
+from gridsearch.training.lanes.network import StackedNetwork, choose
+from gridsearch.training.lanes.products import PooledConv
+from gridsearch.training.lanes.values import SAMPLE, Form
+from gridsearch.training.precision import Precision
+from gridsearch.zoo import models
+
+needs_compiler = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
+)
+
+SHAPES = {
+    "lenet, first": ((1, 6), (28, 28), 5, 0, 2),
+    "lenet, second": ((6, 12), (12, 12), 5, 0, 2),
+    "padded, rows and columns left over": ((3, 5), (13, 10), 3, 1, 2),
+    "wide, in parts": ((40, 17), (6, 6), 3, 1, 2),
+    "one pixel at a time": ((20, 33), (5, 4), 1, 0, 2),
+    "windows of three": ((2, 4), (11, 12), 4, 2, 3),
+    "one window": ((4, 3), (3, 3), 2, 0, 2),
+    "no square": ((2, 50), (9, 30), 3, 1, 2),
+}
+
+
+def shape_of(name, *, relu=True):
+    (channels, _), (height, width), side, zeros, pool = SHAPES[name]
+    return PooledShape(
+        channels=channels,
+        height=height,
+        width=width,
+        kernel=(side, side),
+        padding=(zeros, zeros),
+        pool=pool,
+        relu=relu,
+    )
+
+
+def built(shape, dtype=torch.float64):
+    kernel = PooledConvolution.build(shape, dtype)
+    assert kernel is not None
+    return kernel
+
+
+def case(name, *, groups=3, batch=4, dtype=torch.float64, layout=torch.channels_last):
+    """Maps, weights, bias and slopes by the result."""
+    (channels, outputs), size, side, zeros, pool = SHAPES[name]
+    draw = torch.Generator().manual_seed(1)
+    x = torch.randn(batch, groups * channels, *size, generator=draw, dtype=dtype).contiguous(
+        memory_format=layout
+    )
+    w = torch.randn(groups * outputs, channels, side, side, generator=draw, dtype=dtype)
+    b = torch.randn(groups * outputs, generator=draw, dtype=dtype)
+    sides = [(s + 2 * zeros - side + 1) // pool for s in size]
+    slope = torch.randn(batch, groups * outputs, *sides, generator=draw, dtype=dtype)
+    return x, w, b, slope
+
+
+def by_torch(shape, x, w, b, slope, *, groups):
+    """Result and slopes by autograd."""
+    own = [t if t is None else t.detach().requires_grad_() for t in (x, w, b)]
+    y = F.max_pool2d(F.conv2d(*own, padding=shape.padding, groups=groups), shape.pool)
+    y = torch.relu(y) if shape.relu else y
+    wanted = [t for t in own if t is not None]
+    return y.detach(), *torch.autograd.grad(y, wanted, slope)
+
+
+def by_kernel(kernel, x, w, b, slope, *, groups):
+    y, places = kernel.forward(x, w, b, groups=groups, places=True)
+    return y, *kernel.backward(slope, y, places, x, w, groups=groups, images=True)
+
+
+@needs_compiler
+@pytest.mark.parametrize("relu", [True, False])
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_kernel_equals_torch(name, relu):
+    shape = shape_of(name, relu=relu)
+    kernel = built(shape)
+    for groups, layout in itertools.product((1, 3), (torch.channels_last, torch.contiguous_format)):
+        given = case(name, groups=groups, layout=layout)
+        for ours, theirs in zip(
+            by_kernel(kernel, *given, groups=groups), by_torch(shape, *given, groups=groups), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["lenet, first", "lenet, second", "wide, in parts"])
+def test_a_kernel_equals_torch_in_single_precision(name):
+    shape = shape_of(name)
+    given = case(name, dtype=torch.float32)
+    ours = by_kernel(built(shape, torch.float32), *given, groups=3)
+    theirs = by_torch(shape, *(t.double() for t in given), groups=3)
+    for a, b in zip(ours, theirs, strict=True):
+        assert float((a - b).abs().max()) < 1e-5 * float(b.abs().max())
+
+
+@needs_compiler
+def test_shared_images_and_outputs_that_fill_no_vector():
+    kernel = built(shape_of("lenet, first"))
+    for lanes in (1, 2, 3, 5, 8):  # 6 to 48 channels of one group
+        x, _, _, _ = case("lenet, first", groups=1)
+        w, b = torch.randn(6 * lanes, 1, 5, 5).double(), torch.randn(6 * lanes).double()
+        slope = torch.randn(len(x), 6 * lanes, 12, 12).double()
+        for ours, theirs in zip(
+            by_kernel(kernel, x, w, b, slope, groups=1),
+            by_torch(kernel.shape, x, w, b, slope, groups=1),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+def test_without_a_bias_and_without_a_slope_by_the_images():
+    shape = shape_of("lenet, second")
+    x, w, _, slope = case("lenet, second")
+    y, _, gw = by_torch(shape, x, w, None, slope, groups=3)
+    kernel = built(shape)
+    ours, places = kernel.forward(x, w, None, groups=3, places=True)
+    none, weights, _ = kernel.backward(slope, ours, places, x, w, groups=3, images=False)
+    assert none is None
+    torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(weights, gw, rtol=1e-12, atol=1e-12)
+    assert kernel.forward(x, w, None, groups=3, places=False)[1] is None
+
+
+@needs_compiler
+def test_the_first_of_equal_values_counts_as_with_torch():
+    shape = shape_of("padded, rows and columns left over")
+    x, w, b, slope = case("padded, rows and columns left over")
+    x, b = torch.ones_like(x), b.abs() + 10  # nothing is cut off by ReLU
+    _, gx, _, _ = by_kernel(built(shape), x, w, b, slope, groups=3)
+    torch.testing.assert_close(gx, by_torch(shape, x, w, b, slope, groups=3)[1], rtol=1e-12, atol=1e-12)
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_bad_numbers_stay_in_their_lane_and_are_seen(bad):
+    shape, kernel = shape_of("lenet, second"), built(shape_of("lenet, second"))
+    x, w, b, slope = case("lenet, second")
+    before = by_kernel(kernel, x, w, b, slope, groups=3)
+    w[12:24] = bad
+    after = by_kernel(kernel, x, w, b, slope, groups=3)
+    others = [*range(12), *range(24, 36)]
+    assert torch.equal(before[0][:, others], after[0][:, others])
+    assert torch.equal(before[1][:, [*range(6), *range(12, 18)]], after[1][:, [*range(6), *range(12, 18)]])
+    assert torch.equal(before[2][others], after[2][others])
+    assert torch.equal(before[3][others], after[3][others])
+    expected = by_torch(shape, x, w, b, slope, groups=3)[0]
+    assert torch.equal(after[0].isfinite(), expected.isfinite())
+    assert torch.equal(after[0].isnan(), expected.isnan())
+
+
+@needs_compiler
+def test_a_window_with_one_bad_value_is_bad_as_with_torch():
+    shape = shape_of("lenet, first")
+    x, w, b, slope = case("lenet, first")
+    x[1, 1, 6, 9] = float("nan")
+    y, places = built(shape).forward(x, w, b, groups=3, places=True)
+    expected = by_torch(shape, x, w, b, slope, groups=3)[0]
+    assert 0 < int(y.isnan().sum()) < y.numel() // 10
+    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
+    assert places is not None
+    assert int(places.max()) == 3
+
+
+@needs_compiler
+def test_the_same_bytes_each_time_and_for_each_image_alone():
+    kernel = built(shape_of("lenet, second"), torch.float32)
+    x, w, b, slope = case("lenet, second", dtype=torch.float32)
+    once, again = (by_kernel(kernel, x, w, b, slope, groups=3) for _ in range(2))
+    assert all(map(torch.equal, once, again))
+    for i in range(len(x)):
+        alone = by_kernel(kernel, x[i : i + 1], w, b, slope[i : i + 1], groups=3)
+        assert torch.equal(alone[0], once[0][i : i + 1])
+        assert torch.equal(alone[1], once[1][i : i + 1])
+
+
+@needs_compiler
+def test_a_lanes_result_does_not_depend_on_how_many_there_are():
+    kernel = built(shape_of("lenet, first"), torch.float32)
+    x, w, b, _ = case("lenet, first", groups=1, dtype=torch.float32)
+    more_w, more_b = torch.cat([w, -w, 2 * w]), torch.cat([b, -b, 2 * b])
+    y, _ = kernel.forward(x, w, b, groups=1, places=True)
+    many, _ = kernel.forward(x, more_w, more_b, groups=1, places=True)
+    assert torch.equal(many[:, :6], y)
+    packed, _ = kernel.forward(x.repeat(1, 3, 1, 1), more_w, more_b, groups=3, places=True)
+    assert torch.equal(packed, many)
+
+
+def test_large_weights_and_maps_without_a_window_are_torchs():
+    shape = PooledShape(channels=64, height=14, width=14, kernel=(3, 3), padding=(1, 1), pool=2, relu=True)
+    assert shape.pays(32)
+    assert not shape.pays(128)
+    small = PooledShape(channels=1, height=5, width=5, kernel=(5, 5), padding=(0, 0), pool=2, relu=True)
+    assert small.pooled == (0, 0)
+    assert not small.pays(4)
+    assert PooledConvolution.build(shape, torch.bfloat16) is None
+
+
+# What becomes a kernel
+
+
+class Functional(nn.Module):
+    """A convolution whose pooling and ReLU are calls."""
+
+    def __init__(self, how) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+        self.how = how
+
+    def forward(self, x):
+        return self.how(self.conv(x))
+
+
+FUSED = {
+    "modules": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU()),
+    "no ReLU": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)),
+    "no bias": nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.MaxPool2d((2, 2), 2)),
+    "padded": nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(3, stride=(3, 3))),
+    "calls": Functional(lambda y: F.relu(F.max_pool2d(y, 2))),
+    "calls, all said": Functional(lambda y: torch.max_pool2d(y, kernel_size=[2, 2], stride=2).relu()),
+}
+KEPT = {
+    "windows overlap": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2)),
+    "no square": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 1))),
+    "padded windows": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, padding=1)),
+    "half windows count": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, ceil_mode=True)),
+    "strides": nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.MaxPool2d(2)),
+    "mirrored borders": nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(2)),
+    "groups": nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.MaxPool2d(2)),
+    "named padding": nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.MaxPool2d(2)),
+    "another reader": Functional(lambda y: F.max_pool2d(y, 2).sum() + y.sum()),
+    "norm between": nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2)),
+}
+
+
+@pytest.mark.parametrize("name", [*FUSED, *KEPT])
+def test_what_is_fused_is_the_same_function(name):
+    model = (FUSED | KEPT)[name]
+    graph = fx.Tracer().trace(model)
+    fuse(graph, model)
+    found = [node for node in graph.nodes if node.target is pooled_convolution]
+    assert len(found) == (name in FUSED)
+    x = torch.randn(3, 2 if name == "groups" else 1, 8, 8)
+    assert torch.equal(fx.Interpreter(model, graph=graph).run(x), model(x))
+
+
+def test_relu_that_others_read_too_stays():
+    model = Functional(lambda y: (p := F.max_pool2d(y, 2)).relu().sum() + p.sum())
+    graph = fx.Tracer().trace(model)
+    fuse(graph, model)
+    (node,) = [n for n in graph.nodes if n.target is pooled_convolution]
+    assert node.args[-1] is False
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(fx.Interpreter(model, graph=graph).run(x), model(x))
+
+
+# Networks with and without
+
+
+def lenets(lanes=2):
+    torch.manual_seed(0)
+    return [models.lenet(1, 10, (28, 28)) for _ in range(lanes)]
+
+
+def kernels_of(network):
+    assert isinstance(network, StackedNetwork)
+    steps = [step[0] for stage in network._stages.values() for step in stage._steps]
+    return sum(isinstance(step, PooledConv) for step in steps)
+
+
+def chosen(**how):
+    precision = Precision.of("float32", torch.device("cpu"))
+    return choose(lenets(), torch.rand(SAMPLE, 1, 28, 28), precision, **how)[0]
+
+
+@needs_compiler
+def test_a_pack_of_lenets_has_two_kernels_in_each_form_and_mode():
+    assert kernels_of(chosen(compiles=True)) == 8
+    assert kernels_of(chosen()) == 0  # recordings would not see them
+
+
+def test_without_a_compiler_the_network_is_torchs(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CC", raising=False)
+    assert describe() == "no C compiler: torch computes everything"
+    assert kernels_of(chosen(compiles=True)) == 0
+
+
+def test_kernels_can_be_turned_off(monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", "off")
+    assert describe() == "off: torch computes everything"
+    assert kernels_of(chosen(compiles=True)) == 0
+
+
+@needs_compiler
+def test_with_and_without_are_the_same_numbers(monkeypatch):
+    x = torch.rand(7, 1, 28, 28)
+    ours = chosen(compiles=True)(x, Form.SHARED, training=False)
+    theirs = chosen()(x, Form.SHARED, training=False)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def wrapped(tmp_path, *more):
+    """A compiler that compiles something else."""
+    script = tmp_path / "other-cc"
+    script.write_text(f'#!/bin/sh\nexec cc "$@" {" ".join(more)}\n')
+    script.chmod(script.stat().st_mode | stat.S_IXUSR)
+    return str(script)
+
+
+@needs_compiler
+def test_a_kernel_that_computes_something_else_is_found_out(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CC", wrapped(tmp_path, "-URELU", "-DRELU=0"))
+    with caplog.at_level(logging.WARNING):
+        assert kernels_of(chosen(compiles=True)) == 0
+    assert "does not agree with the model itself" in caplog.text
+
+
+@needs_compiler
+def test_a_compiler_that_fails_is_said_once_and_torch_goes_on(monkeypatch, tmp_path, caplog):
+    monkeypatch.setenv("CC", wrapped(tmp_path, "-DREAL=nothing_known"))
+    with caplog.at_level(logging.WARNING):
+        assert kernels_of(chosen(compiles=True)) == 0
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 2  # kernels
+    assert all("nothing_known" in line and "\n" not in line for line in said)
+
+
+# Where they are kept
+
+
+@needs_compiler
+def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path):
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
+    shape = shape_of("one window")
+    built(shape)
+    (file,) = folder.iterdir()
+    made = file.stat().st_mtime_ns
+    compiler._load.cache_clear()
+    built(shape)
+    assert file.stat().st_mtime_ns == made
+    compiler._load.cache_clear()
+    file.unlink()  # the old one is loaded and must not be written into
+    file.write_bytes(b"cut off")
+    given = case("one window")
+    for ours, theirs in zip(
+        by_kernel(built(shape), *given, groups=3), by_torch(shape, *given, groups=3), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    assert [p.name for p in folder.iterdir()] == [file.name]
+
+
+@needs_compiler
+def test_a_place_that_cannot_be_written_is_done_without(monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(tmp_path / "file" / "kernels"))
+    with caplog.at_level(logging.WARNING):
+        built(shape_of("one window"))
+    assert "not kept" in caplog.text
+
+
+@needs_compiler
+def test_the_cache_folder_is_their_place(monkeypatch, tmp_path):
+    monkeypatch.delenv("GRIDSEARCH_KERNELS")
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
+    built(shape_of("one window"))
+    assert len(list((tmp_path / "cache" / "kernels").iterdir())) == 1
+
+
+@needs_compiler
+@pytest.mark.skipif(sys.platform != "linux", reason="needs the narrower instructions of x86")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="needs the narrower instructions of x86")
+@pytest.mark.parametrize("words", [("-march=x86-64-v3",), ("-march=x86-64",)])
+@pytest.mark.parametrize("name", ["lenet, first", "lenet, second", "windows of three", "wide, in parts"])
+def test_narrower_vectors_give_the_same(monkeypatch, tmp_path, words, name):
+    if words == ("-march=x86-64-v3",) and not torch.cpu._is_avx2_supported():
+        pytest.skip("needs AVX2")
+    monkeypatch.setenv("CC", wrapped(tmp_path, *words))
+    shape, given = shape_of(name), case(name)
+    for ours, theirs in zip(
+        by_kernel(built(shape), *given, groups=3), by_torch(shape, *given, groups=3), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
