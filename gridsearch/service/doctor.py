@@ -25,6 +25,7 @@ _PACKAGES = (
     *("matplotlib", "seaborn", "scikit-learn", "scipy", "safetensors", "rich", "pydantic", "jinja2"),
 )
 _LITTLE_SPACE_MB = 500.0
+_MEND_COMPILER = "install a C compiler with its headers (gcc and libc6-dev, or clang), or name one in $CC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +107,15 @@ def _torchvision() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    from gridsearch.training import describe, resolve_device
+    from gridsearch.training import can_compile, describe, resolve_device
 
     yield Finding("device", "ok", f"auto means {', '.join(resolve_device('auto'))}")
     for name, detail in describe().items():
-        if name not in ("torch", "python"):
+        if name == "kernels" and detail.startswith("no C compiler"):
+            yield Finding(name, "note", detail, _MEND_COMPILER)
+        elif name == "kernels" and detail.startswith("compiled") and not can_compile():
+            yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _MEND_COMPILER)
+        elif name not in ("torch", "python"):
             yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
 
 

@@ -66,7 +66,9 @@ def device_name(device: str) -> str:
     """Return what a device is, for the cache of measured costs."""
     from gridsearch.training import describe
 
-    return f"{device.partition(':')[0]} {describe().get(device, '')}".strip()
+    facts = describe()
+    kernels = f", kernels {facts['kernels']}" if device == "cpu" else ""
+    return f"{device.partition(':')[0]} {facts.get(device, '')}{kernels}".strip()
 
 
 def worker_setups(

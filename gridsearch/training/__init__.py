@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
     from gridsearch.training.devices import describe, free_megabytes, resolve_device, tune_allocator
+    from gridsearch.training.kernels import can_compile
     from gridsearch.training.lanes.method import method_of
     from gridsearch.training.loop import train_pack
     from gridsearch.training.network import has_dropout
@@ -22,6 +23,7 @@ _HOMES = {
     "ResidentCache": "data",
     "ResidentData": "data",
     "Split": "splits",
+    "can_compile": "kernels",
     "describe": "devices",
     "free_megabytes": "devices",
     "has_dropout": "network",
@@ -37,6 +39,7 @@ __all__ = [
     "ResidentCache",
     "ResidentData",
     "Split",
+    "can_compile",
     "describe",
     "free_megabytes",
     "has_dropout",

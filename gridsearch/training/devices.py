@@ -19,6 +19,7 @@ import psutil
 import torch
 
 from gridsearch.errors import DeviceError
+from gridsearch.training import kernels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,6 +94,7 @@ def describe() -> dict[str, str]:
         "cpu": f"{_cpu_name()}, {os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}",
         "threads": str(torch.get_num_threads()),
         "allocator": "tunable (glibc)" if _mallopt() is not None else "as it is",
+        "kernels": kernels.describe(),
     }
     if memory := _memory_bytes():
         found["memory"] = f"{memory / 2**30:.1f} GiB"

@@ -98,8 +98,7 @@ def test_the_lock_goes_with_its_process_and_what_that_left_is_cleaned_up(tmp_pat
     program = """
         import os, sys
         from pathlib import Path
-        from gridsearch import folders
-from gridsearch.zoo.datasets import cache
+        from gridsearch.zoo.datasets import cache
         folder = Path(sys.argv[1])
         with cache.exclusive(folder), cache.staging(folder) as place:
             (place / "half").write_text("x")

@@ -6,6 +6,6 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 from __future__ import annotations
 
 from gridsearch.training.kernels.compiler import describe
-from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape
+from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
 
-__all__ = ["PooledConvolution", "PooledShape", "describe"]
+__all__ = ["PooledConvolution", "PooledShape", "can_compile", "describe"]

@@ -179,6 +179,16 @@ class PooledConvolution:
         return self._room
 
 
+def can_compile() -> bool:
+    """Whether a kernel can be compiled here, loaded and run: tries a small one."""
+    shape = PooledShape(channels=1, height=4, width=4, kernel=(3, 3), padding=(0, 0), pool=2, relu=True)
+    kernel = PooledConvolution.build(shape, torch.float32)
+    if kernel is None:
+        return False
+    y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), None, groups=1, places=False)
+    return y.flatten().tolist() == [9.0]
+
+
 def _function(found: Callable[..., int], result: type | None, *arguments: type) -> Callable[..., int]:
     found.restype = result  # type: ignore[attr-defined]
     found.argtypes = arguments  # type: ignore[attr-defined]
