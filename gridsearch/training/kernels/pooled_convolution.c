@@ -83,6 +83,10 @@ enum {
   SPREAD = P * SHIFTED,
 
   BEHIND = (LONG + SEEN_LONG + 4) * V, /* what vectors may touch behind a room's end */
+
+  /* rooms, in whole vectors, so that each begins where a vector may */
+  IMAGE_ROOM = UP(IMAGE, V) * V + BEHIND,
+  COLUMNS_ROOM = (COLUMNS ? OH * OW * PATCH : 0) + BEHIND,
 };
 
 /* Copies a group of one image [C, H, W] with any strides into a padded room [H + 2 PH][W + 2 PW][C]. */
@@ -171,7 +175,7 @@ INLINE void row_of_windows(const REAL *x, const REAL *w, ptrdiff_t channels, con
 static ptrdiff_t whole(ptrdiff_t outputs) { return UP(outputs, V) * V; }
 
 /* How many numbers of room `forward` needs. */
-ptrdiff_t forward_room(ptrdiff_t outputs) { return (TAPS + 1) * whole(outputs) + IMAGE + BEHIND; }
+ptrdiff_t forward_room(ptrdiff_t outputs) { return (TAPS + 1) * whole(outputs) + IMAGE_ROOM; }
 
 /* x: maps with the strides [4] of images, channels, rows and columns; w [groups * outputs][C][KH][KW];
  * bias [groups * outputs] or none; y and place (or none) [images][QH][QW][groups * outputs]. */
@@ -286,8 +290,7 @@ static void by_image(REAL *restrict gx, const REAL *restrict spread, const uint8
 
 /* How many numbers of room `backward` needs. */
 ptrdiff_t backward_room(ptrdiff_t outputs) {
-  const ptrdiff_t copied = COLUMNS ? (ptrdiff_t)OH * OW * PATCH : 0;
-  return 2 * (IMAGE + BEHIND) + copied + BEHIND + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS) + BEHIND;
+  return 2 * IMAGE_ROOM + COLUMNS_ROOM + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS) + BEHIND;
 }
 
 /* slope, y and place as `forward` has y; x, strides and w as it has them;
@@ -295,9 +298,9 @@ ptrdiff_t backward_room(ptrdiff_t outputs) {
 void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL *x, const ptrdiff_t *strides,
               const REAL *w, REAL *gx, REAL *gw, REAL *gb, ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs,
               REAL *room) {
-  const ptrdiff_t all = groups * outputs, copied = COLUMNS ? (ptrdiff_t)OH * OW * PATCH : 0;
-  REAL *image = room, *image_slope = image + IMAGE + BEHIND, *columns = image_slope + IMAGE + BEHIND,
-       *sums = columns + copied + BEHIND, *spread = sums + outputs * SEGMENTS * PATCH,
+  const ptrdiff_t all = groups * outputs;
+  REAL *image = room, *image_slope = image + IMAGE_ROOM, *columns = image_slope + IMAGE_ROOM,
+       *sums = columns + COLUMNS_ROOM, *spread = sums + outputs * SEGMENTS * PATCH,
        *slopes = spread + outputs * SPREAD;
   memset(room, 0, sizeof(REAL) * backward_room(outputs));
   memset(gb, 0, sizeof(REAL) * all);
@@ -331,7 +334,7 @@ void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL
       for (; o < outputs; o++)
         by_weights(from, found + o, all, slopes + o, outputs, sums + o * SEGMENTS * PATCH, 1);
       if (!gx) continue;
-      memset(image_slope, 0, sizeof(REAL) * (IMAGE + BEHIND));
+      memset(image_slope, 0, sizeof(REAL) * IMAGE_ROOM);
       by_image(image_slope, spread, found, all, slopes, outputs);
       for (ptrdiff_t h = 0; h < H; h++)
         for (ptrdiff_t q = 0; q < W; q++)
