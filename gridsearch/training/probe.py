@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_leaves
 
 from gridsearch.training import seeds
 from gridsearch.training.engine import Stopped
-from gridsearch.training.lanes.engine import fewest
+from gridsearch.training.lanes.engine import fewest, program_for
 from gridsearch.training.lanes.network import NotPackable
-from gridsearch.training.lanes.program import Member, PackProgram
+from gridsearch.training.lanes.program import Member
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.network import build_network
 from gridsearch.training.precision import Precision
@@ -159,7 +159,7 @@ def _program(
     if lanes >= fewest(data.device):
         with contextlib.suppress(NotPackable):
             models = [build_network(settings, 0, data, build, precision) for _ in range(lanes)]
-            pack = PackProgram([Member(settings, 0) for _ in models], models, data, precision)
+            pack = program_for([Member(settings, 0) for _ in models], models, data, precision)
             return _Program(
                 train=lambda _, watch: pack.train_epoch(watch),
                 evaluate=pack.evaluate,

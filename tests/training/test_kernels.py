@@ -14,10 +14,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import fx, nn
 
+from gridsearch.training.data import ResidentCache
 from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
+from gridsearch.training.lanes.engine import NotPackable, fewest, program_for
 from gridsearch.training.lanes.fusion import fuse, pooled_convolution
 from gridsearch.training.lanes.network import StackedNetwork, choose
 from gridsearch.training.lanes.products import PooledConv
+from gridsearch.training.lanes.program import Member
 from gridsearch.training.lanes.values import SAMPLE, Form
 from gridsearch.training.precision import Precision
 from gridsearch.zoo import models
@@ -399,3 +402,36 @@ def test_narrower_vectors_give_the_same(monkeypatch, tmp_path, words, name):
         by_kernel(built(shape), *given, groups=3), by_torch(shape, *given, groups=3), strict=True
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+# A lone lane
+
+
+def lone_program(model, make_settings, make_images, *, size=28):
+    data = ResidentCache(make_images(12, size=size), device="cpu")(settings := make_settings(batch=4))
+    return program_for([Member(settings, 0)], [model], data, Precision.of("float32", torch.device("cpu")))
+
+
+@needs_compiler
+def test_a_lone_lane_has_a_program_where_that_gets_kernels(make_settings, make_images):
+    assert lone_program(models.lenet(1, 3, (28, 28)), make_settings, make_images).network.kernels
+
+
+@pytest.mark.parametrize("name", ["mlp", "lenet_bn", "wide", "own"])
+def test_a_lone_lane_without_kernels_trains_as_its_model_is(name, make_settings, make_images):
+    if name == "wide":
+        model = nn.Sequential(
+            *(nn.Conv2d(1, 200, 3), nn.Conv2d(200, 200, 3), nn.MaxPool2d(24)),
+            *(nn.Flatten(), nn.Linear(200, 3)),
+        )
+    elif name == "own":
+        model = nn.Sequential(Functional(lambda y: F.max_pool2d(y, 2)), nn.Flatten(), nn.Linear(338, 3))
+    else:
+        model = getattr(models, name)(1, 3, (28, 28))
+    with pytest.raises(NotPackable, match="a lone lane trains as its model is"):
+        lone_program(model, make_settings, make_images)
+
+
+def test_without_a_compiler_a_lone_lane_is_the_plain_engines(monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", "off")
+    assert fewest(torch.device("cpu")) == 2

@@ -5,7 +5,7 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 
 from __future__ import annotations
 
-from gridsearch.training.kernels.compiler import describe
-from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
+from gridsearch.training.kernels.compiler import describe, find_compiler
+from gridsearch.training.kernels.pooled import MOST_WEIGHTS, PooledConvolution, PooledShape, can_compile
 
-__all__ = ["PooledConvolution", "PooledShape", "can_compile", "describe"]
+__all__ = ["MOST_WEIGHTS", "PooledConvolution", "PooledShape", "can_compile", "describe", "find_compiler"]

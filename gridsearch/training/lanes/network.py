@@ -56,6 +56,8 @@ class Network(Protocol):
         draws: the lanes' random numbers.
         affine: the lanes' normalization, where `folds`.
         folds: whether it takes the lanes' normalization into the first layer.
+        draws_masks: whether it has dropout.
+        kernels: whether it has compiled kernels, so that a lone lane too is faster than the model itself.
     """
 
     method: str
@@ -64,6 +66,7 @@ class Network(Protocol):
     affine: InputAffine
     folds: bool
     draws_masks: bool
+    kernels: bool
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
@@ -165,6 +168,7 @@ class StackedNetwork:
         self.affine = InputAffine()
         self.folds = True
         self.draws_masks = False
+        self.kernels = False
         self._width = Width(storage.lanes)
         self._stages: dict[tuple[bool, Form], Stage] = {}
         self._pattern = _pattern(model)
@@ -178,6 +182,7 @@ class StackedNetwork:
                 self._stages[training, form] = rewriter.run(x_BCHW, form, training=training)
                 self.folds &= rewriter.folds
                 self.draws_masks |= rewriter.draws_masks
+                self.kernels |= rewriter.kernels > 0
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y]."""
@@ -214,6 +219,7 @@ class VmapNetwork:
     method = "vmap"
     folds = False
     draws_masks = False
+    kernels = False
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes import fusion, values
 from gridsearch.training.lanes.rules import apply_rule
 from gridsearch.training.lanes.stage import Fetch, Stage
@@ -85,6 +86,23 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
     return graph
 
 
+def all_torch(model: nn.Module) -> bool:
+    """Whether a model is made of torch's own modules alone."""
+    return all(type(m).__module__.startswith("torch.nn.") for m in model.modules())
+
+
+def takes_kernels(model: nn.Module) -> bool:
+    """Whether a model has something for which a kernel would be compiled."""
+    try:
+        graph = trace(model, training=True)
+    except NotStackable:
+        return False
+    fusion.reorder(graph, model)
+    fusion.fuse(graph, model)
+    fused = (node for node in graph.nodes if node.target is fusion.pooled_convolution)
+    return any(model.get_parameter(node.args[1].target).numel() <= MOST_WEIGHTS for node in fused)
+
+
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return text if len(text) <= 120 else text[:117] + "..."
@@ -98,6 +116,7 @@ class Rewriter:
         draws: the lanes' random numbers.
         affine: the lanes' normalization, where the first layer takes it.
         compiles: operations may become compiled kernels, which autograd and recordings do not know.
+        kernels: how many it has.
         folds: whether the layer that reads the images has taken it.
         draws_masks: whether it has dropout.
     """
@@ -120,6 +139,7 @@ class Rewriter:
         self.draws = draws
         self.affine = affine
         self.compiles = compiles
+        self.kernels = 0
         self.draws_masks = False
         self.stage = Stage()
         self.training = True

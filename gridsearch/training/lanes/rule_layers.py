@@ -144,6 +144,7 @@ def pooled_convolution_rule(
     kernel = PooledConvolution.build(shape, r.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
     out = r.shape_of(node)
     if kernel is not None:
+        r.kernels += 1
         affine = taken_affine(r, x, padding, groups=1)
         shared = x.form is Form.SHARED
         layer = products.PooledConv(r.width, kernel, shared=shared, affine=affine)
