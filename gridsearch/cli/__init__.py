@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import sys
 import traceback
@@ -24,6 +26,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        # The process ends after this, and Python would look through all that torch and others have loaded for what
+        # refers to itself: half a second or more.  All that is open is closed by then.
+        atexit.register(gc.freeze)
     verbose = any(word in ("-v", "--verbose") for word in words)
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
         per_class_csv,
     )
     from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-    from gridsearch.reporting.report import ReportFiles, write_report
+    from gridsearch.reporting.report import ReportFiles, preload, write_report
     from gridsearch.reporting.selection import filter_data
     from gridsearch.reporting.tensorboard import TensorBoardRun
     from gridsearch.reporting.terminal import print_ranking
@@ -86,6 +86,7 @@ _HOMES = {
     "most_confused": "predictions",
     "parallel_figure": "figures.parallel",
     "per_class_csv": "predictions",
+    "preload": "report",
     "points_frame": "frames",
     "print_comparison": "comparison_page",
     "print_ranking": "terminal",
@@ -137,6 +138,7 @@ __all__ = [
     "parallel_figure",
     "per_class_csv",
     "points_frame",
+    "preload",
     "print_comparison",
     "print_ranking",
     "quick_confusion_png",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,14 @@ class ReportFiles:
     page: Path
     files: tuple[Path, ...]
     ranking: Ranking
+
+
+def preload() -> None:
+    """Load what a report is drawn with; what is missing is left for the report itself to tell."""
+    with suppress(ImportError):
+        import jinja2  # noqa: F401
+        import seaborn as sns  # noqa: F401  (brings pandas, scipy and matplotlib)
+        from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
 
 
 def write_report(

@@ -98,9 +98,10 @@ class Coordinator:
         observer: is told.
         interruption: is looked at between polls.
         pruning: judges epochs, None where every trial trains to its end.
+        idle: called once, when a worker first has nothing left to do while others train.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (parts of one run, each by its name)
         self,
         *,
         store: Store,
@@ -111,6 +112,7 @@ class Coordinator:
         observer: Observer,
         interruption: Interruption,
         pruning: Pruning | None = None,
+        idle: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._home = store.home
@@ -122,6 +124,7 @@ class Coordinator:
         self._observer = observer
         self._interruption = interruption
         self._pruning = pruning
+        self._idle: Callable[[], None] | None = idle
         self._sizing = Sizing(
             lanes=task.lanes,
             device=progress.device,
@@ -172,6 +175,9 @@ class Coordinator:
                 self._claim(executor)
                 if not executor.busy and not self._worth_waiting():
                     break
+                if executor.free and executor.busy and self._idle is not None:
+                    self._idle()
+                    self._idle = None
                 executor.poll(_POLL_SECONDS)
                 self._flush_in_time()
                 self._beat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +39,11 @@ class Report:
     page: Path
     json: dict[str, Any]
     warnings: tuple[str, ...]
+
+
+def preload_report() -> None:
+    """Begin to load what a report is drawn with, beside what goes on: a second or two that it then needs no more."""
+    threading.Thread(target=reporting.preload, name="preload").start()
 
 
 def make_report(

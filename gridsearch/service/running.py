@@ -13,7 +13,7 @@ from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.pruning import Pruning
-from gridsearch.service.reports import make_report, rank_study
+from gridsearch.service.reports import make_report, preload_report, rank_study
 from gridsearch.service.timing import Timing
 from gridsearch.service.workers import devices_for, environment, hardware, pack_limit, starter, worker_setups
 from gridsearch.store import Owner, StudyDraft, open_store, store_exists
@@ -251,6 +251,7 @@ def _train(
             observer=observer,
             interruption=interrupted,
             pruning=_pruning(store, prepared, options, added),
+            idle=preload_report if options.report else lambda: None,
         ).run(starter(prepared.catalog, options, setups, watch=timing.take))
     return interrupted.signum
 
