@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import sys
+import time
 
 import pytest
 import torch
@@ -369,6 +370,16 @@ def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     assert [p.name for p in folder.iterdir()] == [file.name]
+
+
+@needs_compiler
+def test_what_a_killed_compilation_left_goes_with_the_next(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(tmp_path))
+    for name, age in ((".partial-old.so", 3600), (".partial-new.so", 0)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    built(shape_of("one window"))
+    assert [p.name for p in tmp_path.glob(".partial*")] == [".partial-new.so"]
 
 
 @needs_compiler

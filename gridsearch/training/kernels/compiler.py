@@ -17,6 +17,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,11 +157,20 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, path: Path
             done = _call([*found.command, *_FLAGS, *words, *defined, "-o", made, str(source)])
             if done.returncode == 0:
                 Path(made).replace(path)
+                _clean_up(path.parent)
                 return
             said = said or " ".join(done.stderr.split())
         finally:
             Path(made).unlink(missing_ok=True)
     raise _Refused(f"{found.command[0]} says: {said[:200]}")
+
+
+def _clean_up(folder: Path) -> None:
+    """Remove what compilations have left that were killed."""
+    for path in folder.glob(".partial-*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > 2 * _PATIENCE:
+                path.unlink()
 
 
 def _call(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -38,7 +38,11 @@ typedef word mask __attribute__((vector_size(BYTES))); /* of a comparison: all b
 typedef uint8_t places __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("unroll")
+#else
 #define UNROLL _Pragma("GCC unroll 64")
+#endif
 #define UP(a, b) (((a) + (b) - 1) / (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))

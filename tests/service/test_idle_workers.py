@@ -1,0 +1,46 @@
+"""What a run does with a worker that has nothing left to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+WORDS = ("run", "--dataset", "digits", "--model", "mlp", "--lanes", "1", "--workers", "2", "--json")
+
+
+@pytest.fixture
+def preloads(monkeypatch):
+    calls = []
+    monkeypatch.setattr("gridsearch.service.running.preload_report", lambda: calls.append(None))
+    return calls
+
+
+@pytest.mark.end_to_end
+def test_the_first_idle_worker_gives_room_to_load_what_the_report_needs_once(cli, preloads):
+    done = cli(*WORDS, "--grid", "epochs=1,2,60")
+    assert done.code == 0
+    assert len(preloads) == 1
+
+
+@pytest.mark.end_to_end
+def test_without_a_report_nothing_is_loaded(cli, preloads):
+    assert cli(*WORDS, "--grid", "epochs=1,60", "--no-report").code == 0
+    assert not preloads
+
+
+def test_preloading_brings_what_draws_and_forgives_what_is_missing():
+    script = """
+import sys
+from gridsearch import reporting
+
+sys.modules["jinja2"] = None  # not installed
+reporting.preload()
+assert "seaborn" not in sys.modules
+del sys.modules["jinja2"]
+reporting.preload()
+print(*sorted({"jinja2", "seaborn", "pandas", "scipy.stats", "matplotlib.backends.backend_svg"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert len(done.stdout.split()) == 5, done.stdout
