@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.func import functional_call, vmap
 
-from gridsearch.training import seeds
+from gridsearch.training.lanes.agreement import Disagrees, check
 from gridsearch.training.lanes.layers import Draws
 from gridsearch.training.lanes.products import InputAffine
 from gridsearch.training.lanes.rewrite import Rewriter, plain_state, trace
@@ -25,7 +25,7 @@ from gridsearch.training.lanes.storage import Storage, aliases
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Width, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import nn
 
@@ -37,14 +37,6 @@ _log = logging.getLogger(__name__)
 
 class NotPackable(Exception):
     """Lanes of this model train one after the other; the message says why, in one line."""
-
-
-class Disagrees(NotStackable):
-    """A K-lane form gives other numbers than the model itself."""
-
-
-AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
-"""How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
 
 
 class Network(Protocol):
@@ -297,7 +289,7 @@ def choose(
             mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
             if not all(mapped.alike(m) for m in models[1:]):
                 raise NotPackable("the lanes' models are not alike")
-            _check(mapped, storage, models, x_BCHW, precision)
+            check(mapped, storage, models, x_BCHW, precision)
         except (DrawsNumbers, NotPackable):
             raise
         except Exception as error:
@@ -329,7 +321,7 @@ def _stacked(
         raise NotStackable("the lanes' models are not alike")
     stacked.draws.rates = list(rates)
     try:
-        _check(stacked, storage, models, x_BCHW, precision)
+        check(stacked, storage, models, x_BCHW, precision)
     except Disagrees as error:
         if not compiles:
             raise
@@ -365,73 +357,6 @@ def plain_state_or_none(model: nn.Module) -> dict[str, object]:
         return plain_state(model)
     except DrawsNumbers as error:
         raise NotPackable(str(error)) from error
-
-
-def _check(
-    network: Network,
-    storage: Storage,
-    models: Sequence[nn.Module],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-) -> None:
-    """Compare a network with the models themselves.
-
-    Raises:
-        NotStackable: they differ.
-    """
-    limit = AGREEMENT[precision.name]
-    device = x_BCHW.device
-    before = [storage.take(slot) for slot in range(storage.lanes)]
-    for training in (True, False):
-        expected = [_alone(m, x_BCHW, precision, training=training) for m in models]
-        for form in (Form.SHARED, Form.PACKED):
-            network.draws.generators = [
-                torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in models
-            ]
-            x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, storage.lanes, 1, 1)
-            with torch.enable_grad(), precision.forward():
-                descent = network.descend(x, form) if training else None
-                logits = descent.logits if descent else network(x, form, training=False)
-            if tuple(logits.shape) != (len(models), *expected[0][0].shape):
-                raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
-            flat = torch.empty_like(storage.flat)
-            gradients = storage.split(flat)
-            if descent:
-                descent.gradients(2 * logits.float().to(flat.dtype), flat)
-            for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
-                pairs = [(logits[slot], own_logits)]
-                if training and (device.type == "cpu" or not network.draws_masks):
-                    pairs += [(g[slot], own_gradients[name]) for name, g in gradients.items()]
-                pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
-                if device.type != "cpu" and network.draws_masks and training:
-                    pairs = []  # other streams on other devices
-                _compare(pairs, limit)
-            for slot, weights in enumerate(before):
-                storage.put(slot, weights)
-
-
-def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
-    largest = max((float(b.detach().abs().max()) for _, b in pairs if b.numel()), default=0.0)
-    for ours, theirs in pairs:
-        if theirs.numel() and not torch.allclose(
-            ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
-        ):
-            raise Disagrees("its K-lane form does not agree with the model itself")
-
-
-def _alone(
-    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, training: bool
-) -> tuple[torch.Tensor, Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
-    """Return a model's logits, gradients and buffers after one pass of a copy of it."""
-    twin = copy.deepcopy(model)
-    twin.train(training)
-    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
-    with torch.enable_grad(), precision.forward():
-        logits = twin(x_BCHW)
-    if training:
-        logits.float().square().sum().backward()
-    gradients = {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
-    return logits.detach(), gradients, dict(twin.named_buffers())
 
 
 __all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -17,13 +17,14 @@ import torch
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.course import LaneState
+from gridsearch.training.lanes.agreement import AGREEMENT
 from gridsearch.training.lanes.averages import PackAverages
 from gridsearch.training.lanes.feed import EpochFeed, EpochImages, Place
 from gridsearch.training.lanes.graphs import steps_of
 from gridsearch.training.lanes.inputs import PackInputs
 from gridsearch.training.lanes.losses import PackLosses
 from gridsearch.training.lanes.masks import CounterMasks
-from gridsearch.training.lanes.network import AGREEMENT, choose
+from gridsearch.training.lanes.network import choose
 from gridsearch.training.lanes.optimizers import PackOptimizer
 from gridsearch.training.lanes.tally import DeviceTally, PackTally
 from gridsearch.training.lanes.values import SAMPLE
