@@ -285,7 +285,7 @@ def lenets(lanes=2):
 
 def kernels_of(network):
     assert isinstance(network, StackedNetwork)
-    steps = [step[0] for stage in network._stages.values() for step in stage._steps]
+    steps = [step[0] for stage in network._stages.values() for step in stage.instructions]
     return sum(isinstance(step, PooledConv) for step in steps)
 
 
@@ -338,12 +338,32 @@ def test_a_kernel_that_computes_something_else_is_found_out(monkeypatch, tmp_pat
 
 
 @needs_compiler
+def test_what_was_found_out_leaves_no_trace(monkeypatch, tmp_path):
+    monkeypatch.setenv("CC", wrapped(tmp_path, "-URELU", "-DRELU=0"))
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(1, 4, 3),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.BatchNorm2d(4),
+        nn.Flatten(),
+        nn.Linear(36, 10),
+    )
+    built = [nn.Sequential(*layers)] * 2
+    precision = Precision.of("float32", torch.device("cpu"))
+    network, storage = choose(built, torch.rand(SAMPLE, 1, 8, 8), precision, compiles=True)
+    assert (network.method, network.reason) == ("stacked", "")
+    assert kernels_of(network) == 0
+    assert torch.equal(storage.tensors["3.running_mean"], torch.zeros(2, 4))
+
+
+@needs_compiler
 def test_a_compiler_that_fails_is_said_once_and_torch_goes_on(monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("CC", wrapped(tmp_path, "-DREAL=nothing_known"))
+    monkeypatch.setenv("CC", wrapped(tmp_path, "-Dfloat=nothing_known"))
     with caplog.at_level(logging.WARNING):
         assert kernels_of(chosen(compiles=True)) == 0
     said = [r.getMessage() for r in caplog.records]
-    assert len(said) == 2  # kernels
+    assert len(said) == 3  # two convolutions, and the dense layers
     assert all("nothing_known" in line and "\n" not in line for line in said)
 
 

@@ -165,14 +165,18 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize("by_row", [True, False], ids=["row by row", "all rows at once"])
+@pytest.mark.parametrize(
+    "how",
+    [{"by_row": True}, {"by_row": False}, {"compiles": True}],
+    ids=["row by row", "all rows at once", "by a kernel"],
+)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_lane_moves_as_torch_optim_does(name, by_row, make_settings):
+def test_each_lane_moves_as_torch_optim_does(name, how, make_settings):
     recipes = [recipe(make_settings, k, optimizer=name) for k in range(6)]
     generator = torch.Generator().manual_seed(0)
     flat = torch.randn(6, 40, generator=generator, dtype=torch.float64)
     theirs = [nn.Parameter(row.clone()) for row in flat]
-    ours = PackOptimizer(recipes, flat, by_row=by_row)
+    ours = PackOptimizer(recipes, flat, **how)
     references = [REFERENCES[name]([p], r) for p, r in zip(theirs, recipes, strict=True)]
     for step in range(100):
         gradient = torch.randn(flat.shape, generator=generator, dtype=torch.float64)

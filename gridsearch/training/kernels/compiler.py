@@ -34,7 +34,7 @@ OFF = "off"
 """The value of `$GRIDSEARCH_KERNELS` that leaves everything to torch; any other is the folder of what was compiled."""
 
 _NAMES = ("cc", "gcc", "clang")
-_FLAGS = ("-O3", "-std=gnu11", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
 # Vectors as wide as this processor has them; not every compiler knows these words for every processor.
 _FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 _PATIENCE = 120.0  # seconds for a compilation, which takes about one
@@ -86,7 +86,7 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
     """Return a C source compiled with these constants for this machine; None where that cannot be.
 
     Args:
-        source: the file.
+        source: the file; it may include headers that lie beside it.
         constants: what its text calls them, and their values.
     """
     found = find_compiler()
@@ -104,7 +104,7 @@ def _folder() -> Path:
 @functools.cache
 def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) -> ctypes.CDLL | None:
     parts = (
-        source.read_text(encoding="utf-8"),
+        *(path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))),
         *defined,
         *_FLAGS,
         *found.command,
@@ -154,7 +154,7 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, path: Path
         handle, made = tempfile.mkstemp(prefix=".partial-", suffix=".so", dir=path.parent)
         os.close(handle)
         try:
-            done = _call([*found.command, *_FLAGS, *words, *defined, "-o", made, str(source)])
+            done = _call([*found.command, *_FLAGS, *words, *defined, "-o", made, str(source), "-lm"])
             if done.returncode == 0:
                 Path(made).replace(path)
                 _clean_up(path.parent)

@@ -8,7 +8,6 @@ Shapes: B batch, G groups, C/O channels of a group in and out, H/W height and wi
 
 from __future__ import annotations
 
-import ctypes
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
 from gridsearch.training.kernels.compiler import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import ctypes
 
 _SOURCE = Path(__file__).with_name("pooled_convolution.c")
-_REALS = {torch.float32: "float", torch.float64: "double"}
 _POOLS = (2, 3)
-_SIZE = ctypes.c_ssize_t
-_POINTER = ctypes.c_void_p
 
 MOST_WEIGHTS = 32768
 """Weights of a group above which torch is faster: they no longer stay in a core's own cache."""
@@ -75,21 +72,21 @@ class PooledConvolution:
     def __init__(self, shape: PooledShape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         self.shape = shape
         self._dtype = dtype
-        self._forward = _function(library.forward, None, *[_POINTER] * 6, *[_SIZE] * 3, _POINTER)
-        self._backward = _function(library.backward, None, *[_POINTER] * 9, *[_SIZE] * 3, _POINTER)
-        self._forward_room = _function(library.forward_room, _SIZE, _SIZE)
-        self._backward_room = _function(library.backward_room, _SIZE, _SIZE)
+        self._forward = function(library.forward, None, *[POINTER] * 6, *[SIZE] * 3, POINTER)
+        self._backward = function(library.backward, None, *[POINTER] * 9, *[SIZE] * 3, POINTER)
+        self._forward_room = function(library.forward_room, SIZE, SIZE)
+        self._backward_room = function(library.backward_room, SIZE, SIZE)
         self._room = torch.empty(0, dtype=dtype)
 
     @classmethod
     def build(cls, shape: PooledShape, dtype: torch.dtype) -> PooledConvolution | None:
         """Return the kernel for a shape; None where it cannot be compiled."""
-        if dtype not in _REALS:
+        if dtype not in REALS:
             return None
         library = load(
             _SOURCE,
             {
-                "REAL": _REALS[dtype],
+                "DOUBLE": REALS.index(dtype),
                 "C": shape.channels,
                 "H": shape.height,
                 "W": shape.width,
@@ -124,8 +121,8 @@ class PooledConvolution:
         outputs = len(w) // groups
         room = self._have(self._forward_room(outputs))
         self._forward(
-            *(_address(x), _strides(x), _address(w), _address(b), _address(y), _address(found)),
-            *(len(x), groups, outputs, _address(room)),
+            *(address(x), strides(x), address(w), address(b), address(y), address(found)),
+            *(len(x), groups, outputs, address(room)),
         )
         return y.permute(0, 3, 1, 2), None if found is None else found.permute(0, 3, 1, 2)
 
@@ -159,8 +156,8 @@ class PooledConvolution:
         outputs = len(w) // groups
         room = self._have(self._backward_room(outputs))
         self._backward(
-            *(_address(slope), _address(y), _address(places), _address(x), _strides(x), _address(w)),
-            *(_address(gx), _address(gw), _address(gb), len(x), groups, outputs, _address(room)),
+            *(address(slope), address(y), address(places), address(x), strides(x), address(w)),
+            *(address(gx), address(gw), address(gb), len(x), groups, outputs, address(room)),
         )
         return None if gx is None else gx.permute(0, 3, 1, 2), gw, gb
 
@@ -187,17 +184,3 @@ def can_compile() -> bool:
         return False
     y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), None, groups=1, places=False)
     return y.flatten().tolist() == [9.0]
-
-
-def _function(found: Callable[..., int], result: type | None, *arguments: type) -> Callable[..., int]:
-    found.restype = result  # type: ignore[attr-defined]
-    found.argtypes = arguments  # type: ignore[attr-defined]
-    return found
-
-
-def _address(tensor: torch.Tensor | None) -> int | None:
-    return None if tensor is None else tensor.data_ptr()
-
-
-def _strides(x: torch.Tensor) -> ctypes.Array[ctypes.c_ssize_t]:
-    return (_SIZE * 4)(*x.stride())

@@ -2,7 +2,7 @@
  *
  * Compiled for one shape on the machine that runs it; the constants come from the compiler's command line:
  *
- *   REAL          float or double             C             channels of a group that come in
+ *   DOUBLE        1 for double, 0 for float   C             channels of a group that come in
  *   H, W          height and width of a map   KH, KW        height and width of the kernel
  *   PH, PW        zeros at each side          P             side of the pooling's windows, and their step
  *   RELU          1 with, 0 without
@@ -18,34 +18,7 @@
  * has so much more at its end.  Sums run over a fixed order of images and windows: the same bytes each time.
  */
 
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#if defined(__AVX512F__)
-enum { BYTES = 64, SUMS = 24 }; /* of a vector register, and how many may hold sums */
-#elif defined(__AVX__)
-enum { BYTES = 32, SUMS = 12 };
-#else
-enum { BYTES = 16, SUMS = 12 };
-#endif
-
-enum { V = BYTES / sizeof(REAL) };
-typedef REAL vec __attribute__((vector_size(BYTES)));
-typedef REAL near_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* anywhere in memory */
-typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 8, (int64_t)0, (int32_t)0)) word;
-typedef word mask __attribute__((vector_size(BYTES))); /* of a comparison: all bits or none */
-typedef uint8_t places __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 64")
-#endif
-#define UP(a, b) (((a) + (b) - 1) / (b))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#include "vectors.h"
 
 enum {
   ROW = (W + 2 * PW) * C, /* numbers in a row of a padded image */
@@ -62,8 +35,10 @@ enum {
   MOST_BESIDE = 6,
 
   /* slopes by the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
-   * windows are copied out of the image first, each in one piece. */
+   * windows are copied out of the image first, each in one piece: strip by strip, which stays in the nearest cache. */
   COLUMNS = KW * C < V,
+  STRIP = COLUMNS ? 1 : QH, /* rows of windows */
+  COPIED = KW * C > 8 ? 16 : KW * C > 4 ? 8 : KW * C > 2 ? 4 : KW * C,
   SEGMENTS = COLUMNS ? 1 : KH,
   STEP = COLUMNS ? 0 : ROW,
   NEEDED = UP(COLUMNS ? TAPS : KW * C, V),
@@ -90,7 +65,7 @@ enum {
 
   /* rooms, in whole vectors, so that each begins where a vector may */
   IMAGE_ROOM = UP(IMAGE, V) * V + BEHIND,
-  COLUMNS_ROOM = (COLUMNS ? OH * OW * PATCH : 0) + BEHIND,
+  COLUMNS_ROOM = (COLUMNS ? P * OW * PATCH : 0) + BEHIND,
 };
 
 /* Copies a group of one image [C, H, W] with any strides into a padded room [H + 2 PH][W + 2 PW][C]. */
@@ -226,9 +201,18 @@ static void take_slopes(REAL *restrict to, const REAL *restrict slope, const REA
   }
 }
 
-/* Adds an image's slopes by the weights of some channels: each channel has its own place in each window.
+/* Copies what the windows of a strip see, each in one piece.  A row is copied as a power of two: what is too much is
+ * overwritten by the next, or lies behind a window's end. */
+static void copy_windows(REAL *restrict columns, const REAL *restrict image) {
+  for (ptrdiff_t h = 0; h < P; h++)
+    for (ptrdiff_t q = 0; q < OW; q++)
+      for (ptrdiff_t r = 0; r < KH; r++)
+        memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C, sizeof(REAL) * COPIED);
+}
+
+/* Adds a strip's slopes by the weights of some channels: each channel has its own place in each window.
  *
- * from: the image, or its copied windows; place [WINDOWS][all]; slope [WINDOWS][outputs];
+ * from: the image, or the strip's copied windows; place [STRIP * QW][all]; slope [STRIP * QW][outputs];
  * sums [count][SEGMENTS][PATCH]. */
 INLINE void by_weights(const REAL *restrict from, const uint8_t *restrict place, ptrdiff_t all,
                        const REAL *restrict slope, ptrdiff_t outputs, REAL *restrict sums, const int count) {
@@ -242,7 +226,7 @@ INLINE void by_weights(const REAL *restrict from, const uint8_t *restrict place,
         UNROLL for (int i = 0; i < ROWS; i++)
           UNROLL for (int v = 0; v < PART; v++)
             sum[c][i][v] = *(near_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V);
-      for (ptrdiff_t h = 0; h < QH; h++)
+      for (ptrdiff_t h = 0; h < STRIP; h++)
         for (ptrdiff_t q = 0; q < QW; q++) {
           const REAL *window =
               from + (COLUMNS ? (h * OW + q) * P * PATCH : (h * ROW + q * C) * P) + s * STEP + u * V;
@@ -321,22 +305,20 @@ void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL
     for (ptrdiff_t b = 0; b < images; b++) {
       const uint8_t *found = place + b * WINDOWS * all + g * outputs;
       take_image(image, x + b * strides[0] + g * C * strides[1], strides);
-      if (COLUMNS)
-        for (ptrdiff_t h = 0; h < OH; h++)
-          for (ptrdiff_t q = 0; q < OW; q++)
-            for (ptrdiff_t r = 0; r < KH; r++)
-              memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C,
-                     sizeof(REAL) * KW * C);
       for (ptrdiff_t n = 0; n < WINDOWS; n++) {
         const ptrdiff_t at = (b * WINDOWS + n) * all + g * outputs;
         take_slopes(slopes + n * outputs, slope + at, y + at, gb + g * outputs, outputs);
       }
-      const REAL *from = COLUMNS ? columns : image;
-      ptrdiff_t o = 0;
-      for (; o + ABREAST <= outputs; o += ABREAST)
-        by_weights(from, found + o, all, slopes + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
-      for (; o < outputs; o++)
-        by_weights(from, found + o, all, slopes + o, outputs, sums + o * SEGMENTS * PATCH, 1);
+      for (ptrdiff_t h = 0; h < QH; h += STRIP) {
+        if (COLUMNS) copy_windows(columns, image + h * P * ROW);
+        const REAL *from = COLUMNS ? columns : image, *strip = slopes + h * QW * outputs;
+        const uint8_t *chosen = found + h * QW * all;
+        ptrdiff_t o = 0;
+        for (; o + ABREAST <= outputs; o += ABREAST)
+          by_weights(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
+        for (; o < outputs; o++)
+          by_weights(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, 1);
+      }
       if (!gx) continue;
       memset(image_slope, 0, sizeof(REAL) * IMAGE_ROOM);
       by_image(image_slope, spread, found, all, slopes, outputs);

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.storage import Storage
     from gridsearch.training.precision import Precision
 
+    _Alone = tuple[torch.Tensor, Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]
+
 
 class Disagrees(NotStackable):
     """A K-lane form gives other numbers than the model itself."""
@@ -43,35 +45,50 @@ def check(
     Raises:
         NotStackable: they differ.
     """
-    limit = AGREEMENT[precision.name]
-    device = x_BCHW.device
     before = [storage.take(slot) for slot in range(storage.lanes)]
     for training in (True, False):
         expected = [_alone(m, x_BCHW, precision, training=training) for m in models]
         for form in (Form.SHARED, Form.PACKED):
-            network.draws.generators = [
-                torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in models
-            ]
-            x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, storage.lanes, 1, 1)
-            with torch.enable_grad(), precision.forward():
-                descent = network.descend(x, form) if training else None
-                logits = descent.logits if descent else network(x, form, training=False)
-            if tuple(logits.shape) != (len(models), *expected[0][0].shape):
-                raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
-            flat = torch.empty_like(storage.flat)
-            gradients = storage.split(flat)
-            if descent:
-                descent.gradients(2 * logits.float().to(flat.dtype), flat)
-            for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
-                pairs = [(logits[slot], own_logits)]
-                if training and (device.type == "cpu" or not network.draws_masks):
-                    pairs += [(g[slot], own_gradients[name]) for name, g in gradients.items()]
-                pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
-                if device.type != "cpu" and network.draws_masks and training:
-                    pairs = []  # other streams on other devices
-                _compare(pairs, limit)
-            for slot, weights in enumerate(before):
-                storage.put(slot, weights)
+            try:
+                _check_pass(network, storage, expected, x_BCHW, precision, form, training=training)
+            finally:  # a pass moves running statistics, from which whatever comes next must not start
+                for slot, weights in enumerate(before):
+                    storage.put(slot, weights)
+
+
+def _check_pass(
+    network: Network,
+    storage: Storage,
+    expected: Sequence[_Alone],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    form: Form,
+    *,
+    training: bool,
+) -> None:
+    device = x_BCHW.device
+    lanes = storage.lanes
+    network.draws.generators = [
+        torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in range(lanes)
+    ]
+    x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
+    with torch.enable_grad(), precision.forward():
+        descent = network.descend(x, form) if training else None
+        logits = descent.logits if descent else network(x, form, training=False)
+    if tuple(logits.shape) != (lanes, *expected[0][0].shape):
+        raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
+    flat = torch.empty_like(storage.flat)
+    gradients = storage.split(flat)
+    if descent:
+        descent.gradients(2 * logits.float().to(flat.dtype), flat)
+    for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
+        pairs = [(logits[slot], own_logits)]
+        if training and (device.type == "cpu" or not network.draws_masks):
+            pairs += [(g[slot], own_gradients[name]) for name, g in gradients.items()]
+        pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
+        if device.type != "cpu" and network.draws_masks and training:
+            pairs = []  # other streams on other devices
+        _compare(pairs, AGREEMENT[precision.name])
 
 
 def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
@@ -83,9 +100,7 @@ def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> No
             raise Disagrees("its K-lane form does not agree with the model itself")
 
 
-def _alone(
-    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, training: bool
-) -> tuple[torch.Tensor, Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]:
+def _alone(model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, training: bool) -> _Alone:
     """Return a model's logits, gradients and buffers after one pass of a copy of it."""
     twin = copy.deepcopy(model)
     twin.train(training)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.kernels import CrossEntropy
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -23,13 +25,17 @@ class PackLosses:
         lanes: K.
         dtype: of the logits.
         device: the lanes'.
+        compiles: a compiled kernel may do it, which steps that are recorded must not have.
 
     Attributes:
         smooths: whether any lane smooths its labels: if none does, a step leaves it out.
     """
 
-    def __init__(self, lanes: int, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, lanes: int, dtype: torch.dtype, device: torch.device, *, compiles: bool = False
+    ) -> None:
         self.smooths = False
+        self._kernel = CrossEntropy.build(dtype) if compiles and device.type == "cpu" else None
         self._smoothing_K1 = torch.zeros(lanes, 1, dtype=dtype, device=device)
 
     def take(self, smoothing: Sequence[float]) -> None:
@@ -44,6 +50,8 @@ class PackLosses:
 
         The slope of a cross-entropy is softmax - target, which is cheaper than to have it derived.
         """
+        if self._kernel is not None:
+            return self._kernel(logits_KBY, labels_LB, self._smoothing_K1.squeeze(1))
         lanes, count, classes = logits_KBY.shape
         labels_KB1 = labels_LB.expand(lanes, count).unsqueeze(2)
         logp_KBY = F.log_softmax(logits_KBY, 2)

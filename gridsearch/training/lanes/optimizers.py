@@ -1,10 +1,10 @@
 """The optimizers of all lanes of a pack: one state, coefficients of each lane's own.
 
-`optimizers.LaneOptimizer` moves one lane; these move K, and give each what that would have given it.  Where
-torch has a fused form for the CPU each lane's row is moved by one call of it: eight LeNets' Adam step takes
-.17 ms so, .51 ms as passes over all rows, one thread.  Elsewhere the passes are over all rows at once, with
-coefficients [K, 1].  Those of many steps to come can be had as one table, so that a step on a GPU needs nothing
-from the host.
+`optimizers.LaneOptimizer` moves one lane; these move K, and give each what that would have given it.  On a CPU one
+compiled kernel moves them all.  Without a compiler each lane's row is moved by one call of torch's fused form where it
+has one: eight LeNets' Adam step takes .17 ms so, .51 ms as passes over all rows, one thread.  Elsewhere the passes are
+over all rows at once, with coefficients [K, 1].  Those of many steps to come can be had as one table, so that a step on
+a GPU needs nothing from the host.
 
 Shapes: K lanes, P elements of a lane's trained parameters, M coefficients of a step.
 """
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+
+from gridsearch.training.kernels import OptimizerStep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,14 +41,20 @@ class PackOptimizer:
     Args:
         settings: each lane's recipe; `optimizer` is the same in all.
         flat: [K, P], moved in place.
-        by_row: one call of a fused kernel for each lane, where there is one; None for what is faster here.
+        by_row: one call of a fused form for each lane, where there is one; None for what is faster here.
+        compiles: a compiled kernel may do it, which steps that are recorded must not have.
 
     Attributes:
         lr: each lane's learning rate of the next step.
     """
 
     def __init__(
-        self, settings: Sequence[Settings], flat: torch.Tensor, *, by_row: bool | None = None
+        self,
+        settings: Sequence[Settings],
+        flat: torch.Tensor,
+        *,
+        by_row: bool | None = None,
+        compiles: bool = False,
     ) -> None:
         self._kind = settings[0].optimizer
         assert all(s.optimizer == self._kind for s in settings)
@@ -54,8 +62,10 @@ class PackOptimizer:
         self._scratch = torch.empty(0)
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
-        wanted = flat.device.type == "cpu" if by_row is None else by_row
-        self._fused = wanted and self._kind in ("sgd", "adam", "adamw")
+        on_cpu = flat.device.type == "cpu"
+        self._kernel = OptimizerStep.build(self._kind, flat.dtype) if compiles and on_cpu else None
+        wanted = on_cpu if by_row is None else by_row
+        self._fused = wanted and self._kernel is None and self._kind in ("sgd", "adam", "adamw")
         self._bind(list(settings), flat)
 
     def _bind(self, settings: list[Settings], flat: torch.Tensor) -> None:
@@ -65,7 +75,9 @@ class PackOptimizer:
         self._rows = flat.unbind(0)
         self._memory_rows = {kind: t.unbind(0) for kind, t in self._memory.items()}
         self._counters = [torch.tensor(float(n)) for n in self._steps] if self._fused else []
-        if not self._fused and self._scratch.shape != flat.shape:
+        if self._kernel is not None:
+            self._kernel.take(settings, self._steps, self._mu_products)
+        elif not self._fused and self._scratch.shape != flat.shape:
             self._scratch = torch.empty_like(flat)
         self._decays = any(s.weight_decay for s in settings)
         self._looks_ahead = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
@@ -90,6 +102,11 @@ class PackOptimizer:
                 is the next one, with the rates in `lr`.
         """
         if row is None:
+            if self._kernel is not None:
+                self._kernel(self._flat, gradient, list(self._memory.values()), self.lr)
+                self._steps = [n + 1 for n in self._steps]
+                self._mu_products = self._kernel.mu_products
+                return
             if self._fused:
                 self._steps = [n + 1 for n in self._steps]
                 self._step_rows(gradient)

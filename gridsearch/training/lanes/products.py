@@ -18,7 +18,7 @@ from gridsearch.training.lanes.values import apart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.training.kernels import PooledConvolution
+    from gridsearch.training.kernels import DenseLayers, PooledConvolution
     from gridsearch.training.lanes.values import Width
 
 
@@ -198,11 +198,15 @@ class Linear:
         width: how many lanes there are.
         shared: over the shared images.
         affine: the lanes' normalization, if this layer takes it.
+        joins: it reads each lane's own features [K, B, F], so that it can be a part of `DenseLayers`.
     """
 
     fresh = True
 
-    def __init__(self, width: Width, *, shared: bool, affine: InputAffine | None = None) -> None:
+    def __init__(
+        self, width: Width, *, shared: bool, affine: InputAffine | None = None, joins: bool = False
+    ) -> None:
+        self.joins = joins and not shared and affine is None
         self._width = width
         self._shared = shared
         self._affine = affine
@@ -242,3 +246,37 @@ class Linear:
         if not has_bias:
             return [gx, gw, None]
         return [gx, gw, slope.sum(1) if rooms[1] is None else torch.sum(slope, 1, out=rooms[1])]
+
+
+class JoinedLinear:
+    """Dense layers that follow each other, with ReLU where it is between them, as one compiled kernel.
+
+    Args:
+        kernel: for their sizes.
+    """
+
+    fresh = False
+
+    def __init__(self, kernel: DenseLayers) -> None:
+        self._kernel = kernel
+
+    def __call__(self, x: torch.Tensor, *weights: Any) -> torch.Tensor:
+        """[K, B, F], or maps [B, K*C, H, W], to [K, B, G]; each layer's weight and bias come in turn."""
+        return self.forward(x, *weights)[0]
+
+    def forward(self, x: torch.Tensor, *weights: Any) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        y, kept = self._kernel.forward(x, weights[::2], weights[1::2])
+        return y, (x, weights, y, kept)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x and each weight and bias."""
+        x, weights, y, kept = saved
+        rooms: list[Any] = [
+            room if room is not None or w is None else torch.empty_like(w)
+            for room, w in zip(into[1:], weights, strict=True)
+        ]
+        ws, gws, gbs = weights[::2], rooms[::2], rooms[1::2]
+        return [self._kernel.backward(slope, y, kept, x, ws, gws, gbs, inputs=wanted[0]), *rooms]

@@ -122,7 +122,10 @@ class PackProgram:
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
         self._optimizer = PackOptimizer(
-            [m.settings for m in members], self.storage.flat, by_row=False if self._counted else None
+            [m.settings for m in members],
+            self.storage.flat,
+            by_row=False if self._counted else None,
+            compiles=not self._counted,
         )
         self.averages = PackAverages(self.storage)
         for member in self.members:
@@ -202,7 +205,7 @@ class PackProgram:
         norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
         self._gradient = torch.empty_like(self.storage.flat)
-        self._losses = PackLosses(lanes, dtype, device)
+        self._losses = PackLosses(lanes, dtype, device, compiles=not self._counted)
         draws = self.network.draws
         draws.channels_last = self._memory_format == torch.channels_last
         if self._counted:

@@ -16,6 +16,7 @@ from torch import fx, nn
 
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes import fusion, values
+from gridsearch.training.lanes.joining import join_dense
 from gridsearch.training.lanes.rules import apply_rule
 from gridsearch.training.lanes.stage import Fetch, Stage
 from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Value, Width
@@ -185,7 +186,10 @@ class Rewriter:
             result = self._resolve(node.args[0])
             if not isinstance(result, Value) or result.form not in (Form.PACKED, Form.STACKED):
                 raise NotStackable("its logits do not come from its weights")
-            self.stage.close(self.to(result, Form.STACKED))
+            logits = self.to(result, Form.STACKED)
+            if self.compiles:
+                join_dense(self.stage, logits, self.storage.flat.dtype)
+            self.stage.close(logits)
         elif node.op == "get_attr":
             self._known[node] = self.weight(str(node.target))
         else:

@@ -184,7 +184,8 @@ def linear_rule(r: Rewriter, node: fx.Node, input: Value, weight: Value, bias: V
     if r.is_images(input):
         r.read_images(folds=folds)
     shared = input.form is Form.SHARED
-    layer = products.Linear(r.width, shared=shared, affine=r.affine if folds else None)
+    affine = r.affine if folds else None
+    layer = products.Linear(r.width, shared=shared, affine=affine, joins=input.rank == 2)
     x = input if shared else r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), layer, x, weight, bias)
 

@@ -12,7 +12,7 @@ autograd, alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 
@@ -106,11 +106,30 @@ class ByAutograd:
         return [next(found) if isinstance(a, torch.Tensor) and a.requires_grad else None for a in own]
 
 
+class Instruction(NamedTuple):
+    """A step of a stage.
+
+    Attributes:
+        function: what computes.
+        bound: its arguments: slots (True, number) and constants (False, anything).
+        place: the slot of its result.
+    """
+
+    function: Callable[..., Any]
+    bound: tuple[tuple[bool, Any], ...]
+    place: int
+
+
 class Stage:
-    """A rewritten graph: instructions over a memory of slots; slot 0 has the images."""
+    """A rewritten graph: instructions over a memory of slots; slot 0 has the images.
+
+    Attributes:
+        instructions: in their order; no more of them once it is closed.
+        result: the slot of the result.
+    """
 
     def __init__(self) -> None:
-        self._steps: list[tuple[Callable[..., Any], tuple[tuple[bool, Any], ...], int]] = []
+        self.instructions: list[Instruction] = []
         self._frees: list[tuple[int, ...]] = []
         self._rules: list[tuple[Differentiable, tuple[bool, ...]] | None] = []
         self._leaves: dict[int, str] = {}
@@ -120,7 +139,7 @@ class Stage:
     def add(self, function: Callable[..., Any], *arguments: object) -> int:
         """Append an instruction; arguments are values or constants. Returns the slot of its result."""
         bound = tuple((True, a.slot) if isinstance(a, Value) else (False, a) for a in arguments)
-        self._steps.append((function, bound, self._slots))
+        self.instructions.append(Instruction(function, bound, self._slots))
         self._slots += 1
         return self._slots - 1
 
@@ -128,13 +147,13 @@ class Stage:
         """Say what the result is; values are freed after their last use."""
         self.result = result.slot
         last = dict.fromkeys(range(self._slots), -1)
-        for i, (_, bound, place) in enumerate(self._steps):
+        for i, (_, bound, place) in enumerate(self.instructions):
             last[place] = i
             for is_slot, content in bound:
                 if is_slot:
                     last[content] = i
         last.pop(self.result)
-        self._frees = [tuple(s for s, at in last.items() if at == i) for i in range(len(self._steps))]
+        self._frees = [tuple(s for s, at in last.items() if at == i) for i in range(len(self.instructions))]
         self._differentiate()
 
     def _differentiate(self) -> None:
@@ -143,11 +162,11 @@ class Stage:
         users = [0] * self._slots
         fresh = [False] * self._slots
         users[self.result] = 1
-        for _, bound, _ in self._steps:
+        for _, bound, _ in self.instructions:
             for is_slot, content in bound:
                 if is_slot:
                     users[content] += 1
-        for function, bound, place in self._steps:
+        for function, bound, place in self.instructions:
             if isinstance(function, Fetch):
                 moving[place] = function.trained is not None
                 if function.trained is not None:
@@ -172,7 +191,7 @@ class Stage:
         """Run it on the images."""
         memory: list[Any] = [None] * self._slots
         memory[0] = x
-        for (function, bound, place), frees in zip(self._steps, self._frees, strict=True):
+        for (function, bound, place), frees in zip(self.instructions, self._frees, strict=True):
             memory[place] = function(*[memory[c] if is_slot else c for is_slot, c in bound])
             for slot in frees:
                 memory[slot] = None
@@ -189,7 +208,9 @@ class Stage:
         memory: list[Any] = [None] * self._slots
         memory[0] = x
         record: list[Any] = []
-        for (function, bound, place), frees, rule in zip(self._steps, self._frees, self._rules, strict=True):
+        for (function, bound, place), frees, rule in zip(
+            self.instructions, self._frees, self._rules, strict=True
+        ):
             arguments = [memory[c] if is_slot else c for is_slot, c in bound]
             if rule is None:
                 memory[place], saved = function(*arguments), None
@@ -211,8 +232,8 @@ class Stage:
         slopes: list[torch.Tensor | None] = [None] * self._slots
         slopes[self.result] = slope
         written: set[str] = set()
-        for at in range(len(self._steps) - 1, -1, -1):
-            (_, bound, place), rule, saved = self._steps[at], self._rules[at], record.pop()
+        for at in range(len(self.instructions) - 1, -1, -1):
+            (_, bound, place), rule, saved = self.instructions[at], self._rules[at], record.pop()
             own, slopes[place] = slopes[place], None
             if rule is None or own is None:
                 continue

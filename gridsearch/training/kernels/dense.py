@@ -1,0 +1,192 @@
+"""Dense layers that follow each other as one compiled operation; see the C source beside this.
+
+Stands between the stacked layers and the machine code: checks shapes, hands over addresses.
+
+Shapes: K lanes, B batch, C/H/W channels of a lane, height, width, F/G features in and out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.compiler import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_SOURCE = Path(__file__).with_name("dense_layers.c")
+_FEWEST_INPUTS = 16  # a row of weights must fill a vector of any processor
+
+MOST_WEIGHTS = 65536
+"""Weights of a layer above which torch is faster: they no longer stay in a core's own cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class DenseShape:
+    """Layers that follow each other.
+
+    Attributes:
+        sizes: features that go into the first, come out of it, come out of the next, ...
+        relu: for each, whether ReLU comes after it.
+    """
+
+    sizes: tuple[int, ...]
+    relu: tuple[bool, ...]
+
+    def pays(self) -> bool:
+        """Whether a kernel is to be had, and no slower than torch."""
+        layers = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
+        return all(f >= _FEWEST_INPUTS and f * g <= MOST_WEIGHTS for f, g in layers)
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = (
+        *((name, SIZE) for name in ("inputs", "outputs", "relu")),
+        *((name, POINTER) for name in ("w", "b")),
+        *((name, SIZE) for name in ("w_step", "b_step")),
+        *((name, POINTER) for name in ("gw", "gb")),
+        *((name, SIZE) for name in ("gw_step", "gb_step")),
+    )
+
+
+class _Source(ctypes.Structure):
+    _fields_ = (
+        ("x", POINTER),
+        ("strides", ctypes.POINTER(SIZE)),
+        *((name, SIZE) for name in ("channels", "height", "width")),
+    )
+
+
+class DenseLayers:
+    """Dense layers of K lanes, one after the other.
+
+    Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
+    """
+
+    def __init__(self, shape: DenseShape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+        self.shape = shape
+        self._dtype = dtype
+        self._forward = function(library.forward, None, POINTER, POINTER, *[SIZE] * 3, *[POINTER] * 2)
+        self._backward = function(library.backward, None, POINTER, POINTER, *[SIZE] * 3, *[POINTER] * 5, SIZE)
+        self._layers = (_Layer * len(shape.relu))()
+        for layer, inputs, outputs, relu in zip(
+            self._layers, shape.sizes[:-1], shape.sizes[1:], shape.relu, strict=True
+        ):
+            layer.inputs, layer.outputs, layer.relu = inputs, outputs, relu
+        self._room = torch.empty(0, dtype=dtype)
+        self._taken: dict[str, tuple[torch.Tensor | None, ...]] = {}
+
+    @classmethod
+    def build(cls, shape: DenseShape, dtype: torch.dtype) -> DenseLayers | None:
+        """Return the kernel for some layers; None where it cannot be compiled."""
+        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
+        return None if library is None else cls(shape, dtype, library)
+
+    def forward(
+        self, x: torch.Tensor, weights: Sequence[torch.Tensor], biases: Sequence[torch.Tensor | None]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the last layer's features [K, B, G], and what `backward` needs.
+
+        Args:
+            x: features [K, B, F], or maps [B, K*C, H, W] in any layout with C*H*W = F.
+            weights: of each layer, [K, G, F].
+            biases: likewise, [K, G].
+        """
+        lanes, images = len(weights[0]), x.shape[0 if x.dim() == 4 else 1]
+        source, by = self._source(x, lanes)
+        self._take("w", weights)
+        self._take("b", biases)
+        inner = self.shape.sizes[0 if x.dim() == 4 else 1 : -1]
+        kept = x.new_empty(lanes * images * sum(inner))
+        y = x.new_empty(lanes, images, self.shape.sizes[-1])
+        self._forward(
+            *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
+            *(address(kept), address(y)),
+        )
+        del by
+        return y, kept
+
+    def backward(
+        self,
+        slope: torch.Tensor,
+        y: torch.Tensor,
+        kept: torch.Tensor,
+        x: torch.Tensor,
+        weights: Sequence[torch.Tensor],
+        weight_slopes: Sequence[torch.Tensor],
+        bias_slopes: Sequence[torch.Tensor | None],
+        *,
+        inputs: bool,
+    ) -> torch.Tensor | None:
+        """Write the slopes by the weights and biases, and return the one by x, if it is wanted.
+
+        Args:
+            slope: by the result.
+            y: what `forward` gave.
+            kept: likewise.
+            x: what it was given.
+            weights: likewise.
+            weight_slopes: where to write, shaped like the weights.
+            bias_slopes: likewise; None where there is no bias.
+            inputs: whether the slope by x is wanted.
+        """
+        lanes, images = y.shape[:2]
+        slope = slope.contiguous()
+        source, by = self._source(x, lanes)
+        self._take("w", weights)
+        self._take("gw", weight_slopes)
+        self._take("gb", bias_slopes)
+        gx = None
+        if inputs:  # features may come as a part of something larger, and their slopes do not go there
+            gx = torch.empty_like(x) if x.dim() == 4 else x.new_empty(x.shape)
+        most = max(self.shape.sizes)
+        if self._room.numel() < 2 * images * most:
+            self._room = torch.empty(2 * images * most, dtype=self._dtype)
+        into = None if gx is None else self._source(gx, lanes)
+        self._backward(
+            *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
+            *(address(kept), address(y), address(slope)),
+            *(None if into is None else ctypes.byref(into[0]), address(self._room), most),
+        )
+        del by
+        return gx
+
+    def _source(self, x: torch.Tensor, lanes: int) -> tuple[_Source, object]:
+        """Return where x is, and what must live as long as that does."""
+        assert x.dtype == self._dtype
+        assert x.device.type == "cpu"
+        if x.dim() == 4:
+            channels, height, width = x.shape[1] // lanes, *x.shape[2:]
+            assert channels * height * width == self.shape.sizes[0], x.shape
+        else:
+            assert x.shape[0] == lanes, x.shape
+            assert x.shape[2] == self.shape.sizes[0], x.shape
+            assert x.stride(2) == 1, x.stride()
+            channels = height = width = 0
+        by = strides(x)
+        return _Source(x.data_ptr(), by, channels, height, width), by
+
+    def _take(self, kind: str, tensors: Sequence[torch.Tensor | None]) -> None:
+        """Tell the layers where their weights (or biases, or slopes) are, and by which lane.
+
+        Mostly they are where they were the last time.  What is wrong here would be read from beyond a tensor's end.
+        """
+        if all(map(operator.is_, tensors, self._taken.get(kind, ()))) and kind in self._taken:
+            return
+        for layer, tensor in zip(self._layers, tensors, strict=True):
+            setattr(layer, kind, address(tensor))
+            if tensor is None:
+                continue
+            shape = (layer.outputs, layer.inputs) if kind.endswith("w") else (layer.outputs,)
+            assert tensor.shape[1:] == shape, tensor.shape
+            assert tensor.stride()[1:] == (layer.inputs, 1)[2 - len(shape) :], tensor.stride()
+            assert tensor.dtype == self._dtype
+            setattr(layer, f"{kind}_step", tensor.stride(0))
+        self._taken[kind] = tuple(tensors)

@@ -1,0 +1,245 @@
+/* Dense layers that follow each other, each with ReLU after it or not, for all lanes: forwards and backwards.
+ *
+ * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.
+ *
+ * The batches of a small network's dense layers are small: what a product of matrices costs is not its arithmetic but
+ * being called, being told shapes, and writing what the next one reads.  Here a lane goes through all layers at once,
+ * with what it computes in its core's own cache.  Products run over vectors of a weight's row; where a row does not end
+ * with a whole vector, the last one overlaps the one before it, so that nothing beyond a row is ever read: what lies
+ * there may be another lane's, and no number.  Sums have a fixed order: the same bytes each time.
+ */
+
+#include "vectors.h"
+
+#if BYTES == 64
+enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `dots` and `outer` */
+#else
+enum { DOT_X = 2, DOT_W = 4, ROWS = 4, COLUMNS = 2 };
+#endif
+
+/* The sums of neighbours: first those of a, then those of b. */
+#if V == 16
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif V == 8
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#elif V == 4
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
+#else
+#define EVEN 0, 2
+#define ODD 1, 3
+#endif
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+#define NEIGHBOURS(a, b) (SHUFFLE(a, b, EVEN) + SHUFFLE(a, b, ODD))
+
+/* A layer of all lanes; a lane's weights [outputs][inputs] lie `*_step` numbers behind those of the lane before. */
+struct layer {
+  ptrdiff_t inputs, outputs, relu;
+  const REAL *w, *b;
+  ptrdiff_t w_step, b_step;
+  REAL *gw, *gb; /* where to write the slopes */
+  ptrdiff_t gw_step, gb_step;
+};
+
+/* What goes into the first layer: features [lanes][images][inputs] with the strides [2] of lanes and images, or maps
+ * [images][lanes * channels][height][width] with the strides [4] of images, channels, rows and columns. */
+struct source {
+  REAL *x;
+  const ptrdiff_t *strides;
+  ptrdiff_t channels, height, width; /* of maps; no channels for features */
+};
+
+/* Copies a lane's features [images][channels * height * width] out of maps, or back into them. */
+INLINE void copy_maps(const struct source *s, REAL *features, ptrdiff_t lane, ptrdiff_t images, const int back) {
+  const ptrdiff_t *by = s->strides;
+  for (ptrdiff_t b = 0; b < images; b++)
+    for (ptrdiff_t h = 0; h < s->height; h++)
+      for (ptrdiff_t w = 0; w < s->width; w++) {
+        REAL *map = s->x + b * by[0] + lane * s->channels * by[1] + h * by[2] + w * by[3];
+        REAL *own = features + ((b * s->channels) * s->height + h) * s->width + w;
+        for (ptrdiff_t c = 0; c < s->channels; c++)
+          if (back)
+            map[c * by[1]] = own[c * s->height * s->width];
+          else
+            own[c * s->height * s->width] = map[c * by[1]];
+      }
+}
+
+static mask tail_of(ptrdiff_t count) { /* the last numbers of a vector that ends where a row of so many does */
+  mask kept;
+  for (ptrdiff_t i = 0; i < V; i++) kept[i] = i >= V - count % V ? -1 : 0;
+  return kept;
+}
+
+/* y [images][outputs] = x [images][inputs] w' + b, and ReLU: sums over the vectors of a row, which are then added up
+ * within. */
+static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, const REAL *x, ptrdiff_t x_step, REAL *y,
+                          ptrdiff_t images) {
+  const mask tail = tail_of(l->inputs);
+  for (ptrdiff_t g = 0; g < l->outputs; g += DOT_W) {
+    const REAL *row[DOT_W];
+    REAL bias[DOT_X * DOT_W];
+    UNROLL for (int j = 0; j < DOT_W; j++) {
+      const ptrdiff_t own = MIN(g + j, l->outputs - 1);
+      row[j] = w + own * l->inputs;
+      UNROLL for (int i = 0; i < DOT_X; i++) bias[i * DOT_W + j] = b ? b[own] : 0;
+    }
+    for (ptrdiff_t n = 0; n < images; n += DOT_X) {
+      const REAL *image[DOT_X];
+      UNROLL for (int i = 0; i < DOT_X; i++) image[i] = x + MIN(n + i, images - 1) * x_step;
+      vec sum[DOT_X * DOT_W];
+      UNROLL for (int i = 0; i < DOT_X * DOT_W; i++) sum[i] = (vec){0};
+      for (ptrdiff_t f = 0; f + V <= l->inputs; f += V) {
+        vec weight[DOT_W];
+        UNROLL for (int j = 0; j < DOT_W; j++) weight[j] = *(const near_vec *)(row[j] + f);
+        UNROLL for (int i = 0; i < DOT_X; i++) {
+          const vec number = *(const near_vec *)(image[i] + f);
+          UNROLL for (int j = 0; j < DOT_W; j++) sum[i * DOT_W + j] += number * weight[j];
+        }
+      }
+      if (l->inputs % V) {
+        const ptrdiff_t f = l->inputs - V;
+        UNROLL for (int i = 0; i < DOT_X; i++) {
+          const vec number = (vec)((mask) * (const near_vec *)(image[i] + f) & tail);
+          UNROLL for (int j = 0; j < DOT_W; j++)
+            sum[i * DOT_W + j] += number * (vec)((mask) * (const near_vec *)(row[j] + f) & tail);
+        }
+      }
+      REAL total[DOT_X * DOT_W];
+      UNROLL for (int part = 0; part < DOT_X * DOT_W; part += V) {
+        vec level[V];
+        UNROLL for (int i = 0; i < V; i++) level[i] = sum[part + i];
+        UNROLL for (int left = V / 2; left >= 1; left /= 2)
+          UNROLL for (int i = 0; i < left; i++) level[i] = NEIGHBOURS(level[2 * i], level[2 * i + 1]);
+        const vec value = level[0] + *(const near_vec *)(bias + part);
+        *(near_vec *)(total + part) = l->relu ? (vec)((mask)value & ~(mask)(value <= 0)) : value;
+      }
+      const ptrdiff_t here = MIN(DOT_W, l->outputs - g);
+      for (int i = 0; i < DOT_X && n + i < images; i++) {
+        REAL *to = y + (n + i) * l->outputs + g;
+        if (here == DOT_W)
+          memcpy(to, total + i * DOT_W, sizeof(REAL) * DOT_W);
+        else
+          for (ptrdiff_t j = 0; j < here; j++) to[j] = total[i * DOT_W + j];
+      }
+    }
+  }
+}
+
+/* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns, m is
+ * [depth][m_step].  Where there is a gate [rows][count], what it holds back (ReLU's result is nothing) gets 0. */
+INLINE void outer_part(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
+                       ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
+                       const int vectors) {
+  const REAL *row[ROWS];
+  UNROLL for (int r = 0; r < ROWS; r++) row[r] = a + MIN(r, rows - 1) * by_row;
+  vec sum[ROWS][COLUMNS];
+  UNROLL for (int r = 0; r < ROWS; r++)
+    UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = (vec){0};
+  for (ptrdiff_t d = 0; d < depth; d++) {
+    vec number[COLUMNS];
+    UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const near_vec *)(m + d * m_step + v * V);
+    UNROLL for (int r = 0; r < ROWS; r++) {
+      const REAL factor = row[r][d * by_column];
+      UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += factor * number[v];
+    }
+  }
+  UNROLL for (int r = 0; r < ROWS; r++)
+    if (r < rows)
+      UNROLL for (int v = 0; v < vectors; v++) {
+        if (gate) {
+          const vec before = *(const near_vec *)(gate + r * step + v * V);
+          sum[r][v] = (vec)((mask)sum[r][v] & ~(mask)(before <= 0));
+        }
+        *(near_vec *)(to + r * step + v * V) = sum[r][v];
+      }
+}
+
+static void outer(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
+                  ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t rows, ptrdiff_t count) {
+  for (ptrdiff_t done = 0; done < count;) {
+    ptrdiff_t vectors = MIN(COLUMNS, UP(count - done, V)), c = done;
+    if (c + vectors * V > count) c = count - vectors * V; /* some columns twice */
+    if (c < 0) c = done, vectors--;
+    for (ptrdiff_t r = 0; r < rows; r += ROWS) {
+      const REAL *from = a + r * by_row, *shut = gate ? gate + r * count + c : 0;
+      REAL *into = to + r * count + c;
+      if (COLUMNS > 3 && vectors == 4)
+        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(4, COLUMNS));
+      else if (COLUMNS > 2 && vectors == 3)
+        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(3, COLUMNS));
+      else if (vectors == 2)
+        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 2);
+      else
+        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 1);
+    }
+    done = c + vectors * V;
+  }
+}
+
+/* Where a lane's inputs of a layer are.  kept: [lanes][images][inputs] of each layer, the first one's for maps alone. */
+static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdiff_t layer, REAL *kept, ptrdiff_t lane,
+                       ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t *step) {
+  if (layer == 0 && !s->channels) {
+    *step = s->strides[1];
+    return s->x + lane * s->strides[0];
+  }
+  for (ptrdiff_t i = s->channels ? 0 : 1; i < layer; i++) kept += lanes * images * layers[i].inputs;
+  *step = layers[layer].inputs;
+  return kept + lane * images * layers[layer].inputs;
+}
+
+/* y [lanes][images][outputs of the last layer]; kept is what `backward` wants. */
+void forward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
+             REAL *kept, REAL *y) {
+  const ptrdiff_t last = layers[count - 1].outputs;
+  for (ptrdiff_t k = 0; k < lanes; k++)
+    for (ptrdiff_t i = 0; i < count; i++) {
+      const struct layer *l = layers + i;
+      ptrdiff_t step;
+      REAL *x = inputs_of(s, layers, i, kept, k, lanes, images, &step);
+      if (i == 0 && s->channels) copy_maps(s, x, k, images, 0);
+      ptrdiff_t next;
+      REAL *to = i + 1 < count ? inputs_of(s, layers, i + 1, kept, k, lanes, images, &next)
+                               : y + k * images * last;
+      forward_layer(l, l->w + k * l->w_step, l->b ? l->b + k * l->b_step : 0, x, step, to, images);
+    }
+}
+
+/* slope [lanes][images][outputs of the last layer], and y and kept as `forward` left them; gx none, or maps like the
+ * source's, or features in one piece; room [2][images][most inputs or outputs of a layer]. */
+void backward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
+              REAL *kept, const REAL *y, const REAL *slope, const struct source *gx, REAL *room, ptrdiff_t most) {
+  for (ptrdiff_t k = 0; k < lanes; k++) {
+    const struct layer *l = layers + count - 1;
+    REAL *own = room, *other = room + images * most;
+    const ptrdiff_t numbers = images * l->outputs;
+    for (ptrdiff_t i = 0; i < numbers; i++)
+      own[i] = l->relu && y[k * numbers + i] <= 0 ? 0 : slope[k * numbers + i];
+    for (ptrdiff_t i = count - 1; i >= 0; i--) {
+      l = layers + i;
+      ptrdiff_t step;
+      const REAL *x = inputs_of(s, layers, i, kept, k, lanes, images, &step);
+      outer(own, 1, l->outputs, x, step, images, l->gw + k * l->gw_step, 0, l->outputs, l->inputs);
+      if (l->gb) {
+        REAL *gb = l->gb + k * l->gb_step;
+        for (ptrdiff_t g = 0; g < l->outputs; g++) gb[g] = 0;
+        for (ptrdiff_t n = 0; n < images; n++)
+          for (ptrdiff_t g = 0; g < l->outputs; g++) gb[g] += own[n * l->outputs + g];
+      }
+      if (i == 0 && !gx) break;
+      const REAL *gate = i > 0 && layers[i - 1].relu ? x : 0;
+      REAL *to = i == 0 && !gx->channels ? gx->x + k * gx->strides[0] : other;
+      outer(own, l->outputs, 1, l->w + k * l->w_step, l->inputs, l->outputs, to, gate, images, l->inputs);
+      if (i == 0 && gx->channels) copy_maps(gx, to, k, images, 1);
+      other = own;
+      own = to;
+    }
+  }
+}

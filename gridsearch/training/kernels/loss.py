@@ -1,0 +1,60 @@
+"""Cross-entropies and their slopes as one compiled operation; see the C source beside this.
+
+Shapes: K lanes, L one column for all lanes or K, B batch, Y classes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.compiler import load
+
+if TYPE_CHECKING:
+    import ctypes
+
+_SOURCE = Path(__file__).with_name("cross_entropy.c")
+
+
+class CrossEntropy:
+    """Mean cross-entropies of K lanes.
+
+    Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
+    """
+
+    def __init__(self, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+        self._dtype = dtype
+        self._call = function(library.cross_entropy, None, *[POINTER] * 6, *[SIZE] * 3)
+
+    @classmethod
+    def build(cls, dtype: torch.dtype) -> CrossEntropy | None:
+        """Return the kernel; None where it cannot be compiled."""
+        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
+        return None if library is None else cls(dtype, library)
+
+    def __call__(
+        self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor, smoothing_K: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each lane's loss [K] and its slope by the logits [K, B, Y].
+
+        Args:
+            logits_KBY: of the network.
+            labels_LB: int64, of the images.
+            smoothing_K: each lane's label smoothing.
+        """
+        lanes, images, classes = logits_KBY.shape
+        logits_KBY = logits_KBY.contiguous()
+        labels_KB = labels_LB.expand(lanes, images)
+        assert logits_KBY.dtype == smoothing_K.dtype == self._dtype
+        assert labels_KB.dtype == torch.int64
+        assert smoothing_K.shape == (lanes,)
+        assert smoothing_K.is_contiguous()
+        losses_K, slopes_KBY = logits_KBY.new_empty(lanes), torch.empty_like(logits_KBY)
+        self._call(
+            *(address(logits_KBY), address(labels_KB), strides(labels_KB), address(smoothing_K)),
+            *(address(losses_K), address(slopes_KBY), lanes, images, classes),
+        )
+        return losses_K, slopes_KBY

@@ -1,0 +1,90 @@
+/* A step of an optimizer for all lanes, each with its own rate, decay and number of steps.
+ *
+ * Compiled for the machine that runs it; DOUBLE (see vectors.h) and KIND, which optimizer (below), come from the
+ * compiler's command line.  Every number goes through in one pass; the coefficients are computed in double precision from
+ * torch's own formulas (torch.optim, and its fused kernels where there are any).
+ */
+
+#include <math.h>
+
+#include "vectors.h"
+
+enum { SGD, ADAM, ADAMW, NADAM, RMSPROP };
+
+#if DOUBLE
+#define SQRT sqrt
+#else
+#define SQRT sqrtf
+#endif
+
+/* What torch.optim has where nothing is said. */
+#define BETA1 0.9
+#define BETA2 0.999
+#define EPS 1e-8
+#define ALPHA 0.99
+#define MOMENTUM_DECAY 4e-3
+
+/* A lane's recipe, and where it is. */
+struct lane {
+  double lr, decay, momentum;
+  int64_t nesterov, steps; /* this one included */
+  float mu_product;        /* NAdam's product of all its momenta, which torch keeps in single precision */
+};
+
+static double mu(double steps) { return BETA1 * (1 - 0.5 * pow(0.96, steps * MOMENTUM_DECAY)); }
+
+/* Moves the weights [size] of a lane.  first, second: what the optimizer remembers of each (see `_KINDS` in the lanes'
+ * optimizers); unused where it remembers less. */
+static void move(REAL *restrict weights, const REAL *restrict slopes, REAL *restrict first, REAL *restrict second,
+                 ptrdiff_t size, struct lane *lane) {
+  const double n = lane->steps, lr = lane->lr;
+  const REAL decay = KIND == ADAMW ? 0 : lane->decay, shrink = 1 - lr * lane->decay;
+  if (KIND == SGD) {
+    const REAL rate = lr, momentum = lane->momentum;
+    const int nesterov = lane->nesterov;
+    if (lane->momentum > 0)
+      for (ptrdiff_t i = 0; i < size; i++) {
+        const REAL slope = slopes[i] + decay * weights[i], buffer = first[i] * momentum + slope;
+        first[i] = buffer;
+        weights[i] -= rate * (nesterov ? slope + momentum * buffer : buffer);
+      }
+    else
+      for (ptrdiff_t i = 0; i < size; i++) weights[i] -= rate * (slopes[i] + decay * weights[i]);
+    return;
+  }
+  if (KIND == RMSPROP) {
+    const REAL rate = lr, kept = ALPHA, new = 1 - ALPHA, eps = EPS;
+    for (ptrdiff_t i = 0; i < size; i++) {
+      const REAL slope = slopes[i] + decay * weights[i];
+      first[i] = first[i] * kept + new * slope * slope;
+      weights[i] -= rate * (slope / (SQRT(first[i]) + eps));
+    }
+    return;
+  }
+  const REAL new = 1 - BETA1, kept_square = BETA2, new_square = 1 - BETA2, eps = EPS;
+  const REAL correction = sqrt(1 - pow(BETA2, n));
+  REAL by_slope = 0, by_mean = lr / (1 - pow(BETA1, n));
+  if (KIND == NADAM) {
+    const double ahead = mu(n + 1);
+    lane->mu_product *= (float)mu(n);
+    by_slope = lr * (1 - mu(n)) / (1 - (double)lane->mu_product);
+    by_mean = lr * ahead / (1 - lane->mu_product * ahead);
+  }
+  for (ptrdiff_t i = 0; i < size; i++) {
+    const REAL weight = KIND == ADAMW ? weights[i] * shrink : weights[i];
+    const REAL slope = slopes[i] + decay * weight, mean = first[i] + (slope - first[i]) * new;
+    const REAL square = second[i] * kept_square + new_square * slope * slope;
+    first[i] = mean;
+    second[i] = square;
+    const REAL root = SQRT(square) / correction + eps;
+    weights[i] = weight - (KIND == NADAM ? (by_slope * slope + by_mean * mean) / root : by_mean * (mean / root));
+  }
+}
+
+/* weights, slopes, first and second [lanes][size]. */
+void step(REAL *weights, const REAL *slopes, REAL *first, REAL *second, ptrdiff_t lanes, ptrdiff_t size,
+          struct lane *of) {
+  for (ptrdiff_t k = 0; k < lanes; k++)
+    move(weights + k * size, slopes + k * size, first ? first + k * size : 0, second ? second + k * size : 0, size,
+         of + k);
+}

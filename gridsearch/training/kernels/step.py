@@ -1,0 +1,93 @@
+"""A step of an optimizer for all lanes as one compiled operation; see the C source beside this.
+
+Shapes: K lanes, P elements of a lane's trained parameters.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function
+from gridsearch.training.kernels.compiler import load
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from gridsearch.records import Settings
+
+_SOURCE = Path(__file__).with_name("optimizer_step.c")
+_KINDS = ("sgd", "adam", "adamw", "nadam", "rmsprop")
+
+
+class _Lane(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("lr", "decay", "momentum")),
+        *((name, ctypes.c_int64) for name in ("nesterov", "steps")),
+        ("mu_product", ctypes.c_float),
+    )
+
+
+class OptimizerStep:
+    """Moves the weights of K lanes, each by its own recipe.
+
+    Its results are those of `torch.optim` up to rounding.  It computes in one thread, in a fixed order.
+    """
+
+    def __init__(self, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+        self._dtype = dtype
+        self._call = function(library.step, None, *[POINTER] * 4, *[SIZE] * 2, POINTER)
+        self._lanes = (_Lane * 0)()
+
+    @classmethod
+    def build(cls, kind: str, dtype: torch.dtype) -> OptimizerStep | None:
+        """Return the kernel of an optimizer, by its name in a recipe; None where it cannot be compiled."""
+        if dtype not in REALS:
+            return None
+        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype), "KIND": _KINDS.index(kind)})
+        return None if library is None else cls(dtype, library)
+
+    def take(self, settings: Sequence[Settings], steps: Sequence[int], mu_products: Sequence[float]) -> None:
+        """Take in who the lanes are, how many steps each has taken, and NAdam's products."""
+        self._lanes = (_Lane * len(settings))(
+            *(
+                _Lane(s.lr, s.weight_decay, s.momentum, int(s.nesterov and s.momentum > 0), n, product)
+                for s, n, product in zip(settings, steps, mu_products, strict=True)
+            )
+        )
+
+    def __call__(
+        self,
+        weights: torch.Tensor,
+        slopes: torch.Tensor,
+        memory: Sequence[torch.Tensor],
+        rates: Sequence[float],
+    ) -> None:
+        """Take a step.
+
+        Args:
+            weights: [K, P], moved in place.
+            slopes: [K, P].
+            memory: what the optimizer remembers, [K, P] each; changed in place.
+            rates: each lane's learning rate.
+        """
+        for tensor in (weights, slopes, *memory):
+            assert tensor.shape == weights.shape, tensor.shape
+            assert tensor.is_contiguous()
+            assert tensor.dtype == self._dtype
+        for lane, rate in zip(self._lanes, rates, strict=True):
+            lane.lr = rate
+            lane.steps += 1
+        first, second = (*memory, None, None)[:2]
+        self._call(
+            *(address(weights), address(slopes), address(first), address(second)),
+            *(*weights.shape, self._lanes),
+        )
+
+    @property
+    def mu_products(self) -> list[float]:
+        """NAdam's products as they are now."""
+        return [lane.mu_product for lane in self._lanes]
