@@ -100,8 +100,10 @@ def test_gradients_by_hand_are_those_of_autograd(name, form, affine):
         if not both[0].folds:
             pytest.skip("its first layer takes no normalization")
         for network in both:
-            network.affine.scale = torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]], dtype=torch.float64)
-            network.affine.shift = torch.tensor([[0.0, 0.3], [-1.0, 0.0], [0.2, 2.0]], dtype=torch.float64)
+            network.affine.take(
+                torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]], dtype=torch.float64),
+                torch.tensor([[0.0, 0.3], [-1.0, 0.0], [0.2, 2.0]], dtype=torch.float64),
+            )
     flats = [torch.full_like(storage.flat, torch.nan) for _ in both]
     for batch, layout in ((4, torch.contiguous_format), (3, torch.channels_last), (4, torch.channels_last)):
         # few different values, so that windows have ties, and a unit that is dead

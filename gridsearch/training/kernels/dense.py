@@ -99,7 +99,7 @@ class DenseLayers:
             weights: of each layer, [K, G, F].
             biases: likewise, [K, G].
         """
-        lanes, images = len(weights[0]), x.shape[0 if x.dim() == 4 else 1]
+        lanes, images = weights[0].shape[0], x.shape[0 if x.dim() == 4 else 1]
         source, by = self._source(x, lanes)
         self._take("w", weights)
         self._take("b", biases)

@@ -71,6 +71,7 @@ class PooledConvolution:
 
     def __init__(self, shape: PooledShape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         self.shape = shape
+        self._pooled = shape.pooled
         self._dtype = dtype
         self._forward = function(library.forward, None, *[POINTER] * 6, *[SIZE] * 3, POINTER)
         self._backward = function(library.backward, None, *[POINTER] * 9, *[SIZE] * 3, POINTER)
@@ -115,14 +116,14 @@ class PooledConvolution:
         self._check(x, w, groups)
         w = w.contiguous()
         b = None if b is None else b.contiguous()
-        size = (len(x), *self.shape.pooled, len(w))
+        size = (x.shape[0], *self._pooled, w.shape[0])
         y = x.new_empty(size)
         found = x.new_empty(size, dtype=torch.uint8) if places else None
-        outputs = len(w) // groups
+        outputs = w.shape[0] // groups
         room = self._have(self._forward_room(outputs))
         self._forward(
             *(address(x), strides(x), address(w), address(b), address(y), address(found)),
-            *(len(x), groups, outputs, address(room)),
+            *(x.shape[0], groups, outputs, address(room)),
         )
         return y.permute(0, 3, 1, 2), None if found is None else found.permute(0, 3, 1, 2)
 
@@ -151,13 +152,13 @@ class PooledConvolution:
         self._check(x, w, groups)
         w = w.contiguous()
         slope, y, places = (t.permute(0, 2, 3, 1).contiguous() for t in (slope, y, places))
-        gx = x.new_empty(len(x), *x.shape[2:], x.shape[1]) if images else None
-        gw, gb = torch.empty_like(w), w.new_empty(len(w))
-        outputs = len(w) // groups
+        gx = x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]) if images else None
+        gw, gb = torch.empty_like(w), w.new_empty(w.shape[0])
+        outputs = w.shape[0] // groups
         room = self._have(self._backward_room(outputs))
         self._backward(
             *(address(slope), address(y), address(places), address(x), strides(x), address(w)),
-            *(address(gx), address(gw), address(gb), len(x), groups, outputs, address(room)),
+            *(address(gx), address(gw), address(gb), x.shape[0], groups, outputs, address(room)),
         )
         return None if gx is None else gx.permute(0, 3, 1, 2), gw, gb
 
@@ -166,7 +167,7 @@ class PooledConvolution:
         shape = self.shape
         assert x.shape[1:] == (groups * shape.channels, shape.height, shape.width), x.shape
         assert w.shape[1:] == (shape.channels, *shape.kernel), w.shape
-        assert len(w) % groups == 0, w.shape
+        assert w.shape[0] % groups == 0, w.shape
         assert x.dtype == w.dtype == self._dtype
         assert x.device.type == "cpu"
 

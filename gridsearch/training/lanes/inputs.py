@@ -52,13 +52,13 @@ class PackInputs:
         self._make = data.batches(
             norm="none" if mixed else norms[0], dtype=precision.weights, memory_format=memory_format
         )
-        network.affine.scale = network.affine.shift = None
+        network.affine.clear()
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
         self._affine: tuple[torch.Tensor, torch.Tensor] | None = None
         if mixed:
             self._affine = scale, shift = self._affines(norms)
             if network.folds:
-                network.affine.scale, network.affine.shift = scale, shift
+                network.affine.take(scale, shift)
             else:
                 self._each = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 

@@ -38,45 +38,37 @@ class InputAffine:
     and a bias that is larger by the sum of w * t.
 
     Attributes:
-        scale: [K, C], None where all lanes see the same images.
-        shift: [K, C].
+        differs: whether the lanes' images differ by it; else this does nothing.
     """
 
     def __init__(self) -> None:
-        self.scale: torch.Tensor | None = None
-        self.shift: torch.Tensor | None = None
+        self.differs = False
 
-    def conv(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, O, C, h, w] and bias [K, O] for the images as they are."""
-        if self.scale is None or self.shift is None:
+    def take(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
+        """Take in each lane's s and t, [K, C] both; what is written into their memory later counts too."""
+        self.differs = True
+        self._scale, self._shift = scale[:, None, :, None], shift[:, None, :, None]
+        self._shift_column = shift.unsqueeze(2)
+
+    def clear(self) -> None:
+        """All lanes see the same images."""
+        self.differs = False
+
+    def weights(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return weights [K, O, C, h, w], or [K, O, F] channel by channel, and bias [K, O] for the images as they are."""
+        if not self.differs:
             return w, b
-        more = torch.einsum("koc,kc->ko", w.sum((3, 4)), self.shift)
-        return w * self.scale[:, None, :, None, None], more if b is None else b + more
+        by_channel = w.view(*w.shape[:2], self._shift.shape[2], -1)
+        more = torch.bmm(by_channel.sum(3), self._shift_column).squeeze(2)
+        return (by_channel * self._scale).view(w.shape), more if b is None else b + more
 
-    def conv_slope(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
-        """Return the slope by the weights that `conv` was given, of those by what it gave."""
-        if self.scale is None or self.shift is None:
+    def slope(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
+        """Return the slope by the weights that `weights` was given, of those by what it gave."""
+        if not self.differs:
             return gw
         assert gb is not None
-        by_shift = torch.einsum("ko,kc->koc", gb, self.shift)
-        return gw * self.scale[:, None, :, None, None] + by_shift[..., None, None]
-
-    def linear_slope(self, gw: torch.Tensor, gb: torch.Tensor) -> torch.Tensor:
-        """Return the slope by the weights that `linear` was given, of those by what it gave."""
-        assert self.scale is not None
-        assert self.shift is not None
-        by_channel = apart(gw, 2, self.scale.shape[1], -1)
-        by_shift = torch.einsum("kg,kc->kgc", gb, self.shift)
-        return (by_channel * self.scale[:, None, :, None] + by_shift[..., None]).flatten(2)
-
-    def linear(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, G, F] and bias [K, G] for the images as they are, channel by channel in F."""
-        if self.scale is None or self.shift is None:
-            return w, b
-        channels = self.scale.shape[1]
-        by_channel = apart(w, 2, channels, -1)
-        more = torch.einsum("kgc,kc->kg", by_channel.sum(3), self.shift)
-        return (by_channel * self.scale[:, None, :, None]).flatten(2), more if b is None else b + more
+        by_channel = gw.view(*gw.shape[:2], self._shift.shape[2], -1) * self._scale
+        return by_channel.addcmul_(gb[..., None, None], self._shift).view(gw.shape)
 
 
 class Conv:
@@ -117,7 +109,7 @@ class Conv:
         """Return the result, and what `backward` needs."""
         has_bias = b is not None
         if self._affine is not None:
-            w, b = self._affine.conv(w, b)
+            w, b = self._affine.weights(w, b)
         groups = 1 if self._shared else self._groups * self._width.lanes
         merged = w.flatten(0, 1)
         y = F.conv2d(x, merged, merge(b), groups=groups, **self._how)
@@ -137,7 +129,7 @@ class Conv:
         gw = apart(gw, 0, self._width.lanes, -1)
         gb = gb if gb is None else gb.view(self._width.lanes, -1)
         if self._affine is not None:
-            gw = self._affine.conv_slope(gw, gb)
+            gw = self._affine.slope(gw, gb)
         return [gx, gw, gb if has_bias else None]
 
 
@@ -160,14 +152,14 @@ class PooledConv:
 
     def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         """[B, C, H, W] if shared, else [B, K*C, H, W], to [B, K*O, H', W']."""
-        w, b = (w, b) if self._affine is None else self._affine.conv(w, b)
+        w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
         groups = 1 if self._shared else self._width.lanes
         return self._kernel.forward(x, w.flatten(0, 1), merge(b), groups=groups, places=False)[0]
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         """Return the result, and what `backward` needs."""
         has_bias = b is not None
-        w, b = (w, b) if self._affine is None else self._affine.conv(w, b)
+        w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
         groups = 1 if self._shared else self._width.lanes
         merged = w.flatten(0, 1)
         y, places = self._kernel.forward(x, merged, merge(b), groups=groups, places=True)
@@ -182,7 +174,7 @@ class PooledConv:
         gx, gw, gb = self._kernel.backward(slope, y, places, x, merged, groups=groups, images=wanted[0])
         gw, gb = apart(gw, 0, self._width.lanes, -1), gb.view(self._width.lanes, -1)
         if self._affine is not None:
-            gw = self._affine.conv_slope(gw, gb)
+            gw = self._affine.slope(gw, gb)
         return [gx, gw, gb if has_bias else None]
 
 
@@ -220,7 +212,7 @@ class Linear:
         if self._shared:
             x = x.expand(self._width.lanes, *x.shape)
         if self._affine is not None:
-            w, b = self._affine.linear(w, b)
+            w, b = self._affine.weights(w, b)
         flat = x if x.dim() == 3 else x.flatten(1, -2) if x.dim() > 3 else x.unsqueeze(1)
         turned = w.transpose(1, 2)
         y = torch.bmm(flat, turned) if b is None else torch.baddbmm(b.unsqueeze(1), flat, turned)
@@ -235,9 +227,9 @@ class Linear:
         slope = slope.reshape(*flat.shape[:2], w.shape[1])
         gx = torch.bmm(slope, w).view(shape) if wanted[0] else None
         has_bias = len(wanted) > 2 and wanted[2]
-        if self._affine is not None and self._affine.scale is not None:
+        if self._affine is not None and self._affine.differs:
             gb = slope.sum(1)
-            gw = self._affine.linear_slope(torch.bmm(slope.transpose(1, 2), flat), gb)
+            gw = self._affine.slope(torch.bmm(slope.transpose(1, 2), flat), gb)
             return [gx, gw, gb if has_bias else None]
         rooms = (into[1], into[2]) if has_bias else (into[1], None)
         gw = torch.bmm(slope.transpose(1, 2), flat) if rooms[0] is None else rooms[0]
