@@ -55,7 +55,9 @@ class InputAffine:
         self.differs = False
 
     def weights(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, O, C, h, w], or [K, O, F] channel by channel, and bias [K, O] for the images as they are."""
+        """Return weights [K, O, C, h, w], or [K, O, F] channel by channel, and bias [K, O] for the images as they
+        are.
+        """
         if not self.differs:
             return w, b
         by_channel = w.view(*w.shape[:2], self._shift.shape[2], -1)
