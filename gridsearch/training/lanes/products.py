@@ -55,8 +55,11 @@ class InputAffine:
         self.differs = False
 
     def weights(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return weights [K, O, C, h, w], or [K, O, F] channel by channel, and bias [K, O] for the images as they
-        are.
+        """Return a layer's weights and bias for the images as they are.
+
+        Args:
+            w: [K, O, C, h, w], or [K, O, F] channel by channel.
+            b: [K, O].
         """
         if not self.differs:
             return w, b
