@@ -33,7 +33,7 @@ from tests.benchmarks.peer_loops import BATCHES, NORMS, RATES, Outcome, Point, W
 
 ROOT = Path(__file__).parents[2]
 CORES = 2
-RATES_A_REPEAT = 20
+RATES_A_RUN = 6  # before every peer's, since a machine's pace changes within minutes
 """Matrix products timed before each repeat, in each process."""
 
 OURS = {"gridsearch": (), "gridsearch-no-report": ("--no-report",)}
@@ -240,8 +240,17 @@ def ratios(runs: dict[str, list[Measured]]) -> dict[str, Spread]:
     return found
 
 
-def share(runs: dict[str, list[Measured]], *, epochs: int, subset: int | None, rate: float) -> dict[str, Any]:
-    """The share of the machine's matrix rate that our runs reached, training FLOPs alone counted."""
+def share(
+    runs: dict[str, list[Measured]], *, epochs: int, subset: int | None, rates: dict[str, float]
+) -> dict[str, Any]:
+    """The share of the machine's matrix rate that our runs reached, training FLOPs alone counted.
+
+    Args:
+        runs: what was measured.
+        epochs: of each trial.
+        subset: images to train on; None for all.
+        rates: what a core gives in GFLOP/s, by how that was measured.
+    """
     work = Work.load(epochs=epochs, subset=subset)
     per_image = training_flops()
     total = per_image * len(work.split.train) * epochs * len(points())
@@ -250,12 +259,13 @@ def share(runs: dict[str, list[Measured]], *, epochs: int, subset: int | None, r
         "training FLOPs in all": total,
     }
     for ours in OURS:
-        if measured := runs.get(ours):
+        measured = runs.get(ours, [])
+        for name, rate in rates.items() if measured else ():
             attainable = rate * 1e9 * CORES
-            found[f"share of the whole wall time: {ours}"] = Spread.of(
+            found[f"{name}, over the whole wall time: {ours}"] = Spread.of(
                 [100 * total / (run.wall * attainable) for run in measured], "%"
             )
-            found[f"share while training and validating: {ours}"] = Spread.of(
+            found[f"{name}, while training and validating: {ours}"] = Spread.of(
                 [100 * total / (run.training * attainable) for run in measured], "%"
             )
     return found
@@ -305,11 +315,11 @@ def main(arguments: list[str] | None = None) -> int:
         runs, (alone, together) = earlier(words.name, work, list(PEERS))
     first = max(map(len, runs.values()))
     for repeat in range(first, first + words.repeats):
-        alone += matrix_rates(RATES_A_REPEAT)
-        together += matrix_rates(RATES_A_REPEAT, processes=CORES)
         for peer in names if repeat % 2 == 0 else reversed(names):
             if peer in failed:
                 continue
+            alone += matrix_rates(RATES_A_RUN)
+            together += matrix_rates(RATES_A_RUN, processes=CORES)
             try:
                 measured = measure(peer, **size)
             except (RuntimeError, OSError, AssertionError) as error:
@@ -326,7 +336,14 @@ def main(arguments: list[str] | None = None) -> int:
                 f"the same, {CORES} processes at once, each": Spread.of(together, "GFLOP/s"),
                 **{peer: figures_of(peer, runs[peer]) for peer in PEERS if runs[peer]},
                 **ratios(runs),
-                **share(runs, **size, rate=statistics.median(alone)),
+                **share(
+                    runs,
+                    **size,
+                    rates={
+                        f"share of what {CORES} cores do at once": statistics.median(together),
+                        f"share of {CORES} times what one core does alone": statistics.median(alone),
+                    },
+                ),
                 "rates": {"alone": [round(x, 1) for x in alone], "together": [round(x, 1) for x in together]},
                 **({"failed": failed} if failed else {}),
             },
