@@ -84,9 +84,22 @@ def by_torch(shape, x, w, b, slope, *, groups):
     return y.detach(), *torch.autograd.grad(y, wanted, slope)
 
 
-def by_kernel(kernel, x, w, b, slope, *, groups):
-    y, places = kernel.forward(x, w, b, groups=groups, places=True)
-    return y, *kernel.backward(slope, y, places, x, w, groups=groups, images=True)
+def in_a_pack(tensor, lanes):
+    """The lanes' numbers as they lie in a pack: among those of other layers."""
+    each = tensor.reshape(lanes, -1, *tensor.shape[1:])
+    rows = tensor.new_full((lanes, each[0].numel() + 5), float("nan"))[:, 3:-2]
+    return rows.copy_(each.flatten(1)).view(each.shape)
+
+
+def by_kernel(kernel, x, w, b, slope, *, groups, lanes=None, images=True):
+    """Result, slope by the images, slopes by weights and bias; None where there are none."""
+    lanes = lanes or groups
+    weights, biases = in_a_pack(w, lanes), None if b is None else in_a_pack(b, lanes)
+    y, places = kernel.forward(x, weights, biases, places=True)
+    gw = in_a_pack(torch.full_like(w, float("nan")), lanes)
+    gb = None if b is None else in_a_pack(torch.full_like(b, float("nan")), lanes)
+    gx = kernel.backward(slope, y, places, x, weights, gw, gb, images=images)
+    return y, gx, gw.reshape(w.shape), None if b is None or gb is None else gb.reshape(b.shape)
 
 
 @needs_compiler
@@ -122,7 +135,7 @@ def test_shared_images_and_outputs_that_fill_no_vector():
         w, b = torch.randn(6 * lanes, 1, 5, 5).double(), torch.randn(6 * lanes).double()
         slope = torch.randn(len(x), 6 * lanes, 12, 12).double()
         for ours, theirs in zip(
-            by_kernel(kernel, x, w, b, slope, groups=1),
+            by_kernel(kernel, x, w, b, slope, groups=1, lanes=lanes),
             by_torch(kernel.shape, x, w, b, slope, groups=1),
             strict=True,
         ):
@@ -135,12 +148,12 @@ def test_without_a_bias_and_without_a_slope_by_the_images():
     x, w, _, slope = case("lenet, second")
     y, _, gw = by_torch(shape, x, w, None, slope, groups=3)
     kernel = built(shape)
-    ours, places = kernel.forward(x, w, None, groups=3, places=True)
-    none, weights, _ = kernel.backward(slope, ours, places, x, w, groups=3, images=False)
+    ours, none, weights, no_bias = by_kernel(kernel, x, w, None, slope, groups=3, images=False)
     assert none is None
+    assert no_bias is None
     torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(weights, gw, rtol=1e-12, atol=1e-12)
-    assert kernel.forward(x, w, None, groups=3, places=False)[1] is None
+    assert kernel.forward(x, in_a_pack(w, 3), None, places=False)[1] is None
 
 
 @needs_compiler
@@ -175,7 +188,7 @@ def test_a_window_with_one_bad_value_is_bad_as_with_torch():
     shape = shape_of("lenet, first")
     x, w, b, slope = case("lenet, first")
     x[1, 1, 6, 9] = float("nan")
-    y, places = built(shape).forward(x, w, b, groups=3, places=True)
+    y, places = built(shape).forward(x, in_a_pack(w, 3), in_a_pack(b, 3), places=True)
     expected = by_torch(shape, x, w, b, slope, groups=3)[0]
     assert 0 < int(y.isnan().sum()) < y.numel() // 10
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
@@ -200,10 +213,11 @@ def test_a_lanes_result_does_not_depend_on_how_many_there_are():
     kernel = built(shape_of("lenet, first"), torch.float32)
     x, w, b, _ = case("lenet, first", groups=1, dtype=torch.float32)
     more_w, more_b = torch.cat([w, -w, 2 * w]), torch.cat([b, -b, 2 * b])
-    y, _ = kernel.forward(x, w, b, groups=1, places=True)
-    many, _ = kernel.forward(x, more_w, more_b, groups=1, places=True)
+    y, _ = kernel.forward(x, in_a_pack(w, 1), in_a_pack(b, 1), places=True)
+    lanes = in_a_pack(more_w, 3), in_a_pack(more_b, 3)
+    many, _ = kernel.forward(x, *lanes, places=True)
     assert torch.equal(many[:, :6], y)
-    packed, _ = kernel.forward(x.repeat(1, 3, 1, 1), more_w, more_b, groups=3, places=True)
+    packed, _ = kernel.forward(x.repeat(1, 3, 1, 1), *lanes, places=True)
     assert torch.equal(packed, many)
 
 

@@ -5,10 +5,11 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 
 from __future__ import annotations
 
+from gridsearch.training.kernels.calling import MOST_WEIGHTS
 from gridsearch.training.kernels.compiler import describe, find_compiler
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
 from gridsearch.training.kernels.loss import CrossEntropy
-from gridsearch.training.kernels.pooled import MOST_WEIGHTS, PooledConvolution, PooledShape, can_compile
+from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
 from gridsearch.training.kernels.step import OptimizerStep
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How tensors reach compiled code: as addresses and numbers."""
+"""What all kernels have alike: how tensors reach compiled code, and what they are for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 REALS = (torch.float32, torch.float64)
 """What a kernel computes with; its source knows the place in this as DOUBLE."""
+
+MOST_WEIGHTS = 32768
+"""Weights of a lane's layer above which torch is faster: they no longer stay in a core's own cache."""
 
 SIZE = ctypes.c_ssize_t
 POINTER = ctypes.c_void_p

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.calling import MOST_WEIGHTS, POINTER, REALS, SIZE, address, function, strides
 from gridsearch.training.kernels.compiler import load
 
 if TYPE_CHECKING:
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 _SOURCE = Path(__file__).with_name("dense_layers.c")
 _FEWEST_INPUTS = 16  # a row of weights must fill a vector of any processor
-
-MOST_WEIGHTS = 65536
-"""Weights of a layer above which torch is faster: they no longer stay in a core's own cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +92,12 @@ class DenseLayers:
         """Return the last layer's features [K, B, G], and what `backward` needs.
 
         Args:
-            x: features [K, B, F], or maps [B, K*C, H, W] in any layout with C*H*W = F.
+            x: features [K, B, F], each image's in one piece, or maps [B, K*C, H, W] in any layout with C*H*W = F.
             weights: of each layer, [K, G, F].
             biases: likewise, [K, G].
         """
         lanes, images = weights[0].shape[0], x.shape[0 if x.dim() == 4 else 1]
-        source, by = self._source(x, lanes)
+        source = self._source(x, lanes)
         self._take("w", weights)
         self._take("b", biases)
         inner = self.shape.sizes[0 if x.dim() == 4 else 1 : -1]
@@ -110,7 +107,6 @@ class DenseLayers:
             *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
             *(address(kept), address(y)),
         )
-        del by
         return y, kept
 
     def backward(
@@ -139,7 +135,7 @@ class DenseLayers:
         """
         lanes, images = y.shape[:2]
         slope = slope.contiguous()
-        source, by = self._source(x, lanes)
+        source = self._source(x, lanes)
         self._take("w", weights)
         self._take("gw", weight_slopes)
         self._take("gb", bias_slopes)
@@ -153,13 +149,12 @@ class DenseLayers:
         self._backward(
             *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
             *(address(kept), address(y), address(slope)),
-            *(None if into is None else ctypes.byref(into[0]), address(self._room), most),
+            *(None if into is None else ctypes.byref(into), address(self._room), most),
         )
-        del by
         return gx
 
-    def _source(self, x: torch.Tensor, lanes: int) -> tuple[_Source, object]:
-        """Return where x is, and what must live as long as that does."""
+    def _source(self, x: torch.Tensor, lanes: int) -> _Source:
+        """Return where x is."""
         assert x.dtype == self._dtype
         assert x.device.type == "cpu"
         if x.dim() == 4:
@@ -170,8 +165,7 @@ class DenseLayers:
             assert x.shape[2] == self.shape.sizes[0], x.shape
             assert x.stride(2) == 1, x.stride()
             channels = height = width = 0
-        by = strides(x)
-        return _Source(x.data_ptr(), by, channels, height, width), by
+        return _Source(address(x), strides(x), channels, height, width)
 
     def _take(self, kind: str, tensors: Sequence[torch.Tensor | None]) -> None:
         """Tell the layers where their weights (or biases, or slopes) are, and by which lane.

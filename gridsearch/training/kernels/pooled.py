@@ -3,29 +3,23 @@
 Stands between the stacked layers and the machine code: checks shapes, hands over addresses, keeps the room that a
 kernel works in.
 
-Shapes: B batch, G groups, C/O channels of a group in and out, H/W height and width.
+Shapes: K lanes, B batch, C/O channels of a lane in and out, H/W height and width.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.calling import MOST_WEIGHTS, POINTER, REALS, SIZE, address, function, strides
 from gridsearch.training.kernels.compiler import load
-
-if TYPE_CHECKING:
-    import ctypes
 
 _SOURCE = Path(__file__).with_name("pooled_convolution.c")
 _POOLS = (2, 3)
-
-MOST_WEIGHTS = 32768
-"""Weights of a group above which torch is faster: they no longer stay in a core's own cache."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +57,12 @@ class PooledShape:
         return self.pool in _POOLS and min(self.pooled) > 0 and weights <= MOST_WEIGHTS
 
 
+class _Weights(ctypes.Structure):
+    _fields_ = (("w", POINTER), ("b", POINTER), ("w_step", SIZE), ("b_step", SIZE), ("per", SIZE))
+
+
 class PooledConvolution:
-    """A convolution in groups, the largest of each pooling window, and ReLU.
+    """A convolution of K lanes, the largest of each pooling window, and ReLU.
 
     Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
     """
@@ -73,11 +71,12 @@ class PooledConvolution:
         self.shape = shape
         self._pooled = shape.pooled
         self._dtype = dtype
-        self._forward = function(library.forward, None, *[POINTER] * 6, *[SIZE] * 3, POINTER)
-        self._backward = function(library.backward, None, *[POINTER] * 9, *[SIZE] * 3, POINTER)
+        self._forward = function(library.forward, None, *[POINTER] * 5, *[SIZE] * 3, POINTER)
+        self._backward = function(library.backward, None, *[POINTER] * 8, *[SIZE] * 3, POINTER)
         self._forward_room = function(library.forward_room, SIZE, SIZE)
         self._backward_room = function(library.backward_room, SIZE, SIZE)
         self._room = torch.empty(0, dtype=dtype)
+        self._checked: tuple[object, ...] = ()
 
     @classmethod
     def build(cls, shape: PooledShape, dtype: torch.dtype) -> PooledConvolution | None:
@@ -102,30 +101,25 @@ class PooledConvolution:
         return None if library is None else cls(shape, dtype, library)
 
     def forward(
-        self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, *, groups: int, places: bool
+        self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, *, places: bool
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the pooled maps [B, G*O, H', W'], and where in its window each value was, if wanted.
+        """Return the pooled maps [B, K*O, H', W'], and where in its window each value was, if wanted.
 
         Args:
-            x: maps [B, G*C, H, W] in any layout.
-            w: weights [G*O, C, h, w].
-            b: bias [G*O].
-            groups: G.
-            places: whether `backward` will want them, [B, G*O, H', W'] of bytes.
+            x: maps [B, C, H, W], the same for all lanes, or [B, K*C, H, W], in any layout.
+            w: weights [K, O, C, h, w], each lane's in one piece.
+            b: bias [K, O], likewise.
+            places: whether `backward` will want them, [B, H', W', K*O] of bytes.
         """
-        self._check(x, w, groups)
-        w = w.contiguous()
-        b = None if b is None else b.contiguous()
-        size = (x.shape[0], *self._pooled, w.shape[0])
+        images, groups, outputs = self._sizes(x, w)
+        size = (images, *self._pooled, groups * outputs)
         y = x.new_empty(size)
         found = x.new_empty(size, dtype=torch.uint8) if places else None
-        outputs = w.shape[0] // groups
-        room = self._have(self._forward_room(outputs))
         self._forward(
-            *(address(x), strides(x), address(w), address(b), address(y), address(found)),
-            *(x.shape[0], groups, outputs, address(room)),
+            *(address(x), strides(x), ctypes.byref(_weights(w, b)), address(y), address(found)),
+            *(images, groups, outputs, self._have(self._forward_room(outputs))),
         )
-        return y.permute(0, 3, 1, 2), None if found is None else found.permute(0, 3, 1, 2)
+        return y.permute(0, 3, 1, 2), found
 
     def backward(
         self,
@@ -134,11 +128,12 @@ class PooledConvolution:
         places: torch.Tensor,
         x: torch.Tensor,
         w: torch.Tensor,
+        weight_slope: torch.Tensor,
+        bias_slope: torch.Tensor | None,
         *,
-        groups: int,
         images: bool,
-    ) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
-        """Return the slopes by x (if `images`), by w and by b.
+    ) -> torch.Tensor | None:
+        """Write the slopes by the weights and the bias, and return the one by x if `images`.
 
         Args:
             slope: by the result, in any layout.
@@ -146,35 +141,47 @@ class PooledConvolution:
             places: likewise.
             x: what it was given.
             w: likewise.
-            groups: G.
+            weight_slope: where to write, like w.
+            bias_slope: where to write [K, O], if it is wanted.
             images: whether the slope by x is wanted.
         """
-        self._check(x, w, groups)
-        w = w.contiguous()
-        slope, y, places = (t.permute(0, 2, 3, 1).contiguous() for t in (slope, y, places))
-        gx = x.new_empty(x.shape[0], *x.shape[2:], x.shape[1]) if images else None
-        gw, gb = torch.empty_like(w), w.new_empty(w.shape[0])
-        outputs = w.shape[0] // groups
-        room = self._have(self._backward_room(outputs))
+        count, groups, outputs = self._sizes(x, w)
+        self._sizes(x, weight_slope)
+        slope, y = (t.permute(0, 2, 3, 1).contiguous() for t in (slope, y))
+        gx = x.new_empty(count, *x.shape[2:], x.shape[1]) if images else None
         self._backward(
-            *(address(slope), address(y), address(places), address(x), strides(x), address(w)),
-            *(address(gx), address(gw), address(gb), x.shape[0], groups, outputs, address(room)),
+            *(address(slope), address(y), address(places), address(x), strides(x)),
+            *(ctypes.byref(_weights(w, None)), address(gx)),
+            *(ctypes.byref(_weights(weight_slope, bias_slope)), count, groups, outputs),
+            self._have(self._backward_room(outputs)),
         )
-        return None if gx is None else gx.permute(0, 3, 1, 2), gw, gb
+        return None if gx is None else gx.permute(0, 3, 1, 2)
 
-    def _check(self, x: torch.Tensor, w: torch.Tensor, groups: int) -> None:
-        """What is wrong here would be read from beyond a tensor's end."""
+    def _sizes(self, x: torch.Tensor, w: torch.Tensor) -> tuple[int, int, int]:
+        """Return images, groups and a group's outputs; what is wrong here would be read from beyond a tensor's end."""
         shape = self.shape
-        assert x.shape[1:] == (groups * shape.channels, shape.height, shape.width), x.shape
-        assert w.shape[1:] == (shape.channels, *shape.kernel), w.shape
-        assert w.shape[0] % groups == 0, w.shape
-        assert x.dtype == w.dtype == self._dtype
-        assert x.device.type == "cpu"
+        lanes, outputs = w.shape[:2]
+        shared = x.shape[1] == shape.channels
+        layout = x.shape, w.shape, w.stride(), x.dtype, w.dtype
+        if layout != self._checked:
+            assert x.shape[1:] == ((1 if shared else lanes) * shape.channels, shape.height, shape.width), (
+                x.shape
+            )
+            assert w.shape[2:] == (shape.channels, *shape.kernel), w.shape
+            assert w[0].is_contiguous(), w.stride()
+            assert x.dtype == w.dtype == self._dtype
+            assert x.device.type == "cpu"
+            self._checked = layout
+        return (x.shape[0], 1, lanes * outputs) if shared else (x.shape[0], lanes, outputs)
 
-    def _have(self, numbers: int) -> torch.Tensor:
+    def _have(self, numbers: int) -> int:
         if self._room.numel() < numbers:
             self._room = torch.empty(numbers, dtype=self._dtype)
-        return self._room
+        return self._room.data_ptr()
+
+
+def _weights(w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
+    return _Weights(address(w), address(b), w.stride(0), 0 if b is None else b.stride(0), w.shape[1])
 
 
 def can_compile() -> bool:
@@ -183,5 +190,5 @@ def can_compile() -> bool:
     kernel = PooledConvolution.build(shape, torch.float32)
     if kernel is None:
         return False
-    y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 3, 3), None, groups=1, places=False)
+    y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 3, 3), None, places=False)
     return y.flatten().tolist() == [9.0]

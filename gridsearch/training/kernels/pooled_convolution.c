@@ -156,19 +156,34 @@ static ptrdiff_t whole(ptrdiff_t outputs) { return UP(outputs, V) * V; }
 /* How many numbers of room `forward` needs. */
 ptrdiff_t forward_room(ptrdiff_t outputs) { return (TAPS + 1) * whole(outputs) + IMAGE_ROOM; }
 
-/* x: maps with the strides [4] of images, channels, rows and columns; w [groups * outputs][C][KH][KW];
- * bias [groups * outputs] or none; y and place (or none) [images][QH][QW][groups * outputs]. */
-void forward(const REAL *x, const ptrdiff_t *strides, const REAL *w, const REAL *bias, REAL *y, uint8_t *place,
+/* Weights and biases, or their slopes, of all lanes: w [lanes][per][C][KH][KW], b [lanes][per] or none, with the steps
+ * from lane to lane.  The outputs of all groups are those of all lanes in turn. */
+struct weights {
+  REAL *w, *b;
+  ptrdiff_t w_step, b_step, per;
+};
+
+INLINE REAL *weights_of(const struct weights *all, ptrdiff_t output) {
+  return all->w + output / all->per * all->w_step + output % all->per * TAPS;
+}
+
+INLINE REAL *bias_of(const struct weights *all, ptrdiff_t output) {
+  return all->b + output / all->per * all->b_step + output % all->per;
+}
+
+/* x: maps with the strides [4] of images, channels, rows and columns; y and place (or none)
+ * [images][QH][QW][groups * outputs]. */
+void forward(const REAL *x, const ptrdiff_t *strides, const struct weights *given, REAL *y, uint8_t *place,
              ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs, REAL *room) {
   const ptrdiff_t channels = whole(outputs), all = groups * outputs;
   REAL *weights = room, *biases = weights + TAPS * channels, *image = biases + channels;
   memset(room, 0, sizeof(REAL) * forward_room(outputs));
   for (ptrdiff_t g = 0; g < groups; g++) {
     for (ptrdiff_t o = 0; o < outputs; o++) {
-      biases[o] = bias ? bias[g * outputs + o] : 0;
+      const REAL *own = weights_of(given, g * outputs + o);
+      biases[o] = given->b ? *bias_of(given, g * outputs + o) : 0;
       for (ptrdiff_t c = 0; c < C; c++)
-        for (ptrdiff_t k = 0; k < KH * KW; k++)
-          weights[(k * C + c) * channels + o] = w[((g * outputs + o) * C + c) * KH * KW + k];
+        for (ptrdiff_t k = 0; k < KH * KW; k++) weights[(k * C + c) * channels + o] = own[c * KH * KW + k];
     }
     for (ptrdiff_t b = 0; b < images; b++) {
       take_image(image, x + b * strides[0] + g * C * strides[1], strides);
@@ -278,36 +293,36 @@ static void by_image(REAL *restrict gx, const REAL *restrict spread, const uint8
 
 /* How many numbers of room `backward` needs. */
 ptrdiff_t backward_room(ptrdiff_t outputs) {
-  return 2 * IMAGE_ROOM + COLUMNS_ROOM + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS) + BEHIND;
+  return 2 * IMAGE_ROOM + COLUMNS_ROOM + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS + 1) + BEHIND;
 }
 
-/* slope, y and place as `forward` has y; x, strides and w as it has them;
- * gx [images][H][W][groups * C] or none; gw as w; gb [groups * outputs]. */
+/* slope, y and place as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C] or none;
+ * wanted: where the slopes by the weights and biases go. */
 void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL *x, const ptrdiff_t *strides,
-              const REAL *w, REAL *gx, REAL *gw, REAL *gb, ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs,
-              REAL *room) {
+              const struct weights *given, REAL *gx, const struct weights *wanted, ptrdiff_t images, ptrdiff_t groups,
+              ptrdiff_t outputs, REAL *room) {
   const ptrdiff_t all = groups * outputs;
   REAL *image = room, *image_slope = image + IMAGE_ROOM, *columns = image_slope + IMAGE_ROOM,
        *sums = columns + COLUMNS_ROOM, *spread = sums + outputs * SEGMENTS * PATCH,
-       *slopes = spread + outputs * SPREAD;
+       *slopes = spread + outputs * SPREAD, *slope_sums = slopes + outputs * WINDOWS;
   memset(room, 0, sizeof(REAL) * backward_room(outputs));
-  memset(gb, 0, sizeof(REAL) * all);
   for (ptrdiff_t g = 0; g < groups; g++) {
-    const REAL *own = w + g * outputs * TAPS;
     memset(sums, 0, sizeof(REAL) * outputs * SEGMENTS * PATCH);
-    for (ptrdiff_t o = 0; gx && o < outputs; o++)
+    memset(slope_sums, 0, sizeof(REAL) * outputs);
+    for (ptrdiff_t o = 0; gx && o < outputs; o++) {
+      const REAL *own = weights_of(given, g * outputs + o);
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t r = 0; r < KH; r++)
           for (ptrdiff_t k = 0; k < KW; k++)
             for (ptrdiff_t j = 0; j < P; j++)
-              spread[o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + (j + k) * C + c] =
-                  own[((o * C + c) * KH + r) * KW + k];
+              spread[o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + (j + k) * C + c] = own[(c * KH + r) * KW + k];
+    }
     for (ptrdiff_t b = 0; b < images; b++) {
       const uint8_t *found = place + b * WINDOWS * all + g * outputs;
       take_image(image, x + b * strides[0] + g * C * strides[1], strides);
       for (ptrdiff_t n = 0; n < WINDOWS; n++) {
         const ptrdiff_t at = (b * WINDOWS + n) * all + g * outputs;
-        take_slopes(slopes + n * outputs, slope + at, y + at, gb + g * outputs, outputs);
+        take_slopes(slopes + n * outputs, slope + at, y + at, slope_sums, outputs);
       }
       for (ptrdiff_t h = 0; h < QH; h += STRIP) {
         if (COLUMNS) copy_windows(columns, image + h * P * ROW);
@@ -327,11 +342,13 @@ void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL
           memcpy(gx + ((b * H + h) * W + q) * groups * C + g * C, image_slope + (h + PH) * ROW + (q + PW) * C,
                  sizeof(REAL) * C);
     }
-    for (ptrdiff_t o = 0; o < outputs; o++)
+    for (ptrdiff_t o = 0; o < outputs; o++) {
+      REAL *own = weights_of(wanted, g * outputs + o);
+      if (wanted->b) *bias_of(wanted, g * outputs + o) = slope_sums[o];
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t r = 0; r < KH; r++)
           for (ptrdiff_t k = 0; k < KW; k++)
-            gw[(((g * outputs + o) * C + c) * KH + r) * KW + k] =
-                sums[o * SEGMENTS * PATCH + r * (COLUMNS ? KW * C : PATCH) + k * C + c];
+            own[(c * KH + r) * KW + k] = sums[o * SEGMENTS * PATCH + r * (COLUMNS ? KW * C : PATCH) + k * C + c];
+    }
   }
 }

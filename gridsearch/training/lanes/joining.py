@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridsearch.training.kernels import DenseLayers, DenseShape
 from gridsearch.training.lanes.layers import Flatten, Relu
@@ -27,14 +27,20 @@ class _Run:
     """Instructions that follow each other, each the only reader of the one before.
 
     Attributes:
-        members: all of them.
-        weights: arguments for each dense layer's weight and bias.
-        relu: for each dense layer, whether ReLU comes after it.
+        members: all of them: perhaps one that flattens maps, then dense layers, some with ReLU after them.
+        sizes: features that go into the first layer, come out of it, come out of the next, ...
+        weights: arguments for each layer's weight and bias.
+        relu: for each layer, whether ReLU comes after it.
     """
 
     members: list[Instruction] = field(default_factory=list)
-    weights: list[tuple[bool, object]] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    weights: list[tuple[bool, Any]] = field(default_factory=list)
     relu: list[bool] = field(default_factory=list)
+
+    def takes(self, layer: Instruction) -> bool:
+        """Whether none of a layer's weights is here already: each is to have its slopes written once."""
+        return not {bound for bound in layer.bound[1:3] if bound[0]} & set(self.weights)
 
 
 def join_dense(stage: Stage, result: Value, dtype: torch.dtype) -> None:
@@ -45,61 +51,64 @@ def join_dense(stage: Stage, result: Value, dtype: torch.dtype) -> None:
         result: what it returns.
         dtype: of the weights.
     """
-    fetched = {one.place: one.function for one in stage.instructions if isinstance(one.function, Fetch)}
-    for run in _runs(stage, result, fetched):
-        sizes = [fetched[int(slot)]().shape for _, slot in run.weights[::2]]  # type: ignore[call-overload]
-        shape = DenseShape((sizes[0][2], *(size[1] for size in sizes)), tuple(run.relu))
-        kernel = DenseLayers.build(shape, dtype) if shape.pays() else None
+    for run in _runs(stage, result):
+        kernel = DenseLayers.build(DenseShape(tuple(run.sizes), tuple(run.relu)), dtype)
         if kernel is None:
-            continue
-        source = run.members[0].bound[0]
-        last = run.members[-1]
-        joined = Instruction(JoinedLinear(kernel), (source, *run.weights), last.place)
-        gone = {one.place for one in run.members}
-        stage.instructions = [
-            joined if one.place == last.place else one
-            for one in stage.instructions
-            if one.place not in gone or one.place == last.place
-        ]
+            return
+        source, place = run.members[0].bound[0], run.members[-1].place
+        joined = Instruction(JoinedLinear(kernel), (source, *run.weights), place)
+        gone = {one.place for one in run.members[:-1]}
+        left = (one for one in stage.instructions if one.place not in gone)
+        stage.instructions = [joined if one.place == place else one for one in left]
 
 
-def _runs(stage: Stage, result: Value, fetched: dict[int, Fetch]) -> list[_Run]:
+def _runs(stage: Stage, result: Value) -> list[_Run]:
     """Return all runs of dense layers, with the flattening of maps before them."""
-    readers = Counter(slot for one in stage.instructions for is_slot, slot in one.bound if is_slot)
-    readers[result.slot] += 1
+    fetched = {one.place: one.function for one in stage.instructions if isinstance(one.function, Fetch)}
     made = {one.place: one for one in stage.instructions}
-    reader = {slot: one for one in stage.instructions for is_slot, slot in one.bound if is_slot}
+    uses = Counter(slot for one in stage.instructions for is_slot, slot in one.bound if is_slot)
+    uses[result.slot] += 1
+    readers = {slot: one for one in stage.instructions for is_slot, slot in one.bound if is_slot}
+
+    def only_reader(one: Instruction) -> Instruction | None:
+        return readers.get(one.place) if uses[one.place] == 1 else None
+
     seen: set[int] = set()
     found = []
-    for one in stage.instructions:
-        if one.place in seen or not _is_dense(one, fetched):
+    for first in stage.instructions:
+        size = _size(first, fetched)
+        if first.place in seen or size is None:
             continue
-        run = _Run()
-        before = made.get(one.bound[0][1])
-        if before is not None and isinstance(before.function, Flatten) and readers[before.place] == 1:
+        run = _Run(sizes=[size[0]])
+        before = made.get(first.bound[0][1])
+        if before is not None and isinstance(before.function, Flatten) and only_reader(before) is first:
             run.members.append(before)
-        at: Instruction | None = one
-        while (
-            at is not None
-            and _is_dense(at, fetched)
-            and not {b for b in at.bound[1:3] if b[0]} & set(run.weights)
-        ):
+        at: Instruction | None = first
+        while at is not None and (size := _size(at, fetched)) is not None and run.takes(at):
             run.members.append(at)
+            run.sizes.append(size[1])
             run.weights += at.bound[1:3]
-            after = reader.get(at.place) if readers[at.place] == 1 else None
+            after = only_reader(at)
             run.relu.append(after is not None and isinstance(after.function, Relu))
-            if run.relu[-1] and after is not None:
+            if after is not None and run.relu[-1]:
                 run.members.append(after)
-                after = reader.get(after.place) if readers[after.place] == 1 else None
+                after = only_reader(after)
             at = after
         seen |= {member.place for member in run.members}
         found.append(run)
     return found
 
 
-def _is_dense(one: Instruction, fetched: dict[int, Fetch]) -> bool:
-    """Whether an instruction is a dense layer over each lane's own features, whose weights are as they are stored."""
+def _size(one: Instruction, fetched: dict[int, Fetch]) -> tuple[int, int] | None:
+    """Return the features that go into a dense layer and come out of it; None for what cannot be a part of a run.
+
+    That is whatever is no dense layer over each lane's own features, whose weights are not as they are stored, or for
+    which a kernel does not pay.
+    """
     if not isinstance(one.function, Linear) or not one.function.joins:
-        return False
+        return None
     (_, weight), (has_bias, bias) = one.bound[1:3]
-    return weight in fetched and (bias in fetched if has_bias else bias is None)
+    if weight not in fetched or (bias not in fetched if has_bias else bias is not None):
+        return None
+    _, outputs, inputs = fetched[weight]().shape
+    return (inputs, outputs) if DenseShape((inputs, outputs), (False,)).pays() else None

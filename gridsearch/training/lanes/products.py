@@ -142,43 +142,38 @@ class PooledConv:
     """A convolution, its pooling and perhaps ReLU as one compiled kernel.
 
     Args:
-        width: how many lanes there are.
         kernel: for a lane's channels.
-        shared: over the shared images: all lanes' outputs are one group.
         affine: the lanes' normalization, if this layer takes it.
     """
 
     fresh = False
 
-    def __init__(
-        self, width: Width, kernel: PooledConvolution, *, shared: bool, affine: InputAffine | None
-    ) -> None:
-        self._width, self._kernel, self._shared, self._affine = width, kernel, shared, affine
+    def __init__(self, kernel: PooledConvolution, *, affine: InputAffine | None) -> None:
+        self._kernel, self._affine = kernel, affine
 
     def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
-        """[B, C, H, W] if shared, else [B, K*C, H, W], to [B, K*O, H', W']."""
+        """The shared images [B, C, H, W], or maps [B, K*C, H, W], to [B, K*O, H', W']."""
         w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
-        groups = 1 if self._shared else self._width.lanes
-        return self._kernel.forward(x, w.flatten(0, 1), merge(b), groups=groups, places=False)[0]
+        return self._kernel.forward(x, w, b, places=False)[0]
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         """Return the result, and what `backward` needs."""
         has_bias = b is not None
         w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
-        groups = 1 if self._shared else self._width.lanes
-        merged = w.flatten(0, 1)
-        y, places = self._kernel.forward(x, merged, merge(b), groups=groups, places=True)
-        return y, (x, merged, y, places, has_bias, groups)
+        y, places = self._kernel.forward(x, w, b, places=True)
+        return y, (x, w, y, places, has_bias)
 
     def backward(
         self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
         """Return the slopes by x, w and b."""
-        del into  # the kernel wants one piece of memory for all lanes
-        x, merged, y, places, has_bias, groups = saved
-        gx, gw, gb = self._kernel.backward(slope, y, places, x, merged, groups=groups, images=wanted[0])
-        gw, gb = apart(gw, 0, self._width.lanes, -1), gb.view(self._width.lanes, -1)
-        if self._affine is not None:
+        x, w, y, places, has_bias = saved
+        turns = self._affine is not None and self._affine.differs
+        gw, gb = (None, None) if turns else (into[1], into[2] if has_bias else None)
+        gw = torch.empty_like(w) if gw is None else gw
+        gb = w.new_empty(w.shape[:2]) if gb is None and (has_bias or turns) else gb
+        gx = self._kernel.backward(slope, y, places, x, w, gw, gb, images=wanted[0])
+        if turns and self._affine is not None:
             gw = self._affine.slope(gw, gb)
         return [gx, gw, gb if has_bias else None]
 
@@ -263,6 +258,8 @@ class JoinedLinear:
 
     def forward(self, x: torch.Tensor, *weights: Any) -> tuple[torch.Tensor, Any]:
         """Return the result, and what `backward` needs."""
+        if x.dim() == 3 and x.stride(2) != 1:
+            x = x.contiguous()
         y, kept = self._kernel.forward(x, weights[::2], weights[1::2])
         return y, (x, weights, y, kept)
 

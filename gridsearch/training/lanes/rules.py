@@ -19,8 +19,6 @@ from gridsearch.training.lanes.rule_layers import (
     batch_norm_module,
     batch_norm_rule,
     binary_rule,
-    conv2d_rule,
-    conv_module,
     dropout_module,
     dropout_rule,
     elementwise_rule,
@@ -29,10 +27,14 @@ from gridsearch.training.lanes.rule_layers import (
     inplace_aware,
     layer_norm_module,
     layer_norm_rule,
-    linear_module,
-    linear_rule,
     per_channel,
     per_channel_module,
+)
+from gridsearch.training.lanes.rule_products import (
+    conv2d_rule,
+    conv_module,
+    linear_module,
+    linear_rule,
     pooled_convolution_rule,
 )
 from gridsearch.training.lanes.rule_shapes import (
