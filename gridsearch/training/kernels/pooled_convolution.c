@@ -311,11 +311,13 @@ void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL
     memset(slope_sums, 0, sizeof(REAL) * outputs);
     for (ptrdiff_t o = 0; gx && o < outputs; o++) {
       const REAL *own = weights_of(given, g * outputs + o);
+      REAL turned[TAPS]; /* [KH][KW][C] */
       for (ptrdiff_t c = 0; c < C; c++)
-        for (ptrdiff_t r = 0; r < KH; r++)
-          for (ptrdiff_t k = 0; k < KW; k++)
-            for (ptrdiff_t j = 0; j < P; j++)
-              spread[o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + (j + k) * C + c] = own[(c * KH + r) * KW + k];
+        for (ptrdiff_t k = 0; k < KH * KW; k++) turned[k * C + c] = own[c * KH * KW + k];
+      for (ptrdiff_t r = 0; r < KH; r++)
+        for (ptrdiff_t j = 0; j < P; j++)
+          memcpy(spread + o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + j * C, turned + r * KW * C,
+                 sizeof(REAL) * KW * C);
     }
     for (ptrdiff_t b = 0; b < images; b++) {
       const uint8_t *found = place + b * WINDOWS * all + g * outputs;
