@@ -283,6 +283,24 @@ class CostModel:
         """Return what a trial costs as a lane of a pack of so many, as a share of what it costs alone."""
         return self.guess(settings, lanes=lanes) / self.guess(settings)
 
+    def left(self, settings: Settings, *, lanes: int, epochs: int, elapsed: float) -> float:
+        """Return what a trial that trains still costs as a lane of a pack of so many, as `guess` says.
+
+        An epoch under way counts as far as it has come: to take one that is nearly over for a whole one would let other
+        workers believe that this one is busy for long.
+
+        Args:
+            settings: the trial's.
+            lanes: of the pack.
+            epochs: that have ended.
+            elapsed: seconds since the last of them did; beyond what an epoch takes they say nothing.
+        """
+        whole = self.guess(settings, lanes=lanes)
+        if settings.length is None:
+            return whole
+        epoch = whole / settings.length
+        return max(0.0, whole - epochs * epoch - min(elapsed / lanes, epoch))
+
     @property
     def slowdown(self) -> float:
         """How much longer an image took in runs than in probes, over all that this device has trained."""

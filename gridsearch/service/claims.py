@@ -6,7 +6,7 @@ folders, the boards and the counts that are shown.
 
 from __future__ import annotations
 
-import math
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -137,9 +137,9 @@ class Claims:
         return [sum(self._left(claim, len(claims)) for claim in claims) for claims in live.values()]
 
     def _left(self, claim: Claim, lanes: int) -> float:
-        settings = claim.trial.settings
-        done = self.progress.running[claim.trial.id].epoch / (settings.length or math.inf)
-        return self.cost.guess(settings, lanes=lanes) * (1 - done)
+        running = self.progress.running[claim.trial.id]
+        elapsed = time.monotonic() - running.since
+        return self.cost.left(claim.trial.settings, lanes=lanes, epochs=running.epoch, elapsed=elapsed)
 
     def epoch_units(self, settings: Settings) -> float:
         """Return what an epoch counts for in the progress; 0 where nobody knows how many there will be."""

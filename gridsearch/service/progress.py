@@ -71,6 +71,7 @@ class Running:
         epoch: epochs, or steps, that have ended.
         value: the ranking metric after the last of them, None before the first.
         units: the cost of one of its epochs; 0 for a function, whose steps nobody can count beforehand.
+        since: when the last of them ended, or the trial was claimed; by the monotonic clock.
     """
 
     trial: Trial
@@ -78,6 +79,7 @@ class Running:
     epoch: int = 0
     value: float | None = None
     units: float = 0.0
+    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -136,6 +138,7 @@ class Progress:
         if running is not None:
             running.epoch = event.epoch
             running.units = units
+            running.since = time.monotonic()
             running.value = event.value(self.metric)
 
     def leave(self, trial: Trial) -> None:

@@ -205,6 +205,29 @@ def test_a_guess_orders_what_was_never_measured_and_is_the_seconds_where_it_was(
     assert measured.share(settings, 3) == 1.0
 
 
+def test_what_is_left_of_a_trial_counts_the_epoch_under_way():
+    settings = Settings(dataset="digits", epochs=4)
+    cost = model({})
+    cost.learn(cost.key(settings), Probe({2: 0.001}))  # an epoch of a pack of two takes about two seconds
+    epoch = cost.guess(settings, lanes=2) / 4
+    assert epoch == pytest.approx(1.0, rel=0.5)
+    for epochs, elapsed, left in [
+        (0, 0.0, 4),
+        (3, 0.0, 1),
+        (3, epoch, 0.5),
+        (3, 2 * epoch, 0),
+        (2, 9 * epoch, 1),
+    ]:
+        found = cost.left(settings, lanes=2, epochs=epochs, elapsed=elapsed)
+        assert found == pytest.approx(left * epoch), (epochs, elapsed)
+
+
+def test_of_a_trial_without_a_length_all_is_left():
+    settings = Settings(objective="f.py:f")
+    assert settings.length is None
+    assert model({}).left(settings, lanes=1, epochs=7, elapsed=100.0) == model({}).guess(settings)
+
+
 @pytest.mark.parametrize(
     ("probe", "most", "knows"),
     [

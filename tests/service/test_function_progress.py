@@ -35,8 +35,10 @@ def test_the_best_so_far_is_the_best_in_the_studys_direction(direction, best):
 def test_steps_say_how_far_a_trial_is_and_only_its_end_counts_as_work_done():
     seen, running = progress("minimize"), trial({"x": 1})
     seen.running[1] = Running(running, worker="w0")
+    claimed = seen.running[1].since
     seen.epoch_ended(StepEnded(trial=1, attempt=1, step=7, metrics={"loss": 0.5}, seconds=1.0), 0.0)
     assert (seen.running[1].epoch, seen.running[1].value, seen.done_units) == (7, 0.5, 0.0)
+    assert seen.running[1].since > claimed
     assert display.progress_text(7, running.settings) == "step 7"
     assert display.progress_text(7, Settings(epochs=9)) == "epoch 7/9"
     seen.leave(running)
