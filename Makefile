@@ -47,12 +47,16 @@ run: $(VENV)/.runtime
 	@echo "Browse     $(BIN)/gridsearch dashboard     (Optuna dashboard)"
 	@echo "           $(BIN)/gridsearch tensorboard   (curves of every trial)"
 
-# Chromium checks the report's page; without it (and without the right to install it) those tests skip and say so.
+# Chromium checks the report's page, a C compiler makes the kernels; without one (and without the right to install it)
+# the tests that need it skip and say so.
 system-packages:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
-	  else echo "chromium is not installed: the browser tests will skip"; fi; }
+	@wanted=; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || wanted="$$wanted chromium"; \
+	command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || wanted="$$wanted gcc libc6-dev"; \
+	if [ -z "$$wanted" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$wanted >/dev/null; \
+	else echo "not installed:$$wanted; the tests that need it will skip"; fi
 
 test: $(VENV)/.dev system-packages
 	$(BIN)/gridsearch data fetch fmnist

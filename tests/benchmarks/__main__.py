@@ -1,13 +1,18 @@
-"""``python -m tests.benchmarks``: all benchmarks, one after the other; each writes its JSON into results/."""
+"""``python -m tests.benchmarks``: all benchmarks of a CPU, one after the other; each writes its JSON into results/."""
 
+import subprocess
 import sys
 
-from tests.benchmarks import figure, growth, peers, readme, report, service
+from tests.benchmarks import figure, growth, peers, plan, readme, report, service
 
 service.main()
 readme.main()
 report.main([])
 growth.main([])
+plan.main([])
+# a process of its own: how it takes memory is settled when it starts
+subprocess.run([sys.executable, "-m", "tests.benchmarks.lanes"], check=True)
 failed = peers.main([])
+failed |= peers.main([*("--epochs", "10"), *("--only", "gridsearch"), *("--name", "peers-long")])
 figure.main()
 sys.exit(failed)
