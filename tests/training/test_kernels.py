@@ -13,12 +13,11 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
-from torch import fx, nn
+from torch import nn
 
 from gridsearch.training.data import ResidentCache
 from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
 from gridsearch.training.lanes.engine import NotPackable, fewest, program_for
-from gridsearch.training.lanes.fusion import fuse, pooled_convolution
 from gridsearch.training.lanes.network import StackedNetwork, choose
 from gridsearch.training.lanes.products import PooledConv
 from gridsearch.training.lanes.program import Member
@@ -231,65 +230,7 @@ def test_large_weights_and_maps_without_a_window_are_torchs():
     assert PooledConvolution.build(shape, torch.bfloat16) is None
 
 
-# What becomes a kernel
-
-
-class Functional(nn.Module):
-    """A convolution whose pooling and ReLU are calls."""
-
-    def __init__(self, how) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(1, 2, 3)
-        self.how = how
-
-    def forward(self, x):
-        return self.how(self.conv(x))
-
-
-FUSED = {
-    "modules": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2), nn.ReLU()),
-    "no ReLU": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2)),
-    "no bias": nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.MaxPool2d((2, 2), 2)),
-    "padded": nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(3, stride=(3, 3))),
-    "calls": Functional(lambda y: F.relu(F.max_pool2d(y, 2))),
-    "calls, all said": Functional(lambda y: torch.max_pool2d(y, kernel_size=[2, 2], stride=2).relu()),
-}
-KEPT = {
-    "windows overlap": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2)),
-    "no square": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d((2, 1))),
-    "padded windows": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, padding=1)),
-    "half windows count": nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, ceil_mode=True)),
-    "strides": nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.MaxPool2d(2)),
-    "mirrored borders": nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.MaxPool2d(2)),
-    "groups": nn.Sequential(nn.Conv2d(2, 2, 3, groups=2), nn.MaxPool2d(2)),
-    "named padding": nn.Sequential(nn.Conv2d(1, 2, 3, padding="same"), nn.MaxPool2d(2)),
-    "another reader": Functional(lambda y: F.max_pool2d(y, 2).sum() + y.sum()),
-    "norm between": nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.MaxPool2d(2)),
-}
-
-
-@pytest.mark.parametrize("name", [*FUSED, *KEPT])
-def test_what_is_fused_is_the_same_function(name):
-    model = (FUSED | KEPT)[name]
-    graph = fx.Tracer().trace(model)
-    fuse(graph, model)
-    found = [node for node in graph.nodes if node.target is pooled_convolution]
-    assert len(found) == (name in FUSED)
-    x = torch.randn(3, 2 if name == "groups" else 1, 8, 8)
-    assert torch.equal(fx.Interpreter(model, graph=graph).run(x), model(x))
-
-
-def test_relu_that_others_read_too_stays():
-    model = Functional(lambda y: (p := F.max_pool2d(y, 2)).relu().sum() + p.sum())
-    graph = fx.Tracer().trace(model)
-    fuse(graph, model)
-    (node,) = [n for n in graph.nodes if n.target is pooled_convolution]
-    assert node.args[-1] is False
-    x = torch.randn(3, 1, 8, 8)
-    assert torch.equal(fx.Interpreter(model, graph=graph).run(x), model(x))
-
-
-# Networks with and without
+# In a network
 
 
 def lenets(lanes=2):
@@ -452,6 +393,17 @@ def test_narrower_vectors_give_the_same(monkeypatch, tmp_path, words, name):
 # A lone lane
 
 
+class Own(nn.Module):
+    """A user's own forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 3)
+
+    def forward(self, x):
+        return F.max_pool2d(self.conv(x), 2)
+
+
 def lone_program(model, make_settings, make_images, *, size=28):
     data = ResidentCache(make_images(12, size=size), device="cpu")(settings := make_settings(batch=4))
     return program_for([Member(settings, 0)], [model], data, Precision.of("float32", torch.device("cpu")))
@@ -470,7 +422,7 @@ def test_a_lone_lane_without_kernels_trains_as_its_model_is(name, make_settings,
             *(nn.Flatten(), nn.Linear(200, 3)),
         )
     elif name == "own":
-        model = nn.Sequential(Functional(lambda y: F.max_pool2d(y, 2)), nn.Flatten(), nn.Linear(338, 3))
+        model = nn.Sequential(Own(), nn.Flatten(), nn.Linear(338, 3))
     else:
         model = getattr(models, name)(1, 3, (28, 28))
     with pytest.raises(NotPackable, match="a lone lane trains as its model is"):

@@ -105,7 +105,8 @@ class PackOptimizer:
             if self._kernel is not None:
                 self._kernel(self._flat, gradient, list(self._memory.values()), self.lr)
                 self._steps = [n + 1 for n in self._steps]
-                self._mu_products = self._kernel.mu_products
+                if self._kind == "nadam":
+                    self._mu_products = self._kernel.mu_products
                 return
             if self._fused:
                 self._steps = [n + 1 for n in self._steps]
