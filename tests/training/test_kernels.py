@@ -94,10 +94,10 @@ def by_kernel(kernel, x, w, b, slope, *, groups, lanes=None, images=True):
     """Result, slope by the images, slopes by weights and bias; None where there are none."""
     lanes = lanes or groups
     weights, biases = in_a_pack(w, lanes), None if b is None else in_a_pack(b, lanes)
-    y, places = kernel.forward(x, weights, biases, places=True)
+    y, passed = kernel.forward(x, weights, biases, places=True)
     gw = in_a_pack(torch.full_like(w, float("nan")), lanes)
     gb = None if b is None else in_a_pack(torch.full_like(b, float("nan")), lanes)
-    gx = kernel.backward(slope, y, places, x, weights, gw, gb, images=images)
+    gx = kernel.backward(slope, passed, gw, gb, images=images)
     return y, gx, gw.reshape(w.shape), None if b is None or gb is None else gb.reshape(b.shape)
 
 
@@ -152,7 +152,7 @@ def test_without_a_bias_and_without_a_slope_by_the_images():
     assert no_bias is None
     torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(weights, gw, rtol=1e-12, atol=1e-12)
-    assert kernel.forward(x, in_a_pack(w, 3), None, places=False)[1] is None
+    assert kernel.forward(x, in_a_pack(w, 3), None, places=False)[1].places is None
 
 
 @needs_compiler
@@ -187,12 +187,12 @@ def test_a_window_with_one_bad_value_is_bad_as_with_torch():
     shape = shape_of("lenet, first")
     x, w, b, slope = case("lenet, first")
     x[1, 1, 6, 9] = float("nan")
-    y, places = built(shape).forward(x, in_a_pack(w, 3), in_a_pack(b, 3), places=True)
+    y, passed = built(shape).forward(x, in_a_pack(w, 3), in_a_pack(b, 3), places=True)
     expected = by_torch(shape, x, w, b, slope, groups=3)[0]
     assert 0 < int(y.isnan().sum()) < y.numel() // 10
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
-    assert places is not None
-    assert int(places.max()) == 3
+    assert passed.places is not None
+    assert int(passed.places.max()) == 3
 
 
 @needs_compiler

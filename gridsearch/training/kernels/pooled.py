@@ -12,6 +12,7 @@ import ctypes
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -61,6 +62,22 @@ class _Weights(ctypes.Structure):
     _fields_ = (("w", POINTER), ("b", POINTER), ("w_step", SIZE), ("b_step", SIZE), ("per", SIZE))
 
 
+class Passed(NamedTuple):
+    """What a way forward leaves for the way back.
+
+    Attributes:
+        x: the maps that came in.
+        w: the weights.
+        y: the pooled maps.
+        places: where in its window each value was, [B, H', W', K*O] of bytes; None where nobody asked.
+    """
+
+    x: torch.Tensor
+    w: torch.Tensor
+    y: torch.Tensor
+    places: torch.Tensor | None
+
+
 class PooledConvolution:
     """A convolution of K lanes, the largest of each pooling window, and ReLU.
 
@@ -102,14 +119,14 @@ class PooledConvolution:
 
     def forward(
         self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, *, places: bool
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the pooled maps [B, K*O, H', W'], and where in its window each value was, if wanted.
+    ) -> tuple[torch.Tensor, Passed]:
+        """Return the pooled maps [B, K*O, H', W'], and what `backward` needs.
 
         Args:
             x: maps [B, C, H, W], the same for all lanes, or [B, K*C, H, W], in any layout.
             w: weights [K, O, C, h, w], each lane's in one piece.
             b: bias [K, O], likewise.
-            places: whether `backward` will want them, [B, H', W', K*O] of bytes.
+            places: whether `backward` will be called.
         """
         images, groups, outputs = self._sizes(x, w)
         size = (images, *self._pooled, groups * outputs)
@@ -119,15 +136,13 @@ class PooledConvolution:
             *(address(x), strides(x), ctypes.byref(_weights(w, b)), address(y), address(found)),
             *(images, groups, outputs, self._have(self._forward_room(outputs))),
         )
-        return y.permute(0, 3, 1, 2), found
+        y = y.permute(0, 3, 1, 2)
+        return y, Passed(x, w, y, found)
 
     def backward(
         self,
         slope: torch.Tensor,
-        y: torch.Tensor,
-        places: torch.Tensor,
-        x: torch.Tensor,
-        w: torch.Tensor,
+        passed: Passed,
         weight_slope: torch.Tensor,
         bias_slope: torch.Tensor | None,
         *,
@@ -137,14 +152,13 @@ class PooledConvolution:
 
         Args:
             slope: by the result, in any layout.
-            y: what `forward` gave.
-            places: likewise.
-            x: what it was given.
-            w: likewise.
-            weight_slope: where to write, like w.
+            passed: from `forward`.
+            weight_slope: where to write [K, O, C, h, w], each lane's in one piece.
             bias_slope: where to write [K, O], if it is wanted.
             images: whether the slope by x is wanted.
         """
+        x, w, y, places = passed
+        assert places is not None
         count, groups, outputs = self._sizes(x, w)
         self._sizes(x, weight_slope)
         slope, y = (t.permute(0, 2, 3, 1).contiguous() for t in (slope, y))

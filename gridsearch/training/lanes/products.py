@@ -160,19 +160,20 @@ class PooledConv:
         """Return the result, and what `backward` needs."""
         has_bias = b is not None
         w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
-        y, places = self._kernel.forward(x, w, b, places=True)
-        return y, (x, w, y, places, has_bias)
+        y, passed = self._kernel.forward(x, w, b, places=True)
+        return y, (passed, has_bias)
 
     def backward(
         self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
     ) -> list[torch.Tensor | None]:
         """Return the slopes by x, w and b."""
-        x, w, y, places, has_bias = saved
+        passed, has_bias = saved
+        w = passed.w
         turns = self._affine is not None and self._affine.differs
         gw, gb = (None, None) if turns else (into[1], into[2] if has_bias else None)
         gw = torch.empty_like(w) if gw is None else gw
         gb = w.new_empty(w.shape[:2]) if gb is None and (has_bias or turns) else gb
-        gx = self._kernel.backward(slope, y, places, x, w, gw, gb, images=wanted[0])
+        gx = self._kernel.backward(slope, passed, gw, gb, images=wanted[0])
         if turns and self._affine is not None:
             gw = self._affine.slope(gw, gb)
         return [gx, gw, gb if has_bias else None]
