@@ -30,6 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The process ends after this, and Python would look through all that torch and others have loaded for what
         # refers to itself: half a second or more.  All that is open is closed by then.
         atexit.register(gc.freeze)
+        # Nothing opens a window here, nor does a user's function; the shell of a notebook names a backend that this
+        # environment may lack, and matplotlib would then refuse to be imported.
+        os.environ["MPLBACKEND"] = "agg"
     verbose = any(word in ("-v", "--verbose") for word in words)
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.

@@ -118,7 +118,14 @@ def draw(
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; None
             where nobody asks.
     """
+    from gridsearch.reporting.figures import library
+
     found = Pictures()
+    try:
+        library.load()
+    except ArtifactError as error:
+        found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
+        return found
     _draw_study(found, data, ranking)
     if data.objective is not None:
         return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.errors import ArtifactError
 from gridsearch.reporting.document import export_json
 from gridsearch.reporting.frames import ranking_csv, trials_csv
 from gridsearch.reporting.page import render_page
@@ -44,7 +45,10 @@ class ReportFiles:
 
 def preload() -> None:
     """Load what a report is drawn with; what is missing is left for the report itself to tell."""
-    with suppress(ImportError):
+    from gridsearch.reporting.figures import library
+
+    with suppress(ImportError, ArtifactError):
+        library.load()
         import jinja2  # noqa: F401
         import seaborn as sns  # noqa: F401  (brings pandas, scipy and matplotlib)
         from matplotlib.backends import backend_agg, backend_svg  # noqa: F401

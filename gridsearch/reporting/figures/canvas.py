@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import io
 import textwrap
-import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from gridsearch.errors import ArtifactError
+from gridsearch.reporting.figures.library import load, our_style
 from gridsearch.reporting.predictions import class_labels
 from gridsearch.reporting.text import printable
 
@@ -62,8 +63,7 @@ _SCRIPTS: Final = (
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
-    import matplotlib.style
-
+    load()
     ours: dict[str, Any] = {
         "font.family": [*_font_family()],
         "font.size": 9.0,
@@ -79,8 +79,7 @@ def drawing() -> Iterator[None]:
         "svg.hashsalt": "gridsearch",
         "hatch.linewidth": 0.6,
     }
-    with matplotlib.style.context(["default", ours]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+    with our_style(ours):
         yield
 
 
@@ -138,7 +137,11 @@ def _glyphs() -> frozenset[int]:
 
 @functools.lru_cache(maxsize=1)
 def _charmaps() -> dict[str, frozenset[int]]:
-    """Return the characters of each of our fonts, by its file."""
+    """Return the characters of each of our fonts, by its file; none where matplotlib does not load."""
+    try:
+        load()
+    except ArtifactError:
+        return {}
     from matplotlib import font_manager
 
     files = [font_manager.findfont(family) for family in _font_family()]
@@ -218,6 +221,7 @@ def plain_text(texts: Iterable[Text]) -> None:
 @functools.lru_cache(maxsize=1)
 def _font_family() -> tuple[str, ...]:
     """Return DejaVu Sans, which comes with matplotlib, then the installed fonts for further scripts."""
+    load()
     from matplotlib import font_manager
 
     there = set(font_manager.get_font_names())
