@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 _COMMANDS_KEPT = 100
 
+_BEST = (
+    "The best trial that this dashboard names is the best of all single seeds. The best point, by the mean over its "
+    "seeds and with its interval, is in the report: `gridsearch report --study {study}`."
+)
+
 _NOTED_TRIALS = 200
 """A study of more trials gives its trials no notes: the dashboard looks at all of them for each trial it shows."""
 
@@ -197,6 +202,8 @@ def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
         "",
         f"On {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
         "",
+        _BEST.format(study=draft.name),
+        "",
     ]
     lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
     return "\n".join(lines)
@@ -309,10 +316,6 @@ def _show(
 ) -> None:
     """Write the params of new trials, and those that older ones have come to lack."""
     shown = growth.shown
-    for axis in growth.extended:
-        optuna_tables.set_distribution(
-            connection, study.optuna_id, param=axis.name, distribution=axis.distribution()
-        )
     for axis in growth.widened:
         optuna_tables.delete_params(connection, study.optuna_id, param=axis.name)
     rows = [
@@ -322,12 +325,13 @@ def _show(
     ]
     if all_anew or growth.widened:
         rows += _rows_of_all(connection, study, shown.axes)
-    optuna_tables.insert_params(connection, rows)
+    distributions = {axis.name: axis.distribution for axis in shown.axes}
+    optuna_tables.insert_params(connection, study.optuna_id, rows, distributions)
 
 
 def _rows_of_all(
     connection: Connection, study: _Study, axes: Sequence[ShownAxis]
-) -> list[tuple[int, str, float, str]]:
+) -> list[tuple[int, str, float]]:
     """Return the params of every trial, the failed ones that were offered again since included."""
     t = tables.trials
     names = [axis.name for axis in axes]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, inspect
 
 from gridsearch.errors import StoreError
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import optuna_tables, tables, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
 from gridsearch.store.store import Store
 from gridsearch.store.url import sqlite_path, sqlite_url
@@ -73,9 +73,11 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
     database = Database(path)
     with translated(path):
         database.settle_journal()
-        if not seen.complete and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        current = seen.complete and seen.revision == tables.REVISION
+        if not current and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
             with database.write() as transaction:
                 tables.metadata.create_all(transaction)
+                upgrading.upgrade(transaction)
     return Store(database, url=sqlite_url(path), home=home)
 
 
@@ -172,7 +174,7 @@ def _look_at_tables(connection: sqlite3.Connection) -> Look:
 
 
 def _require_usable(path: Path, seen: Look) -> None:
-    """Refuse what is not ours, or not of the revisions that this version reads and writes."""
+    """Refuse what is not ours, or not of the revisions that this version reads."""
     if seen.found is Found.OPTUNA:
         raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=_ANOTHER)
     if seen.found is not Found.OURS:
@@ -183,7 +185,7 @@ def _require_usable(path: Path, seen: Look) -> None:
             f"store {path} was made by a newer gridsearch {versions}",
             hint="pip install --upgrade gridsearch",
         )
-    if seen.revision < tables.REVISION:
+    if seen.revision < upgrading.OLDEST:
         raise StoreError(
             f"store {path} was made by an older gridsearch {versions}",
             hint="read it with the gridsearch that made it, and begin a new store with --store",

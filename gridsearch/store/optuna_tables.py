@@ -37,7 +37,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gridsearch.records import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.sql.elements import ColumnElement
 
@@ -231,20 +231,51 @@ def key_of_number(connection: Connection, study_id: int, number: int) -> str | N
     return None if found is None else str(json.loads(found))
 
 
-def insert_params(connection: Connection, rows: Sequence[tuple[int, str, float, str]]) -> None:
-    """Insert rows of (trial id, name, value as Optuna keeps it, distribution) that are not there yet."""
-    names = ("trial_id", "param_name", "param_value", "distribution_json")
-    values = [dict(zip(names, row, strict=True)) for row in rows]
+def insert_params(
+    connection: Connection,
+    study_id: int,
+    rows: Sequence[tuple[int, str, float]],
+    distributions: Mapping[str, Callable[[float, float], str]],
+) -> None:
+    """Insert params that are not there yet, and give all rows of a param of the study one distribution.
+
+    Args:
+        connection: of a writing transaction.
+        study_id: Optuna's id.
+        rows: (trial id, name, value as Optuna keeps it).
+        distributions: for each name what returns its distribution as JSON, from the least and the greatest
+            value of its rows; it must read the stored values as before.
+    """
+    there = _spans(connection, study_id)
+    spans = {name: (low, high) for name, low, high, _ in there}
+    for _, name, value in rows:
+        low, high = spans.get(name, (value, value))
+        spans[name] = min(low, value), max(high, value)
+    wanted = {name: distributions[name](*span) for name, span in spans.items() if name in distributions}
+    of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    for name, _, _, texts in there:
+        if name in wanted and texts != {wanted[name]}:
+            all_rows = (trial_params.c.param_name == name, trial_params.c.trial_id.in_(of_study))
+            connection.execute(update(trial_params).where(*all_rows).values(distribution_json=wanted[name]))
+    values = [
+        {"trial_id": i, "param_name": name, "param_value": value, "distribution_json": wanted[name]}
+        for i, name, value in rows
+    ]
     upsert(connection, trial_params, ("trial_id", "param_name"), values, overwrite=False)
 
 
-def set_distribution(connection: Connection, study_id: int, *, param: str, distribution: str) -> None:
-    """Give all rows of a param the same distribution; it must read the stored values as before."""
-    of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
-    rows = update(trial_params).where(
-        trial_params.c.param_name == param, trial_params.c.trial_id.in_(of_study)
+def _spans(connection: Connection, study_id: int) -> list[tuple[str, float, float, set[str]]]:
+    """Return name, least and greatest value of each param of a study, and the distributions of its rows."""
+    p = trial_params
+    bounds = (func.min(p.c.param_value), func.max(p.c.param_value))
+    texts = (func.min(p.c.distribution_json), func.max(p.c.distribution_json))
+    query = (
+        select(p.c.param_name, *bounds, *texts)
+        .join(trials, trials.c.trial_id == p.c.trial_id)
+        .where(trials.c.study_id == study_id)
+        .group_by(p.c.param_name)
     )
-    connection.execute(rows.values(distribution_json=distribution))
+    return [(name, low, high, {first, last}) for name, low, high, first, last in connection.execute(query)]
 
 
 def delete_params(connection: Connection, study_id: int, *, param: str) -> None:

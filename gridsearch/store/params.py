@@ -4,7 +4,8 @@ Shown are the axes of all grids of the study and every setting that differs amon
 axis never changes within a study, but for one widening: an option of a model or a dataset ("model.width") has
 the kind of the values that came first, and becomes float or categorical in all rows at once if a value comes
 that does not fit.  None in an axis of numbers ("as the model has it", "all images") leaves the param out of
-Optuna's row.
+Optuna's row.  A number's distribution spans the values that the study holds, the same in all its trials:
+evaluators of importance take it for the space that was searched.
 """
 
 from __future__ import annotations
@@ -47,34 +48,22 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    """Fixed wide bounds of an axis of numbers: a grid that grows must not change them."""
-
-    kind: Kind
-    low: float
-    high: float
-    log: bool = False
-
-
-_BOUNDS: Final[Mapping[str, _Bounds]] = {
-    "lr": _Bounds(Kind.FLOAT, 1e-12, 1e6, log=True),
-    "weight_decay": _Bounds(Kind.FLOAT, 0.0, 1e6),
-    "momentum": _Bounds(Kind.FLOAT, 0.0, 1.0),
-    "dropout": _Bounds(Kind.FLOAT, 0.0, 1.0),
-    "label_smoothing": _Bounds(Kind.FLOAT, 0.0, 1.0),
-    "ema": _Bounds(Kind.FLOAT, 0.0, 1.0),
-    "warmup": _Bounds(Kind.FLOAT, 0.0, 1e6),
-    "val": _Bounds(Kind.FLOAT, 0.0, 1.0),
-    "batch": _Bounds(Kind.INT, 1, 2**24, log=True),
-    "epochs": _Bounds(Kind.INT, 1, 2**24),
-    "subset": _Bounds(Kind.INT, 1, 2**31, log=True),
-    "split_seed": _Bounds(Kind.INT, 0, 2**32),
+_KINDS: Final[Mapping[str, Kind]] = {
+    **dict.fromkeys(
+        ("lr", "weight_decay", "momentum", "dropout", "label_smoothing", "ema", "warmup", "val"), Kind.FLOAT
+    ),
+    **dict.fromkeys(("batch", "epochs", "subset", "split_seed"), Kind.INT),
 }
+"""The axes whose kind does not depend on their values."""
+
+_LOG: Final = frozenset({"lr", "batch", "subset"})
+"""The axes that are logarithmic, however near to each other their values are."""
+
+_DECADES: Final = 100
+"""Another axis of numbers above 0 is logarithmic if its largest value is so many times its smallest."""
+
 OBJECTIVE_VERSION = "objective_version"
 """Shown when the source of the function differs among the trials: the first digits of its SHA-256."""
-
-_FREE = {Kind.FLOAT: _Bounds(Kind.FLOAT, -1e6, 1e6), Kind.INT: _Bounds(Kind.INT, -(10**6), 10**6)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +71,9 @@ class ShownAxis:
     """An axis that the study's trials show.
 
     Attributes:
-        choices: the values in the order in which they came; only ever grows at its end.  Empty for a number with
-            fixed bounds; an option of numbers keeps them, since it may yet become categorical.
-        free: a param of a function: no bounds hold for it, whatever its name.
+        choices: the values in the order in which they came; only ever grows at its end.  Empty for a number of
+            fixed kind; an option of numbers keeps them, since it may yet become categorical.
+        free: a param of a function: its name says nothing of its kind.
     """
 
     name: str
@@ -93,39 +82,38 @@ class ShownAxis:
     free: bool = False
 
     @property
-    def fixed(self) -> _Bounds | None:
-        """The fixed bounds, None where there are none."""
-        return None if self.free else _BOUNDS.get(self.name)
+    def fixed(self) -> bool:
+        """Whether the axis keeps its kind whatever values come."""
+        return not self.free and self.name in _KINDS
 
-    def row(self, value: Value) -> tuple[float, str] | None:
-        """Return a value as Optuna keeps it, with its distribution; None where the param is left out."""
+    def number(self, value: Value) -> float | None:
+        """Return a value as Optuna keeps it; None where the param is left out."""
         if self.kind is Kind.CATEGORICAL:
             types = tuple(type(choice) for choice in self.choices)
-            return float(_positions(self.choices, types)[_one(value)]), self.distribution()
-        if value is None:
-            return None
-        number = float(value)
-        log = self.fixed is not None and self.fixed.log
-        return number, _numeric_distribution(self.kind, *self._reach(number), log)
+            return float(_positions(self.choices, types)[_one(value)])
+        return None if value is None else float(value)
 
-    def distribution(self) -> str:
-        """Return the distribution of a categorical axis, as JSON."""
-        assert self.kind is Kind.CATEGORICAL
-        return _categorical_distribution(self.choices, tuple(type(c) for c in self.choices))
+    def distribution(self, low: float, high: float) -> str:
+        """Return the distribution of all rows of the axis, as JSON.
+
+        Args:
+            low: the smallest number that its rows hold, see `number`.
+            high: the largest.
+        """
+        if self.kind is Kind.CATEGORICAL:
+            return _categorical_distribution(self.choices, tuple(type(c) for c in self.choices))
+        wide = not self.free and self.name in _LOG
+        return _numeric_distribution(self.kind, low, high, low > 0 and (wide or high >= _DECADES * low))
 
     def grown(self, values: Sequence[Value]) -> Self:
         """Return the axis with the kind and the choices that take these values too."""
-        if self.fixed is not None:
+        if self.fixed:
             return self
         numbers = [value for value in values if value is not None]
         kind = _wider(self.kind, _kind_of(numbers)) if numbers else self.kind
         known = {_one(choice) for choice in self.choices}
         new = {_one(value): value for value in values if _one(value) not in known}
         return replace(self, kind=kind, choices=(*self.choices, *new.values()))
-
-    def _reach(self, number: float) -> tuple[float, float]:
-        bounds = self.fixed or _FREE[self.kind]
-        return min(bounds.low, number), max(bounds.high, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +158,12 @@ class Growth:
     Attributes:
         varied: names of axes that are shown because values differ, and were not shown before.
         missing: some trials that the study holds lack a row of an axis.
-        extended: categorical axes that have more choices.
         widened: axes whose kind changed: all their rows must be written anew.
     """
 
     shown: Shown
     varied: tuple[str, ...]
     missing: bool
-    extended: tuple[ShownAxis, ...]
     widened: tuple[ShownAxis, ...]
 
 
@@ -206,21 +192,13 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         older = [shown.common[name]] if name in shown.common else []
         older += [_short(v) for k, v in shown.common.items() if k.startswith(name + _OF)]
         values = [*older, *values]
-        bounds = None if free else _BOUNDS.get(name)
-        kind = _kind_of(values) if bounds is None else bounds.kind
+        fixed = None if free else _KINDS.get(name)
+        kind = fixed or _kind_of(values)
         after.append(ShownAxis(name, kind, free=free).grown(values))
     return Growth(
         shown=Shown(tuple(after), common),
         varied=tuple(name for name in varied if name not in before),
         missing=any(axis.name not in before for axis in after),
-        extended=tuple(
-            a
-            for a in after
-            if a.kind is Kind.CATEGORICAL
-            and (old := before.get(a.name))
-            and old.kind is a.kind
-            and len(old.choices) < len(a.choices)
-        ),
         widened=tuple(a for a in after if a.name in before and a.kind is not before[a.name].kind),
     )
 
@@ -240,12 +218,12 @@ def params_of(settings: Settings, inactive: Iterable[str], names: Iterable[str])
 
 def rows_of(
     trial_id: int, params: Mapping[str, Value], axes: Iterable[ShownAxis]
-) -> list[tuple[int, str, float, str]]:
-    """Return the rows of a trial in Optuna's table of params."""
+) -> list[tuple[int, str, float]]:
+    """Return the rows of a trial in Optuna's table of params, without their distributions."""
     return [
-        (trial_id, axis.name, *row)
+        (trial_id, axis.name, number)
         for axis in axes
-        if axis.name in params and (row := axis.row(params[axis.name])) is not None
+        if axis.name in params and (number := axis.number(params[axis.name])) is not None
     ]
 
 

@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-REVISION = 1
-"""Revision of these tables; a store of another one is refused."""
+REVISION = 2
+"""Revision of what is written; raised whenever an older version could not read it as it is meant.
+
+2: the distributions of Optuna's params span the study's values.
+"""
 
 CHUNK = 500
 """Ids in one statement: databases limit the number of variables."""

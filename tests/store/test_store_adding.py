@@ -431,9 +431,15 @@ def test_growing_in_steps_keeps_every_value_readable_through_its_distribution(st
         grown = grow(Shown.from_json(shown.to_json()), axes=("model.p",), settings=batch)
         assert set(shown.names) <= set(grown.shown.names), "an axis that is shown stays shown"
         shown, everything = grown.shown, [*everything, *batch]
-    for settings in everything:
-        params = params_of(settings, (), shown.names)
-        for _, name, number, text in rows_of(1, params, shown.axes):
+    of_all = [(s, params_of(s, (), shown.names)) for s in everything]
+    numbers: dict[str, list[float]] = {}
+    for _, params in of_all:
+        for _, name, number in rows_of(1, params, shown.axes):
+            numbers.setdefault(name, []).append(number)
+    axes = {axis.name: axis for axis in shown.axes}
+    for _, params in of_all:
+        for _, name, number in rows_of(1, params, shown.axes):
+            text = axes[name].distribution(min(numbers[name]), max(numbers[name]))
             distribution = optuna.distributions.json_to_distribution(text)
             assert distribution._contains(number)
             assert distribution.to_external_repr(number) == params[name]
