@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
-from gridsearch.errors import PluginError, StoreError
+from gridsearch.errors import DataError, PluginError, StoreError
 from gridsearch.executors.functions import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.verdicts import Verdicts
@@ -287,15 +287,17 @@ class PackTrainer:
                 )
             )
 
-    def _load(self, options: tuple[tuple[str, Value], ...]) -> ResidentCache:
+    def _load(self, options: tuple[tuple[str, Value], ...]) -> tuple[ResidentCache, str]:
+        """Return the images that a dataset gives now, and their fingerprint."""
         from gridsearch.training.data import ResidentCache
         from gridsearch.zoo import datasets
 
         plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        images = datasets.load(plugin, Path(self.setup.data_root), dict(options))
-        return ResidentCache(
+        images, fingerprint = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
+        resident = ResidentCache(
             images, device=self._device, smallest_input=lambda settings: self._model(settings).smallest_input
         )
+        return resident, fingerprint
 
     @lru_cache(maxsize=64)  # noqa: B019 - a trainer lives as long as its process
     def _find(self, name: str) -> Plugin:
@@ -310,18 +312,35 @@ class PackTrainer:
         return plugin
 
     def _cache(self, settings: Settings) -> ResidentCache:
-        return self._resident(tuple(sorted(settings.data_options.items())))
+        """Return the images that a trial's key names.
+
+        Raises:
+            DataError: there are others by now.
+        """
+        options = tuple(sorted(settings.data_options.items()))
+        for again in (True, False):
+            resident, fingerprint = self._resident(options)
+            if fingerprint == settings.data_fingerprint:
+                return resident
+            if again:  # those that are kept may be older than this trial
+                self._resident.cache_clear()
+        raise DataError(
+            f"images changed: those of {settings.dataset!r} are other than when the run began",
+            hint="run again",
+        )
 
     def _data(self, settings: Settings) -> ResidentData:
         return self._cache(settings)(settings)
 
     def _build(self, settings: Settings, data: ResidentData) -> torch.nn.Module:
-        return self._model(settings).build(
+        model = self._model(settings).build(
             in_channels=data.channels,
             num_classes=data.num_classes,
             image_size=data.image_size,
             options=settings.model_options,
         )
+        self._model(settings)  # a file that changed while it was read is no file that the key names
+        return model
 
 
 def make_trainer(

@@ -80,7 +80,7 @@ def methods_of(
     for name in names:
         catalog.find_model(name)
     trainer = trainer_of(catalog, device)
-    _, data_options, _ = catalog.data({})
+    _, data_options, fingerprint = catalog.data({})
     for name in names:
         try:
             shown, options, source = catalog.model(name, {})
@@ -90,6 +90,7 @@ def methods_of(
         settings = Settings(
             dataset=catalog.dataset.name,
             data_options=data_options,
+            data_fingerprint=fingerprint,
             model=shown,
             model_options=options,
             model_source=source,

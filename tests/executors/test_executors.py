@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from functools import lru_cache
 from pathlib import Path
 
 import psutil
@@ -98,6 +99,14 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
     )
 
 
+@lru_cache
+def digits() -> str:
+    """The fingerprint of the images that these trials train on."""
+    from gridsearch.zoo import datasets
+
+    return datasets.fingerprint(datasets.open_dataset("digits"), Path("unused"), {})
+
+
 def pack(nets: Path, tmp_path: Path, *models: str, name: str = "p") -> Pack:
     from gridsearch import plugins
 
@@ -105,7 +114,13 @@ def pack(nets: Path, tmp_path: Path, *models: str, name: str = "p") -> Pack:
     lanes = []
     for i, model in enumerate(models):
         settings = Settings(
-            dataset="digits", model=f"nets.py:{model}", model_source=source, epochs=1, subset=100, batch=50
+            dataset="digits",
+            data_fingerprint=digits(),
+            model=f"nets.py:{model}",
+            model_source=source,
+            epochs=1,
+            subset=100,
+            batch=50,
         )
         trial = Trial(
             id=10 + i,

@@ -11,6 +11,7 @@ from gridsearch.zoo.datasets.access import (
     fingerprint,
     fingerprint_of,
     load,
+    load_known,
     open_dataset,
     verify,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "kmnist",
     "listing",
     "load",
+    "load_known",
     "mnist",
     "open_dataset",
     "verify",

@@ -93,6 +93,29 @@ def fingerprint(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> str
     return str(own(root, **options))
 
 
+def load_known(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> tuple[ImageData, str]:
+    """Return a dataset and the fingerprint of just these images, as `load` and `fingerprint` give them.
+
+    Two calls would not do: files may come, go or change between them.
+
+    Raises:
+        GridsearchError: see `load`; or the images change while they are read.
+    """
+    read = _method(plugin, "with_fingerprint")
+    if read is not None:  # reads and hashes in one go
+        _check_options(plugin, options)
+        found = read(root, **options)
+        return found.data, found.fingerprint
+    if _method(plugin, "fingerprint") is None:
+        data = load(plugin, root, options)
+        return data, fingerprint_of(data)
+    before = fingerprint(plugin, root, options)
+    data = load(plugin, root, options)
+    if fingerprint(plugin, root, options) != before:
+        raise DataError(f"the images of {plugin.name!r} changed while they were read", hint="run again")
+    return data, before
+
+
 def fingerprint_of(data: ImageData) -> str:
     """Return the SHA-256 over a loaded dataset's images and labels.
 

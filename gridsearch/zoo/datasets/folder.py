@@ -50,16 +50,17 @@ class FolderDataset:
             DataError: it is not a folder of images, a class has none, or they need too much memory.
             UsageError: an option is not one of the above.
         """
-        return self._decoded(root, size, channels).data
+        return self.with_fingerprint(root, size=size, channels=channels).data
 
     def fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> str:
         """Return the SHA-256 over path, size and content of each image that is used, and over the shape.
 
         The path is relative to the folder, so that it may lie anywhere.  See `__call__` for the rest.
         """
-        return self._decoded(root, size, channels).fingerprint
+        return self.with_fingerprint(root, size=size, channels=channels).fingerprint
 
-    def _decoded(self, root: Path, size: Value, channels: Value) -> Decoded:
+    def with_fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
+        """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
         from gridsearch.zoo.datasets.assemble import decoded
 
         return decoded(
