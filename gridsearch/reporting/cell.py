@@ -25,8 +25,8 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
             NOTHING if p.rank is None else str(p.rank),
             show_params(p.params, limit=200),
             str(p.n),
-            show_mean(p, ranking.metric),
-            show_interval(p, ranking.metric),
+            show_mean(p, ranking.digits_of()),
+            show_interval(p, ranking.digits_of()),
             "best" if p is ranking.best else "tied" if p.tied_with_best else "",
         )
         for p in ranking.points[:MOST_ROWS]

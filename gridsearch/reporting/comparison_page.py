@@ -15,6 +15,7 @@ from gridsearch.reporting.comparison import (
     params_of,
     varying,
 )
+from gridsearch.reporting.digits import Digits
 from gridsearch.reporting.headline import show_interval, show_mean
 from gridsearch.reporting.page import rendered
 from gridsearch.reporting.pictures import Pictures
@@ -24,13 +25,10 @@ from gridsearch.reporting.tables import Column, Row
 from gridsearch.reporting.terminal import short_heading
 from gridsearch.reporting.text import (
     NOTHING,
-    is_share,
     listed,
     metric_name,
     plural,
     printable,
-    show_difference,
-    show_metric,
     show_params,
 )
 
@@ -141,7 +139,7 @@ def _lead(comparison: Comparison) -> str:
         return comparison.apart
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
     axes = varying(comparison.sides)
-    won = f"{metric_name(metric)}: {show_mean(first.winner, metric)}."
+    won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
     words = f"The winner of {printable(first.data.name)}, {_winner_words(first, axes)}, has the best {won}"
     return " ".join([words, *(_difference_words(d, metric) for d in comparison.differences)])
 
@@ -150,7 +148,7 @@ def _difference_words(found: Difference, metric: str) -> str:
     name = printable(found.study)
     if found.differs is False and found.ci_low is None:
         return f"The winner of {name} is the same point."
-    ahead = f"It is {show_difference(found.behind, metric)} ahead of that of {name}"
+    ahead = f"It is {Digits(metric).finer(found.behind).difference(found.behind)} ahead of that of {name}"
     if found.differs is None:
         return f"{ahead}; {found.how}."
     verdict = "more than luck explains" if found.differs else "which luck may explain"
@@ -160,11 +158,15 @@ def _difference_words(found: Difference, metric: str) -> str:
 def _gap_interval(found: Difference, metric: str) -> str:
     if found.ci_low is None or found.ci_high is None:
         return ""
-    factor = 100 if is_share(metric) else 1
-    low, high = (
-        f"{factor * x:+.2f}" if is_share(metric) else f"{x:+.3g}" for x in (found.ci_low, found.ci_high)
-    )
-    return f"[{low}, {high}]"
+    digits = Digits.of([found.ci_high - found.ci_low], metric).finer(found.behind)
+    return digits.interval(found.ci_low, found.ci_high, sign=True)
+
+
+def _digits(sides: Sequence[Side], metric: str, others: Sequence[float] = ()) -> Digits:
+    """Return how the winners' values of a metric are written beside each other."""
+    winners = [side.winner for side in sides if side.data.metric == metric]
+    means = [*(w.mean for w in winners), *others]
+    return Digits.of(means, metric, spreads=[w.spread for w in winners])
 
 
 def _winner_words(side: Side, axes: Sequence[str]) -> str:
@@ -194,7 +196,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
     rows = []
     for place, side in enumerate(sides, start=1):
         metric, winner = side.data.metric, side.winner
-        result = show_mean(winner, metric)
+        result = show_mean(winner, _digits(sides, metric))
         gap = gaps.get(side.data.name)
         cells = [
             *([str(place)] if ranked else []),
@@ -203,7 +205,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
             _winner_words(side, axes),
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
-            show_interval(winner, metric) or NOTHING,
+            show_interval(winner, _digits(sides, metric)) or NOTHING,
             *([NOTHING if gap is None else _gap_words(gap, metric), _verdict(gap)] if told else []),
         ]
         rows.append(Row(tuple(cells), "best" if ranked and place == 1 else ""))
@@ -211,7 +213,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
 
 
 def _gap_words(gap: Difference, metric: str) -> str:
-    size = f"{100 * gap.behind:.2f}" if is_share(metric) else f"{gap.behind:.3g}"
+    size = Digits(metric).finer(gap.behind).difference(gap.behind, unit=False)
     return f"{size} {_gap_interval(gap, metric)}".strip()
 
 
@@ -233,7 +235,8 @@ def _shared_row(point: SharedPoint, comparison: Comparison) -> Row:
     cells = [show_params(point.params, limit=200)]
     for side, mean, n in zip(comparison.sides, point.means, point.n, strict=True):
         seeds = f" (n={n})" if n > 1 else ""
-        cells.append(f"{show_metric(mean, side.data.metric)}{seeds}")
+        digits = _digits(comparison.sides, side.data.metric, [m for m in point.means if m is not None])
+        cells.append(f"{digits.show(mean)}{seeds}")
     return Row(tuple(cells))
 
 

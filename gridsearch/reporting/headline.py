@@ -17,15 +17,14 @@ from gridsearch.reporting.text import (
     listed,
     metric_name,
     plural,
-    show_difference,
     show_metric,
     show_params,
     show_seconds,
-    show_spread,
 )
 from gridsearch.reporting.uncertainty import MOST_SEEDS, Basis, Uncertainty
 
 if TYPE_CHECKING:
+    from gridsearch.reporting.digits import Digits
     from gridsearch.reporting.ranking import RankedPoint, Ranking
 
 
@@ -96,22 +95,29 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
     )
 
 
-def show_mean(point: RankedPoint, metric: str) -> str:
+def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:
     """Return a point's mean with the spread over its seeds: "93.71 ± 0.12 %"."""
     if point.mean is None:
         return NOTHING
-    if point.spread is None:
-        return show_metric(point.mean, metric)
-    unit = " %" if show_metric(point.mean, metric).endswith("%") else ""
-    return f"{show_metric(point.mean, metric, unit=False)} ± {show_spread(point.spread, metric)}{unit}"
+    digits = _of_point(point, digits)
+    if point.spread is None or not spread:
+        return digits.show(point.mean)
+    unit = " %" if digits.show(point.mean).endswith("%") else ""
+    return f"{digits.show(point.mean, unit=False)} ± {digits.spread(point.spread)}{unit}"
 
 
-def show_interval(point: RankedPoint, metric: str) -> str:
+def show_interval(point: RankedPoint, digits: Digits) -> str:
     """Return the 95 % interval of a point's mean: "[93.41, 94.01]" in the metric's unit, "" without one."""
     if point.ci_low is None or point.ci_high is None:
         return ""
-    low, high = (show_metric(x, metric, unit=False) for x in (point.ci_low, point.ci_high))
-    return f"[{low}, {high}]"
+    return _of_point(point, digits).interval(point.ci_low, point.ci_high)
+
+
+def _of_point(point: RankedPoint, digits: Digits) -> Digits:
+    """Return the digits of one point's numbers: as many as show that its interval has a width."""
+    if point.ci_low is None or point.ci_high is None:
+        return digits
+    return digits.finer(point.ci_high - point.ci_low)
 
 
 def time_spent(data: StudyData) -> str:
@@ -130,9 +136,9 @@ def _won(ranking: Ranking) -> str:
     if best is None:
         return "No point has a result yet."
     name = show_params(best.params, ranking.varying or None)
-    how = f"{show_mean(best, ranking.metric)} {metric_name(ranking.metric)}"
+    how = f"{show_mean(best, ranking.digits_of())} {metric_name(ranking.metric)}"
     seeds = f"mean of {plural(best.n, 'seed')}" if best.n > 1 else "one seed"
-    interval = show_interval(best, ranking.metric)
+    interval = show_interval(best, ranking.digits_of())
     sure = f", 95 % interval {interval}" if interval else ""
     return f"{name} is best: {how} ({seeds}{sure})."
 
@@ -145,7 +151,7 @@ def _margin(ranking: Ranking) -> str:
     if second.mean == best.mean:
         words = f"The second, {name}, has exactly the same mean."
     else:
-        ahead = show_difference(abs(best.mean - second.mean), ranking.metric)
+        ahead = ranking.digits_of().difference(abs(best.mean - second.mean))
         words = f"It is {ahead} ahead of the second, {name}."
     return f"{words} {_tie(ranking)}".strip()
 

@@ -164,7 +164,7 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
     better = "" if data.direction == "maximize" else ", the lower the better"
     facts = [("ranked by", f"{metric_name(data.metric)}{better}")]
     if best is not None:
-        facts.append((f"best {metric_name(data.metric)}", show_mean(best, data.metric)))
+        facts.append((f"best {metric_name(data.metric)}", show_mean(best, ranking.digits_of())))
         train = best.metric_mean("train_accuracy")
         if train is not None and data.metric != "train_accuracy" and data.objective is None:
             facts.append(("its train accuracy", show_metric(train, "train_accuracy")))

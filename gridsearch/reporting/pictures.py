@@ -27,7 +27,6 @@ from gridsearch.reporting.text import (
     metric_name,
     plural,
     printable,
-    show_metric,
     show_params,
 )
 
@@ -322,7 +321,7 @@ def _best_words(ranking: Ranking) -> str:
     if best is None:
         return ""
     params = show_params(best.params, ranking.varying, limit=120)
-    return f"Best: {params} with {show_metric(best.mean, ranking.metric)}."
+    return f"Best: {params} with {ranking.digits_of().show(best.mean)}."
 
 
 def _heatmap_alt(ranking: Ranking) -> str:

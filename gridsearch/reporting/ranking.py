@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Value
+from gridsearch.reporting import moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gridsearch.reporting.digits import Digits
     from gridsearch.reporting.ensemble import Ensemble
     from gridsearch.reporting.predictions import Predictions
     from gridsearch.reporting.uncertainty import Uncertainty
@@ -81,12 +83,12 @@ class RankedPoint:
     @property
     def seconds(self) -> float | None:
         """Mean wall time of the COMPLETE replicates."""
-        return _mean([t.seconds for t in self.complete if t.seconds is not None])
+        return moments.mean([t.seconds for t in self.complete if t.seconds is not None])
 
     def metric_mean(self, name: str) -> float | None:
         """Return the mean of one of the final metrics over the COMPLETE replicates that have it, finite."""
         values = (finite(t.metrics.get(name)) for t in self.complete)
-        return _mean([v for v in values if v is not None])
+        return moments.mean([v for v in values if v is not None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class Ranking:
         ensembles: what the best points say together; none without stored predictions.
         others: the metrics beside the ranking one that are worth a column.
         objective: display name of the plain function that was called; None where networks were trained.
+        digits: by metric, how the numbers of its column are written.
     """
 
     metric: str
@@ -112,6 +115,14 @@ class Ranking:
     ensembles: tuple[Ensemble, ...] = ()
     others: tuple[str, ...] = ()
     objective: str | None = None
+    digits: Mapping[str, Digits] = field(default_factory=dict)
+
+    def digits_of(self, metric: str | None = None) -> Digits:
+        """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
+        from gridsearch.reporting.digits import Digits
+
+        name = metric or self.metric
+        return self.digits.get(name) or Digits(name)
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -183,6 +194,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         predictions=predictions if data.objective is None else None,
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
+    others = other_metrics(data)
     ranking = Ranking(
         metric=data.metric,
         direction=data.direction,
@@ -191,8 +203,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         best=best,
         varying=varying_axes(ranked, data.axes),
         uncertainty=uncertainty,
-        others=other_metrics(data),
+        others=others,
         objective=data.objective,
+        digits={name: _digits(ranked, name, data.metric) for name in (data.metric, *others)},
     )
     if predictions is None or data.objective is not None or data.metric != "val_accuracy":
         return ranking
@@ -258,16 +271,23 @@ def point_key(settings: Settings) -> str:
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
     trials.sort(key=lambda t: (t.seed, t.number))
     values = tuple(_by_seed(trials, metric).values())
-    mean = _mean(values)
     return RankedPoint(
         rank=None,
         params=trials[0].params,
         settings=trials[0].settings,
         trials=tuple(trials),
         values=values,
-        mean=mean,
-        spread=_spread(values, mean),
+        mean=moments.mean(values),
+        spread=moments.deviation(values),
     )
+
+
+def _digits(points: Sequence[RankedPoint], metric: str, ranked_by: str) -> Digits:
+    from gridsearch.reporting.digits import Digits
+
+    if metric != ranked_by:
+        return Digits.of([p.metric_mean(metric) for p in points], metric)
+    return Digits.of([p.mean for p in points], metric, spreads=[p.spread for p in points])
 
 
 def _uneven(trials: Iterable[TrialRecord]) -> bool:
@@ -303,14 +323,3 @@ def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
         tied = top is not None and tier == _tier(top) and point.mean == top.mean
         ranked.append(replace(point, rank=None if tier == 4 else place, tied_with_best=tied))
     return ranked
-
-
-def _spread(values: Sequence[float], mean: float | None) -> float | None:
-    """Return the standard deviation; `statistics.stdev` computes in fractions, slowly."""
-    if mean is None or len(values) < 2:
-        return None
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None

@@ -120,7 +120,7 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
     """Return a point as a row of the ranking."""
-    result = show_mean(point, ranking.metric)
+    result = show_mean(point, ranking.digits_of())
     if point.mean is None or point.diverged or point.pruned:
         state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
         result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
@@ -129,8 +129,8 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         *(show_value(point.params[a]) if a in point.params else NOTHING for a in axes),
         str(point.n),
         result,
-        *([show_interval(point, ranking.metric), _tied(point, ranking)] if _sure(ranking) else []),
-        *(show_metric(point.metric_mean(m), m) for m in ranking.others),
+        *([show_interval(point, ranking.digits_of()), _tied(point, ranking)] if _sure(ranking) else []),
+        *(ranking.digits_of(m).show(point.metric_mean(m)) for m in ranking.others),
         _seconds(point.seconds),
     )
     kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
@@ -181,7 +181,7 @@ def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
         *(show_value(trial.params[a]) if a in trial.params else NOTHING for a in axes),
         str(trial.seed),
         trial.state.value,
-        *(show_metric(finite(trial.metrics.get(m)), m) for m in _trial_metrics(ranking)),
+        *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),
         str(trial.epochs),
         _seconds(trial.seconds),
         str(trial.attempts),

@@ -12,7 +12,6 @@ from gridsearch.reporting.text import (
     metric_name,
     plural,
     printable,
-    show_metric,
     show_params,
     show_seconds,
 )
@@ -98,8 +97,8 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
             Text(show_params(point.params)),
             str(point.n),
             _result(point, ranking),
-            *([show_interval(point, ranking.metric)] if sure else []),
-            *(show_metric(point.metric_mean(m), m) for m in others),
+            *([show_interval(point, ranking.digits_of())] if sure else []),
+            *(ranking.digits_of(m).show(point.metric_mean(m)) for m in others),
             show_seconds(point.seconds),
             style=style,
         )
@@ -124,16 +123,16 @@ def short_heading(metric: str) -> str:
 
 def _result(point: RankedPoint, ranking: Ranking) -> str:
     if point.diverged:
-        return f"{show_mean(point, ranking.metric)} diverged" if point.values else "diverged"
+        return f"{show_mean(point, ranking.digits_of())} diverged" if point.values else "diverged"
     if point.mean is None and point.pruned:
         return "pruned"
     if point.pruned:
-        return f"{show_mean(point, ranking.metric)} pruned"
+        return f"{show_mean(point, ranking.digits_of())} pruned"
     if point.mean is None:
         return point.trials[0].state.value
     if point.ci_low is not None:  # the interval stands beside it, and 80 columns hold no more
-        return show_metric(point.mean, ranking.metric)
-    return show_mean(point, ranking.metric)
+        return show_mean(point, ranking.digits_of(), spread=False)
+    return show_mean(point, ranking.digits_of())
 
 
 def _losses(data: StudyData) -> list[Text]:

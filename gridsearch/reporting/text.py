@@ -35,6 +35,13 @@ SHARES: Final = frozenset(
 )
 """Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
 
+SIGNIFICANT: Final = 4
+"""Digits of a number that nothing stands beside; `digits` tells how many there are beside others."""
+MOST_DIGITS: Final = 15
+"""A float has no more significant digits than these."""
+FIXED: Final = range(-4, 9)
+"""Exponents of ten that are written out; others are written as 1.23e+45."""
+
 _BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PLAIN: Final = re.compile(r"[ -~]*")
 
@@ -95,13 +102,41 @@ def is_share(metric: str) -> bool:
     return metric in SHARES
 
 
+def written(value: float, place: int | None = None) -> str:
+    """Return a number up to a decimal place; one that is smaller than that place keeps digits of its own.
+
+    Args:
+        value: finite.
+        place: decimals; None for `SIGNIFICANT` digits.
+    """
+    if value == 0:
+        return f"{0:.{place}f}" if place is not None and 0 <= place <= MOST_DIGITS // 2 else "0"
+    exponent = exponent_of(value)
+    if place is not None and not 1 <= exponent + place + 1 <= MOST_DIGITS + 1:
+        place = None
+    if place is None:
+        large = exponent in FIXED and exponent >= SIGNIFICANT
+        return f"{value:.0f}" if large else f"{value:.{SIGNIFICANT}g}"
+    if exponent in FIXED:
+        return f"{value:.{max(0, place)}f}"
+    return f"{value:.{max(SIGNIFICANT - 1, exponent + place)}e}"
+
+
+def exponent_of(value: float) -> int:
+    """Return the power of ten of a number's first digit; it must not be 0."""
+    return int(f"{abs(value):.15e}".partition("e")[2])
+
+
 def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: int = 2) -> str:
-    """Return a metric's value: accuracies in percent ("93.71 %"), others with four significant digits."""
+    """Return a metric's value by itself: accuracies in percent ("93.71 %"), others with four significant digits.
+
+    `digits.Digits` is for values that stand beside others.
+    """
     if value is None or not math.isfinite(value):
         return NOTHING
     if is_share(metric):
         return f"{100 * value:.{digits}f}" + (" %" if unit else "")
-    return f"{value:.4g}"
+    return written(value)
 
 
 def show_spread(value: float | None, metric: str) -> str:
@@ -109,11 +144,6 @@ def show_spread(value: float | None, metric: str) -> str:
     if value is None:
         return ""
     return f"{100 * value:.2f}" if is_share(metric) else f"{value:.2g}"
-
-
-def show_difference(value: float, metric: str) -> str:
-    """Return a difference between two values: percentage points for accuracies."""
-    return f"{100 * value:.2f} percentage points" if is_share(metric) else f"{value:.3g}"
 
 
 def show_seconds(seconds: float | None) -> str:
