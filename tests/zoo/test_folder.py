@@ -14,7 +14,7 @@ from PIL import Image
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.zoo import datasets
-from gridsearch.zoo.datasets import assemble, scan
+from gridsearch.zoo.datasets import assemble, places
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 
@@ -106,8 +106,8 @@ def test_classes_and_files_are_in_the_order_in_which_people_count(tmp_path):
 @given(st.lists(st.text(max_size=8), unique=True))
 def test_the_order_is_one_order_whatever_the_names(names):
     backwards = names[::-1]
-    assert sorted(names, key=scan.natural) == sorted(backwards, key=scan.natural)
-    assert len({repr(scan.natural(name)) for name in names}) == len(names)
+    assert sorted(names, key=places.natural) == sorted(backwards, key=places.natural)
+    assert len({repr(places.natural(name)) for name in names}) == len(names)
 
 
 def test_odd_class_names_survive(tmp_path):

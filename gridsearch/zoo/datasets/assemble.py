@@ -230,7 +230,7 @@ def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:
         counts = Counter(entry.found.label for entry in used if entry.found.test == test)
         empty = [name for label, name in enumerate(tree.classes) if not counts[label]]
         if empty:
-            where = "test/" if test else "train/" if tree.has_test else ""
+            where = f"{tree.where[test]}/".lstrip("/")
             names = ", ".join(repr(where + name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
             first = next(iter(tree.skipped.lines), "")
             raise DataError(

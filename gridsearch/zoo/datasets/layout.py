@@ -1,0 +1,266 @@
+"""Which folders in a folder of images are splits and which are classes: by their names and what lies in them.
+
+A split is never taken for a class: where names and content do not say the same, the folder is refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import DataError
+from gridsearch.zoo.datasets.places import Place, Skipped, entries, left_alone, natural
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+LAYOUT = (
+    "a folder of images has one sub-folder per class, or train/ and test/ with one sub-folder per class each"
+)
+
+_TRAIN, _TEST, _VAL = "train", "test", "val"
+_ROLES = {
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset", "traindata", "trainval"), _TRAIN),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "testdata"), _TEST),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devset", "eval", "evaluation"), _VAL),
+}
+_THINGS = {"train", "training", "valid", "dev"}
+"""Names of splits that may be names of classes as well, where nothing else speaks of splits."""
+
+_DEEPEST = 4
+"""Folders in folders that are looked through for the one that holds the images."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A folder that holds class folders.
+
+    Attributes:
+        where: the folder.
+        test: whether its images are the test set.
+    """
+
+    where: Place
+    test: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Named:
+    """A folder whose name speaks of a split; what else the name says is its stem: ("seg",) of seg_train."""
+
+    place: Place
+    role: str
+    stem: tuple[str, ...]
+    inside: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The folder as the user named it, for refusals."""
+
+    folder: Path
+
+    def refuse(self, problem: str, hint: str = LAYOUT) -> DataError:
+        return DataError(f"folder of images {str(self.folder)!r}: {problem}", hint=hint)
+
+
+def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
+    """Return the folders that hold class folders: one, or one for training and one for test.
+
+    Args:
+        folder: as the user named it.
+        base: the same, resolved.
+        skipped: told what is left out beside them.
+
+    Raises:
+        DataError: splits and classes cannot be told apart, or a split holds no classes.
+    """
+    look = _Look(folder)
+    where = _innermost(look, base, skipped)
+    folders, links = _sorted_out(look, where)
+    named = [found for place in (*folders, *links) if (found := _named(place)) is not None]
+    train = _train(look, named)
+    group = _group(train, named) if train is not None else []
+    if train is None or not group:
+        return _without_partner(look, where, train, folders, named, skipped)
+    if not train.inside:
+        flat = [one.place.name for one in (train, *group) if not one.inside]
+        raise look.refuse(
+            f"{_listed(flat)} hold{'s' * (len(flat) == 1)} no folders of classes",
+            "put the images of each class into a folder of its own, no link: train/CLASS/, test/CLASS/",
+        )
+    tests = [one for one in group if one.role == _TEST]
+    if len(tests) > 1:
+        names = _listed([one.place.name for one in tests])
+        raise look.refuse(f"{names} are both named as test images", "keep one of them in the folder")
+    used = [train.place, *(one.place for one in tests)]
+    unused = [one.place for one in group if one.role == _VAL]
+    for place in sorted(entries(where, skipped), key=lambda place: natural(place.shown)):
+        if place in unused:
+            skipped.add(f"{place.shown}/", f"not used; validation images are held out of {train.place.name}/")
+        elif place in folders and place not in used:
+            skipped.add(f"{place.shown}/", f"not used; it stands beside {train.place.name}/")
+        elif place in links and place not in used:
+            skipped.add(f"{place.shown}/", "a link to a folder")
+        elif place not in used:
+            skipped.add(place.shown, "not in the folder of a class")
+    return tuple(Part(_unwrapped(place, skipped), place is not train.place) for place in used)
+
+
+def _innermost(look: _Look, base: Place, skipped: Skipped) -> Place:
+    """Follow folders that hold nothing but one folder, as archives leave them, to the one with the images."""
+    where = base
+    for _ in range(_DEEPEST):
+        inside, links = _sorted_out(look, where)
+        if len(inside) != 1 or links or _loose(where) or not _holds_classes(inside[0]):
+            break
+        if _role_of(inside[0].name) and not _stem(inside[0].name):
+            break
+        for place in entries(where, skipped):
+            if place != inside[0]:
+                skipped.add(place.shown, "not in the folder of a class")
+        where = inside[0]
+    if where is not base:
+        skipped.more.append(f"the images are those in {where.shown}/")
+    return where
+
+
+def _holds_classes(place: Place) -> bool:
+    """Whether a folder holds folders rather than images: several, or one that does so itself."""
+    folders = _folders(place)
+    return len(folders) > 1 or (len(folders) == 1 and not _loose(place) and bool(_folders(folders[0])))
+
+
+def _unwrapped(place: Place, skipped: Skipped | None = None) -> Place:
+    """Follow a split that holds one folder with the classes in it: seg_train/seg_train/."""
+    folders = _folders(place)
+    if len(folders) != 1 or _loose(place) or len(_folders(folders[0])) < 2:
+        return place
+    if skipped is not None:
+        skipped.more.append(f"the images are those in {folders[0].shown}/")
+        list(entries(place, skipped))  # what is hidden beside it counts
+    return folders[0]
+
+
+def _sorted_out(look: _Look, where: Place) -> tuple[list[Place], list[Place]]:
+    """Return the folders in a folder, and the links to folders; a split that is a broken link is refused."""
+    folders: list[Place] = []
+    links: list[Place] = []
+    for place in entries(where, Skipped()):
+        is_link = place.path.is_symlink()
+        if place.path.is_dir():
+            (links if is_link else folders).append(place)
+        elif is_link and _role_of(place.name) in (_TRAIN, _TEST) and not _stem(place.name):
+            raise look.refuse(f"{place.name} is a link to nothing", "mend the link, or remove it")
+    return sorted(folders, key=lambda p: natural(p.name)), sorted(links, key=lambda p: natural(p.name))
+
+
+def _named(place: Place) -> _Named | None:
+    role = _role_of(place.name)
+    if role is None:
+        return None
+    inside = frozenset(inner.name for inner in _folders(_unwrapped(place)))
+    return _Named(place, role, _stem(place.name), inside)
+
+
+def _train(look: _Look, named: Sequence[_Named]) -> _Named | None:
+    """Return the folder of training images, if there is one."""
+    found = [one for one in named if one.role == _TRAIN and (not one.stem or any(_group(one, [one, *named])))]
+    if len(found) > 1:
+        names = _listed([one.place.name for one in found])
+        raise look.refuse(f"{names} are both named as training images", "keep one of them in the folder")
+    return found[0] if found else None
+
+
+def _group(train: _Named, named: Iterable[_Named]) -> list[_Named]:
+    """Return the other splits: named alike, or of the same classes where one name has no stem."""
+    return [
+        one
+        for one in named
+        if one.role != _TRAIN
+        and (one.stem == train.stem or ((not one.stem or not train.stem) and bool(one.inside & train.inside)))
+    ]
+
+
+def _without_partner(
+    look: _Look,
+    where: Place,
+    train: _Named | None,
+    folders: Sequence[Place],
+    named: Sequence[_Named],
+    skipped: Skipped,
+) -> tuple[Part, ...]:
+    """Return the one folder of classes where no two splits stand beside each other; refuse what is doubtful."""
+    names = {place.name for place in folders}
+    if train is not None:
+        others = sorted(names - {train.place.name}, key=natural)
+        if not others and train.inside:
+            return (Part(_unwrapped(train.place), test=False),)
+        if others and len(train.inside) > 1:
+            raise look.refuse(
+                f"{train.place.name}/ holds folders of classes, and beside it stand {_listed(others)}",
+                f"move what is no split out of the folder; or put the images right into {train.place.name}/ "
+                "if it is a class",
+            )
+    for one in named:
+        beside = sorted(names - {one.place.name}, key=natural)
+        doubtful = not one.stem and "".join(_words(one.place.name)) not in _THINGS
+        if one.role != _TRAIN and (doubtful or one.inside & names):
+            raise look.refuse(
+                f"{one.place.name}/ is named as a split, "
+                + (f"and beside it stand {_listed(beside)}" if beside else "and no train/ is beside it"),
+                "put the folders of the classes into train/; or rename it if it is a class",
+            )
+    for place in folders:
+        roles = {_role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
+        if _TRAIN in roles and len(roles - {None}) > 1:
+            raise look.refuse(
+                f"{place.name}/ holds splits, expected them outside of the classes",
+                "put them the other way round: train/CLASS/, test/CLASS/",
+            )
+    inside = [frozenset(inner.name for inner in _folders(place)) for place in folders]
+    if len(inside) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
+        skipped.more.append(
+            f"{_listed([place.name for place in folders])} hold folders of the same names "
+            f"({_listed(sorted(inside[0], key=natural))}); if these are the classes, put them into train/ and test/"
+        )
+    return (Part(where, test=False),)
+
+
+def _folders(place: Place) -> list[Place]:
+    with os.scandir(place.path) as found:  # which asks the disk once for a folder, not once for a file
+        inside = [Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False)]
+    return [place.child(path) for path in inside if not left_alone(path.name)]
+
+
+def _loose(place: Place) -> bool:
+    """Whether files lie right in a folder that may be images, going by their names."""
+    return any(inner.path.suffix.casefold() in _IMAGES for inner in entries(place, Skipped()))
+
+
+_IMAGES = {
+    *(".bmp", ".dib", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".avif"),
+    *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp", ".heic", ".heif"),
+}
+
+
+def _words(name: str) -> list[str]:
+    """Return the words of a name: ["seg", "train"] of seg_train, SegTrain and "seg train 2"."""
+    return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
+
+
+def _role_of(name: str) -> str | None:
+    roles = [_ROLES[word] for word in _words(name) if word in _ROLES]
+    return roles[0] if len(roles) == 1 else None
+
+
+def _stem(name: str) -> tuple[str, ...]:
+    return tuple(word for word in _words(name) if word not in _ROLES)
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"{name}/" for name in names[:4]] + (["..."] if len(names) > 4 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
