@@ -225,7 +225,8 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         nargs="+",
         action="extend",
         metavar="AXIS=VALUE",
-        help="only the trials where all of these hold",
+        help="only the trials where all of these hold, in a report of their own beside the whole; "
+        "x='\"3\"' is the word 3, x=none no value, x=absent a point without x",
     )
 
     status = commands.add_parser(

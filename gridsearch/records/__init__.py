@@ -23,7 +23,7 @@ from gridsearch.records.events import (
     WorkerDied,
     WorkerReady,
 )
-from gridsearch.records.results import EpochRow, StepRow, StudyData, TrialRecord
+from gridsearch.records.results import EpochRow, Part, StepRow, StudyData, TrialRecord
 from gridsearch.records.settings import (
     DATA_PREFIX,
     LATER,
@@ -53,6 +53,7 @@ __all__ = [
     "Pack",
     "PackEnded",
     "PackStarted",
+    "Part",
     "ProbeRequest",
     "Probed",
     "Settings",

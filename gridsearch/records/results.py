@@ -62,6 +62,24 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which trials of a study are looked at, where not all of them are.
+
+    Attributes:
+        where: value by name that each of them has.
+        words: the same as it is typed after --where.
+        folder: a name for a folder of this part alone.
+        trials: how many they are, of so many (`of`) in the whole study.
+    """
+
+    where: Mapping[str, Value]
+    words: str
+    folder: str
+    trials: int
+    of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StudyData:
     """A study as reporting sees it.
 
@@ -77,6 +95,7 @@ class StudyData:
         steps: likewise the steps of a function's trials.
         test: what `best` found on the test images, None before it has read them; see
             `reporting.evaluation.evaluate`.
+        part: which trials are here, None where all are.
     """
 
     name: str
@@ -91,6 +110,7 @@ class StudyData:
     epochs: Mapping[int, tuple[EpochRow, ...]]
     steps: Mapping[int, tuple[StepRow, ...]] = field(default_factory=dict)
     test: Mapping[str, Any] | None = None
+    part: Part | None = None
 
     @property
     def objective(self) -> str | None:

@@ -186,6 +186,7 @@ def _side_json(side: Side, rank: int | None) -> dict[str, Any]:
     return {
         "rank": rank,
         "study": side.data.name,
+        "part": None if side.data.part is None else side.data.part.words,
         "dataset": side.data.dataset,
         "metric": side.data.metric,
         "direction": side.data.direction,

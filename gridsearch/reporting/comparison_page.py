@@ -21,6 +21,7 @@ from gridsearch.reporting.page import rendered
 from gridsearch.reporting.pictures import Pictures
 from gridsearch.reporting.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.report import write_atomic
+from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.tables import Column, Row
 from gridsearch.reporting.terminal import short_heading
 from gridsearch.reporting.text import (
@@ -101,6 +102,7 @@ def print_comparison(comparison: Comparison) -> Group:
 
     columns, rows = _winner_table(comparison, narrow=True)
     parts: list[Text | Table] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
+    parts[:0] = [Text(words, style="bold yellow") for words in _parts(comparison)]
     parts.append(Text(_shared_words(comparison)))
     if comparison.shared:
         shown = comparison.shared[:10]
@@ -116,6 +118,7 @@ def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str,
     return rendered(
         "comparison.html",
         title=listed([printable(n) for n in comparison.names]),
+        parts=_parts(comparison),
         lead=_lead(comparison),
         cautions=_cautions(comparison),
         winner_columns=columns,
@@ -131,6 +134,13 @@ def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str,
         mistakes=mistakes,
         notes=found.notes,
     )
+
+
+def _parts(comparison: Comparison) -> list[str]:
+    """Say which trials of which study are compared, where not all are."""
+    return [
+        f"{printable(s.data.name)}: {part_words(s.data)}" for s in comparison.sides if s.data.part is not None
+    ]
 
 
 def _lead(comparison: Comparison) -> str:

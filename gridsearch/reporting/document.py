@@ -6,10 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.effects import decompose
+from gridsearch.reporting.levels import ABSENT
 from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
 
 if TYPE_CHECKING:
-    from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.records import Part, StudyData, TrialRecord
 
 SCHEMA = 1
 
@@ -31,6 +32,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "objective": data.objective,
         "metric": data.metric,
         "direction": data.direction,
+        **({} if data.part is None else {"part": _part(data.part)}),
         "counts": dict(ranking.counts),
         "points": [_point(p) for p in ranking.points],
         "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
@@ -52,6 +54,16 @@ def export_json(data: StudyData, *, ranking: Ranking | None = None) -> str:
         else:
             parts.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
     return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def _part(part: Part) -> dict[str, Any]:
+    """Return which trials these are; that a point lacks an axis is `{"absent": true}`."""
+    return {
+        "where": {name: {"absent": True} if v == ABSENT else v for name, v in part.where.items()},
+        "words": part.words,
+        "trials": part.trials,
+        "of": part.of,
+    }
 
 
 def _point(point: RankedPoint) -> dict[str, Any]:

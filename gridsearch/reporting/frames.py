@@ -164,12 +164,17 @@ def ensembles_frame(ranking: Ranking) -> pd.DataFrame:
 
 def trials_csv(data: StudyData) -> bytes:
     """Return `trials_frame` as CSV in UTF-8."""
-    return to_csv(trials_frame(data))
+    return to_csv(_marked(trials_frame(data), data))
 
 
 def ranking_csv(data: StudyData, *, ranking: Ranking | None = None) -> bytes:
     """Return `points_frame` as CSV in UTF-8."""
-    return to_csv(points_frame(data, ranking=ranking))
+    return to_csv(_marked(points_frame(data, ranking=ranking), data))
+
+
+def _marked(frame: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    """Say in every row of a part of a study that it is one: a table goes on without the name of its folder."""
+    return frame if data.part is None else frame.assign(only_trials_with=data.part.words)
 
 
 def to_csv(frame: pd.DataFrame) -> bytes:

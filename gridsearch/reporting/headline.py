@@ -88,7 +88,7 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
         margin=_margin(ranking),
         test=in_words(data.test) if data.test is not None else "",
         warning=TRAIN_WARNING if ranking.by_train else "",
-        advice=_advice(data, ranking),
+        advice="" if data.part else _advice(data, ranking),  # it would be about all trials
         cautions=tuple(_cautions(data, ranking)),
         ensembles=ensembles_in_words(ranking.ensembles),
         method=METHODS.get(ranking.uncertainty.basis, ""),

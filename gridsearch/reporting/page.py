@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.effects import Decomposition, decompose
 from gridsearch.reporting.headline import Headline, headline, show_mean, time_spent
+from gridsearch.reporting.parts import parts_list
+from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.tables import (
     CLASS_COLUMNS,
     MOST_POINTS,
@@ -33,7 +35,6 @@ from gridsearch.reporting.text import (
     metric_name,
     printable,
     show_metric,
-    show_params,
     show_value,
 )
 
@@ -55,7 +56,8 @@ def render_page(
     pictures: Mapping[str, Picture] | None = None,
     classes: Classes | None = None,
     notes: Sequence[str] = (),
-    where: Mapping[str, Value] | None = None,
+    parts: Sequence[tuple[str, str]] = (),
+    whole: str = "",
 ) -> str:
     """Return the page as HTML.
 
@@ -65,8 +67,11 @@ def render_page(
         pictures: by their files' stem.
         classes: the winner's per-class results, None without stored predictions.
         notes: what is missing in this report and why.
-        where: the filter that the report was made with.
+        parts: the reports that there are of parts of the study: address and words.
+        whole: of a part, the address of the report of the whole study, "" where there is none.
     """
+    from markupsafe import Markup
+
     words = headline(data, ranking)
     shown = shown_trials(data, ranking)
     decomposition = decompose(ranking)
@@ -79,7 +84,9 @@ def render_page(
         words=words,
         lead=_lead(words),
         progress=_progress(ranking),
-        where=show_params(where) if where else "",
+        part=part_words(data),
+        whole=whole,
+        parts=Markup(parts_list(parts)),  # noqa: S704  escaped there
         counts=[(state, n) for state, n in ranking.counts.items() if n],
         facts=_facts(data, ranking),
         pictures=pictures or {},

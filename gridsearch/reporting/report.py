@@ -13,6 +13,7 @@ from gridsearch.errors import ArtifactError
 from gridsearch.reporting.document import export_json
 from gridsearch.reporting.frames import ranking_csv, trials_csv
 from gridsearch.reporting.page import render_page
+from gridsearch.reporting.parts import parts_beside, with_parts
 from gridsearch.reporting.pictures import STEMS, draw
 from gridsearch.reporting.predictions import Predictions, per_class_csv
 from gridsearch.reporting.ranking import Ranking, rank
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gridsearch.records import StudyData, TrialRecord, Value
 
 PAGE: Final = "index.html"
+WHOLE: Final = "report"
+"""The folder of a study's whole report; those of its parts lie beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +94,15 @@ def write_report(
         contents["per_class.csv"] = per_class_csv(pictures.winner, data.class_names)
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
+    whole = folder.parent / WHOLE / PAGE
     page = render_page(
         data,
         ranking,
         pictures=pictures.by_stem,
         classes=pictures.classes,
         notes=pictures.notes,
-        where=where or {},
+        parts=parts_beside(folder) if data.part is None else (),
+        whole=f"../{WHOLE}/{PAGE}" if data.part is not None and whole.is_file() else "",
     )
     contents[PAGE] = page.encode(
         "utf-8", "replace"
@@ -105,6 +110,9 @@ def write_report(
     _remove_stale(folder, set(contents))
     for name, content in contents.items():
         write(folder / name, content)
+    if data.part is not None and whole.is_file():
+        page = whole.read_text("utf-8")
+        write(whole, with_parts(page, parts_beside(whole.parent)).encode())
     return ReportFiles(
         folder=folder, page=folder / PAGE, files=tuple(folder / name for name in contents), ranking=ranking
     )

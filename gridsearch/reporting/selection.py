@@ -1,92 +1,219 @@
-"""Which trials a report is about (`--where epochs=10`); between the store's data and the ranking."""
+"""Which trials a report is about (`--where epochs=10`); between the store's data and the ranking.
+
+A condition is a word as it is typed or shown.  It means what it means in a grid: `3` the number, `"3"` the word, `none`
+no value; and `absent` that the point does not have that axis.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import UsageError, nearest
+from gridsearch.records import Part
+from gridsearch.reporting.levels import ABSENT
+from gridsearch.reporting.ranking import identity
 from gridsearch.reporting.text import printable, show_value
 from gridsearch.spec.axes import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gridsearch.records import StudyData, TrialRecord, Value
 
+ABSENT_WORDS: Final = ("absent", "(not set)", "\u2013")
+"""How a point that lacks an axis is asked for: by the first; the others are what figures and tables show."""
+FEWEST_DIGITS: Final = 4
+"""A number of so many significant digits or more finds the one value that it is rounded from."""
+_LONGEST_FOLDER: Final = 80
+_UNSAFE: Final = re.compile(r"[^a-z0-9._=+,-]")
+
 
 def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
-    """Return the study with those trials alone that have all of the given values.
+    """Return the study with those trials alone that have all of the given values, and say so in its `part`.
 
     Args:
         data: the study.
         where: value by axis, recipe key, "model.NAME", "data.NAME" or "seed"; a value is typed, or text as
-            the command line gives it ("10" equals 10, 10.0 and 1e1; "true" equals true).
+            the command line gives it ("10" equals 10, 10.0 and 1e1; "true" equals true; '"3"' is the word 3;
+            "absent" is that there is no such axis).
 
     Raises:
-        UsageError: a name that the study's settings do not have, or values that no trial has.
+        UsageError: a name that the study's settings do not have, values that no trial has, or one that stands for
+            several.
     """
     if not where:
         return data
-    wanted = {canonical(name, free=data.objective is not None): value for name, value in where.items()}
+    asked = {canonical(name, free=data.objective is not None): value for name, value in where.items()}
+    if len(asked) < len(where):
+        raise UsageError(f"--where {' '.join(map(printable, where))}: two of these are names of one setting")
     known = {"seed", *data.axes}.union(
         *(t.settings.flat() for t in data.trials[:1]), *(t.params for t in data.trials)
     )
-    for name in wanted:
+    for name in asked:
         if data.trials and name not in known:
             raise UsageError(
                 f"--where {printable(name)}: no such setting in study {data.name!r}{nearest(name, known)}"
             )
-    trials = tuple(t for t in data.trials if all(_holds(t, name, value) for name, value in wanted.items()))
+    held = {name: _distinct(_held(t, name, data.axes) for t in data.trials) for name in asked}
+    found = {name: _meant(name, value, held[name], data) for name, value in asked.items()}
+    words = " ".join(f"{printable(name)}={as_typed(value, held[name])}" for name, value in found.items())
+    trials = tuple(
+        t
+        for t in data.trials
+        if all(identity(_held(t, name, data.axes)) == identity(v) for name, v in found.items())
+    )
     if data.trials and not trials:
-        asked = " ".join(f"{printable(k)}={show_value(v)}" for k, v in wanted.items())
         raise UsageError(
-            f"--where {asked}: no trial of study {data.name!r} has it", hint=_there(data, wanted)
+            f"--where {words}: no trial of study {data.name!r} has all of it",
+            hint=f"in this study {'; '.join(_there(name, values) for name, values in held.items())}",
         )
     numbers = {t.number for t in trials}
-    epochs = {number: rows for number, rows in data.epochs.items() if number in numbers}
-    steps = {number: rows for number, rows in data.steps.items() if number in numbers}
-    return dataclasses.replace(data, trials=trials, epochs=epochs, steps=steps)
+    if data.part is not None:  # a part of a part
+        found, words = {**data.part.where, **found}, f"{data.part.words} {words}"
+    return dataclasses.replace(
+        data,
+        trials=trials,
+        epochs={number: rows for number, rows in data.epochs.items() if number in numbers},
+        steps={number: rows for number, rows in data.steps.items() if number in numbers},
+        part=Part(
+            where=found,
+            words=words,
+            folder=_folder(found),
+            trials=len(trials),
+            of=len(data.trials) if data.part is None else data.part.of,
+        ),
+    )
 
 
-def same_value(held: Value, asked: Value) -> bool:
-    """Whether a held value is the one asked for, by canonical value; text is read as the held one's type."""
-    if isinstance(asked, str) and not isinstance(held, str):
-        return _same_as_text(held, asked.strip())
-    if isinstance(held, bool) or isinstance(asked, bool):
-        return held is asked
-    if isinstance(held, float) and isinstance(asked, int | float):
-        return math.isclose(held, asked, rel_tol=1e-12, abs_tol=0.0)
-    return held == asked
+def part_words(data: StudyData) -> str:
+    """Return which part of a study is shown, as a sentence: "Only trials with x=1: 2 of 6."; "" for all of it."""
+    part = data.part
+    if part is None:
+        return ""
+    count = f"all {part.of:,}" if part.trials == part.of else f"{part.trials:,} of {part.of:,}"
+    return f"Only trials with {part.words}: {count}."
 
 
-def _same_as_text(held: Value, text: str) -> bool:
-    if held is None:
-        return text.lower() == "none"
-    if isinstance(held, bool):
-        return text.lower() == ("true" if held else "false")
-    try:
-        return math.isclose(float(held), float(text), rel_tol=1e-12, abs_tol=0.0)
-    except ValueError:
-        return False
-
-
-def _holds(trial: TrialRecord, name: str, asked: Value) -> bool:
+def _held(trial: TrialRecord, name: str, axes: Sequence[str]) -> Value:
+    """Return what a trial has of a name; `ABSENT` where a condition takes an axis away."""
     if name == "seed":
-        return same_value(trial.seed, asked)
-    held = trial.params[name] if name in trial.params else trial.settings.get(name)
-    return same_value(held, asked)
+        return trial.seed
+    if name in trial.params or name in axes:
+        return trial.params.get(name, ABSENT)
+    return trial.settings.flat().get(name, ABSENT)
 
 
-def _there(data: StudyData, wanted: Mapping[str, Value]) -> str:
-    """Say which values there are of the names that were asked for."""
-    parts = []
-    for name in wanted:
-        values = {
-            show_value(t.seed if name == "seed" else t.params.get(name, t.settings.get(name))): None
-            for t in data.trials
-        }
-        shown = ", ".join(list(values)[:10]) + (", ..." if len(values) > 10 else "")
-        parts.append(f"{printable(name)} is {shown}")
-    return "in this study " + "; ".join(parts)
+def _distinct(values: Iterable[Value]) -> list[Value]:
+    return list({identity(v): v for v in values}.values())
+
+
+def _meant(name: str, asked: Value, held: Sequence[Value], data: StudyData) -> Value:
+    """Return the one value of those held that is meant.
+
+    Raises:
+        UsageError: none is, or several are.
+    """
+    matches = matching(asked, held)
+    if len(matches) == 1 or not held:
+        return matches[0] if matches else asked
+    shown = asked if isinstance(asked, str) else show_value(asked)
+    if not matches:
+        raise UsageError(
+            f"--where {printable(name)}={printable(shown)}: no trial of study {data.name!r} has it",
+            hint=f"in this study {_there(name, held)}",
+        )
+    exact = " or ".join(f"{printable(name)}={as_typed(v, held)}" for v in matches[:4])
+    raise UsageError(
+        f"--where {printable(name)}={printable(shown)} stands for {len(matches)} values", hint=f"say {exact}"
+    )
+
+
+def matching(asked: Value, held: Sequence[Value]) -> list[Value]:
+    """Return those of some distinct values that are meant: one as a rule, several where a rounded number fits more.
+
+    Args:
+        asked: typed, or text: then a number, true, false, none or absent before a word that is written so.
+        held: the values that there are; `ABSENT` where there is none.
+    """
+    if not isinstance(asked, str) or asked == ABSENT:
+        return [v for v in held if identity(v) == identity(asked)] or _numbers_near(asked, held)
+    text = asked.strip()
+    if text.startswith('"'):
+        try:
+            word = json.loads(text)
+        except ValueError:
+            word = text
+        return [v for v in held if v == word and isinstance(v, str)]
+    special: list[Value] = [v for v in held if isinstance(v, bool | None) and text.lower() == show_value(v)]
+    if text.lower() in ABSENT_WORDS:
+        special += [v for v in held if v == ABSENT]
+    number = _number(text)
+    if number is not None:
+        special += [v for v in held if _is_number(v) and v == number] or _numbers_near(number, held)
+    return special or [v for v in held if isinstance(v, str) and v in (asked, text) and v != ABSENT]
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else None
+    return None
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _numbers_near(asked: Value, held: Sequence[Value]) -> list[Value]:
+    """Return the numbers that are the asked one but for rounding: in the last bits, or to the digits shown."""
+    if not _is_number(asked):
+        return []
+    assert isinstance(asked, int | float)
+    numbers = [v for v in held if isinstance(v, float)]
+    near: list[Value] = [v for v in numbers if math.isclose(v, asked, rel_tol=1e-12, abs_tol=0.0)]
+    rounded: list[Value] = [
+        v for v in numbers if any(float(f"{v:.{n}g}") == asked for n in range(FEWEST_DIGITS, 13))
+    ]
+    return near or rounded
+
+
+def as_typed(value: Value, held: Sequence[Value] | None = None) -> str:
+    """Return a value as it is typed after --where, so that it means that one and no other.
+
+    Args:
+        value: one of those held.
+        held: the distinct values that there are, so that no more is said than tells them apart; default: any.
+    """
+    plain = ABSENT_WORDS[0] if value == ABSENT else value if isinstance(value, str) else show_value(value)
+    odd = plain != plain.strip() or not plain or plain.startswith('"') or not plain.isprintable()
+    if held is not None and not odd and [identity(v) for v in matching(plain, held)] == [identity(value)]:
+        return plain
+    if isinstance(value, float):
+        return plain if _number(plain) == value else repr(value)
+    if not isinstance(value, str) or value == ABSENT:
+        return plain
+    special = value.lower() in ("true", "false", "none", *ABSENT_WORDS) or _number(value) is not None
+    return json.dumps(value) if special or odd else value
+
+
+def _folder(found: Mapping[str, Value]) -> str:
+    """Return a name for the folder of this part: the same for the same values, and another for others."""
+    exact = ",".join(f"{name}={as_typed(found[name])}" for name in sorted(found))
+    if not _UNSAFE.search(exact) and len(exact) <= _LONGEST_FOLDER:
+        return exact
+    digest = hashlib.sha256(exact.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{_UNSAFE.sub('-', exact.lower())[: _LONGEST_FOLDER - 9].rstrip('.-')}-{digest}"
+
+
+def _there(name: str, held: Sequence[Value]) -> str:
+    """Say which values there are of a name that was asked for."""
+    shown = ", ".join(as_typed(v, held) for v in held[:10])
+    return f"{printable(name)} is {shown}" + (", ..." if len(held) > 10 else "")

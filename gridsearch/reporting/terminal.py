@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.text import (
     NOTHING,
     metric_name,
@@ -43,6 +44,8 @@ def print_ranking(
     ranking = ranking or rank(data)
     words = headline(data, ranking)
     parts: list[Text | Table] = []
+    if data.part is not None:
+        parts.append(_line(part_words(data), "bold yellow"))
     if words.warning:
         parts.append(_line(f"! {words.warning}", "bold red"))
     parts.append(_line(f"{words.won} {words.margin}".strip(), "bold"))

@@ -213,6 +213,10 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
     settings, notes = replace(point.settings, val=0.0, select="last"), []
+    if data.part is not None:
+        notes.append(
+            f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
+        )
     if ranking.by_train:
         notes.append(TRAIN_WARNING)
     if settings.subset is not None:

@@ -114,8 +114,15 @@ def compare_studies(
     def write(path: Path, content: bytes) -> None:
         store.home.write_atomic(path, content)
 
-    files = reporting.write_comparison(sides, folder=store.home.comparison_dir(names), write=write)
+    files = reporting.write_comparison(
+        sides, folder=store.home.comparison_dir(names, _part(sides)), write=write
+    )
     return Compared(comparison=files.comparison, page=files.page, warnings=files.notes)
+
+
+def _part(sides: Sequence[Side]) -> str:
+    """Return a name for the parts of the studies that are compared; "" where they are whole."""
+    return "+".join(dict.fromkeys(s.data.part.folder for s in sides if s.data.part is not None))
 
 
 def _side(store: Store, data: StudyData, where: Mapping[str, Value] | None) -> Side:

@@ -55,7 +55,7 @@ def make_report(
     images: Mapping[str, ImageData] | None = None,
     root: Path | None = None,
 ) -> Report:
-    """Rank, draw and write the report of a study as it is now.
+    """Rank, draw and write the report of a study as it is now; that of a part of it in a folder of its own.
 
     Args:
         store: the open store.
@@ -87,12 +87,12 @@ def make_report(
 
     files = reporting.write_report(
         data,
-        folder=store.home.report_dir(study),
+        folder=store.home.report_dir(study, data.part.folder if data.part else ""),
         predictions=predictions,
         images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
         write=write,
     )
-    for path in sorted(store.home.report_dir(study).glob("heatmap*.png")):
+    for path in sorted(files.folder.glob("heatmap*.png")) if data.part is None else ():
         store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
     return Report(
         data,

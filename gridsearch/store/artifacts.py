@@ -95,14 +95,14 @@ class Home:
         """The trial's log."""
         return self.trial_file(study, number, LOG)
 
-    def report_dir(self, study: str) -> Path:
-        """The folder of the study's report."""
-        return self._below(self.study_dir(study) / "report")
+    def report_dir(self, study: str, part: str = "") -> Path:
+        """The folder of the study's report, or beside it that of a part of the study."""
+        return self._below(self.study_dir(study) / (f"report-{part}" if part else "report"))
 
-    def comparison_dir(self, studies: Sequence[str]) -> Path:
-        """The folder of a comparison of studies; its "+" keeps it apart from any study's own."""
+    def comparison_dir(self, studies: Sequence[str], part: str = "") -> Path:
+        """The folder of a comparison of studies or of parts of them; its "+" keeps it apart from any study's own."""
         names = [self.study_dir(study).name for study in studies]
-        name = "+".join(names)
+        name = "+".join([*names, part] if part else names)
         if len(name) > _LONGEST_FOLDER:
             digest = hashlib.sha256(name.encode()).hexdigest()[:12]
             name = f"{name[: _LONGEST_FOLDER - len(digest) - 1]}+{digest}"

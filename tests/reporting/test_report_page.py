@@ -16,6 +16,7 @@ from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import TrialState
 from gridsearch.reporting import rank, report_json, write_report
 from gridsearch.reporting.page import render_page
+from gridsearch.reporting.parts import parts_beside, parts_list
 from gridsearch.reporting.tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
 
 
@@ -120,9 +121,37 @@ def test_a_filter_is_applied_and_named(tmp_path, study):
     data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
     files = write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "2"})
     assert [p.params["batch"] for p in files.ranking.points] == [2, 2]
-    assert "Only trials with batch=2." in Reader(files.page.read_text()).text
+    assert "Only trials with batch=2: 2 of 4." in Reader(files.page.read_text()).text
     with pytest.raises(UsageError):
         write_report(data, folder=tmp_path, predictions=no_predictions, where={"batch": "3"})
+
+
+def test_a_part_says_so_in_every_file_and_leaves_the_whole_report_which_leads_to_it(tmp_path, study):
+    data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
+    whole = write_report(data, folder=tmp_path / "report", predictions=no_predictions)
+    before = {f.name: f.read_bytes() for f in whole.files}
+    part = write_report(
+        data, folder=tmp_path / "report-a b", predictions=no_predictions, where={"batch": "2"}
+    )
+    words = "Only trials with batch=2"
+    changed = [name for name, content in before.items() if (whole.folder / name).read_bytes() != content]
+    assert changed == ["index.html"]
+    page = whole.page.read_text()
+    assert f'<a href="../report-a%20b/index.html">{words} (2 trials)</a>' in page
+    assert (
+        page.replace(parts_list(parts_beside(whole.folder)), parts_list([])) == before["index.html"].decode()
+    )
+    assert f"{words}: 2 of 4." in part.page.read_text()
+    assert 'href="../report/index.html"' in part.page.read_text()
+    for name in ("trials.csv", "ranking.csv"):
+        head, *rows = (part.folder / name).read_text().splitlines()
+        assert head.endswith(",only_trials_with")
+        assert len(rows) == 2 and all(row.endswith(",batch=2") for row in rows)
+        assert "only_trials_with" not in before[name].decode()
+    told = json.loads((part.folder / "ranking.json").read_text())["part"]
+    assert told == {"where": {"batch": 2}, "words": "batch=2", "trials": 2, "of": 4}
+    again = write_report(data, folder=tmp_path / "report", predictions=no_predictions)
+    assert words in again.page.read_text()
 
 
 def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):

@@ -42,9 +42,30 @@ def test_two_studies_are_compared_on_a_page_of_their_own(two, cli):
     assert not (two / "half" / "report").exists()
 
 
+def test_parts_are_reported_and_compared_beside_the_whole_never_over_it(two, cli):
+    assert cli("report", "--study", "digits").code == 0
+    assert cli("report", "--study", "digits", "--study", "half").code == 0
+    whole = (two / "digits" / "report", two / "digits+half")
+    before = [f.read_bytes() for folder in whole for f in sorted(folder.iterdir()) if f.suffix != ".html"]
+    result = cli("report", "--study", "digits", "--where", "lr=.01")
+    assert "Only trials with lr=0.01: " in result.out.splitlines()[0]
+    assert str(two / "digits" / "report-lr=0.01" / "index.html") in result.out
+    assert cli("report", "--study", "digits", "--where", "lr=.01", "--json").json["part"]["where"] == {
+        "lr": 0.01
+    }
+    result = cli("report", "--study", "digits", "--study", "half", "--where", "lr=.01")
+    assert "half: Only trials with lr=0.01: 1 of 2." in result.out
+    assert (two / "digits+half+lr=0.01" / "index.html").exists()
+    after = [f.read_bytes() for folder in whole for f in sorted(folder.iterdir()) if f.suffix != ".html"]
+    assert after == before
+    assert "Only trials with lr=0.01" in (whole[0] / "index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (["--study", "half", "--where", "lr=.01", "lr=.02"], 2, "lr is given twice"),
+        (["--study", "half", "--where", "lr=.01", "learning_rate=.02"], 2, "names of one setting"),
         (["--study", "nope"], 4, "no study named 'nope'"),
         (["--study", "digits"], 2, "given twice"),
         (["--study", "half", "--trial", "1"], 2, "--trial names trials of one --study"),

@@ -62,13 +62,15 @@ def conditions(words: Iterable[str]) -> dict[str, str]:
     """Read the words after `--where`.
 
     Raises:
-        UsageError: one is not AXIS=VALUE.
+        UsageError: one is not AXIS=VALUE, or a name comes twice.
     """
     found = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals or not name or not value:
             raise UsageError(f"--where {word}: write it as AXIS=VALUE")
+        if name in found:
+            raise UsageError(f"--where {word}: {name} is given twice; a trial has one value of it")
         found[name] = value
     return found
 
