@@ -161,11 +161,14 @@ def _store(places: Places) -> Iterator[Finding]:
         with open_store(places.store, home=places.home, create=False) as store:
             problems = store.problems()
             studies = store.studies()
+            remnants = store.remnants()
     except GridsearchError as error:
         yield Finding("store", "bad", error.message, error.hint)
         return
     for problem in problems:
         yield Finding("store", "bad", problem, "keep a copy of the file and begin with another --home")
+    for name in remnants:
+        yield Finding("store", "bad", f"study {name!r} was deleted in part", f"gridsearch study clean {name}")
     trials = sum(sum(study.counts.values()) for study in studies)
     yield Finding("store", "ok", f"{url}: {len(studies)} studies, {trials} trials")
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import StoreError
+from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
 from gridsearch.store import Home, open_store, store_exists
@@ -146,10 +146,22 @@ def delete(places: Places, study: str) -> None:
 
 
 def clean(places: Places, study: str) -> int:
-    """Take away what is left of unfinished attempts; results stay.  Returns bytes freed."""
+    """Take away what is left of unfinished attempts, and of deletions that were cut off; results stay.
+
+    Returns:
+        How many bytes were freed.
+
+    Raises:
+        StudyNotFound: there is no such study, and nothing is left of one.
+    """
     with existing(places) as store:
-        running = {t.number for t in store.study_data(study).trials if t.state is TrialState.RUNNING}
-        return store.home.clean(study, keep=running)
+        try:
+            trials = store.study_data(study).trials
+        except StudyNotFound:
+            if not store.clear_remnant(study):
+                raise
+            return store.home.remove_study(study)
+        return store.home.clean(study, keep={t.number for t in trials if t.state is TrialState.RUNNING})
 
 
 def tensorboard_folder(places: Places, study: str | None) -> Path:

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import notes, optuna_tables, tables
+from gridsearch.store import linking, notes, optuna_tables, tables
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
-from gridsearch.store.reading import study_is_there, trial_is_there
+from gridsearch.store.reading import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,12 +105,11 @@ def remove(connection: Connection, study: str) -> list[str]:
     Raises:
         StudyNotFound: there is no such study.
     """
-    s, a = tables.studies, tables.artifacts
+    s = tables.studies
     row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
     if row is None:
         raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
-    copies = select(a.c.optuna_artifact).where(a.c.study_id == row.id, a.c.optuna_artifact.is_not(None))
-    found = list(connection.scalars(copies))
+    found = copies(connection, row.optuna_id)
     there = connection.scalar(select(s.c.id).where(s.c.id == row.id, study_is_there()))
     if there is not None:
         optuna_tables.delete_study(connection, row.optuna_id)
@@ -118,8 +117,20 @@ def remove(connection: Connection, study: str) -> list[str]:
     return found
 
 
+def copies(connection: Connection, optuna_id: int) -> list[str]:
+    """Return the ids of a study's files in the dashboard, by the study's id in Optuna's tables."""
+    s, a = tables.studies, tables.artifacts
+    query = (
+        select(a.c.optuna_artifact)
+        .join(s, s.c.id == a.c.study_id)
+        .where(s.c.optuna_id == optuna_id, a.c.optuna_artifact.is_not(None))
+    )
+    return list(connection.scalars(query))
+
+
 def drop_orphans(connection: Connection) -> None:
     """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
+    linking.relink(connection)
     s, t, a = tables.studies, tables.trials, tables.artifacts
     connection.execute(delete(s).where(~study_is_there()))
     dropped = connection.execute(delete(t).where(~trial_is_there()))
@@ -165,11 +176,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
 
 def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object, ...]]:
     s = tables.studies
-    if optuna_tables.study_named(connection, draft.name) is not None:
-        raise StoreError(
-            f"the store holds a study {draft.name!r} that gridsearch did not make",
-            hint="name another study with --study",
-        )
+    _make_room(connection, draft.name)
     uid = uuid.uuid4().hex
     optuna_id = optuna_tables.insert_study(
         connection, name=draft.name, uid=uid, metric=draft.metric, direction=draft.direction
@@ -192,6 +199,41 @@ def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object
     }
     connection.execute(insert(s), row)
     return connection.execute(select(s).where(s.c.name == draft.name)).one()
+
+
+def _make_room(connection: Connection, name: str) -> None:
+    """Take away what a deletion has left under a study's name.
+
+    Raises:
+        StoreError: another study bears the name in Optuna's tables.
+    """
+    there = optuna_tables.study_named(connection, name)
+    if there is None:
+        return
+    if (renamed := ledger_name(connection, name)) is not None:
+        raise StoreError(
+            f"{name!r} is what the dashboard calls study {renamed!r}", hint=f"name it with --study {renamed}"
+        )
+    if linking.remnant(connection, name) is not None:
+        optuna_tables.delete_study(connection, there)
+        return
+    empty = linking.is_empty(connection, there)
+    raise StoreError(
+        f"the store holds {'an empty' if empty else 'a'} study {name!r} that gridsearch did not make",
+        hint="name another study with --study"
+        + (f", or take it away: gridsearch study clean {name}" if empty else ""),
+    )
+
+
+def clear_remnant(connection: Connection, name: str) -> bool:
+    """Delete what a deletion that was cut off has left of a study; return whether there was anything."""
+    there = optuna_tables.study_named(connection, name)
+    if there is None or ledger_name(connection, name) is not None:
+        return False
+    if linking.remnant(connection, name) is None and not linking.is_empty(connection, there):
+        return False
+    optuna_tables.delete_study(connection, there)
+    return True
 
 
 def _note(draft: StudyDraft, commands: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Serves Optuna's dashboard on a store, in the foreground; the only module that knows optuna-dashboard.
 
 The dashboard has no login: it is bound to the loopback interface unless told otherwise, and there it answers
-only requests that name this machine, so that a web page cannot reach it under a name of its own.
+only requests that name this machine, so that a web page cannot reach it under a name of its own, and none that
+another site's page sends.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from gridsearch.errors import UsageError
+from gridsearch.store.dashboard_changes import changing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,7 +54,7 @@ def serve_dashboard(
     Raises:
         UsageError: the address or the port cannot be bound.
     """
-    app = application(store.path, home=store.home)
+    app = changing(application(store.path, home=store.home), store)
     if host in LOOPBACK:
         app = _only_for(LOOPBACK, app)
     try:
@@ -113,17 +115,28 @@ class _QuietHandler(WSGIRequestHandler):
 
 
 def _only_for(names: frozenset[str], app: WSGIApplication) -> WSGIApplication:
-    """Refuse requests whose Host is another name: a foreign page may have pointed its own name here."""
+    """Refuse requests that name another host, or that another site's page sends.
+
+    A foreign page may have pointed its own name here, or may let the browser of its reader send a form.
+    """
 
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        host = environ.get("HTTP_HOST", "")
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name.strip("[]") not in names:
+        origin = environ.get("HTTP_ORIGIN")
+        theirs = origin is not None and _host(origin.partition("://")[2]) not in names
+        link = environ["REQUEST_METHOD"] == "GET" and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
+        crossing = environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin") and not link
+        if _host(environ.get("HTTP_HOST", "")) not in names or theirs or crossing:
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
-            return [b"This dashboard answers only on the loopback interface.\n"]
+            return [b"This dashboard answers only on the loopback interface, and only its own pages.\n"]
         return app(environ, start_response)
 
     return guarded
+
+
+def _host(address: str) -> str:
+    """Return the name in `name:port`."""
+    name, _, port = address.rpartition(":")
+    return (name if port.isdigit() else address).strip("[]")
 
 
 @contextlib.contextmanager

@@ -108,12 +108,14 @@ class StudySummary:
     """A line of the list of studies.
 
     Attributes:
+        title: its name in Optuna's dashboard, where it may have been renamed.
         created: in UTC.
         counts: number of trials in each state, all states present.
         size: bytes of its files under home.
     """
 
     name: str
+    title: str
     dataset: str
     metric: str
     direction: str

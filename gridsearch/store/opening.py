@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import insert, inspect
 
 from gridsearch.errors import StoreError
-from gridsearch.store import optuna_tables, tables, upgrading
+from gridsearch.store import linking, optuna_tables, tables, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
 from gridsearch.store.store import Store
 from gridsearch.store.url import sqlite_path, sqlite_url
@@ -73,12 +73,22 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
     database = Database(path)
     with translated(path):
         database.settle_journal()
-        current = seen.complete and seen.revision == tables.REVISION
-        if not current and os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-            with database.write() as transaction:
-                tables.metadata.create_all(transaction)
-                upgrading.upgrade(transaction)
+        if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+            _bring_up_to_date(database, seen)
     return Store(database, url=sqlite_url(path), home=home)
+
+
+def _bring_up_to_date(database: Database, seen: Look) -> None:
+    """Add what an older version did not write, and follow studies that others copied under another name."""
+    current = seen.complete and seen.revision == tables.REVISION
+    if current:
+        with database.read() as connection:
+            if not linking.moved(connection):
+                return
+    with database.write() as connection:
+        tables.metadata.create_all(connection)
+        upgrading.upgrade(connection)
+        linking.relink(connection)
 
 
 def store_exists(url: str) -> bool:

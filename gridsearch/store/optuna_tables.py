@@ -124,6 +124,58 @@ def study_named(connection: Connection, name: str) -> int | None:
     return found
 
 
+def study_of_uid(connection: Connection, uid: str) -> int | None:
+    """Return the id of the study that bears the ledger's id of a study, None if there is none."""
+    a = study_user_attributes
+    found: int | None = connection.scalar(
+        select(func.max(a.c.study_id)).where(a.c.key == STUDY_ATTRIBUTE, a.c.value_json == _json(uid))
+    )
+    return found
+
+
+def description(connection: Connection, study_id: int) -> dict[str, Any] | None:
+    """Return what the dashboard's list says of a study; None if it is not there."""
+    query = select(studies.c.study_name).where(studies.c.study_id == study_id)
+    name = connection.scalar(query)
+    if name is None:
+        return None
+    ways = select(directions.c.direction).where(directions.c.study_id == study_id)
+    a = study_user_attributes
+    attributes = select(a.c.key, a.c.value_json).where(a.c.study_id == study_id)
+    return {
+        "study_id": study_id,
+        "study_name": name,
+        "directions": [way.name.lower() for way in connection.scalars(ways.order_by(directions.c.objective))],
+        "user_attrs": [
+            {"key": row.key, "value": str(json.loads(row.value_json))}
+            for row in connection.execute(attributes)
+        ],
+        "is_preferential": False,
+    }
+
+
+def names(connection: Connection) -> dict[int, str]:
+    """Return the names of all studies by their ids."""
+    query = select(studies.c.study_id, studies.c.study_name)
+    return {row.study_id: row.study_name for row in connection.execute(query)}
+
+
+def rename_study(connection: Connection, study_id: int, name: str) -> None:
+    """Give a study another name."""
+    connection.execute(update(studies).where(studies.c.study_id == study_id).values(study_name=name))
+
+
+def made_here(connection: Connection) -> list[tuple[int, str]]:
+    """Return id and name of each study that bears an id of the ledger's, or whose trials all bear a key."""
+    a, b = study_user_attributes, trial_user_attributes
+    uid = exists().where(a.c.study_id == studies.c.study_id, a.c.key == STUDY_ATTRIBUTE)
+    some = exists().where(trials.c.study_id == studies.c.study_id)
+    key = exists().where(b.c.trial_id == trials.c.trial_id, b.c.key == KEY_ATTRIBUTE)
+    foreign = exists().where(trials.c.study_id == studies.c.study_id, ~key)
+    query = select(studies.c.study_id, studies.c.study_name).where(uid | (some & ~foreign))
+    return [(study_id, name) for study_id, name in connection.execute(query)]
+
+
 def study_bears(optuna_id: ColumnElement[int], uid: ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition that Optuna's study is there and is the one that the ledger means."""
     a = study_user_attributes
@@ -142,8 +194,13 @@ def insert_study(connection: Connection, *, name: str, uid: str, metric: str, di
     row = {"study_id": study_id[0], "objective": 0, "direction": StudyDirection[direction.upper()]}
     connection.execute(insert(directions), row)
     set_study_user_attributes(connection, study_id[0], {STUDY_ATTRIBUTE: uid})
-    set_study_system_attributes(connection, study_id[0], {_METRIC_NAMES: [metric]})
+    name_metric(connection, study_id[0], metric)
     return int(study_id[0])
+
+
+def name_metric(connection: Connection, study_id: int, metric: str) -> None:
+    """Say what a study's value is."""
+    set_study_system_attributes(connection, study_id, {_METRIC_NAMES: [metric]})
 
 
 def set_study_user_attributes(connection: Connection, study_id: int, values: Mapping[str, Any]) -> None:
@@ -310,6 +367,12 @@ def set_states(connection: Connection, trial_ids: Sequence[int], state: TrialSta
         values |= {"datetime_complete": now}
     statement = update(trials).where(trials.c.trial_id == bindparam("of_trial")).values(values)
     connection.execute(statement, [{"of_trial": i} for i in trial_ids])
+
+
+def states(connection: Connection, study_id: int) -> dict[int, OptunaState]:
+    """Return the states of a study's trials by their ids."""
+    query = select(trials.c.trial_id, trials.c.state).where(trials.c.study_id == study_id)
+    return {row.trial_id: row.state for row in connection.execute(query)}
 
 
 def set_values(connection: Connection, values: Iterable[tuple[int, float]]) -> None:

@@ -50,12 +50,27 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
 
     Raises:
         StudyNotFound: there is none, or it was deleted through another program.
+        StoreError: it is the name that somebody gave to a study in the dashboard.
     """
     row = connection.execute(select(_s).where(_s.c.name == name, study_is_there())).one_or_none()
     if row is None:
+        if (renamed := ledger_name(connection, name)) is not None:
+            raise StoreError(
+                f"{name!r} is what the dashboard calls study {renamed!r}",
+                hint=f"name it with --study {renamed}",
+            )
         names = connection.scalars(select(_s.c.name).where(study_is_there())).all()
         raise StudyNotFound(name, names)
     return row
+
+
+def ledger_name(connection: Connection, title: str) -> str | None:
+    """Return the name of the study that others renamed to `title`, None if there is none."""
+    there = optuna_tables.study_named(connection, title)
+    found: str | None = connection.scalar(
+        select(_s.c.name).where(_s.c.optuna_id == there, _s.c.name != title, study_is_there())
+    )
+    return found
 
 
 def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
@@ -68,9 +83,11 @@ def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
     )
     for study_id, state, count in connection.execute(query):
         counts.setdefault(study_id, {})[state] = count
+    titles = optuna_tables.names(connection)
     return [
         StudySummary(
             name=row.name,
+            title=titles.get(row.optuna_id, row.name),
             dataset=row.dataset,
             metric=row.metric,
             direction=row.direction,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy import delete, select
 
-from gridsearch.errors import ArtifactError
+from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import (
     Advance,
     EpochRow,
@@ -19,7 +19,7 @@ from gridsearch.records import (
     TrialRecord,
     TrialState,
 )
-from gridsearch.store import adding, claims, optuna_tables, reading, results, showing, tables
+from gridsearch.store import adding, claims, linking, optuna_tables, reading, results, showing, tables
 from gridsearch.store.artifacts import WEIGHTS, Home, file_name
 from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown
@@ -136,6 +136,7 @@ class Store:
             StoreError: the study was deleted.
         """
         wanted = None if ids is None else set(ids)
+        self._follow()
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
             rows = reading.rows_of_study(connection, study_id, state=TrialState.WAITING)
@@ -149,6 +150,7 @@ class Store:
         Raises:
             StoreError: the study was deleted.
         """
+        self._follow()
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
             return reading.counts(connection, study_id, ids)
@@ -196,6 +198,7 @@ class Store:
             pack: id of the pack in which they train together.
             lease: seconds until others may take them, unless `heartbeat` extends it.
         """
+        self._follow()
         with self._database.write() as connection:
             taken = claims.claim(connection, ids, owner=owner, pack=pack, lease=lease)
         with self._lock:
@@ -206,6 +209,7 @@ class Store:
         """Extend the leases of all that an owner holds; return the trials lost since the last call."""
         with self._lock:
             believed = set(self._held.items())
+        self._follow()
         with self._database.write() as connection:
             holds = claims.renew(connection, owner, lease=lease)
         with self._lock:
@@ -219,6 +223,7 @@ class Store:
 
         Nobody's try is counted: it was the runner that ended, not a trial that ended its worker.
         """
+        self._follow()
         with self._database.write() as connection:
             return claims.reclaim(connection, study_id, dead=self._dead)
 
@@ -227,6 +232,7 @@ class Store:
     ) -> list[Reclaimed]:
         """Let trials (id, attempt) wait again whose worker died; those tried often enough have FAILED."""
         pairs = list(held)
+        self._follow()
         with self._database.write() as connection:
             back = claims.put_back(connection, claims.held(connection, pairs), retries=retries, reason=reason)
         self._forget(pairs)
@@ -235,6 +241,7 @@ class Store:
     def release(self, held: Iterable[tuple[int, int]]) -> int:
         """Give claims (id, attempt) back without counting them as tries; return how many still held."""
         pairs = list(held)
+        self._follow()
         with self._database.write() as connection:
             count = claims.release(connection, pairs)
         self._forget(pairs)
@@ -242,6 +249,7 @@ class Store:
 
     def record_epochs(self, events: Sequence[Advance]) -> int:
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
+        self._follow()
         with self._database.write() as connection:
             return results.record_epochs(connection, events)
 
@@ -270,6 +278,7 @@ class Store:
         Raises:
             ArtifactError: a file is missing, or not the one that the worker announced; nothing is written.
         """
+        self._follow()
         pairs = [(e.trial, e.attempt) for e in events]
         with self._database.read() as connection:
             rows = claims.held(connection, pairs)
@@ -296,6 +305,7 @@ class Store:
 
     def fail(self, event: TrialFailed) -> bool:
         """Write that a trial could not be trained; return False if the attempt has lost its claim."""
+        self._follow()
         pairs = [(event.trial, event.attempt)]
         with self._database.write() as connection:
             places = [(row.study, row.number) for row in claims.held(connection, pairs)]
@@ -305,6 +315,14 @@ class Store:
         self._forget(pairs)
         return accepted
 
+    def _follow(self) -> None:
+        """Follow studies that others copied under another name meanwhile: their claims still hold."""
+        with self._database.read() as connection:
+            if not linking.moved(connection):
+                return
+        with self._database.write() as connection:
+            linking.relink(connection)
+
     def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
         with self._lock:
             for trial, attempt in pairs:
@@ -312,6 +330,45 @@ class Store:
                     del self._held[trial]
 
     # Files and studies as a whole.
+
+    def retitle(self, optuna_id: int, title: str) -> dict[str, Any] | None:
+        """Give a study another name in Optuna's tables; its name here and its files stay.
+
+        Returns:
+            What Optuna's tables say of the study then, None if there is none of that id.
+
+        Raises:
+            UsageError: another study has that name.
+        """
+        with self._database.write() as connection:
+            there = optuna_tables.study_named(connection, title)
+            if there not in (None, optuna_id):
+                raise UsageError(f"a study named {title!r} is there already")
+            optuna_tables.rename_study(connection, optuna_id, title)
+            return optuna_tables.description(connection, optuna_id)
+
+    def delete_optuna_study(self, optuna_id: int) -> bool:
+        """Delete a study from Optuna's tables, with what the dashboard shows of it; return whether it was there.
+
+        The ledger drops it when it is next written; the files of its trials stay.
+        """
+        with self._database.write() as connection:
+            if optuna_tables.description(connection, optuna_id) is None:
+                return False
+            copies = adding.copies(connection, optuna_id)
+            optuna_tables.delete_study(connection, optuna_id)
+        self.home.remove_copies(copies)
+        return True
+
+    def remnants(self) -> tuple[str, ...]:
+        """Return the names of studies that a deletion which was cut off has left in part."""
+        with self._database.read() as connection:
+            return linking.remnants(connection)
+
+    def clear_remnant(self, name: str) -> bool:
+        """Delete what is left of a study, or an empty study of Optuna's; return whether there was any."""
+        with self._database.write() as connection:
+            return adding.clear_remnant(connection, name)
 
     def artifacts(self, study: str, number: int | None = None) -> dict[str, Artifact]:
         """Return the recorded files of a trial, or of the study itself, by name.

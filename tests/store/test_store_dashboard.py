@@ -198,3 +198,19 @@ def test_the_server_ends_cleanly_at_sigint_and_at_sigterm(home, python):
         assert server.stdout.readline().strip() == str(int(number))
     assert server.communicate(timeout=30) == ("", "")
     assert server.returncode == 0
+
+
+def test_only_its_own_pages_may_ask_the_dashboard(store, make):
+    store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1]}))
+    with served(store) as ask:
+        study = json.loads(ask("/api/studies")[1])["study_summaries"][0]["study_id"]
+        foreign = {"Origin": "http://example.com"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}
+        for headers in foreign:
+            assert ask("/api/studies", **headers)[0] == 403
+            assert ask(f"/api/studies/{study}", method="DELETE", **headers)[0] == 403
+        link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+        assert ask("/dashboard", **link)[0] == 200, "a link on another page may lead here"
+        assert ask(f"/api/studies/{study}", method="DELETE", **link)[0] == 403
+        own = {"Origin": "http://localhost:8080", "Sec-Fetch-Site": "same-origin"}
+        assert ask("/api/studies", **own)[0] == 200
+    assert [s.name for s in store.studies()] == ["digits"]

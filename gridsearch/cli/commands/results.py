@@ -227,12 +227,18 @@ def _answer(arguments: argparse.Namespace, content: dict[str, Any], text: str) -
         print(text)
 
 
+def _titled(name: str, title: str) -> str:
+    """Return a study's name, with that which somebody gave it in the dashboard."""
+    return name if name == title else f"{name} (in the dashboard: {title})"
+
+
 def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
     found = studies.summaries(places)
     if arguments.json:
         content = [
             {
                 "study": s.name,
+                "title": s.title,
                 "dataset": s.dataset,
                 "metric": s.metric,
                 "direction": s.direction,
@@ -252,7 +258,13 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
     for s in found:
         open_trials = s.counts["waiting"] + s.counts["running"]
         numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], open_trials)
-        table.add_row(s.name, s.dataset, *map(str, numbers), _size(s.size), f"{s.created:%Y-%m-%d %H:%M}")
+        table.add_row(
+            _titled(s.name, s.title),
+            s.dataset,
+            *map(str, numbers),
+            _size(s.size),
+            f"{s.created:%Y-%m-%d %H:%M}",
+        )
     out.print(table)
     return 0
 
