@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import re
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -111,6 +112,22 @@ class StoreUnreachable(GridsearchError):
     """The store does not answer."""
 
     exit_code = 75
+
+
+_ACTING = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]|\r(?!\n)"
+)
+"""Control characters but for tabs and line ends, marks that turn the direction of text, halves of characters."""
+
+
+def escaped(text: str) -> str:
+    r"""Return text whose control characters are shown and do not act: an escape sequence as ``\x1b[31m``.
+
+    Names, exceptions and logs come from users and their code, and a terminal obeys what stands in them.
+    """
+    if _ACTING.search(text) is None:
+        return text
+    return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def is_full_disk(error: OSError) -> bool:

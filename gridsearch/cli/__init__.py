@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import gc
 import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from gridsearch.cli import streams
 from gridsearch.cli.parser import build_parser
 from gridsearch.errors import GridsearchError, is_full_disk, unwritable
 
@@ -37,6 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.
         sys.path.append(os.getcwd())  # noqa: PTH109
+    with streams.harmless():
+        return _run(words, verbose=verbose)
+
+
+def _run(words: Sequence[str], *, verbose: bool) -> int:
+    """Run one command; every error becomes a line and an exit code."""
     try:
         arguments = build_parser().parse_args(words)
         from gridsearch.cli import commands
@@ -50,16 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted", None)
         return 130
-    except BrokenPipeError:
-        _let_output_go()  # whoever read it has enough
-        return 0
     except SystemExit as stop:  # argparse, after --help and --version
         return int(stop.code or 0)
     except Exception as error:  # noqa: BLE001 - the last place where an error can become one line
         if verbose:
             traceback.print_exc()
         if isinstance(error, OSError) and is_full_disk(error):
-            _let_output_go()
+            streams.let_go(sys.stdout)
             return _expected(unwritable(error.filename or "the output", error))
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
@@ -71,12 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _expected(error: GridsearchError) -> int:
     _complain(error.message, error.hint)
     return error.exit_code
-
-
-def _let_output_go() -> None:
-    """Drop what is left in the output's buffer, which must not raise again at exit."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, hint: str | None) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from gridsearch.cli.streams import Harmless
+from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
 from gridsearch.reporting.text import show_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
 
     from gridsearch.records import Settings, Trial, TrialFinished, Value
     from gridsearch.service.progress import Progress, Running
@@ -34,7 +37,16 @@ _LINES_ABOVE = 7
 
 
 class _Console(Console):
-    """A console that leaves a closed pipe to whoever runs the command."""
+    """A console that obeys no control character but rich's own; a closed pipe is for whoever runs the command."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Render with the control characters of others escaped."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else escaped(text), style, control)
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print; of plain text rich would drop bells and the like without a word, where they are to be seen."""
+        super().print(*(escaped(each) if isinstance(each, str) else each for each in objects), **how)
 
     def on_broken_pipe(self) -> None:
         """Let the error pass; rich would end the program with exit code 1."""
@@ -43,7 +55,8 @@ class _Console(Console):
 
 def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     """Return a console on a standard stream as it is now, whoever redirects it later."""
-    file = sys.stderr if stderr else sys.stdout
+    file: Any = sys.stderr if stderr else sys.stdout
+    file = file.styled if isinstance(file, Harmless) else file
     return _Console(
         file=file,
         no_color=True if no_color else None,
@@ -108,7 +121,7 @@ class Lines:
         self._spoken = 0.0
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(Text(text, style=style or ""))
+        self._console.print(Text(escaped(text), style=style or ""))
         self._spoken = time.monotonic()
 
     def say(self, message: str) -> None:

@@ -32,7 +32,11 @@ def _common(*, default: str | None = None) -> Parser:
         help="one JSON object on standard output, nothing else there",
     )
     group.add_argument(
-        "-q", "--quiet", action="store_true", default=flag, help="no progress, no messages; errors only"
+        "-q",
+        "--quiet",
+        action="store_true",
+        default=flag,
+        help="no progress, no messages; warnings and errors only",
     )
     group.add_argument(
         "-v",

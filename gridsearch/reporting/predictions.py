@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gridsearch.errors import escaped
 from gridsearch.reporting.text import plural, printable
 
 if TYPE_CHECKING:
@@ -217,8 +218,10 @@ def per_class_csv(predictions: Predictions, class_names: Sequence[str]) -> bytes
 def harmless(text: str) -> str:
     """Return a CSV cell that no spreadsheet takes for a formula: an apostrophe comes before = + - @.
 
-    What is nothing but a number stays one ("-5", "+1e3").  See OWASP, "CSV Injection".
+    What is nothing but a number stays one ("-5", "+1e3"), and control characters are shown as escapes: a table is
+    often read on a terminal.  See OWASP, "CSV Injection".
     """
+    text = escaped(text)
     if text.lstrip()[:1] not in ("=", "+", "-", "@") and text[:1] not in ("\t", "\r", "\n"):
         return text
     try:

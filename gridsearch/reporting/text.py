@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from typing import TYPE_CHECKING, Final
+
+from gridsearch.errors import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,34 +43,24 @@ MOST_DIGITS: Final = 15
 FIXED: Final = range(-4, 9)
 """Exponents of ten that are written out; others are written as 1.23e+45."""
 
-_BIDI_CONTROLS: Final = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _PLAIN: Final = re.compile(r"[ -~]*")
+_NO_CHARACTERS: Final = re.compile("[\ufffe\uffff]")
+"""What XML does not take."""
 
 
 def printable(text: str, limit: int | None = None) -> str:
     """Return text on one line without control characters, shortened in its middle to at most `limit`.
 
-    Control characters (escape sequences of terminals, line ends), direction overrides and lone surrogates are
-    replaced; letters of any script stay.
+    Control characters (escape sequences of terminals), marks that turn the direction of text and lone surrogates
+    are shown as escapes (`errors.escaped`), line ends become spaces; letters of any script stay.
     """
-    if not _PLAIN.fullmatch(text):
-        text = "".join(_harmless(c) for c in text)
     text = " ".join(text.split())
+    if not _PLAIN.fullmatch(text):
+        text = _NO_CHARACTERS.sub("\ufffd", escaped(text))
     if limit is not None and len(text) > limit:
         head = (limit - 1 + 1) // 2
         text = f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
     return text
-
-
-def _harmless(character: str) -> str:
-    if character in _BIDI_CONTROLS:
-        return ""
-    category = unicodedata.category(character)
-    if category in ("Cc", "Zl", "Zp"):
-        return " "
-    if category == "Cs" or character in "\ufffe\uffff":
-        return "\ufffd"
-    return character
 
 
 def show_value(value: Value) -> str:

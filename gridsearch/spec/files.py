@@ -5,6 +5,7 @@ A study file may leave out anything; `study.build` lays the command line over it
 
 from __future__ import annotations
 
+import codecs
 import re
 import tomllib
 from collections.abc import Callable, Container, Iterator, Mapping
@@ -29,6 +30,10 @@ PLUGINS = ("dataset", "model", "objective")
 _TABLES = ("grid", "recipe")
 _RULES = ("exclude", "when")
 _KNOWN = (*OPTIONS, *_RULES, *_TABLES)
+_OTHER_ENCODINGS = (  # UTF-32's mark begins with that of UTF-16
+    ((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "UTF-32"),
+    ((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "UTF-16"),
+)
 _POSITION = re.compile(r"\s*\(at (line \d+, column \d+|end of document)\)$")
 
 
@@ -100,12 +105,14 @@ def load_toml(
 
 def _parse(path: Path, problems: Problems) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        return tomllib.loads(_text(path.read_bytes()))
     except OSError as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else (error.strerror or str(error))
         raise UsageError(f"study file {str(path)!r}: {reason}") from None
     except UnicodeDecodeError as error:
-        problems.add(str(path), f"not a text in UTF-8 (byte {error.start})")
+        problems.add(str(path), f"not a text in UTF-8 (byte {error.start}); save it as UTF-8")
+    except Wrong as wrong:
+        problems.add(str(path), str(wrong))
     except tomllib.TOMLDecodeError as error:
         text = str(error)
         position = _POSITION.search(text)
@@ -114,6 +121,25 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any]:
     except RecursionError:
         problems.add(str(path), "nested too deeply")
     return {}
+
+
+def _text(content: bytes) -> str:
+    """Decode a file as editors write it: UTF-8 with or without a byte-order mark, line ends of any system.
+
+    Raises:
+        Wrong: it is text in UTF-16 or UTF-32.
+        UnicodeDecodeError: it is no text in UTF-8.
+    """
+    for marks, name in _OTHER_ENCODINGS:
+        if content.startswith(marks):
+            raise Wrong(f"the file is in {name}; save it as UTF-8")
+    zeros = 10 * content[:400].count(0)  # without a mark: of plain letters every other byte, or three of four
+    if zeros > 2 * len(content[:400]):
+        raise Wrong(
+            f"the file is in {'UTF-32' if zeros > 6 * len(content[:400]) else 'UTF-16'}; save it as UTF-8"
+        )
+    text = content.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read_grid(content: Mapping[str, Any], path: Path, problems: Problems, *, free: bool) -> Parts:

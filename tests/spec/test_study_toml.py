@@ -1,3 +1,5 @@
+import codecs
+
 import pytest
 
 from gridsearch.errors import SpecError, UsageError
@@ -178,7 +180,27 @@ def test_a_syntax_error_is_told_with_its_line(write, text, start):
 def test_a_file_that_is_no_text_is_told(tmp_path):
     file = tmp_path / "s.toml"
     file.write_bytes(b"study = '\xff'")
-    assert problems(file) == ["not a text in UTF-8 (byte 9)"]
+    assert problems(file) == ["not a text in UTF-8 (byte 9); save it as UTF-8"]
+
+
+WRITTEN = 'study = "s"\ndataset = "digits"\n[grid]\nlr = [0.1, 0.2]\n[recipe]\nepochs = 3\n'
+
+
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_file_means_the_same_whatever_marks_its_beginning_and_its_lines(tmp_path, mark, end):
+    plain, other = tmp_path / "plain.toml", tmp_path / "other.toml"
+    plain.write_text(WRITTEN)
+    other.write_bytes(mark + WRITTEN.replace("\n", end).encode())
+    assert build(file=other) == build(file=plain)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+def test_text_in_another_encoding_of_unicode_is_refused_by_its_name(tmp_path, encoding):
+    file = tmp_path / "s.toml"
+    file.write_bytes(WRITTEN.encode(encoding))
+    name = encoding[:6].upper()
+    assert problems(file) == [f"the file is in {name}; save it as UTF-8"]
 
 
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path):

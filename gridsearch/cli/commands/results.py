@@ -9,8 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli import display
-from gridsearch.errors import UsageError
+from gridsearch.cli import display, streams
+from gridsearch.errors import UsageError, escaped
 from gridsearch.service import studies
 from gridsearch.service.options import Places
 
@@ -99,10 +99,11 @@ def status(arguments: argparse.Namespace) -> int:
         _print_status(studies.status(places, arguments.study), arguments)
         return 0
     if arguments.json:
-        while True:
+        while not streams.reader_left():
             _print_status(studies.status(places, arguments.study), arguments)
             sys.stdout.flush()
             time.sleep(_WATCH_SECONDS)
+        return 0
     return _watch(places, arguments)
 
 
@@ -117,7 +118,8 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
         while True:
             found = studies.status(places, arguments.study)
             live.update(_status_view(found), refresh=True)
-            if found and not any(s.counts["waiting"] or s.counts["running"] for s in found):
+            ended = found and not any(s.counts["waiting"] or s.counts["running"] for s in found)
+            if ended or streams.reader_left():
                 return 0
             time.sleep(_WATCH_SECONDS)
     return 128 + signal.SIGINT
@@ -185,7 +187,7 @@ def _table(first: str, *rest: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(first)
     for name in rest:
-        table.add_column(name, justify="right")
+        table.add_column(escaped(name), justify="right")
     return table
 
 

@@ -1,0 +1,103 @@
+"""The standard streams while a command runs: words of others do not act on a terminal, a reader may leave.
+
+The outermost layer of all that is shown.  What we style ourselves passes by the first of it (`display.console`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import sys
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, TextIO
+
+from gridsearch.errors import escaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_READER_GONE = (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)
+"""A closed pipe (`| head -1`), a closed socket, a terminal that hung up."""
+
+
+class Lasting:
+    """A text stream that goes nowhere once its reader has left, so that the work itself goes on.
+
+    Args:
+        raw: the stream; None (the descriptor was closed before the start) goes nowhere from the start.
+    """
+
+    def __init__(self, raw: TextIO | None) -> None:
+        self.raw: IO[str] = Path(os.devnull).open("w", encoding="utf-8") if raw is None else raw  # noqa: SIM115 - the process's
+        self.left = raw is None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.raw, name)
+
+    def write(self, text: str) -> int:
+        """Write, unless nobody reads."""
+        with self._reader():
+            self.raw.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, unless nobody reads."""
+        with self._reader():
+            self.raw.flush()
+
+    @contextlib.contextmanager
+    def _reader(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _READER_GONE:
+                raise
+            self.left = True
+            let_go(self.raw)
+
+
+class Harmless(Lasting):
+    """A stream on which control characters are shown and do not act; for everything that we do not style."""
+
+    def __init__(self, raw: TextIO | None) -> None:
+        super().__init__(raw)
+        self.styled = Lasting(raw)
+        """The same stream for what has control characters of our own, and has escaped those of others."""
+
+    def write(self, text: str) -> int:
+        """Write with control characters escaped."""
+        return super().write(escaped(text))
+
+
+def let_go(stream: IO[str]) -> None:
+    """Drop what is left in a stream's buffer, which must not raise again at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def reader_left() -> bool:
+    """Whether nobody reads the standard output any more; a pipe is asked without writing to it."""
+    stream = sys.stdout
+    if isinstance(stream, Harmless) and (stream.left or stream.styled.left):
+        return True
+    try:
+        asked = select.poll()
+        asked.register(stream.fileno(), select.POLLERR)
+        return any(event & select.POLLERR for _, event in asked.poll(0))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@contextlib.contextmanager
+def harmless() -> Iterator[None]:
+    """Let everything that the block prints pass through `Harmless` streams."""
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = Harmless(before[0]), Harmless(before[1])
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = before
