@@ -53,6 +53,10 @@ class Headline:
     method: str
 
 
+FEW_SEEDS = 2
+MOST_NAMED = 3
+"""Points that a sentence names; others are counted."""
+
 ONE_SEED = (
     "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
 )
@@ -60,7 +64,8 @@ ONE_SEED = (
 METHODS = {
     Basis.SEEDS: (
         "With 95 % confidence an interval holds the mean that its point would have over all seeds, judged by the "
-        "scatter of the point's own seeds (Student's t); a point is tied with the best unless the best's lead is "
+        "scatter of the point's own seeds (Student's t), or by that of points like it where its seeds give one value "
+        "(pooled variance); a point is tied with the best unless the best's lead is "
         "larger than luck makes it in 5 % of such studies, allowing for the best being the pick of all points "
         "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
         "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
@@ -118,6 +123,11 @@ def _of_point(point: RankedPoint, digits: Digits) -> Digits:
     if point.ci_low is None or point.ci_high is None:
         return digits
     return digits.finer(point.ci_high - point.ci_low)
+
+
+def show_range(point: RankedPoint, digits: Digits) -> str:
+    """Return the lowest and the highest value of a point's seeds: "66.00 to 100.00 %"."""
+    return f"{digits.show(min(point.values), unit=False)} to {digits.show(max(point.values))}"
 
 
 def time_spent(data: StudyData) -> str:
@@ -201,6 +211,8 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
             cautions.append(
                 "The winner itself diverged with another seed: no point came through with all of its seeds."
             )
+    if caution := _unsettled_caution(ranking):
+        cautions.append(caution)
     if caution := _pruned_caution(data, ranking):
         cautions.append(caution)
     if ranking.class_metrics:
@@ -272,8 +284,36 @@ def _seed_caution(ranking: Ranking) -> str:
     seeds = f"{fewest} to {ranking.most_seeds} seeds" if fewest != ranking.most_seeds else f"{fewest} seeds"
     words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
     if found.exact:
-        words += " No point differs between its seeds, so the intervals have no width."
+        words = words.partition(",")[0]
+        return f"{words}. No point differs between its seeds: they show no luck, and there are no intervals."
+    if found.lent:
+        words += (
+            f" {plural(found.lent, 'point')} {'has' if found.lent == 1 else 'have'} one value at all seeds, which does "
+            "not say that another seed would give it too: the interval takes the scatter of points like it."
+        )
+    if ranking.most_seeds == FEW_SEEDS:
+        words += " Two seeds hardly show how much a point scatters, so intervals are wide; a third narrows them most."
     return words
+
+
+def _unsettled_caution(ranking: Ranking) -> str:
+    """Name the points whose seeds scatter so widely that nothing can be said of them, "" where there are none."""
+    found = [ranking.points[i] for i in ranking.uncertainty.unsettled]
+    if not found:
+        return ""
+    shown = [
+        f"{show_params(p.params, ranking.varying or None, limit=80)} "
+        f"({plural(p.n, 'seed')}, {show_range(p, ranking.digits_of())})"
+        for p in found[:MOST_NAMED]
+    ]
+    more = len(found) - len(shown)
+    names = listed([*shown, f"{more:,} more"] if more else shown)
+    one = len(found) == 1
+    return (
+        f"{names} {'scatters' if one else 'scatter'} so widely over {'its' if one else 'their'} seeds that these "
+        f"cannot tell whether {'it is' if one else 'they are'} worse than the best, though better points are told "
+        "from it; more seeds would."
+    )
 
 
 def _images_caution(found: Uncertainty) -> str:

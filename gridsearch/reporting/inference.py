@@ -14,7 +14,7 @@ import numpy as np
 
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting import over_images
-from gridsearch.reporting.over_seeds import LEVEL, Comparisons, mean_intervals
+from gridsearch.reporting.over_seeds import LEVEL, Comparisons, mean_intervals, still
 from gridsearch.reporting.text import is_share
 from gridsearch.reporting.uncertainty import Basis, Uncertainty
 
@@ -63,31 +63,43 @@ def _over_seeds(
     peers: int,
 ) -> tuple[list[RankedPoint], Uncertainty]:
     table = _table(values)
-    ends = mean_intervals(table)
-    if (is_share(metric) or metric.endswith("accuracy")) and np.nanmin(table) >= 0 and np.nanmax(table) <= 1:
-        ends = np.clip(ends, 0.0, 1.0)
+    counts = np.isfinite(table).sum(1)
+    means = np.array([np.nan if p.mean is None else p.mean for p in points], dtype=float)
+    ends = mean_intervals(table, _errors(means, metric, sign))
+    if (top := _ceiling(table, metric)) is not None:
+        ends = np.clip(ends, 0.0, top)
     found = [
         p if np.isnan(e[0]) else dataclasses.replace(p, ci_low=float(e[0]), ci_high=float(e[1]))
         for p, e in zip(points, ends, strict=True)
     ]
-    exact = bool((np.nan_to_num(ends[:, 1] - ends[:, 0]) <= 0).all())
-    counts = np.isfinite(table[:peers]).sum(1)
-    if peers < 2 or counts.max() < 2:
-        return found, Uncertainty(basis=Basis.SEEDS, compared=peers, exact=exact)
-    errors = _errors(np.nansum(table[:peers], 1) / counts, metric, sign)
-    comparisons = Comparisons(sign * table[:peers], best=0, errors=errors)
+    known = Uncertainty(
+        basis=Basis.SEEDS,
+        compared=peers,
+        exact=not np.isfinite(ends).any(),
+        lent=sum(p.ci_low is not None and still(p.spread, p.mean) for p in found),
+    )
+    if peers < 2 or counts[:peers].max() < 2:
+        return found, known
+    comparisons = Comparisons(sign * table[:peers], best=0, errors=_errors(means[:peers], metric, sign))
     tied = comparisons.tied()
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(found)]
     needed = comparisons.seeds_to_separate(1) if tied[1] else None
     more = None if needed is None else max(1, needed - int(counts[:2].min()))
-    return found, Uncertainty(
-        basis=Basis.SEEDS,
-        compared=peers,
-        exact=exact,
+    return found, dataclasses.replace(
+        known,
         runner_up_told=not tied[1],
         seeds_needed=needed,
         more_seeds=more,
+        unsettled=tuple(int(i) for i in np.flatnonzero(comparisons.unsettled())),
     )
+
+
+def _ceiling(table: np.ndarray, metric: str) -> float | None:
+    """Return the largest value that an accuracy can have, as a fraction or in percent; None for other metrics."""
+    if not (is_share(metric) or metric.endswith("accuracy")) or np.nanmin(table) < 0:
+        return None
+    most = float(np.nanmax(table))
+    return next((top for top in (1.0, 100.0) if most <= top), None)
 
 
 def _table(values: Sequence[Mapping[int, float]]) -> np.ndarray:
@@ -100,11 +112,22 @@ def _table(values: Sequence[Mapping[int, float]]) -> np.ndarray:
     return table
 
 
-def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray | None:
-    """Return how wrong each point is; None for a metric of which that cannot be said."""
-    if is_share(metric) and sign > 0 and means.min() >= 0 and means.max() <= 1:
-        return 1 - means
-    return means if sign < 0 and means.min() > 0 else None
+def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:
+    """Return how wrong each point is [M], above zero; NaN for a point without a mean.
+
+    Of an accuracy what it lacks to 1.  Any other metric has no zero that means anything: there it is how far the
+    point is behind the best, over twice what the better quarter is behind; so that neither unit nor offset matter.
+    """
+    if is_share(metric) and sign > 0 and np.nanmin(means) >= 0 and np.nanmax(means) <= 1:
+        return np.asarray(np.maximum(1 - means, 0.0))
+    size = float(np.nanmax(np.abs(means))) or 1.0
+    best = np.nanmax(sign * means)
+    gaps = np.maximum(best / 2 - sign * means / 2, 0.0)  # halves, which no subtraction takes out of range
+    behind = np.sort(gaps[gaps > 1e-12 * size])  # NaN is not
+    near = behind[gaps.size // 4 if gaps.size // 4 < behind.size else 0] if behind.size else 0.0
+    with np.errstate(over="ignore"):
+        errors = np.minimum(1 + gaps / near / 2, 1e300) if near else np.ones_like(gaps)
+    return np.where(np.isnan(means), np.nan, errors)
 
 
 def _over_images(

@@ -3,7 +3,9 @@
 M points, S seeds.
 
 *Interval of a mean*: Student's t from the point's own seeds.  It needs nothing but values that scatter normally over
-seeds, so it holds whatever the other points do and whether or not they share their seeds' luck.
+seeds, so it holds whatever the other points do and whether or not they share their seeds' luck.  Where a point's seeds
+give one value (accuracies are counts: with two seeds that is common, and says nothing of its scatter) the variance is
+that of the comparable points, pooled, with the degrees of freedom of F. Satterthwaite (Biometrics Bulletin 2, 1946).
 
 *Tied with the best*: multiple comparisons with the best (J. Hsu, "Constrained simultaneous confidence intervals
 for multiple comparisons with the best", Annals of Statistics 12, 1984; the set is Gupta's, Technometrics 7, 1965).
@@ -11,7 +13,9 @@ A point leaves the set if it is behind the observed best by more than luck expla
 only if one of the others is ahead of it by luck, so that the level is shared among all points (Bonferroni): the set
 holds the truly best point with at least 95 %, although the winner was picked for being highest, and among equal
 points a sole winner is claimed in at most 5 %.  Differences between points of similar error are taken over their
-shared seeds, where there are two or more; the variances are those of `variance.py`.
+shared seeds, where there are two or more; the variances are those of `variance.py`.  As with one common variance the
+set has no gaps: of comparable points it holds all that are better than one it holds.  A point that scatters far more
+than those would be in it for its few seeds alone, with better points outside; it is `unsettled` instead.
 
 Wilcoxon's test is no choice here: with four seeds its smallest p-value is 1/16.
 """
@@ -30,29 +34,87 @@ from gridsearch.reporting.variance import Scatter, scatter, strata
 LEVEL: Final = 0.05
 POWER: Final = 0.8
 _ROUNDING: Final = 1e-12
+_ALIKE: Final = 4.0
+"""Factor between the errors of points that lend each other their scatter for an interval."""
+_FAR: Final = 1e100
+"""In units of the best point's size: farther ones count as so far, so that squares stay within the range of floats."""
 
 
-def mean_intervals(values: np.ndarray) -> np.ndarray:
-    """Return the ends of the 95 % interval of each point's mean over seeds [M, 2]; NaN with fewer than two.
+def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.ndarray:
+    """Return the ends of the 95 % interval of each point's mean over seeds [M, 2].
+
+    NaN with fewer than two values, and where no point tells of any scatter: an interval always has a width.
 
     Args:
         values: [M, S], NaN where a point has no value for a seed.
+        errors: [M], how wrong each point is: those that err alike lend each other their scatter; None where all do.
     """
-    size = _size(values)
-    values = values / size
     there = np.isfinite(values)
-    n = there.sum(1).astype(float)
-    several = n > 1
+    n = there.sum(1)
     ends = np.full((len(values), 2), np.nan)
-    rows = values[several]
-    count = n[several]
-    means = np.nansum(rows, 1) / count
-    deviations = np.where(there[several], rows - means[:, None], 0.0)
+    several = np.flatnonzero(n > 1)
+    if not several.size:
+        return ends
+    there, n = there[several], n[several]
+    scaled, exponents = _in_units(values[several])
+    means = np.where(there, scaled, 0.0).sum(1) / n
+    deviations = np.where(there, scaled - means[:, None], 0.0)
     deviations[np.abs(deviations) <= _ROUNDING * np.abs(means)[:, None]] = 0.0
-    errors = np.sqrt((deviations**2).sum(1) / (count - 1) / count)
-    half = special.stdtrit(count - 1, 1 - LEVEL / 2) * errors
-    ends[several] = size * np.stack([means - half, means + half], axis=1)
+    spreads = np.sqrt((deviations**2).sum(1) / (n - 1))
+    freedom = n - 1.0
+    still = spreads == 0
+    if still.any() and not still.all():
+        own = errors[several] if errors is not None else None
+        spreads[still], freedom[still] = _lent(spreads, exponents, freedom, own, still)
+    half = special.stdtrit(freedom, 1 - LEVEL / 2) * spreads / np.sqrt(n)
+    with np.errstate(over="ignore"):
+        found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
+    found[(half == 0) | ~np.isfinite(found).all(1)] = np.nan
+    ends[several] = found
     return ends
+
+
+def still(spread: float | None, mean: float | None) -> bool:
+    """Whether a point's seeds give one value, but for rounding."""
+    return spread is not None and mean is not None and spread <= _ROUNDING * abs(mean)
+
+
+def _lent(
+    spreads: np.ndarray,
+    exponents: np.ndarray,
+    freedom: np.ndarray,
+    errors: np.ndarray | None,
+    still: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pooled standard deviation and its degrees of freedom for the points whose seeds do not differ.
+
+    Args:
+        spreads: [M], each in units of a power of two.
+        exponents: of these powers [M].
+        freedom: of each [M].
+        errors: [M] or None.
+        still: which points need one [M].
+    """
+    sizes = np.array([math.frexp(s)[1] for s in spreads])
+    top = int((sizes + exponents)[~still].max())
+    squares = np.ldexp(spreads, exponents - top) ** 2
+    found, degrees = [], []
+    for place in np.flatnonzero(still):
+        near = np.ones(len(spreads), dtype=bool)
+        if errors is not None:  # zero errors have no octave: the usual error stands for them
+            near = errors <= _ALIKE * max(float(errors[place]), float(np.median(errors)))
+        if not squares[near].sum() > 0:
+            near[:] = True
+        weights = freedom[near] * squares[near]
+        found.append(math.ldexp(math.sqrt(weights.sum() / freedom[near].sum()), top - int(exponents[place])))
+        degrees.append(max(1.0, float(weights.sum() ** 2 / (weights**2 / freedom[near]).sum())))
+    return np.array(found), np.array(degrees)
+
+
+def _in_units(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row in units of the power of two above its largest value, and these powers' exponents [M]."""
+    exponents = np.frexp(np.nanmax(np.abs(values), axis=1))[1].astype(np.int64)
+    return np.ldexp(values, -exponents[:, None]), exponents
 
 
 class Comparisons:
@@ -64,7 +126,8 @@ class Comparisons:
     """
 
     def __init__(self, values: np.ndarray, *, best: int, errors: np.ndarray | None) -> None:
-        self._values, self._best = values / _size(values), best
+        self._best = best
+        self._values = _beside(values, best)
         self._there = np.isfinite(values)
         self._n = self._there.sum(1)
         self._stratum = (
@@ -102,15 +165,34 @@ class Comparisons:
 
     def tied(self) -> np.ndarray:
         """Return whether each point cannot be told from the best [M]; the best is tied with itself."""
+        return self._sets()[0]
+
+    def unsettled(self) -> np.ndarray:
+        """Return the points [M] that nothing tells from the best, but that scatter too much to be tied with it.
+
+        Better points are told from the best, so that only the few seeds of these keep them from being told as well.
+        """
+        return self._sets()[1]
+
+    def _sets(self) -> tuple[np.ndarray, np.ndarray]:
         sizes = np.abs(np.where(self._there, self._values, 0.0)).max(1)
         rounding = _ROUNDING * np.maximum(sizes, sizes[self._best])
         error = np.sqrt(self.variance)
         chance = np.where(self.behind > rounding, 0.0, 1.0)
         noisy = error > rounding
         chance[noisy] = special.stdtr(self.freedom[noisy], -self.behind[noisy] / error[noisy])
-        found: np.ndarray = chance > self.level
-        found[self._best] = True
-        return found
+        open_: np.ndarray = chance > self.level
+        open_[self._best] = True
+        means = np.where(self._there, self._values, 0.0).sum(1) / self._n
+        alike = self._stratum == self._stratum[self._best]
+        tied = alike & (means >= means[open_ & alike].min())
+        told = means[alike & ~tied].max(initial=-np.inf)
+        for place in np.argsort(-means, kind="stable"):
+            if not alike[place]:
+                tied[place] = open_[place] and means[place] > told
+                if not open_[place]:
+                    told = max(told, means[place])
+        return tied, open_ & ~tied
 
     @property
     def level(self) -> float:
@@ -154,9 +236,14 @@ def seeds_needed(difference: float, *, variance: float, freedom: float, level: f
     return int(n[enough[0]]) if enough.size else None
 
 
-def _size(values: np.ndarray) -> float:
-    """Return the largest value's size, so that no power of a tiny or huge metric leaves the range of floats."""
-    return float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+def _beside(values: np.ndarray, best: int) -> np.ndarray:
+    """Return values in units of the best point's largest, or of the smallest other where that is zero."""
+    sizes = np.nanmax(np.abs(values), axis=1)
+    size = sizes[best] or sizes[sizes > 0].min(initial=np.inf)
+    exponent = math.frexp(size)[1] if math.isfinite(size) else 0
+    with np.errstate(over="ignore"):
+        scaled = np.ldexp(values, -exponent)
+    return np.where(np.isnan(values), np.nan, np.clip(scaled, -_FAR, _FAR))
 
 
 def _floor(errors: np.ndarray) -> float:

@@ -28,7 +28,9 @@ class Uncertainty:
         images: validation images, where it is about images.
         unread: compared points whose predictions are not there.
         beyond: compared points that are too many to read the predictions of.
-        exact: whether no point's seeds differ at all, so that the intervals have no width.
+        exact: whether no point's seeds differ at all, so that there are no intervals.
+        lent: points whose seeds do not differ, so that their intervals are made from the others' scatter.
+        unsettled: places in the ranking of points that neither are tied with the best nor told from it.
         runner_up_told: whether the second is told from the best.
         seeds_needed: shared seeds in all that the first two need to be told apart, None where that cannot be said or
             they are more than `MOST_SEEDS`.
@@ -41,6 +43,8 @@ class Uncertainty:
     unread: int = 0
     beyond: int = 0
     exact: bool = False
+    lent: int = 0
+    unsettled: tuple[int, ...] = ()
     runner_up_told: bool = False
     seeds_needed: int | None = None
     more_seeds: int | None = None

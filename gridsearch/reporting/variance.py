@@ -83,8 +83,8 @@ def scatter(values: np.ndarray, stratum: np.ndarray) -> Scatter:
     for number in np.unique(stratum):
         rows = np.flatnonzero(stratum == number)
         parts[:, :, rows] = _of_stratum(values[rows])
-    lonely = ~np.isfinite(parts[0, 0])
-    if lonely.any():  # no point of such a stratum has two seeds: it borrows from all
+    lonely = ~(parts[0, 0] > 0)
+    if lonely.any():  # no point of such a stratum has two seeds, or two values: it borrows from all
         parts[:, :, lonely] = _of_stratum(values)[:, :, lonely]
     return Scatter(*(Variances(*part) for part in parts))
 

@@ -59,6 +59,40 @@ def test_the_interval_of_a_mean_holds_the_truth_in_95_of_100_studies(seeds, seed
     assert 0.93 <= shares.min() <= shares.max() <= 0.97
 
 
+NEAR_ONE = np.array([0.998, 0.997, 0.995, 0.99, 0.98, 0.95])
+
+
+def held_near_one(seeds: int, *, images: int | None, count: int = 800) -> tuple[np.ndarray, float]:
+    """Return how often the interval held each point's mean [M], and how many points had one value at all seeds."""
+    rng = np.random.default_rng(7)
+    sd = np.array([0.5, 0.7, 1, 1, 2, 4]) * 1e-3
+    held, equal = [], []
+    for _ in range(count):
+        values = np.minimum(NEAR_ONE[:, None] + sd[:, None] * rng.normal(size=(6, seeds)), 1.0)
+        if images is not None:
+            values = np.round(values * images) / images
+        low, high = mean_intervals(values, 1 - values.mean(1)).T
+        assert (low < high).all() or (np.ptp(values, axis=1) == 0).all()
+        held.append((low <= NEAR_ONE) & (high >= NEAR_ONE))
+        equal.append(np.ptp(values, axis=1) == 0)
+    return np.array(held).mean(0), float(np.mean(equal))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_near_100_percent_the_interval_holds_the_truth_in_95_of_100_studies(seeds):
+    shares, _ = held_near_one(seeds, images=None)
+    assert 0.93 <= shares.mean() <= 0.97
+    assert 0.92 <= shares.min() <= shares.max() <= 0.98
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_where_accuracies_are_counts_of_few_images_equal_seeds_do_not_make_it_surer(seeds):
+    """Student's t alone gives equal values an interval without width: with two seeds that are a quarter of them."""
+    shares, equal = held_near_one(seeds, images=1000)
+    assert equal > (0.25 if seeds == 2 else 0.01)
+    assert shares.mean() >= 0.93
+
+
 @pytest.mark.parametrize(
     ("points", "seeds", "seed_sd"), [(2, 2, 0.0), (2, 5, 3 * SD), (6, 2, 0.0), (6, 3, 3 * SD), (24, 3, 0.0)]
 )

@@ -115,13 +115,47 @@ def test_a_point_with_a_diverged_seed_is_never_tied_with_one_without(study):
     assert tied(rank(builder.data())) == [1]
 
 
-def test_values_that_seeds_do_not_change_give_intervals_without_width_and_tell_all_points(study):
+def test_values_that_seeds_do_not_change_give_no_intervals_and_tell_all_points(study):
     ranking = rank(scored(study, [[0.9] * 3, [0.8] * 3, [0.9] * 3]).data())
     assert tied(ranking) == [1, 3]
     best = ranking.points[0]
-    assert (best.ci_low, best.ci_high) == pytest.approx((0.9, 0.9))
+    assert (best.ci_low, best.ci_high) == (None, None)
     words = " ".join(headline(scored(study, [[0.9] * 3, [0.8] * 3]).data(), ranking).cautions)
-    assert "the intervals have no width" in words
+    assert "they show no luck, and there are no intervals" in words
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_a_point_of_equal_values_has_an_interval_as_wide_as_the_scatter_of_points_like_it(study, seeds):
+    table = [[0.932] * seeds, [0.93, 0.92, 0.91][:seeds], [0.94, 0.925, 0.93][:seeds]]
+    ranking = rank(scored(study, table).data())
+    point = next(p for p in ranking.points if p.params["batch"] == 1)
+    pooled = np.mean([np.var(row, ddof=1) for row in table]) / seeds
+    assert (point.ci_high - point.ci_low) / 2 > 2 * pooled**0.5
+    assert point.ci_low < 0.932 < point.ci_high
+    assert ranking.uncertainty.lent == 1
+    assert "has one value at all seeds" in " ".join(headline(scored(study, table).data(), ranking).cautions)
+
+
+def test_a_point_that_scatters_wildly_is_not_tied_with_a_best_that_better_points_are_told_from(study):
+    table = [[0.95, 0.951], [0.94, 0.9412], [0.939, 0.940], [0.66, 1.0]]
+    data = scored(study, table).data()
+    ranking = rank(data)
+    assert tied(ranking) == [1]
+    assert [ranking.points[i].params["batch"] for i in ranking.uncertainty.unsettled] == [4]
+    words = " ".join(headline(data, ranking).cautions)
+    assert "batch=4 (2 seeds, 66.00 to 100.00 %) scatters so widely over its seeds" in words
+    assert "Two seeds hardly show" in words
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 8).flatmap(
+        lambda m: st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), min_size=m, max_size=m)
+    )
+)
+def test_whoever_is_tied_all_points_that_rank_between_it_and_the_best_are_so_too(study, table):
+    flags = [p.tied_with_best for p in rank(scored(study, table).data()).points]
+    assert flags == sorted(flags, reverse=True)
 
 
 @pytest.mark.parametrize("factor", [1e-150, 1e-5, 1e150])
@@ -152,9 +186,10 @@ def test_whatever_is_missing_the_best_is_tied_with_itself_and_intervals_hold_the
     data = scored(study, table).data()
     ranking = rank(data)
     for point in ranking.points:
-        assert (point.ci_low is None) == (point.n < 2)
+        assert (point.ci_low is None) == (point.n < 2 or ranking.uncertainty.exact)
         if point.ci_low is not None:
             assert point.ci_low - 1e-9 <= point.mean <= point.ci_high + 1e-9
+            assert point.ci_low < point.ci_high
         if point.tied_with_best:
             assert point.mean is not None
     if ranking.best is not None:
