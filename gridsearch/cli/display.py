@@ -21,6 +21,7 @@ from gridsearch.reporting.text import show_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -90,6 +91,11 @@ def duration_text(seconds: float | None) -> str:
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def local_time(moment: datetime) -> str:
+    """Write a moment as the clock on the wall shows it, with its zone."""
+    return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
 
 
 def percent(value: float | None) -> str:

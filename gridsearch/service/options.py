@@ -12,6 +12,9 @@ from gridsearch.errors import UsageError
 PRUNERS = ("none", "median", "asha", "hyperband")
 """What may end a trial early: nothing, or one of Optuna's pruners."""
 
+LEASE_SECONDS = 60.0
+"""So long a claim holds without a heartbeat."""
+
 _URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
@@ -91,7 +94,7 @@ class RunOptions:
     retries: int = 2
     report: bool = True
     command: str = ""
-    lease: float = 60.0
+    lease: float = LEASE_SECONDS
 
     @property
     def settled(self) -> bool:

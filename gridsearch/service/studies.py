@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
+from gridsearch.service.options import LEASE_SECONDS
 from gridsearch.store import Home, open_store, store_exists
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
     from gridsearch.service.options import Places
-    from gridsearch.store import Store, StudySummary
+    from gridsearch.store import RunnerAtWork, Store, StudySummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +29,35 @@ class StudyStatus:
         running: the trials that train now.
         eta: seconds until nothing waits or runs, at the speed so far and with as many packs side by side as
             now; None where nothing runs or nothing has been measured.
+        runners: who holds its trials, those included that are gone; their trials wait.
+        idle: trials wait, and nobody is at work in this store.
     """
 
     name: str
     counts: dict[str, int]
     running: tuple[TrialRecord, ...]
     eta: float | None
+    runners: tuple[RunnerAtWork, ...] = ()
+    idle: bool = False
+
+    @property
+    def open(self) -> int:
+        """How many trials wait or train."""
+        return self.counts["waiting"] + self.counts["running"]
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of `status --json`."""
-        return {"study": self.name, "counts": self.counts, "eta_seconds": self.eta}
+        runners = [
+            {
+                "host": runner.host,
+                "pid": runner.pid,
+                "seen": None if runner.seen is None else runner.seen.isoformat(timespec="seconds"),
+                "trials": list(runner.trials),
+                "gone": runner.gone,
+            }
+            for runner in self.runners
+        ]
+        return {"study": self.name, "counts": self.counts, "eta_seconds": self.eta, "runners": runners}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +104,29 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
         return []
     with existing(places) as store:
         names = [study] if study is not None else [summary.name for summary in store.studies()]
-        return [_status(store.study_data(name), store.running_packs(name)) for name in names]
+        return [_status(store, name) for name in names]
 
 
-def _status(data: StudyData, packs: int) -> StudyStatus:
+def anybody_at_work(places: Places) -> bool:
+    """Return whether a runner may be at work in a store, though it holds no trial at this moment."""
+    if not store_exists(places.store):
+        return False
+    with existing(places) as store:
+        return store.anybody_at_work(within=LEASE_SECONDS)
+
+
+def _status(store: Store, name: str) -> StudyStatus:
+    data = store.study_data(name)
     running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
-    return StudyStatus(data.name, data.counts(), running, _eta(data, packs))
+    waits = data.counts()[TrialState.WAITING] > 0 and not running
+    return StudyStatus(
+        name=data.name,
+        counts=data.counts(),
+        running=running,
+        eta=_eta(data, store.running_packs(name)) if running else None,
+        runners=tuple(store.runners(name)),
+        idle=waits and not store.anybody_at_work(within=LEASE_SECONDS),
+    )
 
 
 def _eta(data: StudyData, packs: int) -> float | None:

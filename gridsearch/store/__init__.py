@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.store.artifacts import Home
     from gridsearch.store.dashboard import serve_dashboard
-    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary, TrialCurve
+    from gridsearch.store.messages import (
+        Added,
+        Artifact,
+        Reclaimed,
+        RunnerAtWork,
+        StudyDraft,
+        StudySummary,
+        TrialCurve,
+    )
     from gridsearch.store.opening import open_store, store_exists
     from gridsearch.store.owner import Owner
     from gridsearch.store.pruning import PruningStudy
@@ -28,6 +36,7 @@ __all__ = [
     "Reclaimed",
     "Store",
     "StudyDraft",
+    "RunnerAtWork",
     "StudySummary",
     "TrialCurve",
     "masked",
@@ -45,6 +54,7 @@ _HOMES = {
     "Reclaimed": "messages",
     "Store": "store",
     "StudyDraft": "messages",
+    "RunnerAtWork": "messages",
     "StudySummary": "messages",
     "TrialCurve": "messages",
     "masked": "url",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
@@ -9,7 +10,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 from gridsearch.errors import StoreError
 from gridsearch.records import Trial, TrialState
 from gridsearch.store import optuna_tables, tables
-from gridsearch.store.messages import Reclaimed
+from gridsearch.store.messages import Reclaimed, RunnerAtWork
 from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown, params_of, settings_of
 from gridsearch.store.reading import inactive_of, study_is_there, trial_is_there
@@ -106,34 +107,63 @@ def reclaim(connection: Connection, study_id: int, *, dead: Callable[[Owner], bo
 
     That a runner ended is not its trials' fault: it does not count as a try.
     """
-    r = tables.runners
-    running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
-    query = (
-        select(
-            _t,
-            r.c.host,
-            r.c.boot,
-            r.c.pid,
-            r.c.started,
-            (_t.c.lease_until < tables.StoreNow()).label("expired"),
-        )
-        .join(r, r.c.id == _t.c.runner_id, isouter=True)
-        .where(*running)
-        .order_by(_t.c.number)
-    )
-    verdicts: dict[int | None, bool] = {None: True}
-    lost = []
-    for row in connection.execute(query):
-        if row.runner_id not in verdicts:
-            owner = Owner(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
-            verdicts[row.runner_id] = dead(owner)
-        if verdicts[row.runner_id] or row.expired or row.lease_until is None:
-            lost.append(row)
+    lost = [row for row, gone in _running(connection, study_id, dead=dead) if gone]
     _wait(connection, lost, tries_back=1)
     return [
         Reclaimed(trial=row.id, number=row.number, attempt=row.attempt, tries=row.tries - 1, requeued=True)
         for row in lost
     ]
+
+
+def abandoned(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> frozenset[int]:
+    """Return the trials that `reclaim` would take back: their rows say that they train, and nobody does."""
+    return frozenset(row.id for row, gone in _running(connection, study_id, dead=dead) if gone)
+
+
+def runners(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> list[RunnerAtWork]:
+    """Return who holds trials of a study, those that are gone included."""
+    found: dict[int | None, RunnerAtWork] = {}
+    for row, gone in _running(connection, study_id, dead=dead):
+        before = found.get(row.runner_id)
+        found[row.runner_id] = RunnerAtWork(
+            host=(row.host or "").partition("/")[0],
+            pid=row.pid,
+            seen=None if row.seen is None else datetime.fromtimestamp(row.seen, UTC),
+            trials=(*(before.trials if before else ()), row.number),
+            gone=gone and (before is None or before.gone),
+        )
+    return list(found.values())
+
+
+def anybody(connection: Connection, *, dead: Callable[[Owner], bool], within: float) -> bool:
+    """Return whether a runner of any study may be at work: seen within so many seconds, and not known to be dead."""
+    r = tables.runners
+    query = select(r.c.host, r.c.boot, r.c.pid, r.c.started).where(r.c.seen > tables.StoreNow() - within)
+    return any(not dead(Owner(**row._mapping)) for row in connection.execute(query))
+
+
+def _running(
+    connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]
+) -> list[tuple[Row[Any], bool]]:
+    """Return the trials of a study whose rows say that they train, each with whether its runner is gone."""
+    r = tables.runners
+    running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
+    owner = (r.c.host, r.c.boot, r.c.pid, r.c.started, r.c.seen)
+    query = (
+        select(_t, *owner, (_t.c.lease_until < tables.StoreNow()).label("expired"))
+        .join(r, r.c.id == _t.c.runner_id, isouter=True)
+        .where(*running)
+        .order_by(_t.c.number)
+    )
+    verdicts: dict[int | None, bool] = {None: True}
+    found = []
+    for row in connection.execute(query):
+        if row.runner_id not in verdicts:
+            verdicts[row.runner_id] = dead(
+                Owner(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
+            )
+        found.append((row, verdicts[row.runner_id] or row.expired or row.lease_until is None))
+    return found
 
 
 _HELD = (

@@ -125,6 +125,25 @@ class StudySummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunnerAtWork:
+    """A runner that holds trials of a study.
+
+    Attributes:
+        host: the machine's name; empty where the store does not know it.
+        pid: its process there.
+        seen: when it last told the store that it lives, by the store's clock in UTC.
+        trials: numbers of the trials that it holds.
+        gone: its process has ended, or it has not renewed its leases in time: the next run takes its trials.
+    """
+
+    host: str
+    pid: int | None
+    seen: datetime | None
+    trials: tuple[int, ...]
+    gone: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file under home as the store knows it.
 

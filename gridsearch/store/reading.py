@@ -17,7 +17,7 @@ from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from sqlalchemy.sql.elements import ColumnElement
 
@@ -73,8 +73,16 @@ def ledger_name(connection: Connection, title: str) -> str | None:
     return found
 
 
-def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
-    """Return all studies, oldest first."""
+def studies(
+    connection: Connection, *, home: Home, abandoned: Callable[[int], Collection[int]]
+) -> list[StudySummary]:
+    """Return all studies, oldest first.
+
+    Args:
+        connection: for reading.
+        home: where their files lie.
+        abandoned: returns the ids of a study's trials whose runner is gone.
+    """
     counts: dict[int, dict[str, int]] = {}
     query = (
         select(_t.c.study_id, _t.c.state, func.count())
@@ -83,6 +91,11 @@ def studies(connection: Connection, *, home: Home) -> list[StudySummary]:
     )
     for study_id, state, count in connection.execute(query):
         counts.setdefault(study_id, {})[state] = count
+    for study_id, of_study in counts.items():
+        if of_study.get(TrialState.RUNNING):
+            gone = len(abandoned(study_id))
+            of_study[TrialState.RUNNING] -= gone
+            of_study[TrialState.WAITING] = of_study.get(TrialState.WAITING, 0) + gone
     titles = optuna_tables.names(connection)
     return [
         StudySummary(
@@ -135,15 +148,23 @@ def running_packs(connection: Connection, study_id: int) -> int:
     return int(connection.scalar(select(func.count(_t.c.pack.distinct())).where(*of_study)) or 0)
 
 
-def study_data(connection: Connection, name: str) -> StudyData:
+def study_data(
+    connection: Connection, name: str, *, abandoned: Callable[[int], Collection[int]]
+) -> StudyData:
     """Return a study with all its trials and epochs.
+
+    Args:
+        connection: for reading.
+        name: the study's.
+        abandoned: returns the ids of a study's trials whose runner is gone: they wait, whatever their rows say.
 
     Raises:
         StudyNotFound: there is no such study.
     """
     study = find_study(connection, name)
     axes = Shown.from_json(study.shown).names
-    trials = tuple(_record(row, axes) for row in rows_of_study(connection, study.id))
+    gone = abandoned(study.id)
+    trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows_of_study(connection, study.id))
     query = (
         select(_t.c.number, *(c for c in _e.c if c.name != "trial_id"))
         .join(_t, _t.c.id == _e.c.trial_id)
@@ -298,18 +319,18 @@ def best_numbers(connection: Connection, study: Row[Any], count: int) -> list[in
     return list(connection.scalars(query))
 
 
-def _record(row: Row[Any], axes: Iterable[str]) -> TrialRecord:
+def _record(row: Row[Any], axes: Iterable[str], *, waits: bool = False) -> TrialRecord:
     settings = settings_of(row.settings)
     return TrialRecord(
         number=row.number,
         key=row.key,
         seed=row.seed,
-        state=TrialState(row.state),
+        state=TrialState.WAITING if waits else TrialState(row.state),
         params=params_of(settings, inactive_of(row.inactive), axes),
         settings=settings,
         value=row.value,
         metrics=json.loads(row.metrics) if row.metrics else {},
-        epochs=row.epochs,
+        epochs=0 if waits else row.epochs,
         seconds=row.seconds,
         attempts=row.tries,
         error=row.error,

@@ -1,41 +1,42 @@
-"""The store as the service uses it: every method is one transaction over the ledger and Optuna's tables."""
+"""The store as a run writes it: every method is one transaction over the ledger and Optuna's tables."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import (
     Advance,
-    EpochRow,
-    StudyData,
     Trial,
     TrialDraft,
     TrialFailed,
     TrialFinished,
-    TrialRecord,
     TrialState,
 )
 from gridsearch.store import adding, claims, linking, optuna_tables, reading, results, showing, tables
-from gridsearch.store.artifacts import WEIGHTS, Home, file_name
+from gridsearch.store.artifacts import WEIGHTS, file_name
 from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown
+from gridsearch.store.reader import StoreReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from gridsearch.store.database import Database
-    from gridsearch.store.messages import Added, Artifact, Reclaimed, StudyDraft, StudySummary, TrialCurve
+    from gridsearch.store.messages import (
+        Added,
+        Reclaimed,
+        StudyDraft,
+    )
 
 WEIGHTS_KEPT = 10
 
 
-class Store:
+class Store(StoreReader):
     """An open store; a context manager that closes it.
 
     It may be used by several threads.  Any method raises StoreError when the file is damaged, read-only or
@@ -51,83 +52,11 @@ class Store:
     def __init__(
         self, database: Database, *, url: str, home: Path, dead: Callable[[Owner], bool] = Owner.is_dead
     ) -> None:
-        self.url = url
-        self.home = Home(home)
-        self._database = database
-        self._dead = dead
+        super().__init__(database, url=url, home=home, dead=dead)
         self._held: dict[int, int] = {}  # trial -> attempt, of all claims made through this object
         self._lock = threading.Lock()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close all connections."""
-        self._database.close()
-
-    @property
-    def path(self) -> Path:
-        """The store's file."""
-        return self._database.path
-
-    def problems(self) -> tuple[str, ...]:
-        """Return what an integrity check of the whole file finds, nothing if all is well."""
-        return self._database.problems()
-
-    # What is there.
-
-    def studies(self) -> list[StudySummary]:
-        """Return all studies, oldest first."""
-        with self._database.read() as connection:
-            return reading.studies(connection, home=self.home)
-
-    def ledger(self, study: str) -> list[Trial]:
-        """Return all trials of a study in the order in which it got them; none if there is no such study."""
-        with self._database.read() as connection:
-            names, rows = reading.ledger(connection, study)
-        return [claims.as_trial(row, names) for row in rows]
-
-    def study_data(self, study: str) -> StudyData:
-        """Return a study with all its trials and epochs.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.read() as connection:
-            return reading.study_data(connection, study)
-
-    def trial_record(self, study: str, number: int) -> tuple[TrialRecord, tuple[EpochRow, ...]]:
-        """Return one trial and its epochs.
-
-        Raises:
-            StudyNotFound: there is no such study.
-            StoreError: the study has no such trial.
-        """
-        with self._database.read() as connection:
-            return reading.trial_record(connection, study, number)
-
-    def spec(self, study: str) -> Mapping[str, Any]:
-        """Return the spec that a study was last asked for with.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.read() as connection:
-            return reading.spec_of(connection, study)
-
-    def study_id(self, study: str) -> int:
-        """Return the ledger's id of a study.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.read() as connection:
-            return int(reading.find_study(connection, study).id)
+    # The trials' life.
 
     def waiting(self, study_id: int, ids: Collection[int] | None = None) -> list[Trial]:
         """Return the trials of a study (or those of `ids` among them) that wait, by number.
@@ -154,24 +83,6 @@ class Store:
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
             return reading.counts(connection, study_id, ids)
-
-    def running_packs(self, study: str) -> int:
-        """Return how many packs of a study train now, of all runners.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.read() as connection:
-            return reading.running_packs(connection, reading.find_study(connection, study).id)
-
-    def curves(
-        self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
-    ) -> list[TrialCurve]:
-        """Return what each trial of a study has shown, but for those known by attempt, epochs and state."""
-        with self._database.read() as connection:
-            return reading.curves(connection, study_id, known or {})
-
-    # The trials' life.
 
     def add(self, study: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool = False) -> Added:
         """Insert the trials of a grid that the store lacks, and offer again those that failed.
@@ -360,36 +271,10 @@ class Store:
         self.home.remove_copies(copies)
         return True
 
-    def remnants(self) -> tuple[str, ...]:
-        """Return the names of studies that a deletion which was cut off has left in part."""
-        with self._database.read() as connection:
-            return linking.remnants(connection)
-
     def clear_remnant(self, name: str) -> bool:
         """Delete what is left of a study, or an empty study of Optuna's; return whether there was any."""
         with self._database.write() as connection:
             return adding.clear_remnant(connection, name)
-
-    def artifacts(self, study: str, number: int | None = None) -> dict[str, Artifact]:
-        """Return the recorded files of a trial, or of the study itself, by name.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.read() as connection:
-            return reading.artifacts(connection, study, number)
-
-    def read_artifact(self, study: str, number: int, name: str) -> bytes:
-        """Return the bytes of a trial's file.
-
-        Raises:
-            StudyNotFound: there is no such study.
-            ArtifactError: the store knows no such file, or it is missing or altered.
-        """
-        there = self.artifacts(study, number).get(name)
-        if there is None:
-            raise ArtifactError(f"trial {number} of study {study!r} has no file {name!r}")
-        return self.home.read_verified(self.home.trial_file(study, number, name), there.sha256)
 
     def add_artifact(
         self, *, study: str, number: int | None = None, path: Path, mimetype: str | None = None

@@ -128,3 +128,48 @@ def test_before_the_first_result_a_report_says_where_to_look(home, cli):
     assert result.code == 4
     assert "1 running" in result.error
     assert "gridsearch status --study new --watch" in result.err
+
+
+def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatch):
+    drafts = build(words=["lr=.1,.2"], options={"epochs": 4}).drafts(resolve=Plain())
+    study = StudyDraft(name="left", dataset="digits", metric="val_accuracy", axes=("lr",), command="c")
+    us = Owner.current()
+    ended = Owner(host=us.host, boot=us.boot, pid=us.pid, started=us.started - 1)
+    with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
+        added = store.add(study, drafts)
+        (trial,) = store.claim(added.ids[:1], owner=ended, pack="a", lease=600)
+        store.record_epochs([epoch(trial, 1)])
+    found = cli("status", "--json").json["studies"][0]
+    assert (found["counts"]["running"], found["counts"]["waiting"], found["eta_seconds"]) == (0, 2, None)
+    assert [(r["pid"], r["trials"], r["gone"]) for r in found["runners"]] == [(us.pid, [0], True)]
+    assert found["runners"][0]["seen"].endswith("+00:00")
+    said = cli("status").out
+    assert f"its runner (process {us.pid} on " in said
+    assert "is gone; trial 0 waits" in said
+    assert "nobody trains it; gridsearch run --study left goes on" in said
+    assert "gridsearch run --study left" in cli("report", "--study", "left").err
+    assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
+    monkeypatch.setattr("gridsearch.cli.commands.results._WATCH_SECONDS", 0.01)
+    assert cli("status", "--watch").code == 0, "there is nothing to watch"
+
+
+def test_a_runner_that_holds_nothing_just_now_is_still_at_work(half_done, home, cli):
+    with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=False) as store:
+        store.release([(trial.id, trial.attempt) for trial in half_done])
+    found = cli("status", "--json").json["studies"][0]
+    assert (found["counts"]["running"], found["runners"]) == (0, [])
+    assert "nobody trains it" not in cli("status").out
+
+
+def test_a_moment_is_written_as_the_clock_on_the_wall_with_its_zone(half_done, cli, monkeypatch):
+    import time
+
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        assert " IST" in cli("study", "list").out
+        made = cli("study", "list", "--json").json["studies"][0]["created"]
+        assert made.endswith("+00:00")
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()

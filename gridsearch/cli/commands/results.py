@@ -16,13 +16,14 @@ from gridsearch.service.options import Places
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import RenderableType
     from rich.table import Table
 
     from gridsearch.records import TrialRecord
     from gridsearch.service.studies import StudyStatus, TrialView
+    from gridsearch.store import RunnerAtWork
 
 _WATCH_SECONDS = 2.0
 _LOG_LINES = 30
@@ -30,6 +31,8 @@ _MOST_STEPS = 40
 _STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
 _RARE = ("diverged", "failed", "pruned")
 _SHOWN_RUNNING = 12
+_IDLE_LOOKS = 3
+"""After so many looks at a store at which nobody works, nothing is left to watch."""
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -115,11 +118,14 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
         Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live,
         contextlib.suppress(KeyboardInterrupt),  # the way to leave, and no error
     ):
+        idle = 0
         while True:
             found = studies.status(places, arguments.study)
             live.update(_status_view(found), refresh=True)
-            ended = found and not any(s.counts["waiting"] or s.counts["running"] for s in found)
-            if ended or streams.reader_left():
+            idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
+            ended = found and not any(s.open for s in found)
+            # Not at the first idle look: a run that begins just now has claimed nothing yet.
+            if ended or idle >= _IDLE_LOOKS or streams.reader_left():
                 return 0
             time.sleep(_WATCH_SECONDS)
     return 128 + signal.SIGINT
@@ -142,7 +148,36 @@ def _status_view(found: list[StudyStatus]) -> RenderableType:
     ]
     if len(running) > _SHOWN_RUNNING:
         lines.append(f"and {len(running) - _SHOWN_RUNNING} more")
-    return Group(_status_table(found), *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines))
+    return Group(
+        _status_table(found),
+        *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
+        *(Text(line) for entry in found for line in _idle_lines(entry)),
+    )
+
+
+def _idle_lines(entry: StudyStatus) -> list[str]:
+    """Return who left trials behind, and the command that goes on where nobody trains."""
+    lines = []
+    for runner in entry.runners:
+        if runner.gone:
+            wait = "wait" if len(runner.trials) > 1 else "waits"
+            lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
+    if entry.idle:
+        lines.append(f"{entry.name}: nobody trains it; gridsearch run --study {entry.name} goes on")
+    return lines
+
+
+def _where(runner: RunnerAtWork) -> str:
+    if runner.pid is None:
+        return ""
+    seen = "" if runner.seen is None else f", last seen {display.local_time(runner.seen)}"
+    return f" (process {runner.pid} on {runner.host}{seen})"
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN_RUNNING]))
+    more = f" and {len(numbers) - _SHOWN_RUNNING} more" if len(numbers) > _SHOWN_RUNNING else ""
+    return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"
 
 
 def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
@@ -162,6 +197,8 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
                 markup=False,
                 soft_wrap=True,
             )
+        for line in _idle_lines(entry):
+            out.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def _status_table(found: list[StudyStatus]) -> Table:
@@ -173,10 +210,7 @@ def _status_table(found: list[StudyStatus]) -> Table:
         column.no_wrap = True
     for entry in found:
         counts = [str(entry.counts[column]) for column in shown]
-        open_trials = entry.counts["running"] + entry.counts["waiting"]
-        eta = (
-            "done" if not open_trials else display.duration_text(entry.eta) if entry.eta is not None else "-"
-        )
+        eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
         table.add_row(entry.name, *counts, eta)
     return table
 
@@ -265,7 +299,7 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
             s.dataset,
             *map(str, numbers),
             _size(s.size),
-            f"{s.created:%Y-%m-%d %H:%M}",
+            display.local_time(s.created),
         )
     out.print(table)
     return 0

@@ -1,0 +1,173 @@
+"""The open store as it is read: every method is one transaction that changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from gridsearch.errors import ArtifactError
+from gridsearch.store import claims, linking, reading
+from gridsearch.store.artifacts import Home
+from gridsearch.store.owner import Owner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from sqlalchemy import Connection
+
+    from gridsearch.records import EpochRow, StudyData, Trial, TrialRecord, TrialState
+    from gridsearch.store.database import Database
+    from gridsearch.store.messages import Artifact, RunnerAtWork, StudySummary, TrialCurve
+
+
+class StoreReader:
+    """What can be read of an open store; a context manager that closes it.
+
+    Args:
+        database: the file.
+        url: how it is named.
+        home: folder of the artifacts.
+        dead: says whether an owner has certainly ended.
+    """
+
+    def __init__(
+        self, database: Database, *, url: str, home: Path, dead: Callable[[Owner], bool] = Owner.is_dead
+    ) -> None:
+        self.url = url
+        self.home = Home(home)
+        self._database = database
+        self._dead = dead
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    @property
+    def path(self) -> Path:
+        """The store's file."""
+        return self._database.path
+
+    def problems(self) -> tuple[str, ...]:
+        """Return what an integrity check of the whole file finds, nothing if all is well."""
+        return self._database.problems()
+
+    # What is there.
+
+    def studies(self) -> list[StudySummary]:
+        """Return all studies, oldest first."""
+        with self._database.read() as connection:
+            return reading.studies(
+                connection, home=self.home, abandoned=lambda i: self._abandoned(connection, i)
+            )
+
+    def _abandoned(self, connection: Connection, study_id: int) -> Collection[int]:
+        return claims.abandoned(connection, study_id, dead=self._dead)
+
+    def ledger(self, study: str) -> list[Trial]:
+        """Return all trials of a study in the order in which it got them; none if there is no such study."""
+        with self._database.read() as connection:
+            names, rows = reading.ledger(connection, study)
+        return [claims.as_trial(row, names) for row in rows]
+
+    def study_data(self, study: str) -> StudyData:
+        """Return a study with all its trials and epochs; those whose runner is gone wait.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.study_data(connection, study, abandoned=lambda i: self._abandoned(connection, i))
+
+    def runners(self, study: str) -> list[RunnerAtWork]:
+        """Return who holds trials of a study, runners that are gone included.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            study_id = reading.find_study(connection, study).id
+            return claims.runners(connection, study_id, dead=self._dead)
+
+    def anybody_at_work(self, *, within: float) -> bool:
+        """Return whether a runner of any study was seen within so many seconds and may still live."""
+        with self._database.read() as connection:
+            return claims.anybody(connection, dead=self._dead, within=within)
+
+    def trial_record(self, study: str, number: int) -> tuple[TrialRecord, tuple[EpochRow, ...]]:
+        """Return one trial and its epochs.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            StoreError: the study has no such trial.
+        """
+        with self._database.read() as connection:
+            return reading.trial_record(connection, study, number)
+
+    def spec(self, study: str) -> Mapping[str, Any]:
+        """Return the spec that a study was last asked for with.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.spec_of(connection, study)
+
+    def study_id(self, study: str) -> int:
+        """Return the ledger's id of a study.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return int(reading.find_study(connection, study).id)
+
+    def running_packs(self, study: str) -> int:
+        """Return how many packs of a study train now, of all runners.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.running_packs(connection, reading.find_study(connection, study).id)
+
+    def curves(
+        self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
+    ) -> list[TrialCurve]:
+        """Return what each trial of a study has shown, but for those known by attempt, epochs and state."""
+        with self._database.read() as connection:
+            return reading.curves(connection, study_id, known or {})
+
+    def artifacts(self, study: str, number: int | None = None) -> dict[str, Artifact]:
+        """Return the recorded files of a trial, or of the study itself, by name.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            return reading.artifacts(connection, study, number)
+
+    def read_artifact(self, study: str, number: int, name: str) -> bytes:
+        """Return the bytes of a trial's file.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            ArtifactError: the store knows no such file, or it is missing or altered.
+        """
+        there = self.artifacts(study, number).get(name)
+        if there is None:
+            raise ArtifactError(f"trial {number} of study {study!r} has no file {name!r}")
+        return self.home.read_verified(self.home.trial_file(study, number, name), there.sha256)
+
+    def remnants(self) -> tuple[str, ...]:
+        """Return the names of studies that a deletion which was cut off has left in part."""
+        with self._database.read() as connection:
+            return linking.remnants(connection)
