@@ -49,6 +49,23 @@ class Model(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How files became the images of a dataset, for the line that is said before training.
+
+    Attributes:
+        changes: what was done to how many images, and how many files were left out: "6 rotated", "3 skipped".
+        test_from: where the test images lie, "" where that is not known.
+        warnings: what puts results in doubt (images in two classes, test images to train on), in sentences.
+        levels: which values of images of more than 8 bits are black (0) and white (1); None without such images.
+    """
+
+    changes: tuple[str, ...] = ()
+    test_from: str = ""
+    warnings: tuple[str, ...] = ()
+    levels: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ImageData:
     """A dataset in memory.
@@ -59,6 +76,7 @@ class ImageData:
         test_images: likewise, or None: then a seeded, stratified sixth of train is held out as test.
         class_names: Y names, by label.
         notes: what a user should know of how the data was read (skipped files and why).
+        reading: how files became images; None where the dataset does not tell.
     """
 
     train_images: np.ndarray
@@ -67,6 +85,7 @@ class ImageData:
     test_labels: np.ndarray | None
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    reading: Reading | None = None
 
 
 class Dataset(Protocol):

@@ -73,12 +73,14 @@ class ExportedModel:
     Attributes:
         classes: names by label.
         channels: 1 or 3; likewise `height` and `width` of the images that the graph takes.
+        levels: which values of images of more than 8 bits were black and white in training; None without such.
     """
 
     classes: tuple[str, ...]
     channels: int
     height: int
     width: int
+    levels: tuple[float, float] | None
     _graph: Any
 
     @classmethod
@@ -98,9 +100,11 @@ class ExportedModel:
         try:
             classes = tuple(map(str, described["classes"]))
             given = {name: int(described["input"][name]) for name in ("channels", "height", "width")}
+            black_white = described["input"].get("levels")
+            levels = None if black_white is None else (float(black_white[0]), float(black_white[1]))
             files: dict[str, Any] = {name: described["files"][name]["sha256"] for name in described["files"]}
             reason = described["graph"].get("error")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(place / MODEL, f"{type(error).__name__}: {error}") from error
         contents = {name: _verified(place, name, sha256) for name, sha256 in files.items()}
         if GRAPH not in contents:
@@ -110,7 +114,7 @@ class ExportedModel:
                 hint="model.safetensors can be loaded where the model's own code is",
             )
         graph = _evaluator(place / GRAPH, contents[GRAPH], takes=tuple(given.values()))
-        return cls(classes=classes, **given, _graph=graph)
+        return cls(classes=classes, **given, levels=levels, _graph=graph)
 
     def predict(self, images: Sequence[str | Path]) -> list[Prediction | Refused]:
         """Return what each image shows, or why it cannot be used, in the order given.
@@ -141,7 +145,9 @@ class ExportedModel:
         return found
 
     def _read(self, name: str) -> np.ndarray | Refused:
-        """Return an image's pixels, uint8 [C, H, W]."""
+        """Return an image's pixels, float32 [C, H, W] of 0 to 1."""
+        import numpy as np
+
         from gridsearch.zoo.datasets import images
 
         try:
@@ -149,7 +155,9 @@ class ExportedModel:
                 return Refused(image=name, reason=f"over {images.MOST_BYTES >> 20} MB")
             with images.quiet():
                 content = Path(name).read_bytes()
-                return images.decode(content, size=(self.height, self.width), channels=self.channels)[0]
+                size = (self.height, self.width)
+                pixels = images.decode(content, size=size, channels=self.channels, levels=self.levels).pixels
+                return pixels if pixels.dtype == np.float32 else pixels / np.float32(255)
         except OSError as error:
             return Refused(image=name, reason=f"cannot be read: {error.strerror}")
         except images.NotUsable as error:
@@ -159,10 +167,9 @@ class ExportedModel:
         """Return the probability of each class [B, Y]."""
         import numpy as np
 
-        pixels = pixels_BCHW.astype(np.float32) / np.float32(255)
         try:
-            (logits_BY,) = self._graph.run(None, {"pixels": pixels})
-            logits_BY = np.asarray(logits_BY, dtype=np.float64).reshape(len(pixels), len(self.classes))
+            (logits_BY,) = self._graph.run(None, {"pixels": pixels_BCHW})
+            logits_BY = np.asarray(logits_BY, dtype=np.float64).reshape(len(pixels_BCHW), len(self.classes))
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(

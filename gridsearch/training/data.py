@@ -195,6 +195,11 @@ class ResidentCache:
         self._labels: torch.Tensor | None = None
         self._ready: OrderedDict[tuple[object, ...], ResidentData] = OrderedDict()
 
+    @property
+    def source(self) -> ImageData:
+        """The dataset as it was loaded."""
+        return self._data
+
     def __call__(self, settings: Settings) -> ResidentData:
         """Return the data that a trial trains on."""
         return self.get(

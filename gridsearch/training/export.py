@@ -71,8 +71,9 @@ def export(
 
     Returns:
         The files, and facts: `parameters`, `trained_on` (images), `input` (channels, height, width of an image,
-        and the height and width that the network gets), `normalization` (norm, mean, std), `graph` (`images`,
-        `largest_difference` and `tolerance` of the check, or `error` where there is no graph).
+        the height and width that the network gets, and the `levels` of images of more than 8 bits),
+        `normalization` (norm, mean, std), `graph` (`images`, `largest_difference` and `tolerance` of the check,
+        or `error` where there is no graph).
 
     Raises:
         StoreError: a file cannot be written.
@@ -98,6 +99,7 @@ def export(
         files.append(write_file(folder, GRAPH, graph))
     channels, height, width = sample.shape[1:]
     network_height, network_width = images.image_size
+    reading = data.source.reading
     facts = {
         "parameters": count_parameters(first),
         "trained_on": len(data(settings).train),
@@ -107,6 +109,7 @@ def export(
             "width": width,
             "network_height": network_height,
             "network_width": network_width,
+            **({} if reading is None or reading.levels is None else {"levels": list(reading.levels)}),
         },
         "normalization": {"norm": settings.norm, "mean": list(images.mean), "std": list(images.std)},
         "graph": checked,

@@ -223,7 +223,7 @@ def test_what_is_not_an_image_is_skipped_with_its_reason(pets, tmp_path):
     assert set(data.notes) == {
         "skipped README: not in the folder of a class",
         "skipped cat/cut.png: " + next(n for n in data.notes if "cut.png" in n).partition(": ")[2],
-        "skipped cat/drawing.eps: not an image",
+        "skipped cat/drawing.eps: not an image that is read here (PostScript); convert it to PNG or JPEG",
         "skipped cat/empty.png: an empty file",
         "skipped cat/notes.txt: not an image",
         "skipped cat/page.jpg: not an image",

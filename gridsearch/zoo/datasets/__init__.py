@@ -18,6 +18,7 @@ from gridsearch.zoo.datasets.access import (
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import data_root
 from gridsearch.zoo.datasets.listing import DatasetInfo, DatasetState, listing
+from gridsearch.zoo.datasets.summary import described, doubts
 
 __all__ = [
     "DatasetInfo",
@@ -25,7 +26,9 @@ __all__ = [
     "available",
     "cifar10",
     "data_root",
+    "described",
     "digits",
+    "doubts",
     "fetch",
     "fingerprint",
     "fingerprint_of",

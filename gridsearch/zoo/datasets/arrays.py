@@ -54,6 +54,7 @@ def image_data(result: object, *, name: str) -> ImageData:
         test_labels=test_labels,
         class_names=class_names,
         notes=tuple(map(str, given["notes"] or ())),
+        reading=result.reading if isinstance(result, ImageData) else None,
     )
 
 

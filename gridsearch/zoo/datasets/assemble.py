@@ -23,8 +23,8 @@ import numpy as np
 import PIL
 
 from gridsearch.errors import DataError
-from gridsearch.plugins import ImageData
-from gridsearch.zoo.datasets import images
+from gridsearch.plugins import ImageData, Reading
+from gridsearch.zoo.datasets import checks, deep, images, kinds
 from gridsearch.zoo.datasets.cache import Beat, exclusive, settle, staging
 from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
 
@@ -36,7 +36,13 @@ LONGEST_SIDE = 64
 """Pixels to which the longer side is limited where the size is chosen for the user."""
 
 _READER = 1
-"""Raised when the same files would give other arrays."""
+"""Part of every fingerprint; raised when the same files would give other arrays."""
+
+_DEEP_READER = "fractions 1"
+"""Likewise, where images have more than 8 bits."""
+
+_FORM = 3
+"""Raised when what is kept beside the arrays changes."""
 
 _KEPT = 8
 """Decoded folders in the cache; the least recently used goes."""
@@ -134,11 +140,15 @@ def _hash(found: Found) -> _Hashed | str:
 def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
     parts = [
         _READER,
+        _DEEP_READER,
+        _FORM,
         PIL.__version__,
         wanted.size,
         wanted.channels,
         wanted.memory_limit,
         tree.skipped.notes(),
+        tree.skipped.count,
+        tree.test_from,
     ]
     return _sum([*parts, _listed(files), tree.classes])
 
@@ -153,36 +163,61 @@ def _sum(content: object) -> str:
 
 def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Beat) -> Decoded:
     with images.quiet():
-        size = wanted.size or _chosen_size(files, beat)
-        used, arrays = _decode(wanted, size, files, tree.skipped, beat)
+        looked = _look(files, beat)
+        size = wanted.size or _chosen_size([found[0] for e, found in looked if not e.found.test])
+        ranges = [found[1] for _, found in looked if found[1] is not None]
+        levels = deep.levels(ranges, beside_8_bits=len(ranges) < len(looked)) if ranges else None
+        used, pictures = _decode(wanted, size, levels, files, tree.skipped, beat)
     _check_classes(wanted.folder, tree, used)
+    arrays = [picture.pixels for picture in pictures]
     channels = wanted.channels or max(len(array) for array in arrays)
-    _check_memory(wanted, len(arrays), (channels, *size))
+    kind = np.result_type(*{array.dtype for array in arrays})
+    _check_memory(wanted, len(arrays), (channels, *size), kind.itemsize)
+    changes = _changes(pictures, channels, kind, levels, tree.skipped)
     train = [i for i, entry in enumerate(used) if not entry.found.test]
     test = [i for i, entry in enumerate(used) if entry.found.test]
     labels = np.array([entry.found.label for entry in used], np.int64)
+    parts = [
+        (_stacked(arrays, rows, (channels, *size), kind), labels[rows], rows)
+        for rows in ([train, test] if tree.has_test else [train])
+    ]
+    warnings = checks.doubts(
+        [part[:2] for part in parts],
+        tree.classes,
+        lambda is_test, i: used[parts[is_test][2][i]].found.relative,
+    )
     data = ImageData(
-        train_images=_stacked(arrays, train, (channels, *size)),
-        train_labels=labels[train],
-        test_images=_stacked(arrays, test, (channels, *size)) if tree.has_test else None,
-        test_labels=labels[test] if tree.has_test else None,
+        train_images=parts[0][0],
+        train_labels=parts[0][1],
+        test_images=parts[1][0] if tree.has_test else None,
+        test_labels=parts[1][1] if tree.has_test else None,
         class_names=tree.classes,
         notes=tree.skipped.notes(),
+        reading=Reading(changes=changes, test_from=tree.test_from or "", warnings=warnings, levels=levels),
     )
-    return Decoded(data, _sum([_READER, size, channels, _listed(used)]))
+    content: list[object] = [_READER, size, channels, _listed(used)]
+    return Decoded(data, _sum([*content, _DEEP_READER, levels] if kind != np.uint8 else content))
 
 
-def _chosen_size(files: Sequence[_Hashed], beat: Beat) -> tuple[int, int]:
-    """Choose (H, W) as `FolderDataset` says."""
+def _look(
+    files: Sequence[_Hashed], beat: Beat
+) -> list[tuple[_Hashed, tuple[tuple[int, int], deep.Range | None]]]:
+    """Return size and range of every file that is an image, by its header where that is enough."""
 
-    def look(entry: _Hashed) -> tuple[int, int] | None:
-        try:
-            return images.upright_size(entry.found.path.read_bytes())
-        except (images.NotUsable, OSError):
+    def look(entry: _Hashed) -> tuple[tuple[int, int], deep.Range | None] | None:
+        if kinds.raw_file(entry.found.relative):
             return None
+        try:
+            return images.look(entry.found.path.read_bytes())
+        except (images.NotUsable, OSError):
+            return None  # which decoding tells
 
-    train = [entry for entry in files if not entry.found.test]
-    sizes = [size for size in _each(look, train, beat) if size is not None]
+    found = zip(files, _each(look, files, beat), strict=True)
+    return [(entry, looked) for entry, looked in found if looked is not None]
+
+
+def _chosen_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Choose (H, W) by those of the training images as `FolderDataset` says."""
     if not sizes:
         return 1, 1  # no image at all, which is told later with what was found instead
     (height, width), count = Counter(sizes).most_common(1)[0]
@@ -194,35 +229,63 @@ def _chosen_size(files: Sequence[_Hashed], beat: Beat) -> tuple[int, int]:
 
 
 def _decode(
-    wanted: _Wanted, size: tuple[int, int], files: Sequence[_Hashed], skipped: Skipped, beat: Beat
-) -> tuple[list[_Hashed], list[np.ndarray]]:
-    """Decode what can be decoded; returns the files that were used, and their arrays [C, H, W]."""
+    wanted: _Wanted,
+    size: tuple[int, int],
+    levels: deep.Levels | None,
+    files: Sequence[_Hashed],
+    skipped: Skipped,
+    beat: Beat,
+) -> tuple[list[_Hashed], list[images.Picture]]:
+    """Decode what can be decoded; returns the files that were used, and what became of them."""
 
-    def one(entry: _Hashed) -> tuple[np.ndarray, bool] | str:
+    def one(entry: _Hashed) -> images.Picture | str:
+        if (raw := kinds.raw_file(entry.found.relative)) is not None:
+            return kinds.sentence(raw)
         try:
             content = entry.found.path.read_bytes()
             if hashlib.sha256(content).hexdigest() != entry.sha256:
                 raise DataError(f"{entry.found.path} changed while it was read", hint="start again")
-            return images.decode(content, size=size, channels=wanted.channels)
+            return images.decode(content, size=size, channels=wanted.channels, levels=levels)
         except images.NotUsable as error:
             return str(error)
         except OSError as error:
             return f"cannot be read: {error.strerror or error}"
 
-    used, arrays, held, animated = [], [], 0, 0
+    used, pictures, held = [], [], 0
     for entry, result in zip(files, _each(one, files, beat), strict=True):
         if isinstance(result, str):
             skipped.add(entry.found.relative, result)
             continue
         used.append(entry)
-        arrays.append(result[0])
-        animated += result[1]
-        held += result[0].nbytes
+        pictures.append(result)
+        held += result.pixels.nbytes
         if held > wanted.memory_limit:
-            _check_memory(wanted, len(files), (wanted.channels or 3, *size))
-    if animated:
-        skipped.more.append(f"{animated} images hold several frames; the first is used")
-    return used, arrays
+            _check_memory(wanted, len(files), (wanted.channels or 3, *size), result.pixels.itemsize)
+    return used, pictures
+
+
+def _changes(
+    pictures: Sequence[images.Picture],
+    channels: int,
+    kind: np.dtype[Any],
+    levels: deep.Levels | None,
+    skipped: Skipped,
+) -> tuple[str, ...]:
+    """Return what was done to how many images, in the words of one line; the notes tell more."""
+    counts = Counter(change for picture in pictures for change in picture.changes)
+    for change, count in sorted(counts.items(), key=lambda item: list(images.Change).index(item[0])):
+        skipped.more.append(images.told(change, count, levels))
+    deep_ones = counts[images.Change.DEEP]
+    if kind != np.uint8 and deep_ones < len(pictures):
+        skipped.more.append(
+            f"{deep_ones} of {len(pictures)} images have more than 8 bits, the others 8: if that goes by class, "
+            "networks may learn it in place of what is shown"
+        )
+    grey = sum(len(picture.pixels) < channels for picture in pictures)
+    if grey:
+        skipped.more.append(f"{grey} of {len(pictures)} images are grey, the others in colour")
+    found = [f"{counts[change]} {change}" for change in images.Change if counts[change]]
+    return (*found, *([f"{skipped.count} skipped"] if skipped.count else []))
 
 
 def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:
@@ -240,8 +303,9 @@ def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:
             )
 
 
-def _check_memory(wanted: _Wanted, count: int, shape: tuple[int, int, int]) -> None:
-    need = count * shape[0] * shape[1] * shape[2]
+def _check_memory(wanted: _Wanted, count: int, shape: tuple[int, int, int], each: int) -> None:
+    """Refuse so many images of a shape, of so many bytes for each value."""
+    need = count * shape[0] * shape[1] * shape[2] * each
     if need > wanted.memory_limit:
         raise DataError(
             f"folder of images {str(wanted.folder)!r}: {count} images of {'x'.join(map(str, shape))} need "
@@ -250,11 +314,17 @@ def _check_memory(wanted: _Wanted, count: int, shape: tuple[int, int, int]) -> N
         )
 
 
-def _stacked(arrays: list[np.ndarray], rows: Sequence[int], shape: tuple[int, int, int]) -> np.ndarray:
-    """Stack [C, H, W] arrays to [N, C, H, W]; a grey one among coloured ones is repeated."""
-    stacked = np.empty((len(rows), *shape), np.uint8)
+def _stacked(
+    arrays: list[np.ndarray], rows: Sequence[int], shape: tuple[int, int, int], kind: np.dtype[Any]
+) -> np.ndarray:
+    """Stack [C, H, W] arrays to [N, C, H, W]; a grey one among coloured ones is repeated.
+
+    Bytes among fractions become fractions too.
+    """
+    stacked = np.empty((len(rows), *shape), kind)
     for i, row in enumerate(rows):
-        stacked[i] = arrays[row]
+        array = arrays[row]
+        stacked[i] = array if array.dtype == kind else array / np.float32(255)
     return stacked
 
 
@@ -274,7 +344,15 @@ def _read(path: Path) -> Decoded | None:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             about = json.loads(file["about"].tobytes())
             parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
-        data = ImageData(**parts, class_names=tuple(about["class_names"]), notes=tuple(about["notes"]))
+        reading: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in about["reading"].items()
+        }
+        data = ImageData(
+            **parts,
+            class_names=tuple(about["class_names"]),
+            notes=tuple(about["notes"]),
+            reading=Reading(**reading),
+        )
         with suppress(OSError):
             os.utime(path)
         return Decoded(data, about["fingerprint"])
@@ -284,7 +362,13 @@ def _read(path: Path) -> Decoded | None:
 
 def _keep(found: Decoded, path: Path) -> None:
     data = found.data
-    about = {"class_names": data.class_names, "notes": data.notes, "fingerprint": found.fingerprint}
+    assert data.reading is not None
+    about = {
+        "class_names": data.class_names,
+        "notes": data.notes,
+        "reading": dataclasses.asdict(data.reading),
+        "fingerprint": found.fingerprint,
+    }
     arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
     with staging(path.parent) as place:
         with (place / path.name).open("wb") as file:

@@ -1,0 +1,131 @@
+"""What puts the results of a dataset in doubt, seen from its images and labels before anything is trained.
+
+Two images are the same if all their pixels are, as the network gets them: of another file, name or format, or
+of another size once both were resized.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+UNEVEN = 1.5
+"""Times its fair share (an even split of all images) from which a class's share is told as a constant answer's."""
+
+_NAMED = 3
+
+Name = Callable[[bool, int], str]
+"""Gives an image's name by whether it is of the test set, and its place there."""
+
+
+def doubts(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    name: Name | None = None,
+) -> tuple[str, ...]:
+    """Return what puts results in doubt, in sentences.
+
+    Args:
+        parts: images [N, C, H, W] and labels [N] of the training set and, if there is one, of the test set.
+        class_names: by label.
+        name: tells images by name where they have one.
+    """
+    found = [_constant(parts)]
+    found += _same(parts, class_names, name)
+    found += [_few(parts, class_names), majority(parts[0][1], class_names)]
+    return tuple(words for words in found if words)
+
+
+def majority(labels: np.ndarray, class_names: Sequence[str]) -> str:
+    """Return what a constant answer would get right where classes are uneven enough for that, else ""."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    top = int(counts.argmax())
+    share = counts[top] / max(1, counts.sum())
+    if share * np.count_nonzero(counts) < UNEVEN:
+        return ""
+    return (
+        f"the classes are uneven: {100 * share:.3g} % of the images are of class {class_names[top]!r}, and a constant "
+        "answer would be right as often"
+    )
+
+
+def _constant(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
+    count = sum(
+        int((rows == rows[:, :1]).all(axis=1).sum())
+        for images, _ in parts
+        for start in range(0, len(images), 1024)
+        for rows in [images[start : start + 1024].reshape(len(images[start : start + 1024]), -1)]
+    )
+    total = sum(len(images) for images, _ in parts)
+    return f"{count} of {total} images are of one colour throughout" if count else ""
+
+
+def _same(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], name: Name | None
+) -> list[str]:
+    """Say which images are the same as others: in two classes, in training and test, or otherwise."""
+    where: dict[bytes, list[tuple[bool, int]]] = defaultdict(list)
+    for part, (images, _) in enumerate(parts):
+        for i, image in enumerate(images):
+            where[hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()].append(
+                (bool(part), i)
+            )
+    several = [places for places in where.values() if len(places) > 1]
+    two_classes, leaked, copies = [], [], []
+    for places in several:
+        labels = {int(parts[test][1][i]) for test, i in places}
+        test = [place for place in places if place[0]]
+        if len(labels) > 1:
+            two_classes.append(places)
+        if test and len(test) < len(places):
+            leaked.append((test, places))
+        elif not test and len(labels) == 1:
+            copies.append(places)
+    found = []
+    if two_classes:
+        count = sum(map(len, two_classes))
+        example = _example(two_classes[0], name)
+        classes = sorted({int(parts[test][1][i]) for test, i in two_classes[0]})
+        shown = " and ".join(repr(class_names[label]) for label in classes[:_NAMED])
+        found.append(
+            f"{count} images lie in two classes or more ({example or shown}): no network can tell them right"
+        )
+    if leaked:
+        count = sum(len(test) for test, _ in leaked)
+        test, places = leaked[0]
+        example = _example([test[0], next(place for place in places if not place[0])], name)
+        found.append(
+            f"{count} of {len(parts[1][1])} test images are training images too{f' ({example})' if example else ''}: "
+            "the test accuracy will be better than on new images"
+        )
+    if copies:
+        count = sum(len(places) - 1 for places in copies)
+        example = _example(copies[0], name)
+        found.append(
+            f"{count} training images are copies of others{f' ({example})' if example else ''}: validation images may "
+            "be among those trained on"
+        )
+    return found
+
+
+def _example(places: Sequence[tuple[bool, int]], name: Name | None) -> str:
+    return "" if name is None else " is ".join(name(test, i) for test, i in places[:2])
+
+
+def _few(parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str]) -> str:
+    """Say which classes have too few images for one in every split."""
+    counts = Counter(parts[0][1].tolist())
+    need, splits = (2, "training and validation") if len(parts) > 1 else (3, "training, validation and test")
+    few = [label for label in range(len(class_names)) if counts[label] < need]
+    if not few:
+        return ""
+    shown = ", ".join(f"{class_names[label]!r} {counts[label]}" for label in few[:_NAMED])
+    more = f" and {len(few) - _NAMED} more" if len(few) > _NAMED else ""
+    return f"too few images for one each in {splits}: {shown}{more}"
