@@ -17,7 +17,7 @@ from rich.text import Text
 from gridsearch.cli.streams import Harmless
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
-from gridsearch.reporting.text import show_metric
+from gridsearch.reporting.text import plural, show_metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -142,15 +142,15 @@ class Lines:
     def started(self, progress: Progress) -> None:
         """Say what begins."""
         left = progress.total - progress.ended
-        where = f"{progress.workers} worker{'s' * (progress.workers > 1)} on {progress.device}"
-        self.say(f"training {left} of {progress.total} trials with {where}")
+        where = f"{plural(progress.workers, 'worker')} on {progress.device}"
+        self.say(f"training {left:,} of {plural(progress.total, 'trial')} with {where}")
 
     def updated(self, progress: Progress) -> None:
         """Say how far it is, now and then."""
         if not self._quiet and time.monotonic() - self._spoken > _LINE_SECONDS:
             now = ", ".join(_epoch_text(running) for running in progress.running.values())
             eta = f", about {duration_text(progress.eta)} left" if progress.eta is not None else ""
-            self._print(f"{progress.ended}/{progress.total} trials{eta}; {now}")
+            self._print(f"{progress.ended}/{plural(progress.total, 'trial')}{eta}{f'; {now}' * bool(now)}")
 
     def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
         """Print the trial's result."""
@@ -208,7 +208,7 @@ class Picture(Lines):
         head = Table.grid(padding=(0, 2))
         head.add_row(
             ProgressBar(total=total, completed=min(progress.done_units, total), width=30),
-            f"{progress.ended}/{progress.total} trials",
+            f"{progress.ended}/{plural(progress.total, 'trial')}",
             f"{duration_text(progress.seconds)} gone",
             f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
         )

@@ -156,8 +156,9 @@ def show_seconds(seconds: float | None) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return "1 trial", "2 trials", "1,200 trials"."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    """Return "1 trial", "2 trials", "1,200 studies"."""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else several}"
 
 
 def listed(words: Sequence[str], *, last: str = "and") -> str:

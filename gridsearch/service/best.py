@@ -220,17 +220,20 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
     if ranking.by_train:
         notes.append(TRAIN_WARNING)
     if settings.subset is not None:
-        notes.append(f"The recipe trains on a subset, and so does the refit: {settings.subset:,} images.")
+        notes.append(
+            f"The recipe trains on a subset, and so does the refit: {plural(settings.subset, 'image')}."
+        )
     if point.settings.select == "best":
         epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
         if epochs:
             settings = replace(settings, epochs=statistics.median_low(epochs))
         notes.append(
             "Without validation images no epoch can be chosen: the refit has "
-            f"{settings.epochs} epochs, the median over seeds of those that were chosen in the search."
+            f"{plural(settings.epochs, 'epoch')}, the median over seeds of those that were chosen in the search."
         )
     if unfinished := sum(not t.state.ended for t in data.trials):
-        notes.append(f"The study is not finished ({unfinished} trials are open): another point may win yet.")
+        open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"
+        notes.append(f"The study is not finished ({open_ones}): another point may win yet.")
     return Winner(
         point=point,
         ranking=ranking,

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
 
 from gridsearch.errors import GridsearchError
+from gridsearch.reporting.text import plural
 from gridsearch.store import masked, open_store, store_exists
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def _store(places: Places) -> Iterator[Finding]:
     for name in remnants:
         yield Finding("store", "bad", f"study {name!r} was deleted in part", f"gridsearch study clean {name}")
     trials = sum(sum(study.counts.values()) for study in studies)
-    yield Finding("store", "ok", f"{url}: {len(studies)} studies, {trials} trials")
+    yield Finding("store", "ok", f"{url}: {plural(len(studies), 'study')}, {plural(trials, 'trial')}")
 
 
 def _models(places: Places, *, model: str | None, dataset: str | None) -> Iterator[Finding]:

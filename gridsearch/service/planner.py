@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.planning import group_trials
 from gridsearch.records import TrialState
 from gridsearch.service.functions import FunctionCatalog
+from gridsearch.service.joining import join
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.outlook import Outlook
 from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
@@ -155,7 +156,11 @@ def _look_ahead(
     say: Callable[[str], None],
     began: float,
 ) -> Plan:
-    ledger = _ledger(options, prepared.name)
+    ledger, studies = _ledger(options, prepared.name)
+    joined = join(prepared, ledger, studies)
+    prepared = joined.prepared
+    for note in joined.notes:
+        say(note)
     known = {trial.key: trial.state for trial in ledger}
     states = Counter(known.get(draft.key) for draft in prepared.drafts)
     results = {TrialState.COMPLETE, TrialState.DIVERGED}
@@ -191,11 +196,12 @@ def _look_ahead(
     )
 
 
-def _ledger(options: RunOptions, study: str) -> Sequence[Trial]:
+def _ledger(options: RunOptions, study: str) -> tuple[Sequence[Trial], set[str]]:
+    """Return the trials that a study has, and the names of all studies."""
     if not store_exists(options.places.store):
-        return ()
+        return (), set()
     with open_store(options.places.store, home=options.places.home, create=False) as store:
-        return store.ledger(study)
+        return store.ledger(study), {each.name for each in store.studies()}
 
 
 def _groups(

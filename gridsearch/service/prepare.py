@@ -40,6 +40,7 @@ class Prepared:
         warnings: what the user should know of the grid.
         images: the data of the first point, None where it was not loaded.
         ranked_by: metric and direction of a plain function; None for images, which accuracy ranks.
+        stored: whether the trials are those of a study that is there, and no grid was given.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Prepared:
     warnings: tuple[str, ...] = ()
     images: ImageData | None
     ranked_by: tuple[str, str] | None = None
+    stored: bool = False
 
     @property
     def metric(self) -> str:
@@ -202,6 +204,7 @@ def prepare_stored(
             points=len({trial_key(d.settings, 0) for d in drafts}),
             images=None,
             ranked_by=(data.metric, data.direction),
+            stored=True,
         )
     _refuse(study, "trains on images", {"--objective": objective})
     catalog = named_again(
@@ -219,6 +222,7 @@ def prepare_stored(
         drafts=drafts,
         points=len({trial_key(d.settings, 0) for d in drafts}),
         images=catalog.images(drafts[0].settings.data_options),
+        stored=True,
     )
 
 

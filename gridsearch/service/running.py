@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState
+from gridsearch.reporting.text import plural
 from gridsearch.service import interruption
 from gridsearch.service.coordinator import Coordinator, Task
+from gridsearch.service.joining import join
 from gridsearch.service.prepare import Prepared, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.pruning import Pruning
@@ -148,7 +150,9 @@ def _carry_out(
     for warning in prepared.warnings:
         watcher.warn(warning)
     with open_store(options.places.store, home=options.places.home, create=True) as store:
-        added = _add(store, prepared, options, watcher)
+        joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
+        prepared = joined.prepared
+        added = _add(store, prepared, options, watcher, notes=joined.notes)
         timing = Timing(began)
         signum = _train(store, prepared, options, devices, added, watcher, timing)
         data = store.study_data(prepared.name)
@@ -180,8 +184,10 @@ def _carry_out(
     )
 
 
-def _add(store: Store, prepared: Prepared, options: RunOptions, observer: Observer) -> Added:
-    """Put the grid into the store, and say what of it is new."""
+def _add(
+    store: Store, prepared: Prepared, options: RunOptions, observer: Observer, *, notes: Sequence[str]
+) -> Added:
+    """Put the grid into the store, and say how it joins what is there and what of it is new."""
     draft = StudyDraft(
         name=prepared.name,
         dataset=prepared.catalog.subject,
@@ -194,9 +200,11 @@ def _add(store: Store, prepared: Prepared, options: RunOptions, observer: Observ
         spec=prepared.spec,
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
+    for note in notes:
+        observer.say(note)
     for axis in added.varied:
         observer.say(f"study {prepared.name!r} now holds points of several recipes: {axis} varies")
-    words = [f"{len(prepared.drafts)} trials"]
+    words = [plural(len(prepared.drafts), "trial")]
     words += [f"{n} {what}" for n, what in ((added.new, "new"), (added.reused, "done before")) if n]
     words += [
         f"{n} {what}" for n, what in ((added.offered_again, "offered again"), (added.in_flight, "open")) if n

@@ -132,6 +132,11 @@ class Shown:
         """The names of the axes, in the order in which they are shown."""
         return tuple(axis.name for axis in self.axes)
 
+    @property
+    def of_function(self) -> bool:
+        """Whether its trials are those of a function, which has no settings of networks."""
+        return any(name.startswith(OBJECTIVE_VERSION + _OF) for name in self.common)
+
     def to_json(self) -> str:
         """Return the text that `from_json` reads back."""
         axes = [
@@ -176,8 +181,10 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         settings: the distinct settings of all its trials.
     """
     wanted = list(settings)
-    free = any(each.objective is not None for each in wanted)
-    if shown.common and not free:  # else a study of before would not show what new trials differ in
+    free = any(each.objective is not None for each in wanted) or shown.of_function
+    if free:
+        shown = replace(shown, common=_without_later(shown.common))
+    elif shown.common:  # else a study of before would not show what new trials differ in
         shown = replace(shown, common={**LATER, **shown.common})
     common, varied = _common(shown.common, wanted)
     names = dict.fromkeys((*shown.names, *axes, *varied))
@@ -264,6 +271,14 @@ def _common(
             elif _one(shared[name]) != _one(value):
                 varied[name] = None
     return shared, tuple(dict.fromkeys(name.partition(_OF)[0] for name in varied))
+
+
+def _without_later(common: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what a function's trials have in common, rid of settings of networks.
+
+    Earlier versions noted them when nothing new was asked for.  A param of such a name would be the whole number 0.
+    """
+    return {k: v for k, v in common.items() if not (isinstance(v, float) and LATER.get(k) == v)}
 
 
 def _values(name: str, settings: Iterable[Settings]) -> list[Value]:

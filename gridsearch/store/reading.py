@@ -175,6 +175,8 @@ def study_data(
     for number, *columns in connection.execute(query):
         epochs.setdefault(number, []).append(epoch_row(*columns))
     of_function = any(trial.settings.objective is not None for trial in trials)
+    if of_function:  # earlier versions noted settings of networks among its axes
+        axes = tuple(name for name in axes if any(name in trial.params for trial in trials))
     return StudyData(
         name=study.name,
         dataset=study.dataset,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.cli import display, streams
 from gridsearch.errors import UsageError, escaped
+from gridsearch.reporting.text import plural
 from gridsearch.service import studies
 from gridsearch.service.options import Places
 
@@ -243,8 +244,8 @@ def study(arguments: argparse.Namespace) -> int:
         return 0
     found = studies.status(places, arguments.name)[0]
     if not arguments.yes:
-        trials = sum(found.counts.values())
-        question = f"delete study {arguments.name!r} with {trials} trials and all its files? [y/N] "
+        trials = plural(sum(found.counts.values()), "trial")
+        question = f"delete study {arguments.name!r} with {trials} and all its files? [y/N] "
         if not sys.stdin.isatty():
             raise UsageError("study delete asks, and nobody is there to answer", hint="add --yes")
         print(question, end="", file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.cli import display
 from gridsearch.errors import UsageError
+from gridsearch.reporting.text import plural
 from gridsearch.service import planner, running
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.service.replicates import TOP, MoreSeeds
@@ -162,10 +163,11 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     from rich.table import Table
 
     out = display.console(no_color=arguments.no_color)
-    seeds = found.trials // found.points if found.points else 1
+    seeds, uneven = divmod(found.trials, max(found.points, 1))
+    each = ", " if uneven else f" x {plural(seeds, 'seed')} = "  # a stored study's points may lack some seeds
     out.print(
-        f"study {found.study}: {found.points} points x {seeds} seed{'s' * (seeds != 1)} = {found.trials} trials"
-        + (f" ({found.excluded} points excluded)" if found.excluded else "")
+        f"study {found.study}: {plural(found.points, 'point')}{each}{plural(found.trials, 'trial')}"
+        + (f" ({plural(found.excluded, 'point')} excluded)" if found.excluded else "")
     )
     out.print(
         f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · "
@@ -188,7 +190,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         ):
             out.print(line, markup=False, soft_wrap=True)
     time = _or_unknown(found.seconds, function=found.function)
-    out.print(f"time: {time} with {found.workers} worker{'s' * (found.workers != 1)}")
+    out.print(f"time: {time} with {plural(found.workers, 'worker')}")
     if found.function:
         out.print(f"disk: {found.disk_mb:.1f} MB, beside what the function itself writes")
         return
