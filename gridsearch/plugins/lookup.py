@@ -1,4 +1,4 @@
-"""What a model, a dataset and an objective are, and how one is found by name, "module:attribute" or file.
+"""Finds a model, a dataset or an objective by name, "module:attribute" or file, or takes one given from Python.
 
 Built-in models and datasets are entry points like anybody's; nothing here knows their names.  A file's code
 runs only when a locator from the command line, or from a study file given there, names it.
@@ -9,21 +9,22 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
-import sys
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
-from types import CodeType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError, nearest
+from gridsearch.plugins.files import load_file, load_module
+from gridsearch.plugins.objects import identity, module_address
+from gridsearch.plugins.places import own_module
+from gridsearch.plugins.sources import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
 
-    import numpy as np
     import torch
 
     from gridsearch.records import Value
@@ -35,96 +36,6 @@ OBJECTIVES = "gridsearch.objectives"
 SHAPE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
 
 
-class Model(Protocol):
-    """A class or function that builds a network from images [B, C, H, W] to logits [B, Y].
-
-    It is called with those of `in_channels`, `num_classes`, `image_size=(H, W)` and the `model.*` options
-    that its signature accepts.  An attribute `smallest_input = (H, W)` states the smallest image it takes;
-    smaller ones are resized to it.  An attribute `file_options = ("weights",)` states which options may name a
-    file: what is in it then belongs to the model's identity.
-    """
-
-    def __call__(self, *args: Any, **options: Any) -> torch.nn.Module:
-        """Build the network."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How files became the images of a dataset, for the line that is said before training.
-
-    Attributes:
-        changes: what was done to how many images, and how many files were left out: "6 rotated", "3 skipped".
-        test_from: where the test images lie, "" where that is not known.
-        warnings: what puts results in doubt (images in two classes, test images to train on), in sentences.
-        levels: which values of images of more than 8 bits are black (0) and white (1); None without such images.
-    """
-
-    changes: tuple[str, ...] = ()
-    test_from: str = ""
-    warnings: tuple[str, ...] = ()
-    levels: tuple[float, float] | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ImageData:
-    """A dataset in memory.
-
-    Attributes:
-        train_images: uint8 [N, C, H, W] (0..255), or float32 of the same shape (0..1).
-        train_labels: int64 [N], 0 to Y-1.
-        test_images: likewise, or None: then a seeded, stratified sixth of train is held out as test.
-        class_names: Y names, by label.
-        notes: what a user should know of how the data was read (skipped files and why).
-        reading: how files became images; None where the dataset does not tell.
-    """
-
-    train_images: np.ndarray
-    train_labels: np.ndarray
-    test_images: np.ndarray | None
-    test_labels: np.ndarray | None
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    reading: Reading | None = None
-
-
-class Dataset(Protocol):
-    """Called with `root` (a folder for its files) and the `data.*` options; gives the images.
-
-    It returns an `ImageData`, or any object or mapping with those attributes; images may also be [N, H, W]
-    or [N, H, W, C].
-    """
-
-    def __call__(self, root: Path, **options: Any) -> ImageData:
-        """Load the data."""
-        ...
-
-
-@runtime_checkable
-class Fetchable(Protocol):
-    """What a dataset offers besides, when its files come from somewhere."""
-
-    def fetch(self, root: Path, source: Path | None = None, *, say: Callable[[str], None] = ...) -> str:
-        """Bring the files to `root` (from a folder, if given), verified; say where they came from."""
-        ...
-
-    def verify(self, root: Path) -> tuple[str, ...]:
-        """Return what is wrong with the files under `root`, one line each; nothing if all is well."""
-        ...
-
-    def fingerprint(self, root: Path, **options: Any) -> str:
-        """Return the fingerprint without loading the images."""
-        ...
-
-
-class Objective(Protocol):
-    """A function of params and seed, or a generator function: returns or yields a dict of metrics."""
-
-    def __call__(self, params: Mapping[str, Value], seed: int) -> Any:
-        """Compute the metrics."""
-        ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plugin:
     """A model, dataset or objective that was found.
@@ -133,13 +44,20 @@ class Plugin:
         name: how it is shown and stored ("lenet", "my_net.py:Net").
         locator: where it was found, absolute where it is a file; what a worker is told.
         target: the class or function itself.
-        source: SHA-256 of the file's bytes for a user's own file, None for an installed one.
+        source: the address of its code: for a user's own file that imports nothing else of theirs the SHA-256 of its
+            bytes, see `docs/address.md` for all else; None for an installed one.
+        parts: addresses of what it consists of, by name: files, or functions and the values that they reach.
+        missing: what it reaches that has no address, in words; its trials are then computed again each time.
+        edited: the file that holds it, where that has changed since the session imported it.
     """
 
     name: str
     locator: str
     target: Any
     source: str | None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    edited: str = ""
 
     def options(self, reserved: tuple[str, ...] = SHAPE_ARGUMENTS) -> dict[str, Value]:
         """Return the options that the signature accepts, with their defaults.
@@ -190,7 +108,7 @@ class Plugin:
         files = [path for path in paths if path.is_file()]
         if not files:
             return self.source
-        parts = [self.source or "", *map(_sha256, files)]
+        parts = [self.source or "", *map(sha256, files)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -221,13 +139,18 @@ def find(locator: str, group: str) -> Plugin:
                 f"unknown {kind} {locator!r}{nearest(locator, installed(group))}",
                 hint=f"{article} {kind} of your own is named as file.py:Name or module:Name",
             )
-        return Plugin(name=locator, locator=locator, target=_load(entry.load, kind, locator), source=None)
+        target = _load(entry.load, kind, locator)
+        module = importlib.import_module(entry.module)
+        if not own_module(module):
+            return Plugin(name=locator, locator=locator, target=target, source=None)
+        return _of_module(module, target, locator)  # of a project that is installed as it lies in its folder
     if where.endswith(".py"):
         path = Path(where).expanduser().absolute()
-        module, source = _load(lambda: _import_file(path), kind, locator)
-        target = _attribute(module, attribute, kind, locator)
+        own = _load(lambda: load_file(path), kind, locator)
+        target = _attribute(own.module, attribute, kind, locator)
+        place = f"{path}:{attribute}"
         return Plugin(
-            name=f"{path.name}:{attribute}", locator=f"{path}:{attribute}", target=target, source=source
+            name=f"{path.name}:{attribute}", locator=place, target=target, source=own.source, parts=own.parts
         )
     if not where.replace(".", "_").isidentifier():
         raise PluginError(
@@ -235,13 +158,19 @@ def find(locator: str, group: str) -> Plugin:
             hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}",
         )
     module = _load(lambda: importlib.import_module(where), kind, locator)
-    origin = getattr(module, "__file__", None)
-    return Plugin(
-        name=locator,
-        locator=locator,
-        target=_attribute(module, attribute, kind, locator),
-        source=_sha256(Path(origin)) if origin else None,
-    )
+    path = Path(getattr(module, "__file__", None) or "")
+    if (
+        module_address(module) is None and path.suffix == ".py"
+    ):  # edited since it was imported: take what is there
+        own = _load(lambda: load_module(where, path), kind, locator)
+        target = _attribute(own.module, attribute, kind, locator)
+        return Plugin(name=locator, locator=locator, target=target, source=own.source, parts=own.parts)
+    return _of_module(module, _attribute(module, attribute, kind, locator), locator)
+
+
+def _of_module(module: ModuleType, target: Any, locator: str) -> Plugin:
+    source, parts = module_address(module) or ("", {})
+    return Plugin(name=locator, locator=locator, target=target, source=source or None, parts=parts)
 
 
 def find_objective(locator: str) -> Plugin:
@@ -271,36 +200,32 @@ def as_objective(plugin: Plugin) -> Plugin:
     return plugin
 
 
-def of_object(target: Any, *, name: str | None = None) -> Plugin:
-    """Wrap a class or function given from Python.
+def of_object(target: Any, *, name: str | None = None, version: str | None = None) -> Plugin:
+    """Wrap a class, a function or an object that can be called, given from Python.
 
-    Its locator is "module:attribute" where a worker can import it, and its source then is that of the module's
-    file, as if it had been named so.  One that lives in `__main__`, in a notebook or inside a function can only
-    be used inside this process: its locator is empty.
+    Its locator is "module:attribute" where a worker can import the very same one; see `identity` for its address.
+    One that lives in `__main__`, in a notebook or inside a function can only be used inside this process: its
+    locator is empty.
+
+    Args:
+        target: the object.
+        name: how it is shown; default: its module and name.
+        version: stands for what it reaches that has no address.
     """
-    module = getattr(target, "__module__", "__main__")
-    shown = getattr(target, "__name__", type(target).__name__)
-    if module != "__main__" and getattr(sys.modules.get(module), shown, None) is target:
-        found = find(f"{module}:{shown}", "gridsearch.plugins")
-        return Plugin(name=name or found.name, locator=found.locator, target=target, source=found.source)
-    try:
-        text = inspect.getsource(target)
-    except (OSError, TypeError):
-        text = f"{module}:{shown}"
-        if code := getattr(
-            target, "__code__", None
-        ):  # typed at a prompt: its source is gone, its code is not
-            text += _code_text(code)
-        elif not inspect.isclass(target):
-            text = repr(target)  # with its address: rather computed again than taken for another
-    source = hashlib.sha256(text.encode()).hexdigest()
-    return Plugin(name=name or f"{module}:{shown}", locator="", target=target, source=source)
-
-
-def _code_text(code: CodeType) -> str:
-    """Return what a function's code does, as text that is the same in every process."""
-    constants = [_code_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {constants}"
+    found = identity(target, version=version)
+    inner = target
+    while isinstance(inner, partial):
+        inner = inner.func
+    shown = getattr(inner, "__name__", type(inner).__name__)
+    return Plugin(
+        name=name or found.locator or f"{getattr(inner, '__module__', '__main__')}:{shown}",
+        locator=found.locator,
+        target=target,
+        source=found.source,
+        parts=found.parts,
+        missing=found.missing,
+        edited=found.edited,
+    )
 
 
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
@@ -340,32 +265,3 @@ def _attribute(module: Any, attribute: str, kind: str, locator: str) -> Any:
     if not callable(target):
         raise PluginError(f"{kind} {locator!r}: {attribute!r} is not a class or function")
     return target
-
-
-_FILES: dict[tuple[Path, str], Any] = {}
-
-
-def _import_file(path: Path) -> tuple[Any, str]:
-    """Import a file once per content, as a module named after it; its folder is importable meanwhile."""
-    source = _sha256(path)
-    module = _FILES.get((path, source))
-    if module is None:
-        name = f"gridsearch_plugin_{path.stem}_{source[:12]}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        sys.path.insert(0, str(path.parent))
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-        finally:
-            sys.path.remove(str(path.parent))
-        _FILES[path, source] = module
-    return module, source
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

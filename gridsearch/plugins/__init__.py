@@ -1,0 +1,42 @@
+"""Plug-ins: what models, datasets and objectives are, how one is found, and what addresses its code.
+
+`protocols` says what they are; `lookup` finds one by name, file or module, or takes an object; `files` loads files
+with modules of their own; `objects` says what an object from Python is, from its module's `sources`, where that is
+`loaded` as written, or from its code and `values`.
+"""
+
+from gridsearch.plugins.lookup import (
+    DATASETS,
+    MODELS,
+    OBJECTIVES,
+    SHAPE_ARGUMENTS,
+    Plugin,
+    as_objective,
+    find,
+    find_objective,
+    installed,
+    of_object,
+)
+from gridsearch.plugins.objects import Identity, identity
+from gridsearch.plugins.protocols import Dataset, Fetchable, ImageData, Model, Objective, Reading
+
+__all__ = [
+    "DATASETS",
+    "MODELS",
+    "OBJECTIVES",
+    "SHAPE_ARGUMENTS",
+    "Dataset",
+    "Fetchable",
+    "Identity",
+    "ImageData",
+    "Model",
+    "Objective",
+    "Plugin",
+    "Reading",
+    "as_objective",
+    "find",
+    "find_objective",
+    "identity",
+    "installed",
+    "of_object",
+]

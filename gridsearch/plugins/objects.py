@@ -1,0 +1,257 @@
+"""What a class, a function or an object given from Python is: where a worker finds it, and its address.
+
+One that a module of a user's own holds, as its file says, is what that file says, with all that the module imports.
+Everything else (of a script, a notebook's cell, a prompt; made inside a function; of a module that was edited since
+it was imported, or changed in the session) is addressed by its code and the values that this code can reach.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import inspect
+import secrets
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.plugins import sources
+from gridsearch.plugins.code import codes, names_imported, names_read
+from gridsearch.plugins.loaded import as_written, defaults
+from gridsearch.plugins.places import own_module
+from gridsearch.plugins.values import code_digest, digest, named
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_BY_VERSION: Final = "version"
+"""Written in place of what cannot be addressed, where the user gives a version that stands for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What something given from Python is.
+
+    Attributes:
+        locator: "module:attribute" where a worker can import the very same thing; empty where it can not.
+        source: its address, SHA-256; None for something built in.
+        parts: addresses of what it consists of, by name: files, or functions and values.
+        missing: what could not be addressed, in words; unless a version stands for it, the address is then another
+            each time.
+        edited: the file of the module that holds it, where that file says something else by now.
+    """
+
+    locator: str
+    source: str | None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    edited: str = ""
+
+
+def identity(target: Any, *, version: str | None = None) -> Identity:
+    """Return what a class, a function or an object that can be called is.
+
+    Args:
+        target: the object.
+        version: stands for what cannot be addressed.
+    """
+    module = _home(target)
+    edited = ""
+    if module is not None:
+        locator = f"{module.__name__}:{target.__name__}"
+        path = getattr(module, "__file__", None)
+        if not own_module(module):
+            return Identity(locator=locator, source=sources.sha256(Path(path)) if path else None)
+        found = _Modules().address(module.__name__)
+        if found is not None:
+            return Identity(locator=locator, source=found[0], parts=found[1])
+        edited = str(path or module.__name__)
+    return _by_value(target, version, edited)
+
+
+def module_address(module: ModuleType) -> tuple[str, dict[str, str]] | None:
+    """Return a loaded module's address and its parts, None where it is not what its file says."""
+    if own_module(module):
+        return _Modules().address(module.__name__)
+    path = getattr(module, "__file__", None)
+    digest_ = sources.sha256(Path(path)) if path else ""
+    return digest_, {}
+
+
+class _Modules:
+    """Addresses of own modules by name, each found once."""
+
+    def __init__(self) -> None:
+        self._finder = sources.Finder()
+        self._found: dict[str, tuple[str, dict[str, str]] | None] = {}
+
+    def digest(self, name: str) -> str | None:
+        """Return the address alone."""
+        found = self.address(name)
+        return None if found is None else found[0]
+
+    def address(self, name: str) -> tuple[str, dict[str, str]] | None:
+        """Return an own module's address and its parts, None where what is loaded of it is not what is written."""
+        if name not in self._found:
+            self._found[name] = self._address(name)
+        return self._found[name]
+
+    def _address(self, name: str) -> tuple[str, dict[str, str]] | None:
+        module = sys.modules.get(name)
+        path = getattr(module, "__file__", None)
+        source = self._finder.source(name)
+        if module is not None and path is not None and (source is None or source.path != Path(path)):
+            package = getattr(module, "__package__", None) or ""
+            source = sources.Source(name, Path(path), package)
+        if source is None or name == "__main__" or not source.path.is_file():
+            return None
+        files = sources.closure([source], self._finder)
+        loaded = [sys.modules[each] for each in files if each in sys.modules]
+        return sources.address(source, files) if all(map(as_written, loaded)) else None
+
+
+def _home(target: Any) -> ModuleType | None:
+    """Return the module from which a worker can import the very same object."""
+    name, attribute = getattr(target, "__module__", None), getattr(target, "__name__", None)
+    if not isinstance(name, str) or not isinstance(attribute, str) or name == "__main__":
+        return None
+    module = sys.modules.get(name)
+    return module if module is not None and getattr(module, attribute, None) is target else None
+
+
+def _by_value(target: Any, version: str | None, edited: str) -> Identity:
+    stand_in = secrets.token_hex(16) if version is None else _BY_VERSION
+    modules = _Modules()
+    walked = digest(target, module_address=modules.digest, stand_in=stand_in)
+    parts = {
+        name: digest(value, module_address=modules.digest).digest for name, value in _parts(target).items()
+    }
+    if not walked.missing and not edited and (text := _plain_text(target)) is not None:
+        return Identity(locator="", source=hashlib.sha256(text.encode()).hexdigest(), parts=parts)
+    source = hashlib.sha256(f"by value {walked.digest}".encode()).hexdigest()
+    return Identity(locator="", source=source, parts=parts, missing=walked.missing, edited=edited)
+
+
+def _parts(target: Any) -> dict[str, Any]:
+    """Return what something consists of, by names that its user knows."""
+    if isinstance(target, functools.partial):
+        given = {f"argument {i}": value for i, value in enumerate(target.args)} | target.keywords
+        return {**_parts(target.func), **given}
+    if isinstance(target, type):
+        members = {name: value for name, value in vars(target).items() if not _told_by_python(name, value)}
+        return {f"{target.__name__}.{name}": value for name, value in members.items()}
+    function = getattr(target, "__func__", target)
+    if not isinstance(function, FunctionType):
+        return {type(target).__name__: target}
+    inside = inspect.getclosurevars(function).nonlocals
+    around = {n: function.__globals__[n] for n in names_read(function.__code__) if n in function.__globals__}
+    own = {name: value for name, value in {**around, **inside}.items() if named(value) is None}
+    own = {n: v for n, v in own.items() if not isinstance(v, ModuleType) or own_module(v)}
+    return {f"{function.__name__}()": function.__code__, "its defaults": function.__defaults__, **own}
+
+
+def _told_by_python(name: str, value: Any) -> bool:
+    return name.startswith("__") and not isinstance(value, FunctionType)
+
+
+def _plain_text(target: Any) -> str | None:
+    """Return the text that says all of a function or class which reaches nothing of its user's own.
+
+    It is what addressed every function of a script before anything else did, so that trials of older stores keep
+    their keys.  None where the text says less than what runs.
+    """
+    if not isinstance(target, FunctionType | type):
+        return None
+    try:
+        text = inspect.getsource(target)
+    except (OSError, TypeError):
+        return _typed_text(target) if isinstance(target, FunctionType) else None
+    try:
+        code = compile(textwrap.dedent(text), "<text>", "exec", dont_inherit=True)
+        node = ast.parse(textwrap.dedent(text)).body[0]
+    except (SyntaxError, ValueError, IndexError):
+        return None
+    inside = [(each.co_name, code_digest(each)) for each in codes(code)]
+    if isinstance(target, type):
+        return text if isinstance(node, ast.ClassDef) and _plain_class(target, node, inside) else None
+    if sum(name == target.__code__.co_name for name, _ in inside) != 1:
+        return None
+    return text if _plain_function(target, node, inside) else None
+
+
+def _plain_class(cls: type, node: ast.ClassDef, inside: list[tuple[str, str]]) -> bool:
+    """Whether a class has undecorated methods and plain constants, as written, and installed bases alone."""
+    written: dict[str, ast.AST] = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
+    for inner in node.body:
+        if isinstance(inner, ast.Assign):
+            written |= {target.id: inner.value for target in inner.targets if isinstance(target, ast.Name)}
+    for name, value in vars(cls).items():
+        there = written.get(name)
+        if isinstance(value, FunctionType):
+            if there is None or not _plain_function(value, there, inside):
+                return False
+            continue
+        if there is None and (name.startswith("__") or name == "_abc_impl"):
+            continue
+        if not isinstance(there, ast.expr) or not _is_literal(value, there):
+            return False
+    return (
+        cls.__name__ == node.name and not node.decorator_list and all(map(named, (*cls.__bases__, type(cls))))
+    )
+
+
+def _plain_function(function: FunctionType, node: ast.AST, inside: list[tuple[str, str]]) -> bool:
+    """Whether a function is what is written, and reaches nothing but that and what is installed."""
+    if (function.__code__.co_name, code_digest(function.__code__)) not in inside or not _alone(function):
+        return False
+    if function.__name__ == "<lambda>":
+        return not (function.__defaults__ or function.__kwdefaults__)
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.decorator_list:
+        return False
+    pairs = defaults(function, node)
+    return pairs is not None and all(_is_literal(value, written) for value, written in pairs)
+
+
+def _is_literal(value: Any, node: ast.expr) -> bool:
+    if not isinstance(value, bool | int | float | str | bytes | None):
+        return False
+    try:
+        return repr(ast.literal_eval(node)) == repr(value)
+    except (ValueError, TypeError):
+        return False
+
+
+def _alone(function: FunctionType) -> bool:
+    """Whether a function's code reaches nothing but what is installed."""
+    around = function.__globals__
+    read = [around[name] for name in names_read(function.__code__) if name in around]
+    if vars(function) or any(name != "__class__" for name in function.__code__.co_freevars):
+        return False
+    if any(_own_import(name) for name in names_imported(function.__code__, around)):
+        return False
+    return all(not own_module(v) if isinstance(v, ModuleType) else named(v) is not None for v in read)
+
+
+def _own_import(name: str) -> bool:
+    return sources.Finder().spec(name) is not None
+
+
+def _typed_text(function: FunctionType) -> str | None:
+    """Return the text of a function whose source is gone, where that says all of it."""
+    every = list(codes(function.__code__))
+    plain = all(
+        isinstance(c, str | int | float | bytes | None | CodeType) for code in every for c in code.co_consts
+    )
+    kinds = all(not (c.co_exceptiontable or c.co_kwonlyargcount or c.co_posonlyargcount) for c in every)
+    if not plain or not kinds or not _alone(function) or function.__defaults__:
+        return None
+    return f"{function.__module__}:{function.__name__}{_code_text(function.__code__)}"
+
+
+def _code_text(code: CodeType) -> str:
+    constants = [_code_text(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code.hex()} {code.co_names} {code.co_varnames} {code.co_freevars} {constants}"
