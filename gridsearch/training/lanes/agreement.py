@@ -1,17 +1,24 @@
 """Whether a network of lanes computes what the models themselves do: asked of every network before it trains.
 
-Stands between the networks and who chooses among them.
+Stands between the networks and who chooses among them.  The reference is each lane's own module as its factory
+made it, and no copy: what a copy would lose, a network of lanes would lose with it, and nobody would see.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import TYPE_CHECKING
+import random
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.values import Form, NotStackable
+from gridsearch.training.lanes.carried import is_torchs, plain_state, why_alone
+from gridsearch.training.lanes.values import Form, NotStackable, TrainsAlone
+from gridsearch.training.lanes.watched import Watch
+from gridsearch.training.network import check_logits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,8 +29,6 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.storage import Storage
     from gridsearch.training.precision import Precision
 
-    _Alone = tuple[torch.Tensor, Mapping[str, torch.Tensor], Mapping[str, torch.Tensor]]
-
 
 class Disagrees(NotStackable):
     """A K-lane form gives other numbers than the model itself."""
@@ -33,10 +38,117 @@ AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 """How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What a model makes of a few images in a mode.
+
+    Attributes:
+        gradients: of the sum of the squared logits, by parameter; none in evaluation mode.
+        buffers: as they are afterwards.
+    """
+
+    logits: torch.Tensor
+    gradients: Mapping[str, torch.Tensor]
+    buffers: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """One lane's own module at work.
+
+    Attributes:
+        passes: by mode.
+        not_stacked: why a traced graph of it would be wrong; "" where it may be right.
+    """
+
+    passes: Mapping[bool, Pass]
+    not_stacked: str
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the parameters that get a gradient; the others are passed over by an optimizer."""
+        return list(self.passes[True].gradients)
+
+    @classmethod
+    def of(cls, model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> Self:
+        """Run a model in both modes; its tensors are afterwards as they were, and its mode is training.
+
+        Raises:
+            TrainsAlone: it carries, or does, what no network of lanes keeps.
+            Exception: whatever it raises.
+        """
+        if reason := why_alone(model):
+            raise TrainsAlone(reason)
+        before = plain_state(model), random.getstate(), repr(np.random.get_state())
+        named = dict(model.named_parameters()) | dict(model.named_buffers())
+        kept = {name: tensor.detach().clone() for name, tensor in named.items()}
+        owners = _identities(model)
+        watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
+        passes = {}
+        own_backward = False
+        for training in (False, True):
+            found, backward = _run(model, x_BCHW, precision, watch, training=training)
+            passes[training] = found
+            own_backward |= backward
+            if _identities(model) != owners:
+                raise TrainsAlone("its forward changes its weights, or replaces its tensors")
+            with torch.no_grad():
+                for name, tensor in named.items():
+                    tensor.grad = None
+                    tensor.copy_(kept[name])
+            owners = _identities(model)
+        if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
+            raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
+        if watch is not None:
+            watch.check()
+        switches = watch is not None and watch.switches
+        words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
+        return cls(passes, f"{words} have no stacked form" if words else "")
+
+
+def _identities(model: nn.Module) -> list[tuple[str, int, int]]:
+    """Return which tensors a model has, and how often its parameters were changed."""
+    own = [(n, id(p), p._version) for n, p in model.named_parameters(remove_duplicate=False)]
+    return own + [(n, id(b), 0) for n, b in model.named_buffers(remove_duplicate=False)]
+
+
+def _run(
+    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, watch: Watch | None, *, training: bool
+) -> tuple[Pass, bool]:
+    """Run a model once, on images of its own, and say whether a backward pass of somebody's own is in it."""
+    model.train(training)
+    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
+    try:
+        with torch.set_grad_enabled(training), precision.forward(), watch or nullcontext():
+            logits = model(x_BCHW.clone())
+        check_logits(logits, len(x_BCHW), logits.shape[-1] if isinstance(logits, torch.Tensor) else 0)
+        if training:
+            logits.float().square().sum().backward()  # type: ignore[no-untyped-call]
+    finally:
+        model.train()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    return Pass(logits.detach(), gradients, buffers), _own_backward(logits)
+
+
+def _own_backward(result: torch.Tensor) -> bool:
+    """Whether a function with a backward pass of its own is among what made a tensor."""
+    waiting, known = [result.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        known.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return False
+
+
 def check(
     network: Network,
     storage: Storage,
-    models: Sequence[nn.Module],
+    references: Sequence[Reference],
     x_BCHW: torch.Tensor,
     precision: Precision,
 ) -> None:
@@ -47,7 +159,7 @@ def check(
     """
     before = [storage.take(slot) for slot in range(storage.lanes)]
     for training in (True, False):
-        expected = [_alone(m, x_BCHW, precision, training=training) for m in models]
+        expected = [reference.passes[training] for reference in references]
         for form in (Form.SHARED, Form.PACKED):
             try:
                 _check_pass(network, storage, expected, x_BCHW, precision, form, training=training)
@@ -59,7 +171,7 @@ def check(
 def _check_pass(
     network: Network,
     storage: Storage,
-    expected: Sequence[_Alone],
+    expected: Sequence[Pass],
     x_BCHW: torch.Tensor,
     precision: Precision,
     form: Form,
@@ -71,21 +183,21 @@ def _check_pass(
     network.draws.generators = [
         torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in range(lanes)
     ]
-    x = x_BCHW if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
-    with torch.enable_grad(), precision.forward():
+    x = x_BCHW.clone() if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
+    with torch.set_grad_enabled(training), precision.forward():
         descent = network.descend(x, form) if training else None
         logits = descent.logits if descent else network(x, form, training=False)
-    if tuple(logits.shape) != (lanes, *expected[0][0].shape):
+    if tuple(logits.shape) != (lanes, *expected[0].logits.shape):
         raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
     flat = torch.empty_like(storage.flat)
     gradients = storage.split(flat)
     if descent:
         descent.gradients(2 * logits.float().to(flat.dtype), flat)
-    for slot, (own_logits, own_gradients, own_buffers) in enumerate(expected):
-        pairs = [(logits[slot], own_logits)]
+    for slot, own in enumerate(expected):
+        pairs = [(logits[slot], own.logits)]
         if training and (device.type == "cpu" or not network.draws_masks):
-            pairs += [(g[slot], own_gradients[name]) for name, g in gradients.items()]
-        pairs += [(storage.tensors[n][slot], b) for n, b in own_buffers.items()]
+            pairs += [(g[slot], own.gradients[name]) for name, g in gradients.items()]
+        pairs += [(storage.tensors[n][slot], b) for n, b in own.buffers.items()]
         if device.type != "cpu" and network.draws_masks and training:
             pairs = []  # other streams on other devices
         _compare(pairs, AGREEMENT[precision.name])
@@ -98,16 +210,3 @@ def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> No
             ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
         ):
             raise Disagrees("its K-lane form does not agree with the model itself")
-
-
-def _alone(model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, *, training: bool) -> _Alone:
-    """Return a model's logits, gradients and buffers after one pass of a copy of it."""
-    twin = copy.deepcopy(model)
-    twin.train(training)
-    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
-    with torch.enable_grad(), precision.forward():
-        logits = twin(x_BCHW)
-    if training:
-        logits.float().square().sum().backward()
-    gradients = {n: p.grad for n, p in twin.named_parameters() if p.grad is not None}
-    return logits.detach(), gradients, dict(twin.named_buffers())

@@ -8,21 +8,20 @@ Shapes: K lanes, B batch, C/H/W channels, height, width, Y classes.
 
 from __future__ import annotations
 
-import copy
 import logging
-import random
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 from torch.func import functional_call, vmap
 
-from gridsearch.training.lanes.agreement import Disagrees, check
+from gridsearch.training.lanes.agreement import Disagrees, Reference, check
+from gridsearch.training.lanes.carried import plain_state, why_alone
 from gridsearch.training.lanes.layers import Draws
 from gridsearch.training.lanes.products import InputAffine
-from gridsearch.training.lanes.rewrite import Rewriter, plain_state, trace
+from gridsearch.training.lanes.rewrite import Rewriter, trace
 from gridsearch.training.lanes.storage import Storage, aliases
-from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Width, unpack
+from gridsearch.training.lanes.values import SAMPLE, TrainsAlone, Form, NotStackable, Width, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,7 +131,7 @@ class StackedNetwork:
     """The rewritten graph of a model.
 
     Args:
-        model: any lane's; it is used as a pattern and not changed.
+        model: any lane's, of which the storage has taken the weights; its running statistics move.
         storage: the lanes' weights.
         x_BCHW: `SAMPLE` images.
         by_hand: steps go back without autograd, which knows what autocast does and this does not.
@@ -164,7 +163,6 @@ class StackedNetwork:
         self._width = Width(storage.lanes)
         self._stages: dict[tuple[bool, Form], Stage] = {}
         self._pattern = _pattern(model)
-        model = copy.deepcopy(model)  # finding shapes runs it, which moves its running statistics
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 graph = trace(model, training=training)
@@ -194,7 +192,7 @@ class StackedNetwork:
     def alike(self, model: nn.Module) -> bool:
         """Whether a model has the same graph."""
         try:
-            return _pattern(model) == self._pattern
+            return not why_alone(model) and _pattern(model) == self._pattern
         except NotStackable:
             return False
 
@@ -218,7 +216,8 @@ class VmapNetwork:
         self.reason = reason
         self.draws = Draws()
         self.affine = InputAffine()
-        self._model = copy.deepcopy(model)
+        self._model = model
+        self._state = plain_state(model), aliases(model)
         self._storage = storage
         self._names = [n for n, first in aliases(model).items() if n == first]
 
@@ -246,7 +245,7 @@ class VmapNetwork:
     def alike(self, model: nn.Module) -> bool:
         """Whether a model has the same modules and plain attributes."""
         try:
-            return plain_state(model) == plain_state(self._model) and aliases(model) == aliases(self._model)
+            return not why_alone(model) and (plain_state(model), aliases(model)) == self._state
         except NotStackable:
             return False
 
@@ -262,7 +261,7 @@ def choose(
     """Return the best network for lanes that start from these models, and their weights.
 
     Args:
-        models: one for each lane; not changed.
+        models: one for each lane, as its factory made it; they are worn out, their tensors copied before.
         x_BCHW: `SAMPLE` images.
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
@@ -273,13 +272,15 @@ def choose(
         Exception: whatever the models raise.
     """
     rates = [None] * len(models) if rates is None else rates
-    storage = Storage(models, _trained(models[0], x_BCHW, precision))
+    references, storage = _look_at(models, x_BCHW, precision)
     if storage.flat.dtype != precision.weights:
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
-            stacked = _stacked(models, storage, x_BCHW, precision, rates, compiles=compiles)
-        except DrawsNumbers:
+            if any(reference.not_stacked for reference in references):
+                raise NotStackable(references[0].not_stacked)
+            stacked = _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles)
+        except TrainsAlone:
             raise
         except NotStackable as error:
             reason = str(error)
@@ -289,21 +290,46 @@ def choose(
             mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
             if not all(mapped.alike(m) for m in models[1:]):
                 raise NotPackable("the lanes' models are not alike")
-            check(mapped, storage, models, x_BCHW, precision)
-        except (DrawsNumbers, NotPackable):
+            check(mapped, storage, references, x_BCHW, precision)
+        except (TrainsAlone, NotPackable):
             raise
         except Exception as error:
             text = " ".join(str(error).split())[:120]
             raise NotPackable(f"{reason}; vmap refuses: {text}") from error
         else:
             return mapped, storage
-    except DrawsNumbers as error:
+    except TrainsAlone as error:
         raise NotPackable(str(error)) from error
+
+
+def _look_at(
+    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
+) -> tuple[list[Reference], Storage]:
+    """Return what each model does by itself, and the weights of all.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    try:
+        references = [Reference.of(model, x_BCHW, precision) for model in models]
+    except TrainsAlone as error:
+        raise NotPackable(str(error)) from error
+    first = references[0].trained
+    shared = Counter(id(p) for model in models for p in {*model.parameters(), *model.buffers()})
+    if max(shared.values(), default=1) > 1:
+        raise NotPackable("the lanes' models share tensors")
+    if any(reference.trained != first for reference in references):
+        raise NotPackable("the lanes' models train different parameters")
+    if not first:
+        raise NotPackable("none of its parameters gets a gradient")
+    return references, Storage(models, first)
 
 
 def _stacked(
     models: Sequence[nn.Module],
     storage: Storage,
+    references: Sequence[Reference],
     x_BCHW: torch.Tensor,
     precision: Precision,
     rates: Sequence[float | None],
@@ -321,42 +347,13 @@ def _stacked(
         raise NotStackable("the lanes' models are not alike")
     stacked.draws.rates = list(rates)
     try:
-        check(stacked, storage, models, x_BCHW, precision)
+        check(stacked, storage, references, x_BCHW, precision)
     except Disagrees as error:
         if not compiles:
             raise
         _log.warning("without compiled kernels: %s", error)
-        return _stacked(models, storage, x_BCHW, precision, rates, compiles=False)
+        return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=False)
     return stacked
-
-
-def _trained(model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> list[str]:
-    """Return the names of the parameters that get a gradient; the others would be passed over by an optimizer.
-
-    Raises:
-        DrawsNumbers: a forward pass changes more than tensors.
-    """
-    twin = copy.deepcopy(model)
-    before = plain_state_or_none(twin), random.getstate(), repr(np.random.get_state())
-    twin.train()
-    with torch.enable_grad(), precision.forward():
-        logits = twin(x_BCHW)
-    logits.sum().backward()
-    if (plain_state_or_none(twin), random.getstate(), repr(np.random.get_state())) != before:
-        raise NotPackable("its forward draws numbers, or keeps state, outside of torch")
-    return [name for name, p in twin.named_parameters() if p.grad is not None]
-
-
-def plain_state_or_none(model: nn.Module) -> dict[str, object]:
-    """Return `plain_state`.
-
-    Raises:
-        NotPackable: a module keeps a tensor that is no buffer.
-    """
-    try:
-        return plain_state(model)
-    except DrawsNumbers as error:
-        raise NotPackable(str(error)) from error
 
 
 __all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -70,7 +70,7 @@ class PackProgram:
 
     Args:
         members: the lanes; their recipes differ in fusible settings alone.
-        models: each lane's model, as its own seed made it; not changed.
+        models: each lane's model, as its own seed made it; worn out, the program has copies of its tensors.
         data: what they train on.
         precision: how they compute.
         counted: steps run without the host, which then draws no masks and reads no losses; None for what the

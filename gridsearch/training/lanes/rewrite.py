@@ -16,10 +16,11 @@ from torch import fx, nn
 
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes import fusion, values
+from gridsearch.training.lanes.carried import plain_state
 from gridsearch.training.lanes.joining import join_dense
 from gridsearch.training.lanes.rules import apply_rule
 from gridsearch.training.lanes.stage import Fetch, Stage
-from gridsearch.training.lanes.values import SAMPLE, DrawsNumbers, Form, NotStackable, Value, Width
+from gridsearch.training.lanes.values import SAMPLE, TrainsAlone, Form, NotStackable, Value, Width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,52 +39,27 @@ class _Tracer(fx.Tracer):
         return own and not isinstance(m, nn.Sequential)
 
 
-def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
-    """Return the attributes of a model's modules that are no tensors: numbers, texts, flags, and their like.
-
-    Args:
-        model: to look into.
-        rates: the rates of dropout modules too; a recipe may set them.
-
-    Raises:
-        DrawsNumbers: one is a tensor, which no two lanes need have alike.
-    """
-    found: dict[str, object] = {}
-    for name, module in model.named_modules():
-        for key, value in vars(module).items():
-            if isinstance(value, torch.Tensor):
-                raise DrawsNumbers(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
-            simple = isinstance(value, bool | int | float | str | tuple | list | dict | None)
-            if key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd):
-                continue
-            if not key.startswith("_") and key != "training" and simple:
-                found[f"{name}.{key}"] = repr(value)
-        found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
-    return found
-
-
 def trace(model: nn.Module, *, training: bool) -> fx.Graph:
     """Trace a model in a mode.
 
     Raises:
         NotStackable: torch.fx cannot.
-        DrawsNumbers: its forward draws numbers or keeps state that tracing settles.
+        TrainsAlone: its forward draws numbers or keeps state that tracing settles.
     """
     model.train(training)
     before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
     try:
-        graph = _Tracer().trace(model)
+        with torch.set_grad_enabled(training):  # as it will be
+            graph = _Tracer().trace(model)
     except Exception as error:
         raise NotStackable(f"torch.fx cannot trace it: {_line(error)}") from error
     finally:
         model.train()
     if plain_state(model) != before[0]:
-        raise DrawsNumbers("its forward keeps state of its own")
+        raise TrainsAlone("its forward keeps state of its own")
     drawn = random.getstate() != before[1] or repr(np.random.get_state()) != before[2]
     if drawn or not torch.equal(torch.get_rng_state(), before[3]):
-        raise DrawsNumbers("its forward draws random numbers of its own")
+        raise TrainsAlone("its forward draws random numbers of its own")
     return graph
 
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.lanes import layers
-from gridsearch.training.lanes.values import DrawsNumbers, Form, NotStackable, Value
+from gridsearch.training.lanes.values import TrainsAlone, Form, NotStackable, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -269,7 +269,7 @@ def dropout_rule(features: bool) -> Rule:
 def draw(r: Rewriter, x: Value, rate: float, *, features: bool, ruled: bool) -> Value:
     """Drop values in training."""
     if not r.training:
-        raise DrawsNumbers("its forward drops values in evaluation too")
+        raise TrainsAlone("its forward drops values in evaluation too")
     want(not features or x.rank == 4, "dropping channels of features has no stacked form")
     note_reader(r, x)
     r.draws_masks = True

@@ -60,7 +60,7 @@ from gridsearch.training.lanes.rule_shapes import (
     unflatten_rule,
     unsqueeze_rule,
 )
-from gridsearch.training.lanes.values import DrawsNumbers, NotStackable, Value
+from gridsearch.training.lanes.values import TrainsAlone, NotStackable, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -91,7 +91,7 @@ def apply_rule(r: Rewriter, node: fx.Node, args: Sequence[Any], kwargs: dict[str
     if rule is None:
         name = getattr(node.target, "__name__", node.target)
         if name in _RANDOM:
-            raise DrawsNumbers(f"its forward draws random numbers of its own ({name})")
+            raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
         raise NotStackable(f"{name} has no stacked form")
     try:
         return rule(r, node, *args, **kwargs)
@@ -117,7 +117,7 @@ def _module(r: Rewriter, node: fx.Node, module: nn.Module, x: Value) -> Any:
     if any(h for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)):
         raise NotStackable(f"{node.target} has hooks")
     if isinstance(module, nn.RReLU | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.FractionalMaxPool2d):
-        raise DrawsNumbers(f"its {type(module).__name__} draws random numbers of its own")
+        raise TrainsAlone(f"its {type(module).__name__} draws random numbers of its own")
     rule = MODULES.get(type(module))
     if rule is None:
         raise NotStackable(f"{type(module).__name__} has no stacked form")

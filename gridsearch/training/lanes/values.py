@@ -26,7 +26,7 @@ class NotStackable(Exception):
     """A model has no stacked form; the message says why, in one line."""
 
 
-class DrawsNumbers(NotStackable):
+class TrainsAlone(NotStackable):
     """A model draws random numbers of its own, or keeps state outside of its tensors: its lanes train alone."""
 
 
