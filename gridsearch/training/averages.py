@@ -70,6 +70,13 @@ class WeightAverage:
         ]
 
     @torch.no_grad()
+    def add(self, parameters: Mapping[str, torch.nn.Parameter], steps: int) -> None:
+        """Average these parameters too, by name, which have stood still for so many steps."""
+        for name, parameter in parameters.items():
+            self._averages[name] = parameter.detach() * (weight_of(self._ema, steps) if steps else 0.0)
+            self._trained.append((self._averages[name], parameter))
+
+    @torch.no_grad()
     def step(self) -> None:
         """Take in the weights as they are now, after a step of the optimizer."""
         averages, tensors = zip(*self._pairs(), strict=True)

@@ -7,13 +7,17 @@ said here, in one line, before the first step.
 from __future__ import annotations
 
 import copy
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gridsearch.training import seeds
+from gridsearch.training.lanes.carried import identities, plain_state, why_alone
+from gridsearch.training.lanes.values import TrainsAlone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +25,10 @@ if TYPE_CHECKING:
     from gridsearch.records import Settings
     from gridsearch.training.data import ResidentData
     from gridsearch.training.precision import Precision
+
+
+_BUILT: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
+"""The tensors of all networks that were made and are still there, by their ids."""
 
 
 class ModelRefused(ValueError):
@@ -71,19 +79,66 @@ def build_network(
         ModelRefused: it is no module, has nothing to train, or does not give logits [B, Y].
         Exception: whatever the user's code raises.
     """
+    network = _make(settings, seed, data, build, precision)
+    lazy = any(is_lazy(p) for p in network.parameters())
+    before = _marks(network)
+    _try(network, sample(data, settings.norm, precision, torch.contiguous_format), data, precision)
+    if not lazy and (before is None or _marks(network) != before):
+        network = _make(settings, seed, data, build, precision)  # one that was never called
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ModelRefused(f"{settings.model} has no parameters to train")
+    return network
+
+
+def _make(
+    settings: Settings,
+    seed: int,
+    data: ResidentData,
+    build: Callable[[Settings, ResidentData], nn.Module],
+    precision: Precision,
+) -> nn.Module:
     weights = seeds.stream(seed, seeds.WEIGHTS)
     seeds.reseed(torch.device("cpu"), weights)
     seeds.reseed_others(weights)
     model: Any = build(settings, data)
     if not isinstance(model, nn.Module):
         raise ModelRefused(f"{settings.model} gives a {type(model).__name__}, not a torch.nn.Module")
+    _refuse_again(model, settings.model)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout)
-    network: nn.Module = model.to(device=data.device, dtype=precision.weights)
-    _try(network, sample(data, settings.norm, precision, torch.contiguous_format), data, precision)
-    if not any(p.requires_grad for p in network.parameters()):
-        raise ModelRefused(f"{settings.model} has no parameters to train")
+    convert: Any = lambda t: t.to(data.device, _dtype(t, precision))  # noqa: E731
+    network: nn.Module = model._apply(convert)  # type: ignore[no-untyped-call]
     return network
+
+
+def _refuse_again(model: nn.Module, name: str) -> None:
+    """Refuse a network whose weights or running statistics another trial has: it would start where that one ended.
+
+    Raises:
+        ModelRefused: it is one.
+    """
+    norms = [m.running_mean for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    own = [p for p in model.parameters() if p.requires_grad] + [mean for mean in norms if mean is not None]
+    if any(_BUILT.get(id(tensor)) is tensor for tensor in own):
+        raise ModelRefused(f"{name} gives a network that it gave before; make a new one in each call")
+    _BUILT.update({id(tensor): tensor for tensor in own})
+
+
+def _dtype(tensor: torch.Tensor, precision: Precision) -> torch.dtype:
+    """Return what a tensor becomes: complex ones stay complex, which `Module.to` would make real."""
+    if tensor.is_complex():
+        return torch.complex128 if precision.weights is torch.float64 else torch.complex64
+    return precision.weights if tensor.is_floating_point() else tensor.dtype
+
+
+def _marks(model: nn.Module) -> object:
+    """Return what a call of a model would change, to see whether it has; None where that cannot be told."""
+    try:
+        state = plain_state(model)
+    except TrainsAlone:
+        return None
+    buffers = [(name, b._version) for name, b in model.named_buffers()]
+    return None if why_alone(model) else (state, identities(model), buffers)
 
 
 def sample(
@@ -127,9 +182,10 @@ def lay_out(
 
     channels_last pays for convolutions in float32 on a CPU (LeNet at batch 100: 9.0 to 6.0 ms a step, most of
     it in max pooling), not in float64 (13.8 to 21.7 ms); on CUDA it is the tensor cores' layout for bfloat16.
-    Models that call `view` on a feature map cannot have it, so a copy of the model tries it first.
+    Models that call `view` on a feature map cannot have it, so a copy of the model tries it first; one that may have
+    a memory outside of itself is not tried.
     """
-    if not pays_channels_last(model, precision):
+    if not pays_channels_last(model, precision) or _marks(model) is None:
         return torch.contiguous_format
     x_BCHW = sample(data, settings.norm, precision, torch.channels_last)
     try:

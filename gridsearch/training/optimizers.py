@@ -56,15 +56,24 @@ class LaneOptimizer:
     def __init__(self, settings: Settings, parameters: Sequence[torch.nn.Parameter]) -> None:
         self.lr = settings.lr
         self._settings = settings
-        self._parameters = tuple(parameters)
+        self._parameters: tuple[torch.nn.Parameter, ...] = ()
         self._fused = settings.optimizer in ("sgd", "adam", "adamw") and _can_fuse(parameters)
-        self._memory = {
-            name: [torch.full_like(p, value, requires_grad=False) for p in parameters]
-            for name, value in _START[settings.optimizer].items()
-        }
-        self._memory["step"] = [self._scalar(p, 0.0) for p in parameters]
-        if settings.optimizer == "nadam":
-            self._memory["mu_product"] = [self._scalar(p, 1.0) for p in parameters]
+        kinds = (*_START[settings.optimizer], "step", *(("mu_product",) * (settings.optimizer == "nadam")))
+        self._memory: dict[str, list[torch.Tensor]] = {kind: [] for kind in kinds}
+        self.add(parameters)
+
+    def add(self, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Train these parameters too from the next step on, as if they had been passed over so far."""
+        self._parameters += tuple(parameters)
+        memory = self._memory
+        for name, value in _START[self._settings.optimizer].items():
+            memory[name] += [torch.full_like(p, value, requires_grad=False) for p in parameters]
+        memory["step"] += [self._scalar(p, 0.0) for p in parameters]
+        if "mu_product" in memory:
+            memory["mu_product"] += [self._scalar(p, 1.0) for p in parameters]
+        if self._fused and not _can_fuse(parameters):
+            self._fused = False
+            memory["step"] = [step.cpu() for step in memory["step"]]
 
     def _scalar(self, parameter: torch.nn.Parameter, value: float) -> torch.Tensor:
         """A counter; a fused kernel reads it on the device, the others on the CPU."""

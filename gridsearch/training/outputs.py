@@ -44,6 +44,8 @@ def write_weights(folder: Path, state: Mapping[str, object]) -> FileRef:
         if not isinstance(value, torch.Tensor):
             continue
         tensor = value.detach().to("cpu").contiguous()
+        if tensor.dtype is torch.complex128:  # which the format does not have
+            tensor = tensor.to(torch.complex64)
         storage = tensor.untyped_storage().data_ptr()
         tensors[name] = tensor.clone() if storage in seen else tensor
         seen.add(storage)

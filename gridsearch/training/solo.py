@@ -173,10 +173,12 @@ class SoloProgram:
         self.model = build_network(settings, seed, data, build, precision)
         memory_format = lay_out(self.model, settings, data, precision)
         self._make = data.batches(norm=settings.norm, dtype=precision.weights, memory_format=memory_format)
-        self._parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self._optimizer = LaneOptimizer(settings, self._parameters)
+        named = dict(self.model.named_parameters())
+        self._names = [n for n, p in named.items() if p.requires_grad]
+        self._resting = {n: p for n, p in named.items() if not p.requires_grad}
+        self._parameters = tuple(named.values())
+        self._optimizer = LaneOptimizer(settings, [named[n] for n in self._names])
         self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
-        self._names = [n for n, p in self.model.named_parameters() if p.requires_grad]
         self.plan = batch_plan(
             len(data.train),
             settings.batch,
@@ -233,6 +235,8 @@ class SoloProgram:
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(state.weights[name])
+        remembered = {name for tensors in state.memory.values() for name in tensors}
+        self._train_too([name for name in self._resting if name in remembered])
         self._optimizer.put(self._names, state.memory)
         if self._average is not None:
             self._average.put(state.averages)
@@ -313,12 +317,23 @@ class SoloProgram:
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
+        if self._resting:
+            self._train_too([name for name, p in self._resting.items() if p.grad is not None])
         if self._schedule.moves:
             self._set_lr(self.step)
         self._optimizer.step()
         if self._average is not None:
             self._average.step()
         self.step += 1
+
+    def _train_too(self, names: list[str]) -> None:
+        """Train parameters that rested so far: a model's own code has asked for their gradients."""
+        if names:
+            woken = {name: self._resting.pop(name) for name in names}
+            self._names += names
+            self._optimizer.add(list(woken.values()))
+            if self._average is not None:
+                self._average.add(woken, self.step)
 
     def _set_lr(self, step: int) -> None:
         self._optimizer.lr = self.settings.lr * self._schedule.factor(step)

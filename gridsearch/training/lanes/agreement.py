@@ -9,13 +9,13 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.carried import is_torchs, plain_state, why_alone
+from gridsearch.training.lanes.carried import identities, is_torchs, plain_state, why_alone
 from gridsearch.training.lanes.values import Form, NotStackable, TrainsAlone
 from gridsearch.training.lanes.watched import Watch
 from gridsearch.training.network import check_logits
@@ -82,7 +82,7 @@ class Reference:
         before = plain_state(model), random.getstate(), repr(np.random.get_state())
         named = dict(model.named_parameters()) | dict(model.named_buffers())
         kept = {name: tensor.detach().clone() for name, tensor in named.items()}
-        owners = _identities(model)
+        owners = identities(model)
         watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
         passes = {}
         own_backward = False
@@ -90,26 +90,20 @@ class Reference:
             found, backward = _run(model, x_BCHW, precision, watch, training=training)
             passes[training] = found
             own_backward |= backward
-            if _identities(model) != owners:
+            if identities(model) != owners:
                 raise TrainsAlone("its forward changes its weights, or replaces its tensors")
             with torch.no_grad():
                 for name, tensor in named.items():
                     tensor.grad = None
                     tensor.copy_(kept[name])
-            owners = _identities(model)
-        if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
-            raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
+            owners = identities(model)
         if watch is not None:
             watch.check()
+        if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
+            raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
         switches = watch is not None and watch.switches
         words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
         return cls(passes, f"{words} have no stacked form" if words else "")
-
-
-def _identities(model: nn.Module) -> list[tuple[str, int, int]]:
-    """Return which tensors a model has, and how often its parameters were changed."""
-    own = [(n, id(p), p._version) for n, p in model.named_parameters(remove_duplicate=False)]
-    return own + [(n, id(b), 0) for n, b in model.named_buffers(remove_duplicate=False)]
 
 
 def _run(
@@ -123,7 +117,7 @@ def _run(
             logits = model(x_BCHW.clone())
         check_logits(logits, len(x_BCHW), logits.shape[-1] if isinstance(logits, torch.Tensor) else 0)
         if training:
-            logits.float().square().sum().backward()  # type: ignore[no-untyped-call]
+            logits.float().square().sum().backward()
     finally:
         model.train()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
@@ -133,7 +127,8 @@ def _run(
 
 def _own_backward(result: torch.Tensor) -> bool:
     """Whether a function with a backward pass of its own is among what made a tensor."""
-    waiting, known = [result.grad_fn], set()
+    waiting: list[Any] = [result.grad_fn]
+    known: set[Any] = set()
     while waiting:
         node = waiting.pop()
         if node is None or node in known:
@@ -204,7 +199,7 @@ def _check_pass(
 
 
 def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
-    largest = max((float(b.detach().abs().max()) for _, b in pairs if b.numel()), default=0.0)
+    largest = max((float(b.detach().double().abs().max()) for _, b in pairs if b.numel()), default=0.0)
     for ours, theirs in pairs:
         if theirs.numel() and not torch.allclose(
             ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True

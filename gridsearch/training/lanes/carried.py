@@ -61,7 +61,11 @@ _NAMED = (
     types.MethodDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
     types.GenericAlias, np.ufunc, logging.Logger,
 )  # fmt: skip
-_CONTAINERS = (dict, list, tuple, set, frozenset, collections.deque)
+_WITHOUT_MEMORY = (
+    object, dict, list, tuple, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict,
+    types.SimpleNamespace,
+)  # fmt: skip
+"""Classes that are not written in Python, all of whose content is looked at."""
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that was written in Python
 
 
@@ -77,7 +81,7 @@ def own_classes(module: nn.Module) -> Iterator[type]:
 
 def why_alone(model: nn.Module) -> str | None:
     """Say what a model carries that a K-lane form would lose; None if there is nothing."""
-    if nn.modules.module._has_any_global_hook():
+    if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
         return "there are hooks on all modules"
     for name, module in model.named_modules():
         if reason := _why_alone(module):
@@ -112,6 +116,12 @@ def _why_alone(module: nn.Module) -> str | None:
     return None
 
 
+def identities(model: nn.Module) -> list[tuple[str, int, int]]:
+    """Return which tensors a model has, and how often its parameters were changed."""
+    own = [(n, id(p), p._version) for n, p in model.named_parameters(remove_duplicate=False)]
+    return own + [(n, id(b), 0) for n, b in model.named_buffers(remove_duplicate=False)]
+
+
 def _definer(kind: type, name: str) -> type | None:
     """Return the class that gives a module a method of its own, in place of torch's."""
     owner = next((c for c in kind.__mro__ if name in vars(c)), None)
@@ -133,6 +143,7 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
     """
     look = Look(model)
     found: dict[str, object] = {}
+    kinds: set[type] = set()
     for name, module in model.named_modules():
         for key, value in vars(module).items():
             if key in _OF_MODULES or (
@@ -144,12 +155,12 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
             found[f"{name}.{key}"] = look.at(value, f"{name}.{key}" if name else key)
         found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
         for kind in own_classes(module):
-            if kind not in found:
-                found[kind] = None  # type: ignore[index]
+            if kind not in kinds:
+                kinds.add(kind)
                 found |= {f"{kind.__qualname__}.{k}": v for k, v in _of_class(kind, look)}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
-    return {key: value for key, value in found.items() if isinstance(key, str)}
+    return found
 
 
 def _of_class(kind: type, look: Look) -> Iterator[tuple[str, object]]:
@@ -209,8 +220,7 @@ class Look:
         if isinstance(value, functools._lru_cache_wrapper):
             return "cached", self.at(value.__wrapped__, where, depth)
         kind = type(value)
-        own = [c for c in kind.__mro__ if c is not object and c not in _CONTAINERS]
-        if not all(c.__flags__ & _HEAP_TYPE for c in own if c not in (collections.OrderedDict, collections.defaultdict)):
+        if not all(c.__flags__ & _HEAP_TYPE for c in kind.__mro__ if c not in _WITHOUT_MEMORY):
             raise TrainsAlone(f"{where} is a {kind.__name__}, which may keep state of its own")
         return kind.__qualname__, *self._items(value, where, depth), *self._attributes(value, where, depth)
 
@@ -245,14 +255,13 @@ class Look:
 
 def _is_full(cell: types.CellType) -> bool:
     try:
-        cell.cell_contents
+        return cell.cell_contents is not cell
     except ValueError:
         return False
-    return True
 
 
 def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", getattr(value, "__name__", value)))
 
 
-__all__ = ["Look", "is_torchs", "own_classes", "plain_state", "why_alone"]
+__all__ = ["Look", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]

@@ -21,7 +21,7 @@ from gridsearch.training.lanes.layers import Draws
 from gridsearch.training.lanes.products import InputAffine
 from gridsearch.training.lanes.rewrite import Rewriter, trace
 from gridsearch.training.lanes.storage import Storage, aliases
-from gridsearch.training.lanes.values import SAMPLE, TrainsAlone, Form, NotStackable, Width, unpack
+from gridsearch.training.lanes.values import SAMPLE, Form, NotStackable, TrainsAlone, Width, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -20,7 +20,7 @@ from gridsearch.training.lanes.carried import plain_state
 from gridsearch.training.lanes.joining import join_dense
 from gridsearch.training.lanes.rules import apply_rule
 from gridsearch.training.lanes.stage import Fetch, Stage
-from gridsearch.training.lanes.values import SAMPLE, TrainsAlone, Form, NotStackable, Value, Width
+from gridsearch.training.lanes.values import SAMPLE, Form, NotStackable, TrainsAlone, Value, Width
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +48,15 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
     """
     model.train(training)
     before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
+    own = set(vars(model))
     try:
         with torch.set_grad_enabled(training):  # as it will be
             graph = _Tracer().trace(model)
     except Exception as error:
         raise NotStackable(f"torch.fx cannot trace it: {_line(error)}") from error
     finally:
+        for constant in vars(model).keys() - own:  # the tracer leaves tensors that it met
+            delattr(model, constant)
         model.train()
     if plain_state(model) != before[0]:
         raise TrainsAlone("its forward keeps state of its own")

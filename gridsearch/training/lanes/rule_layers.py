@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.lanes import layers
-from gridsearch.training.lanes.values import TrainsAlone, Form, NotStackable, Value
+from gridsearch.training.lanes.values import Form, NotStackable, TrainsAlone, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

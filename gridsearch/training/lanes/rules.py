@@ -60,7 +60,7 @@ from gridsearch.training.lanes.rule_shapes import (
     unflatten_rule,
     unsqueeze_rule,
 )
-from gridsearch.training.lanes.values import TrainsAlone, NotStackable, Value
+from gridsearch.training.lanes.values import NotStackable, TrainsAlone, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

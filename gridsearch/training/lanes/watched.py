@@ -14,7 +14,7 @@ import random
 import sys
 import sysconfig
 import types
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -111,11 +111,11 @@ class Watch:
         held = frame.f_globals
         for name in names:
             if name in held:
-                self._refer(name, id(held), lambda name=name: held.get(name), frame)
+                self._refer(name, id(held), partial(held.get, name), frame)
         for name in frame.f_code.co_freevars:
             if name in frame.f_locals:
                 value = frame.f_locals[name]
-                self._refer(name, id(value), lambda value=value: value, frame)
+                self._refer(name, id(value), partial(_itself, value), frame)
 
     def _refer(self, name: str, owner: int, get: Callable[[], Any], frame: types.FrameType) -> None:
         key = owner, name
@@ -126,6 +126,10 @@ class Watch:
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
         self._refers[key] = get, self._look.at(value, name)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 @cache
