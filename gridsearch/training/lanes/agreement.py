@@ -82,6 +82,7 @@ class Reference:
         before = plain_state(model), random.getstate(), repr(np.random.get_state())
         named = dict(model.named_parameters()) | dict(model.named_buffers())
         kept = {name: tensor.detach().clone() for name, tensor in named.items()}
+        versions = {name: tensor._version for name, tensor in named.items()}
         owners = identities(model)
         watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
         passes = {}
@@ -95,8 +96,9 @@ class Reference:
             with torch.no_grad():
                 for name, tensor in named.items():
                     tensor.grad = None
-                    tensor.copy_(kept[name])
-            owners = identities(model)
+                    if tensor._version != versions[name]:
+                        tensor.copy_(kept[name])
+                        versions[name] = tensor._version
         if watch is not None:
             watch.check()
         if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
