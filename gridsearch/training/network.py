@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gridsearch.training import seeds
-from gridsearch.training.lanes.carried import identities, plain_state, why_alone
+from gridsearch.training.lanes.carried import identities, is_torchs, plain_state, why_alone
 from gridsearch.training.lanes.values import TrainsAlone
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def build_network(
     """
     network = _make(settings, seed, data, build, precision)
     lazy = any(is_lazy(p) for p in network.parameters())
-    before = _marks(network)
+    marks = None if lazy else _Marks(network)
     _try(network, sample(data, settings.norm, precision, torch.contiguous_format), data, precision)
-    if not lazy and (before is None or _marks(network) != before):
+    if marks is not None and marks.changed():
         network = _make(settings, seed, data, build, precision)  # one that was never called
     if not any(p.requires_grad for p in network.parameters()):
         raise ModelRefused(f"{settings.model} has no parameters to train")
@@ -131,14 +131,39 @@ def _dtype(tensor: torch.Tensor, precision: Precision) -> torch.dtype:
     return precision.weights if tensor.is_floating_point() else tensor.dtype
 
 
-def _marks(model: nn.Module) -> object:
-    """Return what a call of a model would change, to see whether it has; None where that cannot be told."""
-    try:
-        state = plain_state(model)
-    except TrainsAlone:
-        return None
-    buffers = [(name, b._version) for name, b in model.named_buffers()]
-    return None if why_alone(model) else (state, identities(model), buffers)
+class _Marks:
+    """What a call of a model would change, to see whether it has."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._hooked = why_alone(model) is not None
+        self._plain = not self._hooked and all(is_torchs(type(m)) for m in model.modules())
+        if not self._plain:
+            self._before = self._state()
+            self._tensors = {name: t.detach().clone() for name, t in self._named().items()}
+
+    @property
+    def tells(self) -> bool:
+        """Whether everything that a call may change can be seen."""
+        return self._plain or (not self._hooked and self._before is not None)
+
+    def changed(self) -> bool:
+        """Whether a call has changed something, or may have."""
+        if self._plain:
+            return False
+        if not self.tells or self._state() != self._before:
+            return True
+        now = self._named()
+        return any(not torch.equal(now[name], t) for name, t in self._tensors.items())
+
+    def _state(self) -> object:
+        try:
+            return plain_state(self._model), identities(self._model)
+        except TrainsAlone:
+            return None
+
+    def _named(self) -> dict[str, torch.Tensor]:
+        return dict(self._model.named_parameters()) | dict(self._model.named_buffers())
 
 
 def sample(
@@ -185,7 +210,7 @@ def lay_out(
     Models that call `view` on a feature map cannot have it, so a copy of the model tries it first; one that may have
     a memory outside of itself is not tried.
     """
-    if not pays_channels_last(model, precision) or _marks(model) is None:
+    if not pays_channels_last(model, precision) or not _Marks(model).tells:
         return torch.contiguous_format
     x_BCHW = sample(data, settings.norm, precision, torch.channels_last)
     try:

@@ -31,9 +31,10 @@ OPTIMIZERS = {
 
 @dataclass
 class Plain:
-    """What a plain loop makes of a trial: epochs' mean losses, and logits of the validation images at the end."""
+    """What a plain loop makes of a trial: epochs' mean losses in training and validation, and logits of the validation images at the end."""
 
     losses: list[float]
+    val_losses: list[float]
     logits: torch.Tensor
     state: dict[str, torch.Tensor]
 
@@ -55,7 +56,7 @@ def train_plainly(build: Callable[[], nn.Module], settings, seed: int, images) -
         model.eval()
         model(x[train[:2]])
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
-    losses, step = [], 0
+    losses, val_losses, step = [], [], 0
     for epoch in range(1, settings.epochs + 1):
         order = torch.randperm(
             len(train), generator=torch.Generator().manual_seed(stream(seed, "order", epoch))
@@ -76,7 +77,8 @@ def train_plainly(build: Callable[[], nn.Module], settings, seed: int, images) -
         model.eval()
         with torch.no_grad():
             logits = model(x[val])
-    return Plain(losses, logits, {n: t.clone() for n, t in model.state_dict().items()})
+        val_losses.append(F.cross_entropy(logits, y[val]).item())
+    return Plain(losses, val_losses, logits, {n: t.clone() for n, t in model.state_dict().items()})
 
 
 def reseed(value: int) -> None:
