@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -152,6 +154,7 @@ class StudyResult:
 
         Raises:
             StoreError: the study has no such trial.
+            UsageError: the trials know other classes.
         """
         from gridsearch import reporting
 
@@ -161,7 +164,10 @@ class StudyResult:
         matrices = [reporting.confusion_matrix(p) for p in found if p is not None]
         if not matrices or len(matrices) < len(numbers):
             return None
-        names = self.data.class_names
+        settings = {trial.number: trial.settings for trial in self.data.trials}
+        names = self.data.classes_of(settings[numbers[0]])
+        if other := [n for n in numbers if self.data.classes_of(settings[n]) != names]:
+            raise UsageError(f"trial {other[0]} knows other classes than trial {numbers[0]}")
         if len(matrices) == 1:
             return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
         titles = [f"Trial {number}" for number in numbers]

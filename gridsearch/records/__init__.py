@@ -5,6 +5,7 @@ studies go from the store to reporting.  Nothing here imports anything heavy.
 """
 
 from gridsearch.records.commands import ExportRequest, LanesGiven, ProbeRequest, Task, Verdict, WorkerSetup
+from gridsearch.records.data import DataFacts
 from gridsearch.records.events import (
     Advance,
     EpochEnded,
@@ -36,6 +37,7 @@ from gridsearch.records.settings import (
 from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 
 __all__ = [
+    "DataFacts",
     "Advance",
     "DATA_PREFIX",
     "EpochEnded",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridsearch.records.data import DataFacts, ages
 from gridsearch.records.settings import Settings, Value
 from gridsearch.records.trials import TrialState
 
@@ -88,7 +89,7 @@ class StudyData:
         dataset: display name of the dataset, or of the function.
         metric: "val_accuracy", or "train_accuracy" where nothing was held out; of a function, what its study says.
         direction: "maximize" or "minimize".
-        class_names: by label.
+        class_names: of the newest run's images; those of a trial says `classes_of`.
         commands: the command lines that made the study, oldest first.
         environment: versions and hardware of the newest run.
         epochs: the epoch rows by trial number, each in order.
@@ -96,6 +97,7 @@ class StudyData:
         test: what `best` found on the test images, None before it has read them; see
             `reporting.evaluation.evaluate`.
         part: which trials are here, None where all are.
+        facts: what is known of the images of its trials, by fingerprint.
     """
 
     name: str
@@ -111,6 +113,7 @@ class StudyData:
     steps: Mapping[int, tuple[StepRow, ...]] = field(default_factory=dict)
     test: Mapping[str, Any] | None = None
     part: Part | None = None
+    facts: Mapping[str, DataFacts] = field(default_factory=dict)
 
     @property
     def objective(self) -> str | None:
@@ -123,3 +126,17 @@ class StudyData:
         for trial in self.trials:
             counts[trial.state.value] += 1
         return counts
+
+    def classes_of(self, settings: Settings) -> tuple[str, ...]:
+        """Return the class names of the images that a trial was trained on, by label.
+
+        Nothing where the study is of an older version, which kept but those of the newest run, and its trials
+        were trained on several: they are told by number rather than by another's names.
+        """
+        if settings.data_fingerprint in self.facts:
+            return self.facts[settings.data_fingerprint].class_names
+        return () if self.facts else self.class_names
+
+    def data_ages(self) -> dict[str, int]:
+        """Return for each fingerprint how many sets of images were run on since, see `data.ages`."""
+        return ages(self.trials, self.facts)

@@ -54,6 +54,11 @@ class Side:
         assert self.ranking.best is not None
         return self.ranking.best
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the winner's classes, by label."""
+        return self.data.classes_of(self.winner.settings)
+
     def told(self) -> Predictions | None:
         """Return the predictions of the winner's first seed, None where they cannot be used."""
         trial = self.ranking.best_trial

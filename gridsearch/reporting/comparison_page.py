@@ -331,12 +331,12 @@ def _draw_confusions(
             found.notes.append(f"The winner of {name} has no usable predictions, so no confusion matrix.")
         else:
             there.append((name, side, confusion_matrix(told)))
-    alike = len({(m.shape, s.data.class_names) for _, s, m in there}) == 1
+    alike = len({(m.shape, s.class_names) for _, s, m in there}) == 1
     if alike and len(there) > 1:
         figure = confusions_figure(
             [m for _, _, m in there],
             titles=[f"{n}: trial {s.ranking.best_trial.number}" for n, s, _ in there if s.ranking.best_trial],
-            class_names=there[0][1].data.class_names,
+            class_names=there[0][1].class_names,
             title="Confusion matrices of the winners",
         )
         alt = f"Confusion matrices of the winners of {listed([n for n, _, _ in there])}: rows true, columns predicted."
@@ -344,14 +344,14 @@ def _draw_confusions(
     else:
         for name, side, matrix in there:
             figure = confusion_figure(
-                matrix, class_names=side.data.class_names, title=f"Confusion matrix of the winner of {name}"
+                matrix, class_names=side.class_names, title=f"Confusion matrix of the winner of {name}"
             )
             alt = f"Confusion matrix of the winner of {name}: rows true, columns predicted."
             found.add(f"confusion-{side.data.name}", figure, title=f"Confusion matrix: {name}", alt=alt)
         if len(there) > 1:
             found.notes.append("The studies' classes differ, so each matrix stands by itself.")
     return [
-        (name, describe_pairs(most_confused(matrix, side.data.class_names, limit=MOST_PAIRS)))
+        (name, describe_pairs(most_confused(matrix, side.class_names, limit=MOST_PAIRS)))
         for name, side, matrix in there
         if matrix.sum() > matrix.trace()
     ]

@@ -193,10 +193,16 @@ def _draw_winner(
         found.notes.append(note)
         return
     matrix = confusion_matrix(found.winner)
-    pairs = most_confused(matrix, data.class_names)
+    names = data.classes_of(best.settings)
+    if not names and data.class_names:
+        found.notes.append(
+            "Classes are shown by their numbers: an older version made this study, which kept the names of its "
+            "newest images alone."
+        )
+    pairs = most_confused(matrix, names)
     figure = confusion_figure(
         matrix,
-        class_names=data.class_names,
+        class_names=names,
         title="Confusion matrix of the winner",
         note=_winner_note(best, trial, ranking, images=len(found.winner.labels)),
     )
@@ -204,7 +210,7 @@ def _draw_winner(
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
     found.add("confusion", figure, title="Confusion matrix", alt=alt)
     found.classes = Classes(
-        results=per_class(matrix, data.class_names),
+        results=per_class(matrix, names),
         balanced_accuracy=balanced_accuracy(matrix),
         macro_f1=macro_f1(matrix),
         pairs=describe_pairs(pairs),
@@ -256,7 +262,7 @@ def _draw_images(
         alt = f"A few images of each of {len(chosen)} classes: {listed(names[:20])}."
         found.add("samples", figure, title="The images", alt=alt)
     if found.winner is not None:
-        _draw_mistakes(found, found.winner, pictures, data.class_names)
+        _draw_mistakes(found, found.winner, pictures, dataset.class_names)
 
 
 def _same_images(winner: Predictions, labels: np.ndarray) -> bool:

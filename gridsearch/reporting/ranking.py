@@ -212,6 +212,11 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     return replace(ranking, ensembles=ensembles(ranking.ranked, predictions))
 
 
+def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:
+    """Return the class names of the images that the winner was trained on, by label."""
+    return data.classes_of(ranking.best.settings) if ranking.best is not None else data.class_names
+
+
 def other_metrics(data: StudyData) -> tuple[str, ...]:
     """Return the metrics beside the ranking one that tables show: of images ours, of a function its own."""
     names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")

@@ -16,7 +16,7 @@ from gridsearch.reporting.page import render_page
 from gridsearch.reporting.parts import parts_beside, with_parts
 from gridsearch.reporting.pictures import STEMS, draw
 from gridsearch.reporting.predictions import Predictions, per_class_csv
-from gridsearch.reporting.ranking import Ranking, rank
+from gridsearch.reporting.ranking import Ranking, rank, winners_classes
 from gridsearch.reporting.selection import filter_data
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def write_report(
     }
     pictures = draw(data, ranking, predictions=predictions, images=images)
     if pictures.winner is not None:
-        contents["per_class.csv"] = per_class_csv(pictures.winner, data.class_names)
+        contents["per_class.csv"] = per_class_csv(pictures.winner, winners_classes(data, ranking))
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
     whole = folder.parent / WHOLE / PAGE

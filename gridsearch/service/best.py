@@ -22,12 +22,11 @@ from gridsearch.records import TrialState, trial_key
 from gridsearch.reporting.headline import TRAIN_WARNING, headline
 from gridsearch.reporting.text import plural
 from gridsearch.service import interruption
-from gridsearch.service.catalog import Catalog
 from gridsearch.service.exported import CARD, GRAPH, MODEL, MODEL_FILE, SCHEMA
-from gridsearch.service.prepare import named_again, stored_dataset
 from gridsearch.service.progress import Observer, Silent
 from gridsearch.service.refit import Interrupted, Refit
 from gridsearch.service.reports import rank_study
+from gridsearch.service.stored import check_models, find_again, present
 from gridsearch.service.studies import existing
 from gridsearch.service.workers import environment, resolve_devices, starter, worker_setups
 from gridsearch.zoo.datasets.cache import exclusive, settle, staging
@@ -141,18 +140,22 @@ def best(
                 f"study {study!r} calls a plain function: there is no network to train again and no test set",
                 hint=f"`gridsearch report --study {study}` shows its best point",
             )
-        winner = choose(store, data, where or {})
         if data.test is not None and not again:
-            return _recorded(store, data, winner, watcher)
+            return _recorded(store, data, choose(store, data, where or {}), watcher)
         devices = resolve_devices(options.device)
-        given = dataset if dataset is not None else stored_dataset(data, store.spec(study))
-        catalog = named_again(
+        spec = store.spec(study)
+        catalog = find_again(
             data,
-            Catalog(given, options.places.data, objects),
-            [winner.point.settings],
+            spec,
+            options.places,
+            dataset=dataset,
             models=[*models, *(objects or ())],
+            objects=objects,
             say=watcher.say,
         )
+        part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
+        winner = choose(store, part, {})
+        check_models(study, catalog, [winner.point.settings])
         work = store.home.best_work(study)
         with ExitStack() as stack:
             with store.home.writing(work):
@@ -299,7 +302,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     model = describe(finding, test)
     card = reporting.model_card(
         model,
-        classes=reporting.classes(tensors["logits"][0], tensors["labels"], finding.data.class_names),
+        classes=reporting.classes(tensors["logits"][0], tensors["labels"], model["classes"]),
         ranked_by=ranked_by(finding.data, winner),
         cautions=winner.notes,
     )
@@ -336,7 +339,7 @@ def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
             "source": settings.model_source,
             "parameters": facts["parameters"],
         },
-        "classes": list(data.class_names),
+        "classes": list(facts["classes"]),
         "input": facts["input"],
         "normalization": facts["normalization"],
         "graph": facts["graph"],

@@ -11,10 +11,10 @@ from gridsearch.service.reports import as_predictions
 from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Advance, Trial, TrialFailed
+    from gridsearch.records import Advance, DataFacts, Trial, TrialFailed
     from gridsearch.store import Home
 
 
@@ -37,7 +37,7 @@ class Boards:
     Args:
         home: the files.
         study: the study's name.
-        class_names: of its data, by label.
+        facts: what is known of its trials' images, by fingerprint.
         images: datasets that are at hand, by their fingerprint.
     """
 
@@ -46,12 +46,12 @@ class Boards:
         home: Home,
         study: str,
         *,
-        class_names: Sequence[str] = (),
+        facts: Mapping[str, DataFacts] | None = None,
         images: Mapping[str, ImageData] | None = None,
     ) -> None:
         self._home = home
         self._study = study
-        self._class_names = class_names
+        self._facts = facts or {}
         self._images = images or {}
         self._runs: dict[int, reporting.TensorBoardRun] = {}
 
@@ -84,7 +84,8 @@ class Boards:
             return Pictures()
         scratch = self._home.scratch(self._study, trial.number, event.attempt)
         found = as_predictions(self._home.read_verified(scratch / ref.name, ref.sha256))
-        names = self._class_names
+        facts = self._facts.get(trial.settings.data_fingerprint)
+        names = facts.class_names if facts is not None else ()
         confusion = reporting.quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
         images = {"confusion": confusion}
         data = self._images.get(trial.settings.data_fingerprint)

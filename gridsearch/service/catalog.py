@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
-from gridsearch.errors import SpecError, UsageError, nearest
+from gridsearch.errors import DataError, SpecError, UsageError, nearest
+from gridsearch.records import DataFacts
 from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from gridsearch.plugins import ImageData, Plugin
-    from gridsearch.records import Value
+    from gridsearch.records import TrialDraft, Value
 
 
 class Catalog:
@@ -32,6 +34,7 @@ class Catalog:
         )
         self._given = {name: plugins.of_object(target, name=name) for name, target in (objects or {}).items()}
         self._models: dict[str, Plugin] = {}
+        self._facts: dict[str, DataFacts] = {}
 
     @property
     def subject(self) -> str:
@@ -58,6 +61,11 @@ class Catalog:
     def available(self) -> bool:
         """Whether the dataset can be loaded without fetching anything."""
         return datasets.available(self.dataset, self.root)
+
+    def place_of(self, name: str) -> str:
+        """Return the locator of a model that was found by a name; the name itself where nobody asked for it."""
+        plugin = self._models.get(name)
+        return plugin.locator or name if plugin is not None else name
 
     def find_model(self, name: str) -> Plugin:
         """Find a model by its locator, or by the display name of one that was found by its locator; once."""
@@ -87,11 +95,35 @@ class Catalog:
             SpecError: it does not take one of the options.
         """
         full = _complete(self.dataset, options, "data")
-        return self.dataset.name, full, datasets.fingerprint(self.dataset, self.root, full)
+        if datasets.tells_fingerprint(self.dataset):
+            return self.dataset.name, full, datasets.fingerprint(self.dataset, self.root, full)
+        return self.dataset.name, full, self.known(full)[1]
 
     def images(self, options: Mapping[str, Value]) -> ImageData:
         """Load the images, verified."""
-        return datasets.load(self.dataset, self.root, dict(options))
+        return self.known(options)[0]
+
+    def known(self, options: Mapping[str, Value]) -> tuple[ImageData, str]:
+        """Load the images, and give the fingerprint of just these; what they are is kept.
+
+        Args:
+            options: complete, as `data` gives them.
+        """
+        images, fingerprint = datasets.load_known(self.dataset, self.root, dict(options))
+        self._facts[fingerprint] = _facts(images, self.dataset.locator)
+        return images, fingerprint
+
+    def facts(self, drafts: Iterable[TrialDraft]) -> dict[str, DataFacts]:
+        """Return what the images of trials are, by fingerprint.
+
+        Raises:
+            DataError: they are not what they were when the trials were made.
+        """
+        needed = {d.settings.data_fingerprint: d.settings for d in drafts}
+        for fingerprint, settings in needed.items():
+            if fingerprint not in self._facts and self.known(settings.data_options)[1] != fingerprint:
+                raise images_changed(settings.dataset)
+        return {fingerprint: self._facts[fingerprint] for fingerprint in needed}
 
     def fetch(self, say: Callable[[str], None]) -> None:
         """Bring the dataset's files if they are not there yet."""
@@ -120,6 +152,32 @@ class Catalog:
             raise
         except Exception as error:
             raise UsageError(f"model {name!r} cannot be built: {type(error).__name__}: {error}") from error
+
+
+def images_changed(dataset: str) -> DataError:
+    """Return the error of a dataset that is another one than a moment ago."""
+    return DataError(
+        f"images changed: those of {dataset!r} are other than when the run began", hint="run again"
+    )
+
+
+def _facts(images: ImageData, locator: str) -> DataFacts:
+    import numpy as np
+
+    classes = len(images.class_names)
+    digest, counts = hashlib.sha256(), []
+    for labels in (images.train_labels, images.test_labels):
+        digest.update(b"none" if labels is None else np.ascontiguousarray(labels).tobytes() + b";")
+        counts.append(
+            None if labels is None else tuple(map(int, np.bincount(labels, minlength=classes)[:classes]))
+        )
+    return DataFacts(
+        class_names=images.class_names,
+        train=counts[0] or (),
+        test=counts[1],
+        labels=digest.hexdigest(),
+        locator=locator,
+    )
 
 
 def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict[str, Value]:

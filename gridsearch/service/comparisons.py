@@ -154,14 +154,13 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn
     numbers = list(dict.fromkeys(numbers))
     if len(numbers) > MOST_TRIALS:
         raise UsageError(f"{len(numbers)} trials: at most {MOST_TRIALS} are drawn side by side")
-    names = store.study_data(study).class_names
+    data = store.study_data(study)
     found: list[TrialClasses] = []
-    shape: tuple[int, ...] = ()
     for number in numbers:
-        read = _classes(store, study, number, names)
-        if read.matrix is not None and shape and read.matrix.shape != shape:
-            read = _without(read.trial, f"trial {number} knows {len(read.matrix)} classes, not {shape[0]}")
-        shape = shape or (() if read.matrix is None else read.matrix.shape)
+        read = _classes(store, data, number)
+        first = next((t for t in found if t.matrix is not None), None)
+        if first is not None and read.matrix is not None and (why := _unlike(data, first, read)):
+            read = _without(read.trial, why)
         found.append(read)
     drawn = [t for t in found if t.matrix is not None]
     if not drawn:
@@ -170,7 +169,7 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn
     png, svg = reporting.confusions_files(
         [t.matrix for t in drawn if t.matrix is not None],
         titles=[_title(t) for t in drawn],
-        class_names=names,
+        class_names=data.classes_of(drawn[0].trial.settings),
     )
     folder = store.home.report_dir(study)
     paths = (folder / f"{stem}.png", folder / f"{stem}.svg")
@@ -179,8 +178,22 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn
     return TrialsDrawn(study=study, trials=tuple(found), files=paths)
 
 
-def _classes(store: Store, study: str, number: int, names: Sequence[str]) -> TrialClasses:
+def _unlike(data: StudyData, first: TrialClasses, other: TrialClasses) -> str:
+    """Return why a trial cannot stand beside another, "" where it can."""
+    assert first.matrix is not None and other.matrix is not None
+    known, wanted = len(other.matrix), len(first.matrix)
+    if known != wanted:
+        return f"trial {other.trial.number} knows {known} classes, not {wanted}"
+    its, theirs = (data.classes_of(t.trial.settings) for t in (other, first))
+    if its != theirs:
+        return f"trial {other.trial.number} knows other classes than trial {first.trial.number}"
+    return ""
+
+
+def _classes(store: Store, data: StudyData, number: int) -> TrialClasses:
+    study = data.name
     trial, _ = store.trial_record(study, number)
+    names = data.classes_of(trial.settings)
     told: Predictions | None = None
     problem = f"trial {number} has no stored validation predictions ({trial.state.value})"
     try:

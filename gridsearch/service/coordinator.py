@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from gridsearch.executors import Executor
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Event, Lane, Trial
+    from gridsearch.records import DataFacts, Event, Lane, Trial
     from gridsearch.service.interruption import Interruption
     from gridsearch.service.options import RunOptions
     from gridsearch.service.progress import Observer, Progress
@@ -70,7 +70,7 @@ class Task:
         owner: who claims.
         options: how to run.
         pack_limit_mb: memory that one pack may take, None where that is not known.
-        class_names: of the study's data, by label.
+        facts: what is known of the trials' images, by fingerprint.
         images: datasets that are at hand, by their fingerprint; pictures of trials show some of them.
         lanes: trials of a pack, None to measure what is best.
     """
@@ -81,7 +81,7 @@ class Task:
     owner: Owner
     options: RunOptions
     pack_limit_mb: float | None = None
-    class_names: Sequence[str] = ()
+    facts: Mapping[str, DataFacts] = field(default_factory=dict)
     images: Mapping[str, ImageData] = field(default_factory=dict)
     lanes: int | None = None
 
@@ -133,7 +133,7 @@ class Coordinator:
             limit_mb=task.pack_limit_mb,
         )
         self._queue = self._make_queue(progress.workers)
-        self._boards = Boards(store.home, self._study, class_names=task.class_names, images=task.images)
+        self._boards = Boards(store.home, self._study, facts=task.facts, images=task.images)
         self._claims = Claims(
             store=store,
             study=self._study,

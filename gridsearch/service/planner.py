@@ -13,7 +13,7 @@ from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.joining import join
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.outlook import Outlook
-from gridsearch.service.prepare import prepare, prepare_stored, split_sizes
+from gridsearch.service.prepare import images_joined, prepare, prepare_stored, split_sizes
 from gridsearch.service.workers import devices_for, worker_setups
 from gridsearch.store import open_store, store_exists
 
@@ -156,7 +156,7 @@ def _look_ahead(
     say: Callable[[str], None],
     began: float,
 ) -> Plan:
-    ledger, studies = _ledger(options, prepared.name)
+    ledger, studies = _ledger(options, prepared)
     joined = join(prepared, ledger, studies)
     prepared = joined.prepared
     for note in joined.notes:
@@ -196,12 +196,13 @@ def _look_ahead(
     )
 
 
-def _ledger(options: RunOptions, study: str) -> tuple[Sequence[Trial], set[str]]:
-    """Return the trials that a study has, and the names of all studies."""
+def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], set[str]]:
+    """Return the trials that a study has, and the names of all studies; refuse what a run would refuse."""
     if not store_exists(options.places.store):
         return (), set()
     with open_store(options.places.store, home=options.places.home, create=False) as store:
-        return store.ledger(study), {each.name for each in store.studies()}
+        images_joined(store, prepared, options.places)
+        return store.ledger(prepared.name), {each.name for each in store.studies()}
 
 
 def _groups(

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import CostModel, FunctionCost, ProbeCache
 from gridsearch.records import TrialDraft, trial_key
-from gridsearch.service.catalog import Catalog
+from gridsearch.service.catalog import Catalog, images_changed
 from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.replicates import has_result, more_replicates, stored_draft
+from gridsearch.service.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Settings, StudyData, Value
+    from gridsearch.records import DataFacts, Settings, StudyData
     from gridsearch.service.options import Places
     from gridsearch.service.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
+    from gridsearch.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +68,15 @@ class Prepared:
     def direction(self) -> str:
         """Which way is better: "maximize" or "minimize"; more accuracy is better."""
         return "maximize" if self.ranked_by is None else self.ranked_by[1]
+
+    @property
+    def facts(self) -> dict[str, DataFacts]:
+        """What the images of all trials are, by their fingerprint.
+
+        Raises:
+            DataError: they are other than a moment ago.
+        """
+        return {} if isinstance(self.catalog, FunctionCatalog) else self.catalog.facts(self.drafts)
 
     @property
     def at_hand(self) -> dict[str, ImageData]:
@@ -122,14 +133,16 @@ def prepare(
     prepared = Prepared(
         name=spec.name,
         axes=spec.grid.axes,
-        spec=spec.to_json(),
+        spec=located(spec.to_json(), catalog),
         catalog=catalog,
         drafts=tuple(expansion.drafts),
         points=expansion.points,
         excluded=expansion.excluded,
         warnings=tuple(expansion.warnings),
-        images=_images(catalog, expansion.drafts[0].settings.data_options, fetch=fetch),
+        images=_images(catalog, expansion.drafts[0].settings, fetch=fetch),
     )
+    if fetch:
+        catalog.facts(expansion.drafts)  # all are read before anything is written
     check(prepared)
     if fetch and prepared.images is not None:
         _check_files(catalog, prepared.images, prepared.drafts)
@@ -186,13 +199,9 @@ def prepare_stored(
     with existing(places) as store:
         data = store.study_data(study)
         spec = store.spec(study)
-    if more is not None:
-        drafts = more_replicates(data, more)
-    else:
-        missing = [t for t in data.trials if not has_result(t)] or data.trials
-        drafts = tuple(stored_draft(t, data.axes) for t in missing)
     if data.objective is not None:
         _refuse(study, "is of a plain function", {"--dataset": dataset, "--model": models})
+        drafts = _open_or_more(data, more)
         function = FunctionCatalog(objective or _stored_objective(data, spec), metric=data.metric)
         function.check_unchanged(study, [d.settings for d in drafts])
         return Prepared(
@@ -207,67 +216,40 @@ def prepare_stored(
             stored=True,
         )
     _refuse(study, "trains on images", {"--objective": objective})
-    catalog = named_again(
-        data,
-        Catalog(dataset or stored_dataset(data, spec), places.data),
-        {shape_of(d.settings): d.settings for d in drafts}.values(),
-        models=models,
-        say=say,
-    )
+    catalog = find_again(data, spec, places, dataset=dataset, models=models, say=say)
+    drafts = _open_or_more(present(data, catalog, spec, say=say), more)
+    check_models(study, catalog, {shape_of(d.settings): d.settings for d in drafts}.values())
     return Prepared(
         name=study,
         axes=data.axes,
-        spec=spec,
+        spec=located(spec, catalog),
         catalog=catalog,
         drafts=drafts,
         points=len({trial_key(d.settings, 0) for d in drafts}),
-        images=catalog.images(drafts[0].settings.data_options),
+        images=_images(catalog, drafts[0].settings, fetch=True),
         stored=True,
     )
 
 
-def named_again(
-    data: StudyData,
-    catalog: Catalog,
-    needed: Iterable[Settings],
-    *,
-    models: Iterable[str],
-    say: Callable[[str], None],
-) -> Catalog:
-    """Return a catalog in which all that stored trials need is found, fetched and as it was.
-
-    Args:
-        data: the study.
-        catalog: has its dataset.
-        needed: the settings of the trials.
-        models: locators, or names of objects, for a user's own models.
-        say: takes a message.
+def images_joined(store: Store, prepared: Prepared, places: Places) -> Joining:
+    """Say how the images of a grid stand to those that its study holds.
 
     Raises:
-        UsageError: a user's own file is needed and was not named, or is another one by now.
-        DataError: the data is missing, or other than it was.
+        UsageError: the study is of another place of the same name, which holds other images.
     """
-    for locator in models:
-        catalog.find_model(locator)
-    catalog.fetch(say)
-    for settings in needed:
-        _check_unchanged(data.name, catalog, settings)
-    return catalog
+    ledger = store.ledger(prepared.name)
+    if not ledger or not isinstance(prepared.catalog, Catalog):
+        return Joining()
+    spec = store.spec(prepared.name)
+    return joining(prepared.name, ledger, spec, prepared.catalog, prepared.drafts, home=places.home)
 
 
-def stored_dataset(data: StudyData, spec: Mapping[str, Any]) -> str:
-    """Return the locator of a study's dataset.
-
-    Raises:
-        UsageError: it is a user's own file, which has to be named again.
-    """
-    locator = str(spec.get("dataset", data.dataset))
-    if not locator.startswith("folder:") and ":" in locator:
-        raise UsageError(
-            f"study {data.name!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
-            hint=f"add --dataset {locator}",
-        )
-    return locator
+def _open_or_more(data: StudyData, more: MoreSeeds | None) -> tuple[TrialDraft, ...]:
+    """Return the trials without a result (all, where there is none), or more replicates of the best points."""
+    if more is not None:
+        return more_replicates(data, more)
+    missing = [t for t in data.trials if not has_result(t)] or data.trials
+    return tuple(stored_draft(t, data.axes) for t in missing)
 
 
 def _stored_objective(data: StudyData, spec: Mapping[str, Any]) -> str:
@@ -296,25 +278,6 @@ def _refuse(study: str, why: str, options: Mapping[str, object]) -> None:
             raise UsageError(f"{option}: study {study!r} {why}")
 
 
-def _check_unchanged(study: str, catalog: Catalog, settings: Settings) -> None:
-    if ":" in settings.model and settings.model not in catalog.locators:
-        raise UsageError(
-            f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
-            hint=f"add --model {settings.model} (with its path)",
-        )
-    name, _, source = catalog.model(settings.model, settings.model_options)
-    if source != settings.model_source:
-        raise UsageError(
-            f"model {name!r} has changed since study {study!r} was made",
-            hint="run the grid again: the changed model makes new trials beside the old",
-        )
-    if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
-        raise DataError(
-            f"the images of {settings.dataset!r} are other than when study {study!r} was made",
-            hint="run the grid again: the changed data makes new trials beside the old",
-        )
-
-
 def check(prepared: Prepared) -> None:
     """Refuse what the data does not allow, before anything is written.
 
@@ -326,14 +289,19 @@ def check(prepared: Prepared) -> None:
         _check_dropout(prepared.catalog, prepared.images, prepared.drafts)
 
 
-def _images(catalog: Catalog, options: Mapping[str, Value], *, fetch: bool) -> ImageData | None:
-    """Load the data; a plan does without where it was not fetched yet."""
-    if fetch:
-        return catalog.images(options)
-    try:
-        return catalog.images(options) if catalog.available else None
-    except DataError:
+def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData | None:
+    """Load the data of a trial; a plan does without where it was not fetched yet."""
+    if not fetch and not catalog.available:
         return None
+    try:
+        images, fingerprint = catalog.known(settings.data_options)
+    except DataError:
+        if fetch:
+            raise
+        return None
+    if fingerprint != settings.data_fingerprint:
+        raise images_changed(settings.dataset)
+    return images
 
 
 def _check_splits(images: ImageData, drafts: Sequence[TrialDraft]) -> None:

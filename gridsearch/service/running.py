@@ -12,7 +12,7 @@ from gridsearch.reporting.text import plural
 from gridsearch.service import interruption
 from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.joining import join
-from gridsearch.service.prepare import Prepared, prepare, prepare_stored
+from gridsearch.service.prepare import Prepared, images_joined, prepare, prepare_stored
 from gridsearch.service.progress import Observer, Progress, Silent
 from gridsearch.service.pruning import Pruning
 from gridsearch.service.reports import make_report, preload_report, rank_study
@@ -188,6 +188,12 @@ def _add(
     store: Store, prepared: Prepared, options: RunOptions, observer: Observer, *, notes: Sequence[str]
 ) -> Added:
     """Put the grid into the store, and say how it joins what is there and what of it is new."""
+    joined = images_joined(store, prepared, options.places)
+    if joined.earlier:
+        observer.say(
+            f"the images are other than those of the {joined.earlier} trials that study {prepared.name!r} holds: "
+            "new trials stand beside them and are not compared with them"
+        )
     draft = StudyDraft(
         name=prepared.name,
         dataset=prepared.catalog.subject,
@@ -195,6 +201,8 @@ def _add(
         direction=prepared.direction,
         axes=prepared.axes,
         class_names=prepared.images.class_names if prepared.images is not None else (),
+        facts=prepared.facts,
+        same_images=joined.same,
         command=options.command,
         environment=environment(function=prepared.ranked_by is not None),
         spec=prepared.spec,
@@ -250,7 +258,7 @@ def _train(
                 options=options,
                 lanes=options.lanes or (1 if prepared.ranked_by else None),
                 pack_limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
-                class_names=prepared.images.class_names if prepared.images is not None else (),
+                facts=prepared.facts,
                 images=prepared.at_hand,
             ),
             cost=cost,

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import linking, notes, optuna_tables, tables
+from gridsearch.store import facts, linking, notes, optuna_tables, tables
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
 from gridsearch.store.reading import ledger_name, study_is_there, trial_is_there
@@ -145,7 +145,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
     row = connection.execute(select(s).where(s.c.name == draft.name)).one_or_none()
     if row is None:
         row = _insert_study(connection, draft)
-    if row.dataset != draft.dataset:
+    if row.dataset != draft.dataset and not draft.same_images:
         raise UsageError(
             f"study {draft.name!r} is of {row.dataset}, not of {draft.dataset}",
             hint="name another study with --study",
@@ -156,6 +156,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
             f"not by {draft.metric} ({draft.direction})",
             hint="name another study with --study, or give --val, --metric and --direction as before",
         )
+    facts.keep(connection, row, draft.facts)
     commands = json.loads(row.commands)
     if draft.command and draft.command not in commands[-1:]:
         commands = [*commands, draft.command][-_COMMANDS_KEPT:]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from gridsearch.records import Settings, TrialState
+    from gridsearch.records import DataFacts, Settings, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,9 @@ class StudyDraft:
         metric: what its trials are ranked by: "val_accuracy", "train_accuracy", or one of the function's.
         direction: "maximize" or "minimize".
         axes: the axes of this run's grid, in the order in which they are shown.
-        class_names: by label.
+        class_names: of the first point's images, by label.
+        facts: what is known of the images of all its trials, by fingerprint.
+        same_images: they are some that the study holds, whatever the dataset is called now.
         command: the command line that asks for it.
         environment: versions and hardware of this run.
         spec: the study file in JSON-able form, shown as the study's note.
@@ -34,6 +36,8 @@ class StudyDraft:
     direction: str = "maximize"
     axes: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    facts: Mapping[str, DataFacts] = field(default_factory=dict)
+    same_images: bool = False
     command: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, func, select
 
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import facts, optuna_tables, tables
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
 
@@ -190,6 +190,7 @@ def study_data(
         epochs={trial.number: tuple(epochs.get(trial.number, ())) for trial in trials},
         steps=_steps(connection, study.id) if of_function else {},
         test=next(reversed(tests(connection, study)), None),
+        facts=facts.read(connection, study),
     )
 
 

@@ -69,6 +69,15 @@ studies = Table(
     sqlite_autoincrement=True,
 )
 
+data = Table(  # what is known of images, see records.DataFacts; an older store gets it when it is opened
+    "gridsearch_data",
+    metadata,
+    Column("study_id", ForeignKey(studies.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("fingerprint", String(64), primary_key=True),
+    Column("facts", Text, nullable=False),  # JSON
+    sqlite_with_rowid=False,
+)
+
 runners = Table(
     "gridsearch_runners",
     metadata,

@@ -70,10 +70,10 @@ def export(
         folder: where to write; made if it is not there.
 
     Returns:
-        The files, and facts: `parameters`, `trained_on` (images), `input` (channels, height, width of an image,
-        the height and width that the network gets, and the `levels` of images of more than 8 bits),
-        `normalization` (norm, mean, std), `graph` (`images`, `largest_difference` and `tolerance` of the check,
-        or `error` where there is no graph).
+        The files, and facts: `parameters`, `trained_on` (images), `classes` (their names by label), `input`
+        (channels, height, width of an image, the height and width that the network gets, and the `levels` of
+        images of more than 8 bits), `normalization` (norm, mean, std), `graph` (`images`, `largest_difference` and
+        `tolerance` of the check, or `error` where there is no graph).
 
     Raises:
         StoreError: a file cannot be written.
@@ -103,6 +103,7 @@ def export(
     facts = {
         "parameters": count_parameters(first),
         "trained_on": len(data(settings).train),
+        "classes": list(data.source.class_names),
         "input": {
             "channels": channels,
             "height": height,

@@ -13,6 +13,7 @@ from gridsearch.zoo.datasets.access import (
     load,
     load_known,
     open_dataset,
+    tells_fingerprint,
     verify,
 )
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
@@ -40,5 +41,6 @@ __all__ = [
     "load_known",
     "mnist",
     "open_dataset",
+    "tells_fingerprint",
     "verify",
 ]

@@ -93,6 +93,11 @@ def fingerprint(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> str
     return str(own(root, **options))
 
 
+def tells_fingerprint(plugin: Plugin) -> bool:
+    """Whether a dataset says its fingerprint without its images, which may not be fetched yet."""
+    return _method(plugin, "fingerprint") is not None and _method(plugin, "with_fingerprint") is None
+
+
 def load_known(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> tuple[ImageData, str]:
     """Return a dataset and the fingerprint of just these images, as `load` and `fingerprint` give them.
 
