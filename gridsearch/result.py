@@ -114,8 +114,8 @@ class StudyResult:
         number = trial if trial is not None or best is None else best.number
         assert number is not None
         with studies.existing(self.places) as store:
-            store.trial_record(self.study, number)
-            return reports.read_predictions(store, self.study, number)
+            record, _ = store.trial_record(self.study, number)
+            return reports.read_predictions(store, self.study, record)
 
     def heatmap(self) -> Figure | None:
         """Return the study over its two strongest axes, a panel for each value of the others; None for one point."""

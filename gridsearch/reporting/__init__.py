@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         describe_pairs,
         most_confused,
         per_class_csv,
+        require_agreement,
     )
     from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
     from gridsearch.reporting.report import ReportFiles, preload, write_report
@@ -65,6 +66,7 @@ _HOMES = {
     "confident_mistakes": "predictions",
     "confusion_figure": "figures.confusion",
     "confusion_matrix": "predictions",
+    "require_agreement": "predictions",
     "confusion_png": "figures.confusion",
     "confusions_figure": "figures.confusion",
     "confusions_files": "figures.confusion",
@@ -116,6 +118,7 @@ __all__ = [
     "confident_mistakes",
     "confusion_figure",
     "confusion_matrix",
+    "require_agreement",
     "confusion_png",
     "confusions_figure",
     "confusions_files",

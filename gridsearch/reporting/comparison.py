@@ -295,7 +295,7 @@ def _over_images(first: Side, other: Side, level: float) -> tuple[float, float, 
     told = [side.told() for side in (first, other)] if first.data.metric == "val_accuracy" else [None, None]
     if told[0] is None or told[1] is None:
         return None
-    a_N, b_N = (t.logits.argmax(axis=1) == t.labels for t in told if t is not None)
+    a_N, b_N = (t.right for t in told if t is not None)
     z = float(special.ndtri(1 - level / 2))
     luck = "of the first seed of each, which says nothing about the luck of the seed"
     if _same_split(first, other) and same_images(told[0], told[1]):

@@ -91,7 +91,7 @@ def ensembles(
         trials.append(number)
         if first is None:
             first, total_NY = told, share_NY
-            alone = _right(total_NY, told.labels) / len(told.labels)
+            alone = int(told.right.sum()) / len(told.labels)
             continue
         total_NY = total_NY + share_NY
         if len(trials) in SIZES:

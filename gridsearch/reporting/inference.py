@@ -146,8 +146,11 @@ def _over_images(
     tied = chance > LEVEL / peers
     tied[0] = True
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(points)]
-    for i, r in right.items():
-        low, high = over_images.accuracy_intervals(r.sum(keepdims=True), len(r))[0]
+    for (
+        i,
+        r,
+    ) in right.items():  # of the accuracy that is shown: images whose class rounding took may miss in `r`
+        low, high = over_images.accuracy_intervals(np.rint(means[[i]] * len(r)), len(r))[0]
         found[i] = dataclasses.replace(found[i], ci_low=float(low), ci_high=float(high))
     return found, Uncertainty(
         basis=Basis.IMAGES,
@@ -178,5 +181,5 @@ def _read(
         except (ArtifactError, OSError, ValueError):
             continue
         if told is not None and len(told.labels):
-            found[place] = _Read(told.labels, told.logits.argmax(axis=1) == told.labels)
+            found[place] = _Read(told.labels, told.right)
     return found

@@ -292,7 +292,7 @@ def _draw_mistakes(
     places = winner.indices
     if places is None or not mistakes:
         return
-    wrong = int((winner.logits.argmax(axis=1) != winner.labels).sum())
+    wrong = int((~winner.right).sum())
     figure = mistakes_figure(
         pictures[[int(places[m.image]) for m in mistakes]],
         mistakes,

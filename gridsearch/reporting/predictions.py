@@ -8,15 +8,18 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.errors import escaped
+from gridsearch.errors import ArtifactError, escaped
 from gridsearch.reporting.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+MOST_DOUBTFUL: Final = 0.005
+"""Share of images of which an earlier version may have lost the class in rounding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +30,13 @@ class Predictions:
         logits: float [N, Y].
         labels: int [N], the true classes, 0 to Y-1.
         indices: int [N], each image's place in the training set; None where that was not stored.
+        predicted: int [N], the classes that the network chose; None where an earlier version did not store them.
     """
 
     logits: np.ndarray
     labels: np.ndarray
     indices: np.ndarray | None = None
+    predicted: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.logits.ndim != 2 or self.labels.shape != self.logits.shape[:1]:
@@ -42,6 +47,20 @@ class Predictions:
             raise ValueError(f"labels outside 0..{self.logits.shape[1] - 1}")
         if self.indices is not None and self.indices.shape != self.labels.shape:
             raise ValueError(f"indices {self.indices.shape} are not [N] as the labels {self.labels.shape}")
+        if self.predicted is not None and self.predicted.shape != self.labels.shape:
+            raise ValueError(f"predicted {self.predicted.shape} is not [N] as the labels {self.labels.shape}")
+
+    @property
+    def guesses(self) -> np.ndarray:
+        """The class that the network chose for each image, int [N]; without `predicted` that of the largest logit."""
+        chosen = self.logits.argmax(axis=1) if self.predicted is None else self.predicted
+        return chosen.astype(np.int64)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Whether each image's class was told, bool [N]."""
+        told: np.ndarray = self.guesses == self.labels
+        return told
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +124,8 @@ class ClassResult:
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
     """Return counts as int64 [Y, Y]: rows are true classes, columns predicted ones."""
     classes = predictions.logits.shape[1]
-    predicted = predictions.logits.argmax(axis=1)
     counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (predictions.labels, predicted), 1)
+    np.add.at(counts, (predictions.labels, predictions.guesses), 1)
     return counts
 
 
@@ -148,8 +166,8 @@ def confident_mistakes(predictions: Predictions, *, limit: int = 16) -> tuple[Mi
     Ties are common among saturated probabilities, so the other classes' odds order, not the rounded share.
     """
     logits = np.nan_to_num(predictions.logits.astype(np.float64), nan=-np.inf)
-    guess = logits.argmax(axis=1)
-    wrong = np.flatnonzero(guess != predictions.labels)
+    guess = predictions.guesses
+    wrong = np.flatnonzero(~predictions.right)
     if not len(wrong):
         return ()
     chosen, own = logits[wrong], guess[wrong]
@@ -199,9 +217,42 @@ def balanced_accuracy(matrix: np.ndarray) -> float:
 
 
 def macro_f1(matrix: np.ndarray) -> float:
-    """Return the mean F1 over the classes that have images."""
-    scores = [r.f1 for r in per_class(matrix, ()) if r.f1 is not None]
-    return sum(scores) / len(scores) if scores else float("nan")
+    """Return the mean F1 over the classes that have images or were guessed, as a trial's metric and scikit-learn do."""
+    both = matrix.sum(axis=0) + matrix.sum(axis=1)
+    there = both > 0
+    return float((2 * matrix.diagonal()[there] / both[there]).mean()) if there.any() else float("nan")
+
+
+def require_agreement(predictions: Predictions, accuracy: float | None, *, trial: int) -> None:
+    """Refuse predictions that say something else than their trial's accuracy.
+
+    Earlier versions kept the logits alone, in 16 bits: classes of which the largest two became equal are lost.  Few
+    such images leave all statistics as they are, to that many; where large logits were cut, hardly any is right.
+
+    Args:
+        predictions: as stored.
+        accuracy: as recorded of the trial, None where it has none.
+        trial: its number.
+
+    Raises:
+        ArtifactError: they disagree.
+    """
+    images = len(predictions.labels)
+    if accuracy is None or not images:
+        return
+    right = int(predictions.right.sum())
+    missed = abs(right - accuracy * images)
+    doubtful = 0.0
+    if predictions.predicted is None:
+        logits = predictions.logits
+        ties = int(((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
+        doubtful = min(ties, max(1.0, MOST_DOUBTFUL * images))
+    if missed >= doubtful + 0.5:
+        raise ArtifactError(
+            f"the stored predictions of trial {trial} have {right:,} of {images:,} images right, its accuracy says "
+            f"{accuracy * images:,.0f}: they are not used",
+            hint="an earlier version cut large logits; the accuracy is right. Trained anew, it has its predictions",
+        )
 
 
 def per_class_csv(predictions: Predictions, class_names: Sequence[str]) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch import reporting
 from gridsearch.errors import ArtifactError, UsageError
-from gridsearch.service.reports import rank_study, read_predictions, require_result
+from gridsearch.service.reports import rank_study, read_predictions, reader, require_result
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -132,7 +132,7 @@ def _side(store: Store, data: StudyData, where: Mapping[str, Value] | None) -> S
     return reporting.Side(
         data=data,
         ranking=rank_study(store, data),
-        predictions=lambda number: read_predictions(store, data.name, number),
+        predictions=reader(store, data),
     )
 
 
@@ -197,7 +197,7 @@ def _classes(store: Store, data: StudyData, number: int) -> TrialClasses:
     told: Predictions | None = None
     problem = f"trial {number} has no stored validation predictions ({trial.state.value})"
     try:
-        told = read_predictions(store, study, number)
+        told = read_predictions(store, study, trial)
     except (ArtifactError, OSError, ValueError) as error:
         problem = error.message if isinstance(error, ArtifactError) else str(error)
     if told is None or not len(told.labels):

@@ -267,12 +267,12 @@ def _why_alone(trials: int, options: RunOptions) -> str:
 
 
 def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
-    """Return megabytes: predictions (half-precision logits, label, index), rows, log and events of every trial."""
+    """Return megabytes: predictions (half-precision logits, classes, index), rows, log and events of each trial."""
     images = prepared.images
     if prepared.ranked_by is not None:
         return len(missing) * _ROW_BYTES / 1e6
     if images is None or not missing:
         return 0.0 if not missing else None
     _, val = split_sizes(images, missing[0].settings)
-    predictions = val * (2 * len(images.class_names) + 16)
+    predictions = val * (2 * len(images.class_names) + 17)
     return len(missing) * (predictions + _ROW_BYTES) / 1e6

@@ -13,11 +13,11 @@ from gridsearch.service.catalog import Catalog
 from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Settings, StudyData, Value
+    from gridsearch.records import Settings, StudyData, TrialRecord, Value
     from gridsearch.reporting import Predictions, Ranking
     from gridsearch.store import Store
 
@@ -75,9 +75,11 @@ def make_report(
     require_result(data)
     warnings: list[str] = []
 
+    read = reader(store, data)
+
     def predictions(number: int) -> Predictions | None:
         try:
-            return read_predictions(store, study, number)
+            return read(number)
         except ArtifactError as error:
             warnings.append(error.message)
             return None
@@ -121,18 +123,26 @@ def require_result(data: StudyData) -> None:
 
 def rank_study(store: Store, data: StudyData) -> Ranking:
     """Rank a study with what its stored predictions tell; those that cannot be read tell nothing."""
-    return reporting.rank(data, predictions=lambda number: read_predictions(store, data.name, number))
+    return reporting.rank(data, predictions=reader(store, data))
 
 
-def read_predictions(store: Store, study: str, number: int) -> Predictions | None:
+def reader(store: Store, data: StudyData) -> Callable[[int], Predictions | None]:
+    """Return what reads the stored predictions of a study's trials by their number, see `read_predictions`."""
+    trials = {trial.number: trial for trial in data.trials}
+    return lambda number: read_predictions(store, data.name, trials[number])
+
+
+def read_predictions(store: Store, study: str, trial: TrialRecord) -> Predictions | None:
     """Read a trial's stored validation predictions; None where it never had any.
 
     Raises:
-        ArtifactError: they are gone, or their bytes are not those that were stored.
+        ArtifactError: they are gone, their bytes are not those that were stored, or they disagree with the trial.
     """
-    if PREDICTIONS not in store.artifacts(study, number):
+    if PREDICTIONS not in store.artifacts(study, trial.number):
         return None
-    return as_predictions(store.read_artifact(study, number, PREDICTIONS))
+    found = as_predictions(store.read_artifact(study, trial.number, PREDICTIONS))
+    reporting.require_agreement(found, trial.metrics.get("val_accuracy"), trial=trial.number)
+    return found
 
 
 def as_predictions(content: bytes) -> Predictions:
@@ -140,8 +150,12 @@ def as_predictions(content: bytes) -> Predictions:
     import safetensors.numpy
 
     tensors = safetensors.numpy.load(content)
+    logits = tensors["logits"]
     return reporting.Predictions(
-        tensors["logits"].astype("float32"), tensors["labels"], tensors.get("indices")
+        logits.astype("float32") if logits.dtype == "float16" else logits,
+        tensors["labels"],
+        tensors.get("indices"),
+        tensors.get("predicted"),
     )
 
 

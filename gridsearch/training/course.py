@@ -212,7 +212,7 @@ class Course:
         if found is not None:
             files.append(
                 outputs.write_predictions(
-                    folder, logits_NY=found.logits, labels_N=self._val_labels(), indices_N=self._data.val
+                    folder, found=found, labels_N=self._val_labels(), indices_N=self._data.val
                 )
             )
         state = holder.state_dict() if self._kept is None else self._kept

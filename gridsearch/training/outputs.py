@@ -1,16 +1,23 @@
 """The files that a finished lane leaves in its scratch folder, for the coordinator to adopt.
 
-predictions.safetensors  logits float16 [N, Y], labels int64 [N], indices int64 [N] into the training set
+predictions.safetensors  logits [N, Y], predicted uint8 or int32 [N], labels int64 [N], indices int64 [N] into the
+                         training set
 weights.safetensors      the model's state_dict; a tied tensor is written under each of its names
+
+The class of an image is stored as it was computed, so that accuracy and every count of images are those of the trial,
+exactly.  Logits are for probabilities: float16 where the loss from them is within `LOSS_ROUNDING` of the trial's, else
+float32 (those beyond 65504, and where the loss is so small that it lies in their last digits).
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Final
 
 import safetensors.torch
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import unwritable
 from gridsearch.records import FileRef
@@ -19,21 +26,50 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from gridsearch.training.metrics import Evaluation
+
 PREDICTIONS = "predictions.safetensors"
 WEIGHTS = "weights.safetensors"
+LOSS_ROUNDING: Final = 1e-3
+"""The loss from stored logits is the trial's to within this, relatively."""
+
+_LEAST_LOSS: Final = 1e-7
+"""A loss is computed in float32, where that of a probability beside 1 has no digits below this."""
+_KEPT: Final = (torch.float16, torch.float32, torch.float64)
 
 
 def write_predictions(
-    folder: Path, *, logits_NY: torch.Tensor, labels_N: torch.Tensor, indices_N: torch.Tensor
+    folder: Path, *, found: Evaluation, labels_N: torch.Tensor, indices_N: torch.Tensor
 ) -> FileRef:
-    """Write what a lane says of the validation images; logits beyond float16's range are cut to it."""
-    most = torch.finfo(torch.float16).max
+    """Write what a lane says of the validation images.
+
+    Raises:
+        StoreError: it cannot be written.
+        ArithmeticError: what would be stored says something else than the lane's accuracy and loss.
+    """
+    labels_N = labels_N.to("cpu")
+    predicted_N = found.logits.argmax(1).to("cpu")
+    right = int((predicted_N == labels_N).sum()) / len(labels_N)
+    logits_NY = found.logits.to("cpu")
+    kept = next((k for d in _KEPT if _agrees(k := logits_NY.to(d), labels_N, found.loss)), None)
+    if right != found.accuracy or kept is None:
+        raise ArithmeticError(
+            f"the predictions of {len(labels_N)} images do not give the accuracy {found.accuracy} and the loss "
+            f"{found.loss} that were computed from them (but {right}): the device or the model is not to be trusted"
+        )
+    small = found.logits.shape[1] <= torch.iinfo(torch.uint8).max + 1
     tensors = {
-        "logits": logits_NY.clamp(-most, most).to("cpu", torch.float16),
-        "labels": labels_N.to("cpu"),
+        "logits": kept,
+        "predicted": predicted_N.to(torch.uint8 if small else torch.int32),
+        "labels": labels_N,
         "indices": indices_N.to("cpu"),
     }
     return write_file(folder, PREDICTIONS, safetensors.torch.save(tensors))
+
+
+def _agrees(logits_NY: torch.Tensor, labels_N: torch.Tensor, loss: float) -> bool:
+    again = float(F.cross_entropy(logits_NY.double(), labels_N))
+    return math.isclose(again, loss, rel_tol=LOSS_ROUNDING, abs_tol=_LEAST_LOSS)
 
 
 def write_weights(folder: Path, state: Mapping[str, object]) -> FileRef:

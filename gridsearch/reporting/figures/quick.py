@@ -83,7 +83,7 @@ def quick_samples_png(
     if places is None or not len(places):
         return None
     names = readable_names(class_names, classes, limit=_NAME)
-    guesses = predictions.logits.argmax(axis=1)
+    guesses = predictions.guesses
     chosen = sample_of(predictions.labels, classes=classes)
     shown = [(label, own[:_TILES_PER_CLASS]) for label, own in enumerate(chosen) if len(own)]
     if classes > MOST_ROWS:
