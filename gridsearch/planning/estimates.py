@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import tempfile
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from gridsearch import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from gridsearch.records import Settings
 
@@ -192,13 +192,13 @@ class ProbeCache:
     def _merge(self, new: Mapping[str, Probe]) -> None:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            known = self.load()
-            both = {key: known[key].merged(probe) if key in known else probe for key, probe in new.items()}
-            content = {key: asdict(probe) for key, probe in (known | both).items()}
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
-            with os.fdopen(handle, "w") as file:
-                json.dump(content, file, indent=0)
-            Path(name).replace(self._path)
+            with files.locked(self._path):
+                known = self.load()
+                both = {
+                    key: known[key].merged(probe) if key in known else probe for key, probe in new.items()
+                }
+                content = {key: asdict(probe) for key, probe in (known | both).items()}
+                files.write_whole(self._path, json.dumps(content, indent=0).encode())
 
 
 def _read(entry: dict[str, Any]) -> Probe:

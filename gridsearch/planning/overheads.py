@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
+
+from gridsearch import files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 _KEPT = 9
 """Measurements of each part that are kept; their median counts."""
@@ -65,14 +65,12 @@ class OverheadLog:
         """Keep what a run has measured; a file that cannot be written is no error."""
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            content = self._read()
-            known = content.setdefault(device, {})
-            for name, values in measured.items():
-                known[name] = [*known.get(name, ()), *(round(v, 4) for v in values)][-_KEPT:]
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=self._path.name)
-            with os.fdopen(handle, "w") as file:
-                json.dump(content, file, indent=0)
-            Path(name).replace(self._path)
+            with files.locked(self._path):
+                content = self._read()
+                known = content.setdefault(device, {})
+                for name, values in measured.items():
+                    known[name] = [*known.get(name, ()), *(round(v, 4) for v in values)][-_KEPT:]
+                files.write_whole(self._path, json.dumps(content, indent=0).encode())
 
     def _read(self) -> dict[str, dict[str, list[float]]]:
         try:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from gridsearch.files import write_whole
 from gridsearch.reporting.comparison import (
     Comparison,
     Difference,
@@ -20,7 +21,6 @@ from gridsearch.reporting.headline import show_interval, show_mean
 from gridsearch.reporting.page import rendered
 from gridsearch.reporting.pictures import Pictures
 from gridsearch.reporting.predictions import confusion_matrix, describe_pairs, most_confused
-from gridsearch.reporting.report import write_atomic
 from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.tables import Column, Row
 from gridsearch.reporting.terminal import short_heading
@@ -67,7 +67,7 @@ def write_comparison(
         folder: where to; made if it is not there.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
     """
-    write = write or write_atomic
+    write = write or write_whole
     comparison = compare(sides)
     found = Pictures()
     mistakes = _draw(found, comparison)

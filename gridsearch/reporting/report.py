@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError
+from gridsearch.files import write_whole
 from gridsearch.reporting.document import export_json
 from gridsearch.reporting.frames import ranking_csv, trials_csv
 from gridsearch.reporting.page import render_page
@@ -21,6 +19,7 @@ from gridsearch.reporting.selection import filter_data
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
@@ -80,7 +79,7 @@ def write_report(
     Raises:
         UsageError: `where` names nothing that is there.
     """
-    write = write or write_atomic
+    write = write or write_whole
     data = filter_data(data, where or {})
     ranking = rank(data, predictions=predictions)
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,21 +115,6 @@ def write_report(
     return ReportFiles(
         folder=folder, page=folder / PAGE, files=tuple(folder / name for name in contents), ranking=ranking
     )
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file beside its place, flush it and rename it: readers find the old one or the new one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def _remove_stale(folder: Path, names: set[str]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
@@ -61,6 +63,7 @@ def examine(places: Places, *, model: str | None = None, dataset: str | None = N
         *_torchvision(),
         *_devices(),
         *_places(places),
+        *_caches(places),
         *_data(places),
         *_store(places),
         *_models(places, model=model, dataset=dataset),
@@ -118,6 +121,22 @@ def _devices() -> Iterator[Finding]:
             yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _MEND_COMPILER)
         elif name not in ("torch", "python"):
             yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
+
+
+def _caches(places: Places) -> Iterator[Finding]:
+    """Name what is kept and is not whole; all of it is made again when it is needed."""
+    from gridsearch.training import damaged_kernels
+
+    for path in damaged_kernels():
+        yield Finding("kernels", "note", f"{path} is damaged, or not this user's alone: it is compiled again")
+    for path in (places.probes, places.overheads):
+        with suppress(FileNotFoundError):
+            try:
+                json.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                yield Finding(
+                    "measurements", "note", f"{path} cannot be read ({error}): it is measured again"
+                )
 
 
 def _places(places: Places) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
     from gridsearch.training.devices import describe, free_megabytes, resolve_device, tune_allocator
-    from gridsearch.training.kernels import can_compile
+    from gridsearch.training.kernels import can_compile, damaged_kernels
     from gridsearch.training.lanes.method import method_of
     from gridsearch.training.loop import train_pack
     from gridsearch.training.network import has_dropout
@@ -24,6 +24,7 @@ _HOMES = {
     "ResidentData": "data",
     "Split": "splits",
     "can_compile": "kernels",
+    "damaged_kernels": "kernels",
     "describe": "devices",
     "free_megabytes": "devices",
     "has_dropout": "network",
@@ -40,6 +41,7 @@ __all__ = [
     "ResidentData",
     "Split",
     "can_compile",
+    "damaged_kernels",
     "describe",
     "free_megabytes",
     "has_dropout",

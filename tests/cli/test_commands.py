@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 
@@ -191,3 +192,20 @@ def test_a_reader_that_has_enough_is_no_error():
     assert process.wait() == 0
     assert "Traceback" not in err
     assert "Error" not in err
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler")
+def test_doctor_names_what_is_kept_and_damaged_and_lives(cli, monkeypatch, tmp_path):
+    kept = tmp_path / "compiled"
+    kept.mkdir(mode=0o700)
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(kept))
+    bad = kept / f"pooled-{'0' * 24}-{'0' * 24}.so"
+    bad.write_bytes(b"\x7fELF cut off")
+    probes = tmp_path / "cache" / "probes.json"
+    probes.parent.mkdir()
+    probes.write_text('{"half": ')
+    said = cli("doctor", "--model", "mlp")
+    told = " ".join(said.out.split())
+    assert f"{bad} is damaged, or not this user's alone: it is compiled again" in told
+    assert f"{probes} cannot be read" in told
+    assert said.code == 0

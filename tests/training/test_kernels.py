@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import itertools
 import logging
 import os
@@ -9,6 +11,7 @@ import shutil
 import stat
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -159,7 +162,8 @@ def test_without_a_bias_and_without_a_slope_by_the_images():
 def test_the_first_of_equal_values_counts_as_with_torch():
     shape = shape_of("padded, rows and columns left over")
     x, w, b, slope = case("padded, rows and columns left over")
-    x, b = torch.ones_like(x), b.abs() + 10  # nothing is cut off by ReLU
+    # Whole numbers sum to the same in any order: what is equal here is equal with torch, on every processor.
+    x, w, b = torch.ones_like(x), (8 * w).round(), (8 * b).round().abs() + 1000  # nothing is cut off by ReLU
     _, gx, _, _ = by_kernel(built(shape), x, w, b, slope, groups=3)
     torch.testing.assert_close(gx, by_torch(shape, x, w, b, slope, groups=3)[1], rtol=1e-12, atol=1e-12)
 
@@ -304,7 +308,7 @@ def test_what_was_found_out_leaves_no_trace(monkeypatch, tmp_path):
         nn.Flatten(),
         nn.Linear(36, 10),
     )
-    built = [nn.Sequential(*layers)] * 2
+    built = [copy.deepcopy(nn.Sequential(*layers)) for _ in range(2)]
     precision = Precision.of("float32", torch.device("cpu"))
     network, storage = choose(built, torch.rand(SAMPLE, 1, 8, 8), precision, compiles=True)
     assert (network.method, network.reason) == ("stacked", "")
@@ -326,7 +330,7 @@ def test_a_compiler_that_fails_is_said_once_and_torch_goes_on(monkeypatch, tmp_p
 
 
 @needs_compiler
-def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path):
+def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path, caplog):
     folder = tmp_path / "kernels"
     monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
     shape = shape_of("one window")
@@ -336,15 +340,74 @@ def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path
     compiler._load.cache_clear()
     built(shape)
     assert file.stat().st_mtime_ns == made
+    assert stat.S_IMODE(folder.stat().st_mode) == stat.S_IMODE(file.stat().st_mode) == 0o700
+    whole = file.read_bytes()
+    for damage in (b"cut off", whole[: len(whole) // 2], whole[:-1] + b"x", b""):
+        compiler._load.cache_clear()
+        file.unlink()  # the old one is loaded and must not be written into
+        file.write_bytes(damage)
+        assert compiler.damaged_kernels() == [file]
+        caplog.clear()
+        given = case("one window")
+        for ours, theirs in zip(
+            by_kernel(built(shape), *given, groups=3), by_torch(shape, *given, groups=3), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        assert f"{file} is damaged" in caplog.text
+        assert compiler.damaged_kernels() == []
+        assert [p.name for p in folder.iterdir()] == [file.name]
+
+
+@needs_compiler
+def test_a_kernel_that_others_may_write_is_never_loaded(monkeypatch, tmp_path, caplog):
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
+    built(shape_of("one window"))
+    (file,) = folder.iterdir()
+    loaded, load = [], ctypes.CDLL
+    monkeypatch.setattr(compiler.ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
+    file.chmod(0o777)
     compiler._load.cache_clear()
-    file.unlink()  # the old one is loaded and must not be written into
-    file.write_bytes(b"cut off")
-    given = case("one window")
-    for ours, theirs in zip(
-        by_kernel(built(shape), *given, groups=3), by_torch(shape, *given, groups=3), strict=True
-    ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-    assert [p.name for p in folder.iterdir()] == [file.name]
+    built(shape_of("one window"))
+    assert "not this user's alone" in caplog.text
+    assert stat.S_IMODE(next(folder.iterdir()).stat().st_mode) == 0o700, "it was made again"
+    loaded.clear()
+    folder.chmod(0o777)
+    compiler._load.cache_clear()
+    built(shape_of("one window"))
+    own = tmp_path / f"kernels-{os.getuid()}"
+    assert [Path(path).parent for path in loaded] == [own], "a folder of this user's own is taken"
+
+
+@needs_compiler
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
+def test_a_kernel_of_another_user_is_never_loaded(monkeypatch, tmp_path, caplog):
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
+    built(shape_of("one window"))
+    (file,) = folder.iterdir()
+    os.chown(file, 12345, 12345)
+    assert compiler.damaged_kernels() == [file]
+    compiler._load.cache_clear()
+    built(shape_of("one window"))
+    assert next(folder.iterdir()).stat().st_uid == 0
+    os.chown(folder, 12345, 12345)
+    compiler._load.cache_clear()
+    built(shape_of("one window"))
+    assert len(list((tmp_path / "kernels-0").iterdir())) == 1
+
+
+def test_processors_of_the_same_features_are_told_apart(monkeypatch, tmp_path):
+    """Two ARM cores may have one list of features and be treated differently by `-mcpu=native`."""
+    told = []
+    for part in ("0xd0c", "0xd40"):
+        text = f"processor\t: 0\nFeatures\t: fp asimd sve\nCPU implementer\t: 0x41\nCPU part\t: {part}\n"
+        monkeypatch.setattr(Path, "read_text", lambda *_, text=text, **__: text)
+        compiler._processor.cache_clear()
+        told.append(compiler._processor())
+    compiler._processor.cache_clear()
+    assert told[0] != told[1]
+    assert all("sve" in text for text in told)
 
 
 @needs_compiler

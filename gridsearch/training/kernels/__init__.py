@@ -6,7 +6,7 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 from __future__ import annotations
 
 from gridsearch.training.kernels.calling import MOST_WEIGHTS
-from gridsearch.training.kernels.compiler import describe, find_compiler
+from gridsearch.training.kernels.compiler import damaged_kernels, describe, find_compiler
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
 from gridsearch.training.kernels.loss import CrossEntropy
 from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
@@ -21,6 +21,7 @@ __all__ = [
     "PooledConvolution",
     "PooledShape",
     "can_compile",
+    "damaged_kernels",
     "describe",
     "find_compiler",
 ]

@@ -1,13 +1,15 @@
 """Compiles a C source for this machine with constants of the moment, once, and loads what comes.
 
 Stands between a kernel's source and what calls it.  Results are kept in the cache folder, by all that they depend on:
-the source, its constants, the compiler and the processor.  Whatever goes wrong (no compiler, no place to write, a
-compiler that fails) is no error: there is then no kernel, and a line in the log says why.
+the source, its constants, the compiler and the processor; and by the hash of their own bytes, so that one that is
+damaged is never loaded.  Nor is one that another user could have written.  Whatever goes wrong (no compiler, no
+place to write, a compiler that fails) is no error: there is then no kernel, and a line in the log says why.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
 import hashlib
 import logging
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridsearch import files
 from gridsearch.folders import cache_root, expanded
 
 if TYPE_CHECKING:
@@ -36,7 +39,10 @@ OFF = "off"
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
 # Vectors as wide as this processor has them; not every compiler knows these words for every processor.
+_PROCESSOR_FACTS = ("flags", "Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part")
 _FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
+_DIGITS = 24  # of a hash in a name
+_PARTIAL = ".partial-"
 _PATIENCE = 120.0  # seconds for a compilation, which takes about one
 
 
@@ -96,9 +102,18 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
     return _load(source, defined, found, str(_folder()))
 
 
+def damaged_kernels() -> list[Path]:
+    """Return the kept files that are not whole, or that another user could have written: they are made again."""
+    return [path for path in sorted(_folder().glob("*.so")) if not _is_sound(path)]
+
+
 def _folder() -> Path:
+    """Return where compiled files are kept: a folder that is this user's alone, in a cache that may be shared."""
     given = os.environ.get("GRIDSEARCH_KERNELS")
-    return expanded(given) if given else cache_root() / "kernels"
+    folder = expanded(given) if given else cache_root() / "kernels"
+    if os.name == "posix" and folder.exists() and not files.is_ours_alone(folder):
+        return folder.with_name(f"{folder.name}-{os.getuid()}")
+    return folder
 
 
 @functools.cache
@@ -111,18 +126,19 @@ def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) ->
         found.version,
         _processor(),
     )
-    name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:24]}.so"
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_DIGITS]}"
     for folder in (Path(kept), None):
         try:
             if folder is None:
                 return _temporary(source, defined, found, name)
-            path = folder / name
-            if path.exists():
-                with suppress(OSError):  # a damaged file is made again
+            path = _kept(folder, name)
+            if path is not None:
+                with suppress(OSError):  # of another system: it is made again
                     return ctypes.CDLL(str(path))
-            folder.mkdir(parents=True, exist_ok=True)
-            _compile(source, defined, found, path)
-            return ctypes.CDLL(str(path))
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not files.is_ours_alone(folder):
+                raise PermissionError(errno.EACCES, "not this user's alone")
+            return ctypes.CDLL(str(_compile(source, defined, found, folder / name)))
         except OSError as error:  # a folder that is full, read-only or from which nothing may be run
             _log.warning("kernel not kept in %s: %s", folder or "a temporary folder", error)
         except (_Refused, subprocess.SubprocessError) as error:
@@ -131,19 +147,44 @@ def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) ->
     return None
 
 
+def _kept(folder: Path, name: str) -> Path | None:
+    """Return the file that was kept under a name; one that is damaged or may be another user's goes."""
+    if not files.is_ours_alone(folder):
+        return None
+    for path in sorted(folder.glob(f"{name}-*.so")):
+        if _is_sound(path):
+            return path
+        _log.warning("compiled kernel %s is damaged or not this user's alone: it is compiled again", path)
+        with suppress(OSError):
+            path.unlink()
+    return None
+
+
+def _is_sound(path: Path) -> bool:
+    """Return whether a kept file has the bytes that its name tells, and nobody else could have written them."""
+    with suppress(OSError):
+        told = path.stem.rpartition("-")[2]
+        return files.is_ours_alone(path) and files.sha256_of(path)[:_DIGITS] == told
+    return False
+
+
 def _temporary(source: Path, defined: tuple[str, ...], found: Compiler, name: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="gridsearch-") as folder:  # once it is loaded, its file may go
-        path = Path(folder) / name
-        _compile(source, defined, found, path)
-        return ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(_compile(source, defined, found, Path(folder) / name)))
 
 
 class _Refused(Exception):
     """The compiler fails; the message says how, in one line."""
 
 
-def _compile(source: Path, defined: tuple[str, ...], found: Compiler, path: Path) -> None:
-    """Compile into a file that is there whole or not at all.
+def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Path) -> Path:
+    """Compile into a file that is there whole or not at all; return it.
+
+    Args:
+        source: the C source.
+        defined: the compiler's words for its constants.
+        found: the compiler.
+        place: the file without the hash of its bytes, which is added to its name.
 
     Raises:
         _Refused: the compiler fails.
@@ -151,23 +192,20 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, path: Path
     """
     said = ""
     for words in _FOR_THIS_MACHINE:
-        handle, made = tempfile.mkstemp(prefix=".partial-", suffix=".so", dir=path.parent)
-        os.close(handle)
-        try:
-            done = _call([*found.command, *_FLAGS, *words, *defined, "-o", made, str(source), "-lm"])
+        with files.draft_of(place.with_suffix(".so"), prefix=_PARTIAL) as made:
+            done = _call([*found.command, *_FLAGS, *words, *defined, "-o", str(made), str(source), "-lm"])
             if done.returncode == 0:
-                Path(made).replace(path)
+                path = place.with_name(f"{place.name}-{files.sha256_of(made)[:_DIGITS]}.so")
+                files.put_in_place(made, path, mode=0o700)
                 _clean_up(path.parent)
-                return
+                return path
             said = said or " ".join(done.stderr.split())
-        finally:
-            Path(made).unlink(missing_ok=True)
     raise _Refused(f"{found.command[0]} says: {said[:200]}")
 
 
 def _clean_up(folder: Path) -> None:
     """Remove what compilations have left that were killed."""
-    for path in folder.glob(".partial-*"):
+    for path in folder.glob(f"{_PARTIAL}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > 2 * _PATIENCE:
                 path.unlink()
@@ -188,9 +226,17 @@ def _call(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def _processor() -> str:
-    """Return what tells processors apart that have different instructions."""
+    """Return what tells processors apart that have different instructions, or that a compiler treats differently.
+
+    On ARM two kinds of core may have the same features: there the implementer, part and variant count too.
+    """
     with suppress(OSError):
+        told: dict[str, set[str]] = {}
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith(("flags", "Features")):
-                return f"{platform.machine()} {line}"
+            name, _, value = line.partition(":")
+            if name.strip() in _PROCESSOR_FACTS:
+                told.setdefault(name.strip(), set()).add(value.strip())
+        if told:
+            facts = (f"{name}: {' | '.join(sorted(values))}" for name, values in sorted(told.items()))
+            return " ".join((platform.machine(), *facts))
     return f"{platform.system()} {platform.machine()} {platform.processor()} {platform.node()}"
