@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, UsageError
@@ -200,6 +201,8 @@ def test_digits_come_with_scikit_learn(tmp_path):
 
 # The one form
 
+PALETTE = Image.new("P", (5, 4))
+
 
 @pytest.mark.parametrize(
     ("images", "shape"),
@@ -243,6 +246,38 @@ def test_bytes_pass_unchanged(images):
     data = arrays.image_data({"train_images": images, "train_labels": labels}, name="mine")
     assert np.array_equal(data.train_images[:, 0], images)
     assert np.array_equal(data.train_labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note"),
+    [
+        ({"train_labels": LABELS.astype(float)}, "train_labels are floating-point numbers; taken as whole ones"),
+        ({"train_images": (IMAGES > 50).astype(np.uint8)}, "pixels are whole numbers up to 1 of 255"),
+        ({"train_images": IMAGES % 17}, "pixels are whole numbers up to 16 of 255"),
+        ({"train_images": IMAGES.astype(np.float64)}, "pixels are floating-point numbers from 0 to 119: taken as of 255"),
+        ({"class_names": ["a", "b", "c", "d"]}, "no training image is of class 'd'"),
+        ({"train_images": np.repeat(IMAGES[:, None], 4, 1).repeat(2, 3)}, "images have 4 channels"),
+        ({"test_image": IMAGES}, "field 'test_image' of the dataset is not read; did you mean 'test_images'?"),
+    ],
+)  # fmt: skip
+def test_what_could_be_meant_otherwise_is_told(changes, note):
+    assert any(note in told for told in normal(**changes).notes), normal(**changes).notes
+
+
+def test_what_is_as_expected_is_taken_without_a_note():
+    assert normal(class_names=["a", "b", "c"], **TEST).notes == ()
+
+
+def test_class_names_may_be_a_mapping_either_way_round():
+    for names in ({0: "a", 1: "b", 2: "c"}, {"c": 2, "b": 1, "a": 0}):
+        assert normal(class_names=names).class_names == ("a", "b", "c")
+
+
+def test_words_are_taken_as_pandas_holds_them():
+    words = np.array(["cat", "dog", "owl", "cat", "dog", "owl"], object)
+    data = normal(train_labels=words)
+    assert data.class_names == ("cat", "dog", "owl")
+    assert data.train_labels.tolist() == LABELS.tolist()
 
 
 def test_torch_tensors_are_taken():
@@ -308,14 +343,28 @@ TEST = {"test_images": IMAGES, "test_labels": LABELS}
         (TEST | {"test_labels": [0, 1]}, "test_labels are 2, expected 6"),
         (TEST | {"test_labels": LABELS + 1}, "test_labels hold 3, which is not among the 3 classes"),
         (TEST | {"test_labels": ["a"] * 6}, "test_labels are of another type than train_labels"),
-        (TEST | {"test_labels": LABELS + 1, "class_names": "abc"}, "expected 0 to 2 for 3 class_names, found 1 to 3"),
+        (TEST | {"test_labels": LABELS + 1, "class_names": ["a", "b", "c"]}, "expected 0 to 2 for 3 class_names, found 1 to 3"),
         ({"train_labels": LABELS[:5]}, "train_labels are 5, expected 6, one for each image"),
         ({"train_labels": np.eye(6)}, "train_labels have the shape (6, 6), expected [N]"),
         ({"train_labels": LABELS + 0.5}, "train_labels hold fractions or NaN"),
         ({"train_labels": [np.nan] * 6}, "train_labels hold fractions or NaN"),
         ({"train_labels": [1] * 6}, "train_labels hold one class (1), expected two or more"),
         ({"class_names": ("a", "b")}, "train_labels: expected 0 to 1 for 2 class_names, found 0 to 2"),
-        ({"train_labels": LABELS - 1, "class_names": "abc"}, "expected 0 to 2 for 3 class_names, found -1 to 1"),
+        ({"train_labels": LABELS - 1, "class_names": ["a", "b", "c"]}, "expected 0 to 2 for 3 class_names, found -1 to 1"),
+        ({"class_names": "abc"}, "class_names are 'abc', expected a list of names"),
+        ({"class_names": {"a", "b", "c"}}, "class_names are a set, which has no order"),
+        ({"class_names": {"a": 1, "b": 2, "c": 3}}, "class_names are a mapping without the labels 0 to 2"),
+        ({"train_labels": np.eye(3)[LABELS]}, "train_labels have the shape (6, 3), expected [N]"),
+        ({"train_labels": [1e300, 0, 0, 0, 0, 0]}, "train_labels go up to 1e+300"),
+        ({"train_labels": [0.0, 1, 2, 3, 4, 5]}, "train_labels hold 6 classes for 6 images"),
+        ({"train_labels": ["a", 1, "b", "a", 1, "b"]}, "train_labels hold words and other things"),
+        ({"train_labels": np.array(["a", None] * 3, object)}, "train_labels do not make one array"),
+        ({"train_images": np.zeros((6, 2, 5, 3))}, "[N, C, H, W] or [N, H, W, C]?"),
+        ({"train_images": np.zeros((6, 3, 32, 3))}, "[N, C, H, W] or [N, H, W, C]?"),
+        ({"train_images": np.zeros((6, 64, 3, 3))}, "[N, C, H, W] or [N, H, W, C]?"),
+        ({"train_images": np.ma.masked_greater(IMAGES, 50)}, "train_images are masked in places"),
+        ({"train_images": [PALETTE] * 6}, "train_images hold a Pillow image of mode 'P'"),
+        (TEST | {"train_images": IMAGES / 119.0, "test_images": IMAGES / 1.0}, "expected one scale"),
         ({"class_names": ("a", "a", "b")}, "class_names hold 'a' twice"),
     ],
 )  # fmt: skip

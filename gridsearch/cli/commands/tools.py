@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
+    from gridsearch.zoo.datasets import Verdict
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -75,14 +77,24 @@ def data(arguments: argparse.Namespace) -> int:
         where = datasets.fetch(plugin, places.data, source, say=_say(arguments))
         _print(arguments, {"schema": 1, "dataset": plugin.name, "source": where}, f"{plugin.name}: {where}")
         return 0
-    problems = datasets.verify(plugin, places.data)
+    found = datasets.examine(plugin, places.data)
     if arguments.json:
-        print(json.dumps({"schema": 1, "dataset": plugin.name, "problems": list(problems)}))
-    elif problems:
-        print("\n".join(problems))
-    elif not arguments.quiet:
-        print(f"{plugin.name}: all files are as they should be")
-    return 4 if problems else 0
+        content = {"schema": 1, "dataset": plugin.name, "problems": found.problems, "told": found.told}
+        print(json.dumps(content))
+    else:
+        _show_verdict(plugin.name, found, quiet=arguments.quiet)
+    return 4 if found.problems else 0
+
+
+def _show_verdict(name: str, found: Verdict, *, quiet: bool) -> None:
+    for line in () if quiet else found.told:
+        print(line)
+    if len(found.problems) > 1:
+        print(f"{name}: {len(found.problems)} files are not as they should be, and a run leaves them out")
+    for line in found.problems:
+        print(line)
+    if not found.problems and not quiet:
+        print(f"{name}: all files are as they should be")
 
 
 def _print(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> None:

@@ -6,7 +6,9 @@ scikit-learn.
 """
 
 from gridsearch.zoo.datasets.access import (
+    Verdict,
     available,
+    examine,
     fetch,
     fingerprint,
     fingerprint_of,
@@ -24,12 +26,14 @@ from gridsearch.zoo.datasets.summary import described, doubts
 __all__ = [
     "DatasetInfo",
     "DatasetState",
+    "Verdict",
     "available",
     "cifar10",
     "data_root",
     "described",
     "digits",
     "doubts",
+    "examine",
     "fetch",
     "fingerprint",
     "fingerprint_of",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest
@@ -160,19 +161,45 @@ def fetch(plugin: Plugin, root: Path, source: Path | None = None, *, say: Say = 
     return "nothing to fetch"
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a look at all files of a dataset found.
+
+    Attributes:
+        problems: what is wrong, one line each; nothing if all is well.
+        told: what else there is to know: the dataset in one line, what was done to images, what is in doubt.
+    """
+
+    problems: tuple[str, ...]
+    told: tuple[str, ...] = ()
+
+
 def verify(plugin: Plugin, root: Path) -> tuple[str, ...]:
-    """Return what is wrong with a dataset's files, one line each; nothing if all is well.
+    """Return what is wrong with a dataset's files, one line each; nothing if all is well.  See `examine`."""
+    return examine(plugin, root).problems
+
+
+def examine(plugin: Plugin, root: Path) -> Verdict:
+    """Look at all files of a dataset: those that should be images and that a run would skip are problems.
 
     A dataset that is not fetched is loaded, if its options have defaults, and its refusal is what is wrong.
     """
+    from gridsearch.zoo.datasets.summary import described, doubts
+
     own = _method(plugin, "verify")
     if own is not None:
-        return tuple(own(root))
+        return Verdict(tuple(own(root)))
+    look = _method(plugin, "examine")
+    problems: tuple[str, ...] = ()
     try:
-        load(plugin, root, {})
+        if look is None:
+            data = load(plugin, root, {})
+        else:
+            data, problems = look(root)
     except DataError as error:
-        return (error.message,)
-    return ()
+        return Verdict((error.message,))
+    notes = [note for note in data.notes if not any(p in note for p in problems) and "more files" not in note]
+    return Verdict(problems, (described(data), *doubts(data), *notes))
 
 
 def _method(plugin: Plugin, name: str) -> Any:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from gridsearch.errors import DataError
+from gridsearch.errors import nearest
 from gridsearch.plugins import ImageData
+from gridsearch.zoo.datasets.labels import Refusal, as_array, classes_of, label_vector, name_list
 
 _FIELDS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "notes")
 _REQUIRED = ("train_images", "train_labels")
+
+_MOST_CHANNELS = 4
+_DARK = 31
+"""Of 255; images whose brightest pixel is no brighter may have been meant on another scale."""
 
 
 def image_data(result: object, *, name: str) -> ImageData:
@@ -21,7 +25,8 @@ def image_data(result: object, *, name: str) -> ImageData:
 
     Images may come as [N, H, W], [N, H, W, C] with at most four channels, or [N, C, H, W]; as numbers 0..255
     of any type (they become uint8), as booleans, or as fractions 0..1 (they become float32).  Labels may be
-    any whole numbers or words if no class names are given: then their sorted values are the classes.
+    any whole numbers or words if no class names are given: then their sorted values are the classes.  What can be
+    meant in two ways is refused; what is taken in one of several ways is told in the notes.
 
     Args:
         result: an `ImageData`, or an object or mapping with its attributes.
@@ -30,31 +35,42 @@ def image_data(result: object, *, name: str) -> ImageData:
     Raises:
         DataError: one line, with the dataset's name.
     """
-    refuse = _Refusal(name)
+    refuse = Refusal(name)
     given = _fields(result, refuse)
+    notes = list(map(str, given["notes"] or ()))
     has_test = given["test_images"] is not None
     if has_test != (given["test_labels"] is not None):
         raise refuse("test_images and test_labels must be given together")
-    train = _layout(given["train_images"], "train_images", refuse)
-    test = _layout(given["test_images"], "test_images", refuse) if has_test else None
+    reading = result.reading if isinstance(result, ImageData) else None
+    sure = reading is not None  # made here, and so in the one form
+    train = _layout(given["train_images"], "train_images", refuse, sure=sure)
+    test = _layout(given["test_images"], "test_images", refuse, sure=sure) if has_test else None
     if test is not None and test.shape[1:] != train.shape[1:]:
         raise refuse(
             f"test_images are {_shape(test)}, train_images {_shape(train)}, expected one image shape"
         )
-    train, test = _pixels(train, test, refuse)
-    labels = _vector(given["train_labels"], "train_labels", len(train), refuse)
+    train, test = _pixels(train, test, notes, refuse)
+    labels = label_vector(given["train_labels"], "train_labels", len(train), notes, refuse)
     test_labels = (
-        _vector(given["test_labels"], "test_labels", len(test), refuse) if test is not None else None
+        label_vector(given["test_labels"], "test_labels", len(test), notes, refuse)
+        if test is not None
+        else None
     )
-    labels, test_labels, class_names = _classes(labels, test_labels, given["class_names"], refuse)
+    names = name_list(given["class_names"], refuse)
+    labels, test_labels, class_names = classes_of(labels, test_labels, names, refuse)
+    absent = sorted(set(range(len(class_names))) - set(labels.tolist()))
+    if absent:
+        named = ", ".join(repr(class_names[label]) for label in absent[:5]) + (", ..." if absent[5:] else "")
+        notes.append(f"no training image is of class {named}")
+    notes += _unread(result)
     return ImageData(
         train_images=train,
         train_labels=labels,
         test_images=test,
         test_labels=test_labels,
         class_names=class_names,
-        notes=tuple(map(str, given["notes"] or ())),
-        reading=result.reading if isinstance(result, ImageData) else None,
+        notes=tuple(notes),
+        reading=reading,
     )
 
 
@@ -70,17 +86,7 @@ def fingerprint_of(data: ImageData) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """Makes the errors of one dataset."""
-
-    name: str
-
-    def __call__(self, problem: str, *, hint: str | None = None) -> DataError:
-        return DataError(f"dataset {self.name!r}: {problem}", hint=hint)
-
-
-def _fields(result: object, refuse: _Refusal) -> dict[str, Any]:
+def _fields(result: object, refuse: Refusal) -> dict[str, Any]:
     if isinstance(result, Mapping):
         given = {field: result.get(field) for field in _FIELDS}
     else:
@@ -95,31 +101,34 @@ def _fields(result: object, refuse: _Refusal) -> dict[str, Any]:
     return given
 
 
-def _array(value: Any, field: str, refuse: _Refusal) -> np.ndarray:
-    try:
-        if hasattr(value, "detach"):  # a torch tensor, wherever it lies
-            value = value.detach().cpu().numpy()
-        elif not isinstance(value, np.ndarray) and not hasattr(value, "__array__"):
-            value = [np.asarray(item) for item in value]
-        array = np.asarray(value)
-    except (TypeError, ValueError) as error:
-        raise refuse(f"{field} do not make one array: {' '.join(str(error).split())}") from error
-    if array.dtype == object:
-        raise refuse(f"{field} do not make one array of numbers")
-    return array
+def _unread(result: object) -> list[str]:
+    """Say which fields of a mapping are not read: a misspelt name must not drop a test set without a word."""
+    keys = list(map(str, result)) if isinstance(result, Mapping) else []
+    return [
+        f"field {key!r} of the dataset is not read{nearest(key, _FIELDS)}"
+        for key in keys
+        if key not in _FIELDS
+    ]
 
 
-def _layout(value: Any, field: str, refuse: _Refusal) -> np.ndarray:
+def _layout(value: Any, field: str, refuse: Refusal, *, sure: bool) -> np.ndarray:
     """Return images as [N, C, H, W]."""
-    images = _array(value, field, refuse)
+    images = as_array(value, field, refuse)
+    form = "expected [N, H, W], [N, C, H, W] or [N, H, W, C]"
     if images.ndim == 3:
         images = images[:, None]
-    elif images.ndim == 4 and images.shape[3] <= 4 < images.shape[1]:
-        images = images.transpose(0, 3, 1, 2)
+    elif images.ndim == 4 and not sure:
+        first, last = images.shape[1] <= _MOST_CHANNELS, images.shape[3] <= _MOST_CHANNELS
+        if last and (first or images.shape[2] <= _MOST_CHANNELS) and images.shape[1] != 1:
+            raise refuse(
+                f"{field} have the shape {images.shape}: [N, C, H, W] or [N, H, W, C]?",
+                hint="images of so few pixels can be meant either way; enlarge them, or give grey as [N, H, W]",
+            )
+        if last and not first:
+            images = images.transpose(0, 3, 1, 2)
     elif images.ndim != 4:
-        raise refuse(
-            f"{field} have the shape {images.shape}, expected [N, H, W], [N, C, H, W] or [N, H, W, C]"
-        )
+        hint = "reshape them: a row of pixels does not say its height" if images.ndim == 2 else None
+        raise refuse(f"{field} have the shape {images.shape}, {form}", hint=hint)
     if 0 in images.shape:
         raise refuse(f"{field} have the shape {images.shape}: there is nothing in them")
     if not (np.issubdtype(images.dtype, np.number) or images.dtype == bool) or np.iscomplexobj(images):
@@ -128,92 +137,45 @@ def _layout(value: Any, field: str, refuse: _Refusal) -> np.ndarray:
 
 
 def _pixels(
-    train: np.ndarray, test: np.ndarray | None, refuse: _Refusal
+    train: np.ndarray, test: np.ndarray | None, notes: list[str], refuse: Refusal
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return both as uint8 (0..255) or both as float32 (0..1), after one look at the range of both."""
     both = [part for part in (train, test) if part is not None]
-    if all(part.dtype == np.uint8 for part in both):
-        return np.ascontiguousarray(train), None if test is None else np.ascontiguousarray(test)
     if all(part.dtype == bool for part in both):
         return train.astype(np.uint8) * 255, None if test is None else test.astype(np.uint8) * 255
     low, high = min(part.min() for part in both), max(part.max() for part in both)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise refuse("images hold NaN or infinite pixels")
     if low < 0 or high > 255:
-        raise refuse(f"pixels go from {low:g} to {high:g}, expected 0 to 255, or 0 to 1")
-    tops = [part.max() for part in both]
-    if len({part.dtype for part in both}) > 1 and min(tops) <= 1 < max(tops):
+        raise refuse(
+            f"pixels go from {low:g} to {high:g}, expected 0 to 255, or 0 to 1",
+            hint="give them as they were before they were normalized: `norm` does that for each trial",
+        )
+    tops = [float(part.max()) for part in both]
+    floats = any(np.issubdtype(part.dtype, np.floating) for part in both)
+    if min(tops) <= 1 < max(tops) and (floats or len({part.dtype for part in both}) > 1):
         raise refuse(
             f"train_images go up to {tops[0]:g} and test_images up to {tops[1]:g}, expected one scale"
         )
     kind: type[np.generic]
-    if any(np.issubdtype(part.dtype, np.floating) for part in both) and high <= 1:
+    if floats and high <= 1:
         kind = np.float32
-    elif all(np.array_equal(part, np.trunc(part)) for part in both):
+    elif all(
+        not np.issubdtype(part.dtype, np.floating) or np.array_equal(part, np.trunc(part)) for part in both
+    ):
         kind = np.uint8
+        if floats:
+            notes.append(f"pixels are floating-point numbers from {low:g} to {high:g}: taken as of 255")
+        if high <= _DARK:
+            notes.append(
+                f"pixels are whole numbers up to {high:g} of 255, so images are all but black; for other scales "
+                "give fractions 0 to 1, or booleans"
+            )
     else:
         raise refuse(f"pixels are fractions up to {high:g}, expected 0 to 1", hint="divide them by 255")
+    if train.shape[1] not in (1, 3):
+        notes.append(f"images have {train.shape[1]} channels; all of them are trained on")
     return np.ascontiguousarray(train, kind), None if test is None else np.ascontiguousarray(test, kind)
-
-
-def _vector(value: Any, field: str, count: int, refuse: _Refusal) -> np.ndarray:
-    """Return labels as [N]: int64, or words."""
-    labels = _array(value, field, refuse)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.ndim != 1:
-        raise refuse(f"{field} have the shape {labels.shape}, expected [N], one class for each image")
-    if len(labels) != count:
-        raise refuse(f"{field} are {len(labels)}, expected {count}, one for each image")
-    if labels.dtype.kind in "US":
-        return labels.astype(str)
-    if not (labels.dtype == bool or np.issubdtype(labels.dtype, np.number)) or np.iscomplexobj(labels):
-        raise refuse(f"{field} are of type {labels.dtype}, expected whole numbers")
-    if np.issubdtype(labels.dtype, np.floating) and not np.array_equal(labels, np.trunc(labels)):
-        raise refuse(f"{field} hold fractions or NaN, expected whole numbers")
-    return labels.astype(np.int64)
-
-
-def _classes(
-    train: np.ndarray, test: np.ndarray | None, class_names: Iterable[object] | None, refuse: _Refusal
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return both label vectors as int64 0 to Y-1, and the Y names."""
-    names = () if class_names is None else tuple(map(str, class_names))
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise refuse(f"class_names hold {twice!r} twice")
-    present = np.unique(train)
-    if len(present) < 2:
-        raise refuse(f"train_labels hold one class ({present[0]}), expected two or more")
-    if train.dtype.kind == "U" or not names:
-        known = names or tuple(map(str, present.tolist()))
-        values = np.array(known) if train.dtype.kind == "U" else present
-        return _index(train, values, "train_labels", refuse), _maybe_index(test, values, refuse), known
-    for field, labels in (("train_labels", train), ("test_labels", test)):
-        if labels is not None and (
-            labels.dtype.kind == "U" or labels.min() < 0 or labels.max() >= len(names)
-        ):
-            found = "words" if labels.dtype.kind == "U" else f"{labels.min()} to {labels.max()}"
-            raise refuse(
-                f"{field}: expected 0 to {len(names) - 1} for {len(names)} class_names, found {found}"
-            )
-    return train, test, names
-
-
-def _index(labels: np.ndarray, values: np.ndarray, field: str, refuse: _Refusal) -> np.ndarray:
-    if labels.dtype.kind != values.dtype.kind:
-        raise refuse(f"{field} are of another type than train_labels")
-    order = np.argsort(values, kind="stable")
-    place = np.minimum(np.searchsorted(values[order], labels), len(values) - 1)
-    index = order[place]
-    wrong = labels[values[index] != labels]
-    if len(wrong):
-        raise refuse(f"{field} hold {wrong[0]}, which is not among the {len(values)} classes")
-    return index.astype(np.int64)
-
-
-def _maybe_index(labels: np.ndarray | None, values: np.ndarray, refuse: _Refusal) -> np.ndarray | None:
-    return None if labels is None else _index(labels, values, "test_labels", refuse)
 
 
 def _shape(images: np.ndarray) -> str:

@@ -26,6 +26,7 @@ from gridsearch.errors import DataError
 from gridsearch.plugins import ImageData, Reading
 from gridsearch.zoo.datasets import checks, deep, images, kinds
 from gridsearch.zoo.datasets.cache import Beat, exclusive, settle, staging
+from gridsearch.zoo.datasets.places import is_named_as_image
 from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
 
 if TYPE_CHECKING:
@@ -114,6 +115,17 @@ def decoded(
         found = found or _decode_all(wanted, tree, files, lambda: None)
         note = f"decoded images are not kept: {error.filename or cache}: {error.strerror or error}"
         return Decoded(dataclasses.replace(found.data, notes=(*found.data.notes, note)), found.fingerprint)
+
+
+def examined(folder: Path, *, memory_limit: int) -> tuple[ImageData, tuple[str, ...]]:
+    """Read every file of a folder anew, and return the images and each file that should be one and is not used.
+
+    Raises:
+        DataError: see `FolderDataset`.
+    """
+    tree = scan(folder)
+    found = _decode_all(_Wanted(folder, None, None, memory_limit), tree, _hashed(tree), lambda: None)
+    return found.data, tuple(tree.skipped.problems)
 
 
 def _hashed(tree: Tree) -> list[_Hashed]:
@@ -254,7 +266,8 @@ def _decode(
     used, pictures, held = [], [], 0
     for entry, result in zip(files, _each(one, files, beat), strict=True):
         if isinstance(result, str):
-            skipped.add(entry.found.relative, result)
+            name = entry.found.relative
+            skipped.add(name, result, expected=result == images.NO_IMAGE and not is_named_as_image(name))
             continue
         used.append(entry)
         pictures.append(result)

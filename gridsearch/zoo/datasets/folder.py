@@ -39,7 +39,7 @@ class FolderDataset:
     memory_limit: int = MEMORY_LIMIT
 
     def __call__(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> ImageData:
-        """Read the images: uint8 [N, C, H, W].
+        """Read the images: uint8 [N, C, H, W], or float32 of 0..1 where some have more than 8 bits.
 
         Args:
             root: the data root, where the decoded images are kept.
@@ -58,6 +58,20 @@ class FolderDataset:
         The path is relative to the folder, so that it may lie anywhere.  See `__call__` for the rest.
         """
         return self.with_fingerprint(root, size=size, channels=channels).fingerprint
+
+    def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
+        """Whether it can be loaded without fetching anything: always, or never."""
+        return True
+
+    def examine(self, root: Path) -> tuple[ImageData, tuple[str, ...]]:  # noqa: ARG002
+        """Read every file anew: return the images, and which files should be images and are not used, and why.
+
+        Raises:
+            DataError: it is not a folder of images.
+        """
+        from gridsearch.zoo.datasets.assemble import examined
+
+        return examined(self.path, memory_limit=self.memory_limit)
 
     def with_fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
         """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""

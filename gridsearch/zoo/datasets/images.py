@@ -29,6 +29,8 @@ FORMATS = (
 MOST_PIXELS = 50_000_000
 MOST_BYTES = 256 * 1024**2
 
+NO_IMAGE = "not an image"
+
 _ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 _TURNS = {
@@ -214,7 +216,7 @@ def _opened(content: bytes) -> Image.Image:
         raise NotUsable("too many pixels") from error
     except UnidentifiedImageError as error:
         kind = kinds.named(content)
-        raise NotUsable("not an image" if kind is None else kinds.sentence(kind)) from error
+        raise NotUsable(NO_IMAGE if kind is None else kinds.sentence(kind)) from error
     except MemoryError:
         raise
     except Exception as error:

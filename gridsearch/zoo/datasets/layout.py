@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
-from gridsearch.zoo.datasets.places import Place, Skipped, entries, left_alone, natural
+from gridsearch.zoo.datasets.places import Place, Skipped, entries, is_named_as_image, left_alone, natural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,12 +102,18 @@ def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
         if place in unused:
             skipped.add(f"{place.shown}/", f"not used; validation images are held out of {train.place.name}/")
         elif place in folders and place not in used:
-            skipped.add(f"{place.shown}/", f"not used; it stands beside {train.place.name}/")
+            reason = f"not used; it stands beside {train.place.name}/"
+            skipped.add(f"{place.shown}/", reason, expected=True)
         elif place in links and place not in used:
             skipped.add(f"{place.shown}/", "a link to a folder")
         elif place not in used:
-            skipped.add(place.shown, "not in the folder of a class")
+            outside(place, skipped)
     return tuple(Part(_unwrapped(place, skipped), place is not train.place) for place in used)
+
+
+def outside(place: Place, skipped: Skipped) -> None:
+    """Tell of a file that lies beside the folders of classes."""
+    skipped.add(place.shown, "not in the folder of a class", expected=not is_named_as_image(place.name))
 
 
 def _innermost(look: _Look, base: Place, skipped: Skipped) -> Place:
@@ -121,7 +127,7 @@ def _innermost(look: _Look, base: Place, skipped: Skipped) -> Place:
             break
         for place in entries(where, skipped):
             if place != inside[0]:
-                skipped.add(place.shown, "not in the folder of a class")
+                outside(place, skipped)
         where = inside[0]
     if where is not base:
         skipped.more.append(f"the images are those in {where.shown}/")
@@ -238,13 +244,7 @@ def _folders(place: Place) -> list[Place]:
 
 def _loose(place: Place) -> bool:
     """Whether files lie right in a folder that may be images, going by their names."""
-    return any(inner.path.suffix.casefold() in _IMAGES for inner in entries(place, Skipped()))
-
-
-_IMAGES = {
-    *(".bmp", ".dib", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".avif"),
-    *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp", ".heic", ".heif"),
-}
+    return any(is_named_as_image(inner.name) for inner in entries(place, Skipped()))
 
 
 def _words(name: str) -> list[str]:

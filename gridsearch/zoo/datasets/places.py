@@ -26,6 +26,14 @@ _CLUTTER = frozenset(
 )
 """Names, in lower case."""
 
+_IMAGES = frozenset(
+    {
+        *(".bmp", ".dib", ".gif", ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".j2k", ".png", ".apng", ".avif"),
+        *(".pbm", ".pgm", ".ppm", ".pnm", ".tif", ".tiff", ".webp", ".heic", ".heif", ".jxl", ".psd", ".tga"),
+        *(".svg", ".ico", ".dcm"),
+    }
+)
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NAMED = 5
 
@@ -60,12 +68,14 @@ class Skipped:
 
     Attributes:
         lines: one for each file or folder that is left out.
+        problems: likewise, but for what nobody would take for an image of the dataset.
         hidden: how many hidden files and folders there are.
         clutter: how often each name of `_CLUTTER` was met.
         more: anything else.
     """
 
     lines: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     hidden: int = 0
     clutter: dict[str, int] = field(default_factory=dict)
     more: list[str] = field(default_factory=list)
@@ -75,9 +85,17 @@ class Skipped:
         """How many files and folders are left out."""
         return len(self.lines) + self.hidden + sum(self.clutter.values())
 
-    def add(self, relative: str, reason: str) -> None:
-        """Remember a file that is left out."""
+    def add(self, relative: str, reason: str, *, expected: bool = False) -> None:
+        """Remember a file that is left out.
+
+        Args:
+            relative: its name.
+            reason: why.
+            expected: whether nobody would take it for an image of the dataset.
+        """
         self.lines.append(f"skipped {relative}: {reason}")
+        if not expected:
+            self.problems.append(f"{relative}: {reason}")
 
     def notes(self, *, most: int = 20) -> tuple[str, ...]:
         """Return one line per file, `most` of them, and how many more there are."""
@@ -105,6 +123,11 @@ def entries(where: Place, skipped: Skipped) -> Iterator[Place]:
             skipped.clutter[name] = skipped.clutter.get(name, 0) + 1
         else:
             yield where.child(path)
+
+
+def is_named_as_image(name: str) -> bool:
+    """Whether a file's name says that it is an image."""
+    return os.path.splitext(name)[1].casefold() in _IMAGES  # noqa: PTH122  (a name, not a path)
 
 
 def left_alone(name: str) -> bool:

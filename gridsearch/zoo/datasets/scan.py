@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
-from gridsearch.zoo.datasets.layout import LAYOUT, Part, parts
+from gridsearch.zoo.datasets.layout import LAYOUT, Part, outside, parts
 from gridsearch.zoo.datasets.places import Place, Skipped, entries, natural, shown
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _folders(where: Place, skipped: Skipped) -> Iterator[Place]:
         elif place.path.is_dir():
             yield place
         else:
-            skipped.add(place.shown, "not in the folder of a class")
+            outside(place, skipped)
 
 
 def _walk(where: Place, roots: Sequence[Path], skipped: Skipped) -> Iterator[Place]:

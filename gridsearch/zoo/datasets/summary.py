@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from gridsearch.zoo.datasets import checks
-
 if TYPE_CHECKING:
+    import numpy as np
+
     from gridsearch.plugins import ImageData
 
 _CLASSES_NAMED = 8
@@ -16,6 +14,8 @@ _CLASSES_NAMED = 8
 
 def described(data: ImageData) -> str:
     """Return "54 images, 2 classes: cat 27, dog 27; 6 rotated, 3 skipped; test: ds/test, 12"."""
+    import numpy as np
+
     counts = np.bincount(data.train_labels, minlength=len(data.class_names))
     parts = [
         f"{_images(len(data.train_labels))}, {len(counts)} classes: {_by_class(counts, data.class_names)}"
@@ -36,6 +36,8 @@ def doubts(data: ImageData) -> tuple[str, ...]:
     """Return what puts results on this data in doubt, in sentences."""
     if data.reading is not None:
         return data.reading.warnings
+    from gridsearch.zoo.datasets import checks
+
     parts = [(data.train_images, data.train_labels)]
     if data.test_images is not None and data.test_labels is not None:
         parts.append((data.test_images, data.test_labels))
