@@ -65,7 +65,7 @@ class Finder:
         above = self.spec(parent)
         if above is None or above.submodule_search_locations is None or not last:
             return None
-        found = PathFinder.find_spec(name, list(above.submodule_search_locations))
+        found = _in_folders(last, list(above.submodule_search_locations))
         return found if found is not None and _own_spec(found) else None
 
     def source(self, name: str) -> Source | None:
@@ -82,7 +82,7 @@ class Finder:
         places = [*self.path, *sys.path]
         if name in sys.stdlib_module_names:  # as for a script, a file of that name beside it comes first
             places = self.path
-        found = PathFinder.find_spec(name, places)
+        found = _in_folders(name, places)
         if found is None and name not in sys.stdlib_module_names:
             found = _by_other_finders(name)
         return found if found is not None and _own_spec(found) else None
@@ -97,6 +97,15 @@ def _spec_of(name: str, path: Path) -> ModuleSpec | None:
     spec = ModuleSpec(name, None, is_package=True)
     spec.submodule_search_locations = places
     return spec
+
+
+def _in_folders(name: str, folders: list[str]) -> ModuleSpec | None:
+    found = PathFinder.find_spec(name, folders)
+    if found is not None and found.origin is None and found.submodule_search_locations is not None:
+        found.submodule_search_locations = list(
+            found.submodule_search_locations
+        )  # it would be looked up again
+    return found
 
 
 def _by_other_finders(name: str) -> ModuleSpec | None:
@@ -142,14 +151,16 @@ def address(main: Source, files: Mapping[str, Path]) -> tuple[str, dict[str, str
 
     A module that imports nothing of the user's own has the hash of its file's bytes as its address.
     """
+    top, dot, _ = main.name.partition(".")
     parts = {name: sha256(path) for name, path in files.items()}
-    own = parts[main.name]
-    others = [f"{name} {digest}" for name, digest in sorted(parts.items()) if name != main.name]
-    whole = hashlib.sha256("\n".join([own, *others]).encode()).hexdigest() if others else own
-    shown = {
-        path.name if name == main.name else _shown(name, path): parts[name] for name, path in files.items()
-    }
-    return whole, shown
+    lines, shown = [], {main.path.name: parts[main.name]}
+    for name in sorted(set(parts) - {main.name}):
+        inside = dot and (name == top or name.startswith(f"{top}."))
+        said = f".{name.removeprefix(top)}" if inside else name  # the folder of a package may have any name
+        lines.append(f"{said} {parts[name]}")
+        shown[_shown(name, files[name])] = parts[name]
+    whole = hashlib.sha256("\n".join([parts[main.name], *lines]).encode()).hexdigest()
+    return whole if lines else parts[main.name], shown
 
 
 def sha256(path: Path) -> str:
