@@ -38,6 +38,8 @@ class SearchArguments(TypedDict, total=False):
             itself; `grid` and `recipe` then hold its params.
         metric: which of its metrics ranks.
         direction: "maximize" or "minimize" it.
+        version: of code of your own: it stands for what of it has no address (files that it reads, objects that
+            nobody can look into), and another version is computed again.
         recipe: settings by name, as with `--set`.
     """
 
@@ -53,6 +55,7 @@ class SearchArguments(TypedDict, total=False):
     seeds: int | Sequence[int]
     val: float
     subset: int
+    version: str
     recipe: Mapping[str, Value]
 
 
@@ -148,8 +151,19 @@ def _more_seeds(arguments: RunArguments, *, stored: bool) -> MoreSeeds | None:
     return MoreSeeds(seeds, TOP if top is None else top)
 
 
-_CHANGING = {"exclude", "when", "epochs", "seeds", "val", "subset", "recipe", "metric", "direction"}
-_SPEC_OPTIONS = ("study", "epochs", "val", "subset", "metric", "direction")
+_CHANGING = {
+    "exclude",
+    "when",
+    "epochs",
+    "seeds",
+    "val",
+    "subset",
+    "recipe",
+    "metric",
+    "direction",
+    "version",
+}
+_SPEC_OPTIONS = ("study", "epochs", "val", "subset", "metric", "direction", "version")
 
 
 def load(study: str, *, store: str | None = None, home: str | Path | None = None) -> StudyResult:

@@ -96,6 +96,11 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
     )
     what.add_argument("--metric", metavar="NAME", help="which of its metrics ranks (default: value)")
     what.add_argument("--direction", metavar="D", help="maximize (default) or minimize it")
+    what.add_argument(
+        "--version",
+        metavar="TEXT",
+        help="version of your own code, for what of it has no address: files that it reads, say",
+    )
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
     what.add_argument(

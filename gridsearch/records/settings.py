@@ -31,8 +31,8 @@ class Settings:
         subset: train on that many images of the training split, stratified; None for all.
         model: display name ("lenet", "my_net.py:Net").
         model_options: the `model.*` options, complete with their defaults.
-        model_source: SHA-256 of the source file of a user's own model and of files that its options name; None
-            for an installed model without such files.
+        model_source: the address of a user's own model: SHA-256 of its source file, of what that imports from own
+            folders, and of files that its options name; None for an installed model without such files.
         dropout: rate for every dropout layer; None leaves them as the model has them.
         warmup: epochs (may be fractional) of linear warm-up.
         ema: decay of the moving average of the weights, begun at zero and rid of that bias, which is evaluated,
@@ -41,7 +41,8 @@ class Settings:
         select: "last" or "best", the epoch that counts.
         objective: display name of a plain function ("fit.py:loss"); then the function, its source and `params`
             are all that there is, and everything above keeps its default.  None for training on images.
-        objective_source: SHA-256 of the function's source file.
+        objective_source: the address of the function's code: SHA-256 of its file, or of all that it reaches.
+        code_version: what the user says that the version of their own code is: it stands for what has no address.
         params: what the function is called with; an axis, or set for all points.
     """
 
@@ -74,6 +75,7 @@ class Settings:
     objective: str | None = None
     objective_source: str | None = None
     params: Mapping[str, Value] = field(default_factory=dict)
+    code_version: str | None = None
 
     @property
     def length(self) -> int | None:
@@ -98,6 +100,7 @@ class Settings:
                 "objective": self.objective,
                 "objective_source": self.objective_source,
                 **self.params,
+                **({} if self.code_version is None else {"code_version": self.code_version}),
             }
         values: dict[str, Value] = {}
         for f in _IMAGE_FIELDS:
@@ -106,14 +109,17 @@ class Settings:
                 values |= {MODEL_PREFIX + k: v for k, v in value.items()}
             elif f == "data_options":
                 values |= {DATA_PREFIX + k: v for k, v in value.items()}
-            else:
+            elif f != "code_version" or value is not None:
                 values[f] = value
         return values
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back: what a function has, or what images need."""
         fields = _IMAGE_FIELDS if self.objective is None else _FUNCTION_FIELDS
-        return {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in fields}
+        found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in fields}
+        if self.code_version is None:
+            del found["code_version"]
+        return found
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -121,11 +127,11 @@ class Settings:
         return cls(**data)
 
 
-LATER: Mapping[str, Value] = MappingProxyType({"ema": 0.0})
+LATER: Mapping[str, Value] = MappingProxyType({"ema": 0.0, "code_version": None})
 """Settings that came when stores held trials already, with their defaults, which are what those trials had."""
 
-_FUNCTION_FIELDS = ("objective", "objective_source", "params")
-_IMAGE_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in _FUNCTION_FIELDS)
+_FUNCTION_FIELDS = ("objective", "objective_source", "params", "code_version")
+_IMAGE_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in _FUNCTION_FIELDS[:3])
 
 
 def trial_key(settings: Settings, seed: int) -> str:

@@ -28,7 +28,7 @@ LARGEST_INT = 2**63 - 1
 
 SEED = "seed"
 
-RESERVED_PARAMS = ("objective", "objective_source", "objective_version")
+RESERVED_PARAMS = ("objective", "objective_source", "objective_version", "code_version")
 """What is told of a function beside its params; no param may bear such a name."""
 
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -172,6 +172,7 @@ _TABLE = (
     ),
     _word("data_fingerprint", "", "SHA-256 of the data", default="", scope=AxisScope.DERIVED),
     _word("model_source", "", "SHA-256 of the model's file", nullable=True, scope=AxisScope.DERIVED),
+    _word("code_version", "", "version of the user's own code", nullable=True, scope=AxisScope.DERIVED),
 )
 
 AXES: Mapping[str, Axis] = MappingProxyType({axis.name: axis for axis in _TABLE})

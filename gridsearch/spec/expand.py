@@ -126,6 +126,8 @@ def expand_study(spec: StudySpec, resolve: Resolver | FunctionResolver) -> Expan
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
                 "weights before they are averaged"
             )
+    if spec.version is not None and all(draft.settings.code_version is None for draft in drafts):
+        warnings.append("version stands for code of your own, and here is none: it has no effect")
     if dropped:
         warnings.append(
             f"{dropped:,} of {len(points):,} points repeat others: they differ in nothing that has an effect"
@@ -144,8 +146,8 @@ def without_effect(optimizer: Value, momentum: Value) -> tuple[str, ...]:
 
 def _builder(spec: StudySpec, fixed: Mapping[str, Value], resolve: Any) -> _Builder | _FunctionBuilder:
     if spec.objective is None:
-        return _Builder(fixed, resolve)
-    return _FunctionBuilder(fixed, *resolve.objective(spec.objective))
+        return _Builder(fixed, resolve, spec.version)
+    return _FunctionBuilder(fixed, *resolve.objective(spec.objective), version=spec.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +157,14 @@ class _FunctionBuilder:
     fixed: Mapping[str, Value]
     name: str
     source: str | None
+    version: str | None
 
     def settings(self, point: GridPoint) -> tuple[Settings, tuple[str, ...], tuple[str, ...]]:
         """Return a point's settings, its axes and its inactive axes."""
         params = {name: _plain(value) for name, value in {**self.fixed, **point.values}.items()}
-        settings = Settings(objective=self.name, objective_source=self.source, params=params)
+        settings = Settings(
+            objective=self.name, objective_source=self.source, params=params, code_version=self.version
+        )
         return settings, tuple(point.values), point.inactive
 
     def check(self) -> None:
@@ -169,8 +174,9 @@ class _FunctionBuilder:
 class _Builder:
     """Makes complete settings of points; asks the resolver once per question, and gathers its problems."""
 
-    def __init__(self, fixed: Mapping[str, Value], resolve: Resolver) -> None:
+    def __init__(self, fixed: Mapping[str, Value], resolve: Resolver, version: str | None) -> None:
         self._fixed = fixed
+        self._version = version
         self._resolve = resolve
         self._answers: dict[tuple[object, ...], Any] = {}
         self._problems = Problems()
@@ -192,6 +198,8 @@ class _Builder:
         for name in idle:
             plain[name] = _DEFAULTS[name]
         plain["model"], plain["model_options"], plain["model_source"] = model
+        if plain["model_source"] is not None:  # an installed model has no code of the user's
+            plain["code_version"] = self._version
         plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
         return Settings(**plain), *self._axes_of(point, idle)
 

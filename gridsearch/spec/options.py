@@ -16,10 +16,22 @@ from gridsearch.spec.names import good_name
 from gridsearch.spec.problems import Wrong, shortened
 from gridsearch.spec.values import typed
 
-OPTIONS = ("study", "dataset", "model", "objective", "metric", "direction", "seeds", "val", "subset")
+OPTIONS = (
+    "study",
+    "dataset",
+    "model",
+    "objective",
+    "metric",
+    "direction",
+    "seeds",
+    "val",
+    "subset",
+    "version",
+)
 OF_IMAGES = ("dataset", "model", "val", "subset")
 """Options that say something of images, and so nothing of a study of a plain function."""
 OF_FUNCTION = ("metric", "direction")
+MAX_VERSION = 64
 DIRECTIONS = ("maximize", "minimize")
 
 _METRIC = re.compile(r"[^\W\d][\w.\- ]{0,63}")
@@ -39,6 +51,8 @@ def read_option(name: str, value: object) -> Any:
         return good_name(value)
     if isinstance(value, Mapping | list | tuple | set):
         raise Wrong(f"{name} takes one value")
+    if name == "version":
+        return _version(value)
     if name in ("objective", *OF_FUNCTION):
         return _of_function(name, value)
     return typed(AXES[name], value)
@@ -54,6 +68,15 @@ def _of_function(name: str, value: object) -> str:
             f"metric {shortened(value)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
         )
     return value
+
+
+def _version(value: object) -> str:
+    """Type the version of a user's own code: a short text, or a number that stands for its text."""
+    text = value if isinstance(value, str) else repr(value)
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not plain or not text.strip() or len(text) > MAX_VERSION or not text.isprintable():
+        raise Wrong(f"version must be a text of 1 to {MAX_VERSION} letters, not {shortened(repr(value))}")
+    return text.strip()
 
 
 def misplaced(name: str, *, objective: str | None) -> str | None:

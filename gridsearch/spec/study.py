@@ -51,7 +51,9 @@ def _option(name: str) -> BeforeValidator:
     # None means "not given" for these, as it does on the command line.
     return BeforeValidator(
         lambda value: (
-            None if value is None and name in ("study", "subset", "objective") else read_option(name, value)
+            None
+            if value is None and name in ("study", "subset", "objective", "version")
+            else read_option(name, value)
         )
     )
 
@@ -109,6 +111,8 @@ class StudySpec(BaseModel):
         seeds: how many replicates (N stands for seeds 0 to N-1), or which; see `seed_list`.
         val: fraction of the training images held out for validation.
         subset: train on that many images of the training split.
+        version: of the user's own code: it stands for what of that code has no address (files that it reads, objects
+            that nobody can look into); another version is another point.
         grid: the axes; a mapping will do.  Its axes win over the recipe.
         recipe: what is the same for all points; a mapping will do ("model.width" for options).
 
@@ -127,6 +131,7 @@ class StudySpec(BaseModel):
     seeds: Annotated[int | tuple[int, ...], _option("seeds")] = 1
     val: Annotated[float, _option("val")] = 1 / 6
     subset: Annotated[int | None, _option("subset")] = None
+    version: Annotated[str | None, _option("version")] = None
     grid: Annotated[Grid, _converted(Grid, Grid)] = Field(default_factory=Grid)
     recipe: Annotated[Recipe | Params, _converted((Recipe, Params), Recipe.of)] = Field(
         default_factory=Recipe
@@ -207,6 +212,7 @@ class StudySpec(BaseModel):
             "study": self.study,
             **kind,
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
+            **({} if self.version is None else {"version": self.version}),
             "grid": self.grid.to_json(),
             "recipe": self.recipe.flat(),
         }
@@ -233,6 +239,8 @@ class StudySpec(BaseModel):
             value = getattr(self, name)
             if value != defaults[name] and (free or name not in gridded):
                 arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
+        if self.version is not None:
+            arguments += ["--version", self.version]
         arguments += self.grid.arguments()
         if self.grid.seeds is None and isinstance(self.seeds, int) and self.seeds != 1:
             arguments += ["--seeds", str(self.seeds)]

@@ -36,6 +36,9 @@ MODEL_VERSION = "model_version"
 DATA_VERSION = "data_version"
 """Shown when the dataset's content differs among the trials: the first digits of its fingerprint."""
 
+CODE_VERSION = "code_version"
+"""Shown when the version that the user gave of their own code differs among the trials."""
+
 _OF = " of "
 _DIGITS = 8
 
@@ -245,6 +248,7 @@ def _facts(settings: Settings) -> dict[str, Value]:
         flat[f"{OBJECTIVE_VERSION}{_OF}{flat.pop('objective')}"] = flat.pop("objective_source")
         return flat
     del flat["dataset"]
+    flat[CODE_VERSION] = settings.code_version
     source, content = flat.pop("model_source"), flat.pop("data_fingerprint")
     if source is not None:
         flat[f"{MODEL_VERSION}{_OF}{settings.model}"] = source
@@ -278,7 +282,12 @@ def _without_later(common: Mapping[str, Value]) -> dict[str, Value]:
 
     Earlier versions noted them when nothing new was asked for.  A param of such a name would be the whole number 0.
     """
-    return {k: v for k, v in common.items() if not (isinstance(v, float) and LATER.get(k) == v)}
+    networks = {k: v for k, v in LATER.items() if k != CODE_VERSION}
+    return {
+        k: v
+        for k, v in common.items()
+        if not (isinstance(v, float) and networks.get(k) == v) and (k != CODE_VERSION or v is not None)
+    }
 
 
 def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
@@ -288,6 +297,8 @@ def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
         if each.objective is not None:
             if name == OBJECTIVE_VERSION:
                 value = _short(each.objective_source)
+            elif name == CODE_VERSION:
+                value = each.code_version
             elif name not in each.params:
                 continue
             else:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SPEC_OPTIONS = (
     *("study", "dataset", "model", "objective", "metric", "direction"),
-    *("epochs", "seeds", "val", "subset"),
+    *("epochs", "seeds", "val", "subset", "version"),
 )
 
 
@@ -65,7 +65,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what may stand beside a stored study: plug-ins named again, more seeds; nothing else may."""
-    for name in ("epochs", "seeds", "val", "subset", "metric", "direction"):
+    for name in ("epochs", "seeds", "val", "subset", "metric", "direction", "version"):
         if getattr(arguments, name) is not None:
             raise UsageError(
                 f"--{name} changes what is searched, and no grid is given",
