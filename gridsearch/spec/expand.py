@@ -147,7 +147,7 @@ def without_effect(optimizer: Value, momentum: Value) -> tuple[str, ...]:
 def _builder(spec: StudySpec, fixed: Mapping[str, Value], resolve: Any) -> _Builder | _FunctionBuilder:
     if spec.objective is None:
         return _Builder(fixed, resolve, spec.version)
-    return _FunctionBuilder(fixed, *resolve.objective(spec.objective), version=spec.version)
+    return _FunctionBuilder(fixed, spec.version, *resolve.objective(spec.objective))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +155,9 @@ class _FunctionBuilder:
     """Makes settings of points that are called as a function's params."""
 
     fixed: Mapping[str, Value]
+    version: str | None
     name: str
     source: str | None
-    version: str | None
 
     def settings(self, point: GridPoint) -> tuple[Settings, tuple[str, ...], tuple[str, ...]]:
         """Return a point's settings, its axes and its inactive axes."""
