@@ -86,7 +86,11 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         help="fmnist (default), mnist, kmnist, cifar10, digits, folder:PATH, or your_file.py:Name",
     )
     what.add_argument(
-        "--model", metavar="NAME", help="lenet (default), see `gridsearch models list`, or your_file.py:Name"
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="lenet (default), see `gridsearch models list`, or your_file.py:Name; with --study NAME alone, every "
+        "model of your own that its trials need",
     )
     what.add_argument(
         "--objective",
@@ -297,7 +301,12 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best.add_argument(
         "--again", action="store_true", help="read the test set once more: no clean test any longer"
     )
-    best.add_argument("--model", metavar="NAME", help="your_file.py:Name again, if the winner is your own")
+    best.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME",
+        help="your_file.py:Name again, if the winner is your own",
+    )
     best.add_argument(
         "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gridsearch.advice import Advice
 from gridsearch.records.data import DataFacts, ages
 from gridsearch.records.settings import Settings, Value
 from gridsearch.records.trials import TrialState
@@ -98,6 +99,7 @@ class StudyData:
             `reporting.evaluation.evaluate`.
         part: which trials are here, None where all are.
         facts: what is known of the images of its trials, by fingerprint.
+        advice: what commands about it need, None where that is its name alone.
     """
 
     name: str
@@ -114,6 +116,12 @@ class StudyData:
     test: Mapping[str, Any] | None = None
     part: Part | None = None
     facts: Mapping[str, DataFacts] = field(default_factory=dict)
+    advice: Advice | None = None
+
+    @property
+    def again(self) -> Advice:
+        """The commands about it."""
+        return self.advice or Advice(study=self.name)
 
     @property
     def objective(self) -> str | None:

@@ -17,6 +17,7 @@ from gridsearch.reporting.text import (
     listed,
     metric_name,
     plural,
+    printable,
     show_metric,
     show_params,
     show_seconds,
@@ -194,13 +195,25 @@ def _advice(data: StudyData, ranking: Ranking) -> str:
         return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."
     return (
         f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if their difference is what it "
-        f"seems (80 % chance): gridsearch run --study {data.name} --more-seeds {found.more_seeds} --top 2"
+        f"seems (80 % chance){_by(data, found.more_seeds, 2)}"
     )
 
 
 def _try_seeds(data: StudyData, ranking: Ranking) -> str:
     top = max(2, min(len(ranking.tied) + 1, 5))
-    return f"More seeds would show how much is luck: gridsearch run --study {data.name} --more-seeds 2 --top {top}"
+    return f"More seeds would show how much is luck{_by(data, 2, top)}"
+
+
+def _by(data: StudyData, seeds: int, top: int) -> str:
+    """Return how more seeds are had: the command, or what comes nearest to one."""
+    if data.part is not None:  # the best points of a part need not be those of the study
+        return "."
+    if data.again.lost:
+        own = listed([printable(name) for name in data.again.lost])
+        return (
+            f"; they need {own} again, which no file names: give the grid again from Python with more seeds."
+        )
+    return f": {data.again.more_seeds(seeds, top)}"
 
 
 def _cautions(data: StudyData, ranking: Ranking) -> list[str]:

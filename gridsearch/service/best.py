@@ -138,7 +138,7 @@ def best(
         if data.objective is not None:
             raise UsageError(
                 f"study {study!r} calls a plain function: there is no network to train again and no test set",
-                hint=f"`gridsearch report --study {study}` shows its best point",
+                hint=f"`{data.again.report()}` shows its best point",
             )
         if data.test is not None and not again:
             return _recorded(store, data, choose(store, data, where or {}), watcher)
@@ -155,7 +155,7 @@ def best(
         )
         part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
         winner = choose(store, part, {})
-        check_models(study, catalog, [winner.point.settings])
+        check_models(data, catalog, [winner.point.settings])
         work = store.home.best_work(study)
         with ExitStack() as stack:
             with store.home.writing(work):
@@ -212,7 +212,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
         raise StoreError(
             f"study {data.name!r} has no finished trial, and so no winner ({counts})",
-            hint=f"`gridsearch run --study {data.name}` trains what is missing",
+            hint=f"`{data.again.go_on()}` trains what is missing",
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
     settings, notes = replace(point.settings, val=0.0, select="last"), []
@@ -316,12 +316,12 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
         shutil.rmtree(ready, ignore_errors=True)
         raise StoreError(
             f"another `best` has recorded the test of study {study!r} meanwhile",
-            hint=f"`gridsearch best --study {study}` shows it",
+            hint=f"`{finding.data.again.best()}` shows it",
         )
     home.publish_best(study, ready.name)
     if "error" in model["graph"]:
         watcher.warn(
-            f"no {GRAPH}, and so no `gridsearch predict`: the network cannot be exported ({model['graph']['error']})"
+            f"no {GRAPH}, and so nothing for predict to run: the network cannot be exported ({model['graph']['error']})"
         )
     return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
 

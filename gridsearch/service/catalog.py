@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
+from gridsearch.advice import is_own
 from gridsearch.errors import DataError, SpecError, UsageError, nearest
 from gridsearch.records import DataFacts
 from gridsearch.zoo import datasets
@@ -50,6 +51,13 @@ class Catalog:
     def locators(self) -> dict[str, str]:
         """Where each model that was found lies, by display name."""
         return {plugin.name: plugin.locator for plugin in self._models.values()}
+
+    @property
+    def named(self) -> dict[str, dict[str, str]]:
+        """What the user's own code was named by, by kind and display name; "" for what lives in this process alone."""
+        models = {p.name: p.locator for p in self._models.values() if is_own("model", p.name)}
+        data = {p.name: p.locator for p in (self.dataset,) if is_own("dataset", p.name)}
+        return {kind: found for kind, found in (("model", models), ("dataset", data)) if found}
 
     @property
     def objects(self) -> dict[str, Plugin]:

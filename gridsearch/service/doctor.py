@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
 
@@ -188,7 +188,9 @@ def _store(places: Places) -> Iterator[Finding]:
     for problem in problems:
         yield Finding("store", "bad", problem, "keep a copy of the file and begin with another --home")
     for name in remnants:
-        yield Finding("store", "bad", f"study {name!r} was deleted in part", f"gridsearch study clean {name}")
+        yield Finding(
+            "store", "bad", f"study {name!r} was deleted in part", replace(places.again, study=name).clean()
+        )
     trials = sum(sum(study.counts.values()) for study in studies)
     yield Finding("store", "ok", f"{url}: {plural(len(studies), 'study')}, {plural(trials, 'trial')}")
 

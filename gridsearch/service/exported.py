@@ -28,7 +28,7 @@ MODEL_FILE = "model.safetensors"
 GRAPH = "model.onnx"
 CARD = "card.md"
 
-_AGAIN = "`gridsearch best --study NAME` makes such a folder; bring back a copy of this one"
+_AGAIN = "best makes such a folder, <home>/<study>/best; bring back a copy of this one, or name the right one"
 _BATCH = 16
 _MOST_PROBLEMS = 5
 

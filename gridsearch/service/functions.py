@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
+from gridsearch.advice import is_own
 from gridsearch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +43,15 @@ class FunctionCatalog:
     def told(self) -> dict[str, Any]:
         """What a worker is told of it."""
         return {"objective": self.plugin.locator or self.plugin.name, "metric": self._metric}
+
+    @property
+    def named(self) -> dict[str, dict[str, str]]:
+        """What the function was named by; "" for one that lives in this process alone."""
+        return (
+            {"objective": {self.plugin.name: self.plugin.locator}}
+            if is_own("objective", self.plugin.name)
+            else {}
+        )
 
     @property
     def objects(self) -> dict[str, Plugin]:

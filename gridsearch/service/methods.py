@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
+from gridsearch.advice import command
 from gridsearch.errors import GridsearchError
 from gridsearch.records import Settings, WorkerSetup
 from gridsearch.service.catalog import Catalog
@@ -97,7 +98,9 @@ def methods_of(
             batch=8,
         )
         if model is None and (count := trainer.parameters(settings)) > _LARGE:
-            reason = f"{count / 1e6:.0f} million parameters; `gridsearch doctor --model {name}` looks at it"
+            reason = (
+                f"{count / 1e6:.0f} million parameters; `{command('doctor', '--model', name)}` looks at it"
+            )
             yield ModelMethod(shown, None, reason)
             continue
         yield ModelMethod(shown, *trainer.method(settings))

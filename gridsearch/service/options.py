@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gridsearch.advice import DATABASE, Advice, default_home, place
 from gridsearch.errors import UsageError
 
 PRUNERS = ("none", "median", "asha", "hyperband")
@@ -41,14 +42,19 @@ class Places:
         """
         from gridsearch.folders import cache_root
 
-        root = Path(home or os.environ.get("GRIDSEARCH_HOME") or "runs").expanduser().absolute()
-        url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / 'gridsearch.db'}"
+        root = Path(home or default_home()).expanduser().absolute()
+        url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / DATABASE}"
         if _URL_PASSWORD.search(url):
             raise UsageError(
                 "--store: a password in the URL can be read by every user of this machine",
                 hint="leave it out of the URL; take it from the environment or a file",
             )
         return cls(home=root, store=url, cache=cache_root())
+
+    @property
+    def again(self) -> Advice:
+        """The commands about no study yet, in these places."""
+        return Advice(where=place(self.home, self.store))
 
     @property
     def data(self) -> Path:

@@ -218,7 +218,7 @@ def prepare_stored(
     _refuse(study, "trains on images", {"--objective": objective})
     catalog = find_again(data, spec, places, dataset=dataset, models=models, say=say)
     drafts = _open_or_more(present(data, catalog, spec, say=say), more)
-    check_models(study, catalog, {shape_of(d.settings): d.settings for d in drafts}.values())
+    check_models(data, catalog, {shape_of(d.settings): d.settings for d in drafts}.values())
     return Prepared(
         name=study,
         axes=data.axes,
@@ -262,7 +262,7 @@ def _stored_objective(data: StudyData, spec: Mapping[str, Any]) -> str:
     if ":" in locator:
         raise UsageError(
             f"study {data.name!r} calls your own function {data.objective!r}, whose code runs only when it is named",
-            hint=f"add --objective {locator}",
+            hint=data.again.name_again(),
         )
     return locator
 

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.advice import LOCATORS
 from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState
 from gridsearch.reporting.text import plural
@@ -205,7 +206,7 @@ def _add(
         same_images=joined.same,
         command=options.command,
         environment=environment(function=prepared.ranked_by is not None),
-        spec=prepared.spec,
+        spec={**prepared.spec, LOCATORS: prepared.catalog.named},
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
     for note in notes:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.service.catalog import Catalog
 from gridsearch.spec import StudySpec
@@ -49,7 +50,7 @@ def stored_dataset(data: StudyData, spec: Mapping[str, Any], home: Path) -> str:
     if ":" in locator:
         raise UsageError(
             f"study {data.name!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
-            hint=f"add --dataset {locator}",
+            hint=data.again.name_again(),
         )
     return locator
 
@@ -99,11 +100,11 @@ def present(
     here: dict[str, str | None] = {}
     trials = tuple(t for t in data.trials if _now(t.settings, catalog, here) == t.settings.data_fingerprint)
     if not trials:
-        command = _command(spec, catalog.dataset.locator)
+        again = _command(spec, catalog.dataset.locator, data.again.where)
         raise DataError(
             f"the images of {catalog.subject!r} are other than when study {data.name!r} was made",
-            hint=f"its trials stay as they are; new ones beside them: {command}"
-            if command
+            hint=f"its trials stay as they are; new ones beside them: {again}"
+            if again
             else "run the grid again: the changed data makes new trials beside the old",
         )
     if left := len(data.trials) - len(trials):
@@ -116,17 +117,18 @@ def present(
     return dataclasses.replace(data, trials=trials, epochs=epochs)
 
 
-def check_models(study: str, catalog: Catalog, needed: Iterable[Settings]) -> None:
+def check_models(data: StudyData, catalog: Catalog, needed: Iterable[Settings]) -> None:
     """Refuse models that are not those that stored trials were trained with.
 
     Raises:
         UsageError: a user's own file is needed and was not named, or is another one by now.
     """
+    study = data.name
     for settings in needed:
         if ":" in settings.model and settings.model not in catalog.locators:
             raise UsageError(
                 f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
-                hint=f"add --model {settings.model} (with its path)",
+                hint=data.again.name_again(),
             )
         name, _, source = catalog.model(settings.model, settings.model_options)
         if source != settings.model_source:
@@ -223,12 +225,13 @@ def _shown(locator: str) -> str:
     return locator.removeprefix(_FOLDER)
 
 
-def _command(spec: Mapping[str, Any], dataset: str) -> str | None:
+def _command(spec: Mapping[str, Any], dataset: str, where: Sequence[str]) -> str | None:
     """Return the command that runs a study's grid on a dataset; None where no command can name what it needs."""
+    words = {name: value for name, value in spec.items() if name != LOCATORS}
     try:
-        study = StudySpec.from_json({**spec, "dataset": dataset})
+        study = StudySpec.from_json({**words, "dataset": dataset})
     except (GridsearchError, KeyError, TypeError, ValueError):
         return None
     if not dataset or "__main__:" in f"{dataset} {study.model}":
         return None
-    return study.command()
+    return command("run", *study.arguments(), *where)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.advice import Advice
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
@@ -31,6 +32,7 @@ class StudyStatus:
             now; None where nothing runs or nothing has been measured.
         runners: who holds its trials, those included that are gone; their trials wait.
         idle: trials wait, and nobody is at work in this store.
+        again: the commands about it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class StudyStatus:
     eta: float | None
     runners: tuple[RunnerAtWork, ...] = ()
     idle: bool = False
+    again: Advice = field(default_factory=Advice)
 
     @property
     def open(self) -> int:
@@ -81,7 +84,7 @@ def existing(places: Places) -> Store:
     if not store_exists(places.store):
         raise StoreError(
             f"no store at {places.store}",
-            hint="`gridsearch run` makes one; --home or --store says where it is",
+            hint=f"`{places.again.first_run()}` makes one; --home or --store says where another is",
         )
     return open_store(places.store, home=places.home, create=False)
 
@@ -126,6 +129,7 @@ def _status(store: Store, name: str) -> StudyStatus:
         eta=_eta(data, store.running_packs(name)) if running else None,
         runners=tuple(store.runners(name)),
         idle=waits and not store.anybody_at_work(within=LEASE_SECONDS),
+        again=data.again,
     )
 
 

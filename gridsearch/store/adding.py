@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
+from gridsearch.advice import LOCATORS
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import facts, linking, notes, optuna_tables, tables
@@ -18,7 +19,7 @@ from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, r
 from gridsearch.store.reading import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 _COMMANDS_KEPT = 100
 
@@ -165,7 +166,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
         "class_names": json.dumps(draft.class_names or json.loads(row.class_names)),
         "commands": json.dumps(commands),
         "environment": json.dumps(dict(draft.environment)),
-        "spec": json.dumps(dict(draft.spec)),
+        "spec": json.dumps(_with_locators(json.loads(row.spec), draft.spec)),
         "note_version": note,
     }
     connection.execute(update(s).where(s.c.id == row.id).values(values))
@@ -173,6 +174,16 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
     optuna_tables.set_study_user_attributes(connection, row.optuna_id, attributes)
     highest = optuna_tables.highest_number(connection, row.optuna_id)
     return _Study(row.id, row.optuna_id, Shown.from_json(row.shown), max(row.next_number, highest + 1))
+
+
+def _with_locators(before: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's spec with the locators of all its code, that of earlier grids included."""
+    kinds = {**before.get(LOCATORS, {}), **spec.get(LOCATORS, {})}
+    known = {
+        kind: {**before.get(LOCATORS, {}).get(kind, {}), **spec.get(LOCATORS, {}).get(kind, {})}
+        for kind in kinds
+    }
+    return {**spec, **({LOCATORS: known} if known else {})}
 
 
 def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object, ...]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, inspect
 
+from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
 from gridsearch.store import linking, optuna_tables, tables, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
@@ -64,8 +66,9 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
     if seen.found in (Found.NOTHING, Found.EMPTY):
         if not create:
             what = "no store at" if seen.found is Found.NOTHING else "nothing in the store"
+            makes = Advice(where=place(home, url)).first_run()
             raise StoreError(
-                f"{what} {path}", hint="gridsearch run makes one; --home or --store names another"
+                f"{what} {path}", hint=f"`{makes}` makes one; --home or --store says where another is"
             )
         _create(path, there=seen.found is Found.EMPTY)
         seen = look(path)
@@ -203,7 +206,7 @@ def _require_usable(path: Path, seen: Look) -> None:
     if seen.optuna_revision != optuna_tables.REVISION:
         known = seen.optuna_revision in optuna_tables.revisions()
         age, mend = (
-            ("an older", f"optuna storage upgrade --storage {sqlite_url(path)}")
+            ("an older", f"optuna storage upgrade --storage {shlex.quote(sqlite_url(path))}")
             if known
             else ("a newer", "pip install --upgrade gridsearch optuna")
         )

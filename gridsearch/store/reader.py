@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
 from gridsearch.store import claims, linking, reading
 from gridsearch.store.artifacts import Home
@@ -85,7 +87,8 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return reading.study_data(connection, study, abandoned=lambda i: self._abandoned(connection, i))
+            data = reading.study_data(connection, study, abandoned=lambda i: self._abandoned(connection, i))
+        return replace(data, advice=replace(data.again, where=place(self.home.root, self.url)))
 
     def runners(self, study: str) -> list[RunnerAtWork]:
         """Return who holds trials of a study, runners that are gone included.

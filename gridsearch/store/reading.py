@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, func, select
 
+from gridsearch.advice import Advice, named_again
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
 from gridsearch.store import facts, optuna_tables, tables
@@ -17,7 +18,7 @@ from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy.sql.elements import ColumnElement
 
@@ -191,7 +192,14 @@ def study_data(
         steps=_steps(connection, study.id) if of_function else {},
         test=next(reversed(tests(connection, study)), None),
         facts=facts.read(connection, study),
+        advice=_advice(study, trials),
     )
+
+
+def _advice(study: Row[Any], trials: Sequence[TrialRecord]) -> Advice:
+    """Return what commands about a study need, but for where it lies."""
+    named, lost = named_again(json.loads(study.spec), (trial.settings for trial in trials))
+    return Advice(study=study.name, named=named, lost=lost)
 
 
 def _steps(connection: Connection, study_id: int) -> dict[int, tuple[StepRow, ...]]:

@@ -146,7 +146,7 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     said = cli("status").out
     assert f"its runner (process {us.pid} on " in said
     assert "is gone; trial 0 waits" in said
-    assert "nobody trains it; gridsearch run --study left goes on" in said
+    assert "nobody trains it; `gridsearch run --study left` goes on" in said
     assert "gridsearch run --study left" in cli("report", "--study", "left").err
     assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
     monkeypatch.setattr("gridsearch.cli.commands.results._WATCH_SECONDS", 0.01)

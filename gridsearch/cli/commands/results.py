@@ -164,7 +164,7 @@ def _idle_lines(entry: StudyStatus) -> list[str]:
             wait = "wait" if len(runner.trials) > 1 else "waits"
             lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
     if entry.idle:
-        lines.append(f"{entry.name}: nobody trains it; gridsearch run --study {entry.name} goes on")
+        lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
     return lines
 
 
@@ -187,7 +187,9 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
         return
     out = display.console(no_color=arguments.no_color)
     if not found:
-        out.print("no studies yet; try: gridsearch run --grid lr=.01,.001 batch=10,20,50", soft_wrap=True)
+        out.print(
+            f"no studies yet; try: {_places(arguments).again.first_run()}", markup=False, soft_wrap=True
+        )
         return
     out.print(_status_table(found))
     for entry in found:
@@ -200,6 +202,10 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
             )
         for line in _idle_lines(entry):
             out.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _places(arguments: argparse.Namespace) -> Places:
+    return Places.find(arguments.home, arguments.store)
 
 
 def _status_table(found: list[StudyStatus]) -> Table:
@@ -233,7 +239,7 @@ def study(arguments: argparse.Namespace) -> int:
         return _list_studies(places, arguments)
     if arguments.name is None:
         raise UsageError(
-            f"study {arguments.action}: which one?", hint=f"gridsearch study {arguments.action} NAME"
+            f"study {arguments.action}: which one?", hint=f"`{places.again.studies()}` shows them"
         )
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     if arguments.action == "clean":
@@ -289,7 +295,7 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
         return 0
     out = display.console(no_color=arguments.no_color)
     if not found:
-        out.print("no studies yet; try: gridsearch run --grid lr=.01,.001 batch=10,20,50", soft_wrap=True)
+        out.print(f"no studies yet; try: {places.again.first_run()}", markup=False, soft_wrap=True)
         return 0
     table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", "made")
     for s in found:

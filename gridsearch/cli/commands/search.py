@@ -76,7 +76,7 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
         more = MoreSeeds(arguments.more_seeds, arguments.top or TOP)
     return {
         "dataset": arguments.dataset,
-        "models": [arguments.model] if arguments.model else [],
+        "models": arguments.model or [],
         "objective": arguments.objective,
         "more": more,
     }
@@ -107,20 +107,25 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     if len(files) > 1:
         raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
+    models = given.pop("model", [])
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
         raise UsageError("--top says for how many points, and not what", hint="add --more-seeds N")
     if arguments.more_seeds is not None and (described or "study" not in given):
         raise UsageError(
             "--more-seeds adds to a study that is there, without a grid",
-            hint="gridsearch run --study NAME --more-seeds N --top K; a grid takes --seeds N",
+            hint="name the study with --study, and nothing to search; a grid takes --seeds N",
         )
     if not described and "study" in given:
         return None
+    if len(models) > 1:
+        raise UsageError("--model is given twice", hint="several models are an axis: --grid model=a,b")
+    if models:
+        given["model"] = models[0]
     if not described:
         raise UsageError(
             "nothing to search: no grid and no study file",
-            hint="try: gridsearch run --grid lr=.01,.001 batch=10,20,50",
+            hint=f"try: {Places.find(arguments.home, arguments.store).again.first_run()}",
         )
     return build(
         file=Path(files[0]) if files else None,
@@ -135,11 +140,12 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
 def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) -> None:
     out = display.console(no_color=arguments.no_color)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
-    again = f"gridsearch run --study {outcome.study}"
-    if arguments.prune != "none":
-        again += f" --prune {arguments.prune}"  # without it, what was pruned would be trained to the end
+    again = outcome.data.again
+    # Without it, what was pruned would be trained to the end.
+    prune = ("--prune", arguments.prune) if arguments.prune != "none" else ()
+    left = f"{plural(outcome.open, 'trial')} {'is' if outcome.open == 1 else 'are'} left"
     if outcome.signum is not None:
-        err.warn(f"interrupted; {outcome.open} trials are left: `{again}` goes on")
+        err.warn(f"interrupted; {left}: {again.goes_on(*prune)}" if outcome.open else "interrupted")
         return
     if outcome.report is not None:
         from gridsearch import reporting
@@ -149,14 +155,11 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
         for warning in outcome.report.warnings:
             err.warn(warning)
     if outcome.open:
-        err.warn(f"{outcome.open} trials are left waiting: `{again}` goes on")
+        err.warn(f"{left} waiting: {again.goes_on(*prune)}")
     if outcome.failed:
         failed = [t.number for t in outcome.data.trials if t.state == "failed"]
-        err.warn(
-            f"{outcome.failed} trials failed; the first: `gridsearch trial {failed[0]} --study {outcome.study}`"
-            if failed
-            else f"{outcome.failed} trials failed"
-        )
+        first = f"; the first: `{again.trial(failed[0])}`" if failed else ""
+        err.warn(f"{plural(outcome.failed, 'trial')} failed{first}")
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:

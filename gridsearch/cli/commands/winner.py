@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridsearch.advice import command, near
 from gridsearch.cli import display
 from gridsearch.errors import UsageError
 
@@ -37,7 +38,7 @@ def best(arguments: argparse.Namespace) -> int:
         again=arguments.again,
         observer=observer,
         dataset=arguments.dataset,
-        models=[arguments.model] if arguments.model else [],
+        models=arguments.model or [],
     )
     if found.signum is not None:
         observer.warn("interrupted; nothing was kept, and the test set was not read")
@@ -63,7 +64,8 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
             f"model: {found.folder} (its card: {found.folder / 'card.md'})", markup=False, soft_wrap=True
         )
         if found.fresh and (found.folder / "model.onnx").exists():
-            out.print(f"try: gridsearch predict {found.folder} IMAGE...", markup=False, soft_wrap=True)
+            example = command("predict", near(found.folder))
+            out.print(f"try: {example} IMAGE...", markup=False, soft_wrap=True)
 
 
 def predict(arguments: argparse.Namespace) -> int:
