@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gridsearch._version import __version__
+from gridsearch.zoo.torchvision import admit
 
 if TYPE_CHECKING:
     from gridsearch.api import best, compare, load, predict, run
@@ -44,6 +45,9 @@ _HOMES = {
     "predict": "api",
     "run": "api",
 }
+
+
+admit()  # whoever imports torchvision from here on: users' own files, in every process of the program
 
 
 def __getattr__(name: str) -> Any:

@@ -248,16 +248,33 @@ class PackTrainer:
     def method(self, settings: Settings) -> tuple[str, str]:
         """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
 
-        A model that raises is "solo": each trial will tell its error itself.
+        Raises:
+            PluginError: the model cannot run.
         """
         from gridsearch.training import method_of
 
+        found: tuple[str, str] = self._tried(method_of, settings)
+        return found
+
+    def try_out(self, settings: Settings) -> None:
+        """Let a model of these settings see a few images.
+
+        Raises:
+            PluginError: it cannot run.
+        """
+        from gridsearch.training import try_out
+
+        self._tried(try_out, settings)
+
+    def _tried(self, ask: Callable[..., Any], settings: Settings) -> Any:
         log = LogStream(lambda _: None)
         try:
             with self._at_work(log):
-                return method_of(settings, data=self._data, build=self._build, device=self._device)
-        except Exception as error:  # noqa: BLE001 - a user's model may raise anything
-            return "solo", f"it raises {one_line(error)[:200]}"
+                return ask(settings, data=self._data, build=self._build, device=self._device)
+        except Exception as error:
+            raise PluginError(
+                f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"
+            ) from error
 
     @contextlib.contextmanager
     def _at_work(self, log: LogStream) -> Iterator[None]:

@@ -1,15 +1,14 @@
 """Plug-ins: what models, datasets and objectives are, how one is found, and what addresses its code.
 
 `protocols` says what they are; `lookup` finds one by name, file or module, or takes an object; `files` loads files
-with modules of their own; `objects` says what an object from Python is, from its module's `sources`, where that is
-`loaded` as written, or from its code and `values`.
+with modules of their own; `shapes` says which arguments mean the data's shape; `objects` says what an object from
+Python is, from its module's `sources`, where that is `loaded` as written, or from its code and `values`.
 """
 
 from gridsearch.plugins.lookup import (
     DATASETS,
     MODELS,
     OBJECTIVES,
-    SHAPE_ARGUMENTS,
     Plugin,
     as_objective,
     find,
@@ -19,6 +18,7 @@ from gridsearch.plugins.lookup import (
 )
 from gridsearch.plugins.objects import Identity, identity
 from gridsearch.plugins.protocols import Dataset, Fetchable, ImageData, Model, Objective, Reading
+from gridsearch.plugins.shapes import SHAPE_ARGUMENTS
 
 __all__ = [
     "DATASETS",

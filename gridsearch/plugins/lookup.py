@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import inspect
+import re
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from gridsearch.errors import PluginError, nearest
 from gridsearch.plugins.files import load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.places import own_module
+from gridsearch.plugins.shapes import SHAPE_ARGUMENTS, Shape, words_of
 from gridsearch.plugins.sources import sha256
 
 if TYPE_CHECKING:
@@ -32,8 +34,6 @@ if TYPE_CHECKING:
 MODELS = "gridsearch.models"
 DATASETS = "gridsearch.datasets"
 OBJECTIVES = "gridsearch.objectives"
-
-SHAPE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +85,48 @@ class Plugin:
             if p.default is p.empty and p.kind in kinds and name not in (*SHAPE_ARGUMENTS, "root")
         )
 
+    def shape_words(self) -> dict[str, str]:
+        """Return the arguments that mean the data's shape under another name than the contract's; see `shapes`."""
+        return words_of(_parameters(self.target))
+
+    def passed(
+        self, *, in_channels: int, num_classes: int, image_size: tuple[int, int], options: Mapping[str, Value]
+    ) -> dict[str, Any]:
+        """Return what the arguments of `shape_words` get from the data: all that no option sets to something else."""
+        shape = Shape(in_channels, num_classes, image_size)
+        parameters = _parameters(self.target)
+        return {
+            name: shape.of(kind, parameters[name])
+            for name, kind in self.shape_words().items()
+            if options.get(name) is None or options[name] == parameters[name].default
+        }
+
     def build(
         self, *, in_channels: int, num_classes: int, image_size: tuple[int, int], options: Mapping[str, Value]
     ) -> torch.nn.Module:
         """Call a model with those of the arguments that its signature accepts."""
-        offered = {"in_channels": in_channels, "num_classes": num_classes, "image_size": image_size}
+        offered: dict[str, Any] = {
+            "in_channels": in_channels,
+            "num_classes": num_classes,
+            "image_size": image_size,
+        }
         parameters = _parameters(self.target)
         open_ended = self.accepts_any_option()
         arguments = {k: v for k, v in offered.items() if k in parameters or open_ended}
         arguments |= {k: v for k, v in options.items() if k in parameters or open_ended}
-        module: torch.nn.Module = self.target(**arguments)
+        arguments |= self.passed(**offered, options=options)
+        return self._call(arguments, [name for name in offered if name not in parameters])
+
+    def _call(self, arguments: dict[str, Any], unasked: list[str]) -> torch.nn.Module:
+        """Call the target, without those of the unasked arguments that whoever gets its `**options` does not know."""
+        try:
+            module: torch.nn.Module = self.target(**arguments)
+        except TypeError as error:
+            unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+            if unknown is None or unknown[1] not in unasked or unknown[1] not in arguments:
+                raise
+            left = {name: value for name, value in arguments.items() if name != unknown[1]}
+            return self._call(left, unasked)
         return module
 
     def identity(self, options: Mapping[str, Value]) -> str | None:

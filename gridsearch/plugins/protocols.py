@@ -19,7 +19,8 @@ class Model(Protocol):
     """A class or function that builds a network from images [B, C, H, W] to logits [B, Y].
 
     It is called with those of `in_channels`, `num_classes`, `image_size=(H, W)` and the `model.*` options
-    that its signature accepts.  An attribute `smallest_input = (H, W)` states the smallest image it takes;
+    that its signature accepts; `in_chans`, `n_classes`, `img_size` and their like are understood too, see `shapes`.
+    An attribute `smallest_input = (H, W)` states the smallest image it takes;
     smaller ones are resized to it.  An attribute `file_options = ("weights",)` states which options may name a
     file: what is in it then belongs to the model's identity.
     """

@@ -138,6 +138,19 @@ class Catalog:
         if not self.available:
             datasets.fetch(self.dataset, self.root, say=say)
 
+    def passed(self, name: str, options: Mapping[str, Value], images: ImageData) -> dict[str, Any]:
+        """Return what a model's constructor gets of the images' shape under names of its own."""
+        plugin = self.find_model(name)
+        channels, *sides = images.train_images.shape[1:]
+        smallest = plugin.smallest_input or (1, 1)
+        height, width = (max(side, least) for side, least in zip(sides, smallest, strict=True))
+        return plugin.passed(
+            in_channels=channels,
+            num_classes=len(images.class_names),
+            image_size=(height, width),
+            options=options,
+        )
+
     def build(
         self, name: str, options: Mapping[str, Value], shape: tuple[int, int, int], classes: int
     ) -> Any:
@@ -191,6 +204,7 @@ def _facts(images: ImageData, locator: str) -> DataFacts:
 def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict[str, Value]:
     reserved = (*plugins.SHAPE_ARGUMENTS, "root", "path") if prefix == "data" else plugins.SHAPE_ARGUMENTS
     known = plugin.options(reserved)
+    words = plugin.shape_words() if prefix == "model" else {}
     problems = [
         f"{prefix}.{name}: {plugin.name!r} has no such option" + (nearest(name, known) if known else "")
         for name in options
@@ -199,8 +213,10 @@ def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict
     problems += [
         f"{prefix}.{name}: {plugin.name!r} needs this option"
         for name in plugin.required_options()
-        if name not in options and name not in reserved
+        if name not in options and name not in reserved and name not in words
     ]
     if problems:
         raise SpecError(problems)
-    return {**known, **options}
+    # what the data's shape alone decides is no option, unless somebody makes it one
+    free = {name for name in words if name in plugin.required_options() and options.get(name) is None}
+    return {name: value for name, value in {**known, **options}.items() if name not in free}

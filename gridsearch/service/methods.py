@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.advice import command
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, PluginError
 from gridsearch.records import Settings, WorkerSetup
 from gridsearch.service.catalog import Catalog
 
@@ -103,7 +103,10 @@ def methods_of(
             )
             yield ModelMethod(shown, None, reason)
             continue
-        yield ModelMethod(shown, *trainer.method(settings))
+        try:
+            yield ModelMethod(shown, *trainer.method(settings))
+        except PluginError as error:
+            yield ModelMethod(shown, "solo", error.message)
 
 
 def _noise(root: Path) -> Mapping[str, Any]:  # noqa: ARG001 - a dataset's signature

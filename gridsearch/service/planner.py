@@ -7,8 +7,10 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import TrialState
+from gridsearch.service.catalog import Catalog
 from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.joining import join
 from gridsearch.service.methods import trainer_of
@@ -212,13 +214,18 @@ def _groups(
     outlook: Outlook,
     programs: Sequence[Played[TrialDraft]],
 ) -> tuple[Group, ...]:
+    """Return the groups.
+
+    Raises:
+        PluginError: none of them can run.
+    """
     found = []
-    method_of = _methods(prepared, options, device)
+    methods = _Methods(prepared, options, device)
     for group in group_trials(programs, lambda program: program.trials[0].settings).values():
         settings = group[0].trials[0].settings
         lanes = max(program.lanes for program in group)
         trials = sum(len(program.trials) for program in group)
-        method, reason = method_of(settings, trials, lanes)
+        method, reason = methods.of(settings, trials, lanes)
         found.append(
             Group(
                 model=settings.objective or settings.model,
@@ -230,32 +237,57 @@ def _groups(
                 seconds=sum(p.seconds for p in group) if outlook.measured(settings) else None,
             )
         )
+    if found and methods.broken == len(found):
+        raise methods.errors[0]
     return tuple(found)
 
 
-def _methods(
-    prepared: Prepared, options: RunOptions, device: str
-) -> Callable[[Settings, int, int], tuple[str, str]]:
-    """Return what tells the method, and why not a better one, of a group with so many trials and lanes."""
-    trainers: list[PackTrainer] = []
-    catalog = prepared.catalog
-    known: dict[tuple[object, ...], tuple[str, str]] = {}
+class _Methods:
+    """Tells the method, and why not a better one, of groups of trials.
 
-    def method_of(settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
-        if isinstance(catalog, FunctionCatalog):
+    Attributes:
+        broken: how many groups cannot run at all.
+        errors: why not, the first first.
+    """
+
+    def __init__(self, prepared: Prepared, options: RunOptions, device: str) -> None:
+        self.broken = 0
+        self.errors: list[PluginError] = []
+        self._prepared, self._options, self._device = prepared, options, device
+        self._trainer: PackTrainer | None = None
+        self._known: dict[tuple[object, ...], tuple[str, str] | PluginError] = {}
+
+    def of(self, settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
+        """Return the method and the reason of a group with so many trials and lanes."""
+        if isinstance(self._prepared.catalog, FunctionCatalog):
             return "solo", "a plain function is called for one trial after another"
-        if lanes == 1:
-            return "solo", _why_alone(trials, options)
-        if prepared.images is None:
-            return "solo", "unknown until the data is fetched"
-        kind = (settings.model, *sorted(settings.model_options.items()), settings.dtype)
-        if kind not in known:
-            if not trainers:
-                trainers.append(trainer_of(catalog, device))
-            known[kind] = trainers[0].method(settings)
-        return known[kind]
+        if self._prepared.images is None:
+            return "solo", _why_alone(
+                trials, self._options
+            ) if lanes == 1 else "unknown until the data is fetched"
+        options = sorted(settings.model_options.items())
+        kind = (lanes == 1, settings.model, *options, settings.dtype, settings.dropout is None)
+        if kind not in self._known:
+            self._known[kind] = self._ask(settings, alone=lanes == 1)
+        told = self._known[kind]
+        if isinstance(told, PluginError):
+            self.broken += 1
+            self.errors.append(told)
+            return "solo", told.message
+        return ("solo", _why_alone(trials, self._options)) if lanes == 1 else told
 
-    return method_of
+    def _ask(self, settings: Settings, *, alone: bool) -> tuple[str, str] | PluginError:
+        if alone and settings.model_source is None:
+            return "solo", ""  # what comes with the program runs
+        assert isinstance(self._prepared.catalog, Catalog)
+        self._trainer = self._trainer or trainer_of(self._prepared.catalog, self._device)
+        try:
+            if not alone:
+                return self._trainer.method(settings)
+            self._trainer.try_out(settings)
+        except PluginError as error:
+            return error
+        return "solo", ""
 
 
 def _why_alone(trials: int, options: RunOptions) -> str:

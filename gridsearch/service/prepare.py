@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import CostModel, FunctionCost, ProbeCache
+from gridsearch.plugins.shapes import in_words
 from gridsearch.records import TrialDraft, trial_key
 from gridsearch.service.catalog import Catalog, images_changed
 from gridsearch.service.functions import FunctionCatalog
@@ -16,7 +17,7 @@ from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     from gridsearch.plugins import ImageData
@@ -148,7 +149,21 @@ def prepare(
         _check_files(catalog, prepared.images, prepared.drafts)
     for note in prepared.images.notes if prepared.images is not None and fetch else ():
         say(note)
+    if prepared.images is not None:
+        for note in _passed(catalog, prepared.images, prepared.drafts):
+            say(note)
     return prepared
+
+
+def _passed(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> Iterator[str]:
+    """Say what each model gets of the data's shape under a name that is not the contract's."""
+    built = {(d.settings.model, tuple(sorted(d.settings.model_options.items()))): None for d in drafts}
+    told = {
+        f"{name} gets {words}": None
+        for name, options in built
+        if (words := in_words(catalog.passed(name, dict(options), images)))
+    }
+    yield from (f"{line}, as the images are" for line in told)
 
 
 def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:

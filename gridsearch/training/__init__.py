@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gridsearch.training.data import ResidentCache, ResidentData
     from gridsearch.training.devices import describe, free_megabytes, resolve_device, tune_allocator
     from gridsearch.training.kernels import can_compile, damaged_kernels
-    from gridsearch.training.lanes.method import method_of
+    from gridsearch.training.lanes.method import method_of, try_out
     from gridsearch.training.loop import train_pack
     from gridsearch.training.network import has_dropout
     from gridsearch.training.probe import ProbeResult
@@ -29,6 +29,7 @@ _HOMES = {
     "free_megabytes": "devices",
     "has_dropout": "network",
     "method_of": "lanes.method",
+    "try_out": "lanes.method",
     "resolve_device": "devices",
     "split": "splits",
     "train_pack": "loop",
@@ -46,6 +47,7 @@ __all__ = [
     "free_megabytes",
     "has_dropout",
     "method_of",
+    "try_out",
     "resolve_device",
     "split",
     "train_pack",

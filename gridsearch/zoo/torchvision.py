@@ -1,4 +1,4 @@
-"""The only door to torchvision for all of the zoo: it makes the import work beside any build of torch.
+"""The door to torchvision for the zoo and for users' files: it makes the import work beside any build of torch.
 
 torchvision's compiled operators load only beside the build of torch that they were compiled against.  Where
 they do not load, `import torchvision` dies with "operator torchvision::nms does not exist", because it
@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +24,32 @@ _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _OPERATORS = ("nms", "qnms")
 
 _declared: list[Any] = []  # a torch.library.Library takes its operators away when it is collected
+
+
+def admit() -> None:
+    """Let `import torchvision` work wherever `load` does, for code that does not know of this module."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+class _Finder(MetaPathFinder):
+    """Finds torchvision as Python does, and declares what is missing just before its code runs."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Return torchvision's own spec; None for all else."""
+        if fullname != "torchvision":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def prepared(module: ModuleType) -> None:
+                if not compiled_operators():
+                    _declare_missing()
+                run(module)
+
+            spec.loader.exec_module = prepared  # type: ignore[method-assign]
+        return spec
 
 
 @cache

@@ -8,11 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import seeds
 from gridsearch.training.lanes.network import NotPackable
 from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training.network import build_network, check_logits, sample
 from gridsearch.training.precision import Precision
 
 if TYPE_CHECKING:
@@ -56,3 +57,30 @@ def method_of(
         except NotPackable as refusal:
             return "solo", str(refusal)
     return network.method, network.reason
+
+
+def try_out(
+    settings: Settings,
+    *,
+    data: Callable[[Settings], ResidentData],
+    build: Callable[[Settings, ResidentData], nn.Module],
+    device: torch.device | str,
+) -> None:
+    """Let a new model see a few images in both modes, backward pass included; the arguments are `method_of`'s.
+
+    Raises:
+        Exception: whatever the model or the data raises.
+    """
+    device = torch.device(device)
+    precision = Precision.of(settings.dtype, device)
+    resident = data(settings)
+    with seeds.isolated(device), precision.products():
+        model = build_network(settings, 0, resident, build, precision)
+        x_BCHW = sample(resident, settings.norm, precision, torch.contiguous_format)
+        with torch.enable_grad(), precision.forward():
+            logits_BY = model.train()(x_BCHW)
+        check_logits(logits_BY, len(x_BCHW), resident.num_classes)
+        loss = F.cross_entropy(
+            logits_BY.to(precision.weights), resident.labels[resident.train[: len(x_BCHW)]]
+        )
+        loss.backward()  # type: ignore[no-untyped-call]
