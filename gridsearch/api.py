@@ -80,6 +80,7 @@ class RunArguments(SearchArguments, total=False):
     prune: str
     budget: float | None
     retries: int
+    keep_going: bool
     report: bool
     quiet: bool
 
@@ -320,7 +321,7 @@ class _Objects:
 
 
 def _run_options(arguments: RunArguments) -> RunOptions:
-    named = ("device", "workers", "lanes", "executor", "prune", "budget", "retries", "report")
+    named = ("device", "workers", "lanes", "executor", "prune", "budget", "retries", "keep_going", "report")
     given = {name: arguments[name] for name in named if name in arguments}  # type: ignore[literal-required]
     places = Places.find(arguments.get("home"), arguments.get("store"))
     return RunOptions(places=places, command="gridsearch.run(...) from Python", **given)

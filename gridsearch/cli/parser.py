@@ -154,6 +154,11 @@ def _add_how_to_run(how: argparse._ActionsContainer) -> None:
     how.add_argument(
         "--retries", type=natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
     )
+    how.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="go on where the first trials all fail with the same error; else a run of such trials stops",
+    )
 
 
 def _add_place_of_work(group: argparse._ActionsContainer) -> None:

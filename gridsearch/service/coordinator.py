@@ -32,6 +32,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
+from gridsearch.service.alike import FirstTrials
 from gridsearch.service.boards import Boards
 from gridsearch.service.claims import Claim, Claims
 from gridsearch.service.results import ResultWriter
@@ -151,6 +152,9 @@ class Coordinator:
             observer=observer,
             pruning=pruning,
         )
+        self._first = FirstTrials(
+            keep_going=task.options.keep_going, waiting=lambda: store.waiting(task.study_id, task.ids)
+        )
         self._packs: dict[str, Pack] = {}
         self._held: dict[str, list[Ended]] = {}
         self._executor: Executor | None = None
@@ -182,6 +186,8 @@ class Coordinator:
                 self._flush_in_time()
                 self._beat()
                 self._observer.updated(self._progress)
+            if self._first.verdict:
+                self._observer.warn(self._first.verdict)
         finally:
             executor.stop()
             self._leave()
@@ -259,7 +265,9 @@ class Coordinator:
         return bool(counts.get(TrialState.WAITING) or counts.get(TrialState.RUNNING))
 
     def _spent(self) -> bool:
-        return self._options.budget is not None and self._progress.seconds > self._options.budget
+        """Whether no more trials shall begin: the time is over, or they would fail as the first have."""
+        budget = self._options.budget
+        return self._first.verdict is not None or (budget is not None and self._progress.seconds > budget)
 
     # Events
 
@@ -267,6 +275,7 @@ class Coordinator:
         """Take one event from the executor."""
         match event:
             case EpochEnded() | StepEnded():
+                self._first.went_on()
                 self._epochs.append(event)
                 self._note_epoch(event)
             case TrialFinished() | TrialFailed():
@@ -333,6 +342,10 @@ class Coordinator:
     def _trial_ended(self, event: Ended) -> None:
         """Write a result at once, or let it wait for the rest of its settled pack: half a pack is not the same pack."""
         claim = self._claims.get(event.trial)
+        if isinstance(event, TrialFinished):
+            self._first.went_on()
+        elif claim is not None and event.reason == "error":
+            self._first.failed(claim.trial.settings, event.message)
         if claim is not None and self._options.settled:
             self._held.setdefault(claim.pack, []).append(event)
         elif claim is not None:

@@ -85,6 +85,7 @@ class RunOptions:
         prune: "none", "median", "asha" or "hyperband".
         budget: seconds after which no trial is started any more, or None.
         retries: attempts after a worker died.
+        keep_going: go on where the first trials all failed with the same error.
         report: whether to make the report at the end.
         command: the command line, for the record.
         lease: seconds after which a claim without a heartbeat may be taken over.
@@ -98,6 +99,7 @@ class RunOptions:
     prune: str = "none"
     budget: float | None = None
     retries: int = 2
+    keep_going: bool = False
     report: bool = True
     command: str = ""
     lease: float = LEASE_SECONDS

@@ -77,7 +77,7 @@ def test_common_options_may_stand_before_the_command_too_and_the_nearer_one_wins
 
 def test_every_option_of_the_interface_is_there():
     options = {o for a in subparsers()["run"]._actions for o in a.option_strings}
-    wanted = "grid exclude when study dataset model epochs seeds val subset device workers lanes executor prune budget set retries no-report"
+    wanted = "grid exclude when study dataset model epochs seeds val subset device workers lanes executor prune budget set retries keep-going no-report"
     assert {f"--{name}" for name in wanted.split()} <= options
 
 

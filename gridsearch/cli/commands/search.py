@@ -92,6 +92,7 @@ def _options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
         prune=arguments.prune,
         budget=arguments.budget,
         retries=arguments.retries,
+        keep_going=arguments.keep_going,
         report=not arguments.no_report,
         command=command,
     )
