@@ -13,18 +13,56 @@ from gridsearch._version import __version__
 from gridsearch.zoo.torchvision import admit
 
 if TYPE_CHECKING:
-    from gridsearch.api import best, compare, load, predict, run
-    from gridsearch.errors import GridsearchError
+    from gridsearch.api import (
+        BestArguments,
+        RunArguments,
+        SearchArguments,
+        best,
+        compare,
+        load,
+        predict,
+        run,
+    )
+    from gridsearch.errors import (
+        ArtifactError,
+        DataError,
+        DeviceError,
+        GridsearchError,
+        GridsearchWarning,
+        PluginError,
+        SpecError,
+        StoreError,
+        StoreUnreachable,
+        StudyNotFound,
+        TrainingFailed,
+        UnusableError,
+        UsageError,
+    )
     from gridsearch.plugins import ImageData
     from gridsearch.result import StudyResult
     from gridsearch.spec import Grid, StudySpec
 
 __all__ = [
+    "ArtifactError",
+    "BestArguments",
+    "DataError",
+    "DeviceError",
     "Grid",
     "GridsearchError",
+    "GridsearchWarning",
     "ImageData",
+    "PluginError",
+    "RunArguments",
+    "SearchArguments",
+    "SpecError",
+    "StoreError",
+    "StoreUnreachable",
+    "StudyNotFound",
     "StudyResult",
     "StudySpec",
+    "TrainingFailed",
+    "UnusableError",
+    "UsageError",
     "__version__",
     "best",
     "compare",
@@ -34,16 +72,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Grid": "spec",
-    "GridsearchError": "errors",
+    **dict.fromkeys(("best", "compare", "load", "predict", "run"), "api"),
+    **dict.fromkeys(("BestArguments", "RunArguments", "SearchArguments"), "api"),
+    **dict.fromkeys(("Grid", "StudySpec"), "spec"),
     "ImageData": "plugins",
     "StudyResult": "result",
-    "StudySpec": "spec",
-    "best": "api",
-    "compare": "api",
-    "load": "api",
-    "predict": "api",
-    "run": "api",
 }
 
 
@@ -51,9 +84,9 @@ admit()  # whoever imports torchvision from here on: users' own files, in every 
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'gridsearch' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"gridsearch.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"gridsearch.{_HOMES.get(name, 'errors')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from gridsearch import plugins
-from gridsearch.errors import UsageError
+from gridsearch.errors import PluginError, UsageError
+from gridsearch.importing import imported_now
 from gridsearch.result import StudyResult
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.service.replicates import TOP, MoreSeeds
@@ -103,6 +104,7 @@ def run(
     from gridsearch.cli import display
     from gridsearch.service import running
 
+    _outside_of_imports()
     options, objects = _run_options(arguments), _Objects()
     observer = display.observer(quiet=arguments.get("quiet", False), no_color=False)
     stored = grid is None and "study" in arguments and not set(arguments) & _CHANGING
@@ -121,10 +123,6 @@ def run(
         outcome = running.resume(arguments["study"], options, observer=observer, **named, more=more)
     else:
         spec = _spec(grid, arguments, objects)
-        if objects.local:
-            observer.warn(
-                f"{', '.join(objects.local)}: defined in this session alone, so it trains in this process"
-            )
         given: dict[str, Any] = {"dataset": objects.dataset, "objective": objects.objective}
         outcome = running.run(spec, options, observer=observer, objects=objects.models, **given)
     if outcome.signum is not None:
@@ -139,6 +137,19 @@ def run(
         outcome.open,
         options.places,
     )
+
+
+def _outside_of_imports() -> None:
+    """Refuse a run that a worker, or the command line, has begun by importing the module that calls for it.
+
+    Raises:
+        PluginError: it is being imported for one of its names.
+    """
+    if (name := imported_now()) is not None:
+        raise PluginError(
+            f"{name}: its module calls gridsearch.run while it is imported",
+            hint='put the call below `if __name__ == "__main__":`',
+        )
 
 
 def _more_seeds(arguments: RunArguments, *, stored: bool) -> MoreSeeds | None:
@@ -303,13 +314,9 @@ class _Objects:
         self.models: dict[str, Any] = {}
         self.dataset: Any = None
         self.objective: Any = None
-        self.local: list[str] = []
 
     def name(self, target: Any) -> str:
-        plugin = plugins.of_object(target)
-        if not plugin.locator:
-            self.local.append(plugin.name)
-        return plugin.name
+        return plugins.of_object(target).name
 
     def model(self, target: Any) -> Any:
         """Return a model's name; anything but a class or function is returned as it is."""

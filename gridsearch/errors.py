@@ -21,7 +21,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +41,14 @@ class GridsearchError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel whole between processes: a subclass may be made of other arguments than the message."""
+        return _remade, (type(self), self.args, dict(self.__dict__))
+
+
+class GridsearchWarning(UserWarning):
+    """What a run has to say from Python that may not be as the user thinks; `warnings` filters reach it."""
 
 
 class UsageError(GridsearchError):
@@ -128,6 +136,30 @@ def escaped(text: str) -> str:
     if _ACTING.search(text) is None:
         return text
     return _ACTING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _remade(kind: type[GridsearchError], args: tuple[Any, ...], state: dict[str, Any]) -> GridsearchError:
+    """Return an error as it was, without calling its constructor again."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
+
+def said(error: BaseException) -> str:
+    """Return what an error says, as text that any file can hold.
+
+    Its own `__str__` is the user's code and may fail, or give what is no text.
+    """
+    try:
+        text = str(error)
+    except Exception as failed:  # noqa: BLE001 - whatever it raises, what failed is the error itself
+        return f"(its __str__ raised {type(failed).__name__})"
+    return valid_text(text)
+
+
+def valid_text(text: str) -> str:
+    """Return text without lone surrogates and NUL, which neither a file nor every database takes."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\ufffd")
 
 
 def is_full_disk(error: OSError) -> bool:

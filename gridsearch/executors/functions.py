@@ -15,9 +15,9 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
-from gridsearch.errors import PluginError
+from gridsearch.errors import PluginError, valid_text
 from gridsearch.executors.logs import LogStream, one_line
-from gridsearch.executors.streams import Streams
+from gridsearch.executors.session import Printing, borrowed
 from gridsearch.records import (
     LogText,
     PackEnded,
@@ -27,6 +27,7 @@ from gridsearch.records import (
     TrialFinished,
     TrialState,
 )
+from gridsearch.streams import Streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -55,7 +56,7 @@ class FunctionRunner:
     ) -> None:
         self.setup = setup
         self.emit = emit
-        self._objects = dict(objects or {})
+        self._objects = {} if objects is None else objects
         self._found: Plugin | None = None
 
     def train(
@@ -85,16 +86,20 @@ class FunctionRunner:
         log = LogStream(lambda text: self.emit(LogText(trials=(trial.id,), text=text)))
         call = _Call(trial, self.setup.metric, log)
         try:
-            call.begin(self._function(trial.settings))
-            for step in call.steps():
-                self.emit(step)
-                if trial.id in pruned():
-                    call.prune()
-                elif stop():
-                    call.close()
-                    return
+            function = self._function(trial.settings)
+            with borrowed():
+                call.begin(function)
+                for step in call.steps():
+                    self.emit(step)
+                    if trial.id in pruned():
+                        call.prune()
+                    elif stop():
+                        call.close()
+                        return
             self.emit(call.result())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's function may raise anything
+        except BaseException as error:  # a user's function may raise anything
+            if isinstance(error, KeyboardInterrupt):
+                raise
             wrong = isinstance(error, Unusable)
             message = f"{trial.settings.objective} {error}" if wrong else one_line(error)
             self.emit(
@@ -103,7 +108,7 @@ class FunctionRunner:
                     attempt=trial.attempt,
                     reason="error",
                     message=message,
-                    traceback=message if wrong else traceback.format_exc(),
+                    traceback=message if wrong else valid_text(traceback.format_exc()),
                 )
             )
         finally:
@@ -129,7 +134,7 @@ class _Call:
     def __init__(self, trial: Trial, metric: str, log: LogStream) -> None:
         self._trial = trial
         self._metric = metric
-        self._log = log
+        self._printing = Printing(log)
         self._streams = Streams(trial.seed)
         self._generator: Generator[Any, Any, Any] | None = None
         self._last: dict[str, float] | None = None
@@ -207,11 +212,7 @@ class _Call:
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
         """Run the user's code: it prints to the trial's log and draws from the trial's streams."""
-        with (
-            self._streams.inside(),
-            contextlib.redirect_stdout(self._log),
-            contextlib.redirect_stderr(self._log),
-        ):
+        with self._streams.inside(), self._printing.inside():
             yield
 
     def _checked(self, found: object, verb: str) -> dict[str, float]:
@@ -230,6 +231,8 @@ class _Call:
             number = _number(value)
             if number is None:
                 raise Unusable(f"{place}{name!r} as {_kind(value)}, not a number")
+            if name != valid_text(name):
+                raise Unusable(f"{place}a metric named {name!r:.60}, which is no valid text")
             metrics[name] = number
         if self._metric not in metrics:
             names = [repr(name) for name in list(metrics)[:_SHOWN_NAMES]]

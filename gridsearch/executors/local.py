@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
+from gridsearch.executors.sending import pickled
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     Exported,
@@ -27,8 +28,9 @@ from gridsearch.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from gridsearch.plugins import Plugin
     from gridsearch.records import Event, Lane, Task, Verdict, WorkerSetup
 
 _STILLBORN_LIMIT = 3
@@ -52,10 +54,21 @@ class LocalExecutor:
     Args:
         setups: one for each worker.
         deliver: takes each event, in `poll`.
+        objects: plug-ins that only this process has, by display name; workers get copies.
+
+    Raises:
+        UsageError: one of these cannot leave this process.
     """
 
-    def __init__(self, setups: Sequence[WorkerSetup], deliver: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        setups: Sequence[WorkerSetup],
+        deliver: Callable[[Event], None],
+        *,
+        objects: Mapping[str, Plugin] | None = None,
+    ) -> None:
         assert setups
+        self._objects = _kept(pickled(objects)) if objects else None
         self._setups = {setup.name: setup for setup in setups}
         self._deliver = deliver
         self._workers: dict[str, _Worker] = {}
@@ -120,6 +133,8 @@ class LocalExecutor:
             worker.process.wait()
             self._close(worker)
         self._workers.clear()
+        if self._objects is not None:
+            self._objects.close()
 
     def _handle(self, worker: _Worker, event: Event) -> None:
         if isinstance(event, WorkerReady):
@@ -139,16 +154,17 @@ class LocalExecutor:
         commands_read, commands_write = os.pipe()
         events_read, events_write = os.pipe()
         stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        objects = () if self._objects is None else (self._objects.fileno(),)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [
                     *(sys.executable, "-P", "-m", "gridsearch.executors.worker"),
-                    *(str(commands_read), str(events_write), str(os.getpid())),
+                    *map(str, (commands_read, events_write, os.getpid(), *objects)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
-                pass_fds=(commands_read, events_write),
+                pass_fds=(commands_read, events_write, *objects),
                 env=worker_environment(threads=setup.threads),
                 start_new_session=True,
             )
@@ -194,6 +210,14 @@ class LocalExecutor:
         with contextlib.suppress(BrokenPipeError):
             worker.commands.close()
         worker.stderr.close()
+
+
+def _kept(content: bytes) -> IO[bytes]:
+    """Return a file without a name that holds this for the workers to inherit."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the executor
+    file.write(content)
+    file.flush()
+    return file
 
 
 def _send(stream: IO[bytes], line: bytes) -> None:

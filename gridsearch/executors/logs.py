@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, said, valid_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ class LogStream(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Pass on the lines that are whole."""
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, self._rest = (self._rest + valid_text(text)).split("\n")
         if lines:
             self._write_line("\n".join(lines) + "\n")
         return len(text)
@@ -40,4 +40,4 @@ def one_line(error: BaseException) -> str:
     """Return what went wrong as one line: our own errors as they are, others with their type."""
     if isinstance(error, GridsearchError):
         return " ".join(error.message.split())
-    return " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    return " ".join(f"{type(error).__name__}: {said(error)}".split()).removesuffix(":")

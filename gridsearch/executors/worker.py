@@ -1,9 +1,9 @@
 """The worker: packs come in, training happens, events go out.  It never sees the store.
 
 As a process it is started by `LocalExecutor` as ``python -m gridsearch.executors.worker COMMANDS EVENTS
-PARENT`` with two inherited pipes.  Each message is one line of JSON (`wire.encode`).  The worker ends when
-its command pipe closes, so that it never outlives the runner, whatever kills that; on Linux the kernel kills
-it besides.
+PARENT [OBJECTS]`` with two inherited pipes, and a file where the session has plug-ins of its own.  Each message
+is one line of JSON (`wire.encode`).  The worker ends when its command pipe closes, so that it never outlives the
+runner, whatever kills that; on Linux the kernel kills it besides.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
-from gridsearch.errors import DataError, PluginError, StoreError
+from gridsearch.errors import DataError, PluginError, StoreError, valid_text
 from gridsearch.executors.functions import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
+from gridsearch.executors.sending import Received
+from gridsearch.executors.session import Printing, borrowed
 from gridsearch.executors.verdicts import Verdicts
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
@@ -92,9 +94,11 @@ class PackTrainer:
 
         self.setup = setup
         self.emit = emit
-        self._objects = dict(objects or {})
+        self._objects = {} if objects is None else objects
         self._device = torch.device(setup.device)
+        # Not on the class, whose caches would keep every trainer of a session with all its data.
         self._resident = lru_cache(maxsize=2)(self._load)
+        self._find = lru_cache(maxsize=64)(self._found)
 
     def train(
         self,
@@ -229,7 +233,7 @@ class PackTrainer:
                 worker=self.setup.name,
                 id=request.id,
                 error=one_line(error),
-                traceback=traceback.format_exc(),
+                traceback=valid_text(traceback.format_exc()),
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
 
@@ -282,9 +286,9 @@ class PackTrainer:
         from gridsearch.training import devices
 
         with (
+            borrowed(),
             devices.at_work(threads=self.setup.threads),
-            contextlib.redirect_stdout(log),
-            contextlib.redirect_stderr(log),
+            Printing(log).inside(),
         ):
             yield
 
@@ -292,7 +296,7 @@ class PackTrainer:
         return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
 
     def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
-        story = traceback.format_exc()
+        story = valid_text(traceback.format_exc())
         for lane in lanes:
             self.emit(
                 TrialFailed(
@@ -316,8 +320,7 @@ class PackTrainer:
         )
         return resident, fingerprint
 
-    @lru_cache(maxsize=64)  # noqa: B019 - a trainer lives as long as its process
-    def _find(self, name: str) -> Plugin:
+    def _found(self, name: str) -> Plugin:
         return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
 
     def _model(self, settings: Settings) -> Plugin:
@@ -390,8 +393,15 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-def main(commands_fd: int, events_fd: int, parent: int) -> None:
-    """Serve the coordinator until it closes the command pipe."""
+def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None = None) -> None:
+    """Serve the coordinator until it closes the command pipe.
+
+    Args:
+        commands_fd: the pipe that commands come from.
+        events_fd: the pipe that events go to.
+        parent: process id of the runner.
+        objects_fd: a file with the plug-ins of the runner's session, see `sending`.
+    """
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
@@ -416,7 +426,7 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
             verdicts.expect(event)
         pipe.send(event)
 
-    trainer = make_trainer(setup, emit)
+    trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
         task = work.get()
@@ -428,4 +438,4 @@ def main(commands_fd: int, events_fd: int, parent: int) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:4]))
+    main(*(int(word) for word in sys.argv[1:]))

@@ -16,7 +16,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import PluginError, nearest
+from gridsearch.errors import PluginError, nearest, said
+from gridsearch.importing import importing
 from gridsearch.plugins.files import load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.places import own_module
@@ -226,7 +227,7 @@ def as_objective(plugin: Plugin) -> Plugin:
         return plugin
     except TypeError as error:
         raise PluginError(
-            f"objective {plugin.name!r} cannot be called with params and a seed: {error}",
+            f"objective {plugin.name!r} cannot be called with params and a seed: {said(error)}",
             hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
         ) from None
     return plugin
@@ -236,8 +237,8 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
     """Wrap a class, a function or an object that can be called, given from Python.
 
     Its locator is "module:attribute" where a worker can import the very same one; see `identity` for its address.
-    One that lives in `__main__`, in a notebook or inside a function can only be used inside this process: its
-    locator is empty.
+    One that lives in `__main__`, in a notebook, inside a function or in a module that is still being imported has
+    no locator: it travels to the workers by value.
 
     Args:
         target: the object.
@@ -274,7 +275,8 @@ def _entry_points(group: str) -> dict[str, importlib.metadata.EntryPoint]:
 
 def _load(load: Callable[[], Any], kind: str, locator: str) -> Any:
     try:
-        return load()
+        with importing(locator):
+            return load()
     except PluginError:
         raise
     except FileNotFoundError as error:
@@ -282,7 +284,7 @@ def _load(load: Callable[[], Any], kind: str, locator: str) -> Any:
     except BaseException as error:  # a user's module may raise anything, SystemExit too
         if isinstance(error, KeyboardInterrupt):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(said(error).split()) or type(error).__name__
         raise PluginError(f"{kind} {locator!r} does not import: {type(error).__name__}: {reason}") from error
 
 

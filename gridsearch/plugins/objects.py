@@ -19,6 +19,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from gridsearch.importing import importable
 from gridsearch.plugins import sources
 from gridsearch.plugins.code import codes, names_imported, names_read
 from gridsearch.plugins.loaded import as_written, defaults
@@ -117,7 +118,7 @@ class _Modules:
 def _home(target: Any) -> ModuleType | None:
     """Return the module from which a worker can import the very same object."""
     name, attribute = getattr(target, "__module__", None), getattr(target, "__name__", None)
-    if not isinstance(name, str) or not isinstance(attribute, str) or name == "__main__":
+    if not isinstance(name, str) or not isinstance(attribute, str) or not importable(name):
         return None
     module = sys.modules.get(name)
     return module if module is not None and getattr(module, attribute, None) is target else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.advice import is_own
-from gridsearch.errors import DataError, SpecError, UsageError, nearest
+from gridsearch.errors import DataError, SpecError, UsageError, nearest, said
 from gridsearch.records import DataFacts
 from gridsearch.zoo import datasets
 
@@ -45,7 +45,8 @@ class Catalog:
     @property
     def told(self) -> dict[str, Any]:
         """What a worker is told of it."""
-        return {"dataset": self.dataset.locator, "models": self.locators, "data_root": str(self.root)}
+        dataset = self.dataset.locator or self.dataset.name
+        return {"dataset": dataset, "models": self.locators, "data_root": str(self.root)}
 
     @property
     def locators(self) -> dict[str, str]:
@@ -172,7 +173,9 @@ class Catalog:
         except UsageError:
             raise
         except Exception as error:
-            raise UsageError(f"model {name!r} cannot be built: {type(error).__name__}: {error}") from error
+            raise UsageError(
+                f"model {name!r} cannot be built: {type(error).__name__}: {said(error)}"
+            ) from error
 
 
 def images_changed(dataset: str) -> DataError:

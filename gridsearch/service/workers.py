@@ -81,6 +81,8 @@ def worker_setups(
     """
     on_cpu = devices[0] == "cpu"
     wanted = options.workers or (cores() if on_cpu else len(devices))
+    if options.executor == "inline":  # in this process, one pack after the other
+        wanted = 1
     packs = -(-trials // (options.lanes or 1))
     return tuple(
         WorkerSetup(
@@ -122,13 +124,13 @@ def starter(
             watch(event)
             take(event)
 
-        if options.executor == "inline" or catalog.objects:
+        if options.executor == "inline":
             from gridsearch.executors.inline import InlineExecutor
 
             return InlineExecutor(setups[0], deliver, interrupted=interrupted, objects=catalog.objects)
         from gridsearch.executors.local import LocalExecutor
 
-        return LocalExecutor(setups, deliver)
+        return LocalExecutor(setups, deliver, objects=catalog.objects)
 
     return start
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -26,7 +27,7 @@ from gridsearch.spec.rules import (
     read_condition,
     read_exclusion,
 )
-from gridsearch.spec.values import typed
+from gridsearch.spec.values import given, typed
 
 MAX_POINTS = 1_000_000
 MAX_SEEDS = 10_000
@@ -76,11 +77,13 @@ class Entry:
         names: "lr", or "lr,batch" for a pair.
         values: a text in the command line's grammar; or values from Python or TOML, one or many.
         place: where it was written, for messages.
+        as_given: whether a str in a list is that str, as from Python; else it is a word of the grammar.
     """
 
     names: str
     values: Any
     place: str
+    as_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +251,7 @@ def _read_entries(
             seen.update(names)
             if again:
                 raise Wrong(f"{again[0]} is given twice")
-            draft = _Draft(axes, _read_items(axes, entry.values), entry.place)
+            draft = _Draft(axes, _read_items(axes, entry), entry.place)
             draft.merge_equal_words()
             drafts.append(draft)
         except Wrong as wrong:
@@ -268,8 +271,9 @@ def _grid_axis(name: str, *, paired: bool, free: bool) -> Axis:
     return axis
 
 
-def _read_items(axes: tuple[Axis, ...], values: Any) -> list[Row | Span]:
+def _read_items(axes: tuple[Axis, ...], entry: Entry) -> list[Row | Span]:
     """Read the values of an entry: a text, one plain value, or several."""
+    values = entry.values
     if isinstance(values, str):
         if len(axes) == 1:
             return [item if isinstance(item, Span) else (item,) for item in read_values(axes[0], values)]
@@ -278,16 +282,21 @@ def _read_items(axes: tuple[Axis, ...], values: Any) -> list[Row | Span]:
         return [read_row(axes, item) for item in split(values, ",")]
     if isinstance(values, Mapping | bytes | set | frozenset):  # a set's order is not the same in each process
         raise Wrong(f"takes a list of values, not a {type(values).__name__}")
-    several = list(values) if isinstance(values, Iterable) else [values]
+    one = (
+        not isinstance(values, Iterable)
+        or getattr(values, "ndim", None) == 0
+        or isinstance(values, os.PathLike)
+    )
+    several = [values] if one else list(values)
     if not several:
         raise Wrong("no value")
-    return [_read_given(axes, value) for value in several]
+    return [_read_given(axes, value, as_given=entry.as_given) for value in several]
 
 
-def _read_given(axes: tuple[Axis, ...], value: Any) -> Row:
+def _read_given(axes: tuple[Axis, ...], value: Any, *, as_given: bool) -> Row:
     """Read one value of a list from Python or TOML; where axes are paired, one row."""
     if len(axes) == 1:
-        return (_scalar(axes[0], value),)
+        return (_scalar(axes[0], value, as_given=as_given),)
     if isinstance(value, str):
         return read_row(axes, value)
     if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
@@ -297,10 +306,12 @@ def _read_given(axes: tuple[Axis, ...], value: Any) -> Row:
         raise Wrong(
             f"{row!r} has {len(row)} of the {len(axes)} values of {','.join(axis.name for axis in axes)}"
         )
-    return tuple(_scalar(axis, v) for axis, v in zip(axes, row, strict=True))
+    return tuple(_scalar(axis, v, as_given=as_given) for axis, v in zip(axes, row, strict=True))
 
 
-def _scalar(axis: Axis, value: Any) -> Value:
+def _scalar(axis: Axis, value: Any, *, as_given: bool) -> Value:
+    if as_given and axis.free:
+        return given(axis, value)
     return read_scalar(axis, value.strip()) if isinstance(value, str) else typed(axis, value)
 
 

@@ -42,7 +42,8 @@ class Grid:
         Grid(lr=[.01, .001], batch="10..50:10")
         Grid({"lr,batch": [(.01, 100), (.001, 20)], "model.width": [1, 2]}, exclude="lr=.01 model.width=2")
 
-    A text is read as the command line reads it; a list holds plain values, and its strings are single words.
+    A text is read as the command line reads it; a list holds plain values as they are: "1e5" in a list is that str,
+    and 1e5 the number.  Numbers of numpy and torch, Decimals and paths become plain; an Enum is refused.
 
     Args:
         axes: values by axis; several names joined by commas are paired.  For names that Python does not take
@@ -313,8 +314,11 @@ def _from_python(
     exclude: str | Sequence[str] = (),
     when: str | Sequence[str] = (),
 ) -> Parts:
+    for name, _ in axes:
+        if not isinstance(name, str):
+            raise SpecError([f"grid: an axis is named by a text, not {name!r:.60}"])
     return assemble(
-        [Entry(name, values, shortened(f"{name}={values!r}")) for name, values in axes],
+        [Entry(name, values, shortened(f"{name}={values!r}"), as_given=True) for name, values in axes],
         exclude=[Written(text, shortened(f"exclude {text!r}")) for text in _several(exclude)],
         when=[Written(text, shortened(f"when {text!r}")) for text in _several(when)],
         free=free,

@@ -21,7 +21,7 @@ from gridsearch.spec.axes import (
     is_option,
 )
 from gridsearch.spec.problems import Problems, Wrong, shortened
-from gridsearch.spec.values import typed
+from gridsearch.spec.values import given
 
 OPTION_TABLES = ("model", "data")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
@@ -164,7 +164,7 @@ def read_setting(name: str, value: object, *, free: bool = False) -> Value:
         raise Wrong(f"{shortened(name)!r} {known}, not a key of the recipe")
     if isinstance(value, Mapping | list | tuple | set):
         raise Wrong(f"{name} takes one value; several go into the grid")
-    return typed(axis, value)
+    return given(axis, value)
 
 
 def _flattened(settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

@@ -6,11 +6,13 @@ Serves the grammar, the recipe and the options; the axes say what is right (`axe
 from __future__ import annotations
 
 import math
+import os
 import re
 from decimal import Decimal
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import SpecError, nearest
+from gridsearch.errors import SpecError, nearest, valid_text
 from gridsearch.spec.axes import LARGEST_INT, AxisKind
 from gridsearch.spec.problems import Wrong, shortened
 
@@ -48,8 +50,7 @@ def coerce(axis: Axis, value: object, place: str) -> Value:
 
 def typed(axis: Axis, value: Any) -> Value:
     """Do what `coerce` does, but raise `Wrong`, to which the caller adds the place."""
-    if not isinstance(value, str | bool | int | float) and value is not None:
-        value = _python_scalar(axis, value)
+    value = _plain(axis, value)
     if isinstance(value, str):
         return _read(axis, value)
     if isinstance(value, int) and abs(value) >= 10**_LARGEST_EXPONENT:
@@ -66,6 +67,20 @@ def typed(axis: Axis, value: Any) -> Value:
     elif axis.numeric and not isinstance(value, bool):
         return _in_range(axis, value, str(value))
     raise Wrong(f"{axis.name} must be {_wanted(axis)}, not {str(value).lower()}")
+
+
+def given(axis: Axis, value: Any) -> Value:
+    """Return a value from Python in the axis's type: as `typed`, but a str where any value goes stays that str.
+
+    Raises:
+        Wrong: not a value of this axis.
+    """
+    value = _plain(axis, value)
+    if not (isinstance(value, str) and axis.free):
+        return typed(axis, value)
+    if value != valid_text(value):
+        raise Wrong(f"{axis.name}: {value!r:.60} is no valid text")
+    return value
 
 
 def read_number(text: str) -> Decimal | None:
@@ -88,13 +103,16 @@ def read_number(text: str) -> Decimal | None:
 def plain_number(value: float | Decimal) -> int | float:
     """Return a free-typed number: whole ones as int (1.0 is 1), others as float.
 
+    What is whole by its type, or by its digits, stays whole at any size; 1e30 is a float.
+
     Raises:
         Wrong: not finite.
     """
     if not math.isfinite(value):
         raise Wrong(f"a number must be finite, not {value}")
     whole = int(value)
-    return whole if whole == value and abs(whole) <= LARGEST_INT else float(value)
+    by_digits = isinstance(value, int) or (isinstance(value, Decimal) and value.as_tuple().exponent == 0)
+    return whole if by_digits or (whole == value and abs(whole) <= LARGEST_INT) else float(value)
 
 
 def read_plain(word: str) -> Value:
@@ -164,13 +182,36 @@ def _wanted(axis: Axis) -> str:
     return f"one of {', '.join(axis.choices)}" if axis.choices else "a name"
 
 
-def _python_scalar(axis: Axis, value: object) -> object:
-    """Unwrap a numpy scalar without importing numpy; anything else is not a value."""
+def _plain(axis: Axis, value: Any) -> bool | int | float | str | None:
+    """Return what Python gave as one of the plain types, without importing numpy or torch.
+
+    A number of numpy, of torch or a `Decimal` is the nearest int or float, a path is its text, and what derives from
+    str, int or float (a `StrEnum`, a `numpy.float64`) is what it derives from.
+
+    Raises:
+        Wrong: it is nothing of this.
+    """
+    if value is None or type(value) in (bool, int, float, str):
+        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        return str.__str__(value)  # of a StrEnum too its text, whatever its own `__str__` says
+    if isinstance(value, int):
+        return int.__int__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Enum):
+        raise Wrong(f"{axis.name} takes no {value}; give its value ({value.value!r:.40}) or its name")
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            raise Wrong(f"{axis.name} must be finite, not {value}")
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
+        return path
     item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", None) == 0:
-        scalar: object = item()
-        if isinstance(scalar, str | bool | int | float):
-            return scalar
+    if callable(item) and getattr(value, "ndim", None) == 0 and not bool(getattr(value, "mask", False)):
+        scalar = item()
+        if type(scalar) in (bool, int, float, str):
+            return scalar  # type: ignore[no-any-return]
     raise Wrong(
         f"{axis.name} must be {'a plain value' if axis.free else _wanted(axis)}, not {type(value).__name__}"
     )

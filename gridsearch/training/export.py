@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.errors import said
 from gridsearch.training import seeds
 from gridsearch.training.network import count_parameters
 from gridsearch.training.outputs import WEIGHTS, write_file
@@ -187,7 +188,7 @@ def _graph(
         proto = _translate(whole, pixels[:2])
         checked = _compare(proto, whole, pixels)
     except Exception as error:  # noqa: BLE001 (the exporter and a user's model may raise anything)
-        reason = str(error).strip().partition("\n")[0] or "no reason was given"
+        reason = said(error).strip().partition("\n")[0] or "no reason was given"
         return None, {"error": " ".join(f"{type(error).__name__}: {reason}".split())[:300]}
     return proto.SerializeToString(), checked
 

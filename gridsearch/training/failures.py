@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.errors import GridsearchError
+from gridsearch.errors import GridsearchError, said, valid_text
 from gridsearch.records import TrialFailed
 from gridsearch.training.network import ModelRefused
 
@@ -27,7 +27,7 @@ def failure(lane: Lane, error: BaseException) -> TrialFailed:
     reason = "oom" if is_out_of_memory(error) else "error"
     own = _from_user_code(error.__traceback__)
     if isinstance(error, ModelRefused | GridsearchError):
-        text = str(error)
+        text = said(error)
     else:
         text = "".join(traceback.format_exception(type(error), error, own or error.__traceback__))
     return TrialFailed(
@@ -35,7 +35,7 @@ def failure(lane: Lane, error: BaseException) -> TrialFailed:
         attempt=lane.trial.attempt,
         reason=reason,
         message=_one_line(error, own),
-        traceback=text,
+        traceback=valid_text(text),
     )
 
 
@@ -43,14 +43,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device's or the host's memory ran out."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    text = str(error)
+    text = said(error)
     return isinstance(error, RuntimeError) and (
         "DefaultCPUAllocator: can't allocate memory" in text or "out of memory" in text
     )
 
 
 def _one_line(error: BaseException, own: TracebackType | None) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(said(error).split())
     if isinstance(error, ModelRefused | GridsearchError):
         return text
     if len(text) > _LONGEST:

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from gridsearch.errors import PluginError
+from gridsearch.errors import PluginError, said
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -133,7 +133,7 @@ def _observe(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[nn.Mod
             model(_blank_batch(model, input_shape))
     except Exception as error:  # a user's model may raise anything
         image = "x".join(str(n) for n in input_shape)
-        reason = " ".join(str(error).split()) or "no reason given"
+        reason = " ".join(said(error).split()) or "no reason given"
         raise PluginError(
             f"the model raised on images of {image}: {type(error).__name__}: {reason}",
             hint="a model takes images [B, C, H, W] and returns logits [B, Y]",

@@ -28,11 +28,26 @@ def test_the_public_names_are_these():
     import gridsearch
 
     assert gridsearch.__all__ == [
+        "ArtifactError",
+        "BestArguments",
+        "DataError",
+        "DeviceError",
         "Grid",
         "GridsearchError",
+        "GridsearchWarning",
         "ImageData",
+        "PluginError",
+        "RunArguments",
+        "SearchArguments",
+        "SpecError",
+        "StoreError",
+        "StoreUnreachable",
+        "StudyNotFound",
         "StudyResult",
         "StudySpec",
+        "TrainingFailed",
+        "UnusableError",
+        "UsageError",
         "__version__",
         "best",
         "compare",
@@ -86,12 +101,14 @@ def test_every_module_says_where_it_stands(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-def test_pickle_is_nowhere_and_torch_load_takes_weights_alone_of_a_file_that_the_user_named():
+def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weights_alone_of_a_file_that_the_user_named():
     callers = {}
     for path in MODULES:
         tree = ast.parse(path.read_text())
         names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
-        assert "pickle" not in names, path
+        # Its file has no name: nobody else can have written it.
+        sends = path == ROOT / "gridsearch" / "executors" / "sending.py"
+        assert ("pickle" in names) == sends, path
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 callers[path.name] = {k.arg: ast.unparse(k.value) for k in node.keywords}["weights_only"]

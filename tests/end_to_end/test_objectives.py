@@ -191,17 +191,19 @@ def test_a_grid_from_python_takes_the_function_itself():
 
 
 @pytest.mark.end_to_end
-def test_a_script_may_grid_its_own_function_and_is_told_that_it_runs_inline(tmp_path):
+def test_a_script_without_a_main_guard_grids_its_own_function_in_workers(tmp_path):
     (tmp_path / "script.py").write_text(
         "import gridsearch as gs\n"
-        "def f(params, seed):\n    return {'value': params['x']}\n"
-        "print(gs.run({'x': [1, 2]}, objective=f, report=False).best)\n"
+        "import os\nme = os.getpid()\n"
+        "def f(params, seed):\n    return {'value': params['x'], 'elsewhere': os.getpid() != me}\n"
+        "r = gs.run({'x': [1, 2]}, objective=f, report=False)\n"
+        "print(r.best, r.trials.elsewhere.tolist())\n"
     )
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stdout) == (0, "{'x': 2}\n"), done.stderr
-    assert "warning: __main__:f: defined in this session alone" in done.stderr
+    assert (done.returncode, done.stdout) == (0, "{'x': 2} [1.0, 1.0]\n"), done.stderr
+    assert "warning" not in done.stderr
 
 
 def start(tmp_path, *words):

@@ -13,7 +13,6 @@ import pytest
 
 from gridsearch import plugins
 from gridsearch.executors.functions import FunctionRunner
-from gridsearch.executors.streams import Streams
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     Lane,
@@ -29,6 +28,7 @@ from gridsearch.records import (
     TrialState,
     WorkerSetup,
 )
+from gridsearch.streams import Streams
 
 
 def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()):
@@ -216,7 +216,7 @@ def test_blocks_of_one_trial_go_on_where_the_last_one_ended():
 def test_torch_is_seeded_also_where_the_first_trial_of_a_process_is_what_imports_it():
     code = """
         import sys
-        from gridsearch.executors.streams import Streams
+        from gridsearch.streams import Streams
         assert "torch" not in sys.modules
         found = []
         for _ in range(2):

@@ -46,7 +46,7 @@ def test_an_option_given_as_its_default_is_the_same_trial(resolver):
             {"model.hidden": 64},
             {"model.slope": 1},
             {"model.slope": 1.0},
-            {"model.bias": "true"},
+            {"model.bias": True},
         )
     }
     assert len(keys) == 1

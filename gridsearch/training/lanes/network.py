@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch.func import functional_call, vmap
 
+from gridsearch.errors import said
 from gridsearch.training.lanes.agreement import Disagrees, Reference, check
 from gridsearch.training.lanes.carried import plain_state, why_alone
 from gridsearch.training.lanes.layers import Draws
@@ -294,7 +295,7 @@ def choose(
         except (TrainsAlone, NotPackable):
             raise
         except Exception as error:
-            text = " ".join(str(error).split())[:120]
+            text = " ".join(said(error).split())[:120]
             raise NotPackable(f"{reason}; vmap refuses: {text}") from error
         else:
             return mapped, storage

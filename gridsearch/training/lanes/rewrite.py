@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from gridsearch.errors import said
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes import fusion, values
 from gridsearch.training.lanes.carried import plain_state
@@ -84,7 +85,7 @@ def takes_kernels(model: nn.Module) -> bool:
 
 
 def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(said(error).split())
     return text if len(text) <= 120 else text[:117] + "..."
 
 

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest
+from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest, said
 from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
+from gridsearch.streams import Streams
 from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
@@ -72,7 +73,7 @@ def load(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> ImageData:
     except (GridsearchError, MemoryError):
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(said(error).split())
         raise DataError(
             f"dataset {plugin.name!r} failed: {type(error).__name__}: {reason}".rstrip(": ")
         ) from error
@@ -220,11 +221,12 @@ def _check_options(plugin: Plugin, options: Mapping[str, Value]) -> None:
 
 def _call(target: Any, root: Path, options: Mapping[str, Value]) -> object:
     parameters = inspect.signature(target).parameters
-    if "root" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return target(root=root, **options)
-    if _positional(target) is not None:
-        return target(root, **options)
-    return target(**options)
+    with Streams(0).inside():  # one that draws numbers without a seed gives the same images in every process
+        if "root" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            return target(root=root, **options)
+        if _positional(target) is not None:
+            return target(root, **options)
+        return target(**options)
 
 
 def _positional(target: Any) -> str | None:

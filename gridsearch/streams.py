@@ -1,7 +1,8 @@
-"""A trial's own random streams, for functions that draw from `random`, numpy or torch without asking for a seed.
+"""A trial's own random streams, for code that draws from `random`, numpy or torch without asking for a seed.
 
-The streams are the trial's while its code runs and the process's before and after, so that neither the trials
-that ran before in this process nor the runner itself decide a result.
+Below everything that runs a user's code.  The streams are the trial's while its code runs and the process's before
+and after, so that neither the trials that ran before in this process nor the runner itself decide a result.
+`random`, numpy and torch have one such stream a process, so threads that need it take turns.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib.util
 import random
 import sys
+import threading
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 _NUMPY_SEEDS = 2**32
+
+TURN = threading.RLock()
+"""Held by the thread whose code has the process's streams, its standard output and its defaults."""
 
 
 class Streams:
@@ -36,12 +41,19 @@ class Streams:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """Let the block draw from the trial's streams, from where its last block left them."""
-        outer = _states()
+        """Let the block draw from the trial's streams, from where its last block left them.
+
+        Other threads wait for their turn meanwhile.
+        """
+        with TURN:
+            yield from self._inside()
+
+    def _inside(self) -> Iterator[None]:
+        outer = states()
         if self._own is None:
             _begin(self._seed)
         else:
-            _restore(self._own)
+            restore(self._own)
         late = _LateTorch(self._seed)
         if "torch" not in sys.modules:
             sys.meta_path.insert(0, late)
@@ -50,8 +62,8 @@ class Streams:
         finally:
             if late in sys.meta_path:
                 sys.meta_path.remove(late)
-            self._own = _states()
-            _restore(outer)
+            self._own = states()
+            restore(outer)
 
 
 def _begin(seed: int) -> None:
@@ -61,18 +73,20 @@ def _begin(seed: int) -> None:
         torch.manual_seed(seed)
 
 
-def _states() -> dict[str, Any]:
+def states() -> dict[str, Any]:
+    """Return where the process's streams stand, for `restore`."""
     found = {"random": random.getstate(), "numpy": np.random.get_state()}
     if torch := _torch():
         found["torch"] = torch.get_rng_state()
     return found
 
 
-def _restore(states: dict[str, Any]) -> None:
-    random.setstate(states["random"])
-    np.random.set_state(states["numpy"])
-    if "torch" in states and (torch := _torch()):
-        torch.set_rng_state(states["torch"])
+def restore(before: dict[str, Any]) -> None:
+    """Put the process's streams back to where they stood."""
+    random.setstate(before["random"])
+    np.random.set_state(before["numpy"])
+    if "torch" in before and (torch := _torch()):
+        torch.set_rng_state(before["torch"])
 
 
 def _torch() -> Any:

@@ -1,0 +1,410 @@
+"""A run in the session's own process gives everything back; what only the session has travels to the workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import importlib.util
+import io
+import logging
+import os
+import pickle
+import random
+import sys
+import threading
+import types
+import warnings
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from gridsearch import plugins
+from gridsearch.errors import PluginError, UsageError
+from gridsearch.executors.functions import FunctionRunner
+from gridsearch.executors.local import LocalExecutor
+from gridsearch.executors.logs import LogStream
+from gridsearch.executors.sending import Received, pickled
+from gridsearch.executors.session import Printing, borrowed
+from gridsearch.executors.worker import PackTrainer
+from gridsearch.importing import importable, imported_now
+from gridsearch.plugins import Plugin
+from gridsearch.records import (
+    Lane,
+    LogText,
+    Pack,
+    PackEnded,
+    Settings,
+    Trial,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    WorkerSetup,
+)
+
+
+def lane(number, plugin, params=None, seed=0):
+    settings = Settings(objective=plugin.name, objective_source=plugin.source, params=params or {})
+    trial = Trial(
+        id=number,
+        number=number,
+        key=str(number),
+        seed=seed,
+        settings=settings,
+        params=params or {},
+        state=TrialState.RUNNING,
+    )
+    return Lane(trial, "")
+
+
+def setup(plugin):
+    return WorkerSetup(
+        name="w0", device="cpu", threads=1, objective=plugin.locator or plugin.name, metric="y"
+    )
+
+
+def call(function, params=None, *, trials=1):
+    """Call a function inline, as the trials of one pack; returns the events."""
+    plugin, events = plugins.of_object(function), []
+    runner = FunctionRunner(setup(plugin), events.append, {plugin.name: plugin})
+    runner.train(Pack("p", tuple(lane(i, plugin, params) for i in range(trials))), stop=lambda: False)
+    return events
+
+
+@contextlib.contextmanager
+def unhandled():
+    """Pytest's own handlers away, as in a session that has set up no logging."""
+    handlers, logging.root.handlers = logging.root.handlers, []
+    try:
+        yield
+    finally:
+        logging.root.handlers = handlers
+
+
+def state():
+    """All that a library could leave behind in a process."""
+    return {
+        "random": random.getstate()[1][:9],
+        "numpy": np.random.get_state()[1].tolist(),
+        "torch": torch.get_rng_state().tolist(),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "grad": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "handlers": list(logging.root.handlers),
+        "level": logging.root.level,
+        "other handlers": list(logging.getLogger("theirs").handlers),
+        "path": list(sys.path),
+        "filters": list(warnings.filters),
+        "environment": dict(os.environ),
+        "folder": os.path.realpath("."),
+        "streams": (sys.stdout, sys.stderr),
+        "living": set(threading.enumerate()),
+    }
+
+
+def _meddles(params, seed):
+    random.random()
+    np.random.rand()
+    torch.rand(1)
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(3)
+    logging.warning("a first record makes a handler")
+    logging.getLogger("theirs").addHandler(logging.StreamHandler())
+    logging.root.setLevel(logging.DEBUG)
+    sys.path.insert(0, "/nowhere")
+    warnings.simplefilter("ignore")
+    os.environ["MEDDLED"] = "1"
+    os.chdir("/")
+    sys.stdout = io.StringIO()
+    if params.get("raises"):
+        raise ValueError("on purpose")
+    return {"y": 1.0}
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_an_inline_trial_leaves_the_session_as_it_was(raises):
+    sys.modules["torch"].manual_seed(1)
+    with unhandled():
+        before = state()
+        events = call(_meddles, {"raises": raises})
+        assert state() == before
+    assert isinstance(events[-2], TrialFailed) == raises
+    assert any(isinstance(e, LogText) and "a first record" in e.text for e in events)
+
+
+def test_a_trial_does_not_depend_on_what_the_session_has_set():
+    def measures(params, seed):
+        weights = torch.ones(2, requires_grad=True)
+        (weights.sum() ** 2).backward()
+        return {
+            "y": weights.grad.sum().item(),
+            "bytes": weights.element_size(),
+            "autocast": torch.is_autocast_enabled("cpu"),
+        }
+
+    plain = [e.metrics for e in call(measures) if isinstance(e, TrialFinished)]
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu"):
+            inside = [e.metrics for e in call(measures) if isinstance(e, TrialFinished)]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert inside == plain == [{"y": 8.0, "bytes": 4.0, "autocast": 0.0}]
+
+
+def test_what_a_generator_sets_holds_for_all_its_steps_and_not_for_the_next_trial():
+    def steps(params, seed):
+        yield {"y": torch.ones(1).element_size()}
+        torch.set_default_dtype(torch.float64)
+        logging.warning("from step 2")
+        yield {"y": torch.ones(1).element_size()}
+        logging.warning("from step 3")
+        yield {"y": torch.ones(1).element_size()}
+
+    with unhandled():
+        events = call(steps, trials=2)
+    assert [e.metrics["y"] for e in events if type(e).__name__ == "StepEnded"] == [4.0, 8.0, 8.0] * 2
+    assert sum(e.text.count("from step 3") for e in events if isinstance(e, LogText)) == 2
+
+
+def test_a_handler_that_was_made_in_a_trial_does_not_swallow_the_session_s_records(capsys):
+    logging.getLogger().manager.loggerDict.pop("made in a trial", None)
+
+    def logs(params, seed):
+        made = logging.getLogger("made in a trial")
+        made.addHandler(logging.StreamHandler())
+        made.warning("inside")
+        return {"y": 1.0}
+
+    with unhandled():
+        call(logs)
+        logging.getLogger("made in a trial").warning("after")
+    assert capsys.readouterr().err == "after\n"
+
+
+def test_what_other_threads_print_meanwhile_goes_where_it_always_went(capsys):
+    lines, here, there = [], threading.Event(), threading.Event()
+
+    def other():
+        here.wait(10)
+        print("from the session")
+        there.set()
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    with Printing(LogStream(lines.append)).inside():
+        print("from the trial")
+        here.set()
+        there.wait(10)
+        started = threading.Thread(target=lambda: print("from the trial's own thread"))
+        started.start()
+        started.join()
+    thread.join()
+    assert "".join(lines) == "from the trial\nfrom the trial's own thread\n"
+    assert capsys.readouterr().out == "from the session\n"
+
+
+def test_two_threads_take_turns_so_that_each_trial_draws_its_own_numbers():
+    def draws(params, seed):
+        return {"y": sum(random.random() + float(np.random.rand()) for _ in range(2000))}
+
+    found = {}
+
+    def go(name):
+        found[name] = [e.metrics["y"] for e in call(draws, trials=3) if isinstance(e, TrialFinished)]
+
+    go("alone")
+    threads = [threading.Thread(target=go, args=(name,)) for name in "xy"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found["x"] == found["y"] == found["alone"]
+
+
+def test_a_trial_runs_inside_a_running_event_loop():
+    async def main():
+        return call(lambda params, seed: {"y": 2.0})
+
+    assert any(isinstance(e, TrialFinished) for e in asyncio.run(main()))
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, GeneratorExit, StopIteration])
+def test_whatever_a_function_raises_fails_its_trial_alone(error):
+    def raises(params, seed):
+        raise error("no")
+
+    events = call(raises, trials=2)
+    assert [e.message for e in events if isinstance(e, TrialFailed)] == [f"{error.__name__}: no"] * 2
+
+
+def test_an_error_without_text_and_a_metric_without_a_name_fail_alone_and_can_be_stored():
+    class Odd(Exception):
+        def __str__(self):
+            return self.args[5]
+
+    def odd(params, seed):
+        raise Odd("x")
+
+    def surrogate(params, seed):
+        print("half a pair: \ud83d")
+        return {"y": 1.0, "\ud800": 2.0}
+
+    (failed,) = (e for e in call(odd) if isinstance(e, TrialFailed))
+    assert failed.message == "Odd: (its __str__ raised IndexError)"
+    events = call(surrogate)
+    (failed,) = (e for e in events if isinstance(e, TrialFailed))
+    assert failed.message.endswith(r"a metric named '\ud800', which is no valid text")
+    for event in events:
+        if isinstance(event, LogText):
+            event.text.encode()
+
+
+def test_a_trainer_that_nobody_needs_is_freed_with_all_its_data():
+    trainer = PackTrainer(
+        WorkerSetup(name="w0", device="cpu", threads=1, dataset="digits"), lambda event: None
+    )
+    with pytest.raises(KeyError):
+        trainer._find("nothing")
+    gone = weakref.ref(trainer)
+    del trainer
+    gc.collect()
+    assert gone() is None
+
+
+# To the workers
+
+
+def sent(objects, tmp_path):
+    path = tmp_path / "objects"
+    path.write_bytes(pickled(objects))
+    return Received(path.open("rb"))
+
+
+def test_a_closure_and_a_class_of_the_session_are_made_again_with_what_they_hold(tmp_path):
+    scale = 3
+
+    class Local:
+        def __init__(self, x):
+            self.x = x * scale
+
+    plugin = plugins.of_object(lambda params, seed: {"y": Local(params["a"]).x}, name="f")
+    assert plugin.locator == ""
+    received = sent({"f": plugin}, tmp_path)
+    assert list(received) == ["f"]
+    assert received["f"].target({"a": 2}, 0) == {"y": 6}
+    assert (received["f"].name, received["f"].source) == (plugin.name, plugin.source)
+
+
+def test_what_cannot_leave_the_process_is_refused_in_one_line_with_the_way_out():
+    lock = threading.Lock()
+    plugin = plugins.of_object(lambda params, seed: lock, name="f")
+    with pytest.raises(
+        UsageError, match="f cannot be sent to a worker process: TypeError: cannot pickle"
+    ) as caught:
+        pickled({"f": plugin})
+    assert 'executor="inline"' in caught.value.hint
+
+
+class _Refuses:
+    def __reduce__(self):
+        return _fails, ()
+
+
+def _fails():
+    raise RuntimeError("not here")
+
+
+def test_what_cannot_be_made_again_is_told_when_it_is_asked_for_and_not_before(tmp_path):
+    path = tmp_path / "objects"
+    path.write_bytes(pickle.dumps(_Refuses()))
+    received = Received(path.open("rb"))
+    with pytest.raises(PluginError, match="RuntimeError: not here"):
+        received.get("f")
+
+
+def test_a_module_that_only_this_process_knows_travels_by_value(tmp_path, monkeypatch):
+    source = tmp_path / "elsewhere.py"
+    source.write_text("BASE = 40\ndef f(params, seed):\n    return {'y': BASE + params['a']}\n")
+    spec = importlib.util.spec_from_file_location("known_here_alone", source)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "known_here_alone", module)
+    spec.loader.exec_module(module)
+    assert not importable("known_here_alone")
+    plugin = plugins.of_object(module.f)
+    assert plugin.locator == ""
+    content = pickled({plugin.name: plugin})
+    monkeypatch.delitem(sys.modules, "known_here_alone")
+    path = tmp_path / "objects"
+    path.write_bytes(content)
+    assert Received(path.open("rb"))[plugin.name].target({"a": 2}, 0) == {"y": 42}
+
+
+def test_modules_on_the_path_are_importable_and_half_imported_or_made_ones_are_not(tmp_path, monkeypatch):
+    (tmp_path / "on_the_path.py").write_text(
+        "from gridsearch.importing import importable\nHALF = importable(__name__)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("on_the_path")
+    monkeypatch.delitem(sys.modules, "on_the_path", raising=False)
+    monkeypatch.setitem(sys.modules, "on_the_path", module)
+    assert not module.HALF, "it was still being imported"
+    assert importable("on_the_path")
+    assert importable("json.decoder")
+    assert not importable("__main__")
+    assert not importable("never heard of")
+    monkeypatch.setitem(sys.modules, "made", types.ModuleType("made"))
+    assert not importable("made")
+    shadow = types.ModuleType("json")
+    shadow.__spec__ = importlib.util.spec_from_loader("json", loader=None)
+    shadow.__file__ = str(tmp_path / "json.py")
+    monkeypatch.setitem(sys.modules, "json", shadow)
+    assert not importable("json"), "another process finds another module of that name"
+
+
+def test_a_plug_in_that_is_being_imported_is_known_by_its_name(tmp_path):
+    (tmp_path / "seen.py").write_text(
+        "from gridsearch.importing import imported_now\nSEEN = imported_now()\ndef f(params, seed): return SEEN\n"
+    )
+    locator = f"{tmp_path / 'seen.py'}:f"
+    assert plugins.find(locator, plugins.OBJECTIVES).target({}, 0) == locator
+    assert imported_now() is None
+
+
+@pytest.mark.end_to_end
+def test_workers_call_a_function_of_the_session_and_fail_alone_where_it_cannot_be_made_again():
+    def adds(params, seed):
+        print("in a worker:", os.getpid())
+        return {"y": params["a"] + seed}
+
+    plugin, events = plugins.of_object(adds), []
+    broken = Plugin(name="broken", locator="", target=_Refuses(), source="s")
+    executor = LocalExecutor([setup(plugin)], events.append, objects={plugin.name: plugin})
+    failing = LocalExecutor([setup(broken)], events.append, objects={"broken": broken})
+    try:
+        for each, found in ((executor, plugin), (failing, broken)):
+            each.submit(Pack("p", (lane(1, found, {"a": 40}, seed=2),)))
+            while each.busy:
+                each.poll(0.5)
+    finally:
+        executor.stop()
+        failing.stop()
+    assert sum(isinstance(e, PackEnded) for e in events) == 2
+    assert [e.metrics["y"] for e in events if isinstance(e, TrialFinished)] == [42]
+    assert any(isinstance(e, LogText) and str(os.getpid()) not in e.text for e in events)
+    assert ["not here" in e.message for e in events if isinstance(e, TrialFailed)] == [True]
+
+
+def test_the_session_is_given_back_after_an_error_too():
+    before = state()
+    with pytest.raises(ValueError, match="out"), borrowed():
+        _meddles({}, 0)
+        sys.stdout = before["streams"][0]
+        raise ValueError("out")
+    assert state() == before
