@@ -300,10 +300,7 @@ def _draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[s
     found.add(
         "curves",
         winners_figure(
-            [
-                (s.data, s.winner, f"{n}: {_winner_words(s, axes)[:90]}")
-                for s, n in zip(sides, names, strict=True)
-            ]
+            [(s.data, s.winner, f"{n}: {_winner_words(s, axes)}") for s, n in zip(sides, names, strict=True)]
         ),
         title="Learning curves of the winners",
         alt=f"Loss and accuracy by epoch of the winners of {listed(names)}.",

@@ -115,15 +115,16 @@ def strength(ranking: Ranking) -> dict[str, float]:
 
     Defined for any set of points, also where the factorial has holes; not additive then.
     """
-    points = [p for p in ranking.points if p.mean is not None]
-    grand = math.fsum(p.mean for p in points if p.mean is not None) / len(points) if points else 0.0
-    total = math.fsum((p.mean - grand) ** 2 for p in points if p.mean is not None)
+    means = [(p, p.mean) for p in ranking.points if p.mean is not None]
+    size = max((abs(m) for _, m in means), default=0.0) or 1.0  # squares of 1e-170 and 1e170 are no numbers
+    values = [(p, m / size) for p, m in means]
+    grand = math.fsum(v for _, v in values) / len(values) if values else 0.0
+    total = math.fsum((v - grand) ** 2 for _, v in values)
     result = {}
     for axis in ranking.varying:
         sums: dict[tuple[bool, Value], list[float]] = {}
-        for point in points:
-            if point.mean is not None:
-                sums.setdefault(identity(level_of(point, axis)), []).append(point.mean)
+        for point, value in values:
+            sums.setdefault(identity(level_of(point, axis)), []).append(value)
         between = math.fsum(len(v) * (math.fsum(v) / len(v) - grand) ** 2 for v in sums.values())
         result[axis] = between / total if total > 0 else 0.0
     return result

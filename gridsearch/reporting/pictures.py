@@ -60,12 +60,14 @@ class Picture:
 
     Attributes:
         alt: what it shows, for who does not see it.
+        key: what numbers stand for that are drawn in place of names which no font here has.
     """
 
     title: str
     alt: str
     png: bytes
     svg: bytes
+    key: tuple[tuple[str, str], ...] = ()
 
     @property
     def source(self) -> str:
@@ -95,10 +97,12 @@ class Pictures:
 
     def add(self, stem: str, figure: Figure | None, *, title: str, alt: str) -> None:
         """Keep a figure as PNG and SVG; none is none."""
-        from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
+        from gridsearch.reporting.figures.canvas import key_of, png_bytes, svg_bytes
 
         if figure is not None:
-            self.by_stem[stem] = Picture(title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure))
+            self.by_stem[stem] = Picture(
+                title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
+            )
 
 
 def draw(

@@ -105,9 +105,8 @@ def test_a_point_without_a_result_has_no_line(study):
     builder.lose(0, TrialState.FAILED, "x").lose(4, TrialState.DIVERGED)
     figure = parallel_figure(builder.data())
     assert len(figure.axes[0].collections[0].get_segments()) == 4
-    assert "1 diverged, 1 failed" in figure._suptitle.get_text() or "1 failed, 1 diverged" in (
-        figure._suptitle.get_text().replace("\n", " ")
-    )
+    title = figure._suptitle.get_text().replace("\n", " ")
+    assert "1 diverged, 1 failed" in title or "1 failed, 1 diverged" in title
 
 
 def test_the_front_of_cost_holds_what_no_cheaper_point_equals(study):

@@ -14,7 +14,8 @@ from gridsearch.reporting import (
     sample_figure,
     write_report,
 )
-from gridsearch.reporting.figures.canvas import png_bytes, readable_names, svg_bytes
+from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
+from gridsearch.reporting.figures.fonts import keyed, readable_names
 from gridsearch.reporting.figures.images import LARGEST_SIDE, sample_of, viewable
 
 NAMES = ("cat", "dog", "<b>eel</b>")
@@ -138,8 +139,11 @@ def test_matrices_side_by_side_share_one_scale_and_have_their_titles(predictions
         confusions_figure([matrices[0], np.eye(2)], titles=["a", "b"], class_names=NAMES)
 
 
-def test_a_name_that_no_font_here_can_draw_bears_its_number():
-    assert readable_names(["cat", "\U000143ff"], 2, limit=20) == ["cat", "1: \U000143ff"]
+def test_a_name_that_no_font_here_can_draw_is_a_number_and_the_key_says_which():
+    with keyed() as key:
+        assert readable_names(["cat", "\U000143ff"], 2, limit=20) == ["cat", "class 1"]
+        assert readable_names(["class 1", "\U000143ff"], 2, limit=20) == ["class 1", "(class 1)"]
+    assert key == {"class 1": "\U000143ff", "(class 1)": "\U000143ff"}
     assert readable_names(["žluťoučký", "Ελλάδα"], 2, limit=20) == ["žluťoučký", "Ελλάδα"]
 
 

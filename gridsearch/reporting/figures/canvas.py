@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import functools
 import io
-import textwrap
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
-from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.library import load, our_style
-from gridsearch.reporting.predictions import class_labels
+from gridsearch.reporting.figures.fonts import Key, fitted, font_family, keyed, legible_words
+from gridsearch.reporting.figures.library import our_style
 from gridsearch.reporting.text import printable
 
 if TYPE_CHECKING:
@@ -26,46 +24,20 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-POINTS_PER_INCH: Final = 72.0
-LETTER: Final = 0.62
-"""Mean width of a letter of DejaVu Sans, in its size; wide letters are rarer than narrow ones."""
 INK: Final = "#1f2430"
 FAINT: Final = "#c9ccd3"
 ACCENT: Final = "#d1242f"
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 """Five colours that are told apart with any colour vision (after Okabe and Ito, yellow darkened)."""
 _COLOURS: Final = "viridis"
-
-_SCRIPTS: Final = (
-    "Noto Sans",
-    "Noto Sans CJK JP",
-    "Noto Sans CJK SC",
-    "Noto Sans Arabic",
-    "Noto Sans Hebrew",
-    "Noto Sans Devanagari",
-    "Noto Sans Bengali",
-    "Noto Sans Tamil",
-    "Noto Sans Thai",
-    "Noto Sans Ethiopic",
-    "Noto Sans Symbols2",
-    "Noto Emoji",
-    "Symbola",
-    "WenQuanYi Zen Hei",
-    "Droid Sans Fallback",
-    "Hiragino Sans",
-    "PingFang SC",
-    "Microsoft YaHei",
-    "Malgun Gothic",
-    "Arial Unicode MS",
-)
+_MOST_LAYOUTS: Final = 4
 
 
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
-    load()
     ours: dict[str, Any] = {
-        "font.family": [*_font_family()],
+        "font.family": [*font_family()],
         "font.size": 9.0,
         "text.parse_math": False,
         "text.color": INK,
@@ -84,14 +56,24 @@ def drawing() -> Iterator[None]:
 
 
 def drawn(function: Callable[P, T]) -> Callable[P, T]:
-    """Make a function that returns a figure, or figures, draw in our style."""
+    """Make a function that returns a figure, or figures by name, draw in our style, and give each its key."""
 
     @functools.wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> T:
-        with drawing():
-            return function(*args, **kwargs)
+        with drawing(), keyed() as key:
+            made = function(*args, **kwargs)
+            for figure in made.values() if isinstance(made, dict) else [made]:
+                if figure is not None:
+                    figure.gridsearch_key = tuple(key.items())  # type: ignore[union-attr]
+            return made
 
     return inner
+
+
+def key_of(figure: Figure) -> Key:
+    """Return what the numbers in a figure stand for that are drawn in place of names; mostly nothing."""
+    key: Key = getattr(figure, "gridsearch_key", ())
+    return key
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -106,61 +88,27 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def text_width(text: str, size: float) -> float:
-    """Return about how many inches a text takes at a font size in points; wide scripts count twice."""
-    letters = sum(1.0 if ord(c) < 0x1100 else 1.7 for c in text)
-    return letters * LETTER * size / POINTS_PER_INCH
-
-
-def readable_names(class_names: Sequence[str], classes: int, *, limit: int) -> list[str]:
-    """Return a label for each of Y classes, with its number before a name that no font here can draw.
-
-    In the SVG such a name is still its text; in the PNG, where it is a row of boxes, the number tells which.
-    """
-    names = [printable(n, limit) for n in class_labels(class_names, classes)]
-    return [n if _drawable(n) else f"{i}: {n}" for i, n in enumerate(names)]
-
-
-def _drawable(text: str) -> bool:
-    return text.isascii() or all(ord(c) in _glyphs() for c in text)
-
-
-def font_with(text: str) -> str | None:
-    """Return the file of the first of our fonts that has every letter of a text, None if none has."""
-    return next((file for file, glyphs in _charmaps().items() if all(ord(c) in glyphs for c in text)), None)
-
-
-def _glyphs() -> frozenset[int]:
-    """Return the characters that our fonts have."""
-    return frozenset().union(*_charmaps().values())
-
-
-@functools.lru_cache(maxsize=1)
-def _charmaps() -> dict[str, frozenset[int]]:
-    """Return the characters of each of our fonts, by its file; none where matplotlib does not load."""
-    try:
-        load()
-    except ArtifactError:
-        return {}
-    from matplotlib import font_manager
-
-    files = [font_manager.findfont(family) for family in _font_family()]
-    return {file: frozenset(font_manager.get_font(file).get_charmap()) for file in files}
-
-
 def settled(figure: Figure) -> Figure:
     """Lay a finished figure out for good, and return it.
 
     Constrained layout is not settled after one pass where axes keep their aspect: it left a name cut off at the
-    sheet's edge.  Fixed, it is also not done again for each file that is written.
+    sheet's edge.  Fixed, it is also not done again for each file that is written.  The sheet grows by what would be
+    cut: a name longer than its axis is high.
     """
     for axes in figure.axes:
         for inner in (*axes.texts, *axes.patches, *axes.collections):
             inner.set_in_layout(False)  # lies inside the axes; measuring each took most of the time
     engine = figure.get_layout_engine()
     assert engine is not None
-    for _ in range(2):
-        engine.execute(figure)
+    for _ in range(_MOST_LAYOUTS):
+        for _ in range(2):
+            engine.execute(figure)
+        box = figure.get_tightbbox()
+        width, height = (float(x) for x in figure.get_size_inches())
+        wider, higher = max(0.0, -box.x0, box.x1 - width), max(0.0, -box.y0, box.y1 - height)
+        if max(wider, higher) < 0.01:
+            break
+        figure.set_size_inches(width + 2 * wider, height + 2 * higher)
     figure.set_layout_engine("none")
     return figure
 
@@ -180,8 +128,10 @@ def title_height(title: str, note: str, *, width: float) -> float:
 
 
 def _title_lines(title: str, note: str, *, width: float) -> list[str]:
-    letters = max(20, int((width - 0.3) / text_width("n", 10.5)))
-    return [line for text in (title, note) for line in textwrap.wrap(printable(text, 6 * letters), letters)]
+    texts = [
+        fitted(legible_words(printable(t)), width - 0.3, 10.5, lines=n) for t, n in ((title, 4), (note, 8))
+    ]
+    return [line for text in texts for line in text.split("\n") if line]
 
 
 def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
@@ -212,20 +162,22 @@ def svg_bytes(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def slant(labels: Sequence[Text], *, slanted: bool) -> None:
+    """Turn the names below an axis by 45 degrees, ends at their ticks, or leave them upright."""
+    for label in labels:
+        label.set(
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor",
+            va="top",
+        )
+    plain_text(labels)
+
+
 def plain_text(texts: Iterable[Text]) -> None:
     """Switch off mathtext for labels that hold users' names, also for a later draw under another style."""
     for text in texts:
         text.set_parse_math(False)
-
-
-@functools.lru_cache(maxsize=1)
-def _font_family() -> tuple[str, ...]:
-    """Return DejaVu Sans, which comes with matplotlib, then the installed fonts for further scripts."""
-    load()
-    from matplotlib import font_manager
-
-    there = set(font_manager.get_font_names())
-    return ("DejaVu Sans", *(f for f in _SCRIPTS if f in there))
 
 
 def colours_for(direction: str) -> str:

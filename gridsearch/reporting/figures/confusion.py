@@ -13,19 +13,19 @@ import numpy as np
 
 from gridsearch.reporting.figures.canvas import (
     FAINT,
-    POINTS_PER_INCH,
     drawn,
     new_figure,
     plain_text,
     png_bytes,
-    readable_names,
     settled,
     sheet_title,
+    slant,
     svg_bytes,
-    text_width,
+    title_height,
 )
+from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, legible_names, readable_names, text_width
+from gridsearch.reporting.labels import apart
 from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
-from gridsearch.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,7 +56,8 @@ def confusion_figure(
     labels, kept, note = _chosen(class_names, [matrix], note)
     cell, size = _cell_and_letter_size(len(kept))
     width, height = _sheet_size(labels, cell=cell, size=size)
-    figure = new_figure(max(width + 1.0, 5.0), height + 0.3)
+    width = max(width + 1.0, 5.0)
+    figure = new_figure(width, height + title_height(title, note, width=width) - 0.1)
     axes = figure.add_subplot()
     _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
     sheet_title(figure, title, note)
@@ -90,14 +91,17 @@ def confusions_figure(
     labels, kept, note = _chosen(class_names, matrices, note)
     cell, size = (0.8 * x for x in _cell_and_letter_size(len(kept)))
     width, height = _sheet_size(labels, cell=cell, size=size)
-    width = max(width, max(text_width(printable(t, LONGEST_TITLE), 9.5) for t in titles) + 0.3)
+    names = apart(titles, LONGEST_TITLE)
+    names = legible_names(names, [f"matrix {i}" for i in range(1, len(names) + 1)])
+    width = max(width, max(text_width(n, 9.5) for n in names) + 0.3)
     across = min(len(matrices), max(1, int(WIDEST / width)))
     down = math.ceil(len(matrices) / across)
-    figure = new_figure(max(width * across + 1.0, 5.0), height * down + 0.5)
+    whole = max(width * across + 1.0, 5.0)
+    figure = new_figure(whole, height * down + title_height(title, note, width=whole) + 0.1)
     flat: list[Axes] = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes, matrix, name in zip(flat, matrices, titles, strict=False):
+    for axes, matrix, name in zip(flat, matrices, names, strict=False):
         _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
-        plain_text([axes.set_title(printable(name, LONGEST_TITLE), size=9.5)])
+        plain_text([axes.set_title(name, size=9.5)])
     for axes in flat[len(matrices) :]:
         axes.set_axis_off()
     sheet_title(figure, title, note)
@@ -250,8 +254,7 @@ def _label(axes: Axes, labels: Sequence[str], *, size: float) -> None:
     axes.set_xlabel("predicted class", size=max(size, 9.0))
     axes.set_ylabel("true class", size=max(size, 9.0))
     axes.tick_params(length=0, labelsize=size)
-    for label in axes.get_xticklabels():
-        label.set(rotation=45, ha="right", va="top", rotation_mode="anchor")
+    slant(axes.get_xticklabels(), slanted=True)
     for label in axes.get_yticklabels():
         label.set(rotation=0, va="center")
-    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels()])
+    plain_text(axes.get_yticklabels())

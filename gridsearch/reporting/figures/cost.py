@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
     FAINT,
+    INK,
     PALETTE,
     drawn,
     new_figure,
     plain_text,
     settled,
     sheet_title,
+    title_height,
 )
+from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, fitted, legible, point_names
 from gridsearch.reporting.figures.panels import value_range
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import is_share, metric_name, show_metric, show_params, show_seconds
+from gridsearch.reporting.text import metric_name, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +34,9 @@ if TYPE_CHECKING:
 
 MOST_NAMED: Final = 6
 MOST_VECTORS: Final = 2000
+_WIDTH: Final = 7.6
+_MARK: Final = 16.0
+"""Across a numbered mark, in points of print."""
 _WIDE: Final = 20.0
 """Times that differ more than this many times are drawn on a logarithmic scale."""
 
@@ -42,33 +51,37 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     higher = ranking.direction != "minimize"
     front = cheapest(points, higher=higher)
     named = front[-MOST_NAMED:]
-    figure = new_figure(7.6, 3.7 + 0.21 * len(named))
+    unit = Unit.of([p.mean for p in points], ranking.metric)
+    metric = legible(metric_name(ranking.metric), "the metric")
+    low, high, clipped = value_range(
+        [unit.draw(p.mean) for p in points if p.mean is not None], better_high=higher
+    )
+    note = "Numbered: no cheaper point is as good. A trial's time is its share of its pack's."
+    note += f" {'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end." if clipped else ""
+    words = (f"{metric.capitalize()} against time", note)
+    figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named) + title_height(*words, width=_WIDTH))
     axes = figure.add_subplot()
-    low, high, clipped = value_range([p.mean for p in points if p.mean is not None], better_high=higher)
     margin = 0.09 * (high - low)
-    _draw_points(axes, points, limits=(low, high))
-    _draw_front(axes, front, named, limits=(low, high))
+    _draw_points(axes, points, unit, limits=(low, high))
+    _draw_front(axes, front, unit, limits=(low, high))
     seconds = [p.seconds or 0.0 for p in points]
     if max(seconds) > _WIDE * min(seconds):
         axes.set_xscale("log")
     elif max(seconds) < 1.2 * min(seconds):  # the noise of equal times shall not fill the sheet
         axes.set_xlim(0.8 * min(seconds), 1.2 * max(seconds))
-    axes.set(
-        xlabel="time of a trial",
-        ylabel=metric_name(ranking.metric),
-        ylim=(low - margin, high + margin),
-    )
+    axes.set(xlabel="time of a trial", ylabel=fitted(metric, 2.6, 9), ylim=(low - margin, high + margin))
+    plain_text([axes.yaxis.label])
     axes.xaxis.set_major_formatter(lambda v, _: _short(v))
-    if is_share(ranking.metric):
-        axes.yaxis.set_major_formatter(lambda v, _: show_metric(v, ranking.metric, digits=1))
+    axes.xaxis.set_minor_formatter(lambda *_: "")
+    unit.dress(axes.yaxis)
     axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, named, ranking)
-    note = "Numbered: no cheaper point is as good. A trial's time is its share of its pack's."
-    note += f" {'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end." if clipped else ""
-    sheet_title(figure, f"{metric_name(ranking.metric).capitalize()} against time", note)
-    return settled(figure)
+    sheet_title(figure, *words)
+    settled(figure)
+    _number(axes, [(p.seconds or 0.0, _within(p, unit, (low, high))) for p in named])
+    return figure
 
 
 def cheapest(points: Sequence[RankedPoint], *, higher: bool) -> list[RankedPoint]:
@@ -82,10 +95,12 @@ def cheapest(points: Sequence[RankedPoint], *, higher: bool) -> list[RankedPoint
     return front
 
 
-def _draw_points(axes: Axes, points: Sequence[RankedPoint], *, limits: tuple[float, float]) -> None:
+def _draw_points(
+    axes: Axes, points: Sequence[RankedPoint], unit: Unit, *, limits: tuple[float, float]
+) -> None:
     axes.scatter(
         [p.seconds or 0.0 for p in points],
-        [_within(p, limits) for p in points],
+        [_within(p, unit, limits) for p in points],
         s=22 if len(points) <= 300 else 6,
         color=PALETTE[0],
         alpha=0.5,
@@ -94,31 +109,74 @@ def _draw_points(axes: Axes, points: Sequence[RankedPoint], *, limits: tuple[flo
     )
 
 
-def _draw_front(
-    axes: Axes, front: Sequence[RankedPoint], named: Sequence[RankedPoint], *, limits: tuple[float, float]
-) -> None:
-    axes.plot(
-        [p.seconds or 0.0 for p in front],
-        [_within(p, limits) for p in front],
-        drawstyle="steps-post",
-        color=ACCENT,
-        linewidth=1.2,
-        zorder=3,
-    )
-    for number, point in enumerate(named, start=1):
-        place = (point.seconds or 0.0, _within(point, limits))
-        axes.plot(*place, "o", markersize=13, color="white", markeredgecolor=ACCENT, mew=1.5, zorder=4)
-        axes.annotate(str(number), place, ha="center", va="center_baseline", size=8, zorder=5)
+def _draw_front(axes: Axes, front: Sequence[RankedPoint], unit: Unit, *, limits: tuple[float, float]) -> None:
+    places = [(p.seconds or 0.0, _within(p, unit, limits)) for p in front]
+    axes.plot(*zip(*places, strict=True), drawstyle="steps-post", color=ACCENT, linewidth=1.2, zorder=3)
+    axes.plot(*zip(*places, strict=True), "o", color=ACCENT, markersize=4, zorder=4)
+
+
+def _number(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
+    """Write a number at each place, beside it with a line where one lies there already.
+
+    The sheet is laid out for good: distances in points of print are what they will be.
+    """
+    per_inch = float(axes.figure.get_dpi())
+    frame = axes.get_window_extent()
+    corner = np.array([frame.x0, frame.y0])
+    room = np.array([frame.width, frame.height]) * POINTS_PER_INCH / per_inch
+    dots = (axes.transData.transform(places) - corner) * POINTS_PER_INCH / per_inch
+    for number, (place, dot, mark) in enumerate(
+        zip(places, dots, spread_out(dots, room=room), strict=True), start=1
+    ):
+        away = mark - dot
+        axes.annotate(
+            str(number),
+            place,
+            xytext=(float(away[0]), float(away[1])),
+            textcoords="offset points",
+            ha="center",
+            va="center_baseline",
+            size=8,
+            color=INK,
+            zorder=5,
+            bbox={"boxstyle": "circle,pad=0.3", "facecolor": "white", "edgecolor": ACCENT, "linewidth": 1.5},
+            arrowprops={"arrowstyle": "-", "color": ACCENT, "linewidth": 1.0} if away.any() else None,
+            annotation_clip=False,
+        )
+
+
+def spread_out(dots: np.ndarray, *, room: np.ndarray) -> np.ndarray:
+    """Return places for marks: at their dots where that is free, else as near as none covers another or its dot.
+
+    Args:
+        dots: [N, 2], in points of print from the lower left corner.
+        room: [2], the width and height that marks may lie in.
+    """
+    turns = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 2
+    ring = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    offsets = np.concatenate([np.zeros((1, 2)), *(r * ring for r in (18.0, 26.0, 36.0, 48.0, 64.0, 84.0))])
+    marks: list[np.ndarray] = []
+    for i, dot in enumerate(dots):
+        tried = dot + offsets
+        inside = ((tried >= _MARK / 2) & (tried <= room - _MARK / 2)).all(axis=1)
+        inside[0] = True
+        others = np.array([*marks, *(d for j, d in enumerate(dots) if j != i)]).reshape(-1, 2)
+        gaps = np.linalg.norm(tried[:, None] - others[None], axis=2).min(axis=1, initial=np.inf)
+        free = np.flatnonzero(inside & (gaps >= _MARK))
+        marks.append(tried[free[0] if len(free) else int(np.argmax(np.where(inside, gaps, -1.0)))])
+    return np.array(marks).reshape(-1, 2)
 
 
 def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], linestyle="none", marker="o", color=FAINT, markersize=0) for _ in named]
+    marks = [f"the point ranked {p.rank}" for p in named]
+    names = point_names([p.params for p in named], ranking.varying, marks, _WIDTH - 2.6)
+    digits = ranking.digits_of()
     words = [
-        f"{number}.  {show_metric(p.mean, ranking.metric)} in {show_seconds(p.seconds)}: "
-        f"{show_params(p.params, ranking.varying, limit=80)}"
-        for number, p in enumerate(named, start=1)
+        f"{number}.  {digits.show(p.mean)} in {show_seconds(p.seconds)}: {name}"
+        for number, (p, name) in enumerate(zip(named, names, strict=True), start=1)
     ]
     legend = figure.legend(
         handles,
@@ -132,8 +190,8 @@ def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> N
     plain_text(legend.get_texts())
 
 
-def _within(point: RankedPoint, limits: tuple[float, float]) -> float:
-    return min(max(point.mean or 0.0, limits[0]), limits[1])
+def _within(point: RankedPoint, unit: Unit, limits: tuple[float, float]) -> float:
+    return min(max(unit.draw(point.mean or 0.0), limits[0]), limits[1])
 
 
 def _short(seconds: float) -> str:

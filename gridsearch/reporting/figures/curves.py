@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import PALETTE, drawn, new_figure, plain_text, settled, sheet_title
+from gridsearch.reporting.figures.canvas import (
+    PALETTE,
+    drawn,
+    new_figure,
+    plain_text,
+    settled,
+    sheet_title,
+    title_height,
+)
+from gridsearch.reporting.figures.fonts import fitted, legible, lines_apart, point_names
+from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.labels import apart
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import metric_name, plural, show_params
+from gridsearch.reporting.text import metric_name, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,32 +54,42 @@ def curves_figure(
     points = points[: min(top, MOST_POINTS)]
     if not points:
         return None
-    panels = _PANELS if data.objective is None else _metric_panels(data, points)
+    own = data.objective is not None
+    panels = _metric_panels(data, points) if own else _PANELS
     down, across = -(-len(panels) // 2), min(len(panels), 2)
-    figure = new_figure(5.0 * across if across > 1 else 7.0, 4.3 * down + 0.22 * len(points))
+    band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
+    title = f"Learning curves of the best {plural(len(points), 'point')}.{band}"
+    width = 5.0 * across if across > 1 else 7.0
+    figure = new_figure(width, 3.9 * down + 0.22 * len(points) + title_height(title, "", width=width))
     grid = figure.subplots(down, across, squeeze=False).ravel()
     for axes, (name, label) in zip(grid, panels, strict=False):
-        for colour, point in zip(PALETTE, points, strict=False):
-            if data.objective is None:
-                _draw_point(axes, data, point, name=name, colour=colour)
+        drawn_curves = [_step_curves(data, p, name) for p in points] if own else []
+        unit = Unit.of([float(v) for c in drawn_curves for v in c.ravel() if np.isfinite(v)], name)
+        for place, (colour, point) in enumerate(zip(PALETTE, points, strict=False)):
+            if own:
+                _draw_curves(
+                    axes, np.vectorize(unit.draw, otypes=[float])(drawn_curves[place]), colour=colour
+                )
             else:
-                _draw_curves(axes, _step_curves(data, point, name), colour=colour)
-        _dress(axes, xlabel="epoch" if data.objective is None else "step", ylabel=label)
+                _draw_point(axes, data, point, name=name, colour=colour)
+        _dress(axes, xlabel="step" if own else "epoch", ylabel=label)
+        if own:
+            unit.dress(axes.yaxis)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    if data.objective is None:
-        grid[1].yaxis.set_major_formatter(lambda v, _: f"{100 * v:.4g} %")
+    if not own:
+        Unit("val_accuracy").dress(grid[1].yaxis)
     kinds = _KINDS if not ranking.by_train else _KINDS[1:]
-    _legend(figure, points, ranking, kinds=kinds if data.objective is None else ())
-    band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
-    sheet_title(figure, f"Learning curves of the best {plural(len(points), 'point')}.{band}")
+    _legend(figure, points, ranking, kinds=() if own else kinds)
+    sheet_title(figure, title)
     return settled(figure)
 
 
 def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.set(xlabel=xlabel, ylabel=fitted(ylabel, 3.0, 9))
+    plain_text([axes.yaxis.label])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
     axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -79,7 +100,12 @@ def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[t
     """Return the metrics that these points have yielded, the ranking one first, with their names in words."""
     rows = (row for p in points for t in p.complete for row in data.steps.get(t.number, ()))
     names = dict.fromkeys([data.metric, *(name for row in rows for name in row.metrics)])
-    return [(name, metric_name(name)) for name in list(names)[:_MOST_PANELS]]
+    shown = list(names)[:_MOST_PANELS]
+    words = apart([metric_name(n) for n in shown], 60)
+    return [
+        (name, legible(w, f"metric {i}"))
+        for i, (name, w) in enumerate(zip(shown, words, strict=True), start=1)
+    ]
 
 
 def _step_curves(data: StudyData, point: RankedPoint, metric: str) -> np.ndarray:
@@ -100,16 +126,19 @@ def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figur
     found = [s for s in sides if any(s[0].epochs.get(t.number) for t in s[1].complete)][:MOST_POINTS]
     if not found:
         return None
-    figure = new_figure(10.0, 4.3 + 0.22 * len(found))
+    band = " Bands: lowest to highest seed." if any(p.n > 1 for _, p, _ in found) else ""
+    title = f"Learning curves of the winners.{band}"
+    figure = new_figure(10.0, 3.9 + 0.22 * len(found) + title_height(title, "", width=10.0))
     panels = figure.subplots(1, 2)
     for axes, (name, label) in zip(panels, _PANELS, strict=True):
         for colour, (data, point, _) in zip(PALETTE, found, strict=False):
             _draw_point(axes, data, point, name=name, colour=colour)
         _dress(axes, xlabel="epoch", ylabel=label)
-    panels[1].yaxis.set_major_formatter(lambda v, _: f"{100 * v:.4g} %")
-    _legends(figure, [words for _, _, words in found], kinds=_KINDS)
-    band = " Bands: lowest to highest seed." if any(p.n > 1 for _, p, _ in found) else ""
-    sheet_title(figure, f"Learning curves of the winners.{band}")
+    Unit("val_accuracy").dress(panels[1].yaxis)
+    marks = [f"study {i}" for i in range(1, len(found) + 1)]
+    names = lines_apart([words for _, _, words in found], marks, _room(figure), 8.5)
+    _legends(figure, names, kinds=_KINDS)
+    sheet_title(figure, title)
     return settled(figure)
 
 
@@ -153,8 +182,14 @@ def _legend(
     *,
     kinds: Sequence[tuple[str, LineStyleType]],
 ) -> None:
-    names = [f"{p.rank}.  {show_params(p.params, ranking.varying, limit=90)}" for p in points]
-    _legends(figure, names, kinds=kinds)
+    marks = [f"the point ranked {p.rank}" for p in points]
+    names = point_names([p.params for p in points], ranking.varying, marks, _room(figure) - 0.4)
+    _legends(figure, [f"{p.rank}.  {n}" for p, n in zip(points, names, strict=True)], kinds=kinds)
+
+
+def _room(figure: Figure) -> float:
+    """Return the inches that a name at the lower left may take, beside its line and the kinds at the right."""
+    return float(figure.get_figwidth()) - 2.3
 
 
 def _legends(figure: Figure, names: Sequence[str], *, kinds: Sequence[tuple[str, LineStyleType]]) -> None:

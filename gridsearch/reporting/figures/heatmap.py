@@ -7,6 +7,7 @@ drawn as points instead.  A cell without a result is hatched, never drawn as a v
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,43 +22,49 @@ from gridsearch.reporting.figures.canvas import (
     png_bytes,
     settled,
     sheet_title,
-    text_width,
+    slant,
+    title_height,
 )
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
 from gridsearch.reporting.figures.line import axis_figure
 from gridsearch.reporting.figures.panels import (
     Layout,
     Panel,
-    level_name,
     missing_words,
+    panel_titles,
     panels_of,
     plan_layout,
     value_range,
     why_missing,
 )
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.text import (
     is_share,
     listed,
     metric_name,
-    printable,
-    show_metric,
-    show_spread,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.path import Path
 
-    from gridsearch.records import StudyData, Value
+    from gridsearch.records import StudyData
 
 MOST_ANNOTATED: Final = 24
 """Cells are annotated up to so many in a row; beyond, colour alone is drawn."""
 MOST_TICKS: Final = 60
 WIDEST: Final = 15.0
+_NARROWEST: Final = 2.0
+"""Inches of a panel's title in a line at least."""
+_LOWEST: Final = 1.2
+"""Inches that a panel is high at least, for its axis's name to stand beside it."""
+_LINE: Final = 0.145
+"""Inches from one label to the next at least."""
 _HATCHES: Final = {
     "": ("white", ".."),
     "pruned": ("#e3edf7", "\\\\\\"),
@@ -94,88 +101,149 @@ def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
     return png_bytes(next(iter(figures.values())), dpi=dpi) if figures else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sheet:
+    """What all panels share: levels and their labels, the size of a cell in inches, the metric's unit and scale."""
+
+    ranking: Ranking
+    layout: Layout
+    names: Mapping[str, str]
+    columns: Sequence[str]
+    rows: Sequence[str]
+    cell: tuple[float, float]
+    annotated: bool
+    unit: Unit
+    scale: tuple[float, float]
+
+    @property
+    def labels_width(self) -> float:
+        """Inches of the rows' labels."""
+        return max(text_width(n, 9) for n in self.rows)
+
+    @property
+    def slanted(self) -> float:
+        """Inches below the columns that their slanted labels take; 0 where they stand upright."""
+        widest = max(text_width(n, 9) for n in self.columns)
+        return 0.0 if widest < self.cell[0] * 0.95 else widest / math.sqrt(2)
+
+    def value(self, point: RankedPoint | None) -> float:
+        """Return the place of a point on the scale, NaN where it has none."""
+        has = point is not None and point.mean is not None and not point.diverged
+        return self.unit.draw(point.mean) if has and point and point.mean is not None else math.nan
+
+
 def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] | None) -> Figure:
     columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
     panels = panels_of(ranking, layout, columns, rows)
-    annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
-    cell_width, cell_height = _cell_size(ranking, columns, rows, panels=len(panels), annotated=annotated)
-    labels_width = max(text_width(level_name(v), 9) for v in rows) + 0.6
-    titles = max(text_width(panel.title, 9.5) for panel in panels) + 0.3
-    panel_width = max(cell_width * len(columns) + labels_width, titles, 2.2)
-    panel_height = cell_height * len(rows) + 0.85 + _tick_height(columns, cell_width)
+    titles = panel_titles(ranking, layout, panels)
+    sheet, clipped = _sheet(ranking, layout, panels, scale)
+    labels = sheet.labels_width + 0.6 + 0.16 * len(_y_label(sheet).split("\n"))
+    titles = [fitted(t, max(_NARROWEST, sheet.cell[0] * len(columns)), 9.5) for t in titles]
+    lines = max(t.count("\n") for t in titles)
+    panel_width = max(sheet.cell[0] * len(columns), _NARROWEST if layout.facets else 0.0) + labels
+    panel_height = sheet.cell[1] * len(rows) + 0.85 + sheet.slanted + 0.16 * lines
     down = math.ceil(len(panels) / max(1, int(WIDEST / panel_width)))
     across = math.ceil(len(panels) / down)
-    figure = new_figure(max(panel_width * across + 1.2, 4.8), panel_height * down + 0.9)
+    width = max(panel_width * across + 1.2, 4.8)
+    holes = any(p is None for panel in panels for row in panel.points for p in row)
+    words = (_title(sheet), _note(sheet, clipped=clipped, holes=holes))
+    figure = new_figure(width, panel_height * down + title_height(*words, width=width) + 0.3)
     grid = figure.subplots(down, across, squeeze=False)
-    low, high, clipped = scale or _scale(panels, better_high=ranking.direction != "minimize")
     flat = list(grid.flat)
-    for place, (axes, panel) in enumerate(zip(flat, panels, strict=False)):
-        _draw_panel(axes, panel, ranking, levels=(columns, rows), scale=(low, high), annotated=annotated)
+    for place, (axes, panel, title) in enumerate(zip(flat, panels, titles, strict=False)):
+        _draw_panel(axes, panel, sheet)
+        plain_text([axes.set_title(title, size=9.5)])
         outer = (place % across == 0, place + across >= len(panels))
-        _label_panel(axes, layout, columns, cell_width=cell_width, outer=outer)
+        _label_panel(axes, sheet, outer=outer)
     for axes in flat[len(panels) :]:
         axes.set_axis_off()
-    _colour_bar(figure, flat, ranking, scale=(low, high), clipped=clipped)
-    holes = any(p is None for panel in panels for row in panel.points for p in row)
-    sheet_title(figure, _title(ranking, layout), _note(ranking, layout, clipped=clipped, holes=holes))
+    _colour_bar(figure, flat, sheet, clipped=clipped)
+    sheet_title(figure, *words)
     return settled(figure)
 
 
+def _sheet(
+    ranking: Ranking, layout: Layout, panels: Sequence[Panel], scale: tuple[float, float, str] | None
+) -> tuple[_Sheet, str]:
+    """Return what the panels share, and which end of the scale is clipped."""
+    columns, rows = (level_names(a, levels_of(ranking.points, a)) for a in (layout.x, layout.y))
+    annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
+    means = [p.mean for p in ranking.points if p.mean is not None and not p.diverged]
+    unit = Unit.of(scale[:2] if scale else means, ranking.metric)
+    better_high = ranking.direction != "minimize"
+    drawn = [
+        unit.draw(p.mean)
+        for panel in panels
+        for row in panel.points
+        for p in row
+        if p and p.mean is not None and not p.diverged
+    ]
+    low, high, clipped = (
+        (unit.draw(scale[0]), unit.draw(scale[1]), scale[2])
+        if scale
+        else value_range(drawn, better_high=better_high)
+    )
+    sheet = _Sheet(
+        ranking=ranking,
+        layout=layout,
+        names=axis_names(ranking.varying),
+        columns=columns,
+        rows=rows,
+        cell=_cell_size(ranking, columns, rows, panels=len(panels), annotated=annotated),
+        annotated=annotated,
+        unit=unit,
+        scale=(low, high),
+    )
+    return sheet, clipped
+
+
 def _cell_size(
-    ranking: Ranking, columns: Sequence[Value], rows: Sequence[Value], *, panels: int, annotated: bool
+    ranking: Ranking, columns: Sequence[str], rows: Sequence[str], *, panels: int, annotated: bool
 ) -> tuple[float, float]:
-    """Return a cell's width and height in inches."""
+    """Return a cell's width and height in inches: annotated ones hold their words."""
     if annotated:
-        return (0.78, 0.48) if ranking.most_seeds > 1 else (0.62, 0.4)
+        words = {_cell_text(p, ranking) for p in ranking.points}
+        words |= {why_missing(p) for p in ranking.points if p.mean is None or p.diverged}
+        lines = {line for text in words for line in text.split("\n")}
+        widest = max((text_width(line, 8) for line in lines), default=0.0)
+        most = max((text.count("\n") for text in words), default=0)
+        return max(0.62, widest + 0.14), max(0.4, 0.17 + 0.155 * (most + 1), _LOWEST / len(rows))
     width, height = (12.0, 9.0) if panels == 1 else (5.5, 4.5)
     return (min(0.3, width / len(columns)), min(0.22, height / len(rows)))
 
 
-def _tick_height(columns: Sequence[Value], cell_width: float) -> float:
-    widest = max(text_width(level_name(v), 9) for v in columns)
-    return 0.0 if widest < cell_width * 0.95 else widest / math.sqrt(2)
+def _y_label(sheet: _Sheet) -> str:
+    """Return the name of the rows' axis in lines that are no longer than a panel is high."""
+    return fitted(sheet.names[sheet.layout.y], max(0.9, 0.95 * sheet.cell[1] * len(sheet.rows)), 9)
 
 
-def _scale(panels: Sequence[Panel], *, better_high: bool) -> tuple[float, float, str]:
-    drawn_values = (_drawn_value(p) for panel in panels for row in panel.points for p in row)
-    return value_range([v for v in drawn_values if not math.isnan(v)], better_high=better_high)
-
-
-def _draw_panel(
-    axes: Axes,
-    panel: Panel,
-    ranking: Ranking,
-    *,
-    levels: tuple[Sequence[Value], Sequence[Value]],
-    scale: tuple[float, float],
-    annotated: bool,
-) -> None:
+def _draw_panel(axes: Axes, panel: Panel, sheet: _Sheet) -> None:
     """Draw a panel's cells.
 
     Not with seaborn's heatmap, which draws the whole sheet anew for each panel: 25 s for 10 panels of 500 cells.
     """
-    values = np.array([[_drawn_value(p) for p in row] for row in panel.points], dtype=float)
+    values = np.array([[sheet.value(p) for p in row] for row in panel.points], dtype=float)
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(values),
-        vmin=scale[0],
-        vmax=scale[1],
-        cmap=colours_for(ranking.direction),
-        edgecolors="white" if annotated else "none",
-        linewidth=0.8 if annotated else 0.0,
-        rasterized=not annotated,
+        vmin=sheet.scale[0],
+        vmax=sheet.scale[1],
+        cmap=colours_for(sheet.ranking.direction),
+        edgecolors="white" if sheet.annotated else "none",
+        linewidth=0.8 if sheet.annotated else 0.0,
+        rasterized=not sheet.annotated,
     )
     axes.invert_yaxis()
-    if annotated:
+    if sheet.annotated:
         colours = mesh.to_rgba(values)
         for y, row in enumerate(panel.points):
             for x, point in enumerate(row):
-                _annotate(axes, (x + 0.5, y + 0.5), _cell_text(point, ranking), background=colours[y, x])
-    _set_ticks(axes, *levels)
-    _hatch(axes, panel, annotated=annotated)
-    _outline_best(axes, panel, ranking)
+                text = _cell_text(point, sheet.ranking)
+                _annotate(axes, (x + 0.5, y + 0.5), text, background=colours[y, x])
+    _set_ticks(axes, sheet)
+    _hatch(axes, panel, sheet)
+    _outline_best(axes, panel, sheet.ranking)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    plain_text([axes.set_title(panel.title, size=9.5)])
 
 
 def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: np.ndarray) -> None:
@@ -187,42 +255,31 @@ def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: 
         )
 
 
-def _label_panel(
-    axes: Axes, layout: Layout, columns: Sequence[Value], *, cell_width: float, outer: tuple[bool, bool]
-) -> None:
+def _label_panel(axes: Axes, sheet: _Sheet, *, outer: tuple[bool, bool]) -> None:
     """Name the axes and their levels; only at the sheet's left and lower side, as (left, lower) tells."""
     left, lower = outer
-    slanted = _tick_height(columns, cell_width) > 0
     axes.tick_params(labelleft=left, labelbottom=lower)
-    axes.set(xlabel=printable(layout.x, 40) if lower else "", ylabel=printable(layout.y, 40) if left else "")
-    for label in axes.get_xticklabels():
-        label.set(
-            rotation=45 if slanted else 0,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor",
-            va="top",
-        )
+    across = fitted(sheet.names[sheet.layout.x], max(2.0, sheet.cell[0] * len(sheet.columns)), 9)
+    axes.set(xlabel=across if lower else "", ylabel=_y_label(sheet) if left else "")
+    slant(axes.get_xticklabels(), slanted=sheet.slanted > 0)
     for label in axes.get_yticklabels():
         label.set(rotation=0, va="center")
-    plain_text([*axes.get_xticklabels(), *axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label])
-
-
-def _drawn_value(point: RankedPoint | None) -> float:
-    return point.mean if point and point.mean is not None and not point.diverged else math.nan
+    plain_text([*axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label])
 
 
 def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     """Return the mean in percent, and below it the spread and n where there is more than one seed."""
     if point is None or point.mean is None or point.diverged:
         return ""
-    text = show_metric(point.mean, ranking.metric, unit=False)
-    spread = "" if point.spread is None else f"\n±{show_spread(point.spread, ranking.metric)}"
+    digits = ranking.digits_of()
+    text = digits.show(point.mean, unit=False)
+    spread = "" if point.spread is None else f"\n±{digits.spread(point.spread)}"
     if point.pruned:
         return f"{text}{spread}\nn={point.n} of {point.n + point.pruned}"
     return f"{text}{spread} n={point.n}" if spread else text
 
 
-def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:
+def _hatch(axes: Axes, panel: Panel, sheet: _Sheet) -> None:
     """Hatch the cells without a result, each kind its own way, and say in them why.
 
     One path a kind: a patch a cell took most of the time of a heatmap of which thousands were pruned.
@@ -232,11 +289,11 @@ def _hatch(axes: Axes, panel: Panel, *, annotated: bool) -> None:
     kinds: dict[str, list[tuple[int, int]]] = {}
     for y, row in enumerate(panel.points):
         for x, point in enumerate(row):
-            if not math.isnan(_drawn_value(point)):
+            if not math.isnan(sheet.value(point)):
                 continue
             word = "" if point is None else why_missing(point)
             kinds.setdefault(word.split("\n")[0], []).append((x, y))
-            if annotated and word:
+            if sheet.annotated and word:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
                 axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", size=7, zorder=3, bbox=box)
     for kind, places in kinds.items():
@@ -274,21 +331,20 @@ def _outline_best(axes: Axes, panel: Panel, ranking: Ranking) -> None:
                 )
 
 
-def _set_ticks(axes: Axes, columns: Sequence[Value], rows: Sequence[Value]) -> None:
-    """Name the levels, of very many every second, third ... one."""
-    for axis, levels in ((axes.xaxis, columns), (axes.yaxis, rows)):
-        places = range(0, len(levels), math.ceil(len(levels) / MOST_TICKS))
-        axis.set_ticks([p + 0.5 for p in places], labels=[level_name(levels[p]) for p in places])
+def _set_ticks(axes: Axes, sheet: _Sheet) -> None:
+    """Name the levels, of very many every second, third ... one: as many as there is room for."""
+    room = (sheet.cell[0] * (math.sqrt(2) if sheet.slanted else 1.0), sheet.cell[1])
+    for axis, names, size in ((axes.xaxis, sheet.columns, room[0]), (axes.yaxis, sheet.rows, room[1])):
+        step = max(math.ceil(len(names) / MOST_TICKS), math.ceil(_LINE / size))
+        places = range(0, len(names), step)
+        axis.set_ticks([p + 0.5 for p in places], labels=[names[p] for p in places])
 
 
-def _colour_bar(
-    figure: Figure, axes: Sequence[Axes], ranking: Ranking, *, scale: tuple[float, float], clipped: str
-) -> None:
+def _colour_bar(figure: Figure, axes: Sequence[Axes], sheet: _Sheet, *, clipped: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.ticker import FuncFormatter
 
-    mappable = ScalarMappable(norm=Normalize(*scale), cmap=colours_for(ranking.direction))
+    mappable = ScalarMappable(norm=Normalize(*sheet.scale), cmap=colours_for(sheet.ranking.direction))
     height = float(figure.get_figheight())
     bar = figure.colorbar(
         mappable,
@@ -298,22 +354,21 @@ def _colour_bar(
         aspect=18,
         pad=0.02,
     )
-    digits = 0 if scale[1] - scale[0] > 0.05 else 1 if scale[1] - scale[0] > 0.005 else 2
-    if is_share(ranking.metric):
-        bar.ax.yaxis.set_major_formatter(
-            FuncFormatter(lambda v, _: show_metric(v, ranking.metric, digits=digits))
-        )
-    bar.set_label(metric_name(ranking.metric))
+    sheet.unit.dress(bar.ax.yaxis)
+    name = metric_name(sheet.ranking.metric)
+    bar.set_label(fitted(legible(name, "the metric"), max(1.2, min(4.0, 0.6 * height)), 9))
+    plain_text([bar.ax.yaxis.label])
     bar.outline.set_visible(False)
 
 
-def _title(ranking: Ranking, layout: Layout) -> str:
-    over = f"{printable(layout.y)} and {printable(layout.x)}"
-    unit = ", in percent" if is_share(ranking.metric) else ""
-    return f"{metric_name(ranking.metric).capitalize()}{unit}, over {over}"
+def _title(sheet: _Sheet) -> str:
+    over = f"{sheet.names[sheet.layout.y]} and {sheet.names[sheet.layout.x]}"
+    unit = ", in percent" if is_share(sheet.ranking.metric) else ""
+    return f"{metric_name(sheet.ranking.metric).capitalize()}{unit}, over {over}"
 
 
-def _note(ranking: Ranking, layout: Layout, *, clipped: str, holes: bool) -> str:
+def _note(sheet: _Sheet, *, clipped: str, holes: bool) -> str:
+    ranking, layout = sheet.ranking, sheet.layout
     notes = ["Best point outlined."]
     if missing := missing_words(ranking):
         notes.append(f"Hatched: no result ({missing}).")
@@ -325,7 +380,7 @@ def _note(ranking: Ranking, layout: Layout, *, clipped: str, holes: bool) -> str
         notes.append("n=1 of 2: the other was pruned.")
     if layout.collapsed:
         notes.append(
-            f"Each cell shows its best point over {listed([printable(a) for a in layout.collapsed])}."
+            f"Each cell shows its best point over {listed([sheet.names[a] for a in layout.collapsed])}."
         )
     if clipped:
         notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")

@@ -16,11 +16,10 @@ from gridsearch.reporting.figures.canvas import (
     drawn,
     new_figure,
     plain_text,
-    readable_names,
     sheet_title,
-    text_width,
     title_height,
 )
+from gridsearch.reporting.figures.fonts import readable_names, text_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
@@ -13,12 +13,15 @@ from gridsearch.reporting.figures.canvas import (
     plain_text,
     settled,
     sheet_title,
-    text_width,
+    slant,
+    title_height,
 )
-from gridsearch.reporting.figures.panels import level_name, missing_words, why_missing
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
+from gridsearch.reporting.figures.panels import missing_words, why_missing
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
-from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
+from gridsearch.reporting.text import metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +29,12 @@ if TYPE_CHECKING:
 
     from gridsearch.records import Value
 
-MOST_TICKS = 40
+MOST_TICKS: Final = 40
+MOST_NUMBERS: Final = 16
+"""Means are written over up to so many dots, where there is room for them."""
+WIDEST: Final = 13.0
+_LINE: Final = 0.2
+"""Inches from one slanted label to the next at least."""
 
 
 def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] | None = None) -> Figure:
@@ -40,45 +48,52 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] 
     """
     levels = levels_of(ranking.points, axis)
     places = {identity(v): i for i, v in enumerate(levels)}
-    names = [level_name(v) for v in levels]
+    names = level_names(axis, levels)
+    name, metric = axis_names(ranking.varying)[axis], legible(metric_name(ranking.metric), "the metric")
+    unit = Unit.of([v for p in ranking.points for v in p.values], ranking.metric)
     widest = max(text_width(n, 9) for n in names)
-    width = min(max(5.6, 1.4 + 0.75 * len(levels)), 13.0)
+    width = min(max(5.6, 1.4 + _step(ranking) * len(levels)), WIDEST)
     slanted = widest > 0.9 * (width - 1.4) / len(levels)
-    figure = new_figure(width, 3.6 + (widest / math.sqrt(2) if slanted else 0.0))
+    words = (f"{metric.capitalize()} over {name}", _note(ranking))
+    below = widest / math.sqrt(2) if slanted else 0.0
+    figure = new_figure(width, 3.0 + below + title_height(*words, width=width))
     axes = figure.add_subplot()
-    _draw_seeds(axes, ranking, axis, places)
-    _draw_means(axes, ranking, axis, places, joined=not any(isinstance(v, str | bool | None) for v in levels))
+    _draw_seeds(axes, ranking, axis, places, unit)
+    joined = not any(isinstance(v, str | bool | None) for v in levels)
+    numbered = len(levels) <= MOST_NUMBERS and 1.4 + _step(ranking) * len(levels) <= WIDEST
+    _draw_means(axes, ranking, axis, places, unit, joined=joined, numbered=numbered)
     _mark_missing(axes, ranking, axis, places)
     if scale is not None and not scale[2]:
-        room = 0.2 * (scale[1] - scale[0])
-        axes.set_ylim(scale[0] - room, scale[1] + room)
-    step = math.ceil(len(levels) / MOST_TICKS)
+        low, high = unit.draw(scale[0]), unit.draw(scale[1])
+        axes.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
+    step = max(math.ceil(len(levels) / MOST_TICKS), math.ceil(len(levels) * _LINE / (width - 1.4)))
     axes.set_xticks(range(0, len(levels), step), names[::step])
     axes.set_xlim(-0.6, len(levels) - 0.4)
-    for label in axes.get_xticklabels():
-        label.set(
-            rotation=45 if slanted else 0,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor",
-            va="top",
-        )
-    axes.set(xlabel=printable(axis, 40), ylabel=metric_name(ranking.metric))
-    if is_share(ranking.metric):
-        axes.yaxis.set_major_formatter(lambda v, _: show_metric(v, ranking.metric, digits=1))
+    slant(axes.get_xticklabels(), slanted=slanted)
+    axes.set(xlabel=fitted(name, width - 1.4, 9), ylabel=fitted(metric, 2.6, 9))
+    unit.dress(axes.yaxis)
     axes.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    plain_text([*axes.get_xticklabels(), axes.xaxis.label, axes.yaxis.label])
-    sheet_title(figure, f"{metric_name(ranking.metric).capitalize()} over {printable(axis)}", _note(ranking))
+    plain_text([axes.xaxis.label, axes.yaxis.label])
+    sheet_title(figure, *words)
     return settled(figure)
+
+
+def _step(ranking: Ranking) -> float:
+    """Return the inches from a level to the next: the numbers over the dots lie beside each other."""
+    shown = [ranking.digits_of().show(p.mean, unit=False) for p in ranking.points if p.mean is not None]
+    return max([0.75, *(text_width(text, 8) + 0.15 for text in shown)])
 
 
 def _place(point: RankedPoint, axis: str, places: dict[tuple[bool, Value], int]) -> int:
     return places[identity(level_of(point, axis))]
 
 
-def _draw_seeds(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int]) -> None:
-    spots = [(_place(p, axis, places), v) for p in ranking.points if p.n > 1 for v in p.values]
+def _draw_seeds(
+    axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int], unit: Unit
+) -> None:
+    spots = [(_place(p, axis, places), unit.draw(v)) for p in ranking.points if p.n > 1 for v in p.values]
     if spots:
         axes.scatter(
             [x for x, _ in spots], [y for _, y in spots], s=14, color=PALETTE[0], alpha=0.45, linewidths=0
@@ -86,21 +101,27 @@ def _draw_seeds(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool
 
 
 def _draw_means(
-    axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int], *, joined: bool
+    axes: Axes,
+    ranking: Ranking,
+    axis: str,
+    places: dict[tuple[bool, Value], int],
+    unit: Unit,
+    *,
+    joined: bool,
+    numbered: bool,
 ) -> None:
-    means = sorted((_place(p, axis, places), p.mean) for p in ranking.points if p.mean is not None)
+    means = sorted((_place(p, axis, places), unit.draw(p.mean)) for p in ranking.points if p.mean is not None)
     if not means:
         return
     x, y = zip(*means, strict=True)
     axes.plot(
         x, y, marker="o", markersize=6, color=PALETTE[0], linestyle="-" if joined else "none", linewidth=1.4
     )
-    labelled = len(means) <= 16
     for point in ranking.points:
-        if labelled and point.mean is not None:
+        if numbered and point.mean is not None and not point.diverged:
             axes.annotate(
-                show_metric(point.mean, ranking.metric, unit=False),
-                (_place(point, axis, places), point.mean),
+                ranking.digits_of().show(point.mean, unit=False),
+                (_place(point, axis, places), unit.draw(point.mean)),
                 xytext=(0, 8),
                 textcoords="offset points",
                 ha="center",
@@ -110,15 +131,8 @@ def _draw_means(
             )
     best = ranking.best
     if best is not None and best.mean is not None:
-        axes.plot(
-            _place(best, axis, places),
-            best.mean,
-            marker="o",
-            markersize=12,
-            fillstyle="none",
-            color=ACCENT,
-            mew=2,
-        )
+        place = (_place(best, axis, places), unit.draw(best.mean))
+        axes.plot(*place, marker="o", markersize=12, fillstyle="none", color=ACCENT, mew=2)
     axes.margins(y=0.18)
 
 

@@ -20,12 +20,15 @@ from gridsearch.reporting.figures.canvas import (
     plain_text,
     settled,
     sheet_title,
-    text_width,
+    slant,
+    title_height,
 )
-from gridsearch.reporting.figures.panels import level_name, missing_words, value_range
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
+from gridsearch.reporting.figures.panels import missing_words, value_range
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity, rank
-from gridsearch.reporting.text import is_share, metric_name, printable, show_metric
+from gridsearch.reporting.text import metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,26 +60,34 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     if len(axes) < 2 or not points:
         return None
     levels = {a: levels_of(ranking.points, a) for a in axes}
-    room = max(_tick_room(levels[a]) for a in axes)
+    names, ticks = axis_names(ranking.varying), {a: level_names(a, levels[a]) for a in axes}
+    metric = legible(metric_name(ranking.metric), "the metric")
+    room = max(_tick_room(ticks[a]) for a in axes)
     across = min(ACROSS, len(axes))
     down = math.ceil(len(axes) / across)
-    figure = new_figure(max(_PANEL * across + 0.6, 6.0), (2.7 + room) * down + 0.6)
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
+    unit = Unit.of([p.mean for p in points], ranking.metric)
     low, high, clipped = value_range(
-        [p.mean for p in points if p.mean is not None], better_high=ranking.direction != "minimize"
+        [unit.draw(p.mean) for p in points if p.mean is not None], better_high=ranking.direction != "minimize"
     )
     margin = 0.06 * (high - low)
+    width = max(_PANEL * across + 0.6, 6.0)
+    words = ("Each axis by itself", _note(ranking, clipped=clipped, left_out=len(axes)))
+    figure = new_figure(width, (2.9 + room) * down + title_height(*words, width=width))
+    panels = figure.subplots(down, across, squeeze=False, sharey=True)
     flat: list[Axes] = list(panels.flat)
     for place, (panel, axis) in enumerate(zip(flat, axes, strict=False)):
-        _draw_axis(panel, ranking, points, axis, levels[axis], limits=(low, high))
-        panel.set_ylim(low - margin, high + margin)
+        columns = _columns(points, axis, levels[axis], unit)
+        _draw_dots(panel, columns, limits=(low, high), best=ranking.best)
+        _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels[axis]))
+        _name_levels(panel, columns, ticks[axis])
+        panel.set(ylim=(low - margin, high + margin), xlabel=fitted(names[axis], _PANEL - 0.6, 9))
         if place % across == 0:
-            panel.set_ylabel(metric_name(ranking.metric))
-        if is_share(ranking.metric):
-            panel.yaxis.set_major_formatter(lambda v, _: show_metric(v, ranking.metric, digits=1))
+            panel.set_ylabel(fitted(metric, 2.4, 9))
+        plain_text([panel.xaxis.label, panel.yaxis.label])
+    unit.dress(flat[0].yaxis)  # shared by all
     for panel in flat[len(axes) :]:
         panel.set_axis_off()
-    sheet_title(figure, "Each axis by itself", _note(ranking, clipped=clipped, left_out=len(axes)))
+    sheet_title(figure, *words)
     return settled(figure)
 
 
@@ -88,66 +99,64 @@ def marginal_axes(ranking: Ranking) -> list[str]:
     return [*usual, *others][:MOST_AXES]
 
 
-def _tick_room(levels: Sequence[Value]) -> float:
+def _tick_room(names: Sequence[str]) -> float:
     """Return the inches that slanted names below a panel need, 0 where they stand upright."""
-    widest = max(text_width(level_name(v), 9) for v in levels)
-    shown = min(len(levels), MOST_TICKS)
+    widest = max(text_width(n, 9) for n in names)
+    shown = min(len(names), MOST_TICKS)
     return widest / math.sqrt(2) if widest > 0.8 * (_PANEL - 0.8) / shown else 0.0
 
 
-def _draw_axis(
-    panel: Axes,
-    ranking: Ranking,
-    points: Sequence[RankedPoint],
-    axis: str,
-    levels: Sequence[Value],
-    *,
-    limits: tuple[float, float],
-) -> None:
+def _columns(
+    points: Sequence[RankedPoint], axis: str, levels: Sequence[Value], unit: Unit
+) -> dict[int, list[tuple[RankedPoint, float]]]:
+    """Return the points of each level, with the places of their values, best first."""
     places = {identity(v): i for i, v in enumerate(levels)}
-    columns: dict[int, list[float]] = {}
+    columns: dict[int, list[tuple[RankedPoint, float]]] = {}
     for point in points:
         if point.mean is not None:
-            columns.setdefault(places[identity(level_of(point, axis))], []).append(point.mean)
-    _draw_dots(panel, columns, limits=limits)
-    _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels))
-    best = ranking.best
-    if best is not None and best.mean is not None and not best.diverged:
-        place = places[identity(level_of(best, axis))]
-        panel.plot(place, best.mean, "o", markersize=10, fillstyle="none", color=ACCENT, mew=2, zorder=5)
-    _hatch_empty(panel, columns, count=len(levels))
-    step = math.ceil(len(levels) / MOST_TICKS)
-    panel.set_xticks(range(0, len(levels), step), [level_name(v) for v in levels][::step])
-    panel.set_xlim(-0.6, len(levels) - 0.4)
-    slanted = _tick_room(levels) > 0
-    for label in panel.get_xticklabels():
-        label.set(
-            rotation=45 if slanted else 0,
-            ha="right" if slanted else "center",
-            rotation_mode="anchor",
-            va="top",
-        )
-    panel.set_xlabel(printable(axis, 40))
+            place = places[identity(level_of(point, axis))]
+            columns.setdefault(place, []).append((point, unit.draw(point.mean)))
+    return columns
+
+
+def _name_levels(panel: Axes, columns: Mapping[int, object], names: Sequence[str]) -> None:
+    _hatch_empty(panel, columns, count=len(names))
+    step = math.ceil(len(names) / MOST_TICKS)
+    panel.set_xticks(range(0, len(names), step), names[::step])
+    panel.set_xlim(-0.6, len(names) - 0.4)
+    slant(panel.get_xticklabels(), slanted=_tick_room(names) > 0)
     panel.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)
-    plain_text([*panel.get_xticklabels(), panel.xaxis.label, panel.yaxis.label])
 
 
-def _draw_dots(panel: Axes, columns: Mapping[int, Sequence[float]], *, limits: tuple[float, float]) -> None:
+def _draw_dots(
+    panel: Axes,
+    columns: Mapping[int, Sequence[tuple[RankedPoint, float]]],
+    *,
+    limits: tuple[float, float],
+    best: RankedPoint | None,
+) -> None:
     """Draw a dot a point, spread sideways in the order of their values; what is off the scale lies at its edge."""
-    count = sum(map(len, columns.values()))
-    x = np.concatenate([place + _spread(len(values)) for place, values in columns.items()])
-    y = np.concatenate([np.asarray(values) for values in columns.values()])
+    dots = [
+        (point, place + offset, value)
+        for place, column in columns.items()
+        for (point, value), offset in zip(column, _spread(len(column)).tolist(), strict=True)
+    ]
     panel.scatter(
-        x,
-        np.clip(y, *limits),
-        s=14 if count <= 300 else 5 if count <= MOST_VECTORS else 2,
+        [x for _, x, _ in dots],
+        np.clip([y for _, _, y in dots], *limits),
+        s=14 if len(dots) <= 300 else 5 if len(dots) <= MOST_VECTORS else 2,
         color=PALETTE[0],
-        alpha=0.5 if count <= MOST_VECTORS else 0.25,
+        alpha=0.5 if len(dots) <= MOST_VECTORS else 0.25,
         linewidths=0,
-        rasterized=count > MOST_VECTORS,
+        rasterized=len(dots) > MOST_VECTORS,
     )
+    for point, x, y in dots:
+        if point is best:
+            panel.plot(
+                x, y, "o", markersize=10, fillstyle="none", color=ACCENT, mew=2, zorder=5, label="best"
+            )
 
 
 def _spread(count: int) -> np.ndarray:
@@ -159,16 +168,18 @@ def _spread(count: int) -> np.ndarray:
     return offsets
 
 
-def _draw_medians(panel: Axes, columns: Mapping[int, Sequence[float]], *, joined: bool) -> None:
+def _draw_medians(
+    panel: Axes, columns: Mapping[int, Sequence[tuple[RankedPoint, float]]], *, joined: bool
+) -> None:
     places = sorted(columns)
-    medians = [float(np.median(columns[place])) for place in places]
+    medians = [float(np.median([value for _, value in columns[place]])) for place in places]
     joined = joined or len(places) > MOST_BARS
     panel.plot(places, medians, color="#d55e00", linewidth=1.6, linestyle="-" if joined else "none", zorder=4)
     for place, median in zip(places, medians, strict=True) if len(places) <= MOST_BARS else ():
         panel.plot([place - 0.22, place + 0.22], [median] * 2, color="#d55e00", linewidth=2.4, zorder=4)
 
 
-def _hatch_empty(panel: Axes, columns: Mapping[int, Sequence[float]], *, count: int) -> None:
+def _hatch_empty(panel: Axes, columns: Mapping[int, object], *, count: int) -> None:
     for place in range(count):
         if place not in columns:
             panel.axvspan(

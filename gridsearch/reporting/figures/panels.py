@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import TrialState
 from gridsearch.reporting.effects import strength
-from gridsearch.reporting.levels import ABSENT, level_of, levels_of
+from gridsearch.reporting.figures.fonts import axis_names, level_names
+from gridsearch.reporting.labels import apart
+from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
-from gridsearch.reporting.text import printable, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from gridsearch.records import Value
 
 MOST_PANELS: Final = 12
-LONGEST_VALUE: Final = 24
 LONGEST_TITLE: Final = 56
 
 
@@ -40,9 +40,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One panel's cells, rows of y by columns of x; None where the grid has no such point."""
+    """One panel's cells, rows of y by columns of x; None where the grid has no such point.
 
-    title: str
+    Attributes:
+        facet: the values of the layout's facets here.
+    """
+
+    facet: tuple[Value, ...]
     points: tuple[tuple[RankedPoint | None, ...], ...]
 
 
@@ -78,11 +82,25 @@ def panels_of(
         head = tuple(identity(v) for v in facet)
         points = tuple(tuple(cells.get((*head, identity(r), identity(c))) for c in columns) for r in rows)
         if any(p is not None for row in points for p in row):
-            words = ", ".join(
-                f"{printable(a)} {level_name(v)}" for a, v in zip(layout.facets, facet, strict=True)
-            )
-            panels.append(Panel(title=printable(words, LONGEST_TITLE), points=points))
+            panels.append(Panel(facet=facet, points=points))
     return panels
+
+
+def panel_titles(ranking: Ranking, layout: Layout, panels: Sequence[Panel]) -> list[str]:
+    """Return what each panel is about, no two alike: "norm none, optimizer sgd"; "" for the only one."""
+    if not layout.facets:
+        return [""] * len(panels)
+    axes = axis_names(ranking.varying)
+    names: dict[str, dict[tuple[bool, Value], str]] = {}
+    for axis in layout.facets:
+        levels = levels_of(ranking.points, axis)
+        labels = level_names(axis, levels)
+        names[axis] = {identity(v): label for v, label in zip(levels, labels, strict=True)}
+    titles = [
+        ", ".join(f"{axes[a]} {names[a][identity(v)]}" for a, v in zip(layout.facets, p.facet, strict=True))
+        for p in panels
+    ]
+    return apart(titles, LONGEST_TITLE)
 
 
 def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, float, str]:
@@ -98,13 +116,16 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
     low, high = float(min(values)), float(max(values))
     if better_high:
         knee = float(np.quantile(values, 0.3))
-        if knee - low > 3 * (high - knee) > 0:
+        if knee / 3 - low / 3 > high - knee > 0:
             return knee - 0.5 * (high - knee), high, "min"
     else:
         knee = float(np.quantile(values, 0.7))
-        if high - knee > 3 * (knee - low) > 0:
+        if high / 3 - knee / 3 > knee - low > 0:
             return low, knee + 0.5 * (knee - low), "max"
-    return (low, high, "") if high > low else (low - 0.005, high + 0.005, "")
+    if high > low:
+        return low, high, ""
+    room = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle
+    return low - room, high + room, ""
 
 
 def common_scale(rankings: Sequence[Ranking]) -> tuple[float, float, str]:
@@ -137,12 +158,3 @@ def missing_words(ranking: Ranking) -> str:
             word = why_missing(point).split("\n")[0]
             found[word] = found.get(word, 0) + 1
     return ", ".join(f"{n:,} {word}" for word, n in sorted(found.items(), key=lambda item: -item[1]))
-
-
-def level_name(value: Value) -> str:
-    """Return a level as a tick's label: short, and "(not set)" for a point that lacks the axis."""
-    if value == ABSENT:
-        return "(not set)"
-    if isinstance(value, float) and len(show_value(value)) > 10:
-        return f"{value:.4g}"  # 1.58489319246e-05: the table has all its digits
-    return printable(show_value(value), LONGEST_VALUE)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gridsearch.reporting.digits import tick_labels
 from gridsearch.reporting.effects import strength
 from gridsearch.reporting.figures.canvas import (
     ACCENT,
@@ -20,12 +21,14 @@ from gridsearch.reporting.figures.canvas import (
     plain_text,
     settled,
     sheet_title,
-    text_width,
+    title_height,
 )
-from gridsearch.reporting.figures.panels import level_name, missing_words, value_range
+from gridsearch.reporting.figures.fonts import axis_names, legible, level_names, text_width
+from gridsearch.reporting.figures.panels import missing_words, value_range
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import Ranking, identity, rank
-from gridsearch.reporting.text import metric_name, printable, show_metric
+from gridsearch.reporting.text import metric_name, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,26 +55,35 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     if len(axes) < 2 or len(points) < 2:
         return None
     levels = {a: levels_of(ranking.points, a) for a in axes}
-    values = np.array([p.mean for p in points])
+    names, ticks = axis_names(ranking.varying, _NAME), {a: level_names(a, levels[a], _NAME) for a in axes}
+    metric = legible(printable(metric_name(ranking.metric), _NAME + 6), "the metric")
+    unit = Unit.of([p.mean for p in points], ranking.metric)
+    values = np.array([unit.draw(p.mean) for p in points if p.mean is not None])
     low, high, clipped = value_range(values.tolist(), better_high=ranking.direction != "minimize")
     heights = [_heights([level_of(p, a) for p in points], levels[a]) for a in axes]
     result = (np.clip(values, low, high) - low) / (high - low)
     lines = np.stack([*heights, result], axis=1)
-    steps = [_step(levels[a], printable(a, _NAME)) for a in axes]
-    figure = new_figure(max(2.2 + sum(steps), 6.5), 4.6)
+    steps = _steps([ticks[a] for a in axes], [*(names[a] for a in axes), metric])
+    marks = _marks(low, high)
+    numbers = tick_labels([unit.value(m) for m in marks], ranking.metric)
+    right = max(0.95, 0.3 + max((text_width(n, 8.5) for n in numbers), default=0.0))
+    width = max(1.25 + right + sum(steps), 6.5)
+    words = ("Every point across the axes", _note(ranking, clipped=clipped, shown=len(axes)))
+    figure = new_figure(width, 4.0 + title_height(*words, width=width))
     panel = figure.add_subplot()
     places = np.concatenate([[0.0], np.cumsum(steps)])
     _draw_lines(panel, places, lines, result, colours=colours_for(ranking.direction))
     _draw_best(panel, places, lines[0])
     for place, axis in zip(places, axes, strict=False):
-        _draw_axis(panel, float(place), [printable(level_name(v), _NAME) for v in levels[axis]])
-    _draw_result(panel, float(places[-1]), ranking, limits=(low, high))
-    panel.set_xticks(places, [*(printable(a, _NAME) for a in axes), metric_name(ranking.metric)])
+        _draw_axis(panel, float(place), ticks[axis])
+    heights_of_marks = [(m - low) / (high - low) for m in marks]
+    _draw_result(panel, float(places[-1]), heights_of_marks, numbers, colours=colours_for(ranking.direction))
+    panel.set_xticks(places, [*(names[a] for a in axes), metric])
     panel.tick_params(length=0, labelsize=9.5, top=True, labeltop=True, bottom=False, labelbottom=False)
-    panel.set(xlim=(places[0] - 0.95, places[-1] + 0.95), ylim=(-0.03, 1.03), yticks=[])
+    panel.set(xlim=(places[0] - 0.95, places[-1] + right), ylim=(-0.03, 1.03), yticks=[])
     panel.spines[:].set_visible(False)
     plain_text(panel.get_xticklabels())
-    sheet_title(figure, "Every point across the axes", _note(ranking, clipped=clipped, shown=len(axes)))
+    sheet_title(figure, *words)
     return settled(figure)
 
 
@@ -89,10 +101,14 @@ def _heights(values: Sequence[Value], levels: Sequence[Value]) -> np.ndarray:
     return heights
 
 
-def _step(levels: Sequence[Value], name: str) -> float:
-    """Return the inches from an axis to the next: its levels' names must not reach it."""
-    widest = max(text_width(printable(level_name(v), _NAME), 8.5) for v in levels)
-    return max(1.5, widest + 0.75, text_width(name, 9.5) + 0.35)
+def _steps(ticks: Sequence[Sequence[str]], names: Sequence[str]) -> list[float]:
+    """Return the inches from each axis to the next: neither its levels' names nor its own reach the next one's."""
+    wide = [text_width(n, 9.5) for n in names]
+    levels = [max(text_width(n, 8.5) for n in own) for own in ticks]
+    return [
+        max(1.5, level + 0.75, (one + other) / 2 + 0.2)
+        for level, one, other in zip(levels, wide[:-1], wide[1:], strict=True)
+    ]
 
 
 def _draw_lines(
@@ -140,21 +156,27 @@ def _draw_axis(panel: Axes, place: float, names: Sequence[str]) -> None:
     plain_text(texts)
 
 
-def _draw_result(panel: Axes, place: float, ranking: Ranking, *, limits: tuple[float, float]) -> None:
+def _marks(low: float, high: float) -> list[float]:
+    """Return round values between the ends of the scale."""
+    from matplotlib.ticker import MaxNLocator
+
+    return [float(m) for m in MaxNLocator(nbins=6).tick_values(low, high) if low <= m <= high]
+
+
+def _draw_result(
+    panel: Axes, place: float, shares: Sequence[float], numbers: Sequence[str], *, colours: str
+) -> None:
     """Draw the result's own axis: the colours beside its numbers."""
-    low, high = limits
     panel.imshow(
         np.linspace(0, 1, 128)[:, None],
         extent=(place, place + 0.13, 0.0, 1.0),
         origin="lower",
-        cmap=colours_for(ranking.direction),
+        cmap=colours,
         aspect="auto",
         zorder=2,
     )
-    digits = 0 if high - low > 0.05 else 1 if high - low > 0.005 else 2
-    for share in np.linspace(0, 1, 6):
-        text = show_metric(low + share * (high - low), ranking.metric, digits=digits)
-        panel.text(place + 0.2, float(share), text, ha="left", va="center", size=8.5)
+    for share, number in zip(shares, numbers, strict=True):
+        panel.text(place + 0.2, share, number, ha="left", va="center", size=8.5)
 
 
 def _note(ranking: Ranking, *, clipped: str, shown: int) -> str:

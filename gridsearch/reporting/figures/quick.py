@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gridsearch.reporting.figures.canvas import font_with, readable_names
+from gridsearch.reporting.figures.fonts import font_with, readable_names
 from gridsearch.reporting.figures.images import MOST_ROWS, MOST_SHOWN, sample_of, viewable
 from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
 from gridsearch.reporting.text import printable
