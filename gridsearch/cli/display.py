@@ -17,7 +17,8 @@ from rich.text import Text
 from gridsearch.cli.streams import Harmless
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
-from gridsearch.reporting.text import plural, show_metric
+from gridsearch.reporting.text import plural, show_metric, show_params
+from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import Settings, Trial, TrialFinished, Value
     from gridsearch.service.progress import Progress, Running
+    from gridsearch.spec.words import Words
 
 _LINE_SECONDS = 30.0
 """Off a terminal, say how far it is at least this often."""
@@ -67,18 +69,14 @@ def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     )
 
 
-def params_text(params: Mapping[str, Value]) -> str:
-    """Write params as the command line would: ``lr=0.01 batch=10``."""
-    return " ".join(f"{name}={value_text(value)}" for name, value in params.items()) or "(defaults)"
+def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
+    """Write params as the command line would: ``lr=0.01 batch=10``.
 
-
-def value_text(value: Value) -> str:
-    """Write one value as the command line would."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    Args:
+        params: values by name.
+        words: of the study, where the params do not bring them along.
+    """
+    return show_params(params if words is None else Worded(params, words)) if params else "(defaults)"
 
 
 def duration_text(seconds: float | None) -> str:
@@ -158,7 +156,8 @@ class Lines:
             return
         seconds = "" if isinstance(result, TrialFailed) else f"  {duration_text(result.seconds)}"
         style = "red" if isinstance(result, TrialFailed) else None
-        text = f"{params_text(trial.params)} seed={trial.seed}  {_outcome(result, progress.metric)}{seconds}"
+        params = params_text(trial.params, progress.words)
+        text = f"{params} seed={trial.seed}  {_outcome(result, progress.metric)}{seconds}"
         self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
 
     def ended(self, progress: Progress) -> None:
@@ -229,7 +228,7 @@ class Picture(Lines):
             value, params = progress.best
             metric = progress.metric.replace("_", " ")
             shown = show_metric(value, progress.metric)
-            best = f"best so far: [bold]{shown}[/] {metric}  {escape(params_text(params))}"
+            best = f"best so far: [bold]{shown}[/] {metric}  {escape(params_text(params, progress.words))}"
         return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), self._work(progress))
 
     def _work(self, progress: Progress) -> Table:
@@ -252,7 +251,7 @@ class Picture(Lines):
             work.add_column(no_wrap=True)
         for running, (worker, trial, done, value) in zip(shown, rows, strict=True):
             length = running.trial.settings.length
-            params = Text(params_text(running.trial.params))
+            params = Text(params_text(running.trial.params, progress.words))
             params.truncate(max(8, self._console.width - taken), overflow="ellipsis")  # a line each, not four
             drawn = ProgressBar(total=length, completed=running.epoch, width=bar, pulse=length is None)
             work.add_row(worker, trial, drawn, done, value, params)

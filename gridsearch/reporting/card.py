@@ -11,7 +11,8 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.evaluation import interval_words, reading_words
-from gridsearch.reporting.text import printable, show_metric, show_value
+from gridsearch.reporting.text import printable, show_metric, show_param
+from gridsearch.spec.words import Worded, words_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,6 +43,7 @@ def model_card(
     given, test, mean = model["input"], model["test"], model["normalization"]["mean"]
     rows = [{"name": f"seed {one['seed']}", **one} for one in test["seeds"]]
     rows += [{"name": "mean", **test}] if len(rows) > 1 else []
+    recipe = Worded(model["recipe"], words_of([model["recipe"]]))
     text = _template().render(
         model=model,
         given=given,
@@ -50,7 +52,7 @@ def model_card(
         ranked_by=ranked_by,
         cautions=cautions,
         rows=rows,
-        recipe=[(name, show_value(v)) for name, v in model["recipe"].items() if name not in _HIDDEN],
+        recipe=[(name, show_param(recipe, name)) for name in recipe if name not in _HIDDEN],
         colours={1: "grey", 3: "in colour"}.get(given["channels"], f"of {given['channels']} channels"),
         resized=(given["network_height"], given["network_width"]) != (given["height"], given["width"]),
         interval=interval_words(test),

@@ -19,6 +19,7 @@ from gridsearch.reporting.levels import ABSENT
 from gridsearch.reporting.ranking import identity
 from gridsearch.reporting.text import printable, show_value
 from gridsearch.spec.axes import canonical
+from gridsearch.spec.words import spelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -177,6 +178,8 @@ def _numbers_near(asked: Value, held: Sequence[Value]) -> list[Value]:
     if not _is_number(asked):
         return []
     assert isinstance(asked, int | float)
+    if asked in (words := spelled(held)):
+        return [words[asked]]
     numbers = [v for v in held if isinstance(v, float)]
     near: list[Value] = [v for v in numbers if math.isclose(v, asked, rel_tol=1e-12, abs_tol=0.0)]
     rounded: list[Value] = [

@@ -17,8 +17,8 @@ from gridsearch.reporting.text import (
     metric_name,
     printable,
     show_metric,
+    show_param,
     show_params,
-    show_value,
 )
 from gridsearch.reporting.uncertainty import Basis
 
@@ -126,7 +126,7 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
     cells = (
         NOTHING if point.rank is None else str(point.rank),
-        *(show_value(point.params[a]) if a in point.params else NOTHING for a in axes),
+        *(show_param(point.params, a) for a in axes),
         str(point.n),
         result,
         *([show_interval(point, ranking.digits_of()), _tied(point, ranking)] if _sure(ranking) else []),
@@ -178,7 +178,7 @@ def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
     """Return a trial as a row."""
     cells = (
         str(trial.number),
-        *(show_value(trial.params[a]) if a in trial.params else NOTHING for a in axes),
+        *(show_param(trial.params, a) for a in axes),
         str(trial.seed),
         trial.state.value,
         *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),

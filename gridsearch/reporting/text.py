@@ -11,6 +11,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import escaped
+from gridsearch.spec.words import exact, word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -70,8 +71,15 @@ def show_value(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return f"{value:.12g}"
+        return exact(value)
     return printable(str(value)) if isinstance(value, str) else str(value)
+
+
+def show_param(params: Mapping[str, Value], name: str) -> str:
+    """Return a param's value, in the word by which its study tells it from others; `NOTHING` where there is none."""
+    if name not in params:
+        return NOTHING
+    return word(params, name) or show_value(params[name])
 
 
 def show_params(
@@ -79,7 +87,7 @@ def show_params(
 ) -> str:
     """Return params as "lr=0.001 batch=20"; those of `axes` alone where given."""
     names = params if axes is None else [a for a in axes if a in params]
-    words = " ".join(f"{printable(a)}={show_value(params[a])}" for a in names)
+    words = " ".join(f"{printable(a)}={show_param(params, a)}" for a in names)
     return printable(words, limit) if words else "all settings fixed"
 
 

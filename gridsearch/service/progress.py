@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialState, Value
+    from gridsearch.spec.words import Words
 
 
 class Observer(Protocol):
@@ -95,6 +96,7 @@ class Progress:
         workers: how many work side by side.
         running: by ledger id.
         best: the best value so far and its params, over all trials of the grid.
+        words: how the numbers of the trials are shown.
     """
 
     metric: str
@@ -107,6 +109,7 @@ class Progress:
     running: dict[int, Running] = field(default_factory=dict)
     best: tuple[float, Mapping[str, Value]] | None = None
     began: float = field(default_factory=time.monotonic)
+    words: Words = field(default_factory=dict)
 
     @property
     def total(self) -> int:

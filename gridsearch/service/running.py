@@ -19,6 +19,7 @@ from gridsearch.service.pruning import Pruning
 from gridsearch.service.reports import make_report, preload_report, rank_study
 from gridsearch.service.timing import Timing
 from gridsearch.service.workers import devices_for, environment, hardware, pack_limit, starter, worker_setups
+from gridsearch.spec.words import words_of
 from gridsearch.store import Owner, StudyDraft, open_store, store_exists
 
 if TYPE_CHECKING:
@@ -246,6 +247,7 @@ def _train(
         total_units=sum(cost.units(trial.settings) for trial in waiting),
         workers=len(setups),
         device=devices[0],
+        words=words_of(t.params for t in store.ledger(prepared.name)),
     )
     _recall_best(store, prepared, progress)
     with interruption.listening() as interrupted:

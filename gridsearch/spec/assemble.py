@@ -21,6 +21,7 @@ from gridsearch.spec.rules import (
     Condition,
     Exclusion,
     Term,
+    as_spelled,
     check_condition,
     check_exclusion,
     in_order,
@@ -358,11 +359,13 @@ def _with_rules(
     for written in exclude:
         with problems.at(written.place):
             exclusion = read_exclusion(_text(written), free=parts.free)
+            exclusion = Exclusion(as_spelled(exclusion.terms, values))
             check_exclusion(exclusion, values, unread)
             exclusions.append(exclusion)
     for written in when:
         with problems.at(written.place):
             condition = read_condition(_text(written), free=parts.free)
+            condition = Condition(condition.axis, as_spelled(condition.terms, values))
             conditions.append(condition)
             try:
                 check_condition(condition, values)

@@ -13,6 +13,7 @@ from gridsearch.records import Value
 from gridsearch.spec.axes import SEED, Axis, AxisScope, find_axis, identity
 from gridsearch.spec.grammar import Span, read_terms, read_values, write_scalar
 from gridsearch.spec.problems import Wrong, shortened
+from gridsearch.spec.words import spelled
 
 MAX_RULE_VALUES = 100_000
 
@@ -80,6 +81,25 @@ def read_condition(text: str, *, free: bool = False) -> Condition:
     if axis.name in {term.axis for term in condition.terms}:
         raise Wrong(f"{axis.name} depends on itself")
     return condition
+
+
+def as_spelled(terms: tuple[Term, ...], values: Values) -> tuple[Term, ...]:
+    """Return terms in which a number that is the word of one of the grid's values is that value.
+
+    Args:
+        terms: of an exclusion or a condition.
+        values: the grid's axes and their values.
+    """
+    found = []
+    for term in terms:
+        words = spelled(values.get(term.axis, ()))
+        meant = (
+            tuple(words.get(v, v) if isinstance(v, float) else v for v in term.values)
+            if words
+            else term.values
+        )
+        found.append(term if meant == term.values else Term(term.axis, meant, term.free))
+    return tuple(found)
 
 
 def check_exclusion(exclusion: Exclusion, values: Values, unread: frozenset[str]) -> None:

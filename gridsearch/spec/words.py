@@ -7,21 +7,47 @@ are shown as they are.  So the word that a table shows selects the point again (
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+from gridsearch.records import Value
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-    from gridsearch.records import Value
+Words: TypeAlias = Mapping[str, Mapping[float, str]]
+"""The words of floats that are shown short, by axis and value."""
 
-    Words: TypeAlias = Mapping[str, Mapping[float, str]]
-    """The words of floats that are shown short, by axis and value."""
 
 SHOWN_DIGITS = 4
 _WORKED_OUT = 10
 """Significant digits from which on a number was worked out, not typed."""
 _DIGITS = 17
 """Significant digits that tell any two floats apart."""
+
+
+class Worded(dict[str, Value]):
+    """The params of a trial, with the words that stand for its numbers among those of its study.
+
+    Args:
+        params: the values by name.
+        words: of the whole study.
+    """
+
+    def __init__(self, params: Mapping[str, Value], words: Words) -> None:
+        super().__init__(params)
+        self.words = words
+
+    def __reduce__(self) -> tuple[type[Worded], tuple[dict[str, Value], Words]]:
+        return Worded, (dict(self), self.words)
+
+
+def word(params: Mapping[str, Value], name: str) -> str | None:
+    """Return the word of a param that is shown shorter than it is, None of any other."""
+    value = params[name]
+    if not isinstance(params, Worded) or not isinstance(value, float):
+        return None
+    return params.words.get(name, {}).get(value)
 
 
 def exact(value: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, func, select
 from gridsearch.advice import Advice, named_again
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
+from gridsearch.spec.words import Worded, words_of
 from gridsearch.store import facts, optuna_tables, tables
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
@@ -166,6 +168,8 @@ def study_data(
     axes = Shown.from_json(study.shown).names
     gone = abandoned(study.id)
     trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows_of_study(connection, study.id))
+    if words := words_of(trial.params for trial in trials):
+        trials = tuple(replace(trial, params=Worded(trial.params, words)) for trial in trials)
     query = (
         select(_t.c.number, *(c for c in _e.c if c.name != "trial_id"))
         .join(_t, _t.c.id == _e.c.trial_id)

@@ -109,3 +109,32 @@ def test_a_store_that_noted_settings_of_networks_for_a_function_forgets_them(run
     assert "varies" not in run("--grid", "x=1,2,3")
     (point, *_) = cli("export", "--study", "s", "--json").json["points"]
     assert set(point["params"]) == {"x"}
+
+
+def test_values_of_a_log_range_are_shown_with_four_digits_that_select_their_point(run, cli):
+    said = run("--grid", "x=1e-4..1e-1:10log", "y=1,2")
+    assert "x=0.004642 y=1" in said
+    shown = cli("report", "--study", "s")
+    assert "x=0.004642 y=2" in shown.out
+    assert "58883361" not in shown.out
+    assert cli("report", "--study", "s", "--where", "x=0.004642", "--json").json["counts"]["complete"] == 2
+    trial = cli("trial", "11", "--study", "s").out
+    assert "x=0.004642 y=2" in trial
+    point = cli("trial", "11", "--study", "s", "--json").json["trial"]["params"]
+    assert point["x"] == 0.00464158883361  # what scripts read is exact
+
+
+def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path, monkeypatch):
+    import numpy as np
+
+    import gridsearch as gs
+
+    monkeypatch.chdir(tmp_path)
+    values = [0.1, float(np.float32(0.1)), 0.3, 0.1 + 0.2]
+    run("--grid", "x=.1")
+    gs.run(grid={"x": values}, objective="f.py:f", study="s", executor="inline", report=False, quiet=True)
+    shown = cli("report", "--study", "s").out
+    for text in ("0.1", "0.100000001", "0.3", "0.30000000000000004"):
+        assert f" x={text} " in shown
+        found = cli("report", "--study", "s", "--where", f"x={text}", "--json").json["points"]
+        assert [p["params"]["x"] for p in found] == [min(values, key=lambda v: abs(v - float(text)))]

@@ -14,6 +14,7 @@ from gridsearch.errors import UsageError, escaped
 from gridsearch.reporting.text import plural
 from gridsearch.service import studies
 from gridsearch.service.options import Places
+from gridsearch.spec.words import words_of
 
 if TYPE_CHECKING:
     import argparse
@@ -345,7 +346,8 @@ def trial(arguments: argparse.Namespace) -> int:
         if text:
             out.print(f"  {name:<{width}}  {text}", markup=False, soft_wrap=True)
     settings = {k: v for k, v in record.settings.flat().items() if k not in record.params}
-    out.print(f"  {'settings':<{width}}  {display.params_text(settings)}", markup=False, soft_wrap=True)
+    rest = display.params_text(settings, words_of([settings]))
+    out.print(f"  {'settings':<{width}}  {rest}", markup=False, soft_wrap=True)
     if view.epochs:
         out.print(_epochs_table(view))
     if view.steps:
