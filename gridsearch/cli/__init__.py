@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.cli import streams
 from gridsearch.cli.parser import build_parser
-from gridsearch.errors import GridsearchError, is_full_disk, unwritable
+from gridsearch.errors import GridsearchError, UsageError, is_full_disk, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,10 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # environment may lack, and matplotlib would then refuse to be imported.
         os.environ["MPLBACKEND"] = "agg"
     verbose = any(word in ("-v", "--verbose") for word in words)
-    if "" not in sys.path and os.getcwd() not in sys.path:  # noqa: PTH109 - sys.path holds strings
+    try:
+        here = os.getcwd()  # noqa: PTH109 - sys.path holds strings
+    except OSError:
+        here = ""
+    if here and "" not in sys.path and here not in sys.path:
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.
-        sys.path.append(os.getcwd())  # noqa: PTH109
+        sys.path.append(here)
     with streams.harmless():
+        if not here:  # neither paths nor the workers' imports would mean anything
+            return _expected(UsageError("the working directory is gone", hint="cd to a folder that is there"))
         return _run(words, verbose=verbose)
 
 
