@@ -1,7 +1,8 @@
 """From trained lanes to what leaves the house: logits of the test images, the weights, an ONNX graph.
 
 Runs in the worker after a refit.  The graph takes pixels as any program has them (0 to 1, in the dataset's
-size): resizing and normalization are part of it, so that nobody has to repeat them.
+size): normalization, and resizing to what the network takes, are part of it.  A photo is brought to the dataset's
+size before, as the images of a folder are for training.
 
 Shapes: K lanes, N test images, B batch, C/H/W channels, height, width, Y classes.
 """
@@ -20,12 +21,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.errors import said
 from gridsearch.training import seeds
 from gridsearch.training.network import count_parameters
 from gridsearch.training.outputs import WEIGHTS, write_file
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
+from gridsearch.training.untranslatable import why_no_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -188,8 +189,7 @@ def _graph(
         proto = _translate(whole, pixels[:2])
         checked = _compare(proto, whole, pixels)
     except Exception as error:  # noqa: BLE001 (the exporter and a user's model may raise anything)
-        reason = said(error).strip().partition("\n")[0] or "no reason was given"
-        return None, {"error": " ".join(f"{type(error).__name__}: {reason}".split())[:300]}
+        return None, {"error": why_no_graph(error)}
     return proto.SerializeToString(), checked
 
 
