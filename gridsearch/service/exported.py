@@ -1,8 +1,7 @@
 """An exported model as `predict` uses it: from image files to classes, with nothing but the export's folder.
 
-The graph runs in numpy (onnx's reference evaluator), so that no code of the model's author runs, no torch is
-needed, and one image costs half a second of start instead of two.  Whatever a file in the folder says is
-checked before it is used.
+The graph is run by `graphs`, so that no code of the model's author runs, no torch is needed, and one image costs
+half a second of start instead of two.  Whatever a file in the folder says is checked before it is used.
 """
 
 from __future__ import annotations
@@ -10,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import ArtifactError, DataError, UsageError
+from gridsearch.service import graphs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import numpy as np
+
+    from gridsearch.service.graphs import Run
 
 SCHEMA = 1
 """Of model.json; what a newer version wrote is refused."""
@@ -29,7 +32,9 @@ GRAPH = "model.onnx"
 CARD = "card.md"
 
 _AGAIN = "best makes such a folder, <home>/<study>/best; bring back a copy of this one, or name the right one"
-_BATCH = 16
+_BATCH = 64
+_BATCH_BYTES = 32 << 20
+"""A batch's pixels take no more: a graph's own tensors are many times as large."""
 _MOST_PROBLEMS = 5
 
 
@@ -81,11 +86,15 @@ class ExportedModel:
     height: int
     width: int
     levels: tuple[float, float] | None
-    _graph: Any
+    _run: Run
 
     @classmethod
-    def load(cls, folder: str | Path) -> ExportedModel:
+    def load(cls, folder: str | Path, *, by: str | None = None) -> ExportedModel:
         """Read a folder that `best` wrote.
+
+        Args:
+            folder: the folder.
+            by: what runs its graph, see `graphs.prepare`.
 
         Raises:
             UsageError: there is no such folder.
@@ -113,11 +122,20 @@ class ExportedModel:
                 + (f": the network could not be exported ({reason})" if reason else ""),
                 hint="model.safetensors can be loaded where the model's own code is",
             )
-        graph = _evaluator(place / GRAPH, contents[GRAPH], takes=tuple(given.values()))
-        return cls(classes=classes, **given, levels=levels, _graph=graph)
+        try:
+            run = graphs.prepare(contents[GRAPH], takes=tuple(given.values()), classes=len(classes), by=by)
+        except graphs.WrongGraph as error:
+            raise ArtifactError(f"{place / GRAPH} does not fit {MODEL}: {error}", hint=_AGAIN) from error
+        except Exception as error:
+            raise _damaged(place / GRAPH, f"{type(error).__name__}: {error}") from error
+        return cls(classes=classes, **given, levels=levels, _run=run)
 
     def predict(self, images: Sequence[str | Path]) -> list[Prediction | Refused]:
-        """Return what each image shows, or why it cannot be used, in the order given.
+        """Return what each image shows, or why it cannot be used, in the order given; see `predictions`."""
+        return list(self.predictions(images))
+
+    def predictions(self, images: Iterable[str | Path]) -> Iterator[Prediction | Refused]:
+        """Yield what each image shows, or why it cannot be used, in the order given, as soon as it is known.
 
         Any size and mode is taken: the image is turned as its camera noted, transparent pixels become white, and
         it is resized (bilinear) as the images of a folder are for training.
@@ -132,17 +150,14 @@ class ExportedModel:
                 f"this model takes images of {self.channels} channels; an image file has 1 or 3",
                 hint="run model.onnx from a program of your own",
             )
-        found: list[Prediction | Refused] = []
-        for start in range(0, len(images), _BATCH):
-            names = [str(image) for image in images[start : start + _BATCH]]
+        size = min(_BATCH, max(1, _BATCH_BYTES // (4 * self.channels * self.height * self.width)))
+        rest = map(str, images)
+        while names := list(islice(rest, size)):
             read = [self._read(name) for name in names]
             good = [pixels for pixels in read if not isinstance(pixels, Refused)]
             rows = iter(self._probabilities(np.stack(good)) if good else ())
-            found += [
-                pixels if isinstance(pixels, Refused) else self._prediction(name, next(rows))
-                for name, pixels in zip(names, read, strict=True)
-            ]
-        return found
+            for name, pixels in zip(names, read, strict=True):
+                yield pixels if isinstance(pixels, Refused) else self._prediction(name, next(rows))
 
     def _read(self, name: str) -> np.ndarray | Refused:
         """Return an image's pixels, float32 [C, H, W] of 0 to 1."""
@@ -168,8 +183,7 @@ class ExportedModel:
         import numpy as np
 
         try:
-            (logits_BY,) = self._graph.run(None, {"pixels": pixels_BCHW})
-            logits_BY = np.asarray(logits_BY, dtype=np.float64).reshape(len(pixels_BCHW), len(self.classes))
+            logits_BY = self._run(pixels_BCHW)
         except Exception as error:
             reason = " ".join(str(error).split())[:200]
             raise ArtifactError(
@@ -237,21 +251,3 @@ def _verified(place: Path, name: str, sha256: object) -> bytes:
             f"{place / name} is not the file that was exported (its SHA-256 differs)", hint=_AGAIN
         )
     return content
-
-
-def _evaluator(path: Path, content: bytes, *, takes: tuple[int, ...]) -> Any:
-    """Return what runs a graph that takes images (C, H, W)."""
-    import onnx
-    from onnx.reference import ReferenceEvaluator
-
-    try:
-        proto = onnx.load_model_from_string(content)
-        if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-            raise ValueError("it keeps its weights in another file")
-        shape = tuple(d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim[1:])
-        evaluator = ReferenceEvaluator(proto)
-    except Exception as error:
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
-    if shape != takes:
-        raise ArtifactError(f"{path} does not fit {MODEL}: it takes images {shape}, not {takes}", hint=_AGAIN)
-    return evaluator

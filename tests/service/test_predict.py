@@ -186,3 +186,112 @@ def test_names_of_files_cannot_command_the_terminal(cli, exported, tmp_path):
     out = cli("predict", str(exported.folder), name).out
     assert "\x1b" not in out
     assert "[bold].png" in out
+
+
+def both_ways(folder, images):
+    from gridsearch.service.exported import ExportedModel
+
+    return [ExportedModel.load(folder, by=by).predict(images) for by in ("onnxruntime", "reference")]
+
+
+def test_onnx_runtime_predicts_what_the_reference_does_within_the_stated_rounding(exported, tmp_path):
+    from gridsearch.service.graphs import ROUNDING, runtime
+
+    assert runtime() == "onnxruntime"  # what the tests install is what they test
+    fast, slow = both_ways(exported.folder, exported.images(tmp_path / "images"))
+    assert len(fast) == len(slow) == exported.test["images"]
+    worst = max(
+        abs(a.probabilities[name] - b.probabilities[name])
+        for a, b in zip(fast, slow, strict=True)
+        for name in a.probabilities
+    )
+    assert worst < ROUNDING / 10
+    assert [p.label for p in fast] == [p.label for p in slow]
+
+
+@pytest.mark.parametrize("network", ["resnet9", "cnn3", "lenet_bn"])
+def test_both_ways_agree_on_networks_with_other_layers(network):
+    import torch
+
+    from gridsearch import plugins
+    from gridsearch.service import graphs
+    from gridsearch.training.export import _translate
+
+    plugin = plugins.find(network, plugins.MODELS)
+    torch.manual_seed(0)
+    model = plugin.build(in_channels=3, num_classes=5, image_size=(32, 32), options={}).eval()
+    pixels = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
+    content = _translate(model, torch.from_numpy(pixels)).SerializeToString()
+    fast, slow = (
+        graphs.prepare(content, takes=(3, 32, 32), classes=5, by=by)(pixels)
+        for by in ("onnxruntime", "reference")
+    )
+    assert np.abs(fast - slow).max() < graphs.ROUNDING * max(1, np.abs(slow).max())
+
+
+def test_without_onnx_runtime_the_reference_predicts(exported, tmp_path, monkeypatch):
+    image = exported.images(tmp_path / "images")[0]
+    (fast,) = gs.predict(exported.folder, image)
+    monkeypatch.setattr("gridsearch.service.graphs.runtime", lambda: "reference")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    (slow,) = gs.predict(exported.folder, image)
+    assert slow.probability == pytest.approx(fast.probability, abs=1e-5)
+
+
+def test_off_a_terminal_every_prediction_is_one_line_however_long(cli, exported, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    image = exported.images(tmp_path / "images")[0]
+    names = ["-".join(["photo-of-a-number"] * 12) + ".png", "two  spaces.png", "\u6f22\u5b57.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(image.read_bytes())
+    lines = cli("predict", str(exported.folder), *names).out.splitlines()
+    assert len(lines) == 1 + len(names)
+    for line, name in zip(lines[1:], names, strict=True):
+        assert line.startswith(name + " ")
+        assert line.count("%") == 2
+
+
+def test_predictions_are_written_as_they_are_known(exported, tmp_path):
+    from gridsearch.service.exported import ExportedModel
+
+    looked_at = []
+
+    def images():
+        for path in exported.images(tmp_path / "images"):
+            looked_at.append(path)
+            yield path
+
+    found = ExportedModel.load(exported.folder).predictions(images())
+    next(found)
+    assert 0 < len(looked_at) < exported.test["images"] / 2
+    assert len(list(found)) == exported.test["images"] - 1
+
+
+class Terminal:
+    """A stream that says it is a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+        return len(text)
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_beside_a_pipe_sees_how_far_it_is(cli, exported, tmp_path, monkeypatch):
+    images = exported.images(tmp_path / "images")[:3]
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    result = cli("predict", str(exported.folder), *map(str, images))
+    assert result.code == 0
+    assert "100%" in terminal.text
+    terminal.text = ""
+    cli("predict", str(exported.folder), *map(str, images), "-q")
+    assert terminal.text == ""

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import stat
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.advice import command, near
 from gridsearch.cli import display
-from gridsearch.errors import UsageError
+from gridsearch.errors import UsageError, escaped
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from gridsearch.service.best import BestOutcome
     from gridsearch.service.exported import Prediction, Refused
+
+_LINE_SECONDS = 30.0
+"""Off a terminal, `predict` says how far it is this often."""
 
 
 def best(arguments: argparse.Namespace) -> int:
@@ -78,16 +84,58 @@ def predict(arguments: argparse.Namespace) -> int:
 
     _require_files(arguments.images)
     model = ExportedModel.load(arguments.model)
-    found = model.predict(arguments.images)
-    good = [each for each in found if not isinstance(each, Refused)]
-    bad = [each for each in found if isinstance(each, Refused)]
+    show = None if arguments.json else _Table(arguments.images, model.classes, arguments)
+    good, bad = [], []
+    with _progress(len(arguments.images), arguments) as step:
+        for each in model.predictions(arguments.images):
+            step()
+            if isinstance(each, Refused):
+                bad.append(each)
+            elif show is not None:
+                show.row(each)
+            else:
+                good.append(each)
     if arguments.json:
         print(json.dumps({"schema": 1, "predictions": [each.to_json() for each in good], **_problems(bad)}))
-    else:
-        _show_predictions(good, arguments)
     if bad:
         raise unusable(bad)
     return 0
+
+
+@contextlib.contextmanager
+def _progress(count: int, arguments: argparse.Namespace) -> Iterator[Callable[[], None]]:
+    """Show how far it is: a bar on a terminal, else a line now and then.
+
+    On a terminal that shows the predictions as they come, those are enough.
+    """
+    err = display.console(stderr=True, no_color=arguments.no_color)
+    if arguments.quiet or (sys.stdout.isatty() and not arguments.json):
+        yield lambda: None
+    elif err.is_terminal:
+        from rich.progress import Progress
+
+        with Progress(console=err, transient=True) as bar:
+            task = bar.add_task("images", total=count)
+            yield lambda: bar.advance(task)
+    else:
+        yield _Counter(display.Lines(no_color=arguments.no_color), count).step
+
+
+class _Counter:
+    """Says how many images were looked at, now and then."""
+
+    def __init__(self, lines: display.Lines, count: int) -> None:
+        self._lines = lines
+        self._count = count
+        self._done = 0
+        self._spoken = time.monotonic()
+
+    def step(self) -> None:
+        """Count one."""
+        self._done += 1
+        if time.monotonic() - self._spoken > _LINE_SECONDS:
+            self._spoken = time.monotonic()
+            self._lines.say(f"{self._done:,} of {self._count:,} images")
 
 
 def _problems(bad: Sequence[Refused]) -> dict[str, object]:
@@ -116,27 +164,46 @@ def _require_files(images: Sequence[str]) -> None:
             raise UsageError(f"{image} is not a regular file")
 
 
-def _show_predictions(good: Sequence[Prediction], arguments: argparse.Namespace) -> None:
-    from rich.table import Table
-    from rich.text import Text
+class _Table:
+    """A table that is written row by row, each on one line: columns are as wide as what is known beforehand needs.
 
-    from gridsearch.reporting.text import printable
+    Args:
+        images: the paths that were given.
+        classes: the names.
+        arguments: as on the command line.
+    """
 
-    if not good:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("image", "class", "probability", "or else"):
-        table.add_column(name, justify="right" if name == "probability" else "left", overflow="fold")
-    for each in good:
-        others = sorted((share, name) for name, share in each.probabilities.items() if name != each.label)
-        second = f"{printable(others[-1][1])} {100 * others[-1][0]:.1f} %" if others else ""
-        table.add_row(
-            Text(printable(each.image)),
-            Text(printable(each.label)),
-            f"{100 * each.probability:.1f} %",
-            Text(second),
-        )
-    display.console(no_color=arguments.no_color).print(table)
+    def __init__(self, images: Sequence[str], classes: Sequence[str], arguments: argparse.Namespace) -> None:
+        self._out = display.console(no_color=arguments.no_color)
+        self._class = max(map(_width, ("class", *classes)))
+        self._image = max(map(_width, ("image", *images)))
+        if self._out.is_terminal:  # a long path takes its own line further rather than all others
+            taken = 2 * self._class + len("  probability    100.0 %") + 2
+            self._image = max(len("image"), min(self._image, self._out.width - taken))
+        self._begun = False
+
+    def row(self, found: Prediction) -> None:
+        """Write what an image shows."""
+        if not self._begun:
+            self._begun = True
+            self._write("image", "class", "probability", "or else", style="bold")
+        others = sorted((share, name) for name, share in found.probabilities.items() if name != found.label)
+        second = f"{escaped(others[-1][1])} {100 * others[-1][0]:.1f} %" if others else ""
+        self._write(found.image, found.label, f"{100 * found.probability:.1f} %", second)
+
+    def _write(self, image: str, name: str, share: str, second: str, style: str = "") -> None:
+        line = f"{_padded(image, self._image)}  {_padded(name, self._class)}  {share:>11}  {second}"
+        self._out.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True, style=style)
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(escaped(text))
+
+
+def _padded(text: str, width: int) -> str:
+    return escaped(text) + " " * (width - _width(text))
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {"best": best, "predict": predict}
