@@ -33,7 +33,8 @@ class SearchArguments(TypedDict, total=False):
     Attributes:
         exclude: "lr=.01 batch=10", one text or several.
         when: "momentum: optimizer=sgd", one text or several.
-        model: a name, "file.py:Name", "module:Name", or the class or function itself.
+        model: a name, "file.py:Name", "module:Name", or the class or function itself; a list of them to finish a
+            stored study that has several of your own.
         dataset: likewise, or "folder:PATH".
         objective: a plain function instead of images and networks: "file.py:name", "module:name", or the function
             itself; `grid` and `recipe` then hold its params.
@@ -48,7 +49,7 @@ class SearchArguments(TypedDict, total=False):
     when: str | Sequence[str]
     study: str
     dataset: str | Callable[..., Any]
-    model: str | Callable[..., Any]
+    model: str | Callable[..., Any] | Sequence[str]
     objective: str | Callable[..., Any]
     metric: str
     direction: str
@@ -117,7 +118,7 @@ def run(
             )
         named: dict[str, Any] = {
             "dataset": dataset,
-            "models": [model] if model else [],
+            "models": list(model) if isinstance(model, list | tuple) else [model] if model else [],
             "objective": objective,
         }
         outcome = running.resume(arguments["study"], options, observer=observer, **named, more=more)

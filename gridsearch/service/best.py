@@ -155,7 +155,7 @@ def best(
         )
         part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
         winner = choose(store, part, {})
-        check_models(data, catalog, [winner.point.settings])
+        check_models(data, catalog, spec, [winner.point.settings])
         work = store.home.best_work(study)
         with ExitStack() as stack:
             with store.home.writing(work):

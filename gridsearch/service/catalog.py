@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
@@ -13,7 +15,6 @@ from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from pathlib import Path
 
     from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import TrialDraft, Value
@@ -26,14 +27,26 @@ class Catalog:
         dataset: locator of the dataset, or a class or function.
         root: folder of the datasets' files.
         objects: models given as a class or function from Python, by the name that the spec uses for them.
+        version: stands for what of the user's own code has no address.
     """
 
-    def __init__(self, dataset: str | Any, root: Path, objects: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        dataset: str | Any,
+        root: Path,
+        objects: Mapping[str, Any] | None = None,
+        *,
+        version: str | None = None,
+    ) -> None:
         self.root = root
+        self.version = version
         self.dataset: Plugin = (
             datasets.open_dataset(dataset) if isinstance(dataset, str) else plugins.of_object(dataset)
         )
-        self._given = {name: plugins.of_object(target, name=name) for name, target in (objects or {}).items()}
+        self._given = {
+            name: plugins.of_object(target, name=name, version=version)
+            for name, target in (objects or {}).items()
+        }
         self._models: dict[str, Plugin] = {}
         self._facts: dict[str, DataFacts] = {}
 
@@ -61,6 +74,11 @@ class Catalog:
         return {kind: found for kind, found in (("model", models), ("dataset", data)) if found}
 
     @property
+    def own(self) -> tuple[Plugin, ...]:
+        """The models, whose code is a part of the trials' keys; the dataset's is not, since its images are."""
+        return tuple(self._models.values())
+
+    @property
     def objects(self) -> dict[str, Plugin]:
         """The plug-ins that exist in this process alone, by display name."""
         found = [*self._models.values(), self.dataset]
@@ -80,10 +98,28 @@ class Catalog:
         """Find a model by its locator, or by the display name of one that was found by its locator; once."""
         if name not in self._models:
             shown = {plugin.name: plugin for plugin in self._models.values()}
-            self._models[name] = (
-                self._given.get(name) or shown.get(name) or plugins.find(name, plugins.MODELS)
-            )
+            found = self._given.get(name) or shown.get(name) or plugins.find(name, plugins.MODELS)
+            self._models[name] = _told_apart(found, shown)
         return self._models[name]
+
+    def recognize(self, shown: str, options: Mapping[str, Value], source: str | None) -> None:
+        """Let models of one name in several folders bear those names under which a study has them.
+
+        Args:
+            shown: the name of a model in the study.
+            options: its options there.
+            source: its address there.
+        """
+        twins = {k: p for k, p in self._models.items() if _base(p.name) == _base(shown)}
+        right = next((k for k, p in twins.items() if p.identity(options) == source), None)
+        if right is None and shown not in {p.name for p in twins.values()}:  # edited: by where it lies
+            right = next((k for k, p in twins.items() if f"/{p.locator}".endswith(f"/{shown}")), None)
+        if right is None or twins[right].name == shown:
+            return
+        for key, plugin in twins.items():
+            if plugin.name == shown:
+                self._models[key] = replace(plugin, name=twins[right].name)
+        self._models[right] = replace(twins[right], name=shown)
 
     def model(self, name: str, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str | None]:
         """Return a model's display name, its complete options, and the hash of its source and files.
@@ -176,6 +212,18 @@ class Catalog:
             raise UsageError(
                 f"model {name!r} cannot be built: {type(error).__name__}: {said(error)}"
             ) from error
+
+
+def _told_apart(plugin: Plugin, shown: Mapping[str, Plugin]) -> Plugin:
+    """Return a plug-in whose name no other one bears: a file of a name that is taken shows its folders too."""
+    name, folders = plugin.name, list(Path(plugin.locator.rpartition(":")[0]).parent.parts)
+    while name in shown and shown[name].locator != plugin.locator and folders:
+        name = f"{folders.pop().strip('/')}/{name}"
+    return replace(plugin, name=name)
+
+
+def _base(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def images_changed(dataset: str) -> DataError:

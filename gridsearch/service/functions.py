@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import plugins
 from gridsearch.advice import is_own
 from gridsearch.errors import UsageError
+from gridsearch.service.code import check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Settings
@@ -21,16 +22,18 @@ class FunctionCatalog:
     Args:
         function: its locator, or the function itself.
         metric: which of its metrics ranks.
+        version: stands for what of it has no address.
 
     Raises:
         PluginError: there is no such function, or it cannot be called with params and a seed.
     """
 
-    def __init__(self, function: str | Any, *, metric: str) -> None:
+    def __init__(self, function: str | Any, *, metric: str, version: str | None = None) -> None:
+        self.version = version
         self.plugin: Plugin = (
             plugins.find_objective(function)
             if isinstance(function, str)
-            else plugins.as_objective(plugins.of_object(function))
+            else plugins.as_objective(plugins.of_object(function, version=version))
         )
         self._metric = metric
 
@@ -54,6 +57,11 @@ class FunctionCatalog:
         )
 
     @property
+    def own(self) -> tuple[Plugin, ...]:
+        """The function, whose code is a part of the trials' keys."""
+        return (self.plugin,)
+
+    @property
     def objects(self) -> dict[str, Plugin]:
         """The function, if it exists in this process alone, by its display name."""
         return {} if self.plugin.locator else {self.plugin.name: self.plugin}
@@ -62,8 +70,13 @@ class FunctionCatalog:
         """Return the function's display name and the hash of its source."""
         return self.plugin.name, self.plugin.source
 
-    def check_unchanged(self, study: str, needed: Iterable[Settings]) -> None:
+    def check_unchanged(self, study: str, needed: Iterable[Settings], spec: Mapping[str, Any]) -> None:
         """Refuse another function than the one that stored trials were made for.
+
+        Args:
+            study: the study's name.
+            needed: the settings of the trials.
+            spec: the study's, as it is stored.
 
         Raises:
             UsageError: it is another one, or its source has changed since.
@@ -74,8 +87,11 @@ class FunctionCatalog:
                     f"study {study!r} is of objective {settings.objective!r}, not of {self.plugin.name!r}",
                     hint=f"name it again: --objective {settings.objective} (with its path)",
                 )
-            if settings.objective_source != self.plugin.source:
-                raise UsageError(
-                    f"objective {settings.objective!r} has changed since study {study!r} was made",
-                    hint="run the grid again: the changed function makes new trials beside the old",
-                )
+            check_same(
+                "objective",
+                self.plugin,
+                self.plugin.source,
+                settings.objective_source,
+                study=study,
+                spec=spec,
+            )

@@ -9,6 +9,7 @@ from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import CostModel, FunctionCost, ProbeCache
 from gridsearch.plugins.shapes import in_words
 from gridsearch.records import TrialDraft, trial_key
+from gridsearch.service import code
 from gridsearch.service.catalog import Catalog, images_changed
 from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.replicates import has_result, more_replicates, stored_draft
@@ -126,8 +127,12 @@ def prepare(
         DataError: the data is missing or damaged.
     """
     if spec.objective is not None:
-        return _prepare_function(spec, FunctionCatalog(objective or spec.objective, metric=spec.metric))
-    catalog = Catalog(dataset if dataset is not None else spec.dataset, places.data, objects)
+        return _prepare_function(
+            spec, FunctionCatalog(objective or spec.objective, metric=spec.metric, version=spec.version)
+        )
+    catalog = Catalog(
+        dataset if dataset is not None else spec.dataset, places.data, objects, version=spec.version
+    )
     expansion = spec.expand(resolve=catalog)
     if fetch:  # only now: what is wrong with the words is told without waiting for a download
         catalog.fetch(say)
@@ -139,7 +144,7 @@ def prepare(
         drafts=tuple(expansion.drafts),
         points=expansion.points,
         excluded=expansion.excluded,
-        warnings=tuple(expansion.warnings),
+        warnings=(*expansion.warnings, *code.warnings(catalog.own, version=spec.version)),
         images=_images(catalog, expansion.drafts[0].settings, fetch=fetch),
     )
     if fetch:
@@ -176,7 +181,7 @@ def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:
         drafts=expansion.drafts,
         points=expansion.points,
         excluded=expansion.excluded,
-        warnings=expansion.warnings,
+        warnings=(*expansion.warnings, *code.warnings(catalog.own, version=spec.version)),
         images=None,
         ranked_by=(spec.metric, spec.direction),
     )
@@ -218,7 +223,7 @@ def prepare_stored(
         _refuse(study, "is of a plain function", {"--dataset": dataset, "--model": models})
         drafts = _open_or_more(data, more)
         function = FunctionCatalog(objective or _stored_objective(data, spec), metric=data.metric)
-        function.check_unchanged(study, [d.settings for d in drafts])
+        function.check_unchanged(study, [d.settings for d in drafts], spec)
         return Prepared(
             name=study,
             axes=data.axes,
@@ -233,7 +238,7 @@ def prepare_stored(
     _refuse(study, "trains on images", {"--objective": objective})
     catalog = find_again(data, spec, places, dataset=dataset, models=models, say=say)
     drafts = _open_or_more(present(data, catalog, spec, say=say), more)
-    check_models(data, catalog, {shape_of(d.settings): d.settings for d in drafts}.values())
+    check_models(data, catalog, spec, {shape_of(d.settings): d.settings for d in drafts}.values())
     return Prepared(
         name=study,
         axes=data.axes,

@@ -10,7 +10,7 @@ from gridsearch.advice import LOCATORS
 from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState
 from gridsearch.reporting.text import plural
-from gridsearch.service import interruption
+from gridsearch.service import code, interruption
 from gridsearch.service.coordinator import Coordinator, Task
 from gridsearch.service.joining import join
 from gridsearch.service.prepare import Prepared, images_joined, prepare, prepare_stored
@@ -170,6 +170,9 @@ def _carry_out(
             )
             timing.parts["report"].append(time.monotonic() - reporting_began)
         ranking = report.ranking if report is not None else rank_study(store, data)
+    if added.new or added.offered_again or added.in_flight:
+        for warning in code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
+            watcher.warn(warning)
     if timing.parts["start"]:  # something was trained
         OverheadLog(options.places.overheads).add(hardware(prepared, devices), timing.parts)
     return RunOutcome(
@@ -207,7 +210,11 @@ def _add(
         same_images=joined.same,
         command=options.command,
         environment=environment(function=prepared.ranked_by is not None),
-        spec={**prepared.spec, LOCATORS: prepared.catalog.named},
+        spec=code.kept(
+            {**prepared.spec, LOCATORS: prepared.catalog.named},
+            _stored_spec(store, prepared.name),
+            prepared.catalog.own,
+        ),
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
     for note in notes:
@@ -221,6 +228,10 @@ def _add(
     ]
     observer.say(f"study {prepared.name!r}: {', '.join(words)}")
     return added
+
+
+def _stored_spec(store: Store, study: str) -> Mapping[str, Any]:
+    return store.spec(study) if any(each.name == study for each in store.studies()) else {}
 
 
 def _train(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.service.catalog import Catalog
+from gridsearch.service.code import check_same
 from gridsearch.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def find_again(
         GridsearchError: one of them is not there.
     """
     given = dataset if dataset is not None else stored_dataset(data, spec, places.home)
-    catalog = Catalog(given, places.data, objects)
+    catalog = Catalog(given, places.data, objects, version=spec.get("version"))
     for locator in models:
         catalog.find_model(locator)
     catalog.fetch(say)
@@ -117,25 +118,31 @@ def present(
     return dataclasses.replace(data, trials=trials, epochs=epochs)
 
 
-def check_models(data: StudyData, catalog: Catalog, needed: Iterable[Settings]) -> None:
+def check_models(
+    data: StudyData, catalog: Catalog, spec: Mapping[str, Any], needed: Iterable[Settings]
+) -> None:
     """Refuse models that are not those that stored trials were trained with.
+
+    Args:
+        data: the study.
+        catalog: has the models that were named again.
+        spec: the study's, as it is stored.
+        needed: the settings of the trials.
 
     Raises:
         UsageError: a user's own file is needed and was not named, or is another one by now.
     """
     study = data.name
     for settings in needed:
+        catalog.recognize(settings.model, settings.model_options, settings.model_source)
         if ":" in settings.model and settings.model not in catalog.locators:
             raise UsageError(
                 f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
                 hint=data.again.name_again(),
             )
-        name, _, source = catalog.model(settings.model, settings.model_options)
-        if source != settings.model_source:
-            raise UsageError(
-                f"model {name!r} has changed since study {study!r} was made",
-                hint="run the grid again: the changed model makes new trials beside the old",
-            )
+        _, _, source = catalog.model(settings.model, settings.model_options)
+        plugin = catalog.find_model(settings.model)
+        check_same("model", plugin, source, settings.model_source, study=study, spec=spec)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

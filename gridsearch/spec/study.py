@@ -225,7 +225,7 @@ class StudySpec(BaseModel):
             SpecError: it is not what this version's `to_json` writes.
         """
         grid = Grid.from_json(data["grid"], free="objective" in data)
-        skipped = ("grid", "seeds") if grid.seeds is not None else ("grid",)
+        skipped = ("grid", "code", *(("seeds",) if grid.seeds is not None else ()))
         return cls(**{k: v for k, v in data.items() if k not in skipped}, grid=grid)
 
     def arguments(self) -> tuple[str, ...]:

@@ -250,7 +250,10 @@ def clear_remnant(connection: Connection, name: str) -> bool:
 
 def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
     """Return the study's note in Markdown: what was asked for, and by which commands."""
-    spec = json.dumps(dict(draft.spec), indent=2, sort_keys=True)
+    shown = {
+        name: value for name, value in draft.spec.items() if name != "code"
+    }  # addresses are nothing to read
+    spec = json.dumps(shown, indent=2, sort_keys=True)
     lines = [
         f"# {draft.name}",
         "",

@@ -97,7 +97,9 @@ def test_points_that_raise_fail_the_rest_goes_on_and_the_next_run_offers_them_ag
     (tmp_path / "fit.py").write_text(FIT.replace('raise ValueError("no such luck")', "pass"))
     changed = cli("run", "--study", "fails", "--objective", "fit.py:fails", "--executor", "inline")
     assert changed.code == 2
-    assert changed.error == "objective 'fit.py:fails' has changed since study 'fails' was made"
+    assert (
+        changed.error == "objective 'fit.py:fails' has changed since study 'fails' was made: fit.py is edited"
+    )
     mended = cli(*words)
     assert mended.code == 0
     assert mended.json["new"] == 4, "a changed function makes new trials beside the old"

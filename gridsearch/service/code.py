@@ -1,0 +1,125 @@
+"""The user's own code in a study: what is said of it before it runs, what is kept of it, and what has changed since.
+
+A trial's key holds one address for a model or a function.  Beside it the study keeps the addresses of the parts (files,
+or functions and values), so that a later run can say which of them is another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch import plugins
+from gridsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from gridsearch.plugins import Plugin
+
+CODE: Final = "code"
+"""Under this key a stored spec holds the parts, by display name and address."""
+
+_DIGITS: Final = 16
+_KEPT: Final = 20
+"""Addresses of one plug-in that are kept, the latest."""
+
+
+def warnings(found: Iterable[Plugin], *, version: str | None) -> list[str]:
+    """Say what of the user's code has no address, and what is not what its file says, a line each."""
+    said = []
+    for plugin in found:
+        if plugin.edited:
+            said.append(
+                f"{plugin.name}: {plugin.edited} says something else than what this session has imported of it; what "
+                "is loaded runs, in this process (reload the module to run what is written)"
+            )
+        if plugin.missing and version is None:
+            said.append(
+                f"{plugin.name} reaches {_several(plugin.missing)}, which has no address: it is computed again each "
+                'time; version="..." says what it is, and keeps the results until you change it'
+            )
+    return said
+
+
+def changed_meanwhile(found: Iterable[Plugin], *, version: str | None) -> list[str]:
+    """Say so where objects of this session are others than before the run: it has changed them itself."""
+    said = []
+    for plugin in found:
+        if plugin.missing or plugin.locator:
+            continue
+        now = plugins.identity(plugin.target, version=version)
+        if now.source != plugin.source:
+            said.append(
+                f"{plugin.name} changes what it reaches while it runs ({_difference(plugin.parts, now.parts)}), and "
+                "so is another one the next time: it is computed again then, unless it keeps this elsewhere"
+            )
+    return said
+
+
+def kept(spec: Mapping[str, Any], earlier: Mapping[str, Any], found: Iterable[Plugin]) -> dict[str, Any]:
+    """Return a spec with the parts of its own code, and of what earlier runs used."""
+    known = {name: dict(sources) for name, sources in earlier.get(CODE, {}).items()}
+    for plugin in found:
+        if plugin.source is not None and plugin.parts:
+            sources = known.setdefault(plugin.name, {})
+            sources.pop(plugin.source, None)
+            sources[plugin.source] = {name: part[:_DIGITS] for name, part in plugin.parts.items()}
+            known[plugin.name] = dict(list(sources.items())[-_KEPT:])
+    return {**spec, CODE: known} if known else dict(spec)
+
+
+def check_same(
+    kind: str,
+    plugin: Plugin,
+    identity: str | None,
+    stored: str | None,
+    *,
+    study: str,
+    spec: Mapping[str, Any],
+) -> None:
+    """Refuse another model or function than the one that stored trials were made with.
+
+    Args:
+        kind: "model" or "objective".
+        plugin: what is there now.
+        identity: its address with its options.
+        stored: that of the trials.
+        study: the study's name.
+        spec: as it is stored, with the parts.
+
+    Raises:
+        UsageError: it is another one; says what of it, where that is known.
+    """
+    if identity == stored:
+        return
+    if plugin.missing:
+        raise UsageError(
+            f"{kind} {plugin.name!r} reaches {_several(plugin.missing)}, which has no address: nobody can say whether "
+            f"it is the one of study {study!r}",
+            hint='run the grid with version="...", which says what it is',
+        )
+    before = spec.get(CODE, {}).get(plugin.name, {}).get(stored)
+    what = "" if before is None else f": {_difference(before, plugin.parts)}"
+    raise UsageError(
+        f"{kind} {plugin.name!r} has changed since study {study!r} was made{what}",
+        hint=f"run the grid again: the changed {kind} makes new trials beside the old"
+        + (" (a file counts as a whole)" if what and ".py" in what else ""),
+    )
+
+
+def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say which parts are others, new or gone."""
+    words = []
+    for what, names in (
+        ("edited", [n for n in now if n in before and now[n][:_DIGITS] != before[n][:_DIGITS]]),
+        ("new", [n for n in now if n not in before]),
+        ("gone", [n for n in before if n not in now]),
+    ):
+        if names:
+            words.append(f"{_several(names)} {'is' if len(names) == 1 else 'are'} {what}")
+    return "; ".join(words) or "something that it reaches is another"
+
+
+def _several(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:3]) + (f" and {len(shown) - 3} more" if len(shown) > 3 else "")

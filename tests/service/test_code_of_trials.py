@@ -1,0 +1,187 @@
+"""A trial belongs to the code that made it: edited code makes new trials, and a study goes on with its own alone."""
+
+from __future__ import annotations
+
+import re
+import sys
+import textwrap
+
+import pytest
+
+import gridsearch as gs
+from gridsearch.errors import UsageError
+
+NET = """
+from torch import nn
+from parts import UNITS
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, UNITS), nn.ReLU(), nn.Linear(UNITS, num_classes))
+    def forward(self, x):
+        return self.layers(x)
+class Other:
+    pass
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def write(path, text):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(textwrap.dedent(text))
+
+
+def call(objective, grid=None, **given):
+    kinds = {"study": "s", "home": "h", "quiet": True, "report": False, "executor": "inline", "metric": "y"}
+    return gs.run(grid={"x": [1, 2]} if grid is None else grid, objective=objective, **kinds | given)
+
+
+def train(**given):
+    kinds = {"study": "n", "home": "h", "quiet": True, "report": False, "executor": "inline", "epochs": 1}
+    return gs.run(**kinds | {"dataset": "digits", **given})
+
+
+def test_models_of_one_name_in_two_folders_are_two_with_their_own_helpers_and_the_study_goes_on_with_both(
+    folder,
+):
+    for place, units in (("one", 3), ("two", 9)):
+        write(folder / place / "net.py", NET)
+        write(folder / place / "parts.py", f"UNITS = {units}")
+    models = ["one/net.py:Net", "two/net.py:Net"]
+    first = train(grid={"model": models})
+    found = {t.settings.model: t.metrics["parameters"] for t in first.data.trials}
+    assert found == {"net.py:Net": 65 * 3 + 40, "two/net.py:Net": 65 * 9 + 100}
+    again = train(grid={"model": models})
+    assert (again.new, again.reused) == (0, 2)
+
+    def more(model):
+        return gs.run(
+            study="n", home="h", quiet=True, report=False, executor="inline", more_seeds=1, model=model
+        )
+
+    assert more(models[::-1]).new == 2
+    write(folder / "two" / "parts.py", "UNITS = 5")
+    with pytest.raises(UsageError, match=r"^model 'two/net\.py:Net' has changed .*: parts\.py is edited$"):
+        more(models)
+    with pytest.raises(UsageError, match=r"uses your own model 'two/net\.py:Net'"):
+        more(models[0])
+    write(folder / "two" / "parts.py", "UNITS = 9")
+    write(folder / "two" / "net.py", NET.replace("pass", "edited = 1"))
+    with pytest.raises(UsageError, match=r"has changed .*: net\.py is edited$") as caught:
+        gs.best(
+            "n", home="h", quiet=True, executor="inline", model=models[1], where={"model": "two/net.py:Net"}
+        )
+    assert caught.value.hint.endswith("(a file counts as a whole)")
+
+
+def test_an_edited_helper_of_a_function_makes_new_trials_and_what_goes_on_says_what_changed(folder):
+    write(
+        folder / "fit.py",
+        "import parts\ndef f(params, seed):\n    import late\n    return {'y': parts.A * late.A}",
+    )
+    write(folder / "parts.py", "A = 2")
+    write(folder / "late.py", "A = 3")
+    assert call("fit.py:f").points["mean"].tolist() == [6, 6]
+    assert call("fit.py:f").new == 0
+    write(folder / "late.py", "A = 4")
+    with pytest.raises(UsageError, match=r"has changed since study 's' was made: late\.py is edited$"):
+        gs.run(study="s", home="h", quiet=True, report=False, executor="inline", objective="fit.py:f")
+    edited = call("fit.py:f")
+    assert edited.new == 2
+    assert {8, 6} == set(edited.trials["value"])
+    assert "objective_version" in edited.points, "the two are told apart"
+
+
+def test_what_has_no_address_is_told_once_and_computed_again_until_a_version_stands_for_it(folder, capsys):
+    def reading(path):
+        log = path.open()
+
+        def f(params, seed):
+            return {"y": len(log.name)}
+
+        return f, log
+
+    (folder / "a.txt").write_text("x")
+    f, log = reading(folder / "a.txt")
+    with log:
+        one = call(f, quiet=False)
+        said = capsys.readouterr().err
+        two = call(f)
+        assert (one.new, two.new) == (2, 2)
+        assert (
+            len(
+                re.findall(
+                    r"f reaches log \(a _io\.TextIOWrapper\), which has no address", " ".join(said.split())
+                )
+            )
+            == 1
+        )
+        three, four, five = (call(f, version=version) for version in ("1", "1", "2"))
+        assert (three.new, four.new, five.new) == (2, 0, 2)
+        assert {"code_version", "objective_version"} <= set(five.points.columns)
+        assert set(five.points["code_version"].dropna()) == {"1", "2"}
+
+
+def test_a_version_is_asked_for_on_the_command_line_too_and_says_so_where_it_has_no_effect(folder, capsys):
+    from gridsearch.cli import main
+
+    write(
+        folder / "fit.py",
+        "import pathlib\ndef f(params, seed): return {'y': float(pathlib.Path('data.txt').read_text())}",
+    )
+    grid = "--objective fit.py:f --grid x=1 --metric y"
+    words = ["run", *grid.split(), *["--home", "h", "--no-report", "--executor", "inline"]]
+    (folder / "data.txt").write_text("1")
+    assert main([*words, "--version", "1"]) == 0
+    (folder / "data.txt").write_text("2")
+    assert main([*words, "--version", "2"]) == 0
+    assert main([*words, "--version", "2"]) == 0
+    assert sorted(gs.load("f", home="h").trials["value"]) == [1, 2]
+    assert main(["run", "--study", "f", "--objective", "fit.py:f", "--version", "3", "--home", "h"]) == 2
+    write(
+        folder / "study.toml",
+        "study = 'f'\nobjective = 'fit.py:f'\nversion = 3\nmetric = 'y'\n[grid]\nx = [1]\n",
+    )
+    assert main(["plan", "study.toml", "--home", "h", "--json"]) == 0
+    capsys.readouterr()
+    train(grid={"lr": [0.1]}, model="mlp", version="1", quiet=False)
+    assert "version stands for code of your own, and here is none" in capsys.readouterr().err
+
+
+def test_a_function_that_changes_what_it_reaches_is_told(folder, capsys):
+    calls = []
+
+    def f(params, seed):
+        calls.append(params)
+        return {"y": 1}
+
+    call(f, quiet=False)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "f changes what it reaches while it runs (calls is edited)" in said
+
+
+def test_a_module_edited_and_not_reloaded_keeps_the_results_of_what_is_loaded(folder, monkeypatch, capsys):
+    import importlib
+
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    write(folder / "my_model.py", "def fit(params, seed):\n    return {'y': 1.0}")
+    module = importlib.import_module("my_model")
+    call(module.fit)
+    write(folder / "my_model.py", "def fit(params, seed):\n    return {'y': 10.0}")
+    stale = call(module.fit, quiet=False)
+    assert stale.trials["value"].tolist()[-1] == 1.0
+    assert "my_model.py says something else than what this session has imported" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    importlib.reload(module)
+    fresh = call(module.fit)
+    assert (fresh.new, fresh.trials["value"].tolist()[-1]) == (2, 10.0)
+    assert call("my_model:fit").new == 0, "it is the same as by its name"
+    monkeypatch.delitem(sys.modules, "my_model")
