@@ -41,6 +41,10 @@ class Executor(Protocol):
         """Answer an `EpochEnded` or a `StepEnded` of a pack; needed only where its worker was told to wait for that."""
         ...
 
+    def use_fewer(self) -> bool:
+        """Work on one pack fewer at a time; return whether there was one to spare."""
+        ...
+
     def poll(self, timeout: float) -> None:
         """Deliver what has happened; wait at most `timeout` seconds for the first event."""
         ...

@@ -63,6 +63,10 @@ class InlineExecutor:
         if verdict.prune:
             self._pruned.add(verdict.trial)
 
+    def use_fewer(self) -> bool:
+        """Nothing to spare: there is but one pack here."""
+        return False
+
     def poll(self, timeout: float) -> None:  # noqa: ARG002 - the protocol's; here work takes as long as it takes
         """Carry out what was submitted, to its end."""
         task, self._task = self._task, None

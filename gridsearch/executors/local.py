@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
+from gridsearch.executors.endings import MemoryKills, ending, process_handle
 from gridsearch.executors.sending import pickled
 from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
@@ -26,6 +27,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
+from gridsearch.training.memory import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +45,7 @@ class _Worker:
     commands: IO[bytes]
     events: int
     stderr: IO[bytes]
+    handle: int | None
     ready: bool = False
     task: Task | None = None
     rest: bytearray = field(default_factory=bytearray)
@@ -74,16 +77,24 @@ class LocalExecutor:
         self._workers: dict[str, _Worker] = {}
         self._selector = selectors.DefaultSelector()
         self._stillborn = 0
+        self._most = len(setups)
+        self._kills = MemoryKills()
 
     @property
     def free(self) -> int:
         """Workers without a task, running or yet to be started."""
-        return len(self._setups) - self.busy
+        return max(0, self._most - self.busy)
 
     @property
     def busy(self) -> int:
         """Workers with a task."""
         return sum(worker.task is not None for worker in self._workers.values())
+
+    def use_fewer(self) -> bool:
+        """Let one worker fewer have a task at a time; return whether there is one left to leave out."""
+        fewer = self._most > 1
+        self._most -= fewer
+        return fewer
 
     def pids(self) -> dict[str, int]:
         """Return the process id of each running worker."""
@@ -113,15 +124,30 @@ class LocalExecutor:
         """Deliver what the workers say, and who has died."""
         for key, _ in self._selector.select(timeout):
             worker: _Worker = key.data
-            chunk = os.read(worker.events, 1 << 20)
-            if not chunk:
-                self._bury(worker)
+            if worker.setup.name not in self._workers:  # its end came with the descriptor before
                 continue
-            worker.rest += chunk
-            *lines, rest = worker.rest.split(b"\n")
-            worker.rest = bytearray(rest)
-            for line in lines:
-                self._handle(worker, decode(bytes(line)))
+            if key.fd == worker.handle:
+                self._read_rest(worker)
+                self._worker_ended(worker)
+            elif not self._read(worker):
+                self._worker_ended(worker)
+
+    def _read(self, worker: _Worker) -> bool:
+        """Deliver what a worker has said; False at the end of its pipe."""
+        chunk = os.read(worker.events, 1 << 20)
+        worker.rest += chunk
+        *lines, rest = worker.rest.split(b"\n")
+        worker.rest = bytearray(rest)
+        for line in lines:
+            self._handle(worker, decode(bytes(line)))
+        return bool(chunk)
+
+    def _read_rest(self, worker: _Worker) -> None:
+        """Deliver what a worker that has ended said before; a child of its may hold the pipe open."""
+        os.set_blocking(worker.events, False)
+        with contextlib.suppress(BlockingIOError):
+            while self._read(worker):
+                pass
 
     def stop(self) -> None:
         """Kill every worker and wait for its end."""
@@ -171,20 +197,24 @@ class LocalExecutor:
         finally:
             os.close(commands_read)
             os.close(events_write)
-        worker = _Worker(setup, process, os.fdopen(commands_write, "wb"), events_read, stderr)
+        handle = process_handle(process.pid)
+        worker = _Worker(setup, process, os.fdopen(commands_write, "wb"), events_read, stderr, handle)
         self._workers[setup.name] = worker
-        self._selector.register(events_read, selectors.EVENT_READ, worker)
+        for descriptor in filter(None, (events_read, handle)):
+            self._selector.register(descriptor, selectors.EVENT_READ, worker)
         with contextlib.suppress(BrokenPipeError):
             _send(worker.commands, encode(setup))
         return worker
 
-    def _bury(self, worker: _Worker) -> None:
-        """Take leave of a worker whose event pipe closed; tell what it was working on."""
+    def _worker_ended(self, worker: _Worker) -> None:
+        """Tell what a worker that has ended was working on, and take down what it started."""
         _kill(worker.process)
         code = worker.process.wait()
+        memory = code == -signal.SIGKILL and self._kills.another()
         worker.stderr.seek(0)
-        last_words = worker.stderr.read().decode(errors="replace").strip().splitlines()
-        message = _ending(code) + (f": {last_words[-1]}" if last_words else "")
+        tail = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        why = f", out of memory? The limit is {described()}" if memory else ""
+        message = ending(code) + why + (f": {tail[-1]}" if tail else "")
         self._close(worker)
         del self._workers[worker.setup.name]
         if not worker.ready:
@@ -200,13 +230,14 @@ class LocalExecutor:
             worker.task, ProbeRequest
         ):  # it cost a worker; the trials will show whether it costs theirs
             self._deliver(Probed(worker=worker.setup.name, key=worker.task.key, seconds_per_image={}))
-        self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message))
+        self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message, memory=memory))
 
     def _close(self, worker: _Worker) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(worker.events)
-        with contextlib.suppress(OSError):
-            os.close(worker.events)
+        for descriptor in filter(None, (worker.events, worker.handle)):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         with contextlib.suppress(BrokenPipeError):
             worker.commands.close()
         worker.stderr.close()
@@ -226,10 +257,10 @@ def _send(stream: IO[bytes], line: bytes) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
+    # A worker leads a session of its own: what the user's model may have started goes with it.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
     if process.poll() is None:
-        # A worker leads a session of its own: what the user's model may have started goes with it.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
         deadline = time.monotonic() + 5
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -256,12 +287,3 @@ def worker_environment(*, threads: int) -> dict[str, str]:
         "MKL_NUM_THREADS": str(threads),
         "GLIBC_TUNABLES": tunables,
     }
-
-
-def _ending(code: int) -> str:
-    if code < 0:
-        try:
-            return f"killed by {signal.Signals(-code).name}"
-        except ValueError:
-            return f"killed by signal {-code}"
-    return f"ended with exit code {code}"

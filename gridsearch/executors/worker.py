@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, StoreError, valid_text
+from gridsearch.executors.endings import go_first_when_memory_runs_out
 from gridsearch.executors.functions import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.sending import Received
@@ -403,6 +404,7 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
         objects_fd: a file with the plug-ins of the runner's session, see `sending`.
     """
     die_with_parent(parent)
+    go_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())

@@ -219,11 +219,18 @@ class Unwritable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerDied:
-    """A worker process ended without being asked to; `pack` is what it was working on, if anything."""
+    """A worker process ended without being asked to.
+
+    Attributes:
+        pack: what it was working on, if anything.
+        message: how it ended.
+        memory: the kernel ended it for lack of memory, as far as can be told.
+    """
 
     worker: str
     pack: str | None
     message: str
+    memory: bool = False
 
 
 Event: TypeAlias = (

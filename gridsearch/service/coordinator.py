@@ -291,7 +291,7 @@ class Coordinator:
             case Probed():
                 self._queue.sized(self._sizing.take(event))
             case WorkerDied():
-                self._bury(event)
+                self._worker_died(event)
             case Unwritable():
                 raise StoreError(event.message, hint=event.hint)
             case WorkerReady() | Exported():  # no export is asked for in a run
@@ -372,7 +372,7 @@ class Coordinator:
         if not self._results.write(ended, epochs):
             self._require_study()
 
-    def _bury(self, event: WorkerDied) -> None:
+    def _worker_died(self, event: WorkerDied) -> None:
         """Offer again what a worker was working on when it died."""
         self._flush()
         self._packs.pop(event.pack or "", None)
@@ -383,7 +383,22 @@ class Coordinator:
             f"worker {event.worker} died ({event.message})"
             + (f" while training trial {numbers}" if lost else "")
         )
+        if lost and event.memory and (relief := self._take_less_memory(lost)):
+            self._observer.say(relief)
+            self._claims.release(lost)  # no try of theirs: the next one is another
+            self._looked = float("-inf")
+            return
         self._offer_again(lost, event.message, failed="its worker died")
+
+    def _take_less_memory(self, lost: Sequence[Claim]) -> str | None:
+        """Make smaller packs, else fewer at a time; return what was done, None where nothing is left to do."""
+        assert self._executor is not None
+        if self._options.settled:  # what was settled stays: the user named both numbers
+            return None
+        if len(lost) > 1:
+            fewer = self._sizing.cap(lost[0].trial.settings, len(lost) // 2)
+            return f"packs of {lost[0].trial.settings.model} get {fewer} lane{'s' * (fewer > 1)} at most"
+        return "one worker fewer trains at a time" if self._executor.use_fewer() else None
 
     def _offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:
         """Let trials wait again that ended without a result; those tried often enough have failed."""

@@ -64,9 +64,20 @@ class Sizing:
         self._limit = limit_mb
         self._asking: dict[str, ProbeRequest] = {}
         self._tried: set[str] = set()
+        self._caps: dict[str, int] = {}
+
+    def cap(self, settings: Settings, lanes: int) -> int:
+        """Give packs of a group no more lanes than this from now on, at least one; return how many."""
+        key = self._cost.key(settings)
+        self._caps[key] = max(1, min(lanes, self._caps.get(key, lanes)))
+        return self._caps[key]
 
     def lanes(self, settings: Settings, count: int) -> int | None:
         """Return how many lanes a pack of `count` waiting trials may have; None if that must be measured first."""
+        found = self._uncapped(settings, count)
+        return found if found is None else min(found, self._caps.get(self._cost.key(settings), found))
+
+    def _uncapped(self, settings: Settings, count: int) -> int | None:
         if self._asked is not None or count == 1:
             return self._asked or 1
         known = self._cost.probe(settings)

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import math
 import os
 import platform
 import sys
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
 import torch
 
 from gridsearch.errors import DeviceError
-from gridsearch.training import kernels
+from gridsearch.training import kernels, memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +25,6 @@ _M_TRIM_THRESHOLD = -1  # names and numbers of glibc's malloc.h
 _M_MMAP_MAX = -4
 _MAPPINGS = 65536  # as many as glibc makes of its own accord
 _TRIM_THRESHOLD = 1 << 30
-_CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 def resolve_device(name: str = "auto") -> tuple[str, ...]:
@@ -96,8 +92,7 @@ def describe() -> dict[str, str]:
         "allocator": "tunable (glibc)" if _mallopt() is not None else "as it is",
         "kernels": kernels.describe(),
     }
-    if memory := _memory_bytes():
-        found["memory"] = f"{memory / 2**30:.1f} GiB"
+    found["memory"] = memory.described()
     if _cuda_works():
         found["cuda"] = str(torch.version.cuda)
         for i in range(torch.cuda.device_count()):
@@ -116,7 +111,7 @@ def describe() -> dict[str, str]:
 
 
 def free_megabytes(device: str) -> float | None:
-    """Return the memory that is free for training: a GPU's, or this machine's within its container's limit.
+    """Return the memory that is free for training: a GPU's, or this machine's within the limits of this process.
 
     Args:
         device: "cpu", "cuda:0", ...; None is returned for devices that do not tell (MPS).
@@ -126,29 +121,7 @@ def free_megabytes(device: str) -> float | None:
         return float(torch.cuda.mem_get_info(torch.device(device))[0]) / 1e6
     if kind != "cpu":
         return None
-    return min(psutil.virtual_memory().available, *_container_bytes(_CONTROL_GROUPS)) / 1e6
-
-
-def _container_bytes(root: Path) -> list[float]:
-    """Return what a control group's memory limit leaves; infinite without one.
-
-    Version 2 has memory.max and memory.current at the top of what a container sees, version 1 a folder of its
-    own.  The page cache counts as used there and is given back when needed, so it counts as free here.
-    """
-    left = [math.inf]
-    for folder, limit, used in (
-        (root, "memory.max", "memory.current"),
-        (root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
-    ):
-        with contextlib.suppress(OSError, ValueError):
-            cache = 0
-            most = float((folder / limit).read_text())  # "max" where there is none
-            for line in (folder / "memory.stat").read_text().splitlines():
-                name, _, value = line.partition(" ")
-                if name in ("inactive_file", "total_inactive_file"):
-                    cache = int(value)
-            left.append(max(0.0, most - float((folder / used).read_text()) + cache))
-    return left
+    return memory.free_bytes() / 1e6
 
 
 def prepare_process(*, threads: int) -> None:
@@ -216,13 +189,6 @@ def _mallopt() -> ctypes._NamedFuncPointer | None:
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
     mallopt.restype = ctypes.c_int
     return mallopt
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def _cpu_name() -> str:

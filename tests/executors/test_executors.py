@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from gridsearch.errors import GridsearchError
+from gridsearch.executors.endings import MemoryKills
 from gridsearch.executors.inline import InlineExecutor
 from gridsearch.executors.local import LocalExecutor
 from gridsearch.records import (
@@ -64,6 +65,12 @@ NETS = """
         def forward(self, x):
             os.kill(os.getpid(), 9)
 
+    class Forks(Plain):
+        def forward(self, x):
+            if os.fork() == 0:
+                time.sleep(600)
+            os.kill(os.getpid(), 9)
+
     class Exits(Plain):
         def forward(self, x):
             os.write(2, b"last words\\n")
@@ -87,7 +94,7 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
 
     found = [
         plugins.find(f"{nets}:{n}", plugins.MODELS)
-        for n in ("Plain", "Raises", "Talks", "Dies", "Exits", "Sleeps")
+        for n in ("Plain", "Raises", "Talks", "Dies", "Forks", "Exits", "Sleeps")
     ]
     return WorkerSetup(
         name=name,
@@ -301,6 +308,60 @@ def test_a_worker_that_dies_is_told_with_its_pack_and_replaced(nets, tmp_path, m
     executor.stop()
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs a descriptor of a process (Linux)")
+def test_a_dead_worker_is_seen_although_its_child_holds_its_pipes_and_the_child_goes_too(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    executor.submit(pack(nets, tmp_path, "Forks", name="bad"))
+    (pid,) = executor.pids().values()
+    poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events), seconds=40)
+    executor.stop()
+    assert [e.pack for e in events if isinstance(e, WorkerDied)] == ["bad"]
+    assert not [p for p in psutil.process_iter() if p.pid != pid and group_of(p.pid) == pid]
+
+
+def group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
+    except (ProcessLookupError, psutil.Error):
+        return None
+
+
+@pytest.mark.parametrize("kills", [True, False])
+def test_a_worker_that_the_kernel_kills_for_memory_is_told_with_the_limit(nets, tmp_path, monkeypatch, kills):
+    monkeypatch.setattr(MemoryKills, "another", lambda _: kills)
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    executor.submit(pack(nets, tmp_path, "Dies", name="bad"))
+    poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events))
+    executor.stop()
+    died = next(e for e in events if isinstance(e, WorkerDied))
+    assert died.memory is kills
+    assert ("out of memory? The limit is " in died.message and "GiB" in died.message) is kills
+
+
+def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):
+    executor = LocalExecutor([setup(nets)], lambda _: None)
+    executor.submit(pack(nets, tmp_path, "Sleeps"))
+    (pid,) = executor.pids().values()
+    score = Path(f"/proc/{pid}/oom_score_adj")
+    if not score.exists():
+        pytest.skip("needs Linux")
+    poll_until(executor, lambda: score.read_text().strip() == "500")
+    executor.stop()
+    assert Path("/proc/self/oom_score_adj").read_text().strip() != "500"
+
+
+def test_an_executor_may_use_fewer_workers_and_always_keeps_one(nets, tmp_path):
+    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], lambda _: None)
+    assert executor.free == 2
+    assert executor.use_fewer()
+    executor.submit(pack(nets, tmp_path, "Sleeps"))
+    assert executor.free == 0
+    assert not executor.use_fewer()
+    executor.stop()
+
+
 def test_stop_leaves_no_process(nets, tmp_path):
     events: list = []
     executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], events.append)
@@ -347,17 +408,18 @@ def test_a_worker_does_not_outlive_its_parent_whatever_kills_that(nets, tmp_path
 
 
 def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(nets, tmp_path, monkeypatch):
+    told, task = setup(nets), pack(nets, tmp_path, "Plain")
     (tmp_path / "torch.py").write_text("raise ImportError('a broken torch')")
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    executor = LocalExecutor([setup(nets)], lambda _: None)
-    executor.submit(pack(nets, tmp_path, "Plain"))
+    executor = LocalExecutor([told], lambda _: None)
+    executor.submit(task)
 
     def run_on() -> None:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             executor.poll(0.5)
             if not executor.busy:
-                executor.submit(pack(nets, tmp_path, "Plain"))
+                executor.submit(task)
 
     with pytest.raises(GridsearchError, match="a broken torch"):
         run_on()
