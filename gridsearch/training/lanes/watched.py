@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import os
 import random
 import sys
 import sysconfig
@@ -29,6 +30,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 _TORCH = str(Path(torch.__file__).parent)
+_PACKAGE = Path(__file__).parents[2]
+_OURS = tuple(f"{_PACKAGE / part}{os.sep}" for part in ("training", "executors", "plugins"))
+"""What runs beside a model's forward and is no part of it: what measures memory, or takes what is printed."""
+
 _LIBRARY = sysconfig.get_paths()["stdlib"]
 
 _OUTSIDE = frozenset(
@@ -134,8 +139,8 @@ def _itself(value: Any) -> Any:
 
 @cache
 def _is_own(filename: str) -> bool:
-    """Whether code is neither torch's, nor Python's, nor made by Python itself."""
-    if filename.startswith((_TORCH, "<frozen")):
+    """Whether code is neither torch's, nor Python's, nor made by Python itself, nor what trains here."""
+    if filename.startswith((_TORCH, "<frozen", *_OURS)):
         return False
     library = filename.startswith(_LIBRARY)
     return not library or "site-packages" in filename or "dist-packages" in filename
