@@ -137,6 +137,10 @@ def test_cells_without_a_number_sort_last_both_ways(open_page):
         ("lr=1e-5 seed=0", 6),
         ("batch>10 seed=0", 9),
         ("nonsense", 0),
+        ("validation accuracy>0 seed = 0", 17),
+        ("Epochs trained=10 seed=1", 17),
+        ('state="failed"', 1),
+        ("Nonsense accuracy>0", 0),
         ("", 36),
     ],
 )
@@ -167,6 +171,52 @@ def test_the_page_prints(open_page, tmp_path):
     page.emulate_media(media="print")
     assert not page.locator("input[data-for=trials]").is_visible()
     assert page.locator("#trials tbody tr").last.is_visible()
+
+
+def test_every_column_is_filtered_by_the_name_that_it_shows(open_page, long_report):
+    page = open_page(path=long_report)
+    for table in ("points", "trials"):
+        box = page.locator(f"input[data-for={table}]")
+        for index, name in enumerate(page.locator(f"#{table} th").all_inner_texts()):
+            box.fill("")
+            value = column(page, table, index)[3]
+            if value and " ± " not in value:
+                box.fill(
+                    f'{name}="{value}"' if " " in value and "%" not in value else f"{name}={value.split()[0]}"
+                )
+                assert len(column(page, table, index)) >= 1, name
+                assert set(column(page, table, index)) <= {value}, name
+            else:
+                box.fill(f"{name}>0")
+                assert page.locator(f"output[data-for={table}]").inner_text().endswith(" rows"), name
+
+
+def test_paper_holds_all_rows_and_says_what_a_filter_left_out(open_page, long_report, tmp_path):
+    page = open_page(path=long_report)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("#trials tbody tr").count() == 1200
+    assert page.locator("p.printed[data-for=trials]").inner_text() == ""
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#trials tbody tr").count() == 200
+    page.emulate_media(media="screen")
+    page.locator("input[data-for=trials]").fill("seed=1")
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("#trials tbody tr").count() == 600
+    assert (
+        page.locator("p.printed[data-for=trials]").inner_text()
+        == 'Only the 600 of 1200 rows that match "seed=1".'
+    )
+
+
+def test_paper_says_how_many_rows_are_too_many_for_it(open_page, tmp_path, study):
+    data = study({"batch": list(range(1, 2051))}, epochs=1).data()
+    page = open_page(path=write_report(data, folder=tmp_path, predictions=lambda _: None).page)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert page.locator("#trials tbody tr").count() == 2000
+    assert page.locator("p.printed[data-for=trials]").inner_text() == "… and 50 more rows, in trials.csv."
 
 
 def test_a_long_table_draws_more_rows_as_they_are_scrolled_to(open_page, long_report):

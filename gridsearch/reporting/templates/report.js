@@ -1,6 +1,7 @@
 "use strict";
 (() => {
   const PAGE = 200; // rows that are drawn at once; more come as they are scrolled to
+  const PRINTED = 2000; // rows that are printed, some forty pages
   const collator = new Intl.Collator(undefined, { numeric: true });
   const number = (text) => {
     const value = parseFloat(text.replace(/^[#[]/, ""));
@@ -15,19 +16,41 @@
     return sign * collator.compare(a, b);
   };
 
-  // A word is looked for in the whole row; name=value, name<value and name>value in the column of that name.
-  const test = (word, names) => {
-    const match = /^(.+?)(<=|>=|=|<|>)(.*)$/.exec(word);
-    const column = match ? names.indexOf(match[1]) : -1;
-    if (column < 0) return (texts) => texts.some((text) => text.toLowerCase().includes(word));
-    const [, , sign, wanted] = match;
-    return (texts) => {
-      const text = texts[column].trim().toLowerCase();
-      const x = number(text), y = number(wanted);
-      if (sign === "=") return text === wanted || (x !== null && y !== null && Number(text) === y);
+  // A number that stands by itself, be it with a unit or a spread: 93.71 of "93.71 ± 0.12 %", none of "3x" or "\"3\"".
+  const own = (text) => (/^[#[]?[+-]?(\d|\.\d)[\d.e+-]*(\s?%|\s±.*|,.*\])?$/i.test(text) ? number(text) : null);
+  const unquoted = (text) => (/^".*"$/.test(text) ? text.slice(1, -1) : text);
+
+  // Cut what is typed into conditions on a column, by the name that its heading shows (spaces and all), and words.
+  const parse = (typed, names) => {
+    const heads = [...new Set(names)].sort((a, b) => b.length - a.length);
+    const found = [];
+    for (let rest = typed.trim(); rest; rest = rest.trimStart()) {
+      const heading = (same) => heads.find((h) => h && same(rest.slice(0, h.length), h) && /^\s*(<=|>=|=|<|>)/.test(rest.slice(h.length)));
+      const name = heading((a, b) => a === b) ?? heading((a, b) => a.toLowerCase() === b.toLowerCase());
+      if (name !== undefined) rest = rest.slice(name.length).trimStart();
+      const sign = name === undefined ? "" : /^(<=|>=|=|<|>)\s*/.exec(rest)[0];
+      rest = rest.slice(sign.length);
+      const value = /^("[^"]*"|\S*)/.exec(rest)[0];
+      rest = rest.slice(value.length);
+      if (name !== undefined || value) found.push({ name, sign: sign.trim(), value });
+    }
+    return found;
+  };
+
+  // A word is looked for in the whole row; name=value, name<value and name>value in the columns of that name.
+  const test = ({ name, sign, value }, names) => {
+    const wanted = value.toLowerCase();
+    if (name === undefined) return (texts) => texts.some((text) => text.toLowerCase().includes(unquoted(wanted)));
+    const y = own(wanted);
+    const holds = (cell) => {
+      const text = cell.trim().toLowerCase(), x = own(text);
+      const word = /\s/.test(text) || (x === null && !/^(none|true|false)$/.test(text)); // what quotes may hold
+      if (sign === "=") return text === wanted || (word && text === unquoted(wanted)) || (x !== null && x === y);
       if (x === null || y === null) return false;
       return { "<": x < y, ">": x > y, "<=": x <= y, ">=": x >= y }[sign];
     };
+    const columns = names.flatMap((other, column) => (other === name ? [column] : []));
+    return (texts) => columns.some((column) => holds(texts[column]));
   };
 
   // A row of a long table is an array until it is shown.
@@ -57,7 +80,7 @@
   const start = (table) => {
     const body = table.tBodies[0];
     const headings = [...table.tHead.rows[0].cells];
-    const names = headings.map((cell) => cell.textContent.trim().toLowerCase());
+    const names = headings.map((cell) => cell.textContent.trim());
     const named = (name) => table.id && document.querySelector(`${name}[data-for="${table.id}"]`);
     const input = named("input"), output = named("output"), button = named("button");
     const rows = [...body.rows].map((element) => ({ element, texts: [...element.cells].map((cell) => cell.textContent) }));
@@ -80,7 +103,7 @@
       button.hidden = shown >= kept.length;
     };
     const filter = () => {
-      const tests = input.value.toLowerCase().split(/\s+/).filter(Boolean).map((word) => test(word, names));
+      const tests = parse(input.value, names).map((condition) => test(condition, names));
       kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts))) : rows;
       shown = first;
       output.textContent = tests.length ? `${kept.length} of ${rows.length} rows` : "";
@@ -105,6 +128,17 @@
         rootMargin: "600px",
       }).observe(button);
     }
+    // On paper nothing can be scrolled to: all rows stand there, or how many more there are and where.
+    const printed = named("p.printed");
+    window.addEventListener("beforeprint", () => {
+      body.append(...kept.slice(shown, Math.max(shown, PRINTED)).map(elementOf));
+      const notes = [];
+      if (kept.length < rows.length) notes.push(`Only the ${kept.length} of ${rows.length} rows that match "${input.value.trim()}".`);
+      const left = kept.length - Math.max(shown, PRINTED);
+      if (left > 0) notes.push(`\u2026 and ${left} more rows, in ${printed.dataset.file}.`);
+      if (printed) printed.textContent = notes.join(" ");
+    });
+    window.addEventListener("afterprint", draw);
     tables.set(table.id, { input, filter });
   };
   for (const table of document.querySelectorAll("table.sortable")) start(table);
