@@ -11,10 +11,11 @@ to each other, is then nobody's share.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from gridsearch.reporting import moments
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 
@@ -55,7 +56,7 @@ def decompose(ranking: Ranking) -> Decomposition:
     Points with a result and no diverged replicate count.  The grid is complete where every combination of their
     axes' values is one of them and all have the same number of replicates.
     """
-    points = ranking.ranked
+    points = _in_units(ranking.ranked)
     axes = tuple(axis for axis in ranking.varying if len(levels_of(points, axis)) > 1)
     if not axes:
         return Decomposition((), None)
@@ -110,14 +111,23 @@ def _shares(values: np.ndarray, total: float) -> dict[tuple[int, ...], float]:
     return shares
 
 
+def _in_units(points: Sequence[RankedPoint]) -> tuple[RankedPoint, ...]:
+    """Return the points with their values in units of the largest, so that their squares are floats."""
+    exponent = moments.unit(v for p in points for v in p.values)
+    found = []
+    for point in points:
+        values = tuple(moments.in_units(point.values, exponent))
+        found.append(replace(point, values=values, mean=moments.mean(values)))
+    return tuple(found)
+
+
 def strength(ranking: Ranking) -> dict[str, float]:
     """Return for each varying axis the variance between its levels' means over the variance of all points.
 
     Defined for any set of points, also where the factorial has holes; not additive then.
     """
-    means = [(p, p.mean) for p in ranking.points if p.mean is not None]
-    size = max((abs(m) for _, m in means), default=0.0) or 1.0  # squares of 1e-170 and 1e170 are no numbers
-    values = [(p, m / size) for p, m in means]
+    measured = _in_units([p for p in ranking.points if p.mean is not None and not p.outsized])
+    values = [(p, p.mean) for p in measured if p.mean is not None]
     grand = math.fsum(v for _, v in values) / len(values) if values else 0.0
     total = math.fsum((v - grand) ** 2 for _, v in values)
     result = {}

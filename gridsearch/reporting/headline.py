@@ -25,6 +25,8 @@ from gridsearch.reporting.text import (
 from gridsearch.reporting.uncertainty import MOST_SEEDS, Basis, Uncertainty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from gridsearch.reporting.digits import Digits
     from gridsearch.reporting.ranking import RankedPoint, Ranking
 
@@ -224,8 +226,7 @@ def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
             cautions.append(
                 "The winner itself diverged with another seed: no point came through with all of its seeds."
             )
-    if caution := _unsettled_caution(ranking):
-        cautions.append(caution)
+    cautions += [c for c in (_unsettled_caution(ranking), _outsized_caution(ranking)) if c]
     if caution := _pruned_caution(data, ranking):
         cautions.append(caution)
     if ranking.class_metrics:
@@ -309,18 +310,34 @@ def _seed_caution(ranking: Ranking) -> str:
     return words
 
 
+def _named(ranking: Ranking, points: Sequence[RankedPoint], what: Callable[[RankedPoint], str]) -> str:
+    """Return the first of some points, each with what is to be known of it, and how many more there are."""
+    shown = [
+        f"{show_params(p.params, ranking.varying or None, limit=80)} ({what(p)})" for p in points[:MOST_NAMED]
+    ]
+    more = len(points) - len(shown)
+    return listed([*shown, f"{more:,} more"] if more else shown)
+
+
+def _outsized_caution(ranking: Ranking) -> str:
+    """Name the points whose values are out of all measure, "" where there are none."""
+    found = [p for p in ranking.points if p.outsized]
+    if not found:
+        return ""
+    names = _named(ranking, found, lambda p: ranking.digits_of().show(p.mean))
+    return (
+        f"The {metric_name(ranking.metric)} of {names} is finite, but too large for any sum with the others: "
+        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and shares of variance leave "
+        f"{'it' if len(found) == 1 else 'them'} out."
+    )
+
+
 def _unsettled_caution(ranking: Ranking) -> str:
     """Name the points whose seeds scatter so widely that nothing can be said of them, "" where there are none."""
     found = [ranking.points[i] for i in ranking.uncertainty.unsettled]
     if not found:
         return ""
-    shown = [
-        f"{show_params(p.params, ranking.varying or None, limit=80)} "
-        f"({plural(p.n, 'seed')}, {show_range(p, ranking.digits_of())})"
-        for p in found[:MOST_NAMED]
-    ]
-    more = len(found) - len(shown)
-    names = listed([*shown, f"{more:,} more"] if more else shown)
+    names = _named(ranking, found, lambda p: f"{plural(p.n, 'seed')}, {show_range(p, ranking.digits_of())}")
     one = len(found) == 1
     return (
         f"{names} {'scatters' if one else 'scatter'} so widely over {'its' if one else 'their'} seeds that these "

@@ -25,8 +25,8 @@ CLASS_METRICS: Final = ("balanced_accuracy", "macro_f1")
 """Metrics in which every class counts alike, however many images it has."""
 UNEVEN: Final = 0.005
 """Where accuracy and balanced accuracy of a trial differ by so much, both are shown."""
-
-
+MOST_APART: Final = 512
+"""Powers of two by which a mean may be larger than the median one: a float holds the squares of no more."""
 MOST_METRICS: Final = 12
 """Metrics of a function that tables show beside the one that ranks."""
 
@@ -47,6 +47,7 @@ class RankedPoint:
             What it is about, seeds or images, says the ranking's `uncertainty`.
         tied_with_best: whether the point cannot be told from the best, itself included; equal means alone where
             the ranking has no basis to tell more.
+        outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
     """
 
     rank: int | None
@@ -59,6 +60,7 @@ class RankedPoint:
     ci_low: float | None = None
     ci_high: float | None = None
     tied_with_best: bool = False
+    outsized: bool = False
 
     @property
     def n(self) -> int:
@@ -131,8 +133,8 @@ class Ranking:
 
     @property
     def ranked(self) -> tuple[RankedPoint, ...]:
-        """The points that have a mean and no diverged replicate, best first."""
-        return tuple(p for p in self.points if p.mean is not None and not p.diverged)
+        """The points that have a mean and no diverged replicate, best first; none whose mean is out of all measure."""
+        return tuple(p for p in self.points if p.mean is not None and not p.diverged and not p.outsized)
 
     @property
     def runner_up(self) -> RankedPoint | None:
@@ -171,7 +173,8 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
 
     Trials that differ in seed alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
-    are left, so its mean is too high.  A point of which no replicate is complete or diverged has rank None.
+    are left, so its mean is too high.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
+    0.1) ranks below all these.  A point of which no replicate is complete or diverged has rank None.
     Equal means share a rank, in the order of their trials.
     """
     from gridsearch.reporting.ensemble import ensembles
@@ -180,7 +183,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
         groups.setdefault(point_key(trial.settings), []).append(trial)
-    points = [_point(trials, metric=data.metric) for trials in groups.values()]
+    points = _measured([_point(trials, metric=data.metric) for trials in groups.values()])
     sign = -1.0 if data.direction == "minimize" else 1.0
     points.sort(key=lambda p: (_tier(p), 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
     ranked = _with_ranks(points)
@@ -307,12 +310,23 @@ def _by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
     return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
 
 
+def _measured(points: list[RankedPoint]) -> list[RankedPoint]:
+    """Mark the points whose means are out of all measure: their squares, in units of the usual, are no floats."""
+    sizes = sorted(moments.unit([p.mean]) for p in points if p.mean)
+    if not sizes:
+        return points
+    most = sizes[(len(sizes) - 1) // 2] + MOST_APART
+    return [replace(p, outsized=True) if p.mean and moments.unit([p.mean]) > most else p for p in points]
+
+
 def _tier(point: RankedPoint) -> int:
-    """0: ranked by its mean; 1 and 2: likewise, below all those; 3: diverged at every seed; 4: no result."""
+    """0: ranked by its mean; 1 to 3: likewise, below all those; 4: diverged at every seed; 5: no result."""
+    if point.outsized:
+        return 3
     if point.diverged:
-        return 2 if point.values else 3
+        return 2 if point.values else 4
     if not point.values:
-        return 4
+        return 5
     return 1 if point.pruned else 0
 
 
@@ -326,5 +340,5 @@ def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
         place = place if standing == previous else position
         previous = standing
         tied = top is not None and tier == _tier(top) and point.mean == top.mean
-        ranked.append(replace(point, rank=None if tier == 4 else place, tied_with_best=tied))
+        ranked.append(replace(point, rank=None if tier == 5 else place, tied_with_best=tied))
     return ranked
