@@ -69,7 +69,7 @@ class StudyResult:
 
     @property
     def effects(self) -> pd.DataFrame:
-        """One row an axis or a pair of axes: its share of the variance; empty unless the grid is complete."""
+        """One row an axis or a pair of axes: its share of the variance; may overlap in a grid with holes."""
         from gridsearch import reporting
 
         return reporting.effects_frame(self.ranking)

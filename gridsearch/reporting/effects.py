@@ -49,6 +49,16 @@ class Decomposition:
     residual_share: float | None
     exact: bool = True
 
+    @property
+    def confounded_share(self) -> float:
+        """What the terms explain only together, or, below zero, by how much their shares overlap; 0 where exact.
+
+        Either way the grid ties axes to each other, so that no term can be given what is its own.
+        """
+        if self.exact or self.residual_share is None:
+            return 0.0
+        return 1.0 - math.fsum(e.share for e in self.effects) - self.residual_share
+
 
 def decompose(ranking: Ranking) -> Decomposition:
     """Return main effects and two-way interactions of the axes, no effects at all where nothing varies.

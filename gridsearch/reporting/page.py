@@ -98,7 +98,7 @@ def render_page(
         trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
         effects=_effects(ranking, decomposition),
-        effects_method=EFFECTS_EXACT if decomposition.exact else EFFECTS_FITTED,
+        effects_method=_effects_method(decomposition),
         recipe=_recipe(data),
         commands=[printable(c) for c in data.commands],
         environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
@@ -193,18 +193,50 @@ EFFECTS_EXACT: Final = (
 )
 EFFECTS_FITTED: Final = (
     "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. By least "
-    "squares, since the grid has holes or uneven seeds: what axes explain only together is in everything else."
+    "squares, since the grid has holes or uneven seeds."
 )
+EFFECTS_TOGETHER: Final = (
+    "The grid ties axes to each other (paired values, holes): {share} of the variance is confounded, explained by "
+    "several together and by none alone."
+)
+EFFECTS_OVERLAP: Final = (
+    "The holes tie axes to each other, so that these shares are confounded: they overlap, each is the most that "
+    "there is to its name, and they do not add up."
+)
+MOST_EFFECTS: Final = 12
+SEEN_SHARE: Final = 0.0005
+"""A share below it is shown as 0.0 %."""
+
+
+def _effects_method(decomposition: Decomposition) -> str:
+    """Return what the shares are, and that some of it cannot be told apart where that is so."""
+    if decomposition.exact:
+        return EFFECTS_EXACT
+    confounded = decomposition.confounded_share
+    if confounded < -SEEN_SHARE:
+        return f"{EFFECTS_FITTED} {EFFECTS_OVERLAP}"
+    if confounded > SEEN_SHARE:
+        return f"{EFFECTS_FITTED} {EFFECTS_TOGETHER.format(share=f'{100 * confounded:.1f} %')}"
+    return EFFECTS_FITTED
 
 
 def _effects(ranking: Ranking, decomposition: Decomposition) -> list[tuple[str, str]]:
-    if decomposition.residual_share is None or len(ranking.varying) < 2:  # one axis explains all by itself
+    residual = decomposition.residual_share
+    if residual is None or len(ranking.varying) < 2:  # one axis explains all by itself
         return []
+    shown, hidden = decomposition.effects[:MOST_EFFECTS], decomposition.effects[MOST_EFFECTS:]
+    confounded = decomposition.confounded_share
+    most = "up to " if confounded < -SEEN_SHARE else ""
     rows = [
-        (" \u00d7 ".join(printable(a) for a in e.axis.split(",")), e.share) for e in decomposition.effects
+        (" \u00d7 ".join(printable(a) for a in e.axis.split(",")), f"{most}{100 * e.share:.1f} %")
+        for e in shown
     ]
-    rows = [*rows[:12], ("everything else", 1.0 - sum(share for _, share in rows[:12]))]
-    return [(name, f"{100 * max(0.0, share):.1f} %") for name, share in rows]
+    if confounded > SEEN_SHARE:
+        rows.append(("confounded", f"{100 * confounded:.1f} %"))
+    if most:
+        return [*rows, ("no axis or pair", f"{100 * residual:.1f} %")]
+    rest = residual + sum(e.share for e in hidden)
+    return [*rows, ("everything else", f"{100 * max(0.0, rest):.1f} %")]
 
 
 def _recipe(data: StudyData) -> list[tuple[str, str]]:

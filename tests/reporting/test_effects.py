@@ -1,5 +1,7 @@
 """Shares of variance: exact where the factorial is complete, by least squares where it has holes."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from gridsearch.records import TrialState
 from gridsearch.reporting.effects import decompose, strength
 from gridsearch.reporting.least_squares import LeastSquares
 from gridsearch.reporting.levels import levels_of
+from gridsearch.reporting.page import render_page
 from gridsearch.reporting.ranking import rank
 
 
@@ -101,6 +104,51 @@ def test_holes_make_no_interaction_where_there_is_none(study):
 def test_axes_that_the_grid_ties_to_each_other_are_not_told_apart(study):
     found = decompose(holed(study, [[0.5, 0.6], [0.7, 0.9]], leave_out=[1, 2]))
     assert [e.share for e in found.effects] == pytest.approx([0.0, 0.0, 0.0])
+
+
+def square(study, *leave_out):
+    """Return a study of two axes of two values, .5 .6 / .7 .9, without some of its trials."""
+    builder = study({"lr": [0.1, 0.01], "batch": [10, 20]})
+    for number, value in enumerate([0.5, 0.6, 0.7, 0.9]):
+        builder.score(number, value)
+    return builder.without(*leave_out).data()
+
+
+def effect_words(data):
+    page = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", render_page(data, rank(data))))
+    return page[page.index("Share of the variance") :][:900]
+
+
+def test_shares_that_overlap_are_called_confounded_and_never_shown_as_parts_of_a_whole(study):
+    data = square(study, 3)
+    assert decompose(rank(data)).confounded_share == pytest.approx(-0.25)
+    words = effect_words(data)
+    assert "these shares are confounded: they overlap" in words
+    assert "lr up to 100.0 % batch up to 25.0 %" in words
+
+
+def test_what_paired_axes_explain_only_together_is_called_confounded(study):
+    data = square(study, 1, 2)
+    assert decompose(rank(data)).confounded_share == pytest.approx(1.0)
+    words = effect_words(data)
+    assert "100.0 % of the variance is confounded" in words
+    assert "confounded 100.0 % everything else 0.0 %" in words
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-14, 1e160])
+@pytest.mark.parametrize("holes", [[], [3, 7]])
+def test_the_shares_are_the_same_in_any_unit_and_from_any_zero(study, scale, holes):
+    def found(change):
+        builder = study({"lr": [0.1, 0.2], "batch": [1, 2, 3]}, seeds=2, noise=0.0)
+        rng = np.random.default_rng(0)
+        for number, value in enumerate(rng.random(12)):
+            builder.score(number, 0.5, val_loss=change(value))
+        return decompose(rank(builder.without(*holes).data(metric="val_loss", direction="minimize")))
+
+    plain = {e.axis: e.share for e in found(lambda v: v).effects}
+    for other in (found(lambda v: scale * v), found(lambda v: 12345 + v)):
+        assert {e.axis: e.share for e in other.effects} == pytest.approx(plain, abs=1e-6)
+        assert other.exact is (not holes)
 
 
 def test_an_axis_that_exists_under_a_condition_does_not_take_the_share_of_its_condition(study):
