@@ -3,7 +3,7 @@
 Winners are ranked together where their studies go by one metric on the same images.  How far the first is ahead of
 each other one is told as an interval, from the first of these that there is:
 
-*shared seeds* (two or more, one split): Student's t of the differences seed by seed;
+*the same seeds* (two or more, one split): Student's t of the differences seed by seed;
 *seeds of their own* (two or more each): Welch's t (B. L. Welch, Biometrika 34, 1947);
 *one network each, the same validation images*: the images on which just one of the two is right (A. Agresti and
 Y. Min, "Improving the confidence interval for differences of matched-pairs proportions", Statistics in Medicine 24,
@@ -11,6 +11,7 @@ Y. Min, "Improving the confidence interval for differences of matched-pairs prop
 *one network each, other validation images*: the difference of two proportions (R. G. Newcombe, "Interval estimation
 for the difference between independent proportions", Statistics in Medicine 17, 1998).
 
+The first two compare the means that are shown; of the others, which go by one seed each, the means are told beside.
 The winners differ where the interval does not hold zero.  With more than two studies the intervals hold together.
 """
 
@@ -21,8 +22,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from scipy import special
 
 from gridsearch.errors import ArtifactError
+from gridsearch.reporting import moments
 from gridsearch.reporting.ensemble import same_images
 from gridsearch.reporting.ranking import RankedPoint, Ranking, metric_value, point_key
 from gridsearch.reporting.text import listed, metric_name, plural, printable
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from gridsearch.reporting.predictions import Predictions
 
 LEVEL: Final = 0.05
+_ROUNDING: Final = 1e-12
+"""Relative to the largest value: a smaller standard deviation is rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,8 @@ class Difference:
         ci_low: lower end of the 95 % interval, None where nothing tells; likewise ci_high.
         differs: whether luck does not explain it, None where nothing tells.
         how: where the interval comes from.
+        means: of the first winner and of this one, as they were compared, where these are not the means that are
+            shown of them; None where they are.
     """
 
     study: str
@@ -87,6 +94,18 @@ class Difference:
     ci_high: float | None
     differs: bool | None
     how: str
+    means: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """First minus other, the ends of its interval, where they come from, and the means where they are not the shown."""
+
+    gap: float
+    low: float
+    high: float
+    how: str
+    means: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +154,7 @@ class Comparison:
                     "ci_high": d.ci_high,
                     "differs": d.differs,
                     "method": d.how,
+                    "means_compared": None if d.means is None else list(d.means),
                 }
                 for d in self.differences
             ],
@@ -245,14 +265,27 @@ def _difference(first: Side, other: Side, *, level: float) -> Difference:
         same = "both winners are the same point"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=False, how=same)
     found = _over_seeds(first, other, level) or _over_images(first, other, level)
+    behind = sign * (_mean(first) - _mean(other))
     if found is None:
-        behind = sign * (_mean(first) - _mean(other))
         how = "one seed of one of them and no stored predictions to go by: luck may explain it or not"
+        if min(first.winner.n, other.winner.n) > 1:
+            how = "the seeds of each give one value, so that they show no luck to measure it by"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, how=how)
-    behind, low, high, how = found
-    low, high = sorted((sign * low, sign * high))
-    differs = not low <= 0 <= high
-    return Difference(study=name, behind=sign * behind, ci_low=low, ci_high=high, differs=differs, how=how)
+    low, high = sorted((sign * found.low, sign * found.high))
+    told = None if found.means is None or _close(found.means, (_mean(first), _mean(other))) else found.means
+    return Difference(
+        study=name,
+        behind=sign * found.gap,
+        ci_low=low,
+        ci_high=high,
+        differs=not low <= 0 <= high,
+        how=found.how,
+        means=told,
+    )
+
+
+def _close(one: Sequence[float], two: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(one, two, strict=True))
 
 
 def _same_split(first: Side, other: Side) -> bool:
@@ -260,43 +293,44 @@ def _same_split(first: Side, other: Side) -> bool:
     return (one.val, one.split_seed) == (two.val, two.split_seed)
 
 
-def _over_seeds(first: Side, other: Side, level: float) -> tuple[float, float, float, str] | None:
-    """Return first minus other, the ends of its interval and where they come from; None without enough seeds."""
-    from scipy import special
-
+def _over_seeds(first: Side, other: Side, level: float) -> _Found | None:
+    """Compare the means that are shown, those over all seeds of each; None without enough seeds."""
     one, two = (
         {t.seed: v for t in s.winner.complete if (v := metric_value(t, s.data.metric)) is not None}
         for s in (first, other)
     )
-    common = sorted(set(one) & set(two))
-    if _same_split(first, other) and len(common) > 1:
-        gaps = np.array([one[s] - two[s] for s in common])
-        centre, variance, freedom = float(gaps.mean()), float(gaps.var(ddof=1)) / len(gaps), len(gaps) - 1.0
-        how = f"paired over {plural(len(common), 'shared seed')} (Student's t)"
-    elif min(len(one), len(two)) > 1:
-        a, b = (np.array(list(v.values())) for v in (one, two))
+    if min(len(one), len(two)) < 2:
+        return None
+    exponent = moments.unit([*one.values(), *two.values()])
+    a, b = (np.ldexp([own[s] for s in sorted(own)], -exponent) for own in (one, two))
+    paired = _same_split(first, other) and set(one) == set(two)
+    if paired and (a - b).var(ddof=1) > _ROUNDING**2:
+        centre, variance, freedom = float((a - b).mean()), float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
+        how = f"paired over {plural(len(a), 'shared seed')} (Student's t)"
+    else:
         centre = float(a.mean() - b.mean())
         parts = [float(v.var(ddof=1)) / len(v) for v in (a, b)]
         variance = sum(parts)
+        if variance <= _ROUNDING**2:
+            return None
         weights = sum(p**2 / (len(v) - 1) for p, v in zip(parts, (a, b), strict=True))
-        freedom = variance**2 / weights if weights else float(len(a) + len(b) - 2)
-        why = "they share fewer than two" if _same_split(first, other) else "the validation images differ"
+        freedom = variance**2 / weights
+        why = "they have other seeds" if _same_split(first, other) else "the validation images differ"
+        why = "their seeds are apart by one difference" if paired else why
         how = f"over the seeds of each, unpaired because {why} (Welch's t)"
-    else:
-        return None
     half = float(special.stdtrit(freedom, 1 - level / 2)) * math.sqrt(variance)
-    return centre, centre - half, centre + half, how
+    low, high, gap = (math.ldexp(x, exponent) for x in (centre - half, centre + half, centre))
+    return _Found(gap, low, high, how)
 
 
-def _over_images(first: Side, other: Side, level: float) -> tuple[float, float, float, str] | None:
-    """Return the same from the predictions of each winner's first seed; None where they are not there."""
-    from scipy import special
-
+def _over_images(first: Side, other: Side, level: float) -> _Found | None:
+    """Compare the predictions of each winner's first seed; None where they are not there."""
     told = [side.told() for side in (first, other)] if first.data.metric == "val_accuracy" else [None, None]
     if told[0] is None or told[1] is None:
         return None
     a_N, b_N = (t.right for t in told if t is not None)
     z = float(special.ndtri(1 - level / 2))
+    means = float(a_N.mean()), float(b_N.mean())
     luck = "of the first seed of each, which says nothing about the luck of the seed"
     if _same_split(first, other) and same_images(told[0], told[1]):
         won, lost, images = int((a_N & ~b_N).sum()), int((~a_N & b_N).sum()), len(a_N)
@@ -304,13 +338,13 @@ def _over_images(first: Side, other: Side, level: float) -> tuple[float, float, 
         centre = (plus - minus) / total
         half = z * math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
         how = f"paired over the {images:,} validation images that both were asked about, {luck}"
-        return (won - lost) / images, centre - half, centre + half, how
+        return _Found((won - lost) / images, centre - half, centre + half, how, means)
     share, ends = zip(*(_wilson(int(x.sum()), len(x), z) for x in (a_N, b_N)), strict=True)
     gap = share[0] - share[1]
     below = math.hypot(share[0] - ends[0][0], ends[1][1] - share[1])
     above = math.hypot(ends[0][1] - share[0], share[1] - ends[1][0])
     how = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
-    return gap, gap - below, gap + above, how
+    return _Found(gap, gap - below, gap + above, how, means)
 
 
 def _wilson(right: int, images: int, z: float) -> tuple[float, tuple[float, float]]:

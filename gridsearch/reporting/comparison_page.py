@@ -151,18 +151,36 @@ def _lead(comparison: Comparison) -> str:
     axes = varying(comparison.sides)
     won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
     words = f"The winner of {printable(first.data.name)}, {_winner_words(first, axes)}, has the best {won}"
-    return " ".join([words, *(_difference_words(d, metric) for d in comparison.differences)])
+    means = [side.winner.mean or 0.0 for side in comparison.sides]
+    gaps = zip(comparison.differences, means[1:], strict=True)
+    return " ".join([words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)])
 
 
-def _difference_words(found: Difference, metric: str) -> str:
-    name = printable(found.study)
+def _difference_words(found: Difference, metric: str, first: float, second: float) -> str:
     if found.differs is False and found.ci_low is None:
-        return f"The winner of {name} is the same point."
-    ahead = f"It is {Digits(metric).finer(found.behind).difference(found.behind)} ahead of that of {name}"
+        return f"The winner of {printable(found.study)} is the same point."
+    words = _ahead_words(found, metric, first, second)
     if found.differs is None:
-        return f"{ahead}; {found.how}."
+        return f"{words}; {found.how}."
     verdict = "more than luck explains" if found.differs else "which luck may explain"
-    return f"{ahead} (95 % interval {_gap_interval(found, metric)}), {verdict}."
+    return f"{words} (95 % interval {_gap_interval(found, metric)}), {verdict}."
+
+
+def _ahead_words(found: Difference, metric: str, first: float, second: float) -> str:
+    """Say how far the first winner is ahead by the means that are shown, and by those that were compared."""
+    name, digits = printable(found.study), Digits.of([first, second], metric)
+    gap = abs(first - second)
+    words = (
+        f"It is {digits.finer(gap).difference(gap)} ahead of that of {name}"
+        if gap
+        else f"That of {name} is as good"
+    )
+    if found.means is None:
+        return words
+    one, two = (digits.show(m) for m in found.means)
+    side = "ahead" if found.behind >= 0 else "behind"
+    size = digits.finer(found.behind).difference(abs(found.behind))
+    return f"{words}; by the first seed of each ({one} and {two}) it is {size} {side}"
 
 
 def _gap_interval(found: Difference, metric: str) -> str:
@@ -224,7 +242,8 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
 
 def _gap_words(gap: Difference, metric: str) -> str:
     size = Digits(metric).finer(gap.behind).difference(gap.behind, unit=False)
-    return f"{size} {_gap_interval(gap, metric)}".strip()
+    which = " by the first seeds" if gap.means is not None else ""
+    return f"{size} {_gap_interval(gap, metric)}{which}".strip()
 
 
 def _verdict(gap: Difference | None) -> str:

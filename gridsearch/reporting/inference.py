@@ -90,8 +90,13 @@ def _over_seeds(
         runner_up_told=not tied[1],
         seeds_needed=needed,
         more_seeds=more,
-        unsettled=tuple(int(i) for i in np.flatnonzero(comparisons.unsettled())),
+        unsettled=_places(comparisons.unsettled()),
+        over_fewer=_places(comparisons.over_fewer()),
     )
+
+
+def _places(marked: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.flatnonzero(marked))
 
 
 def _ceiling(table: np.ndarray, metric: str) -> float | None:

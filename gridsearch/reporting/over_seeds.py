@@ -142,6 +142,7 @@ class Comparisons:
         shared = there & there[best]
         common = shared.sum(1)
         same = self._stratum == self._stratum[best]
+        self._common = common
         paired = same & (common > 1)  # between strata nearly all of the scatter is the worse point's own
         filled = np.where(there, self._values, 0.0)
         gaps = np.where(shared, filled[best] - filled, 0.0).sum(1) / np.maximum(common, 1)
@@ -161,7 +162,14 @@ class Comparisons:
             parts.append((first + second, freedom))
         (close, close_freedom), (apart, apart_freedom) = parts
         paired &= np.isfinite(close)
+        self._paired = paired
         return behind, np.where(paired, close, apart), np.where(paired, close_freedom, apart_freedom)
+
+    def over_fewer(self) -> np.ndarray:
+        """Return whether each point [M] is compared over fewer seeds than it, or the best, has: those both have."""
+        fewer: np.ndarray = self._paired & ((self._common < self._n) | (self._common < self._n[self._best]))
+        fewer[self._best] = False
+        return fewer
 
     def tied(self) -> np.ndarray:
         """Return whether each point cannot be told from the best [M]; the best is tied with itself."""

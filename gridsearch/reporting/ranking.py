@@ -68,6 +68,17 @@ class RankedPoint:
         return len(self.values)
 
     @property
+    def tier(self) -> int:
+        """0: ranked by its mean; 1 to 3: likewise, below all those; 4: diverged at every seed; 5: no result."""
+        if self.outsized:
+            return 3
+        if self.diverged:
+            return 2 if self.values else 4
+        if not self.values:
+            return 5
+        return 1 if self.pruned else 0
+
+    @property
     def diverged(self) -> int:
         """The number of replicates that diverged."""
         return sum(t.state is TrialState.DIVERGED for t in self.trials)
@@ -185,9 +196,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         groups.setdefault(point_key(trial.settings), []).append(trial)
     points = _measured([_point(trials, metric=data.metric) for trials in groups.values()])
     sign = -1.0 if data.direction == "minimize" else 1.0
-    points.sort(key=lambda p: (_tier(p), 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
+    points.sort(key=lambda p: (p.tier, 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
     ranked = _with_ranks(points)
-    peers = sum(p.mean is not None and _tier(p) == _tier(ranked[0]) for p in ranked)
+    peers = sum(p.mean is not None and p.tier == ranked[0].tier for p in ranked)
     ranked, uncertainty = judge(
         ranked,
         [_by_seed(p.trials, data.metric) for p in ranked],
@@ -319,26 +330,15 @@ def _measured(points: list[RankedPoint]) -> list[RankedPoint]:
     return [replace(p, outsized=True) if p.mean and moments.unit([p.mean]) > most else p for p in points]
 
 
-def _tier(point: RankedPoint) -> int:
-    """0: ranked by its mean; 1 to 3: likewise, below all those; 4: diverged at every seed; 5: no result."""
-    if point.outsized:
-        return 3
-    if point.diverged:
-        return 2 if point.values else 4
-    if not point.values:
-        return 5
-    return 1 if point.pruned else 0
-
-
 def _with_ranks(points: Sequence[RankedPoint]) -> list[RankedPoint]:
     ranked: list[RankedPoint] = []
     top = points[0] if points and points[0].mean is not None else None
     place, previous = 0, None
     for position, point in enumerate(points, start=1):
-        tier = _tier(point)
+        tier = point.tier
         standing = (tier, point.mean)
         place = place if standing == previous else position
         previous = standing
-        tied = top is not None and tier == _tier(top) and point.mean == top.mean
+        tied = top is not None and tier == top.tier and point.mean == top.mean
         ranked.append(replace(point, rank=None if tier == 5 else place, tied_with_best=tied))
     return ranked

@@ -31,6 +31,8 @@ class Uncertainty:
         exact: whether no point's seeds differ at all, so that there are no intervals.
         lent: points whose seeds do not differ, so that their intervals are made from the others' scatter.
         unsettled: places in the ranking of points that neither are tied with the best nor told from it.
+        over_fewer: places in the ranking of points that were compared over fewer seeds than they or the best have,
+            those that both have.
         runner_up_told: whether the second is told from the best.
         seeds_needed: shared seeds in all that the first two need to be told apart, None where that cannot be said or
             they are more than `MOST_SEEDS`.
@@ -45,6 +47,7 @@ class Uncertainty:
     exact: bool = False
     lent: int = 0
     unsettled: tuple[int, ...] = ()
+    over_fewer: tuple[int, ...] = ()
     runner_up_told: bool = False
     seeds_needed: int | None = None
     more_seeds: int | None = None
