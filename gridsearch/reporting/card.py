@@ -11,7 +11,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.evaluation import interval_words, reading_words
-from gridsearch.reporting.text import printable, show_metric, show_param
+from gridsearch.reporting.text import printable, show_metric, show_param, show_params
 from gridsearch.spec.words import Worded, words_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def model_card(
         model=model,
         given=given,
         test=test,
+        point=show_params(test["params"]) if test.get("params") else "the winner",
         classes=classes,
         ranked_by=ranked_by,
         cautions=cautions,

@@ -11,6 +11,7 @@ import math
 import statistics
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.reporting.digits import Digits
 from gridsearch.reporting.predictions import (
     Predictions,
     balanced_accuracy,
@@ -20,7 +21,7 @@ from gridsearch.reporting.predictions import (
     most_confused,
     per_class,
 )
-from gridsearch.reporting.text import plural, show_metric
+from gridsearch.reporting.text import plural, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,13 +72,14 @@ def evaluate(logits_KNY: np.ndarray, labels_N: np.ndarray, *, seeds: Sequence[in
 def _interval(accuracies: Sequence[float], *, images: int) -> tuple[float, float, str]:
     """Return the ends of a 95 % interval and what it is.
 
-    Over several seeds Student's t interval of the mean; with one seed Wilson's interval of a proportion (E. B.
-    Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22, 1927).
+    Over several seeds Student's t interval of the mean; with one seed, or where all seeds give one value and so tell
+    of no scatter, Wilson's interval of a proportion (E. B. Wilson, "Probable inference, the law of succession, and
+    statistical inference", JASA 22, 1927).
     """
     from scipy.special import stdtrit
     from scipy.stats import binomtest  # type: ignore[attr-defined]
 
-    if len(accuracies) == 1:
+    if len(set(accuracies)) == 1:
         hits = round(accuracies[0] * images)
         found = binomtest(hits, images).proportion_ci(CONFIDENCE, method="wilson")
         return float(found.low), float(found.high), "images"
@@ -107,22 +109,27 @@ def classes(logits_NY: np.ndarray, labels_N: np.ndarray, class_names: Sequence[s
 
 
 def in_words(test: Mapping[str, Any]) -> str:
-    """Return the result in words: how good, how sure, and whether it was a clean test."""
-    accuracy = show_metric(test["accuracy"], "test_accuracy")
-    low = show_metric(test["ci_low"], "test_accuracy", unit=False)
-    high = show_metric(test["ci_high"], "test_accuracy")
+    """Return the result in words: whose it is, how good, how sure, and whether it was a clean test."""
+    width = test["ci_high"] - test["ci_low"]
+    digits = Digits.of([test["accuracy"]], "test_accuracy").finer(width)
+    low, high = digits.show(test["ci_low"], unit=False), digits.show(test["ci_high"])
+    whose = f" {show_params(test['params'], limit=160)}" if test.get("params") else ""
     reading = reading_words(test)
     return (
-        f"On the test set ({plural(test['images'], 'image')}): {accuracy} accuracy, 95 % interval {low} to {high} "
-        f"({interval_words(test)}). {reading[0].upper()}{reading[1:]}."
+        f"On the test set ({plural(test['images'], 'image')}){whose}: {digits.show(test['accuracy'])} accuracy, 95 % "
+        f"interval {low} to {high} ({interval_words(test)}). {reading[0].upper()}{reading[1:]}."
     )
 
 
 def interval_words(test: Mapping[str, Any]) -> str:
     """Return what the interval covers."""
+    seeds = plural(len(test["seeds"]), "seed")
     if test["interval"] == "seeds":
-        return f"Student's t over {plural(len(test['seeds']), 'seed')}"
-    return "one seed; Wilson's over the images: it says nothing about the luck of the seed"
+        return f"Student's t over {seeds}"
+    luck = "Wilson's over the images: it says nothing about the luck of the seed"
+    if len(test["seeds"]) == 1:
+        return f"one seed; {luck}"
+    return f"Student's t over {seeds} of one value has no width; {luck}"
 
 
 def reading_words(test: Mapping[str, Any]) -> str:

@@ -8,25 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting import moments
+from gridsearch.reporting.cautions import cautions
 from gridsearch.reporting.ensemble import ensembles_in_words
 from gridsearch.reporting.evaluation import in_words
-from gridsearch.reporting.ranking import CLASS_METRICS
+from gridsearch.reporting.ranking import values_by_seed
 from gridsearch.reporting.text import (
     NOTHING,
     listed,
     metric_name,
     plural,
     printable,
-    show_metric,
     show_params,
     show_seconds,
 )
-from gridsearch.reporting.uncertainty import MOST_SEEDS, Basis, Uncertainty
+from gridsearch.reporting.uncertainty import MOST_SEEDS, Basis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
+    from gridsearch.records import StudyData
     from gridsearch.reporting.digits import Digits
     from gridsearch.reporting.ranking import RankedPoint, Ranking
 
@@ -56,13 +55,7 @@ class Headline:
     method: str
 
 
-FEW_SEEDS = 2
-MOST_NAMED = 3
-"""Points that a sentence names; others are counted."""
-
-ONE_SEED = (
-    "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
-)
+_ROUNDING = 1e-12
 
 METHODS = {
     Basis.SEEDS: (
@@ -94,13 +87,34 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
     return Headline(
         won=_won(ranking),
         margin=_margin(ranking),
-        test=in_words(data.test) if data.test is not None else "",
+        test=_test(data, ranking),
         warning=TRAIN_WARNING if ranking.by_train else "",
         advice="" if data.part else _advice(data, ranking),  # it would be about all trials
-        cautions=tuple(_cautions(data, ranking)),
+        cautions=tuple(cautions(data, ranking)),
         ensembles=ensembles_in_words(ranking.ensembles),
         method=METHODS.get(ranking.uncertainty.basis, ""),
     )
+
+
+def _test(data: StudyData, ranking: Ranking) -> str:
+    """Return what the test set showed, of which point, and whether another one wins by now."""
+    test, best = data.test, ranking.best
+    if test is None:
+        return ""
+    tested = next((p for p in ranking.points if any(t.number == test["trial"] for t in p.trials)), None)
+    words = in_words(test if tested is None else {**test, "params": tested.params})
+    if best is None or tested is best:
+        return words
+    if tested is None:
+        return f"{words} This is not about any point of those ranked here."
+    name = show_params(best.params, ranking.varying or None)
+    place = "without a rank" if tested.rank is None else f"rank {tested.rank}"
+    images = (
+        ", and it is about other images"
+        if tested.settings.data_fingerprint != best.settings.data_fingerprint
+        else ""
+    )
+    return f"{words} Another point wins by now, {name}: the test is not of that one but of {place}{images}."
 
 
 def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:
@@ -126,11 +140,6 @@ def _of_point(point: RankedPoint, digits: Digits) -> Digits:
     if point.ci_low is None or point.ci_high is None:
         return digits
     return digits.finer(point.ci_high - point.ci_low)
-
-
-def show_range(point: RankedPoint, digits: Digits) -> str:
-    """Return the lowest and the highest value of a point's seeds: "66.00 to 100.00 %"."""
-    return f"{digits.show(min(point.values), unit=False)} to {digits.show(max(point.values))}"
 
 
 def time_spent(data: StudyData) -> str:
@@ -160,26 +169,66 @@ def _margin(ranking: Ranking) -> str:
     best, second = ranking.best, ranking.runner_up
     if best is None or best.mean is None or second is None or second.mean is None:
         return ""
-    name = show_params(second.params, ranking.varying)
-    if second.mean == best.mean:
+    name, digits = show_params(second.params, ranking.varying), ranking.digits_of()
+    gap = _lead(ranking, best.mean, second.mean)
+    if second.tier > best.tier:
+        words = _below(ranking, second, better=gap < 0)
+    elif second.mean == best.mean:
         words = f"The second, {name}, has exactly the same mean."
+    elif abs(gap) <= _ROUNDING * max(abs(best.mean), abs(second.mean)):
+        words = f"The second, {name}, has the same mean but for rounding."
     else:
-        ahead = ranking.digits_of().difference(abs(best.mean - second.mean))
-        words = f"It is {ahead} ahead of the second, {name}."
-    return f"{words} {_tie(ranking)}".strip()
+        words = f"It is {digits.difference(gap)} ahead of the second, {name}."
+    return " ".join(w for w in (words, _over_fewer(ranking, best, second), _tie(ranking)) if w)
+
+
+def _lead(ranking: Ranking, first: float, second: float) -> float:
+    """Return by how much one value is better than another, below zero where it is worse."""
+    return second - first if ranking.direction == "minimize" else first - second
+
+
+def _below(ranking: Ranking, point: RankedPoint, *, better: bool) -> str:
+    """Say why a point ranks below the best whatever its mean."""
+    why = "some of its seeds were pruned"
+    if point.outsized:
+        why = "its values are out of all measure"
+    elif point.diverged:
+        why = f"{point.diverged} of its {plural(len(point.trials), 'seed')} diverged"
+    mean = ranking.digits_of().show(point.mean)
+    seeds = f"the mean of {plural(point.n, 'seed')}" if point.n > 1 else "one seed"
+    but = "though that is better, " if better else ""
+    name = show_params(point.params, ranking.varying)
+    return f"The next, {name}, has {mean} ({seeds}); {but}it ranks below since {why}."
+
+
+def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str:
+    """Give the means that the first two are compared by, where these are not the means that are shown."""
+    if 1 not in ranking.uncertainty.over_fewer:
+        return ""
+    one, two = (values_by_seed(p.trials, ranking.metric) for p in (best, second))
+    shared = sorted(set(one) & set(two))
+    means = [moments.mean([own[s] for s in shared]) or 0.0 for own in (one, two)]
+    gap, digits = _lead(ranking, *means), ranking.digits_of()
+    side = "ahead" if gap >= 0 else "behind"
+    return (
+        f"They are compared over the {plural(len(shared), 'seed')} that both have: there it is "
+        f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
+    )
 
 
 def _tie(ranking: Ranking) -> str:
     """Say how many points are tied with the best, and by whose luck."""
-    tied, of = len(ranking.tied), ranking.uncertainty.compared
+    found = ranking.uncertainty
+    tied, of = len(ranking.tied), found.compared
     luck = {Basis.SEEDS: "the luck of the seed", Basis.IMAGES: "the choice of the validation images"}.get(
-        ranking.uncertainty.basis
+        found.basis
     )
-    if luck is None or of < 2:
+    if luck is None or of < 2 or found.exact:
         equal = f"{plural(tied, 'other point')} {'has' if tied == 1 else 'have'} exactly the same mean."
         return equal if tied > 1 else ""
     if not tied:
-        return f"No other point is tied with it: its lead is more than {luck} explains (95 % sure)."
+        over = " over those that can be told" if found.unsettled else ""
+        return f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % sure)."
     points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
     return f"It is tied with {points}: {luck} may explain the difference."
 
@@ -216,147 +265,3 @@ def _by(data: StudyData, seeds: int, top: int) -> str:
             f"; they need {own} again, which no file names: give the grid again from Python with more seeds."
         )
     return f": {data.again.more_seeds(seeds, top)}"
-
-
-def _cautions(data: StudyData, ranking: Ranking) -> list[str]:
-    cautions = []
-    if ranking.best is not None:
-        cautions.append(_seed_caution(ranking))
-        if ranking.best.diverged:
-            cautions.append(
-                "The winner itself diverged with another seed: no point came through with all of its seeds."
-            )
-    cautions += [c for c in (_unsettled_caution(ranking), _outsized_caution(ranking)) if c]
-    if caution := _pruned_caution(data, ranking):
-        cautions.append(caution)
-    if ranking.class_metrics:
-        cautions.append(_class_caution(ranking))
-    selects = {t.settings.select for t in data.trials}
-    if data.objective is None and "best" in selects:
-        cautions.append(
-            "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "
-            "it is a little too high."
-            if selects == {"best"}
-            else "Some trials count their best epoch and others their last one: their values do not compare."
-        )
-    if data.trials and not ranking.by_train and data.objective is None:
-        cautions.append(
-            "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
-            "little lucky: expect somewhat less on new images."
-        )
-    open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
-    if any(open_states.values()):
-        words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
-        cautions.append(f"The study is not finished: {words}. The ranking may change.")
-    return cautions
-
-
-def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
-    """Return what pruning means for the ranking, "" where no trial was pruned."""
-    pruned = [t for t in data.trials if t.state is TrialState.PRUNED]
-    if not pruned:
-        return ""
-    epochs = sorted({t.epochs for t in pruned})
-    span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
-    unit = "epoch" if data.objective is None else "step"
-    by = listed(sorted({t.pruner for t in pruned if t.pruner}))
-    text = (
-        f"{plural(len(pruned), 'trial')} {'was' if len(pruned) == 1 else 'were'} pruned{f' by {by}' if by else ''} "
-        f"after {span} {unit}{'s' * (epochs[-1] != 1)} and {'has' if len(pruned) == 1 else 'have'} no final value; "
-        "a run without --prune trains them to the end."
-    )
-    if any(p.pruned and p.values for p in ranking.points):
-        text += (
-            " A point that lost seeds to pruning ranks below those that lost none: "
-            "the mean of its remaining seeds is too high."
-        )
-    return text
-
-
-def _class_caution(ranking: Ranking) -> str:
-    """Say that classes are uneven, and whether another point does better by the rare ones."""
-    words = (
-        "The classes are uneven: beside accuracy stand balanced accuracy and macro F1, where all count alike."
-    )
-    best = ranking.best
-    scores = {
-        i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
-    }
-    first = ranking.ranked[max(scores, key=lambda i: scores[i])] if scores else best
-    if first is None or first is best:
-        return words
-    name = show_params(first.params, ranking.varying)
-    score = show_metric(first.metric_mean(CLASS_METRICS[0]), CLASS_METRICS[0])
-    return f"{words} By balanced accuracy {name} would be first, with {score}."
-
-
-def _seed_caution(ranking: Ranking) -> str:
-    found = ranking.uncertainty
-    if ranking.most_seeds <= 1:
-        return f"{_images_caution(found)}{ONE_SEED}" if found.basis is Basis.IMAGES else _why_none(ranking)
-    fewest = min(p.n for p in ranking.points if p.mean is not None)
-    seeds = f"{fewest} to {ranking.most_seeds} seeds" if fewest != ranking.most_seeds else f"{fewest} seeds"
-    words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
-    if found.exact:
-        words = words.partition(",")[0]
-        return f"{words}. No point differs between its seeds: they show no luck, and there are no intervals."
-    if found.lent:
-        words += (
-            f" {plural(found.lent, 'point')} {'has' if found.lent == 1 else 'have'} one value at all seeds, which does "
-            "not say that another seed would give it too: the interval takes the scatter of points like it."
-        )
-    if ranking.most_seeds == FEW_SEEDS:
-        words += " Two seeds hardly show how much a point scatters, so intervals are wide; a third narrows them most."
-    return words
-
-
-def _named(ranking: Ranking, points: Sequence[RankedPoint], what: Callable[[RankedPoint], str]) -> str:
-    """Return the first of some points, each with what is to be known of it, and how many more there are."""
-    shown = [
-        f"{show_params(p.params, ranking.varying or None, limit=80)} ({what(p)})" for p in points[:MOST_NAMED]
-    ]
-    more = len(points) - len(shown)
-    return listed([*shown, f"{more:,} more"] if more else shown)
-
-
-def _outsized_caution(ranking: Ranking) -> str:
-    """Name the points whose values are out of all measure, "" where there are none."""
-    found = [p for p in ranking.points if p.outsized]
-    if not found:
-        return ""
-    names = _named(ranking, found, lambda p: ranking.digits_of().show(p.mean))
-    return (
-        f"The {metric_name(ranking.metric)} of {names} is finite, but too large for any sum with the others: "
-        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and shares of variance leave "
-        f"{'it' if len(found) == 1 else 'them'} out."
-    )
-
-
-def _unsettled_caution(ranking: Ranking) -> str:
-    """Name the points whose seeds scatter so widely that nothing can be said of them, "" where there are none."""
-    found = [ranking.points[i] for i in ranking.uncertainty.unsettled]
-    if not found:
-        return ""
-    names = _named(ranking, found, lambda p: f"{plural(p.n, 'seed')}, {show_range(p, ranking.digits_of())}")
-    one = len(found) == 1
-    return (
-        f"{names} {'scatters' if one else 'scatter'} so widely over {'its' if one else 'their'} seeds that these "
-        f"cannot tell whether {'it is' if one else 'they are'} worse than the best, though better points are told "
-        "from it; more seeds would."
-    )
-
-
-def _images_caution(found: Uncertainty) -> str:
-    words = f"Intervals and ties are about the {found.images or 0:,} validation images. "
-    if found.unread:
-        words += f"The predictions of {plural(found.unread, 'point')} are not there: no interval for them. "
-    if found.beyond:
-        words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
-    return words
-
-
-def _why_none(ranking: Ranking) -> str:
-    """Say why a ranking of one seed has no intervals, where predictions were looked for."""
-    if ranking.uncertainty.unread:
-        return f"The winner's predictions are not there, so there are no intervals. {ONE_SEED}"
-    return ONE_SEED

@@ -201,7 +201,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     peers = sum(p.mean is not None and p.tier == ranked[0].tier for p in ranked)
     ranked, uncertainty = judge(
         ranked,
-        [_by_seed(p.trials, data.metric) for p in ranked],
+        [values_by_seed(p.trials, data.metric) for p in ranked],
         metric=data.metric,
         sign=sign,
         peers=peers,
@@ -289,7 +289,7 @@ def point_key(settings: Settings) -> str:
 
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
     trials.sort(key=lambda t: (t.seed, t.number))
-    values = tuple(_by_seed(trials, metric).values())
+    values = tuple(values_by_seed(trials, metric).values())
     return RankedPoint(
         rank=None,
         params=trials[0].params,
@@ -317,7 +317,8 @@ def _uneven(trials: Iterable[TrialRecord]) -> bool:
     return False
 
 
-def _by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
+def values_by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
+    """Return the value of each seed that counts."""
     return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
 
 

@@ -8,6 +8,7 @@ from scipy import stats
 from sklearn import metrics
 
 from gridsearch import reporting
+from gridsearch.reporting.evaluation import interval_words
 
 NAMES = ("T-shirt/top", "<script>alert(1)</script>", "a|b *c* [d](e)")
 
@@ -45,11 +46,15 @@ def test_one_seed_has_wilsons_interval_over_images():
     assert found["interval"] == "images"
 
 
-def test_seeds_that_agree_have_an_interval_without_width_and_no_end_beyond_1():
+def test_seeds_that_agree_have_the_interval_over_images_and_none_has_an_end_beyond_1():
     logits, labels = predictions(3)
     same = reporting.evaluate(np.stack([logits[0]] * 3), labels, seeds=[0, 1, 2])
-    assert same["ci_low"] == pytest.approx(same["accuracy"])
-    assert same["ci_high"] == pytest.approx(same["accuracy"])
+    alone = reporting.evaluate(logits[:1], labels, seeds=[0])
+    assert (same["ci_low"], same["ci_high"]) == pytest.approx((alone["ci_low"], alone["ci_high"]))
+    assert same["ci_low"] < same["accuracy"] < same["ci_high"]
+    assert "Student's t over 3 seeds of one value has no width; Wilson's over the images" in interval_words(
+        same
+    )
     perfect = np.eye(3)[labels]
     wide = reporting.evaluate(np.stack([perfect, logits[0]]), labels, seeds=[0, 1])
     assert wide["ci_high"] == 1
@@ -69,7 +74,13 @@ def model(logits, labels, **changes):
         "seed": 0,
         "trained_on": 1497,
         "recipe": {"lr": 0.01, "batch": 64},
-        "test": {**test, "clean": True, "reading": 1, "when": "2030-01-02T03:04:05+00:00"},
+        "test": {
+            **test,
+            "params": {"lr": 0.01, "batch": 64},
+            "clean": True,
+            "reading": 1,
+            "when": "2030-01-02T03:04:05+00:00",
+        },
         "versions": {"torch": "2.13.0+cpu"},
     } | changes
 
@@ -99,6 +110,7 @@ def test_the_card_says_what_a_reader_needs():
         "- Two points tie.",
         "Student's t over 2 seeds",
         "read once, on 2030-01-02",
+        "Of lr=0.01 batch=64, on the 90 test images of folder:x: test accuracy",
         "not the one that tested best",
         "has to be inverted first",
         "## Limits",

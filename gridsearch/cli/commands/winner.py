@@ -63,7 +63,8 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     out = display.console(no_color=arguments.no_color)
     if not found.fresh:
         out.print("the test set was read before; this is what was found then:", soft_wrap=True)
-    out.print(f"winner: {display.params_text(found.test['params'])}", markup=False, soft_wrap=True)
+    whose = "tested then, not the winner by now" if found.changed else "winner"
+    out.print(f"{whose}: {display.params_text(found.test['params'])}", markup=False, soft_wrap=True)
     out.print(reporting.in_words(found.test), markup=False, soft_wrap=True, style="bold")
     if found.folder.is_dir():
         out.print(

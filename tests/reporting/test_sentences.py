@@ -1,0 +1,251 @@
+"""What is said stands by the table beside it: the same means, seeds, points and moments."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from gridsearch.records import TrialState
+from gridsearch.reporting.comparison import Side, compare
+from gridsearch.reporting.comparison_page import print_comparison
+from gridsearch.reporting.document import export_json
+from gridsearch.reporting.headline import headline
+from gridsearch.reporting.page import render_page
+from gridsearch.reporting.ranking import rank
+
+S = TrialState
+
+
+def scored(study, table, **how):
+    """Return a study of one axis, by point and seed; a None is a failed trial, a NaN a diverged one."""
+    builder = study({"batch": list(range(1, len(table) + 1))}, seeds=len(table[0]), **how)
+    for number, value in enumerate(v for row in table for v in row):
+        if value is None or math.isnan(value):
+            builder.lose(number, S.FAILED if value is None else S.DIVERGED, "boom")
+        else:
+            builder.score(number, value)
+    return builder
+
+
+def words_of(data):
+    return headline(data, rank(data))
+
+
+NAN = float("nan")
+
+
+def test_a_point_that_ranks_below_for_a_lost_seed_is_not_said_to_be_behind_by_its_mean(study):
+    words = words_of(scored(study, [[0.5, 0.501], [0.9, NAN]]).data())
+    assert "ahead" not in words.margin
+    assert (
+        "The next, batch=2, has 90.00 % (one seed); though that is better, it ranks below since 1 of its 2 seeds diverged."
+        in words.margin
+    )
+
+
+def test_a_lead_that_is_less_than_rounding_is_no_lead(study):
+    words = words_of(scored(study, [[0.1 + 0.2], [0.3]]).data())
+    assert "same mean but for rounding" in words.margin
+
+
+def test_where_two_points_have_other_seeds_their_comparison_names_the_seeds_and_gives_their_means(study):
+    data = scored(study, [[0.90, 0.80, 0.88, 0.89], [0.895, 0.79, None, None], [0.7, 0.6, 0.65, 0.66]]).data()
+    words = words_of(data)
+    assert "It is 2.50 percentage points ahead of the second, batch=2." in words.margin
+    assert (
+        "They are compared over the 2 seeds that both have: there it is 0.75 percentage points ahead (85.00 % against "
+        "84.25 %)." in words.margin
+    )
+
+
+def test_a_winner_that_lost_seeds_leads_with_a_caution(study):
+    data = scored(study, [[0.95, None, None], [0.9, 0.91, 0.92], [0.8, 0.81, 0.82]]).data()
+    cautions = " ".join(words_of(data).cautions)
+    assert "The winner stands on 1 of its 3 seeds: 2 failed, where other points have up to 3" in cautions
+    whole = scored(study, [[0.95, 0.95, 0.94], [0.9, 0.91, 0.92]]).data()
+    assert "The winner stands on" not in " ".join(words_of(whole).cautions)
+
+
+def test_a_winner_with_fewer_seeds_than_others_leads_with_a_caution(study):
+    data = scored(study, [[0.95, None], [0.9, 0.91]]).without(1).data()
+    assert "The winner stands on 1 seed, where other points have up to 2" in " ".join(words_of(data).cautions)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.5, 0.6, 0.61, 0.9, None, NAN]), min_size=3, max_size=3),
+        min_size=2,
+        max_size=5,
+    ),
+    st.sampled_from(["maximize", "minimize"]),
+)
+def test_whoever_is_said_to_be_ahead_has_the_better_mean_in_the_table(study, table, direction):
+    data = scored(study, table).data(direction=direction)
+    ranking = rank(data)
+    words = headline(data, ranking)
+    best, second = ranking.best, ranking.runner_up
+    if best is None or second is None:
+        return
+    better = second.mean > best.mean if direction == "maximize" else second.mean < best.mean
+    if f"ahead of the second, batch={second.params['batch']}" in words.margin:
+        assert not better
+        assert second.mean != best.mean
+    if better:
+        assert "though that is better, it ranks below" in words.margin
+    if best.n < 3:
+        assert "The winner stands on" in " ".join(words.cautions)
+
+
+# Studies beside each other.
+
+
+def seeds_of(study, name, values, lr, **more):
+    builder = study({"lr": [lr]}, seeds=len(values), name=name, **more)
+    for number, value in enumerate(values):
+        builder.score(number, value)
+    data = builder.data()
+    return Side(data=data, ranking=rank(data), predictions=lambda _: None)
+
+
+def said(*sides):
+    out = io.StringIO()
+    Console(file=out, width=300, no_color=True).print(print_comparison(compare(sides)))
+    return " ".join(out.getvalue().split())
+
+
+def test_studies_of_other_seeds_are_compared_by_the_means_that_are_shown(study):
+    sides = seeds_of(study, "A", [0.5, 0.5, 0.9, 0.9, 0.9], 0.1), seeds_of(study, "B", [0.6, 0.61], 0.2)
+    (found,) = compare(sides).differences
+    assert found.behind == pytest.approx(0.74 - 0.605)
+    assert "unpaired because they have other seeds" in found.how
+    assert "The winner of A, lr=0.1, has the best" in said(*sides)
+    assert "It is 13.50 percentage points ahead of that of B" in said(*sides)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.sampled_from([0.5, 0.6, 0.605, 0.9]), min_size=1, max_size=4), min_size=2, max_size=3
+    )
+)
+def test_the_first_of_compared_studies_is_never_ahead_by_less_than_nothing(study, values):
+    sides = [
+        seeds_of(study, name, own, lr) for name, own, lr in zip("ABC", values, (0.1, 0.2, 0.3), strict=False)
+    ]
+    found = compare(sides)
+    means = [side.winner.mean for side in found.sides]
+    for gap, mean in zip(found.differences, means[1:], strict=True):
+        assert gap.behind == pytest.approx(means[0] - mean, abs=1e-12)
+        if gap.ci_low is not None:
+            assert gap.ci_low < gap.ci_high
+            assert gap.ci_low <= gap.behind <= gap.ci_high
+    assert "ahead of that of" in said(*sides) or "is as good" in said(*sides)
+    assert "is -" not in said(*sides)
+
+
+def test_studies_whose_seeds_give_one_value_each_are_not_told_apart_by_luck_that_nobody_saw(study):
+    sides = seeds_of(study, "A", [0.9, 0.9], 0.1), seeds_of(study, "B", [0.8, 0.8], 0.2)
+    (found,) = compare(sides).differences
+    assert (found.differs, found.ci_low) == (None, None)
+    assert "more than luck" not in said(*sides)
+
+
+# The test set.
+
+
+def found_of(data, number, **changes):
+    record = data.trials[number]
+    return {
+        "metric": "test_accuracy",
+        "accuracy": 0.2511,
+        "ci_low": 0.2,
+        "ci_high": 0.3,
+        "interval": "images",
+        "images": 300,
+        "seeds": [{"seed": 0, "accuracy": 0.2511}],
+        "params": dict(record.params),
+        "trial": record.number,
+        "point": "key",
+        "clean": True,
+        "reading": 1,
+        "when": "2030-01-02T03:04:05+00:00",
+    } | changes
+
+
+def test_the_test_names_its_point_and_says_when_another_one_wins_by_now(study):
+    data = scored(study, [[0.5], [0.9]]).data()
+    mine = words_of(scored(study, [[0.5], [0.9]]).data(test=found_of(data, 1))).test
+    assert mine.startswith("On the test set (300 images) batch=2: 25.11 % accuracy")
+    assert "Another point wins" not in mine
+    other = scored(study, [[0.5], [0.9]]).data(test=found_of(data, 0))
+    words = words_of(other).test
+    assert words.startswith("On the test set (300 images) batch=1: 25.11 % accuracy")
+    assert words.endswith("Another point wins by now, batch=2: the test is not of that one but of rank 2.")
+    assert words in html.unescape(" ".join(render_page(other, rank(other)).split()))
+
+
+def test_a_test_on_other_images_or_of_a_point_that_is_not_shown_says_so(study):
+    builder = scored(study, [[0.5], [0.9]])
+    builder.change(0, settings=study({"batch": [1]}, data_fingerprint="cd" * 32).records[0].settings)
+    data = builder.data()
+    words = words_of(builder.data(test=found_of(data, 0))).test
+    assert "of rank 2, and it is about other images" in words
+    gone = words_of(builder.data(test=found_of(data, 0, trial=99))).test
+    assert gone.endswith("This is not about any point of those ranked here.")
+
+
+# Values out of all measure, and any unit.
+
+
+def losses(study, table, factor=1.0, offset=0.0, direction="minimize", **how):
+    builder = study({"batch": list(range(1, len(table) + 1))}, seeds=len(table[0]), **how)
+    for number, value in enumerate(v for row in table for v in row):
+        builder.score(number, 0.5, val_loss=factor * value + offset)
+    return builder.data(metric="val_loss", direction=direction)
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_a_finite_value_beyond_all_measure_ranks_last_and_is_named(study, direction):
+    data = losses(study, [[0.3], [1e181], [0.1], [1.7e308], [0.2]], direction=direction)
+    ranking = rank(data)
+    assert {p.params["batch"] for p in ranking.points[-2:]} == {2, 4}
+    words = headline(data, ranking)
+    assert any(
+        "too large for any sum with the others" in c and "batch=2 (1e+181)" in c for c in words.cautions
+    )
+    export_json(data, ranking=ranking)
+    render_page(data, ranking)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(1, 9999), min_size=3, max_size=3), min_size=2, max_size=6),
+    st.sampled_from([(1e-300, 0.0), (1e-14, 0.0), (1e160, 0.0), (1.0, 12345.0)]),
+    st.sampled_from(["maximize", "minimize"]),
+)
+def test_unit_and_offset_change_nothing_but_the_numbers(study, numbers, change, direction):
+    table = [[n / 10_000 for n in row] for row in numbers]
+    factor, offset = change
+    plain = rank(losses(study, table, direction=direction))
+    data = losses(study, table, factor, offset, direction)
+    moved = rank(data)
+    gaps = sorted(abs(a.mean - b.mean) for a in plain.points for b in plain.points if a is not b)
+    if gaps[0] < 1e-9:  # which of two equals comes first may be rounding
+        return
+    assert [p.params for p in moved.points] == [p.params for p in plain.points]
+    assert [p.tied_with_best for p in moved.points] == [p.tied_with_best for p in plain.points]
+    for one, other in zip(plain.points, moved.points, strict=True):
+        assert (one.ci_low is None) == (other.ci_low is None)
+        if one.ci_low is not None:
+            assert (other.ci_low - offset) / factor == pytest.approx(one.ci_low, rel=1e-6, abs=1e-8)
+            assert (other.ci_high - offset) / factor == pytest.approx(one.ci_high, rel=1e-6, abs=1e-8)
+    assert moved.uncertainty.seeds_needed == plain.uncertainty.seeds_needed
+    export_json(data, ranking=moved)
+    headline(data, moved)
