@@ -72,9 +72,9 @@ class Advice:
         """Return the command that trains the winner again and tests it."""
         return self._command("best", *self._study, *self.named)
 
-    def report(self) -> str:
+    def report(self, *options: str) -> str:
         """Return the command that ranks and draws."""
-        return self._command("report", *self._study)
+        return self._command("report", *self._study, *options)
 
     def trial(self, number: int) -> str:
         """Return the command that shows one trial."""

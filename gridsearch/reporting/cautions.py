@@ -19,6 +19,8 @@ FEW_SEEDS: Final = 2
 MOST_NAMED: Final = 3
 """Points that a sentence names; others are counted."""
 
+_VERSION: Final = "data_version"
+
 ONE_SEED: Final = (
     "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
 )
@@ -39,6 +41,8 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
         found.append(caution)
     if ranking.class_metrics:
         found.append(_class_caution(ranking))
+    if ranking.apart:
+        found.append(_apart_caution(data, ranking))
     selects = {t.settings.select for t in data.trials}
     if data.objective is None and "best" in selects:
         found.append(
@@ -57,6 +61,21 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
         words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
         found.append(f"The study is not finished: {words}. The ranking may change.")
     return found
+
+
+def _apart_caution(data: StudyData, ranking: Ranking) -> str:
+    """Say which points were trained on other images, and how to see more of them."""
+    names = {p.params[_VERSION]: None for p in ranking.apart if _VERSION in p.params}
+    versions = listed([str(name) for name in list(names)[:MOST_NAMED]])
+    one = len(ranking.apart) == 1
+    text = (
+        f"{plural(len(ranking.apart), 'point')} {'was' if one else 'were'} trained on other images"
+        f"{f' ({_VERSION} {versions})' if names else ''}: {'it stands' if one else 'they stand'} below, "
+        "ranked among their own, and nothing here compares them with the others."
+    )
+    if not names:
+        return text
+    return f"{text} More of them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
 
 
 def _pruned_caution(data: StudyData, ranking: Ranking) -> str:

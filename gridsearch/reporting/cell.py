@@ -29,9 +29,9 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
             show_interval(p, ranking.digits_of()),
             "best" if p is ranking.best else "tied" if p.tied_with_best else "",
         )
-        for p in ranking.points[:MOST_ROWS]
+        for p in ranking.listed[:MOST_ROWS]
     ]
-    hidden = len(ranking.points) - len(rows)
+    hidden = len(ranking.listed) - len(rows)
     word = "on" if data.objective is None else "of"
     parts = [
         f"<p><strong>{escape(printable(data.name))}</strong> {word} {escape(printable(data.dataset))}</p>"

@@ -99,7 +99,7 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
             p.diverged,
             " ".join(str(t.number) for t in p.trials),
         ]
-        for p in ranking.points
+        for p in ranking.listed
     ]
     columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *named, "seconds", "diverged", "trials"]
     frame = pd.DataFrame(rows, columns=columns)

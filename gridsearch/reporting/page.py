@@ -75,7 +75,7 @@ def render_page(
     words = headline(data, ranking)
     shown = shown_trials(data, ranking)
     decomposition = decompose(ranking)
-    point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.points[:MOST_POINTS]]
+    point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.listed[:MOST_POINTS]]
     trial_rows = [trial_row(t, ranking, data.axes) for t in data.trials if t.number in shown]
     return rendered(
         "report.html",
@@ -94,7 +94,7 @@ def render_page(
         classes=classes,
         class_rows=class_rows(classes),
         class_columns=CLASS_COLUMNS,
-        points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.points)),
+        points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
         trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
         effects=_effects(ranking, decomposition),
@@ -167,7 +167,7 @@ def _lead(words: Headline) -> str:
 def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
     """Return the few figures of the header, as name and value."""
     best = ranking.best
-    seeds = sorted({p.n for p in ranking.points if p.n})
+    seeds = sorted({p.n for p in ranking.listed if p.n})
     better = "" if data.direction == "maximize" else ", the lower the better"
     facts = [("ranked by", f"{metric_name(data.metric)}{better}")]
     if best is not None:
@@ -176,7 +176,7 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
         if train is not None and data.metric != "train_accuracy" and data.objective is None:
             facts.append(("its train accuracy", show_metric(train, "train_accuracy")))
     facts += [
-        ("points", f"{len(ranking.points):,}"),
+        ("points", f"{len(ranking.listed):,}"),
         ("trials", f"{len(data.trials):,}"),
         (
             "seeds per point",

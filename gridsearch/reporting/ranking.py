@@ -116,6 +116,7 @@ class Ranking:
         others: the metrics beside the ranking one that are worth a column.
         objective: display name of the plain function that was called; None where networks were trained.
         digits: by metric, how the numbers of its column are written.
+        apart: points that were trained on other images, ranked among themselves; nothing compares them with `points`.
     """
 
     metric: str
@@ -129,6 +130,7 @@ class Ranking:
     others: tuple[str, ...] = ()
     objective: str | None = None
     digits: Mapping[str, Digits] = field(default_factory=dict)
+    apart: tuple[RankedPoint, ...] = ()
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
@@ -136,6 +138,11 @@ class Ranking:
 
         name = metric or self.metric
         return self.digits.get(name) or Digits(name)
+
+    @property
+    def listed(self) -> tuple[RankedPoint, ...]:
+        """All points, as tables list them: those that are ranked, then those of other images."""
+        return *self.points, *self.apart
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -186,11 +193,14 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
     are left, so its mean is too high.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
     0.1) ranks below all these.  A point of which no replicate is complete or diverged has rank None.
-    Equal means share a rank, in the order of their trials.
+    Equal means share a rank, in the order of their trials.  Where images changed, the points of the newest run's
+    images are ranked; those of others each among themselves, `Ranking.apart`: no accuracy on other images is compared.
     """
     from gridsearch.reporting.ensemble import ensembles
     from gridsearch.reporting.inference import judge
 
+    if (by_images := _by_images(data)) is not None:
+        return _apart([rank(part, predictions=predictions) for part in by_images], data)
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
         groups.setdefault(point_key(trial.settings), []).append(trial)
@@ -224,6 +234,24 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     if predictions is None or data.objective is not None or data.metric != "val_accuracy":
         return ranking
     return replace(ranking, ensembles=ensembles(ranking.ranked, predictions))
+
+
+def _by_images(data: StudyData) -> list[StudyData] | None:
+    """Return the parts of a study that were trained on other images each, newest first; None where all are alike."""
+    ages = data.data_ages() if data.objective is None else {}
+    if len(set(ages.values())) < 2:
+        return None
+    parts: dict[int, list[TrialRecord]] = {}
+    for trial in data.trials:
+        parts.setdefault(ages[trial.settings.data_fingerprint], []).append(trial)
+    return [replace(data, trials=tuple(parts[age])) for age in sorted(parts)]
+
+
+def _apart(rankings: list[Ranking], data: StudyData) -> Ranking:
+    """Return the first ranking that has a winner, with the points of the others apart."""
+    first = next((r for r in rankings if r.best is not None), rankings[0])
+    others = (p for r in rankings if r is not first for p in r.points)
+    return replace(first, counts=data.counts(), apart=tuple(replace(p, tied_with_best=False) for p in others))
 
 
 def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:

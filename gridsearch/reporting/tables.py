@@ -96,7 +96,7 @@ def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
     """Return the numbers of the trials that get a row: some that were lost, then those of the best points."""
     if len(data.trials) <= MOST_TRIALS:
         return frozenset(t.number for t in data.trials)
-    numbers = [t.number for p in ranking.points for t in p.trials]
+    numbers = [t.number for p in ranking.listed for t in p.trials]
     bad = [t.number for t in data.trials if t.state in (TrialState.FAILED, TrialState.DIVERGED)][
         :MOST_FAILURES
     ]
@@ -108,7 +108,7 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     others = ranking.others
     return [
         Column("rank", True),
-        *(Column(printable(a), _numeric(ranking.points, a)) for a in axes),
+        *(Column(printable(a), _numeric(ranking.listed, a)) for a in axes),
         Column("n", True),
         Column(metric_name(ranking.metric), True),
         *([Column("95 % interval", True), Column("tied", False)] if _sure(ranking) else []),

@@ -51,11 +51,11 @@ def print_ranking(
     parts.append(_line(f"{words.won} {words.margin}".strip(), "bold"))
     if words.test:
         parts.append(_line(words.test, "bold"))
-    if ranking.points:
+    if ranking.listed:
         parts.append(_table(ranking, limit=limit))
     if ranking.tied:
         parts.append(_line("= tied with the best", "dim"))
-    hidden = len(ranking.points) - limit
+    hidden = len(ranking.listed) - limit
     if hidden > 0:
         parts.append(_line(f"… and {hidden:,} more", "dim"))
     parts.extend(_losses(data))
@@ -82,18 +82,18 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     table.add_column("params", overflow="fold", ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
     table.add_column(short_heading(ranking.metric), justify="right", no_wrap=True)
-    sure = any(p.ci_low is not None for p in ranking.points[:limit])
+    sure = any(p.ci_low is not None for p in ranking.listed[:limit])
     if sure:
         table.add_column("95 % interval", justify="right", no_wrap=True)
     kept: tuple[str, ...] = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
     if ranking.objective is not None:
         kept = ranking.others[: 0 if sure else 2]
     others = [m for m in (*ranking.class_metrics[:1], *kept) if m != ranking.metric]
-    others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.points[:limit])]
+    others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.listed[:limit])]
     for metric in others:
         table.add_column(short_heading(metric), justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)
-    for point in ranking.points[:limit]:
+    for point in ranking.listed[:limit]:
         style = "bold green" if point is ranking.best else "dim" if point.mean is None else ""
         table.add_row(
             _rank(point, ranking),
@@ -104,6 +104,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
             *(ranking.digits_of(m).show(point.metric_mean(m)) for m in others),
             show_seconds(point.seconds),
             style=style,
+            end_section=bool(ranking.apart) and point is ranking.points[-1],
         )
     return table
 

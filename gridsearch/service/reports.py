@@ -10,6 +10,7 @@ from gridsearch import reporting
 from gridsearch.errors import ArtifactError, DataError, StoreError
 from gridsearch.records import TrialState
 from gridsearch.service.catalog import Catalog
+from gridsearch.service.stored import stored_dataset
 from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
@@ -169,9 +170,11 @@ def _images(
     """
     if settings.data_fingerprint in at_hand:
         return at_hand[settings.data_fingerprint]
-    locator = str(store.spec(study).get("dataset", settings.dataset))
-    if not locator.startswith("folder:") and ":" in locator:
+    spec = store.spec(study)
+    named = str(spec.get("dataset", settings.dataset))
+    if not named.startswith("folder:") and ":" in named:
         raise DataError(f"dataset {settings.dataset!r} is your own code, which a report does not run")
+    locator = stored_dataset(store.study_data(study), spec, store.home.root)
     if root is None:
         raise DataError(f"dataset {settings.dataset!r} is not at hand")
     catalog = Catalog(locator, root)

@@ -239,3 +239,56 @@ def test_a_store_of_before_with_several_images_tells_classes_by_number_and_says_
     search("folder:pets")
     assert cli("report", "--study", "pets").code == 0
     assert "ant" in (home / "pets" / "report" / "per_class.csv").read_text()
+
+
+def test_points_of_other_images_are_listed_apart_and_compared_with_none(cli, search, tmp_path, home):
+    fill(tmp_path / "pets")
+    search("folder:pets", grid="lr=.01,.3")
+    fill(tmp_path / "pets", first=100, count=3)
+    search("folder:pets", grid="lr=.01,.02")
+    import gridsearch as gs
+
+    loaded = gs.load("pets", home=home)
+    ranking = loaded.ranking
+    version = {p.params["data_version"] for p in ranking.points}
+    others = {p.params["data_version"] for p in ranking.apart}
+    assert (len(ranking.points), len(ranking.apart), len(version), len(others)) == (2, 2, 1, 1)
+    assert version != others
+    assert next(p.rank for p in ranking.apart) == 1
+    assert not any(p.tied_with_best for p in ranking.apart)
+    assert "data_version" not in ranking.varying  # no figure and no share of variance is over both
+    assert len(loaded.points) == 4
+    told = cli("report", "--study", "pets")
+    assert "2 points were trained on other images" in told.out
+    where = told.out.partition("--where ")[2].split("`")[0].split()[0]
+    assert where == f"data_version={others.pop()}"
+    part = cli("report", "--study", "pets", "--where", where, "--json").json
+    assert next(p["rank"] for p in part["points"]) == 1
+    assert not any("other_images" in p for p in part["points"])
+    whole = cli("report", "--study", "pets", "--json").json
+    assert [p.get("other_images", False) for p in whole["points"]] == [False, False, True, True]
+
+
+def test_sizes_of_the_same_images_are_compared(cli, search, tmp_path, home):
+    fill(tmp_path / "pets")
+    search("folder:pets", grid="data.size=2,3,4")
+    import gridsearch as gs
+
+    ranking = gs.load("pets", home=home).ranking
+    assert len(ranking.points) == 3
+    assert ranking.apart == ()
+
+
+def test_what_a_run_asks_for_is_ranked_first_also_when_it_was_trained_before(cli, search, tmp_path, home):
+    fill(tmp_path / "pets")
+    search("folder:pets")
+    fill(tmp_path / "pets", first=100, count=3)
+    search("folder:pets")
+    for folder in ("cat", "dog"):
+        for i in range(100, 103):
+            (tmp_path / "pets" / folder / f"{i}.png").unlink()
+    search("folder:pets")
+    import gridsearch as gs
+
+    ranking = gs.load("pets", home=home).ranking
+    assert [p.trials[0].number for p in ranking.listed] == [0, 1]
