@@ -110,17 +110,18 @@ def default_home() -> str:
     return os.environ.get("GRIDSEARCH_HOME") or HOME
 
 
-def place(home: Path, store: str) -> tuple[str, ...]:
+def place(home: Path, store: str, *, kept: bool = False) -> tuple[str, ...]:
     """Return the options with which commands typed here reach a home and a store.
 
     Args:
         home: the folder, absolute.
         store: the database's URL.
+        kept: whether they are kept where they may be read from another working directory.
     """
     given: list[str] = []
     there = home
     if _real(home) != _real(expanded(default_home())):
-        given += ["--home", near(home)]
+        given += ["--home", str(home) if kept else near(home)]
     else:
         there = expanded(default_home())
     usual = os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{there / DATABASE}"

@@ -258,7 +258,8 @@ def images_joined(store: Store, prepared: Prepared, places: Places) -> Joining:
         UsageError: the study is of another place of the same name, which holds other images.
     """
     ledger = store.ledger(prepared.name)
-    if not ledger or not isinstance(prepared.catalog, Catalog):
+    of_function = bool(ledger) and ledger[0].settings.objective is not None  # the store refuses images for it
+    if not ledger or of_function or not isinstance(prepared.catalog, Catalog):
         return Joining()
     spec = store.spec(prepared.name)
     return joining(prepared.name, ledger, spec, prepared.catalog, prepared.drafts, home=places.home)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.advice import LOCATORS
+from gridsearch.advice import LOCATORS, place
 from gridsearch.planning import OverheadLog, ProbeCache
 from gridsearch.records import TrialState
 from gridsearch.reporting.text import plural
@@ -215,6 +215,7 @@ def _add(
             _stored_spec(store, prepared.name),
             prepared.catalog.own,
         ),
+        where=place(options.places.home, options.places.store, kept=True),
     )
     added = store.add(draft, prepared.drafts, prune=options.prune != "none")
     for note in notes:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
 
-from gridsearch.advice import LOCATORS
+from gridsearch.advice import LOCATORS, Advice, command
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import facts, linking, notes, optuna_tables, tables
@@ -25,7 +25,7 @@ _COMMANDS_KEPT = 100
 
 _BEST = (
     "The best trial that this dashboard names is the best of all single seeds. The best point, by the mean over its "
-    "seeds and with its interval, is in the report: `gridsearch report --study {study}`."
+    "seeds and with its interval, is in the report: `{report}`."
 )
 
 _NOTED_TRIALS = 200
@@ -78,7 +78,7 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
     _show(connection, study, growth, new=numbers, all_anew=bool(known) and (growth.missing or activated))
     if study.next_number + len(numbers) <= _NOTED_TRIALS:
         texts = {
-            optuna_id: _trial_note(draft.name, number, d)
+            optuna_id: _trial_note(draft.again, number, d)
             for number, (optuna_id, d) in enumerate(numbers, start=study.next_number)
         }
         notes.set_trial_notes(connection, study.optuna_id, texts)
@@ -233,7 +233,7 @@ def _make_room(connection: Connection, name: str) -> None:
     raise StoreError(
         f"the store holds {'an empty' if empty else 'a'} study {name!r} that gridsearch did not make",
         hint="name another study with --study"
-        + (f", or take it away: gridsearch study clean {name}" if empty else ""),
+        + (f", or take it away: {command('study', 'clean', name)}" if empty else ""),
     )
 
 
@@ -259,17 +259,17 @@ def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
         "",
         f"On {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
         "",
-        _BEST.format(study=draft.name),
+        _BEST.format(report=draft.again.report()),
         "",
     ]
     lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
     return "\n".join(lines)
 
 
-def _trial_note(study: str, number: int, draft: TrialDraft) -> str:
+def _trial_note(again: Advice, number: int, draft: TrialDraft) -> str:
     """Return a trial's note in Markdown: all that decides its result, and where there is more."""
     spec = json.dumps({"seed": draft.seed, **draft.settings.flat()}, indent=2, sort_keys=True)
-    more = f"Its curves and log: `gridsearch trial {number} --study {study}`"
+    more = f"Its curves and log: `{again.trial(number)}`"
     return "\n".join(["```json", spec, "```", "", more, ""])
 
 

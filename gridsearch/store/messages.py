@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.advice import Advice
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -28,6 +30,7 @@ class StudyDraft:
         command: the command line that asks for it.
         environment: versions and hardware of this run.
         spec: the study file in JSON-able form, shown as the study's note.
+        where: the options with which a command finds the store, for what the notes advise.
     """
 
     name: str
@@ -41,6 +44,12 @@ class StudyDraft:
     command: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
+    where: tuple[str, ...] = ()
+
+    @property
+    def again(self) -> Advice:
+        """The commands about it."""
+        return Advice(study=self.name, where=self.where)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,6 @@ class Here:
     """A shell in a folder: runs what is typed, and what is advised."""
 
     cli: object
-    told: list = field(default_factory=list)
 
     def __call__(self, *words, code=0):
         result = self.cli(*words)
@@ -202,3 +201,23 @@ def test_a_place_is_named_only_where_it_is_not_the_default_one(tmp_path, monkeyp
     assert place(runs, f"sqlite:///{runs}/gridsearch.db") == ("--home", "runs")
     assert near(tmp_path.parent) == str(tmp_path.parent)
     assert Advice(study="s", where=("--home", "a b")).report() == "gridsearch report --study s --home 'a b'"
+
+
+def test_the_dashboards_notes_name_the_place_from_any_folder(here, tmp_path):
+    import optuna
+
+    here("run", "--objective", "my 'own' code/f.py:f", "--grid", "x=1,2", *HOME, *INLINE)
+    url = f"sqlite:///{tmp_path / 'my results' / 'gridsearch.db'}"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.load_study(study_name="f", storage=url)
+    notes = [study._storage.get_study_system_attrs(study._study_id), *(t.system_attrs for t in study.trials)]
+    words = [
+        c
+        for note in notes
+        for c in advised(" ".join(map(str, note.values())))
+        if "--home" in c and "run" not in c
+    ]
+    assert words
+    for each in words:
+        assert shlex.split(each)[-1] == str(tmp_path / "my results")
+        here(*shlex.split(each)[1:])

@@ -90,7 +90,8 @@ def _show_verdict(name: str, found: Verdict, *, quiet: bool) -> None:
     for line in () if quiet else found.told:
         print(line)
     if len(found.problems) > 1:
-        print(f"{name}: {len(found.problems)} files are not as they should be, and a run leaves them out")
+        leaves = ", and a run leaves them out" if name.startswith("folder:") else ""
+        print(f"{name}: {len(found.problems)} files are not as they should be{leaves}")
     for line in found.problems:
         print(line)
     if not found.problems and not quiet:
