@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.service.catalog import Catalog
-from gridsearch.service.code import check_same
+from gridsearch.service.code import CODE, check_same
 from gridsearch.spec import StudySpec
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _shown(locator: str) -> str:
 
 def _command(spec: Mapping[str, Any], dataset: str, where: Sequence[str]) -> str | None:
     """Return the command that runs a study's grid on a dataset; None where no command can name what it needs."""
-    words = {name: value for name, value in spec.items() if name != LOCATORS}
+    words = {name: value for name, value in spec.items() if name not in (LOCATORS, CODE)}
     try:
         study = StudySpec.from_json({**words, "dataset": dataset})
     except (GridsearchError, KeyError, TypeError, ValueError):

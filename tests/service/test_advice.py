@@ -221,3 +221,26 @@ def test_the_dashboards_notes_name_the_place_from_any_folder(here, tmp_path):
     for each in words:
         assert shlex.split(each)[-1] == str(tmp_path / "my results")
         here(*shlex.split(each)[1:])
+
+
+def test_after_new_images_the_command_of_the_refusal_trains_on_them(here, tmp_path):
+    import numpy as np
+    from PIL import Image
+
+    def paint(first):
+        for label, name in enumerate(("rose", "tulip")):
+            (tmp_path / "my flowers" / name).mkdir(parents=True, exist_ok=True)
+            for i in range(first, first + 12):
+                pixels = np.random.default_rng(i).integers(0, 60, (6, 6)) + 150 * label
+                Image.fromarray(pixels.astype("uint8")).save(tmp_path / "my flowers" / name / f"{i}.png")
+
+    paint(0)
+    named = ("--dataset", "folder:my flowers", "--model", "my 'own' code/net.py:Net", "--study", "s")
+    here("run", *named, "--grid", "lr=.1", "--epochs", "1", *HOME, *INLINE)
+    paint(20)
+    again = ("--model", "my 'own' code/net.py:Net", *HOME)
+    refused = here("run", "--study", "s", *again, *INLINE, code=4)
+    (command,) = advised(refused)
+    here(*shlex.split(command)[1:], *INLINE)
+    here("run", "--study", "s", "--more-seeds", "1", "--top", "1", *again, *INLINE)
+    assert counts(here, *HOME)["complete"] == 3
