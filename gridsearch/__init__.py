@@ -13,16 +13,8 @@ from gridsearch._version import __version__
 from gridsearch.zoo.torchvision import admit
 
 if TYPE_CHECKING:
-    from gridsearch.api import (
-        BestArguments,
-        RunArguments,
-        SearchArguments,
-        best,
-        compare,
-        load,
-        predict,
-        run,
-    )
+    from gridsearch.api import best, compare, load, predict, run
+    from gridsearch.arguments import BestArguments, RunArguments, SearchArguments
     from gridsearch.errors import (
         ArtifactError,
         DataError,
@@ -73,7 +65,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("best", "compare", "load", "predict", "run"), "api"),
-    **dict.fromkeys(("BestArguments", "RunArguments", "SearchArguments"), "api"),
+    **dict.fromkeys(("BestArguments", "RunArguments", "SearchArguments"), "arguments"),
     **dict.fromkeys(("Grid", "StudySpec"), "spec"),
     "ImageData": "plugins",
     "StudyResult": "result",

@@ -8,126 +8,143 @@ result.points.head()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
 
-from gridsearch import plugins
+from gridsearch.arguments import (
+    CHANGING,
+    flag,
+    places,
+    read,
+    run_options,
+    settings_of,
+    spec_of,
+    study_name,
+    told_nearest,
+    where_of,
+)
 from gridsearch.errors import PluginError, UsageError
+from gridsearch.given import Objects, images_of
 from gridsearch.importing import imported_now
 from gridsearch.result import StudyResult
-from gridsearch.service.options import Places, RunOptions
 from gridsearch.service.replicates import TOP, MoreSeeds
-from gridsearch.spec import Grid, StudySpec, build
+from gridsearch.watching import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
+
     from gridsearch.records import Value
     from gridsearch.service.best import BestOutcome
     from gridsearch.service.comparisons import Compared
     from gridsearch.service.exported import Prediction
+    from gridsearch.service.running import RunOutcome
+    from gridsearch.spec import Grid, StudySpec
 
 
-class SearchArguments(TypedDict, total=False):
-    """What to search; each means what the option of that name means on the command line.
-
-    Attributes:
-        exclude: "lr=.01 batch=10", one text or several.
-        when: "momentum: optimizer=sgd", one text or several.
-        model: a name, "file.py:Name", "module:Name", or the class or function itself; a list of them to finish a
-            stored study that has several of your own.
-        dataset: likewise, or "folder:PATH".
-        objective: a plain function instead of images and networks: "file.py:name", "module:name", or the function
-            itself; `grid` and `recipe` then hold its params.
-        metric: which of its metrics ranks.
-        direction: "maximize" or "minimize" it.
-        version: of code of your own: it stands for what of it has no address (files that it reads, objects that
-            nobody can look into), and another version is computed again.
-        recipe: settings by name, as with `--set`.
-    """
-
-    exclude: str | Sequence[str]
-    when: str | Sequence[str]
-    study: str
-    dataset: str | Callable[..., Any]
-    model: str | Callable[..., Any] | Sequence[str]
-    objective: str | Callable[..., Any]
-    metric: str
-    direction: str
-    epochs: int
-    seeds: int | Sequence[int]
-    val: float
-    subset: int
-    version: str
-    recipe: Mapping[str, Value]
-
-
-class RunArguments(SearchArguments, total=False):
-    """How to run it; each means what the option of that name means on the command line.
-
-    Attributes:
-        more_seeds: replicates to add to the best points of the stored `study`; with nothing to search beside it.
-        top: for how many points.
-        budget: seconds.
-        quiet: no progress on standard error.
-    """
-
-    more_seeds: int
-    top: int
-    home: str | Path
-    store: str
-    device: str
-    workers: int | None
-    lanes: int | None
-    executor: str
-    prune: str
-    budget: float | None
-    retries: int
-    keep_going: bool
-    report: bool
-    quiet: bool
-
-
-def run(
-    grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | Path | None = None,
-    **arguments: Unpack[RunArguments],
+def run(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
+    grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | os.PathLike[str] | None = None,
+    *,
+    exclude: str | Sequence[str] | None = None,
+    when: str | Sequence[str] | None = None,
+    study: str | None = None,
+    dataset: Any = None,
+    model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    objective: str | Callable[..., Any] | None = None,
+    metric: str | None = None,
+    direction: str | None = None,
+    epochs: int | None = None,
+    seeds: int | Sequence[int] | None = None,
+    val: float | None = None,
+    subset: int | None = None,
+    version: str | None = None,
+    recipe: Mapping[str, Value] | None = None,
+    more_seeds: int | None = None,
+    top: int | None = None,
+    home: str | os.PathLike[str] | None = None,
+    store: str | None = None,
+    device: Any = None,
+    workers: int | str | None = None,
+    lanes: int | str | None = None,
+    executor: str | None = None,
+    prune: str | None = None,
+    budget: float | str | timedelta | None = None,
+    retries: int | None = None,
+    keep_going: bool = False,
+    report: bool = True,
+    quiet: bool = False,
+    **settings: Any,
 ) -> StudyResult:
     """Expand a grid, train what is missing, report; with only `study`, finish what that study lacks.
 
+    Each argument means what the option of its name means on the command line, and takes what that takes, as text too;
+    None is one that was not given.
+
     Args:
-        grid: a Grid, a mapping of axes to values, words of the command line's grammar, a StudySpec, or the path
-            of a study file.
-        **arguments: see `SearchArguments` and `RunArguments`.
+        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, words of the command
+            line's grammar, a `StudySpec`, or the path of a study file.
+        exclude: points to leave out ("lr=.01 batch=10"), one text or several.
+        when: conditions on which an axis exists ("momentum: optimizer=sgd"), one text or several.
+        study: the study's name; default: the dataset's or the function's.
+        dataset: a name, "folder:PATH", "file.py:Name" or "module:Name"; a class or function that returns the images;
+            the images themselves ({"train_images": ..., "train_labels": ...}); or a torch `Dataset`.
+            Default: "fmnist".
+        model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  A list of
+            them finishes a stored study that has several of your own.
+        objective: a plain function instead of images and networks, f(params, seed): "file.py:name", "module:name", or
+            the function itself; `grid` and `recipe` then hold its params.
+        metric: which of its metrics ranks; default: "value".
+        direction: "maximize" (default) or "minimize" it.
+        epochs: of each trial; default: 10.
+        seeds: how many replicates of each point (N stands for seeds 0 to N-1), or which; default: 1.
+        val: fraction of train held out for the ranking; default: 1/6.  0 ranks by train accuracy.
+        subset: train on so many images only, stratified.
+        version: of code of your own: it stands for what of it has no address (files that it reads, objects that
+            nobody can look into), and another version is computed again.
+        recipe: settings that are the same for all points, by name; those of networks may also be given by
+            themselves, as in run(..., optimizer="sgd", momentum=.9).
+        more_seeds: replicates to add to the best points of the stored `study`, with nothing to search beside it.
+        top: for how many points; default: 2.
+        home: where the store and all files of the studies lie; default: $GRIDSEARCH_HOME, or "runs".
+        store: the database's URL; default: $GRIDSEARCH_STORE, or gridsearch.db in home.
+        device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
+        workers: worker processes; default: one per core or GPU.
+        lanes: trials in one pack at most; 1 trains each alone.  Default: measured.
+        executor: "local" trains in worker processes, which get copies of what this session alone defines; "inline" in
+            this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
+            (with a warning) for a function that fills a list or an object of this session or cannot be copied.
+        prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
+        budget: start no more trials after that time: seconds, "1h30m", or a `timedelta`.
+        retries: attempts after a worker died; default: 2.
+        keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
+        report: whether to write the report at the end.
+        quiet: no progress and no messages; warnings all the same.
+        **settings: settings of the recipe, by name.
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
         KeyboardInterrupt: the run was interrupted; what had ended is kept, the rest waits.
-    """
-    from gridsearch.cli import display
-    from gridsearch.service import running
 
+    Warns:
+        GridsearchWarning: what may not be as you think; trials that failed.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    for name in ("settings", "report", "keep_going", "quiet"):
+        del given[name]
+    given.pop("grid", None)
     _outside_of_imports()
-    options, objects = _run_options(arguments), _Objects()
-    observer = display.observer(quiet=arguments.get("quiet", False), no_color=False)
-    stored = grid is None and "study" in arguments and not set(arguments) & _CHANGING
-    more = _more_seeds(arguments, stored=stored)
-    if stored:
-        dataset, model, objective = (arguments.get(name) for name in ("dataset", "model", "objective"))
-        if callable(dataset) or callable(model) or callable(objective):
-            raise UsageError(
-                "a stored study is finished with its plug-ins named as file.py:Name or module:Name"
-            )
-        named: dict[str, Any] = {
-            "dataset": dataset,
-            "models": list(model) if isinstance(model, list | tuple) else [model] if model else [],
-            "objective": objective,
-        }
-        outcome = running.resume(arguments["study"], options, observer=observer, **named, more=more)
+    made = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
+    watcher = Watcher(quiet=flag("quiet", quiet))
+    options = {**given, "report": flag("report", report), "keep_going": flag("keep_going", keep_going)}
+    if grid is None and study is not None and not (set(given) & CHANGING or settings):
+        outcome = _resume(given, options, watcher)
     else:
-        spec = _spec(grid, arguments, objects)
-        given: dict[str, Any] = {"dataset": objects.dataset, "objective": objects.objective}
-        outcome = running.run(spec, options, observer=observer, objects=objects.models, **given)
+        outcome = _search(grid, given, made, options, watcher)
     if outcome.signum is not None:
         raise KeyboardInterrupt
+    _tell_failures(outcome, watcher)
+    watcher.finish()
     return StudyResult(
         outcome.data,
         outcome.ranking,
@@ -136,8 +153,70 @@ def run(
         outcome.reused,
         outcome.failed,
         outcome.open,
-        options.places,
+        places(given),
     )
+
+
+_ARGUMENTS = tuple(n for n, p in inspect.signature(run).parameters.items() if p.kind is not p.VAR_KEYWORD)
+
+
+def _search(
+    grid: Any,
+    given: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    options: Mapping[str, Any],
+    watcher: Watcher,
+) -> RunOutcome:
+    """Run what the arguments describe."""
+    from gridsearch.service import running
+
+    if "more_seeds" in given or "top" in given:
+        _more_seeds(given)
+        raise UsageError("more_seeds adds to a study that is there: give `study`, and nothing to search")
+    if grid is None and not recipe and not set(given) & {"exclude", "when"}:
+        raise UsageError(
+            "nothing to search: no grid and no study file",
+            hint='try gridsearch.run(grid={"lr": [.01, .001]})',
+        )
+    objects = Objects()
+    grid, named = objects.grid(grid), objects.named(given)
+    spec = spec_of(grid, named, recipe)
+    how = run_options({**options, "executor": objects.executor(_executor(given), watcher.warn)})
+    return running.run(
+        spec,
+        how,
+        observer=watcher,
+        objects=objects.models,
+        dataset=objects.dataset,
+        objective=objects.objective,
+    )
+
+
+def _resume(given: Mapping[str, Any], options: Mapping[str, Any], watcher: Watcher) -> RunOutcome:
+    """Finish a stored study, or give its best points more seeds."""
+    from gridsearch.service import running
+
+    objects = Objects()
+    named = objects.named(given)
+    how = run_options({**options, "executor": objects.executor(_executor(given), watcher.warn)})
+    return running.resume(
+        study_name(given["study"]),
+        how,
+        observer=watcher,
+        dataset=objects.dataset or named.get("dataset"),
+        models=_listed(named.get("model")),
+        objective=objects.objective or named.get("objective"),
+        objects=objects.models,
+        more=_more_seeds(given),
+    )
+
+
+def _listed(models: Any) -> list[Any]:
+    return [] if models is None else list(models) if isinstance(models, list | tuple) else [models]
+
+
+def _executor(given: Mapping[str, Any]) -> str | None:
+    return read("executor", given["executor"]) if "executor" in given else None
 
 
 def _outside_of_imports() -> None:
@@ -153,33 +232,31 @@ def _outside_of_imports() -> None:
         )
 
 
-def _more_seeds(arguments: RunArguments, *, stored: bool) -> MoreSeeds | None:
-    seeds, top = arguments.get("more_seeds"), arguments.get("top")
-    if seeds is None and top is None:
+def _more_seeds(given: Mapping[str, Any]) -> MoreSeeds | None:
+    if "more_seeds" not in given and "top" not in given:
         return None
-    if seeds is None:
+    if "more_seeds" not in given:
         raise UsageError("top says for how many points, and not what", hint="give more_seeds too")
-    if not stored:
-        raise UsageError("more_seeds adds to a study that is there: give `study`, and nothing to search")
-    return MoreSeeds(seeds, TOP if top is None else top)
+    return MoreSeeds(
+        read("more_seeds", given["more_seeds"]), read("top", given["top"]) if "top" in given else TOP
+    )
 
 
-_CHANGING = {
-    "exclude",
-    "when",
-    "epochs",
-    "seeds",
-    "val",
-    "subset",
-    "recipe",
-    "metric",
-    "direction",
-    "version",
-}
-_SPEC_OPTIONS = ("study", "epochs", "val", "subset", "metric", "direction", "version")
+def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
+    """Warn of trials without a result, as the command line does."""
+    again = f"run(study={outcome.study!r})"
+    if outcome.open:
+        watcher.warn(f"{outcome.open} trials are left waiting: {again} goes on")
+    if not outcome.failed:
+        return
+    failed = [t for t in outcome.data.trials if t.state == "failed"]
+    first = f"; trial {failed[0].number}: {failed[0].error}" if failed else ""
+    some = f"all {outcome.failed}" if outcome.failed == outcome.new + outcome.reused else f"{outcome.failed}"
+    watcher.warn(f"{some} trials of study {outcome.study!r} failed{first}")
 
 
-def load(study: str, *, store: str | None = None, home: str | Path | None = None) -> StudyResult:
+@told_nearest
+def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] | None = None) -> StudyResult:
     """Read a study from the store.
 
     Args:
@@ -194,19 +271,21 @@ def load(study: str, *, store: str | None = None, home: str | Path | None = None
     from gridsearch.service import studies
     from gridsearch.service.reports import rank_study
 
-    places = Places.find(home, store)
-    with studies.existing(places) as opened:
+    study_name(study)
+    place = places({"home": home, "store": store})
+    with studies.existing(place) as opened:
         data = opened.study_data(study)
         ranking = rank_study(opened, data)
-    page = places.home / study / "report" / "index.html"
-    return StudyResult(data, ranking, page if page.exists() else None, places=places)
+    page = place.home / study / "report" / "index.html"
+    return StudyResult(data, ranking, page if page.exists() else None, places=place)
 
 
+@told_nearest
 def compare(
     *studies: str,
     where: Mapping[str, Value] | None = None,
     store: str | None = None,
-    home: str | Path | None = None,
+    home: str | os.PathLike[str] | None = None,
 ) -> Compared:
     """Compare studies of a store, and write the comparison's page.
 
@@ -226,68 +305,72 @@ def compare(
     from gridsearch.service import studies as service
     from gridsearch.service.comparisons import compare_studies
 
-    with service.existing(Places.find(home, store)) as opened:
-        return compare_studies(opened, studies, where=where)
+    names, chosen = [study_name(study) for study in studies], where_of(where)
+    with service.existing(places({"home": home, "store": store})) as opened:
+        return compare_studies(opened, names, where=chosen)
 
 
-class BestArguments(TypedDict, total=False):
-    """How to refit a winner; each means what the option of that name means on the command line.
-
-    Attributes:
-        where: only the trials with these values.
-        again: read the test set once more.
-        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
-        dataset: likewise.
-        quiet: no progress on standard error.
-    """
-
-    home: str | Path
-    store: str
-    where: Mapping[str, Value]
-    again: bool
-    model: str | Callable[..., Any]
-    dataset: str | Callable[..., Any]
-    device: str
-    executor: str
-    quiet: bool
-
-
-def best(study: str, **arguments: Unpack[BestArguments]) -> BestOutcome:
+@told_nearest
+def best(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
+    study: str,
+    *,
+    where: Mapping[str, Value] | None = None,
+    again: bool = False,
+    model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    dataset: Any = None,
+    home: str | os.PathLike[str] | None = None,
+    store: str | None = None,
+    device: Any = None,
+    executor: str | None = None,
+    quiet: bool = False,
+) -> BestOutcome:
     """Refit a study's winner on train and validation, read the test set once, export the model.
 
     Args:
         study: its name.
-        **arguments: see `BestArguments`.
+        where: the winner among the trials with these values.
+        again: read the test set once more: no clean test any longer.
+        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
+        dataset: likewise, or where "folder:PATH" is now.
+        home: where the store and all files of the studies lie; default as on the command line.
+        store: the database's URL; default as on the command line.
+        device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
+        executor: "local" trains in a worker process, "inline" in this one; default: "local".
+        quiet: no progress and no messages; warnings all the same.
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
         KeyboardInterrupt: it was interrupted; nothing was kept, and the test set was not read.
     """
-    from gridsearch.cli import display
     from gridsearch.service import best as service
 
-    objects, model = _Objects(), arguments.get("model")
-    name = None if model is None else objects.model(model)
+    _outside_of_imports()
+    given = {"home": home, "store": store, "device": device, "model": model, "dataset": dataset}
+    given = {name: value for name, value in given.items() if value is not None}
+    watcher, objects = Watcher(quiet=flag("quiet", quiet)), Objects()
+    named = objects.named(given)
+    asked = None if executor is None else read("executor", executor, command="best")
     found = service.best(
-        study,
-        RunOptions(
-            places=Places.find(arguments.get("home"), arguments.get("store")),
-            device=arguments.get("device", "auto"),
-            executor=arguments.get("executor", "local"),
-        ),
-        where=arguments.get("where"),
-        again=arguments.get("again", False),
-        observer=display.observer(quiet=arguments.get("quiet", False), no_color=False),
-        dataset=arguments.get("dataset"),
-        models=[] if name is None else [name],
+        study_name(study),
+        run_options({**given, "executor": objects.executor(asked, watcher.warn)}, command="best"),
+        where=where_of(where),
+        again=flag("again", again),
+        observer=watcher,
+        dataset=objects.dataset or named.get("dataset"),
+        models=_listed(named.get("model")),
         objects=objects.models,
     )
     if found.signum is not None:
         raise KeyboardInterrupt
+    watcher.finish()
     return found
 
 
-def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> list[Prediction]:
+@told_nearest
+def predict(
+    folder: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[Prediction]:
     """Return what an exported model says of image files, in the order given.
 
     Args:
@@ -301,111 +384,9 @@ def predict(folder: str | Path, images: str | Path | Sequence[str | Path]) -> li
     """
     from gridsearch.service.exported import ExportedModel, Refused, unusable
 
-    found = ExportedModel.load(folder).predict([images] if isinstance(images, str | Path) else list(images))
+    files = images_of(images)
+    found = ExportedModel.load(os.fspath(folder)).predict(files)
     good = [each for each in found if not isinstance(each, Refused)]
     if len(good) < len(found):
         raise unusable([each for each in found if isinstance(each, Refused)])
     return good
-
-
-class _Objects:
-    """Classes and functions given instead of names, under the names that the spec uses for them."""
-
-    def __init__(self) -> None:
-        self.models: dict[str, Any] = {}
-        self.dataset: Any = None
-        self.objective: Any = None
-
-    def name(self, target: Any) -> str:
-        return plugins.of_object(target).name
-
-    def model(self, target: Any) -> Any:
-        """Return a model's name; anything but a class or function is returned as it is."""
-        if not callable(target):
-            return target
-        name = self.name(target)
-        self.models[name] = target
-        return name
-
-
-def _run_options(arguments: RunArguments) -> RunOptions:
-    named = ("device", "workers", "lanes", "executor", "prune", "budget", "retries", "keep_going", "report")
-    given = {name: arguments[name] for name in named if name in arguments}  # type: ignore[literal-required]
-    places = Places.find(arguments.get("home"), arguments.get("store"))
-    return RunOptions(places=places, command="gridsearch.run(...) from Python", **given)
-
-
-def _spec(grid: Any, arguments: RunArguments, objects: _Objects) -> StudySpec:
-    if isinstance(grid, StudySpec):
-        given = sorted(set(arguments) & set(SearchArguments.__annotations__))
-        if given:
-            raise UsageError(
-                f"{', '.join(given)}: given beside a StudySpec", hint="put it into the StudySpec"
-            )
-        return grid
-    options = _spec_options(arguments, objects)
-    rules: dict[str, Any] = {
-        "exclude": _several(arguments.get("exclude", ())),
-        "when": _several(arguments.get("when", ())),
-    }
-    recipe = dict(arguments.get("recipe", {}))
-    if isinstance(grid, str | Path):
-        if recipe:
-            raise UsageError("recipe: given beside a study file", hint="put it into the file's [recipe]")
-        return build(file=grid, options=options, **rules)
-    if isinstance(grid, Sequence) and "objective" in options:
-        words = [f"{name}={value}" for name, value in recipe.items()]
-        return build(words=grid, options=options, settings=words, **rules)
-    if isinstance(grid, Sequence):
-        return build(words=grid, options=options | recipe, **rules)
-    if isinstance(grid, Grid) and any(rules.values()):
-        raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
-    epochs = {"epochs": options.pop("epochs")} if "epochs" in options else {}
-    made = (
-        grid if isinstance(grid, Grid) else _grid(grid or {}, rules, objects, params="objective" in options)
-    )
-    return StudySpec(**options, grid=made, recipe=recipe | epochs)
-
-
-def _spec_options(arguments: RunArguments, objects: _Objects) -> dict[str, Any]:
-    """Return the options of a spec, objects by their names."""
-    options: dict[str, Any] = {
-        name: arguments[name]  # type: ignore[literal-required]
-        for name in _SPEC_OPTIONS
-        if arguments.get(name) is not None
-    }
-    if (seeds := arguments.get("seeds")) is not None:
-        options["seeds"] = seeds if isinstance(seeds, int) else tuple(seeds)
-    if (model := arguments.get("model")) is not None:
-        options["model"] = objects.model(model)
-    if callable(dataset := arguments.get("dataset")):
-        objects.dataset = dataset
-        options["dataset"] = objects.name(dataset)
-    elif dataset is not None:
-        options["dataset"] = dataset
-    if callable(objective := arguments.get("objective")):
-        objects.objective = objective
-        options["objective"] = objects.name(objective)
-    elif objective is not None:
-        options["objective"] = objective
-    if "objective" in options and "epochs" in options:
-        raise UsageError(
-            "epochs: a plain function has its own params", hint='recipe={"epochs": ...} sets one'
-        )
-    return options
-
-
-def _grid(axes: Mapping[str, Any], rules: Mapping[str, Any], objects: _Objects, *, params: bool) -> Grid:
-    if params:
-        return Grid.of_params(axes, **rules)
-    return Grid({name: _values(name, values, objects) for name, values in axes.items()}, **rules)
-
-
-def _several(rules: str | Sequence[str]) -> Sequence[str]:
-    return [rules] if isinstance(rules, str) else list(rules)
-
-
-def _values(name: str, values: Any, objects: _Objects) -> Any:
-    if name != "model" or isinstance(values, str):
-        return values
-    return [objects.model(value) for value in values]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gridsearch.service.options import Places
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StudyResult:
     """A study's results as they were when it was read.
 
@@ -80,6 +80,20 @@ class StudyResult:
         from gridsearch import reporting
 
         return reporting.ensembles_frame(self.ranking)
+
+    def __repr__(self) -> str:
+        """Return one line: how much there is, and what is best."""
+        from gridsearch.reporting.text import plural, printable, show_metric, show_params
+
+        trials, points, best = len(self.data.trials), len(self.ranking.points), self.ranking.best
+        words = f"{plural(trials, 'trial')} of {plural(points, 'point')}"
+        if self.failed:
+            words += f", {self.failed} failed"
+        if best is not None:
+            metric = self.ranking.metric
+            value = show_metric(best.mean, metric)
+            words += f"; best {show_params(best.params, limit=200)} with {printable(metric, 60)} {value}"
+        return f"<StudyResult {printable(self.study)!r}: {words}>"
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: what won, and the first points."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.predictions import harmless
 from gridsearch.reporting.ranking import CLASS_METRICS, Ranking, finite, metric_value, rank
+from gridsearch.spec.axes import LARGEST_INT
+from gridsearch.spec.grammar import reads_as_other
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     import pandas as pd
 
@@ -27,6 +30,9 @@ _RESULT_COLUMNS = (
     "key",
 )
 _POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "diverged", "trials")
+_EXACT = 2**53
+"""Up to here a float64 holds every whole number."""
+
 _EPOCH_COLUMNS = (
     "epoch",
     "train_loss",
@@ -44,8 +50,6 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
 
     An axis that bears the name of a result (`epochs`) is found as "params.epochs".
     """
-    import pandas as pd
-
     extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS[:4]))
     extra = [m for m in extra if (m, data.metric) != ("value", "value")]  # it is the value
     named = metric_columns(extra, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS))
@@ -68,13 +72,11 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
         for t in sorted(data.trials, key=lambda t: t.number)
     ]
     columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *named, *_RESULT_COLUMNS[4:]]
-    return pd.DataFrame(rows, columns=columns)
+    return _frame(rows, columns, words=(*axes, "state", "error", "key"))
 
 
 def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataFrame:
     """Return one row a point, best first: rank, params, n, mean, spread over seeds, interval, other means."""
-    import pandas as pd
-
     ranking = ranking or rank(data)
     extra = list(ranking.others)
     if data.objective is None and data.metric != "val_accuracy":
@@ -102,7 +104,7 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
         for p in ranking.listed
     ]
     columns = ["rank", *axes, *_POINT_COLUMNS[1:7], *named, "seconds", "diverged", "trials"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = _frame(rows, columns, words=(*axes, "tied_with_best", "trials"))
     return frame.astype({"rank": "Int64"})
 
 
@@ -111,8 +113,6 @@ def epochs_frame(data: StudyData) -> pd.DataFrame:
 
     Of a plain function, one row a step: its number and what was yielded.
     """
-    import pandas as pd
-
     if data.objective is not None:
         return _steps_frame(data)
     axes = axis_columns(data.axes, ("number", "seed", *_EPOCH_COLUMNS))
@@ -120,12 +120,10 @@ def epochs_frame(data: StudyData) -> pd.DataFrame:
     for trial in sorted(data.trials, key=lambda t: t.number):
         head = _epoch_head(trial, data.axes)
         rows.extend([*head, *_epoch_values(row)] for row in data.epochs.get(trial.number, ()))
-    return pd.DataFrame(rows, columns=["number", *axes, "seed", *_EPOCH_COLUMNS])
+    return _frame(rows, ["number", *axes, "seed", *_EPOCH_COLUMNS], words=axes)
 
 
 def _steps_frame(data: StudyData) -> pd.DataFrame:
-    import pandas as pd
-
     metrics = list(dict.fromkeys(m for rows in data.steps.values() for row in rows for m in row.metrics))
     own = ("number", "seed", "step", "seconds")
     named = metric_columns(metrics, own)
@@ -135,7 +133,42 @@ def _steps_frame(data: StudyData) -> pd.DataFrame:
         for t in sorted(data.trials, key=lambda t: t.number)
         for row in data.steps.get(t.number, ())
     ]
-    return pd.DataFrame(rows, columns=["number", *axes, "seed", "step", *named, "seconds"])
+    return _frame(rows, ["number", *axes, "seed", "step", *named, "seconds"], words=axes)
+
+
+def _frame(rows: Sequence[Sequence[Any]], columns: Sequence[str], *, words: Collection[str]) -> pd.DataFrame:
+    """Return a frame whose columns have the types of what is in them.
+
+    Whole numbers stay whole beside None (Int64), true and false likewise (boolean); a column of numbers is one where
+    all are missing.
+
+    Args:
+        rows: by row.
+        columns: their names.
+        words: columns that may hold anything; without a value they are no numbers.
+    """
+    import pandas as pd
+
+    held = [pd.Series([row[i] for row in rows], dtype=object) for i in range(len(columns))]
+    made = [_typed(each, number=name not in words) for name, each in zip(columns, held, strict=True)]
+    frame = pd.concat(made, axis=1) if made else pd.DataFrame()
+    frame.columns = list(columns)
+    return frame
+
+
+def _typed(column: pd.Series, *, number: bool) -> pd.Series:
+    present = [value for value in column if value is not None]
+    gaps = len(present) < len(column)
+    kinds = {type(value) for value in present}
+    if not present:
+        return column.astype("float64") if number else column
+    if kinds == {bool}:
+        return column.astype("boolean" if gaps else "bool")
+    if kinds == {int} and all(abs(value) <= LARGEST_INT for value in present):
+        return column.astype("Int64" if gaps else "int64")
+    if kinds <= {int, float} and all(abs(value) <= _EXACT for value in present if type(value) is int):
+        return column.astype("float64")
+    return column
 
 
 def metric_columns(metrics: Sequence[str], taken: Iterable[str]) -> list[str]:
@@ -180,12 +213,15 @@ def _marked(frame: pd.DataFrame, data: StudyData) -> pd.DataFrame:
 def to_csv(frame: pd.DataFrame) -> bytes:
     """Return a frame as CSV in UTF-8, without its index; text that a spreadsheet would run is made harmless.
 
-    Numbers stay as they are, negative ones too; true and false are written as the command line has them.
+    Numbers stay as they are, negative ones too; true and false are written as the command line has them.  Where text
+    stands beside numbers, text that reads as one is in quotes.
     """
     safe = frame.astype(object).where(frame.notna(), None)
     for place, column in enumerate(frame.columns):
         if not _numeric(frame, str(column)):
-            safe.isetitem(place, [_cell(v) for v in safe.iloc[:, place]])
+            values = list(safe.iloc[:, place])
+            mixed = len({isinstance(v, str) for v in values}) > 1
+            safe.isetitem(place, [_cell(v, mixed=mixed) for v in values])
     safe.columns = [harmless(str(c)) for c in frame.columns]
     return bytes(safe.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
 
@@ -200,9 +236,11 @@ def axis_columns(axes: Sequence[str], taken: Iterable[str]) -> tuple[str, ...]:
     return tuple(f"params.{a}" if a in others else a for a in axes)
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: Any, *, mixed: bool = False) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if mixed and isinstance(value, str) and reads_as_other(value):
+        return json.dumps(value)
     return harmless(value) if isinstance(value, str) else value
 
 

@@ -72,7 +72,7 @@ class Winner:
         return trial_key(self.point.settings, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class BestOutcome:
     """What `best` found, now or when it was called first.
 
@@ -90,6 +90,11 @@ class BestOutcome:
     changed: bool
     folder: Path
     signum: int | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: what the test images said, and where the model lies."""
+        found = "no test" if self.test is None else f"test accuracy {100 * self.test['accuracy']:.2f} %"
+        return f"<BestOutcome of study {self.study!r}: {found}, exported to {self.folder}>"
 
     def to_json(self) -> dict[str, Any]:
         """Return the outcome as JSON, schema 1."""

@@ -25,7 +25,7 @@ MOST_TRIALS: Final = 12
 MOST_PAIRS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Compared:
     """A comparison of studies that was written.
 
@@ -37,6 +37,10 @@ class Compared:
     comparison: Comparison
     page: Path
     warnings: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        """Return one line: where its page lies."""
+        return f"<Compared: {self.page}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -191,9 +191,10 @@ def prepare_stored(
     study: str,
     places: Places,
     *,
-    dataset: str | None = None,
+    dataset: Any = None,
     models: Sequence[str] = (),
-    objective: str | None = None,
+    objective: Any = None,
+    objects: Mapping[str, Any] | None = None,
     more: MoreSeeds | None = None,
     say: Callable[[str], None],
 ) -> Prepared:
@@ -204,9 +205,10 @@ def prepare_stored(
     Args:
         study: the study's name.
         places: where the store and the data lie.
-        dataset: locator of the dataset, for a user's own.
-        models: locators of models, for a user's own.
-        objective: locator of the function, for a study of one.
+        dataset: locator of the dataset, or the class or function itself, for a user's own.
+        models: locators of models, or names of objects, for a user's own.
+        objective: the function, or its locator, for a study of one.
+        objects: models given as classes or functions, by name.
         more: more seeds for the best points, instead of all that is missing.
         say: takes a message.
 
@@ -236,7 +238,7 @@ def prepare_stored(
             stored=True,
         )
     _refuse(study, "trains on images", {"--objective": objective})
-    catalog = find_again(data, spec, places, dataset=dataset, models=models, say=say)
+    catalog = find_again(data, spec, places, dataset=dataset, models=models, objects=objects, say=say)
     drafts = _open_or_more(present(data, catalog, spec, say=say), more)
     check_models(data, catalog, spec, {shape_of(d.settings): d.settings for d in drafts}.values())
     return Prepared(

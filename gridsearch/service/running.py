@@ -113,9 +113,10 @@ def resume(
     options: RunOptions,
     *,
     observer: Observer | None = None,
-    dataset: str | None = None,
+    dataset: Any = None,
     models: Sequence[str] = (),
-    objective: str | None = None,
+    objective: Any = None,
+    objects: Mapping[str, Any] | None = None,
     more: MoreSeeds | None = None,
 ) -> RunOutcome:
     """Finish what a stored study still lacks, failed trials included, or give its best points more seeds.
@@ -124,9 +125,10 @@ def resume(
         study: the study's name.
         options: how to run.
         observer: is told what happens.
-        dataset: locator of the dataset; needed only for a user's own, likewise `models`.
-        models: locators of models.
-        objective: locator of the function, for a study of one.
+        dataset: locator of the dataset, or the class or function itself; needed only for a user's own.
+        models: locators of models, likewise.
+        objective: the function, or its locator, for a study of one.
+        objects: models given as classes or functions, by name.
         more: more seeds for the best points, instead of all that is missing.
 
     Raises:
@@ -135,7 +137,7 @@ def resume(
     watcher = observer or Silent()
     began = time.monotonic()
     named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
-    prepared = prepare_stored(study, options.places, **named, more=more, say=watcher.say)
+    prepared = prepare_stored(study, options.places, **named, objects=objects, more=more, say=watcher.say)
     devices = devices_for(options, function=prepared.ranked_by is not None)
     return _carry_out(prepared, options, devices, watcher, began)
 

@@ -205,9 +205,12 @@ def _needs_quotes(axis: Axis, word: str, special: str) -> bool:
         return True
     if any(c in word for c in special) or not word.isascii():
         return True
-    if not axis.free:
-        return False
-    if _RANGE.fullmatch(word):
+    return axis.free and reads_as_other(word)
+
+
+def reads_as_other(word: str) -> bool:
+    """Whether an unquoted word would be read as a number, a range, true, false or none, or as nothing."""
+    if not word.strip() or _RANGE.fullmatch(word):
         return True
     try:
         return not isinstance(read_plain(word), str)

@@ -7,16 +7,18 @@ are shown as they are.  So the word that a table shows selects the point again (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 from gridsearch.records import Value
+from gridsearch.spec.grammar import reads_as_other
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Words: TypeAlias = Mapping[str, Mapping[float, str]]
-"""The words of floats that are shown short, by axis and value."""
+Words: TypeAlias = Mapping[str, Mapping[float | str, str]]
+"""The words of floats that are shown short, and of text that is shown in quotes, by axis and value."""
 
 
 SHOWN_DIGITS = 4
@@ -45,7 +47,7 @@ class Worded(dict[str, Value]):
 def word(params: Mapping[str, Value], name: str) -> str | None:
     """Return the word of a param that is shown shorter than it is, None of any other."""
     value = params[name]
-    if not isinstance(params, Worded) or not isinstance(value, float):
+    if not isinstance(params, Worded) or not isinstance(value, float | str):
         return None
     return params.words.get(name, {}).get(value)
 
@@ -72,12 +74,27 @@ def short_words(values: Iterable[Value]) -> dict[float, str]:
 
 def words_of(params: Iterable[Mapping[str, Value]]) -> Words:
     """Return the words of the points of a study, by axis and value."""
-    values: dict[str, set[float]] = {}
+    values: dict[str, dict[tuple[bool, Value], Value]] = {}
     for each in params:
         for name, value in each.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                values.setdefault(name, set()).add(value)
-    return {name: words for name, held in values.items() if (words := short_words(held))}
+            values.setdefault(name, {}).setdefault((isinstance(value, bool), value), value)
+    found: dict[str, dict[float | str, str]] = {}
+    for name, held in values.items():
+        found[name] = dict([*short_words(held.values()).items(), *quoted_words(held.values()).items()])
+    return {name: words for name, words in found.items() if words}
+
+
+def quoted_words(values: Iterable[Value]) -> dict[str, str]:
+    """Return the words of text that stands beside other values and reads as one: "1e5" beside the number 1e5.
+
+    Args:
+        values: all values of one axis, in any order.
+    """
+    held = list(values)
+    texts = [value for value in held if isinstance(value, str)]
+    if len(texts) == len(held):
+        return {}
+    return {text: json.dumps(text, ensure_ascii=False) for text in texts if reads_as_other(text)}
 
 
 def spelled(values: Iterable[Value]) -> dict[float, float]:

@@ -54,17 +54,19 @@ def _load(home):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_pool_answers_with_the_error_that_a_study_is_not_there(home):
     gs.run(
-        {"a": [1]}, objective=_objective, study="s", home=home, executor="inline", report=False, quiet=True
+        {"a": [1]},
+        objective=lambda params, seed: {"value": 1.0},
+        study="s",
+        home=home,
+        executor="inline",
+        report=False,
+        quiet=True,
     )
     with (
         multiprocessing.get_context("spawn").Pool(1) as pool,
         pytest.raises(StudyNotFound, match="'nope'; studies here: s"),
     ):
         pool.apply_async(_load, [home]).get(timeout=120)
-
-
-def _objective(params, seed):
-    return {"value": 1.0}
 
 
 def test_all_errors_and_argument_types_are_found_in_the_package_itself():

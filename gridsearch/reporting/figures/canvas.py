@@ -79,7 +79,8 @@ def key_of(figure: Figure) -> Key:
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches, laid out so that nothing overlaps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+
+    from gridsearch.reporting.figures.shown import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(
