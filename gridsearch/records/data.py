@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from gridsearch.records.results import TrialRecord
 
 
+UNEVEN = 1.25
+"""Times the images of the smallest class that the largest one has where classes are called uneven."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataFacts:
     """What some images are, whatever a study's other trials were trained on.
@@ -21,6 +25,8 @@ class DataFacts:
         test: likewise of the test images, None where the dataset has none of its own.
         labels: SHA-256 of all labels: data of other options with the same labels is split alike.
         locator: where they were found last, absolute where it is a path; "" for an object from Python.
+        described: the images in one line, as they were understood; "" where an older store did not say.
+        doubts: what puts results on them in doubt, in sentences.
         seen: when a run last asked for them, in seconds since 1970; 0 where an older store did not say.
     """
 
@@ -29,7 +35,22 @@ class DataFacts:
     test: tuple[int, ...] | None = None
     labels: str = ""
     locator: str = ""
+    described: str = ""
+    doubts: tuple[str, ...] = ()
     seen: float = 0.0
+
+    @property
+    def uneven(self) -> bool:
+        """Whether the classes differ in their numbers of training images so far that it matters."""
+        return bool(self.train) and max(self.train) >= UNEVEN * min(self.train)
+
+    @property
+    def constant(self) -> tuple[str, float] | None:
+        """The class of which most training images are, and its share: what a constant answer gets right."""
+        if not sum(self.train):
+            return None
+        label = max(range(len(self.train)), key=lambda i: self.train[i])
+        return self.class_names[label], self.train[label] / sum(self.train)
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads back."""
@@ -39,8 +60,11 @@ class DataFacts:
     def from_json(cls, text: str) -> Self:
         """Read what `to_json` wrote."""
         content: dict[str, Any] = json.loads(text)
-        lists = {name: None if (v := content[name]) is None else tuple(v) for name in ("train", "test")}
-        return cls(**content | lists | {"class_names": tuple(content["class_names"])})
+        lists = ("class_names", "train", "test", "doubts")
+        found = {
+            name: None if (v := content[name]) is None else tuple(v) for name in lists if name in content
+        }
+        return cls(**content | found)
 
 
 def ages(trials: Iterable[TrialRecord], facts: Mapping[str, DataFacts]) -> dict[str, int]:

@@ -52,6 +52,8 @@ def model_card(
         classes=classes,
         ranked_by=ranked_by,
         cautions=cautions,
+        described=model["dataset"].get("described", ""),
+        doubts=[f"{doubt[:1].upper()}{doubt[1:]}." for doubt in model["dataset"].get("doubts", ())],
         rows=rows,
         recipe=[(name, show_param(recipe, name)) for name in recipe if name not in _HIDDEN],
         colours={1: "grey", 3: "in colour"}.get(given["channels"], f"of {given['channels']} channels"),

@@ -40,7 +40,9 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if caution := _pruned_caution(data, ranking):
         found.append(caution)
     if ranking.class_metrics:
-        found.append(_class_caution(ranking))
+        found.append(_class_caution(data, ranking))
+    facts = data.facts.get(ranking.best.settings.data_fingerprint) if ranking.best is not None else None
+    found += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts is not None else ())]
     if ranking.apart:
         found.append(_apart_caution(data, ranking))
     selects = {t.settings.select for t in data.trials}
@@ -100,11 +102,16 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
     return text
 
 
-def _class_caution(ranking: Ranking) -> str:
-    """Say that classes are uneven, and whether another point does better by the rare ones."""
-    words = (
-        "The classes are uneven: beside accuracy stand balanced accuracy and macro F1, where all count alike."
-    )
+def _class_caution(data: StudyData, ranking: Ranking) -> str:
+    """Say how uneven classes are, and whether another point does better by the rare ones."""
+    counts = next((f for f in data.facts.values() if f.uneven), None)
+    if counts is not None:
+        fewest, most = (counts.train.index(f(counts.train)) for f in (min, max))
+        uneven = " and ".join(f"{counts.class_names[i]} {counts.train[i]:,}" for i in (fewest, most))
+        words = f"The classes are uneven ({uneven} images)"
+    else:
+        words = "Accuracy and balanced accuracy differ, so some classes are told better than others"
+    words += ": beside accuracy stand balanced accuracy and macro F1, where all count alike."
     best = ranking.best
     scores = {
         i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None

@@ -175,6 +175,13 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
         train = best.metric_mean("train_accuracy")
         if train is not None and data.metric != "train_accuracy" and data.objective is None:
             facts.append(("its train accuracy", show_metric(train, "train_accuracy")))
+        if (
+            known := data.facts.get(best.settings.data_fingerprint)
+        ) is not None and known.constant is not None:
+            name, share = known.constant
+            facts.append(
+                ("a constant answer", f"{show_metric(share, 'val_accuracy')} ({printable(name, 30)})")
+            )
     facts += [
         ("points", f"{len(ranking.listed):,}"),
         ("trials", f"{len(data.trials):,}"),

@@ -262,7 +262,7 @@ def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:
 def other_metrics(data: StudyData) -> tuple[str, ...]:
     """Return the metrics beside the ranking one that tables show: of images ours, of a function its own."""
     names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")
-    if _uneven(data.trials):
+    if _uneven(data):
         names = (*CLASS_METRICS, *names)
     if data.objective is not None:
         names = dict.fromkeys(name for trial in data.trials for name in trial.metrics)
@@ -337,8 +337,12 @@ def _digits(points: Sequence[RankedPoint], metric: str, ranked_by: str) -> Digit
     return Digits.of([p.mean for p in points], metric, spreads=[p.spread for p in points])
 
 
-def _uneven(trials: Iterable[TrialRecord]) -> bool:
-    for trial in trials:
+def _uneven(data: StudyData) -> bool:
+    """Whether classes have uneven numbers of images; where an older store did not count them, by what that does."""
+    counted = [facts.uneven for facts in data.facts.values() if facts.train]
+    if counted:
+        return any(counted)
+    for trial in data.trials:
         plain, balanced = (finite(trial.metrics.get(m)) for m in ("val_accuracy", CLASS_METRICS[0]))
         if plain is not None and balanced is not None and abs(plain - balanced) >= UNEVEN:
             return True

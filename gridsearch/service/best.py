@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from gridsearch.records import Exported, Settings, StudyData, Value
+    from gridsearch.records import DataFacts, Exported, Settings, StudyData, Value
     from gridsearch.reporting import RankedPoint, Ranking
     from gridsearch.service.options import RunOptions
     from gridsearch.store import Store
@@ -199,7 +199,8 @@ def best(
                     folder=store.home.best_dir(study),
                     signum=interrupted.signum,
                 )
-            finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds)
+            images = catalog.fact(winner.settings)
+            finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
             return _publish(store, finding, place / "export", watcher)
 
 
@@ -281,6 +282,7 @@ class Finding:
     winner: Winner
     exported: Exported
     seeds: tuple[int, ...]
+    images: DataFacts
 
 
 def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) -> BestOutcome:
@@ -337,7 +339,12 @@ def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "study": data.name,
-        "dataset": {"name": settings.dataset, "fingerprint": settings.data_fingerprint},
+        "dataset": {
+            "name": settings.dataset,
+            "fingerprint": settings.data_fingerprint,
+            "described": finding.images.described,
+            "doubts": list(finding.images.doubts),
+        },
         "model": {
             "name": settings.model,
             "options": dict(settings.model_options),

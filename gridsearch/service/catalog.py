@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from gridsearch.plugins import ImageData, Plugin
-    from gridsearch.records import TrialDraft, Value
+    from gridsearch.records import Settings, TrialDraft, Value
 
 
 class Catalog:
@@ -155,7 +155,8 @@ class Catalog:
             options: complete, as `data` gives them.
         """
         images, fingerprint = datasets.load_known(self.dataset, self.root, dict(options))
-        self._facts[fingerprint] = _facts(images, self.dataset.locator)
+        if fingerprint not in self._facts:
+            self._facts[fingerprint] = _facts(images, self.dataset.locator)
         return images, fingerprint
 
     def facts(self, drafts: Iterable[TrialDraft]) -> dict[str, DataFacts]:
@@ -165,10 +166,19 @@ class Catalog:
             DataError: they are not what they were when the trials were made.
         """
         needed = {d.settings.data_fingerprint: d.settings for d in drafts}
-        for fingerprint, settings in needed.items():
-            if fingerprint not in self._facts and self.known(settings.data_options)[1] != fingerprint:
-                raise images_changed(settings.dataset)
-        return {fingerprint: self._facts[fingerprint] for fingerprint in needed}
+        return {fingerprint: self.fact(settings) for fingerprint, settings in needed.items()}
+
+    def fact(self, settings: Settings) -> DataFacts:
+        """Return what the images are that a trial of these settings trains on; see `facts`."""
+        fingerprint = settings.data_fingerprint
+        if fingerprint not in self._facts and self.known(settings.data_options)[1] != fingerprint:
+            raise images_changed(settings.dataset)
+        return self._facts[fingerprint]
+
+    def seen(self, drafts: Iterable[TrialDraft]) -> tuple[DataFacts, ...]:
+        """Return what is known of those images of trials that were loaded already, each described but once."""
+        found = [self._facts.get(d.settings.data_fingerprint) for d in drafts]
+        return tuple({facts.described: facts for facts in found if facts is not None}.values())
 
     def fetch(self, say: Callable[[str], None]) -> None:
         """Bring the dataset's files if they are not there yet."""
@@ -249,6 +259,8 @@ def _facts(images: ImageData, locator: str) -> DataFacts:
         test=counts[1],
         labels=digest.hexdigest(),
         locator=locator,
+        described=datasets.described(images),
+        doubts=datasets.doubts(images),
     )
 
 

@@ -66,6 +66,7 @@ class Plan:
         memory_mb: of all workers beyond torch's own, None likewise.
         disk_mb: that the new trials will take, None where the data is not there to tell.
         function: whether it is a study of a plain function.
+        data: the images in one line, as they were understood; "" where they are not there yet.
     """
 
     study: str
@@ -83,6 +84,7 @@ class Plan:
     disk_mb: float | None
     workers: int
     function: bool = False
+    data: str = ""
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +94,8 @@ class Plan:
         groups = [{k: g[k] for k in shown} for g in content["groups"]]
         kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
         rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
-        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest}
+        kept_data = {"data": self.data} if self.data else {}
+        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
 
 
 def plan(
@@ -194,6 +197,7 @@ def _look_ahead(
         disk_mb=_disk(prepared, missing),
         workers=workers,
         function=prepared.ranked_by is not None,
+        data=prepared.described,
         warnings=prepared.warnings,
     )
 

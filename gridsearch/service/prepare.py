@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import CostModel, FunctionCost, ProbeCache
-from gridsearch.plugins.shapes import in_words
 from gridsearch.records import TrialDraft, trial_key
 from gridsearch.service import code
 from gridsearch.service.catalog import Catalog, images_changed
 from gridsearch.service.functions import FunctionCatalog
+from gridsearch.service.images_told import passed, tell, with_doubts
 from gridsearch.service.replicates import has_result, more_replicates, stored_draft
 from gridsearch.service.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from gridsearch.plugins import ImageData
@@ -79,6 +79,16 @@ class Prepared:
             DataError: they are other than a moment ago.
         """
         return {} if isinstance(self.catalog, FunctionCatalog) else self.catalog.facts(self.drafts)
+
+    @property
+    def seen(self) -> tuple[DataFacts, ...]:
+        """What is known of the images that were loaded."""
+        return () if isinstance(self.catalog, FunctionCatalog) else self.catalog.seen(self.drafts)
+
+    @property
+    def described(self) -> str:
+        """The images in one line, as they were understood; "" where none were loaded."""
+        return " | ".join(facts.described for facts in self.seen)
 
     @property
     def at_hand(self) -> dict[str, ImageData]:
@@ -152,23 +162,11 @@ def prepare(
     check(prepared)
     if fetch and prepared.images is not None:
         _check_files(catalog, prepared.images, prepared.drafts)
-    for note in prepared.images.notes if prepared.images is not None and fetch else ():
+    if fetch:
+        tell(prepared, say)
+    for note in passed(catalog, prepared.images, prepared.drafts) if prepared.images is not None else ():
         say(note)
-    if prepared.images is not None:
-        for note in _passed(catalog, prepared.images, prepared.drafts):
-            say(note)
-    return prepared
-
-
-def _passed(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> Iterator[str]:
-    """Say what each model gets of the data's shape under a name that is not the contract's."""
-    built = {(d.settings.model, tuple(sorted(d.settings.model_options.items()))): None for d in drafts}
-    told = {
-        f"{name} gets {words}": None
-        for name, options in built
-        if (words := in_words(catalog.passed(name, dict(options), images)))
-    }
-    yield from (f"{line}, as the images are" for line in told)
+    return with_doubts(prepared)
 
 
 def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:
@@ -241,7 +239,7 @@ def prepare_stored(
     catalog = find_again(data, spec, places, dataset=dataset, models=models, objects=objects, say=say)
     drafts = _open_or_more(present(data, catalog, spec, say=say), more)
     check_models(data, catalog, spec, {shape_of(d.settings): d.settings for d in drafts}.values())
-    return Prepared(
+    prepared = Prepared(
         name=study,
         axes=data.axes,
         spec=located(spec, catalog),
@@ -251,6 +249,8 @@ def prepare_stored(
         images=_images(catalog, drafts[0].settings, fetch=True),
         stored=True,
     )
+    tell(prepared, say)
+    return with_doubts(prepared)
 
 
 def images_joined(store: Store, prepared: Prepared, places: Places) -> Joining:

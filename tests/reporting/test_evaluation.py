@@ -134,3 +134,19 @@ def test_a_card_without_a_graph_says_why():
     text = card(model(logits, labels, graph={"error": "loops"}), logits, labels)
     assert "cannot be exported (loops)" in text
     assert "not the one that tested best" not in text
+
+
+def test_the_card_says_how_the_images_were_read_and_what_is_in_doubt():
+    logits, labels = predictions(1)
+    about = {
+        "name": "folder:x",
+        "fingerprint": "f" * 64,
+        "described": "54 images, 2 classes: cat 27, dog 27; 6 rotated, 3 skipped; test: ds/test, 12",
+        "doubts": ["5 of 12 test images are training images too"],
+    }
+    text = card(model(logits, labels, dataset=about), logits, labels)
+    assert (
+        "As it was read: 54 images, 2 classes: cat 27, dog 27; 6 rotated, 3 skipped; test: ds/test, 12."
+        in text
+    )
+    assert "- 5 of 12 test images are training images too." in text

@@ -232,19 +232,19 @@ def test_what_was_done_to_images_is_counted_in_one_line_and_told_in_the_notes(tm
     assert data.reading.changes == (
         "3 rotated",
         "1 flattened",
-        "1 first frames",
+        "1 taken as first frame",
         "2 of other colours",
         "2 skipped",
     )
     assert datasets.described(data) == (
-        "11 images, 2 classes: cat 4, dog 7; 3 rotated, 1 flattened, 1 first frames, 2 of other colours, 2 skipped; "
+        "11 images, 2 classes: cat 4, dog 7; 3 rotated, 1 flattened, 1 taken as first frame, 2 of other colours, 2 skipped; "
         "no test set, so a sixth is held out as test"
     )
     notes = " | ".join(data.notes)
     assert "3 images were turned as their camera noted (EXIF)" in notes
     assert "1 image with transparency was laid on white" in notes
     assert "skipped dog/phone.heic: not an image that is read here (HEIC)" in notes
-    assert "skipped 1 file or folders of the system (Thumbs.db)" in notes
+    assert "skipped 1 file or folder of the system (Thumbs.db)" in notes
 
 
 def test_lab_is_converted_as_its_colours_are_seen():

@@ -178,6 +178,8 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + (f"pruned {found.pruned} (offered again) · " if found.pruned else "")
         + f"waiting or running {found.open}"
     )
+    if found.data:
+        out.print(f"data: {found.data}", markup=False, soft_wrap=True)
     if found.groups:
         table = Table(box=None, pad_edge=False, header_style="bold")
         first = "objective" if found.function else "model"

@@ -51,8 +51,8 @@ def majority(labels: np.ndarray, class_names: Sequence[str]) -> str:
     if share * np.count_nonzero(counts) < UNEVEN:
         return ""
     return (
-        f"the classes are uneven: {100 * share:.3g} % of the images are of class {class_names[top]!r}, and a constant "
-        "answer would be right as often"
+        f"to answer {class_names[top]!r} always would be right for {100 * share:.3g} % of the training images: an "
+        "accuracy counts from there on"
     )
 
 

@@ -52,7 +52,7 @@ class Change(StrEnum):
 
     ROTATED = "rotated"
     FLATTENED = "flattened"
-    FIRST_FRAME = "first frames"
+    FIRST_FRAME = "taken as first frame"
     COLOURS = "of other colours"
     DEEP = "of more than 8 bits"
     CUT = "cut to 8 bits"

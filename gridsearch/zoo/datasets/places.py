@@ -108,7 +108,8 @@ class Skipped:
             names = sorted(self.clutter)
             named = ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
             count = sum(self.clutter.values())
-            lines.append(f"skipped {count} file{'s' * (count != 1)} or folders of the system ({named})")
+            what = "file or folder" if count == 1 else "files or folders"
+            lines.append(f"skipped {count} {what} of the system ({named})")
         lines += self.more
         return tuple(lines)
 
