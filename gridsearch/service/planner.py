@@ -15,7 +15,8 @@ from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.joining import join
 from gridsearch.service.methods import trainer_of
 from gridsearch.service.outlook import Outlook
-from gridsearch.service.prepare import images_joined, prepare, prepare_stored, split_sizes
+from gridsearch.service.prepare import images_joined, prepare, prepare_stored
+from gridsearch.service.splitting import split_sizes
 from gridsearch.service.workers import devices_for, worker_setups
 from gridsearch.store import open_store, store_exists
 

@@ -13,6 +13,7 @@ from gridsearch.service.catalog import Catalog, images_changed
 from gridsearch.service.functions import FunctionCatalog
 from gridsearch.service.images_told import passed, tell, with_doubts
 from gridsearch.service.replicates import has_result, more_replicates, stored_draft
+from gridsearch.service.splitting import check_splits, split_sizes
 from gridsearch.service.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
@@ -308,7 +309,7 @@ def check(prepared: Prepared) -> None:
         UsageError: a split, or a dropout rate for a model without dropout.
     """
     if prepared.images is not None and isinstance(prepared.catalog, Catalog):
-        _check_splits(prepared.images, prepared.drafts)
+        check_splits(prepared.images, (d.settings for d in prepared.drafts))
         _check_dropout(prepared.catalog, prepared.images, prepared.drafts)
 
 
@@ -325,22 +326,6 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
     if fingerprint != settings.data_fingerprint:
         raise images_changed(settings.dataset)
     return images
-
-
-def _check_splits(images: ImageData, drafts: Sequence[TrialDraft]) -> None:
-    """Refuse a split that the data does not allow, once for each distinct one."""
-    from gridsearch.training import split
-
-    for val, split_seed, subset in dict.fromkeys(
-        (d.settings.val, d.settings.split_seed, d.settings.subset) for d in drafts
-    ):
-        split(
-            images.train_labels,
-            val=val,
-            split_seed=split_seed,
-            subset=subset,
-            hold_out_test=images.test_images is None,
-        )
 
 
 def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
@@ -379,17 +364,3 @@ def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDr
                 f"dropout: model {name!r} has no dropout layer that it could set",
                 hint="leave dropout out, or take a model that has one",
             )
-
-
-def split_sizes(images: ImageData, settings: Settings) -> tuple[int, int]:
-    """Return how many images a trial's training and validation splits hold, before `subset`."""
-    from gridsearch.training import split
-
-    parts = split(
-        images.train_labels,
-        val=settings.val,
-        split_seed=settings.split_seed,
-        subset=None,
-        hold_out_test=images.test_images is None,
-    )
-    return len(parts.train), len(parts.val)

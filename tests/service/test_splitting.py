@@ -1,0 +1,38 @@
+"""Splits of which nothing can be learned are refused before anything is trained or written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def fill(folder, classes, count):
+    for label in range(classes):
+        (folder / f"c{label}").mkdir(parents=True)
+        for i in range(count):
+            pixels = np.random.default_rng(100 * label + i).integers(0, 255, (4, 4), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"c{label}" / f"{i}.png")
+
+
+@pytest.mark.parametrize("classes", [2, 12])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("own_test", [True, False])
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_one_image_or_two_of_a_class_are_refused_before_training(
+    cli, tmp_path, home, classes, count, own_test, command
+):
+    fill(tmp_path / "few" / "train" if own_test else tmp_path / "few", classes, count)
+    if own_test:
+        fill(tmp_path / "few" / "test", classes, 3)
+    words = ("--dataset", "folder:few", "--model", "mlp", "--grid", "lr=.1", "--executor", "inline")
+    found = cli(command, *words)
+    assert found.code in (2, 4), found.out
+    assert not home.exists()
+    if count == 1:
+        assert f"{classes} images of {classes} classes are too few to train on" in found.error
+
+
+def test_enough_images_are_taken(cli, tmp_path):
+    fill(tmp_path / "few", 2, 6)
+    assert cli("plan", "--dataset", "folder:few", "--model", "mlp", "--grid", "lr=.1").code == 0
