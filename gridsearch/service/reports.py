@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,14 +31,14 @@ class Report:
     Attributes:
         data: what it is about.
         ranking: the ranking that it shows.
-        page: the page's path.
+        page: the page's path; None where the home cannot be written, and so has none.
         json: the content of `report --json`.
         warnings: what could not be shown, and why.
     """
 
     data: StudyData
     ranking: Ranking
-    page: Path
+    page: Path | None
     json: dict[str, Any]
     warnings: tuple[str, ...]
 
@@ -88,9 +89,15 @@ def make_report(
     def write(path: Path, content: bytes) -> None:
         store.home.write_atomic(path, content)
 
+    folder = store.home.report_dir(study, data.part.folder if data.part else "")
+    if not _writable(folder):
+        ranking = reporting.rank(data, predictions=predictions)
+        warnings.append(f"{folder} cannot be written, so there is no page; --home names another place")
+        found = reporting.report_json(data, ranking=ranking)
+        return Report(data, ranking, None, found, tuple(dict.fromkeys(warnings)))
     files = reporting.write_report(
         data,
-        folder=store.home.report_dir(study, data.part.folder if data.part else ""),
+        folder=folder,
         predictions=predictions,
         images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
         write=write,
@@ -104,6 +111,12 @@ def make_report(
         reporting.report_json(data, ranking=files.ranking),
         tuple(dict.fromkeys(warnings)),
     )
+
+
+def _writable(folder: Path) -> bool:
+    """Whether a folder can be written, or made."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def require_result(data: StudyData) -> None:

@@ -292,3 +292,17 @@ def test_what_a_run_asks_for_is_ranked_first_also_when_it_was_trained_before(cli
 
     ranking = gs.load("pets", home=home).ranking
     assert [p.trials[0].number for p in ranking.listed] == [0, 1]
+
+
+def test_a_home_that_cannot_be_written_still_shows_its_ranking(cli, search, tmp_path, home, monkeypatch):
+    fill(tmp_path / "pets")
+    search("folder:pets")
+    monkeypatch.setattr(
+        "gridsearch.service.reports.os.access", lambda *_: False
+    )  # whoever is root may always
+    shown = cli("report", "--study", "pets")
+    assert shown.code == 0
+    assert "lr" in shown.out
+    assert "cannot be written, so there is no page" in shown.err
+    assert cli("report", "--study", "pets", "--json").json["points"][0]["rank"] == 1
+    assert not (home / "pets" / "report").exists()

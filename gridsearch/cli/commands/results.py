@@ -56,7 +56,8 @@ def report(arguments: argparse.Namespace) -> int:
     else:
         out = display.console(no_color=arguments.no_color)
         out.print(reporting.print_ranking(made.data, limit=50, ranking=made.ranking))
-        out.print(f"report: {made.page}", soft_wrap=True)
+        if made.page is not None:
+            out.print(f"report: {made.page}", soft_wrap=True)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     for warning in made.warnings:
         err.warn(warning)
