@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.effects import decompose
-from gridsearch.reporting.levels import ABSENT
+from gridsearch.reporting.levels import ABSENT, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "metric": data.metric,
         "direction": data.direction,
         **({} if data.part is None else {"part": _part(data.part)}),
+        **_recipes(ranking),
         "counts": dict(ranking.counts),
         "points": [
             *map(_point, ranking.points),
@@ -67,6 +68,12 @@ def _part(part: Part) -> dict[str, Any]:
         "trials": part.trials,
         "of": part.of,
     }
+
+
+def _recipes(ranking: Ranking) -> dict[str, Any]:
+    """Return the settings in which the study's recipes differ, with their values; nothing where there is one."""
+    mixed = {axis: [v for v in levels_of(ranking.points, axis) if v != ABSENT] for axis in ranking.mixed}
+    return {"recipes": mixed} if mixed else {}
 
 
 def _point(point: RankedPoint) -> dict[str, Any]:

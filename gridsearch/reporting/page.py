@@ -17,6 +17,7 @@ from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.effects import Decomposition, decompose
 from gridsearch.reporting.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.parts import parts_list
+from gridsearch.reporting.recipes import mixed_words
 from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.tables import (
     CLASS_COLUMNS,
@@ -85,6 +86,7 @@ def render_page(
         lead=_lead(words),
         progress=_progress(ranking),
         part=part_words(data),
+        mixed=mixed_words(data, ranking),
         whole=whole,
         parts=Markup(parts_list(parts)),  # noqa: S704  escaped there
         counts=[(state, n) for state, n in ranking.counts.items() if n],

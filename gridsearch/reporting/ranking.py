@@ -117,6 +117,7 @@ class Ranking:
         objective: display name of the plain function that was called; None where networks were trained.
         digits: by metric, how the numbers of its column are written.
         apart: points that were trained on other images, ranked among themselves; nothing compares them with `points`.
+        mixed: those of `varying` that no grid asked for: the study holds points of several recipes.
     """
 
     metric: str
@@ -131,6 +132,7 @@ class Ranking:
     objective: str | None = None
     digits: Mapping[str, Digits] = field(default_factory=dict)
     apart: tuple[RankedPoint, ...] = ()
+    mixed: tuple[str, ...] = ()
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
@@ -198,6 +200,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     """
     from gridsearch.reporting.ensemble import ensembles
     from gridsearch.reporting.inference import judge
+    from gridsearch.reporting.recipes import mixed_settings
 
     if (by_images := _by_images(data)) is not None:
         return _apart([rank(part, predictions=predictions) for part in by_images], data)
@@ -219,17 +222,19 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     others = other_metrics(data)
+    varying = varying_axes(ranked, data.axes)
     ranking = Ranking(
         metric=data.metric,
         direction=data.direction,
         points=tuple(ranked),
         counts=data.counts(),
         best=best,
-        varying=varying_axes(ranked, data.axes),
+        varying=varying,
         uncertainty=uncertainty,
         others=others,
         objective=data.objective,
         digits={name: _digits(ranked, name, data.metric) for name in (data.metric, *others)},
+        mixed=mixed_settings(varying, data.commands) if data.objective is None else (),
     )
     if predictions is None or data.objective is not None or data.metric != "val_accuracy":
         return ranking

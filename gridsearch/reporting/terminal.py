@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.recipes import mixed_words
 from gridsearch.reporting.selection import part_words
 from gridsearch.reporting.text import (
     NOTHING,
@@ -49,6 +50,8 @@ def print_ranking(
     if words.warning:
         parts.append(_line(f"! {words.warning}", "bold red"))
     parts.append(_line(f"{words.won} {words.margin}".strip(), "bold"))
+    if ranking.mixed:
+        parts.append(_line(mixed_words(data, ranking), "yellow"))
     if words.test:
         parts.append(_line(words.test, "bold"))
     if ranking.listed:

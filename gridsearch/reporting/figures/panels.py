@@ -51,9 +51,13 @@ class Panel:
 
 
 def plan_layout(ranking: Ranking) -> Layout | None:
-    """Choose the axes of the heatmap; None with fewer than two varying axes."""
+    """Choose the axes of the heatmap; None with fewer than two varying axes.
+
+    Points of several recipes are kept in panels of their own, as far as two axes of the grid are left.
+    """
     shares = strength(ranking)
-    axes = sorted(ranking.varying, key=lambda a: (-shares[a], ranking.varying.index(a)))
+    mixed = ranking.mixed if len(ranking.varying) - len(ranking.mixed) >= 2 else ()
+    axes = sorted(ranking.varying, key=lambda a: (a in mixed, -shares[a], ranking.varying.index(a)))
     if len(axes) < 2:
         return None
     pair = {"lr", "batch"} if {"lr", "batch"} <= set(axes) else set(axes[:2])
@@ -61,7 +65,7 @@ def plan_layout(ranking: Ranking) -> Layout | None:
     y, x = sorted(pair, key=lambda a: (counts[a], a == "batch", axes.index(a)))
     facets: list[str] = []
     panels = 1
-    for axis in sorted((a for a in axes if a not in pair), key=lambda a: a != "norm"):
+    for axis in sorted((a for a in axes if a not in pair), key=lambda a: (a not in mixed, a != "norm")):
         if panels * counts[axis] <= MOST_PANELS:
             facets.append(axis)
             panels *= counts[axis]
