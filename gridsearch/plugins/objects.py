@@ -169,31 +169,36 @@ def _plain_text(target: Any) -> str | None:
         return None
     try:
         text = inspect.getsource(target)
+        around = "".join(inspect.findsource(target)[0])
     except (OSError, TypeError):
         return _typed_text(target) if isinstance(target, FunctionType) else None
     try:
-        code = compile(textwrap.dedent(text), "<text>", "exec", dont_inherit=True)
+        alone = compile(textwrap.dedent(text), "<text>", "exec", dont_inherit=True)
+        whole = compile(
+            around, "<text>", "exec", dont_inherit=True
+        )  # imports above change how calls are compiled
         node = ast.parse(textwrap.dedent(text)).body[0]
     except (SyntaxError, ValueError, IndexError):
         return None
-    inside = [(each.co_name, code_digest(each)) for each in codes(code)]
+    inside = [(each.co_name, code_digest(each)) for each in codes(whole)]
     if isinstance(target, type):
         return text if isinstance(node, ast.ClassDef) and _plain_class(target, node, inside) else None
-    if sum(name == target.__code__.co_name for name, _ in inside) != 1:
+    if sum(each.co_name == target.__code__.co_name for each in codes(alone)) != 1:
         return None
     return text if _plain_function(target, node, inside) else None
 
 
 def _plain_class(cls: type, node: ast.ClassDef, inside: list[tuple[str, str]]) -> bool:
-    """Whether a class has undecorated methods and plain constants, as written, and installed bases alone."""
+    """Whether a class has plain methods and constants, as written, and installed bases alone."""
     written: dict[str, ast.AST] = {n.name: n for n in node.body if isinstance(n, ast.FunctionDef)}
     for inner in node.body:
         if isinstance(inner, ast.Assign):
             written |= {target.id: inner.value for target in inner.targets if isinstance(target, ast.Name)}
     for name, value in vars(cls).items():
         there = written.get(name)
-        if isinstance(value, FunctionType):
-            if there is None or not _plain_function(value, there, inside):
+        function, by = _within(value)
+        if function is not None:
+            if there is None or not _plain_function(function, there, inside, by=by):
                 return False
             continue
         if there is None and (name.startswith("__") or name == "_abc_impl"):
@@ -205,13 +210,26 @@ def _plain_class(cls: type, node: ast.ClassDef, inside: list[tuple[str, str]]) -
     )
 
 
-def _plain_function(function: FunctionType, node: ast.AST, inside: list[tuple[str, str]]) -> bool:
+def _within(value: Any) -> tuple[FunctionType | None, tuple[str, ...]]:
+    """Return the function that a member of a class is, with the decorator that made it a member of its kind."""
+    if type(value) in (staticmethod, classmethod):
+        return _within(value.__func__)[0], (type(value).__name__,)
+    if type(value) is property and value.fset is None and value.fdel is None:
+        return _within(value.fget)[0], ("property",)
+    return (value if isinstance(value, FunctionType) else None), ()
+
+
+def _plain_function(
+    function: FunctionType, node: ast.AST, inside: list[tuple[str, str]], *, by: tuple[str, ...] = ()
+) -> bool:
     """Whether a function is what is written, and reaches nothing but that and what is installed."""
     if (function.__code__.co_name, code_digest(function.__code__)) not in inside or not _alone(function):
         return False
     if function.__name__ == "<lambda>":
         return not (function.__defaults__ or function.__kwdefaults__)
-    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or node.decorator_list:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    if tuple(each.id if isinstance(each, ast.Name) else "" for each in node.decorator_list) != by:
         return False
     pairs = defaults(function, node)
     return pairs is not None and all(_is_literal(value, written) for value, written in pairs)
