@@ -83,7 +83,12 @@ class Objects:
             )
         if not callable(target):
             return target
-        name = plugins.of_object(target).name
+        found = plugins.of_object(target)
+        name, other = found.name, self.models.get(found.name)
+        if (
+            other is not None and other is not target
+        ):  # two lambdas, partials of one class, a class and what it was
+            name = f"{name}#{(found.source or '')[:6]}"
         self.models[name] = target
         return name
 

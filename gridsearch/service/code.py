@@ -31,7 +31,7 @@ def warnings(found: Iterable[Plugin], *, version: str | None) -> list[str]:
         if plugin.edited:
             said.append(
                 f"{plugin.name}: {plugin.edited} says something else than what this session has imported of it; what "
-                "is loaded runs, in this process (reload the module to run what is written)"
+                "is loaded runs (reload the module to run what is written)"
             )
         if plugin.missing and version is None:
             said.append(
