@@ -7,10 +7,13 @@ nor that of 1e-300 leaves the range of floats.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+ROUNDING: Final = 1e-12
+"""Relative to the values: smaller differences are rounding."""
 
 
 def unit(values: Iterable[float]) -> int:
@@ -34,6 +37,7 @@ def mean(values: Sequence[float]) -> float | None:
 def deviation(values: Sequence[float]) -> float | None:
     """Return the standard deviation (n - 1 in the denominator), None for fewer than two or beyond any float.
 
+    Values that are one but for rounding have none.
     `statistics.stdev` computes in fractions, slowly.
     """
     if len(values) < 2:
@@ -42,6 +46,8 @@ def deviation(values: Sequence[float]) -> float | None:
     scaled = in_units(values, exponent)
     middle = math.fsum(scaled) / len(scaled)
     gaps = [v - middle for v in scaled]
+    if max(map(abs, gaps)) <= ROUNDING * abs(middle):
+        return 0.0
     own = unit(gaps)  # equal values but for their last digits
     squares = math.fsum(g * g for g in in_units(gaps, own))
     try:

@@ -34,8 +34,10 @@ from gridsearch.reporting.variance import Scatter, scatter, strata
 LEVEL: Final = 0.05
 POWER: Final = 0.8
 _ROUNDING: Final = 1e-12
-_ALIKE: Final = 4.0
+_ALIKE: Final = 2.0
 """Factor between the errors of points that lend each other their scatter for an interval."""
+_ENOUGH: Final = 2
+"""Degrees of freedom below which points lend none: those of two seeds of one point tell next to nothing."""
 _FAR: Final = 1e100
 """In units of the best point's size: farther ones count as so far, so that squares stay within the range of floats."""
 
@@ -64,8 +66,12 @@ def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.n
     freedom = n - 1.0
     still = spreads == 0
     if still.any() and not still.all():
+        top = int((np.frexp(spreads)[1] + exponents)[~still].max())
+        coarser = np.where(still, np.maximum(exponents, top) - exponents, 0)  # what is lent may be far larger
+        means, exponents = np.ldexp(means, -coarser), exponents + coarser
         own = errors[several] if errors is not None else None
-        spreads[still], freedom[still] = _lent(spreads, exponents, freedom, own, still)
+        spreads[still], freedom[still] = _lent(np.ldexp(spreads, exponents - top), freedom, own, still)
+        spreads[still] = np.ldexp(spreads[still], top - exponents[still])
     half = special.stdtrit(freedom, 1 - LEVEL / 2) * spreads / np.sqrt(n)
     with np.errstate(over="ignore"):
         found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
@@ -80,35 +86,37 @@ def still(spread: float | None, mean: float | None) -> bool:
 
 
 def _lent(
-    spreads: np.ndarray,
-    exponents: np.ndarray,
-    freedom: np.ndarray,
-    errors: np.ndarray | None,
-    still: np.ndarray,
+    spreads: np.ndarray, freedom: np.ndarray, errors: np.ndarray | None, still: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pooled standard deviation and its degrees of freedom for the points whose seeds do not differ.
 
     Args:
-        spreads: [M], each in units of a power of two.
-        exponents: of these powers [M].
+        spreads: standard deviation of each point [M], the largest near 1.
         freedom: of each [M].
         errors: [M] or None.
         still: which points need one [M].
     """
-    sizes = np.array([math.frexp(s)[1] for s in spreads])
-    top = int((sizes + exponents)[~still].max())
-    squares = np.ldexp(spreads, exponents - top) ** 2
+    squares = spreads**2
     found, degrees = [], []
     for place in np.flatnonzero(still):
-        near = np.ones(len(spreads), dtype=bool)
-        if errors is not None:  # zero errors have no octave: the usual error stands for them
-            near = errors <= _ALIKE * max(float(errors[place]), float(np.median(errors)))
-        if not squares[near].sum() > 0:
-            near[:] = True
+        near = _near(place, errors, squares, freedom)
         weights = freedom[near] * squares[near]
-        found.append(math.ldexp(math.sqrt(weights.sum() / freedom[near].sum()), top - int(exponents[place])))
+        found.append(math.sqrt(weights.sum() / freedom[near].sum()))
         degrees.append(max(1.0, float(weights.sum() ** 2 / (weights**2 / freedom[near]).sum())))
     return np.array(found), np.array(degrees)
+
+
+def _near(place: np.intp, errors: np.ndarray | None, squares: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """Return which points lend a point their scatter [M]: those that err at most twice as much, if they have any.
+
+    Else those that err at most twice as much as usual (a point without errors has none like it), else all.
+    """
+    if errors is not None:
+        for error in (float(errors[place]), float(np.median(errors))):
+            near: np.ndarray = errors <= _ALIKE * error
+            if freedom[near & (squares > 0)].sum() >= _ENOUGH:
+                return near
+    return np.ones(len(squares), dtype=bool)
 
 
 def _in_units(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -161,7 +161,7 @@ def _shown(
     }
     taken = {*shown, "error", "seed", optuna_tables.KEY_ATTRIBUTE}
     for name, value in metrics.items():
-        rounded = round(value, 6) if math.isfinite(value) else None
+        rounded = float(f"{value:.12g}") if math.isfinite(value) else None  # in any unit
         shown[f"metrics.{name}" if name in taken else name] = rounded
     return shown | ({"error": message[:_ERROR_SHOWN]} if message else {})
 

@@ -139,6 +139,22 @@ def test_a_point_of_equal_values_has_an_interval_as_wide_as_the_scatter_of_point
     assert "has one value at all seeds" in " ".join(headline(scored(study, table).data(), ranking).cautions)
 
 
+def test_a_wild_point_lends_its_scatter_to_none_that_errs_half_as_much(study):
+    table = [[0.95, 0.95], [0.948, 0.949], [0.93, 0.95], [0.79, 1.0], [0.6, 0.9]]
+    point = rank(scored(study, table).data()).points[0]
+    assert point.params["batch"] == 1
+    assert 0.85 < point.ci_low < 0.95 < point.ci_high
+
+
+@pytest.mark.parametrize("tiny", [0.0, 5e-324, 1e-300])
+def test_what_is_lent_may_be_of_any_size_beside_the_point(study, tiny):
+    points = rank(scored(study, [[tiny, tiny], [0.9, 1.0], [0.2, 0.9]]).data()).points
+    still = next(p for p in points if p.params["batch"] == 1)
+    assert still.spread == 0
+    assert still.ci_low == 0.0
+    assert 0.1 < still.ci_high <= 1.0
+
+
 def test_a_point_that_scatters_wildly_is_not_tied_with_a_best_that_better_points_are_told_from(study):
     table = [[0.95, 0.951], [0.94, 0.9412], [0.939, 0.940], [0.66, 1.0]]
     data = scored(study, table).data()

@@ -337,7 +337,7 @@ def trial(arguments: argparse.Namespace) -> int:
         "attempts": str(record.attempts),
         **_trained(record),
         "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
-        **{name: f"{value:.6g}" for name, value in record.metrics.items()},
+        **{name: f"{value:.12g}" for name, value in record.metrics.items()},
         "why" if record.state == "pruned" else "error": record.error or "",
         "key": record.key,
         "log": view.log_path,
@@ -374,7 +374,7 @@ def _steps_table(view: TrialView) -> Table:
     if every > 1:
         table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
     for row in (*view.steps[:-1:every], view.steps[-1]):
-        cells = (f"{row.metrics[name]:.6g}" if name in row.metrics else "-" for name in names)
+        cells = (f"{row.metrics[name]:.12g}" if name in row.metrics else "-" for name in names)
         table.add_row(str(row.step), *cells, f"{row.seconds:.3f}")
     return table
 
