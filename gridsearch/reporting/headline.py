@@ -101,20 +101,18 @@ def _test(data: StudyData, ranking: Ranking) -> str:
     test, best = data.test, ranking.best
     if test is None:
         return ""
-    tested = next((p for p in ranking.points if any(t.number == test["trial"] for t in p.trials)), None)
+    everyone = (*ranking.points, *ranking.apart)
+    tested = next((p for p in everyone if any(t.number == test["trial"] for t in p.trials)), None)
     words = in_words(test if tested is None else {**test, "params": tested.params})
     if best is None or tested is best:
         return words
     if tested is None:
         return f"{words} This is not about any point of those ranked here."
     name = show_params(best.params, ranking.varying or None)
-    place = "without a rank" if tested.rank is None else f"rank {tested.rank}"
-    images = (
-        ", and it is about other images"
-        if tested.settings.data_fingerprint != best.settings.data_fingerprint
-        else ""
-    )
-    return f"{words} Another point wins by now, {name}: the test is not of that one but of {place}{images}."
+    if tested.settings.data_fingerprint != best.settings.data_fingerprint:
+        return f"{words} This is about other images than those of the winner, {name}, which was not tested."
+    place = "a point without a rank" if tested.rank is None else f"rank {tested.rank}"
+    return f"{words} Another point wins by now, {name}: the test is not of that one but of {place}."
 
 
 def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:

@@ -196,7 +196,10 @@ def test_a_test_on_other_images_or_of_a_point_that_is_not_shown_says_so(study):
     builder.change(0, settings=study({"batch": [1]}, data_fingerprint="cd" * 32).records[0].settings)
     data = builder.data()
     words = words_of(builder.data(test=found_of(data, 0))).test
-    assert "of rank 2, and it is about other images" in words
+    assert "On the test set (300 images) batch=1:" in words
+    assert words.endswith(
+        "This is about other images than those of the winner, batch=2, which was not tested."
+    )
     gone = words_of(builder.data(test=found_of(data, 0, trial=99))).test
     assert gone.endswith("This is not about any point of those ranked here.")
 
