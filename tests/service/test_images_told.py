@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from gridsearch.service.exported import ExportedModel
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.service.planner import plan
 from gridsearch.service.prepare import prepare
 from gridsearch.spec import build
+from gridsearch.zoo import datasets
 
 
 @pytest.fixture
@@ -63,3 +65,27 @@ def test_a_plan_says_the_same(spec, places):
     assert found.data == LINE
     assert found.to_json()["data"] == LINE
     assert any(warning.startswith(LEAK) for warning in found.warnings)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16], ids=["8 bits", "16 bits"])
+def test_predict_reads_an_image_file_as_training_did(tmp_path, kind):
+    random = np.random.default_rng(2)
+    for name, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for i in range(2):
+            pixels = (level + random.integers(-9, 9, (6, 7))).astype(kind)
+            Image.fromarray(pixels).save(tmp_path / "scans" / name / f"{i}.png")
+    plugin = datasets.open_dataset(f"folder:{tmp_path / 'scans'}")
+    data = datasets.load(plugin, tmp_path / "root", {})
+    given = []
+    model = ExportedModel(
+        classes=data.class_names,
+        channels=1,
+        height=6,
+        width=7,
+        levels=data.reading.levels,
+        _run=lambda pixels: given.append(pixels) or np.zeros((len(pixels), 2)),
+    )
+    model.predict(sorted((tmp_path / "scans").rglob("*.png")))
+    trained_on = data.train_images if kind == np.uint16 else data.train_images / np.float32(255)
+    assert np.array_equal(np.concatenate(given), trained_on)
