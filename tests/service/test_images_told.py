@@ -44,7 +44,7 @@ def spec(tmp_path):
 
 
 LINE = "12 images, 2 classes: cat 9, dog 3; 2 rotated, 1 skipped; test: pets/Testing, 4"
-LEAK = "1 of 4 test images are training images too (Testing/dog/0.png is Training/dog/0.png)"
+LEAK = "1 of 4 test images is a training image too (Testing/dog/0.png is Training/dog/0.png)"
 
 
 def test_a_run_says_first_what_it_understood_once_for_all_sizes_and_warns_of_what_is_in_doubt(spec, places):

@@ -88,13 +88,13 @@ def test_test_images_to_train_on_are_told_also_where_their_files_differ(pets):
             )
     Image.open(pets / "train" / "cat" / "2.jpg").save(pets / "test" / "cat" / "0.png")
     words = said(pets)
-    assert "1 of 6 test images are training images too (test/cat/0.png is train/cat/2.jpg)" in words
+    assert "1 of 6 test images is a training image too (test/cat/0.png is train/cat/2.jpg)" in words
     assert "5 of 18 images are of one colour throughout" in words
 
 
 def test_copies_within_a_class_are_told_for_they_may_be_among_the_validation_images(pets):
     (pets / "dog" / "copy.jpg").write_bytes((pets / "dog" / "1.jpg").read_bytes())
-    assert "1 training images are copies of others (dog/1.jpg is dog/copy.jpg)" in said(pets)
+    assert "1 training image is a copy of another (dog/1.jpg is dog/copy.jpg)" in said(pets)
 
 
 def test_too_few_images_for_every_split_and_a_majority_are_told(pets):

@@ -64,7 +64,9 @@ def _constant(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
         for rows in [images[start : start + 1024].reshape(len(images[start : start + 1024]), -1)]
     )
     total = sum(len(images) for images, _ in parts)
-    return f"{count} of {total} images are of one colour throughout" if count else ""
+    return (
+        f"{count} of {total} images {'is' if count == 1 else 'are'} of one colour throughout" if count else ""
+    )
 
 
 def _same(
@@ -101,15 +103,17 @@ def _same(
         count = sum(len(test) for test, _ in leaked)
         test, places = leaked[0]
         example = _example([test[0], next(place for place in places if not place[0])], name)
+        are = "is a training image" if count == 1 else "are training images"
         found.append(
-            f"{count} of {len(parts[1][1])} test images are training images too{f' ({example})' if example else ''}: "
+            f"{count} of {len(parts[1][1])} test images {are} too{f' ({example})' if example else ''}: "
             "the test accuracy will be better than on new images"
         )
     if copies:
         count = sum(len(places) - 1 for places in copies)
         example = _example(copies[0], name)
+        are = "image is a copy of another" if count == 1 else "images are copies of others"
         found.append(
-            f"{count} training images are copies of others{f' ({example})' if example else ''}: validation images may "
+            f"{count} training {are}{f' ({example})' if example else ''}: validation images may "
             "be among those trained on"
         )
     return found
