@@ -76,7 +76,7 @@ def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
         params: values by name.
         words: of the study, where the params do not bring them along.
     """
-    return show_params(params if words is None else Worded(params, words)) if params else "(defaults)"
+    return show_params(Worded(params, words) if words else params) if params else "(defaults)"
 
 
 def duration_text(seconds: float | None) -> str:

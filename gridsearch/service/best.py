@@ -296,7 +296,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     ready = home.best_work(study) / secrets.token_hex(8)
     test = {
         **reporting.evaluate(tensors["logits"], tensors["labels"], seeds=finding.seeds),
-        "params": dict(winner.point.params),
+        "params": winner.point.params,
         "trial": winner.point.trials[0].number,
         "point": winner.id,
         "epochs": winner.settings.epochs,

@@ -239,7 +239,10 @@ def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
         )
     scopes = (AxisScope.GRID,) if noun == "axis" else (AxisScope.GRID, AxisScope.RECIPE)
     known = [a.name for a in _TABLE if a.scope in scopes and (noun == "axis" or a.name != SEED)]
-    raise Wrong(f"unknown {noun} {shortened(name)!r}{nearest(name, [*known, *ALIASES])}")
+    near = nearest(name, [*known, *ALIASES])
+    if "known:" in near:
+        near += "; an option of the model is model.NAME, a function's params need --objective FILE.py:NAME"
+    raise Wrong(f"unknown {noun} {shortened(name)!r}{near}")
 
 
 def _param(name: str) -> Axis:

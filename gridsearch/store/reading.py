@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, func, select
 from gridsearch.advice import Advice, named_again
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
-from gridsearch.spec.words import Worded, words_of
+from gridsearch.spec.words import Worded, Words, words_of
 from gridsearch.store import facts, optuna_tables, tables
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import Shown, params_of, settings_of
@@ -168,7 +168,8 @@ def study_data(
     axes = Shown.from_json(study.shown).names
     gone = abandoned(study.id)
     trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows_of_study(connection, study.id))
-    if words := words_of(trial.params for trial in trials):
+    words = words_of(trial.params for trial in trials)
+    if words:
         trials = tuple(replace(trial, params=Worded(trial.params, words)) for trial in trials)
     query = (
         select(_t.c.number, *(c for c in _e.c if c.name != "trial_id"))
@@ -194,7 +195,7 @@ def study_data(
         environment=json.loads(study.environment),
         epochs={trial.number: tuple(epochs.get(trial.number, ())) for trial in trials},
         steps=_steps(connection, study.id) if of_function else {},
-        test=next(reversed(tests(connection, study)), None),
+        test=_test(connection, study, words),
         facts=facts.read(connection, study),
         advice=_advice(study, trials),
     )
@@ -263,6 +264,14 @@ def curves(
 def tests(connection: Connection, study: Row[Any]) -> list[dict[str, Any]]:
     """Return what each reading of the test images found, oldest first."""
     return list(optuna_tables.study_user_attribute(connection, study.optuna_id, TEST_ATTRIBUTE) or ())
+
+
+def _test(connection: Connection, study: Row[Any], words: Words) -> dict[str, Any] | None:
+    """Return what the last reading of the test images found, its point in the words of the study."""
+    found = tests(connection, study)
+    if not found or "params" not in found[-1]:
+        return found[-1] if found else None
+    return {**found[-1], "params": Worded(found[-1]["params"], words)}
 
 
 def spec_of(connection: Connection, name: str) -> Mapping[str, Any]:

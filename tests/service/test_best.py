@@ -374,3 +374,36 @@ def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
     told = [json.loads(out) for out, *_ in found]
     assert told[0]["test"] == told[1]["test"]
     assert sorted(one["fresh"] for one in told) == [False, True]
+
+
+def test_the_winner_is_named_in_the_words_of_the_report(cli):
+    how = (
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--set",
+        "model.hidden=4",
+        "--epochs",
+        "1",
+        "--subset",
+        "60",
+    )
+    run = (
+        "run",
+        *how,
+        "--grid",
+        "lr=1e-3..1e-1:4log",
+        "--exclude",
+        "lr=.001,.1,.004642",
+        "--executor",
+        "inline",
+    )
+    assert "lr=0.02154 seed=0" in cli(*run, "--study", "w", "--no-report").err
+    for again in ((), ("--json",)):
+        found = cli("best", "--study", "w", "--executor", "inline", *again)
+        text = found.out + found.err
+        assert found.code == 0, text
+        assert ("lr=0.02154" in text) is not bool(again)
+    assert found.json["test"]["params"]["lr"] == 0.0215443469003
+    assert "lr=0.02154:" in cli("report", "--study", "w").out
