@@ -119,10 +119,8 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
         )
     if not described and "study" in given:
         return None
-    if len(models) > 1:
-        raise UsageError("--model is given twice", hint="several models are an axis: --grid model=a,b")
     if models:
-        given["model"] = models[0]
+        given["model"] = models[-1]  # as with every option that is given twice
     if not described:
         raise UsageError(
             "nothing to search: no grid and no study file",
