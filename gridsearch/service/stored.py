@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
+from gridsearch.folders import expanded
 from gridsearch.service.catalog import Catalog
 from gridsearch.service.code import CODE, check_same
 from gridsearch.spec import StudySpec
@@ -21,6 +22,7 @@ from gridsearch.spec import StudySpec
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from gridsearch.plugins import Plugin
     from gridsearch.records import Settings, StudyData, Trial, TrialDraft, Value
     from gridsearch.service.options import Places
 
@@ -142,7 +144,28 @@ def check_models(
             )
         _, _, source = catalog.model(settings.model, settings.model_options)
         plugin = catalog.find_model(settings.model)
+        if source != settings.model_source:
+            _check_files_there(study, plugin, settings)
         check_same("model", plugin, source, settings.model_source, study=study, spec=spec)
+
+
+def _check_files_there(study: str, plugin: Plugin, settings: Settings) -> None:
+    """Refuse a model whose file is not where its option says: that is no other model.
+
+    Raises:
+        UsageError: such a file is not there.
+    """
+    for option in getattr(plugin.target, "file_options", ()):
+        named = settings.model_options.get(option)
+        if isinstance(named, str) and not expanded(named).is_file():
+            relative = not Path(named).expanduser().is_absolute()
+            raise UsageError(
+                f"study {study!r} reads model.{option}={named}, and there is no such file"
+                + (" from this working directory" if relative else ""),
+                hint="its path is part of the trials: go to the folder where the grid was given, or put it there"
+                if relative
+                else "put it back; a copy with other content makes other trials",
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

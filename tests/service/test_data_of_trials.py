@@ -30,6 +30,12 @@ def fill(folder: Path, classes: str = "cat dog", first: int = 0, count: int = 12
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
+@pytest.fixture(autouse=True)
+def _no_graph(monkeypatch):
+    """A graph takes seconds, and is no matter here."""
+    monkeypatch.setattr("gridsearch.training.export._graph", lambda *_: (None, {"error": "not asked for"}))
+
+
 @pytest.fixture
 def search(cli):
     """Run a grid of one point, or another one, on a folder."""
@@ -306,3 +312,43 @@ def test_a_home_that_cannot_be_written_still_shows_its_ranking(cli, search, tmp_
     assert "cannot be written, so there is no page" in shown.err
     assert cli("report", "--study", "pets", "--json").json["points"][0]["rank"] == 1
     assert not (home / "pets" / "report").exists()
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, num_classes, weights="w.pt"):
+        super().__init__()
+        self.out = nn.Linear(16, num_classes)
+        self.out.load_state_dict(torch.load(weights))
+
+    def forward(self, x):
+        return self.out(x.flatten(1))
+
+Net.file_options = ("weights",)
+"""
+
+
+def test_a_weights_file_that_is_not_there_is_named_and_not_called_another_model(
+    cli, search, tmp_path, monkeypatch
+):
+    import torch
+
+    fill(tmp_path / "pets")
+    (tmp_path / "net.py").write_text(NET)
+    torch.save(torch.nn.Linear(16, 2).state_dict(), tmp_path / "w.pt")
+    words = ("--model", f"{tmp_path}/net.py:Net")
+    made = cli("run", *words, *HOW[4:], "--dataset", "folder:pets", "--grid", "lr=.01", "--no-report")
+    assert made.code == 0, made.err
+    more = ("run", "--study", "pets", "--more-seeds", "1", "--no-report", *BEST, *words)
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    elsewhere = cli(*more)
+    assert elsewhere.code == 2
+    assert (
+        "reads model.weights=w.pt, and there is no such file from this working directory" in elsewhere.error
+    )
+    monkeypatch.chdir(tmp_path)
+    assert cli(*more).code == 0
