@@ -6,11 +6,15 @@ a terminal, for matplotlib and for XML.  Escaping for HTML is the template's par
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import escaped
+from gridsearch.spec.axes import AXES
+from gridsearch.spec.problems import Wrong
+from gridsearch.spec.values import read_plain
 from gridsearch.spec.words import exact, word
 
 if TYPE_CHECKING:
@@ -79,7 +83,18 @@ def show_param(params: Mapping[str, Value], name: str) -> str:
     """Return a param's value, in the word by which its study tells it from others; `NOTHING` where there is none."""
     if name not in params:
         return NOTHING
-    return word(params, name) or show_value(params[name])
+    value = params[name]
+    if isinstance(value, str) and name not in AXES and _reads_otherwise(value):
+        return json.dumps(value)  # the word "3" beside the number 3
+    return word(params, name) or show_value(value)
+
+
+def _reads_otherwise(value: str) -> bool:
+    """Whether a word, typed as it is, would be a number, true, false or none, or nothing at all."""
+    try:
+        return not value or not isinstance(read_plain(value), str)
+    except Wrong:
+        return True
 
 
 def show_params(

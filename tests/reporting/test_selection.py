@@ -12,6 +12,7 @@ from gridsearch.reporting import filter_data
 from gridsearch.reporting.levels import ABSENT
 from gridsearch.reporting.ranking import identity
 from gridsearch.reporting.selection import as_typed, matching, part_words
+from gridsearch.reporting.text import show_params
 
 
 @pytest.mark.parametrize(
@@ -99,6 +100,16 @@ def test_values_that_look_alike_are_selected_each_by_its_own_word(mixed, word, n
     assert [t.number for t in found.trials] == [number]
     again = filter_data(mixed, {"model.x": found.part.words.partition("=")[2]})
     assert [t.number for t in again.trials] == [number]
+
+
+def test_tables_and_sentences_show_a_word_that_looks_like_a_number_in_quotes(mixed, study):
+    shown = [show_params(t.params) for t in mixed.trials]
+    assert shown[:3] == ["model.x=3", 'model.x="3"', "model.x=none"]
+    assert len(set(shown)) == len(shown)
+    assert (
+        show_params({"norm": "none", "model.act": "relu", "model.b": ""})
+        == 'norm=none model.act=relu model.b=""'
+    )
 
 
 def test_parts_of_different_values_have_folders_of_their_own_and_those_of_one_value_share_it(study, mixed):
