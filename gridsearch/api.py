@@ -23,6 +23,7 @@ from gridsearch.arguments import (
     study_name,
     told_nearest,
     where_of,
+    with_axes,
 )
 from gridsearch.errors import PluginError, UsageError
 from gridsearch.given import Objects, images_of
@@ -102,8 +103,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         subset: train on so many images only, stratified.
         version: of code of your own: it stands for what of it has no address (files that it reads, objects that
             nobody can look into), and another version is computed again.
-        recipe: settings that are the same for all points, by name; those of networks may also be given by
-            themselves, as in run(..., optimizer="sgd", momentum=.9).
+        recipe: settings that are the same for all points, by name.
         more_seeds: replicates to add to the best points of the stored `study`, with nothing to search beside it.
         top: for how many points; default: 2.
         home: where the store and all files of the studies lie; default: $GRIDSEARCH_HOME, or "runs".
@@ -120,7 +120,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
         report: whether to write the report at the end.
         quiet: no progress and no messages; warnings all the same.
-        **settings: settings of the recipe, by name.
+        **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
+            axis of the grid, of one value or several.
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
@@ -134,13 +135,13 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         del given[name]
     given.pop("grid", None)
     _outside_of_imports()
-    made = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
+    made, axes = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
     watcher = Watcher(quiet=flag("quiet", quiet))
     options = {**given, "report": flag("report", report), "keep_going": flag("keep_going", keep_going)}
     if grid is None and study is not None and not (set(given) & CHANGING or settings):
         outcome = _resume(given, options, watcher)
     else:
-        outcome = _search(grid, given, made, options, watcher)
+        outcome = _search(with_axes(grid, axes), given, made, options, watcher)
     if outcome.signum is not None:
         raise KeyboardInterrupt
     _tell_failures(outcome, watcher)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 from gridsearch.errors import SpecError, UsageError, nearest
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.spec import Grid, Recipe, StudySpec, build
-from gridsearch.spec.axes import ALIASES, canonical, is_option
+from gridsearch.spec.axes import ALIASES, AxisScope, canonical, find_axis, is_option
 
 if TYPE_CHECKING:
     from gridsearch.records import Value
@@ -120,8 +120,8 @@ def told_nearest(function: Callable[P, T]) -> Callable[P, T]:
 
 def settings_of(
     recipe: Any, settings: Mapping[str, Any], *, known: Sequence[str], objective: Any
-) -> dict[str, Any]:
-    """Return the recipe: what was given as one, and its settings that were given as arguments of their own.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the recipe, and the axes among the settings that were given as arguments of their own.
 
     Args:
         recipe: a mapping, or None.
@@ -137,26 +137,55 @@ def settings_of(
         raise UsageError(
             f"recipe takes a mapping, not {type(recipe).__name__}", hint='recipe={"optimizer": "sgd", ...}'
         )
-    made = dict(recipe or {})
+    made: dict[str, Any] = dict(recipe or {})
+    axes: dict[str, Any] = {}
     there = {canonical(str(name), free=objective is not None) for name in made}
     for name, value in settings.items():
-        own = objective is None and (canonical(name) in _RECIPE or is_option(name))
-        if not own:
-            raise UsageError(
-                *_unknown(name, [*known, *(() if objective is not None else [*_RECIPE, *ALIASES])]),
-                hint=f"a param of the function stands in recipe={{{name!r}: ...}}, or in the grid"
-                if objective is not None
-                else "help(gridsearch.run) lists all arguments",
-            )
+        if objective is not None:
+            hint = f"a param of the function stands in recipe={{{name!r}: ...}}, or in the grid"
+            raise UsageError(_unknown(name, known), hint=hint)
+        if canonical(name) not in _RECIPE and not is_option(name):
+            hint = "help(gridsearch.run) lists all arguments"
+            raise UsageError(_unknown(name, [*known, *_RECIPE, *ALIASES]), hint=hint)
         if canonical(name) in there:
             raise UsageError(f"{name} is given twice: by itself and in recipe")
-        made[name] = value
-    return made
+        there.add(canonical(name))
+        (axes if find_axis(name).scope is AxisScope.GRID else made)[name] = value
+    return made, axes
 
 
-def _unknown(name: str, known: Sequence[str]) -> tuple[str]:
+def with_axes(grid: Any, axes: Mapping[str, Any]) -> Any:
+    """Return a grid with more axes, as `run` takes one.
+
+    Raises:
+        UsageError: an axis that the grid has, or a grid that takes none.
+    """
+    if not axes:
+        return grid
+    if grid is None or isinstance(grid, Mapping):
+        names = [part.strip() for key in grid or {} for part in str(key).split(",")]
+        _refuse_twice(axes, names)
+        return {**(grid or {}), **axes}
+    if isinstance(grid, Grid):
+        _refuse_twice(axes, grid.axes)
+        return grid.merged(Grid(axes))
+    if isinstance(grid, StudySpec | str | os.PathLike):
+        what = "a StudySpec" if isinstance(grid, StudySpec) else "a study file"
+        raise UsageError(f"{', '.join(axes)}: given beside {what}", hint="put it there")
+    if not isinstance(grid, Sequence) or isinstance(grid, bytes):
+        raise _no_grid(grid)
+    return [*grid, *Grid(axes).words()]
+
+
+def _refuse_twice(axes: Mapping[str, Any], names: Sequence[str]) -> None:
+    there = {canonical(name) for name in names}
+    if twice := [name for name in axes if canonical(name) in there]:
+        raise SpecError([f"{name} is given with the grid as well; one of them must go" for name in twice])
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
     close = nearest(name, known)
-    return (f"gridsearch.run takes no argument {name!r}" + ("" if close.startswith("; known") else close),)
+    return f"gridsearch.run takes no argument {name!r}" + ("" if close.startswith("; known") else close)
 
 
 def run_options(given: Mapping[str, Any], *, command: str = "run") -> RunOptions:
@@ -213,11 +242,7 @@ def read(name: str, value: Any, *, command: str = "run") -> Any:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return True or False.
-
-    Raises:
-        UsageError: it is neither.
-    """
+    """Return True or False, or raise UsageError."""
     if not isinstance(value, bool):
         raise UsageError(f"{name} must be True or False, not {value!r:.60}")
     return value
