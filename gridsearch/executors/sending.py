@@ -19,7 +19,7 @@ from gridsearch.importing import importable, importing
 from gridsearch.plugins import Plugin
 from gridsearch.plugins.loaded import as_written
 from gridsearch.plugins.places import own_module
-from gridsearch.streams import Streams
+from gridsearch.streams import TURN, Streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ def pickled(objects: Mapping[str, Plugin]) -> bytes:
     """
     import cloudpickle
 
-    with contextlib.ExitStack() as by_value:
+    with TURN, contextlib.ExitStack() as by_value:  # what is registered, is so for all threads
         for module in _unknown_elsewhere():
             cloudpickle.register_pickle_by_value(module)
             by_value.callback(cloudpickle.unregister_pickle_by_value, module)

@@ -302,6 +302,25 @@ def test_a_closure_and_a_class_of_the_session_are_made_again_with_what_they_hold
     assert (received["f"].name, received["f"].source) == (plugin.name, plugin.source)
 
 
+def test_threads_that_send_at_the_same_time_do_not_disturb_each_other(monkeypatch):
+    monkeypatch.setitem(sys.modules, "made_by_hand", types.ModuleType("made_by_hand"))
+    plugin, wrong = plugins.of_object(lambda params, seed: {"y": 1.0}, name="f"), []
+
+    def send():
+        try:
+            for _ in range(20):
+                pickled({"f": plugin})
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=send) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
 def test_what_cannot_leave_the_process_is_refused_in_one_line_with_the_way_out():
     lock = threading.Lock()
     plugin = plugins.of_object(lambda params, seed: lock, name="f")
