@@ -1,0 +1,200 @@
+"""Objects from Python: what is taken as data and as a model, and which functions run in the session's own process."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import enum
+import functools
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader, Subset, TensorDataset
+
+import gridsearch as gs
+from gridsearch.errors import UsageError
+from gridsearch.given import Objects, as_dataset, held_by
+
+IMAGES = np.arange(4 * 8 * 8, dtype=np.uint8).reshape(4, 1, 8, 8)
+LABELS = np.array([0, 1, 0, 1])
+
+
+def dataset():
+    return TensorDataset(torch.tensor(IMAGES), torch.tensor(LABELS))
+
+
+def test_a_torch_dataset_is_read_into_its_images_and_labels_in_order():
+    found = as_dataset(Subset(dataset(), [3, 0]))()
+    assert np.array_equal(found["train_images"], IMAGES[[3, 0]])
+    assert found["train_labels"].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (DataLoader(dataset()), "a DataLoader was given"),
+        (TensorDataset(torch.tensor(IMAGES)), "the items of TensorDataset are no pairs"),
+        (TensorDataset(torch.zeros(0, 1), torch.zeros(0)), "the items of TensorDataset are no pairs"),
+        (torch.zeros(2, 2), "a Tensor was given"),
+        (IMAGES, "a ndarray was given"),
+        (3, "dataset must be a name"),
+    ],
+)
+def test_what_holds_no_images_with_labels_is_refused_with_the_right_form(given, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        as_dataset(given)
+    assert caught.value.hint
+
+
+@pytest.mark.end_to_end
+def test_images_of_the_session_and_its_own_network_train_in_workers_and_are_refitted(home):
+    class Net(torch.nn.Module):
+        def __init__(self, num_classes):
+            super().__init__()
+            self.out = torch.nn.Linear(64, num_classes)
+
+        def forward(self, x):
+            return self.out(x.flatten(1))
+
+    labels = np.arange(90) % 3
+    images = np.random.default_rng(0).integers(0, 60, (90, 8, 8), dtype=np.uint8)
+    images[np.arange(90), labels] += 190
+    how = {
+        "dataset": {"train_images": images, "train_labels": labels},
+        "model": Net,
+        "home": home,
+        "quiet": True,
+    }
+    result = gs.run(lr=[0.01, 0.1], epochs=3, study="own", report=False, executor="local", **how)
+    assert result.trials.state.tolist() == ["complete"] * 2
+    assert result.trials.lr.tolist() == [0.01, 0.1]
+    assert gs.run(study="own", more_seeds=1, top=1, report=False, **how).new == 1
+    assert "test accuracy" in repr(gs.best("own", **how))
+
+
+def bare(params, seed):
+    return {"value": 1.0}
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    rate: float
+
+
+class Recorder:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, row):
+        self.rows.append(row)
+
+
+class Counts:
+    calls = 0
+
+    def __call__(self, params, seed):  # noqa: ARG002
+        self.calls += 1
+        return {"value": 1.0}
+
+
+def _functions():
+    seen, table, queue, recorder, count = [], {}, collections.deque(), Recorder(), 0
+    rate, array, colour, frozen, pair = 0.1, np.ones(3), Colour.RED, Frozen(0.1), (1, 2)
+
+    def nested(row):
+        seen.append(row)
+
+    def sets():
+        nonlocal count
+        count += 1
+
+    class Fit:
+        def __init__(self, data):
+            self.data = data
+
+        def __call__(self, params, seed):  # noqa: ARG002
+            return {"value": float(sum(self.data))}
+
+    held = {
+        "list": lambda p, s: seen.append(p),
+        "dict": lambda p, s: table.update(p),
+        "deque": lambda p, s: queue.append(p),
+        "object": lambda p, s: recorder.add(p),
+        "through another function": lambda p, s: nested(p),
+        "a name that it sets": lambda p, s: sets(),
+        "a method of an object": recorder.add,
+        "an object that counts": Counts(),
+        "an object with a list": Fit([1, 2]),
+        "partial": functools.partial(lambda rows, p, s: rows.append(p), seen),
+    }
+    free = {
+        "nothing": lambda p, s: {"value": 1.0},
+        "number": lambda p, s: {"value": rate},
+        "array": lambda p, s: {"value": array.sum()},
+        "enum": lambda p, s: {"value": colour.value},
+        "frozen": lambda p, s: {"value": frozen.rate},
+        "tuple": lambda p, s: {"value": pair[0]},
+        "library": lambda p, s: {"value": np.sqrt(p["a"])},
+        "an object with numbers": Fit((1, 2)),
+        "its own names": lambda p, s: list(range(3)).append(s),
+    }
+    return held, free
+
+
+HELD, FREE = _functions()
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_function_that_fills_what_the_session_holds_runs_in_the_session(name):
+    warned = []
+    objects = Objects()
+    objects.named({"objective": HELD[name]})
+    assert objects.executor(None, warned.append) == "inline"
+    assert "of this session: trials run in this process" in warned[0]
+    assert objects.executor("inline", warned.append) == "inline"
+    assert len(warned) == 1, "who asks for it is not warned"
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_a_function_that_only_reads_travels_to_the_workers(name):
+    assert held_by(FREE[name]) is None
+    objects = Objects()
+    objects.named({"objective": FREE[name]})
+    assert objects.executor(None, pytest.fail) == "local"
+
+
+def test_what_cannot_be_copied_runs_in_the_session_unless_workers_are_asked_for():
+    lock, warned = threading.Lock(), []
+    objects = Objects()
+    objects.named({"objective": lambda params, seed: lock})
+    assert objects.executor(None, warned.append) == "inline"
+    assert "cannot pickle" in warned[0]
+    with pytest.raises(UsageError, match="cannot be sent to a worker process"):
+        objects.executor("local", warned.append)
+
+
+def test_several_runs_in_threads_give_each_its_own_numbers(home):
+    import random
+
+    def draws(params, seed):
+        return {"value": random.random() + float(np.random.rand())}
+
+    found = {}
+
+    def go(name):
+        how = {"home": home, "study": name, "quiet": True, "report": False, "executor": "inline"}
+        found[name] = gs.run({"a": [1, 2, 3]}, objective=draws, **how).trials.value.tolist()
+
+    go("alone")
+    threads = [threading.Thread(target=go, args=(name,)) for name in "xy"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found["x"] == found["y"] == found["alone"]
