@@ -252,8 +252,10 @@ def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
         return
     failed = [t for t in outcome.data.trials if t.state == "failed"]
     first = f"; trial {failed[0].number}: {failed[0].error}" if failed else ""
-    some = f"all {outcome.failed}" if outcome.failed == outcome.new + outcome.reused else f"{outcome.failed}"
-    watcher.warn(f"{some} trials of study {outcome.study!r} failed{first}")
+    some = f"{outcome.failed} trial{'s' * (outcome.failed > 1)}"
+    if outcome.failed == outcome.new + outcome.reused:
+        some = f"all {some}" if outcome.failed > 1 else "the only trial"
+    watcher.warn(f"{some} of study {outcome.study!r} failed{first}")
 
 
 @told_nearest

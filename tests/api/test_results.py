@@ -96,7 +96,7 @@ def test_whole_numbers_stay_whole_beside_none_and_columns_without_a_value_are_nu
 
 
 def test_a_result_is_one_short_line_at_a_prompt_and_a_ranking_in_a_notebook(home):
-    with pytest.warns(GridsearchWarning, match="1 trials of study 'f' failed; trial 2: ValueError: no"):
+    with pytest.warns(GridsearchWarning, match="1 trial of study 'f' failed; trial 2: ValueError: no"):
         result = run(home, {"a": [1, 2, 3], "text": ["x" * 500]})
     assert repr(result).startswith("<StudyResult 'f': 3 trials of 3 points, 1 failed; best a=1 ")
     assert len(repr(result)) < 500
