@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 _IMPORTED: ContextVar[str | None] = ContextVar("gridsearch_imported", default=None)
 
 
+MAIN = ("__main__", "__mp_main__")
+"""The script's own module, here and in a process that multiprocessing has started."""
+
+
 @contextmanager
 def importing(what: str) -> Iterator[None]:
     """Note that the block imports a plug-in, whose module may hold a call of `gridsearch.run`."""
@@ -44,7 +48,7 @@ def importable(name: str, found: dict[str, bool] | None = None) -> bool:
         found: remembers what was found of top-level names, for whoever asks of many modules.
     """
     module = sys.modules.get(name)
-    if module is None or name == "__main__":
+    if module is None or name in MAIN:
         return False
     spec = getattr(module, "__spec__", None)
     if spec is None or getattr(spec, "_initializing", False):

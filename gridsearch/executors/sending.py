@@ -54,11 +54,7 @@ def _unknown_elsewhere() -> Iterator[ModuleType]:
     """Give the modules of the user's of which a worker that imports them by their names gets none, or another."""
     found: dict[str, bool] = {}
     for name, module in list(sys.modules.items()):
-        if (
-            not isinstance(module, ModuleType)
-            or name in ("__main__", "__mp_main__")
-            or module.__name__ != name
-        ):
+        if not isinstance(module, ModuleType) or name == "__main__" or module.__name__ != name:
             continue
         top = sys.modules.get(name.partition(".")[0])
         if top is None or not own_module(top):

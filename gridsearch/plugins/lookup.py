@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError, nearest, said
-from gridsearch.importing import importing
+from gridsearch.importing import MAIN, importing
 from gridsearch.plugins.files import load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.places import own_module
@@ -250,8 +250,9 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
     while isinstance(inner, partial):
         inner = inner.func
     shown = getattr(inner, "__name__", type(inner).__name__)
+    module = getattr(inner, "__module__", MAIN[0])
     return Plugin(
-        name=name or found.locator or f"{getattr(inner, '__module__', '__main__')}:{shown}",
+        name=name or found.locator or f"{'__main__' if module in MAIN else module}:{shown}",
         locator=found.locator,
         target=target,
         source=found.source,

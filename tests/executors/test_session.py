@@ -377,6 +377,8 @@ def test_modules_on_the_path_are_importable_and_half_imported_or_made_ones_are_n
     assert importable("on_the_path")
     assert importable("json.decoder")
     assert not importable("__main__")
+    monkeypatch.setitem(sys.modules, "__mp_main__", sys.modules["__main__"])
+    assert not importable("__mp_main__"), "the script in a process of multiprocessing's"
     assert not importable("never heard of")
     monkeypatch.setitem(sys.modules, "made", types.ModuleType("made"))
     assert not importable("made")
