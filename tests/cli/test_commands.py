@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from gridsearch.cli.arguments import duration
 from gridsearch.cli.parser import build_parser
@@ -148,6 +149,23 @@ def test_data_list_tells_the_state_of_each_dataset(cli):
     assert found["mnist"]["state"] == "not fetched"
     assert "fmnist" in cli("data", "list").out
     assert cli("data", "verify", "digits").code == 0
+
+
+def test_verify_counts_and_names_the_files_of_a_folder_that_a_run_leaves_out(cli, tmp_path):
+    for name, shade in (("cat", 30), ("dog", 200)):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("L", (4, 4), shade).save(tmp_path / "pets" / name / "0.png")
+    whole = cli("data", "verify", f"folder:{tmp_path / 'pets'}")
+    assert whole.code == 0
+    assert "2 images, 2 classes: cat 1, dog 1" in whole.out
+    (tmp_path / "pets" / "cat" / "bad.png").write_text("x")
+    broken = cli("data", "verify", f"folder:{tmp_path / 'pets'}")
+    assert broken.code == 4
+    assert (
+        "folder:pets: 1 file is not as it should be, and a run leaves it out\ncat/bad.png: not an image"
+        in broken.out
+    )
+    assert "all files are as they should be" not in broken.out
 
 
 def test_data_fetch_from_an_empty_folder_is_exit_4(cli, tmp_path):

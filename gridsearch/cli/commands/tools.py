@@ -89,9 +89,15 @@ def data(arguments: argparse.Namespace) -> int:
 def _show_verdict(name: str, found: Verdict, *, quiet: bool) -> None:
     for line in () if quiet else found.told:
         print(line)
-    if len(found.problems) > 1:
-        leaves = ", and a run leaves them out" if name.startswith("folder:") else ""
-        print(f"{name}: {len(found.problems)} files are not as they should be{leaves}")
+    if len(found.problems) > 1 or (found.problems and found.told):  # and not a refusal of the whole
+        one = len(found.problems) == 1
+        count = (
+            "1 file is not as it should be"
+            if one
+            else f"{len(found.problems)} files are not as they should be"
+        )
+        leaves = f", and a run leaves {'it' if one else 'them'} out" if name.startswith("folder:") else ""
+        print(f"{name}: {count}{leaves}")
     for line in found.problems:
         print(line)
     if not found.problems and not quiet:
