@@ -183,7 +183,7 @@ def _unsettled_caution(ranking: Ranking) -> str:
 def _images_caution(found: Uncertainty) -> str:
     words = f"Intervals and ties are about the {found.images or 0:,} validation images. "
     if found.unread:
-        words += f"The predictions of {plural(found.unread, 'point')} are not there: no interval for them. "
+        words += f"The predictions of {plural(found.unread, 'point')} are not there, or not used: no interval for them. "
     if found.beyond:
         words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
     return words
@@ -192,7 +192,7 @@ def _images_caution(found: Uncertainty) -> str:
 def _why_none(ranking: Ranking) -> str:
     """Say why a ranking of one seed has no intervals, where predictions were looked for."""
     if ranking.uncertainty.unread:
-        return f"The winner's predictions are not there, so there are no intervals. {ONE_SEED}"
+        return f"The winner's predictions are not there, or not used, so there are no intervals. {ONE_SEED}"
     return ONE_SEED
 
 
