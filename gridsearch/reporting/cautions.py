@@ -181,9 +181,14 @@ def _unsettled_caution(ranking: Ranking) -> str:
 
 
 def _images_caution(found: Uncertainty) -> str:
-    words = f"Intervals and ties are about the {found.images or 0:,} validation images. "
-    if found.unread:
-        words += f"The predictions of {plural(found.unread, 'point')} are not there, or not used: no interval for them. "
+    words, unread = (
+        f"Intervals and ties are about the {found.images or 0:,} validation images. ",
+        found.unread,
+    )
+    if unread:
+        words += (
+            f"The predictions of {plural(unread, 'point')} are not there, or not used: no interval for them. "
+        )
     if found.beyond:
         words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
     return words
