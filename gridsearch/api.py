@@ -123,6 +123,10 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
             axis of the grid, of one value or several.
 
+    Returns:
+        The study: what these words describe ranks first; points of earlier versions of the code, of other images or of
+        other settings follow, ranked among themselves (`ranking.apart`).
+
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.
         KeyboardInterrupt: the run was interrupted; what had ended is kept, the rest waits.
@@ -148,7 +152,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     watcher.finish()
     return StudyResult(
         outcome.data,
-        outcome.ranking,
+        outcome.own or outcome.ranking,
         None if outcome.report is None else outcome.report.page,
         outcome.new,
         outcome.reused,

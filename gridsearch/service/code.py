@@ -6,15 +6,18 @@ or functions and values), so that a later run can say which of them is another.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch import plugins
 from gridsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from gridsearch.plugins import Plugin
+    from gridsearch.records import Settings, StudyData, TrialDraft, TrialRecord, Value
+    from gridsearch.reporting import Ranking
 
 CODE: Final = "code"
 """Under this key a stored spec holds the parts, by display name and address."""
@@ -54,6 +57,42 @@ def changed_meanwhile(found: Iterable[Plugin], *, version: str | None) -> list[s
                 "so is another one the next time: it is computed again then, unless it keeps this elsewhere"
             )
     return said
+
+
+def own_words_first(
+    data: StudyData, drafts: Iterable[TrialDraft], rank: Callable[[StudyData], Ranking]
+) -> Ranking | None:
+    """Rank what a grid describes, with what else differs from it on its axes alone; the rest of the study is apart.
+
+    Args:
+        data: the study, with the grid's trials.
+        drafts: the grid's trials.
+        rank: ranks a part of the study.
+
+    Returns:
+        The ranking; None where the study holds nothing else.
+    """
+    asked = list({id(d.settings): d.settings for d in drafts}.values())
+    axes = {axis for draft in drafts for axis in draft.axes}
+    kinds = {_kind(settings, axes) for settings in asked}
+    sources = {(s.model, s.model_source) for s in asked}
+    models = {model for model, _ in sources}
+    own: list[TrialRecord] = []
+    rest: list[TrialRecord] = []
+    for trial in data.trials:
+        s = trial.settings
+        same = _kind(s, axes) in kinds and (s.model not in models or (s.model, s.model_source) in sources)
+        (own if same else rest).append(trial)
+    if not own or not rest:
+        return None
+    first, others = (rank(replace(data, trials=tuple(part))) for part in (own, rest))
+    apart = (*first.apart, *(replace(point, tied_with_best=False) for point in others.listed))
+    return replace(first, counts=data.counts(), apart=apart)
+
+
+def _kind(settings: Settings, axes: Collection[str]) -> tuple[tuple[str, Value], ...]:
+    left_out = {*axes, "dataset", "model_source"}
+    return tuple(sorted((k, v) for k, v in settings.flat().items() if k not in left_out))
 
 
 def kept(spec: Mapping[str, Any], earlier: Mapping[str, Any], found: Iterable[Plugin]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class RunOutcome:
         seconds: wall time of the run, the report included.
         signum: the signal that ended it, or None.
         report: the report, None where none was made.
+        own: the ranking of what the run's own words describe, with the rest of the study apart; None where that is
+            all.
     """
 
     study: str
@@ -61,6 +63,7 @@ class RunOutcome:
     seconds: float
     signum: int | None
     report: Report | None
+    own: Ranking | None = None
 
     @property
     def exit_code(self) -> int:
@@ -172,6 +175,9 @@ def _carry_out(
             )
             timing.parts["report"].append(time.monotonic() - reporting_began)
         ranking = report.ranking if report is not None else rank_study(store, data)
+        own = None
+        if not prepared.stored:
+            own = code.own_words_first(data, prepared.drafts, lambda part: rank_study(store, part))
     if added.new or added.offered_again or added.in_flight:
         for warning in code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
             watcher.warn(warning)
@@ -188,6 +194,7 @@ def _carry_out(
         seconds=time.monotonic() - began,
         signum=signum,
         report=report,
+        own=own,
     )
 
 

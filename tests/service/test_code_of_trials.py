@@ -192,3 +192,31 @@ def test_a_module_edited_and_not_reloaded_keeps_the_results_of_what_is_loaded(fo
     assert (fresh.new, fresh.trials["value"].tolist()[-1]) == (2, 10.0)
     assert call("my_model:fit").new == 0, "it is the same as by its name"
     monkeypatch.delitem(sys.modules, "my_model")
+
+
+def test_what_a_call_describes_ranks_first_and_earlier_versions_stay_apart_and_named(folder):
+    def scaled(by):
+        def f(params, seed):
+            return {"y": by * params["x"]}
+
+        return f
+
+    call(scaled(10))
+    lower = call(scaled(1))
+    assert [p.mean for p in lower.ranking.points] == [2, 1]
+    assert lower.best["x"] == 2
+    assert [p.mean for p in lower.ranking.apart] == [20, 10]
+    assert lower.points["mean"].tolist() == [2, 1, 20, 10]
+    assert lower.points["objective_version"].nunique() == 2
+    again = call(scaled(10), grid={"x": [3]})
+    assert (again.new, [p.mean for p in again.ranking.points]) == (1, [30, 20, 10]), (
+        "a grid of the same function joins"
+    )
+    assert len(again.ranking.apart) == 2
+    short = train(grid={"lr": [0.1]}, model="mlp")
+    longer = train(grid={"lr": [0.1]}, model="mlp", epochs=2)
+    assert (
+        [p.settings.epochs for p in longer.ranking.points],
+        [p.settings.epochs for p in longer.ranking.apart],
+    ) == ([2], [1])
+    assert short.ranking.apart == ()
