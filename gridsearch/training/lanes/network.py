@@ -16,6 +16,7 @@ import torch
 from torch.func import functional_call, vmap
 
 from gridsearch.errors import said
+from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lanes.agreement import Disagrees, Reference, check
 from gridsearch.training.lanes.carried import plain_state, why_alone
 from gridsearch.training.lanes.layers import Draws
@@ -278,29 +279,57 @@ def choose(
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
         try:
-            if any(reference.not_stacked for reference in references):
-                raise NotStackable(references[0].not_stacked)
-            stacked = _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles)
+            if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
+                raise NotStackable(reason)
+            return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles), storage
         except TrainsAlone:
             raise
-        except NotStackable as error:
-            reason = str(error)
-        else:
-            return stacked, storage
-        try:
-            mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
-            if not all(mapped.alike(m) for m in models[1:]):
-                raise NotPackable("the lanes' models are not alike")
-            check(mapped, storage, references, x_BCHW, precision)
-        except (TrainsAlone, NotPackable):
-            raise
-        except Exception as error:
-            text = " ".join(said(error).split())[:120]
-            raise NotPackable(f"{reason}; vmap refuses: {text}") from error
-        else:
-            return mapped, storage
+        except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
+            reason = _why_not(error)
+        return _mapped(models, storage, references, x_BCHW, precision, reason), storage
     except TrainsAlone as error:
         raise NotPackable(str(error)) from error
+
+
+def _mapped(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    reason: str,
+) -> VmapNetwork:
+    """Return the vmapped network of `choose`.
+
+    Raises:
+        NotPackable: there is none.
+        TrainsAlone: likewise.
+    """
+    mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+    if not all(mapped.alike(m) for m in models[1:]):
+        raise NotPackable("the lanes' models are not alike")
+    try:
+        check(mapped, storage, references, x_BCHW, precision)
+    except TrainsAlone:
+        raise
+    except Exception as error:
+        raise NotPackable(f"{reason}; vmap refuses: {_why_not(error, '')}") from error
+    return mapped
+
+
+def _why_not(error: Exception, otherwise: str = "its stacked form does not run: ") -> str:
+    """Return why a network cannot be, given what it raised; the models themselves have run by then.
+
+    Raises:
+        Exception: memory ran out, which a smaller pack may have.
+    """
+    if is_out_of_memory(error):
+        raise error
+    return str(error) if isinstance(error, NotStackable) else otherwise + _line(error)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(said(error).split())[:120]
 
 
 def _look_at(
