@@ -39,14 +39,16 @@ class Plain:
     state: dict[str, torch.Tensor]
 
 
-def train_plainly(build: Callable[[], nn.Module], settings, seed: int, images) -> Plain:
-    """Train in float64, evaluating after each epoch as a user's loop would."""
+def train_plainly(
+    build: Callable[[], nn.Module], settings, seed: int, images, *, nudge: float = 0.0
+) -> Plain:
+    """Train in float64, evaluating after each epoch as a user's loop would; all pixels nudged by a share of them."""
     parts = split(images.train_labels, val=settings.val, split_seed=settings.split_seed)
     pixels = images.train_images.astype(np.float64) / 255
     if settings.norm == "standard":
         own = pixels[parts.train]
         pixels = (pixels - own.mean((0, 2, 3), keepdims=True)) / own.std((0, 2, 3), keepdims=True)
-    x, y = torch.from_numpy(pixels), torch.from_numpy(images.train_labels)
+    x, y = torch.from_numpy(pixels * (1 + nudge)), torch.from_numpy(images.train_labels)
     train, val = torch.from_numpy(parts.train), torch.from_numpy(parts.val)
     reseed(stream(seed, "weights"))
     torch.manual_seed(stream(seed, "weights"))

@@ -2,7 +2,7 @@
 
 float64, to 1e-9 in losses and logits, relative to the largest.  The loop is `plain_loop`'s and shares nothing with
 the product but the names of the streams.  `GRIDSEARCH_NETWORKS=2000 pytest tests/training/test_random_networks.py` draws
-so many; every run draws some dozens, always the same ones, and those that failed once.
+so many, those aside that make any rounding large; every run draws two dozens, always the same ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.training.conftest import images_of, settings_of
 from tests.training.plain_loop import train_plainly
 from tests.training.random_networks import Network, recipes
 
-COUNT = int(os.environ.get("GRIDSEARCH_NETWORKS", "40"))
+COUNT = int(os.environ.get("GRIDSEARCH_NETWORKS", "24"))
 EPOCHS = 2
 CPU = torch.device("cpu")
 COMMON = {"dtype": "float64", "optimizer": "sgd", "batch": 6, "epochs": EPOCHS}
@@ -70,13 +70,22 @@ def hold(recipe, seeds):
     assume(all(torch.isfinite(p.logits).all() and p.logits.abs().max() < 1e3 for p in plain))
     method, lanes = trained(lambda *_: make(), seeds)
     event(method)
-    for (losses, logits), own in zip(lanes, plain, strict=True):
-        assert losses == pytest.approx(own.losses, rel=1e-9), method
-        gap = (logits - own.logits).abs().max().item()
-        assert gap < 1e-9 * max(1, own.logits.abs().max().item()), (method, gap)
-    return method
+    for k, (losses, logits) in enumerate(lanes):
+        gap = distance(losses, logits, plain[k])
+        if gap >= 1e-9:  # a norm of what is nearly nothing makes any rounding large, whoever computes
+            nudged = train_plainly(make, LANES[k], seeds[k], IMAGES, nudge=1e-15)
+            assume(distance(nudged.losses, nudged.logits, plain[k]) < gap / 1000)
+        assert gap < 1e-9, method
 
 
+def distance(losses, logits, plain):
+    """How far losses and logits are from a plain loop's, as a share of the largest."""
+    apart = max(abs(a - b) / (1 + abs(b)) for a, b in zip(losses, plain.losses, strict=True))
+    largest = max(1, plain.logits.abs().max().item())
+    return max(apart, (logits - plain.logits).abs().max().item() / largest)
+
+
+@pytest.mark.timeout(0 if COUNT > 100 else 600)
 @settings(
     max_examples=COUNT,
     deadline=None,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import builtins
 import dis
+import gc
 import os
 import random
 import sys
@@ -53,7 +54,7 @@ _METHODS = frozenset(
 """Attributes whose use may change a module, or tell of what is not in its graph."""
 
 _STORES = {"STORE_ATTR": "sets", "DELETE_ATTR": "deletes", "STORE_GLOBAL": "sets", "DELETE_GLOBAL": "deletes"}
-_MAKERS = ("__init__", "__new__", "__post_init__")  # they set attributes of what is new
+_MAKERS = ("__init__", "__new__", "__post_init__", "__del__")  # they set attributes of what is new, or was
 
 
 class Watch:
@@ -73,14 +74,19 @@ class Watch:
         self._codes: set[types.CodeType] = set()
         self._problem: TrainsAlone | None = None
         self._before: Any = None
+        self._collects = False
 
     def __enter__(self) -> Self:
         self._before = sys.getprofile()
+        self._collects = gc.isenabled()
+        gc.disable()  # a collection runs code of others
         sys.setprofile(self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(self._before)
+        if self._collects:
+            gc.enable()
 
     def check(self) -> None:
         """Refuse what may act otherwise later.
