@@ -56,6 +56,9 @@ _POLL_SECONDS = 0.25
 _FLUSH_SECONDS = 1.0
 """Epochs wait that long for others to share a transaction: short epochs would else cost a commit each."""
 
+_SHOWN = 12
+"""So many numbers of trials are named in one line."""
+
 _LOOK_AGAIN_SECONDS = 2.0
 """How often to look for trials that came back, and for runners that died."""
 
@@ -159,6 +162,7 @@ class Coordinator:
         self._held: dict[str, list[Ended]] = {}
         self._executor: Executor | None = None
         self._epochs: list[Advance] = []
+        self._awaited = ""
         self._looked = float("-inf")
         self._beaten = self._flushed = time.monotonic()
 
@@ -247,7 +251,22 @@ class Coordinator:
         self._queue.fill(self._store.waiting(self._study_id, self._ids))
         counts = self._store.open_counts(self._study_id, self._ids)
         self._progress.counts = {state: counts.get(state, 0) for state in TrialState}
+        self._say_for_whom_we_wait()
         return bool(self._queue)
+
+    def _say_for_whom_we_wait(self) -> None:
+        """Name the runners that hold what is left of our grid, once, while we have nothing to do."""
+        if self._queue or self._claims:
+            self._awaited = ""
+            return
+        others = [runner for runner in self._store.runners(self._study) if not runner.gone]
+        named = ", ".join(f"process {runner.pid} on {runner.host}" for runner in others)
+        if named and named != self._awaited:
+            numbers = sorted(number for runner in others for number in runner.trials)
+            shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+            trains = "trains" if len(others) == 1 else "train"
+            self._observer.say(f"waiting for {named}, which {trains} trial{'s' * (len(numbers) > 1)} {shown}")
+        self._awaited = named
 
     def _reclaim(self) -> None:
         for back in self._store.reclaim(self._study_id):

@@ -65,14 +65,14 @@ class StudyStatus:
 
 @dataclass(frozen=True, slots=True)
 class TrialView:
-    """One trial with its epochs or steps, and its log."""
+    """One trial with its epochs or steps, and its log; `log_path` is None where nothing was logged."""
 
     study: StudyData
     trial: TrialRecord
     epochs: Sequence[EpochRow]
     steps: Sequence[StepRow]
     log: str
-    log_path: str
+    log_path: str | None
 
 
 def existing(places: Places) -> Store:
@@ -165,7 +165,8 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
     log = Home(places.home).log(study, number)
     text = log.read_text(errors="replace") if log.exists() else ""
     steps = data.steps.get(number, ())
-    return TrialView(data, found[0], data.epochs.get(number, ()), steps, text, str(log))
+    path = str(log) if log.exists() else None
+    return TrialView(data, found[0], data.epochs.get(number, ()), steps, text, path)
 
 
 def delete(places: Places, study: str) -> None:

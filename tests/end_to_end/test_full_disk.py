@@ -46,10 +46,8 @@ def counts(program) -> dict[str, int]:
 @pytest.mark.parametrize(
     "how",
     [
-        ("--workers", "1"),
+        ("--workers", "2"),
         ("--workers", "1", "--lanes", "2"),
-        ("--workers", "2", "--lanes", "1"),
-        ("--executor", "inline"),
     ],
     ids=" ".join,
 )

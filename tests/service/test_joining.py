@@ -138,3 +138,53 @@ def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path
         assert f" x={text} " in shown
         found = cli("report", "--study", "s", "--where", f"x={text}", "--json").json["points"]
         assert [p["params"]["x"] for p in found] == [min(values, key=lambda v: abs(v - float(text)))]
+
+
+def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypatch):
+    """Another runner holds one of the two trials, and gives it back when it has been named."""
+    from gridsearch.service import coordinator
+    from gridsearch.store import Owner, open_store
+
+    words = (
+        "run",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--epochs",
+        "1",
+        "--no-report",
+        "--executor",
+        "inline",
+    )
+    assert cli(*words, "--grid", "lr=.1").code == 0
+    us = Owner.current()
+    other = Owner(host=us.host, boot=us.boot, pid=us.pid, started=us.started)
+    said, hold = [], []
+    add = coordinator.Coordinator.run
+
+    def run(self, start):
+        with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=False) as store:
+            waiting = store.waiting(1)
+            hold.extend(
+                store.claim([t.id for t in waiting if t.settings.lr == 0.2], owner=other, pack="x", lease=60)
+            )
+            say = self._observer.say
+
+            def note(message):
+                said.append(message)
+                say(message)
+                if message.startswith("waiting for"):
+                    store.release([(t.id, t.attempt) for t in hold])
+
+            monkeypatch.setattr(self._observer, "say", note)
+            return add(self, start)
+
+    monkeypatch.setattr(coordinator.Coordinator, "run", run)
+    monkeypatch.setattr(coordinator, "_LOOK_AGAIN_SECONDS", 0.05)
+    done = cli(*words, "--grid", "lr=.2,.3")
+    assert done.code == 0, done.err
+    told = [message for message in said if message.startswith("waiting for")]
+    assert told == [
+        f"waiting for process {us.pid} on {us.host.partition('/')[0]}, which trains trial {hold[0].number}"
+    ]

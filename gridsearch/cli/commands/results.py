@@ -340,7 +340,7 @@ def trial(arguments: argparse.Namespace) -> int:
         **{name: f"{value:.12g}" for name, value in record.metrics.items()},
         "why" if record.state == "pruned" else "error": record.error or "",
         "key": record.key,
-        "log": view.log_path,
+        "log": view.log_path or "",
     }
     width = max(map(len, lines))
     for name, text in lines.items():
