@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from importlib.machinery import ModuleSpec
@@ -67,6 +65,8 @@ class Streams:
 
 
 def _begin(seed: int) -> None:
+    import numpy as np  # here alone: what only names datasets is quick without it
+
     random.seed(seed)
     np.random.seed(seed % _NUMPY_SEEDS)
     if torch := _torch():
@@ -75,6 +75,8 @@ def _begin(seed: int) -> None:
 
 def states() -> dict[str, Any]:
     """Return where the process's streams stand, for `restore`."""
+    import numpy as np
+
     found = {"random": random.getstate(), "numpy": np.random.get_state()}
     if torch := _torch():
         found["torch"] = torch.get_rng_state()
@@ -83,6 +85,8 @@ def states() -> dict[str, Any]:
 
 def restore(before: dict[str, Any]) -> None:
     """Put the process's streams back to where they stood."""
+    import numpy as np
+
     random.setstate(before["random"])
     np.random.set_state(before["numpy"])
     if "torch" in before and (torch := _torch()):

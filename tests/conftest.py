@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test asserts a time: on a machine that has other work, drawing an example may take seconds.
+settings.register_profile("gridsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("gridsearch")
 
 REAL_CACHE = os.environ.get("GRIDSEARCH_CACHE")
 

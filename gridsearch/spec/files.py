@@ -88,6 +88,7 @@ def load_toml(
         _table(content, "recipe", path, found),
         place=lambda key: f"{path}: [recipe] {key}",
         free=free,
+        as_given=False,
         problems=found,
     )
     grid = _read_grid(content, path, found, free=free)

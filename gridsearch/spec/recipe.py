@@ -21,7 +21,7 @@ from gridsearch.spec.axes import (
     is_option,
 )
 from gridsearch.spec.problems import Problems, Wrong, shortened
-from gridsearch.spec.values import given
+from gridsearch.spec.values import given, typed
 
 OPTION_TABLES = ("model", "data")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
@@ -122,6 +122,7 @@ def read_settings(
     *,
     place: Callable[[str], str] = "recipe {}".format,
     free: bool = False,
+    as_given: bool = True,
     problems: Problems | None = None,
 ) -> dict[str, Value]:
     """Return settings of the recipe typed, under their canonical names, options flat ("model.width").
@@ -130,6 +131,7 @@ def read_settings(
         settings: by name or alias.
         place: says where a key was given.
         free: whether they are params of a function.
+        as_given: whether a str is that str, as from Python; else it is a word, as in a study file.
         problems: where to gather problems; then they are not raised, and what is right comes back.
 
     Raises:
@@ -142,14 +144,14 @@ def read_settings(
             name = canonical(key, free=free)
             if name in values:
                 raise Wrong(f"{name} is given twice")
-            values[name] = read_setting(name, value, free=free)
+            values[name] = read_setting(name, value, free=free, as_given=as_given)
     if problems is None:
         found.check()
     return values
 
 
-def read_setting(name: str, value: object, *, free: bool = False) -> Value:
-    """Type one setting of the recipe, or one param of a function.
+def read_setting(name: str, value: object, *, free: bool = False, as_given: bool = True) -> Value:
+    """Type one setting of the recipe, or one param of a function; see `read_settings`.
 
     Raises:
         Wrong: no such key, or not a value of it.
@@ -164,7 +166,7 @@ def read_setting(name: str, value: object, *, free: bool = False) -> Value:
         raise Wrong(f"{shortened(name)!r} {known}, not a key of the recipe")
     if isinstance(value, Mapping | list | tuple | set):
         raise Wrong(f"{name} takes one value; several go into the grid")
-    return given(axis, value)
+    return given(axis, value) if as_given else typed(axis, value)
 
 
 def _flattened(settings: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

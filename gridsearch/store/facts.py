@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, inspect, select
+from sqlalchemy.exc import OperationalError
 
 from gridsearch.records import DataFacts
 from gridsearch.store import optuna_tables, tables
@@ -51,10 +52,14 @@ def keep(connection: Connection, study: Row[Any], facts: Mapping[str, DataFacts]
 
 
 def _stored(connection: Connection, study: Row[Any]) -> dict[str, DataFacts]:
-    if not inspect(connection).has_table(_d.name):  # a store of before that is opened for reading alone
-        return {}
     query = select(_d.c.fingerprint, _d.c.facts).where(_d.c.study_id == study.id)
-    return {row.fingerprint: DataFacts.from_json(row.facts) for row in connection.execute(query)}
+    try:
+        rows = connection.execute(query).all()
+    except OperationalError:
+        if inspect(connection).has_table(_d.name):
+            raise
+        return {}  # a store of before that is opened for reading alone
+    return {row.fingerprint: DataFacts.from_json(row.facts) for row in rows}
 
 
 def _of_before(connection: Connection, study: Row[Any]) -> dict[str, DataFacts]:

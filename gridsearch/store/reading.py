@@ -166,8 +166,9 @@ def study_data(
     """
     study = find_study(connection, name)
     axes = Shown.from_json(study.shown).names
-    gone = abandoned(study.id)
-    trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows_of_study(connection, study.id))
+    rows = rows_of_study(connection, study.id)
+    gone = abandoned(study.id) if any(row.state == TrialState.RUNNING for row in rows) else ()
+    trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows)
     words = words_of(trial.params for trial in trials)
     if words:
         trials = tuple(replace(trial, params=Worded(trial.params, words)) for trial in trials)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from gridsearch.executors.worker import PackTrainer
 from gridsearch.planning import CostModel, Probe, ProbeCache
 from gridsearch.records import Probed, ProbeRequest, Settings, WorkerSetup
 from gridsearch.service.sizing import Sizing
+from gridsearch.zoo import datasets
 
 
 def sizing(tmp_path, known=None, *, limit=None, lanes=None):
@@ -67,7 +70,8 @@ def trainer(tmp_path):
 
 
 def test_a_probe_stops_before_the_size_that_would_not_fit(trainer):
-    settings = Settings(dataset="digits", model="cnn3", batch=16, subset=200)
+    known = datasets.fingerprint(datasets.open_dataset("digits"), Path("unused"), {})
+    settings = Settings(dataset="digits", data_fingerprint=known, model="cnn3", batch=16, subset=200)
     free = trainer.probe(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
     assert set(free.seconds_per_image) == set(free.memory_mb) == {1, 2}
     assert free.seconds > 0
