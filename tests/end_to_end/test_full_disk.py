@@ -46,7 +46,7 @@ def counts(program) -> dict[str, int]:
 @pytest.mark.parametrize(
     "how",
     [
-        ("--workers", "2"),
+        ("--workers", "1"),
         ("--workers", "1", "--lanes", "2"),
     ],
     ids=" ".join,
