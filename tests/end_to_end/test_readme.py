@@ -18,7 +18,7 @@ from gridsearch.spec import build
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md"))]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
 
 
 def commands(text: str) -> list[str]:
@@ -51,8 +51,12 @@ def test_the_grid_tables_left_column_is_the_grammar():
         assert words in rows
         assert build(words=[words]).grid.size == size
     assert "--exclude 'lr=.01 batch=10'" in rows
-    assert set(PRUNERS) <= set(rows)
     assert "--when 'momentum: optimizer=sgd'" in rows
+
+
+def test_the_page_on_training_tells_of_every_pruner():
+    page = (ROOT / "docs" / "training.md").read_text()
+    assert set(re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE)) == {"--prune", *PRUNERS}
 
 
 def test_the_study_file_is_one(tmp_path):
@@ -119,7 +123,7 @@ def test_the_readmes_factors_over_other_programs_are_the_measured_ones():
     assert measured["hardware"]["cpu"] in section
 
 
-def test_the_readmes_words_on_the_plan_are_the_measured_ones():
+def test_the_words_on_the_plan_are_the_measured_ones():
     measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "plan.json").read_text())["figures"]
     small, large = (measured[name] for name in ("the README's 6 trials", "16 trials"))
 
@@ -127,7 +131,8 @@ def test_the_readmes_words_on_the_plan_are_the_measured_ones():
         found = [f"{grid[when]['predicted / actual']:.2f}".removeprefix("0") for grid in (small, large)]
         return " and ".join(found)
 
-    section = " ".join(README.partition("## How fast")[2].partition("\n## ")[0].split())
+    page = (ROOT / "docs" / "training.md").read_text()
+    section = " ".join(page.partition("## What plan foretells")[2].partition("\n## ")[0].split())
     assert f"from probes alone {ratios('nothing known but probes')} times" in section
     assert f"after a first run {ratios('after one run')} times" in section
     assert f"n={measured['n']}" in section
