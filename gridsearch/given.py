@@ -11,7 +11,7 @@ import io
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from functools import partial
 from types import CodeType, FunctionType, MethodType
@@ -125,6 +125,7 @@ class Objects:
                 pickled(session)
             return asked or "local"
         reason = held_by(self.objective) if self.objective is not None else None
+        reason = reason or replaced_for([*self.models.values(), self.objective])
         if reason is None:
             try:
                 pickled(session)
@@ -154,6 +155,21 @@ def held_by(target: Any) -> str | None:
             return f"{_name(target)} uses {name!r}, a {type(value).__name__} of this session"
         if not isinstance(value, type) and _of_the_session(type(value)):
             return f"{_name(target)} uses {name!r}, an object of this session"
+    return None
+
+
+def replaced_for(targets: Iterable[Any]) -> str | None:
+    """Return which function of an installed module that code uses this session has replaced, in words, or None.
+
+    In a worker process it would be as it was installed.
+    """
+    for target in targets:
+        inner = target.func if isinstance(target, partial) else target
+        members = vars(inner).values() if isinstance(inner, type) else [getattr(inner, "__func__", inner)]
+        for function in members:
+            found = plugins.patched(function) if isinstance(function, FunctionType) else {}
+            if found:
+                return f"{_name(target)} uses {next(iter(found))}, which this session has replaced"
     return None
 
 

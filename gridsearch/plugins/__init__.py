@@ -2,7 +2,8 @@
 
 `protocols` says what they are; `lookup` finds one by name, file or module, or takes an object; `files` loads files
 with modules of their own; `shapes` says which arguments mean the data's shape; `objects` says what an object from
-Python is, from its module's `sources`, where that is `loaded` as written, or from its code and `values`.
+Python is, from its module's `sources`, where that is `loaded` as written, or from its code and `values`; `patched`
+finds what the session has put into installed modules.
 """
 
 from gridsearch.plugins.lookup import (
@@ -17,6 +18,7 @@ from gridsearch.plugins.lookup import (
     of_object,
 )
 from gridsearch.plugins.objects import Identity, identity
+from gridsearch.plugins.patched import patched
 from gridsearch.plugins.protocols import Dataset, Fetchable, ImageData, Model, Objective, Reading
 from gridsearch.plugins.shapes import SHAPE_ARGUMENTS
 
@@ -39,4 +41,5 @@ __all__ = [
     "identity",
     "installed",
     "of_object",
+    "patched",
 ]

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 _READING = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
+_LOADS_CONSTANT = frozenset(dis.hasconst)
+
+_BY_TEXT = {"eval", "exec", "globals", "vars"}
+
 _PLACE = frozenset(
     {
         "__name__", "__file__", "__builtins__", "__spec__", "__loader__", "__package__", "__doc__", "__cached__",
@@ -40,6 +44,28 @@ def names_read(code: CodeType) -> list[str]:
 def names_set(code: CodeType) -> set[str]:
     """Return the globals that code and the code within it set by a `global` statement."""
     return {str(step.argval) for step in _steps(code) if step.opname in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+
+
+def names_in_texts(code: CodeType, around: Mapping[str, Any]) -> list[str]:
+    """Return the globals that are named in texts which code gives to `eval`, `exec` or `globals()[...]`, sorted.
+
+    Args:
+        code: the code.
+        around: its globals, among them texts that it reads.
+    """
+    read = {step.argval for step in _steps(code) if step.opname in _READING}
+    if not read & _BY_TEXT:
+        return []
+    texts = {c for each in codes(code) for c in each.co_consts if isinstance(c, str)}
+    texts |= {text for name in read if isinstance(text := around.get(name), str)}
+    found: set[str] = set()
+    for text in texts:
+        try:
+            inside = compile(text, "<text>", "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            continue
+        found |= {name for each in codes(inside) for name in each.co_names}
+    return sorted(found & around.keys() - read - _PLACE)
 
 
 def names_imported(code: CodeType, around: Mapping[str, Any]) -> list[str]:
@@ -77,6 +103,15 @@ def absolute(name: str, level: int, package: str) -> str:
     base = package.split(".") if package else []
     kept = base[: len(base) - level + 1] if level <= len(base) else []
     return ".".join([*kept, *([name] if name else [])])
+
+
+def constants(code: CodeType) -> tuple[Any, ...]:
+    """Return the constants of code without its docstring, which is among them and which nothing loads."""
+    found = code.co_consts
+    if not found or not isinstance(found[0], str):
+        return found
+    loaded = any(step.arg == 0 for step in dis.get_instructions(code) if step.opcode in _LOADS_CONSTANT)
+    return found if loaded else (None, *found[1:])
 
 
 def _steps(code: CodeType) -> Iterator[dis.Instruction]:

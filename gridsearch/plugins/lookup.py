@@ -11,7 +11,7 @@ import importlib
 import importlib.metadata
 import inspect
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from gridsearch.plugins.shapes import SHAPE_ARGUMENTS, Shape, words_of
 from gridsearch.plugins.sources import sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from types import ModuleType
 
     import torch
@@ -50,6 +50,7 @@ class Plugin:
         parts: addresses of what it consists of, by name: files, or functions and the values that they reach.
         missing: what it reaches that has no address, in words; its trials are then computed again each time.
         edited: the file that holds it, where that has changed since the session imported it.
+        older: the address by which earlier versions of this program knew it; see `known_as`.
     """
 
     name: str
@@ -59,6 +60,15 @@ class Plugin:
     parts: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     edited: str = ""
+    older: str = ""
+
+    def known_as(self, sources: Collection[str | None]) -> Plugin:
+        """Return it with the address under which a study's trials have it, the present one or the earlier versions'.
+
+        Args:
+            sources: addresses in the study.
+        """
+        return replace(self, source=self.older) if self.older and self.older in sources else self
 
     def options(self, reserved: tuple[str, ...] = SHAPE_ARGUMENTS) -> dict[str, Value]:
         """Return the options that the signature accepts, with their defaults.
@@ -259,6 +269,7 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
         parts=found.parts,
         missing=found.missing,
         edited=found.edited,
+        older=found.older,
     )
 
 

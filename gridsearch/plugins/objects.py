@@ -21,13 +21,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.importing import importable
 from gridsearch.plugins import sources
-from gridsearch.plugins.code import codes, names_imported, names_read
+from gridsearch.plugins.code import codes, names_imported, names_in_texts, names_read
 from gridsearch.plugins.loaded import as_written, defaults
+from gridsearch.plugins.patched import patched
 from gridsearch.plugins.places import own_module
 from gridsearch.plugins.values import code_digest, digest, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_CUSTOMARY: Final = {
+    "np": "numpy", "pd": "pandas", "plt": "matplotlib.pyplot", "F": "torch.nn.functional", "sns": "seaborn",
+    "sp": "scipy", "nn": "torch.nn", "tv": "torchvision",
+}  # fmt: skip
+"""Short names that modules are imported under."""
 
 _BY_VERSION: Final = "version"
 """Written in place of what cannot be addressed, where the user gives a version that stands for it."""
@@ -44,6 +51,7 @@ class Identity:
         missing: what could not be addressed, in words; unless a version stands for it, the address is then another
             each time.
         edited: the file of the module that holds it, where that file says something else by now.
+        older: the address that earlier versions of this program gave it, where that says all of it.
     """
 
     locator: str
@@ -51,6 +59,7 @@ class Identity:
     parts: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     edited: str = ""
+    older: str = ""
 
 
 def identity(target: Any, *, version: str | None = None) -> Identity:
@@ -131,10 +140,15 @@ def _by_value(target: Any, version: str | None, edited: str) -> Identity:
     parts = {
         name: digest(value, module_address=modules.digest).digest for name, value in _parts(target).items()
     }
-    if not walked.missing and not edited and (text := _plain_text(target)) is not None:
-        return Identity(locator="", source=hashlib.sha256(text.encode()).hexdigest(), parts=parts)
-    source = hashlib.sha256(f"by value {walked.digest}".encode()).hexdigest()
-    return Identity(locator="", source=source, parts=parts, missing=walked.missing, edited=edited)
+    text = None if walked.missing or edited else _plain_text(target)
+    return Identity(
+        locator="",
+        source=hashlib.sha256(f"by value {walked.digest}".encode()).hexdigest(),
+        parts=parts,
+        missing=walked.missing,
+        edited=edited,
+        older="" if text is None else hashlib.sha256(text.encode()).hexdigest(),
+    )
 
 
 def _parts(target: Any) -> dict[str, Any]:
@@ -162,8 +176,8 @@ def _told_by_python(name: str, value: Any) -> bool:
 def _plain_text(target: Any) -> str | None:
     """Return the text that says all of a function or class which reaches nothing of its user's own.
 
-    It is what addressed every function of a script before anything else did, so that trials of older stores keep
-    their keys.  None where the text says less than what runs.
+    It addressed every function of a script in earlier versions, so that trials of their stores keep their keys.  None
+    where the text says less than what runs: `act` may be any function of torch, `relu` is the one of that name.
     """
     if not isinstance(target, FunctionType | type):
         return None
@@ -205,9 +219,9 @@ def _plain_class(cls: type, node: ast.ClassDef, inside: list[tuple[str, str]]) -
             continue
         if not isinstance(there, ast.expr) or not _is_literal(value, there):
             return False
-    return (
-        cls.__name__ == node.name and not node.decorator_list and all(map(named, (*cls.__bases__, type(cls))))
-    )
+    said = [ast.unparse(base).rpartition(".")[2] for base in node.bases] or ["object"]
+    bases = all(map(named, (*cls.__bases__, type(cls)))) and said == [b.__name__ for b in cls.__bases__]
+    return cls.__name__ == node.name and not node.decorator_list and bases
 
 
 def _within(value: Any) -> tuple[FunctionType | None, tuple[str, ...]]:
@@ -247,12 +261,22 @@ def _is_literal(value: Any, node: ast.expr) -> bool:
 def _alone(function: FunctionType) -> bool:
     """Whether a function's code reaches nothing but what is installed."""
     around = function.__globals__
-    read = [around[name] for name in names_read(function.__code__) if name in around]
     if vars(function) or any(name != "__class__" for name in function.__code__.co_freevars):
         return False
     if any(_own_import(name) for name in names_imported(function.__code__, around)):
         return False
-    return all(not own_module(v) if isinstance(v, ModuleType) else named(v) is not None for v in read)
+    if patched(function) or names_in_texts(function.__code__, around):
+        return False
+    return all(_by_its_name(name, around[name]) for name in names_read(function.__code__) if name in around)
+
+
+def _by_its_name(name: str, value: Any) -> bool:
+    """Whether a name stands for something installed that everybody calls so."""
+    if isinstance(value, ModuleType):
+        full = value.__name__
+        return not own_module(value) and (name in full.split(".") or _CUSTOMARY.get(name) == full)
+    full = named(value) or ""
+    return bool(full) and name == full.rpartition(".")[2]
 
 
 def _own_import(name: str) -> bool:

@@ -9,6 +9,7 @@ Installed modules, classes and functions are named.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import functools
 import hashlib
@@ -17,7 +18,8 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch.plugins.code import names_imported, names_read
+from gridsearch.plugins.code import constants, names_imported, names_in_texts, names_read
+from gridsearch.plugins.patched import patched
 from gridsearch.plugins.places import own_module
 
 if TYPE_CHECKING:
@@ -141,9 +143,7 @@ class _Walk:
         numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS)
         names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
         self.put("code", repr(numbers).encode(), repr(names).encode(), code.co_code, code.co_exceptiontable)
-        self.put("consts", str(len(code.co_consts)).encode())
-        for constant in code.co_consts:
-            self.value(constant)
+        self._several("consts", constants(code))
 
     def _value(self, value: Any) -> None:
         kind = type(value)
@@ -176,16 +176,16 @@ class _Walk:
         values = list(values)
         self.put(tag, str(len(values)).encode())
         if all(type(each) in _PLAIN for each in values):
-            self.put("plain", repr(values).encode("utf-8", "surrogatepass"))
-            return
+            with contextlib.suppress(ValueError):  # a whole number of thousands of digits has no text
+                self.put("plain", repr(values).encode("utf-8", "surrogatepass"))
+                return
         for each in values:
             self.value(each)
 
     def _unordered(self, values: Iterable[Any]) -> None:
         """Write members by their own addresses, sorted: their order is not the same in each process."""
-        found = [
-            digest(each, module_address=self._module_address, stand_in=self._stand_in) for each in values
-        ]
+        address, word = self._module_address, self._stand_in
+        found = [digest(each, module_address=address, stand_in=word) for each in values]
         self.missing += [word for each in found for word in each.missing]
         self.put("set", *sorted(each.digest.encode() for each in found))
 
@@ -218,7 +218,7 @@ class _Walk:
             self.value(value.__func__)
             self.value(value.__self__)
         elif isinstance(value, types.ModuleType):
-            self._state("module", {k: v for k, v in vars(value).items() if not _is_special(k)})
+            self._state("module", {k: v for k, v in vars(value).items() if not (k[:2] == k[-2:] == "__")})
         elif kind in _BY_NAME:
             self._builtin(value)
         elif kind is types.CellType:
@@ -246,6 +246,11 @@ class _Walk:
             self._reduced(value)
 
     def _function(self, function: types.FunctionType) -> None:
+        inner = vars(function).get("_torchdynamo_orig_callable")
+        if inner is not None:  # what torch.compile returns holds its compiler, and addresses of memory
+            self.put("compiled")
+            self.value(inner)
+            return
         self.put("function")
         self.code(function.__code__)
         self.value(function.__defaults__, "its defaults")
@@ -260,9 +265,11 @@ class _Walk:
 
     def _globals(self, function: types.FunctionType) -> None:
         around = function.__globals__
-        for name in names_read(function.__code__):
+        for name in (*names_read(function.__code__), *names_in_texts(function.__code__, around)):
             if name in around:
                 self.value(around[name], name)
+        for name, mine in patched(function).items():
+            self.value(mine, name)
         for name in names_imported(function.__code__, around):
             module = sys.modules.get(name)
             if module is not None and own_module(module):
@@ -289,11 +296,9 @@ class _Walk:
         return found is not None
 
     def _builtin(self, value: Any) -> None:
-        owner = getattr(value, "__self__", None)
+        owner, cls = getattr(value, "__self__", None), getattr(value, "__objclass__", None)
         name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
-        home = getattr(value, "__module__", None) or getattr(
-            getattr(value, "__objclass__", None), "__qualname__", ""
-        )
+        home = getattr(value, "__module__", None) or getattr(cls, "__qualname__", "")
         self.put("builtin", f"{home}.{name}".encode())
         if owner is not None and not isinstance(owner, types.ModuleType):
             self.value(owner)
@@ -370,15 +375,9 @@ def _is_own(module: types.ModuleType) -> bool:
     return module.__name__ == "__main__" or own_module(module)
 
 
-def _is_special(name: str) -> bool:
-    return name.startswith("__") and name.endswith("__")
-
-
 def _of(kind: type, package: str, *names: str) -> bool:
     """Whether a class comes from one of a package that is not imported here."""
-    return any(
-        base.__name__ in names and base.__module__.partition(".")[0] == package for base in kind.__mro__
-    )
+    return any(b.__name__ in names and b.__module__.partition(".")[0] == package for b in kind.__mro__)
 
 
 def _bytes_of_tensor(tensor: Any) -> Any:
@@ -396,4 +395,6 @@ def _reduce(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else value.hex() if isinstance(value, float) else repr(value)
+    if isinstance(value, str):
+        return value
+    return value.hex() if isinstance(value, float) else hex(value) if type(value) is int else repr(value)

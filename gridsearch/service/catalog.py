@@ -102,6 +102,12 @@ class Catalog:
             self._models[name] = _told_apart(found, shown)
         return self._models[name]
 
+    def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
+        """Take the addresses under which a study's trials have models of the session; see `Plugin.known_as`."""
+        if any(plugin.older for plugin in self._given.values()):
+            sources = {settings.model_source for settings in trials()}
+            self._given = {name: plugin.known_as(sources) for name, plugin in self._given.items()}
+
     def recognize(self, shown: str, options: Mapping[str, Value], source: str | None) -> None:
         """Let models of one name in several folders bear those names under which a study has them.
 

@@ -51,7 +51,7 @@ def changed_meanwhile(found: Iterable[Plugin], *, version: str | None) -> list[s
         if plugin.missing or plugin.locator:
             continue
         now = plugins.identity(plugin.target, version=version)
-        if now.source != plugin.source:
+        if plugin.source not in (now.source, now.older):
             said.append(
                 f"{plugin.name} changes what it reaches while it runs ({_difference(plugin.parts, now.parts)}), and "
                 "so is another one the next time: it is computed again then, unless it keeps this elsewhere"

@@ -10,7 +10,7 @@ from gridsearch.errors import UsageError
 from gridsearch.service.code import check_same
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Settings
@@ -65,6 +65,11 @@ class FunctionCatalog:
     def objects(self) -> dict[str, Plugin]:
         """The function, if it exists in this process alone, by its display name."""
         return {} if self.plugin.locator else {self.plugin.name: self.plugin}
+
+    def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
+        """Take the address under which a study's trials have the function; they are asked for only where it matters."""
+        if self.plugin.older:
+            self.plugin = self.plugin.known_as({settings.objective_source for settings in trials()})
 
     def objective(self, name: str) -> tuple[str, str | None]:  # noqa: ARG002 - a study has but one
         """Return the function's display name and the hash of its source."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
@@ -17,6 +18,7 @@ from gridsearch.service.splitting import check_splits, split_sizes
 from gridsearch.service.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.studies import existing
 from gridsearch.spec.axes import shape_of
+from gridsearch.store import store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -138,12 +140,13 @@ def prepare(
         DataError: the data is missing or damaged.
     """
     if spec.objective is not None:
-        return _prepare_function(
-            spec, FunctionCatalog(objective or spec.objective, metric=spec.metric, version=spec.version)
-        )
+        function = FunctionCatalog(objective or spec.objective, metric=spec.metric, version=spec.version)
+        function.known_as(partial(_stored_settings, spec.name, places))
+        return _prepare_function(spec, function)
     catalog = Catalog(
         dataset if dataset is not None else spec.dataset, places.data, objects, version=spec.version
     )
+    catalog.known_as(partial(_stored_settings, spec.name, places))
     expansion = spec.expand(resolve=catalog)
     if fetch:  # only now: what is wrong with the words is told without waiting for a download
         catalog.fetch(say)
@@ -168,6 +171,14 @@ def prepare(
     for note in passed(catalog, prepared.images, prepared.drafts) if prepared.images is not None else ():
         say(note)
     return with_doubts(prepared)
+
+
+def _stored_settings(study: str, places: Places) -> list[Settings]:
+    """Return the settings of all trials of a study; none where there is no such study yet."""
+    if not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        return [trial.settings for trial in store.ledger(study)]
 
 
 def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:
@@ -223,7 +234,10 @@ def prepare_stored(
     if data.objective is not None:
         _refuse(study, "is of a plain function", {"--dataset": dataset, "--model": models})
         drafts = _open_or_more(data, more)
-        function = FunctionCatalog(objective or _stored_objective(data, spec), metric=data.metric)
+        function = FunctionCatalog(
+            objective or _stored_objective(data, spec), metric=data.metric, version=spec.get("version")
+        )
+        function.known_as(lambda: [draft.settings for draft in drafts])
         function.check_unchanged(study, [d.settings for d in drafts], spec)
         return Prepared(
             name=study,

@@ -84,6 +84,7 @@ def find_again(
     """
     given = dataset if dataset is not None else stored_dataset(data, spec, places.home)
     catalog = Catalog(given, places.data, objects, version=spec.get("version"))
+    catalog.known_as(lambda: [trial.settings for trial in data.trials])
     for locator in models:
         catalog.find_model(locator)
     catalog.fetch(say)

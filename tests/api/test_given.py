@@ -179,6 +179,17 @@ def test_what_cannot_be_copied_runs_in_the_session_unless_workers_are_asked_for(
         objects.executor("local", warned.append)
 
 
+def test_what_uses_a_replaced_function_of_an_installed_module_runs_in_the_session(monkeypatch):
+    def mine(x):
+        return x
+
+    monkeypatch.setattr(np, "sqrt", mine)
+    warned, objects = [], Objects()
+    objects.named({"objective": lambda params, seed: np.sqrt(2)})
+    assert objects.executor(None, warned.append) == "inline"
+    assert "uses numpy.sqrt, which this session has replaced" in warned[0]
+
+
 def test_several_runs_in_threads_give_each_its_own_numbers(home):
     import random
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import linecache
 import subprocess
 import sys
 import textwrap
@@ -148,6 +149,31 @@ PAIRS = {
         "import re\nR = re.compile('a')\n" + FUNCTION % "R",
         "import re\nR = re.compile('b')\n" + FUNCTION % "R",
     ),
+    "what a short name stands for": (
+        "from torch.nn import ReLU as Act\nclass f:\n def a(self): return Act()",
+        "from torch.nn import GELU as Act\nclass f:\n def a(self): return Act()",
+    ),
+    "which module is called so": (
+        "import math as m\n" + FUNCTION % "m",
+        "import cmath as m\n" + FUNCTION % "m",
+    ),
+    "a global that is evaluated": (
+        "RATE = 1\n" + FUNCTION % "eval('RATE')",
+        "RATE = 2\n" + FUNCTION % "eval('RATE')",
+    ),
+    "a text that is evaluated": (
+        "RATE = 1\nTEXT = 'RATE + 1'\n" + FUNCTION % "eval(TEXT)",
+        "RATE = 2\nTEXT = 'RATE + 1'\n" + FUNCTION % "eval(TEXT)",
+    ),
+    "a global that is looked up": (
+        "RATE = 1\n" + FUNCTION % "globals()['RATE']",
+        "RATE = 2\n" + FUNCTION % "globals()['RATE']",
+    ),
+    "a number of many digits": ("R = [10**5000]\n" + FUNCTION % "R", "R = [10**5000 + 1]\n" + FUNCTION % "R"),
+    "a compiled function": (
+        "def g(x): return 0\ng._torchdynamo_orig_callable = lambda x: x + 1\n" + FUNCTION % "g",
+        "def g(x): return 0\ng._torchdynamo_orig_callable = lambda x: x + 2\n" + FUNCTION % "g",
+    ),
     "a generator of random numbers": (
         "import random\nR = random.Random(1)\n" + FUNCTION % "R",
         "import random\nR = random.Random(2)\n" + FUNCTION % "R",
@@ -187,6 +213,62 @@ def test_addresses_are_the_same_in_every_process_whatever_its_hash_seed():
 def test_where_code_stands_does_not_matter_when_it_is_addressed_by_value():
     code = "RATE = 3\ndef f(params, seed): return RATE\n"
     assert address(made(code)) == address(made("\n\n\n# moved down\n" + code))
+
+
+@pytest.mark.parametrize("head", ["", "RATE = 3\n"], ids=["alone", "with a global"])
+def test_comments_docstrings_and_annotations_do_not_matter_when_it_is_addressed_by_value(head, monkeypatch):
+    one = head + "def f(params, seed):\n    return {'y': 'a', 'z': RATE}\n"
+    two = (
+        head
+        + "def f(params: dict, seed: int) -> dict:\n    'says so'\n    # a remark\n    return {'y': 'a', 'z': RATE}\n"
+    )
+    found = []
+    for i, text in enumerate((one, two)):
+        name = f"<cell {i}>"
+        monkeypatch.setitem(linecache.cache, name, (len(text), None, text.splitlines(True), name))
+        space = {"__name__": "__main__"}
+        exec(compile(text, name, "exec"), space)
+        found.append(address(space["f"]))
+    assert found[0] == found[1]
+
+
+def test_a_string_that_is_returned_is_no_docstring():
+    assert address(made("f = lambda p, s: 'a'")) != address(made("f = lambda p, s: 'b'"))
+    assert address(made("def f(p, s):\n 'a'\n return 'a'")) != address(
+        made("def f(p, s):\n 'b'\n return 'b'")
+    )
+
+
+PATCHES = {
+    "a function of a module": ("import math", "math.sqrt", "math.sqrt(2)"),
+    "a function of a module in a module": (
+        "import torch",
+        "torch.nn.functional.relu",
+        "torch.nn.functional.relu(torch.ones(1))",
+    ),
+    "a method of a class": ("from fractions import Fraction", "Fraction.limit_denominator", "Fraction(1)"),
+}
+
+
+@pytest.mark.parametrize("head, name, call", PATCHES.values(), ids=PATCHES)
+def test_what_the_session_puts_into_an_installed_module_is_in_the_address(head, name, call, monkeypatch):
+    space = {}
+    exec(head, space)
+    monkeypatch.setattr(eval(name.rpartition(".")[0], space), name.rpartition(".")[2], eval(name, space))
+    code = f"{head}\n{FUNCTION % call}"
+    before = address(made(code))
+    found = []
+    for factor in (2, 3):
+        exec(f"def mine(*args): return {factor}\nmine.__module__ = {__name__!r}", globals())
+        exec(f"{name} = mine", space | {"mine": mine})  # noqa: F821 - made above
+        found.append(address(made(code)))
+        assert list(plugins.patched(made(code))) == [plugins_name(name)]
+    assert len({before, *found}) == 3
+
+
+def plugins_name(name):
+    """Return the full name of what a patch replaces."""
+    return {"Fraction.limit_denominator": "fractions.Fraction.limit_denominator"}.get(name, name)
 
 
 VALUES = st.recursive(

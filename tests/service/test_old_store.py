@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import gzip
+import linecache
 import runpy
 import shutil
 from pathlib import Path
@@ -49,3 +50,13 @@ def test_an_old_study_goes_on_with_the_code_that_made_it(old):
     Path("fit.py").write_text(Path("fit.py").read_text().replace("math.cos", "math.sin"))
     with pytest.raises(gs.GridsearchError, match="has changed since study 'fits' was made"):
         gs.run(study="fits", objective="fit.py:f", more_seeds=1, top=1, **HOW)
+
+
+def test_a_remark_added_to_a_script_makes_trials_once_and_later_remarks_none(old):
+    script = Path("script.py").read_text()
+    found = []
+    for i in range(3):
+        Path("script.py").write_text(script.replace("    return", "    # remark\n" * i + "    return"))
+        found.append(runpy.run_path("script.py", run_name="__main__")["found"].new)
+        linecache.clearcache()
+    assert found == [0, 2, 0]
