@@ -155,8 +155,7 @@ def _torch_defaults() -> Iterator[None]:
     import torch
 
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic = _determinism()
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     with ExitStack() as stack:
         for kind in ("cpu", *(("cuda",) if torch.is_autocast_enabled("cuda") else ())):
@@ -172,7 +171,14 @@ def _torch_defaults() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             if torch.get_default_device() != device:
                 torch.set_default_device(device)
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+            if _determinism() != deterministic:  # the call loads torch's compiler, a second's work
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
             torch.set_float32_matmul_precision(precision)
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
+
+
+def _determinism() -> tuple[bool, bool]:
+    import torch
+
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
