@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError, nearest, said
+from gridsearch.folders import expanded, tilde
 from gridsearch.importing import MAIN, importing
 from gridsearch.plugins.files import load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
@@ -147,7 +148,7 @@ class Plugin:
             options: the `model.*` options; those that the target's `file_options` names may hold a path.
         """
         named = [options.get(name) for name in getattr(self.target, "file_options", ())]
-        paths = [Path(value).expanduser() for value in named if isinstance(value, str)]
+        paths = [tilde(value) for value in named if isinstance(value, str)]
         files = [path for path in paths if path.is_file()]
         if not files:
             return self.source
@@ -188,7 +189,7 @@ def find(locator: str, group: str) -> Plugin:
             return Plugin(name=locator, locator=locator, target=target, source=None)
         return _of_module(module, target, locator)  # of a project that is installed as it lies in its folder
     if where.endswith(".py"):
-        path = Path(where).expanduser().absolute()
+        path = expanded(where)
         own = _load(lambda: load_file(path), kind, locator)
         target = _attribute(own.module, attribute, kind, locator)
         place = f"{path}:{attribute}"

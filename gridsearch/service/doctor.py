@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from contextlib import suppress
@@ -12,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from typing import TYPE_CHECKING, Literal
 
 from gridsearch.errors import GridsearchError
+from gridsearch.folders import can_be_made, nearest_there
 from gridsearch.reporting.text import plural
 from gridsearch.store import masked, open_store, store_exists
 
@@ -140,16 +140,16 @@ def _caches(places: Places) -> Iterator[Finding]:
 
 
 def _places(places: Places) -> Iterator[Finding]:
-    for subject, folder in (("home", places.home), ("cache", places.cache)):
-        nearest = folder
-        while not nearest.exists():
-            nearest = nearest.parent
-        if not os.access(nearest, os.W_OK):
+    for subject, folder, how in (
+        ("home", places.home, "--home"),
+        ("cache", places.cache, "$GRIDSEARCH_CACHE"),
+    ):
+        if not can_be_made(folder):
             yield Finding(
                 subject,
                 "bad",
                 f"{folder} cannot be written",
-                f"chmod u+w {nearest}, or choose another folder",
+                f"choose another folder with {how}",
             )
             continue
         free = _free_megabytes(folder)
@@ -212,7 +212,4 @@ def _models(places: Places, *, model: str | None, dataset: str | None) -> Iterat
 
 def _free_megabytes(folder: Path) -> float:
     """Return the free space where a folder is, or will be."""
-    place = folder
-    while not place.exists():
-        place = place.parent
-    return shutil.disk_usage(place).free / 1e6
+    return shutil.disk_usage(nearest_there(folder)).free / 1e6

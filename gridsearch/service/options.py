@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gridsearch.advice import DATABASE, Advice, default_home, place
 from gridsearch.errors import UsageError
+from gridsearch.folders import cache_root, expanded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRUNERS = ("none", "median", "asha", "hyperband")
 """What may end a trial early: nothing, or one of Optuna's pruners."""
@@ -40,16 +44,14 @@ class Places:
         Raises:
             UsageError: the URL bears a password.
         """
-        from gridsearch.folders import cache_root
-
-        root = Path(home or default_home()).expanduser().absolute()
+        root = expanded(home or default_home())
         url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / DATABASE}"
         if _URL_PASSWORD.search(url):
             raise UsageError(
                 "--store: a password in the URL can be read by every user of this machine",
                 hint="leave it out of the URL; take it from the environment or a file",
             )
-        return cls(home=root, store=url, cache=cache_root())
+        return cls(home=root, store=url, cache=cache_root(root))
 
     @property
     def again(self) -> Advice:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
 from gridsearch.errors import ArtifactError, DataError, StoreError
+from gridsearch.folders import can_be_made
 from gridsearch.records import TrialState
 from gridsearch.service.catalog import Catalog
 from gridsearch.service.stored import stored_dataset
@@ -90,9 +90,11 @@ def make_report(
         store.home.write_atomic(path, content)
 
     folder = store.home.report_dir(study, data.part.folder if data.part else "")
-    if not _writable(folder):
+    if not can_be_made(folder):
         ranking = reporting.rank(data, predictions=predictions)
-        warnings.append(f"{folder} cannot be written, so there is no page; --home names another place")
+        warnings.append(
+            f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
+        )
         found = reporting.report_json(data, ranking=ranking)
         return Report(data, ranking, None, found, tuple(dict.fromkeys(warnings)))
     files = reporting.write_report(
@@ -111,12 +113,6 @@ def make_report(
         reporting.report_json(data, ranking=files.ranking),
         tuple(dict.fromkeys(warnings)),
     )
-
-
-def _writable(folder: Path) -> bool:
-    """Whether a folder can be written, or made."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    return os.access(there, os.W_OK | os.X_OK)
 
 
 def require_result(data: StudyData) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
-from gridsearch.folders import expanded
+from gridsearch.folders import expanded, tilde
 from gridsearch.service.catalog import Catalog
 from gridsearch.service.code import CODE, check_same
 from gridsearch.spec import StudySpec
@@ -159,7 +159,7 @@ def _check_files_there(study: str, plugin: Plugin, settings: Settings) -> None:
     for option in getattr(plugin.target, "file_options", ()):
         named = settings.model_options.get(option)
         if isinstance(named, str) and not expanded(named).is_file():
-            relative = not Path(named).expanduser().is_absolute()
+            relative = not tilde(named).is_absolute()
             raise UsageError(
                 f"study {study!r} reads model.{option}={named}, and there is no such file"
                 + (" from this working directory" if relative else ""),
@@ -246,7 +246,7 @@ def _now(settings: Settings, catalog: Catalog, known: dict[str, str | None]) -> 
 
 def _places(locator: str, home: Path) -> list[Path]:
     """Return where what a locator names may lie; an older version has stored paths as they were typed."""
-    path = Path(locator.removeprefix(_FOLDER)).expanduser()
+    path = tilde(locator.removeprefix(_FOLDER))
     if path.is_absolute():
         return [path.resolve()]
     return [(base / path).resolve() for base in (Path.cwd(), home.parent)]

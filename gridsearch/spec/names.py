@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from gridsearch.errors import UsageError
+from gridsearch.folders import tilde
 from gridsearch.spec.problems import Wrong, shortened
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -63,6 +64,6 @@ def default_name(dataset: str) -> str:
 def user_path(text: str) -> Path:
     """Return a path as a user wrote it, with `~` expanded where that user exists."""
     try:
-        return Path(text).expanduser()
+        return tilde(text)
     except RuntimeError:
         return Path(text)

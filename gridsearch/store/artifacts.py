@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import ArtifactError, UsageError, unwritable
+from gridsearch.folders import expanded
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Home:
     _given: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        given = self.root.expanduser().absolute()
+        given = expanded(self.root)
         object.__setattr__(self, "_given", given)
         object.__setattr__(self, "root", Path(os.path.realpath(given)))
 

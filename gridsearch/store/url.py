@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gridsearch.errors import UsageError
+from gridsearch.folders import expanded
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SQLITE = "sqlite:///"
 _CREDENTIALS = re.compile(r"(?P<before>[A-Za-z][\w+.-]*://[^/@:\s]*):(?P<password>[^\s]*)@")
@@ -41,7 +45,7 @@ def sqlite_path(url: str) -> Path:
         )
     if not name or name.startswith(":memory:") or name.endswith("/") or "\0" in name:
         raise UsageError(f"--store {url}: names no file", hint="write sqlite:///PATH/gridsearch.db")
-    return Path(name).expanduser().absolute()
+    return expanded(name)
 
 
 def sqlite_url(path: Path) -> str:

@@ -303,9 +303,7 @@ def test_what_a_run_asks_for_is_ranked_first_also_when_it_was_trained_before(cli
 def test_a_home_that_cannot_be_written_still_shows_its_ranking(cli, search, tmp_path, home, monkeypatch):
     fill(tmp_path / "pets")
     search("folder:pets")
-    monkeypatch.setattr(
-        "gridsearch.service.reports.os.access", lambda *_: False
-    )  # whoever is root may always
+    monkeypatch.setattr("gridsearch.folders.os.access", lambda *_: False)  # whoever is root may always
     shown = cli("report", "--study", "pets")
     assert shown.code == 0
     assert "lr" in shown.out

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch import files
-from gridsearch.folders import cache_root, expanded
+from gridsearch.folders import cache_root, expanded, nearest_there
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ def _folder() -> Path:
     """Return where compiled files are kept: a folder that is this user's alone, in a cache that may be shared."""
     given = os.environ.get("GRIDSEARCH_KERNELS")
     folder = expanded(given) if given else cache_root() / "kernels"
-    if os.name == "posix" and folder.exists() and not files.is_ours_alone(folder):
+    if os.name == "posix" and nearest_there(folder) == folder and not files.is_ours_alone(folder):
         return folder.with_name(f"{folder.name}-{os.getuid()}")
     return folder
 

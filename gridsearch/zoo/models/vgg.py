@@ -6,13 +6,13 @@ Behind the factory of the same name: what is here imports torch.
 from __future__ import annotations
 
 from collections import OrderedDict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from gridsearch.errors import UsageError, nearest
+from gridsearch.folders import tilde
 from gridsearch.zoo import torchvision
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _tensors(weights: str) -> Mapping[str, Any]:
                 f"model.weights of vgg16: {weights} cannot be fetched: {reason}",
                 hint="fetch torchvision's vgg16-397923af.pth elsewhere, and give its path as model.weights",
             ) from error
-    path = Path(weights).expanduser()
+    path = tilde(weights)
     if not path.is_file():
         raise UsageError(
             f"model.weights of vgg16: {weights!r} is neither a file nor a name{nearest(weights, PUBLISHED)}"
