@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
+        streams.open_closed_ones()
         # The process ends after this, and Python would look through all that torch and others have loaded for what
         # refers to itself: half a second or more.  All that is open is closed by then.
         atexit.register(gc.freeze)

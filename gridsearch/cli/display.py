@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.segment import Segment
 from rich.table import Table
@@ -35,6 +34,21 @@ _LINE_SECONDS = 30.0
 
 _SHOWN_WORKERS = 16
 
+_COUNTS = (
+    (TrialState.COMPLETE, "done", "green"),
+    (TrialState.RUNNING, "running", ""),
+    (TrialState.WAITING, "waiting", ""),
+    (TrialState.PRUNED, "pruned", ""),
+    (TrialState.DIVERGED, "diverged", "yellow"),
+    (TrialState.FAILED, "failed", "red"),
+)
+_RARE = (TrialState.PRUNED, TrialState.DIVERGED, TrialState.FAILED)
+
+_NARROWEST = 20
+"""What claims to be narrower is not asked: nothing could be read there."""
+
+_USUAL = 80
+
 _LINES_ABOVE = 7
 """Lines of a live picture beside those of trials, long params of the best among them."""
 
@@ -60,13 +74,17 @@ def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     """Return a console on a standard stream as it is now, whoever redirects it later."""
     file: Any = sys.stderr if stderr else sys.stdout
     file = file.styled if isinstance(file, Harmless) else file
-    return _Console(
+    made = _Console(
         file=file,
         no_color=True if no_color else None,
         highlight=False,
+        markup=False,  # brackets in paths, values and messages are what they are
         emoji=False,  # a model called file.py:Three:wide is no picture of a 3
         soft_wrap=not file.isatty(),
     )
+    if made.width < _NARROWEST:  # COLUMNS=0 would hide all of it
+        made.width = max(_NARROWEST, made.width) if made.width > 0 else _USUAL
+    return made
 
 
 def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
@@ -213,23 +231,19 @@ class Picture(Lines):
         )
         counts = progress.counts
         words = [
-            f"[green]{counts[TrialState.COMPLETE]} done[/]",
-            f"{counts[TrialState.RUNNING]} running",
-            f"{counts[TrialState.WAITING]} waiting",
+            Text(f"{counts[state]} {word}", style=style)
+            for state, word, style in _COUNTS
+            if counts[state] or state not in _RARE
         ]
-        if counts[TrialState.PRUNED]:
-            words.append(f"{counts[TrialState.PRUNED]} pruned")
-        if counts[TrialState.DIVERGED]:
-            words.append(f"[yellow]{counts[TrialState.DIVERGED]} diverged[/]")
-        if counts[TrialState.FAILED]:
-            words.append(f"[red]{counts[TrialState.FAILED]} failed[/]")
-        best = "best so far: none yet"
+        best = Text("best so far: none yet")
         if progress.best is not None:
             value, params = progress.best
             metric = progress.metric.replace("_", " ")
             shown = show_metric(value, progress.metric)
-            best = f"best so far: [bold]{shown}[/] {metric}  {escape(params_text(params, progress.words))}"
-        return Group(head, Text.from_markup(" · ".join(words)), Text.from_markup(best), self._work(progress))
+            best = Text.assemble(
+                "best so far: ", (shown, "bold"), f" {metric}  {params_text(params, progress.words)}"
+            )
+        return Group(head, Text(" · ").join(words), best, self._work(progress))
 
     def _work(self, progress: Progress) -> Table:
         """Draw a line for each trial that trains now, as many as the terminal has room for below the rest."""

@@ -1,5 +1,7 @@
 """The standard streams while a command runs: words of others do not act on a terminal, a reader may leave.
 
+A stream may be closed from the start, or speak a character set without our signs.
+
 The outermost layer of all that is shown.  What we style ourselves passes by the first of it (`display.console`).
 """
 
@@ -22,8 +24,17 @@ _READER_GONE = (errno.EPIPE, errno.ESHUTDOWN, errno.EIO)
 """A closed pipe (`| head -1`), a closed socket, a terminal that hung up."""
 
 
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212\u2500\u2501\u2578\u257a·", "-")
+    | {"…": "...", "\u00d7": "x", "±": "+/-", "≤": "<=", "≥": ">=", "│": "|", "\u2019": "'"}
+)
+"""What stands for our own signs in a character set that lacks one of a text's."""
+
+
 class Lasting:
     """A text stream that goes nowhere once its reader has left, so that the work itself goes on.
+
+    What its character set lacks is replaced: our own signs by plain ones, letters of others by their escapes.
 
     Args:
         raw: the stream; None (the descriptor was closed before the start) goes nowhere from the start.
@@ -39,13 +50,25 @@ class Lasting:
     def write(self, text: str) -> int:
         """Write, unless nobody reads."""
         with self._reader():
-            self.raw.write(text)
+            self.raw.write(self._encodable(text))
         return len(text)
 
     def flush(self) -> None:
         """Flush, unless nobody reads."""
         with self._reader():
             self.raw.flush()
+
+    def _encodable(self, text: str) -> str:
+        """Return text with replacements for what the stream's character set lacks."""
+        encoding = getattr(self.raw, "encoding", None) or "utf-8"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            return text.translate(_PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+        except LookupError:  # a stream of somebody's own, who names no character set that Python knows
+            return text
+        else:
+            return text
 
     @contextlib.contextmanager
     def _reader(self) -> Iterator[None]:
@@ -69,6 +92,19 @@ class Harmless(Lasting):
     def write(self, text: str) -> int:
         """Write with control characters escaped."""
         return super().write(escaped(text))
+
+
+def open_closed_ones() -> None:
+    """Open those of the three standard descriptors that are closed, to nowhere.
+
+    The next file to be opened would else get the number, and whatever a library prints would land in it.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY if descriptor == 0 else os.O_WRONLY)  # the lowest that is free
+            os.set_inheritable(descriptor, True)
 
 
 def let_go(stream: IO[str]) -> None:

@@ -88,11 +88,12 @@ def print_comparison(comparison: Comparison) -> Group:
     """Return a comparison as something rich prints."""
     from rich import box
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    def table(columns: Sequence[Column], rows: Sequence[Row]) -> Table:
-        made = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    from gridsearch.reporting.listing import Listing
+
+    def table(columns: Sequence[Column], rows: Sequence[Row]) -> Listing:
+        made = Listing(box=box.SIMPLE_HEAD)
         for column in columns:
             justify: Literal["right", "left"] = "right" if column.numeric else "left"
             made.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=column.numeric)
@@ -101,7 +102,7 @@ def print_comparison(comparison: Comparison) -> Group:
         return made
 
     columns, rows = _winner_table(comparison, narrow=True)
-    parts: list[Text | Table] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
+    parts: list[Text | Listing] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
     parts[:0] = [Text(words, style="bold yellow") for words in _parts(comparison)]
     parts.append(Text(_shared_words(comparison)))
     if comparison.shared:

@@ -77,10 +77,11 @@ def print_ranking(
 
 def _table(ranking: Ranking, *, limit: int) -> Table:
     from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    from gridsearch.reporting.listing import Listing
+
+    table = Listing(box=box.SIMPLE_HEAD)
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("params", overflow="fold", ratio=1)
     table.add_column("n", justify="right", no_wrap=True)
@@ -93,6 +94,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
         kept = ranking.others[: 0 if sure else 2]
     others = [m for m in (*ranking.class_metrics[:1], *kept) if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.listed[:limit])]
+    table.spare = len(others) + 1
     for metric in others:
         table.add_column(short_heading(metric), justify="right", no_wrap=True)
     table.add_column("time", justify="right", no_wrap=True)

@@ -182,3 +182,109 @@ def test_a_program_whose_readers_left_ends_quietly_with_its_own_code():
     done = subprocess.run(command, stdout=writer, stderr=writer, check=False, timeout=100)
     os.close(writer)
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
+def test_signs_that_a_character_set_lacks_are_replaced_in_every_command(cli, tmp_path, monkeypatch, encoding):
+    from gridsearch.cli import main
+
+    (tmp_path / "f.py").write_text(
+        "def f(params, seed):\n    if params['x'] == 2: raise ValueError('bäd … 日本')\n"
+        "    return {'value': params['x']}\n",
+        encoding="utf-8",
+    )
+    grid = ("--grid", "x=1,2,3", "word=ä,日本", "--executor", "inline", "--no-report")
+    monkeypatch.chdir(tmp_path)
+    said = b""
+    for words, code in (
+        (("plan", "--objective", "f.py:f", "--study", "s", *grid[:3]), 0),
+        (("run", "--objective", "f.py:f", "--study", "s", *grid), 3),
+        (("report", "--study", "s"), 0),
+        (("status",), 0),
+        (("study", "list"), 0),
+        (("export", "--study", "s"), 0),
+        (("data", "list"), 0),
+        (("run", "--grid", "日本=…"), 2),
+    ):
+        streams_of = {
+            name: io.TextIOWrapper(io.BytesIO(), encoding=encoding) for name in ("stdout", "stderr")
+        }
+        with monkeypatch.context() as patch:
+            for name, stream in streams_of.items():
+                patch.setattr(sys, name, stream)
+            assert main(words) == code, words
+        for stream in streams_of.values():
+            stream.flush()
+            said += stream.buffer.getvalue()
+    assert b"bug" not in said
+    assert rb"word=\u65e5\u672c" in said
+    assert (b"word=\xe4" in said) is (encoding == "latin-1")
+
+
+def test_a_program_without_standard_streams_keeps_its_store_whole_and_its_exit_code(tmp_path):
+    """A descriptor that is closed is the next file's, and what a library prints would land in it."""
+    import sqlite3
+
+    (tmp_path / "f.py").write_text(
+        "import os\ndef f(params, seed):\n    os.write(1, b'printed')\n    os.write(2, b'said')\n"
+        "    return {'value': 1 / params['x']}\n"
+    )
+    command = (
+        f"exec {sys.executable} -m gridsearch run --objective f.py:f --study s --executor inline --no-report "
+        "--grid x=0,1 --retries 0 >&- 2>&- <&-"
+    )
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False, timeout=100)
+    assert done.returncode == 3
+    with sqlite3.connect(tmp_path / "home" / "gridsearch.db") as store:
+        assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_brackets_in_names_paths_and_messages_are_no_markup(cli, tmp_path):
+    (tmp_path / "[red]f[").mkdir()
+    (tmp_path / "[red]f[" / "f.py").write_text(
+        "def f(params, seed):\n    if params['x'] == 2: raise ValueError('[/] [bold]no[/bold] :smile: x')\n"
+        "    return {'value': params['x'], '[i]m[/]': 1.0}\n"
+    )
+    words = ("--objective", "[red]f[/f.py:f", "--study", "s", "--home", "[b]h[/b]")
+    grid = ("--grid", "x=1,2,3", 'word="[red]a[/red]","[/]"')
+    assert cli("plan", *words, *grid).code == 0
+    run = cli("run", *words, *grid, "--executor", "inline")
+    assert run.code == 3, run.err
+    assert "[b]h[/b]/s/report/index.html" in run.out
+    assert "[/][bold]no[/bold]:smile:x" in "".join(run.out.split())
+    assert "word=[red]a[/red]" in "".join(run.out.split())
+    for command in (("report",), ("trial", "0"), ("trial", "1"), ("status",), ("export",)):
+        assert cli(*command, "--study", "s", "--home", "[b]h[/b]").code == 0
+    shown = cli("trial", "0", "--study", "s", "--home", "[b]h[/b]")
+    assert "[red]a[/red]" in shown.out
+    assert "[i]m[/]" in shown.out
+    assert cli("study", "list", "--home", "[b]h[/b]").code == 0
+    assert "[b]h[/b]" in cli("doctor", "--home", "[b]h[/b]").out
+    assert cli("status", "--home", "[/b]").code == 0
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "40", "60"])
+def test_params_are_readable_in_any_width_that_a_terminal_claims(cli, tmp_path, monkeypatch, columns):
+    (tmp_path / "f.py").write_text("def f(params, seed): return {'value': params['x']}\n")
+    monkeypatch.setenv("COLUMNS", columns)
+    words = ("--objective", "f.py:f", "--study", "s")
+    grid = ("--grid", "x=1,2", "optimizer_of_mine=somewhat_long_word", "width=100", "depth=3")
+    run = cli("run", *words, *grid, "--executor", "inline", "--no-report")
+    assert run.code == 0
+    for command in (("report", "--study", "s"), ("trial", "1", "--study", "s")):
+        shown = "".join(cli(*command).out.split())
+        assert "x=2" in shown
+        assert "somewhat_long_word" in shown
+        assert "…" not in shown
+    for command in (
+        ("plan", *words, *grid),
+        ("status",),
+        ("study", "list"),
+        ("models", "list"),
+        ("data", "list"),
+    ):
+        shown = cli(*command)
+        assert shown.code == 0
+        assert shown.out.strip()
+        assert "…" not in shown.out
+    assert "s" in "".join(cli("status").out.split())

@@ -60,9 +60,9 @@ def trials(arguments: argparse.Namespace) -> int:
         record = each.trial
         params = f"{display.params_text(record.params)} seed={record.seed}"
         words = f"trial {record.number}  {params}: {display.percent(each.accuracy)} of the validation images right"
-        out.print(words, markup=False, soft_wrap=True)
+        out.print(words, soft_wrap=True)
         for pair in each.pairs or ("no mistakes",):
-            out.print(f"  {pair}", markup=False, soft_wrap=True)
+            out.print(f"  {pair}", soft_wrap=True)
     for path in made.files:
-        out.print(f"figure: {path}", markup=False, soft_wrap=True)
+        out.print(f"figure: {path}", soft_wrap=True)
     return 0

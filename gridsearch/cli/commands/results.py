@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from rich.console import RenderableType
-    from rich.table import Table
 
     from gridsearch.records import TrialRecord
+    from gridsearch.reporting.listing import Listing
     from gridsearch.service.studies import StudyStatus, TrialView
     from gridsearch.store import RunnerAtWork
 
@@ -189,9 +189,7 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
         return
     out = display.console(no_color=arguments.no_color)
     if not found:
-        out.print(
-            f"no studies yet; try: {_places(arguments).again.first_run()}", markup=False, soft_wrap=True
-        )
+        out.print(f"no studies yet; try: {_places(arguments).again.first_run()}", soft_wrap=True)
         return
     out.print(_status_table(found))
     for entry in found:
@@ -199,18 +197,17 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
             out.print(
                 f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
                 f"{display.progress_text(trial.epochs, trial.settings)}",
-                markup=False,
                 soft_wrap=True,
             )
         for line in _idle_lines(entry):
-            out.print(f"  {line}", markup=False, soft_wrap=True)
+            out.print(f"  {line}", soft_wrap=True)
 
 
 def _places(arguments: argparse.Namespace) -> Places:
     return Places.find(arguments.home, arguments.store)
 
 
-def _status_table(found: list[StudyStatus]) -> Table:
+def _status_table(found: list[StudyStatus]) -> Listing:
     """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
     shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
     table = _table("study", *shown, "ETA")
@@ -224,10 +221,10 @@ def _status_table(found: list[StudyStatus]) -> Table:
     return table
 
 
-def _table(first: str, *rest: str) -> Table:
-    from rich.table import Table
+def _table(first: str, *rest: str) -> Listing:
+    from gridsearch.reporting.listing import Listing
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Listing(box=None, header_style="bold")
     table.add_column(first)
     for name in rest:
         table.add_column(escaped(name), justify="right")
@@ -297,7 +294,7 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
         return 0
     out = display.console(no_color=arguments.no_color)
     if not found:
-        out.print(f"no studies yet; try: {places.again.first_run()}", markup=False, soft_wrap=True)
+        out.print(f"no studies yet; try: {places.again.first_run()}", soft_wrap=True)
         return 0
     table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", "made")
     for s in found:
@@ -330,7 +327,7 @@ def trial(arguments: argparse.Namespace) -> int:
         return 0
     out = display.console(no_color=arguments.no_color)
     record = view.trial
-    out.print(f"trial {record.number} of study {view.study.name}: {record.state}", style="bold", markup=False)
+    out.print(f"trial {record.number} of study {view.study.name}: {record.state}", style="bold")
     lines = {
         "params": display.params_text(record.params),
         "seed": str(record.seed),
@@ -345,19 +342,19 @@ def trial(arguments: argparse.Namespace) -> int:
     width = max(map(len, lines))
     for name, text in lines.items():
         if text:
-            out.print(f"  {name:<{width}}  {text}", markup=False, soft_wrap=True)
+            out.print(f"  {name:<{width}}  {text}", soft_wrap=True)
     settings = {k: v for k, v in record.settings.flat().items() if k not in record.params}
     rest = display.params_text(settings, words_of([settings]))
-    out.print(f"  {'settings':<{width}}  {rest}", markup=False, soft_wrap=True)
+    out.print(f"  {'settings':<{width}}  {rest}", soft_wrap=True)
     if view.epochs:
         out.print(_epochs_table(view))
     if view.steps:
         out.print(_steps_table(view))
     if view.log:
         tail = view.log.rstrip().splitlines()[-_LOG_LINES:]
-        out.print(f"last lines of the log ({view.log_path}):", style="bold", markup=False, soft_wrap=True)
+        out.print(f"last lines of the log ({view.log_path}):", style="bold", soft_wrap=True)
         for line in tail:
-            out.print(f"  {line}", markup=False, soft_wrap=True)
+            out.print(f"  {line}", soft_wrap=True)
     return 0
 
 
@@ -367,7 +364,7 @@ def _trained(record: TrialRecord) -> dict[str, str]:
     return {"epochs": f"{record.epochs} of {record.settings.length}"}
 
 
-def _steps_table(view: TrialView) -> Table:
+def _steps_table(view: TrialView) -> Listing:
     names = list(dict.fromkeys(name for row in view.steps for name in row.metrics))
     table = _table("step", *names, "seconds")
     every = -(-len(view.steps) // _MOST_STEPS)
@@ -379,7 +376,7 @@ def _steps_table(view: TrialView) -> Table:
     return table
 
 
-def _epochs_table(view: TrialView) -> Table:
+def _epochs_table(view: TrialView) -> Listing:
     table = _table("epoch", "train loss", "train acc.", "val loss", "val acc.", "lr", "seconds", "images/s")
     for row in view.epochs:
         table.add_row(

@@ -162,7 +162,7 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
-    from rich.table import Table
+    from gridsearch.reporting.listing import Listing
 
     out = display.console(no_color=arguments.no_color)
     seeds, uneven = divmod(found.trials, max(found.points, 1))
@@ -177,9 +177,9 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + f"waiting or running {found.open}"
     )
     if found.data:
-        out.print(f"data: {found.data}", markup=False, soft_wrap=True)
+        out.print(f"data: {found.data}", soft_wrap=True)
     if found.groups:
-        table = Table(box=None, pad_edge=False, header_style="bold")
+        table = Listing(box=None, header_style="bold")
         first = "objective" if found.function else "model"
         for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
             table.add_column(name, justify="left" if name in (first, "method") else "right")
@@ -192,7 +192,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         for line in dict.fromkeys(
             f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
         ):
-            out.print(line, markup=False, soft_wrap=True)
+            out.print(line, soft_wrap=True)
     time = _or_unknown(found.seconds, function=found.function)
     out.print(f"time: {time} with {plural(found.workers, 'worker')}")
     if found.function:

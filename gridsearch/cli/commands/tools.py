@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.cli import display
 from gridsearch.errors import UsageError
+from gridsearch.folders import tilde
 from gridsearch.service import studies
 from gridsearch.service.options import Places
 
@@ -71,7 +71,7 @@ def data(arguments: argparse.Namespace) -> int:
         raise UsageError(f"data {arguments.action}: which one?", hint="`gridsearch data list` shows them")
     plugin = datasets.open_dataset(arguments.name)
     if arguments.action == "fetch":
-        source = Path(arguments.source).expanduser() if arguments.source else None
+        source = tilde(arguments.source) if arguments.source else None
         if source is not None and not source.is_dir():
             raise UsageError(f"--from {arguments.source}: no such folder")
         where = datasets.fetch(plugin, places.data, source, say=_say(arguments))
@@ -114,15 +114,14 @@ def _print(arguments: argparse.Namespace, content: dict[str, Any], text: str) ->
 def _list_data(places: Places, arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from rich.table import Table
-
+    from gridsearch.reporting.listing import Listing
     from gridsearch.zoo import datasets
 
     found = datasets.listing(places.data)
     if arguments.json:
         print(json.dumps({"schema": 1, "datasets": [asdict(entry) for entry in found]}, default=str))
         return 0
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Listing(spare=1, box=None, header_style="bold")
     for name in ("dataset", "state", "size", "images", "classes", "licence", "where from"):
         table.add_column(name)
     for entry in found:
@@ -133,7 +132,7 @@ def _list_data(places: Places, arguments: argparse.Namespace) -> int:
     out.print(table)
     for entry in found:
         if entry.problem:
-            out.print(f"{entry.name}: {entry.problem}", style="red", markup=False, soft_wrap=True)
+            out.print(f"{entry.name}: {entry.problem}", style="red", soft_wrap=True)
     out.print(f"files: {places.data}", soft_wrap=True)
     return 0
 
@@ -163,9 +162,9 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
-    from rich.table import Table
+    from gridsearch.reporting.listing import Listing
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Listing(box=None, header_style="bold")
     for name in ("model", "what it is", "options"):
         table.add_column(name)
     for entry in found:
@@ -174,13 +173,11 @@ def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
 
 
 def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
-    from rich.table import Table
+    from gridsearch.reporting.listing import Listing
 
     out = display.console(no_color=arguments.no_color)
-    out.print(
-        f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes", markup=False
-    )
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    out.print(f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes")
+    table = Listing(box=None, header_style="bold")
     for name in ("layer", "type", "output shape", "parameters"):
         table.add_column(name, justify="right" if name == "parameters" else "left")
     for row in shown.table.rows:
@@ -214,10 +211,10 @@ def doctor(arguments: argparse.Namespace) -> int:
         if arguments.quiet and finding.verdict != "bad":
             continue
         line = f"{finding.subject}: {finding.detail}"
-        out.print(f"[{styles[finding.verdict]}]{finding.verdict:<4}[/] ", end="")
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(f"{finding.verdict:<4} ", style=styles[finding.verdict], end="")
+        out.print(line, soft_wrap=True)
         if finding.mend:
-            out.print(f"     to mend: {finding.mend}", markup=False, soft_wrap=True)
+            out.print(f"     to mend: {finding.mend}", soft_wrap=True)
     if not arguments.quiet:
         out.print(
             "something is wrong, see above" if bad else "all is well",

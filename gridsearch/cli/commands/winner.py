@@ -64,15 +64,13 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     if not found.fresh:
         out.print("the test set was read before; this is what was found then:", soft_wrap=True)
     whose = "tested then, not the winner by now" if found.changed else "winner"
-    out.print(f"{whose}: {display.params_text(found.test['params'])}", markup=False, soft_wrap=True)
-    out.print(reporting.in_words(found.test), markup=False, soft_wrap=True, style="bold")
+    out.print(f"{whose}: {display.params_text(found.test['params'])}", soft_wrap=True)
+    out.print(reporting.in_words(found.test), soft_wrap=True, style="bold")
     if found.folder.is_dir():
-        out.print(
-            f"model: {found.folder} (its card: {found.folder / 'card.md'})", markup=False, soft_wrap=True
-        )
+        out.print(f"model: {found.folder} (its card: {found.folder / 'card.md'})", soft_wrap=True)
         if found.fresh and (found.folder / "model.onnx").exists():
             example = command("predict", near(found.folder))
-            out.print(f"try: {example} IMAGE...", markup=False, soft_wrap=True)
+            out.print(f"try: {example} IMAGE...", soft_wrap=True)
 
 
 def predict(arguments: argparse.Namespace) -> int:
@@ -194,7 +192,7 @@ class _Table:
 
     def _write(self, image: str, name: str, share: str, second: str, style: str = "") -> None:
         line = f"{_padded(image, self._image)}  {_padded(name, self._class)}  {share:>11}  {second}"
-        self._out.print(line.rstrip(), markup=False, highlight=False, soft_wrap=True, style=style)
+        self._out.print(line.rstrip(), highlight=False, soft_wrap=True, style=style)
 
 
 def _width(text: str) -> int:
