@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -27,7 +28,7 @@ from scipy import special
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting import moments
 from gridsearch.reporting.ensemble import same_images
-from gridsearch.reporting.ranking import RankedPoint, Ranking, metric_value, point_key
+from gridsearch.reporting.ranking import RankedPoint, Ranking, metric_value, point_key, values_by_seed
 from gridsearch.reporting.text import listed, metric_name, plural, printable
 
 if TYPE_CHECKING:
@@ -114,11 +115,13 @@ class SharedPoint:
 
     Attributes:
         means: by study, None where that study lacks the point or its result; likewise n, the seeds that count.
+        differs: whether a seed that two studies have gave them different values; their means, where they share none.
     """
 
     params: Mapping[str, Value]
     means: tuple[float | None, ...]
     n: tuple[int, ...]
+    differs: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,7 +234,8 @@ def _side_json(side: Side, rank: int | None) -> dict[str, Any]:
 def _apart(sides: Sequence[Side]) -> str:
     metrics = list(dict.fromkeys((side.data.metric, side.data.direction) for side in sides))
     if len(metrics) > 1:
-        names = listed([metric_name(m) for m, _ in metrics])
+        same = len({m for m, _ in metrics}) < len(metrics)
+        names = listed([f"{metric_name(m)} {d}d" if same else metric_name(m) for m, d in metrics])
         words = "so their winners are shown side by side and not ranked together."
         return f"They go by different metrics ({names}), {words}"
     made_on = {
@@ -367,6 +371,18 @@ def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:
                     params=params_of(there[0], axes),
                     means=tuple(None if p is None else p.mean for p in points),
                     n=tuple(0 if p is None else p.n for p in points),
+                    differs=_differ([p for p in there if p.mean is not None], sides[0].data.metric),
                 )
             )
     return tuple(found)
+
+
+def _differ(points: Sequence[RankedPoint], metric: str) -> bool:
+    """Whether one point has different values in several studies: seed by seed, since means are over all seeds."""
+
+    def apart(one: RankedPoint, two: RankedPoint) -> bool:
+        first, second = (values_by_seed(p.trials, metric) for p in (one, two))
+        shared = set(first) & set(second)
+        return any(first[s] != second[s] for s in shared) if shared else one.mean != two.mean
+
+    return any(apart(one, two) for one, two in combinations(points, 2))

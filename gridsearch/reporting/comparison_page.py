@@ -275,10 +275,12 @@ def _shared_words(comparison: Comparison) -> str:
     whose = "both studies hold" if len(comparison.sides) == 2 else "two or more of the studies hold"
     if not shared:
         return f"There is no point that {whose}."
-    unequal = sum(len({m for m in p.means if m is not None}) > 1 for p in shared)
+    unequal = sum(p.differs for p in shared)
+    more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
     function = comparison.sides[0].data.objective is not None
     alike = "same function, same params" if function else "same settings on the same images and split"
     told = f"{unequal:,} of them with different values" if unequal else "all with equal values"
+    told += " for a seed that both have" if more_seeds else ""
     return f"{plural(len(shared), 'point')} that {whose}, {told} ({alike})."
 
 

@@ -120,10 +120,12 @@ def tick_labels(values: Sequence[float], metric: str) -> list[str]:
     shown = [factor * v for v in values]
     size = max((abs(v) for v in shown if math.isfinite(v)), default=0.0)
     shown = [0.0 if abs(v) <= _NOISE * size else v for v in shown]
-    gap = min((b - a for a, b in pairwise(sorted(shown)) if b - a > _NOISE * size), default=size)
+    finite = sorted(v for v in shown if math.isfinite(v))
+    gaps = [b - a for a, b in pairwise(finite) if b - a > _NOISE * size]
+    gap = min((g for g in gaps if math.isfinite(g)), default=size)
     place = -exponent_of(gap) if gap else 0
     top = exponent_of(size) if size else 0
-    while place < MOST_DIGITS - 1 - top and not all(_exact(v, place, within=0.05 * gap) for v in shown):
+    while place < MOST_DIGITS - 1 - top and not all(_exact(v, place, within=0.05 * gap) for v in finite):
         place += 1
     fixed = top in FIXED and place <= _PLAIN
     unit = " %" if is_share(metric) else ""

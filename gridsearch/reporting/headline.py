@@ -221,9 +221,11 @@ def _tie(ranking: Ranking) -> str:
     luck = {Basis.SEEDS: "the luck of the seed", Basis.IMAGES: "the choice of the validation images"}.get(
         found.basis
     )
-    if luck is None or of < 2 or found.exact:
-        equal = f"{plural(tied, 'other point')} {'has' if tied == 1 else 'have'} exactly the same mean."
-        return equal if tied > 1 else ""
+    means = {p.mean for p in ranking.tied}
+    equal = ranking.best is not None and means == {ranking.best.mean}
+    if luck is None or of < 2 or found.exact or equal:  # no difference that luck might explain
+        same = "exactly the same mean" if equal else "the same mean but for rounding"
+        return f"{plural(tied, 'other point')} have {same}." if tied > 1 else ""
     if not tied:
         over = " over those that can be told" if found.unsettled else ""
         return f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % sure)."

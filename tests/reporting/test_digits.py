@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridsearch.reporting.digits import Digits, tick_labels
+from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.headline import headline, show_interval, show_mean
 from gridsearch.reporting.ranking import rank
 from gridsearch.reporting.text import show_metric
@@ -97,3 +101,16 @@ def test_the_words_of_a_ranking_are_the_same_in_any_unit_but_for_the_exponent(st
     assert float(mean) == pytest.approx(0.32 * scale, rel=1e-3)
     assert float(low) < float(mean) < float(high)
     assert "It is 0.03" in headline(data, ranking).margin.replace(f"{0.03 * scale:.3g}", "0.03")
+
+
+def test_a_tick_beyond_the_largest_number_leaves_the_others_their_labels():
+    words = tick_labels([1e308, 1.5e308, math.inf], "loss")
+    assert words[:2] == ["1.0e+308", "1.5e+308"]
+
+
+def test_a_figure_of_values_near_the_largest_number_is_drawn_without_a_warning():
+    unit = Unit.of([-1e308, 1.7e308], "loss")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert math.isinf(unit.value(np.float64(2.5)))
+        assert unit.value(np.float64(unit.draw(1.7e308))) == pytest.approx(1.7e308)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
+from gridsearch.reporting.document import report_json
 from gridsearch.reporting.effects import decompose, strength
 from gridsearch.reporting.least_squares import LeastSquares
 from gridsearch.reporting.levels import levels_of
@@ -130,6 +131,7 @@ def test_shares_that_overlap_are_called_confounded_and_never_shown_as_parts_of_a
 def test_what_paired_axes_explain_only_together_is_called_confounded(study):
     data = square(study, 1, 2)
     assert decompose(rank(data)).confounded_share == pytest.approx(1.0)
+    assert report_json(data)["confounded_share"] == pytest.approx(1.0)
     words = effect_words(data)
     assert "100.0 % of the variance is confounded" in words
     assert "confounded 100.0 % everything else 0.0 %" in words

@@ -252,3 +252,39 @@ def test_unit_and_offset_change_nothing_but_the_numbers(study, numbers, change, 
     assert moved.uncertainty.seeds_needed == plain.uncertainty.seeds_needed
     export_json(data, ranking=moved)
     headline(data, moved)
+
+
+def test_points_whose_means_differ_in_the_last_digits_are_not_said_to_have_exactly_the_same(study):
+    table = [[12345 + (2 * x + 0.3 * seed) * 1e-10 for seed in range(2)] for x in range(3)]
+    builder = scored(study, [[0.5] * 2] * 3)
+    for number, value in enumerate(v for row in table for v in row):
+        builder.score(number, 0.5, val_loss=value)
+    data = builder.data(metric="val_loss", direction="minimize")
+    assert words_of(data).margin.endswith("2 other points have the same mean but for rounding.")
+
+
+def test_luck_is_not_said_to_explain_a_difference_where_there_is_none(study):
+    data = scored(study, [[0.93, 0.95], [0.95, 0.93]]).data()
+    ranking = rank(data)
+    assert [p.tied_with_best for p in ranking.points] == [True, True]
+    assert words_of(data).margin == "The second, batch=2, has exactly the same mean."
+
+
+def test_studies_of_one_metric_and_two_directions_are_said_to_differ_in_these(study):
+    one, two = (
+        scored(study, [[0.9, 0.8]], name=name).data(metric="val_loss", direction=direction)
+        for name, direction in (("a", "minimize"), ("b", "maximize"))
+    )
+    found = compare([Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (one, two)])
+    assert "minimized and" in found.apart and "maximized)" in found.apart
+
+
+def test_a_shared_point_with_more_seeds_in_one_study_is_not_said_to_differ_for_that(study):
+    few, more, other = (
+        scored(study, [values], name=name).data()
+        for name, values in (("few", [0.9, 0.8]), ("more", [0.9, 0.8, 0.7]), ("other", [0.9, 0.81]))
+    )
+
+    few, more, other = (Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (few, more, other))
+    assert "all with equal values for a seed that both have" in said(few, more)
+    assert "1 of them with different values" in said(few, other)

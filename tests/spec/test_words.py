@@ -77,3 +77,9 @@ def test_rules_take_the_words_that_are_shown():
     assert Grid.from_json(grid.to_json()) == grid
     with pytest.raises(SpecError, match="not a value of lr"):
         Grid(lr="1e-4..1e-1:10log", exclude="lr=0.00464")
+
+
+def test_the_least_numbers_are_written_as_they_are_typed():
+    assert [exact(v) for v in (1e-320, 5e-324, 0.001, 1e-05, 100000.0)] == [
+        "1e-320", "5e-324", "0.001", "1e-05", "100000",
+    ]  # fmt: skip

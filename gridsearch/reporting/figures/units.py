@@ -64,6 +64,6 @@ class Unit:
 
 
 def _times(value: float, exponent: int) -> float:
-    """Multiply by a power of ten in two steps, of which neither overflows."""
+    """Multiply by a power of ten in two steps, of which neither power overflows; a tick beyond all floats is inf."""
     half = exponent // 2
-    return float(value * 10.0**half * 10.0 ** (exponent - half))
+    return float(value) * 10.0**half * 10.0 ** (exponent - half)
