@@ -55,7 +55,8 @@ def word(params: Mapping[str, Value], name: str) -> str | None:
 def exact(value: float) -> str:
     """Return the shortest text that is read back as this very float: 0.001, 1e-05, 0.30000000000000004."""
     text = f"{value:.12g}"
-    return min(text, repr(value), key=len) if float(text) == value else repr(value)  # the least floats: 1e-320
+    shortest = repr(value)  # of the least floats the shorter one: 1e-320
+    return text if float(text) == value and len(text) <= len(shortest) else shortest
 
 
 def short_words(values: Iterable[Value]) -> dict[float, str]:
