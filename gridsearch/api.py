@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gridsearch.spec import Grid, StudySpec
 
 
+@told_nearest
 def run(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
     grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | os.PathLike[str] | None = None,
     *,
@@ -136,12 +137,16 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     """
     given = {name: value for name, value in locals().items() if value is not None}
     for name in ("settings", "report", "keep_going", "quiet"):
-        del given[name]
+        given.pop(name, None)
     given.pop("grid", None)
     _outside_of_imports()
     made, axes = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
     watcher = Watcher(quiet=flag("quiet", quiet))
-    options = {**given, "report": flag("report", report), "keep_going": flag("keep_going", keep_going)}
+    options = {
+        **given,
+        "report": flag("report", report, default=True),
+        "keep_going": flag("keep_going", keep_going),
+    }
     if grid is None and study is not None and not (set(given) & CHANGING or settings):
         outcome = _resume(given, options, watcher)
     else:
@@ -391,6 +396,8 @@ def predict(
     """
     from gridsearch.service.exported import ExportedModel, Refused, unusable
 
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder must be a path, not {type(folder).__name__}")
     files = images_of(images)
     found = ExportedModel.load(os.fspath(folder)).predict(files)
     good = [each for each in found if not isinstance(each, Refused)]

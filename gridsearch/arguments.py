@@ -104,15 +104,21 @@ def told_nearest(function: Callable[P, T]) -> Callable[P, T]:
     Raises:
         UsageError: at the call.
     """
-    known = [n for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_POSITIONAL]
+    signature = inspect.signature(function)
+    known = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_POSITIONAL]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
 
     @functools.wraps(function)
     def inner(*args: P.args, **kwargs: P.kwargs) -> T:
         for name in kwargs:
-            if name not in known:
+            if name not in known and not any_name:
                 raise UsageError(
                     f"gridsearch.{function.__name__} takes no argument {name!r}{nearest(name, known)}"
                 )
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(f"gridsearch.{function.__name__}: {error}") from None
         return function(*args, **kwargs)
 
     return inner
@@ -241,8 +247,10 @@ def read(name: str, value: Any, *, command: str = "run") -> Any:
     return found
 
 
-def flag(name: str, value: Any) -> bool:
-    """Return True or False, or raise UsageError."""
+def flag(name: str, value: Any, *, default: bool = False) -> bool:
+    """Return True or False, the default for None, or raise UsageError."""
+    if value is None:
+        return default
     if not isinstance(value, bool):
         raise UsageError(f"{name} must be True or False, not {value!r:.60}")
     return value

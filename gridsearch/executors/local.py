@@ -159,6 +159,7 @@ class LocalExecutor:
             worker.process.wait()
             self._close(worker)
         self._workers.clear()
+        self._selector.close()
         if self._objects is not None:
             self._objects.close()
 

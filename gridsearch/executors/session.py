@@ -6,6 +6,7 @@ running, objects that were changed) is why trials run in worker processes unless
 
 from __future__ import annotations
 
+import decimal
 import io
 import logging
 import os
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
 def borrowed() -> Iterator[None]:
     """Compute under Python's and torch's own defaults, and leave the process as it was; threads take turns.
 
-    Kept are the random streams, logging's handlers and levels, warning filters, `sys.path`, the environment, the
-    working folder, and torch's default dtype and device, gradients, autocast, determinism and threads.
+    Kept are the random streams, logging's handlers and levels, warning filters, `sys.path` and `sys.argv`, the
+    environment, the working folder, how numpy and `decimal` compute and print, and torch's default dtype and device,
+    gradients, autocast, determinism and threads.
     """
     with TURN, ExitStack() as stack:
         stack.callback(restore, states())
         stack.callback(_restore_process, _process())
         stack.callback(_restore_logging, _logging())
         stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_arithmetic_defaults())
         if "torch" in sys.modules:
             stack.enter_context(_torch_defaults())
         yield
@@ -109,12 +112,23 @@ class _Divided(io.TextIOBase):
 
 
 def _process() -> dict[str, Any]:
-    return {"path": list(sys.path), "environment": dict(os.environ), "folder": _folder()}
+    return {
+        "path": list(sys.path),
+        "arguments": list(sys.argv),
+        "depth": sys.getrecursionlimit(),
+        "silenced": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "folder": _folder(),
+    }
 
 
 def _restore_process(before: dict[str, Any]) -> None:
     if sys.path != before["path"]:
         sys.path[:] = before["path"]
+    if sys.argv != before["arguments"]:
+        sys.argv[:] = before["arguments"]
+    sys.setrecursionlimit(before["depth"])
+    logging.disable(before["silenced"])
     if dict(os.environ) != before["environment"]:
         for name in set(os.environ) - set(before["environment"]):
             del os.environ[name]
@@ -151,11 +165,22 @@ def _restore_logging(before: dict[logging.Logger, tuple[list[logging.Handler], i
 
 
 @contextmanager
+def _arithmetic_defaults() -> Iterator[None]:
+    """Let numpy and `decimal` round, warn and print as they do in a new process."""
+    with decimal.localcontext(decimal.DefaultContext), ExitStack() as stack:
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.enter_context(numpy.printoptions())
+            stack.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        yield
+
+
+@contextmanager
 def _torch_defaults() -> Iterator[None]:
     import torch
 
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     deterministic = _determinism()
+    tuned = torch.backends.cudnn.benchmark
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     with ExitStack() as stack:
         for kind in ("cpu", *(("cuda",) if torch.is_autocast_enabled("cuda") else ())):
@@ -174,6 +199,7 @@ def _torch_defaults() -> Iterator[None]:
             if _determinism() != deterministic:  # the call loads torch's compiler, a second's work
                 torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
             torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.benchmark = tuned
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
 

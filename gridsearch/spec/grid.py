@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ from gridsearch.spec.problems import Problems, Wrong, shortened
 from gridsearch.spec.rules import allowed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator
 
     from gridsearch.records import Value
 
@@ -67,6 +68,8 @@ class Grid:
         when: str | Sequence[str] = (),
         **kw_axes: Any,
     ) -> None:
+        if axes is not None and not isinstance(axes, Mapping):
+            raise SpecError([f"grid: takes a mapping of axes to values, not {type(axes).__name__}"])
         parts = _from_python(
             [*(axes or {}).items(), *kw_axes.items()], exclude=exclude, when=when, free=False
         )
@@ -318,9 +321,9 @@ def _from_python(
         if not isinstance(name, str):
             raise SpecError([f"grid: an axis is named by a text, not {name!r:.60}"])
     return assemble(
-        [Entry(name, values, shortened(f"{name}={values!r}"), as_given=True) for name, values in axes],
-        exclude=[Written(text, shortened(f"exclude {text!r}")) for text in _several(exclude)],
-        when=[Written(text, shortened(f"when {text!r}")) for text in _several(when)],
+        [Entry(name, values, shortened(f"{name}={_repr(values)}"), as_given=True) for name, values in axes],
+        exclude=[Written(text, shortened(f"exclude {text!r}")) for text in _several("exclude", exclude)],
+        when=[Written(text, shortened(f"when {text!r}")) for text in _several("when", when)],
         free=free,
     )
 
@@ -346,5 +349,14 @@ def rule_texts(option: str, texts: Sequence[str]) -> list[Written]:
     return [Written(text, f"{option} {shortened(text)!r}") for text in texts]
 
 
-def _several(texts: str | Sequence[str]) -> Sequence[str]:
+def _several(name: str, texts: str | Sequence[str]) -> Sequence[str]:
+    if not isinstance(texts, str | Sequence):
+        raise SpecError([f"{name} takes one text or several, not {type(texts).__name__}"])
     return [texts] if isinstance(texts, str) else texts
+
+
+def _repr(values: Any) -> str:
+    try:
+        return repr(values)
+    except Exception:  # noqa: BLE001 - whole numbers of thousands of digits, and somebody's own classes
+        return f"a {type(values).__name__}"

@@ -94,7 +94,9 @@ def read_seeds(value: object) -> int | tuple[int, ...]:
     Raises:
         Wrong: no seed, too many, one that is not a whole number from 0 on, or one twice.
     """
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        value = item()  # a scalar of numpy or torch
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         number = value if isinstance(value, int) else _number(value)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             raise Wrong(f"seeds must be a whole number of at least 1, not {shortened(str(value))}")

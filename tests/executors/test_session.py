@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import decimal
 import gc
 import importlib.util
 import io
@@ -102,6 +103,12 @@ def state():
         "filters": list(warnings.filters),
         "environment": dict(os.environ),
         "folder": os.path.realpath("."),
+        "arguments": list(sys.argv),
+        "depth": sys.getrecursionlimit(),
+        "silenced": logging.root.manager.disable,
+        "arithmetic": (np.geterr(), np.get_printoptions()),
+        "decimal": str(decimal.getcontext()),
+        "tuned": torch.backends.cudnn.benchmark,
         "streams": (sys.stdout, sys.stderr),
         "living": set(threading.enumerate()),
     }
@@ -121,6 +128,13 @@ def _meddles(params, seed):
     warnings.simplefilter("ignore")
     os.environ["MEDDLED"] = "1"
     os.chdir("/")
+    sys.argv.append("more")
+    sys.setrecursionlimit(900)
+    logging.disable(logging.CRITICAL)
+    np.seterr(all="raise")
+    np.set_printoptions(precision=1)
+    decimal.getcontext().prec = 3
+    torch.backends.cudnn.benchmark = True
     sys.stdout = io.StringIO()
     if params.get("raises"):
         raise ValueError("on purpose")
@@ -146,16 +160,24 @@ def test_a_trial_does_not_depend_on_what_the_session_has_set():
             "y": weights.grad.sum().item(),
             "bytes": weights.element_size(),
             "autocast": torch.is_autocast_enabled("cpu"),
+            "third": float(decimal.Decimal(1) / 3),
+            "too small": float(np.float64(1e-300) * 1e-300),
         }
 
     plain = [e.metrics for e in call(measures) if isinstance(e, TrialFinished)]
     torch.set_default_dtype(torch.float64)
     try:
-        with torch.inference_mode(), torch.autocast("cpu"):
+        with (
+            torch.inference_mode(),
+            torch.autocast("cpu"),
+            np.errstate(all="raise"),
+            decimal.localcontext(prec=3),
+        ):
             inside = [e.metrics for e in call(measures) if isinstance(e, TrialFinished)]
     finally:
         torch.set_default_dtype(torch.float32)
-    assert inside == plain == [{"y": 8.0, "bytes": 4.0, "autocast": 0.0}]
+    assert inside == plain
+    assert plain[0] == {"y": 8.0, "bytes": 4.0, "autocast": 0.0, "third": 1 / 3, "too small": 0.0}
 
 
 def test_what_a_generator_sets_holds_for_all_its_steps_and_not_for_the_next_trial():
