@@ -14,17 +14,24 @@ import sys
 import weakref
 from collections import Counter
 from pathlib import Path
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from gridsearch.plugins.code import codes, names_set
+from gridsearch.plugins.held import same_held
 from gridsearch.plugins.places import own_module
 from gridsearch.plugins.values import code_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), tuple)
+_CHANGING = frozenset(
+    {
+        "append", "extend", "insert", "add", "update", "setdefault", "pop", "popitem", "clear", "remove", "discard",
+        "sort", "reverse",
+    }
+)  # fmt: skip
 _Written: TypeAlias = "dict[str, set[str]]"
 """Addresses of the code that a file holds, by qualified name."""
 
@@ -60,7 +67,7 @@ def as_written(module: ModuleType) -> bool:
 
 def _same_objects(module: ModuleType, tree: ast.Module, written: _Written) -> bool:
     """Whether functions and classes have the code and the defaults that the file gives them."""
-    once = _written_once(tree)
+    once, state = _written_once(tree), _attributes_set(tree)
     for name, node in once.items():
         value = vars(module).get(name)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.decorator_list:
@@ -68,10 +75,9 @@ def _same_objects(module: ModuleType, tree: ast.Module, written: _Written) -> bo
                 return False
             if not _same_attributes(value, name, tree):
                 return False
-        elif (
-            isinstance(node, ast.ClassDef)
-            and not node.decorator_list
-            and not (isinstance(value, type) and _same_class(value, node, written))
+        elif isinstance(node, ast.ClassDef) and not (
+            (isinstance(value, type) and _same_class(value, node, written, state))
+            or (node.decorator_list and not isinstance(value, type))
         ):
             return False
     return all(
@@ -80,20 +86,51 @@ def _same_objects(module: ModuleType, tree: ast.Module, written: _Written) -> bo
     )
 
 
-def _same_class(cls: type, node: ast.ClassDef, written: _Written) -> bool:
+def _same_class(cls: type, node: ast.ClassDef, written: _Written, state: Collection[str]) -> bool:
+    """Whether a class has what is written; one that a metaclass, a base or a decorator makes has more, and otherwise.
+
+    Args:
+        cls: as it is loaded.
+        node: as it is written.
+        written: addresses of the file's code.
+        state: attributes that the file's own code sets.
+    """
     if cls.__qualname__ != node.name:
         return False
-    written_names = {name for inner in node.body for name in stored(inner)}
-    if type(cls) is type and any(not _special(name) and name not in written_names for name in vars(cls)):
+    made = (
+        type(cls) is not type
+        or bool(node.decorator_list)
+        or hasattr(cls, "_fields")
+        or any("__init_subclass__" in vars(base) for base in cls.__mro__[1:-1])
+    )
+    names = {name for inner in node.body for name in stored(inner)} | {*state}
+    if not made and any(not _special(k) and k not in names for k, v in vars(cls).items() if not _slot(v)):
         return False
     for name, inner in _written_once(node).items():
         value = vars(cls).get(name)
+        value = getattr(value, "__func__", value)  # `__new__` and `__init_subclass__` are wrapped unasked
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef) and not inner.decorator_list:
             if not isinstance(value, FunctionType) or not _same_function(value, inner, written):
                 return False
-        elif isinstance(inner, ast.expr) and not _same_constant(value, inner):
+        elif not isinstance(inner, ast.expr) or name in state or (made and type(value) not in _PLAIN):
+            continue
+        elif not _same_constant(value, inner):
             return False
     return True
+
+
+def _slot(value: Any) -> bool:
+    return isinstance(value, MemberDescriptorType)
+
+
+def _attributes_set(tree: ast.Module) -> set[str]:
+    """Return the names of attributes that a module's code sets, but for those of `self`."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load)
+        if not (isinstance(node.value, ast.Name) and node.value.id == "self")
+    }
 
 
 def _special(name: str) -> bool:
@@ -139,11 +176,34 @@ def _same_attributes(function: FunctionType, name: str, tree: ast.Module) -> boo
 def _same_constants(module: ModuleType, tree: ast.Module, code: CodeType) -> bool:
     """Whether constants have the file's values; those that the module's own functions set are its state."""
     state = names_set(code)
+    changing = {*state, *_changed_in_place(tree)}
     return all(
         _same_constant(vars(module).get(name), node)
+        and (name in changing or same_held(vars(module).get(name), node))
         for name, node in _written_once(tree).items()
         if isinstance(node, ast.expr) and name not in state
     )
+
+
+def _changed_in_place(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of what a module's own code fills or changes: a cache, a registry, a table made in steps."""
+    for node in ast.walk(tree):
+        inner: ast.expr | None = None
+        if isinstance(node, ast.Subscript | ast.Attribute) and not isinstance(node.ctx, ast.Load):
+            inner = node.value
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in _CHANGING
+        ):
+            inner = node.func.value
+        while isinstance(inner, ast.Subscript | ast.Attribute):
+            inner = inner.value
+        if isinstance(inner, ast.Name):
+            yield inner.id
+    for statement in tree.body:  # given to a function that may fill it
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Call):
+            yield from (n.id for a in statement.value.args for n in ast.walk(a) if isinstance(n, ast.Name))
 
 
 def _same_constant(value: Any, node: ast.expr) -> bool:

@@ -1,8 +1,8 @@
 """Which own files a module needs, found from its source: what a file's or a module's address is made of.
 
-Every import statement counts, those inside functions too, and so do `import_module("name")` with a name that
-is written out.  Where the name is computed, every module beside the file that computes it counts.  Imports for type
-checkers alone do not.
+Every import statement counts, those inside functions too, and so do `import_module("name")` with a name that is
+written out, and a file beside it that a text names ("parts.py", for `runpy` or `exec`).  Where the name is computed,
+every module beside the file that computes it counts.  Imports for type checkers alone do not.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -23,6 +24,8 @@ from gridsearch.plugins.places import own_file
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 _DYNAMIC = ("import_module", "__import__")
+
+_FILE = re.compile(r"[\w.-]+(/[\w.-]+)*\.py")
 
 _DEEPEST = 4
 """So many folders down a module is looked for whose name is computed."""
@@ -143,6 +146,7 @@ def closure(start: Iterable[Source], finder: Finder) -> dict[str, Path]:
         found[source.name] = source.path
         others = (finder.source(name) for name in _names(source, finder) if name not in found)
         todo += [other for other in others if other is not None]
+        todo += _named_files(source)
     return {name: path for name, path in found.items() if name in first or not idle(path)}
 
 
@@ -210,6 +214,23 @@ def _names(source: Source, finder: Finder) -> Iterator[str]:
             yield from _called(node, source, finder)
 
 
+def _named_files(source: Source) -> list[Source]:
+    """Return the files that a text in a file names, as "parts.py" for `runpy` or `exec`, where they are beside it."""
+    found = []
+    for text in _texts(_content(source.path)):
+        path = source.path.parent / text
+        if path.is_file() and path != source.path and own_file(str(path)):
+            found.append(Source(text.removesuffix(".py").replace(".", "_"), path, ""))
+    return found
+
+
+@lru_cache(maxsize=512)
+def _texts(content: bytes) -> tuple[str, ...]:
+    tree = _parsed(content)
+    constants = () if tree is None else (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant))
+    return tuple(sorted({c for c in constants if isinstance(c, str) and _FILE.fullmatch(c)}))
+
+
 def _called(call: ast.Call, source: Source, finder: Finder) -> Iterator[str]:
     """Yield what `import_module(...)` or `__import__(...)` may import."""
     given = call.args[0] if call.args else None
@@ -255,22 +276,30 @@ def _parsed(content: bytes) -> ast.Module | None:
 @lru_cache(maxsize=512)
 def _imports(content: bytes) -> Sequence[ast.Import | ast.ImportFrom | ast.Call]:
     tree = _parsed(content)
-    return () if tree is None else tuple(_walk(tree))
+    return () if tree is None else tuple(_walk(tree, frozenset(_importers(tree))))
 
 
-def _walk(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom | ast.Call]:
+def _importers(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a file has for the functions which import: `from importlib import import_module as load`."""
+    yield from _DYNAMIC
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname for alias in node.names if alias.name in _DYNAMIC and alias.asname)
+        elif isinstance(node, ast.Assign) and _callee(node.value) in _DYNAMIC:
+            yield from (target.id for target in node.targets if isinstance(target, ast.Name))
+
+
+def _walk(node: ast.AST, importers: frozenset[str]) -> Iterator[ast.Import | ast.ImportFrom | ast.Call]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and _for_type_checkers(child.test):
             for other in child.orelse:
-                yield from _walk(ast.Module([other], []))
+                yield from _walk(ast.Module([other], []), importers)
             continue
-        if isinstance(child, ast.Import | ast.ImportFrom | ast.Call) and _matters(child):
+        if isinstance(child, ast.Import | ast.ImportFrom) or (
+            isinstance(child, ast.Call) and _callee(child.func) in importers
+        ):
             yield child
-        yield from _walk(child)
-
-
-def _matters(node: ast.Import | ast.ImportFrom | ast.Call) -> bool:
-    return not isinstance(node, ast.Call) or _callee(node.func) in _DYNAMIC
+        yield from _walk(child, importers)
 
 
 def _for_type_checkers(test: ast.expr) -> bool:

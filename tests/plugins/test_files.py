@@ -96,6 +96,24 @@ IMPORTS = {
         "parts": "A = %d",
     },
     "by __import__": {"net": "def f(p=0, s=0): return __import__('parts').A", "parts": "A = %d"},
+    "by import_module under another name": {
+        "net": "from importlib import import_module as load\nparts = load('parts')\ndef f(p=0, s=0): return parts.A",
+        "parts": "A = %d",
+    },
+    "by import_module in a variable": {
+        "net": "import importlib\nload = importlib.import_module\nparts = load('parts')\ndef f(p=0, s=0): return parts.A",
+        "parts": "A = %d",
+    },
+    "by runpy": {
+        "net": "import pathlib, runpy\nA = runpy.run_path(str(pathlib.Path(__file__).with_name('parts.py')))['A']\n"
+        "def f(p=0, s=0): return A",
+        "parts": "A = %d",
+    },
+    "by its text": {
+        "net": "from pathlib import Path\nexec((Path(__file__).parent / 'lib/parts.py').read_text())\ndef f(p=0, s=0): return A",
+        "lib__parts": "from more import B\nA = %d",
+        "more": "B = 1",
+    },
     "from a folder that the file adds": {
         "net": "import os, sys\nsys.path.append(os.path.join(os.path.dirname(__file__), 'lib'))\nimport parts\n"
         "def f(p=0, s=0):\n    import late\n    return parts.A + late.A",

@@ -380,6 +380,26 @@ def test_a_module_edited_and_not_reloaded_is_addressed_as_it_is_loaded(module, b
     assert plugins.identity(module("my_fit", before).fit).source == old.source
 
 
+AS_WRITTEN = {
+    "enums": "import enum\nclass E(enum.Enum):\n A = 1\nclass I(enum.IntFlag):\n A = 1\nclass S(enum.StrEnum):\n A = 'a'",
+    "a named tuple": "from typing import NamedTuple\nclass P(NamedTuple):\n a: int = 1",
+    "slots": "import dataclasses\nclass A:\n __slots__ = ('a',)\n@dataclasses.dataclass(slots=True)\nclass B:\n a: int = 1",
+    "a metaclass": "class M(type):\n def __new__(m, n, b, d):\n  d['k'] = 1\n  return super().__new__(m, n, b, d)\nclass A(metaclass=M):\n a = 1",
+    "a base that adds": "class A:\n def __init_subclass__(cls): cls.k = 1\nclass B(A):\n a = 1",
+    "a count of its objects": "class A:\n n = 0\n def __init__(self): A.n += 1\na = A()",
+    "a registry": "R = {}\ndef add(f):\n R[f.__name__] = f\n return f\n@add\ndef g(): return 1",
+    "a table made in steps": "T = {'a': [1]}\nT['a'].append(2)\nfor i in range(3): T[i] = i\nN = ['a']\nN += ['b']",
+    "a cache": "SEEN = set()\ndef see(x): SEEN.add(x)\nsee(1)",
+    "a configuration": "import dataclasses\n@dataclasses.dataclass\nclass C:\n a: int = 1\nc = C(2)\nd = C()\nd.a = 3",
+}
+
+
+@pytest.mark.parametrize("text", AS_WRITTEN.values(), ids=AS_WRITTEN)
+def test_a_module_that_nobody_changed_is_what_its_file_says(module, text):
+    found = plugins.identity(module("my_kinds", f"{text}\ndef fit(p, s): return 1\n").fit)
+    assert (found.locator, found.edited) == ("my_kinds:fit", "")
+
+
 def test_what_cannot_be_seen_in_a_file_shows_by_its_functions_staying_the_same(module):
     text = "W = sum([%d])\ndef fit(p, s): return W"
     assert plugins.identity(module("my_w", text % 1).fit).locator
@@ -387,11 +407,40 @@ def test_what_cannot_be_seen_in_a_file_shows_by_its_functions_staying_the_same(m
 
 
 @pytest.mark.parametrize(
-    "change", ["m.RATE = 5", "m.fit.__defaults__ = (5,)", "m.A.a = 5", "m.fit.b = 5", "m.A.new = 5"]
+    "change",
+    [
+        "m.RATE = 5",
+        "m.fit.__defaults__ = (5,)",
+        "m.A.a = 5",
+        "m.fit.b = 5",
+        "m.A.new = 5",
+        "m.TABLE['lr'] = 5",
+        "m.TABLE['more']['lr'] = 5",
+        "m.NAMES.append(5)",
+        "m.config.rate = 5",
+        "m.Config.rate = 5",
+        "m.space.rate = 5",
+    ],
 )
 def test_a_module_changed_in_the_session_is_addressed_as_it_is(module, change):
     m = module(
-        "my_changed", "RATE = 1\nclass A:\n a = 1\ndef fit(p, s, a=1): return RATE, A.a, fit.b\nfit.b = 2\n"
+        "my_changed",
+        """
+        import dataclasses, types
+        RATE = 1
+        TABLE = {'lr': 1, 'more': {'lr': 2}}
+        NAMES = ['a']
+        class A:
+            a = 1
+        @dataclasses.dataclass
+        class Config:
+            rate: float = 1
+            names: list = dataclasses.field(default_factory=list)
+        config = Config(rate=2)
+        space = types.SimpleNamespace(rate=1)
+        def fit(p, s, a=1): return RATE, TABLE, NAMES, A.a, fit.b, Config.rate, config.rate, space.rate
+        fit.b = 2
+        """,
     )
     before = plugins.identity(m.fit)
     exec(change, {"m": m})
