@@ -200,6 +200,17 @@ def test_images_of_eight_bits_beside_deep_ones_keep_their_scale_and_that_is_told
     data = load(tmp_path / "im")
     assert np.allclose(data.train_images, 0.2, atol=1e-6)
     assert any(note.startswith("1 of 2 images have more than 8 bits") for note in data.notes)
+    assert not any("nearly black" in words for words in data.reading.warnings)
+
+
+def test_deep_images_that_are_black_beside_those_of_eight_bits_are_doubted(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "im" / name).mkdir(parents=True)
+        for i, pixels in enumerate((np.arange(16, dtype=np.uint8), np.arange(16, dtype=np.uint16) * 60)):
+            Image.fromarray(pixels.reshape(4, 4) + (name == "b")).save(tmp_path / "im" / name / f"{i}.png")
+    (words,) = (w for w in load(tmp_path / "im").reading.warnings if "nearly black" in w)
+    assert words.startswith("2 of 2 images of more than 8 bits are nearly black")
+    assert "white, which is 65535" in words
 
 
 # What was done is told, once for a folder.

@@ -103,9 +103,27 @@ def test_words_of_splits_may_be_classes_where_nothing_else_speaks_of_splits(tmp_
 
 
 def test_classes_that_all_hold_the_same_folders_are_doubted(tmp_path):
-    tree = scan(build(tmp_path / "im", "fold1/{cat,dog} fold2/{cat,dog}"))
-    assert tree.classes == ("fold1", "fold2")
-    assert "if these are the classes, put them into train/ and test/" in said(tree)
+    tree = scan(build(tmp_path / "im", "indoor/{day,night} outdoor/{day,night}"))
+    assert tree.classes == ("indoor", "outdoor")
+    assert tree.skipped.doubts == [
+        "indoor/ and outdoor/ hold folders of the same names (day/ and night/): "
+        "if these are the classes, put them into train/ and test/"
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["fold1/{cat,dog} fold2/{cat,dog}", "Treino/{cat,dog} Teste/{cat,dog}", "set_a/{a,b} set_b/{a,b}"],
+)
+def test_parts_of_a_dataset_by_any_name_are_never_learned_as_classes(tmp_path, words):
+    with pytest.raises(DataError, match="so they seem to be parts of one dataset, not classes"):
+        scan(build(tmp_path / "im", words))
+
+
+def test_a_split_that_is_not_used_is_named_and_is_not_counted_as_one_file(tmp_path):
+    tree = scan(build(tmp_path / "im", "train/{cat,dog} val/{cat,dog} samples"))
+    assert tree.skipped.unused == ["samples/", "val/"]
+    assert tree.skipped.count == 0
 
 
 def test_a_test_folder_that_is_a_link_is_used_and_named(tmp_path):

@@ -42,7 +42,7 @@ _READER = 1
 _DEEP_READER = "fractions 1"
 """Likewise, where images have more than 8 bits."""
 
-_FORM = 3
+_FORM = 4
 """Raised when what is kept beside the arrays changes."""
 
 _KEPT = 8
@@ -160,6 +160,7 @@ def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
         wanted.memory_limit,
         tree.skipped.notes(),
         tree.skipped.count,
+        tree.skipped.doubts,
         tree.test_from,
     ]
     return _sum([*parts, _listed(files), tree.classes])
@@ -205,7 +206,12 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         test_labels=parts[1][1] if tree.has_test else None,
         class_names=tree.classes,
         notes=tree.skipped.notes(),
-        reading=Reading(changes=changes, test_from=tree.test_from or "", warnings=warnings, levels=levels),
+        reading=Reading(
+            changes=changes,
+            test_from=tree.test_from or "",
+            warnings=(*tree.skipped.doubts, *warnings),
+            levels=levels,
+        ),
     )
     content: list[object] = [_READER, size, channels, _listed(used)]
     return Decoded(data, _sum([*content, _DEEP_READER, levels] if kind != np.uint8 else content))
@@ -290,6 +296,7 @@ def _changes(
         skipped.more.append(images.told(change, count, levels))
     deep_ones = counts[images.Change.DEEP]
     if kind != np.uint8 and deep_ones < len(pictures):
+        skipped.doubts += deep.dark_ones([p.pixels for p in pictures if p.pixels.dtype != np.uint8], levels)
         skipped.more.append(
             f"{deep_ones} of {len(pictures)} images have more than 8 bits, the others 8: if that goes by class, "
             "networks may learn it in place of what is shown"
@@ -298,7 +305,8 @@ def _changes(
     if grey:
         skipped.more.append(f"{grey} of {len(pictures)} images are grey, the others in colour")
     found = [f"{counts[change]} {change}" for change in images.Change if counts[change]]
-    return (*found, *([f"{skipped.count} skipped"] if skipped.count else []))
+    found += [f"{skipped.count} skipped"] if skipped.count else []
+    return (*found, *([f"{', '.join(skipped.unused)} not used"] if skipped.unused else []))
 
 
 def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 Levels = tuple[float, float]
 """The values that are black (0) and white (1)."""
@@ -34,6 +34,7 @@ class Range(NamedTuple):
 
 _GREY = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 _COLOUR = ("RGB", "RGBA")
+_DARK = 1 / 16
 _PHOTOMETRIC = 262
 _ORDERS = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 
@@ -109,6 +110,18 @@ def levels(ranges: Iterable[Range], *, beside_8_bits: bool = False) -> Levels:
     if beside_8_bits and 255 < high <= 65535:
         return 0.0, 65535.0
     return 0.0, 2.0 ** max(8, math.ceil(high).bit_length()) - 1
+
+
+def dark_ones(pictures: Sequence[np.ndarray], levels: Levels | None) -> list[str]:
+    """Say how many images of more than 8 bits (fractions) are black to the eye beside those of 8 bits."""
+    count = sum(float(pixels.max()) < _DARK for pixels in pictures)
+    if levels is None or not count:
+        return []
+    return [
+        f"{count} of {len(pictures)} images of more than 8 bits {'is' if count == 1 else 'are'} nearly black: no value "
+        f"is above {100 * _DARK:.3g} % of white, which is {levels[1]:g} as other images have 8 bits; if they should not "
+        "be, save all images with 8 bits"
+    ]
 
 
 def _tiles(image: Image.Image) -> list[Any]:

@@ -30,6 +30,47 @@ _ROLES = {
 _THINGS = {"train", "training", "valid", "dev"}
 """Names of splits that may be names of classes as well, where nothing else speaks of splits."""
 
+_PARTS = frozenset(
+    {
+        *(
+            "fold",
+            "folds",
+            "split",
+            "part",
+            "partition",
+            "subset",
+            "set",
+            "batch",
+            "chunk",
+            "shard",
+            "holdout",
+        ),
+        *(
+            "treino",
+            "teste",
+            "treinamento",
+            "entrenamiento",
+            "prueba",
+            "entrainement",
+            "entraînement",
+            "essai",
+        ),
+        *(
+            "trainings",
+            "trainingsdaten",
+            "testdaten",
+            "trein",
+            "addestramento",
+            "prova",
+            "训练",
+            "测试",
+            "訓練",
+        ),
+        *("训练集", "测试集", "テスト", "学習", "обучение", "тест", *_ROLES),
+    }
+)
+"""Words that name a part of a dataset, where all of several folders bear one and hold folders of the same names."""
+
 _DEEPEST = 4
 """Folders in folders that are looked through for the one that holds the images."""
 
@@ -100,8 +141,10 @@ def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
     unused = [one.place for one in group if one.role == _VAL]
     for place in sorted(entries(where, skipped), key=lambda place: natural(place.shown)):
         if place in unused:
+            skipped.unused.append(f"{place.shown}/")
             skipped.add(f"{place.shown}/", f"not used; validation images are held out of {train.place.name}/")
         elif place in folders and place not in used:
+            skipped.unused.append(f"{place.shown}/")
             reason = f"not used; it stands beside {train.place.name}/"
             skipped.add(f"{place.shown}/", reason, expected=True)
         elif place in links and place not in used:
@@ -229,10 +272,16 @@ def _without_partner(
             )
     inside = [frozenset(inner.name for inner in _folders(place)) for place in folders]
     if len(inside) > 1 and len(inside[0]) > 1 and len(set(inside)) == 1:
-        skipped.more.append(
+        alike = (
             f"{_listed([place.name for place in folders])} hold folders of the same names "
-            f"({_listed(sorted(inside[0], key=natural))}); if these are the classes, put them into train/ and test/"
+            f"({_listed(sorted(inside[0], key=natural))})"
         )
+        if all(_PARTS.intersection(_words(place.name)) for place in folders):
+            raise look.refuse(
+                f"{alike}, so they seem to be parts of one dataset, not classes",
+                "put the folders of the classes into train/ and test/; or rename what is a class",
+            )
+        skipped.doubts.append(f"{alike}: if these are the classes, put them into train/ and test/")
     return (Part(where, test=False),)
 
 

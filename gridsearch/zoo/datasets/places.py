@@ -71,19 +71,23 @@ class Skipped:
         problems: likewise, but for what nobody would take for an image of the dataset.
         hidden: how many hidden files and folders there are.
         clutter: how often each name of `_CLUTTER` was met.
+        unused: folders among the lines that are left out whole: validation images, what stands beside the splits.
         more: anything else.
+        doubts: what puts results in doubt.
     """
 
     lines: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     hidden: int = 0
     clutter: dict[str, int] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
     more: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
-        """How many files and folders are left out."""
-        return len(self.lines) + self.hidden + sum(self.clutter.values())
+        """How many files and folders are left out, but for the folders that are not used at all."""
+        return len(self.lines) - len(self.unused) + self.hidden + sum(self.clutter.values())
 
     def add(self, relative: str, reason: str, *, expected: bool = False) -> None:
         """Remember a file that is left out.
