@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import unicodedata
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LARGEST_EXPONENT, _SMALLEST_EXPONENT = 300, -324
+_LOOK_ALIKE = str.maketrans("−–—‒﹣－，、．", "------,,.")  # noqa: RUF001  (they are meant)
+"""Signs that word processors and other keyboards give for those of a number or a list."""
 _WORDS: Mapping[str, bool | None] = {"true": True, "false": False, "none": None}
 
 
@@ -121,7 +124,12 @@ def read_plain(word: str) -> Value:
     if lower in _WORDS:
         return _WORDS[lower]
     number = read_number(word)
-    return word if number is None else plain_number(number)
+    if number is not None:
+        return plain_number(number)
+    typed_so = unicodedata.normalize("NFKC", word).translate(_LOOK_ALIKE)
+    if typed_so != word and all(read_number(part.strip()) is not None for part in typed_so.split(",")):
+        raise Wrong(f"{shortened(word)!r} is no number; did you mean {typed_so}? In quotes it is a word")
+    return word
 
 
 def _read(axis: Axis, word: str) -> Value:

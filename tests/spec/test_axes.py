@@ -14,6 +14,7 @@ from gridsearch.spec import (
     FUSIBLE,
     SHAPING,
     AxisKind,
+    Grid,
     axis_of,
     canonical,
     coerce,
@@ -21,6 +22,7 @@ from gridsearch.spec import (
     shape_of,
     varying,
 )
+from gridsearch.spec.values import Wrong, read_plain
 
 OPTION_TABLES = {"model_options", "data_options"}
 OF_FUNCTION = {"objective", "objective_source", "params"}
@@ -244,3 +246,13 @@ def test_the_shape_of_settings_ignores_fusible_axes_alone():
     ):
         assert shape_of(dataclasses.replace(base, **change)) != shape_of(base)
     assert len({shape_of(base), shape_of(fused)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("1e\u22123", "1e-3"), ("\u20132", "-2"), ("1\uff0c2", "1,2"), ("\uff11", "1")]
+)
+def test_signs_that_look_like_those_of_a_number_are_no_word_without_quotes(word, meant):
+    with pytest.raises(Wrong, match=f"is no number; did you mean {meant}?"):
+        read_plain(word)
+    assert read_plain("a\u2013b") == "a\u2013b"
+    assert Grid({"model.x": f'"{word}"'}) == Grid({"model.x": [word]})
