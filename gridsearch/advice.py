@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.errors import escaped
 from gridsearch.folders import expanded
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Advice:
         """Return how the user's own code is named again, in words."""
         if self.lost:
             return f"{', '.join(self.lost)} lived in a Python session: give the grid again from there"
-        return f"add {shlex.join(self.named)}"
+        return f"add {quoted(*self.named)}"
 
     def more_seeds(self, seeds: int, top: int) -> str:
         """Return the command that gives the best points more seeds."""
@@ -102,7 +103,33 @@ class Advice:
 
 def command(*words: str) -> str:
     """Return a command line of this program, quoted for the shell."""
-    return shlex.join(("gridsearch", *words))
+    return quoted("gridsearch", *words)
+
+
+def quoted(*words: str) -> str:
+    r"""Return words as a shell takes them, also where a terminal would not show them as they are.
+
+    Bytes that are no text and control characters are written as bash, zsh and ksh read them, ``$'a\377'``.
+    """
+    return " ".join(shlex.quote(word) if escaped(word) == word else _ansi_quoted(word) for word in words)
+
+
+def _ansi_quoted(word: str) -> str:
+    """Quote byte by byte where a character would act or is none, https://www.gnu.org/software/bash/manual/."""
+    shown = []
+    for character in word:
+        if character in "\\'":
+            shown.append(f"\\{character}")
+        elif escaped(character) == character and character not in "\r\n\t":
+            shown.append(character)
+        else:
+            # Octal: a hexadecimal escape may go on with the digits that follow.
+            shown += [f"\\{byte:03o}" for byte in _bytes(character)]
+    return f"$'{''.join(shown)}'"
+
+
+def _bytes(character: str) -> bytes:
+    return character.encode("utf-8", "surrogateescape" if "\udc80" <= character <= "\udcff" else "replace")
 
 
 def default_home() -> str:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import UsageError
+from gridsearch.folders import tilde
 from gridsearch.spec.assemble import Entry, Group, Parts, Written, assemble
-from gridsearch.spec.names import user_path
 from gridsearch.spec.options import OPTIONS, misplaced, read_option, refusal
 from gridsearch.spec.problems import Problems, Wrong, shortened
 from gridsearch.spec.recipe import OPTION_TABLES, read_settings
@@ -185,10 +185,10 @@ def _beside(path: Path, locator: str) -> str:
     """Return a locator with the study file's folder before it, if what it names lies there."""
     kind, colon, rest = locator.partition(":")
     if kind == "folder" and colon:
-        there = path.parent / user_path(rest)
+        there = path.parent / tilde(rest)
         return f"folder:{there}" if there.is_dir() else locator
     where, _, attribute = locator.rpartition(":")
-    there = path.parent / user_path(where)
+    there = path.parent / tilde(where)
     return f"{there}:{attribute}" if where.endswith(".py") and there.is_file() else locator
 
 
@@ -202,7 +202,7 @@ def missing_files(said: StudyFile, *, but: Container[str]) -> Iterator[tuple[str
     for name in PLUGINS:
         locator = said.options.get(name, "")
         where = locator.rpartition(":")[0]
-        if name not in but and where.endswith(".py") and not user_path(where).is_file():
+        if name not in but and where.endswith(".py") and not tilde(where).is_file():
             yield (
                 f"{said.path}: {name}",
                 f"{shortened(repr(locator))}: no such file, neither beside the study file nor in the current folder",

@@ -52,18 +52,10 @@ def default_name(dataset: str) -> str:
     """Return the study's name for a dataset: its name, a folder's base name, a plug-in's attribute."""
     kind, colon, rest = dataset.partition(":")
     if kind == "folder" and colon:
-        name = Path(os.path.normpath(user_path(rest).absolute())).name  # of "." and "..", too
+        name = Path(os.path.normpath(tilde(rest).absolute())).name  # of "." and "..", too
     else:
         name = dataset.rpartition(":")[2]
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-").rstrip("-")[:_LONGEST]
     if not cleaned or cleaned.lower().startswith(_RESERVED):
         return "study"
     return cleaned
-
-
-def user_path(text: str) -> Path:
-    """Return a path as a user wrote it, with `~` expanded where that user exists."""
-    try:
-        return tilde(text)
-    except RuntimeError:
-        return Path(text)

@@ -14,7 +14,7 @@ from gridsearch.spec.assemble import MAX_SEEDS
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.names import good_name
 from gridsearch.spec.problems import Wrong, shortened
-from gridsearch.spec.values import typed
+from gridsearch.spec.values import require_text, typed
 
 OPTIONS = (
     "study",
@@ -61,6 +61,7 @@ def read_option(name: str, value: object) -> Any:
 def _of_function(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise Wrong(f"{name} must be a name, not {value!r}")
+    require_text(name, value)
     if name == "direction" and value not in DIRECTIONS:
         raise Wrong(f"direction must be maximize or minimize, not {shortened(value)!r}")
     if name == "metric" and not _METRIC.fullmatch(value):

@@ -55,7 +55,7 @@ def typed(axis: Axis, value: Any) -> Value:
     """Do what `coerce` does, but raise `Wrong`, to which the caller adds the place."""
     value = _plain(axis, value)
     if isinstance(value, str):
-        return _read(axis, value)
+        return _read(axis, require_text(axis.name, value))
     if isinstance(value, int) and abs(value) >= 10**_LARGEST_EXPONENT:
         raise Wrong(f"{axis.name} is out of the range of a number")
     if axis.free:
@@ -81,8 +81,20 @@ def given(axis: Axis, value: Any) -> Value:
     value = _plain(axis, value)
     if not (isinstance(value, str) and axis.free):
         return typed(axis, value)
+    return require_text(axis.name, value)
+
+
+def require_text(name: str, value: str) -> str:
+    """Return what is given for a name, if it is text that a store can keep.
+
+    Raises:
+        Wrong: its bytes are no text in UTF-8, or not in the character set of this locale.
+    """
     if value != valid_text(value):
-        raise Wrong(f"{axis.name}: {value!r:.60} is no valid text")
+        raise Wrong(
+            f"{name}: {value!r:.60} is no valid text; a path needs a name in UTF-8 (`ln -s` gives it one), "
+            "other letters than ASCII need such a locale (LC_ALL=C.UTF-8)"
+        )
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
         sqlite3.Error: it does not open.
     """
     connection = sqlite3.connect(
-        f"file:{quote(str(path))}?mode={mode}",
+        f"file:{quote(os.fsencode(path))}?mode={mode}",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,  # we say BEGIN ourselves: the module's own comes late and is not IMMEDIATE

@@ -126,7 +126,8 @@ def _evaluate(
     """Return a lane's network with its trained weights, and its logits [N, Y] of the test images."""
     settings = lane.trial.settings
     precision = Precision.of(settings.dtype, images.device)
-    weights = safetensors.torch.load_file(Path(lane.scratch) / WEIGHTS, device=str(images.device))
+    written = Path(lane.scratch) / WEIGHTS
+    weights = safetensors.torch.load(written.read_bytes())  # not by its path, which it takes in UTF-8 alone
     with precision.products():
         program = SoloProgram(settings, lane.trial.seed, images, build, precision)
         # what a module keeps beside its tensors is not in the file, see outputs.write_weights

@@ -8,7 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gridsearch.advice import quoted
+from gridsearch.errors import escaped
 from gridsearch.folders import cache_root, can_be_made, expanded, tilde
 from gridsearch.service.options import Places
 
@@ -53,6 +57,55 @@ def test_a_home_folder_that_cannot_be_made_is_no_place_for_a_cache(own_cache_alo
 def test_whether_a_folder_can_be_made_is_found_out_without_writing(tmp_path):
     assert can_be_made(tmp_path / "a" / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+WORD = st.text(
+    st.characters(exclude_characters="\0", exclude_categories=["Cs"]) | st.sampled_from("\udcff\udc80'\\\x1b")
+)
+
+
+@given(st.lists(WORD, min_size=1, max_size=20))
+@settings(max_examples=20)
+def test_a_shell_reads_the_words_of_a_command_as_they_were(words):
+    command = quoted("printf", r"%s\0", *words)
+    assert escaped(command) == command  # else a terminal would show another one
+    shell = shutil.which("bash")
+    if shell is None:
+        pytest.skip("no bash on this machine")
+    said = subprocess.run([shell, "-c", command.encode()], capture_output=True, check=True).stdout
+    assert said.split(b"\0")[:-1] == [word.encode("utf-8", "surrogateescape") for word in words]
+
+
+def test_a_home_whose_name_is_no_text_works_to_the_end(cli, tmp_path):
+    home = "h\udcff"
+    try:
+        (tmp_path / home).mkdir()
+    except OSError:
+        pytest.skip("this file system takes names of text alone")
+    words = ("--dataset", "digits", "--model", "mlp", "--epochs", "1", "--executor", "inline", "--home", home)
+    run = cli("run", *words, "--grid", "lr=.1,.01")
+    assert run.code == 0, run.err
+    assert r"--home $'h\377'" in run.out
+    for command in (("report",), ("trial", "0"), ("status",), ("export",), ("best", "--executor", "inline")):
+        done = cli(*command, "--study", "digits", "--home", home)
+        assert done.code == 0, done.err
+    assert r"gridsearch predict $'h\377/digits/best'" in done.out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--dataset", "folder:h\udcff", "--grid", "lr=.1"),
+        ("--objective", "h\udcff.py:f", "--grid", "x=1"),
+        ("--objective", "f.py:f", "--grid", "word=h\udcff"),
+    ],
+)
+def test_what_the_store_cannot_keep_as_text_is_refused_before_it_is_made(words, cli, tmp_path):
+    (tmp_path / "f.py").write_text("def f(params, seed): return {'value': 1.0}")
+    refused = cli("run", *words)
+    assert refused.code == 2
+    assert "is no valid text" in refused.error
+    assert not (tmp_path / "home").exists()
 
 
 def listing(folder):
@@ -122,7 +175,7 @@ def test_a_home_that_may_only_be_read_is_shown_and_left_as_it_is(cli, tmp_path):
 
     (tmp_path / "all.py").write_text(ALL)
     (tmp_path / "words.json").write_text(
-        json.dumps([[*given, "--home", str(home)] for given, _, _ in COMMANDS])
+        json.dumps([[*each, "--home", str(home)] for each, _, _ in COMMANDS])
     )
     for path in (home, *home.rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -145,8 +198,8 @@ def test_a_home_that_may_only_be_read_is_shown_and_left_as_it_is(cli, tmp_path):
         path.chmod(0o755 if path.is_dir() else 0o644)
     codes = [int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("==")]
     assert codes == [code for _, code, _ in COMMANDS], done.stderr
-    for (given, code, hint), said in zip(COMMANDS, done.stderr.split("==\n"), strict=False):
-        assert hint in said, given
+    for (words, code, hint), said in zip(COMMANDS, done.stderr.split("==\n"), strict=False):
+        assert hint in said, words
         assert "a bug" not in said
-        assert said.count("gridsearch: error") == (code != 0), given
-        assert "training" not in said, given
+        assert said.count("gridsearch: error") == (code != 0), words
+        assert "training" not in said, words

@@ -211,7 +211,6 @@ def _status_table(found: list[StudyStatus]) -> Listing:
     """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
     shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
     table = _table("study", *shown, "ETA")
-    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.no_wrap = True
     for entry in found:
@@ -225,9 +224,9 @@ def _table(first: str, *rest: str) -> Listing:
     from gridsearch.reporting.listing import Listing
 
     table = Listing(box=None, header_style="bold")
-    table.add_column(first)
+    table.add_column(first, overflow="fold")
     for name in rest:
-        table.add_column(escaped(name), justify="right")
+        table.add_column(escaped(name), justify="right", overflow="fold")
     return table
 
 

@@ -182,7 +182,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         table = Listing(box=None, header_style="bold")
         first = "objective" if found.function else "model"
         for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
-            table.add_column(name, justify="left" if name in (first, "method") else "right")
+            table.add_column(name, justify="left" if name in (first, "method") else "right", overflow="fold")
         for group in found.groups:
             batch = "-" if group.batch is None else group.batch
             row = (group.model, batch, group.trials, group.lanes, group.method)

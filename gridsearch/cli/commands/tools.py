@@ -123,7 +123,7 @@ def _list_data(places: Places, arguments: argparse.Namespace) -> int:
         return 0
     table = Listing(spare=1, box=None, header_style="bold")
     for name in ("dataset", "state", "size", "images", "classes", "licence", "where from"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for entry in found:
         size = "" if entry.size is None else f"{entry.size / 1e6:.0f} MB"
         classes = "" if entry.classes is None else str(entry.classes)
@@ -166,7 +166,7 @@ def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
 
     table = Listing(box=None, header_style="bold")
     for name in ("model", "what it is", "options"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for entry in found:
         table.add_row(entry.name, entry.summary, display.params_text(entry.options) if entry.options else "")
     display.console(no_color=arguments.no_color).print(table)
@@ -179,7 +179,7 @@ def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
     out.print(f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes")
     table = Listing(box=None, header_style="bold")
     for name in ("layer", "type", "output shape", "parameters"):
-        table.add_column(name, justify="right" if name == "parameters" else "left")
+        table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
     for row in shown.table.rows:
         table.add_row(row.name, row.type, str(row.output_shape), f"{row.parameters:,}")
     table.add_section()
