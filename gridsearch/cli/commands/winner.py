@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import stat
 import sys
 import time
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from gridsearch.service.best import BestOutcome
     from gridsearch.service.exported import Prediction, Refused
+
+_DEEPEST = 4
+"""Folders in folders that are looked through for files to name."""
 
 _LINE_SECONDS = 30.0
 """Off a terminal, `predict` says how far it is this often."""
@@ -156,11 +160,19 @@ def _require_files(images: Sequence[str]) -> None:
             reason = getattr(error, "strerror", None) or "no such file"
             raise UsageError(f"{image}: {reason[0].lower()}{reason[1:]}") from error
         if stat.S_ISDIR(mode):
-            raise UsageError(
-                f"{image} is a folder, not an image", hint=f"name its files: {image.rstrip('/')}/*"
-            )
+            raise UsageError(f"{image} is a folder, not an image", hint=_files_of(image))
         if not stat.S_ISREG(mode):
             raise UsageError(f"{image} is not a regular file")
+
+
+def _files_of(folder: str) -> str:
+    """Return how the files of a folder are named in a shell, at the depth where there are some."""
+    for depth in range(1, _DEEPEST + 1):
+        pattern = "/".join("*" * depth)
+        with contextlib.suppress(OSError):
+            if any(path.is_file() and not path.name.startswith(".") for path in Path(folder).glob(pattern)):
+                return f"name its files: {shlex.quote(folder.rstrip('/') or '/')}/{pattern}"
+    return "name files; it holds none"
 
 
 class _Table:
