@@ -256,3 +256,9 @@ def test_signs_that_look_like_those_of_a_number_are_no_word_without_quotes(word,
         read_plain(word)
     assert read_plain("a\u2013b") == "a\u2013b"
     assert Grid({"model.x": f'"{word}"'}) == Grid({"model.x": [word]})
+
+
+@pytest.mark.parametrize(("name", "right"), [("LR", "lr"), ("Batch", "batch"), ("EMA", "ema")])
+def test_a_name_in_other_letters_is_answered_with_the_right_one(name, right):
+    with pytest.raises(SpecError, match=f"unknown axis '{name}'; did you mean '{right}'?"):
+        Grid({name: [1]})
