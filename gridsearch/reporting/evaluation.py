@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.digits import Digits
@@ -134,7 +135,7 @@ def interval_words(test: Mapping[str, Any]) -> str:
 
 def reading_words(test: Mapping[str, Any]) -> str:
     """Return when the test images were read, and whether for the first time."""
-    day = str(test["when"])[:10]
+    day = f"{datetime.fromisoformat(test['when']).astimezone():%Y-%m-%d}"  # as on the wall, not in UTC
     if test["clean"]:
         return f"read once, on {day}"
     return f"read {test['reading']} times, last on {day}: not a clean test any more"

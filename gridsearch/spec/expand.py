@@ -129,9 +129,8 @@ def expand_study(spec: StudySpec, resolve: Resolver | FunctionResolver) -> Expan
     if spec.version is not None and all(draft.settings.code_version is None for draft in drafts):
         warnings.append("version stands for code of your own, and here is none: it has no effect")
     if dropped:
-        warnings.append(
-            f"{dropped:,} of {len(points):,} points repeat others: they differ in nothing that has an effect"
-        )
+        repeat = "repeats another: it differs" if dropped == 1 else "repeat others: they differ"
+        warnings.append(f"{dropped:,} of {len(points):,} points {repeat} in nothing that has an effect")
     return Expansion(
         drafts=tuple(drafts), points=len(seen), excluded=excluded, dropped=dropped, warnings=tuple(warnings)
     )

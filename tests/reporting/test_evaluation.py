@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from scipy import stats
 from sklearn import metrics
 
 from gridsearch import reporting
-from gridsearch.reporting.evaluation import interval_words
+from gridsearch.reporting.evaluation import interval_words, reading_words
 
 NAMES = ("T-shirt/top", "<script>alert(1)</script>", "a|b *c* [d](e)")
 
@@ -150,3 +152,13 @@ def test_the_card_says_how_the_images_were_read_and_what_is_in_doubt():
         in text
     )
     assert "- 5 of 12 test images are training images too." in text
+
+
+def test_the_day_of_the_test_is_that_of_the_clock_on_the_wall(monkeypatch):
+    test = {"clean": True, "when": "2030-01-02T23:04:05+00:00"}
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "XXX-3")  # three hours ahead of UTC
+        time.tzset()
+        words = reading_words(test)
+    time.tzset()
+    assert words == "read once, on 2030-01-03"

@@ -122,7 +122,7 @@ def test_an_axis_without_effect_is_told(resolver):
     assert expansion.points == 1
     assert expansion.warnings == (
         "momentum has no effect at any point (optimizer=adam)",
-        "1 of 2 points repeat others: they differ in nothing that has an effect",
+        "1 of 2 points repeats another: it differs in nothing that has an effect",
     )
 
 
