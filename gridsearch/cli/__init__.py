@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -11,12 +12,19 @@ from typing import TYPE_CHECKING
 
 from gridsearch.cli import streams
 from gridsearch.cli.parser import build_parser
-from gridsearch.errors import GridsearchError, UsageError, is_full_disk, unwritable
+from gridsearch.errors import GridsearchError, UnusableError, UsageError, is_full_disk, unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["main"]
+
+_OF_THE_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP, errno.ESTALE)
+"""What is wrong with a place, and with nothing of ours, wherever it shows."""
+
+_ANOTHER_PLACE = (
+    "use a place that you may reach, read and write: --home for studies, $GRIDSEARCH_CACHE for data"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,11 +79,19 @@ def _run(words: Sequence[str], *, verbose: bool) -> int:
         if isinstance(error, OSError) and is_full_disk(error):
             streams.let_go(sys.stdout)
             return _expected(unwritable(error.filename or "the output", error))
+        if isinstance(error, OSError) and error.errno in _OF_THE_PLACE and error.filename is not None:
+            return _expected(
+                UnusableError(f"{_shown(error.filename)}: {error.strerror}", hint=_ANOTHER_PLACE)
+            )
         text = " ".join(str(error).split())
         _complain(f"a bug in gridsearch: {type(error).__name__}: {text}", "-v shows where; please report it")
         return 1
     else:
         return code
+
+
+def _shown(name: str | bytes | int) -> str:
+    return os.fsdecode(name) if isinstance(name, str | bytes) else f"descriptor {name}"
 
 
 def _expected(error: GridsearchError) -> int:

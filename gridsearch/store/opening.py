@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MAGIC = b"SQLite format 3\0"
+_LONGEST_PATH = 512
 _ANOTHER = "name another file with --store, or another folder with --home"
 
 
@@ -72,6 +73,7 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
             )
         _create(path, there=seen.found is Found.EMPTY)
         seen = look(path)
+    _require_short(path)
     _require_usable(path, seen)
     database = Database(path)
     with translated(path):
@@ -230,10 +232,12 @@ def _create(path: Path, *, there: bool) -> None:
             hint="pip install 'optuna>=5.0,<6', or a newer gridsearch",
         )
     if there:
+        _require_short(path)
         _fill(path)
         return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    _require_short(path, longest=draft)
     with _folders(path.parent):
-        draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
         try:
             with translated(path):
                 connect(draft, mode="rwc").close()
@@ -242,6 +246,22 @@ def _create(path: Path, *, there: bool) -> None:
         finally:
             for left in (draft, Path(f"{draft}-journal"), Path(f"{draft}-wal"), Path(f"{draft}-shm")):
                 left.unlink(missing_ok=True)
+
+
+def _require_short(path: Path, *, longest: Path | None = None) -> None:
+    """Refuse a path that SQLite does not take, https://sqlite.org/c3ref/vfs.html: it has 512 bytes for the journal's.
+
+    Args:
+        path: the store's.
+        longest: the one that is needed, where that is a longer one.
+    """
+    taken = len(os.fsencode(longest or path)) + len("-journal")
+    if taken > _LONGEST_PATH:
+        most = len(os.fsencode(path)) - (taken - _LONGEST_PATH)
+        raise StoreError(
+            f"store {path}: SQLite takes no path as long as this one; it may have {most} bytes",
+            hint="name a place with a shorter path with --home or --store",
+        )
 
 
 def _publish(draft: Path, path: Path) -> None:

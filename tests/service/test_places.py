@@ -108,6 +108,43 @@ def test_what_the_store_cannot_keep_as_text_is_refused_before_it_is_made(words, 
     assert not (tmp_path / "home").exists()
 
 
+def test_a_path_that_is_too_long_for_a_store_is_refused_and_nothing_is_made(cli, tmp_path):
+    (tmp_path / "f.py").write_text("def f(params, seed): return {'value': 1.0}")
+    words = ("run", "--objective", "f.py:f", "--grid", "x=1", "--executor", "inline", "--no-report", "--home")
+    left = 512 - len(str(tmp_path)) - len("//.gridsearch.db.0123456789ab.tmp-journal")
+    fits = "/".join(["d" * 20] * 50)[:left].rstrip("/")
+    fits += "e" * (left - len(fits))
+    refused = cli(*words, f"{fits}e")
+    assert refused.code == 4
+    assert "SQLite takes no path as long as this one" in refused.error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["f.py"]
+    assert cli(*words, fits).code == 0
+    assert cli("report", "--study", "f", "--home", fits).code == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("status", "--home"),
+        ("doctor", "--home"),
+        ("run", "--objective", "f.py:f", "--grid", "x=1", "--home"),
+        ("run", "--grid", "lr=.1", "--dataset"),
+        ("data", "fetch", "mnist", "--from"),
+        ("predict",),
+        ("run",),
+    ],
+)
+def test_a_name_that_is_too_long_is_no_bug_of_ours(words, cli, tmp_path):
+    (tmp_path / "f.py").write_text("def f(params, seed): return {'value': 1.0}")
+    found = cli(
+        *words,
+        ("folder:" if words[-1] == "--dataset" else "") + "d" * 300,
+        *(["x"] * (words[0] == "predict")),
+    )
+    assert found.code in (0, 2, 4)
+    assert "a bug" not in found.err
+
+
 def listing(folder):
     return sorted(
         (str(p), p.lstat().st_mtime_ns, p.lstat().st_size, p.lstat().st_mode)
