@@ -16,6 +16,7 @@ from rich.text import Text
 from gridsearch.cli.streams import Harmless
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
+from gridsearch.reporting.listing import WithCommand
 from gridsearch.reporting.text import plural, show_metric, show_params
 from gridsearch.spec.words import Worded
 
@@ -87,6 +88,12 @@ def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     return made
 
 
+def print_parts(out: Console, group: Group) -> None:
+    """Print what a group holds; a line with a command is folded by the terminal alone."""
+    for part in group.renderables:
+        out.print(part, soft_wrap=True if isinstance(part, WithCommand) else None)
+
+
 def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
     """Write params as the command line would: ``lr=0.01 batch=10``.
 
@@ -143,7 +150,7 @@ class Lines:
         self._spoken = 0.0
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(Text(escaped(text), style=style or ""))
+        self._console.print(Text(escaped(text), style=style or ""), soft_wrap=True)  # commands stay whole
         self._spoken = time.monotonic()
 
     def say(self, message: str) -> None:

@@ -24,6 +24,10 @@ _BETWEEN: Final = 2
 _UNLIMITED: Final = 100_000
 
 
+class WithCommand(Text):
+    """A line that holds a command: a terminal may fold it, and nobody else, so that it can be copied whole."""
+
+
 class Listing(Table):
     """A table without an outer edge, which becomes one line a field where its columns do not fit side by side.
 

@@ -42,6 +42,8 @@ def print_ranking(
     """
     from rich.console import Group
 
+    from gridsearch.reporting.listing import WithCommand
+
     ranking = ranking or rank(data)
     words = headline(data, ranking)
     parts: list[Text | Table] = []
@@ -63,7 +65,7 @@ def print_ranking(
         parts.append(_line(f"… and {hidden:,} more", "dim"))
     parts.extend(_losses(data))
     if words.advice:
-        parts.append(_line(words.advice, ""))
+        parts.append(WithCommand(words.advice))
     if words.ensembles:
         parts.append(_line(words.ensembles, ""))
     parts.extend(_line(caution, "dim") for caution in words.cautions)

@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -288,3 +289,17 @@ def test_params_are_readable_in_any_width_that_a_terminal_claims(cli, tmp_path, 
         assert shown.out.strip()
         assert "…" not in shown.out
     assert "s" in "".join(cli("status").out.split())
+
+
+def test_a_command_that_is_advised_is_one_line_on_a_narrow_terminal_too(cli, monkeypatch):
+    monkeypatch.setattr(display, "console", partial(narrow_terminal, display.console))
+    words = ("--dataset", "digits", "--model", "mlp", "--epochs", "1", "--grid")
+    cli("run", *words, "lr=.01,.1", "--executor", "inline", "--no-report")
+    assert "gridsearch run --study digits --more-seeds 2 --top 2" in cli("report", "--study", "digits").out
+    assert "to begin another: --study digits-2" in cli("plan", *words, "lr=.2").err
+
+
+def narrow_terminal(make, **how):
+    made = make(**how)
+    made.soft_wrap, made.width = False, 40
+    return made

@@ -55,7 +55,7 @@ def report(arguments: argparse.Namespace) -> int:
         print(json.dumps(made.json, allow_nan=False))
     else:
         out = display.console(no_color=arguments.no_color)
-        out.print(reporting.print_ranking(made.data, limit=50, ranking=made.ranking))
+        display.print_parts(out, reporting.print_ranking(made.data, limit=50, ranking=made.ranking))
         if made.page is not None:
             out.print(f"report: {made.page}", soft_wrap=True)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)

@@ -149,7 +149,7 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
     if outcome.report is not None:
         from gridsearch import reporting
 
-        out.print(reporting.print_ranking(outcome.data, limit=20, ranking=outcome.ranking))
+        display.print_parts(out, reporting.print_ranking(outcome.data, limit=20, ranking=outcome.ranking))
         out.print(f"report: {outcome.report.page}", soft_wrap=True)
         for warning in outcome.report.warnings:
             err.warn(warning)
