@@ -228,14 +228,16 @@ def test_a_program_without_standard_streams_keeps_its_store_whole_and_its_exit_c
 
     (tmp_path / "f.py").write_text(
         "import os\ndef f(params, seed):\n    os.write(1, b'printed')\n    os.write(2, b'said')\n"
+        "    nowhere = os.stat(os.devnull)\n"
+        "    assert all(os.path.samestat(os.fstat(i), nowhere) for i in range(3))\n"
         "    return {'value': 1 / params['x']}\n"
     )
     command = (
         f"exec {sys.executable} -m gridsearch run --objective f.py:f --study s --executor inline --no-report "
-        "--grid x=0,1 --retries 0 >&- 2>&- <&-"
+        "--grid x=1,2 --retries 0 >&- 2>&- <&-"
     )
     done = subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=False, timeout=100)
-    assert done.returncode == 3
+    assert done.returncode == 0
     with sqlite3.connect(tmp_path / "home" / "gridsearch.db") as store:
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
@@ -303,3 +305,13 @@ def narrow_terminal(make, **how):
     made = make(**how)
     made.soft_wrap, made.width = False, 40
     return made
+
+
+def test_no_file_gets_the_number_of_a_standard_stream_that_was_closed():
+    code = (
+        "import os, sys; from gridsearch.cli import streams; streams.open_closed_ones(); "
+        "nowhere = os.stat(os.devnull); "
+        "sys.exit(not all(os.path.samestat(os.fstat(i), nowhere) for i in range(3)) or os.dup(0) < 3)"
+    )
+    command = f'exec {sys.executable} -c "{code}" >&- 2>&- <&-'
+    assert subprocess.run(["/bin/sh", "-c", command], check=False, timeout=100).returncode == 0
