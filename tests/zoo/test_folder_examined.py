@@ -32,6 +32,20 @@ def test_a_folder_that_is_all_right_has_no_problem_and_is_described(pets):
     assert "skipped README.md: not in the folder of a class" in found.told
 
 
+def test_validation_images_that_a_run_does_not_use_are_told_and_no_problem(pets):
+    for split in ("train", "val"):
+        (pets.parent / "ds" / split).mkdir(parents=True)
+    (pets / "cat").rename(pets.parent / "ds" / "train" / "cat")
+    (pets / "dog").rename(pets.parent / "ds" / "train" / "dog")
+    for name in ("cat", "dog"):
+        (pets.parent / "ds" / "val" / name).mkdir()
+        picture = np.random.default_rng(len(name)).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+        Image.fromarray(picture).save(pets.parent / "ds" / "val" / name / "0.png")
+    found = examine(pets.parent / "ds")
+    assert found.problems == ()
+    assert "val/ not used" in found.told[0]
+
+
 def test_every_file_that_a_run_would_skip_is_named_however_many_they_are(pets):
     whole = (pets / "cat" / "0.jpg").read_bytes()
     for i in range(30):

@@ -142,7 +142,8 @@ def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
     for place in sorted(entries(where, skipped), key=lambda place: natural(place.shown)):
         if place in unused:
             skipped.unused.append(f"{place.shown}/")
-            skipped.add(f"{place.shown}/", f"not used; validation images are held out of {train.place.name}/")
+            reason = f"not used; validation images are held out of {train.place.name}/"
+            skipped.add(f"{place.shown}/", reason, expected=True)
         elif place in folders and place not in used:
             skipped.unused.append(f"{place.shown}/")
             reason = f"not used; it stands beside {train.place.name}/"
