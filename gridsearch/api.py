@@ -256,7 +256,8 @@ def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
     """Warn of trials without a result, as the command line does."""
     again = f"run(study={outcome.study!r})"
     if outcome.open:
-        watcher.warn(f"{outcome.open} trials are left waiting: {again} goes on")
+        left = "1 trial is" if outcome.open == 1 else f"{outcome.open} trials are"
+        watcher.warn(f"{left} left waiting: {again} goes on")
     if not outcome.failed:
         return
     failed = [t for t in outcome.data.trials if t.state == "failed"]

@@ -81,7 +81,11 @@ def test_a_function_that_fails_alike_stops_and_others_go_on(cli):
 def test_from_python_likewise(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = {"objective": "f.py:same", "metric": "y", "workers": 1, "executor": "inline", "report": False}
-    stopped = gs.run({"x": [1, 2, 3, 4]}, **words, quiet=True, home="h")
+    with pytest.warns(gs.GridsearchWarning) as told:
+        stopped = gs.run({"x": [1, 2, 3, 4]}, **words, quiet=True, home="h")
     assert sorted(stopped.trials["state"]) == ["failed"] * 3 + ["waiting"]
-    going = gs.run({"x": [1, 2, 3, 4]}, **words, quiet=True, home="h", keep_going=True)
+    assert any("the first 3 trials all failed with the same error" in str(w.message) for w in told)
+    assert any("1 trial is left waiting" in str(w.message) for w in told)
+    with pytest.warns(gs.GridsearchWarning, match="4 trials of study"):
+        going = gs.run({"x": [1, 2, 3, 4]}, **words, quiet=True, home="h", keep_going=True)
     assert sorted(going.trials["state"]) == ["failed"] * 4

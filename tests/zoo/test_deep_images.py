@@ -199,7 +199,7 @@ def test_images_of_eight_bits_beside_deep_ones_keep_their_scale_and_that_is_told
         Image.fromarray(pixels).save(tmp_path / "im" / name / "0.png")
     data = load(tmp_path / "im")
     assert np.allclose(data.train_images, 0.2, atol=1e-6)
-    assert any(note.startswith("1 of 2 images have more than 8 bits") for note in data.notes)
+    assert any(note.startswith("1 of 2 images has more than 8 bits") for note in data.notes)
     assert not any("nearly black" in words for words in data.reading.warnings)
 
 

@@ -298,12 +298,15 @@ def _changes(
     if kind != np.uint8 and deep_ones < len(pictures):
         skipped.doubts += deep.dark_ones([p.pixels for p in pictures if p.pixels.dtype != np.uint8], levels)
         skipped.more.append(
-            f"{deep_ones} of {len(pictures)} images have more than 8 bits, the others 8: if that goes by class, "
+            f"{deep_ones} of {len(pictures)} images {'has' if deep_ones == 1 else 'have'} more than 8 bits, "
+            "the others 8: if that goes by class, "
             "networks may learn it in place of what is shown"
         )
     grey = sum(len(picture.pixels) < channels for picture in pictures)
     if grey:
-        skipped.more.append(f"{grey} of {len(pictures)} images are grey, the others in colour")
+        skipped.more.append(
+            f"{grey} of {len(pictures)} images {'is' if grey == 1 else 'are'} grey, the others in colour"
+        )
     found = [f"{counts[change]} {change}" for change in images.Change if counts[change]]
     found += [f"{skipped.count} skipped"] if skipped.count else []
     return (*found, *([f"{', '.join(skipped.unused)} not used"] if skipped.unused else []))
