@@ -146,6 +146,10 @@ def best(
                 hint=f"`{data.again.report()}` shows its best point",
             )
         if data.test is not None and not again:
+            if dataset is not None or models or objects:
+                watcher.warn(
+                    "the test set was read before: no data and no model is looked at without --again"
+                )
             return _recorded(store, data, choose(store, data, where or {}), watcher)
         devices = resolve_devices(options.device)
         spec = store.spec(study)

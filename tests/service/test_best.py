@@ -127,6 +127,8 @@ def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, mon
     assert result.json["fresh"] is False
     assert "was read before" in cli(*BEST).out
     assert files_of(exported.home) == before
+    named = cli(*BEST, "--dataset", "fmnist")
+    assert "no data and no model is looked at without --again" in named.err
 
 
 def test_again_says_that_it_is_no_clean_test(cli, exported):
