@@ -224,8 +224,7 @@ def _tie(ranking: Ranking) -> str:
     means = {p.mean for p in ranking.tied}
     equal = ranking.best is not None and means == {ranking.best.mean}
     if luck is None or of < 2 or found.exact or equal:  # no difference that luck might explain
-        same = "exactly the same mean" if equal else "the same mean but for rounding"
-        return f"{plural(tied, 'other point')} have {same}." if tied > 1 else ""
+        return f"So {'has' if tied == 2 else 'have'} {plural(tied - 1, 'more point')}." if tied > 1 else ""
     if not tied:
         over = " over those that can be told" if found.unsettled else ""
         return f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % sure)."

@@ -157,7 +157,8 @@ def explain(path: Path, error: sqlite3.Error) -> StoreError | StoreUnreachable |
         name = "SQLITE_CORRUPT"  # the revision says that it should be there
     for prefix, what, hint in _WORDS:
         if name.startswith(prefix):
-            return StoreError(f"store {path} {what}: {error} ({_free(path)} bytes free)", hint=hint)
+            room = f" ({_free(path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
+            return StoreError(f"store {path} {what}: {error}{room}", hint=hint)
     return None
 
 

@@ -260,7 +260,7 @@ def test_points_whose_means_differ_in_the_last_digits_are_not_said_to_have_exact
     for number, value in enumerate(v for row in table for v in row):
         builder.score(number, 0.5, val_loss=value)
     data = builder.data(metric="val_loss", direction="minimize")
-    assert words_of(data).margin.endswith("2 other points have the same mean but for rounding.")
+    assert words_of(data).margin.endswith("has the same mean but for rounding. So has 1 more point.")
 
 
 def test_luck_is_not_said_to_explain_a_difference_where_there_is_none(study):
