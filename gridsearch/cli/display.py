@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
@@ -22,7 +23,6 @@ from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from rich.console import ConsoleOptions, RenderableType
 
@@ -119,6 +119,13 @@ def duration_text(seconds: float | None) -> str:
 def local_time(moment: datetime) -> str:
     """Write a moment as the clock on the wall shows it, with its zone."""
     return f"{moment.astimezone():%Y-%m-%d %H:%M %Z}"
+
+
+def local_times(moments: Iterable[datetime]) -> tuple[str, list[str]]:
+    """Write moments in the zone that holds now, which is said once; for a column of them."""
+    here = datetime.now().astimezone().tzinfo
+    assert here is not None
+    return f"{here.tzname(None)}", [f"{moment.astimezone(here):%Y-%m-%d %H:%M}" for moment in moments]
 
 
 def percent(value: float | None) -> str:

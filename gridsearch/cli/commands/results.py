@@ -295,8 +295,9 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
     if not found:
         out.print(f"no studies yet; try: {places.again.first_run()}", soft_wrap=True)
         return 0
-    table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", "made")
-    for s in found:
+    zone, made = display.local_times(s.created for s in found)
+    table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", f"made ({zone})")
+    for s, moment in zip(found, made, strict=True):
         open_trials = s.counts["waiting"] + s.counts["running"]
         numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], open_trials)
         table.add_row(
@@ -304,7 +305,7 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
             s.dataset,
             *map(str, numbers),
             _size(s.size),
-            display.local_time(s.created),
+            moment,
         )
     out.print(table)
     return 0
