@@ -124,7 +124,7 @@ class LocalExecutor:
         """Deliver what the workers say, and who has died."""
         for key, _ in self._selector.select(timeout):
             worker: _Worker = key.data
-            if worker.setup.name not in self._workers:  # its end came with the descriptor before
+            if self._workers.get(worker.setup.name) is not worker:  # its end came with the descriptor before
                 continue
             if key.fd == worker.handle:
                 self._read_rest(worker)
