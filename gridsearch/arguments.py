@@ -21,6 +21,8 @@ from gridsearch.errors import SpecError, UsageError, nearest
 from gridsearch.service.options import Places, RunOptions
 from gridsearch.spec import Grid, Recipe, StudySpec, build
 from gridsearch.spec.axes import ALIASES, AxisScope, canonical, find_axis, is_option
+from gridsearch.spec.files import PLUGINS
+from gridsearch.spec.options import OPTIONS
 
 if TYPE_CHECKING:
     from gridsearch.records import Value
@@ -30,19 +32,7 @@ T = TypeVar("T")
 
 _OPTIONS_OF_RUN = frozenset(f.name for f in dataclasses.fields(RunOptions)) - {"places", "command", "lease"}
 _RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data"}
-_IN_SPEC = (
-    "study",
-    "dataset",
-    "model",
-    "objective",
-    "metric",
-    "direction",
-    "seeds",
-    "val",
-    "subset",
-    "version",
-)
-CHANGING = frozenset(_IN_SPEC[4:]) | {"exclude", "when", "epochs", "recipe"}
+CHANGING = frozenset(OPTIONS) - {"study", *PLUGINS} | {"exclude", "when", "epochs", "recipe"}
 """Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
 
 
@@ -334,7 +324,7 @@ def spec_of(grid: Any, asked: Mapping[str, Any], recipe: Mapping[str, Any]) -> S
                 f"{', '.join(given)}: given beside a StudySpec", hint="put it into the StudySpec"
             )
         return grid
-    options = {name: asked[name] for name in _IN_SPEC if name in asked}
+    options = {name: asked[name] for name in OPTIONS if name in asked}
     rules: dict[str, Any] = {name: _several(name, asked.get(name, ())) for name in ("exclude", "when")}
     objective = options.get("objective")
     if objective is not None and "epochs" in asked:

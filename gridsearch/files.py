@@ -14,9 +14,6 @@ from filelock import FileLock
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PRIVATE = 0o600
-"""The mode of a file that its owner alone may read."""
-
 _READABLE = 0o644
 _PATIENCE = 10.0  # seconds; those who hold such a lock only read and write a small file
 _OTHERS_MAY_WRITE = 0o022

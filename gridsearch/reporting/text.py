@@ -153,13 +153,6 @@ def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: 
     return written(value)
 
 
-def show_spread(value: float | None, metric: str) -> str:
-    """Return a standard deviation in the metric's unit, without the unit."""
-    if value is None:
-        return ""
-    return f"{100 * value:.2f}" if is_share(metric) else f"{value:.2g}"
-
-
 def show_seconds(seconds: float | None) -> str:
     """Return a duration: "12 ms", "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
     if seconds is None or not math.isfinite(seconds):
