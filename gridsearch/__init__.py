@@ -14,7 +14,8 @@ from gridsearch.zoo.torchvision import admit
 
 if TYPE_CHECKING:
     from gridsearch.api import best, compare, load, predict, run
-    from gridsearch.arguments import BestArguments, RunArguments, SearchArguments
+    from gridsearch.api.keywords import BestArguments, RunArguments, SearchArguments
+    from gridsearch.api.result import StudyResult
     from gridsearch.errors import (
         ArtifactError,
         DataError,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
         UsageError,
     )
     from gridsearch.plugins import ImageData
-    from gridsearch.result import StudyResult
     from gridsearch.spec import Grid, StudySpec
 
 __all__ = [
@@ -65,10 +65,10 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("best", "compare", "load", "predict", "run"), "api"),
-    **dict.fromkeys(("BestArguments", "RunArguments", "SearchArguments"), "arguments"),
+    **dict.fromkeys(("BestArguments", "RunArguments", "SearchArguments"), "api.keywords"),
     **dict.fromkeys(("Grid", "StudySpec"), "spec"),
     "ImageData": "plugins",
-    "StudyResult": "result",
+    "StudyResult": "api.result",
 }
 
 

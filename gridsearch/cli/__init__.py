@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from gridsearch.cli import streams
+from gridsearch.cli import standard_streams
 from gridsearch.cli.parser import build_parser
 from gridsearch.errors import GridsearchError, UnusableError, UsageError, is_full_disk, unwritable
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
-        streams.open_closed_ones()
+        standard_streams.open_closed_ones()
         # The process ends after this, and Python would look through all that torch and others have loaded for what
         # refers to itself: half a second or more.  All that is open is closed by then.
         atexit.register(gc.freeze)
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if here and "" not in sys.path and here not in sys.path:
         # `module:Name` means the user's folder too, as it does with `python -m gridsearch`.
         sys.path.append(here)
-    with streams.harmless():
+    with standard_streams.harmless():
         if not here:  # neither paths nor the workers' imports would mean anything
             return _expected(UsageError("the working directory is gone", hint="cd to a folder that is there"))
         return _run(words, verbose=verbose)
@@ -77,7 +77,7 @@ def _run(words: Sequence[str], *, verbose: bool) -> int:
         if verbose:
             traceback.print_exc()
         if isinstance(error, OSError) and is_full_disk(error):
-            streams.let_go(sys.stdout)
+            standard_streams.let_go(sys.stdout)
             return _expected(unwritable(error.filename or "the output", error))
         if isinstance(error, OSError) and error.errno in _OF_THE_PLACE and error.filename is not None:
             return _expected(

@@ -14,11 +14,11 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from gridsearch.cli.streams import Harmless
+from gridsearch.cli.standard_streams import Harmless
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
-from gridsearch.reporting.listing import WithCommand
-from gridsearch.reporting.text import plural, show_metric, show_params
+from gridsearch.reporting.output.listing import WithCommand
+from gridsearch.reporting.words.text import plural, show_metric, show_params
 from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
 
     from gridsearch.records import Settings, Trial, TrialFinished, Value
-    from gridsearch.service.progress import Progress, Running
+    from gridsearch.service.run.progress import Progress, Running
     from gridsearch.spec.words import Words
 
 _LINE_SECONDS = 30.0

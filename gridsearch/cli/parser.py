@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gridsearch._version import __version__
-from gridsearch.cli.arguments import Parser, count, count_or_auto, duration, natural, port_number
+from gridsearch.cli.argument_types import Parser, count, count_or_auto, duration, natural, port_number
 
 
 def _common(*, default: str | None = None) -> Parser:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
-from gridsearch.executors.endings import MemoryKills, ending, process_handle
-from gridsearch.executors.sending import pickled
+from gridsearch.executors.shipping import pickled
 from gridsearch.executors.wire import decode, encode
+from gridsearch.executors.worker_exit import MemoryKills, ending, process_handle
 from gridsearch.records import (
     Exported,
     LanesGiven,

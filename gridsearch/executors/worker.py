@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, StoreError, valid_text
-from gridsearch.executors.endings import go_first_when_memory_runs_out
-from gridsearch.executors.functions import FunctionRunner
+from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
-from gridsearch.executors.sending import Received
-from gridsearch.executors.session import Printing, borrowed
-from gridsearch.executors.verdicts import Verdicts
+from gridsearch.executors.pruning_replies import Verdicts
+from gridsearch.executors.shipping import Received
 from gridsearch.executors.wire import decode, encode
+from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
 from gridsearch.records import (
     EpochEnded,
     Event,
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import Plugin
     from gridsearch.records import Task, Value
-    from gridsearch.training.data import ResidentCache, ResidentData
+    from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 _PR_SET_PDEATHSIG = 1
 
@@ -311,7 +311,7 @@ class PackTrainer:
 
     def _load(self, options: tuple[tuple[str, Value], ...]) -> tuple[ResidentCache, str]:
         """Return the images that a dataset gives now, and their fingerprint."""
-        from gridsearch.training.data import ResidentCache
+        from gridsearch.training.resident_data import ResidentCache
         from gridsearch.zoo import datasets
 
         plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)

@@ -5,11 +5,11 @@ which packs a run makes whenever it is begun again, `overheads` what a run costs
 """
 
 from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeCache, probe_key, relative_cost
-from gridsearch.planning.forecast import Forecast, Played, foresee
+from gridsearch.planning.fixed_packs import SettledQueue, settle
 from gridsearch.planning.groups import group_trials
 from gridsearch.planning.overheads import OverheadLog, Overheads
 from gridsearch.planning.queue import Unsized, WorkQueue, packs_of
-from gridsearch.planning.settled import SettledQueue, settle
+from gridsearch.planning.simulation import Forecast, Played, foresee
 
 __all__ = [
     "CostModel",

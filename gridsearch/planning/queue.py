@@ -15,7 +15,7 @@ from gridsearch.spec.axes import shape_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gridsearch.planning.settled import SettledQueue
+    from gridsearch.planning.fixed_packs import SettledQueue
     from gridsearch.records import Settings
     from gridsearch.spec.axes import Shape
 

@@ -20,7 +20,7 @@ from gridsearch.plugins.lookup import (
 from gridsearch.plugins.objects import Identity, identity
 from gridsearch.plugins.patched import patched
 from gridsearch.plugins.protocols import Dataset, Fetchable, ImageData, Model, Objective, Reading
-from gridsearch.plugins.shapes import SHAPE_ARGUMENTS
+from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS
 
 __all__ = [
     "DATASETS",

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import PluginError, nearest, said
 from gridsearch.folders import expanded, tilde
 from gridsearch.importing import MAIN, importing
-from gridsearch.plugins.files import load_file, load_module
+from gridsearch.plugins.file_loader import load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
-from gridsearch.plugins.places import own_module
-from gridsearch.plugins.shapes import SHAPE_ARGUMENTS, Shape, words_of
-from gridsearch.plugins.sources import sha256
+from gridsearch.plugins.ownership import own_module
+from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS, Shape, words_of
+from gridsearch.plugins.source_files import sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

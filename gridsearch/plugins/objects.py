@@ -20,12 +20,12 @@ from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.importing import importable
-from gridsearch.plugins import sources
-from gridsearch.plugins.code import codes, names_imported, names_in_texts, names_read
-from gridsearch.plugins.loaded import as_written, defaults
+from gridsearch.plugins import source_files
+from gridsearch.plugins.bytecode import codes, names_imported, names_in_texts, names_read
+from gridsearch.plugins.loaded_source import as_written, defaults
+from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.patched import patched
-from gridsearch.plugins.places import own_module
-from gridsearch.plugins.values import code_digest, digest, named
+from gridsearch.plugins.value_address import code_digest, digest, named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +75,7 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
         locator = f"{module.__name__}:{target.__name__}"
         path = getattr(module, "__file__", None)
         if not own_module(module):
-            return Identity(locator=locator, source=sources.sha256(Path(path)) if path else None)
+            return Identity(locator=locator, source=source_files.sha256(Path(path)) if path else None)
         found = _Modules().address(module.__name__)
         if found is not None:
             return Identity(locator=locator, source=found[0], parts=found[1])
@@ -88,7 +88,7 @@ def module_address(module: ModuleType) -> tuple[str, dict[str, str]] | None:
     if own_module(module):
         return _Modules().address(module.__name__)
     path = getattr(module, "__file__", None)
-    digest_ = sources.sha256(Path(path)) if path else ""
+    digest_ = source_files.sha256(Path(path)) if path else ""
     return digest_, {}
 
 
@@ -96,7 +96,7 @@ class _Modules:
     """Addresses of own modules by name, each found once."""
 
     def __init__(self) -> None:
-        self._finder = sources.Finder()
+        self._finder = source_files.Finder()
         self._found: dict[str, tuple[str, dict[str, str]] | None] = {}
 
     def digest(self, name: str) -> str | None:
@@ -116,12 +116,12 @@ class _Modules:
         source = self._finder.source(name)
         if module is not None and path is not None and (source is None or source.path != Path(path)):
             package = getattr(module, "__package__", None) or ""
-            source = sources.Source(name, Path(path), package)
+            source = source_files.Source(name, Path(path), package)
         if source is None or name == "__main__" or not source.path.is_file():
             return None
-        files = sources.closure([source], self._finder)
+        files = source_files.closure([source], self._finder)
         loaded = [sys.modules[each] for each in files if each in sys.modules]
-        return sources.address(source, files) if all(map(as_written, loaded)) else None
+        return source_files.address(source, files) if all(map(as_written, loaded)) else None
 
 
 def _home(target: Any) -> ModuleType | None:
@@ -280,7 +280,7 @@ def _by_its_name(name: str, value: Any) -> bool:
 
 
 def _own_import(name: str) -> bool:
-    return sources.Finder().spec(name) is not None
+    return source_files.Finder().spec(name) is not None
 
 
 def _typed_text(function: FunctionType) -> str | None:

@@ -10,8 +10,8 @@ import sys
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.plugins.code import codes
-from gridsearch.plugins.places import own_module
+from gridsearch.plugins.bytecode import codes
+from gridsearch.plugins.ownership import own_module
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator

@@ -5,7 +5,6 @@ studies go from the store to reporting.  Nothing here imports anything heavy.
 """
 
 from gridsearch.records.commands import ExportRequest, LanesGiven, ProbeRequest, Task, Verdict, WorkerSetup
-from gridsearch.records.data import DataFacts
 from gridsearch.records.events import (
     Advance,
     EpochEnded,
@@ -24,6 +23,7 @@ from gridsearch.records.events import (
     WorkerDied,
     WorkerReady,
 )
+from gridsearch.records.image_facts import DataFacts
 from gridsearch.records.results import EpochRow, Part, StepRow, StudyData, TrialRecord
 from gridsearch.records.settings import (
     DATA_PREFIX,

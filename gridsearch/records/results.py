@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gridsearch.advice import Advice
-from gridsearch.records.data import DataFacts, ages
+from gridsearch.records.image_facts import DataFacts, ages
 from gridsearch.records.settings import Settings, Value
 from gridsearch.records.trials import TrialState
 

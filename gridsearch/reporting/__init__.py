@@ -10,12 +10,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gridsearch.reporting.card import model_card
-    from gridsearch.reporting.cell import ranking_html
-    from gridsearch.reporting.comparison import Comparison, Side
-    from gridsearch.reporting.comparison_page import print_comparison, write_comparison
-    from gridsearch.reporting.document import export_json, report_json
-    from gridsearch.reporting.evaluation import classes, evaluate, in_words
     from gridsearch.reporting.figures.confusion import (
         confusion_figure,
         confusion_png,
@@ -24,12 +18,14 @@ if TYPE_CHECKING:
     )
     from gridsearch.reporting.figures.cost import cost_figure
     from gridsearch.reporting.figures.curves import curves_figure
+    from gridsearch.reporting.figures.fast_png import quick_confusion_png, quick_samples_png
     from gridsearch.reporting.figures.heatmap import heatmap_figures, heatmap_png
-    from gridsearch.reporting.figures.images import mistakes_figure, sample_figure
     from gridsearch.reporting.figures.marginals import marginals_figure
     from gridsearch.reporting.figures.parallel import parallel_figure
-    from gridsearch.reporting.figures.quick import quick_confusion_png, quick_samples_png
-    from gridsearch.reporting.frames import (
+    from gridsearch.reporting.figures.samples import mistakes_figure, sample_figure
+    from gridsearch.reporting.output.comparison_page import print_comparison, write_comparison
+    from gridsearch.reporting.output.document import export_json, report_json
+    from gridsearch.reporting.output.frames import (
         effects_frame,
         ensembles_frame,
         epochs_frame,
@@ -39,6 +35,11 @@ if TYPE_CHECKING:
         trials_csv,
         trials_frame,
     )
+    from gridsearch.reporting.output.model_card import model_card
+    from gridsearch.reporting.output.notebook import ranking_html
+    from gridsearch.reporting.output.report import ReportFiles, preload, write_report
+    from gridsearch.reporting.output.tensorboard import TensorBoardRun
+    from gridsearch.reporting.output.terminal import print_ranking
     from gridsearch.reporting.predictions import (
         Predictions,
         confident_mistakes,
@@ -49,20 +50,19 @@ if TYPE_CHECKING:
         require_agreement,
     )
     from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-    from gridsearch.reporting.report import ReportFiles, preload, write_report
     from gridsearch.reporting.selection import filter_data
-    from gridsearch.reporting.tensorboard import TensorBoardRun
-    from gridsearch.reporting.terminal import print_ranking
+    from gridsearch.reporting.stats.comparison import Comparison, Side
+    from gridsearch.reporting.stats.evaluation import classes, evaluate, in_words
 
 _HOMES = {
-    "Comparison": "comparison",
+    "Comparison": "stats.comparison",
     "Predictions": "predictions",
     "RankedPoint": "ranking",
     "Ranking": "ranking",
-    "ReportFiles": "report",
-    "Side": "comparison",
-    "TensorBoardRun": "tensorboard",
-    "classes": "evaluation",
+    "ReportFiles": "output.report",
+    "Side": "stats.comparison",
+    "TensorBoardRun": "output.tensorboard",
+    "classes": "stats.evaluation",
     "confident_mistakes": "predictions",
     "confusion_figure": "figures.confusion",
     "confusion_matrix": "predictions",
@@ -73,37 +73,37 @@ _HOMES = {
     "cost_figure": "figures.cost",
     "curves_figure": "figures.curves",
     "describe_pairs": "predictions",
-    "effects_frame": "frames",
-    "ensembles_frame": "frames",
-    "epochs_frame": "frames",
-    "evaluate": "evaluation",
-    "export_json": "document",
+    "effects_frame": "output.frames",
+    "ensembles_frame": "output.frames",
+    "epochs_frame": "output.frames",
+    "evaluate": "stats.evaluation",
+    "export_json": "output.document",
     "filter_data": "selection",
     "heatmap_figures": "figures.heatmap",
     "heatmap_png": "figures.heatmap",
-    "in_words": "evaluation",
+    "in_words": "stats.evaluation",
     "marginals_figure": "figures.marginals",
-    "mistakes_figure": "figures.images",
-    "model_card": "card",
+    "mistakes_figure": "figures.samples",
+    "model_card": "output.model_card",
     "most_confused": "predictions",
     "parallel_figure": "figures.parallel",
     "per_class_csv": "predictions",
-    "preload": "report",
-    "points_frame": "frames",
-    "print_comparison": "comparison_page",
-    "print_ranking": "terminal",
-    "quick_confusion_png": "figures.quick",
-    "quick_samples_png": "figures.quick",
+    "preload": "output.report",
+    "points_frame": "output.frames",
+    "print_comparison": "output.comparison_page",
+    "print_ranking": "output.terminal",
+    "quick_confusion_png": "figures.fast_png",
+    "quick_samples_png": "figures.fast_png",
     "rank": "ranking",
-    "ranking_csv": "frames",
-    "ranking_html": "cell",
-    "report_json": "document",
-    "sample_figure": "figures.images",
-    "to_csv": "frames",
-    "trials_csv": "frames",
-    "trials_frame": "frames",
-    "write_comparison": "comparison_page",
-    "write_report": "report",
+    "ranking_csv": "output.frames",
+    "ranking_html": "output.notebook",
+    "report_json": "output.document",
+    "sample_figure": "figures.samples",
+    "to_csv": "output.frames",
+    "trials_csv": "output.frames",
+    "trials_frame": "output.frames",
+    "write_comparison": "output.comparison_page",
+    "write_report": "output.report",
 }
 
 __all__ = [

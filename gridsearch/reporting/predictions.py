@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gridsearch.errors import ArtifactError, escaped
-from gridsearch.reporting.text import plural, printable
+from gridsearch.reporting.words.text import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Value
-from gridsearch.reporting import moments
+from gridsearch.reporting.stats import moments
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gridsearch.reporting.digits import Digits
-    from gridsearch.reporting.ensemble import Ensemble
     from gridsearch.reporting.predictions import Predictions
-    from gridsearch.reporting.uncertainty import Uncertainty
+    from gridsearch.reporting.stats.ensemble import Ensemble
+    from gridsearch.reporting.stats.uncertainty import Uncertainty
+    from gridsearch.reporting.words.digits import Digits
 
 CLASS_METRICS: Final = ("balanced_accuracy", "macro_f1")
 """Metrics in which every class counts alike, however many images it has."""
@@ -136,7 +136,7 @@ class Ranking:
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
-        from gridsearch.reporting.digits import Digits
+        from gridsearch.reporting.words.digits import Digits
 
         name = metric or self.metric
         return self.digits.get(name) or Digits(name)
@@ -198,9 +198,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     Equal means share a rank, in the order of their trials.  Where images changed, the points of the newest run's
     images are ranked; those of others each among themselves, `Ranking.apart`: no accuracy on other images is compared.
     """
-    from gridsearch.reporting.ensemble import ensembles
-    from gridsearch.reporting.inference import judge
     from gridsearch.reporting.recipes import mixed_settings
+    from gridsearch.reporting.stats.ensemble import ensembles
+    from gridsearch.reporting.stats.inference import judge
 
     if (by_images := _by_images(data)) is not None:
         return _apart([rank(part, predictions=predictions) for part in by_images], data)
@@ -335,7 +335,7 @@ def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
 
 
 def _digits(points: Sequence[RankedPoint], metric: str, ranked_by: str) -> Digits:
-    from gridsearch.reporting.digits import Digits
+    from gridsearch.reporting.words.digits import Digits
 
     if metric != ranked_by:
         return Digits.of([p.metric_mean(metric) for p in points], metric)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import identity
 from gridsearch.reporting.selection import as_typed
-from gridsearch.reporting.text import listed, plural, printable
+from gridsearch.reporting.words.text import listed, plural, printable
 from gridsearch.spec.axes import canonical
 
 if TYPE_CHECKING:

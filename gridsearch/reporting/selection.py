@@ -17,7 +17,7 @@ from gridsearch.errors import UsageError, nearest
 from gridsearch.records import Part
 from gridsearch.reporting.levels import ABSENT
 from gridsearch.reporting.ranking import identity
-from gridsearch.reporting.text import printable, show_value
+from gridsearch.reporting.words.text import printable, show_value
 from gridsearch.spec.axes import canonical
 from gridsearch.spec.words import spelled
 

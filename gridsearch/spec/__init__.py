@@ -45,30 +45,30 @@ if TYPE_CHECKING:
     from gridsearch.spec.axes import (
         varying as varying,
     )
+    from gridsearch.spec.axis_values import coerce as coerce
     from gridsearch.spec.expand import Expansion as Expansion
     from gridsearch.spec.expand import Resolver as Resolver
     from gridsearch.spec.expand import expand_study as expand_study
-    from gridsearch.spec.files import StudyFile as StudyFile
-    from gridsearch.spec.files import load_toml as load_toml
     from gridsearch.spec.grid import Grid as Grid
     from gridsearch.spec.grid import GridPoint as GridPoint
-    from gridsearch.spec.names import check_study_name as check_study_name
-    from gridsearch.spec.names import default_name as default_name
     from gridsearch.spec.recipe import Recipe as Recipe
     from gridsearch.spec.study import StudySpec as StudySpec
     from gridsearch.spec.study import build as build
-    from gridsearch.spec.values import coerce as coerce
+    from gridsearch.spec.study_file import StudyFile as StudyFile
+    from gridsearch.spec.study_file import load_toml as load_toml
+    from gridsearch.spec.study_names import check_study_name as check_study_name
+    from gridsearch.spec.study_names import default_name as default_name
 
 _HOMES = {
     "axes": "ALIASES AXES FUSIBLE SHAPING Axis AxisKind AxisScope axis_of canonical differing shape_of"
     " varying",
     "expand": "Expansion Resolver expand_study",
-    "files": "StudyFile load_toml",
+    "study_file": "StudyFile load_toml",
     "grid": "Grid GridPoint",
-    "names": "check_study_name default_name",
+    "study_names": "check_study_name default_name",
     "recipe": "Recipe",
     "study": "StudySpec build",
-    "values": "coerce",
+    "axis_values": "coerce",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import SpecError, nearest
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, Value
-from gridsearch.spec.problems import Wrong, shortened
+from gridsearch.spec.collector import Wrong, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

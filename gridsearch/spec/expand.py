@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gridsearch.errors import PluginError, SpecError
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, TrialDraft, Value, trial_keys
 from gridsearch.spec.axes import find_axis, identity
+from gridsearch.spec.axis_values import plain_number
+from gridsearch.spec.collector import Problems
 from gridsearch.spec.grammar import write_scalar
-from gridsearch.spec.problems import Problems
-from gridsearch.spec.values import plain_number
 
 if TYPE_CHECKING:
     from gridsearch.spec.grid import Grid, GridPoint

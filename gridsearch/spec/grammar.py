@@ -23,8 +23,8 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from gridsearch.spec.axes import Axis, AxisKind
-from gridsearch.spec.problems import Wrong, shortened
-from gridsearch.spec.values import plain_number, read_number, read_plain, typed
+from gridsearch.spec.axis_values import plain_number, read_number, read_plain, typed
+from gridsearch.spec.collector import Wrong, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

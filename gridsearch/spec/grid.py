@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.errors import SpecError, nearest
-from gridsearch.spec.assemble import Entry, Parts, Written, assemble, merge, size_of
 from gridsearch.spec.axes import AXES, SEED, find_axis, identity
+from gridsearch.spec.collector import Problems, Wrong, shortened
+from gridsearch.spec.conditions import allowed
 from gridsearch.spec.grammar import write_row, write_values
-from gridsearch.spec.problems import Problems, Wrong, shortened
-from gridsearch.spec.rules import allowed
+from gridsearch.spec.grid_builder import Entry, Parts, Written, assemble, merge, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

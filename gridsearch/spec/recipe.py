@@ -20,8 +20,8 @@ from gridsearch.spec.axes import (
     identity,
     is_option,
 )
-from gridsearch.spec.problems import Problems, Wrong, shortened
-from gridsearch.spec.values import given, typed
+from gridsearch.spec.axis_values import given, typed
+from gridsearch.spec.collector import Problems, Wrong, shortened
 
 OPTION_TABLES = ("model", "data")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""

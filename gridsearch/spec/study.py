@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gridsearch.errors import SpecError
-from gridsearch.spec.assemble import Entry, assemble
 from gridsearch.spec.axes import SEED, canonical, find_axis
+from gridsearch.spec.collector import Problems, Wrong, shortened
 from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
-from gridsearch.spec.files import StudyFile, load_toml, missing_files
 from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
 from gridsearch.spec.grid import Grid, rule_texts, word_entries
-from gridsearch.spec.names import check_study_name, default_name
-from gridsearch.spec.options import OF_FUNCTION, OF_IMAGES, OPTIONS, misplaced, read_option, refusal
-from gridsearch.spec.problems import Problems, Wrong, shortened
+from gridsearch.spec.grid_builder import Entry, assemble
 from gridsearch.spec.recipe import Params, Recipe, read_setting
+from gridsearch.spec.study_file import StudyFile, load_toml, missing_files
+from gridsearch.spec.study_names import check_study_name, default_name
+from gridsearch.spec.study_options import OF_FUNCTION, OF_IMAGES, OPTIONS, misplaced, read_option, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
         TrialCurve,
     )
     from gridsearch.store.opening import open_store, store_exists
-    from gridsearch.store.owner import Owner
-    from gridsearch.store.pruning import PruningStudy
+    from gridsearch.store.pruners import PruningStudy
+    from gridsearch.store.runner_identity import Owner
     from gridsearch.store.store import Store
     from gridsearch.store.url import masked
 
@@ -49,8 +49,8 @@ _HOMES = {
     "Added": "messages",
     "Artifact": "messages",
     "Home": "artifacts",
-    "Owner": "owner",
-    "PruningStudy": "pruning",
+    "Owner": "runner_identity",
+    "PruningStudy": "pruners",
     "Reclaimed": "messages",
     "Store": "store",
     "StudyDraft": "messages",

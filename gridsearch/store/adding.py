@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 from gridsearch.advice import LOCATORS, Advice, command
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import facts, linking, notes, optuna_tables, tables
+from gridsearch.store import dashboard_notes, data_facts, ledger_tables, linking, optuna_tables
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
-from gridsearch.store.reading import ledger_name, study_is_there, trial_is_there
+from gridsearch.store.study_queries import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -81,10 +81,10 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
             optuna_id: _trial_note(draft.again, number, d)
             for number, (optuna_id, d) in enumerate(numbers, start=study.next_number)
         }
-        notes.set_trial_notes(connection, study.optuna_id, texts)
+        dashboard_notes.set_trial_notes(connection, study.optuna_id, texts)
     connection.execute(
-        update(tables.studies)
-        .where(tables.studies.c.id == study.id)
+        update(ledger_tables.studies)
+        .where(ledger_tables.studies.c.id == study.id)
         .values(shown=growth.shown.to_json(), next_number=study.next_number + len(new) + len(offered))
     )
     ids = {key: each.id for key, each in _known(connection, study.id).items()}
@@ -106,7 +106,7 @@ def remove(connection: Connection, study: str) -> list[str]:
     Raises:
         StudyNotFound: there is no such study.
     """
-    s = tables.studies
+    s = ledger_tables.studies
     row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
     if row is None:
         raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
@@ -120,7 +120,7 @@ def remove(connection: Connection, study: str) -> list[str]:
 
 def copies(connection: Connection, optuna_id: int) -> list[str]:
     """Return the ids of a study's files in the dashboard, by the study's id in Optuna's tables."""
-    s, a = tables.studies, tables.artifacts
+    s, a = ledger_tables.studies, ledger_tables.artifacts
     query = (
         select(a.c.optuna_artifact)
         .join(s, s.c.id == a.c.study_id)
@@ -132,17 +132,17 @@ def copies(connection: Connection, optuna_id: int) -> list[str]:
 def drop_orphans(connection: Connection) -> None:
     """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
     linking.relink(connection)
-    s, t, a = tables.studies, tables.trials, tables.artifacts
+    s, t, a = ledger_tables.studies, ledger_tables.trials, ledger_tables.artifacts
     connection.execute(delete(s).where(~study_is_there()))
     dropped = connection.execute(delete(t).where(~trial_is_there()))
     if dropped.rowcount:
         theirs = exists().where(t.c.study_id == a.c.study_id, t.c.number == a.c.number)
-        connection.execute(delete(a).where(a.c.number != tables.OF_STUDY, ~theirs))
+        connection.execute(delete(a).where(a.c.number != ledger_tables.OF_STUDY, ~theirs))
 
 
 def _study(connection: Connection, draft: StudyDraft) -> _Study:
     """Find the study or make it, and note this run's command, environment and spec."""
-    s = tables.studies
+    s = ledger_tables.studies
     row = connection.execute(select(s).where(s.c.name == draft.name)).one_or_none()
     if row is None:
         row = _insert_study(connection, draft)
@@ -157,11 +157,13 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
             f"not by {draft.metric} ({draft.direction})",
             hint="name another study with --study, or give --val, --metric and --direction as before",
         )
-    facts.keep(connection, row, draft.facts)
+    data_facts.keep(connection, row, draft.facts)
     commands = json.loads(row.commands)
     if draft.command and draft.command not in commands[-1:]:
         commands = [*commands, draft.command][-_COMMANDS_KEPT:]
-    note = notes.set_study_note(connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version)
+    note = dashboard_notes.set_study_note(
+        connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version
+    )
     values = {
         "class_names": json.dumps(draft.class_names or json.loads(row.class_names)),
         "commands": json.dumps(commands),
@@ -187,7 +189,7 @@ def _with_locators(before: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[s
 
 
 def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object, ...]]:
-    s = tables.studies
+    s = ledger_tables.studies
     _make_room(connection, draft.name)
     uid = uuid.uuid4().hex
     optuna_id = optuna_tables.insert_study(
@@ -274,7 +276,7 @@ def _trial_note(again: Advice, number: int, draft: TrialDraft) -> str:
 
 
 def _known(connection: Connection, study_id: int) -> dict[str, _Known]:
-    t = tables.trials
+    t = ledger_tables.trials
     query = select(t.c.key, t.c.id, t.c.state, t.c.inactive).where(t.c.study_id == study_id)
     return {
         row.key: _Known(row.id, TrialState(row.state), frozenset(json.loads(row.inactive)))
@@ -299,7 +301,7 @@ def _insert(
     Returns:
         Optuna's id and the draft of each trial that needs its params written.
     """
-    t = tables.trials
+    t = ledger_tables.trials
     asked = [*new, *offered]
     if not asked:
         return []
@@ -337,7 +339,7 @@ def _insert(
         again = {"state": TrialState.WAITING, "tries": 0, "epochs": 0, **cleared}
         places: dict[str, Any] = {"optuna_id": bindparam("optuna_id"), "number": bindparam("number")}
         connection.execute(update(t).where(t.c.id == bindparam("of_trial")).values(again | places), changes)
-        for table in (tables.epochs, tables.steps):
+        for table in (ledger_tables.epochs, ledger_tables.steps):
             gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
             connection.execute(gone, [{"of_trial": change["of_trial"]} for change in changes])
     return fresh
@@ -357,7 +359,7 @@ def _activate(connection: Connection, drafts: Iterable[TrialDraft], known: dict[
                 {"of_trial": known[d.key].id, "inactive": json.dumps(sorted(there & set(d.inactive)))}
             )
     if changes:
-        t = tables.trials
+        t = ledger_tables.trials
         statement = update(t).where(t.c.id == bindparam("of_trial")).values(inactive=bindparam("inactive"))
         connection.execute(statement, changes)
     return bool(changes)
@@ -390,7 +392,7 @@ def _rows_of_all(
     connection: Connection, study: _Study, axes: Sequence[ShownAxis]
 ) -> list[tuple[int, str, float]]:
     """Return the params of every trial, the failed ones that were offered again since included."""
-    t = tables.trials
+    t = ledger_tables.trials
     names = [axis.name for axis in axes]
     query = select(t.c.key, t.c.settings, t.c.inactive).where(t.c.study_id == study.id)
     params = {

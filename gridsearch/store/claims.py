@@ -9,18 +9,18 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from gridsearch.errors import StoreError
 from gridsearch.records import Trial, TrialState
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
-from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown, params_of, settings_of
-from gridsearch.store.reading import inactive_of, study_is_there, trial_is_there
+from gridsearch.store.runner_identity import Owner
+from gridsearch.store.study_queries import inactive_of, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sqlalchemy.sql.dml import Update
 
-_t = tables.trials
+_t = ledger_tables.trials
 _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 
 
@@ -30,7 +30,7 @@ def claim(
     """Take those of the trials that wait, by a conditional statement; return them in the order of `ids`."""
     runner = register(connection, owner)
     taken: dict[int, Row[Any]] = {}
-    for some in tables.chunks(ids):
+    for some in ledger_tables.chunks(ids):
         waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
         values = {
             "state": TrialState.RUNNING,
@@ -38,7 +38,7 @@ def claim(
             "pack": pack,
             "attempt": _t.c.attempt + 1,
             "tries": _t.c.tries + 1,
-            "lease_until": tables.StoreNow() + lease,
+            "lease_until": ledger_tables.StoreNow() + lease,
         }
         statement = update(_t).where(*waiting).values(values).returning(_t)
         taken |= {row.id: row for row in connection.execute(statement)}
@@ -65,14 +65,14 @@ def as_trial(row: Row[Any], names: Sequence[str]) -> Trial:
 
 
 def _shown_names(connection: Connection, study_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
-    s = tables.studies
+    s = ledger_tables.studies
     query = select(s.c.id, s.c.shown).where(s.c.id.in_(list(study_ids)))
     return {row.id: Shown.from_json(row.shown).names for row in connection.execute(query)}
 
 
 def register(connection: Connection, owner: Owner) -> int:
     """Return the row of a runner, made if need be, and note that it was seen."""
-    r = tables.runners
+    r = ledger_tables.runners
     row = {
         "name": owner.name,
         "host": owner.host,
@@ -81,7 +81,7 @@ def register(connection: Connection, owner: Owner) -> int:
         "started": owner.started,
     }
     optuna_tables.upsert(connection, r, ("name",), [row | {"seen": 0.0}])
-    connection.execute(update(r).where(r.c.name == owner.name).values(seen=tables.StoreNow()))
+    connection.execute(update(r).where(r.c.name == owner.name).values(seen=ledger_tables.StoreNow()))
     found = connection.scalar(select(r.c.id).where(r.c.name == owner.name))
     assert found is not None
     return int(found)
@@ -89,14 +89,14 @@ def register(connection: Connection, owner: Owner) -> int:
 
 def renew(connection: Connection, owner: Owner, *, lease: float) -> set[tuple[int, int]]:
     """Extend the leases of all that an owner holds; return it as (trial, attempt)."""
-    r = tables.runners
+    r = ledger_tables.runners
     seen = connection.scalar(
-        update(r).where(r.c.name == owner.name).values(seen=tables.StoreNow()).returning(r.c.id)
+        update(r).where(r.c.name == owner.name).values(seen=ledger_tables.StoreNow()).returning(r.c.id)
     )
     statement = (
         update(_t)
         .where(_t.c.runner_id == seen, _t.c.state == TrialState.RUNNING)
-        .values(lease_until=tables.StoreNow() + lease)
+        .values(lease_until=ledger_tables.StoreNow() + lease)
         .returning(_t.c.id, _t.c.attempt)
     )
     return {(row.id, row.attempt) for row in connection.execute(statement)}
@@ -137,8 +137,10 @@ def runners(connection: Connection, study_id: int, *, dead: Callable[[Owner], bo
 
 def anybody(connection: Connection, *, dead: Callable[[Owner], bool], within: float) -> bool:
     """Return whether a runner of any study may be at work: seen within so many seconds, and not known to be dead."""
-    r = tables.runners
-    query = select(r.c.host, r.c.boot, r.c.pid, r.c.started).where(r.c.seen > tables.StoreNow() - within)
+    r = ledger_tables.runners
+    query = select(r.c.host, r.c.boot, r.c.pid, r.c.started).where(
+        r.c.seen > ledger_tables.StoreNow() - within
+    )
     return any(not dead(Owner(**row._mapping)) for row in connection.execute(query))
 
 
@@ -146,11 +148,11 @@ def _running(
     connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]
 ) -> list[tuple[Row[Any], bool]]:
     """Return the trials of a study whose rows say that they train, each with whether its runner is gone."""
-    r = tables.runners
+    r = ledger_tables.runners
     running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     owner = (r.c.host, r.c.boot, r.c.pid, r.c.started, r.c.seen)
     query = (
-        select(_t, *owner, (_t.c.lease_until < tables.StoreNow()).label("expired"))
+        select(_t, *owner, (_t.c.lease_until < ledger_tables.StoreNow()).label("expired"))
         .join(r, r.c.id == _t.c.runner_id, isouter=True)
         .where(*running)
         .order_by(_t.c.number)
@@ -169,12 +171,12 @@ def _running(
 _HELD = (
     select(
         *(_t.c[name] for name in ("id", "study_id", "optuna_id", "number", "attempt", "tries", "epochs")),
-        tables.studies.c.name.label("study"),
-        tables.studies.c.uid,
-        tables.studies.c.optuna_id.label("optuna_study"),
-        tables.studies.c.metric,
+        ledger_tables.studies.c.name.label("study"),
+        ledger_tables.studies.c.uid,
+        ledger_tables.studies.c.optuna_id.label("optuna_study"),
+        ledger_tables.studies.c.metric,
     )
-    .join(tables.studies, tables.studies.c.id == _t.c.study_id)
+    .join(ledger_tables.studies, ledger_tables.studies.c.id == _t.c.study_id)
     .where(
         _t.c.id.in_(bindparam("ids", expanding=True)),
         _t.c.state == TrialState.RUNNING,
@@ -190,7 +192,7 @@ def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[
     """
     pairs = list(dict.fromkeys(claims))
     rows: dict[tuple[int, int], Row[Any]] = {}
-    for some in tables.chunks([trial for trial, _ in pairs]):
+    for some in ledger_tables.chunks([trial for trial, _ in pairs]):
         rows |= {(row.id, row.attempt): row for row in connection.execute(_HELD, {"ids": list(some)})}
     return [rows[pair] for pair in pairs if pair in rows]
 
@@ -245,7 +247,7 @@ def _wait(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) 
         return
     values = {"state": TrialState.WAITING, "tries": _t.c.tries - tries_back, "epochs": 0, **_NOBODY}
     connection.execute(fenced_update().values(values), [fence(row) for row in rows])
-    for table in (tables.epochs, tables.steps):
+    for table in (ledger_tables.epochs, ledger_tables.steps):
         gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
         connection.execute(gone, [{"of_trial": row.id} for row in rows])
     optuna_ids = [row.optuna_id for row in rows]
@@ -273,7 +275,7 @@ def require_study(connection: Connection, study_id: int) -> None:
     Raises:
         StoreError: it was deleted, by us or through another program.
     """
-    s = tables.studies
+    s = ledger_tables.studies
     if not connection.scalar(select(func.count()).select_from(s).where(s.c.id == study_id, study_is_there())):
         raise StoreError(
             "study deleted: the store does not hold it any more", hint="the same command begins it anew"

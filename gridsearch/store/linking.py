@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, func, select, update
 
 from gridsearch.records import TrialState
-from gridsearch.store import optuna_tables, tables
-from gridsearch.store.reading import study_is_there
+from gridsearch.store import ledger_tables, optuna_tables
+from gridsearch.store.study_queries import study_is_there
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def moved(connection: Connection) -> list[tuple[int, int]]:
     """Return the ledger's id and Optuna's new id of each study that was copied and deleted by others."""
-    s = tables.studies
+    s = ledger_tables.studies
     lost = connection.execute(select(s.c.id, s.c.uid).where(~study_is_there())).all()
     found = ((row.id, optuna_tables.study_of_uid(connection, row.uid)) for row in lost)
     return [(study_id, optuna_id) for study_id, optuna_id in found if optuna_id is not None]
@@ -32,7 +32,7 @@ def relink(connection: Connection) -> None:
     Args:
         connection: of a writing transaction.
     """
-    s, t = tables.studies, tables.trials
+    s, t = ledger_tables.studies, ledger_tables.trials
     for study_id, optuna_id in moved(connection):
         row = connection.execute(select(s).where(s.c.id == study_id)).one()
         connection.execute(update(s).where(s.c.id == study_id).values(optuna_id=optuna_id))
@@ -68,7 +68,7 @@ def remnants(connection: Connection) -> tuple[str, ...]:
 
 
 def _remnants(connection: Connection) -> dict[str, int]:
-    s = tables.studies
+    s = ledger_tables.studies
     known = set(connection.scalars(select(s.c.optuna_id).where(study_is_there())))
     return {name: i for i, name in optuna_tables.made_here(connection) if i not in known}
 

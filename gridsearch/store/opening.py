@@ -17,7 +17,7 @@ from sqlalchemy import insert, inspect
 
 from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
-from gridsearch.store import linking, optuna_tables, tables, upgrading
+from gridsearch.store import ledger_tables, linking, optuna_tables, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
 from gridsearch.store.store import Store
 from gridsearch.store.url import sqlite_path, sqlite_url
@@ -85,13 +85,13 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
 
 def _bring_up_to_date(database: Database, seen: Look) -> None:
     """Add what an older version did not write, and follow studies that others copied under another name."""
-    current = seen.complete and seen.revision == tables.REVISION
+    current = seen.complete and seen.revision == ledger_tables.REVISION
     if current:
         with database.read() as connection:
             if not linking.moved(connection):
                 return
     with database.write() as connection:
-        tables.metadata.create_all(connection)
+        ledger_tables.metadata.create_all(connection)
         upgrading.upgrade(connection)
         linking.relink(connection)
 
@@ -180,12 +180,12 @@ def _look_at_tables(connection: sqlite3.Connection) -> Look:
     names = {name for name in names if not name.startswith("sqlite_")}
     if not names:
         return Look(Found.EMPTY)
-    if tables.schema.name not in names:
+    if ledger_tables.schema.name not in names:
         return Look(Found.OPTUNA if {"studies", "trials", "version_info"} <= names else Found.FOREIGN)
     # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
     revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
     optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    return Look(Found.OURS, revision or 0, optuna_revision, names >= set(tables.metadata.tables))
+    return Look(Found.OURS, revision or 0, optuna_revision, names >= set(ledger_tables.metadata.tables))
 
 
 def _require_usable(path: Path, seen: Look) -> None:
@@ -194,8 +194,8 @@ def _require_usable(path: Path, seen: Look) -> None:
         raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=_ANOTHER)
     if seen.found is not Found.OURS:
         raise StoreError(f"{path} is a database that belongs to another program", hint=_ANOTHER)
-    versions = f"(schema {seen.revision}, this one reads {tables.REVISION})"
-    if seen.revision > tables.REVISION:
+    versions = f"(schema {seen.revision}, this one reads {ledger_tables.REVISION})"
+    if seen.revision > ledger_tables.REVISION:
         raise StoreError(
             f"store {path} was made by a newer gridsearch {versions}",
             hint="pip install --upgrade gridsearch",
@@ -293,8 +293,8 @@ def _fill(path: Path, *, shown: Path | None = None) -> None:
         if inspect(transaction).get_table_names():
             return
         optuna_tables.create(transaction)
-        tables.metadata.create_all(transaction)
-        transaction.execute(insert(tables.schema), {"revision": tables.REVISION})
+        ledger_tables.metadata.create_all(transaction)
+        transaction.execute(insert(ledger_tables.schema), {"revision": ledger_tables.REVISION})
 
 
 @contextmanager

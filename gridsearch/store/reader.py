@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
-from gridsearch.store import claims, linking, reading
+from gridsearch.store import claims, linking, study_queries
 from gridsearch.store.artifacts import Home
-from gridsearch.store.owner import Owner
+from gridsearch.store.runner_identity import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -67,7 +67,7 @@ class StoreReader:
     def studies(self) -> list[StudySummary]:
         """Return all studies, oldest first."""
         with self._database.read() as connection:
-            return reading.studies(
+            return study_queries.studies(
                 connection, home=self.home, abandoned=lambda i: self._abandoned(connection, i)
             )
 
@@ -77,7 +77,7 @@ class StoreReader:
     def ledger(self, study: str) -> list[Trial]:
         """Return all trials of a study in the order in which it got them; none if there is no such study."""
         with self._database.read() as connection:
-            names, rows = reading.ledger(connection, study)
+            names, rows = study_queries.ledger(connection, study)
         return [claims.as_trial(row, names) for row in rows]
 
     def study_data(self, study: str) -> StudyData:
@@ -87,7 +87,9 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            data = reading.study_data(connection, study, abandoned=lambda i: self._abandoned(connection, i))
+            data = study_queries.study_data(
+                connection, study, abandoned=lambda i: self._abandoned(connection, i)
+            )
         return replace(data, advice=replace(data.again, where=place(self.home.root, self.url)))
 
     def runners(self, study: str) -> list[RunnerAtWork]:
@@ -97,7 +99,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            study_id = reading.find_study(connection, study).id
+            study_id = study_queries.find_study(connection, study).id
             return claims.runners(connection, study_id, dead=self._dead)
 
     def anybody_at_work(self, *, within: float) -> bool:
@@ -113,7 +115,7 @@ class StoreReader:
             StoreError: the study has no such trial.
         """
         with self._database.read() as connection:
-            return reading.trial_record(connection, study, number)
+            return study_queries.trial_record(connection, study, number)
 
     def spec(self, study: str) -> Mapping[str, Any]:
         """Return the spec that a study was last asked for with.
@@ -122,7 +124,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return reading.spec_of(connection, study)
+            return study_queries.spec_of(connection, study)
 
     def study_id(self, study: str) -> int:
         """Return the ledger's id of a study.
@@ -131,7 +133,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return int(reading.find_study(connection, study).id)
+            return int(study_queries.find_study(connection, study).id)
 
     def running_packs(self, study: str) -> int:
         """Return how many packs of a study train now, of all runners.
@@ -140,14 +142,14 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return reading.running_packs(connection, reading.find_study(connection, study).id)
+            return study_queries.running_packs(connection, study_queries.find_study(connection, study).id)
 
     def curves(
         self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
     ) -> list[TrialCurve]:
         """Return what each trial of a study has shown, but for those known by attempt, epochs and state."""
         with self._database.read() as connection:
-            return reading.curves(connection, study_id, known or {})
+            return study_queries.curves(connection, study_id, known or {})
 
     def artifacts(self, study: str, number: int | None = None) -> dict[str, Artifact]:
         """Return the recorded files of a trial, or of the study itself, by name.
@@ -156,7 +158,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return reading.artifacts(connection, study, number)
+            return study_queries.artifacts(connection, study, number)
 
     def read_artifact(self, study: str, number: int, name: str) -> bytes:
         """Return the bytes of a trial's file.

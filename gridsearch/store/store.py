@@ -16,11 +16,20 @@ from gridsearch.records import (
     TrialFinished,
     TrialState,
 )
-from gridsearch.store import adding, claims, linking, optuna_tables, reading, results, showing, tables
+from gridsearch.store import (
+    adding,
+    claims,
+    dashboard_artifacts,
+    ledger_tables,
+    linking,
+    optuna_tables,
+    result_writer,
+    study_queries,
+)
 from gridsearch.store.artifacts import WEIGHTS, file_name
-from gridsearch.store.owner import Owner
 from gridsearch.store.params import Shown
 from gridsearch.store.reader import StoreReader
+from gridsearch.store.runner_identity import Owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -68,8 +77,10 @@ class Store(StoreReader):
         self._follow()
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
-            rows = reading.rows_of_study(connection, study_id, state=TrialState.WAITING)
-            shown = connection.scalar(select(tables.studies.c.shown).where(tables.studies.c.id == study_id))
+            rows = study_queries.rows_of_study(connection, study_id, state=TrialState.WAITING)
+            shown = connection.scalar(
+                select(ledger_tables.studies.c.shown).where(ledger_tables.studies.c.id == study_id)
+            )
         names = Shown.from_json(shown or "").names
         return [claims.as_trial(row, names) for row in rows if wanted is None or row.id in wanted]
 
@@ -82,7 +93,7 @@ class Store(StoreReader):
         self._follow()
         with self._database.read() as connection:
             claims.require_study(connection, study_id)
-            return reading.counts(connection, study_id, ids)
+            return study_queries.counts(connection, study_id, ids)
 
     def add(self, study: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool = False) -> Added:
         """Insert the trials of a grid that the store lacks, and offer again those that failed.
@@ -162,7 +173,7 @@ class Store(StoreReader):
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
         self._follow()
         with self._database.write() as connection:
-            return results.record_epochs(connection, events)
+            return result_writer.record_epochs(connection, events)
 
     def finish(self, event: TrialFinished, *, epochs: Sequence[Advance] = ()) -> bool:
         """Write a result; return False if the attempt has lost its claim, which then changes nothing."""
@@ -201,14 +212,16 @@ class Store(StoreReader):
                     self.home.verify(scratch / ref.name, ref, moved_to=self.home.trial_file(*place, ref.name))
         copies = {
             row.id: [
-                showing.copy(self.home, uid=row.uid, number=row.number, name=name, content=content)
+                dashboard_artifacts.copy(
+                    self.home, uid=row.uid, number=row.number, name=name, content=content
+                )
                 for name, content in (shown or {}).get(row.id, {}).items()
             ]
             for row in rows
         }
         with self._database.write() as connection:
-            results.record_epochs(connection, epochs)
-            verdicts = results.finish(connection, events, home=self.home, copies=copies)
+            result_writer.record_epochs(connection, epochs)
+            verdicts = result_writer.finish(connection, events, home=self.home, copies=copies)
         for pair, place in places.items():
             self.home.drop_scratch(*place, pair[1])
         self._forget(pairs)
@@ -220,7 +233,7 @@ class Store(StoreReader):
         pairs = [(event.trial, event.attempt)]
         with self._database.write() as connection:
             places = [(row.study, row.number) for row in claims.held(connection, pairs)]
-            accepted = results.fail(connection, [event])[0]
+            accepted = result_writer.fail(connection, [event])[0]
         for study, number in places:
             self.home.drop_scratch(study, number, event.attempt)
         self._forget(pairs)
@@ -290,20 +303,22 @@ class Store(StoreReader):
         """
         name = file_name(path.name)
         with self._database.read() as connection:
-            row = reading.find_study(connection, study)
+            row = study_queries.find_study(connection, study)
             if number is not None:
-                reading.optuna_id_of(connection, row, number)
+                study_queries.optuna_id_of(connection, row, number)
         try:
             content = path.read_bytes()
         except OSError as error:
             raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-        file = showing.copy(
+        file = dashboard_artifacts.copy(
             self.home, uid=row.uid, number=number, name=name, content=content, mimetype=mimetype
         )
         with self._database.write() as connection:
-            row = reading.find_study(connection, study)
-            trial_id = None if number is None else reading.optuna_id_of(connection, row, number)
-            showing.register(connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id)
+            row = study_queries.find_study(connection, study)
+            trial_id = None if number is None else study_queries.optuna_id_of(connection, row, number)
+            dashboard_artifacts.register(
+                connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id
+            )
 
     def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
         """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
@@ -317,11 +332,11 @@ class Store(StoreReader):
             StudyNotFound: there is no such study.
         """
         with self._database.write() as connection:
-            row = reading.find_study(connection, study)
-            there = reading.tests(connection, row)
+            row = study_queries.find_study(connection, study)
+            there = study_queries.tests(connection, row)
             if len(there) != nth - 1:
                 return False
-            attribute = {reading.TEST_ATTRIBUTE: [*there, dict(result)]}
+            attribute = {study_queries.TEST_ATTRIBUTE: [*there, dict(result)]}
             optuna_tables.set_study_user_attributes(connection, row.optuna_id, attribute)
         return True
 
@@ -331,17 +346,17 @@ class Store(StoreReader):
         Raises:
             StudyNotFound: there is no such study.
         """
-        a = tables.artifacts
+        a = ledger_tables.artifacts
         with self._database.write() as connection:
-            row = reading.find_study(connection, study)
-            best = set(reading.best_numbers(connection, row, keep))
+            row = study_queries.find_study(connection, study)
+            best = set(study_queries.best_numbers(connection, row, keep))
             there = connection.scalars(
                 select(a.c.number).where(a.c.study_id == row.id, a.c.name == WEIGHTS)
             ).all()
             gone = [number for number in there if number not in best]
             for number in gone:  # before the commit: a file without its row would never be found again
                 self.home.remove_trial_file(study, number, WEIGHTS)
-            for some in tables.chunks(gone):
+            for some in ledger_tables.chunks(gone):
                 rows = (a.c.study_id == row.id, a.c.name == WEIGHTS, a.c.number.in_(some))
                 connection.execute(delete(a).where(*rows))
         return len(gone)

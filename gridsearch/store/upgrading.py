@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.params import Shown
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ def upgrade(connection: Connection) -> None:
     Args:
         connection: of a writing transaction.
     """
-    there = connection.scalar(select(func.max(tables.schema.c.revision)))
-    if there is None or there >= tables.REVISION:
+    there = connection.scalar(select(func.max(ledger_tables.schema.c.revision)))
+    if there is None or there >= ledger_tables.REVISION:
         return
     _span_distributions(connection)
-    connection.execute(update(tables.schema).values(revision=tables.REVISION))
+    connection.execute(update(ledger_tables.schema).values(revision=ledger_tables.REVISION))
 
 
 def _span_distributions(connection: Connection) -> None:
     """Give every param the distribution of its study's values: revision 1 had fixed, wide bounds."""
-    s = tables.studies
+    s = ledger_tables.studies
     for row in connection.execute(select(s.c.optuna_id, s.c.shown)).all():
         axes = {axis.name: axis.distribution for axis in Shown.from_json(row.shown).axes}
         optuna_tables.insert_params(connection, row.optuna_id, (), axes)

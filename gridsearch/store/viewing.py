@@ -16,7 +16,7 @@ from optuna.trial import TrialState as OptunaState
 from sqlalchemy import Connection, select
 from sqlalchemy.pool import NullPool
 
-from gridsearch.store import optuna_tables, tables
+from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.database import connect, short_lived
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _changed(before: FrozenTrial | None, state: OptunaState) -> bool:
 
 def _version(connection: Connection, study_id: int) -> tuple[Any, ...] | None:
     """Return what changes when a run adds to a study, which may give every trial of it another param."""
-    s = tables.studies
+    s = ledger_tables.studies
     columns = (s.c.uid, s.c.shown, s.c.commands, s.c.spec, s.c.next_number)
     row = connection.execute(select(*columns).where(s.c.optuna_id == study_id)).one_or_none()
     return None if row is None else tuple(row)

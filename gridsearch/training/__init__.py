@@ -9,27 +9,27 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gridsearch.training.data import ResidentCache, ResidentData
     from gridsearch.training.devices import describe, free_megabytes, resolve_device, tune_allocator
     from gridsearch.training.kernels import can_compile, damaged_kernels
-    from gridsearch.training.lanes.method import method_of, try_out
+    from gridsearch.training.lanes.compile.method import method_of, try_out
     from gridsearch.training.loop import train_pack
-    from gridsearch.training.network import has_dropout
+    from gridsearch.training.model_setup import has_dropout
     from gridsearch.training.probe import ProbeResult
+    from gridsearch.training.resident_data import ResidentCache, ResidentData
     from gridsearch.training.splits import Split, split
 
 _HOMES = {
     "ProbeResult": "probe",
-    "ResidentCache": "data",
-    "ResidentData": "data",
+    "ResidentCache": "resident_data",
+    "ResidentData": "resident_data",
     "Split": "splits",
     "can_compile": "kernels",
     "damaged_kernels": "kernels",
     "describe": "devices",
     "free_megabytes": "devices",
-    "has_dropout": "network",
-    "method_of": "lanes.method",
-    "try_out": "lanes.method",
+    "has_dropout": "model_setup",
+    "method_of": "lanes.compile.method",
+    "try_out": "lanes.compile.method",
     "resolve_device": "devices",
     "split": "splits",
     "train_pack": "loop",

@@ -22,11 +22,11 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training import seeds
-from gridsearch.training.network import count_parameters
+from gridsearch.training.model_setup import count_parameters
+from gridsearch.training.onnx_errors import why_no_graph
 from gridsearch.training.outputs import WEIGHTS, write_file
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
-from gridsearch.training.untranslatable import why_no_graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import onnx
 
     from gridsearch.records import FileRef, Lane, Settings
-    from gridsearch.training.data import ResidentCache, ResidentData
+    from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 MODEL = "model.safetensors"
 GRAPH = "model.onnx"

@@ -10,7 +10,7 @@ import torch
 
 from gridsearch.errors import GridsearchError, said, valid_text
 from gridsearch.records import TrialFailed
-from gridsearch.training.network import ModelRefused
+from gridsearch.training.model_setup import ModelRefused
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.engine import Bench, Engine
-from gridsearch.training.lanes.engine import LanesEngine
+from gridsearch.training.context import Bench, Engine
+from gridsearch.training.lanes.runtime.engine import LanesEngine
 from gridsearch.training.solo import SoloEngine
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.records import Event, Lane, Pack, Settings
-    from gridsearch.training.data import ResidentData
+    from gridsearch.training.resident_data import ResidentData
 
 ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
 """The engines, the one to prefer first; the last takes any pack."""

@@ -15,12 +15,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gridsearch.training import seeds
-from gridsearch.training.engine import Stopped
-from gridsearch.training.lanes.engine import fewest, program_for
-from gridsearch.training.lanes.network import NotPackable
-from gridsearch.training.lanes.program import Member
+from gridsearch.training.context import Stopped
+from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.runtime.engine import fewest, program_for
+from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.metrics import Diverged
-from gridsearch.training.network import build_network
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.records import Settings
-    from gridsearch.training.data import ResidentData
+    from gridsearch.training.resident_data import ResidentData
 
 _WARM_UP = 2  # blocks that are not timed: the first step allocates, and picks kernels
 _HARMLESS_LR = 1e-12  # costs the same, and no lane diverges while it is timed

@@ -16,16 +16,22 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import StoreError
 from gridsearch.training import augment, seeds
-from gridsearch.training.averages import WeightAverage
 from gridsearch.training.batches import batch_plan
-from gridsearch.training.course import Course, LaneState
-from gridsearch.training.engine import Stopped
+from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
+from gridsearch.training.lane_optimizer import LaneOptimizer
+from gridsearch.training.lane_progress import Course, LaneState
 from gridsearch.training.metrics import Diverged, EpochTally, EpochTotals, Evaluation
-from gridsearch.training.network import build_network, check_logits, count_parameters, has_batch_norm, lay_out
-from gridsearch.training.optimizers import LaneOptimizer
+from gridsearch.training.model_setup import (
+    build_network,
+    check_logits,
+    count_parameters,
+    has_batch_norm,
+    lay_out,
+)
 from gridsearch.training.precision import Precision
 from gridsearch.training.schedules import Schedule
+from gridsearch.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,9 +40,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFailed, TrialFinished
-    from gridsearch.training.course import Holder
-    from gridsearch.training.data import ResidentData
-    from gridsearch.training.engine import Bench
+    from gridsearch.training.context import Bench
+    from gridsearch.training.lane_progress import Holder
+    from gridsearch.training.resident_data import ResidentData
 
 _EVALUATION_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}  # of float32 images at a time
 _EVALUATION_BATCH = 8192

@@ -16,8 +16,8 @@ import gridsearch as gs
 from gridsearch.cli import commands
 from gridsearch.cli.parser import build_parser
 from gridsearch.errors import GridsearchError
-from gridsearch.service import best as best_service
-from gridsearch.service import running
+from gridsearch.service.run import running
+from gridsearch.service.winner import best as best_service
 
 OF_THE_TERMINAL = {"help", "json", "verbose", "no_color", "dry_run", "probe"}
 """What says how a process shows its result, which Python returns; a plan is `gridsearch plan`."""

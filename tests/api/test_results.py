@@ -12,7 +12,7 @@ import pytest
 import gridsearch as gs
 from gridsearch import reporting
 from gridsearch.errors import GridsearchWarning
-from gridsearch.reporting.text import show_params
+from gridsearch.reporting.words.text import show_params
 from gridsearch.spec import Grid, StudySpec
 
 

@@ -107,7 +107,7 @@ def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weigh
         tree = ast.parse(path.read_text())
         names = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
         # Its file has no name: nobody else can have written it.
-        sends = path == ROOT / "gridsearch" / "executors" / "sending.py"
+        sends = path == ROOT / "gridsearch" / "executors" / "shipping.py"
         assert ("pickle" in names) == sends, path
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
@@ -117,12 +117,12 @@ def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weigh
 
 def test_the_choices_of_the_spec_are_those_that_training_knows():
     from gridsearch.spec import AXES
-    from gridsearch.training import augment, optimizers, precision, schedules
+    from gridsearch.training import augment, lane_optimizer, precision, schedules
 
     def choices(name: str) -> set:
         return set(AXES[name].choices)
 
-    assert choices("optimizer") == set(optimizers.OPTIMIZERS)
+    assert choices("optimizer") == set(lane_optimizer.OPTIMIZERS)
     assert choices("schedule") == set(schedules.SCHEDULES)
     assert choices("augment") == set(augment.AUGMENTATIONS)
     assert choices("dtype") == set(precision.DTYPES)

@@ -27,11 +27,11 @@ from unittest import mock
 import torch
 
 from gridsearch.records import Settings
-from gridsearch.training import network as training_network
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training import model_setup as training_network
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import datasets, models
 from tests.benchmarks import measure

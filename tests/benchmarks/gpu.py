@@ -24,7 +24,7 @@ import torch
 
 from gridsearch.records import Lane, Pack, Settings, Trial, TrialFinished, TrialState
 from gridsearch.training import ResidentCache, devices, train_pack
-from gridsearch.training.lanes import graphs, program
+from gridsearch.training.lanes.runtime import cuda_graphs, program
 from gridsearch.training.probe import probe
 from gridsearch.zoo.models import lenet
 from tests.benchmarks.lanes import noise
@@ -176,8 +176,8 @@ def as_is() -> Iterator[None]:
 def one_by_one() -> Iterator[None]:
     """Let steps run one by one."""
 
-    def eager(step: Any, *, batch: int, **_: Any) -> graphs.EagerSteps:
-        return graphs.EagerSteps(step, batch=batch)
+    def eager(step: Any, *, batch: int, **_: Any) -> cuda_graphs.EagerSteps:
+        return cuda_graphs.EagerSteps(step, batch=batch)
 
     with mock.patch.object(program, "steps_of", eager):
         yield

@@ -24,10 +24,10 @@ from gridsearch.executors.local import worker_environment
 from gridsearch.plugins import ImageData
 from gridsearch.records import Settings
 from gridsearch.training import devices
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
 from tests.benchmarks.arithmetic import matrix_rates, model_flops

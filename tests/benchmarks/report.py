@@ -24,7 +24,7 @@ import numpy as np
 import safetensors.numpy
 
 from gridsearch.records import EpochEnded, FileRef, Trial, TrialFinished, TrialState
-from gridsearch.service.options import Places
+from gridsearch.service.prepare.options import Places
 from gridsearch.spec import build
 from gridsearch.store import Owner, Store, StudyDraft, open_store
 from gridsearch.training.splits import split

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gridsearch.reporting.over_seeds import mean_intervals
+from gridsearch.reporting.stats.over_seeds import mean_intervals
 from tests.benchmarks.measure import hardware
 
 ROOT = Path(__file__).parents[2]

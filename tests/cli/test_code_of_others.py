@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from gridsearch.plugins import of_object
-from gridsearch.plugins.shapes import words_of
+from gridsearch.plugins.shape_arguments import words_of
 
 NETS = """
 import torch

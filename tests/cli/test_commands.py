@@ -10,7 +10,7 @@ import sys
 import pytest
 from PIL import Image
 
-from gridsearch.cli.arguments import duration
+from gridsearch.cli.argument_types import duration
 from gridsearch.cli.parser import build_parser
 
 COMMANDS = (

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridsearch.cli import display, streams
+from gridsearch.cli import display, standard_streams
 from gridsearch.errors import escaped
-from gridsearch.reporting.text import printable
+from gridsearch.reporting.words.text import printable
 
 NASTY = "\x1b]0;title\x07\x1b[2J\x1b[31mred\x9b1m\x7f\u202egnp"
 SHOWN = r"\x1b]0;title\x07\x1b[2J\x1b[31mred\x9b1m\x7f\u202egnp"
@@ -123,7 +123,7 @@ def test_our_own_colours_pass_and_those_of_others_do_not(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    with streams.harmless():
+    with standard_streams.harmless():
         out = display.console()
         out.print("\x1b[5mblinks", style="bold", markup=False)
         print("\x1b[5mblinks")
@@ -161,12 +161,12 @@ def test_a_run_goes_on_when_its_reader_leaves_and_says_how_it_ended(cli, tmp_pat
 
 def test_watching_ends_when_nobody_looks(cli, tmp_path, monkeypatch):
     from gridsearch.cli import main
-    from gridsearch.cli.commands import results
+    from gridsearch.cli.commands import queries
 
     def no_second_look(_seconds):
         raise AssertionError("nobody reads, and it goes on")
 
-    monkeypatch.setattr(results.time, "sleep", no_second_look)
+    monkeypatch.setattr(queries.time, "sleep", no_second_look)
     for words in (["status", "--watch"], ["status", "--watch", "--home", str(tmp_path / "none")]):
         reader, writer = os.pipe()
         os.close(reader)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gridsearch.cli import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
-from gridsearch.service.progress import Progress, Running
+from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build
 from gridsearch.store import Owner, StudyDraft, open_store
 
@@ -149,7 +149,7 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     assert "nobody trains it; `gridsearch run --study left` goes on" in said
     assert "gridsearch run --study left" in cli("report", "--study", "left").err
     assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
-    monkeypatch.setattr("gridsearch.cli.commands.results._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("gridsearch.cli.commands.queries._WATCH_SECONDS", 0.01)
     assert cli("status", "--watch").code == 0, "there is nothing to watch"
 
 

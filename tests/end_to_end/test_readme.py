@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gridsearch.cli.parser import build_parser
-from gridsearch.service.options import PRUNERS
+from gridsearch.service.prepare.options import PRUNERS
 from gridsearch.spec import build
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from gridsearch.errors import GridsearchError
-from gridsearch.executors.endings import MemoryKills
 from gridsearch.executors.inline import InlineExecutor
 from gridsearch.executors.local import LocalExecutor
+from gridsearch.executors.worker_exit import MemoryKills
 from gridsearch.records import (
     EpochEnded,
     Lane,

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from gridsearch import plugins
-from gridsearch.executors.functions import FunctionRunner
+from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.wire import decode, encode
+from gridsearch.random_streams import Streams
 from gridsearch.records import (
     Lane,
     LogText,
@@ -28,7 +29,6 @@ from gridsearch.records import (
     TrialState,
     WorkerSetup,
 )
-from gridsearch.streams import Streams
 
 
 def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()):
@@ -216,7 +216,7 @@ def test_blocks_of_one_trial_go_on_where_the_last_one_ended():
 def test_torch_is_seeded_also_where_the_first_trial_of_a_process_is_what_imports_it():
     code = """
         import sys
-        from gridsearch.streams import Streams
+        from gridsearch.random_streams import Streams
         assert "torch" not in sys.modules
         found = []
         for _ in range(2):

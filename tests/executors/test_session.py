@@ -24,11 +24,11 @@ import torch
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError, UsageError
-from gridsearch.executors.functions import FunctionRunner
+from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.local import LocalExecutor
 from gridsearch.executors.logs import LogStream
-from gridsearch.executors.sending import Received, pickled
-from gridsearch.executors.session import Printing, borrowed
+from gridsearch.executors.shipping import Received, pickled
 from gridsearch.executors.worker import PackTrainer
 from gridsearch.importing import importable, imported_now
 from gridsearch.plugins import Plugin

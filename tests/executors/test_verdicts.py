@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
-from gridsearch.executors.verdicts import Verdicts
+from gridsearch.executors.pruning_replies import Verdicts
 from gridsearch.records import EpochEnded, Verdict
 
 
@@ -46,7 +46,7 @@ def test_nobody_is_waited_for_where_nothing_is_judged():
 
 
 def test_a_verdict_that_comes_too_late_counts_an_epoch_later(monkeypatch):
-    monkeypatch.setattr("gridsearch.executors.verdicts._VERDICT_SECONDS", 0.01)
+    monkeypatch.setattr("gridsearch.executors.pruning_replies._VERDICT_SECONDS", 0.01)
     arriving: queue.SimpleQueue = queue.SimpleQueue()
     verdicts = Verdicts(arriving)
     verdicts.expect(epoch(1, 1))

@@ -101,6 +101,6 @@ def test_no_free_lane_is_filled_and_what_waits_no_more_is_left_out():
     [(3, 2, "none", True), (None, 2, "none", False), (3, None, "none", False)],
 )
 def test_packs_are_settled_where_lanes_and_workers_are_both_given(lanes, workers, prune, settled):
-    from gridsearch.service.options import RunOptions
+    from gridsearch.service.prepare.options import RunOptions
 
     assert RunOptions(lanes=lanes, workers=workers, prune=prune).settled is settled

@@ -10,7 +10,7 @@ import pytest
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError
-from gridsearch.plugins.sources import sha256
+from gridsearch.plugins.source_files import sha256
 
 if TYPE_CHECKING:
     from pathlib import Path

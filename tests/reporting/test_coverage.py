@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from gridsearch.reporting import over_images
-from gridsearch.reporting.over_seeds import Comparisons, mean_intervals, seeds_needed
+from gridsearch.reporting.stats import over_images
+from gridsearch.reporting.stats.over_seeds import Comparisons, mean_intervals, seeds_needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

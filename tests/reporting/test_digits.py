@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridsearch.reporting.digits import Digits, tick_labels
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.headline import headline, show_interval, show_mean
+from gridsearch.reporting.output.headline import headline, show_interval, show_mean
 from gridsearch.reporting.ranking import rank
-from gridsearch.reporting.text import show_metric
+from gridsearch.reporting.words.digits import Digits, tick_labels
+from gridsearch.reporting.words.text import show_metric
 
 SCALES = [1e-300, 1e-14, 1e-5, 1.0, 1e5, 1e14, 1e160]
 

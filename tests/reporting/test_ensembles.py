@@ -9,10 +9,10 @@ from rich.console import Console
 from gridsearch.errors import ArtifactError
 from gridsearch.records import TrialState
 from gridsearch.reporting import print_ranking, rank, report_json
-from gridsearch.reporting.ensemble import SIZES, probabilities
-from gridsearch.reporting.headline import headline
-from gridsearch.reporting.page import render_page
+from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.predictions import Predictions
+from gridsearch.reporting.stats.ensemble import SIZES, probabilities
 
 IMAGES, CLASSES = 400, 3
 

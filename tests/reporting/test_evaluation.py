@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from gridsearch import reporting
-from gridsearch.reporting.evaluation import interval_words, reading_words
+from gridsearch.reporting.stats.evaluation import interval_words, reading_words
 
 NAMES = ("T-shirt/top", "<script>alert(1)</script>", "a|b *c* [d](e)")
 

@@ -20,13 +20,13 @@ from gridsearch.reporting import (
     parallel_figure,
     rank,
 )
-from gridsearch.reporting.figures.canvas import key_of, svg_bytes
 from gridsearch.reporting.figures.cost import _MARK, spread_out
 from gridsearch.reporting.figures.curves import winners_figure
 from gridsearch.reporting.figures.fonts import fitted, lines_apart, text_width
-from gridsearch.reporting.figures.images import mistakes_figure, sample_figure
-from gridsearch.reporting.labels import apart, level_labels
+from gridsearch.reporting.figures.mpl_style import key_of, svg_bytes
+from gridsearch.reporting.figures.samples import mistakes_figure, sample_figure
 from gridsearch.reporting.predictions import confident_mistakes
+from gridsearch.reporting.words.labels import apart, level_labels
 
 from .drawn_texts import collisions, texts_drawn
 

@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import StudyBuilder
 from gridsearch.reporting import heatmap_figures, confusion_figure
-from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
+from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
 import numpy as np
 data = StudyBuilder({{"lr": [0.1, 0.2], "batch": [1, 2]}}).data()
 figure = heatmap_figures(data)["heatmap"]
@@ -71,7 +71,7 @@ def test_a_missing_backend_and_a_users_own_matplotlibrc_change_no_figure_and_sta
 def test_a_matplotlibrc_that_cannot_be_read_costs_the_pictures_and_says_so(tmp_path):
     (tmp_path / "matplotlibrc").write_bytes("# Größe\nfont.size: 9\n".encode("latin-1"))
     script = (
-        "from gridsearch.reporting.pictures import draw\n"
+        "from gridsearch.reporting.figures.gallery import draw\n"
         "found = draw(None, None, predictions=lambda _: None)\n"
         "print(found.by_stem, found.notes)"
     )

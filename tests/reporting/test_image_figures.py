@@ -14,9 +14,9 @@ from gridsearch.reporting import (
     sample_figure,
     write_report,
 )
-from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
 from gridsearch.reporting.figures.fonts import keyed, readable_names
-from gridsearch.reporting.figures.images import LARGEST_SIDE, sample_of, viewable
+from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
+from gridsearch.reporting.figures.samples import LARGEST_SIDE, sample_of, viewable
 
 NAMES = ("cat", "dog", "<b>eel</b>")
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from gridsearch.reporting.listing import Listing
+from gridsearch.reporting.output.listing import Listing
 
 WORDS = st.text("abcdefgh=[]. ", min_size=1, max_size=40).map(lambda text: " ".join(text.split()) or "a")
 

@@ -2,8 +2,8 @@
 
 import re
 
+from gridsearch.api.result import StudyResult
 from gridsearch.reporting import effects_frame, ensembles_frame, rank, ranking_html
-from gridsearch.result import StudyResult
 
 
 def test_a_result_shows_its_headline_and_at_most_ten_points(study):

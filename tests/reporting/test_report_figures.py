@@ -15,9 +15,9 @@ from gridsearch.reporting import (
     heatmap_figures,
     rank,
 )
-from gridsearch.reporting.figures.canvas import png_bytes, svg_bytes
 from gridsearch.reporting.figures.confusion import MOST_CLASSES
 from gridsearch.reporting.figures.curves import seed_curves
+from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
 from gridsearch.reporting.figures.panels import panels_of, plan_layout
 from gridsearch.reporting.predictions import balanced_accuracy, macro_f1, most_confused, per_class
 

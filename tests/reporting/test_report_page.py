@@ -15,9 +15,9 @@ import pytest
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.records import TrialState
 from gridsearch.reporting import rank, report_json, write_report
-from gridsearch.reporting.page import render_page
-from gridsearch.reporting.parts import parts_beside, parts_list
-from gridsearch.reporting.tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
+from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.page_tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
+from gridsearch.reporting.output.report_parts import parts_beside, parts_list
 
 
 def no_predictions(number):

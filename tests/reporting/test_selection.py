@@ -12,7 +12,7 @@ from gridsearch.reporting import filter_data
 from gridsearch.reporting.levels import ABSENT
 from gridsearch.reporting.ranking import identity
 from gridsearch.reporting.selection import as_typed, matching, part_words
-from gridsearch.reporting.text import show_params
+from gridsearch.reporting.words.text import show_params
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.comparison import Side, compare
-from gridsearch.reporting.comparison_page import print_comparison
-from gridsearch.reporting.document import export_json
-from gridsearch.reporting.headline import headline
-from gridsearch.reporting.page import render_page
+from gridsearch.reporting.output.comparison_page import print_comparison
+from gridsearch.reporting.output.document import export_json
+from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.ranking import rank
+from gridsearch.reporting.stats.comparison import Side, compare
 
 S = TrialState
 

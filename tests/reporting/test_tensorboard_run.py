@@ -9,7 +9,7 @@ import pytest
 
 from gridsearch.records import EpochEnded, TrialState
 from gridsearch.reporting import TensorBoardRun, confusion_png
-from gridsearch.reporting.tensorboard import SCALARS
+from gridsearch.reporting.output.tensorboard import SCALARS
 
 
 def read(folder):

@@ -12,16 +12,16 @@ from scipy import stats
 
 from gridsearch.errors import ArtifactError
 from gridsearch.records import DataFacts, TrialState
-from gridsearch.reporting.document import report_json
-from gridsearch.reporting.frames import points_frame
-from gridsearch.reporting.headline import headline
-from gridsearch.reporting.inference import MOST_READ
-from gridsearch.reporting.over_seeds import seeds_needed
-from gridsearch.reporting.page import render_page
+from gridsearch.reporting.output.document import report_json
+from gridsearch.reporting.output.frames import points_frame
+from gridsearch.reporting.output.headline import headline
+from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.page_tables import point_columns, point_row
 from gridsearch.reporting.predictions import Predictions
 from gridsearch.reporting.ranking import rank
-from gridsearch.reporting.tables import point_columns, point_row
-from gridsearch.reporting.uncertainty import Basis
+from gridsearch.reporting.stats.inference import MOST_READ
+from gridsearch.reporting.stats.over_seeds import seeds_needed
+from gridsearch.reporting.stats.uncertainty import Basis
 
 
 def scored(study, table, **how):

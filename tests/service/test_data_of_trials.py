@@ -192,8 +192,8 @@ def test_each_trial_is_tabled_with_the_names_of_its_own_classes(cli, search, tmp
     search("folder:pets")
     (tmp_path / "pets" / "cat").rename(tmp_path / "pets" / "yak")  # dog is the first class now
     search("folder:pets")
-    from gridsearch.service.options import Places
-    from gridsearch.service.studies import existing
+    from gridsearch.service.prepare.options import Places
+    from gridsearch.service.queries.studies import existing
 
     with existing(Places.find(home)) as store:
         data = store.study_data("pets")

@@ -8,8 +8,8 @@ import pytest
 
 from gridsearch.cli import display
 from gridsearch.records import Settings, StepEnded, Trial, TrialFinished, TrialState
-from gridsearch.reporting.figures.canvas import colours_for
-from gridsearch.service.progress import Progress, Running
+from gridsearch.reporting.figures.mpl_style import colours_for
+from gridsearch.service.run.progress import Progress, Running
 
 
 def progress(direction):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridsearch.service.exported import ExportedModel
-from gridsearch.service.options import Places, RunOptions
-from gridsearch.service.planner import plan
-from gridsearch.service.prepare import prepare
+from gridsearch.service.plan.planner import plan
+from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.prepare.preparation import prepare
+from gridsearch.service.winner.exported import ExportedModel
 from gridsearch.spec import build
 from gridsearch.zoo import datasets
 

@@ -142,7 +142,7 @@ def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path
 
 def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypatch):
     """Another runner holds one of the two trials, and gives it back when it has been named."""
-    from gridsearch.service import coordinator
+    from gridsearch.service.run import coordinator
     from gridsearch.store import Owner, open_store
 
     words = (

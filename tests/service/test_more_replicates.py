@@ -6,7 +6,7 @@ import pytest
 
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, trial_key
-from gridsearch.service.replicates import MoreSeeds, more_replicates
+from gridsearch.service.prepare.replicates import MoreSeeds, more_replicates
 
 S = TrialState
 

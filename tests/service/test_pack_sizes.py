@@ -9,7 +9,7 @@ import pytest
 from gridsearch.executors.worker import PackTrainer
 from gridsearch.planning import CostModel, Probe, ProbeCache
 from gridsearch.records import Probed, ProbeRequest, Settings, WorkerSetup
-from gridsearch.service.sizing import Sizing
+from gridsearch.service.run.sizing import Sizing
 from gridsearch.zoo import datasets
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gridsearch.advice import quoted
 from gridsearch.errors import escaped
 from gridsearch.folders import cache_root, can_be_made, expanded, tilde
-from gridsearch.service.options import Places
+from gridsearch.service.prepare.options import Places
 
 NOBODY = 12345
 

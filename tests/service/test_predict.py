@@ -189,13 +189,13 @@ def test_names_of_files_cannot_command_the_terminal(cli, exported, tmp_path):
 
 
 def both_ways(folder, images):
-    from gridsearch.service.exported import ExportedModel
+    from gridsearch.service.winner.exported import ExportedModel
 
     return [ExportedModel.load(folder, by=by).predict(images) for by in ("onnxruntime", "reference")]
 
 
 def test_onnx_runtime_predicts_what_the_reference_does_within_the_stated_rounding(exported, tmp_path):
-    from gridsearch.service.graphs import ROUNDING, runtime
+    from gridsearch.service.winner.onnx_graph import ROUNDING, runtime
 
     assert runtime() == "onnxruntime"  # what the tests install is what they test
     fast, slow = both_ways(exported.folder, exported.images(tmp_path / "images"))
@@ -214,7 +214,7 @@ def test_both_ways_agree_on_networks_with_other_layers(network):
     import torch
 
     from gridsearch import plugins
-    from gridsearch.service import graphs
+    from gridsearch.service.winner import onnx_graph
     from gridsearch.training.export import _translate
 
     plugin = plugins.find(network, plugins.MODELS)
@@ -223,16 +223,16 @@ def test_both_ways_agree_on_networks_with_other_layers(network):
     pixels = np.random.default_rng(0).random((3, 3, 32, 32), dtype=np.float32)
     content = _translate(model, torch.from_numpy(pixels)).SerializeToString()
     fast, slow = (
-        graphs.prepare(content, takes=(3, 32, 32), classes=5, by=by)(pixels)
+        onnx_graph.prepare(content, takes=(3, 32, 32), classes=5, by=by)(pixels)
         for by in ("onnxruntime", "reference")
     )
-    assert np.abs(fast - slow).max() < graphs.ROUNDING * max(1, np.abs(slow).max())
+    assert np.abs(fast - slow).max() < onnx_graph.ROUNDING * max(1, np.abs(slow).max())
 
 
 def test_without_onnx_runtime_the_reference_predicts(exported, tmp_path, monkeypatch):
     image = exported.images(tmp_path / "images")[0]
     (fast,) = gs.predict(exported.folder, image)
-    monkeypatch.setattr("gridsearch.service.graphs.runtime", lambda: "reference")
+    monkeypatch.setattr("gridsearch.service.winner.onnx_graph.runtime", lambda: "reference")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     (slow,) = gs.predict(exported.folder, image)
     assert slow.probability == pytest.approx(fast.probability, abs=1e-5)
@@ -252,7 +252,7 @@ def test_off_a_terminal_every_prediction_is_one_line_however_long(cli, exported,
 
 
 def test_predictions_are_written_as_they_are_known(exported, tmp_path):
-    from gridsearch.service.exported import ExportedModel
+    from gridsearch.service.winner.exported import ExportedModel
 
     looked_at = []
 

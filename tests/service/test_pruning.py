@@ -15,8 +15,8 @@ from gridsearch.records import (
     TrialState,
     trial_key,
 )
-from gridsearch.service import pruning
-from gridsearch.service.pruning import Pruning
+from gridsearch.service.run import pruning
+from gridsearch.service.run.pruning import Pruning
 from gridsearch.store import Owner, StudyDraft, open_store
 
 EPOCHS = 9

@@ -22,7 +22,7 @@ from gridsearch.spec import (
     shape_of,
     varying,
 )
-from gridsearch.spec.values import Wrong, read_plain
+from gridsearch.spec.axis_values import Wrong, read_plain
 
 OPTION_TABLES = {"model_options", "data_options"}
 OF_FUNCTION = {"objective", "objective_source", "params"}

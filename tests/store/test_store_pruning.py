@@ -10,7 +10,7 @@ import pytest
 
 from gridsearch.records import Settings, TrialState
 from gridsearch.store import Owner, PruningStudy, TrialCurve
-from gridsearch.store.pruning import make_pruner
+from gridsearch.store.pruners import make_pruner
 
 EPOCHS = 10
 PRUNERS = ("median", "asha", "hyperband")

@@ -15,12 +15,12 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gridsearch.training.course import LaneState
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.engine import LaneHolder
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.runtime.engine import LaneHolder
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.seeds import stream
 from gridsearch.training.solo import SoloProgram
 from gridsearch.training.splits import split

@@ -14,8 +14,8 @@ from torch import nn
 
 from gridsearch.plugins import ImageData
 from gridsearch.records import EpochEnded, Lane, Pack, Settings, Trial, TrialFailed, TrialFinished, TrialState
-from gridsearch.training.data import ResidentCache
 from gridsearch.training.loop import train_pack
+from gridsearch.training.resident_data import ResidentCache
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

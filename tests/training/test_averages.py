@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.averages import WeightAverage, weight_of
-from gridsearch.training.lanes.engine import LaneHolder
+from gridsearch.training.lanes.runtime.engine import LaneHolder
+from gridsearch.training.weight_average import WeightAverage, weight_of
 
 from . import tape as tapes
 from .averaging import CLOSE, EPOCHS, RECIPES, Bench, assert_same_bits, trained

@@ -11,11 +11,11 @@ from torch import nn
 
 from gridsearch.records import Lane, Trial, TrialState
 from gridsearch.training import loop
-from gridsearch.training.data import ResidentCache
 from gridsearch.training.export import export
-from gridsearch.training.lanes.engine import LaneHolder
+from gridsearch.training.lanes.runtime.engine import LaneHolder
 from gridsearch.training.precision import Precision
 from gridsearch.training.probe import probe
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloEngine, SoloProgram
 
 from . import tape as tapes

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.lanes.network import AutogradDescent, HandDescent, StackedNetwork
-from gridsearch.training.lanes.storage import Storage
-from gridsearch.training.lanes.values import Form
+from gridsearch.training.lanes.compile.lane_values import Form
+from gridsearch.training.lanes.compile.network import AutogradDescent, HandDescent, StackedNetwork
+from gridsearch.training.lanes.runtime.storage import Storage
 
 LANES = 3
 

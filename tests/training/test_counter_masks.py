@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gridsearch.training.lanes.masks import CounterMasks, _mix
+from gridsearch.training.lanes.runtime.masks import CounterMasks, _mix
 
 CPU = torch.device("cpu")
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import fx, nn
 
-from gridsearch.training.lanes.fusion import fuse, pooled_convolution
+from gridsearch.training.lanes.compile.fusion import fuse, pooled_convolution
 
 
 class Functional(nn.Module):

@@ -18,14 +18,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.data import ResidentCache
 from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
-from gridsearch.training.lanes.engine import NotPackable, fewest, program_for
-from gridsearch.training.lanes.network import StackedNetwork, choose
-from gridsearch.training.lanes.products import PooledConv
-from gridsearch.training.lanes.program import Member
-from gridsearch.training.lanes.values import SAMPLE, Form
+from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
+from gridsearch.training.lanes.compile.network import StackedNetwork, choose
+from gridsearch.training.lanes.runtime.engine import NotPackable, fewest, program_for
+from gridsearch.training.lanes.runtime.products import PooledConv
+from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models
 
 needs_compiler = pytest.mark.skipif(

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.optimizers import OPTIMIZERS, LaneOptimizer
+from gridsearch.training.lane_optimizer import OPTIMIZERS, LaneOptimizer
 
 REFERENCES = {
     "sgd": lambda p, s: torch.optim.SGD(
@@ -83,7 +83,7 @@ import numpy as np
 from torch import nn
 from gridsearch.plugins import ImageData
 from gridsearch.records import Lane, Pack, Settings, Trial, TrialFinished, TrialState
-from gridsearch.training.data import ResidentCache
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.loop import train_pack
 images, labels = np.zeros((12, 1, 4, 4), np.uint8), np.arange(12) % 2
 data = ImageData(

@@ -12,12 +12,12 @@ from torch import nn
 from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
 from gridsearch.spec.axes import FUSIBLE, shape_of
 from gridsearch.training import loop, method_of
-from gridsearch.training.course import LaneState
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
-from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloEngine
 from gridsearch.zoo import models as zoo
 

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.optimizers import PackOptimizer
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.lanes.values import Form
-from gridsearch.training.network import build_network
-from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.lanes.compile.lane_values import Form
+from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models as zoo
 

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch.optim import lr_scheduler
 
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.lanes.values import Form
-from gridsearch.training.network import build_network
-from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.lanes.compile.lane_values import Form
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.seeds import stream
 from gridsearch.training.solo import SoloProgram
 from gridsearch.training.splits import split

@@ -11,7 +11,7 @@ from torch.nn import functional as F  # noqa: N812 - as everybody writes it
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError
-from gridsearch.training.layers import LayerRow, layer_table
+from gridsearch.training.layer_table import LayerRow, layer_table
 
 
 def consistent(table, model):

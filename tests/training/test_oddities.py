@@ -24,7 +24,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from gridsearch.records import TrialFailed
 from gridsearch.training import method_of
-from gridsearch.training.data import ResidentCache
+from gridsearch.training.resident_data import ResidentCache
 from tests.training.plain_loop import train_plainly
 
 LATE = 7

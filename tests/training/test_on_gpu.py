@@ -12,11 +12,11 @@ import torch
 
 from gridsearch.records import EpochEnded, TrialState
 from gridsearch.training import ResidentCache, devices, loop
-from gridsearch.training.course import LaneState
-from gridsearch.training.lanes.graphs import EagerSteps, RecordedSteps
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
-from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.runtime.cuda_graphs import EagerSteps, RecordedSteps
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.probe import probe
 from gridsearch.training.solo import SoloEngine

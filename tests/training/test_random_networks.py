@@ -14,11 +14,11 @@ import torch
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.network import NotPackable
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from tests.training.conftest import images_of, settings_of
 from tests.training.plain_loop import train_plainly

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.lanes.network import NotPackable
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
+from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import torchvision
 from tests.training.plain_loop import train_plainly

@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.course import LaneState
-from gridsearch.training.data import ResidentCache
-from gridsearch.training.engine import Stopped
-from gridsearch.training.lanes.program import Member, PackProgram
-from gridsearch.training.network import build_network
-from gridsearch.training.optimizers import OPTIMIZERS
+from gridsearch.training.context import Stopped
+from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models
 
 from . import tape as tapes

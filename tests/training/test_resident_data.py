@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.plugins import ImageData
-from gridsearch.training.data import ResidentCache, ResidentData, resident_pixels
+from gridsearch.training.resident_data import ResidentCache, ResidentData, resident_pixels
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

@@ -18,7 +18,7 @@ import gridsearch.training
 from gridsearch.errors import DeviceError, UsageError
 from gridsearch.training import devices, outputs, seeds
 from gridsearch.training.batches import batch_plan
-from gridsearch.training.network import has_batch_norm, has_dropout, set_dropout
+from gridsearch.training.model_setup import has_batch_norm, has_dropout, set_dropout
 from gridsearch.training.precision import DTYPES, Precision
 from gridsearch.training.probe import PeakMemory, ProbeResult, probe
 
@@ -227,7 +227,7 @@ print(half())
 
 
 def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, make_settings, nets):
-    from gridsearch.training.data import ResidentCache
+    from gridsearch.training.resident_data import ResidentCache
 
     torch.manual_seed(4)
     expected = torch.rand(2).tolist()
@@ -254,7 +254,7 @@ def test_a_probe_says_what_a_trial_costs_and_leaves_the_generators(make_images, 
 
 
 def test_a_probe_without_validation_has_no_evaluation_cost(make_images, make_settings, nets):
-    from gridsearch.training.data import ResidentCache
+    from gridsearch.training.resident_data import ResidentCache
 
     cache = ResidentCache(make_images(), device="cpu")
     found = probe(make_settings(val=0.0), data=cache, build=nets["dense"], device="cpu", seconds=0.01)

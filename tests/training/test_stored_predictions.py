@@ -14,7 +14,6 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.ensemble import probabilities
 from gridsearch.reporting.predictions import (
     Predictions,
     balanced_accuracy,
@@ -22,7 +21,8 @@ from gridsearch.reporting.predictions import (
     macro_f1,
     require_agreement,
 )
-from gridsearch.service.reports import as_predictions
+from gridsearch.reporting.stats.ensemble import probabilities
+from gridsearch.service.queries.reports import as_predictions
 from gridsearch.training import outputs
 from gridsearch.training.metrics import Evaluation, class_scores, confusion
 

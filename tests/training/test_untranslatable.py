@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gridsearch.training.export import _translate
-from gridsearch.training.untranslatable import why_no_graph
+from gridsearch.training.onnx_errors import why_no_graph
 
 
 class NoSuchOperation(nn.Module):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gridsearch.zoo.datasets.files import IdxDataset
+from gridsearch.zoo.datasets.mnist_family import IdxDataset
 from gridsearch.zoo.datasets.pins import PinnedFile
 
 NAMES = (

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gridsearch.errors import DataError
-from gridsearch.zoo.datasets.sources import DebianPackage, Folder
+from gridsearch.zoo.datasets.download_sources import DebianPackage, Folder
 
 INSIDE = "usr/share/datasets/tiny"
 

@@ -11,7 +11,7 @@ import pytest
 
 from gridsearch.errors import DataError
 from gridsearch.zoo.datasets.download import Unavailable, download
-from gridsearch.zoo.datasets.sources import Mirrors
+from gridsearch.zoo.datasets.download_sources import Mirrors
 
 LABELS = "/t10k-labels-idx1-ubyte.gz"  # the smallest file, asked for first
 
@@ -150,9 +150,9 @@ def test_a_torchvision_that_does_not_import_is_one_more_source_without_files(tin
 FETCH = """
     import sys
     from pathlib import Path
-    from gridsearch.zoo.datasets.files import IdxDataset
+    from gridsearch.zoo.datasets.mnist_family import IdxDataset
     from gridsearch.zoo.datasets.pins import PinnedFile
-    from gridsearch.zoo.datasets.sources import Mirrors
+    from gridsearch.zoo.datasets.download_sources import Mirrors
 
     root, address, *pins = sys.argv[1:]
     pins = [p.split(":") for p in pins]

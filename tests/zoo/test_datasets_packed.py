@@ -12,9 +12,9 @@ from gridsearch.errors import DataError
 from gridsearch.plugins import DATASETS, find
 from gridsearch.zoo.datasets.builtin import cifar10, kmnist
 from gridsearch.zoo.datasets.cifar import CifarDataset
-from gridsearch.zoo.datasets.files import IdxDataset
+from gridsearch.zoo.datasets.download_sources import Mirrors
+from gridsearch.zoo.datasets.mnist_family import IdxDataset
 from gridsearch.zoo.datasets.pins import PinnedFile
-from gridsearch.zoo.datasets.sources import Mirrors
 
 SHAPE = (3, 4, 5)
 RECORD = 1 + 3 * 4 * 5

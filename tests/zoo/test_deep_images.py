@@ -13,9 +13,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from gridsearch.zoo import datasets
-from gridsearch.zoo.datasets import deep, images
-from gridsearch.zoo.datasets.deep import Range
-from gridsearch.zoo.datasets.images import Change
+from gridsearch.zoo.datasets import deep_pixels, image_decoding
+from gridsearch.zoo.datasets.deep_pixels import Range
+from gridsearch.zoo.datasets.image_decoding import Change
 
 FULL = (0.0, 65535.0)
 
@@ -74,7 +74,9 @@ def encoded(image, kind="PNG", **options):
 
 def values(content, *, channels=None, levels=FULL, size=None):
     """Return what is decoded in the file's own unit, as [H, W, C]."""
-    picture = images.decode(content, size=size or images.look(content)[0], channels=channels, levels=levels)
+    picture = image_decoding.decode(
+        content, size=size or image_decoding.look(content)[0], channels=channels, levels=levels
+    )
     assert picture.pixels.dtype == np.float32
     assert Change.DEEP in picture.changes
     return picture.pixels.transpose(1, 2, 0).astype(float) * (levels[1] - levels[0]) + levels[0]
@@ -97,7 +99,7 @@ def test_all_sixteen_bits_of_every_channel_are_read_in_every_form_of_file(pixels
 
 def test_deep_grey_with_transparency_is_laid_on_white():
     pixels = np.array([[[300, 65535], [300, 0]]], np.uint16)
-    picture = images.decode(png16(pixels), size=(1, 2), channels=None, levels=(0.0, 1023.0))
+    picture = image_decoding.decode(png16(pixels), size=(1, 2), channels=None, levels=(0.0, 1023.0))
     assert picture.changes == {Change.DEEP, Change.FLATTENED}
     assert picture.pixels.tolist() == [[[pytest.approx(300 / 1023), 1.0]]]
 
@@ -105,7 +107,7 @@ def test_deep_grey_with_transparency_is_laid_on_white():
 def test_numbers_of_32_bits_and_floating_point_numbers_are_read_as_they_are():
     for array in (np.array([[0, 70_000, 3]], np.int32), np.array([[0.25, -3.5, 1e5]], np.float32)):
         content = encoded(Image.fromarray(array), "TIFF")
-        (low, high, _) = images.look(content)[1]
+        (low, high, _) = image_decoding.look(content)[1]
         assert np.allclose(values(content, levels=(low, high))[0, :, 0], array[0], rtol=1e-5)
 
 
@@ -139,7 +141,7 @@ def test_a_deep_image_is_turned_upright_once(kind, orientation):
 @given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1))
 def test_levels_hold_all_values_and_no_more_bits_than_they_need(pairs):
     ranges = [Range(min(pair), max(pair), floats=False) for pair in pairs]
-    black, white = deep.levels(ranges)
+    black, white = deep_pixels.levels(ranges)
     top = max(found.high for found in ranges)
     assert black == 0
     assert white >= max(top, 255)
@@ -147,13 +149,13 @@ def test_levels_hold_all_values_and_no_more_bits_than_they_need(pairs):
 
 
 def test_levels_of_fractions_and_of_negative_numbers():
-    assert deep.levels([Range(0.1, 0.9, floats=True), Range(0, 1, floats=True)]) == (0, 1)
-    assert deep.levels([Range(0.0, 255.0, floats=True)]) == (0, 255)
-    assert deep.levels([Range(0, 1, floats=False)]) == (0, 255)
-    assert deep.levels([Range(-1000, 3000, floats=False), Range(0, 1, floats=False)]) == (-1000, 3000)
-    assert deep.levels([Range(-5, -5, floats=True)]) == (-5, -4)
-    assert deep.levels([Range(0, 4000, floats=False)], beside_8_bits=True) == FULL
-    assert deep.levels([Range(0, 220, floats=False)], beside_8_bits=True) == (0, 255)
+    assert deep_pixels.levels([Range(0.1, 0.9, floats=True), Range(0, 1, floats=True)]) == (0, 1)
+    assert deep_pixels.levels([Range(0.0, 255.0, floats=True)]) == (0, 255)
+    assert deep_pixels.levels([Range(0, 1, floats=False)]) == (0, 255)
+    assert deep_pixels.levels([Range(-1000, 3000, floats=False), Range(0, 1, floats=False)]) == (-1000, 3000)
+    assert deep_pixels.levels([Range(-5, -5, floats=True)]) == (-5, -4)
+    assert deep_pixels.levels([Range(0, 4000, floats=False)], beside_8_bits=True) == FULL
+    assert deep_pixels.levels([Range(0, 220, floats=False)], beside_8_bits=True) == (0, 255)
 
 
 def load(folder: Path, **options):
@@ -264,14 +266,14 @@ def test_lab_is_converted_as_its_colours_are_seen():
 
     profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     lab = ImageCms.applyTransform(red, ImageCms.buildTransform(*profiles, "RGB", "LAB"))
-    pixels = images.decode(encoded(lab, "TIFF"), size=(2, 2), channels=3).pixels
+    pixels = image_decoding.decode(encoded(lab, "TIFF"), size=(2, 2), channels=3).pixels
     assert np.abs(pixels[:, 0, 0].astype(int) - (200, 30, 40)).max() <= 3
 
 
-@pytest.mark.skipif("AVIF" not in images.FORMATS, reason="this Pillow reads no AVIF")
+@pytest.mark.skipif("AVIF" not in image_decoding.FORMATS, reason="this Pillow reads no AVIF")
 def test_avif_is_taken_where_pillow_reads_it():
     content = encoded(Image.new("RGB", (16, 16), (200, 30, 40)), "AVIF")
-    pixels = images.decode(content, size=(4, 4), channels=3).pixels
+    pixels = image_decoding.decode(content, size=(4, 4), channels=3).pixels
     assert np.abs(pixels[:, 0, 0].astype(int) - (200, 30, 40)).max() < 12
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.zoo import datasets
-from gridsearch.zoo.datasets import assemble, places
+from gridsearch.zoo.datasets import folder_arrays, folder_paths
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 
@@ -106,8 +106,8 @@ def test_classes_and_files_are_in_the_order_in_which_people_count(tmp_path):
 @given(st.lists(st.text(max_size=8), unique=True))
 def test_the_order_is_one_order_whatever_the_names(names):
     backwards = names[::-1]
-    assert sorted(names, key=places.natural) == sorted(backwards, key=places.natural)
-    assert len({repr(places.natural(name)) for name in names}) == len(names)
+    assert sorted(names, key=folder_paths.natural) == sorted(backwards, key=folder_paths.natural)
+    assert len({repr(folder_paths.natural(name)) for name in names}) == len(names)
 
 
 def test_odd_class_names_survive(tmp_path):
@@ -330,9 +330,9 @@ def test_images_that_need_too_much_memory_are_refused_with_what_they_need(pets, 
 
 def test_too_much_memory_is_seen_before_all_is_decoded(pets, tmp_path, monkeypatch):
     decoded = []
-    real = assemble.images.decode
-    monkeypatch.setattr(assemble, "_AT_ONCE", 1)
-    monkeypatch.setattr(assemble.images, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
+    real = folder_arrays.images.decode
+    monkeypatch.setattr(folder_arrays, "_AT_ONCE", 1)
+    monkeypatch.setattr(folder_arrays.images, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
     with pytest.raises(DataError, match="need"):
         FolderDataset(pets, memory_limit=1000)(tmp_path / "root", size=15)
     assert len(decoded) == 2
@@ -381,7 +381,7 @@ def test_decoded_images_are_kept_and_read_back_the_same_without_decoding(pets, m
     def refuse(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(assemble.images, "decode", refuse)
+    monkeypatch.setattr(folder_arrays.images, "decode", refuse)
     assert same(load(pets), first)
     assert fingerprint(pets) == mark
     assert first.notes == ("skipped cat/notes.txt: not an image",)

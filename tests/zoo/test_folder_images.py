@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gridsearch.zoo.datasets import images
-from gridsearch.zoo.datasets.images import Change, NotUsable
+from gridsearch.zoo.datasets import image_decoding
+from gridsearch.zoo.datasets.image_decoding import Change, NotUsable
 
 COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 GREY = COLOUR[:, :, 0]
@@ -20,7 +20,7 @@ def encoded(image, kind="PNG", **options):
 
 
 def decode(content, *, size=(6, 8), channels=None):
-    return images.decode(content, size=size, channels=channels).pixels
+    return image_decoding.decode(content, size=size, channels=channels).pixels
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
@@ -82,7 +82,7 @@ def test_the_orientation_that_a_camera_noted_is_honoured(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(stored, exif=exif)
-    assert images.look(content)[0] == (6, 8)
+    assert image_decoding.look(content)[0] == (6, 8)
     assert np.array_equal(decode(content), COLOUR.transpose(2, 0, 1))
 
 
@@ -92,7 +92,7 @@ def test_a_large_photograph_keeps_its_orientation_and_shape_when_it_is_shrunk():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter: the sky is on the right
     content = encoded(photo, "JPEG", exif=exif)
-    assert images.look(content)[0] == (800, 400)
+    assert image_decoding.look(content)[0] == (800, 400)
     pixels = decode(content, size=(16, 8))
     assert pixels.shape == (1, 16, 8)
     assert pixels[0, :, :3].max() < 20
@@ -107,10 +107,10 @@ def test_shrinking_takes_every_pixel_into_account():
 def test_the_first_frame_stands_for_an_animation():
     frames = [Image.new("L", (4, 4), shade) for shade in (10, 200)]
     content = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    picture = images.decode(content, size=(4, 4), channels=None)
+    picture = image_decoding.decode(content, size=(4, 4), channels=None)
     assert picture.changes == {Change.FIRST_FRAME}
     assert np.unique(picture.pixels).tolist() == [10]
-    assert images.decode(encoded(frames[0], "GIF"), size=(4, 4), channels=None).changes == frozenset()
+    assert image_decoding.decode(encoded(frames[0], "GIF"), size=(4, 4), channels=None).changes == frozenset()
 
 
 def test_colour_can_be_asked_of_grey_and_grey_of_colour():
@@ -135,6 +135,6 @@ def test_colour_can_be_asked_of_grey_and_grey_of_colour():
     ids=["empty", "text", "PostScript", "cut JPEG", "cut PNG", "NaN", "HEIC", "cut TIFF", "large", "bomb"],
 )
 def test_what_is_no_usable_image_says_why(content, reason):
-    with images.quiet(), pytest.raises(NotUsable, match=reason) as refusal:
+    with image_decoding.quiet(), pytest.raises(NotUsable, match=reason) as refusal:
         decode(content)
     assert str(refusal.value)

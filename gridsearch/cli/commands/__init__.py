@@ -26,9 +26,9 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
                 return search.plan(arguments)
             return search.run(arguments, words)
         case "report" | "export" | "trial" | "status" | "study":
-            from gridsearch.cli.commands import results
+            from gridsearch.cli.commands import queries
 
-            return results.COMMANDS[arguments.command](arguments)
+            return queries.COMMANDS[arguments.command](arguments)
         case "best" | "predict":
             from gridsearch.cli.commands import winner
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.cli import display
 from gridsearch.errors import UsageError
-from gridsearch.reporting.text import plural
-from gridsearch.service import planner, running
-from gridsearch.service.options import Places, RunOptions
-from gridsearch.service.replicates import TOP, MoreSeeds
+from gridsearch.reporting.words.text import plural
+from gridsearch.service.plan import planner
+from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.prepare.replicates import TOP, MoreSeeds
+from gridsearch.service.run import running
 from gridsearch.spec import build
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from gridsearch.service.planner import Plan
+    from gridsearch.service.plan.planner import Plan
     from gridsearch.spec import StudySpec
 
 _SPEC_OPTIONS = (
@@ -162,7 +163,7 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
-    from gridsearch.reporting.listing import Listing
+    from gridsearch.reporting.output.listing import Listing
 
     out = display.console(no_color=arguments.no_color)
     seeds, uneven = divmod(found.trials, max(found.points, 1))

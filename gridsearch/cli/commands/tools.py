@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.cli import display
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
-from gridsearch.service import studies
-from gridsearch.service.options import Places
+from gridsearch.service.prepare.options import Places
+from gridsearch.service.queries import studies
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +38,7 @@ def dashboard(arguments: argparse.Namespace) -> int:
 
 def tensorboard(arguments: argparse.Namespace) -> int:
     """Serve TensorBoard until interrupted."""
-    from gridsearch.reporting.server import serve_tensorboard
+    from gridsearch.reporting.output.tensorboard_server import serve_tensorboard
 
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
@@ -114,7 +114,7 @@ def _print(arguments: argparse.Namespace, content: dict[str, Any], text: str) ->
 def _list_data(places: Places, arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from gridsearch.reporting.listing import Listing
+    from gridsearch.reporting.output.listing import Listing
     from gridsearch.zoo import datasets
 
     found = datasets.listing(places.data)
@@ -139,7 +139,7 @@ def _list_data(places: Places, arguments: argparse.Namespace) -> int:
 
 def models(arguments: argparse.Namespace) -> int:
     """List the models, or show the layers of one."""
-    from gridsearch.service import models as service
+    from gridsearch.service.queries import models as service
 
     if arguments.action == "list":
         found = service.list_models()
@@ -162,7 +162,7 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
-    from gridsearch.reporting.listing import Listing
+    from gridsearch.reporting.output.listing import Listing
 
     table = Listing(box=None, header_style="bold")
     for name in ("model", "what it is", "options"):
@@ -173,7 +173,7 @@ def _show_models(found: list[Any], arguments: argparse.Namespace) -> None:
 
 
 def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
-    from gridsearch.reporting.listing import Listing
+    from gridsearch.reporting.output.listing import Listing
 
     out = display.console(no_color=arguments.no_color)
     out.print(f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes")
@@ -193,7 +193,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     """Say what is wrong and how to mend it; exit code 4 if something is."""
     from dataclasses import asdict
 
-    from gridsearch.service.doctor import examine
+    from gridsearch.service.queries.doctor import examine
 
     if arguments.dataset and not arguments.model:
         raise UsageError("doctor --dataset: of which model?", hint="name it with --model")

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Iterator, Sequence
 
-    from gridsearch.service.best import BestOutcome
-    from gridsearch.service.exported import Prediction, Refused
+    from gridsearch.service.winner.best import BestOutcome
+    from gridsearch.service.winner.exported import Prediction, Refused
 
 _DEEPEST = 4
 """Folders in folders that are looked through for files to name."""
@@ -31,9 +31,9 @@ _LINE_SECONDS = 30.0
 
 def best(arguments: argparse.Namespace) -> int:
     """Refit the winner, read the test set once, export the model."""
-    from gridsearch.cli.commands.results import conditions
-    from gridsearch.service import best as service
-    from gridsearch.service.options import Places, RunOptions
+    from gridsearch.cli.commands.queries import conditions
+    from gridsearch.service.prepare.options import Places, RunOptions
+    from gridsearch.service.winner import best as service
 
     options = RunOptions(
         places=Places.find(arguments.home, arguments.store),
@@ -83,7 +83,7 @@ def predict(arguments: argparse.Namespace) -> int:
     Raises:
         DataError: some images cannot be used; the others are printed already.
     """
-    from gridsearch.service.exported import ExportedModel, Refused, unusable
+    from gridsearch.service.winner.exported import ExportedModel, Refused, unusable
 
     _require_files(arguments.images)
     model = ExportedModel.load(arguments.model)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, legible_names, readable_names, text_width
+from gridsearch.reporting.figures.mpl_style import (
     FAINT,
     drawn,
     new_figure,
@@ -23,9 +24,8 @@ from gridsearch.reporting.figures.canvas import (
     svg_bytes,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, legible_names, readable_names, text_width
-from gridsearch.reporting.labels import apart
 from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
+from gridsearch.reporting.words.labels import apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

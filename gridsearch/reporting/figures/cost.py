@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, fitted, legible, point_names
+from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     FAINT,
     INK,
@@ -18,11 +19,10 @@ from gridsearch.reporting.figures.canvas import (
     sheet_title,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, fitted, legible, point_names
 from gridsearch.reporting.figures.panels import value_range
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import metric_name, show_seconds
+from gridsearch.reporting.words.text import metric_name, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import fitted, legible, lines_apart, point_names
+from gridsearch.reporting.figures.mpl_style import (
     PALETTE,
     drawn,
     new_figure,
@@ -18,11 +19,10 @@ from gridsearch.reporting.figures.canvas import (
     sheet_title,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import fitted, legible, lines_apart, point_names
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.labels import apart
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import metric_name, plural
+from gridsearch.reporting.words.labels import apart
+from gridsearch.reporting.words.text import metric_name, plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

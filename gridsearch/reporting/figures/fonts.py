@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.library import load
-from gridsearch.reporting.labels import apart, level_labels
+from gridsearch.reporting.figures.matplotlib_door import load
 from gridsearch.reporting.predictions import class_labels
-from gridsearch.reporting.text import printable, show_params
+from gridsearch.reporting.words.labels import apart, level_labels
+from gridsearch.reporting.words.text import printable, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
+from gridsearch.reporting.figures.line import axis_figure
+from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     INK,
     colours_for,
@@ -25,8 +27,6 @@ from gridsearch.reporting.figures.canvas import (
     slant,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
-from gridsearch.reporting.figures.line import axis_figure
 from gridsearch.reporting.figures.panels import (
     Layout,
     Panel,
@@ -40,7 +40,7 @@ from gridsearch.reporting.figures.panels import (
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.text import (
+from gridsearch.reporting.words.text import (
     is_share,
     listed,
     metric_name,

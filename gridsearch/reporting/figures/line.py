@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
+from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     INK,
     PALETTE,
@@ -16,12 +17,11 @@ from gridsearch.reporting.figures.canvas import (
     slant,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
-from gridsearch.reporting.text import metric_name
+from gridsearch.reporting.words.text import metric_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.effects import strength
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
+from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     PALETTE,
     drawn,
@@ -23,12 +23,12 @@ from gridsearch.reporting.figures.canvas import (
     slant,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity, rank
-from gridsearch.reporting.text import metric_name
+from gridsearch.reporting.stats.effects import strength
+from gridsearch.reporting.words.text import metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,11 +7,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.effects import strength
 from gridsearch.reporting.figures.fonts import axis_names, level_names
-from gridsearch.reporting.labels import apart
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.stats.effects import strength
+from gridsearch.reporting.words.labels import apart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

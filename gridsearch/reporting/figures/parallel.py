@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.digits import tick_labels
-from gridsearch.reporting.effects import strength
-from gridsearch.reporting.figures.canvas import (
+from gridsearch.reporting.figures.fonts import axis_names, legible, level_names, text_width
+from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     INK,
     colours_for,
@@ -23,12 +22,13 @@ from gridsearch.reporting.figures.canvas import (
     sheet_title,
     title_height,
 )
-from gridsearch.reporting.figures.fonts import axis_names, legible, level_names, text_width
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import Ranking, identity, rank
-from gridsearch.reporting.text import metric_name, printable
+from gridsearch.reporting.stats.effects import strength
+from gridsearch.reporting.words.digits import tick_labels
+from gridsearch.reporting.words.text import metric_name, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ class Figure(figure.Figure):
 
     def _repr_png_(self) -> bytes:
         """Return what a notebook shows where no backend has its own way to show a figure."""
-        from gridsearch.reporting.figures.canvas import png_bytes
+        from gridsearch.reporting.figures.mpl_style import png_bytes
 
         dpi = self.get_dpi()
         try:

@@ -9,8 +9,8 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch.reporting.digits import tick_labels
-from gridsearch.reporting.text import exponent_of
+from gridsearch.reporting.words.digits import tick_labels
+from gridsearch.reporting.words.text import exponent_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -20,7 +20,7 @@ from gridsearch.zoo.datasets.access import (
 )
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import data_root
-from gridsearch.zoo.datasets.listing import DatasetInfo, DatasetState, listing
+from gridsearch.zoo.datasets.dataset_list import DatasetInfo, DatasetState, listing
 from gridsearch.zoo.datasets.summary import described, doubts
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest, said
 from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
-from gridsearch.streams import Streams
+from gridsearch.random_streams import Streams
 from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 

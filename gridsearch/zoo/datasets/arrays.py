@@ -10,7 +10,7 @@ import numpy as np
 
 from gridsearch.errors import nearest
 from gridsearch.plugins import ImageData
-from gridsearch.zoo.datasets.labels import Refusal, as_array, classes_of, label_vector, name_list
+from gridsearch.zoo.datasets.class_labels import Refusal, as_array, classes_of, label_vector, name_list
 
 _FIELDS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "notes")
 _REQUIRED = ("train_images", "train_labels")

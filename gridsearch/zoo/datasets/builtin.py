@@ -10,10 +10,10 @@ from gridsearch.errors import DataError
 from gridsearch.folders import expanded
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.datasets.cifar import CifarDataset
-from gridsearch.zoo.datasets.files import IdxDataset
+from gridsearch.zoo.datasets.download_sources import DebianPackage, Folder, Mirrors
 from gridsearch.zoo.datasets.folder import FolderDataset
+from gridsearch.zoo.datasets.mnist_family import IdxDataset
 from gridsearch.zoo.datasets.pins import PinnedFile
-from gridsearch.zoo.datasets.sources import DebianPackage, Folder, Mirrors
 
 if TYPE_CHECKING:
     from gridsearch.records import Value

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
-    from gridsearch.zoo.datasets.assemble import Decoded
+    from gridsearch.zoo.datasets.folder_arrays import Decoded
 
 MEMORY_LIMIT = 8 * 1024**3
 """Bytes that the decoded images of a folder may take."""
@@ -69,13 +69,13 @@ class FolderDataset:
         Raises:
             DataError: it is not a folder of images.
         """
-        from gridsearch.zoo.datasets.assemble import examined
+        from gridsearch.zoo.datasets.folder_arrays import examined
 
         return examined(self.path, memory_limit=self.memory_limit)
 
     def with_fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
         """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
-        from gridsearch.zoo.datasets.assemble import decoded
+        from gridsearch.zoo.datasets.folder_arrays import decoded
 
         return decoded(
             self.path,

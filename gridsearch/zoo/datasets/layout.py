@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
-from gridsearch.zoo.datasets.places import Place, Skipped, entries, is_named_as_image, left_alone, natural
+from gridsearch.zoo.datasets.folder_paths import (
+    Place,
+    Skipped,
+    entries,
+    is_named_as_image,
+    left_alone,
+    natural,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

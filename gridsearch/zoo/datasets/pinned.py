@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import DataError, UsageError
 from gridsearch.zoo.datasets import pins
 from gridsearch.zoo.datasets.cache import Beat, Say, exclusive, settle, silent, staging
-from gridsearch.zoo.datasets.sources import Folder, Source
+from gridsearch.zoo.datasets.download_sources import Folder, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
+from gridsearch.zoo.datasets.folder_paths import Place, Skipped, entries, natural, shown
 from gridsearch.zoo.datasets.layout import LAYOUT, Part, outside, parts
-from gridsearch.zoo.datasets.places import Place, Skipped, entries, natural, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,407 @@
+"""The Python door, beside the command line: `run`, `load`, `compare`, `best`, `predict`; results as pandas frames.
+
+import gridsearch as gs
+
+result = gs.run(grid={"lr": [0.01, 0.001], "batch": "10..50:10"}, dataset="digits", epochs=5)
+result.points.head()
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.api.given import Objects, images_of
+from gridsearch.api.keywords import (
+    CHANGING,
+    flag,
+    places,
+    read,
+    run_options,
+    settings_of,
+    spec_of,
+    study_name,
+    told_nearest,
+    where_of,
+    with_axes,
+)
+from gridsearch.api.result import StudyResult
+from gridsearch.api.watching import Watcher
+from gridsearch.errors import PluginError, UsageError
+from gridsearch.importing import imported_now
+from gridsearch.service.prepare.replicates import TOP, MoreSeeds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import timedelta
+
+    from gridsearch.records import Value
+    from gridsearch.service.queries.comparisons import Compared
+    from gridsearch.service.run.running import RunOutcome
+    from gridsearch.service.winner.best import BestOutcome
+    from gridsearch.service.winner.exported import Prediction
+    from gridsearch.spec import Grid, StudySpec
+
+
+@told_nearest
+def run(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
+    grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | os.PathLike[str] | None = None,
+    *,
+    exclude: str | Sequence[str] | None = None,
+    when: str | Sequence[str] | None = None,
+    study: str | None = None,
+    dataset: Any = None,
+    model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    objective: str | Callable[..., Any] | None = None,
+    metric: str | None = None,
+    direction: str | None = None,
+    epochs: int | None = None,
+    seeds: int | Sequence[int] | None = None,
+    val: float | None = None,
+    subset: int | None = None,
+    version: str | None = None,
+    recipe: Mapping[str, Value] | None = None,
+    more_seeds: int | None = None,
+    top: int | None = None,
+    home: str | os.PathLike[str] | None = None,
+    store: str | None = None,
+    device: Any = None,
+    workers: int | str | None = None,
+    lanes: int | str | None = None,
+    executor: str | None = None,
+    prune: str | None = None,
+    budget: float | str | timedelta | None = None,
+    retries: int | None = None,
+    keep_going: bool = False,
+    report: bool = True,
+    quiet: bool = False,
+    **settings: Any,
+) -> StudyResult:
+    """Expand a grid, train what is missing, report; with only `study`, finish what that study lacks.
+
+    Each argument means what the option of its name means on the command line, and takes what that takes, as text too;
+    None is one that was not given.
+
+    Args:
+        grid: a mapping of axes to values ({"lr": [.01, .001], "batch": "10..50:10"}), a `Grid`, words of the command
+            line's grammar, a `StudySpec`, or the path of a study file.
+        exclude: points to leave out ("lr=.01 batch=10"), one text or several.
+        when: conditions on which an axis exists ("momentum: optimizer=sgd"), one text or several.
+        study: the study's name; default: the dataset's or the function's.
+        dataset: a name, "folder:PATH", "file.py:Name" or "module:Name"; a class or function that returns the images;
+            the images themselves ({"train_images": ..., "train_labels": ...}); or a torch `Dataset`.
+            Default: "fmnist".
+        model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  A list of
+            them finishes a stored study that has several of your own.
+        objective: a plain function instead of images and networks, f(params, seed): "file.py:name", "module:name", or
+            the function itself; `grid` and `recipe` then hold its params.
+        metric: which of its metrics ranks; default: "value".
+        direction: "maximize" (default) or "minimize" it.
+        epochs: of each trial; default: 10.
+        seeds: how many replicates of each point (N stands for seeds 0 to N-1), or which; default: 1.
+        val: fraction of train held out for the ranking; default: 1/6.  0 ranks by train accuracy.
+        subset: train on so many images only, stratified.
+        version: of code of your own: it stands for what of it has no address (files that it reads, objects that
+            nobody can look into), and another version is computed again.
+        recipe: settings that are the same for all points, by name.
+        more_seeds: replicates to add to the best points of the stored `study`, with nothing to search beside it.
+        top: for how many points; default: 2.
+        home: where the store and all files of the studies lie; default: $GRIDSEARCH_HOME, or "runs".
+        store: the database's URL; default: $GRIDSEARCH_STORE, or gridsearch.db in home.
+        device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
+        workers: worker processes; default: one per core or GPU.
+        lanes: trials in one pack at most; 1 trains each alone.  Default: measured.
+        executor: "local" trains in worker processes, which get copies of what this session alone defines; "inline" in
+            this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
+            (with a warning) for a function that fills a list or an object of this session or cannot be copied.
+        prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
+        budget: start no more trials after that time: seconds, "1h30m", or a `timedelta`.
+        retries: attempts after a worker died; default: 2.
+        keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
+        report: whether to write the report at the end.
+        quiet: no progress and no messages; warnings all the same.
+        **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
+            axis of the grid, of one value or several.
+
+    Returns:
+        The study: what these words describe ranks first; points of earlier versions of the code, of other images or of
+        other settings follow, ranked among themselves (`ranking.apart`).
+
+    Raises:
+        GridsearchError: as on the command line; `exit_code` says which kind.
+        KeyboardInterrupt: the run was interrupted; what had ended is kept, the rest waits.
+
+    Warns:
+        GridsearchWarning: what may not be as you think; trials that failed.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+    for name in ("settings", "report", "keep_going", "quiet"):
+        given.pop(name, None)
+    given.pop("grid", None)
+    _outside_of_imports()
+    made, axes = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
+    watcher = Watcher(quiet=flag("quiet", quiet))
+    options = {
+        **given,
+        "report": flag("report", report, default=True),
+        "keep_going": flag("keep_going", keep_going),
+    }
+    if grid is None and study is not None and not (set(given) & CHANGING or settings):
+        outcome = _resume(given, options, watcher)
+    else:
+        outcome = _search(with_axes(grid, axes), given, made, options, watcher)
+    if outcome.signum is not None:
+        raise KeyboardInterrupt
+    _tell_failures(outcome, watcher)
+    watcher.finish()
+    return StudyResult(
+        outcome.data,
+        outcome.own or outcome.ranking,
+        None if outcome.report is None else outcome.report.page,
+        outcome.new,
+        outcome.reused,
+        outcome.failed,
+        outcome.open,
+        places(given),
+    )
+
+
+_ARGUMENTS = tuple(n for n, p in inspect.signature(run).parameters.items() if p.kind is not p.VAR_KEYWORD)
+
+
+def _search(
+    grid: Any,
+    given: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    options: Mapping[str, Any],
+    watcher: Watcher,
+) -> RunOutcome:
+    """Run what the arguments describe."""
+    from gridsearch.service.run import running
+
+    if "more_seeds" in given or "top" in given:
+        _more_seeds(given)
+        raise UsageError("more_seeds adds to a study that is there: give `study`, and nothing to search")
+    if grid is None and not recipe and not set(given) & {"exclude", "when"}:
+        raise UsageError(
+            "nothing to search: no grid and no study file",
+            hint='try gridsearch.run(grid={"lr": [.01, .001]})',
+        )
+    objects = Objects()
+    grid, named = objects.grid(grid), objects.named(given)
+    spec = spec_of(grid, named, recipe)
+    how = run_options({**options, "executor": objects.executor(_executor(given), watcher.warn)})
+    return running.run(
+        spec,
+        how,
+        observer=watcher,
+        objects=objects.models,
+        dataset=objects.dataset,
+        objective=objects.objective,
+    )
+
+
+def _resume(given: Mapping[str, Any], options: Mapping[str, Any], watcher: Watcher) -> RunOutcome:
+    """Finish a stored study, or give its best points more seeds."""
+    from gridsearch.service.run import running
+
+    objects = Objects()
+    named = objects.named(given)
+    how = run_options({**options, "executor": objects.executor(_executor(given), watcher.warn)})
+    return running.resume(
+        study_name(given["study"]),
+        how,
+        observer=watcher,
+        dataset=objects.dataset or named.get("dataset"),
+        models=_listed(named.get("model")),
+        objective=objects.objective or named.get("objective"),
+        objects=objects.models,
+        more=_more_seeds(given),
+    )
+
+
+def _listed(models: Any) -> list[Any]:
+    return [] if models is None else list(models) if isinstance(models, list | tuple) else [models]
+
+
+def _executor(given: Mapping[str, Any]) -> str | None:
+    return read("executor", given["executor"]) if "executor" in given else None
+
+
+def _outside_of_imports() -> None:
+    """Refuse a run that a worker, or the command line, has begun by importing the module that calls for it.
+
+    Raises:
+        PluginError: it is being imported for one of its names.
+    """
+    if (name := imported_now()) is not None:
+        raise PluginError(
+            f"{name}: its module calls gridsearch.run while it is imported",
+            hint='put the call below `if __name__ == "__main__":`',
+        )
+
+
+def _more_seeds(given: Mapping[str, Any]) -> MoreSeeds | None:
+    if "more_seeds" not in given and "top" not in given:
+        return None
+    if "more_seeds" not in given:
+        raise UsageError("top says for how many points, and not what", hint="give more_seeds too")
+    return MoreSeeds(
+        read("more_seeds", given["more_seeds"]), read("top", given["top"]) if "top" in given else TOP
+    )
+
+
+def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
+    """Warn of trials without a result, as the command line does."""
+    again = f"run(study={outcome.study!r})"
+    if outcome.open:
+        left = "1 trial is" if outcome.open == 1 else f"{outcome.open} trials are"
+        watcher.warn(f"{left} left waiting: {again} goes on")
+    if not outcome.failed:
+        return
+    failed = [t for t in outcome.data.trials if t.state == "failed"]
+    first = f"; trial {failed[0].number}: {failed[0].error}" if failed else ""
+    some = f"{outcome.failed} trial{'s' * (outcome.failed > 1)}"
+    if outcome.failed == outcome.new + outcome.reused:
+        some = f"all {some}" if outcome.failed > 1 else "the only trial"
+    watcher.warn(f"{some} of study {outcome.study!r} failed{first}")
+
+
+@told_nearest
+def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] | None = None) -> StudyResult:
+    """Read a study from the store.
+
+    Args:
+        study: its name.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Raises:
+        StudyNotFound: there is no such study.
+        StoreError: there is no store, or it cannot be read.
+    """
+    from gridsearch.service.queries import studies
+    from gridsearch.service.queries.reports import rank_study
+
+    study_name(study)
+    place = places({"home": home, "store": store})
+    with studies.existing(place) as opened:
+        data = opened.study_data(study)
+        ranking = rank_study(opened, data)
+    page = place.home / study / "report" / "index.html"
+    return StudyResult(data, ranking, page if page.exists() else None, places=place)
+
+
+@told_nearest
+def compare(
+    *studies: str,
+    where: Mapping[str, Value] | None = None,
+    store: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> Compared:
+    """Compare studies of a store, and write the comparison's page.
+
+    Args:
+        *studies: the names of two to five.
+        where: only the trials with these values, in each study.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Returns:
+        `page` (its path), `comparison` (its winners, differences and shared points; `to_json()`), `warnings`.
+
+    Raises:
+        StudyNotFound: there is no study of that name.
+        GridsearchError: as on the command line; `exit_code` says which kind.
+    """
+    from gridsearch.service.queries import studies as service
+    from gridsearch.service.queries.comparisons import compare_studies
+
+    names, chosen = [study_name(study) for study in studies], where_of(where)
+    with service.existing(places({"home": home, "store": store})) as opened:
+        return compare_studies(opened, names, where=chosen)
+
+
+@told_nearest
+def best(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
+    study: str,
+    *,
+    where: Mapping[str, Value] | None = None,
+    again: bool = False,
+    model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    dataset: Any = None,
+    home: str | os.PathLike[str] | None = None,
+    store: str | None = None,
+    device: Any = None,
+    executor: str | None = None,
+    quiet: bool = False,
+) -> BestOutcome:
+    """Refit a study's winner on train and validation, read the test set once, export the model.
+
+    Args:
+        study: its name.
+        where: the winner among the trials with these values.
+        again: read the test set once more: no clean test any longer.
+        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
+        dataset: likewise, or where "folder:PATH" is now.
+        home: where the store and all files of the studies lie; default as on the command line.
+        store: the database's URL; default as on the command line.
+        device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
+        executor: "local" trains in a worker process, "inline" in this one; default: "local".
+        quiet: no progress and no messages; warnings all the same.
+
+    Raises:
+        GridsearchError: as on the command line; `exit_code` says which kind.
+        KeyboardInterrupt: it was interrupted; nothing was kept, and the test set was not read.
+    """
+    from gridsearch.service.winner import best as service
+
+    _outside_of_imports()
+    given = {"home": home, "store": store, "device": device, "model": model, "dataset": dataset}
+    given = {name: value for name, value in given.items() if value is not None}
+    watcher, objects = Watcher(quiet=flag("quiet", quiet)), Objects()
+    named = objects.named(given)
+    asked = None if executor is None else read("executor", executor, command="best")
+    found = service.best(
+        study_name(study),
+        run_options({**given, "executor": objects.executor(asked, watcher.warn)}, command="best"),
+        where=where_of(where),
+        again=flag("again", again),
+        observer=watcher,
+        dataset=objects.dataset or named.get("dataset"),
+        models=_listed(named.get("model")),
+        objects=objects.models,
+    )
+    if found.signum is not None:
+        raise KeyboardInterrupt
+    watcher.finish()
+    return found
+
+
+@told_nearest
+def predict(
+    folder: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[Prediction]:
+    """Return what an exported model says of image files, in the order given.
+
+    Args:
+        folder: what `best` exported.
+        images: one file or several, of any size.
+
+    Raises:
+        UsageError: there is no such folder.
+        ArtifactError: it is no export, or a file in it is missing or altered.
+        DataError: an image cannot be used.
+    """
+    from gridsearch.service.winner.exported import ExportedModel, Refused, unusable
+
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder must be a path, not {type(folder).__name__}")
+    files = images_of(images)
+    found = ExportedModel.load(os.fspath(folder)).predict(files)
+    good = [each for each in found if not isinstance(each, Refused)]
+    if len(good) < len(found):
+        raise unusable([each for each in found if isinstance(each, Refused)])
+    return good

@@ -1,0 +1,365 @@
+"""What Python gives that is no word: classes, functions and datasets, and where their trials can run.
+
+Between the caller's objects and the catalog, which finds plug-ins by the names made here; see `executors.shipping`
+for how they come to the workers.
+"""
+
+from __future__ import annotations
+
+import dis
+import io
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gridsearch import plugins
+from gridsearch.errors import UsageError
+from gridsearch.executors.shipping import pickled
+from gridsearch.plugins import ImageData
+from gridsearch.plugins.bytecode import names_read
+from gridsearch.plugins.ownership import own_module
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.plugins import Plugin
+
+_HELD = (list, dict, set, bytearray, deque, io.IOBase)
+"""What a function may fill for its caller to see, where it runs in the caller's process."""
+
+
+class Objects:
+    """Classes, functions and datasets given instead of names, under the names that the spec uses for them."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, Any] = {}
+        self.dataset: Any = None
+        self.objective: Any = None
+
+    def named(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments with names in place of objects.
+
+        Raises:
+            UsageError: an object of the wrong kind.
+        """
+        found = dict(asked)
+        if "model" in asked:
+            model = asked["model"]
+            several = isinstance(model, list | tuple)
+            found["model"] = [self.model(each) for each in model] if several else self.model(model)
+        if "dataset" in asked:
+            found["dataset"] = self._dataset(asked["dataset"])
+        if callable(objective := asked.get("objective")):
+            self.objective = objective
+            found["objective"] = plugins.of_object(objective).name
+        return found
+
+    def grid(self, grid: Any) -> Any:
+        """Return a grid with names in place of the models on its axis."""
+        if not isinstance(grid, Mapping) or "model" not in grid or isinstance(grid["model"], str):
+            return grid
+        models = grid["model"]
+        several = models if isinstance(models, list | tuple) else [models]
+        return {**grid, "model": [self.model(model) for model in several]}
+
+    def model(self, target: Any) -> Any:
+        """Return a model's name; anything but a class or function is returned as it is.
+
+        Raises:
+            UsageError: it is a network that was built already.
+        """
+        if _is_a(target, "torch.nn", "Module"):
+            kind = type(target).__name__
+            raise UsageError(
+                f"model: an instance of {kind} was given, and each trial builds a network of its own",
+                hint=f"give the class (model={kind}), or a function that returns a new one",
+            )
+        if not callable(target):
+            return target
+        found = plugins.of_object(target)
+        name, other = found.name, self.models.get(found.name)
+        if (
+            other is not None and other is not target
+        ):  # two lambdas, partials of one class, a class and what it was
+            name = f"{name}#{(found.source or '')[:6]}"
+        self.models[name] = target
+        return name
+
+    def _dataset(self, given: Any) -> Any:
+        found = as_dataset(given)
+        if not callable(found):
+            return found
+        self.dataset = found
+        return plugins.of_object(found).name
+
+    @property
+    def of_the_session(self) -> dict[str, Plugin]:
+        """Those that no worker could import, by display name."""
+        given = {name: plugins.of_object(model, name=name) for name, model in self.models.items()}
+        for target in (self.dataset, self.objective):
+            if target is not None:
+                plugin = plugins.of_object(target)
+                given[plugin.name] = plugin
+        return {name: plugin for name, plugin in given.items() if not plugin.locator}
+
+    def executor(self, asked: str | None, warn: Callable[[str], None]) -> str:
+        """Return where trials run: in workers, or in this process where the objects are bound to it.
+
+        Args:
+            asked: what the caller wants, None to have it found out.
+            warn: is told why trials run in this process.
+
+        Raises:
+            UsageError: workers are asked for, and an object cannot be sent to them.
+        """
+        session = self.of_the_session
+        if asked is not None or not session:
+            if asked == "local" and session:
+                pickled(session)
+            return asked or "local"
+        reason = held_by(self.objective) if self.objective is not None else None
+        reason = reason or replaced_for([*self.models.values(), self.objective])
+        if reason is None:
+            try:
+                pickled(session)
+            except UsageError as error:
+                reason = error.message
+            else:
+                return "local"
+        warn(
+            f"{reason}: trials run in this process, one after the other, and share its memory and threads; "
+            'executor="local" sends copies to worker processes, executor="inline" says that this is meant'
+        )
+        return "inline"
+
+
+def held_by(target: Any) -> str | None:
+    """Return what a function of this session can change for the session to see, in words; None where there is nothing.
+
+    A list that it appends to, a name that it sets, an object of the session's own class: in a worker process it would
+    change a copy.
+    """
+    if plugins.of_object(target).locator:
+        return None
+    for name, value in _reached(target, set()):
+        if value is None:
+            return f"{_name(target)} sets {name!r} of this session"
+        if isinstance(value, _HELD):
+            return f"{_name(target)} uses {name!r}, a {type(value).__name__} of this session"
+        if not isinstance(value, type) and _of_the_session(type(value)):
+            return f"{_name(target)} uses {name!r}, an object of this session"
+    return None
+
+
+def replaced_for(targets: Iterable[Any]) -> str | None:
+    """Return which function of an installed module that code uses this session has replaced, in words, or None.
+
+    In a worker process it would be as it was installed.
+    """
+    for target in targets:
+        inner = target.func if isinstance(target, partial) else target
+        members = vars(inner).values() if isinstance(inner, type) else [getattr(inner, "__func__", inner)]
+        for function in members:
+            found = plugins.patched(function) if isinstance(function, FunctionType) else {}
+            if found:
+                return f"{_name(target)} uses {next(iter(found))}, which this session has replaced"
+    return None
+
+
+def _reached(target: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Give what a callable's code names outside of itself with its value; None for a name that it sets."""
+    if id(target) in seen:
+        return
+    seen.add(id(target))
+    if isinstance(target, partial):
+        for name, value in (*enumerate(target.args), *target.keywords.items()):
+            yield str(name), value
+        yield from _reached(target.func, seen)
+    elif isinstance(target, MethodType):
+        yield from _of_instance(target.__self__, target.__func__, seen)
+    elif isinstance(target, FunctionType):
+        yield from _of_function(target, seen)
+    elif not isinstance(target, type) and callable(target):
+        yield from _of_instance(target, type(target).__call__, seen)
+
+
+def _of_instance(instance: Any, method: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    if not isinstance(instance, type):
+        yield from ((n, v) for n, v in getattr(instance, "__dict__", {}).items() if v is not None)
+    if isinstance(method, FunctionType):
+        if any(
+            op.opname == "STORE_ATTR" for code in _codes(method.__code__) for op in dis.get_instructions(code)
+        ):
+            yield "self", None
+        yield from _of_function(method, seen)
+
+
+def _of_function(function: FunctionType, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    outside = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    for name, cell in outside.items():
+        try:
+            value = cell.cell_contents
+        except ValueError:  # not set yet
+            continue
+        if value is not None:
+            yield name, value
+        yield from _reached(value, seen)
+    for code in _codes(function.__code__):
+        for op in dis.get_instructions(code):
+            set_outside = op.opname == "STORE_GLOBAL" or (op.opname == "STORE_DEREF" and op.argval in outside)
+            if set_outside:
+                yield op.argval, None
+        for name in names_read(code):
+            value = function.__globals__.get(name)
+            if value is not None and not name.startswith("__"):
+                yield name, value
+                if isinstance(value, FunctionType) and not plugins.of_object(value).locator:
+                    yield from _reached(value, seen)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _of_the_session(kind: type) -> bool:
+    module = sys.modules.get(kind.__module__)
+    return not _unchanging(kind) and (module is None or own_module(module))
+
+
+def _unchanging(kind: type) -> bool:
+    frozen = getattr(getattr(kind, "__dataclass_params__", None), "frozen", False)
+    return frozen or issubclass(kind, tuple | int | str | float | Enum)
+
+
+def _name(target: Any) -> str:
+    return getattr(target, "__name__", type(target).__name__)
+
+
+# Datasets
+
+
+class Given:
+    """A dataset that was given as it is: called, it returns that.
+
+    Args:
+        data: an `ImageData`, or a mapping with its fields.
+        name: how it is shown.
+    """
+
+    def __init__(self, data: Any, name: str) -> None:
+        self.data = data
+        self.__module__, self.__name__ = "__main__", name
+
+    def __call__(self) -> Any:
+        """Return the data."""
+        return self.data
+
+
+def as_dataset(given: Any) -> Any:
+    """Return a dataset as something that can be called, or its name.
+
+    Taken besides are an `ImageData`, a mapping with its fields, and a `torch.utils.data.Dataset` of images and labels,
+    which is read once, now.
+
+    Raises:
+        UsageError: a loader, or anything else that holds no images with labels.
+    """
+    if isinstance(given, str):
+        return given
+    if isinstance(given, os.PathLike):
+        raise UsageError(
+            "dataset: a path was given", hint=f'a folder of images is named "folder:{os.fspath(given)!s}"'
+        )
+    kind = type(given).__name__
+    if _is_a(given, "torch.utils.data", "DataLoader"):
+        raise UsageError(
+            "dataset: a DataLoader was given, and trials batch and shuffle by their own settings",
+            hint="give its dataset: dataset=loader.dataset; the batch size is the axis `batch`",
+        )
+    if _is_a(given, "torch.utils.data", "Dataset"):
+        return Given(_read(given, kind), kind)
+    if isinstance(given, ImageData | Mapping):
+        return Given(given, "images")
+    if _is_a(given, "torch", "Tensor") or isinstance(given, np.ndarray | list | tuple):
+        raise UsageError(
+            f"dataset: a {kind} was given",
+            hint='give {"train_images": ..., "train_labels": ...}, or a function that returns it',
+        )
+    if not callable(given):
+        raise UsageError(
+            f"dataset must be a name, a class or function, or images with labels, not {kind}",
+            hint='{"train_images": array [N, H, W] or [N, C, H, W], "train_labels": array [N]}',
+        )
+    return given
+
+
+def _read(dataset: Any, kind: str) -> dict[str, Any]:
+    """Read a map-style torch Dataset item by item: images to one array, labels to another.
+
+    Raises:
+        UsageError: it has no length, or its items are no pairs of an image and a label.
+    """
+    try:
+        count = len(dataset)
+    except TypeError:
+        raise UsageError(
+            f"dataset: {kind} has no length, and images are held in memory", hint="give one with __len__"
+        ) from None
+    items = [dataset[i] for i in range(count)]
+    if not items or not all(isinstance(item, tuple | list) and len(item) == 2 for item in items):
+        raise UsageError(
+            f"dataset: the items of {kind} are no pairs of an image and a label",
+            hint='give {"train_images": ..., "train_labels": ...}, or a function that returns it',
+        )
+    images = [_array(image) for image, _ in items]
+    shapes = {image.shape for image in images}
+    if len(shapes) > 1:
+        raise UsageError(
+            f"dataset: the images of {kind} have {len(shapes)} shapes", hint="bring them to one size first"
+        )
+    labels = [label.item() if callable(getattr(label, "item", None)) else label for _, label in items]
+    found: dict[str, Any] = {"train_images": np.stack(images), "train_labels": np.asarray(labels)}
+    names = getattr(dataset, "classes", None)
+    if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names):
+        found["class_names"] = tuple(names)
+    return found
+
+
+def _array(image: Any) -> np.ndarray:
+    if hasattr(image, "detach"):
+        image = image.detach().cpu().numpy()
+    return np.asarray(image)
+
+
+def _is_a(value: Any, module: str, kind: str) -> bool:
+    """Whether a value is of a class of torch's, without importing torch: who has such a value has imported it."""
+    loaded = sys.modules.get(module)
+    found = getattr(loaded, kind, None)
+    return isinstance(found, type) and isinstance(value, found)
+
+
+def images_of(images: Any) -> Sequence[Any]:
+    """Return image files as a list.
+
+    Raises:
+        UsageError: something that is no path.
+    """
+    several = [images] if isinstance(images, str | os.PathLike) else images
+    try:
+        found = list(several)
+    except TypeError:
+        found = [several]
+    for each in found:
+        if not isinstance(each, str | os.PathLike):
+            raise UsageError(f"images must be paths of files, not {type(each).__name__}")
+    return found

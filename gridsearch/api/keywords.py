@@ -1,0 +1,394 @@
+"""What Python's door takes: each argument means what the option of its name means, and is read by the same code.
+
+Between the caller's words and the spec and options of a run; what is no word (classes, functions, datasets) is
+`given`'s part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import inspect
+import math
+import operator
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+
+from gridsearch.errors import SpecError, UsageError, nearest
+from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.spec import Grid, Recipe, StudySpec, build
+from gridsearch.spec.axes import ALIASES, AxisScope, canonical, find_axis, is_option
+from gridsearch.spec.study_file import PLUGINS
+from gridsearch.spec.study_options import OPTIONS
+
+if TYPE_CHECKING:
+    from gridsearch.records import Value
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_OPTIONS_OF_RUN = frozenset(f.name for f in dataclasses.fields(RunOptions)) - {"places", "command", "lease"}
+_RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data"}
+CHANGING = frozenset(OPTIONS) - {"study", *PLUGINS} | {"exclude", "when", "epochs", "recipe"}
+"""Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
+
+
+class SearchArguments(TypedDict, total=False):
+    """What `gridsearch.run` takes about what to search, beside `grid`; its own documentation says what each means."""
+
+    exclude: str | Sequence[str] | None
+    when: str | Sequence[str] | None
+    study: str | None
+    dataset: Any
+    model: str | Callable[..., Any] | Sequence[Any] | None
+    objective: str | Callable[..., Any] | None
+    metric: str | None
+    direction: str | None
+    epochs: int | None
+    seeds: int | Sequence[int] | None
+    val: float | None
+    subset: int | None
+    version: str | None
+    recipe: Mapping[str, Value] | None
+
+
+class RunArguments(SearchArguments, total=False):
+    """What `gridsearch.run` takes beside `grid`; its own documentation says what each means."""
+
+    more_seeds: int | None
+    top: int | None
+    home: str | os.PathLike[str] | None
+    store: str | None
+    device: Any
+    workers: int | str | None
+    lanes: int | str | None
+    executor: str | None
+    prune: str | None
+    budget: float | str | timedelta | None
+    retries: int | None
+    keep_going: bool
+    report: bool
+    quiet: bool
+
+
+class BestArguments(TypedDict, total=False):
+    """What `gridsearch.best` takes beside the study's name; its own documentation says what each means."""
+
+    where: Mapping[str, Value] | None
+    again: bool
+    model: str | Callable[..., Any] | Sequence[Any] | None
+    dataset: Any
+    home: str | os.PathLike[str] | None
+    store: str | None
+    device: Any
+    executor: str | None
+    quiet: bool
+
+
+def told_nearest(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function refuse a keyword that it does not know with the nearest one that it does.
+
+    Raises:
+        UsageError: at the call.
+    """
+    signature = inspect.signature(function)
+    known = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_POSITIONAL]
+    any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+
+    @functools.wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        for name in kwargs:
+            if name not in known and not any_name:
+                raise UsageError(
+                    f"gridsearch.{function.__name__} takes no argument {name!r}{nearest(name, known)}"
+                )
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise UsageError(f"gridsearch.{function.__name__}: {error}") from None
+        return function(*args, **kwargs)
+
+    return inner
+
+
+def settings_of(
+    recipe: Any, settings: Mapping[str, Any], *, known: Sequence[str], objective: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the recipe, and the axes among the settings that were given as arguments of their own.
+
+    Args:
+        recipe: a mapping, or None.
+        settings: arguments that `run` has no parameter for.
+        known: the parameters of `run`.
+        objective: the function of a study of one; its params have any names, so that a misspelt argument would
+            pass for one.
+
+    Raises:
+        UsageError: an argument that nobody knows, or a setting given twice.
+    """
+    if recipe is not None and not isinstance(recipe, Mapping):
+        raise UsageError(
+            f"recipe takes a mapping, not {type(recipe).__name__}", hint='recipe={"optimizer": "sgd", ...}'
+        )
+    made: dict[str, Any] = dict(recipe or {})
+    axes: dict[str, Any] = {}
+    there = {canonical(str(name), free=objective is not None) for name in made}
+    for name, value in settings.items():
+        if objective is not None:
+            hint = f"a param of the function stands in recipe={{{name!r}: ...}}, or in the grid"
+            raise UsageError(_unknown(name, known), hint=hint)
+        if canonical(name) not in _RECIPE and not is_option(name):
+            hint = "help(gridsearch.run) lists all arguments"
+            raise UsageError(_unknown(name, [*known, *_RECIPE, *ALIASES]), hint=hint)
+        if canonical(name) in there:
+            raise UsageError(f"{name} is given twice: by itself and in recipe")
+        there.add(canonical(name))
+        (axes if find_axis(name).scope is AxisScope.GRID else made)[name] = value
+    return made, axes
+
+
+def with_axes(grid: Any, axes: Mapping[str, Any]) -> Any:
+    """Return a grid with more axes, as `run` takes one.
+
+    Raises:
+        UsageError: an axis that the grid has, or a grid that takes none.
+    """
+    if not axes:
+        return grid
+    if grid is None or isinstance(grid, Mapping):
+        names = [part.strip() for key in grid or {} for part in str(key).split(",")]
+        _refuse_twice(axes, names)
+        return {**(grid or {}), **axes}
+    if isinstance(grid, Grid):
+        _refuse_twice(axes, grid.axes)
+        return grid.merged(Grid(axes))
+    if isinstance(grid, StudySpec | str | os.PathLike):
+        what = "a StudySpec" if isinstance(grid, StudySpec) else "a study file"
+        raise UsageError(f"{', '.join(axes)}: given beside {what}", hint="put it there")
+    if not isinstance(grid, Sequence) or isinstance(grid, bytes):
+        raise _no_grid(grid)
+    return [*grid, *Grid(axes).words()]
+
+
+def _refuse_twice(axes: Mapping[str, Any], names: Sequence[str]) -> None:
+    there = {canonical(name) for name in names}
+    if twice := [name for name in axes if canonical(name) in there]:
+        raise SpecError([f"{name} is given with the grid as well; one of them must go" for name in twice])
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = nearest(name, known)
+    return f"gridsearch.run takes no argument {name!r}" + ("" if close.startswith("; known") else close)
+
+
+def run_options(given: Mapping[str, Any], *, command: str = "run") -> RunOptions:
+    """Return how to run, of the arguments that say it.
+
+    Args:
+        given: arguments by name; None for one that was not given.
+        command: the command whose options have these names.
+
+    Raises:
+        UsageError: a value that the option of that name does not take either.
+    """
+    values = {
+        n: read(n, v, command=command) for n, v in given.items() if n in _OPTIONS_OF_RUN and v is not None
+    }
+    return RunOptions(places=places(given), command="gridsearch.run(...) from Python", **values)
+
+
+def places(given: Mapping[str, Any]) -> Places:
+    """Return where things lie.
+
+    Raises:
+        UsageError: `home` is no path, or `store` is no URL.
+    """
+    home, store = given.get("home"), given.get("store")
+    if home is not None and not isinstance(home, str | os.PathLike):
+        raise UsageError(f"home must be a path, not {type(home).__name__}")
+    if store is not None and not isinstance(store, str):
+        raise UsageError(
+            f"store must be a URL, not {type(store).__name__}", hint='store="sqlite:////absolute/path.db"'
+        )
+    return Places.find(None if home is None else os.fspath(home), store)
+
+
+def read(name: str, value: Any, *, command: str = "run") -> Any:
+    """Return what the option of this name makes of a value: of a text, of a number, of a torch.device.
+
+    Raises:
+        UsageError: the option does not take it.
+    """
+    action = _actions(command).get(name)
+    if action is None or action.nargs == 0:
+        return flag(name, value)
+    if name == "budget" and not isinstance(value, str):
+        return _seconds(value)
+    word = _word(name, value)
+    try:
+        found = action.type(word) if callable(action.type) else word
+    except argparse.ArgumentTypeError as error:
+        raise UsageError(f"{name}: {error}") from None
+    if action.choices is not None and found not in action.choices:
+        raise UsageError(f"{name}: unknown {word!r}{nearest(word, action.choices)}")
+    return found
+
+
+def flag(name: str, value: Any, *, default: bool = False) -> bool:
+    """Return True or False, the default for None, or raise UsageError."""
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be True or False, not {value!r:.60}")
+    return value
+
+
+def study_name(name: Any) -> str:
+    """Return the name of a stored study.
+
+    Raises:
+        UsageError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise UsageError(f"study must be a name, not {type(name).__name__}")
+    return name
+
+
+def where_of(where: Any) -> Mapping[str, Any] | None:
+    """Return the values that select trials.
+
+    Raises:
+        UsageError: it is no mapping.
+    """
+    if where is not None and not isinstance(where, Mapping):
+        raise UsageError(f"where takes a mapping, not {type(where).__name__}", hint='where={"epochs": 10}')
+    return where
+
+
+@functools.lru_cache
+def _actions(command: str) -> dict[str, argparse.Action]:
+    """Return the options of a command by the names of their values."""
+    from gridsearch.cli.parser import build_parser
+
+    commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return {action.dest: action for action in commands.choices[command]._actions}
+
+
+def _word(name: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if type(value).__module__ == "torch" and type(value).__name__ == "device":
+        return str(value)
+    try:
+        if not isinstance(value, bool):
+            return str(operator.index(value))
+    except TypeError:
+        pass
+    raise UsageError(
+        f"{name}: {value!r:.60} is a {type(value).__name__}, and neither a text nor a whole number"
+    )
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise UsageError(
+            f"budget must be a time above 0, not {value!r:.60}", hint='a number of seconds, or "1h30m"'
+        )
+    return number
+
+
+def spec_of(grid: Any, asked: Mapping[str, Any], recipe: Mapping[str, Any]) -> StudySpec:
+    """Return the study that the arguments describe.
+
+    Args:
+        grid: a Grid, a mapping, words, a StudySpec, or a study file's path; None for a single point.
+        asked: the arguments of `run` that were given, classes and functions by their names.
+        recipe: settings by name.
+
+    Raises:
+        UsageError: everything that is wrong with them.
+    """
+    if isinstance(grid, StudySpec):
+        given = sorted((set(asked) & set(SearchArguments.__annotations__)) | set(recipe))
+        if given:
+            raise UsageError(
+                f"{', '.join(given)}: given beside a StudySpec", hint="put it into the StudySpec"
+            )
+        return grid
+    options = {name: asked[name] for name in OPTIONS if name in asked}
+    rules: dict[str, Any] = {name: _several(name, asked.get(name, ())) for name in ("exclude", "when")}
+    objective = options.get("objective")
+    if objective is not None and "epochs" in asked:
+        raise UsageError(
+            "epochs: a plain function has its own params", hint='recipe={"epochs": ...} sets one'
+        )
+    epochs = {"epochs": asked["epochs"]} if "epochs" in asked else {}
+    if "epochs" in recipe and epochs:
+        raise UsageError("epochs is given twice: by itself and in recipe")
+    if isinstance(grid, Sequence | os.PathLike) and not isinstance(grid, bytes):
+        return _of_words(grid, options, epochs, recipe, rules)
+    if isinstance(grid, Grid):
+        if any(rules.values()):
+            raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
+        made = grid
+    elif grid is None or isinstance(grid, Mapping):
+        made = (Grid if objective is None else Grid.of_params)(grid or {}, **rules)
+    else:
+        raise _no_grid(grid)
+    fixed = {**recipe, **epochs}
+    _once(made, fixed | {n: asked[n] for n in ("model",) if n in asked}, free=objective is not None)
+    return StudySpec(**options, grid=made, recipe=fixed)
+
+
+def _of_words(
+    grid: Any,
+    options: Mapping[str, Any],
+    epochs: Mapping[str, Any],
+    recipe: Mapping[str, Any],
+    rules: Mapping[str, Any],
+) -> StudySpec:
+    """Return the study of a file, or of words as on the command line."""
+    if isinstance(grid, str | os.PathLike):
+        if recipe:
+            raise UsageError(
+                f"{', '.join(recipe)}: given beside a study file", hint="put it into the file's [recipe]"
+            )
+        return build(file=os.fspath(grid), options={**options, **epochs}, **rules)
+    if not all(isinstance(word, str) for word in grid):
+        raise _no_grid(grid)
+    if options.get("objective") is not None:
+        words = [f"{name}={value}" for name, value in recipe.items()]
+        return build(words=grid, options=options, settings=words, **rules)
+    return build(words=grid, options={**options, **epochs, **recipe}, **rules)
+
+
+def _once(grid: Grid, given: Mapping[str, Any], *, free: bool) -> None:
+    """Refuse what is given beside the grid and in it, as the command line does."""
+    both = set(grid.axes) - {condition.axis for condition in grid.parts.conditions}
+    twice = [name for name in given if canonical(str(name), free=free) in both]
+    if twice:
+        raise SpecError([f"{name} is given with the grid as well; one of them must go" for name in twice])
+
+
+def _no_grid(grid: Any) -> UsageError:
+    return UsageError(
+        f"grid takes a mapping of axes to values, not {type(grid).__name__}",
+        hint='grid={"lr": [.01, .001]}, or a Grid, words as on the command line, a StudySpec, a study file\'s path',
+    )
+
+
+def _several(name: str, texts: Any) -> Sequence[str]:
+    if isinstance(texts, str):
+        return [texts]
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"{name} takes one text or several, not {texts!r:.60}")
+    return list(texts)

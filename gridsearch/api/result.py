@@ -1,0 +1,199 @@
+"""What Python gets from a study: its ranking, its tables as pandas frames, its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from gridsearch.records import StudyData, Value
+    from gridsearch.reporting import Predictions, Ranking
+    from gridsearch.service.prepare.options import Places
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StudyResult:
+    """A study's results as they were when it was read.
+
+    Attributes:
+        data: the records that everything here is made from.
+        ranking: the points, ranked.
+        report_page: index.html of the report, None where none was made.
+        places: where its artifacts lie, for the figures that need a trial's predictions; None without a store.
+        new: trials that this run added, likewise `reused`, `failed` and `open` (without a result yet); 0 after
+            `load`.
+    """
+
+    data: StudyData
+    ranking: Ranking
+    report_page: Path | None = None
+    new: int = 0
+    reused: int = 0
+    failed: int = 0
+    open: int = 0
+    places: Places | None = None
+
+    @property
+    def study(self) -> str:
+        """The study's name."""
+        return self.data.name
+
+    @property
+    def points(self) -> pd.DataFrame:
+        """One row a point, best first."""
+        from gridsearch import reporting
+
+        return reporting.points_frame(self.data, ranking=self.ranking)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row a trial."""
+        from gridsearch import reporting
+
+        return reporting.trials_frame(self.data)
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch of a trial."""
+        from gridsearch import reporting
+
+        return reporting.epochs_frame(self.data)
+
+    @property
+    def effects(self) -> pd.DataFrame:
+        """One row an axis or a pair of axes: its share of the variance; may overlap in a grid with holes."""
+        from gridsearch import reporting
+
+        return reporting.effects_frame(self.ranking)
+
+    @property
+    def ensembles(self) -> pd.DataFrame:
+        """The best 2, 3, 5 and 10 points asked together, from their stored predictions."""
+        from gridsearch import reporting
+
+        return reporting.ensembles_frame(self.ranking)
+
+    def __repr__(self) -> str:
+        """Return one line: how much there is, and what is best."""
+        from gridsearch.reporting.words.text import plural, printable, show_metric, show_params
+
+        trials, points, best = len(self.data.trials), len(self.ranking.points), self.ranking.best
+        words = f"{plural(trials, 'trial')} of {plural(points, 'point')}"
+        if self.failed:
+            words += f", {self.failed} failed"
+        if best is not None:
+            metric = self.ranking.metric
+            value = show_metric(best.mean, metric)
+            words += f"; best {show_params(best.params, limit=200)} with {printable(metric, 60)} {value}"
+        return f"<StudyResult {printable(self.study)!r}: {words}>"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what won, and the first points."""
+        from gridsearch import reporting
+
+        return reporting.ranking_html(self.data, self.ranking)
+
+    @property
+    def best(self) -> dict[str, Value] | None:
+        """The params of the best point, None before there is a result."""
+        best = self.ranking.best
+        return None if best is None else dict(best.params)
+
+    def predictions(self, trial: int | None = None) -> Predictions | None:
+        """Return what a trial's network said of the validation images; default: the winner's first seed.
+
+        Args:
+            trial: its number.
+
+        Returns:
+            logits, true labels and the images' places in the training set; None where there are none.
+
+        Raises:
+            StoreError: the study has no such trial.
+            ArtifactError: they are gone, or other than they were stored.
+        """
+        from gridsearch.service.queries import reports, studies
+
+        best = self.ranking.best_trial
+        if self.places is None or (trial is None and best is None):
+            return None
+        number = trial if trial is not None or best is None else best.number
+        assert number is not None
+        with studies.existing(self.places) as store:
+            record, _ = store.trial_record(self.study, number)
+            return reports.read_predictions(store, self.study, record)
+
+    def heatmap(self) -> Figure | None:
+        """Return the study over its two strongest axes, a panel for each value of the others; None for one point."""
+        from gridsearch import reporting
+
+        return next(iter(reporting.heatmap_figures(self.data, ranking=self.ranking).values()), None)
+
+    def curves(self, top: int = 5) -> Figure | None:
+        """Return loss and accuracy by epoch of the best points (at most 5)."""
+        from gridsearch import reporting
+
+        return reporting.curves_figure(self.data, ranking=self.ranking, top=top)
+
+    def marginals(self) -> Figure | None:
+        """Return the metric over each axis by itself; None with fewer than two varying axes."""
+        from gridsearch import reporting
+
+        return reporting.marginals_figure(self.data, ranking=self.ranking)
+
+    def parallel(self) -> Figure | None:
+        """Return every point as a line across all axes; None with fewer than two varying axes."""
+        from gridsearch import reporting
+
+        return reporting.parallel_figure(self.data, ranking=self.ranking)
+
+    def cost(self) -> Figure | None:
+        """Return the metric against the time of a trial; None with fewer than two points."""
+        from gridsearch import reporting
+
+        return reporting.cost_figure(self.data, ranking=self.ranking)
+
+    def confusion(self, *trials: int) -> Figure | None:
+        """Return the confusion matrix of a trial, or of several side by side; default: the winner's first seed.
+
+        None where a trial has no predictions.
+
+        Raises:
+            StoreError: the study has no such trial.
+            UsageError: the trials know other classes.
+        """
+        from gridsearch import reporting
+
+        best = self.ranking.best_trial
+        numbers = trials or ((best.number,) if best else ())
+        found = [self.predictions(number) for number in numbers]
+        matrices = [reporting.confusion_matrix(p) for p in found if p is not None]
+        if not matrices or len(matrices) < len(numbers):
+            return None
+        settings = {trial.number: trial.settings for trial in self.data.trials}
+        names = self.data.classes_of(settings[numbers[0]])
+        if other := [n for n in numbers if self.data.classes_of(settings[n]) != names]:
+            raise UsageError(f"trial {other[0]} knows other classes than trial {numbers[0]}")
+        if len(matrices) == 1:
+            return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
+        titles = [f"Trial {number}" for number in numbers]
+        return reporting.confusions_figure(matrices, titles=titles, class_names=names)
+
+    @property
+    def test(self) -> Mapping[str, Any] | None:
+        """What `best` found on the test images, None before it has read them."""
+        return self.data.test
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `gridsearch report --json`."""
+        from gridsearch import reporting
+
+        return reporting.report_json(self.data, ranking=self.ranking)

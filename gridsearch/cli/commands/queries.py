@@ -1,0 +1,425 @@
+"""Commands about what is there: ``report``, ``export``, ``status``, ``study``, ``trial``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.cli import display, standard_streams
+from gridsearch.errors import UsageError, escaped
+from gridsearch.reporting.words.text import plural
+from gridsearch.service.prepare.options import Places
+from gridsearch.service.queries import studies
+from gridsearch.spec.words import words_of
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import RenderableType
+
+    from gridsearch.records import TrialRecord
+    from gridsearch.reporting.output.listing import Listing
+    from gridsearch.service.queries.studies import StudyStatus, TrialView
+    from gridsearch.store import RunnerAtWork
+
+_WATCH_SECONDS = 2.0
+_LOG_LINES = 30
+_MOST_STEPS = 40
+_STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
+_RARE = ("diverged", "failed", "pruned")
+_SHOWN_RUNNING = 12
+_IDLE_LOOKS = 3
+"""After so many looks at a store at which nobody works, nothing is left to watch."""
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Rank, draw, write the report."""
+    from gridsearch import reporting
+    from gridsearch.service.queries.reports import make_report
+
+    if len(arguments.study) > 1 or arguments.trial:
+        from gridsearch.cli.commands import side_by_side
+
+        return side_by_side.trials(arguments) if arguments.trial else side_by_side.studies(arguments)
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        made = make_report(
+            store, arguments.study[0], where=conditions(arguments.where or ()), root=places.data
+        )
+    if arguments.json:
+        print(json.dumps(made.json, allow_nan=False))
+    else:
+        out = display.console(no_color=arguments.no_color)
+        display.print_parts(out, reporting.print_ranking(made.data, limit=50, ranking=made.ranking))
+        if made.page is not None:
+            out.print(f"report: {made.page}", soft_wrap=True)
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    for warning in made.warnings:
+        err.warn(warning)
+    return 0
+
+
+def conditions(words: Iterable[str]) -> dict[str, str]:
+    """Read the words after `--where`.
+
+    Raises:
+        UsageError: one is not AXIS=VALUE, or a name comes twice.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"--where {word}: write it as AXIS=VALUE")
+        if name in found:
+            raise UsageError(f"--where {word}: {name} is given twice; a trial has one value of it")
+        found[name] = value
+    return found
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write all trials to standard output."""
+    from gridsearch import reporting
+    from gridsearch.service.queries.reports import rank_study
+
+    as_json = arguments.json or arguments.format == "json"
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        data = store.study_data(arguments.study)
+        ranking = rank_study(store, data) if as_json else None
+    if ranking is not None:
+        print(reporting.export_json(data, ranking=ranking))
+    else:
+        sys.stdout.write(reporting.trials_csv(data).decode())
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Counts by state, running trials, ETA."""
+    places = Places.find(arguments.home, arguments.store)
+    if not arguments.watch:
+        _print_status(studies.status(places, arguments.study), arguments)
+        return 0
+    if arguments.json:
+        while not standard_streams.reader_left():
+            _print_status(studies.status(places, arguments.study), arguments)
+            sys.stdout.flush()
+            time.sleep(_WATCH_SECONDS)
+        return 0
+    return _watch(places, arguments)
+
+
+def _watch(places: Places, arguments: argparse.Namespace) -> int:
+    """Show the status, again and again, until nothing waits or runs; the last of it stays on the terminal."""
+    from rich.live import Live
+
+    with (
+        Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live,
+        contextlib.suppress(KeyboardInterrupt),  # the way to leave, and no error
+    ):
+        idle = 0
+        while True:
+            found = studies.status(places, arguments.study)
+            live.update(_status_view(found), refresh=True)
+            idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
+            ended = found and not any(s.open for s in found)
+            # Not at the first idle look: a run that begins just now has claimed nothing yet.
+            if ended or idle >= _IDLE_LOOKS or standard_streams.reader_left():
+                return 0
+            time.sleep(_WATCH_SECONDS)
+    return 128 + signal.SIGINT
+
+
+def _status_view(found: list[StudyStatus]) -> RenderableType:
+    """Return what `--watch` shows: the table, and below it the trials that train now, a line each."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if not found:
+        return Text("no studies yet; watching for the first (Ctrl-C ends this)")
+    running = [(entry.name, trial) for entry in found for trial in entry.running]
+    several = len({name for name, _ in running}) > 1
+    lines = [
+        f"{f'{name} ' if several else ''}trial {trial.number}  "
+        f"{display.progress_text(trial.epochs, trial.settings)}  "
+        f"{display.params_text(trial.params)} seed={trial.seed}"
+        for name, trial in running[:_SHOWN_RUNNING]
+    ]
+    if len(running) > _SHOWN_RUNNING:
+        lines.append(f"and {len(running) - _SHOWN_RUNNING} more")
+    return Group(
+        _status_table(found),
+        *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
+        *(Text(line) for entry in found for line in _idle_lines(entry)),
+    )
+
+
+def _idle_lines(entry: StudyStatus) -> list[str]:
+    """Return who left trials behind, and the command that goes on where nobody trains."""
+    lines = []
+    for runner in entry.runners:
+        if runner.gone:
+            wait = "wait" if len(runner.trials) > 1 else "waits"
+            lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
+    if entry.idle:
+        lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
+    return lines
+
+
+def _where(runner: RunnerAtWork) -> str:
+    if runner.pid is None:
+        return ""
+    seen = "" if runner.seen is None else f", last seen {display.local_time(runner.seen)}"
+    return f" (process {runner.pid} on {runner.host}{seen})"
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN_RUNNING]))
+    more = f" and {len(numbers) - _SHOWN_RUNNING} more" if len(numbers) > _SHOWN_RUNNING else ""
+    return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"
+
+
+def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found]}))
+        return
+    out = display.console(no_color=arguments.no_color)
+    if not found:
+        out.print(f"no studies yet; try: {_places(arguments).again.first_run()}", soft_wrap=True)
+        return
+    out.print(_status_table(found))
+    for entry in found:
+        for trial in entry.running:
+            out.print(
+                f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
+                f"{display.progress_text(trial.epochs, trial.settings)}",
+                soft_wrap=True,
+            )
+        for line in _idle_lines(entry):
+            out.print(f"  {line}", soft_wrap=True)
+
+
+def _places(arguments: argparse.Namespace) -> Places:
+    return Places.find(arguments.home, arguments.store)
+
+
+def _status_table(found: list[StudyStatus]) -> Listing:
+    """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
+    shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
+    table = _table("study", *shown, "ETA")
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for entry in found:
+        counts = [str(entry.counts[column]) for column in shown]
+        eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
+        table.add_row(entry.name, *counts, eta)
+    return table
+
+
+def _table(first: str, *rest: str) -> Listing:
+    from gridsearch.reporting.output.listing import Listing
+
+    table = Listing(box=None, header_style="bold")
+    table.add_column(first, overflow="fold")
+    for name in rest:
+        table.add_column(escaped(name), justify="right", overflow="fold")
+    return table
+
+
+def study(arguments: argparse.Namespace) -> int:
+    """List, delete or clean studies."""
+    places = Places.find(arguments.home, arguments.store)
+    if arguments.action == "list":
+        return _list_studies(places, arguments)
+    if arguments.name is None:
+        raise UsageError(
+            f"study {arguments.action}: which one?", hint=f"`{places.again.studies()}` shows them"
+        )
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    if arguments.action == "clean":
+        freed = studies.clean(places, arguments.name)
+        _answer(
+            arguments, {"schema": 1, "study": arguments.name, "freed_bytes": freed}, f"{_size(freed)} freed"
+        )
+        return 0
+    found = studies.status(places, arguments.name)[0]
+    if not arguments.yes:
+        trials = plural(sum(found.counts.values()), "trial")
+        question = f"delete study {arguments.name!r} with {trials} and all its files? [y/N] "
+        if not sys.stdin.isatty():
+            raise UsageError("study delete asks, and nobody is there to answer", hint="add --yes")
+        print(question, end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            err.say("nothing was deleted")
+            return 0
+    studies.delete(places, arguments.name)
+    _answer(arguments, {"schema": 1, "deleted": arguments.name}, f"study {arguments.name!r} is deleted")
+    return 0
+
+
+def _answer(arguments: argparse.Namespace, content: dict[str, Any], text: str) -> None:
+    if arguments.json:
+        print(json.dumps(content))
+    elif not arguments.quiet:
+        print(text)
+
+
+def _titled(name: str, title: str) -> str:
+    """Return a study's name, with that which somebody gave it in the dashboard."""
+    return name if name == title else f"{name} (in the dashboard: {title})"
+
+
+def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
+    found = studies.summaries(places)
+    if arguments.json:
+        content = [
+            {
+                "study": s.name,
+                "title": s.title,
+                "dataset": s.dataset,
+                "metric": s.metric,
+                "direction": s.direction,
+                "created": s.created.isoformat(),
+                "counts": dict(s.counts),
+                "bytes": s.size,
+            }
+            for s in found
+        ]
+        print(json.dumps({"schema": 1, "studies": content}))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    if not found:
+        out.print(f"no studies yet; try: {places.again.first_run()}", soft_wrap=True)
+        return 0
+    zone, made = display.local_times(s.created for s in found)
+    table = _table("study", "dataset", "trials", "complete", "failed", "open", "size", f"made ({zone})")
+    for s, moment in zip(found, made, strict=True):
+        open_trials = s.counts["waiting"] + s.counts["running"]
+        numbers = (sum(s.counts.values()), s.counts["complete"], s.counts["failed"], open_trials)
+        table.add_row(
+            _titled(s.name, s.title),
+            s.dataset,
+            *map(str, numbers),
+            _size(s.size),
+            moment,
+        )
+    out.print(table)
+    return 0
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def trial(arguments: argparse.Namespace) -> int:
+    """Show one trial."""
+    view = studies.view_trial(Places.find(arguments.home, arguments.store), arguments.study, arguments.number)
+    if arguments.json:
+        print(json.dumps(_trial_json(view), allow_nan=False))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    record = view.trial
+    out.print(f"trial {record.number} of study {view.study.name}: {record.state}", style="bold")
+    lines = {
+        "params": display.params_text(record.params),
+        "seed": str(record.seed),
+        "attempts": str(record.attempts),
+        **_trained(record),
+        "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
+        **{name: f"{value:.12g}" for name, value in record.metrics.items()},
+        "why" if record.state == "pruned" else "error": record.error or "",
+        "key": record.key,
+        "log": view.log_path or "",
+    }
+    width = max(map(len, lines))
+    for name, text in lines.items():
+        if text:
+            out.print(f"  {name:<{width}}  {text}", soft_wrap=True)
+    settings = {k: v for k, v in record.settings.flat().items() if k not in record.params}
+    rest = display.params_text(settings, words_of([settings]))
+    out.print(f"  {'settings':<{width}}  {rest}", soft_wrap=True)
+    if view.epochs:
+        out.print(_epochs_table(view))
+    if view.steps:
+        out.print(_steps_table(view))
+    if view.log:
+        tail = view.log.rstrip().splitlines()[-_LOG_LINES:]
+        out.print(f"last lines of the log ({view.log_path}):", style="bold", soft_wrap=True)
+        for line in tail:
+            out.print(f"  {line}", soft_wrap=True)
+    return 0
+
+
+def _trained(record: TrialRecord) -> dict[str, str]:
+    if record.settings.length is None:
+        return {"steps": str(record.epochs)} if record.epochs else {}
+    return {"epochs": f"{record.epochs} of {record.settings.length}"}
+
+
+def _steps_table(view: TrialView) -> Listing:
+    names = list(dict.fromkeys(name for row in view.steps for name in row.metrics))
+    table = _table("step", *names, "seconds")
+    every = -(-len(view.steps) // _MOST_STEPS)
+    if every > 1:
+        table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
+    for row in (*view.steps[:-1:every], view.steps[-1]):
+        cells = (f"{row.metrics[name]:.12g}" if name in row.metrics else "-" for name in names)
+        table.add_row(str(row.step), *cells, f"{row.seconds:.3f}")
+    return table
+
+
+def _epochs_table(view: TrialView) -> Listing:
+    table = _table("epoch", "train loss", "train acc.", "val loss", "val acc.", "lr", "seconds", "images/s")
+    for row in view.epochs:
+        table.add_row(
+            str(row.epoch),
+            f"{row.train_loss:.4f}",
+            display.percent(row.train_accuracy),
+            "-" if row.val_loss is None else f"{row.val_loss:.4f}",
+            display.percent(row.val_accuracy),
+            f"{row.lr:.3g}",
+            f"{row.seconds:.2f}",
+            f"{row.images_per_second:,.0f}",
+        )
+    return table
+
+
+def _trial_json(view: TrialView) -> dict[str, Any]:
+    from gridsearch import reporting
+
+    whole = reporting.report_json(view.study)
+    entry = next(t for t in whole["trials"] if t["number"] == view.trial.number)
+    curves: list[dict[str, Any]] = [
+        {name: getattr(row, name) for name in row.__slots__} | {"train_loss": _finite(row.train_loss)}
+        for row in view.epochs
+    ]
+    for row in curves:
+        row["val_loss"] = _finite(row["val_loss"])
+    curves += [
+        {"step": row.step, "seconds": row.seconds, "metrics": {k: _finite(v) for k, v in row.metrics.items()}}
+        for row in view.steps
+    ]
+    return {"schema": 1, "study": view.study.name, "trial": entry, "curves": curves, "log": view.log_path}
+
+
+def _finite(value: float | None) -> float | None:
+    import math
+
+    return value if value is not None and math.isfinite(value) else None
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "report": report,
+    "export": export,
+    "status": status,
+    "study": study,
+    "trial": trial,
+}

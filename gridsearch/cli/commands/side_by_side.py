@@ -1,0 +1,68 @@
+"""The forms of ``report`` that put things side by side: several studies, several trials."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from gridsearch.cli import display
+from gridsearch.cli.commands.queries import conditions
+from gridsearch.errors import UsageError
+from gridsearch.service.prepare.options import Places
+from gridsearch.service.queries.studies import existing
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def studies(arguments: argparse.Namespace) -> int:
+    """Compare studies."""
+    from gridsearch import reporting
+    from gridsearch.service.queries.comparisons import compare_studies
+
+    with existing(Places.find(arguments.home, arguments.store)) as store:
+        made = compare_studies(store, arguments.study, where=conditions(arguments.where or ()))
+    if arguments.json:
+        print(json.dumps({**made.comparison.to_json(), "page": str(made.page)}, allow_nan=False))
+    else:
+        out = display.console(no_color=arguments.no_color)
+        out.print(reporting.print_comparison(made.comparison))
+        out.print(f"comparison: {made.page}", soft_wrap=True)
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    for warning in made.warnings:
+        err.warn(warning)
+    return 0
+
+
+def trials(arguments: argparse.Namespace) -> int:
+    """Draw the confusion matrices of trials side by side.
+
+    Raises:
+        UsageError: trials of several studies, or a condition beside numbers.
+    """
+    from gridsearch.service.queries.comparisons import draw_trials
+
+    if len(arguments.study) > 1 or arguments.where:
+        raise UsageError("--trial names trials of one --study, and goes without --where")
+    with existing(Places.find(arguments.home, arguments.store)) as store:
+        made = draw_trials(store, arguments.study[0], arguments.trial)
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    for each in made.trials:
+        if each.problem:
+            err.warn(each.problem)
+    if arguments.json:
+        print(json.dumps(made.to_json(), allow_nan=False))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    for each in made.trials:
+        if each.accuracy is None:
+            continue
+        record = each.trial
+        params = f"{display.params_text(record.params)} seed={record.seed}"
+        words = f"trial {record.number}  {params}: {display.percent(each.accuracy)} of the validation images right"
+        out.print(words, soft_wrap=True)
+        for pair in each.pairs or ("no mistakes",):
+            out.print(f"  {pair}", soft_wrap=True)
+    for path in made.files:
+        out.print(f"figure: {path}", soft_wrap=True)
+    return 0

@@ -1,0 +1,210 @@
+"""The process of an inline run is the session's own: it is borrowed for a trial's code and given back as it was.
+
+Around the user's code in `functions` and `worker`.  What no library can give back (threads that were left
+running, objects that were changed) is why trials run in worker processes unless inline is asked for.
+"""
+
+from __future__ import annotations
+
+import decimal
+import io
+import logging
+import os
+import sys
+import threading
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, TextIO
+
+from gridsearch.random_streams import TURN, restore, states
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gridsearch.executors.logs import LogStream
+
+
+@contextmanager
+def borrowed() -> Iterator[None]:
+    """Compute under Python's and torch's own defaults, and leave the process as it was; threads take turns.
+
+    Kept are the random streams, logging's handlers and levels, warning filters, `sys.path` and `sys.argv`, the
+    environment, the working folder, how numpy and `decimal` compute and print, and torch's default dtype and device,
+    gradients, autocast, determinism and threads.
+    """
+    with TURN, ExitStack() as stack:
+        stack.callback(restore, states())
+        stack.callback(_restore_process, _process())
+        stack.callback(_restore_logging, _logging())
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(_arithmetic_defaults())
+        if "torch" in sys.modules:
+            stack.enter_context(_torch_defaults())
+        yield
+
+
+class Printing:
+    """Sends to a log what a thread prints, and threads that it starts; what others print goes where it went.
+
+    Args:
+        log: the trial's.
+    """
+
+    def __init__(self, log: LogStream) -> None:
+        # One pair for all steps of a trial: a logging handler made in the first keeps what it found there.
+        self._streams = {name: _Divided(log, getattr(sys, name)) for name in ("stdout", "stderr")}
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Have what the block prints."""
+        with TURN:
+            before = {name: getattr(sys, name) for name in self._streams}
+            others = {*threading.enumerate()} - {threading.current_thread()}
+            for name, stream in self._streams.items():
+                stream.divide(others)
+                setattr(sys, name, stream)
+            try:
+                yield
+            finally:
+                for name, stream in self._streams.items():
+                    stream.divide(None)
+                    setattr(sys, name, before[name])
+
+
+class _Divided(io.TextIOBase):
+    """A standard stream with a different target for some threads; outside of `inside` it is the session's."""
+
+    def __init__(self, log: LogStream, session: TextIO) -> None:
+        self._log = log
+        self._session = session
+        self._others: set[threading.Thread] | None = None
+
+    def divide(self, others: set[threading.Thread] | None) -> None:
+        """Send all but these threads to the log, or everybody to the session."""
+        self._others = others
+
+    def _target(self) -> Any:
+        if self._others is None or threading.current_thread() in self._others:
+            return self._session
+        return self._log
+
+    def write(self, text: str) -> int:
+        """Write to where this thread's text belongs."""
+        return int(self._target().write(text))
+
+    def flush(self) -> None:
+        """Flush the session's stream; a log is flushed when its trial ends."""
+        if self._target() is self._session:
+            self._session.flush()
+
+    def writable(self) -> bool:
+        """Say yes."""
+        return True
+
+    def isatty(self) -> bool:
+        """Say no: a log is no terminal."""
+        return False
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """UTF-8, as logs are."""
+        return "utf-8"
+
+
+def _process() -> dict[str, Any]:
+    return {
+        "path": list(sys.path),
+        "arguments": list(sys.argv),
+        "depth": sys.getrecursionlimit(),
+        "silenced": logging.root.manager.disable,
+        "environment": dict(os.environ),
+        "folder": _folder(),
+    }
+
+
+def _restore_process(before: dict[str, Any]) -> None:
+    if sys.path != before["path"]:
+        sys.path[:] = before["path"]
+    if sys.argv != before["arguments"]:
+        sys.argv[:] = before["arguments"]
+    sys.setrecursionlimit(before["depth"])
+    logging.disable(before["silenced"])
+    if dict(os.environ) != before["environment"]:
+        for name in set(os.environ) - set(before["environment"]):
+            del os.environ[name]
+        os.environ.update(before["environment"])
+    if before["folder"] is not None and _folder() != before["folder"]:
+        os.chdir(before["folder"])
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a text to go back to
+    except OSError:
+        return None
+
+
+def _logging() -> dict[logging.Logger, tuple[list[logging.Handler], int]]:
+    known = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    return {logger: (list(logger.handlers), logger.level) for logger in (logging.root, *known)}
+
+
+def _restore_logging(before: dict[logging.Logger, tuple[list[logging.Handler], int]]) -> None:
+    """Put handlers and levels back; loggers that are new keep none that writes to a trial's log."""
+    for logger in _logging():
+        if logger in before:
+            handlers, level = before[logger]
+            if logger.handlers != handlers:
+                logger.handlers[:] = handlers
+            if logger.level != level:
+                logger.setLevel(level)
+        else:
+            logger.handlers[:] = [
+                h for h in logger.handlers if not isinstance(getattr(h, "stream", None), _Divided)
+            ]
+
+
+@contextmanager
+def _arithmetic_defaults() -> Iterator[None]:
+    """Let numpy and `decimal` round, warn and print as they do in a new process."""
+    with decimal.localcontext(decimal.DefaultContext), ExitStack() as stack:
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.enter_context(numpy.printoptions())
+            stack.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
+        yield
+
+
+@contextmanager
+def _torch_defaults() -> Iterator[None]:
+    import torch
+
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    deterministic = _determinism()
+    tuned = torch.backends.cudnn.benchmark
+    precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    with ExitStack() as stack:
+        for kind in ("cpu", *(("cuda",) if torch.is_autocast_enabled("cuda") else ())):
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(mode=False))
+        stack.enter_context(torch.enable_grad())
+        torch.set_default_dtype(torch.float32)
+        if device.type != "cpu":
+            torch.set_default_device("cpu")
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+            if torch.get_default_device() != device:
+                torch.set_default_device(device)
+            if _determinism() != deterministic:  # the call loads torch's compiler, a second's work
+                torch.use_deterministic_algorithms(deterministic[0], warn_only=deterministic[1])
+            torch.set_float32_matmul_precision(precision)
+            torch.backends.cudnn.benchmark = tuned
+            if torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+
+def _determinism() -> tuple[bool, bool]:
+    import torch
+
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()

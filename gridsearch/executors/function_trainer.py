@@ -1,0 +1,264 @@
+"""The worker's other half: calls a plain function for each trial, where `worker.PackTrainer` trains networks.
+
+Between the pack and the events, like it; what the function returns or yields is checked here, and whatever is
+wrong with it fails this trial alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import math
+import time
+import traceback
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import plugins
+from gridsearch.errors import PluginError, valid_text
+from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.logs import LogStream, one_line
+from gridsearch.random_streams import Streams
+from gridsearch.records import (
+    LogText,
+    PackEnded,
+    PackStarted,
+    StepEnded,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from gridsearch.plugins import Plugin
+    from gridsearch.records import Event, Lane, Pack, Settings, Trial, WorkerSetup
+
+_SHOWN_NAMES = 8
+
+
+class Unusable(Exception):
+    """What a function gave back is no result; says what it gave, in words that follow the function's name."""
+
+
+class FunctionRunner:
+    """Calls a function for the trials of a pack, one after another.
+
+    Args:
+        setup: the worker's name, the function's locator and the metric that ranks.
+        emit: takes each event as it happens.
+        objects: a function given as an object from Python, by its display name; stands for its locator.
+    """
+
+    def __init__(
+        self, setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
+    ) -> None:
+        self.setup = setup
+        self.emit = emit
+        self._objects = {} if objects is None else objects
+        self._found: Plugin | None = None
+
+    def train(
+        self,
+        pack: Pack,
+        *,
+        stop: Callable[[], bool],
+        given: Callable[[], Sequence[Lane]] = lambda: (),  # noqa: ARG002 - as `PackTrainer.train`; none is asked for
+        pruned: Callable[[], Collection[int]] = lambda: (),
+    ) -> None:
+        """Call the function for each trial; whatever goes wrong becomes an event.
+
+        Args:
+            pack: the trials.
+            stop: asked after each step whether to leave.
+            given: not asked.
+            pruned: asked after each step for the trials that shall end now.
+        """
+        self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
+        for lane in pack.lanes:
+            if stop():
+                break
+            self._call(lane.trial, stop=stop, pruned=pruned)
+        self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
+
+    def _call(self, trial: Trial, *, stop: Callable[[], bool], pruned: Callable[[], Collection[int]]) -> None:
+        log = LogStream(lambda text: self.emit(LogText(trials=(trial.id,), text=text)))
+        call = _Call(trial, self.setup.metric, log)
+        try:
+            function = self._function(trial.settings)
+            with borrowed():
+                call.begin(function)
+                for step in call.steps():
+                    self.emit(step)
+                    if trial.id in pruned():
+                        call.prune()
+                    elif stop():
+                        call.close()
+                        return
+            self.emit(call.result())
+        except BaseException as error:  # a user's function may raise anything
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            wrong = isinstance(error, Unusable)
+            message = f"{trial.settings.objective} {error}" if wrong else one_line(error)
+            self.emit(
+                TrialFailed(
+                    trial=trial.id,
+                    attempt=trial.attempt,
+                    reason="error",
+                    message=message,
+                    traceback=message if wrong else valid_text(traceback.format_exc()),
+                )
+            )
+        finally:
+            log.flush()
+
+    def _function(self, settings: Settings) -> Callable[..., Any]:
+        if self._found is None:
+            name, locator = settings.objective or "", self.setup.objective or ""
+            with Streams(0).inside():  # a module may draw numbers when it is imported
+                self._found = self._objects.get(name) or plugins.find_objective(locator)
+        if self._found.source != settings.objective_source:
+            raise PluginError(
+                f"objective {settings.objective!r}: its file has changed since the run began",
+                hint="run again",
+            )
+        function: Callable[..., Any] = self._found.target
+        return function
+
+
+class _Call:
+    """One call of a function, from its start to its result."""
+
+    def __init__(self, trial: Trial, metric: str, log: LogStream) -> None:
+        self._trial = trial
+        self._metric = metric
+        self._printing = Printing(log)
+        self._streams = Streams(trial.seed)
+        self._generator: Generator[Any, Any, Any] | None = None
+        self._last: dict[str, float] | None = None
+        self._steps = 0
+        self._pruned = False
+        self._began = time.monotonic()
+
+    def begin(self, function: Callable[..., Any]) -> None:
+        """Call the function; one that is no generator has then done all it does."""
+        self._began = time.monotonic()
+        with self._inside():
+            found = function(dict(self._trial.settings.params), self._trial.seed)
+        if inspect.isgenerator(found):
+            self._generator = found
+        else:
+            self._last = self._checked(found, "returned")
+
+    def steps(self) -> Iterator[StepEnded]:
+        """Give the steps of a generator as it makes them, until it ends or is ended."""
+        while self._generator is not None:
+            began = time.monotonic()
+            with self._inside():
+                try:
+                    found = next(self._generator)
+                except StopIteration:
+                    self._generator = None
+                    break
+            self._last = self._checked(found, "yielded")
+            self._steps += 1
+            yield StepEnded(
+                trial=self._trial.id,
+                attempt=self._trial.attempt,
+                step=self._steps,
+                metrics=self._last,
+                seconds=time.monotonic() - began,
+            )
+
+    def prune(self) -> None:
+        """End the call here; what it has shown so far is its result."""
+        self._pruned = self._generator is not None
+        self.close()
+
+    def close(self) -> None:
+        """End a generator where it stands."""
+        if self._generator is not None:
+            with self._inside():
+                self._generator.close()
+            self._generator = None
+
+    def result(self) -> TrialFinished:
+        """Return how the trial ended.
+
+        Raises:
+            Unusable: nothing was yielded.
+        """
+        if self._last is None:
+            raise Unusable(
+                "yielded nothing: each step yields a dict of metrics, and the last one is the result"
+            )
+        value, message = self._last[self._metric], None
+        state = TrialState.PRUNED if self._pruned else TrialState.COMPLETE
+        if not math.isfinite(value):
+            state = TrialState.DIVERGED
+            message = f"{self._metric} is {value}" + (f" after step {self._steps}" if self._steps else "")
+        return TrialFinished(
+            trial=self._trial.id,
+            attempt=self._trial.attempt,
+            state=state,
+            epochs=self._steps,
+            seconds=time.monotonic() - self._began,
+            metrics=self._last,
+            message=message,
+        )
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        """Run the user's code: it prints to the trial's log and draws from the trial's streams."""
+        with self._streams.inside(), self._printing.inside():
+            yield
+
+    def _checked(self, found: object, verb: str) -> dict[str, float]:
+        """Return what came back as metrics.
+
+        Raises:
+            Unusable: it is no dict of numbers by name, or lacks the metric that ranks.
+        """
+        place = f"{verb} " if verb == "returned" else f"{verb} at step {self._steps + 1} "
+        if not isinstance(found, Mapping):
+            raise Unusable(f"{place}{_kind(found)}, not a dict of metrics")
+        metrics = {}
+        for name, value in found.items():
+            if not isinstance(name, str) or not name.strip():
+                raise Unusable(f"{place}a dict with the key {name!r:.60}, which is no name of a metric")
+            number = _number(value)
+            if number is None:
+                raise Unusable(f"{place}{name!r} as {_kind(value)}, not a number")
+            if name != valid_text(name):
+                raise Unusable(f"{place}a metric named {name!r:.60}, which is no valid text")
+            metrics[name] = number
+        if self._metric not in metrics:
+            names = [repr(name) for name in list(metrics)[:_SHOWN_NAMES]]
+            more = ", ..." if len(metrics) > _SHOWN_NAMES else ""
+            there = f"but {', '.join(names)}{more}" if names else "and no other metric"
+            raise Unusable(f"{place}no {self._metric!r}, {there}; --metric names what ranks")
+        return metrics
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "None"
+    shape = getattr(value, "shape", None)
+    of_shape = f" of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
+    name = type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}{of_shape}"
+
+
+def _number(value: Any) -> float | None:
+    """Return a number, also out of a scalar of numpy or torch; None for anything else."""
+    if not isinstance(value, bool | int | float) and getattr(value, "ndim", None) == 0:
+        item = getattr(value, "item", None)
+        value = item() if callable(item) else value
+    if not isinstance(value, bool | int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond what 64 bits hold
+        return math.inf if value > 0 else -math.inf

@@ -1,0 +1,400 @@
+"""The address of code and values as they are in memory: the same in every process, another for other behaviour.
+
+What is given from Python (a function, a class, an object that can be called) is walked from its code through all
+that the code can reach: constants, defaults, closures, the globals that it reads, the state of objects, the bases
+and members of classes, the functions that it calls.  Everything is written, tagged and measured, into one
+SHA-256.  Names of files, line numbers and where an object lies in memory are not; members of sets are sorted.
+Installed modules, classes and functions are named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copyreg
+import functools
+import hashlib
+import struct
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.plugins.bytecode import constants, names_imported, names_in_texts, names_read
+from gridsearch.plugins.ownership import own_module
+from gridsearch.plugins.patched import patched
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+_MOST: Final = 1_000_000
+"""Objects that are walked; what reaches further is not addressed."""
+
+_UNTOLD: Final = frozenset(
+    {
+        "__module__", "__qualname__", "__name__", "__doc__", "__dict__", "__weakref__", "__firstlineno__",
+        "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+        "__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__",
+    }
+)  # fmt: skip
+"""Of a class: what says where it stands, and what Python makes of the rest."""
+
+_BY_NAME = (
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.ClassMethodDescriptorType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodWrapperType,
+)
+_LRU_CACHE = type(functools.lru_cache(lambda: None))
+_FLAGS: Final = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x80 | 0x100 | 0x200
+"""Of a code's flags those that change what it does (inspect.CO_*): not where it is nested, nor its future imports."""
+
+_PLAIN = (bool, int, float, str, type(None))
+_SCALARS = (bool, int, float, complex, str, bytes, type(None), type(...), type(NotImplemented))
+
+
+def digest(value: Any, *, module_address: Callable[[str], str | None], stand_in: str = "") -> Walked:
+    """Return the address of a value.
+
+    Args:
+        value: anything.
+        module_address: gives the address of a user's own module by its name; None where it is not theirs, or is not
+            loaded as it is written, so that its values have to stand for it.
+        stand_in: what is written in place of what cannot be addressed.
+    """
+    walk = _Walk(module_address, stand_in)
+    try:
+        walk.value(value)
+    except RecursionError:
+        walk = _Walk(module_address, stand_in)
+        walk.unknown(value, "nested too deeply")
+    return Walked(walk.hash.hexdigest(), tuple(dict.fromkeys(walk.missing)))
+
+
+class Walked:
+    """What a walk found.
+
+    Attributes:
+        digest: SHA-256 of all that was reached.
+        missing: what could not be addressed, in words.
+    """
+
+    __slots__ = ("digest", "missing")
+
+    def __init__(self, digest: str, missing: tuple[str, ...]) -> None:
+        self.digest = digest
+        self.missing = missing
+
+
+def code_digest(code: types.CodeType) -> str:
+    """Return the address of code alone: what it does, wherever it stands."""
+    walk = _Walk(lambda _: None, "")
+    walk.code(code)
+    return walk.hash.hexdigest()
+
+
+def named(value: Any) -> str | None:
+    """Return the full name of something installed that can be found by it; None for all else."""
+    try:
+        module, name = value.__module__, value.__qualname__
+    except Exception:  # noqa: BLE001 - an object may answer as it likes
+        return None
+    home = sys.modules.get(module) if isinstance(module, str) and isinstance(name, str) else None
+    if home is None or _is_own(home):
+        return None
+    found: Any = home
+    for word in name.split("."):
+        found = getattr(found, word, None)
+    return f"{module}.{name}" if found is value else None
+
+
+class _Walk:
+    """Writes what it meets into a hash; what was met before is written as its number."""
+
+    def __init__(self, module_address: Callable[[str], str | None], stand_in: str) -> None:
+        self.hash = hashlib.sha256()
+        self.missing: list[str] = []
+        self._module_address = module_address
+        self._stand_in = stand_in
+        self._met: dict[int, int] = {}
+        self._kept: list[Any] = []  # an object that is gone could leave its id to another
+        self._trail: list[str] = []
+        self._count = 0
+
+    def put(self, tag: str, *parts: bytes) -> None:
+        for part in (tag.encode(), *parts):
+            self.hash.update(struct.pack("<Q", len(part)))
+            self.hash.update(part)
+
+    def value(self, value: Any, name: str | None = None) -> None:
+        """Write anything; `name` says what it is called where it was met."""
+        if name is not None:
+            self.put("name", name.encode("utf-8", "surrogatepass"))
+            self._trail.append(name)
+        try:
+            self._value(value)
+        finally:
+            if name is not None:
+                self._trail.pop()
+
+    def code(self, code: types.CodeType) -> None:
+        """Write what code does: without its file, its lines and its name."""
+        numbers = (code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount, code.co_flags & _FLAGS)
+        names = (code.co_names, code.co_varnames, code.co_freevars, code.co_cellvars)
+        self.put("code", repr(numbers).encode(), repr(names).encode(), code.co_code, code.co_exceptiontable)
+        self._several("consts", constants(code))
+
+    def _value(self, value: Any) -> None:
+        kind = type(value)
+        if kind in _SCALARS:
+            self._scalar(value)
+        elif kind is tuple:
+            self._several("tuple", value)
+        elif kind is types.CodeType:
+            self.code(value)
+        elif kind in (set, frozenset):
+            self._unordered(value)
+        elif isinstance(value, types.ModuleType) and self._addressed(value):
+            return
+        elif id(value) in self._met:
+            self.put("again", str(self._met[id(value)]).encode())
+        else:
+            self._count += 1
+            if self._count > _MOST:
+                self.unknown(value, "too much of it")
+                return
+            self._met[id(value)] = len(self._met)
+            self._kept.append(value)
+            self._object(value)
+
+    def _scalar(self, value: Any) -> None:
+        content = value if isinstance(value, bytes) else _text(value).encode("utf-8", "surrogatepass")
+        self.put(type(value).__name__, content)
+
+    def _several(self, tag: str, values: Iterable[Any]) -> None:
+        values = list(values)
+        self.put(tag, str(len(values)).encode())
+        if all(type(each) in _PLAIN for each in values):
+            with contextlib.suppress(ValueError):  # a whole number of thousands of digits has no text
+                self.put("plain", repr(values).encode("utf-8", "surrogatepass"))
+                return
+        for each in values:
+            self.value(each)
+
+    def _unordered(self, values: Iterable[Any]) -> None:
+        """Write members by their own addresses, sorted: their order is not the same in each process."""
+        address, word = self._module_address, self._stand_in
+        found = [digest(each, module_address=address, stand_in=word) for each in values]
+        self.missing += [word for each in found for word in each.missing]
+        self.put("set", *sorted(each.digest.encode() for each in found))
+
+    def _pairs(self, tag: str, values: Mapping[Any, Any]) -> None:
+        self.put(tag, str(len(values)).encode())
+        for key, each in values.items():
+            self.value(key)
+            self.value(each)
+
+    def _state(self, tag: str, values: Mapping[str, Any]) -> None:
+        """Write attributes, in the order of their names."""
+        self.put(tag, str(len(values)).encode())
+        for name in sorted(values):
+            self.value(values[name], name)
+
+    def _object(self, value: Any) -> None:  # noqa: C901, PLR0912 - one line for each kind of thing
+        kind = type(value)
+        if kind is list:
+            self._several("list", value)
+        elif kind is dict:
+            self._pairs("dict", value)
+        elif (name := named(value)) is not None:
+            self.put("named", name.encode())
+        elif kind is types.FunctionType:
+            self._function(value)
+        elif isinstance(value, type):
+            self._class(value)
+        elif kind is types.MethodType:
+            self.put("method")
+            self.value(value.__func__)
+            self.value(value.__self__)
+        elif isinstance(value, types.ModuleType):
+            self._state("module", {k: v for k, v in vars(value).items() if not (k[:2] == k[-2:] == "__")})
+        elif kind in _BY_NAME:
+            self._builtin(value)
+        elif kind is types.CellType:
+            self._cell(value)
+        elif kind in (staticmethod, classmethod):
+            self.put(kind.__name__)
+            self.value(value.__func__)
+        elif kind is property:
+            self._several("property", (value.fget, value.fset, value.fdel))
+        elif kind is functools.cached_property:
+            self.put("cached_property")
+            self.value(value.func)
+        elif kind is types.MappingProxyType:
+            self._pairs("mappingproxy", value)
+        elif kind is _LRU_CACHE:
+            self.put("lru_cache")
+            self.value(value.__wrapped__)
+        elif _of(kind, "pandas", "NDFrame", "Index"):
+            self._table(value)
+        elif _of(kind, "torch", "Tensor"):
+            self._tensor(value)
+        elif kind.__module__ == "numpy" and kind.__name__ in ("ndarray", "memmap"):
+            self._array(value)
+        else:
+            self._reduced(value)
+
+    def _function(self, function: types.FunctionType) -> None:
+        inner = vars(function).get("_torchdynamo_orig_callable")
+        if inner is not None:  # what torch.compile returns holds its compiler, and addresses of memory
+            self.put("compiled")
+            self.value(inner)
+            return
+        self.put("function")
+        self.code(function.__code__)
+        self.value(function.__defaults__, "its defaults")
+        self.value(function.__kwdefaults__, "its defaults by name")
+        self.put("closure", str(len(function.__closure__ or ())).encode())
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            self.value(cell, name)
+        self._state("attributes", {k: v for k, v in vars(function).items() if k != "__wrapped__"})
+        home = sys.modules.get(function.__globals__.get("__name__", ""))
+        if home is None or vars(home) is not function.__globals__ or _is_own(home):
+            self._globals(function)
+
+    def _globals(self, function: types.FunctionType) -> None:
+        around = function.__globals__
+        for name in (*names_read(function.__code__), *names_in_texts(function.__code__, around)):
+            if name in around:
+                self.value(around[name], name)
+        for name, mine in patched(function).items():
+            self.value(mine, name)
+        for name in names_imported(function.__code__, around):
+            module = sys.modules.get(name)
+            if module is not None and own_module(module):
+                self.value(module, name)
+            elif module is None and (found := self._module_address(name)) is not None:
+                self.put("name", name.encode())
+                self.put("own module", found.encode())
+
+    def _class(self, cls: type) -> None:
+        self.put("class")
+        self._several("bases", cls.__bases__)
+        self.value(type(cls))
+        self._state("members", {k: v for k, v in vars(cls).items() if k not in _UNTOLD})
+
+    def _addressed(self, module: types.ModuleType) -> bool:
+        """Write a module's name, or the address of a user's own; return whether it has one."""
+        name = module.__name__
+        if name != "__main__" and not own_module(module):
+            self.put("module", name.encode())
+            return True
+        found = None if name == "__main__" else self._module_address(name)
+        if found is not None:
+            self.put("own module", found.encode())
+        return found is not None
+
+    def _builtin(self, value: Any) -> None:
+        owner, cls = getattr(value, "__self__", None), getattr(value, "__objclass__", None)
+        name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
+        home = getattr(value, "__module__", None) or getattr(cls, "__qualname__", "")
+        self.put("builtin", f"{home}.{name}".encode())
+        if owner is not None and not isinstance(owner, types.ModuleType):
+            self.value(owner)
+
+    def _cell(self, cell: types.CellType) -> None:
+        try:
+            content = cell.cell_contents
+        except ValueError:  # not set yet
+            self.put("empty cell")
+            return
+        self.put("cell")
+        self.value(content)
+
+    def _array(self, array: Any) -> None:
+        self.put("array", f"{array.dtype.str} {array.dtype.descr} {array.shape}".encode())
+        if array.dtype.hasobject:
+            self._several("objects", array.ravel().tolist())
+        else:
+            self.put("bytes", array.tobytes())
+
+    def _tensor(self, tensor: Any) -> None:
+        self.put("tensor", f"{tensor.dtype} {tuple(tensor.shape)} {tensor.requires_grad}".encode())
+        self.value(type(tensor))
+        try:
+            self._array(_bytes_of_tensor(tensor))
+        except (RuntimeError, TypeError, NotImplementedError):  # sparse, quantized, on no device
+            self.unknown(tensor, "a tensor whose values cannot be read")
+
+    def _table(self, table: Any) -> None:
+        self.value(type(table))
+        if hasattr(table, "columns"):
+            self.value(table.columns, "columns")
+            self._several("table", [table.iloc[:, i] for i in range(table.shape[1])])
+        else:
+            self.put("column", str(table.dtype).encode())
+            self.value(getattr(table, "name", None))
+            self.value(table.to_numpy())
+        if hasattr(table, "index"):
+            self.value(table.index, "index")
+
+    def _reduced(self, value: Any) -> None:
+        """Write an object as pickle and copy see it: what makes it, and its state."""
+        try:
+            parts = _reduce(value)
+        except Exception:  # noqa: BLE001 - anything may refuse, in any way
+            self.unknown(value)
+            return
+        if isinstance(parts, str):
+            self.put("global", type(value).__qualname__.encode(), parts.encode())
+            return
+        make, arguments, *rest = parts
+        state, items, pairs = (*rest, None, None, None)[:3]
+        self.put("object")
+        self.value(make)
+        self._several("made of", arguments)
+        if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # with slots
+            state = {**(state[0] or {}), **state[1]}
+        if isinstance(state, dict) and all(isinstance(name, str) for name in state):
+            self._state("state", state)
+        else:
+            self.value(state)
+        self._several("items", () if items is None else items)
+        self._several("pairs", () if pairs is None else pairs)
+
+    def unknown(self, value: Any, what: str | None = None) -> None:
+        kind = type(value)
+        shown = what or f"a {kind.__module__}.{kind.__qualname__}".replace("builtins.", "")
+        trail = [word for word in self._trail if not word.startswith("its ")]
+        self.missing.append(f"{'.'.join(trail[-2:])} ({shown})" if trail else shown)
+        self.put("unknown", self._stand_in.encode())
+
+
+def _is_own(module: types.ModuleType) -> bool:
+    return module.__name__ == "__main__" or own_module(module)
+
+
+def _of(kind: type, package: str, *names: str) -> bool:
+    """Whether a class comes from one of a package that is not imported here."""
+    return any(b.__name__ in names and b.__module__.partition(".")[0] == package for b in kind.__mro__)
+
+
+def _bytes_of_tensor(tensor: Any) -> Any:
+    import numpy as np
+
+    plain = tensor.detach().cpu().contiguous()
+    torch = sys.modules["torch"]
+    flat = plain.reshape(-1).view(torch.uint8) if plain.numel() else plain.reshape(-1).to(torch.uint8)
+    return np.asarray(flat.numpy())
+
+
+def _reduce(value: Any) -> Any:
+    special = copyreg.dispatch_table.get(type(value))
+    return special(value) if special is not None else value.__reduce_ex__(4)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return value.hex() if isinstance(value, float) else hex(value) if type(value) is int else repr(value)

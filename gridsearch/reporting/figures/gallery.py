@@ -1,0 +1,340 @@
+"""From a ranked study, its winner's predictions and the images to the pictures of a report, each in words too.
+
+A picture that cannot be drawn is left out, and a sentence says why.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.errors import ArtifactError, GridsearchError
+from gridsearch.reporting.predictions import (
+    ClassResult,
+    Mistake,
+    Predictions,
+    balanced_accuracy,
+    confident_mistakes,
+    confusion_matrix,
+    describe_pairs,
+    macro_f1,
+    most_confused,
+    per_class,
+)
+from gridsearch.reporting.words.text import (
+    listed,
+    metric_name,
+    plural,
+    printable,
+    show_params,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.ranking import RankedPoint, Ranking
+
+STEMS: Final = (
+    "heatmap",
+    "marginals",
+    "parallel",
+    "curves",
+    "cost",
+    "confusion",
+    "mistakes",
+    "samples",
+)
+LARGEST_SVG: Final = 300_000
+"""A larger drawing is shown as PNG, so that the page stays below 5 MB."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure as files and in words.
+
+    Attributes:
+        alt: what it shows, for who does not see it.
+        key: what numbers stand for that are drawn in place of names which no font here has.
+    """
+
+    title: str
+    alt: str
+    png: bytes
+    svg: bytes
+    key: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The picture as a data: URI."""
+        kind, content = ("svg+xml", self.svg) if len(self.svg) <= LARGEST_SVG else ("png", self.png)
+        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """How the winner tells the classes apart."""
+
+    results: Sequence[ClassResult]
+    balanced_accuracy: float
+    macro_f1: float
+    pairs: Sequence[str]
+
+
+@dataclass(slots=True)
+class Pictures:
+    """What was drawn: pictures by their files' stem, and sentences on what could not be."""
+
+    by_stem: dict[str, Picture] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    classes: Classes | None = None
+    winner: Predictions | None = None
+
+    def add(self, stem: str, figure: Figure | None, *, title: str, alt: str) -> None:
+        """Keep a figure as PNG and SVG; none is none."""
+        from gridsearch.reporting.figures.mpl_style import key_of, png_bytes, svg_bytes
+
+        if figure is not None:
+            self.by_stem[stem] = Picture(
+                title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
+            )
+
+
+def draw(
+    data: StudyData,
+    ranking: Ranking,
+    *,
+    predictions: Callable[[int], Predictions | None],
+    images: Callable[[TrialRecord], ImageData] | None = None,
+) -> Pictures:
+    """Draw all that a study's report shows.
+
+    Args:
+        data: the study, filtered already.
+        ranking: its ranking.
+        predictions: the stored validation predictions of a trial by its number, None if there are none.
+        images: gives what a trial was trained on, or raises a GridsearchError that says why not; None
+            where nobody asks.
+    """
+    from gridsearch.reporting.figures import matplotlib_door
+
+    found = Pictures()
+    try:
+        matplotlib_door.load()
+    except ArtifactError as error:
+        found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
+        return found
+    _draw_study(found, data, ranking)
+    if data.objective is not None:
+        return found
+    _draw_winner(found, data, ranking, predictions)
+    if images is not None and ranking.best_trial is not None:
+        _draw_images(found, data, images, ranking.best_trial)
+    return found
+
+
+def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
+    from gridsearch.reporting.figures.cost import cost_figure
+    from gridsearch.reporting.figures.curves import curves_figure
+    from gridsearch.reporting.figures.heatmap import heatmap_figures
+    from gridsearch.reporting.figures.marginals import marginals_figure
+    from gridsearch.reporting.figures.parallel import parallel_figure
+
+    for stem, figure in heatmap_figures(data, ranking=ranking).items():
+        found.add(stem, figure, title="Over the grid", alt=_heatmap_alt(ranking))
+    metric = metric_name(ranking.metric)
+    axes = listed([printable(a, 40) for a in ranking.varying])
+    found.add(
+        "marginals",
+        marginals_figure(data, ranking=ranking),
+        title="Each axis by itself",
+        alt=f"{metric.capitalize()} of every point over each of {axes}, with the median of each value. "
+        f"{_best_words(ranking)}",
+    )
+    found.add(
+        "parallel",
+        parallel_figure(data, ranking=ranking),
+        title="Every point across the axes",
+        alt=f"Parallel coordinates: a line for each point across {axes}, coloured by its {metric}. "
+        f"{_best_words(ranking)}",
+    )
+    sets = "train" if ranking.by_train else "train beside validation"
+    found.add(
+        "curves",
+        curves_figure(data, ranking=ranking),
+        title="Learning curves",
+        alt=f"Loss and accuracy by epoch of the best points, {sets}."
+        if data.objective is None
+        else f"{metric.capitalize()} and what else was yielded, by step, of the best points.",
+    )
+    found.add(
+        "cost",
+        cost_figure(data, ranking=ranking),
+        title="Against time",
+        alt=f"{metric.capitalize()} of every point against the time of a trial, with the points that no cheaper "
+        "one equals.",
+    )
+
+
+def _draw_winner(
+    found: Pictures,
+    data: StudyData,
+    ranking: Ranking,
+    predictions: Callable[[int], Predictions | None],
+) -> None:
+    from gridsearch.reporting.figures.confusion import confusion_figure
+
+    best, trial = ranking.best, ranking.best_trial
+    if best is None or trial is None:
+        return
+    found.winner, note = _winner_predictions(trial, predictions)
+    if found.winner is None:
+        found.notes.append(note)
+        return
+    matrix = confusion_matrix(found.winner)
+    names = data.classes_of(best.settings)
+    if not names and data.class_names:
+        found.notes.append(
+            "Classes are shown by their numbers: an older version made this study, which kept the names of its "
+            "newest images alone."
+        )
+    pairs = most_confused(matrix, names)
+    figure = confusion_figure(
+        matrix,
+        class_names=names,
+        title="Confusion matrix of the winner",
+        note=_winner_note(best, trial, ranking, images=len(found.winner.labels)),
+    )
+    commonest = f" Commonest mistake: {pairs[0].words}." if pairs else " No mistakes."
+    alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
+    found.add("confusion", figure, title="Confusion matrix", alt=alt)
+    found.classes = Classes(
+        results=per_class(matrix, names),
+        balanced_accuracy=balanced_accuracy(matrix),
+        macro_f1=macro_f1(matrix),
+        pairs=describe_pairs(pairs),
+    )
+
+
+def _winner_predictions(
+    trial: TrialRecord, predictions: Callable[[int], Predictions | None]
+) -> tuple[Predictions | None, str]:
+    try:
+        found = predictions(trial.number)
+    except (ArtifactError, OSError, ValueError) as error:
+        return (
+            None,
+            f"The predictions of trial {trial.number} cannot be used: {printable(str(error), 300)}.",
+        )
+    if found is None or not len(found.labels):
+        return (
+            None,
+            f"Trial {trial.number} has no stored validation predictions, so there is no confusion matrix.",
+        )
+    return found, ""
+
+
+def _draw_images(
+    found: Pictures, data: StudyData, images: Callable[[TrialRecord], ImageData], winner: TrialRecord
+) -> None:
+    from gridsearch.reporting.figures.samples import sample_figure, sample_of
+
+    try:
+        dataset = images(winner)
+    except (GridsearchError, OSError) as error:
+        words = printable(error.message if isinstance(error, GridsearchError) else str(error), 300)
+        found.notes.append(f"No images are shown: {words}.")
+        return
+    pictures, labels = dataset.train_images, dataset.train_labels
+    if found.winner is not None and not _same_images(found.winner, labels):
+        found.notes.append("No images are shown: they are other than when the winner trained.")
+        return
+    places = _showable(found.winner, dataset)
+    if places is not None:
+        chosen = sample_of(labels[places], classes=len(dataset.class_names))
+        figure = sample_figure(
+            [pictures[places[own]] for own in chosen],
+            class_names=dataset.class_names,
+            title=f"A sample of {printable(data.dataset, 60)}",
+        )
+        names = [printable(n, 30) for n in dataset.class_names]
+        alt = f"A few images of each of {len(chosen)} classes: {listed(names[:20])}."
+        found.add("samples", figure, title="The images", alt=alt)
+    if found.winner is not None:
+        _draw_mistakes(found, found.winner, pictures, dataset.class_names)
+
+
+def _same_images(winner: Predictions, labels: np.ndarray) -> bool:
+    places = winner.indices
+    if places is None or not len(places):
+        return True
+    within = int(places.min()) >= 0 and int(places.max()) < len(labels)
+    return within and bool((labels[places] == winner.labels).all())
+
+
+def _showable(winner: Predictions | None, dataset: ImageData) -> np.ndarray | None:
+    """Return the images that a report may show: those held out for validation, never one that is for test."""
+    import numpy as np
+
+    if winner is not None and winner.indices is not None and len(winner.indices):
+        return winner.indices
+    return np.arange(len(dataset.train_labels)) if dataset.test_images is not None else None
+
+
+def _draw_mistakes(
+    found: Pictures, winner: Predictions, pictures: np.ndarray, class_names: Sequence[str]
+) -> None:
+    """Draw the images that the winner was surest to get wrong."""
+    from gridsearch.reporting.figures.samples import MOST_MISTAKES, mistakes_figure
+
+    mistakes = confident_mistakes(winner, limit=MOST_MISTAKES)
+    places = winner.indices
+    if places is None or not mistakes:
+        return
+    wrong = int((~winner.right).sum())
+    figure = mistakes_figure(
+        pictures[[int(places[m.image]) for m in mistakes]],
+        mistakes,
+        class_names=class_names,
+        title="The winner's surest mistakes",
+        note=f"Of {plural(wrong, 'mistake')} among {plural(len(places), 'validation image')}.",
+    )
+    found.add("mistakes", figure, title="Surest mistakes", alt=_mistakes_alt(mistakes, class_names))
+
+
+def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> str:
+    from gridsearch.reporting.predictions import class_labels
+
+    highest = 1 + max(max(m.true, m.predicted) for m in mistakes)
+    names = class_labels(class_names, max(highest, len(class_names)))
+    words = [
+        f"{printable(names[m.true], 40)} taken for {printable(names[m.predicted], 40)} "
+        f"at {100 * m.probability:.1f} %"
+        for m in mistakes[:4]
+    ]
+    return f"The {plural(len(mistakes), 'image')} that the winner was surest to get wrong: {listed(words)}."
+
+
+def _winner_note(best: RankedPoint, trial: TrialRecord, ranking: Ranking, *, images: int) -> str:
+    seed = f" (seed {trial.seed} alone, of {plural(best.n, 'seed')})" if best.n > 1 else ""
+    params = show_params(best.params, ranking.varying, limit=80) if ranking.varying else ""
+    return f"Trial {trial.number}{seed}. {plural(images, 'validation image')}. {params}".strip()
+
+
+def _best_words(ranking: Ranking) -> str:
+    best = ranking.best
+    if best is None:
+        return ""
+    params = show_params(best.params, ranking.varying, limit=120)
+    return f"Best: {params} with {ranking.digits_of().show(best.mean)}."
+
+
+def _heatmap_alt(ranking: Ranking) -> str:
+    axes = listed([printable(a, 40) for a in ranking.varying])
+    metric = metric_name(ranking.metric).capitalize()
+    return f"{metric} over {axes}. {_best_words(ranking)} The numbers are in the ranking's table."

@@ -1,0 +1,186 @@
+"""The sheet that every figure is drawn on: its style, its fonts, and the way to PNG and SVG.
+
+Figures are made without pyplot, under matplotlib's default style whatever the user's own is, and leave no
+state behind.  Names from users are drawn as they are: no mathtext, no missing-glyph warnings.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from gridsearch.reporting.figures.fonts import Key, fitted, font_family, keyed, legible_words
+from gridsearch.reporting.figures.matplotlib_door import our_style
+from gridsearch.reporting.words.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+INK: Final = "#1f2430"
+FAINT: Final = "#c9ccd3"
+ACCENT: Final = "#d1242f"
+PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
+"""Five colours that are told apart with any colour vision (after Okabe and Ito, yellow darkened)."""
+_COLOURS: Final = "viridis"
+_MOST_LAYOUTS: Final = 4
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
+    ours: dict[str, Any] = {
+        "font.family": [*font_family()],
+        "font.size": 9.0,
+        "text.parse_math": False,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": "#8b909c",
+        "axes.titlesize": 10.0,
+        "axes.titlelocation": "left",
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "gridsearch",
+        "hatch.linewidth": 0.6,
+    }
+    with our_style(ours):
+        yield
+
+
+def drawn(function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function that returns a figure, or figures by name, draw in our style, and give each its key."""
+
+    @functools.wraps(function)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
+        with drawing(), keyed() as key:
+            made = function(*args, **kwargs)
+            for figure in made.values() if isinstance(made, dict) else [made]:
+                if figure is not None:
+                    figure.gridsearch_key = tuple(key.items())  # type: ignore[union-attr]
+            return made
+
+    return inner
+
+
+def key_of(figure: Figure) -> Key:
+    """Return what the numbers in a figure stand for that are drawn in place of names; mostly nothing."""
+    key: Key = getattr(figure, "gridsearch_key", ())
+    return key
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of a size in inches, laid out so that nothing overlaps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    from gridsearch.reporting.figures.shown import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    FigureCanvasAgg(
+        figure
+    )  # keeps one renderer for all measuring of text; without it, each measure makes one
+    return figure
+
+
+def settled(figure: Figure) -> Figure:
+    """Lay a finished figure out for good, and return it.
+
+    Constrained layout is not settled after one pass where axes keep their aspect: it left a name cut off at the
+    sheet's edge.  Fixed, it is also not done again for each file that is written.  The sheet grows by what would be
+    cut: a name longer than its axis is high.
+    """
+    for axes in figure.axes:
+        for inner in (*axes.texts, *axes.patches, *axes.collections):
+            inner.set_in_layout(False)  # lies inside the axes; measuring each took most of the time
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    for _ in range(_MOST_LAYOUTS):
+        for _ in range(2):
+            engine.execute(figure)
+        box = figure.get_tightbbox()
+        width, height = (float(x) for x in figure.get_size_inches())
+        wider, higher = max(0.0, -box.x0, box.x1 - width), max(0.0, -box.y0, box.y1 - height)
+        if max(wider, higher) < 0.01:
+            break
+        figure.set_size_inches(width + 2 * wider, height + 2 * higher)
+    figure.set_layout_engine("none")
+    return figure
+
+
+def sheet_title(figure: Figure, title: str, note: str = "") -> None:
+    """Write a title, and a line of notes below it, at the sheet's upper left, wrapped to its width."""
+    lines = _title_lines(title, note, width=float(figure.get_figwidth()))
+    text = figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)
+    plain_text([text])
+    if figure.get_layout_engine() is None:  # a layout finds the title's place; without one it is ours to find
+        text.set_y(1.0 - 0.07 / float(figure.get_figheight()))
+
+
+def title_height(title: str, note: str, *, width: float) -> float:
+    """Return how many inches `sheet_title` takes on a sheet of that width, with room below."""
+    return 0.2 + 0.19 * len(_title_lines(title, note, width=width))
+
+
+def _title_lines(title: str, note: str, *, width: float) -> list[str]:
+    texts = [
+        fitted(legible_words(printable(t)), width - 0.3, 10.5, lines=n) for t, n in ((title, 4), (note, 8))
+    ]
+    return [line for text in texts for line in text.split("\n") if line]
+
+
+def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
+    """Return a figure as PNG, without a date in it.
+
+    Not through `savefig`, which draws a figure with a colour bar twice, to lay it out once more.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    out = io.BytesIO()
+    with drawing():
+        figure.set_dpi(dpi)
+        FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    return out.getvalue()
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """Return a figure as SVG with its text as text; the same figure gives the same bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    out = io.BytesIO()
+    with drawing():
+        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
+            out, metadata={"Date": None, "Creator": None}
+        )
+    FigureCanvasAgg(figure)  # which measures text
+    return out.getvalue()
+
+
+def slant(labels: Sequence[Text], *, slanted: bool) -> None:
+    """Turn the names below an axis by 45 degrees, ends at their ticks, or leave them upright."""
+    for label in labels:
+        label.set(
+            rotation=45 if slanted else 0,
+            ha="right" if slanted else "center",
+            rotation_mode="anchor",
+            va="top",
+        )
+    plain_text(labels)
+
+
+def plain_text(texts: Iterable[Text]) -> None:
+    """Switch off mathtext for labels that hold users' names, also for a later draw under another style."""
+    for text in texts:
+        text.set_parse_math(False)
+
+
+def colours_for(direction: str) -> str:
+    """Return the name of the colour map in which better values are the brighter ones."""
+    return _COLOURS if direction != "minimize" else f"{_COLOURS}_r"

@@ -1,0 +1,245 @@
+"""From a ranking to what it does not cover, in sentences; they stand below the headline."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting.ranking import CLASS_METRICS
+from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
+from gridsearch.reporting.words.text import listed, metric_name, plural, show_metric, show_params
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.reporting.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.words.digits import Digits
+
+FEW_SEEDS: Final = 2
+MOST_NAMED: Final = 3
+"""Points that a sentence names; others are counted."""
+
+_VERSION: Final = "data_version"
+
+ONE_SEED: Final = (
+    "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
+)
+
+
+def cautions(data: StudyData, ranking: Ranking) -> list[str]:
+    """Return what the ranking does not cover, a sentence or two each."""
+    found: list[str] = []
+    if ranking.best is not None:
+        found.append(_seed_caution(ranking))
+        if ranking.best.diverged:
+            found.append(
+                "The winner itself diverged with another seed: no point came through with all of its seeds."
+            )
+    special = (_few_caution, _fewer_caution, _unsettled_caution, _outsized_caution)
+    found += [words for caution in special if (words := caution(ranking))]
+    if caution := _pruned_caution(data, ranking):
+        found.append(caution)
+    if ranking.class_metrics:
+        found.append(_class_caution(data, ranking))
+    facts = data.facts.get(ranking.best.settings.data_fingerprint) if ranking.best is not None else None
+    found += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts is not None else ())]
+    if ranking.apart:
+        found.append(_apart_caution(data, ranking))
+    selects = {t.settings.select for t in data.trials}
+    if data.objective is None and "best" in selects:
+        found.append(
+            "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "
+            "it is a little too high."
+            if selects == {"best"}
+            else "Some trials count their best epoch and others their last one: their values do not compare."
+        )
+    if data.trials and not ranking.by_train and data.objective is None:
+        found.append(
+            "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
+            "little lucky: expect somewhat less on new images."
+        )
+    open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
+    if any(open_states.values()):
+        words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
+        found.append(f"The study is not finished: {words}. The ranking may change.")
+    return found
+
+
+def _apart_caution(data: StudyData, ranking: Ranking) -> str:
+    """Say which points were trained on other images, and how to see more of them."""
+    names = {p.params[_VERSION]: None for p in ranking.apart if _VERSION in p.params}
+    versions = listed([str(name) for name in list(names)[:MOST_NAMED]])
+    one = len(ranking.apart) == 1
+    text = (
+        f"{plural(len(ranking.apart), 'point')} {'was' if one else 'were'} trained on other images"
+        f"{f' ({_VERSION} {versions})' if names else ''}: {'it stands' if one else 'they stand'} below, "
+        "ranked among their own, and nothing here compares them with the others."
+    )
+    if not names:
+        return text
+    return f"{text} More of them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
+
+
+def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
+    """Return what pruning means for the ranking, "" where no trial was pruned."""
+    pruned = [t for t in data.trials if t.state is TrialState.PRUNED]
+    if not pruned:
+        return ""
+    epochs = sorted({t.epochs for t in pruned})
+    span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
+    unit = "epoch" if data.objective is None else "step"
+    by = listed(sorted({t.pruner for t in pruned if t.pruner}))
+    text = (
+        f"{plural(len(pruned), 'trial')} {'was' if len(pruned) == 1 else 'were'} pruned{f' by {by}' if by else ''} "
+        f"after {span} {unit}{'s' * (epochs[-1] != 1)} and {'has' if len(pruned) == 1 else 'have'} no final value; "
+        "a run without --prune trains them to the end."
+    )
+    if any(p.pruned and p.values for p in ranking.points):
+        text += (
+            " A point that lost seeds to pruning ranks below those that lost none: "
+            "the mean of its remaining seeds is too high."
+        )
+    return text
+
+
+def _class_caution(data: StudyData, ranking: Ranking) -> str:
+    """Say how uneven classes are, and whether another point does better by the rare ones."""
+    counts = next((f for f in data.facts.values() if f.uneven), None)
+    if counts is not None:
+        fewest, most = (counts.train.index(f(counts.train)) for f in (min, max))
+        uneven = " and ".join(f"{counts.class_names[i]} {counts.train[i]:,}" for i in (fewest, most))
+        words = f"The classes are uneven ({uneven} images)"
+    else:
+        words = "Accuracy and balanced accuracy differ, so some classes are told better than others"
+    words += ": beside accuracy stand balanced accuracy and macro F1, where all count alike."
+    best = ranking.best
+    scores = {
+        i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
+    }
+    first = ranking.ranked[max(scores, key=lambda i: scores[i])] if scores else best
+    if first is None or first is best:
+        return words
+    name = show_params(first.params, ranking.varying)
+    score = show_metric(first.metric_mean(CLASS_METRICS[0]), CLASS_METRICS[0])
+    return f"{words} By balanced accuracy {name} would be first, with {score}."
+
+
+def _seed_caution(ranking: Ranking) -> str:
+    found = ranking.uncertainty
+    if ranking.most_seeds <= 1:
+        return f"{_images_caution(found)}{ONE_SEED}" if found.basis is Basis.IMAGES else _why_none(ranking)
+    fewest = min(p.n for p in ranking.points if p.mean is not None)
+    seeds = f"{fewest} to {ranking.most_seeds} seeds" if fewest != ranking.most_seeds else f"{fewest} seeds"
+    words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
+    if found.exact:
+        words = words.partition(",")[0]
+        return f"{words}. No point differs between its seeds: they show no luck, and there are no intervals."
+    if found.lent:
+        words += (
+            f" {plural(found.lent, 'point')} {'has' if found.lent == 1 else 'have'} one value at all seeds, which does "
+            "not say that another seed would give it too: the interval takes the scatter of points like it."
+        )
+    if ranking.most_seeds == FEW_SEEDS:
+        words += " Two seeds hardly show how much a point scatters, so intervals are wide; a third narrows them most."
+    return words
+
+
+def _named(ranking: Ranking, points: Sequence[RankedPoint], what: Callable[[RankedPoint], str]) -> str:
+    """Return the first of some points, each with what is to be known of it, and how many more there are."""
+    shown = [
+        f"{show_params(p.params, ranking.varying or None, limit=80)} ({what(p)})" for p in points[:MOST_NAMED]
+    ]
+    more = len(points) - len(shown)
+    return listed([*shown, f"{more:,} more"] if more else shown)
+
+
+def _outsized_caution(ranking: Ranking) -> str:
+    """Name the points whose values are out of all measure, "" where there are none."""
+    found = [p for p in ranking.points if p.outsized]
+    if not found:
+        return ""
+    names = _named(ranking, found, lambda p: ranking.digits_of().show(p.mean))
+    return (
+        f"The {metric_name(ranking.metric)} of {names} is finite, but too large for any sum with the others: "
+        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and shares of variance leave "
+        f"{'it' if len(found) == 1 else 'them'} out."
+    )
+
+
+def _unsettled_caution(ranking: Ranking) -> str:
+    """Name the points whose seeds scatter so widely that nothing can be said of them, "" where there are none."""
+    found = [ranking.points[i] for i in ranking.uncertainty.unsettled]
+    if not found:
+        return ""
+    names = _named(ranking, found, lambda p: f"{plural(p.n, 'seed')}, {_range(p, ranking.digits_of())}")
+    one = len(found) == 1
+    return (
+        f"{names} {'scatters' if one else 'scatter'} so widely over {'its' if one else 'their'} seeds that these "
+        f"cannot tell whether {'it is' if one else 'they are'} worse than the best, though better points are told "
+        "from it; more seeds would."
+    )
+
+
+def _images_caution(found: Uncertainty) -> str:
+    words, unread = (
+        f"Intervals and ties are about the {found.images or 0:,} validation images. ",
+        found.unread,
+    )
+    if unread:
+        words += (
+            f"The predictions of {plural(unread, 'point')} are not there, or not used: no interval for them. "
+        )
+    if found.beyond:
+        words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
+    return words
+
+
+def _why_none(ranking: Ranking) -> str:
+    """Say why a ranking of one seed has no intervals, where predictions were looked for."""
+    if ranking.uncertainty.unread:
+        return f"The winner's predictions are not there, or not used, so there are no intervals. {ONE_SEED}"
+    return ONE_SEED
+
+
+def _range(point: RankedPoint, digits: Digits) -> str:
+    """Return the lowest and the highest value of a point's seeds: "66.00 to 100.00 %"."""
+    return f"{digits.show(min(point.values), unit=False)} to {digits.show(max(point.values))}"
+
+
+def _few_caution(ranking: Ranking) -> str:
+    """Say that the winner stands on fewer seeds than it was given, or than others have; "" where it does not."""
+    best = ranking.best
+    if best is None or not best.values:
+        return ""
+    lost = {
+        state: sum(t.state is state for t in best.trials)
+        for state in (
+            TrialState.FAILED,
+            TrialState.DIVERGED,
+            TrialState.PRUNED,
+            TrialState.RUNNING,
+            TrialState.WAITING,
+        )
+    }
+    lost = {state: n for state, n in lost.items() if n}
+    if not lost and best.n >= ranking.most_seeds:
+        return ""
+    missing = f": {listed([f'{n:,} {state.value}' for state, n in lost.items()])}" if lost else ""
+    least = f", where other points have up to {ranking.most_seeds:,}" if best.n < ranking.most_seeds else ""
+    of = f" of its {plural(len(best.trials), 'seed')}" if lost else f" {'seed' if best.n == 1 else 'seeds'}"
+    return (
+        f"The winner stands on {best.n:,}{of}{missing}{least}: the others might have shown it worse. Complete them "
+        "before you rely on its lead."
+    )
+
+
+def _fewer_caution(ranking: Ranking) -> str:
+    """Say how many points are compared over part of their seeds, "" where none is."""
+    found = [i for i in ranking.uncertainty.over_fewer if i > 1]
+    if not found:
+        return ""
+    has = "has" if len(found) == 1 else "have"
+    return (
+        f"{plural(len(found), 'point')} {has} other seeds than the best: compared with it over those that both have, "
+        "which need not give the means that are shown."
+    )

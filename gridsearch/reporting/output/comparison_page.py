@@ -1,0 +1,376 @@
+"""From a comparison of studies to its folder and its words: page, figures and JSON, and the terminal's table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from gridsearch.files import write_whole
+from gridsearch.reporting.figures.gallery import Pictures
+from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.output.page import rendered
+from gridsearch.reporting.output.page_tables import Column, Row
+from gridsearch.reporting.output.terminal import short_heading
+from gridsearch.reporting.predictions import confusion_matrix, describe_pairs, most_confused
+from gridsearch.reporting.selection import part_words
+from gridsearch.reporting.stats.comparison import (
+    Comparison,
+    Difference,
+    SharedPoint,
+    Side,
+    compare,
+    params_of,
+    varying,
+)
+from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    listed,
+    metric_name,
+    plural,
+    printable,
+    show_params,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from rich.console import Group
+
+MOST_SHARED: Final = 200
+MOST_PAIRS: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparisonFiles:
+    """A comparison that was written.
+
+    Attributes:
+        page: index.html.
+        notes: what could not be shown, and why.
+    """
+
+    comparison: Comparison
+    page: Path
+    notes: tuple[str, ...]
+
+
+def write_comparison(
+    sides: Sequence[Side], *, folder: Path, write: Callable[[Path, bytes], None] | None = None
+) -> ComparisonFiles:
+    """Write figures, JSON and page of a comparison into a folder of its own; figures of an earlier one go.
+
+    Args:
+        sides: two to five studies, each with a winner.
+        folder: where to; made if it is not there.
+        write: writes a file so that a reader never finds half of it; default: temporary file and rename.
+    """
+    write = write or write_whole
+    comparison = compare(sides)
+    found = Pictures()
+    mistakes = _draw(found, comparison)
+    contents = {"comparison.json": json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
+    for stem, picture in found.by_stem.items():
+        contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
+    contents["index.html"] = _page(comparison, found, mistakes).encode("utf-8", "replace")
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
+        if old.name not in contents:
+            old.unlink(missing_ok=True)
+    for name, content in contents.items():
+        write(folder / name, content)
+    return ComparisonFiles(comparison=comparison, page=folder / "index.html", notes=tuple(found.notes))
+
+
+def print_comparison(comparison: Comparison) -> Group:
+    """Return a comparison as something rich prints."""
+    from rich import box
+    from rich.console import Group
+    from rich.text import Text
+
+    from gridsearch.reporting.output.listing import Listing
+
+    def table(columns: Sequence[Column], rows: Sequence[Row]) -> Listing:
+        made = Listing(box=box.SIMPLE_HEAD)
+        for column in columns:
+            justify: Literal["right", "left"] = "right" if column.numeric else "left"
+            made.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=column.numeric)
+        for row in rows:
+            made.add_row(*map(Text, row.cells), style="bold green" if row.kind else "")
+        return made
+
+    columns, rows = _winner_table(comparison, narrow=True)
+    parts: list[Text | Listing] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
+    parts[:0] = [Text(words, style="bold yellow") for words in _parts(comparison)]
+    parts.append(Text(_shared_words(comparison)))
+    if comparison.shared:
+        shown = comparison.shared[:10]
+        parts.append(table(_shared_columns(comparison), [_shared_row(p, comparison) for p in shown]))
+        if len(comparison.shared) > len(shown):
+            parts.append(Text(f"… and {len(comparison.shared) - len(shown):,} more", style="dim"))
+    parts += [Text(caution, style="dim") for caution in _cautions(comparison)]
+    return Group(*parts)
+
+
+def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str, Sequence[str]]]) -> str:
+    columns, rows = _winner_table(comparison)
+    return rendered(
+        "comparison.html",
+        title=listed([printable(n) for n in comparison.names]),
+        parts=_parts(comparison),
+        lead=_lead(comparison),
+        cautions=_cautions(comparison),
+        winner_columns=columns,
+        winner_rows=rows,
+        shared_columns=_shared_columns(comparison),
+        shared_rows=[_shared_row(p, comparison) for p in comparison.shared[:MOST_SHARED]],
+        shared_hidden=max(0, len(comparison.shared) - MOST_SHARED),
+        shared_words=_shared_words(comparison),
+        pictures=found.by_stem,
+        heatmaps=[s for s in found.by_stem if s.startswith("heatmap")],
+        one_scale=len({(s.data.metric, s.data.direction) for s in comparison.sides}) == 1,
+        confusions=[s for s in found.by_stem if s.startswith("confusion")],
+        mistakes=mistakes,
+        notes=found.notes,
+    )
+
+
+def _parts(comparison: Comparison) -> list[str]:
+    """Say which trials of which study are compared, where not all are."""
+    return [
+        f"{printable(s.data.name)}: {part_words(s.data)}" for s in comparison.sides if s.data.part is not None
+    ]
+
+
+def _lead(comparison: Comparison) -> str:
+    """Say whose winner is the best and whether that may be luck; or why that is not said."""
+    if comparison.apart:
+        return comparison.apart
+    first, metric = comparison.sides[0], comparison.sides[0].data.metric
+    axes = varying(comparison.sides)
+    won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
+    words = f"The winner of {printable(first.data.name)}, {_winner_words(first, axes)}, has the best {won}"
+    means = [side.winner.mean or 0.0 for side in comparison.sides]
+    gaps = zip(comparison.differences, means[1:], strict=True)
+    return " ".join([words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)])
+
+
+def _difference_words(found: Difference, metric: str, first: float, second: float) -> str:
+    if found.differs is False and found.ci_low is None:
+        return f"The winner of {printable(found.study)} is the same point."
+    words = _ahead_words(found, metric, first, second)
+    if found.differs is None:
+        return f"{words}; {found.how}."
+    verdict = "more than luck explains" if found.differs else "which luck may explain"
+    return f"{words} (95 % interval {_gap_interval(found, metric)}), {verdict}."
+
+
+def _ahead_words(found: Difference, metric: str, first: float, second: float) -> str:
+    """Say how far the first winner is ahead by the means that are shown, and by those that were compared."""
+    name, digits = printable(found.study), Digits.of([first, second], metric)
+    gap = abs(first - second)
+    words = (
+        f"It is {digits.finer(gap).difference(gap)} ahead of that of {name}"
+        if gap
+        else f"That of {name} is as good"
+    )
+    if found.means is None:
+        return words
+    one, two = (digits.show(m) for m in found.means)
+    side = "ahead" if found.behind >= 0 else "behind"
+    size = digits.finer(found.behind).difference(abs(found.behind))
+    return f"{words}; by the first seed of each ({one} and {two}) it is {size} {side}"
+
+
+def _gap_interval(found: Difference, metric: str) -> str:
+    if found.ci_low is None or found.ci_high is None:
+        return ""
+    digits = Digits.of([found.ci_high - found.ci_low], metric).finer(found.behind)
+    return digits.interval(found.ci_low, found.ci_high, sign=True)
+
+
+def _digits(sides: Sequence[Side], metric: str, others: Sequence[float] = ()) -> Digits:
+    """Return how the winners' values of a metric are written beside each other."""
+    winners = [side.winner for side in sides if side.data.metric == metric]
+    means = [*(w.mean for w in winners), *others]
+    return Digits.of(means, metric, spreads=[w.spread for w in winners])
+
+
+def _winner_words(side: Side, axes: Sequence[str]) -> str:
+    params = params_of(side.winner, axes)
+    if isinstance(val := params.get("val"), float):
+        params["val"] = float(f"{val:.4g}")
+    return show_params(params, limit=160)
+
+
+def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list[Column], list[Row]]:
+    """Return the table of winners; a narrow one leaves to the words above it how far they are apart."""
+    sides, axes = comparison.sides, varying(comparison.sides)
+    metrics = {side.data.metric for side in sides}
+    ranked = not comparison.apart
+    heading, told = (short_heading, False) if narrow else (metric_name, ranked)
+    gaps = {d.study: d for d in comparison.differences}
+    columns = [
+        *([Column("rank", True)] if ranked else []),
+        Column("study", False),
+        *([] if len({s.data.dataset for s in sides}) == 1 else [Column("dataset", False)]),
+        Column("its best point", False),
+        Column("n", True),
+        Column(heading(sides[0].data.metric) if len(metrics) == 1 else "result", True),
+        Column("95 % interval", True),
+        *([Column("behind", True), Column("luck?", False)] if told else []),
+    ]
+    rows = []
+    for place, side in enumerate(sides, start=1):
+        metric, winner = side.data.metric, side.winner
+        result = show_mean(winner, _digits(sides, metric))
+        gap = gaps.get(side.data.name)
+        cells = [
+            *([str(place)] if ranked else []),
+            printable(side.data.name),
+            *([] if len({s.data.dataset for s in sides}) == 1 else [printable(side.data.dataset, 60)]),
+            _winner_words(side, axes),
+            str(winner.n),
+            result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
+            show_interval(winner, _digits(sides, metric)) or NOTHING,
+            *([NOTHING if gap is None else _gap_words(gap, metric), _verdict(gap)] if told else []),
+        ]
+        rows.append(Row(tuple(cells), "best" if ranked and place == 1 else ""))
+    return columns, rows
+
+
+def _gap_words(gap: Difference, metric: str) -> str:
+    size = Digits(metric).finer(gap.behind).difference(gap.behind, unit=False)
+    which = " by the first seeds" if gap.means is not None else ""
+    return f"{size} {_gap_interval(gap, metric)}{which}".strip()
+
+
+def _verdict(gap: Difference | None) -> str:
+    if gap is None:
+        return ""
+    if gap.differs is None:
+        return "not known"
+    if gap.ci_low is None:
+        return "same point"
+    return "no" if gap.differs else "may be"
+
+
+def _shared_columns(comparison: Comparison) -> list[Column]:
+    return [Column("point", False), *(Column(printable(n), True) for n in comparison.names)]
+
+
+def _shared_row(point: SharedPoint, comparison: Comparison) -> Row:
+    cells = [show_params(point.params, limit=200)]
+    for side, mean, n in zip(comparison.sides, point.means, point.n, strict=True):
+        seeds = f" (n={n})" if n > 1 else ""
+        digits = _digits(comparison.sides, side.data.metric, [m for m in point.means if m is not None])
+        cells.append(f"{digits.show(mean)}{seeds}")
+    return Row(tuple(cells))
+
+
+def _shared_words(comparison: Comparison) -> str:
+    shared = comparison.shared
+    whose = "both studies hold" if len(comparison.sides) == 2 else "two or more of the studies hold"
+    if not shared:
+        return f"There is no point that {whose}."
+    unequal = sum(p.differs for p in shared)
+    more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
+    function = comparison.sides[0].data.objective is not None
+    alike = "same function, same params" if function else "same settings on the same images and split"
+    told = f"{unequal:,} of them with different values" if unequal else "all with equal values"
+    told += " for a seed that both have" if more_seeds else ""
+    return f"{plural(len(shared), 'point')} that {whose}, {told} ({alike})."
+
+
+def _cautions(comparison: Comparison) -> list[str]:
+    sides = comparison.sides
+    found = []
+    counts = listed([f"{printable(s.data.name)}: {len(s.ranking.points):,}" for s in sides])
+    found.append(
+        "Each winner was picked from its study's points by the value shown here, so it is a little lucky, the more "
+        f"so the more points there were to pick from ({counts})."
+    )
+    found += [
+        f"The interval of the difference to {printable(gap.study)} is {gap.how}."
+        for gap in comparison.differences
+        if gap.ci_low is not None
+    ]
+    if len(comparison.differences) > 1:
+        found.append("The intervals of the differences hold together at 95 %.")
+    if any(s.ranking.by_train for s in sides):
+        found.append("Nothing was held out in one of them: a TRAIN accuracy says nothing of new images.")
+    splits = {(s.winner.settings.val, s.winner.settings.split_seed) for s in sides}
+    if not comparison.apart and len(splits) > 1:
+        found.append("The studies hold out different validation images.")
+    for side in sides:
+        left = sum(n for state, n in side.ranking.counts.items() if state in ("waiting", "running"))
+        if left:
+            found.append(f"{printable(side.data.name)} is not finished: {plural(left, 'trial')} to come.")
+    return found
+
+
+def _draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[str]]]:
+    """Draw what the page shows; return each winner's commonest mistakes in words."""
+    from gridsearch.reporting.figures.curves import winners_figure
+    from gridsearch.reporting.figures.heatmap import heatmap_figures
+    from gridsearch.reporting.figures.panels import common_scale
+
+    sides, axes = comparison.sides, varying(comparison.sides)
+    names = [printable(s.data.name) for s in sides]
+    found.add(
+        "curves",
+        winners_figure(
+            [(s.data, s.winner, f"{n}: {_winner_words(s, axes)}") for s, n in zip(sides, names, strict=True)]
+        ),
+        title="Learning curves of the winners",
+        alt=f"Loss and accuracy by epoch of the winners of {listed(names)}.",
+    )
+    one = len({(s.data.metric, s.data.direction) for s in sides}) == 1
+    scale = common_scale([s.ranking for s in sides]) if one else None
+    for side, name in zip(sides, names, strict=True):
+        for stem, figure in heatmap_figures(side.data, ranking=side.ranking, scale=scale).items():
+            alt = f"{metric_name(side.data.metric).capitalize()} over the grid of {name}."
+            found.add(f"{stem}-{side.data.name}", figure, title=name, alt=alt)
+    return _draw_confusions(found, sides, names)
+
+
+def _draw_confusions(
+    found: Pictures, sides: Sequence[Side], names: Sequence[str]
+) -> list[tuple[str, Sequence[str]]]:
+    from gridsearch.reporting.figures.confusion import confusion_figure, confusions_figure
+
+    there: list[tuple[str, Side, Any]] = []
+    for side, name in zip(sides, names, strict=True):
+        if side.data.objective is not None:  # nobody expects one
+            continue
+        told = side.told()
+        if told is None:
+            found.notes.append(f"The winner of {name} has no usable predictions, so no confusion matrix.")
+        else:
+            there.append((name, side, confusion_matrix(told)))
+    alike = len({(m.shape, s.class_names) for _, s, m in there}) == 1
+    if alike and len(there) > 1:
+        figure = confusions_figure(
+            [m for _, _, m in there],
+            titles=[f"{n}: trial {s.ranking.best_trial.number}" for n, s, _ in there if s.ranking.best_trial],
+            class_names=there[0][1].class_names,
+            title="Confusion matrices of the winners",
+        )
+        alt = f"Confusion matrices of the winners of {listed([n for n, _, _ in there])}: rows true, columns predicted."
+        found.add("confusion", figure, title="Confusion matrices", alt=alt)
+    else:
+        for name, side, matrix in there:
+            figure = confusion_figure(
+                matrix, class_names=side.class_names, title=f"Confusion matrix of the winner of {name}"
+            )
+            alt = f"Confusion matrix of the winner of {name}: rows true, columns predicted."
+            found.add(f"confusion-{side.data.name}", figure, title=f"Confusion matrix: {name}", alt=alt)
+        if len(there) > 1:
+            found.notes.append("The studies' classes differ, so each matrix stands by itself.")
+    return [
+        (name, describe_pairs(most_confused(matrix, side.class_names, limit=MOST_PAIRS)))
+        for name, side, matrix in there
+        if matrix.sum() > matrix.trace()
+    ]

@@ -1,0 +1,110 @@
+"""From a ranking to the JSON (schema 1) that scripts read: `report --json`, `ranking.json`, `export`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.reporting.levels import ABSENT, levels_of
+from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
+from gridsearch.reporting.stats.effects import decompose
+
+if TYPE_CHECKING:
+    from gridsearch.records import Part, StudyData, TrialRecord
+
+SCHEMA = 1
+
+
+def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str, Any]:
+    """Return the report as a JSON-able mapping of schema 1.
+
+    Args:
+        data: the study.
+        ranking: `rank(data)` where the caller has it already.
+    """
+    ranking = ranking or rank(data)
+    decomposition = decompose(ranking)
+    best, best_trial = ranking.best, ranking.best_trial
+    return {
+        "schema": SCHEMA,
+        "study": data.name,
+        "dataset": data.dataset,
+        "objective": data.objective,
+        "metric": data.metric,
+        "direction": data.direction,
+        **({} if data.part is None else {"part": _part(data.part)}),
+        **_recipes(ranking),
+        "counts": dict(ranking.counts),
+        "points": [
+            *map(_point, ranking.points),
+            *({**_point(p), "other_images": True} for p in ranking.apart),
+        ],
+        "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
+        "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
+        "residual_share": decomposition.residual_share,
+        **({} if decomposition.exact else {"confounded_share": decomposition.confounded_share}),
+        "ensembles": [e.to_json() for e in ranking.ensembles],
+        "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
+        "test": dict(data.test) if data.test is not None else None,
+    }
+
+
+def export_json(data: StudyData, *, ranking: Ranking | None = None) -> str:
+    """Return `report_json` as text, one key or list item a line; strict JSON, without NaN."""
+    parts = []
+    for key, value in report_json(data, ranking=ranking).items():
+        if isinstance(value, list) and value:
+            items = ",\n  ".join(json.dumps(item, allow_nan=False) for item in value)
+            parts.append(f"{json.dumps(key)}: [\n  {items}\n ]")
+        else:
+            parts.append(f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}")
+    return "{\n " + ",\n ".join(parts) + "\n}\n"
+
+
+def _part(part: Part) -> dict[str, Any]:
+    """Return which trials these are; that a point lacks an axis is `{"absent": true}`."""
+    return {
+        "where": {name: {"absent": True} if v == ABSENT else v for name, v in part.where.items()},
+        "words": part.words,
+        "trials": part.trials,
+        "of": part.of,
+    }
+
+
+def _recipes(ranking: Ranking) -> dict[str, Any]:
+    """Return the settings in which the study's recipes differ, with their values; nothing where there is one."""
+    mixed = {axis: [v for v in levels_of(ranking.points, axis) if v != ABSENT] for axis in ranking.mixed}
+    return {"recipes": mixed} if mixed else {}
+
+
+def _point(point: RankedPoint) -> dict[str, Any]:
+    return {
+        "rank": point.rank,
+        "params": dict(point.params),
+        "n": point.n,
+        "mean": point.mean,
+        "ci_low": point.ci_low,
+        "ci_high": point.ci_high,
+        "tied_with_best": point.tied_with_best,
+    }
+
+
+def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
+    value = metric_value(trial, metric)
+    return {
+        "number": trial.number,
+        "params": dict(trial.params),
+        "seed": trial.seed,
+        "state": trial.state.value,
+        "value": value,
+        "metrics": {name: finite(x) for name, x in trial.metrics.items()},
+        "val_accuracy": finite(trial.metrics.get("val_accuracy")),
+        "val_loss": finite(trial.metrics.get("val_loss")),
+        "train_accuracy": finite(trial.metrics.get("train_accuracy")),
+        "train_loss": finite(trial.metrics.get("train_loss")),
+        "epochs": trial.epochs,
+        "seconds": finite(trial.seconds),
+        "attempts": trial.attempts,
+        "error": trial.error,
+        "pruned_by": trial.pruner,
+    }

@@ -1,0 +1,266 @@
+"""From a ranking to the sentences that a reader meets first: what won, by how much, how sure that is.
+
+The terminal and the page say the same words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.reporting.output.cautions import cautions
+from gridsearch.reporting.ranking import values_by_seed
+from gridsearch.reporting.stats import moments
+from gridsearch.reporting.stats.ensemble import ensembles_in_words
+from gridsearch.reporting.stats.evaluation import in_words
+from gridsearch.reporting.stats.uncertainty import MOST_SEEDS, Basis
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    listed,
+    metric_name,
+    plural,
+    printable,
+    show_params,
+    show_seconds,
+)
+
+if TYPE_CHECKING:
+    from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.words.digits import Digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Headline:
+    """What the top of every output says.
+
+    Attributes:
+        won: what won.
+        margin: by how much, and whether luck may have made it, "" where there is nothing to compare.
+        test: what the test set showed, "" before `best` has read it.
+        warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
+        advice: what would tell more, with the command for it; "" where nothing would.
+        cautions: what the ranking does not cover.
+        ensembles: what the best points say together, "" without their predictions.
+        method: where intervals and ties come from and what they assume, in two sentences; "" without any.
+    """
+
+    won: str
+    margin: str
+    test: str
+    warning: str
+    advice: str
+    cautions: tuple[str, ...]
+    ensembles: str
+    method: str
+
+
+_ROUNDING = 1e-12
+
+METHODS = {
+    Basis.SEEDS: (
+        "With 95 % confidence an interval holds the mean that its point would have over all seeds, judged by the "
+        "scatter of the point's own seeds (Student's t), or by that of points like it where its seeds give one value "
+        "(pooled variance); a point is tied with the best unless the best's lead is "
+        "larger than luck makes it in 5 % of such studies, allowing for the best being the pick of all points "
+        "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
+        "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
+    ),
+    Basis.IMAGES: (
+        "With 95 % confidence an interval holds the accuracy that its network would have over all images of this "
+        "kind (Wilson's interval); a point is tied with the best unless the best has more of the images that only "
+        "one of the two has right than luck gives it in 5 % of such studies, allowing for the best being the pick "
+        "of all points (McNemar's exact test). This assumes that the validation images are a random sample, and "
+        "covers their choice alone: with another seed the ranking may be another."
+    ),
+}
+"""Where intervals and ties come from, and what they assume; `over_seeds` and `over_images` say more."""
+
+TRAIN_WARNING = (
+    "Nothing was held out (val=0): this ranking is by TRAIN accuracy. "
+    "It says how well the networks fit what they were trained on, not how they do on new images."
+)
+
+
+def headline(data: StudyData, ranking: Ranking) -> Headline:
+    """Return what won and what to make of it."""
+    return Headline(
+        won=_won(ranking),
+        margin=_margin(ranking),
+        test=_test(data, ranking),
+        warning=TRAIN_WARNING if ranking.by_train else "",
+        advice="" if data.part else _advice(data, ranking),  # it would be about all trials
+        cautions=tuple(cautions(data, ranking)),
+        ensembles=ensembles_in_words(ranking.ensembles),
+        method=METHODS.get(ranking.uncertainty.basis, ""),
+    )
+
+
+def _test(data: StudyData, ranking: Ranking) -> str:
+    """Return what the test set showed, of which point, and whether another one wins by now."""
+    test, best = data.test, ranking.best
+    if test is None:
+        return ""
+    everyone = (*ranking.points, *ranking.apart)
+    tested = next((p for p in everyone if any(t.number == test["trial"] for t in p.trials)), None)
+    words = in_words(test if tested is None else {**test, "params": tested.params})
+    if best is None or tested is best:
+        return words
+    if tested is None:
+        return f"{words} This is not about any point of those ranked here."
+    name = show_params(best.params, ranking.varying or None)
+    if tested.settings.data_fingerprint != best.settings.data_fingerprint:
+        return f"{words} This is about other images than those of the winner, {name}, which was not tested."
+    place = "a point without a rank" if tested.rank is None else f"rank {tested.rank}"
+    return f"{words} Another point wins by now, {name}: the test is not of that one but of {place}."
+
+
+def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:
+    """Return a point's mean with the spread over its seeds: "93.71 ± 0.12 %"."""
+    if point.mean is None:
+        return NOTHING
+    digits = _of_point(point, digits)
+    if point.spread is None or not spread:
+        return digits.show(point.mean)
+    unit = " %" if digits.show(point.mean).endswith("%") else ""
+    return f"{digits.show(point.mean, unit=False)} ± {digits.spread(point.spread)}{unit}"
+
+
+def show_interval(point: RankedPoint, digits: Digits) -> str:
+    """Return the 95 % interval of a point's mean: "[93.41, 94.01]" in the metric's unit, "" without one."""
+    if point.ci_low is None or point.ci_high is None:
+        return ""
+    return _of_point(point, digits).interval(point.ci_low, point.ci_high)
+
+
+def _of_point(point: RankedPoint, digits: Digits) -> Digits:
+    """Return the digits of one point's numbers: as many as show that its interval has a width."""
+    if point.ci_low is None or point.ci_high is None:
+        return digits
+    return digits.finer(point.ci_high - point.ci_low)
+
+
+def time_spent(data: StudyData) -> str:
+    """Return how long the trials took, each as its share of its pack."""
+    seconds = [t.seconds for t in data.trials if t.seconds is not None]
+    work = "training" if data.objective is None else "computing"
+    return (
+        f"{show_seconds(sum(seconds))} of {work} in {plural(len(seconds), 'trial')}"
+        if seconds
+        else "no time yet"
+    )
+
+
+def _won(ranking: Ranking) -> str:
+    best = ranking.best
+    if best is None:
+        return "No point has a result yet."
+    name = show_params(best.params, ranking.varying or None)
+    how = f"{show_mean(best, ranking.digits_of())} {metric_name(ranking.metric)}"
+    seeds = f"mean of {plural(best.n, 'seed')}" if best.n > 1 else "one seed"
+    interval = show_interval(best, ranking.digits_of())
+    sure = f", 95 % interval {interval}" if interval else ""
+    return f"{name} is best: {how} ({seeds}{sure})."
+
+
+def _margin(ranking: Ranking) -> str:
+    best, second = ranking.best, ranking.runner_up
+    if best is None or best.mean is None or second is None or second.mean is None:
+        return ""
+    name, digits = show_params(second.params, ranking.varying), ranking.digits_of()
+    gap = _lead(ranking, best.mean, second.mean)
+    if second.tier > best.tier:
+        words = _below(ranking, second, better=gap < 0)
+    elif second.mean == best.mean:
+        words = f"The second, {name}, has exactly the same mean."
+    elif abs(gap) <= _ROUNDING * max(abs(best.mean), abs(second.mean)):
+        words = f"The second, {name}, has the same mean but for rounding."
+    else:
+        words = f"It is {digits.difference(gap)} ahead of the second, {name}."
+    return " ".join(w for w in (words, _over_fewer(ranking, best, second), _tie(ranking)) if w)
+
+
+def _lead(ranking: Ranking, first: float, second: float) -> float:
+    """Return by how much one value is better than another, below zero where it is worse."""
+    return second - first if ranking.direction == "minimize" else first - second
+
+
+def _below(ranking: Ranking, point: RankedPoint, *, better: bool) -> str:
+    """Say why a point ranks below the best whatever its mean."""
+    why = "some of its seeds were pruned"
+    if point.outsized:
+        why = "its values are out of all measure"
+    elif point.diverged:
+        why = f"{point.diverged} of its {plural(len(point.trials), 'seed')} diverged"
+    mean = ranking.digits_of().show(point.mean)
+    seeds = f"the mean of {plural(point.n, 'seed')}" if point.n > 1 else "one seed"
+    but = "though that is better, " if better else ""
+    name = show_params(point.params, ranking.varying)
+    return f"The next, {name}, has {mean} ({seeds}); {but}it ranks below since {why}."
+
+
+def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str:
+    """Give the means that the first two are compared by, where these are not the means that are shown."""
+    if 1 not in ranking.uncertainty.over_fewer:
+        return ""
+    one, two = (values_by_seed(p.trials, ranking.metric) for p in (best, second))
+    shared = sorted(set(one) & set(two))
+    means = [moments.mean([own[s] for s in shared]) or 0.0 for own in (one, two)]
+    gap, digits = _lead(ranking, *means), ranking.digits_of()
+    side = "ahead" if gap >= 0 else "behind"
+    return (
+        f"They are compared over the {plural(len(shared), 'seed')} that both have: there it is "
+        f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
+    )
+
+
+def _tie(ranking: Ranking) -> str:
+    """Say how many points are tied with the best, and by whose luck."""
+    found = ranking.uncertainty
+    tied, of = len(ranking.tied), found.compared
+    luck = {Basis.SEEDS: "the luck of the seed", Basis.IMAGES: "the choice of the validation images"}.get(
+        found.basis
+    )
+    means = {p.mean for p in ranking.tied}
+    equal = ranking.best is not None and means == {ranking.best.mean}
+    if luck is None or of < 2 or found.exact or equal:  # no difference that luck might explain
+        return f"So {'has' if tied == 2 else 'have'} {plural(tied - 1, 'more point')}." if tied > 1 else ""
+    if not tied:
+        over = " over those that can be told" if found.unsettled else ""
+        return f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % sure)."
+    points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
+    return f"It is tied with {points}: {luck} may explain the difference."
+
+
+def _advice(data: StudyData, ranking: Ranking) -> str:
+    """Say what would separate the first points."""
+    found = ranking.uncertainty
+    if found.compared < 2 or found.runner_up_told:
+        return "" if found.basis is not Basis.IMAGES or ranking.by_train else _try_seeds(data, ranking)
+    if found.basis is Basis.IMAGES:
+        return _try_seeds(data, ranking)
+    if found.basis is not Basis.SEEDS or found.exact:
+        return ""
+    if found.more_seeds is None:
+        return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."
+    return (
+        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if their difference is what it "
+        f"seems (80 % chance){_by(data, found.more_seeds, 2)}"
+    )
+
+
+def _try_seeds(data: StudyData, ranking: Ranking) -> str:
+    top = max(2, min(len(ranking.tied) + 1, 5))
+    return f"More seeds would show how much is luck{_by(data, 2, top)}"
+
+
+def _by(data: StudyData, seeds: int, top: int) -> str:
+    """Return how more seeds are had: the command, or what comes nearest to one."""
+    if data.part is not None:  # the best points of a part need not be those of the study
+        return "."
+    if data.again.lost:
+        own = listed([printable(name) for name in data.again.lost])
+        return (
+            f"; they need {own} again, which no file names: give the grid again from Python with more seeds."
+        )
+    return f": {data.again.more_seeds(seeds, top)}"

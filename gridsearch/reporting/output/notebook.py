@@ -1,0 +1,47 @@
+"""From a ranking to what a notebook shows below a cell that ends in a result: the headline and a short table."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.reporting.output.headline import headline, show_interval, show_mean
+from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params
+
+if TYPE_CHECKING:
+    from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking import Ranking
+
+MOST_ROWS: Final = 10
+
+
+def ranking_html(data: StudyData, ranking: Ranking) -> str:
+    """Return the first points as a piece of HTML without style or script; whatever names hold stays text."""
+    words = headline(data, ranking)
+    lines = [t for t in (words.warning, f"{words.won} {words.margin}".strip()) if t]
+    heading = ("rank", "point", "n", metric_name(ranking.metric), "95 % interval", "")
+    rows = [
+        (
+            NOTHING if p.rank is None else str(p.rank),
+            show_params(p.params, limit=200),
+            str(p.n),
+            show_mean(p, ranking.digits_of()),
+            show_interval(p, ranking.digits_of()),
+            "best" if p is ranking.best else "tied" if p.tied_with_best else "",
+        )
+        for p in ranking.listed[:MOST_ROWS]
+    ]
+    hidden = len(ranking.listed) - len(rows)
+    word = "on" if data.objective is None else "of"
+    parts = [
+        f"<p><strong>{escape(printable(data.name))}</strong> {word} {escape(printable(data.dataset))}</p>"
+    ]
+    parts += [f"<p>{escape(line)}</p>" for line in lines]
+    parts.append(
+        "<table><thead><tr>" + "".join(f"<th>{escape(h)}</th>" for h in heading) + "</tr></thead><tbody>"
+    )
+    parts += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    parts.append("</tbody></table>")
+    if hidden > 0:
+        parts.append(f"<p>and {plural(hidden, 'more point')}</p>")
+    return "".join(parts)

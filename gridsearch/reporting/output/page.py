@@ -1,0 +1,279 @@
+"""From a ranked study and its figures to index.html: one file that asks nobody for anything.
+
+The page carries its style, its script and its pictures.  A Content-Security-Policy allows exactly these
+(style and script by their hashes, pictures as data), so that a name that slipped through the template's
+escaping still could not run.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.records import StudyData, TrialState, Value
+from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
+from gridsearch.reporting.output.page_tables import (
+    CLASS_COLUMNS,
+    MOST_POINTS,
+    class_rows,
+    long_table,
+    losses,
+    point_columns,
+    point_row,
+    shown_trials,
+    trial_columns,
+    trial_row,
+)
+from gridsearch.reporting.output.report_parts import parts_list
+from gridsearch.reporting.recipes import mixed_words
+from gridsearch.reporting.selection import part_words
+from gridsearch.reporting.stats.effects import Decomposition, decompose
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    metric_name,
+    printable,
+    show_metric,
+    show_value,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import jinja2
+
+    from gridsearch.reporting.figures.gallery import Classes, Picture
+    from gridsearch.reporting.ranking import Ranking
+
+_RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
+
+
+def render_page(
+    data: StudyData,
+    ranking: Ranking,
+    *,
+    pictures: Mapping[str, Picture] | None = None,
+    classes: Classes | None = None,
+    notes: Sequence[str] = (),
+    parts: Sequence[tuple[str, str]] = (),
+    whole: str = "",
+) -> str:
+    """Return the page as HTML.
+
+    Args:
+        data: the study, filtered already.
+        ranking: its ranking.
+        pictures: by their files' stem.
+        classes: the winner's per-class results, None without stored predictions.
+        notes: what is missing in this report and why.
+        parts: the reports that there are of parts of the study: address and words.
+        whole: of a part, the address of the report of the whole study, "" where there is none.
+    """
+    from markupsafe import Markup
+
+    words = headline(data, ranking)
+    shown = shown_trials(data, ranking)
+    decomposition = decompose(ranking)
+    point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.listed[:MOST_POINTS]]
+    trial_rows = [trial_row(t, ranking, data.axes) for t in data.trials if t.number in shown]
+    return rendered(
+        "report.html",
+        study=printable(data.name),
+        about=printable(f"{'on' if data.objective is None else 'of'} {data.dataset}"),
+        words=words,
+        lead=_lead(words),
+        progress=_progress(ranking),
+        part=part_words(data),
+        mixed=mixed_words(data, ranking),
+        whole=whole,
+        parts=Markup(parts_list(parts)),  # noqa: S704  escaped there
+        counts=[(state, n) for state, n in ranking.counts.items() if n],
+        facts=_facts(data, ranking),
+        pictures=pictures or {},
+        notes=notes,
+        classes=classes,
+        class_rows=class_rows(classes),
+        class_columns=CLASS_COLUMNS,
+        points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
+        trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
+        losses=losses(data, shown),
+        effects=_effects(ranking, decomposition),
+        effects_method=_effects_method(decomposition),
+        recipe=_recipe(data),
+        commands=[printable(c) for c in data.commands],
+        environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """Return a page that carries our style and script, and a policy that allows nothing else.
+
+    Args:
+        template: its file's name.
+        **values: what the template shows.
+    """
+    style, script = _asset("report.css"), _asset("report.js")
+    page = _environment().get_template(template)
+    return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("gridsearch.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+@functools.cache
+def _asset(name: str) -> str:
+    return (resources.files("gridsearch.reporting") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _own(text: str) -> Any:
+    """Mark one of our own files as what it is; nothing of a user's ever comes through here."""
+    from markupsafe import Markup
+
+    assert "</" not in text
+    return Markup(text)  # noqa: S704  our own file, checked above
+
+
+def _policy(style: str, script: str) -> str:
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{digest(style)}'; "
+        f"script-src 'sha256-{digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _progress(ranking: Ranking) -> tuple[int, int] | None:
+    """Return how many trials have ended, of how many; None if all have."""
+    total = sum(ranking.counts.values())
+    ended = sum(n for state, n in ranking.counts.items() if TrialState(state).ended)
+    return (ended, total) if ended < total else None
+
+
+def _lead(words: Headline) -> str:
+    return f"{words.won} {words.margin}".strip()
+
+
+def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
+    """Return the few figures of the header, as name and value."""
+    best = ranking.best
+    seeds = sorted({p.n for p in ranking.listed if p.n})
+    better = "" if data.direction == "maximize" else ", the lower the better"
+    facts = [("ranked by", f"{metric_name(data.metric)}{better}")]
+    if best is not None:
+        facts.append((f"best {metric_name(data.metric)}", show_mean(best, ranking.digits_of())))
+        train = best.metric_mean("train_accuracy")
+        if train is not None and data.metric != "train_accuracy" and data.objective is None:
+            facts.append(("its train accuracy", show_metric(train, "train_accuracy")))
+        if (
+            known := data.facts.get(best.settings.data_fingerprint)
+        ) is not None and known.constant is not None:
+            name, share = known.constant
+            facts.append(
+                ("a constant answer", f"{show_metric(share, 'val_accuracy')} ({printable(name, 30)})")
+            )
+    facts += [
+        ("points", f"{len(ranking.listed):,}"),
+        ("trials", f"{len(data.trials):,}"),
+        (
+            "seeds per point",
+            " to ".join(str(n) for n in (seeds[:1] + seeds[-1:] if len(seeds) > 1 else seeds)) or NOTHING,
+        ),
+        ("time", time_spent(data)),
+    ]
+    return facts
+
+
+EFFECTS_EXACT: Final = (
+    "Share of the variance over all trials that each axis, and each pair of axes beyond its two axes, explains. Exact: "
+    "the points with a result are a complete grid."
+)
+EFFECTS_FITTED: Final = (
+    "Share of the variance over all trials that each axis, and each pair of axes, explains beyond all others. By least "
+    "squares, since the grid has holes or uneven seeds."
+)
+EFFECTS_TOGETHER: Final = (
+    "The grid ties axes to each other (paired values, holes): {share} of the variance is confounded, explained by "
+    "several together and by none alone."
+)
+EFFECTS_OVERLAP: Final = (
+    "The holes tie axes to each other, so that these shares are confounded: they overlap, each is the most that "
+    "there is to its name, and they do not add up."
+)
+MOST_EFFECTS: Final = 12
+SEEN_SHARE: Final = 0.0005
+"""A share below it is shown as 0.0 %."""
+
+
+def _effects_method(decomposition: Decomposition) -> str:
+    """Return what the shares are, and that some of it cannot be told apart where that is so."""
+    if decomposition.exact:
+        return EFFECTS_EXACT
+    confounded = decomposition.confounded_share
+    if confounded < -SEEN_SHARE:
+        return f"{EFFECTS_FITTED} {EFFECTS_OVERLAP}"
+    if confounded > SEEN_SHARE:
+        return f"{EFFECTS_FITTED} {EFFECTS_TOGETHER.format(share=f'{100 * confounded:.1f} %')}"
+    return EFFECTS_FITTED
+
+
+def _effects(ranking: Ranking, decomposition: Decomposition) -> list[tuple[str, str]]:
+    residual = decomposition.residual_share
+    if residual is None or len(ranking.varying) < 2:  # one axis explains all by itself
+        return []
+    shown, hidden = decomposition.effects[:MOST_EFFECTS], decomposition.effects[MOST_EFFECTS:]
+    confounded = decomposition.confounded_share
+    most = "up to " if confounded < -SEEN_SHARE else ""
+    rows = [
+        (" \u00d7 ".join(printable(a) for a in e.axis.split(",")), f"{most}{100 * e.share:.1f} %")
+        for e in shown
+    ]
+    if confounded > SEEN_SHARE:
+        rows.append(("confounded", f"{100 * confounded:.1f} %"))
+    if most:
+        return [*rows, ("no axis or pair", f"{100 * residual:.1f} %")]
+    rest = residual + sum(e.share for e in hidden)
+    return [*rows, ("everything else", f"{100 * max(0.0, rest):.1f} %")]
+
+
+def _recipe(data: StudyData) -> list[tuple[str, str]]:
+    """Return the settings that are the same for every trial."""
+    if not data.trials:
+        return []
+    flats = [t.settings.flat() for t in data.trials]
+    first = flats[0]
+    varying = {k for flat in flats for k, v in flat.items() if k not in first or first[k] != v}
+    varying |= {k for flat in flats for k in first if k not in flat} | set(data.axes)
+    rows = [
+        (printable(k), _shown_setting(k, v)) for k, v in first.items() if k not in varying | _RECIPE_HIDDEN
+    ]
+    for name, words in (
+        ("data_fingerprint", "SHA-256 of the data"),
+        ("model_source", "SHA-256 of the model's file"),
+        ("objective_source", "SHA-256 of the objective's file"),
+    ):
+        if name not in varying and first.get(name):
+            rows.append((words, printable(str(first[name]))))
+    return rows
+
+
+def _shown_setting(name: str, value: Value) -> str:
+    if name == "val" and isinstance(value, float):
+        return f"{value:.4g}"
+    if name == "subset" and value is None:
+        return "all"
+    if name == "dropout" and value is None:
+        return "as the model has it"
+    return show_value(value)

@@ -1,0 +1,272 @@
+"""The tables of the page: points, trials, classes, and the trials that were lost, as rows of text.
+
+A long table's first rows stand in the HTML; the others go into it as JSON, for the page's script to show.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.records import StudyData, TrialRecord, TrialState
+from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.ranking import RankedPoint, Ranking, finite
+from gridsearch.reporting.stats.uncertainty import Basis
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    metric_name,
+    printable,
+    show_metric,
+    show_param,
+    show_params,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.reporting.figures.gallery import Classes
+
+MOST_POINTS: Final = 10_000
+MOST_TRIALS: Final = 10_000
+MOST_STATIC: Final = 200
+"""Rows of a table that stand in the HTML; the script shows the others as they are scrolled to, sorted or filtered."""
+MOST_FAILURES: Final = 50
+MOST_CLASSES: Final = 300
+
+_METRICS: Final = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table: its cells as text, and what the template marks it with."""
+
+    cells: tuple[str, ...]
+    kind: str = ""
+    anchor: str = ""
+    links: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column's heading, and whether it holds numbers."""
+
+    title: str
+    numeric: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A long table: some rows in the HTML, more for the script, the rest in a file.
+
+    Attributes:
+        name: its element's id.
+        more: the rows for the script, as JSON that is safe inside a script element; "" if there are none.
+        extra: how many those are.
+        hidden: how many rows are not in the page at all.
+    """
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Row]
+    more: Any
+    extra: int
+    hidden: int
+
+
+def long_table(name: str, columns: Sequence[Column], rows: Sequence[Row], *, of: int) -> Table:
+    """Return a table of rows, of so many that there are in the study."""
+    from markupsafe import Markup
+
+    extra = rows[MOST_STATIC:]
+    text = json.dumps([[r.cells, r.kind, r.links] for r in extra], separators=(",", ":"))
+    # no "<" in a script element: neither "</script>" nor "<!--" can come out of a name
+    more = Markup(text.replace("<", "\\u003c")) if extra else ""  # noqa: S704  escaped for its place
+    return Table(
+        name=name,
+        columns=columns,
+        rows=rows[:MOST_STATIC],
+        more=more,
+        extra=len(extra),
+        hidden=of - len(rows),
+    )
+
+
+def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
+    """Return the numbers of the trials that get a row: some that were lost, then those of the best points."""
+    if len(data.trials) <= MOST_TRIALS:
+        return frozenset(t.number for t in data.trials)
+    numbers = [t.number for p in ranking.listed for t in p.trials]
+    bad = [t.number for t in data.trials if t.state in (TrialState.FAILED, TrialState.DIVERGED)][
+        :MOST_FAILURES
+    ]
+    return frozenset([*bad, *numbers[: MOST_TRIALS - len(bad)]])
+
+
+def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
+    """Return the headings of the ranking; the last one's cells hold links to the trials."""
+    others = ranking.others
+    return [
+        Column("rank", True),
+        *(Column(printable(a), _numeric(ranking.listed, a)) for a in axes),
+        Column("n", True),
+        Column(metric_name(ranking.metric), True),
+        *([Column("95 % interval", True), Column("tied", False)] if _sure(ranking) else []),
+        *(Column(metric_name(m), True) for m in others),
+        Column("seconds", True),
+        Column("trials", True),
+    ]
+
+
+def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
+    """Return a point as a row of the ranking."""
+    result = show_mean(point, ranking.digits_of())
+    if point.mean is None or point.diverged or point.pruned:
+        state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
+        result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
+    cells = (
+        NOTHING if point.rank is None else str(point.rank),
+        *(show_param(point.params, a) for a in axes),
+        str(point.n),
+        result,
+        *([show_interval(point, ranking.digits_of()), _tied(point, ranking)] if _sure(ranking) else []),
+        *(ranking.digits_of(m).show(point.metric_mean(m)) for m in ranking.others),
+        _seconds(point.seconds),
+    )
+    kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
+    links = tuple(str(t.number) for t in point.trials)
+    return Row(cells, kind, "", tuple(n for n in links if int(n) in shown))
+
+
+def _sure(ranking: Ranking) -> bool:
+    """Whether the ranking has a basis for intervals and ties."""
+    return ranking.uncertainty.basis is not Basis.NOTHING
+
+
+def _seconds(seconds: float | None) -> str:
+    """Return seconds without a unit, which the heading names; a quick function's too."""
+    if seconds is None:
+        return NOTHING
+    return f"{seconds:.1f}" if seconds >= 0.05 else f"{seconds:.2g}"
+
+
+def _tied(point: RankedPoint, ranking: Ranking) -> str:
+    return "best" if point is ranking.best else "tied" if point.tied_with_best else ""
+
+
+def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
+    """Return the headings of the table of trials."""
+    length = "epochs trained" if ranking.objective is None else "steps"
+    metrics = [metric_name(m) for m in _trial_metrics(ranking)]
+    names = ["state", *metrics, length, "seconds", "attempts", "error"]
+    text = {"state", "error"}
+    return [
+        Column("trial", True),
+        *(Column(printable(a), False) for a in axes),
+        Column("seed", True),
+        *(Column(n, n not in text) for n in names),
+    ]
+
+
+def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
+    if ranking.objective is not None:
+        return (ranking.metric, *ranking.others)
+    return (*_METRICS, *ranking.class_metrics)
+
+
+def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
+    """Return a trial as a row."""
+    cells = (
+        str(trial.number),
+        *(show_param(trial.params, a) for a in axes),
+        str(trial.seed),
+        trial.state.value,
+        *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),
+        str(trial.epochs),
+        _seconds(trial.seconds),
+        str(trial.attempts),
+        printable(trial.error or "", 300),
+    )
+    lost = trial.state in (TrialState.FAILED, TrialState.DIVERGED)
+    return Row(cells, "lost" if lost else "", f"trial-{trial.number}")
+
+
+def losses(data: StudyData, shown: frozenset[int]) -> list[dict[str, Any]]:
+    """Return the lists of trials that came to no full result: what they are called, some of them, how many more."""
+    found = []
+    for anchor, title, states in (
+        ("failures", "Diverged and failed trials", (TrialState.FAILED, TrialState.DIVERGED)),
+        ("pruned", "Pruned trials", (TrialState.PRUNED,)),
+    ):
+        trials = [t for t in data.trials if t.state in states]
+        if trials:
+            items = [_loss(t, data, shown) for t in trials[:MOST_FAILURES]]
+            hidden = len(trials) - len(items)
+            found.append({"anchor": anchor, "title": title, "trials": items, "hidden": hidden})
+    return found
+
+
+def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[str, Any]:
+    reason = printable(trial.error or "no reason recorded", 400)
+    if trial.state is TrialState.PRUNED:
+        reached = _reached(trial, data)
+        at = (
+            f" at {show_metric(reached, data.metric)} {metric_name(data.metric)}"
+            if reached is not None
+            else ""
+        )
+        by = f"by {trial.pruner} " if trial.pruner else ""
+        length = trial.settings.length
+        when = f"step {trial.epochs}" if length is None else f"epoch {trial.epochs} of {length}"
+        reason = f"{by}after {when}{at}"
+    return {
+        "number": trial.number,
+        "linked": trial.number in shown,
+        "state": trial.state.value,
+        "params": f"{show_params(trial.params, data.axes, limit=200)} seed={trial.seed}",
+        "reason": reason,
+    }
+
+
+def _reached(trial: TrialRecord, data: StudyData) -> float | None:
+    """Return what a trial had last shown of the metric that ranks."""
+    if steps := data.steps.get(trial.number):
+        return finite(steps[-1].metrics.get(data.metric))
+    rows = data.epochs.get(trial.number)
+    return finite(getattr(rows[-1], data.metric, None)) if rows else None
+
+
+CLASS_COLUMNS: Final = [
+    Column("class", False),
+    Column("images", True),
+    Column("recognised (recall)", True),
+    Column("precision", True),
+    Column("F1", True),
+    Column("most often taken for", False),
+]
+
+
+def class_rows(classes: Classes | None) -> list[Row]:
+    """Return the winner's classes as rows; none without its predictions."""
+    if classes is None:
+        return []
+    return [
+        Row(
+            (
+                r.name,
+                str(r.images),
+                *(_percent(x) for x in (r.recall, r.precision, r.f1)),
+                r.taken_for or NOTHING,
+            )
+        )
+        for r in classes.results[:MOST_CLASSES]
+    ]
+
+
+def _percent(share: float | None) -> str:
+    return show_metric(share, "recall", digits=1)
+
+
+def _numeric(points: Sequence[RankedPoint], axis: str) -> bool:
+    values = [p.params.get(axis) for p in points]
+    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)

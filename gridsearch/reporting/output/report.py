@@ -1,0 +1,128 @@
+"""From a study to its report folder: the last stage, where ranking, tables, figures and page meet."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.errors import ArtifactError
+from gridsearch.files import write_whole
+from gridsearch.reporting.figures.gallery import STEMS, draw
+from gridsearch.reporting.output.document import export_json
+from gridsearch.reporting.output.frames import ranking_csv, trials_csv
+from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.report_parts import parts_beside, with_parts
+from gridsearch.reporting.predictions import Predictions, per_class_csv
+from gridsearch.reporting.ranking import Ranking, rank, winners_classes
+from gridsearch.reporting.selection import filter_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import StudyData, TrialRecord, Value
+
+PAGE: Final = "index.html"
+WHOLE: Final = "report"
+"""The folder of a study's whole report; those of its parts lie beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFiles:
+    """What a report consists of.
+
+    Attributes:
+        page: index.html.
+        files: all files, the page among them.
+        ranking: the ranking that it shows.
+    """
+
+    folder: Path
+    page: Path
+    files: tuple[Path, ...]
+    ranking: Ranking
+
+
+def preload() -> None:
+    """Load what a report is drawn with; what is missing is left for the report itself to tell."""
+    from gridsearch.reporting.figures import matplotlib_door
+
+    with suppress(ImportError, ArtifactError):
+        matplotlib_door.load()
+        import jinja2  # noqa: F401
+        import seaborn as sns  # noqa: F401  (brings pandas, scipy and matplotlib)
+        from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
+
+
+def write_report(
+    data: StudyData,
+    *,
+    folder: Path,
+    predictions: Callable[[int], Predictions | None],
+    images: Callable[[TrialRecord], ImageData] | None = None,
+    write: Callable[[Path, bytes], None] | None = None,
+    where: Mapping[str, Value] | None = None,
+) -> ReportFiles:
+    """Write ranking, tables, figures and page of a study into a folder; a figure of an earlier report goes.
+
+    Args:
+        data: the study.
+        folder: where to; made if it is not there.
+        predictions: the stored validation predictions of a trial by its number, None if there are none.
+        images: gives what a trial was trained on, or raises a GridsearchError that says why not; default: no
+            images are shown.
+        write: writes a file so that a reader never finds half of it; default: temporary file and rename.
+        where: only trials with these values (see `filter_data`).
+
+    Raises:
+        UsageError: `where` names nothing that is there.
+    """
+    write = write or write_whole
+    data = filter_data(data, where or {})
+    ranking = rank(data, predictions=predictions)
+    folder.mkdir(parents=True, exist_ok=True)
+    contents: dict[str, bytes] = {
+        "ranking.csv": ranking_csv(data, ranking=ranking),
+        "ranking.json": export_json(data, ranking=ranking).encode(),
+        "trials.csv": trials_csv(data),
+    }
+    pictures = draw(data, ranking, predictions=predictions, images=images)
+    if pictures.winner is not None:
+        contents["per_class.csv"] = per_class_csv(pictures.winner, winners_classes(data, ranking))
+    for stem, picture in pictures.by_stem.items():
+        contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
+    whole = folder.parent / WHOLE / PAGE
+    page = render_page(
+        data,
+        ranking,
+        pictures=pictures.by_stem,
+        classes=pictures.classes,
+        notes=pictures.notes,
+        parts=parts_beside(folder) if data.part is None else (),
+        whole=f"../{WHOLE}/{PAGE}" if data.part is not None and whole.is_file() else "",
+    )
+    contents[PAGE] = page.encode(
+        "utf-8", "replace"
+    )  # last, so that the page never tells of files yet to come
+    _remove_stale(folder, set(contents))
+    for name, content in contents.items():
+        write(folder / name, content)
+    if data.part is not None and whole.is_file():
+        page = whole.read_text("utf-8")
+        write(whole, with_parts(page, parts_beside(whole.parent)).encode())
+    return ReportFiles(
+        folder=folder, page=folder / PAGE, files=tuple(folder / name for name in contents), ranking=ranking
+    )
+
+
+def _remove_stale(folder: Path, names: set[str]) -> None:
+    """Remove figures that an earlier report had and this one has not: an old winner's would mislead."""
+    for stem in STEMS:
+        for kind in ("png", "svg"):
+            for old in folder.glob(f"{stem}*.{kind}"):
+                if old.name not in names:
+                    old.unlink(missing_ok=True)
+    if "per_class.csv" not in names:
+        (folder / "per_class.csv").unlink(missing_ok=True)

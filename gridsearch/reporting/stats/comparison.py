@@ -1,0 +1,388 @@
+"""From several ranked studies to what their winners have over each other; beside `ranking`, above pages and tables.
+
+Winners are ranked together where their studies go by one metric on the same images.  How far the first is ahead of
+each other one is told as an interval, from the first of these that there is:
+
+*the same seeds* (two or more, one split): Student's t of the differences seed by seed;
+*seeds of their own* (two or more each): Welch's t (B. L. Welch, Biometrika 34, 1947);
+*one network each, the same validation images*: the images on which just one of the two is right (A. Agresti and
+Y. Min, "Improving the confidence interval for differences of matched-pairs proportions", Statistics in Medicine 24,
+2005);
+*one network each, other validation images*: the difference of two proportions (R. G. Newcombe, "Interval estimation
+for the difference between independent proportions", Statistics in Medicine 17, 1998).
+
+The first two compare the means that are shown; of the others, which go by one seed each, the means are told beside.
+The winners differ where the interval does not hold zero.  With more than two studies the intervals hold together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from scipy import special
+
+from gridsearch.errors import ArtifactError
+from gridsearch.reporting.ranking import RankedPoint, Ranking, metric_value, point_key, values_by_seed
+from gridsearch.reporting.stats import moments
+from gridsearch.reporting.stats.ensemble import same_images
+from gridsearch.reporting.words.text import listed, metric_name, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gridsearch.records import StudyData, Value
+    from gridsearch.reporting.predictions import Predictions
+
+LEVEL: Final = 0.05
+_ROUNDING: Final = 1e-12
+"""Relative to the largest value: a smaller standard deviation is rounding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the studies that are compared; it has a winner.
+
+    Attributes:
+        predictions: the stored validation predictions of a trial by its number.
+    """
+
+    data: StudyData
+    ranking: Ranking
+    predictions: Callable[[int], Predictions | None]
+
+    @property
+    def winner(self) -> RankedPoint:
+        """The study's best point."""
+        assert self.ranking.best is not None
+        return self.ranking.best
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the winner's classes, by label."""
+        return self.data.classes_of(self.winner.settings)
+
+    def told(self) -> Predictions | None:
+        """Return the predictions of the winner's first seed, None where they cannot be used."""
+        trial = self.ranking.best_trial
+        try:
+            found = None if trial is None else self.predictions(trial.number)
+        except (ArtifactError, OSError, ValueError):
+            return None
+        return found if found is not None and len(found.labels) else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """How far a study's winner is behind the first one.
+
+    Attributes:
+        study: whose winner.
+        behind: by how much, the metric's unit; above zero where it is the worse.
+        ci_low: lower end of the 95 % interval, None where nothing tells; likewise ci_high.
+        differs: whether luck does not explain it, None where nothing tells.
+        how: where the interval comes from.
+        means: of the first winner and of this one, as they were compared, where these are not the means that are
+            shown of them; None where they are.
+    """
+
+    study: str
+    behind: float
+    ci_low: float | None
+    ci_high: float | None
+    differs: bool | None
+    how: str
+    means: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """First minus other, the ends of its interval, where they come from, and the means where they are not the shown."""
+
+    gap: float
+    low: float
+    high: float
+    how: str
+    means: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedPoint:
+    """A point that two or more of the studies hold.
+
+    Attributes:
+        means: by study, None where that study lacks the point or its result; likewise n, the seeds that count.
+        differs: whether a seed that two studies have gave them different values; their means, where they share none.
+    """
+
+    params: Mapping[str, Value]
+    means: tuple[float | None, ...]
+    n: tuple[int, ...]
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Several studies beside each other.
+
+    Attributes:
+        sides: best winner first where they are ranked together, else as they were given.
+        apart: why they are not ranked together, "" where they are.
+        differences: of all winners but the first; none where they are not ranked together.
+        shared: the points that two or more hold, in the first side's order.
+    """
+
+    sides: tuple[Side, ...]
+    apart: str
+    differences: tuple[Difference, ...]
+    shared: tuple[SharedPoint, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `report --json` with several studies."""
+        return {
+            "schema": 1,
+            "ranked_together": not self.apart,
+            "why_not": self.apart or None,
+            "studies": [
+                _side_json(side, None if self.apart else i) for i, side in enumerate(self.sides, start=1)
+            ],
+            "differences": [
+                {
+                    "study": d.study,
+                    "behind": d.behind,
+                    "ci_low": d.ci_low,
+                    "ci_high": d.ci_high,
+                    "differs": d.differs,
+                    "method": d.how,
+                    "means_compared": None if d.means is None else list(d.means),
+                }
+                for d in self.differences
+            ],
+            "shared_points": [
+                {
+                    "params": dict(p.params),
+                    "means": dict(zip(self.names, p.means, strict=True)),
+                    "n": dict(zip(self.names, p.n, strict=True)),
+                }
+                for p in self.shared
+            ],
+        }
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The studies' names."""
+        return tuple(side.data.name for side in self.sides)
+
+
+def compare(sides: Sequence[Side]) -> Comparison:
+    """Compare studies by their winners, and match the points that they share.
+
+    Args:
+        sides: two or more, each with a winner.
+    """
+    apart = _apart(sides)
+    if not apart:
+        sign = _sign(sides[0])
+        sides = sorted(sides, key=lambda side: -sign * _mean(side))
+    level = LEVEL / max(1, len(sides) - 1)
+    differences = () if apart else tuple(_difference(sides[0], other, level=level) for other in sides[1:])
+    return Comparison(sides=tuple(sides), apart=apart, differences=differences, shared=_shared(sides))
+
+
+def varying(sides: Sequence[Side]) -> tuple[str, ...]:
+    """Return the axes that vary in any of the studies, or between their winners."""
+    axes = dict.fromkeys(a for side in sides for a in (*side.ranking.varying, *side.data.axes))
+    winners = [side.winner for side in sides]
+    names = dict.fromkeys(k for w in winners for k in w.settings.flat())
+    between = [a for a in names if len({repr(w.settings.get(a)) for w in winners}) > 1]
+    hidden = {"dataset", "data_fingerprint", "model_source", "objective_source"}
+    return tuple(dict.fromkeys([*axes, *(a for a in between if a not in hidden)]))
+
+
+def params_of(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
+    """Return a point's values of these axes, from its settings where its study did not vary them."""
+    known = point.settings.flat()
+    values = {a: point.params.get(a, known.get(a)) for a in axes if a in point.params or a in known}
+    return {a: v for a, v in values.items() if a in point.params or v is not None}
+
+
+def _side_json(side: Side, rank: int | None) -> dict[str, Any]:
+    winner, trial = side.winner, side.ranking.best_trial
+    return {
+        "rank": rank,
+        "study": side.data.name,
+        "part": None if side.data.part is None else side.data.part.words,
+        "dataset": side.data.dataset,
+        "metric": side.data.metric,
+        "direction": side.data.direction,
+        "points": len(side.ranking.points),
+        "trials": len(side.data.trials),
+        "best": {
+            "params": dict(winner.params),
+            "trial": None if trial is None else trial.number,
+            "n": winner.n,
+            "mean": winner.mean,
+            "ci_low": winner.ci_low,
+            "ci_high": winner.ci_high,
+        },
+    }
+
+
+def _apart(sides: Sequence[Side]) -> str:
+    metrics = list(dict.fromkeys((side.data.metric, side.data.direction) for side in sides))
+    if len(metrics) > 1:
+        same = len({m for m, _ in metrics}) < len(metrics)
+        names = listed([f"{metric_name(m)} {d}d" if same else metric_name(m) for m, d in metrics])
+        words = "so their winners are shown side by side and not ranked together."
+        return f"They go by different metrics ({names}), {words}"
+    made_on = {
+        (s.winner.settings.data_fingerprint, s.winner.settings.objective, s.winner.settings.objective_source)
+        for s in sides
+    }
+    if len(made_on) > 1:
+        functions = any(side.data.objective is not None for side in sides)
+        what = "by different functions" if functions else "on different images"
+        names = listed(list(dict.fromkeys(printable(side.data.dataset, 60) for side in sides)))
+        return (
+            f"They were made {what} ({names}), so their winners are shown side by side and not ranked "
+            "together."
+        )
+    return ""
+
+
+def _sign(side: Side) -> float:
+    return -1.0 if side.data.direction == "minimize" else 1.0
+
+
+def _mean(side: Side) -> float:
+    assert side.winner.mean is not None
+    return side.winner.mean
+
+
+def _difference(first: Side, other: Side, *, level: float) -> Difference:
+    sign, name = _sign(first), other.data.name
+    if point_key(first.winner.settings) == point_key(other.winner.settings):
+        behind = sign * (_mean(first) - _mean(other))
+        same = "both winners are the same point"
+        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=False, how=same)
+    found = _over_seeds(first, other, level) or _over_images(first, other, level)
+    behind = sign * (_mean(first) - _mean(other))
+    if found is None:
+        how = "one seed of one of them and no stored predictions to go by: luck may explain it or not"
+        if min(first.winner.n, other.winner.n) > 1:
+            how = "the seeds of each give one value, so that they show no luck to measure it by"
+        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, how=how)
+    low, high = sorted((sign * found.low, sign * found.high))
+    told = None if found.means is None or _close(found.means, (_mean(first), _mean(other))) else found.means
+    return Difference(
+        study=name,
+        behind=sign * found.gap,
+        ci_low=low,
+        ci_high=high,
+        differs=not low <= 0 <= high,
+        how=found.how,
+        means=told,
+    )
+
+
+def _close(one: Sequence[float], two: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-9) for a, b in zip(one, two, strict=True))
+
+
+def _same_split(first: Side, other: Side) -> bool:
+    one, two = first.winner.settings, other.winner.settings
+    return (one.val, one.split_seed) == (two.val, two.split_seed)
+
+
+def _over_seeds(first: Side, other: Side, level: float) -> _Found | None:
+    """Compare the means that are shown, those over all seeds of each; None without enough seeds."""
+    one, two = (
+        {t.seed: v for t in s.winner.complete if (v := metric_value(t, s.data.metric)) is not None}
+        for s in (first, other)
+    )
+    if min(len(one), len(two)) < 2:
+        return None
+    exponent = moments.unit([*one.values(), *two.values()])
+    a, b = (np.ldexp([own[s] for s in sorted(own)], -exponent) for own in (one, two))
+    paired = _same_split(first, other) and set(one) == set(two)
+    if paired and (a - b).var(ddof=1) > _ROUNDING**2:
+        centre, variance, freedom = float((a - b).mean()), float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
+        how = f"paired over {plural(len(a), 'shared seed')} (Student's t)"
+    else:
+        centre = float(a.mean() - b.mean())
+        parts = [float(v.var(ddof=1)) / len(v) for v in (a, b)]
+        variance = sum(parts)
+        if variance <= _ROUNDING**2:
+            return None
+        weights = sum(p**2 / (len(v) - 1) for p, v in zip(parts, (a, b), strict=True))
+        freedom = variance**2 / weights
+        why = "they have other seeds" if _same_split(first, other) else "the validation images differ"
+        why = "their seeds are apart by one difference" if paired else why
+        how = f"over the seeds of each, unpaired because {why} (Welch's t)"
+    half = float(special.stdtrit(freedom, 1 - level / 2)) * math.sqrt(variance)
+    low, high, gap = (math.ldexp(x, exponent) for x in (centre - half, centre + half, centre))
+    return _Found(gap, low, high, how)
+
+
+def _over_images(first: Side, other: Side, level: float) -> _Found | None:
+    """Compare the predictions of each winner's first seed; None where they are not there."""
+    told = [side.told() for side in (first, other)] if first.data.metric == "val_accuracy" else [None, None]
+    if told[0] is None or told[1] is None:
+        return None
+    a_N, b_N = (t.right for t in told if t is not None)
+    z = float(special.ndtri(1 - level / 2))
+    means = float(a_N.mean()), float(b_N.mean())
+    luck = "of the first seed of each, which says nothing about the luck of the seed"
+    if _same_split(first, other) and same_images(told[0], told[1]):
+        won, lost, images = int((a_N & ~b_N).sum()), int((~a_N & b_N).sum()), len(a_N)
+        plus, minus, total = won + 0.5, lost + 0.5, images + 2.0
+        centre = (plus - minus) / total
+        half = z * math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
+        how = f"paired over the {images:,} validation images that both were asked about, {luck}"
+        return _Found((won - lost) / images, centre - half, centre + half, how, means)
+    share, ends = zip(*(_wilson(int(x.sum()), len(x), z) for x in (a_N, b_N)), strict=True)
+    gap = share[0] - share[1]
+    below = math.hypot(share[0] - ends[0][0], ends[1][1] - share[1])
+    above = math.hypot(ends[0][1] - share[0], share[1] - ends[1][0])
+    how = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
+    return _Found(gap, gap - below, gap + above, how, means)
+
+
+def _wilson(right: int, images: int, z: float) -> tuple[float, tuple[float, float]]:
+    share = right / images
+    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
+    return share, (centre - half, centre + half)
+
+
+def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:
+    held = [{point_key(p.settings): p for p in side.ranking.points} for side in sides]
+    axes = varying(sides)
+    found = []
+    for key in dict.fromkeys(key for points in held for key in points):
+        points = [own.get(key) for own in held]
+        there = [p for p in points if p is not None]
+        if len(there) > 1:
+            found.append(
+                SharedPoint(
+                    params=params_of(there[0], axes),
+                    means=tuple(None if p is None else p.mean for p in points),
+                    n=tuple(0 if p is None else p.n for p in points),
+                    differs=_differ([p for p in there if p.mean is not None], sides[0].data.metric),
+                )
+            )
+    return tuple(found)
+
+
+def _differ(points: Sequence[RankedPoint], metric: str) -> bool:
+    """Whether one point has different values in several studies: seed by seed, since means are over all seeds."""
+
+    def apart(one: RankedPoint, two: RankedPoint) -> bool:
+        first, second = (values_by_seed(p.trials, metric) for p in (one, two))
+        shared = set(first) & set(second)
+        return any(first[s] != second[s] for s in shared) if shared else one.mean != two.mean
+
+    return any(apart(one, two) for one, two in combinations(points, 2))

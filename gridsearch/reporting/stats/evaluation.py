@@ -1,0 +1,141 @@
+"""From logits of the test images to what is recorded of them: accuracy with its interval, and every class.
+
+`best` calls it once for a study; what it returns is JSON-able and is shown by report, page and model card.
+
+K seeds, N images, Y classes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.reporting.predictions import (
+    Predictions,
+    balanced_accuracy,
+    confusion_matrix,
+    describe_pairs,
+    macro_f1,
+    most_confused,
+    per_class,
+)
+from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import plural, show_params
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+
+CONFIDENCE = 0.95
+
+
+def evaluate(logits_KNY: np.ndarray, labels_N: np.ndarray, *, seeds: Sequence[int]) -> dict[str, Any]:
+    """Score networks that differ in their seed alone on the test images.
+
+    Args:
+        logits_KNY: float [K, N, Y].
+        labels_N: int [N].
+        seeds: of the K networks.
+
+    Returns:
+        `accuracy` (mean over seeds), `ci_low`, `ci_high` and `interval` (what kind it is), `images`, `seeds`
+        (seed, accuracy, balanced_accuracy and macro_f1 of each), and the means `balanced_accuracy`, `macro_f1`.
+    """
+    matrices = [confusion_matrix(Predictions(logits_NY, labels_N)) for logits_NY in logits_KNY]
+    each = [
+        {
+            "seed": int(seed),
+            "accuracy": int(matrix.trace()) / len(labels_N),
+            "balanced_accuracy": balanced_accuracy(matrix),
+            "macro_f1": macro_f1(matrix),
+        }
+        for seed, matrix in zip(seeds, matrices, strict=True)
+    ]
+    accuracies = [float(one["accuracy"]) for one in each]
+    low, high, kind = _interval(accuracies, images=len(labels_N))
+    return {
+        "metric": "test_accuracy",
+        **{
+            name: statistics.fmean(one[name] for one in each)
+            for name in ("accuracy", "balanced_accuracy", "macro_f1")
+        },
+        "ci_low": low,
+        "ci_high": high,
+        "interval": kind,
+        "images": len(labels_N),
+        "seeds": each,
+    }
+
+
+def _interval(accuracies: Sequence[float], *, images: int) -> tuple[float, float, str]:
+    """Return the ends of a 95 % interval and what it is.
+
+    Over several seeds Student's t interval of the mean; with one seed, or where all seeds give one value and so tell
+    of no scatter, Wilson's interval of a proportion (E. B. Wilson, "Probable inference, the law of succession, and
+    statistical inference", JASA 22, 1927).
+    """
+    from scipy.special import stdtrit
+    from scipy.stats import binomtest  # type: ignore[attr-defined]
+
+    if len(set(accuracies)) == 1:
+        hits = round(accuracies[0] * images)
+        found = binomtest(hits, images).proportion_ci(CONFIDENCE, method="wilson")
+        return float(found.low), float(found.high), "images"
+    mean = statistics.fmean(accuracies)
+    half = float(stdtrit(len(accuracies) - 1, (1 + CONFIDENCE) / 2))
+    half *= statistics.stdev(accuracies) / math.sqrt(len(accuracies))
+    return max(0.0, mean - half), min(1.0, mean + half), "seeds"
+
+
+def classes(logits_NY: np.ndarray, labels_N: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return one network's results class by class, and its commonest mistakes in words, for the model card."""
+    matrix = confusion_matrix(Predictions(logits_NY, labels_N))
+    return {
+        "classes": [
+            {
+                "class": r.name,
+                "images": r.images,
+                "recall": r.recall,
+                "precision": r.precision,
+                "f1": r.f1,
+                "taken_for": r.taken_for,
+            }
+            for r in per_class(matrix, class_names)
+        ],
+        "mistakes": list(describe_pairs(most_confused(matrix, class_names, limit=5))),
+    }
+
+
+def in_words(test: Mapping[str, Any]) -> str:
+    """Return the result in words: whose it is, how good, how sure, and whether it was a clean test."""
+    width = test["ci_high"] - test["ci_low"]
+    digits = Digits.of([test["accuracy"]], "test_accuracy").finer(width)
+    low, high = digits.show(test["ci_low"], unit=False), digits.show(test["ci_high"])
+    whose = f" {show_params(test['params'], limit=160)}" if test.get("params") else ""
+    reading = reading_words(test)
+    return (
+        f"On the test set ({plural(test['images'], 'image')}){whose}: {digits.show(test['accuracy'])} accuracy, 95 % "
+        f"interval {low} to {high} ({interval_words(test)}). {reading[0].upper()}{reading[1:]}."
+    )
+
+
+def interval_words(test: Mapping[str, Any]) -> str:
+    """Return what the interval covers."""
+    seeds = plural(len(test["seeds"]), "seed")
+    if test["interval"] == "seeds":
+        return f"Student's t over {seeds}"
+    luck = "Wilson's over the images: it says nothing about the luck of the seed"
+    if len(test["seeds"]) == 1:
+        return f"one seed; {luck}"
+    return f"Student's t over {seeds} of one value has no width; {luck}"
+
+
+def reading_words(test: Mapping[str, Any]) -> str:
+    """Return when the test images were read, and whether for the first time."""
+    day = f"{datetime.fromisoformat(test['when']).astimezone():%Y-%m-%d}"  # as on the wall, not in UTC
+    if test["clean"]:
+        return f"read once, on {day}"
+    return f"read {test['reading']} times, last on {day}: not a clean test any more"

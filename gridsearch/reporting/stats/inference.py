@@ -1,0 +1,190 @@
+"""From ranked points to how sure the ranking is: intervals, ties with the best, seeds still needed.
+
+Over seeds where a point has two or more of them, else over the validation images of the stored predictions, else
+not at all; `Uncertainty.basis` says which.  Needs scipy, so it is imported when there is something to rank.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.errors import ArtifactError
+from gridsearch.reporting.stats import over_images
+from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, mean_intervals, still
+from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
+from gridsearch.reporting.words.text import is_share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gridsearch.reporting.predictions import Predictions
+    from gridsearch.reporting.ranking import RankedPoint
+
+MOST_READ: Final = 200
+"""Points whose predictions are read, the best first; 1.3 MB and some milliseconds each with 10,000 images."""
+
+
+def judge(
+    points: Sequence[RankedPoint],
+    values: Sequence[Mapping[int, float]],
+    *,
+    metric: str,
+    sign: float,
+    peers: int,
+    predictions: Callable[[int], Predictions | None] | None,
+) -> tuple[list[RankedPoint], Uncertainty]:
+    """Return the points with intervals and ties, and how they came about.
+
+    Args:
+        points: best first.
+        values: by seed, of each point.
+        metric: the study's metric.
+        sign: 1.0 where larger is better, else -1.0.
+        peers: how many points, from the first, may be tied with the best.
+        predictions: the stored validation predictions of a trial by its number.
+    """
+    if any(len(v) > 1 for v in values):
+        return _over_seeds(points, values, metric=metric, sign=sign, peers=peers)
+    if peers and predictions is not None and metric == "val_accuracy":
+        return _over_images(points, peers=peers, predictions=predictions)
+    return list(points), Uncertainty()
+
+
+def _over_seeds(
+    points: Sequence[RankedPoint],
+    values: Sequence[Mapping[int, float]],
+    *,
+    metric: str,
+    sign: float,
+    peers: int,
+) -> tuple[list[RankedPoint], Uncertainty]:
+    table = _table(values)
+    counts = np.isfinite(table).sum(1)
+    means = np.array([np.nan if p.mean is None else p.mean for p in points], dtype=float)
+    ends = mean_intervals(table, _errors(means, metric, sign))
+    if (top := _ceiling(table, metric)) is not None:
+        ends = np.clip(ends, 0.0, top)
+    found = [
+        p if np.isnan(e[0]) else dataclasses.replace(p, ci_low=float(e[0]), ci_high=float(e[1]))
+        for p, e in zip(points, ends, strict=True)
+    ]
+    known = Uncertainty(
+        basis=Basis.SEEDS,
+        compared=peers,
+        exact=not np.isfinite(ends).any(),
+        lent=sum(p.ci_low is not None and still(p.spread, p.mean) for p in found),
+    )
+    if peers < 2 or counts[:peers].max() < 2:
+        return found, known
+    comparisons = Comparisons(sign * table[:peers], best=0, errors=_errors(means[:peers], metric, sign))
+    tied = comparisons.tied()
+    found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(found)]
+    needed = comparisons.seeds_to_separate(1) if tied[1] else None
+    more = None if needed is None else max(1, needed - int(counts[:2].min()))
+    return found, dataclasses.replace(
+        known,
+        runner_up_told=not tied[1],
+        seeds_needed=needed,
+        more_seeds=more,
+        unsettled=_places(comparisons.unsettled()),
+        over_fewer=_places(comparisons.over_fewer()),
+    )
+
+
+def _places(marked: np.ndarray) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.flatnonzero(marked))
+
+
+def _ceiling(table: np.ndarray, metric: str) -> float | None:
+    """Return the largest value that an accuracy can have, as a fraction or in percent; None for other metrics."""
+    if not (is_share(metric) or metric.endswith("accuracy")) or np.nanmin(table) < 0:
+        return None
+    most = float(np.nanmax(table))
+    return next((top for top in (1.0, 100.0) if most <= top), None)
+
+
+def _table(values: Sequence[Mapping[int, float]]) -> np.ndarray:
+    """Return the values as [M, S], NaN where a point lacks a seed."""
+    places = {seed: i for i, seed in enumerate(sorted({s for row in values for s in row}))}
+    table = np.full((len(values), len(places)), np.nan)
+    for i, row in enumerate(values):
+        for seed, value in row.items():
+            table[i, places[seed]] = value
+    return table
+
+
+def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:
+    """Return how wrong each point is [M], above zero; NaN for a point without a mean.
+
+    Of an accuracy what it lacks to 1.  Any other metric has no zero that means anything: there it is how far the
+    point is behind the best, over twice what the better quarter is behind; so that neither unit nor offset matter.
+    """
+    if is_share(metric) and sign > 0 and np.nanmin(means) >= 0 and np.nanmax(means) <= 1:
+        return np.asarray(np.maximum(1 - means, 0.0))
+    size = float(np.nanmax(np.abs(means))) or 1.0
+    best = np.nanmax(sign * means)
+    gaps = np.maximum(best / 2 - sign * means / 2, 0.0)  # halves, which no subtraction takes out of range
+    behind = np.sort(gaps[gaps > 1e-12 * size])  # NaN is not
+    near = behind[gaps.size // 4 if gaps.size // 4 < behind.size else 0] if behind.size else 0.0
+    with np.errstate(over="ignore"):
+        errors = np.minimum(1 + gaps / near / 2, 1e300) if near else np.ones_like(gaps)
+    return np.where(np.isnan(means), np.nan, errors)
+
+
+def _over_images(
+    points: Sequence[RankedPoint], *, peers: int, predictions: Callable[[int], Predictions | None]
+) -> tuple[list[RankedPoint], Uncertainty]:
+    read = _read(points[: min(peers, MOST_READ)], predictions)
+    best = read.get(0)
+    if best is None:
+        return list(points), Uncertainty(compared=peers, unread=1)
+    images = len(best.labels)
+    means = np.array([p.mean for p in points[:peers]], dtype=float)
+    chance = over_images.cautious_chances(means[0], means, images)
+    same = [i for i, r in read.items() if np.array_equal(r.labels, best.labels)]
+    right = {i: r.right for i, r in read.items()}
+    chance[same] = over_images.chances(right[0], np.stack([right[i] for i in same]))
+    tied = chance > LEVEL / peers
+    tied[0] = True
+    found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(points)]
+    for (
+        i,
+        r,
+    ) in right.items():  # of the accuracy that is shown: images whose class rounding took may miss in `r`
+        low, high = over_images.accuracy_intervals(np.rint(means[[i]] * len(r)), len(r))[0]
+        found[i] = dataclasses.replace(found[i], ci_low=float(low), ci_high=float(high))
+    return found, Uncertainty(
+        basis=Basis.IMAGES,
+        compared=peers,
+        images=images,
+        unread=min(peers, MOST_READ) - len(read),
+        beyond=max(0, peers - MOST_READ),
+        runner_up_told=bool(peers > 1 and not tied[1]),
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What is kept of a trial's predictions: the classes [N], and whether each image is right [N]."""
+
+    labels: np.ndarray
+    right: np.ndarray
+
+
+def _read(
+    points: Sequence[RankedPoint], predictions: Callable[[int], Predictions | None]
+) -> dict[int, _Read]:
+    """Read predictions of points by their place; one whose file is gone or damaged is left out."""
+    found = {}
+    for place, point in enumerate(points):
+        try:
+            told = predictions(point.complete[0].number)
+        except (ArtifactError, OSError, ValueError):
+            continue
+        if told is not None and len(told.labels):
+            found[place] = _Read(told.labels, told.right)
+    return found

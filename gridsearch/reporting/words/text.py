@@ -1,0 +1,184 @@
+"""How values, settings, shares and times are put into words; below every table, figure and page of reporting.
+
+Axis values, class names and errors come from users and may hold anything: `printable` makes them harmless for
+a terminal, for matplotlib and for XML.  Escaping for HTML is the template's part.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import TYPE_CHECKING, Final
+
+from gridsearch.errors import escaped
+from gridsearch.spec.axes import AXES
+from gridsearch.spec.axis_values import read_plain
+from gridsearch.spec.collector import Wrong
+from gridsearch.spec.words import exact, word
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gridsearch.records import Value
+
+NOTHING: Final = "\u2013"
+"""Stands where there is no value."""
+
+METRIC_NAMES: Final = {
+    "val_accuracy": "validation accuracy",
+    "train_accuracy": "train accuracy",
+    "val_loss": "validation loss",
+    "train_loss": "train loss",
+    "macro_f1": "macro F1",
+}
+
+SHARES: Final = frozenset(
+    {
+        *("val_accuracy", "train_accuracy", "test_accuracy", "balanced_accuracy"),
+        *("macro_f1", "f1", "precision", "recall"),
+    }
+)
+"""Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
+
+SIGNIFICANT: Final = 4
+"""Digits of a number that nothing stands beside; `digits` tells how many there are beside others."""
+MOST_DIGITS: Final = 15
+"""A float has no more significant digits than these."""
+FIXED: Final = range(-4, 9)
+"""Exponents of ten that are written out; others are written as 1.23e+45."""
+
+_PLAIN: Final = re.compile(r"[ -~]*")
+_NO_CHARACTERS: Final = re.compile("[\ufffe\uffff]")
+"""What XML does not take."""
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """Return text on one line without control characters, shortened in its middle to at most `limit`.
+
+    Control characters (escape sequences of terminals), marks that turn the direction of text and lone surrogates
+    are shown as escapes (`errors.escaped`), line ends become spaces; letters of any script stay.
+    """
+    text = " ".join(text.split())
+    if not _PLAIN.fullmatch(text):
+        text = _NO_CHARACTERS.sub("\ufffd", escaped(text))
+    if limit is not None and len(text) > limit:
+        head = (limit - 1 + 1) // 2
+        text = f"{text[:head]}…{text[len(text) - (limit - 1 - head) :]}"
+    return text
+
+
+def show_value(value: Value) -> str:
+    """Return an axis value as a user would type it: 0.001, 1e-05, true, none, standard."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return exact(value)
+    return printable(str(value)) if isinstance(value, str) else str(value)
+
+
+def show_param(params: Mapping[str, Value], name: str) -> str:
+    """Return a param's value, in the word by which its study tells it from others; `NOTHING` where there is none."""
+    if name not in params:
+        return NOTHING
+    value = params[name]
+    if isinstance(value, str) and name not in AXES and _reads_otherwise(value):
+        return json.dumps(value)  # the word "3" beside the number 3
+    return word(params, name) or show_value(value)
+
+
+def _reads_otherwise(value: str) -> bool:
+    """Whether a word, typed as it is, would be a number, true, false or none, or nothing at all."""
+    try:
+        return not value or not isinstance(read_plain(value), str)
+    except Wrong:
+        return True
+
+
+def show_params(
+    params: Mapping[str, Value], axes: Sequence[str] | None = None, *, limit: int | None = None
+) -> str:
+    """Return params as "lr=0.001 batch=20"; those of `axes` alone where given."""
+    names = params if axes is None else [a for a in axes if a in params]
+    words = " ".join(f"{printable(a)}={show_param(params, a)}" for a in names)
+    return printable(words, limit) if words else "all settings fixed"
+
+
+def metric_name(metric: str) -> str:
+    """Return a metric's name in words."""
+    return METRIC_NAMES.get(metric, printable(metric.replace("_", " ")))
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a fraction that is shown in percent."""
+    return metric in SHARES
+
+
+def written(value: float, place: int | None = None) -> str:
+    """Return a number up to a decimal place; one that is smaller than that place keeps digits of its own.
+
+    Args:
+        value: finite.
+        place: decimals; None for `SIGNIFICANT` digits.
+    """
+    if value == 0:
+        return f"{0:.{place}f}" if place is not None and 0 <= place <= MOST_DIGITS // 2 else "0"
+    exponent = exponent_of(value)
+    if place is not None and not 1 <= exponent + place + 1 <= MOST_DIGITS + 1:
+        place = None
+    if place is None:
+        large = exponent in FIXED and exponent >= SIGNIFICANT
+        return f"{value:.0f}" if large else f"{value:.{SIGNIFICANT}g}"
+    if exponent in FIXED:
+        return f"{value:.{max(0, place)}f}"
+    return f"{value:.{max(SIGNIFICANT - 1, exponent + place)}e}"
+
+
+def exponent_of(value: float) -> int:
+    """Return the power of ten of a number's first digit; it must not be 0."""
+    return int(f"{abs(value):.15e}".partition("e")[2])
+
+
+def show_metric(value: float | None, metric: str, *, unit: bool = True, digits: int = 2) -> str:
+    """Return a metric's value by itself: accuracies in percent ("93.71 %"), others with four significant digits.
+
+    `digits.Digits` is for values that stand beside others.
+    """
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    if is_share(metric):
+        return f"{100 * value:.{digits}f}" + (" %" if unit else "")
+    return written(value)
+
+
+def show_seconds(seconds: float | None) -> str:
+    """Return a duration: "12 ms", "0.8 s", "12.3 s", "4 min 10 s", "2 h 05 min", "3 d 4 h"."""
+    if seconds is None or not math.isfinite(seconds):
+        return NOTHING
+    if 0 < seconds < 0.05:
+        return f"{1000 * seconds:.2g} ms"
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return "1 trial", "2 trials", "1,200 studies"."""
+    several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{count:,} {noun if count == 1 else several}"
+
+
+def listed(words: Sequence[str], *, last: str = "and") -> str:
+    """Return "a", "a and b", "a, b and c"."""
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} {last} {words[-1]}"

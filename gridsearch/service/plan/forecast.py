@@ -1,0 +1,199 @@
+"""What the missing trials will cost: measured where asked, then played through as a run would go.
+
+Stands between the plan and `planning`, and is the one place where what a run does is foretold: the same queue,
+sizes, limits and costs.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from gridsearch.planning import (
+    OverheadLog,
+    ProbeCache,
+    SettledQueue,
+    WorkQueue,
+    foresee,
+    group_trials,
+    relative_cost,
+)
+from gridsearch.records import Probed
+from gridsearch.service.run.sizing import Sizing, settled_packs, sizes
+from gridsearch.service.run.timing import Timing
+from gridsearch.service.run.workers import device_name, hardware, pack_limit, starter, worker_setups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.planning import CostModel, Forecast, Overheads
+    from gridsearch.records import Event, Settings, Trial, TrialDraft
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.prepare.preparation import Prepared
+
+_POLL_SECONDS = 0.25
+
+_KERNELS_MB = 100.0
+"""What a worker loads at its first training step, beside tensors; measured 92 to 105."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """The missing trials of a plan, and what is known of their costs.
+
+    Attributes:
+        missing: the trials that a run would train.
+        workers: how many would train side by side.
+        cost: None where the data is not there to tell.
+    """
+
+    prepared: Prepared
+    options: RunOptions
+    devices: Sequence[str]
+    missing: Sequence[TrialDraft]
+    workers: int
+    ledger: Sequence[Trial]
+    cost: CostModel | None
+    sizing: Sizing | None
+
+    @classmethod
+    def of(
+        cls,
+        prepared: Prepared,
+        options: RunOptions,
+        devices: Sequence[str],
+        missing: Sequence[TrialDraft],
+        *,
+        workers: int,
+        ledger: Sequence[Trial] = (),
+    ) -> Self:
+        """Gather what is known; `ledger` are all trials of the study that the store holds."""
+        cost = sizing = None
+        function = prepared.ranked_by is not None
+        if prepared.images is not None or function:
+            probes = ProbeCache(options.places.probes)
+            cost = prepared.cost(hardware(prepared, devices), probes)
+            limit = None if function else pack_limit(devices, workers)
+            lanes = options.lanes or (1 if function else None)
+            sizing = Sizing(lanes=lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
+        return cls(
+            prepared=prepared,
+            options=options,
+            devices=devices,
+            missing=missing,
+            workers=workers,
+            ledger=ledger,
+            cost=cost,
+            sizing=sizing,
+        )
+
+    def measured(self, settings: Settings) -> bool:
+        """Whether the seconds of such a trial rest on a measurement."""
+        return self.cost is not None and self.cost.seconds(settings) is not None
+
+    def measure(self, began: float, say: Callable[[str], None]) -> None:
+        """Probe each kind of trial of which the best size is not known, as a run would: in its workers.
+
+        Args:
+            began: when the command began (monotonic), for the time that a start takes.
+            say: takes a message.
+        """
+        assert self.cost is not None
+        assert self.sizing is not None
+        wanted: dict[str, tuple[Settings, int]] = {}
+        for group in group_trials(self.missing, lambda draft: draft.settings).values():
+            settings, count = group[0].settings, max(len(group), self.options.lanes or 1)
+            known = self.cost.probe(settings)
+            if known is None or not known.knows(min(count, max(sizes(self.devices[0])))):
+                key = self.cost.key(settings)
+                wanted[key] = (settings, max(count, wanted.get(key, (settings, 0))[1]))
+        if not wanted:
+            return
+        timing = Timing(began)
+        sizing = self.sizing
+
+        def take(event: Event) -> None:
+            timing.take(event)
+            if isinstance(event, Probed):
+                sizing.take(event)
+
+        setups = worker_setups(self.prepared.catalog, self.options, self.devices, trials=len(self.missing))
+        executor = starter(self.prepared.catalog, self.options, setups)(take, lambda: False)
+        waiting = list(reversed(wanted.values()))
+        try:
+            while waiting or executor.busy:
+                while waiting and executor.free:
+                    settings, count = waiting.pop()
+                    say(f"measuring packs of {settings.model} at batch {settings.batch}")
+                    executor.submit(sizing.request(settings, count))
+                executor.poll(_POLL_SECONDS)
+        finally:
+            executor.stop()
+        OverheadLog(self.options.places.overheads).add(device_name(self.devices[0]), timing.parts)
+
+    def play(self) -> Forecast[TrialDraft]:
+        """Return how the run goes: its packs, and its time in measured or guessed seconds."""
+        queue = self._settled() if self.options.settled else self._free()
+        queue.fill(self.missing)
+        return foresee(queue, workers=self.workers, cost=self._guess, overheads=self._overheads())
+
+    def _overheads(self) -> Overheads:
+        return OverheadLog(self.options.places.overheads).load(hardware(self.prepared, self.devices))
+
+    def _guess(self, draft: TrialDraft, lanes: int) -> float:
+        if self.cost is None:
+            return relative_cost(draft.settings)
+        return self.cost.guess(draft.settings, lanes=lanes)
+
+    def _settled(self) -> SettledQueue[TrialDraft]:
+        """Return the packs of a run whose packs are settled beforehand."""
+        known = {trial.key for trial in self.ledger}
+        to_come = [draft for draft in self.missing if draft.key not in known]
+        return SettledQueue(settled_packs([*self.ledger, *to_come], self.options))
+
+    def _free(self) -> WorkQueue[TrialDraft]:
+        """Return the queue of a run that makes its packs as it goes."""
+        cost, sizing = self.cost, self.sizing
+        told: set[str] = set()
+
+        def lanes(draft: TrialDraft, count: int) -> int | None:
+            if cost is None or sizing is None:
+                return self.options.lanes or 1
+            size = sizing.lanes(draft.settings, count)
+            if size is None and (key := cost.key(draft.settings)) not in told:
+                told.add(key)
+                return None
+            return size or sizing.unmeasured(draft.settings)
+
+        return WorkQueue(
+            workers=self.workers,
+            lanes=lanes,
+            cost=lambda draft: self._guess(draft, 1),
+            share=lambda draft, n: self._guess(draft, n) / self._guess(draft, 1),
+        )
+
+    def wall(self, played: Forecast[TrialDraft]) -> float | None:
+        """Return the seconds of the whole run, from the command to the report; None if a group was never measured."""
+        if not self.missing:
+            return 0.0
+        if not all(self.measured(program.trials[0].settings) for program in played.programs):
+            return None
+        overheads = self._overheads()
+        return overheads.start + played.seconds + (overheads.report if self.options.report else 0.0)
+
+    def memory(self, played: Forecast[TrialDraft]) -> float | None:
+        """Return the megabytes of all workers beyond torch's own, at most; None if a group was never probed."""
+        images = self.prepared.images
+        if self.cost is None or images is None:
+            return None
+        each = []
+        for program in played.programs:
+            known = self.cost.probe(program.trials[0].settings)
+            size = known.megabytes(program.lanes) if known is not None else None
+            if size is None:
+                return None
+            each.append(size)
+        data = images.train_images.nbytes + (0 if images.test_images is None else images.test_images.nbytes)
+        largest = heapq.nlargest(self.workers, each)
+        return sum(largest) + len(largest) * (_KERNELS_MB + data / 1e6)

@@ -1,0 +1,120 @@
+"""How the lanes of a model train, asked of a trainer in this process: for `plan` and `doctor`.
+
+Stands between the catalog of what was named and the worker's trainer, which alone knows torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import plugins
+from gridsearch.advice import command
+from gridsearch.errors import GridsearchError, PluginError
+from gridsearch.records import Settings, WorkerSetup
+from gridsearch.service.prepare.catalog import Catalog
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from gridsearch.executors.worker import PackTrainer
+    from gridsearch.service.prepare.options import Places
+
+WORDS = {
+    "stacked": "its lanes train as one stacked network",
+    "vmap": "its lanes train as one network by torch.func.vmap",
+    "solo": "its lanes train one after the other",
+}
+"""What each method means, for people."""
+
+_LARGE = 10_000_000
+"""Parameters above which a model is looked at when it is named, since that takes seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMethod:
+    """How lanes of a model train.
+
+    Attributes:
+        method: "stacked", "vmap" or "solo"; None where the model cannot be built, or is too large to look at unasked.
+        reason: why not a better one, in one line; "" for stacked.
+    """
+
+    model: str
+    method: str | None
+    reason: str
+
+
+def trainer_of(catalog: Catalog, device: str) -> PackTrainer:
+    """Return a trainer of this process for what a catalog has found."""
+    from gridsearch.executors.worker import PackTrainer
+
+    setup = WorkerSetup(
+        name="plan",
+        dataset=catalog.dataset.locator or catalog.dataset.name,
+        models=catalog.locators,
+        data_root=str(catalog.root),
+        device=device,
+        threads=1,
+    )
+    return PackTrainer(setup, lambda _: None, catalog.objects)
+
+
+def methods_of(
+    places: Places, *, device: str, model: str | None = None, dataset: str | None = None
+) -> Iterator[ModelMethod]:
+    """Say how the lanes of each built-in model would train, or those of one model.
+
+    Args:
+        places: where the data lies.
+        device: where they would train.
+        model: name or locator of the one to look at.
+        dataset: what they would train on; a few made-up images of 1x28x28 where none is named.
+
+    Raises:
+        PluginError: there is no such model or dataset.
+        DataError: the dataset is not there.
+    """
+    catalog = Catalog(_noise if dataset is None else dataset, places.data)
+    names = plugins.installed(plugins.MODELS) if model is None else (model,)
+    for name in names:
+        catalog.find_model(name)
+    trainer = trainer_of(catalog, device)
+    _, data_options, fingerprint = catalog.data({})
+    for name in names:
+        try:
+            shown, options, source = catalog.model(name, {})
+        except GridsearchError as error:
+            yield ModelMethod(name, None, error.message)
+            continue
+        settings = Settings(
+            dataset=catalog.dataset.name,
+            data_options=data_options,
+            data_fingerprint=fingerprint,
+            model=shown,
+            model_options=options,
+            model_source=source,
+            batch=8,
+        )
+        if model is None and (count := trainer.parameters(settings)) > _LARGE:
+            reason = (
+                f"{count / 1e6:.0f} million parameters; `{command('doctor', '--model', name)}` looks at it"
+            )
+            yield ModelMethod(shown, None, reason)
+            continue
+        try:
+            yield ModelMethod(shown, *trainer.method(settings))
+        except PluginError as error:
+            yield ModelMethod(shown, "solo", error.message)
+
+
+def _noise(root: Path) -> Mapping[str, Any]:  # noqa: ARG001 - a dataset's signature
+    """Return images that are good enough to ask a network for its shapes."""
+    import numpy as np
+
+    images = np.random.default_rng(0).integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
+    return {"train_images": images, "train_labels": np.arange(60) % 10}
+
+
+__all__ = ["WORDS", "ModelMethod", "methods_of", "trainer_of"]

@@ -1,0 +1,315 @@
+"""What a run would do, said before it does it: points, groups, time, memory, disk.  Writes nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import PluginError
+from gridsearch.planning import group_trials
+from gridsearch.records import TrialState
+from gridsearch.service.plan.forecast import Outlook
+from gridsearch.service.plan.methods import trainer_of
+from gridsearch.service.prepare.catalog import Catalog
+from gridsearch.service.prepare.functions import FunctionCatalog
+from gridsearch.service.prepare.joining import join
+from gridsearch.service.prepare.preparation import images_joined, prepare, prepare_stored
+from gridsearch.service.prepare.splitting import split_sizes
+from gridsearch.service.run.workers import devices_for, worker_setups
+from gridsearch.store import open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gridsearch.executors.worker import PackTrainer
+    from gridsearch.planning import Played
+    from gridsearch.records import Settings, Trial, TrialDraft
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.prepare.preparation import Prepared
+    from gridsearch.service.prepare.replicates import MoreSeeds
+    from gridsearch.spec import StudySpec
+
+_ROW_BYTES = 6_000
+"""Database rows, log and event file of a trial, beside its predictions; measured on a 10-epoch trial."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Trials that may share a pack.
+
+    Attributes:
+        model: the model's name; of a study of a plain function, the function's.
+        batch: None for a function.
+        method: how a pack of them trains: "stacked", "vmap" or "solo" (lane after lane).
+        reason: why not a better method; "" for stacked.
+        seconds: of all its new trials on one worker, None where nothing was measured.
+    """
+
+    model: str
+    batch: int | None
+    trials: int
+    lanes: int
+    method: str
+    reason: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do; counts of trials, but for `points` and `excluded`.
+
+    Attributes:
+        pruned: trials that were ended early and, without pruning, train again.
+        open: trials that wait or run already.
+        seconds: wall time of what is missing, None where a group was never measured.
+        memory_mb: of all workers beyond torch's own, None likewise.
+        disk_mb: that the new trials will take, None where the data is not there to tell.
+        function: whether it is a study of a plain function.
+        data: the images in one line, as they were understood; "" where they are not there yet.
+    """
+
+    study: str
+    points: int
+    trials: int
+    new: int
+    done: int
+    failed: int
+    pruned: int
+    open: int
+    excluded: int
+    groups: tuple[Group, ...]
+    seconds: float | None
+    memory_mb: float | None
+    disk_mb: float | None
+    workers: int
+    function: bool = False
+    data: str = ""
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as schema 1."""
+        content = asdict(self)
+        shown = ("model", "batch", "trials", "lanes", "method", "reason", "seconds")
+        groups = [{k: g[k] for k in shown} for g in content["groups"]]
+        kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
+        rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
+        kept_data = {"data": self.data} if self.data else {}
+        return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
+
+
+def plan(
+    spec: StudySpec,
+    options: RunOptions,
+    *,
+    probe: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    objects: Mapping[str, Any] | None = None,
+    dataset: Any = None,
+    objective: Any = None,
+) -> Plan:
+    """Say what `run` with the same arguments would do.
+
+    Args:
+        spec: what would be searched.
+        options: how.
+        probe: measure a few steps of each group of which no time is known yet; this fetches the data.
+        say: takes a message.
+        objects: as for `run`.
+        dataset: as for `run`.
+        objective: as for `run`.
+
+    Raises:
+        GridsearchError: what `run` would refuse.
+    """
+    began = time.monotonic()
+    devices = devices_for(options, function=spec.objective is not None)
+    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
+    prepared = prepare(spec, options.places, **given, fetch=probe, say=say)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
+
+
+def plan_stored(
+    study: str,
+    options: RunOptions,
+    *,
+    probe: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+    dataset: str | None = None,
+    models: Sequence[str] = (),
+    objective: str | None = None,
+    more: MoreSeeds | None = None,
+) -> Plan:
+    """Say what `resume` with the same arguments would do.
+
+    Raises:
+        GridsearchError: what `resume` would refuse.
+    """
+    began = time.monotonic()
+    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
+    prepared = prepare_stored(study, options.places, **named, more=more, say=say)
+    devices = devices_for(options, function=prepared.ranked_by is not None)
+    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
+
+
+def _look_ahead(
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    *,
+    probe: bool,
+    say: Callable[[str], None],
+    began: float,
+) -> Plan:
+    ledger, studies = _ledger(options, prepared)
+    joined = join(prepared, ledger, studies)
+    prepared = joined.prepared
+    for note in joined.notes:
+        say(note)
+    known = {trial.key: trial.state for trial in ledger}
+    states = Counter(known.get(draft.key) for draft in prepared.drafts)
+    results = {TrialState.COMPLETE, TrialState.DIVERGED}
+    if options.prune != "none":
+        results.add(TrialState.PRUNED)
+    missing = [
+        draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
+    ]
+    workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
+    outlook = Outlook.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
+    if probe and prepared.ranked_by is None:
+        outlook.measure(began, say)
+    elif probe:
+        say("a plain function is not measured beforehand; its time is known once some trials have run")
+    played = outlook.play()
+    return Plan(
+        study=prepared.name,
+        points=prepared.points,
+        trials=len(prepared.drafts),
+        new=states[None],
+        done=sum(states[state] for state in results),
+        failed=states[TrialState.FAILED],
+        pruned=0 if TrialState.PRUNED in results else states[TrialState.PRUNED],
+        open=states[TrialState.WAITING] + states[TrialState.RUNNING],
+        excluded=prepared.excluded,
+        groups=_groups(prepared, options, devices[0], outlook, played.programs),
+        seconds=outlook.wall(played),
+        memory_mb=outlook.memory(played),
+        disk_mb=_disk(prepared, missing),
+        workers=workers,
+        function=prepared.ranked_by is not None,
+        data=prepared.described,
+        warnings=prepared.warnings,
+    )
+
+
+def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], set[str]]:
+    """Return the trials that a study has, and the names of all studies; refuse what a run would refuse."""
+    if not store_exists(options.places.store):
+        return (), set()
+    with open_store(options.places.store, home=options.places.home, create=False) as store:
+        images_joined(store, prepared, options.places)
+        return store.ledger(prepared.name), {each.name for each in store.studies()}
+
+
+def _groups(
+    prepared: Prepared,
+    options: RunOptions,
+    device: str,
+    outlook: Outlook,
+    programs: Sequence[Played[TrialDraft]],
+) -> tuple[Group, ...]:
+    """Return the groups.
+
+    Raises:
+        PluginError: none of them can run.
+    """
+    found = []
+    methods = _Methods(prepared, options, device)
+    for group in group_trials(programs, lambda program: program.trials[0].settings).values():
+        settings = group[0].trials[0].settings
+        lanes = max(program.lanes for program in group)
+        trials = sum(len(program.trials) for program in group)
+        method, reason = methods.of(settings, trials, lanes)
+        found.append(
+            Group(
+                model=settings.objective or settings.model,
+                batch=settings.batch if settings.objective is None else None,
+                trials=trials,
+                lanes=lanes,
+                method=method,
+                reason=reason,
+                seconds=sum(p.seconds for p in group) if outlook.measured(settings) else None,
+            )
+        )
+    if found and methods.broken == len(found):
+        raise methods.errors[0]
+    return tuple(found)
+
+
+class _Methods:
+    """Tells the method, and why not a better one, of groups of trials.
+
+    Attributes:
+        broken: how many groups cannot run at all.
+        errors: why not, the first first.
+    """
+
+    def __init__(self, prepared: Prepared, options: RunOptions, device: str) -> None:
+        self.broken = 0
+        self.errors: list[PluginError] = []
+        self._prepared, self._options, self._device = prepared, options, device
+        self._trainer: PackTrainer | None = None
+        self._known: dict[tuple[object, ...], tuple[str, str] | PluginError] = {}
+
+    def of(self, settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
+        """Return the method and the reason of a group with so many trials and lanes."""
+        if isinstance(self._prepared.catalog, FunctionCatalog):
+            return "solo", "a plain function is called for one trial after another"
+        if self._prepared.images is None:
+            return "solo", _why_alone(
+                trials, self._options
+            ) if lanes == 1 else "unknown until the data is fetched"
+        options = sorted(settings.model_options.items())
+        kind = (lanes == 1, settings.model, *options, settings.dtype, settings.dropout is None)
+        if kind not in self._known:
+            self._known[kind] = self._ask(settings, alone=lanes == 1)
+        told = self._known[kind]
+        if isinstance(told, PluginError):
+            self.broken += 1
+            self.errors.append(told)
+            return "solo", told.message
+        return ("solo", _why_alone(trials, self._options)) if lanes == 1 else told
+
+    def _ask(self, settings: Settings, *, alone: bool) -> tuple[str, str] | PluginError:
+        if alone and settings.model_source is None:
+            return "solo", ""  # what comes with the program runs
+        assert isinstance(self._prepared.catalog, Catalog)
+        self._trainer = self._trainer or trainer_of(self._prepared.catalog, self._device)
+        try:
+            if not alone:
+                return self._trainer.method(settings)
+            self._trainer.try_out(settings)
+        except PluginError as error:
+            return error
+        return "solo", ""
+
+
+def _why_alone(trials: int, options: RunOptions) -> str:
+    if options.lanes == 1:
+        return "--lanes 1"
+    if trials == 1:
+        return "no other trial shares its shape"
+    return "every trial has a worker of its own, or packs were no faster"
+
+
+def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
+    """Return megabytes: predictions (half-precision logits, classes, index), rows, log and events of each trial."""
+    images = prepared.images
+    if prepared.ranked_by is not None:
+        return len(missing) * _ROW_BYTES / 1e6
+    if images is None or not missing:
+        return 0.0 if not missing else None
+    _, val = split_sizes(images, missing[0].settings)
+    predictions = val * (2 * len(images.class_names) + 17)
+    return len(missing) * (predictions + _ROW_BYTES) / 1e6

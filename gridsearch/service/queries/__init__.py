@@ -1,0 +1,1 @@
+"""What is asked of a store: reports, comparisons, studies, models, and the doctor's findings."""

@@ -1,0 +1,194 @@
+"""Makes a study's report from the store, and gives Optuna's dashboard its heatmap."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import reporting
+from gridsearch.errors import ArtifactError, DataError, StoreError
+from gridsearch.folders import can_be_made
+from gridsearch.records import TrialState
+from gridsearch.service.prepare.catalog import Catalog
+from gridsearch.service.prepare.stored import stored_dataset
+from gridsearch.store.artifacts import PREDICTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Settings, StudyData, TrialRecord, Value
+    from gridsearch.reporting import Predictions, Ranking
+    from gridsearch.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        data: what it is about.
+        ranking: the ranking that it shows.
+        page: the page's path; None where the home cannot be written, and so has none.
+        json: the content of `report --json`.
+        warnings: what could not be shown, and why.
+    """
+
+    data: StudyData
+    ranking: Ranking
+    page: Path | None
+    json: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def preload_report() -> None:
+    """Begin to load what a report is drawn with, beside what goes on: a second or two that it then needs no more."""
+    threading.Thread(target=reporting.preload, name="preload").start()
+
+
+def make_report(
+    store: Store,
+    study: str,
+    *,
+    where: Mapping[str, Value] | None = None,
+    data: StudyData | None = None,
+    images: Mapping[str, ImageData] | None = None,
+    root: Path | None = None,
+) -> Report:
+    """Rank, draw and write the report of a study as it is now; that of a part of it in a folder of its own.
+
+    Args:
+        store: the open store.
+        study: the study's name.
+        where: only the trials where all of these hold.
+        data: the study, if it was read already.
+        images: datasets that the caller has at hand, by their fingerprint.
+        root: folder of the datasets' files, where another one is looked for; nothing is ever fetched.
+
+    Raises:
+        StudyNotFound: there is none.
+        StoreError: none of its trials has a result yet, or the page cannot be written.
+    """
+    data = data or store.study_data(study)
+    if where:
+        data = reporting.filter_data(data, where)
+    require_result(data)
+    warnings: list[str] = []
+
+    read = reader(store, data)
+
+    def predictions(number: int) -> Predictions | None:
+        try:
+            return read(number)
+        except ArtifactError as error:
+            warnings.append(error.message)
+            return None
+
+    def write(path: Path, content: bytes) -> None:
+        store.home.write_atomic(path, content)
+
+    folder = store.home.report_dir(study, data.part.folder if data.part else "")
+    if not can_be_made(folder):
+        ranking = reporting.rank(data, predictions=predictions)
+        warnings.append(
+            f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
+        )
+        found = reporting.report_json(data, ranking=ranking)
+        return Report(data, ranking, None, found, tuple(dict.fromkeys(warnings)))
+    files = reporting.write_report(
+        data,
+        folder=folder,
+        predictions=predictions,
+        images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
+        write=write,
+    )
+    for path in sorted(files.folder.glob("heatmap*.png")) if data.part is None else ():
+        store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
+    return Report(
+        data,
+        files.ranking,
+        files.page,
+        reporting.report_json(data, ranking=files.ranking),
+        tuple(dict.fromkeys(warnings)),
+    )
+
+
+def require_result(data: StudyData) -> None:
+    """Refuse a study of which there is nothing to report.
+
+    Raises:
+        StoreError: none of its trials has a result yet.
+    """
+    if not any(trial.state is TrialState.COMPLETE for trial in data.trials):
+        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
+        trains = f"`{data.again.go_on()}` trains what is missing"
+        follow = f"`{data.again.watch()}` shows how far it is"
+        raise StoreError(
+            f"study {data.name!r} has no finished trial to report on ({counts})",
+            hint=follow if data.counts()[TrialState.RUNNING] else trains,
+        )
+
+
+def rank_study(store: Store, data: StudyData) -> Ranking:
+    """Rank a study with what its stored predictions tell; those that cannot be read tell nothing."""
+    return reporting.rank(data, predictions=reader(store, data))
+
+
+def reader(store: Store, data: StudyData) -> Callable[[int], Predictions | None]:
+    """Return what reads the stored predictions of a study's trials by their number, see `read_predictions`."""
+    trials = {trial.number: trial for trial in data.trials}
+    return lambda number: read_predictions(store, data.name, trials[number])
+
+
+def read_predictions(store: Store, study: str, trial: TrialRecord) -> Predictions | None:
+    """Read a trial's stored validation predictions; None where it never had any.
+
+    Raises:
+        ArtifactError: they are gone, their bytes are not those that were stored, or they disagree with the trial.
+    """
+    if PREDICTIONS not in store.artifacts(study, trial.number):
+        return None
+    found = as_predictions(store.read_artifact(study, trial.number, PREDICTIONS))
+    reporting.require_agreement(found, trial.metrics.get("val_accuracy"), trial=trial.number)
+    return found
+
+
+def as_predictions(content: bytes) -> Predictions:
+    """Return what the bytes of a predictions file hold."""
+    import safetensors.numpy
+
+    tensors = safetensors.numpy.load(content)
+    logits = tensors["logits"]
+    return reporting.Predictions(
+        logits.astype("float32") if logits.dtype == "float16" else logits,
+        tensors["labels"],
+        tensors.get("indices"),
+        tensors.get("predicted"),
+    )
+
+
+def _images(
+    settings: Settings, study: str, store: Store, *, at_hand: Mapping[str, ImageData], root: Path | None
+) -> ImageData:
+    """Load the images that a trial was trained on, if they are here and still the same.
+
+    Raises:
+        GridsearchError: they are not, or only code of the user's own could give them.
+    """
+    if settings.data_fingerprint in at_hand:
+        return at_hand[settings.data_fingerprint]
+    spec = store.spec(study)
+    named = str(spec.get("dataset", settings.dataset))
+    if not named.startswith("folder:") and ":" in named:
+        raise DataError(f"dataset {settings.dataset!r} is your own code, which a report does not run")
+    locator = stored_dataset(store.study_data(study), spec, store.home.root)
+    if root is None:
+        raise DataError(f"dataset {settings.dataset!r} is not at hand")
+    catalog = Catalog(locator, root)
+    if not catalog.available:
+        raise DataError(f"dataset {settings.dataset!r} is not on this machine")
+    if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
+        raise DataError(f"the images of {settings.dataset!r} are other than when the study was made")
+    return catalog.images(settings.data_options)

@@ -1,0 +1,211 @@
+"""What is there: studies and their counts, one trial, and taking studies away."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.advice import Advice
+from gridsearch.errors import StoreError, StudyNotFound
+from gridsearch.planning.estimates import relative_cost
+from gridsearch.records import TrialState
+from gridsearch.service.prepare.options import LEASE_SECONDS
+from gridsearch.store import Home, open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
+    from gridsearch.service.prepare.options import Places
+    from gridsearch.store import RunnerAtWork, Store, StudySummary
+
+
+@dataclass(frozen=True, slots=True)
+class StudyStatus:
+    """How far a study is.
+
+    Attributes:
+        running: the trials that train now.
+        eta: seconds until nothing waits or runs, at the speed so far and with as many packs side by side as
+            now; None where nothing runs or nothing has been measured.
+        runners: who holds its trials, those included that are gone; their trials wait.
+        idle: trials wait, and nobody is at work in this store.
+        again: the commands about it.
+    """
+
+    name: str
+    counts: dict[str, int]
+    running: tuple[TrialRecord, ...]
+    eta: float | None
+    runners: tuple[RunnerAtWork, ...] = ()
+    idle: bool = False
+    again: Advice = field(default_factory=Advice)
+
+    @property
+    def open(self) -> int:
+        """How many trials wait or train."""
+        return self.counts["waiting"] + self.counts["running"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return one entry of `status --json`."""
+        runners = [
+            {
+                "host": runner.host,
+                "pid": runner.pid,
+                "seen": None if runner.seen is None else runner.seen.isoformat(timespec="seconds"),
+                "trials": list(runner.trials),
+                "gone": runner.gone,
+            }
+            for runner in self.runners
+        ]
+        return {"study": self.name, "counts": self.counts, "eta_seconds": self.eta, "runners": runners}
+
+
+@dataclass(frozen=True, slots=True)
+class TrialView:
+    """One trial with its epochs or steps, and its log; `log_path` is None where nothing was logged."""
+
+    study: StudyData
+    trial: TrialRecord
+    epochs: Sequence[EpochRow]
+    steps: Sequence[StepRow]
+    log: str
+    log_path: str | None
+
+
+def existing(places: Places) -> Store:
+    """Open the store that is there.
+
+    Raises:
+        StoreError: there is none.
+    """
+    if not store_exists(places.store):
+        raise StoreError(
+            f"no store at {places.store}",
+            hint=f"`{places.again.first_run()}` makes one; --home or --store says where another is",
+        )
+    return open_store(places.store, home=places.home, create=False)
+
+
+def summaries(places: Places) -> list[StudySummary]:
+    """Return the studies of a store; none where there is no store yet."""
+    if not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        return store.studies()
+
+
+def status(places: Places, study: str | None = None) -> list[StudyStatus]:
+    """Return how far the studies are.
+
+    Raises:
+        StudyNotFound: the one that was asked for is not there.
+    """
+    if study is None and not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        names = [study] if study is not None else [summary.name for summary in store.studies()]
+        return [_status(store, name) for name in names]
+
+
+def anybody_at_work(places: Places) -> bool:
+    """Return whether a runner may be at work in a store, though it holds no trial at this moment."""
+    if not store_exists(places.store):
+        return False
+    with existing(places) as store:
+        return store.anybody_at_work(within=LEASE_SECONDS)
+
+
+def _status(store: Store, name: str) -> StudyStatus:
+    data = store.study_data(name)
+    running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
+    waits = data.counts()[TrialState.WAITING] > 0 and not running
+    return StudyStatus(
+        name=data.name,
+        counts=data.counts(),
+        running=running,
+        eta=_eta(data, store.running_packs(name)) if running else None,
+        runners=tuple(store.runners(name)),
+        idle=waits and not store.anybody_at_work(within=LEASE_SECONDS),
+        again=data.again,
+    )
+
+
+def _eta(data: StudyData, packs: int) -> float | None:
+    """Return the seconds left with as many packs side by side as now; a trial's seconds are its share of a pack."""
+    seconds = units = left = 0.0
+    for trial in data.trials:
+        cost = relative_cost(trial.settings)
+        share = trial.epochs / (trial.settings.length or math.inf)
+        if trial.state is TrialState.COMPLETE and trial.seconds:
+            seconds, units = seconds + trial.seconds, units + cost
+        elif trial.state is TrialState.RUNNING and share:
+            seconds += sum(row.seconds for row in data.epochs.get(trial.number, ()))
+            units += share * cost
+        if not trial.state.ended:
+            left += (1 - share) * cost
+    return left * seconds / units / packs if packs and units else None
+
+
+def view_trial(places: Places, study: str, number: int) -> TrialView:
+    """Return one trial.
+
+    Raises:
+        StoreError: the study, or the trial, is not there.
+    """
+    with existing(places) as store:
+        data = store.study_data(study)
+    found = [trial for trial in data.trials if trial.number == number]
+    if not found:
+        numbers = sorted(trial.number for trial in data.trials)
+        there = f"it has {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
+        raise StoreError(f"study {study!r} has no trial {number}; {there}")
+    log = Home(places.home).log(study, number)
+    text = log.read_text(errors="replace") if log.exists() else ""
+    steps = data.steps.get(number, ())
+    path = str(log) if log.exists() else None
+    return TrialView(data, found[0], data.epochs.get(number, ()), steps, text, path)
+
+
+def delete(places: Places, study: str) -> None:
+    """Take a study away: its trials, Optuna's record of them, and its files.
+
+    Raises:
+        StudyNotFound: there is none.
+        StoreError: a runner works on it.
+    """
+    with existing(places) as store:
+        running = store.study_data(study).counts()[TrialState.RUNNING]
+        store.reclaim(store.study_id(study))
+        if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):
+            raise StoreError(
+                f"study {study!r} cannot be deleted: a runner trains {running} of its trials",
+                hint="end that runner first",
+            )
+        store.delete_study(study)
+
+
+def clean(places: Places, study: str) -> int:
+    """Take away what is left of unfinished attempts, and of deletions that were cut off; results stay.
+
+    Returns:
+        How many bytes were freed.
+
+    Raises:
+        StudyNotFound: there is no such study, and nothing is left of one.
+    """
+    with existing(places) as store:
+        try:
+            trials = store.study_data(study).trials
+        except StudyNotFound:
+            if not store.clear_remnant(study):
+                raise
+            return store.home.remove_study(study)
+        return store.home.clean(study, keep={t.number for t in trials if t.state is TrialState.RUNNING})
+
+
+def tensorboard_folder(places: Places, study: str | None) -> Path:
+    """Return the folder of a study's TensorBoard runs, or the one above those of all studies."""
+    return places.home if study is None else Home(places.home).tensorboard_dir(study)

@@ -1,0 +1,146 @@
+"""The trials that this runner has claimed: which pack each trains in, and what is left when it loses them.
+
+Stands between the coordinator and what must change together whenever a trial comes or goes: the ledger, the scratch
+folders, the boards and the counts that are shown.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gridsearch.records import Lane, TrialState
+from gridsearch.service.run.progress import Running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gridsearch.planning import CostModel
+    from gridsearch.records import Settings, Trial
+    from gridsearch.service.run.progress import Progress
+    from gridsearch.service.run.publisher import Boards
+    from gridsearch.store import Owner, Store
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A claimed trial.
+
+    Attributes:
+        trial: as it was claimed.
+        pack: where it trains.
+    """
+
+    trial: Trial
+    pack: str
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """The trial's ledger id and the attempt, as the store knows a claim."""
+        return self.trial.id, self.trial.attempt
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Claims:
+    """What this runner has claimed of one study.
+
+    Attributes:
+        store: the open store, with its files.
+        study: the study's name.
+        owner: who claims.
+        lease: seconds that a claim holds without a heartbeat.
+        boards: are told that a trial starts.
+        progress: is kept up to date.
+        cost: says how long trials take.
+    """
+
+    store: Store
+    study: str
+    owner: Owner
+    lease: float
+    boards: Boards
+    progress: Progress
+    cost: CostModel
+    _by_trial: dict[int, Claim] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._by_trial)
+
+    def __iter__(self) -> Iterator[Claim]:
+        """Go through them as they are now."""
+        return iter(list(self._by_trial.values()))
+
+    def __contains__(self, trial: int) -> bool:
+        """Whether a trial, by its ledger id, is claimed."""
+        return trial in self._by_trial
+
+    def get(self, trial: int) -> Claim | None:
+        """Return a trial's claim by its ledger id."""
+        return self._by_trial.get(trial)
+
+    def of(self, pack: str | None) -> list[Claim]:
+        """Return a pack's."""
+        return [claim for claim in self if claim.pack == pack]
+
+    def take(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
+        """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
+        got = self.store.claim([trial.id for trial in wanted], owner=self.owner, pack=pack, lease=self.lease)
+        for trial in got:
+            self._by_trial[trial.id] = Claim(trial, pack)
+            self.boards.start(trial)
+            self.progress.move(TrialState.WAITING, TrialState.RUNNING)
+            self.progress.running[trial.id] = Running(trial, worker="")
+        return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
+
+    def _make_scratch(self, trial: Trial) -> str:
+        return str(self.store.home.make_scratch(self.study, trial.number, trial.attempt))
+
+    def end(self, trial: int) -> Trial:
+        """Forget a trial that has a result, and return it."""
+        return self._by_trial.pop(trial).trial
+
+    def drop(self, claims: Sequence[Claim]) -> None:
+        """Forget trials without a result, with all that they have left."""
+        for claim in claims:
+            trial = claim.trial
+            del self._by_trial[trial.id]
+            running = self.progress.running.pop(trial.id)
+            self.progress.move(TrialState.RUNNING, TrialState.WAITING)
+            self.progress.done_units -= running.epoch * self.epoch_units(trial.settings)
+            self.store.home.drop_scratch(self.study, trial.number, trial.attempt)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Give trials without a result back, for anybody to claim.
+
+        What they have left goes first: where the disk is full, this makes the room that the store needs.
+        """
+        self.drop(claims)
+        self.store.release([claim.held for claim in claims])
+
+    def heartbeat(self) -> list[Claim]:
+        """Tell the store that we live; return the claims that were lost all the same."""
+        lost = self.store.heartbeat(self.owner, lease=self.lease)
+        return [claim for trial in lost if (claim := self.get(trial))]
+
+    def ahead(self, *, but: str | None = None) -> list[float]:
+        """Return how long each pack under way will still take, about, in seconds.
+
+        Args:
+            but: a pack to leave out.
+        """
+        live: dict[str, list[Claim]] = {}
+        for claim in self:
+            if claim.pack != but:
+                live.setdefault(claim.pack, []).append(claim)
+        return [sum(self._left(claim, len(claims)) for claim in claims) for claims in live.values()]
+
+    def _left(self, claim: Claim, lanes: int) -> float:
+        running = self.progress.running[claim.trial.id]
+        elapsed = time.monotonic() - running.since
+        return self.cost.left(claim.trial.settings, lanes=lanes, epochs=running.epoch, elapsed=elapsed)
+
+    def epoch_units(self, settings: Settings) -> float:
+        """Return what an epoch counts for in the progress; 0 where nobody knows how many there will be."""
+        return self.cost.units(settings) / settings.length if settings.length is not None else 0.0

@@ -1,0 +1,107 @@
+"""What Optuna's dashboard and TensorBoard show of a trial: runs written epoch by epoch, pictures when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gridsearch import reporting
+from gridsearch.records import TrialFinished, TrialState
+from gridsearch.service.queries.reports import as_predictions
+from gridsearch.store.artifacts import PREDICTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Advance, DataFacts, Trial, TrialFailed
+    from gridsearch.store import Home
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """What was drawn of a trial that ended.
+
+    Attributes:
+        files: for Optuna's dashboard, by file name.
+        images: for TensorBoard, PNGs by tag.
+    """
+
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    images: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Boards:
+    """The runs and pictures of one study.
+
+    Args:
+        home: the files.
+        study: the study's name.
+        facts: what is known of its trials' images, by fingerprint.
+        images: datasets that are at hand, by their fingerprint.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        study: str,
+        *,
+        facts: Mapping[str, DataFacts] | None = None,
+        images: Mapping[str, ImageData] | None = None,
+    ) -> None:
+        self._home = home
+        self._study = study
+        self._facts = facts or {}
+        self._images = images or {}
+        self._runs: dict[int, reporting.TensorBoardRun] = {}
+
+    def start(self, trial: Trial) -> None:
+        """Begin a trial's run anew; an earlier attempt's events go."""
+        run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
+        run.start({**trial.params, "seed": trial.seed})
+        self._runs[trial.id] = run
+
+    def epoch(self, event: Advance) -> None:
+        """Add an epoch or a step."""
+        if run := self._runs.get(event.trial):
+            run.epoch(event)
+
+    def draw(self, trial: Trial, event: TrialFinished) -> Pictures:
+        """Draw what a trial's predictions show; nothing where it left none.
+
+        Before its result is written: viewers never read a finished trial again, and its pictures not at all
+        if they come later.
+
+        Args:
+            trial: as it was claimed.
+            event: its result, whose files still lie in the scratch folder.
+
+        Raises:
+            ArtifactError: the file is missing or altered.
+        """
+        ref = next((ref for ref in event.files if ref.name == PREDICTIONS), None)
+        if ref is None:
+            return Pictures()
+        scratch = self._home.scratch(self._study, trial.number, event.attempt)
+        found = as_predictions(self._home.read_verified(scratch / ref.name, ref.sha256))
+        facts = self._facts.get(trial.settings.data_fingerprint)
+        names = facts.class_names if facts is not None else ()
+        confusion = reporting.quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
+        images = {"confusion": confusion}
+        data = self._images.get(trial.settings.data_fingerprint)
+        if data is not None:
+            samples = reporting.quick_samples_png(found, data.train_images, class_names=names)
+            images |= {"samples": samples} if samples is not None else {}
+        files = {"confusion.png": confusion, "per_class.csv": reporting.per_class_csv(found, names)}
+        return Pictures(files, images)
+
+    def finish(self, event: TrialFinished | TrialFailed, pictures: Pictures | None = None) -> None:
+        """End a trial's run."""
+        run = self._runs.pop(event.trial, None)
+        if run is None:
+            return
+        images = pictures.images if pictures is not None else {}
+        if isinstance(event, TrialFinished):
+            run.finish(event.metrics, epochs=event.epochs, state=event.state, images=images)
+        else:
+            run.finish({}, state=TrialState.FAILED)

@@ -1,0 +1,325 @@
+"""The story of a run: prepare, store, plan, train, report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.advice import LOCATORS, place
+from gridsearch.planning import OverheadLog, ProbeCache
+from gridsearch.records import TrialState
+from gridsearch.reporting.words.text import plural
+from gridsearch.service.prepare import user_code
+from gridsearch.service.prepare.joining import join
+from gridsearch.service.prepare.preparation import Prepared, images_joined, prepare, prepare_stored
+from gridsearch.service.queries.reports import make_report, preload_report, rank_study
+from gridsearch.service.run import interruption
+from gridsearch.service.run.coordinator import Coordinator, Task
+from gridsearch.service.run.progress import Observer, Progress, Silent
+from gridsearch.service.run.pruning import Pruning
+from gridsearch.service.run.timing import Timing
+from gridsearch.service.run.workers import (
+    devices_for,
+    environment,
+    hardware,
+    pack_limit,
+    starter,
+    worker_setups,
+)
+from gridsearch.spec.words import words_of
+from gridsearch.store import Owner, StudyDraft, open_store, store_exists
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from gridsearch.records import StudyData
+    from gridsearch.reporting import Ranking
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.prepare.replicates import MoreSeeds
+    from gridsearch.service.queries.reports import Report
+    from gridsearch.spec import StudySpec
+    from gridsearch.store import Added, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """What a run did.
+
+    Attributes:
+        study: the study's name.
+        data: the study with all its trials, as it is now.
+        ranking: its points, ranked.
+        new: trials that were not there before.
+        reused: trials whose results were there before.
+        failed: trials of this run's grid that are failed now.
+        open: trials of this run's grid without a result (budget, interruption).
+        seconds: wall time of the run, the report included.
+        signum: the signal that ended it, or None.
+        report: the report, None where none was made.
+        own: the ranking of what the run's own words describe, with the rest of the study apart; None where that is
+            all.
+    """
+
+    study: str
+    data: StudyData
+    ranking: Ranking
+    new: int
+    reused: int
+    failed: int
+    open: int
+    seconds: float
+    signum: int | None
+    report: Report | None
+    own: Ranking | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """130 or 143 after a signal, 3 if a trial of this run's grid failed, else 0."""
+        if self.signum is not None:
+            return 128 + self.signum
+        return 3 if self.failed else 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of `report --json`, and what this run added."""
+        from gridsearch import reporting
+
+        content = reporting.report_json(self.data, ranking=self.ranking)
+        return {**content, "new": self.new, "reused": self.reused, "seconds": round(self.seconds, 3)}
+
+
+def run(
+    spec: StudySpec,
+    options: RunOptions,
+    *,
+    observer: Observer | None = None,
+    objects: Mapping[str, Any] | None = None,
+    dataset: Any = None,
+    objective: Any = None,
+) -> RunOutcome:
+    """Expand a spec, train what is missing, report.
+
+    Args:
+        spec: what to search.
+        options: how to run it.
+        observer: is told what happens.
+        objects: models given as classes or functions, by the name that the spec uses.
+        dataset: a dataset given as an object.
+        objective: the function of a study of one, given as an object.
+
+    Raises:
+        GridsearchError: what is wrong, before anything was written; or the store or the disk gave up.
+    """
+    watcher = observer or Silent()
+    began = time.monotonic()
+    _look_at_store(options)
+    devices = devices_for(options, function=spec.objective is not None)
+    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
+    prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
+    return _carry_out(prepared, options, devices, watcher, began)
+
+
+def resume(
+    study: str,
+    options: RunOptions,
+    *,
+    observer: Observer | None = None,
+    dataset: Any = None,
+    models: Sequence[str] = (),
+    objective: Any = None,
+    objects: Mapping[str, Any] | None = None,
+    more: MoreSeeds | None = None,
+) -> RunOutcome:
+    """Finish what a stored study still lacks, failed trials included, or give its best points more seeds.
+
+    Args:
+        study: the study's name.
+        options: how to run.
+        observer: is told what happens.
+        dataset: locator of the dataset, or the class or function itself; needed only for a user's own.
+        models: locators of models, likewise.
+        objective: the function, or its locator, for a study of one.
+        objects: models given as classes or functions, by name.
+        more: more seeds for the best points, instead of all that is missing.
+
+    Raises:
+        GridsearchError: there is no such study, or what it needs is not there or has changed.
+    """
+    watcher = observer or Silent()
+    began = time.monotonic()
+    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
+    prepared = prepare_stored(study, options.places, **named, objects=objects, more=more, say=watcher.say)
+    devices = devices_for(options, function=prepared.ranked_by is not None)
+    return _carry_out(prepared, options, devices, watcher, began)
+
+
+def _look_at_store(options: RunOptions) -> None:
+    """Refuse a store that is there and cannot be used before any data is fetched or code of the user's is run."""
+    if store_exists(options.places.store):
+        open_store(options.places.store, home=options.places.home, create=False).close()
+
+
+def _carry_out(
+    prepared: Prepared, options: RunOptions, devices: Sequence[str], watcher: Observer, began: float
+) -> RunOutcome:
+    for warning in prepared.warnings:
+        watcher.warn(warning)
+    with open_store(options.places.store, home=options.places.home, create=True) as store:
+        joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
+        prepared = joined.prepared
+        added = _add(store, prepared, options, watcher, notes=joined.notes)
+        timing = Timing(began)
+        signum = _train(store, prepared, options, devices, added, watcher, timing)
+        data = store.study_data(prepared.name)
+        counts = store.open_counts(added.study_id, added.ids)
+        left = counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0)
+        done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
+        report = None
+        if options.report and signum is None and done:
+            watcher.say("writing the report")
+            reporting_began = time.monotonic()
+            report = make_report(
+                store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
+            )
+            timing.parts["report"].append(time.monotonic() - reporting_began)
+        ranking = report.ranking if report is not None else rank_study(store, data)
+        own = None
+        if not prepared.stored:
+            own = user_code.own_words_first(data, prepared.drafts, lambda part: rank_study(store, part))
+    if added.new or added.offered_again or added.in_flight:
+        for warning in user_code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
+            watcher.warn(warning)
+    if timing.parts["start"]:  # something was trained
+        OverheadLog(options.places.overheads).add(hardware(prepared, devices), timing.parts)
+    return RunOutcome(
+        study=prepared.name,
+        data=data,
+        ranking=ranking,
+        new=added.new,
+        reused=added.reused,
+        failed=counts.get(TrialState.FAILED, 0),
+        open=left,
+        seconds=time.monotonic() - began,
+        signum=signum,
+        report=report,
+        own=own,
+    )
+
+
+def _add(
+    store: Store, prepared: Prepared, options: RunOptions, observer: Observer, *, notes: Sequence[str]
+) -> Added:
+    """Put the grid into the store, and say how it joins what is there and what of it is new."""
+    joined = images_joined(store, prepared, options.places)
+    if joined.earlier:
+        observer.say(
+            f"the images are other than those of the {joined.earlier} trials that study {prepared.name!r} holds: "
+            "new trials stand beside them and are not compared with them"
+        )
+    draft = StudyDraft(
+        name=prepared.name,
+        dataset=prepared.catalog.subject,
+        metric=prepared.metric,
+        direction=prepared.direction,
+        axes=prepared.axes,
+        class_names=prepared.images.class_names if prepared.images is not None else (),
+        facts=prepared.facts,
+        same_images=joined.same,
+        command=options.command,
+        environment=environment(function=prepared.ranked_by is not None),
+        spec=user_code.kept(
+            {**prepared.spec, LOCATORS: prepared.catalog.named},
+            _stored_spec(store, prepared.name),
+            prepared.catalog.own,
+        ),
+        where=place(options.places.home, options.places.store, kept=True),
+    )
+    added = store.add(draft, prepared.drafts, prune=options.prune != "none")
+    for note in notes:
+        observer.say(note)
+    for axis in added.varied:
+        observer.say(f"study {prepared.name!r} now holds points of several recipes: {axis} varies")
+    words = [plural(len(prepared.drafts), "trial")]
+    words += [f"{n} {what}" for n, what in ((added.new, "new"), (added.reused, "done before")) if n]
+    words += [
+        f"{n} {what}" for n, what in ((added.offered_again, "offered again"), (added.in_flight, "open")) if n
+    ]
+    observer.say(f"study {prepared.name!r}: {', '.join(words)}")
+    return added
+
+
+def _stored_spec(store: Store, study: str) -> Mapping[str, Any]:
+    return store.spec(study) if any(each.name == study for each in store.studies()) else {}
+
+
+def _train(
+    store: Store,
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    added: Added,
+    observer: Observer,
+    timing: Timing,
+) -> int | None:
+    """Train what waits; return the signal that ended it, if one did."""
+    counts = store.open_counts(added.study_id, added.ids)
+    if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
+        return None
+    probes = ProbeCache(options.places.probes)
+    cost = prepared.cost(hardware(prepared, devices), probes)
+    waiting = store.waiting(added.study_id, added.ids)
+    setups = worker_setups(prepared.catalog, options, devices, trials=len(waiting))
+    progress = Progress(
+        metric=prepared.metric,
+        direction=prepared.direction,
+        counts={state: counts.get(state, 0) for state in TrialState},
+        total_units=sum(cost.units(trial.settings) for trial in waiting),
+        workers=len(setups),
+        device=devices[0],
+        words=words_of(t.params for t in store.ledger(prepared.name)),
+    )
+    _recall_best(store, prepared, progress)
+    with interruption.listening() as interrupted:
+        Coordinator(
+            store=store,
+            task=Task(
+                study=prepared.name,
+                study_id=added.study_id,
+                ids=added.ids,
+                owner=Owner.current(),
+                options=options,
+                lanes=options.lanes or (1 if prepared.ranked_by else None),
+                pack_limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
+                facts=prepared.facts,
+                images=prepared.at_hand,
+            ),
+            cost=cost,
+            probes=probes,
+            progress=progress,
+            observer=observer,
+            interruption=interrupted,
+            pruning=_pruning(store, prepared, options, added),
+            idle=preload_report if options.report else lambda: None,
+        ).run(starter(prepared.catalog, options, setups, watch=timing.take))
+    return interrupted.signum
+
+
+def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added) -> Pruning | None:
+    if options.prune == "none":
+        return None
+    return Pruning(
+        options.prune,
+        store=store,
+        study=prepared.name,
+        study_id=added.study_id,
+        metric=prepared.metric,
+        direction=prepared.direction,
+    )
+
+
+def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
+    """Let the best so far begin with the results that the grid had before."""
+    keys = {draft.key for draft in prepared.drafts}
+    for trial in store.study_data(prepared.name).trials:
+        if trial.key in keys and trial.state is TrialState.COMPLETE:
+            progress.consider(trial.value, trial.params)

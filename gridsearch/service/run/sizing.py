@@ -1,0 +1,144 @@
+"""How many lanes the packs of a group get: as the user says, else as was measured, here or in an earlier run.
+
+Where the user says the number of workers too, the packs themselves are settled here, for the run as for the plan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gridsearch.planning import Probe, relative_cost, settle
+from gridsearch.records import ProbeRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.planning import CostModel, ProbeCache
+    from gridsearch.records import Probed, Settings, Trial, TrialDraft
+    from gridsearch.service.prepare.options import RunOptions
+
+SIZES = (1, 2, 4, 8, 16, 32)
+"""Pack sizes that are measured; on the CPUs that were tried, 32 lanes gain little over 16."""
+
+_MANY_SIZES = (1, 4, 16, 64, 256)
+"""Those of an accelerator, which a small network alone leaves idle; a size that does not fit ends the measuring."""
+
+_WORTH_PROBING = 10.0
+"""Seconds of a group's training below which measuring (two to three seconds) costs more than it brings: the
+best size is rarely a quarter faster than the one that is taken unmeasured."""
+
+_UNPROBED = 4
+"""Lanes of such a group's packs: rarely the best number, and rarely worse than one."""
+
+
+def sizes(device: str) -> tuple[int, ...]:
+    """Return the pack sizes that are measured on a device."""
+    return SIZES if device.startswith("cpu") else _MANY_SIZES
+
+
+class Sizing:
+    """The number of lanes of each group.
+
+    Args:
+        lanes: what the user asked for, None to measure.
+        device: where the packs train.
+        cost: knows what was measured before, and learns what is measured now.
+        probes: takes what is measured now.
+        limit_mb: memory that one pack may take, None for as much as it likes.
+    """
+
+    def __init__(
+        self,
+        *,
+        lanes: int | None,
+        device: str,
+        cost: CostModel,
+        probes: ProbeCache,
+        limit_mb: float | None = None,
+    ) -> None:
+        self._asked = lanes
+        self._measured = sizes(device)
+        self._cost = cost
+        self._probes = probes
+        self._limit = limit_mb
+        self._asking: dict[str, ProbeRequest] = {}
+        self._tried: set[str] = set()
+        self._caps: dict[str, int] = {}
+
+    def cap(self, settings: Settings, lanes: int) -> int:
+        """Give packs of a group no more lanes than this from now on, at least one; return how many."""
+        key = self._cost.key(settings)
+        self._caps[key] = max(1, min(lanes, self._caps.get(key, lanes)))
+        return self._caps[key]
+
+    def lanes(self, settings: Settings, count: int) -> int | None:
+        """Return how many lanes a pack of `count` waiting trials may have; None if that must be measured first."""
+        found = self._uncapped(settings, count)
+        return found if found is None else min(found, self._caps.get(self._cost.key(settings), found))
+
+    def _uncapped(self, settings: Settings, count: int) -> int | None:
+        if self._asked is not None or count == 1:
+            return self._asked or 1
+        known = self._cost.probe(settings)
+        if known is not None and known.knows(self._fitting(known, min(count, max(self._measured)))):
+            return known.best_lanes(self._fitting(known, max(self._measured)))
+        if self._cost.key(settings) in self._tried:
+            return 1
+        if count * self._cost.guess(settings, lanes=_UNPROBED) < _WORTH_PROBING:
+            return self.unmeasured(settings)
+        return None
+
+    def unmeasured(self, settings: Settings) -> int:
+        """Return how many lanes a group gets whose best number nobody knows."""
+        known = self._cost.probe(settings)
+        if known is None or not known.seconds_per_image:
+            return self._fitting(known, _UNPROBED) if known is not None else _UNPROBED
+        return known.best_lanes(self._fitting(known, max(self._measured)))
+
+    def request(self, settings: Settings, count: int) -> ProbeRequest:
+        """Return what a worker is asked to measure for a group of `count` waiting trials."""
+        request = ProbeRequest(
+            key=self._cost.key(settings),
+            settings=settings,
+            lanes=tuple(size for size in self._measured if size < 2 * count),
+            limit_mb=self._limit,
+        )
+        self._asking[request.key] = request
+        return request
+
+    def take(self, event: Probed) -> Settings:
+        """Take note of what was measured, and return the settings of the group; nothing measured means one lane."""
+        self._tried.add(event.key)
+        request = self._asking.pop(event.key)
+        if event.seconds_per_image:
+            found = Probe(event.seconds_per_image, event.memory_mb, upto=max(request.lanes))
+            tried = max(found.seconds_per_image)
+            if self._fitting(found, 2 * tried) < 2 * tried:  # more memory, another time, may hold more lanes
+                found = replace(found, upto=tried)
+            self._probes.put(event.key, found)
+            self._cost.learn(event.key, found)
+        return request.settings
+
+    def _fitting(self, known: Probe, most: int) -> int:
+        """Return how many lanes, up to `most`, fit into the memory; one always does, or nothing would."""
+        if self._limit is None:
+            return most
+        fits = [n for n in range(1, most + 1) if (known.megabytes(n) or 0.0) <= self._limit]
+        return max(fits, default=1)
+
+
+def settled_packs(trials: Sequence[Trial | TrialDraft], options: RunOptions) -> list[tuple[str, ...]]:
+    """Return the keys of the trials of each pack.
+
+    Args:
+        trials: all of the study, in the order in which it got (or will get) them.
+        options: `settled` is true of them.
+    """
+    assert options.lanes is not None
+    assert options.workers is not None
+    # nothing that was measured may have a say: it would not be the same the next time
+    packs = settle(
+        trials, lanes=options.lanes, workers=options.workers, cost=lambda trial: relative_cost(trial.settings)
+    )
+    return [tuple(trial.key for trial in pack) for pack in packs]

@@ -1,0 +1,167 @@
+"""Where trials train: the devices, what each worker is told, what a pack may take, and what all of it is called.
+
+Stands between what a user asked for and the executors; a run, a plan and a refit ask here alike.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import UsageError
+from gridsearch.records import WorkerSetup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.executors import Executor
+    from gridsearch.records import Event
+    from gridsearch.service.prepare.catalog import Catalog
+    from gridsearch.service.prepare.functions import FunctionCatalog
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.prepare.preparation import Prepared
+
+_WORKER_MB = 500.0
+"""A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
+
+_USABLE = 0.8
+"""The part of the free memory that packs may count on."""
+
+_PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
+
+
+def devices_for(options: RunOptions, *, function: bool) -> tuple[str, ...]:
+    """Return where trials train; a plain function is called by as many processes as there are cores.
+
+    Raises:
+        DeviceError: there is no such device here.
+        UsageError: a device for a function, which computes where it likes.
+    """
+    if not function:
+        return resolve_devices(options.device)
+    if options.device not in ("auto", "cpu"):
+        raise UsageError(f"--device {options.device}: a plain function chooses its device itself")
+    return ("cpu",)
+
+
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a word such as "auto" stands for.
+
+    Raises:
+        DeviceError: there is no such device here.
+    """
+    from gridsearch.training.devices import resolve_device
+
+    return resolve_device(device)
+
+
+def hardware(prepared: Prepared, devices: Sequence[str]) -> str:
+    """Return where the overheads of such a run belong."""
+    return "function" if prepared.ranked_by is not None else device_name(devices[0])
+
+
+def device_name(device: str) -> str:
+    """Return what a device is, for the cache of measured costs."""
+    from gridsearch.training import describe
+
+    facts = describe()
+    kernels = f", kernels {facts['kernels']}" if device == "cpu" else ""
+    return f"{device.partition(':')[0]} {facts.get(device, '')}{kernels}".strip()
+
+
+def worker_setups(
+    catalog: Catalog | FunctionCatalog, options: RunOptions, devices: Sequence[str], *, trials: int
+) -> tuple[WorkerSetup, ...]:
+    """Say what each worker is told: one a core, or one an accelerator, but none for which there is no pack.
+
+    A CPU worker computes with one thread: two such processes beat one with two threads on small networks, and
+    a trial's rounding then does not depend on how many workers there are.
+    """
+    on_cpu = devices[0] == "cpu"
+    wanted = options.workers or (cores() if on_cpu else len(devices))
+    if options.executor == "inline":  # in this process, one pack after the other
+        wanted = 1
+    packs = -(-trials // (options.lanes or 1))
+    return tuple(
+        WorkerSetup(
+            name=f"w{i}",
+            **catalog.told,
+            device=devices[i % len(devices)],
+            threads=1,
+            judged=options.prune != "none",
+        )
+        for i in range(max(1, min(wanted, packs)))
+    )
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def starter(
+    catalog: Catalog | FunctionCatalog,
+    options: RunOptions,
+    setups: Sequence[WorkerSetup],
+    *,
+    watch: Callable[[Event], None] = lambda _: None,
+) -> Callable[[Callable[[Event], None], Callable[[], bool]], Executor]:
+    """Return what starts the executor: it takes who gets the events, and who says whether to stop.
+
+    Args:
+        catalog: the plug-ins of the trials.
+        options: which executor.
+        setups: the workers.
+        watch: sees each event before it is delivered.
+    """
+
+    def start(take: Callable[[Event], None], interrupted: Callable[[], bool]) -> Executor:
+        def deliver(event: Event) -> None:
+            watch(event)
+            take(event)
+
+        if options.executor == "inline":
+            from gridsearch.executors.inline import InlineExecutor
+
+            return InlineExecutor(setups[0], deliver, interrupted=interrupted, objects=catalog.objects)
+        from gridsearch.executors.local import LocalExecutor
+
+        return LocalExecutor(setups, deliver, objects=catalog.objects)
+
+    return start
+
+
+def pack_limit(devices: Sequence[str], workers: int) -> float | None:
+    """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
+
+    It leaves room for what each worker needs before it has a pack, and for what nobody has foreseen.
+    """
+    from gridsearch.training import free_megabytes
+
+    free = free_megabytes(devices[0])
+    if free is None:
+        return None
+    sharing = -(-workers // len(devices))
+    return max(0.0, _USABLE * free / sharing - _WORKER_MB)
+
+
+def environment(*, function: bool = False) -> dict[str, str]:
+    """Return versions and hardware, for the record; of a plain function's run, nothing that needs torch."""
+    from gridsearch._version import __version__
+
+    found = {"gridsearch": __version__, "python": platform.python_version(), "platform": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if function:
+        return found
+    from gridsearch.training import describe
+
+    facts = describe()
+    return found | {name: facts[name] for name in facts if name.startswith(("cpu", "cuda", "mps", "memory"))}

@@ -1,0 +1,1 @@
+"""What comes after the search: the winner is refitted, tested, exported, and predicts."""

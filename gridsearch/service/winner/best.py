@@ -1,0 +1,379 @@
+"""The story of `best`: refit the winner, read the test set, record that, and let the model leave the house.
+
+The test images count as read when the store says so, and it says so in one transaction after all files of the
+export are on the disk.  Whatever ends `best` before leaves the study as it was; whatever ends it after is made
+good by the next call, which finds the complete export and puts it in its place.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import statistics
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from gridsearch import reporting
+from gridsearch.errors import StoreError, UsageError
+from gridsearch.records import TrialState, trial_key
+from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
+from gridsearch.reporting.words.text import plural
+from gridsearch.service.prepare.stored import check_models, find_again, present
+from gridsearch.service.queries.reports import rank_study
+from gridsearch.service.queries.studies import existing
+from gridsearch.service.run import interruption
+from gridsearch.service.run.progress import Observer, Silent
+from gridsearch.service.run.workers import environment, resolve_devices, starter, worker_setups
+from gridsearch.service.winner.exported import CARD, GRAPH, MODEL, MODEL_FILE, SCHEMA
+from gridsearch.service.winner.refit import Interrupted, Refit
+from gridsearch.zoo.datasets.cache import exclusive, settle, staging
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from gridsearch.records import DataFacts, Exported, Settings, StudyData, Value
+    from gridsearch.reporting import RankedPoint, Ranking
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.store import Store
+
+_TEST = "test.safetensors"
+_VERSIONS = (
+    "gridsearch",
+    "python",
+    "torch",
+    "numpy",
+)  # what matters elsewhere; the machine is nobody's business
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Winner:
+    """What is trained again.
+
+    Attributes:
+        point: the point of rank 1.
+        settings: its settings, but for all training images and without a choice among epochs.
+        seeds: of its complete trials.
+        notes: what to know of the choice, in sentences.
+    """
+
+    point: RankedPoint
+    ranking: Ranking
+    settings: Settings
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """What tells it from other points."""
+        return trial_key(self.point.settings, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BestOutcome:
+    """What `best` found, now or when it was called first.
+
+    Attributes:
+        test: the result on the test images, None after an interruption.
+        fresh: whether they were read now.
+        changed: whether another point wins by now than the one that was tested.
+        folder: where the exported model lies.
+        signum: the signal that ended it, or None.
+    """
+
+    study: str
+    test: Mapping[str, Any] | None
+    fresh: bool
+    changed: bool
+    folder: Path
+    signum: int | None = None
+
+    def __repr__(self) -> str:
+        """Return one line: what the test images said, and where the model lies."""
+        found = "no test" if self.test is None else f"test accuracy {100 * self.test['accuracy']:.2f} %"
+        return f"<BestOutcome of study {self.study!r}: {found}, exported to {self.folder}>"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as JSON, schema 1."""
+        return {
+            "schema": 1,
+            "study": self.study,
+            "test": None if self.test is None else dict(self.test),
+            "fresh": self.fresh,
+            "winner_changed": self.changed,
+            "folder": str(self.folder) if self.folder.is_dir() else None,
+        }
+
+
+def best(
+    study: str,
+    options: RunOptions,
+    *,
+    where: Mapping[str, Value] | None = None,
+    again: bool = False,
+    observer: Observer | None = None,
+    dataset: Any = None,
+    models: Sequence[str] = (),
+    objects: Mapping[str, Any] | None = None,
+) -> BestOutcome:
+    """Refit the winner on training and validation images, read the test images once, export the model.
+
+    Args:
+        study: the study's name.
+        options: where things are, and how to train.
+        where: only the trials where all of these hold, as in a report.
+        again: read the test images although they were read before.
+        observer: is told what happens.
+        dataset: locator of the dataset, or the class or function itself; needed only for a user's own.
+        models: locators of models, needed only for a user's own.
+        objects: models given as classes or functions, by name.
+
+    Raises:
+        StudyNotFound: there is no such study.
+        StoreError: no trial has a result, or files cannot be written.
+        UsageError: a user's own file is needed and was not named, or has changed.
+        TrainingFailed: the winner could not be trained again.
+    """
+    watcher = observer or Silent()
+    with existing(options.places) as store:
+        data = store.study_data(study)
+        if data.objective is not None:
+            raise UsageError(
+                f"study {study!r} calls a plain function: there is no network to train again and no test set",
+                hint=f"`{data.again.report()}` shows its best point",
+            )
+        if data.test is not None and not again:
+            if dataset is not None or models or objects:
+                watcher.warn(
+                    "the test set was read before: no data and no model is looked at without --again"
+                )
+            return _recorded(store, data, choose(store, data, where or {}), watcher)
+        devices = resolve_devices(options.device)
+        spec = store.spec(study)
+        catalog = find_again(
+            data,
+            spec,
+            options.places,
+            dataset=dataset,
+            models=[*models, *(objects or ())],
+            objects=objects,
+            say=watcher.say,
+        )
+        part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
+        winner = choose(store, part, {})
+        check_models(data, catalog, spec, [winner.point.settings])
+        work = store.home.best_work(study)
+        with ExitStack() as stack:
+            with store.home.writing(work):
+                beat = stack.enter_context(exclusive(work, say=watcher.say))
+            data = store.study_data(study)
+            if data.test is not None:
+                if not again:  # another `best` was first while we waited for it
+                    return _recorded(store, data, winner, watcher)
+                store.home.publish_best(study, data.test["export"])
+            _sweep(work)
+            with store.home.writing(work):
+                place = stack.enter_context(staging(work))
+            interrupted = stack.enter_context(interruption.listening())
+            watcher.say(ranked_by(data, winner))
+            for note in winner.notes:
+                watcher.warn(note)
+            refit = Refit(
+                settings=winner.settings,
+                seeds=winner.seeds,
+                params=winner.point.params,
+                folder=place,
+                observer=watcher,
+                interruption=interrupted,
+                beat=beat,
+                device=devices[0],
+            )
+            setups = worker_setups(catalog, options, devices[:1], trials=1)
+            try:
+                exported, seeds, lost = refit.carry_out(starter(catalog, options, setups))
+            except Interrupted:
+                return BestOutcome(
+                    study=study,
+                    test=None,
+                    fresh=False,
+                    changed=False,
+                    folder=store.home.best_dir(study),
+                    signum=interrupted.signum,
+                )
+            images = catalog.fact(winner.settings)
+            finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
+            return _publish(store, finding, place / "export", watcher)
+
+
+def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
+    """Return the winner, by the ranking that the report shows.
+
+    Raises:
+        StoreError: no trial has a result.
+        UsageError: `where` names nothing that is there.
+    """
+    data = reporting.filter_data(data, where)
+    ranking = rank_study(store, data)
+    point = ranking.best
+    if point is None:
+        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
+        raise StoreError(
+            f"study {data.name!r} has no finished trial, and so no winner ({counts})",
+            hint=f"`{data.again.go_on()}` trains what is missing",
+        )
+    done = [t for t in point.trials if t.state is TrialState.COMPLETE]
+    settings, notes = replace(point.settings, val=0.0, select="last"), []
+    if data.part is not None:
+        notes.append(
+            f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
+        )
+    if ranking.by_train:
+        notes.append(TRAIN_WARNING)
+    if settings.subset is not None:
+        notes.append(
+            f"The recipe trains on a subset, and so does the refit: {plural(settings.subset, 'image')}."
+        )
+    if point.settings.select == "best":
+        epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
+        if epochs:
+            settings = replace(settings, epochs=statistics.median_low(epochs))
+        notes.append(
+            "Without validation images no epoch can be chosen: the refit has "
+            f"{plural(settings.epochs, 'epoch')}, the median over seeds of those that were chosen in the search."
+        )
+    if unfinished := sum(not t.state.ended for t in data.trials):
+        open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"
+        notes.append(f"The study is not finished ({open_ones}): another point may win yet.")
+    return Winner(
+        point=point,
+        ranking=ranking,
+        settings=settings,
+        seeds=tuple(sorted(t.seed for t in done)),
+        notes=tuple(notes),
+    )
+
+
+def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) -> BestOutcome:
+    """Return what was found before; put its export into its place if that was cut short."""
+    assert data.test is not None
+    store.home.publish_best(data.name, data.test["export"])
+    folder, changed = store.home.best_dir(data.name), data.test["point"] != winner.id
+    if changed:
+        watcher.warn(
+            "another point wins by now than the one that was tested; `--again` tests it, but a test that is "
+            "repeated until it pleases is none"
+        )
+    if not folder.is_dir():
+        watcher.warn(f"{folder} is gone; `--again` makes it anew, which reads the test set again")
+    return BestOutcome(study=data.name, test=data.test, fresh=False, changed=changed, folder=folder)
+
+
+def _sweep(work: Path) -> None:
+    """Remove the complete exports that a killed `best` left; `exclusive` has removed the others."""
+    for left in work.iterdir():
+        if left.is_dir() and not left.is_symlink() and not left.name.startswith("."):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """All that is known when the test images have been read, and before anybody is told."""
+
+    data: StudyData
+    winner: Winner
+    exported: Exported
+    seeds: tuple[int, ...]
+    images: DataFacts
+
+
+def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) -> BestOutcome:
+    """Complete the export, record the test, put the export into its place: in this order."""
+    import safetensors.numpy
+
+    home, study, winner = store.home, finding.data.name, finding.winner
+    before = finding.data.test
+    nth = 1 if before is None else int(before["reading"]) + 1
+    tensors = safetensors.numpy.load((export / _TEST).read_bytes())
+    ready = home.best_work(study) / secrets.token_hex(8)
+    test = {
+        **reporting.evaluate(tensors["logits"], tensors["labels"], seeds=finding.seeds),
+        "params": winner.point.params,
+        "trial": winner.point.trials[0].number,
+        "point": winner.id,
+        "epochs": winner.settings.epochs,
+        "exported_seed": finding.seeds[0],
+        "clean": nth == 1,
+        "reading": nth,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "export": ready.name,
+    }
+    model = describe(finding, test)
+    card = reporting.model_card(
+        model,
+        classes=reporting.classes(tensors["logits"][0], tensors["labels"], model["classes"]),
+        ranked_by=ranked_by(finding.data, winner),
+        cautions=winner.notes,
+    )
+    with home.writing(ready):
+        (export / MODEL).write_text(json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        (export / CARD).write_text(card, encoding="utf-8", errors="replace")
+        ready.mkdir()
+        names = [MODEL, CARD, *model["files"]]
+        settle([(export / name, ready / name) for name in names])
+    if not store.record_test(study, test, nth=nth):
+        shutil.rmtree(ready, ignore_errors=True)
+        raise StoreError(
+            f"another `best` has recorded the test of study {study!r} meanwhile",
+            hint=f"`{finding.data.again.best()}` shows it",
+        )
+    home.publish_best(study, ready.name)
+    if "error" in model["graph"]:
+        watcher.warn(
+            f"no {GRAPH}, and so nothing for predict to run: the network cannot be exported ({model['graph']['error']})"
+        )
+    return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
+
+
+def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of model.json."""
+    facts, settings, data = finding.exported.facts, finding.winner.settings, finding.data
+    return {
+        "schema": SCHEMA,
+        "study": data.name,
+        "dataset": {
+            "name": settings.dataset,
+            "fingerprint": settings.data_fingerprint,
+            "described": finding.images.described,
+            "doubts": list(finding.images.doubts),
+        },
+        "model": {
+            "name": settings.model,
+            "options": dict(settings.model_options),
+            "source": settings.model_source,
+            "parameters": facts["parameters"],
+        },
+        "classes": list(facts["classes"]),
+        "input": facts["input"],
+        "normalization": facts["normalization"],
+        "graph": facts["graph"],
+        "files": {
+            ref.name: {"sha256": ref.sha256, "size": ref.size}
+            for ref in finding.exported.files
+            if ref.name in (MODEL_FILE, GRAPH)
+        },
+        "seed": finding.seeds[0],
+        "trained_on": facts["trained_on"],
+        "recipe": settings.flat(),
+        "test": {name: value for name, value in test.items() if name != "export"},
+        "versions": {name: version for name, version in environment().items() if name in _VERSIONS},
+    }
+
+
+def ranked_by(data: StudyData, winner: Winner) -> str:
+    """Return what won and by how much, in the report's words."""
+    words = headline(data, winner.ranking)
+    points = plural(len(winner.ranking.points), "point")
+    return f"In a search over {points}: {words.won} {words.margin}".strip()

@@ -1,0 +1,61 @@
+"""Names of studies: checked before one reaches a path or the store; by default that of the dataset."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from gridsearch.errors import UsageError
+from gridsearch.folders import tilde
+from gridsearch.spec.collector import Wrong, shortened
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_LONGEST = 64
+# The store lies beside the folders of the studies, and SQLite's own files beside the store.
+_RESERVED = "gridsearch.db"
+
+
+def check_study_name(name: str) -> str:
+    """Return the name if a study may bear it.
+
+    Raises:
+        UsageError: a letter that is not allowed, empty, too long, or with a dot or dash at its start.
+    """
+    try:
+        return good_name(name)
+    except Wrong as wrong:
+        raise UsageError(
+            str(wrong), hint="a study's name has at most 64 letters, digits, '.', '_' or '-'"
+        ) from None
+
+
+def good_name(name: str) -> str:
+    """Do what `check_study_name` does, but raise `Wrong`, to which the caller adds the place."""
+    shown = repr(shortened(name))
+    if not name:
+        raise Wrong("a study's name is empty")
+    if len(name) > _LONGEST:
+        raise Wrong(
+            f"the study's name {shown} has {len(name)} characters, and at most {_LONGEST} are allowed"
+        )
+    if name[0] in ".-":
+        raise Wrong(f"the study's name {shown} starts with {name[0]!r}")
+    if not _NAME.fullmatch(name):
+        raise Wrong(f"the study's name {shown} may hold letters, digits, '.', '_' and '-' only")
+    if name.lower().startswith(_RESERVED):
+        raise Wrong(f"the study's name {shown} is that of the store's file")
+    return name
+
+
+def default_name(dataset: str) -> str:
+    """Return the study's name for a dataset: its name, a folder's base name, a plug-in's attribute."""
+    kind, colon, rest = dataset.partition(":")
+    if kind == "folder" and colon:
+        name = Path(os.path.normpath(tilde(rest).absolute())).name  # of "." and "..", too
+    else:
+        name = dataset.rpartition(":")[2]
+    cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-").rstrip("-")[:_LONGEST]
+    if not cleaned or cleaned.lower().startswith(_RESERVED):
+        return "study"
+    return cleaned

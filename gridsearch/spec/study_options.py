@@ -1,0 +1,130 @@
+"""The options of a study that are neither axes nor recipe: its name, dataset, model, seeds and splits.
+
+Read the same way from the command line, from the top of a study file and from Python.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gridsearch.errors import nearest
+from gridsearch.spec.axes import AXES, canonical
+from gridsearch.spec.axis_values import require_text, typed
+from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.grid_builder import MAX_SEEDS
+from gridsearch.spec.study_names import good_name
+
+OPTIONS = (
+    "study",
+    "dataset",
+    "model",
+    "objective",
+    "metric",
+    "direction",
+    "seeds",
+    "val",
+    "subset",
+    "version",
+)
+OF_IMAGES = ("dataset", "model", "val", "subset")
+"""Options that say something of images, and so nothing of a study of a plain function."""
+OF_FUNCTION = ("metric", "direction")
+MAX_VERSION = 64
+DIRECTIONS = ("maximize", "minimize")
+
+_METRIC = re.compile(r"[^\W\d][\w.\- ]{0,63}")
+
+
+def read_option(name: str, value: object) -> Any:
+    """Type one option of a study.
+
+    Raises:
+        Wrong: not a value of it.
+    """
+    if name == "seeds":
+        return read_seeds(value)
+    if name == "study":
+        if not isinstance(value, str):
+            raise Wrong(f"study must be a name, not {value!r}")
+        return good_name(value)
+    if isinstance(value, Mapping | list | tuple | set):
+        raise Wrong(f"{name} takes one value")
+    if name == "version":
+        return _version(value)
+    if name in ("objective", *OF_FUNCTION):
+        return _of_function(name, value)
+    return typed(AXES[name], value)
+
+
+def _of_function(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise Wrong(f"{name} must be a name, not {value!r}")
+    require_text(name, value)
+    if name == "direction" and value not in DIRECTIONS:
+        raise Wrong(f"direction must be maximize or minimize, not {shortened(value)!r}")
+    if name == "metric" and not _METRIC.fullmatch(value):
+        raise Wrong(
+            f"metric {shortened(value)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
+        )
+    return value
+
+
+def _version(value: object) -> str:
+    """Type the version of a user's own code: a short text, or a number that stands for its text."""
+    text = value if isinstance(value, str) else repr(value)
+    plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+    if not plain or not text.strip() or len(text) > MAX_VERSION or not text.isprintable():
+        raise Wrong(f"version must be a text of 1 to {MAX_VERSION} letters, not {shortened(repr(value))}")
+    return text.strip()
+
+
+def misplaced(name: str, *, objective: str | None) -> str | None:
+    """Return why an option makes no sense in a study of a function, or outside of one; None where it does."""
+    if objective is not None and name in OF_IMAGES:
+        return f"{name} says something of images, and {objective} is a plain function"
+    if objective is None and name in OF_FUNCTION:
+        return f"{name} belongs to a study of a plain function (objective); images are ranked by accuracy"
+    return None
+
+
+def read_seeds(value: object) -> int | tuple[int, ...]:
+    """Type the seeds: how many replicates (N stands for 0 to N-1), or which.
+
+    Raises:
+        Wrong: no seed, too many, one that is not a whole number from 0 on, or one twice.
+    """
+    if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
+        value = item()  # a scalar of numpy or torch
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        number = value if isinstance(value, int) else _number(value)
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise Wrong(f"seeds must be a whole number of at least 1, not {shortened(str(value))}")
+        if number > MAX_SEEDS:
+            raise Wrong(f"{number:,} seeds, and at most {MAX_SEEDS:,} are taken")
+        return number
+    if isinstance(value, Mapping):
+        raise Wrong("seeds must be a number or a list")
+    seeds = tuple(int(str(typed(AXES["seed"], seed))) for seed in value)
+    if not seeds:
+        raise Wrong("seeds is an empty list")
+    if len(seeds) > MAX_SEEDS:
+        raise Wrong(f"{len(seeds):,} seeds, and at most {MAX_SEEDS:,} are taken")
+    if len(set(seeds)) < len(seeds):
+        raise Wrong("seeds names a seed twice")
+    return seeds
+
+
+def refusal(name: str, known: Iterable[str]) -> str:
+    """Return why a name is not an option: it belongs elsewhere, or it is unknown."""
+    if canonical(name) in AXES and canonical(name) not in OPTIONS:
+        return f"{name!r} is a key of the recipe and stands there ([recipe])"
+    return f"unknown key {shortened(name)!r}{nearest(name, known)}"
+
+
+def _number(value: object) -> object:
+    try:
+        return typed(AXES["seed"], value)
+    except Wrong:
+        return None

@@ -1,0 +1,88 @@
+"""The seam between a pack and the program that trains it.
+
+`train_pack` picks the first engine that accepts a pack.  An engine is a generator of events, so that the loop
+around it alone decides where they go; an error of whoever takes an event never looks like a trial's.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    import torch
+    from torch import nn
+
+    from gridsearch.records import Event, Lane, Pack, Settings
+    from gridsearch.training.resident_data import ResidentData
+
+_STOP_INTERVAL = 0.1  # seconds between two questions to `stop`, which may cost a system call
+
+
+class Stopped(Exception):
+    """The pack shall be left as it is: its unfinished lanes stay unfinished."""
+
+
+class Bench:
+    """What a pack is trained with.
+
+    Args:
+        data: gives the data of a trial's settings.
+        build: gives a new model for settings and data.
+        device: where to train.
+        stop: tells whether to leave.
+        more: asked for up to so many more lanes where lanes are free; may give none.
+        drop: gives the trials (ledger ids) that shall end now, as pruned.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Callable[[Settings], ResidentData],
+        build: Callable[[Settings, ResidentData], nn.Module],
+        device: torch.device,
+        stop: Callable[[], bool],
+        more: Callable[[int], Sequence[Lane]] = lambda _: (),
+        drop: Callable[[], Collection[int]] = lambda: (),
+    ) -> None:
+        self.data = data
+        self.build = build
+        self.device = device
+        self.more = more
+        self.dropped = drop
+        self._stop = stop
+        self._asked = -_STOP_INTERVAL
+
+    def check_stop(self) -> None:
+        """Ask `stop`, at most ten times a second however often this is called.
+
+        Raises:
+            Stopped: it says so.
+        """
+        now = time.monotonic()
+        if now - self._asked >= _STOP_INTERVAL:
+            self._asked = now
+            if self._stop():
+                raise Stopped
+
+
+class Engine(Protocol):
+    """A way to train the lanes of one pack."""
+
+    @property
+    def name(self) -> str:
+        """How the plan calls it: "solo", and others to come."""
+        ...
+
+    def accepts(self, pack: Pack, device: torch.device) -> bool:
+        """Whether it shall train this pack there."""
+        ...
+
+    def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
+        """Train a pack and yield, for each lane, its epochs and its end; return early when told to stop.
+
+        A lane whose model or data raises ends in a `TrialFailed`, and the others go on.
+        """
+        ...

@@ -1,0 +1,234 @@
+"""A lane's way through its epochs, whichever engine trains it: which epoch counts, and what is left at the end.
+
+Engines train and evaluate; what they found of an epoch goes through here and becomes the lane's events.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from gridsearch.records import EpochEnded, TrialFinished, TrialState
+from gridsearch.training import outputs
+from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation, class_scores, confusion
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gridsearch.records import FileRef, Lane
+    from gridsearch.training.resident_data import ResidentData
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class LaneState:
+    """All that a lane is at an epoch's end: put into any engine's program it goes on as if it had stayed.
+
+    The streams have no state of their own: they follow from the trial's seed, the epoch and the step.
+
+    Attributes:
+        epoch: epochs trained.
+        step: optimizer steps taken.
+        weights: parameters and buffers by their names in the model, a tied one under one name alone.
+        memory: what the optimizer remembers of each parameter: by kind ("mean"), then by parameter.
+        averages: the moving average of the weights by their names, begun at zero and not yet divided (see
+            `averages`); empty without `ema`.
+        counts: number, totals and evaluation of the epoch that counts, None before the first.
+        best: what that epoch is worth, under `select best`.
+        kept: that epoch's state_dict, under `select best`.
+        seconds: the lane's share of the wall time so far.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    memory: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    averages: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    counts: tuple[int, EpochTotals, Evaluation | None] | None = None
+    best: tuple[float, float] | None = None
+    kept: Mapping[str, object] | None = None
+    seconds: float = 0.0
+
+
+class Holder(Protocol):
+    """Where a lane's weights are: those that are evaluated, which with `ema` are their moving average."""
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        ...
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters; a tied one counts once."""
+        ...
+
+    def state_dict(self) -> Mapping[str, object]:
+        """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
+        ...
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Return the lane's parameters, likewise."""
+        ...
+
+
+class Course:
+    """What is known of a lane so far.
+
+    Args:
+        lane: the trial and its scratch folder.
+        data: what it trains on.
+        state: where to go on from.
+
+    Attributes:
+        epochs: epochs trained.
+        seconds: the lane's share of the wall time so far.
+    """
+
+    def __init__(self, lane: Lane, data: ResidentData, state: LaneState | None = None) -> None:
+        state = LaneState() if state is None else state
+        self.lane = lane
+        self.epochs = state.epoch
+        self.seconds = state.seconds
+        self._data = data
+        self._best = state.best
+        self._counts = state.counts
+        self._kept = state.kept
+
+    def save(self, state: LaneState) -> None:
+        """Put what is known here into a state; nothing of it changes later."""
+        state.epoch, state.seconds = self.epochs, self.seconds
+        state.counts, state.best, state.kept = self._counts, self._best, self._kept
+
+    def epoch_ended(
+        self,
+        holder: Holder,
+        totals: EpochTotals,
+        found: Evaluation | None,
+        *,
+        lr: float,
+        seconds: float,
+        training_seconds: float,
+    ) -> EpochEnded:
+        """Take in an epoch.
+
+        Args:
+            holder: has the weights after it.
+            totals: of its training.
+            found: of its evaluation.
+            lr: of its last step.
+            seconds: of wall time, the lane's share.
+            training_seconds: from its first step to its last.
+
+        Raises:
+            Diverged: the validation loss is not finite.
+        """
+        epoch, trial = self.epochs + 1, self.lane.trial
+        if found is not None and not math.isfinite(found.loss):
+            raise Diverged("validation loss", step=holder.step, epoch=epoch, value=found.loss)
+        self._consider(epoch, holder, totals, found)
+        self.epochs = epoch
+        self.seconds += seconds
+        return EpochEnded(
+            trial=trial.id,
+            attempt=trial.attempt,
+            epoch=epoch,
+            train_loss=totals.loss,
+            train_accuracy=totals.accuracy,
+            val_loss=None if found is None else found.loss,
+            val_accuracy=None if found is None else found.accuracy,
+            lr=lr,
+            seconds=seconds,
+            images_per_second=totals.images / max(training_seconds, 1e-9),
+        )
+
+    def complete(self, holder: Holder) -> TrialFinished:
+        """Write the lane's files and return its result.
+
+        Raises:
+            Diverged: the last step made weights that are not finite, without any loss showing it.
+            StoreError: a file cannot be written.
+        """
+        for parameter in holder.parameters():
+            if not bool(parameter.isfinite().all()):
+                raise Diverged("weights", step=holder.step, epoch=self.epochs, value=math.nan)
+        metrics = self._metrics(holder)
+        return self._finished(TrialState.COMPLETE, metrics=metrics, files=self._write(holder))
+
+    def diverged(self, end: Diverged) -> TrialFinished:
+        """Return the result of a lane that broke."""
+        return self._finished(TrialState.DIVERGED, message=str(end))
+
+    def pruned(self, holder: Holder) -> TrialFinished:
+        """Return the result of a lane that was told to end early; it has metrics and leaves no files."""
+        metrics = {} if self._counts is None else self._metrics(holder)
+        return self._finished(TrialState.PRUNED, metrics=metrics, message=f"pruned after epoch {self.epochs}")
+
+    def _finished(
+        self,
+        state: TrialState,
+        *,
+        metrics: Mapping[str, float] | None = None,
+        files: tuple[FileRef, ...] = (),
+        message: str | None = None,
+    ) -> TrialFinished:
+        trial = self.lane.trial
+        return TrialFinished(
+            trial=trial.id,
+            attempt=trial.attempt,
+            state=state,
+            epochs=self.epochs,
+            seconds=self.seconds,
+            metrics=metrics or {},
+            files=files,
+            message=message,
+        )
+
+    def _metrics(self, holder: Holder) -> dict[str, float]:
+        """Return the metrics of the epoch that counts."""
+        assert self._counts is not None
+        epoch, totals, found = self._counts
+        metrics: dict[str, float] = {
+            "train_accuracy": totals.accuracy,
+            "train_loss": totals.loss,
+            "parameters": holder.parameter_count,
+        }
+        if found is not None:
+            counts_YY = confusion(found.logits.argmax(1), self._val_labels(), self._data.num_classes)
+            metrics |= {"val_accuracy": found.accuracy, "val_loss": found.loss, **class_scores(counts_YY)}
+        if self.lane.trial.settings.select == "best":
+            metrics["selected_epoch"] = epoch
+        return metrics
+
+    def _write(self, holder: Holder) -> tuple[FileRef, ...]:
+        """Write the predictions (if there is a validation split) and the weights of the epoch that counts."""
+        assert self._counts is not None
+        folder = Path(self.lane.scratch)
+        files = []
+        found = self._counts[2]
+        if found is not None:
+            files.append(
+                outputs.write_predictions(
+                    folder, found=found, labels_N=self._val_labels(), indices_N=self._data.val
+                )
+            )
+        state = holder.state_dict() if self._kept is None else self._kept
+        files.append(outputs.write_weights(folder, state))
+        return tuple(files)
+
+    def _val_labels(self) -> torch.Tensor:
+        return self._data.labels.index_select(0, self._data.val)
+
+    def _consider(self, epoch: int, holder: Holder, totals: EpochTotals, found: Evaluation | None) -> None:
+        """Let an epoch count: always under `select last`, else if it is better than those before."""
+        if self.lane.trial.settings.select == "best":
+            worth = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)
+            if self._best is not None and worth <= self._best:
+                return
+            self._best = worth
+            state = holder.state_dict()
+            self._kept = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+        self._counts = (epoch, totals, found)

@@ -1,0 +1,208 @@
+"""Whether a network of lanes computes what the models themselves do: asked of every network before it trains.
+
+Stands between the networks and who chooses among them.  The reference is each lane's own module as its factory
+made it, and no copy: what a copy would lose, a network of lanes would lose with it, and nobody would see.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+
+from gridsearch.training import seeds
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, TrainsAlone
+from gridsearch.training.lanes.compile.module_state import identities, is_torchs, plain_state, why_alone
+from gridsearch.training.lanes.compile.source_checks import Watch
+from gridsearch.training.model_setup import check_logits
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import nn
+
+    from gridsearch.training.lanes.compile.network import Network
+    from gridsearch.training.lanes.runtime.storage import Storage
+    from gridsearch.training.precision import Precision
+
+
+class Disagrees(NotStackable):
+    """A K-lane form gives other numbers than the model itself."""
+
+
+AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
+"""How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pass:
+    """What a model makes of a few images in a mode.
+
+    Attributes:
+        gradients: of the sum of the squared logits, by parameter; none in evaluation mode.
+        buffers: as they are afterwards.
+    """
+
+    logits: torch.Tensor
+    gradients: Mapping[str, torch.Tensor]
+    buffers: Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """One lane's own module at work.
+
+    Attributes:
+        passes: by mode.
+        not_stacked: why a traced graph of it would be wrong; "" where it may be right.
+    """
+
+    passes: Mapping[bool, Pass]
+    not_stacked: str
+
+    @property
+    def trained(self) -> list[str]:
+        """Names of the parameters that get a gradient; the others are passed over by an optimizer."""
+        return list(self.passes[True].gradients)
+
+    @classmethod
+    def of(cls, model: nn.Module, x_BCHW: torch.Tensor, precision: Precision) -> Self:
+        """Run a model in both modes; its tensors are afterwards as they were, and its mode is training.
+
+        Raises:
+            TrainsAlone: it carries, or does, what no network of lanes keeps.
+            Exception: whatever it raises.
+        """
+        if reason := why_alone(model):
+            raise TrainsAlone(reason)
+        before = plain_state(model), random.getstate(), repr(np.random.get_state())
+        named = dict(model.named_parameters()) | dict(model.named_buffers())
+        kept = {name: tensor.detach().clone() for name, tensor in named.items()}
+        owners = identities(model)
+        watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
+        passes = {}
+        own_backward = False
+        for training in (False, True):
+            found, backward = _run(model, x_BCHW, precision, watch, training=training)
+            passes[training] = found
+            own_backward |= backward
+            if identities(model) != owners:
+                raise TrainsAlone("its forward changes its weights, or replaces its tensors")
+            with torch.no_grad():
+                for name, tensor in named.items():
+                    tensor.grad = None
+                    if not torch.equal(tensor, kept[name]):  # versions do not tell: batch norm counts none
+                        tensor.copy_(kept[name])
+            owners = identities(model)
+        if watch is not None:
+            watch.check()
+        if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
+            raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
+        switches = watch is not None and watch.switches
+        words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
+        return cls(passes, f"{words} have no stacked form" if words else "")
+
+
+def _run(
+    model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, watch: Watch | None, *, training: bool
+) -> tuple[Pass, bool]:
+    """Run a model once, on images of its own, and say whether a backward pass of somebody's own is in it."""
+    model.train(training)
+    seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
+    try:
+        with torch.set_grad_enabled(training), precision.forward(), watch or nullcontext():
+            logits = model(x_BCHW.clone())
+        check_logits(logits, len(x_BCHW), logits.shape[-1] if isinstance(logits, torch.Tensor) else 0)
+        if training:
+            logits.float().square().sum().backward()
+    finally:
+        model.train()
+    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    return Pass(logits.detach(), gradients, buffers), _own_backward(logits)
+
+
+def _own_backward(result: torch.Tensor) -> bool:
+    """Whether a function with a backward pass of its own is among what made a tensor."""
+    waiting: list[Any] = [result.grad_fn]
+    known: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in known:
+            continue
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            return True
+        known.add(node)
+        waiting += [before for before, _ in node.next_functions]
+    return False
+
+
+def check(
+    network: Network,
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+) -> None:
+    """Compare a network with the models themselves.
+
+    Raises:
+        NotStackable: they differ.
+    """
+    before = [storage.take(slot) for slot in range(storage.lanes)]
+    for training in (True, False):
+        expected = [reference.passes[training] for reference in references]
+        for form in (Form.SHARED, Form.PACKED):
+            try:
+                _check_pass(network, storage, expected, x_BCHW, precision, form, training=training)
+            finally:  # a pass moves running statistics, from which whatever comes next must not start
+                for slot, weights in enumerate(before):
+                    storage.put(slot, weights)
+
+
+def _check_pass(
+    network: Network,
+    storage: Storage,
+    expected: Sequence[Pass],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    form: Form,
+    *,
+    training: bool,
+) -> None:
+    device = x_BCHW.device
+    lanes = storage.lanes
+    network.draws.generators = [
+        torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in range(lanes)
+    ]
+    x = x_BCHW.clone() if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
+    with torch.set_grad_enabled(training), precision.forward():
+        descent = network.descend(x, form) if training else None
+        logits = descent.logits if descent else network(x, form, training=False)
+    if tuple(logits.shape) != (lanes, *expected[0].logits.shape):
+        raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
+    flat = torch.empty_like(storage.flat)
+    gradients = storage.split(flat)
+    if descent:
+        descent.gradients(2 * logits.float().to(flat.dtype), flat)
+    for slot, own in enumerate(expected):
+        pairs = [(logits[slot], own.logits)]
+        if training and (device.type == "cpu" or not network.draws_masks):
+            pairs += [(g[slot], own.gradients[name]) for name, g in gradients.items()]
+        pairs += [(storage.tensors[n][slot], b) for n, b in own.buffers.items()]
+        if device.type != "cpu" and network.draws_masks and training:
+            pairs = []  # other streams on other devices
+        _compare(pairs, AGREEMENT[precision.name])
+
+
+def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
+    largest = max((float(b.detach().double().abs().max()) for _, b in pairs if b.numel()), default=0.0)
+    for ours, theirs in pairs:
+        if theirs.numel() and not torch.allclose(
+            ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
+        ):
+            raise Disagrees("its K-lane form does not agree with the model itself")

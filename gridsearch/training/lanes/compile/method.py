@@ -1,0 +1,86 @@
+"""How a model's lanes will train, told before anything trains: for `plan` and `doctor`.
+
+Stands beside the engine, and asks the same question of two lanes that differ in their seeds alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training import seeds
+from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network, check_logits, sample
+from gridsearch.training.precision import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from gridsearch.records import Settings
+    from gridsearch.training.resident_data import ResidentData
+
+
+def method_of(
+    settings: Settings,
+    *,
+    data: Callable[[Settings], ResidentData],
+    build: Callable[[Settings, ResidentData], nn.Module],
+    device: torch.device | str,
+) -> tuple[str, str]:
+    """Return how lanes of these settings train and why not better.
+
+    Args:
+        settings: a trial's recipe.
+        data: gives the data of the settings, on `device`.
+        build: gives a new model.
+        device: where to train.
+
+    Returns:
+        "stacked", "vmap" or "solo", and the reason in one line, "" for stacked.
+
+    Raises:
+        Exception: whatever the model or the data raises.
+    """
+    device = torch.device(device)
+    precision = Precision.of(settings.dtype, device)
+    resident = data(settings)
+    with seeds.isolated(device), precision.products():
+        members = [Member(settings, seed) for seed in (0, 1)]
+        models = [build_network(settings, m.seed, resident, build, precision) for m in members]
+        try:
+            network = PackProgram(members, models, resident, precision).network
+        except NotPackable as refusal:
+            return "solo", str(refusal)
+    return network.method, network.reason
+
+
+def try_out(
+    settings: Settings,
+    *,
+    data: Callable[[Settings], ResidentData],
+    build: Callable[[Settings, ResidentData], nn.Module],
+    device: torch.device | str,
+) -> None:
+    """Let a new model see a few images in both modes, backward pass included; the arguments are `method_of`'s.
+
+    Raises:
+        Exception: whatever the model or the data raises.
+    """
+    device = torch.device(device)
+    precision = Precision.of(settings.dtype, device)
+    resident = data(settings)
+    with seeds.isolated(device), precision.products():
+        model = build_network(settings, 0, resident, build, precision)
+        x_BCHW = sample(resident, settings.norm, precision, torch.contiguous_format)
+        with torch.enable_grad(), precision.forward():
+            logits_BY = model.train()(x_BCHW)
+        check_logits(logits_BY, len(x_BCHW), resident.num_classes)
+        loss = F.cross_entropy(
+            logits_BY.to(precision.weights), resident.labels[resident.train[: len(x_BCHW)]]
+        )
+        loss.backward()  # type: ignore[no-untyped-call]

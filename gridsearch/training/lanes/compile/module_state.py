@@ -1,0 +1,267 @@
+"""What a module carries beside its tensors: state that its code may change, and what no K-lane form would keep.
+
+Stands before the networks of lanes.  A rewritten or vmapped network has a model's tensors and operations, and
+nothing else: hooks, methods that are called from outside, objects with a memory of their own would be lost without
+a word.  What is not known to be harmless trains lane after lane.
+"""
+
+from __future__ import annotations
+
+import collections
+import enum
+import functools
+import hashlib
+import logging
+import types
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_DEEPEST = 8
+"""Objects inside of objects, as far as they are looked through."""
+
+_OF_MODULES = frozenset(vars(nn.Module())) | {"__dict__", "__weakref__"}
+"""Attributes that every module has: its tables of tensors, sub-modules and hooks, and its mode."""
+
+_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_pre_hooks", "_post_hooks")))
+
+_CALLED = (
+    "train",
+    "eval",
+    "__call__",
+    "_call_impl",
+    "state_dict",
+    "_save_to_state_dict",
+    "get_extra_state",
+    "parameters",
+    "named_parameters",
+    "buffers",
+    "named_buffers",
+    "zero_grad",
+    "__getattr__",
+    "__getattribute__",
+    "__setattr__",
+)
+"""What training calls of a module beside its forward; a K-lane form calls none of it."""
+
+_PLAIN = (
+    type(None), bool, int, float, complex, str, bytes, type(...), enum.Enum, range, slice, PurePath, torch.dtype,
+    torch.device, torch.layout, torch.memory_format, np.generic, np.dtype,
+)  # fmt: skip
+_NAMED = (
+    type, types.ModuleType, types.BuiltinFunctionType, types.MethodWrapperType, types.WrapperDescriptorType,
+    types.MethodDescriptorType, types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
+    types.GenericAlias, np.ufunc, logging.Logger,
+)  # fmt: skip
+_WITHOUT_MEMORY = (
+    object, dict, list, tuple, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict,
+    types.SimpleNamespace,
+)  # fmt: skip
+"""Classes that are not written in Python, all of whose content is looked at."""
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that was written in Python
+
+
+def is_torchs(kind: type) -> bool:
+    """Whether a class is torch's own."""
+    return kind.__module__.partition(".")[0] == "torch"
+
+
+def own_classes(module: nn.Module) -> Iterator[type]:
+    """Yield the classes of a module that are not torch's, the nearest first."""
+    return (c for c in type(module).__mro__ if not is_torchs(c) and c.__module__ != "builtins")
+
+
+def why_alone(model: nn.Module) -> str | None:
+    """Say what a model carries that a K-lane form would lose; None if there is nothing."""
+    if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
+        return "there are hooks on all modules"
+    for name, module in model.named_modules():
+        if reason := _why_alone(module):
+            return f"{name or 'the model'} {reason}"
+    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+    for name, tensor in named:
+        if tensor._backward_hooks or getattr(tensor, "_post_accumulate_grad_hooks", None):
+            return f"{name} has a hook on its gradient"
+        if type(tensor) not in (nn.Parameter, torch.Tensor, nn.Buffer) or tensor.layout is not torch.strided:
+            return f"{name} is a {type(tensor).__name__} of layout {tensor.layout}"
+    return None
+
+
+def _why_alone(module: nn.Module) -> str | None:
+    kind = type(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return "is scripted"
+    if kind.__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
+        return "is compiled"
+    if any(vars(module)[table] for table in _HOOKS if table in vars(module)):
+        return "has hooks"
+    for name in _CALLED:
+        if _definer(kind, name) is not None:
+            return f"has its own {name}()"
+    for name in ("forward", *_CALLED):
+        if name in vars(module):
+            return f"has another {name}() than its class"
+    if is_torchs(kind) and getattr(kind.forward, "__module__", "torch").partition(".")[0] != "torch":
+        return f"is a {kind.__name__} whose forward() was replaced"
+    if getattr(module, "max_norm", None) is not None:
+        return "rescales its weights"
+    return None
+
+
+def identities(model: nn.Module) -> list[tuple[str, int, int]]:
+    """Return which tensors a model has, and how often its parameters were changed."""
+    own = [(n, id(p), p._version) for n, p in model.named_parameters(remove_duplicate=False)]
+    return own + [(n, id(b), 0) for n, b in model.named_buffers(remove_duplicate=False)]
+
+
+def _definer(kind: type, name: str) -> type | None:
+    """Return the class that gives a module a method of its own, in place of torch's."""
+    owner = next((c for c in kind.__mro__ if name in vars(c)), None)
+    return None if owner is None or is_torchs(owner) or owner is object else owner
+
+
+# State
+
+
+def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
+    """Return what a model's modules and their classes hold that is no tensor, so that two looks can be compared.
+
+    Args:
+        model: to look into.
+        rates: the rates of dropout modules too; a recipe may set them.
+
+    Raises:
+        TrainsAlone: something keeps a tensor that no two lanes need have alike, or may have a memory of its own.
+    """
+    look = Look(model)
+    found: dict[str, object] = {}
+    kinds: set[type] = set()
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if key in _OF_MODULES or (
+                key == "p" and not rates and isinstance(module, nn.modules.dropout._DropoutNd)
+            ):
+                continue
+            if isinstance(value, torch.Tensor):
+                raise TrainsAlone(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
+            found[f"{name}.{key}"] = look.at(value, f"{name}.{key}" if name else key)
+        found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
+        for kind in own_classes(module):
+            if kind not in kinds:
+                kinds.add(kind)
+                found |= {f"{kind.__qualname__}.{k}": v for k, v in _of_class(kind, look)}
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
+    return found
+
+
+def _of_class(kind: type, look: Look) -> Iterator[tuple[str, object]]:
+    for key, value in vars(kind).items():
+        if key.startswith("__") or key in ("_abc_impl", "_is_protocol", "_parameters"):
+            continue
+        if isinstance(value, staticmethod | classmethod):
+            value = value.__func__  # noqa: PLW2901
+        if isinstance(value, property | functools.cached_property):
+            continue
+        yield key, look.at(value, f"{kind.__qualname__}.{key}")
+
+
+class Look:
+    """A look at objects: what it returns of one is equal as long as the object stays as it is.
+
+    Args:
+        model: its modules may be referred to from anywhere in it.
+        tensors: tensors that are not the model's may be met, as constants; they are told by their versions.
+    """
+
+    def __init__(self, model: nn.Module, *, tensors: bool = False) -> None:
+        self._modules = {id(module): name for name, module in model.named_modules()}
+        self._tensors = tensors
+
+    def at(self, value: Any, where: str, depth: int = 0) -> object:
+        """Return what an object is.
+
+        Raises:
+            TrainsAlone: it cannot be told.
+        """
+        if isinstance(value, _PLAIN):
+            return f"{type(value).__qualname__} {value!r}"
+        if isinstance(value, torch.Tensor):
+            if not self._tensors:
+                raise TrainsAlone(f"{where} keeps a tensor that is no buffer")
+            return id(value), value._version
+        if isinstance(value, nn.Module):
+            if id(value) not in self._modules:
+                raise TrainsAlone(f"{where} is a module that is none of its sub-modules")
+            return f"module {self._modules[id(value)]}"
+        if isinstance(value, _NAMED):
+            return f"{type(value).__qualname__} {getattr(value, '__module__', '')}.{_name(value)}"
+        if depth >= _DEEPEST:
+            raise TrainsAlone(f"{where} holds objects in objects, deeper than is looked")
+        return self._inside(value, where, depth + 1)
+
+    def _inside(self, value: Any, where: str, depth: int) -> object:
+        if isinstance(value, np.ndarray):
+            return value.shape, str(value.dtype), hashlib.sha256(value.tobytes()).hexdigest()
+        if isinstance(value, types.FunctionType):
+            return self._function(value, where, depth)
+        if isinstance(value, types.MethodType):
+            return self.at(value.__func__, where, depth), self.at(value.__self__, where, depth)
+        if isinstance(value, functools.partial):
+            return tuple(self.at(v, where, depth) for v in (value.func, value.args, value.keywords))
+        if isinstance(value, functools._lru_cache_wrapper):
+            return "cached", self.at(value.__wrapped__, where, depth)
+        kind = type(value)
+        if not all(c.__flags__ & _HEAP_TYPE for c in kind.__mro__ if c not in _WITHOUT_MEMORY):
+            raise TrainsAlone(f"{where} is a {kind.__name__}, which may keep state of its own")
+        return kind.__qualname__, *self._items(value, where, depth), *self._attributes(value, where, depth)
+
+    def _items(self, value: Any, where: str, depth: int) -> Iterator[object]:
+        if isinstance(value, dict):
+            for key, item in dict.items(value):
+                yield self.at(key, where, depth), self.at(item, f"{where}[{key!r}]"[:80], depth)
+        elif isinstance(value, set | frozenset):
+            yield from sorted(map(repr, (self.at(item, where, depth) for item in value)))
+        elif isinstance(value, list | tuple | collections.deque):
+            for item in value:
+                yield self.at(item, where, depth)
+
+    def _attributes(self, value: Any, where: str, depth: int) -> Iterator[object]:
+        names = [*getattr(value, "__dict__", ())]
+        for kind in type(value).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            names += [slots] if isinstance(slots, str) else slots
+        for name in names:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                yield name, self.at(getattr(value, name), f"{where}.{name}", depth)
+
+    def _function(self, function: types.FunctionType, where: str, depth: int) -> object:
+        """A function with what it holds; what its globals hold is looked at where it is called."""
+        name = f"function {function.__module__}.{function.__qualname__}"
+        if function.__module__.partition(".")[0] == "torch":
+            return name
+        cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
+        held = [*cells, function.__defaults__, function.__kwdefaults__, vars(function) or None]
+        return name, function.__code__.co_code, *(self.at(item, where, depth) for item in held)
+
+
+def _is_full(cell: types.CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:
+        return False
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "__qualname__", getattr(value, "__name__", value)))
+
+
+__all__ = ["Look", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]

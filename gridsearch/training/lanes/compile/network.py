@@ -1,0 +1,396 @@
+"""K models as one: the stacked network, or the vmapped one, checked against the models themselves.
+
+Stands between the models that lanes start from and the program that trains them.  Neither network is trusted
+before its logits, gradients and buffers agree with those of each lane's own module on a few images.
+
+Shapes: K lanes, B batch, C/H/W channels, height, width, Y classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch.func import functional_call, vmap
+
+from gridsearch.errors import said
+from gridsearch.training.failures import is_out_of_memory
+from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, check
+from gridsearch.training.lanes.compile.lane_values import (
+    SAMPLE,
+    Form,
+    NotStackable,
+    TrainsAlone,
+    Width,
+    unpack,
+)
+from gridsearch.training.lanes.compile.module_state import plain_state, why_alone
+from gridsearch.training.lanes.compile.rewrite import Rewriter, trace
+from gridsearch.training.lanes.runtime.products import InputAffine
+from gridsearch.training.lanes.runtime.stacked_layers import Draws
+from gridsearch.training.lanes.runtime.storage import Storage, aliases
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from gridsearch.training.lanes.compile.compiled_graph import Stage
+    from gridsearch.training.precision import Precision
+
+_log = logging.getLogger(__name__)
+
+
+class NotPackable(Exception):
+    """Lanes of this model train one after the other; the message says why, in one line."""
+
+
+class Network(Protocol):
+    """K models as one.
+
+    Attributes:
+        method: "stacked" or "vmap".
+        reason: why not the one before it; "" for stacked.
+        draws: the lanes' random numbers.
+        affine: the lanes' normalization, where `folds`.
+        folds: whether it takes the lanes' normalization into the first layer.
+        draws_masks: whether it has dropout.
+        kernels: whether it has compiled kernels, so that a lone lane too is faster than the model itself.
+    """
+
+    method: str
+    reason: str
+    draws: Draws
+    affine: InputAffine
+    folds: bool
+    draws_masks: bool
+    kernels: bool
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
+        ...
+
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return the logits in training mode, with what gives the gradients once their slopes are known."""
+        ...
+
+    def resize(self, lanes: int) -> None:
+        """Take note that the storage has so many lanes now."""
+        ...
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model may take a lane: it differs in the values of its tensors alone."""
+        ...
+
+
+class Descent(Protocol):
+    """A step's way forward, and back.
+
+    Attributes:
+        logits: [K, B, Y].
+    """
+
+    logits: torch.Tensor
+
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients of all trained parameters, in the order of the storage's buffer; once only.
+
+        Args:
+            slopes_KBY: of the loss by the logits.
+            out_KP: where to write.
+        """
+        ...
+
+
+class AutogradDescent:
+    """A step by autograd."""
+
+    def __init__(self, logits_KBY: torch.Tensor, storage: Storage) -> None:
+        self.logits = logits_KBY.detach()
+        self._result, self._storage = logits_KBY, storage
+
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients."""
+        slopes = slopes_KBY.to(self._result.dtype)
+        found = torch.autograd.grad(self._result, self._storage.leaves(), slopes)
+        torch.cat([g.flatten(1) if g.dim() > 1 else g.unsqueeze(1) for g in found], 1, out=out_KP)
+
+
+class HandDescent:
+    """A step by hand; see `stage`."""
+
+    def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
+        # inference mode counts no versions of tensors either; neither autograd nor what plays a step again can have
+        # part in it
+        self._mode = torch.inference_mode if once and not stage.needs_autograd else torch.no_grad
+        with self._mode():
+            self.logits, self._record = stage.record(x)
+        self._stage, self._storage = stage, storage
+
+    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+        """Write the gradients."""
+        views = self._storage.split(out_KP)
+        with self._mode():
+            self._stage.backward(slopes_KBY, self._record, views)
+
+
+class StackedNetwork:
+    """The rewritten graph of a model.
+
+    Args:
+        model: any lane's, of which the storage has taken the weights; its running statistics move.
+        storage: the lanes' weights.
+        x_BCHW: `SAMPLE` images.
+        by_hand: steps go back without autograd, which knows what autocast does and this does not.
+        compiles: operations may become compiled kernels; by hand alone.
+
+    Raises:
+        NotStackable: there is an operation without a rule.
+    """
+
+    method = "stacked"
+    reason = ""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        storage: Storage,
+        x_BCHW: torch.Tensor,
+        *,
+        by_hand: bool = False,
+        compiles: bool = False,
+    ) -> None:
+        self._storage = storage
+        self._by_hand = by_hand
+        self.draws = Draws()
+        self.affine = InputAffine()
+        self.folds = True
+        self.draws_masks = False
+        self.kernels = False
+        self._width = Width(storage.lanes)
+        self._stages: dict[tuple[bool, Form], Stage] = {}
+        self._pattern = _pattern(model)
+        for training in (True, False):
+            for form in (Form.SHARED, Form.PACKED):
+                graph = trace(model, training=training)
+                rewriter = Rewriter(
+                    model, graph, storage, self._width, self.draws, self.affine, compiles=by_hand and compiles
+                )
+                self._stages[training, form] = rewriter.run(x_BCHW, form, training=training)
+                self.folds &= rewriter.folds
+                self.draws_masks |= rewriter.draws_masks
+                self.kernels |= rewriter.kernels > 0
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y]."""
+        return self._stages[training, form](x)
+
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return a step's way forward, and back."""
+        if self._by_hand:
+            once = self.draws.counter is None
+            return HandDescent(self._stages[True, form], x, self._storage, once=once)
+        return AutogradDescent(self(x, form, training=True), self._storage)
+
+    def resize(self, lanes: int) -> None:
+        """Take note of the number of lanes."""
+        self._width.lanes = lanes
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model has the same graph."""
+        try:
+            return not why_alone(model) and _pattern(model) == self._pattern
+        except NotStackable:
+            return False
+
+
+def _pattern(model: nn.Module) -> tuple[object, ...]:
+    """What two models have alike that have the same K-lane form; dropout rates that a recipe sets included."""
+    code = [trace(model, training=mode).python_code("self").src for mode in (True, False)]
+    return plain_state(model, rates=False), aliases(model), *code
+
+
+class VmapNetwork:
+    """A model's own forward, for all lanes at once by `torch.func.vmap`; the arguments are `StackedNetwork`'s."""
+
+    method = "vmap"
+    folds = False
+    draws_masks = False
+    kernels = False
+
+    def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
+        del x_BCHW
+        self.reason = reason
+        self.draws = Draws()
+        self.affine = InputAffine()
+        self._model = model
+        self._state = plain_state(model), aliases(model)
+        self._storage = storage
+        self._names = [n for n, first in aliases(model).items() if n == first]
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y]."""
+        self._model.train(training)
+        tensors = {name: self._storage.tensors[name] for name in self._names}
+
+        def one(weights: dict[str, torch.Tensor], images: torch.Tensor) -> Any:
+            return functional_call(self._model, weights, (images,))
+
+        if form is Form.PACKED:
+            x = unpack(x, self._storage.lanes).contiguous()
+        dims = (0, None if form is Form.SHARED else 0)
+        logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
+        return logits
+
+    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+        """Return a step's way forward, and back."""
+        return AutogradDescent(self(x, form, training=True), self._storage)
+
+    def resize(self, lanes: int) -> None:
+        """Do nothing: the storage knows."""
+
+    def alike(self, model: nn.Module) -> bool:
+        """Whether a model has the same modules and plain attributes."""
+        try:
+            return not why_alone(model) and (plain_state(model), aliases(model)) == self._state
+        except NotStackable:
+            return False
+
+
+def choose(
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None] | None = None,
+    *,
+    compiles: bool = False,
+) -> tuple[Network, Storage]:
+    """Return the best network for lanes that start from these models, and their weights.
+
+    Args:
+        models: one for each lane, as its factory made it; they are worn out, their tensors copied before.
+        x_BCHW: `SAMPLE` images.
+        precision: how the lanes compute.
+        rates: each lane's dropout rate, None where it is the model's own.
+        compiles: kernels may be compiled for them, which work that is recorded must not have.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    rates = [None] * len(models) if rates is None else rates
+    references, storage = _look_at(models, x_BCHW, precision)
+    if storage.flat.dtype != precision.weights:
+        raise NotPackable(f"its weights are {storage.flat.dtype}")
+    try:
+        try:
+            if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
+                raise NotStackable(reason)
+            return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles), storage
+        except TrainsAlone:
+            raise
+        except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
+            reason = _why_not(error)
+        return _mapped(models, storage, references, x_BCHW, precision, reason), storage
+    except TrainsAlone as error:
+        raise NotPackable(str(error)) from error
+
+
+def _mapped(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    reason: str,
+) -> VmapNetwork:
+    """Return the vmapped network of `choose`.
+
+    Raises:
+        NotPackable: there is none.
+        TrainsAlone: likewise.
+    """
+    mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+    if not all(mapped.alike(m) for m in models[1:]):
+        raise NotPackable("the lanes' models are not alike")
+    try:
+        check(mapped, storage, references, x_BCHW, precision)
+    except TrainsAlone:
+        raise
+    except Exception as error:
+        raise NotPackable(f"{reason}; vmap refuses: {_why_not(error, '')}") from error
+    return mapped
+
+
+def _why_not(error: Exception, otherwise: str = "its stacked form does not run: ") -> str:
+    """Return why a network cannot be, given what it raised; the models themselves have run by then.
+
+    Raises:
+        Exception: memory ran out, which a smaller pack may have.
+    """
+    if is_out_of_memory(error):
+        raise error
+    return str(error) if isinstance(error, NotStackable) else otherwise + _line(error)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(said(error).split())[:120]
+
+
+def _look_at(
+    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
+) -> tuple[list[Reference], Storage]:
+    """Return what each model does by itself, and the weights of all.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    try:
+        references = [Reference.of(model, x_BCHW, precision) for model in models]
+    except TrainsAlone as error:
+        raise NotPackable(str(error)) from error
+    first = references[0].trained
+    shared = Counter(id(p) for model in models for p in {*model.parameters(), *model.buffers()})
+    if max(shared.values(), default=1) > 1:
+        raise NotPackable("the lanes' models share tensors")
+    if any(reference.trained != first for reference in references):
+        raise NotPackable("the lanes' models train different parameters")
+    if not first:
+        raise NotPackable("none of its parameters gets a gradient")
+    return references, Storage(models, first)
+
+
+def _stacked(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None],
+    *,
+    compiles: bool,
+) -> StackedNetwork:
+    """Return the stacked network of `choose`; what a compiled kernel gets wrong is left to torch.
+
+    Raises:
+        NotStackable: there is none.
+    """
+    by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
+    stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
+    if not all(stacked.alike(m) for m in models[1:]):
+        raise NotStackable("the lanes' models are not alike")
+    stacked.draws.rates = list(rates)
+    try:
+        check(stacked, storage, references, x_BCHW, precision)
+    except Disagrees as error:
+        if not compiles:
+            raise
+        _log.warning("without compiled kernels: %s", error)
+        return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=False)
+    return stacked
+
+
+__all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -1,0 +1,282 @@
+"""Rules of the rewrite for layers without products: norms, pooling, activations, sums, dropout; see `rule_products`.
+
+Shapes: K lanes, B batch, C/H/W channels, height, width, F features.
+"""
+# ruff: noqa: ARG001  (all rules are called alike)
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, TrainsAlone, Value
+from gridsearch.training.lanes.runtime import stacked_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import fx
+
+    from gridsearch.training.lanes.compile.rewrite import Rewriter
+
+    Rule = Callable[..., Any]
+
+
+def want(condition: bool, what: str) -> None:
+    """Refuse, unless.
+
+    Raises:
+        NotStackable: the condition does not hold.
+    """
+    if not condition:
+        raise NotStackable(what)
+
+
+def own_weight(r: Rewriter, place: str, module: nn.Module, name: str) -> Value | None:
+    """Return a layer's own parameter or buffer; None if it has none of that name."""
+    return None if getattr(module, name, None) is None else r.weight(f"{place}.{name}")
+
+
+def note_reader(r: Rewriter, *found: Any) -> None:
+    """A layer that cannot take the lanes' normalization reads the images, perhaps."""
+    if any(isinstance(v, Value) and v.form is not Form.PLAIN and r.is_images(v) for v in found):
+        r.read_images(folds=False)
+
+
+def aligned(r: Rewriter, value: Value, together: list[Value], rank: int) -> Value:
+    """Bring an operand into the form in which all operands broadcast as one lane's do."""
+    forms = {v.form for v in together}
+    if forms == {Form.SHARED}:
+        return value
+    maps = all(v.rank == 4 for v in together) and len({v.shape[1] for v in together}) == 1
+    if maps and Form.PACKED in forms:
+        return r.to(value, Form.PACKED)
+    value = r.to(value, Form.STACKED)
+    missing = rank - value.rank
+    if not missing:
+        return value
+    index = (slice(None), *(None,) * missing)
+    return r.emit(Form.STACKED, (*(1,) * missing, *value.shape), lambda t: t[index], value)
+
+
+def map_form(x: Value) -> Form:
+    """Return the form of maps that a value can have without a copy for each lane."""
+    return Form.SHARED if x.form is Form.SHARED else Form.PACKED
+
+
+# Normalization
+
+
+def batch_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.BatchNorm2d, x: Value) -> Value:
+    """Batch norm, with its counter."""
+    mean, var = own_weight(r, place, m, "running_mean"), own_weight(r, place, m, "running_var")
+    learns = m.training and mean is not None
+    if learns:
+        want(m.momentum is not None, "batch norm with a cumulative average has no stacked form")
+        counter = r.weight(f"{place}.num_batches_tracked")
+        r.stage.add(lambda t: t.add_(1), counter)
+    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
+    # modules are in training mode while they are rewritten; the traced mode is the rewriter's
+    return batch_norm_rule(
+        r, node, x, mean, var, weight, bias, m.training or mean is None, m.momentum or 0.0, m.eps
+    )
+
+
+def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
+    r: Rewriter,
+    node: fx.Node,
+    input: Value,  # noqa: A002  (torch's name)
+    running_mean: Value | None,
+    running_var: Value | None,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Value:
+    """Batch norm: lanes are more channels."""
+    note_reader(r, input)
+    how = (running_mean, running_var, weight, bias, training, momentum, eps)
+    if input.rank == 4:
+        return r.emit(
+            Form.PACKED, r.shape_of(node), stacked_layers.batch_norm, r.to(input, Form.PACKED), *how
+        )
+    layer = stacked_layers.BatchNormFeatures(r.width)
+    return r.emit(Form.STACKED, r.shape_of(node), layer, r.to(input, Form.STACKED), *how)
+
+
+def group_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.GroupNorm, x: Value) -> Value:
+    """Group norm."""
+    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
+    return group_norm_rule(r, node, x, m.num_groups, weight, bias, m.eps)
+
+
+def group_norm_rule(
+    r: Rewriter,
+    node: fx.Node,
+    input: Value,  # noqa: A002  (torch's name)
+    num_groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+) -> Value:
+    """Group norm: lanes are more groups."""
+    want(input.rank == 4, "group norm of features has no stacked form")
+    note_reader(r, input)
+    layer = stacked_layers.GroupNorm(r.width, num_groups, eps)
+    return r.emit(Form.PACKED, r.shape_of(node), layer, r.to(input, Form.PACKED), weight, bias)
+
+
+def layer_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.LayerNorm, x: Value) -> Value:
+    """Layer norm."""
+    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
+    return layer_norm_rule(r, node, x, m.normalized_shape, weight, bias, m.eps)
+
+
+def layer_norm_rule(
+    r: Rewriter,
+    node: fx.Node,
+    input: Value,  # noqa: A002  (torch's name)
+    normalized_shape: Sequence[int],
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+) -> Value:
+    """Layer norm, with each lane's own weights."""
+    note_reader(r, input)
+    x = r.to(input, Form.STACKED)
+    return r.emit(
+        Form.STACKED, x.shape, stacked_layers.layer_norm, x, tuple(normalized_shape), weight, bias, eps
+    )
+
+
+# Maps: layers that treat each channel alone
+
+
+def per_channel(function: Callable[..., Any]) -> Rule:
+    """Return the rule of a function that treats each channel of a map alone."""
+
+    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+        want(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
+        want(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
+        note_reader(r, input)
+        form = map_form(input)
+        if function in (F.max_pool2d, torch.max_pool2d):
+            kwargs.pop("return_indices", None)
+            pool = stacked_layers.MaxPool(*args[:5], **kwargs)
+            return r.emit(form, r.shape_of(node), pool, r.to(input, form))
+        return r.emit(form, r.shape_of(node), lambda t: function(t, *args, **kwargs), r.to(input, form))
+
+    return rule
+
+
+def per_channel_module(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
+    """A layer without weights that treats each channel of a map alone."""
+    want(not getattr(m, "return_indices", False), "pooling with indices has no stacked form")
+    if isinstance(m, nn.MaxPool2d):
+        how = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
+        pooled: Value = per_channel(F.max_pool2d)(r, node, x, *how)
+        return pooled
+    result: Value = per_channel(m.forward)(r, node, x)
+    return result
+
+
+# Element by element
+
+
+def elementwise_rule(function: Callable[..., Any]) -> Rule:
+    """Return the rule of a function of each element alone."""
+
+    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+        kwargs.pop("inplace", None)
+        want(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
+        note_reader(r, input)
+        layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, *args, **kwargs)
+        return r.emit(input.form, input.shape, layer, input)
+
+    return rule
+
+
+def activation_rule(function: Callable[..., Any], *options: str) -> Rule:
+    """Return the rule of an activation layer with these options."""
+
+    def rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
+        kwargs = {name: getattr(m, name) for name in options}
+        note_reader(r, x)
+        layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, **kwargs)
+        return r.emit(x.form, x.shape, layer, x)
+
+    return rule
+
+
+def inplace_aware(function: Callable[..., Any], plain: int) -> Rule:
+    """A functional activation whose argument number `plain` (after the tensor) is `inplace`."""
+    inner = elementwise_rule(function)
+
+    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+        result: Value = inner(r, node, input, *args[:plain], **kwargs)
+        return result
+
+    return rule
+
+
+def binary_rule(function: Callable[..., Any]) -> Rule:
+    """Return the rule of an operator of two operands, which may broadcast."""
+
+    def rule(r: Rewriter, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:  # noqa: A002
+        given = [input, other]
+        kinds = [v for v in given if isinstance(v, Value)]
+        if all(v.form is Form.PLAIN for v in kinds):
+            return r.emit(Form.PLAIN, (), function, *given)
+        note_reader(r, *given)
+        tensors = [v for v in kinds if v.form is not Form.PLAIN]
+        shape = r.shape_of(node)
+        ready = [
+            aligned(r, v, tensors, len(shape)) if isinstance(v, Value) and v.form is not Form.PLAIN else v
+            for v in given
+        ]
+        form = next(v.form for v in ready if isinstance(v, Value) and v.form is not Form.PLAIN)
+        return r.emit(form, shape, lambda a, b: function(a, b, **kwargs), *ready)
+
+    return rule
+
+
+# Dropout
+
+
+def dropout_module(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> Value:
+    """A dropout layer, whose rate a recipe may set."""
+    if not m.training:
+        return x
+    return draw(r, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), ruled=True)
+
+
+def dropout_rule(features: bool) -> Rule:
+    """Return the rule of dropout as a function, whose rate is the model's."""
+
+    def rule(
+        r: Rewriter,
+        node: fx.Node,
+        input: Value,  # noqa: A002  (torch's name)
+        p: float = 0.5,
+        training: bool = True,
+        inplace: bool = False,
+    ) -> Value:
+        return draw(r, input, p, features=features, ruled=False) if training else input
+
+    return rule
+
+
+def draw(r: Rewriter, x: Value, rate: float, *, features: bool, ruled: bool) -> Value:
+    """Drop values in training."""
+    if not r.training:
+        raise TrainsAlone("its forward drops values in evaluation too")
+    want(not features or x.rank == 4, "dropping channels of features has no stacked form")
+    note_reader(r, x)
+    r.draws_masks = True
+    form = Form.PACKED if x.rank == 4 else Form.STACKED
+    layer = stacked_layers.Dropout(r.draws, rate, features=features, ruled=ruled, packed=form is Form.PACKED)
+    return r.emit(form, x.shape, layer, r.to(x, form))

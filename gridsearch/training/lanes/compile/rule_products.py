@@ -1,0 +1,141 @@
+"""Rules of the rewrite for the layers that multiply by weights: convolutions and dense layers.
+
+Shapes: K lanes, B batch, C/H/W channels, height, width, F features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.kernels import PooledConvolution, PooledShape
+from gridsearch.training.lanes.compile.lane_values import Form, Value
+from gridsearch.training.lanes.compile.rule_layers import map_form, own_weight, want
+from gridsearch.training.lanes.runtime import products, stacked_layers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import fx, nn
+
+    from gridsearch.training.lanes.compile.rewrite import Rewriter
+
+
+def conv_module(r: Rewriter, node: fx.Node, place: str, m: nn.Conv2d, x: Value) -> Value:
+    """A convolution, with whatever padding."""
+    weight, bias = r.weight(f"{place}.weight"), own_weight(r, place, m, "bias")
+    padding: Any = m.padding
+    if m.padding_mode != "zeros":
+        sides = list(m._reversed_padding_repeated_twice)
+        shape = (*x.shape[:2], x.shape[2] + sides[2] + sides[3], x.shape[3] + sides[0] + sides[1])
+        x = r.emit(x.form, shape, lambda t: F.pad(t, sides, mode=m.padding_mode), r.to(x, map_form(x)))
+        padding = 0
+    return conv2d_rule(r, node, x, weight, bias, m.stride, padding, m.dilation, m.groups)
+
+
+def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
+    r: Rewriter,
+    node: fx.Node,
+    input: Value,  # noqa: A002  (torch's name)
+    weight: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Value:
+    """A convolution: dense over shared images, else grouped."""
+    want(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
+    affine = taken_affine(r, input, padding, groups)
+    shared = input.form is Form.SHARED and groups == 1
+    x, padding = settled_padding(r, input, padding, weight.shape[2:], dilation)
+    layer = products.Conv(
+        r.width,
+        groups=groups,
+        shared=shared,
+        affine=affine,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+    )
+    x = x if shared else r.to(x, Form.PACKED)
+    return r.emit(Form.PACKED, r.shape_of(node), layer, x, weight, bias)
+
+
+def taken_affine(r: Rewriter, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
+    """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
+    if not r.is_images(input):
+        return None
+    folds = padding in (0, (0, 0), "valid") and groups == 1
+    r.read_images(folds=folds)
+    return r.affine if folds else None
+
+
+def pooled_convolution_rule(
+    r: Rewriter,
+    node: fx.Node,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    padding: tuple[int, int],
+    pool: int,
+    relu: bool,
+) -> Value:
+    """A convolution with its pooling: a compiled kernel, or one after the other where there is none that pays."""
+    shape = PooledShape(
+        channels=x.shape[1],
+        height=x.shape[2],
+        width=x.shape[3],
+        kernel=(weight.shape[2], weight.shape[3]),
+        padding=padding,
+        pool=pool,
+        relu=relu,
+    )
+    kernel = PooledConvolution.build(shape, r.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
+    out = r.shape_of(node)
+    if kernel is not None:
+        r.kernels += 1
+        affine = taken_affine(r, x, padding, groups=1)
+        layer = products.PooledConv(kernel, affine=affine)
+        maps = x if x.form is Form.SHARED else r.to(x, Form.PACKED)
+        return r.emit(Form.PACKED, out, layer, maps, weight, bias)
+    y = conv2d_rule(r, node, x, weight, bias, padding=padding)
+    y = r.emit(Form.PACKED, out, stacked_layers.MaxPool(pool), y)
+    return r.emit(Form.PACKED, out, stacked_layers.Relu(), y) if relu else y
+
+
+def settled_padding(
+    r: Rewriter, x: Value, padding: Any, kernel: Sequence[int], dilation: Any
+) -> tuple[Value, Any]:
+    """Return the maps and their padding in numbers; what it needs more at one side is added to the maps."""
+    if not isinstance(padding, str):
+        return x, padding
+    if padding == "valid":
+        return x, 0
+    dilation = (dilation, dilation) if isinstance(dilation, int) else dilation
+    height, width = (step * (side - 1) for step, side in zip(dilation, kernel, strict=True))
+    if height % 2 == 0 and width % 2 == 0:
+        return x, (height // 2, width // 2)
+    more = [0, width % 2, 0, height % 2]  # torch has the odd one at the right and at the bottom
+    shape = (*x.shape[:2], x.shape[2] + more[3], x.shape[3] + more[1])
+    form = map_form(x)
+    return r.emit(form, shape, lambda t: F.pad(t, more), r.to(x, form)), (height // 2, width // 2)
+
+
+def linear_module(r: Rewriter, node: fx.Node, place: str, m: nn.Linear, x: Value) -> Value:
+    """A dense layer."""
+    return linear_rule(r, node, x, r.weight(f"{place}.weight"), own_weight(r, place, m, "bias"))
+
+
+def linear_rule(r: Rewriter, node: fx.Node, input: Value, weight: Value, bias: Value | None = None) -> Value:  # noqa: A002
+    """A dense layer: a batched product."""
+    want(input.rank >= 2 and isinstance(weight, Value) and weight.rank == 2, "a dense layer without a batch")
+    folds = r.is_images(input) and input.rank == 2
+    if r.is_images(input):
+        r.read_images(folds=folds)
+    shared = input.form is Form.SHARED
+    affine = r.affine if folds else None
+    layer = products.Linear(r.width, shared=shared, affine=affine, joins=input.rank == 2)
+    x = input if shared else r.to(input, Form.STACKED)
+    return r.emit(Form.STACKED, r.shape_of(node), layer, x, weight, bias)

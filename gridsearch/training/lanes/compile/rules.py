@@ -1,0 +1,272 @@
+"""The rules of the rewrite: for each layer, function and method what it is in the K-lane form.
+
+A rule takes the rewriter, the node, and its arguments (values where the graph has tensors), appends
+instructions and returns the value of the result.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from gridsearch.training.lanes.compile.fusion import pooled_convolution
+from gridsearch.training.lanes.compile.lane_values import NotStackable, TrainsAlone, Value
+from gridsearch.training.lanes.compile.rule_layers import (
+    activation_rule,
+    batch_norm_module,
+    batch_norm_rule,
+    binary_rule,
+    dropout_module,
+    dropout_rule,
+    elementwise_rule,
+    group_norm_module,
+    group_norm_rule,
+    inplace_aware,
+    layer_norm_module,
+    layer_norm_rule,
+    per_channel,
+    per_channel_module,
+)
+from gridsearch.training.lanes.compile.rule_products import (
+    conv2d_rule,
+    conv_module,
+    linear_module,
+    linear_rule,
+    pooled_convolution_rule,
+)
+from gridsearch.training.lanes.compile.rule_shapes import (
+    along_module,
+    along_rule,
+    cat_rule,
+    chunk_rule,
+    flatten_module,
+    flatten_rule,
+    getattr_rule,
+    getitem_rule,
+    identity_rule,
+    matmul_rule,
+    permute_rule,
+    reduction_rule,
+    reshape_rule,
+    same_rule,
+    size_rule,
+    squeeze_rule,
+    stack_rule,
+    transpose_rule,
+    unflatten_module,
+    unflatten_rule,
+    unsqueeze_rule,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import fx
+
+    from gridsearch.training.lanes.compile.rewrite import Rewriter
+
+    Rule = Callable[..., Any]
+
+
+def apply_rule(r: Rewriter, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Rewrite one node.
+
+    Raises:
+        NotStackable: no rule knows it, or not with these arguments.
+    """
+    try:
+        if node.op == "call_module":
+            module = r.model.get_submodule(str(node.target))
+            return _module(r, node, module, args[0] if args else kwargs["input"])
+        if node.op == "call_method":
+            rule = METHODS.get(str(node.target))
+        else:
+            rule = FUNCTIONS.get(node.target)
+    except (KeyError, AttributeError) as error:
+        raise NotStackable(f"{node.target} cannot be looked through") from error
+    if rule is None:
+        name = getattr(node.target, "__name__", node.target)
+        if name in _RANDOM:
+            raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
+        raise NotStackable(f"{name} has no stacked form")
+    try:
+        return rule(r, node, *args, **kwargs)
+    except TypeError as error:
+        raise NotStackable(f"{node.target} is called in a way that has no stacked form") from error
+
+
+_RANDOM = {"rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "bernoulli", "bernoulli_"}
+_RANDOM |= {
+    "multinomial",
+    "normal",
+    "normal_",
+    "uniform_",
+    "randperm",
+    "rrelu",
+    "gumbel_softmax",
+    "exponential_",
+}
+_RANDOM |= {"alpha_dropout", "feature_alpha_dropout", "fractional_max_pool2d"}
+
+
+def _module(r: Rewriter, node: fx.Node, module: nn.Module, x: Value) -> Any:
+    if any(h for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)):
+        raise NotStackable(f"{node.target} has hooks")
+    if isinstance(module, nn.RReLU | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.FractionalMaxPool2d):
+        raise TrainsAlone(f"its {type(module).__name__} draws random numbers of its own")
+    rule = MODULES.get(type(module))
+    if rule is None:
+        raise NotStackable(f"{type(module).__name__} has no stacked form")
+    return rule(r, node, str(node.target), module, x)
+
+
+# The tables
+
+MODULES: dict[type[nn.Module], Rule] = {
+    nn.Conv2d: conv_module,
+    nn.Linear: linear_module,
+    nn.BatchNorm1d: batch_norm_module,
+    nn.BatchNorm2d: batch_norm_module,
+    nn.GroupNorm: group_norm_module,
+    nn.LayerNorm: layer_norm_module,
+    nn.Dropout: dropout_module,
+    nn.Dropout2d: dropout_module,
+    nn.Identity: identity_rule,
+    nn.Flatten: flatten_module,
+    nn.Unflatten: unflatten_module,
+    nn.Softmax: along_module(F.softmax),
+    nn.LogSoftmax: along_module(F.log_softmax),
+    nn.ReLU: activation_rule(torch.relu),
+    nn.ReLU6: activation_rule(F.relu6),
+    nn.LeakyReLU: activation_rule(F.leaky_relu, "negative_slope"),
+    nn.ELU: activation_rule(F.elu, "alpha"),
+    nn.CELU: activation_rule(F.celu, "alpha"),
+    nn.SELU: activation_rule(F.selu),
+    nn.GELU: activation_rule(F.gelu, "approximate"),
+    nn.SiLU: activation_rule(F.silu),
+    nn.Mish: activation_rule(F.mish),
+    nn.Tanh: activation_rule(torch.tanh),
+    nn.Sigmoid: activation_rule(torch.sigmoid),
+    nn.LogSigmoid: activation_rule(F.logsigmoid),
+    nn.Softplus: activation_rule(F.softplus, "beta", "threshold"),
+    nn.Softsign: activation_rule(F.softsign),
+    nn.Hardtanh: activation_rule(F.hardtanh, "min_val", "max_val"),
+    nn.Hardswish: activation_rule(F.hardswish),
+    nn.Hardsigmoid: activation_rule(F.hardsigmoid),
+    nn.MaxPool2d: per_channel_module,
+    nn.AvgPool2d: per_channel_module,
+    nn.LPPool2d: per_channel_module,
+    nn.AdaptiveAvgPool2d: per_channel_module,
+    nn.AdaptiveMaxPool2d: per_channel_module,
+    nn.ZeroPad2d: per_channel_module,
+    nn.ReflectionPad2d: per_channel_module,
+    nn.ReplicationPad2d: per_channel_module,
+    nn.ConstantPad2d: per_channel_module,
+    nn.Upsample: per_channel_module,
+}
+
+_UNARY: tuple[Any, ...] = (
+    torch.relu, F.relu6, F.leaky_relu, F.elu, F.celu, F.selu, F.gelu, F.silu, F.mish, torch.tanh, torch.sigmoid,
+    F.tanh, F.sigmoid, F.logsigmoid, F.softplus, F.softsign, F.hardtanh, F.hardswish, F.hardsigmoid, torch.exp,
+    torch.log, torch.sqrt, torch.abs, torch.square, torch.sin, torch.cos, torch.neg, torch.rsqrt, operator.neg,
+    torch.clamp, operator.abs, torch.erf, torch.log1p,
+)  # fmt: skip
+
+FUNCTIONS: dict[Any, Rule] = {
+    **{f: elementwise_rule(f) for f in _UNARY},
+    F.relu: inplace_aware(torch.relu, 0),
+    F.relu6: inplace_aware(F.relu6, 0),
+    F.silu: inplace_aware(F.silu, 0),
+    F.mish: inplace_aware(F.mish, 0),
+    F.selu: inplace_aware(F.selu, 0),
+    F.leaky_relu: inplace_aware(F.leaky_relu, 1),
+    F.elu: inplace_aware(F.elu, 1),
+    F.celu: inplace_aware(F.celu, 1),
+    F.hardtanh: inplace_aware(F.hardtanh, 2),
+    F.hardswish: inplace_aware(F.hardswish, 0),
+    F.hardsigmoid: inplace_aware(F.hardsigmoid, 0),
+    torch.conv2d: conv2d_rule,
+    F.conv2d: conv2d_rule,
+    pooled_convolution: pooled_convolution_rule,
+    F.linear: linear_rule,
+    F.batch_norm: batch_norm_rule,
+    F.group_norm: group_norm_rule,
+    F.layer_norm: layer_norm_rule,
+    F.dropout: dropout_rule(features=False),
+    F.dropout2d: dropout_rule(features=True),
+    torch.flatten: flatten_rule,
+    torch.reshape: reshape_rule,
+    torch.permute: permute_rule,
+    torch.transpose: transpose_rule,
+    torch.squeeze: squeeze_rule,
+    torch.unsqueeze: unsqueeze_rule,
+    torch.cat: cat_rule,
+    torch.concat: cat_rule,
+    torch.stack: stack_rule,
+    torch.chunk: chunk_rule(torch.chunk),
+    torch.split: chunk_rule(torch.split),
+    torch.mean: reduction_rule(torch.mean),
+    torch.sum: reduction_rule(torch.sum),
+    torch.amax: reduction_rule(torch.amax),
+    torch.amin: reduction_rule(torch.amin),
+    torch.softmax: along_rule(torch.softmax),
+    F.softmax: along_rule(F.softmax),
+    torch.log_softmax: along_rule(torch.log_softmax),
+    F.log_softmax: along_rule(F.log_softmax),
+    torch.matmul: matmul_rule,
+    torch.bmm: matmul_rule,
+    operator.matmul: matmul_rule,
+    operator.getitem: getitem_rule,
+    getattr: getattr_rule,
+    **{f: per_channel(f) for f in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
+    **{f: per_channel(f) for f in (F.adaptive_max_pool2d, F.pad, F.interpolate, F.lp_pool2d)},
+    **{
+        f: binary_rule(f)
+        for f in (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv)
+    },
+    **{f: binary_rule(f) for f in (torch.add, torch.sub, torch.mul, torch.div, torch.maximum, torch.minimum)},
+    **{f: binary_rule(f) for f in (operator.pow, torch.pow)},
+    operator.iadd: binary_rule(operator.add),
+    operator.isub: binary_rule(operator.sub),
+    operator.imul: binary_rule(operator.mul),
+    operator.itruediv: binary_rule(operator.truediv),
+}
+
+METHODS: dict[str, Rule] = {
+    **{
+        name: elementwise_rule(getattr(torch, name))
+        for name in ("relu", "tanh", "sigmoid", "exp", "log", "sqrt")
+    },
+    **{name: elementwise_rule(getattr(torch, name)) for name in ("abs", "square", "clamp", "neg", "rsqrt")},
+    **{f"{name}_": elementwise_rule(getattr(torch, name)) for name in ("relu", "tanh", "sigmoid", "clamp")},
+    **{
+        name: binary_rule(getattr(torch, name))
+        for name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum")
+    },
+    **{f"{name}_": binary_rule(getattr(torch, name)) for name in ("add", "sub", "mul", "div")},
+    "mean": reduction_rule(torch.mean),
+    "sum": reduction_rule(torch.sum),
+    "amax": reduction_rule(torch.amax),
+    "amin": reduction_rule(torch.amin),
+    "softmax": along_rule(torch.softmax),
+    "log_softmax": along_rule(torch.log_softmax),
+    "flatten": flatten_rule,
+    "view": reshape_rule,
+    "reshape": reshape_rule,
+    "unflatten": unflatten_rule,
+    "permute": permute_rule,
+    "transpose": transpose_rule,
+    "squeeze": squeeze_rule,
+    "unsqueeze": unsqueeze_rule,
+    "chunk": chunk_rule(torch.chunk),
+    "split": chunk_rule(torch.split),
+    "matmul": matmul_rule,
+    "bmm": matmul_rule,
+    "size": size_rule,
+    "contiguous": same_rule,
+    "clone": same_rule,
+}

@@ -1,0 +1,182 @@
+"""The code that a model's forward runs, looked through for what tracing it once would settle for good.
+
+Stands between a model's first pass and who chooses a network.  A K-lane form is made from what the first pass does;
+code that sets attributes, asks the clock, or reads what somebody else may change, can do something else at step 50.
+Only code that ran is looked at, all its branches included: a branch that is not taken yet can only be taken once
+something has changed, and what changes is told by code that ran.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import gc
+import os
+import random
+import sys
+import sysconfig
+import types
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.lanes.compile.module_state import Look
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+_TORCH = str(Path(torch.__file__).parent)
+_PACKAGE = Path(__file__).parents[3]
+_OURS = tuple(f"{_PACKAGE / part}{os.sep}" for part in ("training", "executors", "plugins"))
+"""What runs beside a model's forward and is no part of it: what measures memory, or takes what is printed."""
+
+_LIBRARY = sysconfig.get_paths()["stdlib"]
+
+_OUTSIDE = frozenset(
+    ("time", "random", "_random", "os", "posix", "nt", "datetime", "secrets", "uuid", "socket", "threading", "io",
+     "_io", "subprocess", "tempfile", "shutil")
+)  # fmt: skip
+"""Modules that tell of the world, or have a memory."""
+
+_BUILTINS = frozenset(("open", "input", "globals", "setattr", "delattr", "vars", "exec", "eval"))
+
+_METHODS = frozenset(
+    ("data", "requires_grad_", "set_", "register_hook", "register_post_accumulate_grad_hook", "register_buffer",
+     "register_parameter", "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+     "register_full_backward_pre_hook", "register_module", "add_module", "load_state_dict", "train", "eval",
+     "__dict__", "__setattr__", "is_grad_enabled")
+)  # fmt: skip
+"""Attributes whose use may change a module, or tell of what is not in its graph."""
+
+_STORES = {"STORE_ATTR": "sets", "DELETE_ATTR": "deletes", "STORE_GLOBAL": "sets", "DELETE_GLOBAL": "deletes"}
+_MAKERS = ("__init__", "__new__", "__post_init__", "__del__")  # they set attributes of what is new, or was
+
+
+class Watch:
+    """Notes the code that runs inside of a `with` block, and what it refers to.
+
+    Args:
+        model: whose code it is.
+
+    Attributes:
+        switches: whether gradients were switched off or on, which a traced graph forgets.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.switches = False
+        self._look = Look(model, tensors=True)
+        self._refers: dict[tuple[int, str], tuple[Callable[[], Any], object]] = {}
+        self._codes: set[types.CodeType] = set()
+        self._problem: TrainsAlone | None = None
+        self._before: Any = None
+        self._collects = False
+
+    def __enter__(self) -> Self:
+        self._before = sys.getprofile()
+        self._collects = gc.isenabled()
+        gc.disable()  # a collection runs code of others
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(self._before)
+        if self._collects:
+            gc.enable()
+
+    def check(self) -> None:
+        """Refuse what may act otherwise later.
+
+        Raises:
+            TrainsAlone: with what was found.
+        """
+        if self._problem is not None:
+            raise self._problem
+        for (_, name), (get, before) in self._refers.items():
+            if self._look.at(get(), name) != before:
+                raise TrainsAlone(f"its forward keeps state of its own ({name})")
+
+    def _note(self, frame: types.FrameType, event: str, _: object) -> None:
+        if event != "call":
+            return
+        code = frame.f_code
+        if not _is_own(code.co_filename):
+            self.switches |= code.co_name == "__enter__" and code.co_filename.endswith("grad_mode.py")
+            return
+        if self._problem is None and (code not in self._codes or code.co_freevars):
+            self._codes.add(code)
+            try:
+                if code.co_name not in _MAKERS:
+                    self._look_through(frame)
+            except TrainsAlone as problem:
+                self._problem = problem
+
+    def _look_through(self, frame: types.FrameType) -> None:
+        problem, names = _reading(frame.f_code)
+        if problem:
+            raise TrainsAlone(f"its forward {problem} (in {frame.f_code.co_qualname})")
+        held = frame.f_globals
+        for name in names:
+            if name in held:
+                self._refer(name, id(held), partial(held.get, name), frame)
+        for name in frame.f_code.co_freevars:
+            if name in frame.f_locals:
+                value = frame.f_locals[name]
+                self._refer(name, id(value), partial(_itself, value), frame)
+
+    def _refer(self, name: str, owner: int, get: Callable[[], Any], frame: types.FrameType) -> None:
+        key = owner, name
+        if key in self._refers:
+            return
+        value = get()
+        origin = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+        if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
+            raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
+        self._refers[key] = get, self._look.at(value, name)
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+@cache
+def _is_own(filename: str) -> bool:
+    """Whether code is neither torch's, nor Python's, nor made by Python itself, nor what trains here."""
+    if filename.startswith((_TORCH, "<frozen", *_OURS)):
+        return False
+    library = filename.startswith(_LIBRARY)
+    return not library or "site-packages" in filename or "dist-packages" in filename
+
+
+@lru_cache(maxsize=1024)
+def _reading(code: types.CodeType) -> tuple[str, tuple[str, ...]]:
+    """Return what a function does that may change how it acts, "" for nothing, and the globals that it refers to."""
+    names: list[str] = []
+    for step in dis.get_instructions(code):
+        what, name = step.opname, str(step.argval)
+        if what in _STORES:
+            return f"keeps state of its own: it {_STORES[what]} {name}", ()
+        if what in ("STORE_DEREF", "DELETE_DEREF") and name in code.co_freevars:
+            return f"keeps state of its own: it sets {name}", ()
+        if what in ("LOAD_ATTR", "LOAD_METHOD") and name in _METHODS:
+            return f"uses {name}", ()
+        if what in ("LOAD_GLOBAL", "LOAD_NAME"):
+            if name in _BUILTINS and hasattr(builtins, name):
+                return f"uses {name}", ()
+            names.append(name)
+        if what in ("IMPORT_NAME",) and name.partition(".")[0] in _OUTSIDE:
+            return f"asks {name}", ()
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            problem, more = _reading(inner)
+            if problem:
+                return problem, ()
+            names += more
+    return "", tuple(dict.fromkeys(names))
+
+
+__all__ = ["Watch"]

@@ -1,0 +1,345 @@
+"""The engine of packs: lanes of one group train as one program, and each ends, fails or leaves on its own.
+
+Stands behind the seam of `training.context`, before the plain engine.  What cannot be packed, and what raises in a
+pack, goes on lane after lane from its last epoch's end, so that only a guilty lane fails; a pack that is too
+large for the memory goes on in halves.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.spec.axes import shape_of
+from gridsearch.training import kernels
+from gridsearch.training.context import Stopped
+from gridsearch.training.failures import failure, is_out_of_memory
+from gridsearch.training.lane_progress import Course, LaneState
+from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.compile.rewrite import all_torch, takes_kernels
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.metrics import Diverged
+from gridsearch.training.model_setup import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.solo import finish, train_lane
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    import torch
+    from torch import nn
+
+    from gridsearch.records import Event, Lane, Pack
+    from gridsearch.spec.axes import Shape
+    from gridsearch.training.context import Bench
+    from gridsearch.training.metrics import EpochTotals, Evaluation
+    from gridsearch.training.resident_data import ResidentData
+
+
+def fewest(device: torch.device) -> int:
+    """Return the fewest lanes that may be worth a program; `program_for` knows when there is one.
+
+    On CUDA a lone lane is: its steps are recorded, and its masks are those it would have among others.  On a CPU it is
+    if it gets compiled kernels (LeNet, ms a step at batch 10 and 100: 1.8 and 7.7 alone, .86 and 3.0 in a program).
+    """
+    return 1 if device.type == "cuda" or (device.type == "cpu" and kernels.find_compiler()) else 2
+
+
+def program_for(
+    members: Sequence[Member], models: Sequence[nn.Module], data: ResidentData, precision: Precision
+) -> PackProgram:
+    """Return the program of some lanes, for which it is faster than the plain engine.
+
+    Raises:
+        NotPackable: it is not, or there is none.
+        Exception: whatever the models raise.
+    """
+    alone = NotPackable("a lone lane trains as its model is")
+    wants_kernels = len(members) == 1 and data.device.type == "cpu"
+    # a lone model's own code runs when it trains, and not besides: one that has any is not looked into
+    if wants_kernels and not (all_torch(models[0]) and takes_kernels(models[0])):
+        raise alone
+    program = PackProgram(members, models, data, precision)
+    if wants_kernels and not program.network.kernels:
+        program.close()
+        raise alone
+    return program
+
+
+class LanesEngine:
+    """Trains the lanes of a pack side by side, group by group."""
+
+    name = "lanes"
+
+    def accepts(self, pack: Pack, device: torch.device) -> bool:
+        """Take what `fewest` says."""
+        return len(pack.lanes) >= fewest(device)
+
+    def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
+        """Train a pack's lanes and yield their events."""
+        groups: dict[Shape, list[Lane]] = {}
+        for lane in pack.lanes:
+            groups.setdefault(shape_of(lane.trial.settings), []).append(lane)
+        try:
+            for lanes in groups.values():
+                bench.check_stop()
+                yield from _train([_Entry(lane, None) for lane in lanes], bench)
+        except Stopped:
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A lane that waits for its program, and where it goes on from."""
+
+    lane: Lane
+    state: LaneState | None
+
+
+def _train(entries: list[_Entry], bench: Bench) -> Iterator[Event]:
+    """Train lanes of one group as one program, or one after the other where that cannot be."""
+    if len(entries) < fewest(bench.device):
+        yield from train_lane(entries[0].lane, bench, entries[0].state)
+        return
+    started = time.perf_counter()
+    settings = entries[0].lane.trial.settings
+    try:
+        data = bench.data(settings)
+        precision = Precision.of(settings.dtype, bench.device)
+    except Exception:  # noqa: BLE001  (each lane tells it as its own failure)
+        yield from _one_by_one(entries, bench)
+        return
+    with precision.products():
+        ready, models = [], []
+        for entry in entries:
+            bench.check_stop()
+            try:
+                models.append(_build(entry.lane, data, bench, precision))
+                ready.append(entry)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
+                yield failure(entry.lane, error)
+        if len(ready) < fewest(bench.device):
+            yield from _one_by_one(ready, bench)
+            return
+        group = _Group(ready, data, bench, precision)
+        refused: Exception | None = None  # a lane that then fails by itself does not tell of this one
+        try:
+            group.start(models, started)
+        except Exception as error:  # noqa: BLE001  (likewise)
+            refused = error.with_traceback(None)  # whose frames hold tensors
+        yield from _after(refused, ready, bench) if refused is not None else group.run()
+    yield from _one_by_one(group.strays, bench)
+
+
+def _one_by_one(entries: Iterable[_Entry], bench: Bench) -> Iterator[Event]:
+    for entry in entries:
+        bench.check_stop()
+        yield from train_lane(entry.lane, bench, entry.state)
+
+
+def _after(error: Exception, entries: list[_Entry], bench: Bench) -> Iterator[Event]:
+    """Go on with lanes whose pack raised: in halves if memory ran out, else one by one."""
+    if is_out_of_memory(error):
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step that was too large
+    if is_out_of_memory(error) and len(entries) > 1:
+        half = (len(entries) + 1) // 2
+        yield from _train(entries[:half], bench)
+        bench.check_stop()
+        yield from _train(entries[half:], bench)
+    else:
+        yield from _one_by_one(entries, bench)
+
+
+def _build(lane: Lane, data: ResidentData, bench: Bench, precision: Precision) -> nn.Module:
+    return build_network(lane.trial.settings, lane.trial.seed, data, bench.build, precision)
+
+
+class LaneHolder:
+    """A lane of a program as `Course` sees it."""
+
+    def __init__(self, program: PackProgram, slot: int) -> None:
+        self._program, self._slot = program, slot
+
+    @property
+    def step(self) -> int:
+        """Optimizer steps taken."""
+        return self._program.members[self._slot].step
+
+    @property
+    def parameter_count(self) -> int:
+        """Trainable parameters; a tied one counts once."""
+        return self._program.storage.parameter_count
+
+    def state_dict(self) -> Mapping[str, object]:
+        """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
+        return self._program.averages.state_dict(self._slot, self.step)
+
+    def parameters(self) -> list[torch.Tensor]:
+        """Return the lane's parameters, likewise."""
+        return self._program.averages.parameters(self._slot, self.step)
+
+
+class _Group:
+    """The lanes of one program from the first epoch to the last lane's end.
+
+    Attributes:
+        strays: lanes that were sent for a free place and do not fit; they train alone afterwards.
+    """
+
+    def __init__(self, entries: list[_Entry], data: ResidentData, bench: Bench, precision: Precision) -> None:
+        self.strays: list[_Entry] = []
+        self._entries = entries
+        self._data = data
+        self._bench = bench
+        self._precision = precision
+        self._key = shape_of(entries[0].lane.trial.settings)
+        self._courses = [Course(entry.lane, data, entry.state) for entry in entries]
+        self._room = len(entries)
+
+    def start(self, models: list[nn.Module], started: float) -> None:
+        """Make the program.
+
+        Raises:
+            NotPackable: the lanes must train one after the other.
+            Exception: whatever the models raise.
+        """
+        members = [Member(e.lane.trial.settings, e.lane.trial.seed) for e in self._entries]
+        self._program = program_for(members, models, self._data, self._precision)
+        for slot, entry in enumerate(self._entries):
+            if entry.state is not None:
+                self._program.put(slot, members[slot], entry.state)
+        share = (time.perf_counter() - started) / len(members)
+        for course in self._courses:
+            course.seconds += share
+
+    def run(self) -> Iterator[Event]:
+        """Train epoch after epoch until no lane is left.
+
+        Raises:
+            Stopped: told to leave.
+            StoreError: a file cannot be written.
+        """
+        try:
+            yield from self._run()
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        """Let go of the program and its memory."""
+        if hasattr(self, "_program"):
+            self._program.close()
+            del self._program
+
+    def _run(self) -> Iterator[Event]:
+        yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
+        while self._courses:
+            kept = self._save()
+            started = time.perf_counter()
+            try:
+                totals = self._program.train_epoch(self._bench.check_stop)
+                trained = time.perf_counter()
+                found = self._program.evaluate(self._bench.check_stop)
+            except Stopped:
+                raise
+            except Exception as error:  # noqa: BLE001  (a user's model may raise anything)
+                self._leave()
+                yield from _after(error, kept, self._bench)
+                return
+            seconds = (time.perf_counter() - started) / len(self._courses)
+            ended = set()
+            for slot in range(len(self._courses)):
+                event = self._epoch_ended(slot, totals[slot], found[slot], seconds, trained - started)
+                if not isinstance(event, Diverged):
+                    yield event
+                    continue
+                ended.add(slot)
+                yield self._courses[slot].diverged(event)
+            yield from self._end_lanes(ended, dropped=self._bench.dropped())
+
+    def _epoch_ended(
+        self,
+        slot: int,
+        totals: EpochTotals | Diverged,
+        found: Evaluation | None,
+        seconds: float,
+        training_seconds: float,
+    ) -> Event | Diverged:
+        course = self._courses[slot]
+        if isinstance(totals, Diverged):
+            course.seconds += seconds
+            return totals
+        try:
+            return course.epoch_ended(
+                LaneHolder(self._program, slot),
+                totals,
+                found,
+                lr=self._program.lr(slot),
+                seconds=seconds,
+                training_seconds=training_seconds,
+            )
+        except Diverged as end:
+            course.seconds += seconds
+            return end
+
+    def _end_lanes(self, ended: set[int], *, dropped: Collection[int]) -> Iterator[Event]:
+        """End what has finished or shall be pruned, and give the free places to other trials."""
+        for slot, course in enumerate(self._courses):
+            if slot in ended:
+                continue
+            holder = LaneHolder(self._program, slot)
+            if course.epochs >= course.lane.trial.settings.epochs:
+                ended.add(slot)
+                yield finish(course, holder)
+            elif course.lane.trial.id in dropped:
+                ended.add(slot)
+                yield course.pruned(holder)
+        if ended:
+            yield from self._refill(ended)
+
+    def _refill(self, free: set[int]) -> Iterator[Event]:
+        while free:
+            lanes = self._bench.more(len(free))
+            if not lanes:
+                break
+            for lane in lanes:
+                yield from self._place(lane, free)
+        live = [slot for slot in range(len(self._courses)) if slot not in free]
+        if free and live:
+            self._program.keep(live)
+        self._courses = [self._courses[slot] for slot in live]
+
+    def _place(self, lane: Lane, free: set[int]) -> Iterator[Event]:
+        """Put a lane into a free place; one that does not fit trains alone, afterwards."""
+        started = time.perf_counter()
+        trial = lane.trial
+        fits = bool(free) and shape_of(trial.settings) == self._key
+        if fits:
+            try:
+                model = _build(lane, self._data, self._bench, self._precision)
+                fits = self._program.network.alike(model)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
+                yield failure(lane, error)
+                return
+        if not fits:
+            self.strays.append(_Entry(lane, None))
+            return
+        slot = min(free)
+        free.discard(slot)
+        tensors = dict(model.named_parameters()) | dict(model.named_buffers())
+        self._program.put(slot, Member(trial.settings, trial.seed), LaneState(weights=tensors))
+        self._courses[slot] = Course(lane, self._data)
+        self._courses[slot].seconds += time.perf_counter() - started
+
+    def _save(self) -> list[_Entry]:
+        """Return where each lane stands, for what goes wrong in the epoch to come."""
+        kept = []
+        for slot, course in enumerate(self._courses):
+            state = self._program.take(slot)
+            course.save(state)
+            kept.append(_Entry(course.lane, state))
+        return kept
+
+
+__all__ = ["LanesEngine", "NotPackable"]

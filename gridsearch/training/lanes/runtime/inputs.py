@@ -1,0 +1,119 @@
+"""The images of a step for all lanes: one batch for all, or a batch for each.
+
+Stands between the resident data and the network.  Lanes that differ in their normalization alone share the
+gathered pixels: the network takes each lane's own scale and shift into its first layer where it can, else
+each lane gets its own images.
+
+Shapes: K lanes, B batch, C/H/W channels, height, width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.training.lanes.compile.lane_values import Form, apart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.augment import EpochAugment
+    from gridsearch.training.lanes.compile.network import Network
+    from gridsearch.training.precision import Precision
+    from gridsearch.training.resident_data import ResidentData
+
+
+class PackInputs:
+    """Makes the images of a pack.
+
+    Args:
+        data: the resident images.
+        norms: each lane's normalization.
+        precision: how the lanes compute.
+        memory_format: of the images.
+        network: told each lane's normalization, if they differ and it can take it.
+    """
+
+    def __init__(
+        self,
+        data: ResidentData,
+        norms: Sequence[str],
+        precision: Precision,
+        memory_format: torch.memory_format,
+        network: Network,
+    ) -> None:
+        self._data = data
+        self._lanes = len(norms)
+        self._memory_format = memory_format
+        self._norms = set(norms)
+        self._dtype = precision.weights
+        mixed = len(self._norms) > 1
+        self._make = data.batches(
+            norm="none" if mixed else norms[0], dtype=precision.weights, memory_format=memory_format
+        )
+        network.affine.clear()
+        self._each: tuple[torch.Tensor, torch.Tensor] | None = None
+        self._affine: tuple[torch.Tensor, torch.Tensor] | None = None
+        if mixed:
+            self._affine = scale, shift = self._affines(norms)
+            if network.folds:
+                network.affine.take(scale, shift)
+            else:
+                self._each = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+
+    def _affines(self, norms: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+        each = [self._data.affine(norm) for norm in norms]
+        scale, shift = (
+            torch.tensor([a[i] for a in each], dtype=self._dtype, device=self._data.device) for i in (0, 1)
+        )
+        return scale, shift
+
+    def take(self, norms: Sequence[str]) -> bool:
+        """Take other normalizations into the same memory; False where they need another way to normalize."""
+        if len(norms) != self._lanes or (len(set(norms)) > 1) != (len(self._norms) > 1):
+            return False
+        if self._affine is None:
+            return set(norms) == self._norms
+        for mine, new in zip(self._affine, self._affines(norms), strict=True):
+            mine.copy_(new)
+        return True
+
+    def shared(
+        self, chosen_B: torch.Tensor, drawn: EpochAugment | None = None, start: int | torch.Tensor = 0
+    ) -> tuple[torch.Tensor, Form]:
+        """Return the images with these indices, the same for all lanes, and their form.
+
+        Args:
+            chosen_B: indices.
+            drawn: the epoch's augmentation.
+            start: position of the first in the epoch's order, or of each.
+        """
+        raw_BHWC = self._make.raw(chosen_B)
+        if drawn is not None:
+            raw_BHWC = drawn.apply(raw_BHWC, start)
+        x = self._make.finish(raw_BHWC)
+        if self._each is None:
+            return x, Form.SHARED
+        # one channel alone has both layouts, and what is made of it has torch's default
+        packed = x.repeat(1, self._lanes, 1, 1).contiguous(memory_format=self._memory_format)
+        return self._own(packed), Form.PACKED
+
+    def own(
+        self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int | torch.Tensor
+    ) -> tuple[torch.Tensor, Form]:
+        """Return each lane's images and their form; the arguments are `shared`'s, for each lane."""
+        if drawn[0] is None:
+            raw = apart(self._make.raw(chosen_BK.flatten()), 0, *chosen_BK.shape)
+        else:
+            pairs = zip(chosen_BK.unbind(1), drawn, strict=True)
+            raw = torch.stack([d.apply(self._make.raw(c), start) for c, d in pairs if d is not None], 1)
+        # [B, K, H, W, C] to [B, H, W, K*C], then the bytes become numbers in the layout that is wanted
+        raw_BHWC = raw.permute(0, 2, 3, 1, 4).flatten(3)
+        return self._own(self._make.finish(raw_BHWC, self._lanes)), Form.PACKED
+
+    def _own(self, x: torch.Tensor) -> torch.Tensor:
+        if self._each is not None:
+            scale, shift = self._each
+            x = x.mul_(scale).add_(shift)
+        return x

@@ -1,0 +1,277 @@
+"""The stacked layers that multiply by weights: convolutions and dense layers, with the images' normalization.
+
+Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].  They know
+their slopes (`stage.Differentiable`).
+
+Shapes: K lanes, B batch, C/O channels in and out, H/W height and width, F/G features.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.lanes.compile.lane_values import apart
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.training.kernels import DenseLayers, PooledConvolution
+    from gridsearch.training.lanes.compile.lane_values import Width
+
+
+def merge(w: torch.Tensor | None) -> torch.Tensor | None:
+    """[K, O, ...] to [K*O, ...], in one piece of memory.
+
+    One channel a lane would else be a view that steps from row to row, and torch's batch norm reads that wrongly in
+    its backward pass over channels_last maps: it takes its scale for dense (seen in torch 2.13 on a CPU).
+    """
+    return None if w is None else w.flatten(0, 1).contiguous()
+
+
+class InputAffine:
+    """Each lane's own normalization of the images, taken into the weights of the layer that reads them.
+
+    A layer without padding gives the same for weights w and images s * x + t as for weights w * s, images x
+    and a bias that is larger by the sum of w * t.
+
+    Attributes:
+        differs: whether the lanes' images differ by it; else this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.differs = False
+
+    def take(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
+        """Take in each lane's s and t, [K, C] both; what is written into their memory later counts too."""
+        self.differs = True
+        self._scale, self._shift = scale[:, None, :, None], shift[:, None, :, None]
+        self._shift_column = shift.unsqueeze(2)
+
+    def clear(self) -> None:
+        """All lanes see the same images."""
+        self.differs = False
+
+    def weights(self, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return a layer's weights and bias for the images as they are.
+
+        Args:
+            w: [K, O, C, h, w], or [K, O, F] channel by channel.
+            b: [K, O].
+        """
+        if not self.differs:
+            return w, b
+        by_channel = w.view(*w.shape[:2], self._shift.shape[2], -1)
+        more = torch.bmm(by_channel.sum(3), self._shift_column).squeeze(2)
+        return (by_channel * self._scale).view(w.shape), more if b is None else b + more
+
+    def slope(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
+        """Return the slope by the weights that `weights` was given, of those by what it gave."""
+        if not self.differs:
+            return gw
+        assert gb is not None
+        by_channel = gw.view(*gw.shape[:2], self._shift.shape[2], -1) * self._scale
+        return by_channel.addcmul_(gb[..., None, None], self._shift).view(gw.shape)
+
+
+class Conv:
+    """A convolution: dense over the shared images, else in K groups of the layer's own groups.
+
+    Args:
+        width: how many lanes there are.
+        groups: the layer's own.
+        shared: over the shared images; of one group only.
+        affine: the lanes' normalization, if this layer takes it.
+        stride: and the rest as torch has them.
+    """
+
+    fresh = True
+
+    def __init__(
+        self,
+        width: Width,
+        *,
+        groups: int,
+        shared: bool,
+        affine: InputAffine | None,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+    ) -> None:
+        self._width = width
+        self._groups = groups
+        self._shared = shared
+        self._affine = affine
+        self._how = {"stride": stride, "padding": padding, "dilation": dilation}
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """[B, C, H, W] if shared, else [B, K*C, H, W], to [B, K*O, H', W']."""
+        return self.forward(x, w, b)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        has_bias = b is not None
+        if self._affine is not None:
+            w, b = self._affine.weights(w, b)
+        groups = 1 if self._shared else self._groups * self._width.lanes
+        merged = w.flatten(0, 1)
+        y = F.conv2d(x, merged, merge(b), groups=groups, **self._how)
+        return y, (x, merged, has_bias, b is not None, groups)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        del into  # torch makes new tensors of them, which are small
+        x, merged, has_bias, adds, groups = saved
+        stride, padding, dilation = (pair(self._how[name]) for name in ("stride", "padding", "dilation"))
+        gx, gw, gb = torch.ops.aten.convolution_backward(
+            slope, x, merged, [len(merged)], stride, padding, dilation, False, [0, 0], groups,
+            [wanted[0], True, adds],
+        )  # fmt: skip
+        gw = apart(gw, 0, self._width.lanes, -1)
+        gb = gb if gb is None else gb.view(self._width.lanes, -1)
+        if self._affine is not None:
+            gw = self._affine.slope(gw, gb)
+        return [gx, gw, gb if has_bias else None]
+
+
+class PooledConv:
+    """A convolution, its pooling and perhaps ReLU as one compiled kernel.
+
+    Args:
+        kernel: for a lane's channels.
+        affine: the lanes' normalization, if this layer takes it.
+    """
+
+    fresh = False
+
+    def __init__(self, kernel: PooledConvolution, *, affine: InputAffine | None) -> None:
+        self._kernel, self._affine = kernel, affine
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """The shared images [B, C, H, W], or maps [B, K*C, H, W], to [B, K*O, H', W']."""
+        w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
+        return self._kernel.forward(x, w, b, places=False)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        has_bias = b is not None
+        w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
+        y, passed = self._kernel.forward(x, w, b, places=True)
+        return y, (passed, has_bias)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        passed, has_bias = saved
+        w = passed.w
+        turns = self._affine is not None and self._affine.differs
+        gw, gb = (None, None) if turns else (into[1], into[2] if has_bias else None)
+        gw = torch.empty_like(w) if gw is None else gw
+        gb = w.new_empty(w.shape[:2]) if gb is None and (has_bias or turns) else gb
+        gx = self._kernel.backward(slope, passed, gw, gb, images=wanted[0])
+        if turns and self._affine is not None:
+            gw = self._affine.slope(gw, gb)
+        return [gx, gw, gb if has_bias else None]
+
+
+def pair(sides: Any) -> list[int]:
+    """Return the numbers for height and width."""
+    return [sides, sides] if isinstance(sides, int) else list(sides)
+
+
+class Linear:
+    """A dense layer: one batched product.
+
+    Args:
+        width: how many lanes there are.
+        shared: over the shared images.
+        affine: the lanes' normalization, if this layer takes it.
+        joins: it reads each lane's own features [K, B, F], so that it can be a part of `DenseLayers`.
+    """
+
+    fresh = True
+
+    def __init__(
+        self, width: Width, *, shared: bool, affine: InputAffine | None = None, joins: bool = False
+    ) -> None:
+        self.joins = joins and not shared and affine is None
+        self._width = width
+        self._shared = shared
+        self._affine = affine
+
+    def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
+        """[B, ..., F] if shared, else [K, B, ..., F], to [K, B, ..., G]."""
+        return self.forward(x, w, b)[0]
+
+    def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        if self._shared:
+            x = x.expand(self._width.lanes, *x.shape)
+        if self._affine is not None:
+            w, b = self._affine.weights(w, b)
+        flat = x if x.dim() == 3 else x.flatten(1, -2) if x.dim() > 3 else x.unsqueeze(1)
+        turned = w.transpose(1, 2)
+        y = torch.bmm(flat, turned) if b is None else torch.baddbmm(b.unsqueeze(1), flat, turned)
+        saved = flat, w, x.shape
+        return y if x.dim() == 3 else apart(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1), saved
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x, w and b."""
+        flat, w, shape = saved
+        slope = slope.reshape(*flat.shape[:2], w.shape[1])
+        gx = torch.bmm(slope, w).view(shape) if wanted[0] else None
+        has_bias = len(wanted) > 2 and wanted[2]
+        if self._affine is not None and self._affine.differs:
+            gb = slope.sum(1)
+            gw = self._affine.slope(torch.bmm(slope.transpose(1, 2), flat), gb)
+            return [gx, gw, gb if has_bias else None]
+        rooms = (into[1], into[2]) if has_bias else (into[1], None)
+        gw = torch.bmm(slope.transpose(1, 2), flat) if rooms[0] is None else rooms[0]
+        if rooms[0] is not None:
+            torch.bmm(slope.transpose(1, 2), flat, out=rooms[0])
+        if not has_bias:
+            return [gx, gw, None]
+        return [gx, gw, slope.sum(1) if rooms[1] is None else torch.sum(slope, 1, out=rooms[1])]
+
+
+class JoinedLinear:
+    """Dense layers that follow each other, with ReLU where it is between them, as one compiled kernel.
+
+    Args:
+        kernel: for their sizes.
+    """
+
+    fresh = False
+
+    def __init__(self, kernel: DenseLayers) -> None:
+        self._kernel = kernel
+
+    def __call__(self, x: torch.Tensor, *weights: Any) -> torch.Tensor:
+        """[K, B, F], or maps [B, K*C, H, W], to [K, B, G]; each layer's weight and bias come in turn."""
+        return self.forward(x, *weights)[0]
+
+    def forward(self, x: torch.Tensor, *weights: Any) -> tuple[torch.Tensor, Any]:
+        """Return the result, and what `backward` needs."""
+        if x.dim() == 3 and x.stride(2) != 1:
+            x = x.contiguous()
+        y, kept = self._kernel.forward(x, weights[::2], weights[1::2])
+        return y, (x, weights, y, kept)
+
+    def backward(
+        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+    ) -> list[torch.Tensor | None]:
+        """Return the slopes by x and each weight and bias."""
+        x, weights, y, kept = saved
+        rooms: list[Any] = [
+            room if room is not None or w is None else torch.empty_like(w)
+            for room, w in zip(into[1:], weights, strict=True)
+        ]
+        ws, gws, gbs = weights[::2], rooms[::2], rooms[1::2]
+        return [self._kernel.backward(slope, y, kept, x, ws, gws, gbs, inputs=wanted[0]), *rooms]

@@ -1,0 +1,389 @@
+"""A pack as a program: K lanes step together, each with its own recipe, and end, leave and come one by one.
+
+Stands between the network of all lanes and the engine that tells what happens to each.  Everything that a
+trial's result depends on is the lane's own: seed, epoch, step, schedule, rates.  Where all lanes are at the
+same epoch of the same seed they see the same images in the same order, and share one batch.
+
+Shapes: K lanes, B batch, N images of an epoch or of the validation split, P parameters of a lane, Y classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+
+from gridsearch.training import augment, seeds
+from gridsearch.training.batches import batch_plan
+from gridsearch.training.lane_progress import LaneState
+from gridsearch.training.lanes.compile.agreement import AGREEMENT
+from gridsearch.training.lanes.compile.lane_values import SAMPLE
+from gridsearch.training.lanes.compile.network import choose
+from gridsearch.training.lanes.runtime.averages import PackAverages
+from gridsearch.training.lanes.runtime.cuda_graphs import steps_of
+from gridsearch.training.lanes.runtime.feed import EpochFeed, EpochImages, Place
+from gridsearch.training.lanes.runtime.inputs import PackInputs
+from gridsearch.training.lanes.runtime.losses import PackLosses
+from gridsearch.training.lanes.runtime.masks import CounterMasks
+from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
+from gridsearch.training.lanes.runtime.pack_metrics import DeviceTally, PackTally
+from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation
+from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
+from gridsearch.training.schedules import Schedule
+from gridsearch.training.solo import evaluation_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import nn
+
+    from gridsearch.records import Settings
+    from gridsearch.training.lanes.runtime.cuda_graphs import Recorder
+    from gridsearch.training.precision import Precision
+    from gridsearch.training.resident_data import ResidentData
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """A lane of a program.
+
+    Attributes:
+        settings: its recipe.
+        seed: of all its streams.
+        epoch: epochs trained.
+        step: optimizer steps taken.
+        schedule: of its learning rate; set by the program.
+        diverged: what broke it.
+    """
+
+    settings: Settings
+    seed: int
+    epoch: int = 0
+    step: int = 0
+    schedule: Schedule = field(default_factory=lambda: Schedule(total=1))
+    diverged: Diverged | None = None
+
+
+class PackProgram:
+    """K lanes of one group as one program.
+
+    Args:
+        members: the lanes; their recipes differ in fusible settings alone.
+        models: each lane's model, as its own seed made it; worn out, the program has copies of its tensors.
+        data: what they train on.
+        precision: how they compute.
+        counted: steps run without the host, which then draws no masks and reads no losses; None for what the
+            device wants: all but a CPU do.
+        recorder: records such steps; None for CUDA graphs on CUDA.
+
+    Attributes:
+        network: what computes.
+        plan: the batches of an epoch.
+        members: the lanes, by slot.
+        averages: the moving averages of their weights, for those that have one.
+
+    Raises:
+        NotPackable: the lanes must train one after the other.
+        Exception: whatever the models raise.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        models: Sequence[nn.Module],
+        data: ResidentData,
+        precision: Precision,
+        *,
+        counted: bool | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.members = list(members)
+        self.data = data
+        self._counted = data.device.type != "cpu" if counted is None else counted
+        self._precision = precision
+        sample = data.batches(
+            norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
+        )
+        tried = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]
+        self.network, self.storage = choose(
+            models,
+            sample(tried),
+            precision,
+            [m.settings.dropout for m in members],
+            compiles=not self._counted,
+        )
+        self.plan = batch_plan(
+            len(data.train),
+            members[0].settings.batch,
+            drop_last=members[0].settings.drop_last,
+            drop_single=has_batch_norm(models[0]),
+        )
+        packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
+        self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
+        self._optimizer = PackOptimizer(
+            [m.settings for m in members],
+            self.storage.flat,
+            by_row=False if self._counted else None,
+            compiles=not self._counted,
+        )
+        self.averages = PackAverages(self.storage)
+        for member in self.members:
+            self._schedule(member)
+        self._runner = steps_of(
+            self._counted_step,
+            batch=self.plan.batch,
+            device=data.device,
+            state=self._state,
+            limit=AGREEMENT[precision.name],
+            recorder=recorder,
+        )
+        self._form: object = None
+        self._room()
+        self._bind()
+
+    def close(self) -> None:
+        """Give recordings back, and let go of what refers to this program: it trains no more."""
+        self._runner.forget()
+        del self._runner
+
+    @property
+    def lanes(self) -> int:
+        """K."""
+        return len(self.members)
+
+    def lr(self, slot: int) -> float:
+        """Return the learning rate of a lane's last step."""
+        return self._optimizer.lr[slot]
+
+    # Lanes that leave and come
+
+    def take(self, slot: int) -> LaneState:
+        """Return a copy of all that a lane is; the lane's course adds what it knows."""
+        return LaneState(
+            epoch=self.members[slot].epoch,
+            step=self.members[slot].step,
+            weights=self.storage.take(slot),
+            memory=self._optimizer.take(slot, self._shapes()),
+            averages=self.averages.take(slot),
+        )
+
+    def put(self, slot: int, member: Member, state: LaneState) -> None:
+        """Give a lane to another trial."""
+        member.epoch, member.step = state.epoch, state.step
+        self.members[slot] = member
+        self.storage.put(slot, state.weights)
+        self._optimizer.put(slot, member.settings, self._shapes(), state.memory)
+        self._schedule(member)
+        self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
+        self._bind()
+        self.averages.put(slot, state.averages)
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Leave only these lanes, in this order, so that none that has ended costs time."""
+        self.members = [self.members[slot] for slot in slots]
+        self.storage.keep(slots)
+        self._optimizer.keep(slots, self.storage.flat)
+        self.averages.keep(slots)
+        self.network.resize(len(slots))
+        self._room()
+        self._bind()
+
+    def _shapes(self) -> dict[str, torch.Tensor]:
+        return {name: self.storage.tensors[name] for name in self.storage.names}
+
+    def _schedule(self, member: Member) -> None:
+        s = member.settings
+        member.schedule = Schedule.of(
+            s.schedule, epochs=s.epochs, steps_per_epoch=self.plan.steps, warmup=s.warmup
+        )
+
+    def _room(self) -> None:
+        """Make what must stay in its place as long as the number of lanes does."""
+        self._runner.forget()
+        lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
+        norms = [m.settings.norm for m in self.members]
+        self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
+        self._gradient = torch.empty_like(self.storage.flat)
+        self._losses = PackLosses(lanes, dtype, device, compiles=not self._counted)
+        draws = self.network.draws
+        draws.channels_last = self._memory_format == torch.channels_last
+        if self._counted:
+            draws.counter = CounterMasks(lanes, device)
+            self._feed = EpochFeed(self.plan.batch, device)
+            self._device_tally = DeviceTally(self.plan.steps, lanes, dtype, device)
+        else:
+            draws.generators = [torch.Generator(device) for _ in self.members]
+
+    def _bind(self) -> None:
+        """Take in who the lanes are now; recorded steps stay good unless they must do something else."""
+        settings = [m.settings for m in self.members]
+        norms = [s.norm for s in settings]
+        if not self._inputs.take(norms):
+            self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
+            self._form = None
+        self.averages.take_in([s.ema for s in settings])
+        self._losses.take([s.label_smoothing for s in settings])
+        self._moves = any(m.schedule.moves for m in self.members)
+        rates = self.network.draws.rates = [s.dropout for s in settings]
+        drops = None in rates, any(rates)
+        form = self._losses.smooths, drops, self.averages.kept, self._optimizer.form
+        if form != self._form:
+            self._runner.forget()
+            self._form = form
+
+    # Training
+
+    def train_epoch(self, check_stop: Callable[[], None] = lambda: None) -> list[EpochTotals | Diverged]:
+        """Train every lane for its next epoch.
+
+        Returns:
+            for each lane its totals, or what broke it; all lanes leave early when all are broken.
+        """
+        members = self.members
+        images, first = self._images(), members[0]
+        seeds.reseed_others(seeds.stream(first.seed, seeds.EPOCH, first.epoch + 1))
+        run = self._run_counted if self._counted else self._run
+        results = run(images, check_stop)
+        for member in members:
+            member.epoch += 1
+        return results
+
+    def _images(self) -> EpochImages:
+        """Return the images of the lanes' next epoch in their order."""
+        data = self.data
+        epochs = [(m.seed, m.epoch + 1) for m in self.members]
+        if len(set(epochs)) == 1:
+            epochs = epochs[:1]
+        order_NL = torch.stack([self._order(*one) for one in epochs], 1)
+        return EpochImages(order_NL, data.labels[order_NL], [self._augment(*one) for one in epochs])
+
+    def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
+        """Train an epoch, step by step by the host."""
+        members, batch = self.members, self.plan.batch
+        tally = PackTally(images.labels, members)
+        for i in range(self.plan.steps):
+            check_stop()
+            if self.network.draws_masks:
+                for generator, m in zip(self.network.draws.generators, members, strict=True):
+                    generator.manual_seed(seeds.stream(m.seed, seeds.STEP, m.step))
+            losses_K, logits_KBY, _ = self._descend(images, Place(slice(i * batch, (i + 1) * batch)))
+            tally.add(losses_K, logits_KBY)
+            if self._moves:
+                self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
+            self._optimizer.step(self._gradient)
+            self.averages.step()
+            for member in members:
+                member.step += 1
+            if tally.all_broken:
+                break
+        return tally.results()
+
+    def _run_counted(
+        self, images: EpochImages, check_stop: Callable[[], None]
+    ) -> list[EpochTotals | Diverged]:
+        """Train an epoch whose steps need nothing from the host."""
+        members, plan = self.members, self.plan
+        rates = self._rates()
+        self._feed.load(images, self._optimizer.table(rates))
+        self._device_tally.start()
+        masks = self.network.draws.counter
+        if self.network.draws_masks and masks is not None:
+            lanes = [m.seed for m in members]
+            masks.seat(lanes, [m.step for m in members], self.network.draws.rates)
+        rest = plan.images % plan.batch
+        whole = plan.images // plan.batch
+        later = max(0, max(m.settings.epochs - m.epoch for m in members) - 1)
+        self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.shared)
+        self._optimizer.advance(rates)
+        sizes = [plan.batch] * whole + [rest] * (rest > 0)
+        results = self._device_tally.results(members, sizes)
+        for member in members:
+            member.step += plan.steps
+        return results
+
+    def _rates(self) -> list[list[float]]:
+        """Return the learning rates of the next epoch's steps, [steps, K]."""
+        known: dict[tuple[Schedule, int], list[float]] = {}
+        columns = []
+        for m in self.members:
+            key = m.schedule, m.step
+            if key not in known:
+                known[key] = [m.schedule.factor(m.step + i) for i in range(self.plan.steps)]
+            columns.append([m.settings.lr * factor for factor in known[key]])
+        return [list(row) for row in zip(*columns, strict=True)]
+
+    def _counted_step(self, count: int) -> None:
+        """Take the next step, of so many images; nothing here comes from the host, or goes to it."""
+        feed, masks = self._feed, self.network.draws.counter
+        assert masks is not None
+        place = feed.place(count)
+        assert place.step is not None
+        masks.begin_step()
+        losses_K, logits_KBY, labels_LB = self._descend(feed.images, place)
+        self._device_tally.add(losses_K, logits_KBY, labels_LB, place.step)
+        self._optimizer.step(self._gradient, feed.row())
+        self.averages.step()
+        masks.steps.add_(1)
+        feed.advance(count)
+
+    def _state(self) -> list[torch.Tensor]:
+        """All that a counted step changes."""
+        masks = self.network.draws.counter
+        assert masks is not None
+        own = [self.storage.flat, *self.storage.resting(), *self._optimizer.state, *self.averages.state]
+        return [*own, masks.steps, *self._feed.state, *self._device_tally.state]
+
+    def _descend(self, images: EpochImages, place: Place) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Take the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
+        chosen_BL = images.order[place.images]
+        if images.shared:
+            x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], place.start)
+        else:
+            x, form = self._inputs.own(chosen_BL, images.drawn, place.start)
+        labels_LB = images.labels[place.images].t()
+        with self._precision.forward():
+            descent = self.network.descend(x, form)
+        logits_KBY = descent.logits.to(self._precision.weights)
+        losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
+        descent.gradients(slopes_KBY, self._gradient)
+        return losses_K, logits_KBY, labels_LB
+
+    def _order(self, seed: int, epoch: int) -> torch.Tensor:
+        """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""
+        train = self.data.train
+        drawn = torch.randperm(len(train), generator=seeds.generator(seed, seeds.ORDER, epoch))
+        return train.index_select(0, drawn[: self.plan.images].to(train.device))
+
+    def _augment(self, seed: int, epoch: int) -> augment.EpochAugment | None:
+        return augment.draw(
+            self.members[0].settings.augment,
+            seed=seed,
+            epoch=epoch,
+            count=self.plan.images,
+            image_size=self.data.image_size,
+            device=self.data.device,
+        )
+
+    # Evaluation
+
+    def evaluate(self, check_stop: Callable[[], None] = lambda: None) -> list[Evaluation | None]:
+        """Score the validation images, lane by lane; None for all if there are none."""
+        data = self.data
+        if len(data.val) == 0:
+            return [None] * self.lanes
+        parts = []
+        with torch.no_grad(), self.averages.shown([m.step for m in self.members]):
+            for chosen_B in torch.split(data.val, self.evaluation_batch):
+                check_stop()
+                x, form = self._inputs.shared(chosen_B)
+                with self._precision.forward():
+                    logits_KBY = self.network(x, form, training=False)
+                parts.append(logits_KBY.to(self._precision.weights))
+        labels_N = data.labels.index_select(0, data.val)
+        return [Evaluation.of(logits_NY, labels_N) for logits_NY in torch.cat(parts, 1).unbind(0)]
+
+    @property
+    def evaluation_batch(self) -> int:
+        """Images at a time in evaluation: a lone lane's share."""
+        return max(1, evaluation_batch(self.data) // self.lanes)

@@ -1,0 +1,232 @@
+"""A user's model before it trains: built from its stream, tried on two images, laid out in memory.
+
+Stands between the plug-in that builds a module and the engine that trains it.  What is wrong with a model is
+said here, in one line, before the first step.
+"""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from gridsearch.training import seeds
+from gridsearch.training.lanes.compile.lane_values import TrainsAlone
+from gridsearch.training.lanes.compile.module_state import identities, is_torchs, plain_state, why_alone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.records import Settings
+    from gridsearch.training.precision import Precision
+    from gridsearch.training.resident_data import ResidentData
+
+
+_BUILT: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
+"""The tensors of all networks that were made and are still there, by their ids."""
+
+
+class ModelRefused(ValueError):
+    """A model cannot be trained as an image classifier; the message is one line."""
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether a model has a dropout module whose rate a recipe can set."""
+    return any(isinstance(m, nn.modules.dropout._DropoutNd) for m in model.modules())
+
+
+def has_batch_norm(model: nn.Module) -> bool:
+    """Whether a model has batch norm, which cannot train on a batch of one image."""
+    return any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+
+
+def set_dropout(model: nn.Module, rate: float) -> None:
+    """Set the rate of every dropout module.
+
+    Raises:
+        ModelRefused: there is none.
+    """
+    if not has_dropout(model):
+        raise ModelRefused(f"dropout={rate:g}: the model has no dropout module")
+    for module in model.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.p = rate
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters; a tied one counts once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def build_network(
+    settings: Settings,
+    seed: int,
+    data: ResidentData,
+    build: Callable[[Settings, ResidentData], nn.Module],
+    precision: Precision,
+) -> nn.Module:
+    """Build a trial's model, check it and put it on the data's device.
+
+    The weights are drawn in float32 on the CPU from the trial's stream and then converted, so that they are
+    the same for every device and `dtype`.
+
+    Raises:
+        ModelRefused: it is no module, has nothing to train, or does not give logits [B, Y].
+        Exception: whatever the user's code raises.
+    """
+    network = _make(settings, seed, data, build, precision)
+    lazy = any(is_lazy(p) for p in network.parameters())
+    marks = None if lazy else _Marks(network)
+    _try(network, sample(data, settings.norm, precision, torch.contiguous_format), data, precision)
+    if marks is not None and marks.changed():
+        network = _make(settings, seed, data, build, precision)  # one that was never called
+    if not any(p.requires_grad for p in network.parameters()):
+        raise ModelRefused(f"{settings.model} has no parameters to train")
+    return network
+
+
+def _make(
+    settings: Settings,
+    seed: int,
+    data: ResidentData,
+    build: Callable[[Settings, ResidentData], nn.Module],
+    precision: Precision,
+) -> nn.Module:
+    weights = seeds.stream(seed, seeds.WEIGHTS)
+    seeds.reseed(torch.device("cpu"), weights)
+    seeds.reseed_others(weights)
+    model: Any = build(settings, data)
+    if not isinstance(model, nn.Module):
+        raise ModelRefused(f"{settings.model} gives a {type(model).__name__}, not a torch.nn.Module")
+    _refuse_again(model, settings.model)
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout)
+    convert: Any = lambda t: t.to(data.device, _dtype(t, precision))  # noqa: E731
+    network: nn.Module = model._apply(convert)  # type: ignore[no-untyped-call]
+    return network
+
+
+def _refuse_again(model: nn.Module, name: str) -> None:
+    """Refuse a network whose weights or running statistics another trial has: it would start where that one ended.
+
+    Raises:
+        ModelRefused: it is one.
+    """
+    norms = [m.running_mean for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    own = [p for p in model.parameters() if p.requires_grad] + [mean for mean in norms if mean is not None]
+    if any(_BUILT.get(id(tensor)) is tensor for tensor in own):
+        raise ModelRefused(f"{name} gives a network that it gave before; make a new one in each call")
+    _BUILT.update({id(tensor): tensor for tensor in own})
+
+
+def _dtype(tensor: torch.Tensor, precision: Precision) -> torch.dtype:
+    """Return what a tensor becomes: complex ones stay complex, which `Module.to` would make real."""
+    if tensor.is_complex():
+        return torch.complex128 if precision.weights is torch.float64 else torch.complex64
+    return precision.weights if tensor.is_floating_point() else tensor.dtype
+
+
+class _Marks:
+    """What a call of a model would change, to see whether it has."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._hooked = why_alone(model) is not None
+        self._plain = not self._hooked and all(is_torchs(type(m)) for m in model.modules())
+        if not self._plain:
+            self._before = self._state()
+            self._tensors = {name: t.detach().clone() for name, t in self._named().items()}
+
+    @property
+    def tells(self) -> bool:
+        """Whether everything that a call may change can be seen."""
+        return self._plain or (not self._hooked and self._before is not None)
+
+    def changed(self) -> bool:
+        """Whether a call has changed something, or may have."""
+        if self._plain:
+            return False
+        if not self.tells or self._state() != self._before:
+            return True
+        now = self._named()
+        return any(not torch.equal(now[name], t) for name, t in self._tensors.items())
+
+    def _state(self) -> object:
+        try:
+            return plain_state(self._model), identities(self._model)
+        except TrainsAlone:
+            return None
+
+    def _named(self) -> dict[str, torch.Tensor]:
+        return dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+
+
+def sample(
+    data: ResidentData, norm: str, precision: Precision, memory_format: torch.memory_format
+) -> torch.Tensor:
+    """Return the first two training images [2, C, H, W], to try a model on."""
+    make = data.batches(norm=norm, dtype=precision.weights, memory_format=memory_format)
+    return make(data.train[:2])
+
+
+def _try(model: nn.Module, x_BCHW: torch.Tensor, data: ResidentData, precision: Precision) -> None:
+    """Run a model once in evaluation mode, which also shapes lazy layers, and look at what comes."""
+    model.eval()
+    with torch.no_grad(), precision.forward():
+        check_logits(model(x_BCHW), len(x_BCHW), data.num_classes)
+    model.train()
+
+
+def check_logits(logits: object, batch: int, classes: int) -> None:
+    """Refuse what is not a floating tensor [batch, classes].
+
+    Raises:
+        ModelRefused: with what it is.
+    """
+    if not isinstance(logits, torch.Tensor):
+        raise ModelRefused(
+            f"the model gives a {type(logits).__name__}, not a tensor of logits [B, {classes}]"
+        )
+    if tuple(logits.shape) != (batch, classes):
+        raise ModelRefused(
+            f"the model gives {list(logits.shape)} for {batch} images; logits [{batch}, {classes}] are wanted"
+        )
+    if not logits.is_floating_point():
+        raise ModelRefused(f"the model gives {logits.dtype} values; floating-point logits are wanted")
+
+
+def lay_out(
+    model: nn.Module, settings: Settings, data: ResidentData, precision: Precision
+) -> torch.memory_format:
+    """Put a model's weights into the faster memory layout and return the layout that its images should have.
+
+    channels_last pays for convolutions in float32 on a CPU (LeNet at batch 100: 9.0 to 6.0 ms a step, most of
+    it in max pooling), not in float64 (13.8 to 21.7 ms); on CUDA it is the tensor cores' layout for bfloat16.
+    Models that call `view` on a feature map cannot have it, so a copy of the model tries it first; one that may have
+    a memory outside of itself is not tried.
+    """
+    if not pays_channels_last(model, precision) or not _Marks(model).tells:
+        return torch.contiguous_format
+    x_BCHW = sample(data, settings.norm, precision, torch.channels_last)
+    try:
+        trial = copy.deepcopy(model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        with torch.enable_grad(), precision.forward():
+            loss = F.cross_entropy(trial(x_BCHW), data.labels[data.train[:2]])
+        loss.backward()  # type: ignore[no-untyped-call]
+        _try(trial, x_BCHW, data, precision)
+    except Exception:  # noqa: BLE001  (a user's code may raise anything; then its model stays as it is)
+        return torch.contiguous_format
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torch.channels_last
+
+
+def pays_channels_last(model: nn.Module, precision: Precision) -> bool:
+    """Whether a model is faster in channels_last; see `lay_out`."""
+    layered = any(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules())
+    fast = {"cpu": ("float32", "bfloat16"), "cuda": ("bfloat16",)}.get(precision.device, ())
+    return layered and precision.name in fast
