@@ -22,9 +22,9 @@ from gridsearch.api.keywords import (
     settings_of,
     spec_of,
     study_name,
-    told_nearest,
     where_of,
     with_axes,
+    with_nearest_name,
 )
 from gridsearch.api.result import StudyResult
 from gridsearch.api.watching import Watcher
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from gridsearch.spec import Grid, StudySpec
 
 
-@told_nearest
+@with_nearest_name
 def run(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
     grid: Grid | Mapping[str, Any] | Sequence[str] | StudySpec | str | os.PathLike[str] | None = None,
     *,
@@ -268,7 +268,7 @@ def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
     watcher.warn(f"{some} of study {outcome.study!r} failed{first}")
 
 
-@told_nearest
+@with_nearest_name
 def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] | None = None) -> StudyResult:
     """Read a study from the store.
 
@@ -293,7 +293,7 @@ def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] |
     return StudyResult(data, ranking, page if page.exists() else None, places=place)
 
 
-@told_nearest
+@with_nearest_name
 def compare(
     *studies: str,
     where: Mapping[str, Value] | None = None,
@@ -323,7 +323,7 @@ def compare(
         return compare_studies(opened, names, where=chosen)
 
 
-@told_nearest
+@with_nearest_name
 def best(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
     study: str,
     *,
@@ -379,7 +379,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     return found
 
 
-@told_nearest
+@with_nearest_name
 def predict(
     folder: str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

@@ -88,7 +88,7 @@ class BestArguments(TypedDict, total=False):
     quiet: bool
 
 
-def told_nearest(function: Callable[P, T]) -> Callable[P, T]:
+def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
     """Make a function refuse a keyword that it does not know with the nearest one that it does.
 
     Raises:

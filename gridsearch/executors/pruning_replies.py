@@ -15,7 +15,7 @@ _VERDICT_SECONDS = 0.25
 """How long an epoch's end waits for the coordinator's verdicts; one that comes later counts an epoch later."""
 
 
-class Verdicts:
+class PruningReplies:
     """What the coordinator says of the epochs that this worker told it of.
 
     Args:

@@ -27,7 +27,7 @@ from gridsearch.errors import DataError, PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
-from gridsearch.executors.pruning_replies import Verdicts
+from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
 from gridsearch.executors.wire import decode, encode
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
@@ -421,7 +421,7 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
 
     threading.Thread(target=read, daemon=True).start()
     pipe = _Pipe(os.fdopen(events_fd, "wb"))
-    verdicts = Verdicts(told)
+    verdicts = PruningReplies(told)
 
     def emit(event: Event) -> None:
         if setup.judged and isinstance(event, EpochEnded | StepEnded):

@@ -8,8 +8,8 @@ from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeC
 from gridsearch.planning.fixed_packs import SettledQueue, settle
 from gridsearch.planning.groups import group_trials
 from gridsearch.planning.overheads import OverheadLog, Overheads
-from gridsearch.planning.queue import Unsized, WorkQueue, packs_of
-from gridsearch.planning.simulation import Forecast, Played, foresee
+from gridsearch.planning.queue import Unprobed, WorkQueue, packs_of
+from gridsearch.planning.simulation import Forecast, SimulatedPack, simulate
 
 __all__ = [
     "CostModel",
@@ -17,13 +17,13 @@ __all__ = [
     "FunctionCost",
     "OverheadLog",
     "Overheads",
-    "Played",
+    "SimulatedPack",
     "Probe",
     "ProbeCache",
     "SettledQueue",
-    "Unsized",
+    "Unprobed",
     "WorkQueue",
-    "foresee",
+    "simulate",
     "group_trials",
     "packs_of",
     "probe_key",

@@ -38,7 +38,7 @@ T = TypeVar("T", bound=Planned)
 
 
 @dataclass(frozen=True, slots=True)
-class Unsized(Generic[T]):
+class Unprobed(Generic[T]):
     """A group whose best number of lanes nobody knows yet; `trial` stands for it."""
 
     trial: T
@@ -90,7 +90,7 @@ class WorkQueue(Generic[T]):
         self._unseen = list(reversed(self._groups))
         self._heap.clear()
 
-    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unsized[T] | None:
+    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unprobed[T] | None:
         """Take the pack that takes longest, or tell of a group that must be measured; None if there is neither.
 
         A group that was told of is passed over until `sized` is called for it.  The trials of a pack share
@@ -104,7 +104,7 @@ class WorkQueue(Generic[T]):
             group = self._groups[key]
             most = self._lanes(group[0], len(group))
             if most is None:
-                return Unsized(group[0], len(group))
+                return Unprobed(group[0], len(group))
             self._most[key] = most
             self._offer(key)
         while self._heap:

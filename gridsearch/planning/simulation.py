@@ -10,7 +10,7 @@ import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from gridsearch.planning.queue import Planned, Unsized
+from gridsearch.planning.queue import Planned, Unprobed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Planned)
 
 
 @dataclass(frozen=True, slots=True)
-class Played(Generic[T]):
+class SimulatedPack(Generic[T]):
     """A program as the forecast saw it.
 
     Attributes:
@@ -48,7 +48,7 @@ class Forecast(Generic[T]):
     """
 
     seconds: float
-    programs: tuple[Played[T], ...]
+    programs: tuple[SimulatedPack[T], ...]
 
 
 @dataclass(slots=True)
@@ -79,7 +79,7 @@ class _Play(Generic[T]):
         self._workers = [_Worker[T]() for _ in range(workers)]
         self._clock = [(0.0, i) for i in range(workers)]
         self._idle: list[int] = []
-        self._programs: list[Played[T]] = []
+        self._programs: list[SimulatedPack[T]] = []
 
     def run(self) -> Forecast[T]:
         last = 0.0
@@ -133,13 +133,13 @@ class _Play(Generic[T]):
         if given or worker.lanes:
             self._go_on(worker, given, now)
             return
-        self._programs.append(Played(tuple(worker.trials), worker.widest, now - worker.began))
+        self._programs.append(SimulatedPack(tuple(worker.trials), worker.widest, now - worker.began))
 
     def _take(self, worker: _Worker[T], now: float) -> None:
         work = self._queue.next(self._ahead(worker, now))
         if work is None:
             return
-        if isinstance(work, Unsized):
+        if isinstance(work, Unprobed):
             worker.probing = work.trial
             worker.ends = now + self._overheads.probe
             worker.loaded = True
@@ -160,7 +160,7 @@ class _Play(Generic[T]):
         worker.ends = now + len(given) * self._overheads.pack + epochs * each
 
 
-def foresee(
+def simulate(
     queue: WorkQueue[T] | SettledQueue[T],
     *,
     workers: int,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import SpecError, nearest
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, Value
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -207,13 +207,13 @@ def axis_of(name: str) -> Axis:
     """
     try:
         return find_axis(name)
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         raise SpecError([str(wrong)]) from None
 
 
 @lru_cache(maxsize=4096)
 def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
-    """Do what `axis_of` does, but raise `Wrong`, to which the caller adds the place.
+    """Do what `axis_of` does, but raise `InvalidValue`, to which the caller adds the place.
 
     Args:
         name: a name or alias.
@@ -229,7 +229,7 @@ def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
     if is_option(name):
         owner, _, option = name.partition(".")
         if not _OPTION.fullmatch(option):
-            raise Wrong(f"{shortened(name)!r} names no option: {owner}.NAME, with a Python name")
+            raise InvalidValue(f"{shortened(name)!r} names no option: {owner}.NAME, with a Python name")
         return Axis(
             name=name,
             kind=AxisKind.CATEGORICAL,
@@ -242,14 +242,14 @@ def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
     near = nearest(name, [*known, *ALIASES])
     if "known:" in near:
         near += "; an option of the model is model.NAME, a function's params need --objective FILE.py:NAME"
-    raise Wrong(f"unknown {noun} {shortened(name)!r}{near}")
+    raise InvalidValue(f"unknown {noun} {shortened(name)!r}{near}")
 
 
 def _param(name: str) -> Axis:
     if not _OPTION.fullmatch(name):
-        raise Wrong(f"{shortened(name)!r} names no param: letters, digits and '_' alone")
+        raise InvalidValue(f"{shortened(name)!r} names no param: letters, digits and '_' alone")
     if name in RESERVED_PARAMS:
-        raise Wrong(f"{name!r} cannot be a param: the study itself is described by it")
+        raise InvalidValue(f"{name!r} cannot be a param: the study itself is described by it")
     return Axis(name=name, kind=AxisKind.CATEGORICAL, free=True, nullable=True, help="param of the objective")
 
 

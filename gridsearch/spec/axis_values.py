@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import SpecError, nearest, valid_text
 from gridsearch.spec.axes import LARGEST_INT, AxisKind
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,36 +47,36 @@ def coerce(axis: Axis, value: object, place: str) -> Value:
     """
     try:
         return typed(axis, value)
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         raise SpecError([f"{place}: {wrong}" if place else str(wrong)]) from None
 
 
 def typed(axis: Axis, value: Any) -> Value:
-    """Do what `coerce` does, but raise `Wrong`, to which the caller adds the place."""
+    """Do what `coerce` does, but raise `InvalidValue`, to which the caller adds the place."""
     value = _plain(axis, value)
     if isinstance(value, str):
         return _read(axis, require_text(axis.name, value))
     if isinstance(value, int) and abs(value) >= 10**_LARGEST_EXPONENT:
-        raise Wrong(f"{axis.name} is out of the range of a number")
+        raise InvalidValue(f"{axis.name} is out of the range of a number")
     if axis.free:
         return value if value is None or isinstance(value, bool) else plain_number(value)
     if value is None:
         if axis.nullable:
             return None
-        raise Wrong(f"{axis.name} must be {_wanted(axis)}, not none")
+        raise InvalidValue(f"{axis.name} must be {_wanted(axis)}, not none")
     if axis.kind is AxisKind.BOOL:
         if isinstance(value, bool):
             return value
     elif axis.numeric and not isinstance(value, bool):
         return _in_range(axis, value, str(value))
-    raise Wrong(f"{axis.name} must be {_wanted(axis)}, not {str(value).lower()}")
+    raise InvalidValue(f"{axis.name} must be {_wanted(axis)}, not {str(value).lower()}")
 
 
 def given(axis: Axis, value: Any) -> Value:
     """Return a value from Python in the axis's type: as `typed`, but a str where any value goes stays that str.
 
     Raises:
-        Wrong: not a value of this axis.
+        InvalidValue: not a value of this axis.
     """
     value = _plain(axis, value)
     if not (isinstance(value, str) and axis.free):
@@ -88,10 +88,10 @@ def require_text(name: str, value: str) -> str:
     """Return what is given for a name, if it is text that a store can keep.
 
     Raises:
-        Wrong: its bytes are no text in UTF-8, or not in the character set of this locale.
+        InvalidValue: its bytes are no text in UTF-8, or not in the character set of this locale.
     """
     if value != valid_text(value):
-        raise Wrong(
+        raise InvalidValue(
             f"{name}: {value!r:.60} is no valid text; a path needs a name in UTF-8 (`ln -s` gives it one), "
             "other letters than ASCII need such a locale (LC_ALL=C.UTF-8)"
         )
@@ -102,16 +102,16 @@ def read_number(text: str) -> Decimal | None:
     """Return the number that a word spells, exactly, or None if it is not a number.
 
     Raises:
-        Wrong: it spells a number that is not finite, or beyond what a 64-bit float holds.
+        InvalidValue: it spells a number that is not finite, or beyond what a 64-bit float holds.
     """
     if _NOT_FINITE.fullmatch(text):
-        raise Wrong(f"a number must be finite, not {text}")
+        raise InvalidValue(f"a number must be finite, not {text}")
     if not _NUMBER.fullmatch(text):
         return None
     number = Decimal(text)
     # Exact arithmetic on 1e999999999 would fill the memory: refuse by the exponent, before any of it.
     if number and not _SMALLEST_EXPONENT <= number.adjusted() <= _LARGEST_EXPONENT:
-        raise Wrong(f"{shortened(text)} is out of the range of a number")
+        raise InvalidValue(f"{shortened(text)} is out of the range of a number")
     return number
 
 
@@ -121,10 +121,10 @@ def plain_number(value: float | Decimal) -> int | float:
     What is whole by its type, or by its digits, stays whole at any size; 1e30 is a float.
 
     Raises:
-        Wrong: not finite.
+        InvalidValue: not finite.
     """
     if not math.isfinite(value):
-        raise Wrong(f"a number must be finite, not {value}")
+        raise InvalidValue(f"a number must be finite, not {value}")
     whole = int(value)
     by_digits = isinstance(value, int) or (isinstance(value, Decimal) and value.as_tuple().exponent == 0)
     return whole if by_digits or (whole == value and abs(whole) <= LARGEST_INT) else float(value)
@@ -140,7 +140,9 @@ def read_plain(word: str) -> Value:
         return plain_number(number)
     typed_so = unicodedata.normalize("NFKC", word).translate(_LOOK_ALIKE)
     if typed_so != word and all(read_number(part.strip()) is not None for part in typed_so.split(",")):
-        raise Wrong(f"{shortened(word)!r} is no number; did you mean {typed_so}? In quotes it is a word")
+        raise InvalidValue(
+            f"{shortened(word)!r} is no number; did you mean {typed_so}? In quotes it is a word"
+        )
     return word
 
 
@@ -149,10 +151,10 @@ def _read(axis: Axis, word: str) -> Value:
     if axis.free:
         return read_plain(word)
     if not word:
-        raise Wrong("no value")
+        raise InvalidValue("no value")
     if axis.kind is AxisKind.CATEGORICAL:
         if axis.choices and word not in axis.choices:
-            raise Wrong(f"unknown {axis.name} {shortened(word)!r}{nearest(word, axis.choices)}")
+            raise InvalidValue(f"unknown {axis.name} {shortened(word)!r}{nearest(word, axis.choices)}")
         return word
     lower = word.lower()
     if lower == "none" and axis.nullable:
@@ -160,35 +162,35 @@ def _read(axis: Axis, word: str) -> Value:
     if axis.kind is AxisKind.BOOL:
         value = _WORDS.get(lower)
         if value is None:
-            raise Wrong(f"{axis.name} must be true or false, not {shortened(word)!r}")
+            raise InvalidValue(f"{axis.name} must be true or false, not {shortened(word)!r}")
         return value
     if _NOT_FINITE.fullmatch(word):
-        raise Wrong(f"{axis.name} must be finite, not {word}")
+        raise InvalidValue(f"{axis.name} must be finite, not {word}")
     number = read_number(word)
     if number is None:
-        raise Wrong(f"{axis.name} must be {_wanted(axis)}, not {shortened(word)!r}")
+        raise InvalidValue(f"{axis.name} must be {_wanted(axis)}, not {shortened(word)!r}")
     return _in_range(axis, number, word)
 
 
 def _in_range(axis: Axis, number: float | Decimal, text: str) -> int | float:
     """Type a number and check its bounds; `text` is how it was written."""
     if not math.isfinite(number):
-        raise Wrong(f"{axis.name} must be finite, not {text}")
+        raise InvalidValue(f"{axis.name} must be finite, not {text}")
     value: int | float
     if axis.kind is AxisKind.INT:
         value = int(number)
         if value != number:
-            raise Wrong(f"{axis.name} must be a whole number, not {shortened(text)}")
+            raise InvalidValue(f"{axis.name} must be a whole number, not {shortened(text)}")
     else:
         value = float(number) + 0.0  # -0.0 is 0.0
     low, high = axis.low, axis.high
     if low is not None and (value < low or (axis.low_open and value == low)):
-        raise Wrong(
+        raise InvalidValue(
             f"{axis.name} must be {'above' if axis.low_open else 'at least'} {low:g}, not {shortened(text)}"
         )
     if high is not None and (value > high or (axis.high_open and value == high)):
         bound = str(high) if isinstance(high, int) else f"{high:g}"
-        raise Wrong(
+        raise InvalidValue(
             f"{axis.name} must be {'below' if axis.high_open else 'at most'} {bound}, not {shortened(text)}"
         )
     return value
@@ -209,7 +211,7 @@ def _plain(axis: Axis, value: Any) -> bool | int | float | str | None:
     str, int or float (a `StrEnum`, a `numpy.float64`) is what it derives from.
 
     Raises:
-        Wrong: it is nothing of this.
+        InvalidValue: it is nothing of this.
     """
     if value is None or type(value) in (bool, int, float, str):
         return value  # type: ignore[no-any-return]
@@ -220,10 +222,10 @@ def _plain(axis: Axis, value: Any) -> bool | int | float | str | None:
     if isinstance(value, float):
         return float.__float__(value)
     if isinstance(value, Enum):
-        raise Wrong(f"{axis.name} takes no {value}; give its value ({value.value!r:.40}) or its name")
+        raise InvalidValue(f"{axis.name} takes no {value}; give its value ({value.value!r:.40}) or its name")
     if isinstance(value, Decimal):
         if not value.is_finite():
-            raise Wrong(f"{axis.name} must be finite, not {value}")
+            raise InvalidValue(f"{axis.name} must be finite, not {value}")
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
         return path
@@ -232,6 +234,6 @@ def _plain(axis: Axis, value: Any) -> bool | int | float | str | None:
         scalar = item()
         if type(scalar) in (bool, int, float, str):
             return scalar  # type: ignore[no-any-return]
-    raise Wrong(
+    raise InvalidValue(
         f"{axis.name} must be {'a plain value' if axis.free else _wanted(axis)}, not {type(value).__name__}"
     )

@@ -1,6 +1,6 @@
 """Gathers what is wrong with a grid, a recipe or a study file, so that all of it is told at once.
 
-Below every other module of the spec: readers raise `Wrong` where they find a mistake, and whoever knows the
+Below every other module of the spec: readers raise `InvalidValue` where they find a mistake, and whoever knows the
 place collects it.
 """
 
@@ -18,12 +18,12 @@ _SHOWN = 20
 _LONGEST = 80
 
 
-class Wrong(ValueError):
+class InvalidValue(ValueError):
     """What is wrong with one value, in one line and without its place; never leaves this package."""
 
 
-class Problems:
-    """Problems in the order in which they were found; the same line is kept once."""
+class ErrorCollector:
+    """What is wrong, in the order in which they were found; the same line is kept once."""
 
     def __init__(self) -> None:
         self._lines: dict[str, None] = {}
@@ -37,10 +37,10 @@ class Problems:
 
     @contextmanager
     def at(self, place: str) -> Iterator[None]:
-        """Note what the block raises as a `Wrong`, with this place, and go on after the block."""
+        """Note what the block raises as a `InvalidValue`, with this place, and go on after the block."""
         try:
             yield
-        except Wrong as wrong:
+        except InvalidValue as wrong:
             self.add(place, str(wrong))
 
     @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from gridsearch.errors import nearest
 from gridsearch.records import Value
 from gridsearch.spec.axes import SEED, Axis, AxisScope, find_axis, identity
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 from gridsearch.spec.grammar import Span, read_terms, read_values, write_scalar
 from gridsearch.spec.words import spelled
 
@@ -60,7 +60,7 @@ def read_exclusion(text: str, *, free: bool = False) -> Exclusion:
     """Read `lr=.01 batch=10`.
 
     Raises:
-        Wrong: not such a text, an unknown axis or a wrong value.
+        InvalidValue: not such a text, an unknown axis or a wrong value.
     """
     return Exclusion(_read_terms(text, free=free))
 
@@ -69,17 +69,17 @@ def read_condition(text: str, *, free: bool = False) -> Condition:
     """Read `momentum: optimizer=sgd`.
 
     Raises:
-        Wrong: not such a text, an unknown axis, a wrong value, or an axis that depends on itself.
+        InvalidValue: not such a text, an unknown axis, a wrong value, or an axis that depends on itself.
     """
     name, colon, rest = text.partition(":")
     if not colon or "=" in name:
-        raise Wrong("write it as 'AXIS: OTHER=VALUE'")
+        raise InvalidValue("write it as 'AXIS: OTHER=VALUE'")
     axis = _known(name.strip(), free=free)
     if axis.scope is not AxisScope.GRID:
-        raise Wrong(f"{axis.name} cannot be an axis of a grid")
+        raise InvalidValue(f"{axis.name} cannot be an axis of a grid")
     condition = Condition(axis.name, _read_terms(rest, free=free))
     if axis.name in {term.axis for term in condition.terms}:
-        raise Wrong(f"{axis.name} depends on itself")
+        raise InvalidValue(f"{axis.name} depends on itself")
     return condition
 
 
@@ -111,13 +111,13 @@ def check_exclusion(exclusion: Exclusion, values: Values, unread: frozenset[str]
         unread: axes that the grid has but that have problems of their own, which say enough.
 
     Raises:
-        Wrong: an axis or a value is not in the grid.
+        InvalidValue: an axis or a value is not in the grid.
     """
     for term in exclusion.terms:
         if term.axis in unread:
             continue
         if term.axis not in values:
-            raise Wrong(f"{term.axis!r} is not an axis of this grid{nearest(term.axis, values)}")
+            raise InvalidValue(f"{term.axis!r} is not an axis of this grid{nearest(term.axis, values)}")
         _check_values(term, values[term.axis])
 
 
@@ -125,10 +125,10 @@ def check_condition(condition: Condition, values: Values) -> None:
     """Check that a condition speaks of values that the grid has, as far as its axes are in the grid.
 
     Raises:
-        Wrong: it changes nothing, or it never holds; either may be meant, so this is worth a warning.
+        InvalidValue: it changes nothing, or it never holds; either may be meant, so this is worth a warning.
     """
     if condition.axis not in values:
-        raise Wrong(f"{condition.axis!r} is not an axis of this grid, so this changes nothing")
+        raise InvalidValue(f"{condition.axis!r} is not an axis of this grid, so this changes nothing")
     for term in condition.terms:
         if term.axis in values:
             _check_values(term, values[term.axis])
@@ -138,7 +138,7 @@ def in_order(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
     """Return the conditions, each after those that decide about the axes it names, else as they were given.
 
     Raises:
-        Wrong: axes depend on each other in a circle.
+        InvalidValue: axes depend on each other in a circle.
     """
     needs: dict[str, list[str]] = {}
     for condition in conditions:
@@ -148,7 +148,7 @@ def in_order(conditions: Sequence[Condition]) -> tuple[Condition, ...]:
     def depth(name: str, path: tuple[str, ...]) -> int:
         if name in path:
             circle = " -> ".join((*path[path.index(name) :], name))
-            raise Wrong(f"axes depend on each other in a circle: {circle}")
+            raise InvalidValue(f"axes depend on each other in a circle: {circle}")
         if name not in depths:
             depths[name] = 1 + max((depth(other, (*path, name)) for other in needs.get(name, ())), default=0)
         return depths[name]
@@ -166,10 +166,10 @@ def _read_terms(text: str, *, free: bool) -> tuple[Term, ...]:
     for name, words in read_terms(text):
         axis = _known(name, free=free)
         if axis.name in terms:
-            raise Wrong(f"{axis.name} is named twice; give its values as a list")
+            raise InvalidValue(f"{axis.name} is named twice; give its values as a list")
         items = read_values(axis, words)
         if sum(item.count if isinstance(item, Span) else 1 for item in items) > MAX_RULE_VALUES:
-            raise Wrong(f"more than {MAX_RULE_VALUES:,} values of {axis.name}")
+            raise InvalidValue(f"more than {MAX_RULE_VALUES:,} values of {axis.name}")
         values = [v for item in items for v in (item.values() if isinstance(item, Span) else (item,))]
         terms[axis.name] = Term(axis.name, tuple({identity(v): v for v in values}.values()), free)
     return tuple(terms.values())
@@ -178,7 +178,7 @@ def _read_terms(text: str, *, free: bool) -> tuple[Term, ...]:
 def _known(name: str, *, free: bool) -> Axis:
     axis = find_axis(name, free=free)
     if axis.name == SEED:
-        raise Wrong("seeds are replicates of every point, not an axis that rules may name")
+        raise InvalidValue("seeds are replicates of every point, not an axis that rules may name")
     return axis
 
 
@@ -193,4 +193,4 @@ def _check_values(term: Term, there: Sequence[Value]) -> None:
             else:
                 shown = ", ".join(write_scalar(axis, v) for v in there[:8])
                 tip = f"; known: {shown}{', ...' if len(there) > 8 else ''}"
-            raise Wrong(f"{shortened(text)} is not a value of {term.axis} in this grid{tip}")
+            raise InvalidValue(f"{shortened(text)} is not a value of {term.axis} in this grid{tip}")

@@ -15,7 +15,7 @@ from gridsearch.errors import PluginError, SpecError
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, TrialDraft, Value, trial_keys
 from gridsearch.spec.axes import find_axis, identity
 from gridsearch.spec.axis_values import plain_number
-from gridsearch.spec.collector import Problems
+from gridsearch.spec.collector import ErrorCollector
 from gridsearch.spec.grammar import write_scalar
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class _Builder:
         self._version = version
         self._resolve = resolve
         self._answers: dict[tuple[object, ...], Any] = {}
-        self._problems = Problems()
+        self._problems = ErrorCollector()
         self._first: PluginError | SpecError | None = None
         self._axes: dict[tuple[object, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
 

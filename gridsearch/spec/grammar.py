@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.spec.axes import Axis, AxisKind
 from gridsearch.spec.axis_values import plain_number, read_number, read_plain, typed
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Span:
         """Build the values, both ends in; those between are rounded to 12 significant digits.
 
         Raises:
-            Wrong: a value in log spacing is not whole, on an axis of whole numbers.
+            InvalidValue: a value in log spacing is not whole, on an axis of whole numbers.
         """
         return tuple(self._typed(self._at(i), i) for i in range(self.count))
 
@@ -81,18 +81,18 @@ class Span:
             value = float(f"{value:.{_SIGNIFICANT}g}")
         try:
             return typed(self.axis, value)
-        except Wrong as wrong:
-            raise Wrong(f"{wrong} (value {i + 1} of {self.text})") from None
+        except InvalidValue as wrong:
+            raise InvalidValue(f"{wrong} (value {i + 1} of {self.text})") from None
 
 
 def read_values(axis: Axis, text: str) -> list[Value | Span]:
     """Read a list of words, quoted words and ranges.
 
     Raises:
-        Wrong: the first item that is not right.
+        InvalidValue: the first item that is not right.
     """
     if not text.strip():
-        raise Wrong("no value")
+        raise InvalidValue("no value")
     return [_read_item(axis, item.strip()) for item in split(text, ",")]
 
 
@@ -100,12 +100,12 @@ def read_row(axes: Sequence[Axis], text: str) -> tuple[Value, ...]:
     """Read one row of paired axes (".01/100").
 
     Raises:
-        Wrong: too few or too many values, or one that is not right.
+        InvalidValue: too few or too many values, or one that is not right.
     """
     words = [word.strip() for word in split(text, "/")]
     if len(words) != len(axes):
         names = ",".join(axis.name for axis in axes)
-        raise Wrong(
+        raise InvalidValue(
             f"{shortened(text)!r} has {len(words)} of the {len(axes)} values of {names} (a/b for a pair)"
         )
     return tuple(read_scalar(axis, word) for axis, word in zip(axes, words, strict=True))
@@ -115,15 +115,15 @@ def read_scalar(axis: Axis, word: str) -> Value:
     """Read one word, quoted or not, that is not a range.
 
     Raises:
-        Wrong: it is not a value of this axis.
+        InvalidValue: it is not a value of this axis.
     """
     if not word:
-        raise Wrong("no value")
+        raise InvalidValue("no value")
     if word.startswith('"'):
         text = _unquote(word)
         return text if axis.free else typed(axis, text)
     if _may_be_range(axis) and _RANGE.fullmatch(word):
-        raise Wrong(f"a range ({shortened(word)}) cannot stand here")
+        raise InvalidValue(f"a range ({shortened(word)}) cannot stand here")
     return typed(axis, word)
 
 
@@ -131,18 +131,18 @@ def read_terms(text: str) -> list[tuple[str, str]]:
     """Cut `lr=.01 batch=10,20` into names and values.
 
     Raises:
-        Wrong: empty, or a part that is not axis=value.
+        InvalidValue: empty, or a part that is not axis=value.
     """
     terms = []
     position = 0
     while text[position:].strip():
         match = _TERM.match(text, position)
         if match is None:
-            raise Wrong(f"{shortened(text[position:].strip())!r} is not axis=value")
+            raise InvalidValue(f"{shortened(text[position:].strip())!r} is not axis=value")
         terms.append((match[1], match[2]))
         position = match.end()
     if not terms:
-        raise Wrong("names no axis=value")
+        raise InvalidValue("names no axis=value")
     return terms
 
 
@@ -214,7 +214,7 @@ def reads_as_other(word: str) -> bool:
         return True
     try:
         return not isinstance(read_plain(word), str)
-    except Wrong:
+    except InvalidValue:
         return True
 
 
@@ -222,7 +222,9 @@ def _unquote(word: str) -> str:
     try:
         text = json.loads(word)
     except ValueError:
-        raise Wrong(f'{shortened(word)} is not a quoted word: "...", with \\" for a quote inside') from None
+        raise InvalidValue(
+            f'{shortened(word)} is not a quoted word: "...", with \\" for a quote inside'
+        ) from None
     assert isinstance(text, str)  # it began with a quote
     return text
 
@@ -235,7 +237,9 @@ def _read_item(axis: Axis, item: str) -> Value | Span:
     match = _RANGE.fullmatch(item) if _may_be_range(axis) else None
     if match is None:
         if axis.numeric and ".." in item:
-            raise Wrong(f"{shortened(item)!r} is not a range; write FIRST..LAST:STEP or FIRST..LAST:COUNTlog")
+            raise InvalidValue(
+                f"{shortened(item)!r} is not a range; write FIRST..LAST:STEP or FIRST..LAST:COUNTlog"
+            )
         return read_scalar(axis, item)
     span = _read_span(axis, item, match)
     for i, end in ((0, match[1]), (span.count - 1, match[2])):
@@ -249,24 +253,26 @@ def _read_span(axis: Axis, item: str, match: re.Match[str]) -> Span:
     text = shortened(item)
     first, last, step_text = _fraction(match[1]), _fraction(match[2]), match[3]
     if not step_text:
-        raise Wrong(f"the range {text} has no step; write {match[1]}..{match[2]}:STEP")
+        raise InvalidValue(f"the range {text} has no step; write {match[1]}..{match[2]}:STEP")
     log = _LOG.fullmatch(step_text)
     if log is not None:
         return _log_span(axis, text, first, last, int(log[1]))
     if read_number(step_text) is None:
-        raise Wrong(f"the step {shortened(step_text)!r} of the range {text} is neither a number nor COUNTlog")
+        raise InvalidValue(
+            f"the step {shortened(step_text)!r} of the range {text} is neither a number nor COUNTlog"
+        )
     step = _fraction(step_text)
     if step == 0:
-        raise Wrong(f"the step of the range {text} is 0")
+        raise InvalidValue(f"the step of the range {text} is 0")
     if (last - first) * step < 0:
-        raise Wrong(f"the range {text} steps away from its end")
+        raise InvalidValue(f"the range {text} steps away from its end")
     if axis.kind is AxisKind.INT and step.denominator != 1:
-        raise Wrong(f"{axis.name} must be a whole number, not in steps of {shortened(step_text)}")
+        raise InvalidValue(f"{axis.name} must be a whole number, not in steps of {shortened(step_text)}")
     steps = (last - first) / step
     if steps.denominator != 1:
         hit = plain_number(float(first + math.floor(steps) * step))
         beyond = plain_number(float(first + math.ceil(steps) * step))
-        raise Wrong(
+        raise InvalidValue(
             f"the range {text} misses its end {match[2]}; steps of {step_text} hit {hit} and {beyond}"
         )
     return Span(axis=axis, text=text, count=int(steps) + 1, first=first, last=last, step=step)
@@ -274,9 +280,9 @@ def _read_span(axis: Axis, item: str, match: re.Match[str]) -> Span:
 
 def _log_span(axis: Axis, text: str, first: Fraction, last: Fraction, count: int) -> Span:
     if float(first) <= 0 or float(last) <= 0:
-        raise Wrong(f"the range {text} is in log: both its ends must be above 0")
+        raise InvalidValue(f"the range {text} is in log: both its ends must be above 0")
     if count < 2 or first == last:
-        raise Wrong(f"the range {text} is in log: it needs two different ends and 2 values or more")
+        raise InvalidValue(f"the range {text} is in log: it needs two different ends and 2 values or more")
     return Span(axis=axis, text=text, count=count, first=first, last=last, step=None)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.errors import SpecError, nearest
 from gridsearch.spec.axes import AXES, SEED, find_axis, identity
-from gridsearch.spec.collector import Problems, Wrong, shortened
+from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import allowed
 from gridsearch.spec.grammar import write_row, write_values
 from gridsearch.spec.grid_builder import Entry, Parts, Written, assemble, merge, size_of
@@ -94,7 +94,7 @@ class Grid:
         Raises:
             SpecError: everything that is wrong, with its place; no words at all.
         """
-        problems = Problems()
+        problems = ErrorCollector()
         if not words:
             problems.add("--grid", "names no axis")
         entries = word_entries(words, problems)
@@ -183,7 +183,7 @@ class Grid:
         """
         try:
             return Grid.of(merge(self._parts, other._parts))
-        except Wrong as wrong:
+        except InvalidValue as wrong:
             raise SpecError([str(wrong)]) from None
 
     def words(self) -> tuple[str, ...]:
@@ -222,7 +222,7 @@ class Grid:
         Raises:
             SpecError: it was not written by this version's `to_json`.
         """
-        problems = Problems()
+        problems = ErrorCollector()
         parts = assemble(
             word_entries(data["axes"], problems),
             exclude=rule_texts("--exclude", data["exclude"]),
@@ -328,7 +328,7 @@ def _from_python(
     )
 
 
-def word_entries(words: Sequence[str], problems: Problems) -> list[Entry]:
+def word_entries(words: Sequence[str], problems: ErrorCollector) -> list[Entry]:
     """Cut the words that follow `--grid` at their `=`, and note those that have none."""
     entries = []
     for word in words:

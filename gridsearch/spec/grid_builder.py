@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from gridsearch.records import Value
 from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity
 from gridsearch.spec.axis_values import given, typed
-from gridsearch.spec.collector import Problems, Wrong
+from gridsearch.spec.collector import ErrorCollector, InvalidValue
 from gridsearch.spec.conditions import (
     Condition,
     Exclusion,
@@ -142,7 +142,7 @@ def assemble(
     when: Sequence[Written] = (),
     base: Parts | None = None,
     free: bool = False,
-    problems: Problems | None = None,
+    problems: ErrorCollector | None = None,
 ) -> Parts:
     """Read axes and rules into the parts of a grid, on top of a base whose axes they replace.
 
@@ -157,7 +157,7 @@ def assemble(
     Raises:
         SpecError: everything that is wrong, unless `problems` is given.
     """
-    found = Problems() if problems is None else problems
+    found = ErrorCollector() if problems is None else problems
     drafts, unread = _read_entries(entries, found, free=free)
     own = _build(drafts, found, free=free)
     unread |= {name for draft in drafts for name in draft.names} - own.values().keys()
@@ -238,7 +238,7 @@ def unique(rows: Iterable[Row]) -> tuple[tuple[Row, ...], list[Row]]:
 
 
 def _read_entries(
-    entries: Sequence[Entry], problems: Problems, *, free: bool
+    entries: Sequence[Entry], problems: ErrorCollector, *, free: bool
 ) -> tuple[list[_Draft], frozenset[str]]:
     """Read all entries; returns what could be read, and the axes that have problems."""
     drafts: list[_Draft] = []
@@ -251,11 +251,11 @@ def _read_entries(
             again = [name for i, name in enumerate(names) if name in seen or name in names[:i]]
             seen.update(names)
             if again:
-                raise Wrong(f"{again[0]} is given twice")
+                raise InvalidValue(f"{again[0]} is given twice")
             draft = _Draft(axes, _read_items(axes, entry), entry.place)
             draft.merge_equal_words()
             drafts.append(draft)
-        except Wrong as wrong:
+        except InvalidValue as wrong:
             problems.add(entry.place, str(wrong))
             unread.update(names)
     return drafts, frozenset(unread)
@@ -263,12 +263,12 @@ def _read_entries(
 
 def _grid_axis(name: str, *, paired: bool, free: bool) -> Axis:
     if not name:
-        raise Wrong("names no axis; write it as AXIS=VALUES")
+        raise InvalidValue("names no axis; write it as AXIS=VALUES")
     axis = find_axis(name, free=free)
     if axis.scope is not AxisScope.GRID:
-        raise Wrong(f"{name!r} is not an axis: it is one for the whole study")
+        raise InvalidValue(f"{name!r} is not an axis: it is one for the whole study")
     if name == SEED and paired:
-        raise Wrong("seeds are replicates of every point and cannot be paired")
+        raise InvalidValue("seeds are replicates of every point and cannot be paired")
     return axis
 
 
@@ -279,10 +279,10 @@ def _read_items(axes: tuple[Axis, ...], entry: Entry) -> list[Row | Span]:
         if len(axes) == 1:
             return [item if isinstance(item, Span) else (item,) for item in read_values(axes[0], values)]
         if not values.strip():
-            raise Wrong("no value")
+            raise InvalidValue("no value")
         return [read_row(axes, item) for item in split(values, ",")]
     if isinstance(values, Mapping | bytes | set | frozenset):  # a set's order is not the same in each process
-        raise Wrong(f"takes a list of values, not a {type(values).__name__}")
+        raise InvalidValue(f"takes a list of values, not a {type(values).__name__}")
     one = (
         not isinstance(values, Iterable)
         or getattr(values, "ndim", None) == 0
@@ -290,7 +290,7 @@ def _read_items(axes: tuple[Axis, ...], entry: Entry) -> list[Row | Span]:
     )
     several = [values] if one else list(values)
     if not several:
-        raise Wrong("no value")
+        raise InvalidValue("no value")
     return [_read_given(axes, value, as_given=entry.as_given) for value in several]
 
 
@@ -301,10 +301,10 @@ def _read_given(axes: tuple[Axis, ...], value: Any, *, as_given: bool) -> Row:
     if isinstance(value, str):
         return read_row(axes, value)
     if isinstance(value, Mapping | bytes) or not isinstance(value, Iterable):
-        raise Wrong(f"a row of paired axes is a list of {len(axes)} values, not {value!r}")
+        raise InvalidValue(f"a row of paired axes is a list of {len(axes)} values, not {value!r}")
     row = list(value)
     if len(row) != len(axes):
-        raise Wrong(
+        raise InvalidValue(
             f"{row!r} has {len(row)} of the {len(axes)} values of {','.join(axis.name for axis in axes)}"
         )
     return tuple(_scalar(axis, v, as_given=as_given) for axis, v in zip(axes, row, strict=True))
@@ -316,7 +316,7 @@ def _scalar(axis: Axis, value: Any, *, as_given: bool) -> Value:
     return read_scalar(axis, value.strip()) if isinstance(value, str) else typed(axis, value)
 
 
-def _build(drafts: Sequence[_Draft], problems: Problems, *, free: bool) -> Parts:
+def _build(drafts: Sequence[_Draft], problems: ErrorCollector, *, free: bool) -> Parts:
     """Build the values, unless there would be too many points."""
     seeds = [draft for draft in drafts if draft.names == (SEED,)]
     others = [draft for draft in drafts if draft.names != (SEED,)]
@@ -343,7 +343,7 @@ def _build(drafts: Sequence[_Draft], problems: Problems, *, free: bool) -> Parts
 def _check_size(parts: Parts) -> None:
     count = size_of(parts.groups)
     if count > MAX_POINTS:
-        raise Wrong(too_many(count))
+        raise InvalidValue(too_many(count))
 
 
 def _with_rules(
@@ -351,7 +351,7 @@ def _with_rules(
     exclude: Sequence[Written],
     when: Sequence[Written],
     unread: frozenset[str],
-    problems: Problems,
+    problems: ErrorCollector,
 ) -> Parts:
     """Add exclusions and conditions to a grid, each checked against its axes."""
     values = parts.values()
@@ -369,7 +369,7 @@ def _with_rules(
             conditions.append(condition)
             try:
                 check_condition(condition, values)
-            except Wrong as wrong:
+            except InvalidValue as wrong:
                 warnings.append(f"{written.place}: {wrong}")
     ordered: tuple[Condition, ...] = ()
     with problems.at(when[0].place if when else ""):
@@ -386,7 +386,7 @@ def _with_rules(
 
 def _text(written: Written) -> str:
     if not isinstance(written.text, str):
-        raise Wrong(f"must be a text, not {type(written.text).__name__}")
+        raise InvalidValue(f"must be a text, not {type(written.text).__name__}")
     return written.text
 
 

@@ -21,7 +21,7 @@ from gridsearch.spec.axes import (
     is_option,
 )
 from gridsearch.spec.axis_values import given, typed
-from gridsearch.spec.collector import Problems, Wrong, shortened
+from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 
 OPTION_TABLES = ("model", "data")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
@@ -123,7 +123,7 @@ def read_settings(
     place: Callable[[str], str] = "recipe {}".format,
     free: bool = False,
     as_given: bool = True,
-    problems: Problems | None = None,
+    problems: ErrorCollector | None = None,
 ) -> dict[str, Value]:
     """Return settings of the recipe typed, under their canonical names, options flat ("model.width").
 
@@ -137,13 +137,13 @@ def read_settings(
     Raises:
         SpecError: everything that is wrong, unless `problems` is given.
     """
-    found = Problems() if problems is None else problems
+    found = ErrorCollector() if problems is None else problems
     values: dict[str, Value] = {}
     for key, value in settings.items() if free else _flattened(settings):
         with found.at(place(key)):
             name = canonical(key, free=free)
             if name in values:
-                raise Wrong(f"{name} is given twice")
+                raise InvalidValue(f"{name} is given twice")
             values[name] = read_setting(name, value, free=free, as_given=as_given)
     if problems is None:
         found.check()
@@ -154,18 +154,18 @@ def read_setting(name: str, value: object, *, free: bool = False, as_given: bool
     """Type one setting of the recipe, or one param of a function; see `read_settings`.
 
     Raises:
-        Wrong: no such key, or not a value of it.
+        InvalidValue: no such key, or not a value of it.
     """
     axis = find_axis(name, noun="key", free=free)
     if name == SEED:
-        raise Wrong("seeds are replicates of every point and stand outside the recipe (seeds)")
+        raise InvalidValue("seeds are replicates of every point and stand outside the recipe (seeds)")
     if name not in _KEYS and not axis.free:
         known = (
             "is found out from the plug-ins" if axis.scope is AxisScope.DERIVED else "is an option of its own"
         )
-        raise Wrong(f"{shortened(name)!r} {known}, not a key of the recipe")
+        raise InvalidValue(f"{shortened(name)!r} {known}, not a key of the recipe")
     if isinstance(value, Mapping | list | tuple | set):
-        raise Wrong(f"{name} takes one value; several go into the grid")
+        raise InvalidValue(f"{name} takes one value; several go into the grid")
     return given(axis, value) if as_given else typed(axis, value)
 
 

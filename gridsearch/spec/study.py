@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gridsearch.errors import SpecError
 from gridsearch.spec.axes import SEED, canonical, find_axis
-from gridsearch.spec.collector import Problems, Wrong, shortened
+from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
 from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
 from gridsearch.spec.grid import Grid, rule_texts, word_entries
@@ -39,7 +39,7 @@ _T = TypeVar("_T", Grid, Params)
 _LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
-class _Several(Wrong):
+class _Several(InvalidValue):
     """Several problems of one field, each with its place."""
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def _converted(
         if isinstance(value, kinds):
             return value
         if not isinstance(value, Mapping):
-            raise Wrong(f"must be a {first.__name__} or a mapping, not {type(value).__name__}")
+            raise InvalidValue(f"must be a {first.__name__} or a mapping, not {type(value).__name__}")
         try:
             return convert(value)
         except SpecError as error:
@@ -152,7 +152,7 @@ class StudySpec(BaseModel):
     @model_validator(mode="after")
     def _seeds_once(self) -> Self:
         if self.grid.seeds is not None and "seeds" in self.model_fields_set:
-            raise Wrong("seeds: the grid has a seed axis as well")
+            raise InvalidValue("seeds: the grid has a seed axis as well")
         return self
 
     @property
@@ -281,7 +281,7 @@ def build(
         UsageError: the study file cannot be read.
         SpecError: everything that is wrong, each with its place.
     """
-    problems = Problems()
+    problems = ErrorCollector()
     named = (options or {}).get("objective")
     said = StudyFile(path=Path()) if file is None else load_toml(file, objective=named, problems=problems)
     objective = named or said.options.get("objective")
@@ -324,7 +324,7 @@ def build(
 
 
 def _given(
-    options: Mapping[str, Any], settings: Sequence[str], problems: Problems, *, objective: str | None
+    options: Mapping[str, Any], settings: Sequence[str], problems: ErrorCollector, *, objective: str | None
 ) -> tuple[dict[str, Any], dict[str, Value], dict[str, str]]:
     """Read the command line's options and `--set`; returns options, recipe, and the place of each."""
     free = objective is not None
@@ -346,11 +346,13 @@ def _given(
         taken = f"--{name}" if free and name != "seeds" else name
         with problems.at(place_of(taken, f"--{key.replace('_', '-')} {shortened(str(value))}")):
             if (why := misplaced(name, objective=objective)) is not None:
-                raise Wrong(why)
+                raise InvalidValue(why)
             if name in OPTIONS:
                 given[name] = read_option(name, value)
             elif free:
-                raise Wrong(f"{objective} is a plain function; its own params are set with --set {name}=...")
+                raise InvalidValue(
+                    f"{objective} is a plain function; its own params are set with --set {name}=..."
+                )
             else:
                 recipe[name] = read_setting(name, value)
     for text in settings:
@@ -358,9 +360,9 @@ def _given(
         name = canonical(key.strip(), free=free)
         with problems.at(place_of(name, f"--set {shortened(text)}")):
             if not equals:
-                raise Wrong("is not KEY=VALUE")
+                raise InvalidValue("is not KEY=VALUE")
             if name in OPTIONS and not free:
-                raise Wrong(f"{name} is an option of its own: --{name} {shortened(word)}")
+                raise InvalidValue(f"{name} is an option of its own: --{name} {shortened(word)}")
             axis = find_axis(name, noun="key", free=free)
             recipe[name] = read_setting(name, read_scalar(axis, word.strip()), free=free)
     return given, recipe, places

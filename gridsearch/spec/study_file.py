@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
-from gridsearch.spec.collector import Problems, Wrong, shortened
+from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import Condition, Exclusion, Term
 from gridsearch.spec.grid_builder import Entry, Group, Parts, Written, assemble
 from gridsearch.spec.recipe import OPTION_TABLES, read_settings
@@ -54,7 +54,7 @@ class StudyFile:
 
 
 def load_toml(
-    path: Path | str, *, objective: str | None = None, problems: Problems | None = None
+    path: Path | str, *, objective: str | None = None, problems: ErrorCollector | None = None
 ) -> StudyFile:
     """Read a study file.
 
@@ -70,7 +70,7 @@ def load_toml(
         SpecError: everything that is wrong in it, with its place, unless `problems` is given.
     """
     path = Path(path)
-    found = Problems() if problems is None else problems
+    found = ErrorCollector() if problems is None else problems
     content = _parse(path, found)
     options: dict[str, Any] = {}
     function = objective or content.get("objective")
@@ -81,7 +81,7 @@ def load_toml(
             with found.at(place):
                 options[key] = read_option(key, value)
                 if (why := misplaced(key, objective=function)) is not None:
-                    raise Wrong(why)
+                    raise InvalidValue(why)
         elif key not in _KNOWN:
             found.add(str(path), refusal(key, _KNOWN))
     recipe = read_settings(
@@ -104,7 +104,7 @@ def load_toml(
     return StudyFile(path=path, options=options, recipe=recipe, grid=grid)
 
 
-def _parse(path: Path, problems: Problems) -> dict[str, Any]:
+def _parse(path: Path, problems: ErrorCollector) -> dict[str, Any]:
     try:
         return tomllib.loads(_text(path.read_bytes()))
     except OSError as error:
@@ -112,7 +112,7 @@ def _parse(path: Path, problems: Problems) -> dict[str, Any]:
         raise UsageError(f"study file {str(path)!r}: {reason}") from None
     except UnicodeDecodeError as error:
         problems.add(str(path), f"not a text in UTF-8 (byte {error.start}); save it as UTF-8")
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         problems.add(str(path), str(wrong))
     except tomllib.TOMLDecodeError as error:
         text = str(error)
@@ -128,22 +128,22 @@ def _text(content: bytes) -> str:
     """Decode a file as editors write it: UTF-8 with or without a byte-order mark, line ends of any system.
 
     Raises:
-        Wrong: it is text in UTF-16 or UTF-32.
+        InvalidValue: it is text in UTF-16 or UTF-32.
         UnicodeDecodeError: it is no text in UTF-8.
     """
     for marks, name in _OTHER_ENCODINGS:
         if content.startswith(marks):
-            raise Wrong(f"the file is in {name}; save it as UTF-8")
+            raise InvalidValue(f"the file is in {name}; save it as UTF-8")
     zeros = 10 * content[:400].count(0)  # without a mark: of plain letters every other byte, or three of four
     if zeros > 2 * len(content[:400]):
-        raise Wrong(
+        raise InvalidValue(
             f"the file is in {'UTF-32' if zeros > 6 * len(content[:400]) else 'UTF-16'}; save it as UTF-8"
         )
     text = content.decode("utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read_grid(content: Mapping[str, Any], path: Path, problems: Problems, *, free: bool) -> Parts:
+def _read_grid(content: Mapping[str, Any], path: Path, problems: ErrorCollector, *, free: bool) -> Parts:
     table = _table(content, "grid", path, problems)
     if content.get("grid") == {}:
         problems.add(f"{path}: [grid]", "names no axis; leave the table out for a single point")
@@ -167,7 +167,7 @@ def _axes(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield name, values
 
 
-def _table(content: Mapping[str, Any], name: str, path: Path, problems: Problems) -> Mapping[str, Any]:
+def _table(content: Mapping[str, Any], name: str, path: Path, problems: ErrorCollector) -> Mapping[str, Any]:
     table = content.get(name, {})
     if isinstance(table, Mapping):
         return table

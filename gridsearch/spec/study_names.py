@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LONGEST = 64
@@ -24,27 +24,27 @@ def check_study_name(name: str) -> str:
     """
     try:
         return good_name(name)
-    except Wrong as wrong:
+    except InvalidValue as wrong:
         raise UsageError(
             str(wrong), hint="a study's name has at most 64 letters, digits, '.', '_' or '-'"
         ) from None
 
 
 def good_name(name: str) -> str:
-    """Do what `check_study_name` does, but raise `Wrong`, to which the caller adds the place."""
+    """Do what `check_study_name` does, but raise `InvalidValue`, to which the caller adds the place."""
     shown = repr(shortened(name))
     if not name:
-        raise Wrong("a study's name is empty")
+        raise InvalidValue("a study's name is empty")
     if len(name) > _LONGEST:
-        raise Wrong(
+        raise InvalidValue(
             f"the study's name {shown} has {len(name)} characters, and at most {_LONGEST} are allowed"
         )
     if name[0] in ".-":
-        raise Wrong(f"the study's name {shown} starts with {name[0]!r}")
+        raise InvalidValue(f"the study's name {shown} starts with {name[0]!r}")
     if not _NAME.fullmatch(name):
-        raise Wrong(f"the study's name {shown} may hold letters, digits, '.', '_' and '-' only")
+        raise InvalidValue(f"the study's name {shown} may hold letters, digits, '.', '_' and '-' only")
     if name.lower().startswith(_RESERVED):
-        raise Wrong(f"the study's name {shown} is that of the store's file")
+        raise InvalidValue(f"the study's name {shown} is that of the store's file")
     return name
 
 

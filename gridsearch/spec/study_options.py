@@ -12,7 +12,7 @@ from typing import Any
 from gridsearch.errors import nearest
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.axis_values import require_text, typed
-from gridsearch.spec.collector import Wrong, shortened
+from gridsearch.spec.collector import InvalidValue, shortened
 from gridsearch.spec.grid_builder import MAX_SEEDS
 from gridsearch.spec.study_names import good_name
 
@@ -41,16 +41,16 @@ def read_option(name: str, value: object) -> Any:
     """Type one option of a study.
 
     Raises:
-        Wrong: not a value of it.
+        InvalidValue: not a value of it.
     """
     if name == "seeds":
         return read_seeds(value)
     if name == "study":
         if not isinstance(value, str):
-            raise Wrong(f"study must be a name, not {value!r}")
+            raise InvalidValue(f"study must be a name, not {value!r}")
         return good_name(value)
     if isinstance(value, Mapping | list | tuple | set):
-        raise Wrong(f"{name} takes one value")
+        raise InvalidValue(f"{name} takes one value")
     if name == "version":
         return _version(value)
     if name in ("objective", *OF_FUNCTION):
@@ -60,12 +60,12 @@ def read_option(name: str, value: object) -> Any:
 
 def _of_function(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise Wrong(f"{name} must be a name, not {value!r}")
+        raise InvalidValue(f"{name} must be a name, not {value!r}")
     require_text(name, value)
     if name == "direction" and value not in DIRECTIONS:
-        raise Wrong(f"direction must be maximize or minimize, not {shortened(value)!r}")
+        raise InvalidValue(f"direction must be maximize or minimize, not {shortened(value)!r}")
     if name == "metric" and not _METRIC.fullmatch(value):
-        raise Wrong(
+        raise InvalidValue(
             f"metric {shortened(value)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
         )
     return value
@@ -76,7 +76,9 @@ def _version(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     plain = isinstance(value, str | int | float) and not isinstance(value, bool)
     if not plain or not text.strip() or len(text) > MAX_VERSION or not text.isprintable():
-        raise Wrong(f"version must be a text of 1 to {MAX_VERSION} letters, not {shortened(repr(value))}")
+        raise InvalidValue(
+            f"version must be a text of 1 to {MAX_VERSION} letters, not {shortened(repr(value))}"
+        )
     return text.strip()
 
 
@@ -93,26 +95,26 @@ def read_seeds(value: object) -> int | tuple[int, ...]:
     """Type the seeds: how many replicates (N stands for 0 to N-1), or which.
 
     Raises:
-        Wrong: no seed, too many, one that is not a whole number from 0 on, or one twice.
+        InvalidValue: no seed, too many, one that is not a whole number from 0 on, or one twice.
     """
     if getattr(value, "ndim", None) == 0 and callable(item := getattr(value, "item", None)):
         value = item()  # a scalar of numpy or torch
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         number = value if isinstance(value, int) else _number(value)
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-            raise Wrong(f"seeds must be a whole number of at least 1, not {shortened(str(value))}")
+            raise InvalidValue(f"seeds must be a whole number of at least 1, not {shortened(str(value))}")
         if number > MAX_SEEDS:
-            raise Wrong(f"{number:,} seeds, and at most {MAX_SEEDS:,} are taken")
+            raise InvalidValue(f"{number:,} seeds, and at most {MAX_SEEDS:,} are taken")
         return number
     if isinstance(value, Mapping):
-        raise Wrong("seeds must be a number or a list")
+        raise InvalidValue("seeds must be a number or a list")
     seeds = tuple(int(str(typed(AXES["seed"], seed))) for seed in value)
     if not seeds:
-        raise Wrong("seeds is an empty list")
+        raise InvalidValue("seeds is an empty list")
     if len(seeds) > MAX_SEEDS:
-        raise Wrong(f"{len(seeds):,} seeds, and at most {MAX_SEEDS:,} are taken")
+        raise InvalidValue(f"{len(seeds):,} seeds, and at most {MAX_SEEDS:,} are taken")
     if len(set(seeds)) < len(seeds):
-        raise Wrong("seeds names a seed twice")
+        raise InvalidValue("seeds names a seed twice")
     return seeds
 
 
@@ -126,5 +128,5 @@ def refusal(name: str, known: Iterable[str]) -> str:
 def _number(value: object) -> object:
     try:
         return typed(AXES["seed"], value)
-    except Wrong:
+    except InvalidValue:
         return None

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     )
     from gridsearch.store.opening import open_store, store_exists
     from gridsearch.store.pruners import PruningStudy
-    from gridsearch.store.runner_identity import Owner
+    from gridsearch.store.runner_identity import RunnerIdentity
     from gridsearch.store.store import Store
     from gridsearch.store.url import masked
 
@@ -31,7 +31,7 @@ __all__ = [
     "Added",
     "Artifact",
     "Home",
-    "Owner",
+    "RunnerIdentity",
     "PruningStudy",
     "Reclaimed",
     "Store",
@@ -49,7 +49,7 @@ _HOMES = {
     "Added": "messages",
     "Artifact": "messages",
     "Home": "artifacts",
-    "Owner": "runner_identity",
+    "RunnerIdentity": "runner_identity",
     "PruningStudy": "pruners",
     "Reclaimed": "messages",
     "Store": "store",

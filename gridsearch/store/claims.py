@@ -12,7 +12,7 @@ from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
 from gridsearch.store.params import Shown, params_of, settings_of
-from gridsearch.store.runner_identity import Owner
+from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_queries import inactive_of, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 
 
 def claim(
-    connection: Connection, ids: Sequence[int], *, owner: Owner, pack: str, lease: float
+    connection: Connection, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float
 ) -> list[Trial]:
     """Take those of the trials that wait, by a conditional statement; return them in the order of `ids`."""
     runner = register(connection, owner)
@@ -70,7 +70,7 @@ def _shown_names(connection: Connection, study_ids: Iterable[int]) -> dict[int, 
     return {row.id: Shown.from_json(row.shown).names for row in connection.execute(query)}
 
 
-def register(connection: Connection, owner: Owner) -> int:
+def register(connection: Connection, owner: RunnerIdentity) -> int:
     """Return the row of a runner, made if need be, and note that it was seen."""
     r = ledger_tables.runners
     row = {
@@ -87,7 +87,7 @@ def register(connection: Connection, owner: Owner) -> int:
     return int(found)
 
 
-def renew(connection: Connection, owner: Owner, *, lease: float) -> set[tuple[int, int]]:
+def renew(connection: Connection, owner: RunnerIdentity, *, lease: float) -> set[tuple[int, int]]:
     """Extend the leases of all that an owner holds; return it as (trial, attempt)."""
     r = ledger_tables.runners
     seen = connection.scalar(
@@ -102,7 +102,9 @@ def renew(connection: Connection, owner: Owner, *, lease: float) -> set[tuple[in
     return {(row.id, row.attempt) for row in connection.execute(statement)}
 
 
-def reclaim(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> list[Reclaimed]:
+def reclaim(
+    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
+) -> list[Reclaimed]:
     """Take back what a dead process on this host holds, and what anybody holds whose lease has ended.
 
     That a runner ended is not its trials' fault: it does not count as a try.
@@ -115,12 +117,16 @@ def reclaim(connection: Connection, study_id: int, *, dead: Callable[[Owner], bo
     ]
 
 
-def abandoned(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> frozenset[int]:
+def abandoned(
+    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
+) -> frozenset[int]:
     """Return the trials that `reclaim` would take back: their rows say that they train, and nobody does."""
     return frozenset(row.id for row, gone in _running(connection, study_id, dead=dead) if gone)
 
 
-def runners(connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]) -> list[RunnerAtWork]:
+def runners(
+    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
+) -> list[RunnerAtWork]:
     """Return who holds trials of a study, those that are gone included."""
     found: dict[int | None, RunnerAtWork] = {}
     for row, gone in _running(connection, study_id, dead=dead):
@@ -135,17 +141,17 @@ def runners(connection: Connection, study_id: int, *, dead: Callable[[Owner], bo
     return list(found.values())
 
 
-def anybody(connection: Connection, *, dead: Callable[[Owner], bool], within: float) -> bool:
+def anybody(connection: Connection, *, dead: Callable[[RunnerIdentity], bool], within: float) -> bool:
     """Return whether a runner of any study may be at work: seen within so many seconds, and not known to be dead."""
     r = ledger_tables.runners
     query = select(r.c.host, r.c.boot, r.c.pid, r.c.started).where(
         r.c.seen > ledger_tables.StoreNow() - within
     )
-    return any(not dead(Owner(**row._mapping)) for row in connection.execute(query))
+    return any(not dead(RunnerIdentity(**row._mapping)) for row in connection.execute(query))
 
 
 def _running(
-    connection: Connection, study_id: int, *, dead: Callable[[Owner], bool]
+    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
 ) -> list[tuple[Row[Any], bool]]:
     """Return the trials of a study whose rows say that they train, each with whether its runner is gone."""
     r = ledger_tables.runners
@@ -162,7 +168,7 @@ def _running(
     for row in connection.execute(query):
         if row.runner_id not in verdicts:
             verdicts[row.runner_id] = dead(
-                Owner(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
+                RunnerIdentity(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
             )
         found.append((row, verdicts[row.runner_id] or row.expired or row.lease_until is None))
     return found

@@ -9,7 +9,7 @@ from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
 from gridsearch.store import claims, linking, study_queries
 from gridsearch.store.artifacts import Home
-from gridsearch.store.runner_identity import Owner
+from gridsearch.store.runner_identity import RunnerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -34,7 +34,12 @@ class StoreReader:
     """
 
     def __init__(
-        self, database: Database, *, url: str, home: Path, dead: Callable[[Owner], bool] = Owner.is_dead
+        self,
+        database: Database,
+        *,
+        url: str,
+        home: Path,
+        dead: Callable[[RunnerIdentity], bool] = RunnerIdentity.is_dead,
     ) -> None:
         self.url = url
         self.home = Home(home)

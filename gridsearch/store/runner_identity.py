@@ -15,7 +15,7 @@ _PROC = Path("/proc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class RunnerIdentity:
     """A process that claims trials.
 
     Attributes:

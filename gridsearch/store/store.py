@@ -29,7 +29,7 @@ from gridsearch.store import (
 from gridsearch.store.artifacts import WEIGHTS, file_name
 from gridsearch.store.params import Shown
 from gridsearch.store.reader import StoreReader
-from gridsearch.store.runner_identity import Owner
+from gridsearch.store.runner_identity import RunnerIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -59,7 +59,12 @@ class Store(StoreReader):
     """
 
     def __init__(
-        self, database: Database, *, url: str, home: Path, dead: Callable[[Owner], bool] = Owner.is_dead
+        self,
+        database: Database,
+        *,
+        url: str,
+        home: Path,
+        dead: Callable[[RunnerIdentity], bool] = RunnerIdentity.is_dead,
     ) -> None:
         super().__init__(database, url=url, home=home, dead=dead)
         self._held: dict[int, int] = {}  # trial -> attempt, of all claims made through this object
@@ -111,7 +116,7 @@ class Store(StoreReader):
         with self._database.write() as connection:
             return adding.add(connection, study, drafts, prune=prune)
 
-    def claim(self, ids: Sequence[int], *, owner: Owner, pack: str, lease: float) -> list[Trial]:
+    def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
         """Take those of these trials that wait; return them as they are now, in the order of `ids`.
 
         Args:
@@ -127,7 +132,7 @@ class Store(StoreReader):
             self._held |= {trial.id: trial.attempt for trial in taken}
         return taken
 
-    def heartbeat(self, owner: Owner, *, lease: float) -> set[int]:
+    def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases of all that an owner holds; return the trials lost since the last call."""
         with self._lock:
             believed = set(self._held.items())

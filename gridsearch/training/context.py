@@ -25,7 +25,7 @@ class Stopped(Exception):
     """The pack shall be left as it is: its unfinished lanes stay unfinished."""
 
 
-class Bench:
+class TrainContext:
     """What a pack is trained with.
 
     Args:
@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Whether it shall train this pack there."""
         ...
 
-    def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
+    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
         """Train a pack and yield, for each lane, its epochs and its end; return early when told to stop.
 
         A lane whose model or data raises ends in a `TrialFailed`, and the others go on.

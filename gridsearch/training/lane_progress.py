@@ -53,7 +53,7 @@ class LaneState:
     seconds: float = 0.0
 
 
-class Holder(Protocol):
+class LaneView(Protocol):
     """Where a lane's weights are: those that are evaluated, which with `ema` are their moving average."""
 
     @property
@@ -75,7 +75,7 @@ class Holder(Protocol):
         ...
 
 
-class Course:
+class LaneProgress:
     """What is known of a lane so far.
 
     Args:
@@ -105,7 +105,7 @@ class Course:
 
     def epoch_ended(
         self,
-        holder: Holder,
+        holder: LaneView,
         totals: EpochTotals,
         found: Evaluation | None,
         *,
@@ -145,7 +145,7 @@ class Course:
             images_per_second=totals.images / max(training_seconds, 1e-9),
         )
 
-    def complete(self, holder: Holder) -> TrialFinished:
+    def complete(self, holder: LaneView) -> TrialFinished:
         """Write the lane's files and return its result.
 
         Raises:
@@ -162,7 +162,7 @@ class Course:
         """Return the result of a lane that broke."""
         return self._finished(TrialState.DIVERGED, message=str(end))
 
-    def pruned(self, holder: Holder) -> TrialFinished:
+    def pruned(self, holder: LaneView) -> TrialFinished:
         """Return the result of a lane that was told to end early; it has metrics and leaves no files."""
         metrics = {} if self._counts is None else self._metrics(holder)
         return self._finished(TrialState.PRUNED, metrics=metrics, message=f"pruned after epoch {self.epochs}")
@@ -187,7 +187,7 @@ class Course:
             message=message,
         )
 
-    def _metrics(self, holder: Holder) -> dict[str, float]:
+    def _metrics(self, holder: LaneView) -> dict[str, float]:
         """Return the metrics of the epoch that counts."""
         assert self._counts is not None
         epoch, totals, found = self._counts
@@ -203,7 +203,7 @@ class Course:
             metrics["selected_epoch"] = epoch
         return metrics
 
-    def _write(self, holder: Holder) -> tuple[FileRef, ...]:
+    def _write(self, holder: LaneView) -> tuple[FileRef, ...]:
         """Write the predictions (if there is a validation split) and the weights of the epoch that counts."""
         assert self._counts is not None
         folder = Path(self.lane.scratch)
@@ -222,7 +222,7 @@ class Course:
     def _val_labels(self) -> torch.Tensor:
         return self._data.labels.index_select(0, self._data.val)
 
-    def _consider(self, epoch: int, holder: Holder, totals: EpochTotals, found: Evaluation | None) -> None:
+    def _consider(self, epoch: int, holder: LaneView, totals: EpochTotals, found: Evaluation | None) -> None:
         """Let an epoch count: always under `select last`, else if it is better than those before."""
         if self.lane.trial.settings.select == "best":
             worth = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)

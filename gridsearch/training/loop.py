@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from gridsearch.training import seeds
-from gridsearch.training.context import Bench, Engine
+from gridsearch.training.context import Engine, TrainContext
 from gridsearch.training.lanes.runtime.engine import LanesEngine
 from gridsearch.training.solo import SoloEngine
 
@@ -64,7 +64,7 @@ def train_pack(
         Exception: whatever `emit` or `stop` raises.
     """
     device = torch.device(device)
-    bench = Bench(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
+    bench = TrainContext(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
     with seeds.isolated(device):
         for event in engine_of(pack, device).train(pack, bench):
             emit(event)

@@ -50,7 +50,7 @@ class EpochTotals:
     images: int
 
 
-class EpochTally:
+class EpochMetrics:
     """Gathers the losses and hits of one epoch.
 
     On a CPU each loss is read at once (1 us), so that a lane stops at the step where it diverges.  Elsewhere

@@ -20,8 +20,8 @@ from gridsearch.training.batches import batch_plan
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
 from gridsearch.training.lane_optimizer import LaneOptimizer
-from gridsearch.training.lane_progress import Course, LaneState
-from gridsearch.training.metrics import Diverged, EpochTally, EpochTotals, Evaluation
+from gridsearch.training.lane_progress import LaneProgress, LaneState
+from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import (
     build_network,
     check_logits,
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFailed, TrialFinished
-    from gridsearch.training.context import Bench
-    from gridsearch.training.lane_progress import Holder
+    from gridsearch.training.context import TrainContext
+    from gridsearch.training.lane_progress import LaneView
     from gridsearch.training.resident_data import ResidentData
 
 _EVALUATION_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}  # of float32 images at a time
@@ -57,7 +57,7 @@ class SoloEngine:
         """Take any pack."""
         return True
 
-    def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
+    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
         for lane in pack.lanes:
             try:
@@ -67,7 +67,7 @@ class SoloEngine:
                 return
 
 
-def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iterator[Event]:
+def train_lane(lane: Lane, bench: TrainContext, state: LaneState | None = None) -> Iterator[Event]:
     """Train one lane to its end; an error of the user's model or data ends this lane alone.
 
     Args:
@@ -83,7 +83,7 @@ def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iter
         settings = lane.trial.settings
         data = bench.data(settings)
         started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
-        course = Course(lane, data, state)
+        course = LaneProgress(lane, data, state)
         precision = Precision.of(settings.dtype, bench.device)
         with precision.products():
             program = SoloProgram(settings, lane.trial.seed, data, bench.build, precision)
@@ -108,7 +108,7 @@ def train_lane(lane: Lane, bench: Bench, state: LaneState | None = None) -> Iter
     yield finish(course, program)
 
 
-def finish(course: Course, holder: Holder) -> TrialFinished | TrialFailed:
+def finish(course: LaneProgress, holder: LaneView) -> TrialFinished | TrialFailed:
     """Return the result of a lane that has trained all its epochs, its files written.
 
     Raises:
@@ -124,7 +124,7 @@ def finish(course: Course, holder: Holder) -> TrialFinished | TrialFailed:
         return failure(course.lane, error)
 
 
-def _epoch(course: Course, program: SoloProgram, bench: Bench) -> EpochEnded:
+def _epoch(course: LaneProgress, program: SoloProgram, bench: TrainContext) -> EpochEnded:
     epoch = course.epochs + 1
     started = program.epoch_started = time.perf_counter()
     totals = program.train_epoch(epoch, bench.check_stop)
@@ -270,7 +270,7 @@ class SoloProgram:
             image_size=self.data.image_size,
             device=self.data.device,
         )
-        tally = EpochTally(labels_N, epoch=epoch, first_step=self.step)
+        tally = EpochMetrics(labels_N, epoch=epoch, first_step=self.step)
         seeds.reseed_others(seeds.stream(self._seed, seeds.EPOCH, epoch))
         self.model.train()
         batch = self.plan.batch
@@ -310,7 +310,7 @@ class SoloProgram:
         return evaluation_batch(self.data)
 
     def _train_step(
-        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, tally: EpochTally, *, check: bool
+        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, tally: EpochMetrics, *, check: bool
     ) -> None:
         seeds.reseed(self.data.device, seeds.stream(self._seed, seeds.STEP, self.step))
         with self._precision.forward():

@@ -22,7 +22,7 @@ PREDEFINED = {"PATH"}
 
 
 @dataclass
-class Stage:
+class CompiledGraph:
     base: str
     name: str
     steps: list[tuple[str, str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ def read_dockerfile():
     for word, rest in instructions((DOCKER / "Dockerfile").read_text()):
         if word == "FROM":
             base, _, name = re.fullmatch(r"(\S+)( AS (\S+))?", rest).groups()
-            stages.append(Stage(base, name))
+            stages.append(CompiledGraph(base, name))
         elif not stages:
             assert word == "ARG", "only ARG may stand before the first stage"
             key, _, value = rest.partition("=")

@@ -26,7 +26,7 @@ import safetensors.numpy
 from gridsearch.records import EpochEnded, FileRef, Trial, TrialFinished, TrialState
 from gridsearch.service.prepare.options import Places
 from gridsearch.spec import build
-from gridsearch.store import Owner, Store, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, Store, StudyDraft, open_store
 from gridsearch.training.splits import split
 from gridsearch.zoo import datasets
 from tests.benchmarks.measure import Spread, write
@@ -79,7 +79,9 @@ def make_study(home: Path, words: list[str], *, data: ImageData | None, fingerpr
         best = set(np.argsort(scores)[::-1][:PREDICTED].tolist())
         for start in range(0, len(drafts), PACK):
             ids = added.ids[start : start + PACK]
-            for i, trial in enumerate(store.claim(ids, owner=Owner.current(), pack="p", lease=60), start):
+            for i, trial in enumerate(
+                store.claim(ids, owner=RunnerIdentity.current(), pack="p", lease=60), start
+            ):
                 if i in best:
                     files = (_predict(store, trial, labels[held_out], held_out, scores[i], rng),)
                 else:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gridsearch.records import EpochEnded, TrialFinished, TrialState
 from gridsearch.spec import build
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 from tests.benchmarks.measure import Spread, timed, write
 
 GRID = ["lr=1e-5..1e-1:100log", "batch=10..1000:10"]
@@ -46,7 +46,7 @@ def store_seconds(folder: Path, *, trials: int, pack: int) -> dict[str, float]:
         began = time.perf_counter()
         added = store.add(study, drafts)
         adding = time.perf_counter() - began
-        owner = Owner.current()
+        owner = RunnerIdentity.current()
         began = time.perf_counter()
         for start in range(0, trials, pack):
             claimed = store.claim(added.ids[start : start + pack], owner=owner, pack="p", lease=60)

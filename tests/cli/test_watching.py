@@ -12,7 +12,7 @@ from gridsearch.cli import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
 from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 NAME = "a-study-whose-name-is-as-long-as-it-may-be." + 20 * "x"
 
@@ -36,7 +36,7 @@ def half_done(home):
     study = StudyDraft(name=NAME, dataset="digits", metric="val_accuracy", axes=("lr", "norm"), command="c")
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
         added = store.add(study, drafts)
-        us = Owner.current()
+        us = RunnerIdentity.current()
         done = store.claim(added.ids[:2], owner=us, pack="a", lease=600)
         for trial in done:
             metrics = {"val_accuracy": 0.5, "val_loss": 1.0, "train_accuracy": 0.5, "train_loss": 1.0}
@@ -123,7 +123,7 @@ def test_before_the_first_result_a_report_says_where_to_look(home, cli):
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
         added = store.add(study, drafts)
         assert "gridsearch run --study new" in cli("report", "--study", "new").err
-        store.claim(added.ids, owner=Owner.current(), pack="a", lease=600)
+        store.claim(added.ids, owner=RunnerIdentity.current(), pack="a", lease=600)
         result = cli("report", "--study", "new")
     assert result.code == 4
     assert "1 running" in result.error
@@ -133,8 +133,8 @@ def test_before_the_first_result_a_report_says_where_to_look(home, cli):
 def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatch):
     drafts = build(words=["lr=.1,.2"], options={"epochs": 4}).drafts(resolve=Plain())
     study = StudyDraft(name="left", dataset="digits", metric="val_accuracy", axes=("lr",), command="c")
-    us = Owner.current()
-    ended = Owner(host=us.host, boot=us.boot, pid=us.pid, started=us.started - 1)
+    us = RunnerIdentity.current()
+    ended = RunnerIdentity(host=us.host, boot=us.boot, pid=us.pid, started=us.started - 1)
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
         added = store.add(study, drafts)
         (trial,) = store.claim(added.ids[:1], owner=ended, pack="a", lease=600)

@@ -24,7 +24,7 @@ from gridsearch.records import (
     TrialState,
     trial_key,
 )
-from gridsearch.store import Owner, StudyDraft, open_store, optuna_tables
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store, optuna_tables
 
 POINTS = [
     {"lr": lr, "batch": batch, "norm": norm, "nesterov": nesterov}
@@ -50,7 +50,7 @@ def ours(tmp_path_factory):
     with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True) as store:
         study = StudyDraft(name="digits", dataset="digits", metric="val_accuracy", axes=tuple(POINTS[0]))
         added = store.add(study, drafts)
-        trials = store.claim(added.ids[:4], owner=Owner.current(), pack="p", lease=60)
+        trials = store.claim(added.ids[:4], owner=RunnerIdentity.current(), pack="p", lease=60)
         store.record_epochs(
             [epoch(trials[n], step, v) for n, values in EPOCHS.items() for step, v in enumerate(values, 1)]
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
-from gridsearch.executors.pruning_replies import Verdicts
+from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.records import EpochEnded, Verdict
 
 
@@ -30,7 +30,7 @@ def verdict(trial: int, number: int, prune: bool, attempt: int = 1) -> Verdict:
 
 def test_an_epoch_s_end_waits_for_the_verdicts_on_all_lanes():
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = Verdicts(arriving)
+    verdicts = PruningReplies(arriving)
     verdicts.expect(epoch(1, 1))
     verdicts.expect(epoch(2, 1))
     arriving.put(verdict(1, 1, prune=False))
@@ -41,14 +41,14 @@ def test_an_epoch_s_end_waits_for_the_verdicts_on_all_lanes():
 
 
 def test_nobody_is_waited_for_where_nothing_is_judged():
-    verdicts = Verdicts(queue.SimpleQueue())
+    verdicts = PruningReplies(queue.SimpleQueue())
     assert not verdicts.pruned()
 
 
 def test_a_verdict_that_comes_too_late_counts_an_epoch_later(monkeypatch):
     monkeypatch.setattr("gridsearch.executors.pruning_replies._VERDICT_SECONDS", 0.01)
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = Verdicts(arriving)
+    verdicts = PruningReplies(arriving)
     verdicts.expect(epoch(1, 1))
     assert not verdicts.pruned()
     arriving.put(verdict(1, 1, prune=True))
@@ -59,7 +59,7 @@ def test_a_verdict_that_comes_too_late_counts_an_epoch_later(monkeypatch):
 
 def test_what_was_said_of_an_earlier_attempt_does_not_end_a_new_one():
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = Verdicts(arriving)
+    verdicts = PruningReplies(arriving)
     verdicts.expect(epoch(1, 1))
     arriving.put(verdict(1, 1, prune=True))
     assert set(verdicts.pruned()) == {1}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridsearch.planning import OverheadLog, Overheads, WorkQueue, foresee
+from gridsearch.planning import OverheadLog, Overheads, WorkQueue, simulate
 from gridsearch.records import Settings, Trial, TrialState
 
 NONE = Overheads(start=0, load=0, pack=0, probe=0, report=0)
@@ -39,7 +39,7 @@ def seconds(t: Trial, lanes: int) -> float:
 @given(st.lists(st.integers(1, 9), max_size=20), st.integers(1, 4), st.integers(1, 5))
 def test_every_trial_is_played_once_and_the_work_is_neither_lost_nor_made(epochs, workers, lanes):
     trials = [trial(i, epochs=n) for i, n in enumerate(epochs)]
-    told = foresee(
+    told = simulate(
         queue_of(trials, lanes=lanes, workers=workers), workers=workers, cost=seconds, overheads=NONE
     )
     assert sorted(t.id for p in told.programs for t in p.trials) == list(range(len(trials)))
@@ -50,7 +50,7 @@ def test_every_trial_is_played_once_and_the_work_is_neither_lost_nor_made(epochs
 def test_overheads_are_added_where_they_arise():
     trials = [trial(0, epochs=2, batch=10), trial(1, epochs=2, batch=20)]
     overheads = Overheads(start=100, load=3, pack=0.5, probe=7, report=100)
-    told = foresee(queue_of(trials, lanes=1, workers=1), workers=1, cost=seconds, overheads=overheads)
+    told = simulate(queue_of(trials, lanes=1, workers=1), workers=1, cost=seconds, overheads=overheads)
     assert told.seconds == pytest.approx(3 + 2 * 0.5 + 4)
 
 
@@ -59,14 +59,14 @@ def test_a_group_that_the_run_would_measure_costs_the_time_of_that():
     queue = WorkQueue[Trial](workers=1, lanes=lambda t, n: sizes.pop(0), cost=lambda t: 1.0)
     queue.fill([trial(0, epochs=2), trial(1, epochs=2)])
     overheads = Overheads(start=0, load=5, pack=0, probe=7, report=0)
-    told = foresee(queue, workers=1, cost=seconds, overheads=overheads)
+    told = simulate(queue, workers=1, cost=seconds, overheads=overheads)
     assert told.seconds == 7 + 4, "a worker that has measured has loaded its data"
     assert [p.lanes for p in told.programs] == [2]
 
 
 def test_a_free_lane_takes_the_next_trial_of_its_group():
     trials = [trial(0, epochs=4), trial(1, epochs=1), trial(2, epochs=1)]
-    told = foresee(queue_of(trials, lanes=2, workers=1), workers=1, cost=seconds, overheads=NONE)
+    told = simulate(queue_of(trials, lanes=2, workers=1), workers=1, cost=seconds, overheads=NONE)
     assert [(len(p.trials), p.lanes) for p in told.programs] == [(3, 2)]
 
 

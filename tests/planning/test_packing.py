@@ -13,7 +13,7 @@ from gridsearch.planning import (
     CostModel,
     Probe,
     ProbeCache,
-    Unsized,
+    Unprobed,
     WorkQueue,
     packs_of,
     relative_cost,
@@ -90,7 +90,7 @@ def test_a_group_of_unknown_size_is_told_once_and_passed_over_until_it_is_known(
     )
     queue.fill(trials)
     told = queue.next()
-    assert isinstance(told, Unsized)
+    assert isinstance(told, Unprobed)
     assert (told.trial.settings.batch, told.count) == (10, 2)
     assert [t.id for t in queue.next()] == [2]
     assert queue.next() is None

@@ -119,9 +119,7 @@ def test_the_exported_weights_are_the_average_where_the_recipe_asks_for_it(tmp_p
 
 
 def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, monkeypatch):
-    monkeypatch.setattr(
-        "gridsearch.service.winner.refit.Refit.carry_out", lambda *_: pytest.fail("read again")
-    )
+    monkeypatch.setattr("gridsearch.service.winner.refit.Refit.execute", lambda *_: pytest.fail("read again"))
     before = files_of(exported.home)
     result = cli(*BEST, "--json")
     assert result.code == 0

@@ -143,7 +143,7 @@ def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path
 def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypatch):
     """Another runner holds one of the two trials, and gives it back when it has been named."""
     from gridsearch.service.run import coordinator
-    from gridsearch.store import Owner, open_store
+    from gridsearch.store import RunnerIdentity, open_store
 
     words = (
         "run",
@@ -158,8 +158,8 @@ def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypat
         "inline",
     )
     assert cli(*words, "--grid", "lr=.1").code == 0
-    us = Owner.current()
-    other = Owner(host=us.host, boot=us.boot, pid=us.pid, started=us.started)
+    us = RunnerIdentity.current()
+    other = RunnerIdentity(host=us.host, boot=us.boot, pid=us.pid, started=us.started)
     said, hold = [], []
     add = coordinator.Coordinator.run
 

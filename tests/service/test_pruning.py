@@ -17,10 +17,10 @@ from gridsearch.records import (
 )
 from gridsearch.service.run import pruning
 from gridsearch.service.run.pruning import Pruning
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 EPOCHS = 9
-US, THEM = Owner.current(), Owner(host="elsewhere", boot="b", pid=1, started=1.0)
+US, THEM = RunnerIdentity.current(), RunnerIdentity(host="elsewhere", boot="b", pid=1, started=1.0)
 
 
 def epoch(trial, number: int, accuracy: float | None) -> EpochEnded:

@@ -22,7 +22,7 @@ from gridsearch.spec import (
     shape_of,
     varying,
 )
-from gridsearch.spec.axis_values import Wrong, read_plain
+from gridsearch.spec.axis_values import InvalidValue, read_plain
 
 OPTION_TABLES = {"model_options", "data_options"}
 OF_FUNCTION = {"objective", "objective_source", "params"}
@@ -252,7 +252,7 @@ def test_the_shape_of_settings_ignores_fusible_axes_alone():
     ("word", "meant"), [("1e\u22123", "1e-3"), ("\u20132", "-2"), ("1\uff0c2", "1,2"), ("\uff11", "1")]
 )
 def test_signs_that_look_like_those_of_a_number_are_no_word_without_quotes(word, meant):
-    with pytest.raises(Wrong, match=f"is no number; did you mean {meant}?"):
+    with pytest.raises(InvalidValue, match=f"is no number; did you mean {meant}?"):
         read_plain(word)
     assert read_plain("a\u2013b") == "a\u2013b"
     assert Grid({"model.x": f'"{word}"'}) == Grid({"model.x": [word]})

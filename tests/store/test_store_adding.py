@@ -16,7 +16,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import LATER, Settings, TrialState
-from gridsearch.store import Owner, open_store
+from gridsearch.store import RunnerIdentity, open_store
 from gridsearch.store.params import Shown, grow, params_of, rows_of
 
 
@@ -35,7 +35,7 @@ def add(store, make, axes, study=None, prune=False, **options):
 
 
 def run(store, ids, finish):
-    taken = store.claim(ids, owner=Owner.current(), pack="p", lease=60)
+    taken = store.claim(ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     for trial in taken:
         finish(trial)
     return taken
@@ -358,7 +358,7 @@ def test_a_trial_deleted_through_optuna_is_added_anew(store, make):
 def test_an_id_that_sqlite_gave_to_another_trial_is_not_taken_for_the_old_one(store, make):
     first = add(store, make, {"lr": [0.1, 0.01]})
     run(store, first.ids[:1], lambda t: store.finish(make.finished(t)))
-    late = store.claim(first.ids[1:], owner=Owner.current(), pack="p", lease=60)[0]
+    late = store.claim(first.ids[1:], owner=RunnerIdentity.current(), pack="p", lease=60)[0]
     gone = trials(store)[1]
     delete_trial(store, 1)
     study = optuna.load_study(study_name="digits", storage=reader(store))

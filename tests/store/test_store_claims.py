@@ -9,9 +9,9 @@ import pytest
 
 from gridsearch.errors import StoreError
 from gridsearch.records import TrialState
-from gridsearch.store import Owner, open_store
+from gridsearch.store import RunnerIdentity, open_store
 
-ME = Owner.current()
+ME = RunnerIdentity.current()
 DEAD = dataclasses.replace(ME, started=ME.started - 1)
 ELSEWHERE = dataclasses.replace(ME, host="elsewhere")
 

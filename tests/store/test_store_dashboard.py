@@ -13,7 +13,7 @@ import pytest
 
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import TrialState
-from gridsearch.store import Owner, serve_dashboard
+from gridsearch.store import RunnerIdentity, serve_dashboard
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -53,7 +53,7 @@ def test_the_dashboard_shows_studies_trials_files_and_may_delete(store, make, tm
     added = store.add(
         make.study(axes=("lr", "norm")), make.drafts({"lr": [0.1, 0.01], "norm": ["none", "standard"]})
     )
-    done, bad, _ = store.claim(added.ids[:3], owner=Owner.current(), pack="p", lease=60)
+    done, bad, _ = store.claim(added.ids[:3], owner=RunnerIdentity.current(), pack="p", lease=60)
     store.record_epochs([make.epoch(done, e, e / 10) for e in (1, 2, 3)])
     (tmp_path / "confusion.png").write_bytes(PNG)
     store.add_artifact(study="digits", number=0, path=tmp_path / "confusion.png")
@@ -100,7 +100,7 @@ def test_the_dashboard_shows_studies_trials_files_and_may_delete(store, make, tm
         assert ask("/api/studies", Host="evil.example:80")[0] == 403, "a foreign name must not reach it"
         assert ask("/api/studies", Host="localhost:8080")[0] == 200
 
-        store.claim(added.ids, owner=Owner.current(), pack="q", lease=60)  # it does not hold a lock
+        store.claim(added.ids, owner=RunnerIdentity.current(), pack="q", lease=60)  # it does not hold a lock
         assert ask(where, "DELETE", **{"Content-Type": "application/json"})[0] == 204
     assert store.studies() == []
     with pytest.raises(StoreError, match="study deleted"):
@@ -130,7 +130,7 @@ def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finishe
     from optuna.storages import RDBStorage, get_storage
 
     added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2]}))
-    first, second = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    first, second = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     cached = get_storage(RDBStorage(f"sqlite:///{store.path}"))  # as a viewer: reads a finished trial once
     (study,) = cached.get_all_studies()
     assert [t.state.name for t in cached.get_all_trials(study._study_id)] == ["RUNNING"] * 2
@@ -152,7 +152,7 @@ def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finishe
 
 def test_files_of_a_result_that_lost_its_lease_are_shown_by_nobody(store, make):
     added = store.add(make.study(), make.drafts({"lr": [0.1]}))
-    (trial,) = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    (trial,) = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     store.release([(trial.id, trial.attempt)])
     assert store.finish_many([make.finished(trial)], shown={trial.id: {"a.png": PNG}}) == [False]
     assert store.artifacts("digits", 0) == {}

@@ -11,7 +11,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
-from gridsearch.store import Owner, open_store
+from gridsearch.store import RunnerIdentity, open_store
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def filled(store, make):
     def fill(axes, **options):
         drafts = make.drafts(axes, **options)
         added = store.add(make.study(axes=tuple(axes)), drafts, prune=False)
-        for trial in store.claim(added.ids, owner=Owner.current(), pack="p", lease=60):
+        for trial in store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60):
             near = math.exp(-((math.log10(trial.settings.lr) + 2) ** 2))
             store.finish(make.finished(trial, near + 1e-4 * trial.settings.batch / 128))
         return loaded(store)

@@ -22,14 +22,16 @@ from gridsearch.records import (
     TrialState,
     trial_key,
 )
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 RETRIES = 1
 SEEDS = tuple(range(4))
 SETTINGS = Settings(dataset="digits")
 DRAFTS = {s: TrialDraft(key=trial_key(SETTINGS, s), seed=s, settings=SETTINGS, axes=()) for s in SEEDS}
 STUDY = StudyDraft(name="digits", dataset="digits", metric="val_accuracy")
-OWNERS = {name: dataclasses.replace(Owner.current(), started=float(i)) for i, name in enumerate("ab")}
+OWNERS = {
+    name: dataclasses.replace(RunnerIdentity.current(), started=float(i)) for i, name in enumerate("ab")
+}
 
 
 @dataclasses.dataclass

@@ -12,7 +12,7 @@ import pytest
 
 from gridsearch.errors import StoreError
 from gridsearch.records import TrialState
-from gridsearch.store import Owner, open_store
+from gridsearch.store import RunnerIdentity, open_store
 from gridsearch.store.dashboard import application
 from gridsearch.store.dashboard_changes import changing
 
@@ -56,7 +56,7 @@ def optuna_id(store, name="digits"):
 def half_done(store, make):
     """A study of four trials: one complete, two that train, one that waits."""
     added = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2, 0.3, 0.4]}))
-    claimed = store.claim(added.ids[:3], owner=Owner.current(), pack="p", lease=60)
+    claimed = store.claim(added.ids[:3], owner=RunnerIdentity.current(), pack="p", lease=60)
     store.finish(make.finished(claimed[0], 0.7))
     return added, claimed[1:]
 
@@ -71,7 +71,7 @@ def test_a_study_that_is_renamed_while_it_runs_keeps_all_and_goes_on(store, make
     added, (one, two) = half_done
     status, answer = rename(app, store, name)
     assert (status, answer["study_name"]) == (201, name)
-    assert store.heartbeat(Owner.current(), lease=60) == set(), "no claim is lost"
+    assert store.heartbeat(RunnerIdentity.current(), lease=60) == set(), "no claim is lost"
     assert store.record_epochs([make.epoch(one, 1)]) == 1
     assert store.finish(make.finished(one, 0.8))
     assert store.finish(make.finished(two, 0.9))
@@ -117,7 +117,7 @@ def test_a_trial_that_ends_while_the_dashboard_copies_is_complete_in_the_copy(st
     for key, value in old.user_attrs.items():
         copy.set_user_attr(key, value)
     optuna.delete_study(study_name="digits", storage=storage)
-    assert store.heartbeat(Owner.current(), lease=60) == set(), "no claim is lost"
+    assert store.heartbeat(RunnerIdentity.current(), lease=60) == set(), "no claim is lost"
     assert [t.value for t in store.study_data("digits").trials][:2] == [0.7, 0.8]
     states = [t.state.name for t in optuna.load_study(study_name="copy", storage=storage).trials]
     assert states == ["COMPLETE", "COMPLETE", "RUNNING", "WAITING"]

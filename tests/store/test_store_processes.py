@@ -10,13 +10,13 @@ import signal
 import pytest
 
 from gridsearch.records import TrialState
-from gridsearch.store import Owner, open_store
+from gridsearch.store import RunnerIdentity, open_store
 
 PREAMBLE = """
 import json, os, sys, time
 from pathlib import Path
 from gridsearch.records import EpochEnded, Settings, TrialDraft, TrialFinished, TrialState, trial_key
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 url, home = sys.argv[1], Path(sys.argv[2])
 def draft(batch):
     settings = Settings(dataset="digits", batch=batch)
@@ -30,7 +30,7 @@ RACE = (
     + """
 def race(body, count):
     # One process imports everything and its children run: the race begins when all are there.
-    Owner, open_store
+    RunnerIdentity, open_store
     gate, opened = os.pipe()
     outputs = []
     for _ in range(count):
@@ -65,7 +65,7 @@ def claim_all():
     with open_store(url, home=home, create=True) as store:
         added = store.add(study, drafts)
         while waiting := [t.id for t in store.waiting(added.study_id)]:
-            taken = store.claim(waiting[:7], owner=Owner.current(), pack="p", lease=60)
+            taken = store.claim(waiting[:7], owner=RunnerIdentity.current(), pack="p", lease=60)
             mine += [t.id for t in taken]
             assert store.record_epochs([epoch(t) for t in taken]) == len(taken)
             assert all(store.finish_many([result(t) for t in taken]))
@@ -89,7 +89,7 @@ HOLDER = (
     + """
 store = open_store(url, home=home, create=True)
 ids = store.add(study, drafts[:10]).ids
-taken = store.claim(ids[:4], owner=Owner.current(), pack="p", lease=3600)
+taken = store.claim(ids[:4], owner=RunnerIdentity.current(), pack="p", lease=3600)
 print(json.dumps([t.id for t in taken]), flush=True)
 time.sleep(600)
 """
@@ -138,5 +138,5 @@ def test_the_trials_of_a_killed_process_are_taken_back_at_once(url, home, python
         holder.communicate(timeout=60)
         assert store.reclaim(study) == []
         assert store.open_counts(study)[TrialState.WAITING] == 10
-        again = store.claim(taken, owner=Owner.current(), pack="q", lease=60)
+        again = store.claim(taken, owner=RunnerIdentity.current(), pack="q", lease=60)
         assert {t.attempt for t in again} == {2}

@@ -9,7 +9,7 @@ import optuna
 import pytest
 
 from gridsearch.records import Settings, TrialState
-from gridsearch.store import Owner, PruningStudy, TrialCurve
+from gridsearch.store import PruningStudy, RunnerIdentity, TrialCurve
 from gridsearch.store.pruners import make_pruner
 
 EPOCHS = 10
@@ -208,7 +208,7 @@ def test_the_store_gives_the_curves_of_all_that_has_begun_and_nothing_twice(stor
     drafts = make.drafts({"lr": [0.1, 0.2, 0.3, 0.4]})
     ids = store.add(make.study(axes=("lr",)), drafts).ids
     study_id = store.study_id("digits")
-    first, second, third = store.claim(ids[:3], owner=Owner.current(), pack="p", lease=60)
+    first, second, third = store.claim(ids[:3], owner=RunnerIdentity.current(), pack="p", lease=60)
     assert store.curves(study_id) == []
     store.record_epochs([make.epoch(first, 1, 0.5), make.epoch(second, 1, float("nan"))])
     store.record_epochs([make.epoch(first, 2, 0.6)])
@@ -229,7 +229,7 @@ def test_the_store_gives_the_curves_of_all_that_has_begun_and_nothing_twice(stor
 
 def test_a_pruned_trial_says_what_pruned_it(store, make):
     ids = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2]})).ids
-    pruned, whole = store.claim(ids, owner=Owner.current(), pack="p", lease=60)
+    pruned, whole = store.claim(ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     store.finish(make.finished(pruned, state=TrialState.PRUNED, pruner="median", message="pruned by median"))
     store.finish(make.finished(whole))
     records = store.study_data("digits").trials

@@ -10,13 +10,13 @@ import pytest
 
 from gridsearch.errors import ArtifactError, StoreError, StudyNotFound
 from gridsearch.records import FileRef, TrialState
-from gridsearch.store import Owner
+from gridsearch.store import RunnerIdentity
 
 
 @pytest.fixture
 def running(store, make):
     added = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2, 0.3]}))
-    return store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    return store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
 
 
 def reader(store):
@@ -66,7 +66,7 @@ def test_nan_and_infinity_come_back_as_they_went_in(store, make, running):
 
 def test_without_a_validation_split_its_columns_are_none(store, make):
     added = store.add(make.study("t", metric="train_accuracy"), make.drafts({"lr": [0.1]}, val=0.0))
-    trial = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)[0]
+    trial = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)[0]
     store.record_epochs([make.epoch(trial, 1, None, val_loss=None, train_accuracy=0.7)])
     assert store.finish(make.finished(trial, metrics={"train_accuracy": 0.7, "train_loss": 1.0}))
     data = store.study_data("t")
@@ -166,7 +166,7 @@ def test_late_files_do_not_replace_those_of_the_successor(store, make, running):
     late = running[0]
     old = leave(store, late, "predictions.safetensors", b"old")
     store.requeue([(late.id, late.attempt)], retries=2)
-    successor = store.claim([late.id], owner=Owner.current(), pack="q", lease=60)[0]
+    successor = store.claim([late.id], owner=RunnerIdentity.current(), pack="q", lease=60)[0]
     new = leave(store, successor, "predictions.safetensors", b"new")
     assert store.finish(make.finished(successor, files=(new,)))
     assert store.finish(make.finished(late, files=(old,))) is False
@@ -183,7 +183,7 @@ def test_a_result_whose_files_had_been_moved_before_a_kill_is_written(store, mak
 
 def test_weights_stay_for_the_best_only(store, make):
     added = store.add(make.study("w"), make.drafts({"batch": list(range(1, 16))}))
-    for trial in store.claim(added.ids, owner=Owner.current(), pack="p", lease=60):
+    for trial in store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60):
         ref = leave(store, trial, "weights.safetensors", str(trial.number).encode(), study="w")
         store.finish(make.finished(trial, accuracy=trial.number / 20, files=(ref,)))
     assert store.prune_weights("w") == 5
@@ -242,7 +242,7 @@ def test_a_large_study_is_read_in_a_few_statements(store, make):
 
     def count(n):
         added = store.add(make.study(f"n{n}"), make.drafts({"batch": list(range(1, n + 1))}))
-        trials = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+        trials = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
         store.record_epochs([make.epoch(t, e) for t in trials for e in (1, 2)])
         store.finish_many([make.finished(t) for t in trials])
         statements = []

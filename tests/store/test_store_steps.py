@@ -10,9 +10,9 @@ import pytest
 
 from gridsearch.errors import UsageError
 from gridsearch.records import Settings, StepEnded, StepRow, TrialDraft, TrialFinished, TrialState, trial_key
-from gridsearch.store import Owner, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
-OWNER = Owner.current()
+OWNER = RunnerIdentity.current()
 
 
 def drafts(*points, source="a" * 64, axes=None):

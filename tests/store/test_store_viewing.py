@@ -6,7 +6,7 @@ import pytest
 from optuna.storages import RDBStorage
 
 from gridsearch.records import TrialState
-from gridsearch.store import Owner
+from gridsearch.store import RunnerIdentity
 from gridsearch.store.viewing import ViewerStorage
 
 
@@ -32,7 +32,7 @@ def test_only_what_changes_is_read_again(store, make, look):
     added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2, 0.3, 0.4]}))
     assert look() == 1000
     assert look() == 0, "nothing has changed"
-    first, second = store.claim(added.ids[:2], owner=Owner.current(), pack="p", lease=60)
+    first, second = store.claim(added.ids[:2], owner=RunnerIdentity.current(), pack="p", lease=60)
     assert look() == 2
     store.record_epochs([make.epoch(first, 1), make.epoch(second, 1, 0.7)])
     assert look() == 2
@@ -46,7 +46,7 @@ def test_only_what_changes_is_read_again(store, make, look):
 
 def test_a_grid_that_grows_shows_its_new_param_with_finished_trials_too(store, make, look):
     added = store.add(make.study(), make.drafts({"lr": [0.1]}))
-    (trial,) = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    (trial,) = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     store.finish(make.finished(trial))
     look()
     store.add(
@@ -57,7 +57,7 @@ def test_a_grid_that_grows_shows_its_new_param_with_finished_trials_too(store, m
 
 def test_a_failed_trial_that_is_offered_again_and_one_that_is_deleted_are_seen(store, make, look):
     added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2]}))
-    trial, _ = store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    trial, _ = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     store.fail(make.failed(trial))
     look()
     assert store.add(make.study(), make.drafts({"lr": [0.1, 0.2]})).offered_again == 1
@@ -71,5 +71,5 @@ def test_a_failed_trial_that_is_offered_again_and_one_that_is_deleted_are_seen(s
 def test_many_changes_are_read_at_once(store, make, look):
     added = store.add(make.study(), make.drafts({"lr": [i / 1000 for i in range(1, 151)]}))
     look()
-    store.claim(added.ids, owner=Owner.current(), pack="p", lease=60)
+    store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
     assert look() == 1000

@@ -284,7 +284,7 @@ def test_a_lane_that_needs_other_operations_has_them_recorded(program, make_sett
 # What goes wrong
 
 
-class Wrong(tapes.TapeRecorder):
+class InvalidValue(tapes.TapeRecorder):
     """Its recordings do nothing."""
 
     def record(self, work):
@@ -301,7 +301,7 @@ class Refuses(tapes.TapeRecorder):
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
 
-@pytest.mark.parametrize("make", [Wrong, Refuses])
+@pytest.mark.parametrize("make", [InvalidValue, Refuses])
 def test_a_recording_that_fails_or_errs_changes_nothing_but_a_line_in_the_log(program, make, caplog):
     recorder = make()
     eager, played = (program(*LANES, build=dropping, counted=True, recorder=r) for r in (None, recorder))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.errors import escaped
 from gridsearch.spec.axes import AXES
 from gridsearch.spec.axis_values import read_plain
-from gridsearch.spec.collector import Wrong
+from gridsearch.spec.collector import InvalidValue
 from gridsearch.spec.words import exact, word
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _reads_otherwise(value: str) -> bool:
     """Whether a word, typed as it is, would be a number, true, false or none, or nothing at all."""
     try:
         return not value or not isinstance(read_plain(value), str)
-    except Wrong:
+    except InvalidValue:
         return True
 
 

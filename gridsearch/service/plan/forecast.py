@@ -15,9 +15,9 @@ from gridsearch.planning import (
     ProbeCache,
     SettledQueue,
     WorkQueue,
-    foresee,
     group_trials,
     relative_cost,
+    simulate,
 )
 from gridsearch.records import Probed
 from gridsearch.service.run.sizing import Sizing, settled_packs, sizes
@@ -39,7 +39,7 @@ _KERNELS_MB = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outlook:
+class PlanForecast:
     """The missing trials of a plan, and what is known of their costs.
 
     Attributes:
@@ -136,7 +136,7 @@ class Outlook:
         """Return how the run goes: its packs, and its time in measured or guessed seconds."""
         queue = self._settled() if self.options.settled else self._free()
         queue.fill(self.missing)
-        return foresee(queue, workers=self.workers, cost=self._guess, overheads=self._overheads())
+        return simulate(queue, workers=self.workers, cost=self._guess, overheads=self._overheads())
 
     def _overheads(self) -> Overheads:
         return OverheadLog(self.options.places.overheads).load(hardware(self.prepared, self.devices))

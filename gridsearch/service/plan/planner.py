@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import TrialState
-from gridsearch.service.plan.forecast import Outlook
+from gridsearch.service.plan.forecast import PlanForecast
 from gridsearch.service.plan.methods import trainer_of
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.functions import FunctionCatalog
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.executors.worker import PackTrainer
-    from gridsearch.planning import Played
+    from gridsearch.planning import SimulatedPack
     from gridsearch.records import Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.preparation import Prepared
@@ -176,7 +176,7 @@ def _look_ahead(
         draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
-    outlook = Outlook.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
+    outlook = PlanForecast.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
     if probe and prepared.ranked_by is None:
         outlook.measure(began, say)
     elif probe:
@@ -216,8 +216,8 @@ def _groups(
     prepared: Prepared,
     options: RunOptions,
     device: str,
-    outlook: Outlook,
-    programs: Sequence[Played[TrialDraft]],
+    outlook: PlanForecast,
+    programs: Sequence[SimulatedPack[TrialDraft]],
 ) -> tuple[Group, ...]:
     """Return the groups.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, assert_never
 
 from gridsearch.errors import StoreError
-from gridsearch.planning import SettledQueue, Unsized, WorkQueue
+from gridsearch.planning import SettledQueue, Unprobed, WorkQueue
 from gridsearch.records import (
     Advance,
     EpochEnded,
@@ -32,8 +32,8 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
-from gridsearch.service.run.held_trials import Claim, Claims
-from gridsearch.service.run.publisher import Boards
+from gridsearch.service.run.held_trials import Claim, HeldTrials
+from gridsearch.service.run.publisher import TrialPublisher
 from gridsearch.service.run.recorder import ResultWriter
 from gridsearch.service.run.same_failure import FirstTrials
 from gridsearch.service.run.sizing import Sizing, settled_packs
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from gridsearch.service.run.progress import Observer, Progress
     from gridsearch.service.run.pruning import Pruning
     from gridsearch.service.run.recorder import Ended
-    from gridsearch.store import Owner, Store
+    from gridsearch.store import RunnerIdentity, Store
 
 _POLL_SECONDS = 0.25
 _FLUSH_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Task:
     study: str
     study_id: int
     ids: Sequence[int]
-    owner: Owner
+    owner: RunnerIdentity
     options: RunOptions
     pack_limit_mb: float | None = None
     facts: Mapping[str, DataFacts] = field(default_factory=dict)
@@ -137,8 +137,8 @@ class Coordinator:
             limit_mb=task.pack_limit_mb,
         )
         self._queue = self._make_queue(progress.workers)
-        self._boards = Boards(store.home, self._study, facts=task.facts, images=task.images)
-        self._claims = Claims(
+        self._boards = TrialPublisher(store.home, self._study, facts=task.facts, images=task.images)
+        self._claims = HeldTrials(
             store=store,
             study=self._study,
             owner=task.owner,
@@ -218,7 +218,7 @@ class Coordinator:
             work = self._queue.next(self._claims.ahead())
             if work is None:
                 return
-            if isinstance(work, Unsized):
+            if isinstance(work, Unprobed):
                 settings = work.trial.settings
                 self._observer.say(f"measuring packs of {settings.model} at batch {settings.batch}")
                 executor.submit(self._sizing.request(settings, work.count))

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from gridsearch.planning import CostModel
     from gridsearch.records import Settings, Trial
     from gridsearch.service.run.progress import Progress
-    from gridsearch.service.run.publisher import Boards
-    from gridsearch.store import Owner, Store
+    from gridsearch.service.run.publisher import TrialPublisher
+    from gridsearch.store import RunnerIdentity, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Claim:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Claims:
+class HeldTrials:
     """What this runner has claimed of one study.
 
     Attributes:
@@ -57,9 +57,9 @@ class Claims:
 
     store: Store
     study: str
-    owner: Owner
+    owner: RunnerIdentity
     lease: float
-    boards: Boards
+    boards: TrialPublisher
     progress: Progress
     cost: CostModel
     _by_trial: dict[int, Claim] = field(default_factory=dict)

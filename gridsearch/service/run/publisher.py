@@ -31,7 +31,7 @@ class Pictures:
     images: Mapping[str, bytes] = field(default_factory=dict)
 
 
-class Boards:
+class TrialPublisher:
     """The runs and pictures of one study.
 
     Args:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Advance, Trial
     from gridsearch.service.run.progress import Observer, Progress
     from gridsearch.service.run.pruning import Pruning
-    from gridsearch.service.run.publisher import Boards
+    from gridsearch.service.run.publisher import TrialPublisher
     from gridsearch.store import Store
 
 Ended: TypeAlias = TrialFinished | TrialFailed
@@ -37,7 +37,7 @@ class ResultWriter:
         store: Store,
         *,
         study: str,
-        boards: Boards,
+        boards: TrialPublisher,
         progress: Progress,
         observer: Observer,
         pruning: Pruning | None = None,

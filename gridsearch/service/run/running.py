@@ -28,7 +28,7 @@ from gridsearch.service.run.workers import (
     worker_setups,
 )
 from gridsearch.spec.words import words_of
-from gridsearch.store import Owner, StudyDraft, open_store, store_exists
+from gridsearch.store import RunnerIdentity, StudyDraft, open_store, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ def run(
     devices = devices_for(options, function=spec.objective is not None)
     given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
     prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
-    return _carry_out(prepared, options, devices, watcher, began)
+    return _execute(prepared, options, devices, watcher, began)
 
 
 def resume(
@@ -150,7 +150,7 @@ def resume(
     named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
     prepared = prepare_stored(study, options.places, **named, objects=objects, more=more, say=watcher.say)
     devices = devices_for(options, function=prepared.ranked_by is not None)
-    return _carry_out(prepared, options, devices, watcher, began)
+    return _execute(prepared, options, devices, watcher, began)
 
 
 def _look_at_store(options: RunOptions) -> None:
@@ -159,7 +159,7 @@ def _look_at_store(options: RunOptions) -> None:
         open_store(options.places.store, home=options.places.home, create=False).close()
 
 
-def _carry_out(
+def _execute(
     prepared: Prepared, options: RunOptions, devices: Sequence[str], watcher: Observer, began: float
 ) -> RunOutcome:
     for warning in prepared.warnings:
@@ -286,7 +286,7 @@ def _train(
                 study=prepared.name,
                 study_id=added.study_id,
                 ids=added.ids,
-                owner=Owner.current(),
+                owner=RunnerIdentity.current(),
                 options=options,
                 lanes=options.lanes or (1 if prepared.ranked_by else None),
                 pack_limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),

@@ -193,7 +193,7 @@ def best(
             )
             setups = worker_setups(catalog, options, devices[:1], trials=1)
             try:
-                exported, seeds, lost = refit.carry_out(starter(catalog, options, setups))
+                exported, seeds, lost = refit.execute(starter(catalog, options, setups))
             except Interrupted:
                 return BestOutcome(
                     study=study,

@@ -88,7 +88,7 @@ class Refit:
             device=self.device,
         )
 
-    def carry_out(
+    def execute(
         self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]
     ) -> tuple[Exported, tuple[int, ...], tuple[str, ...]]:
         """Train, test and export.

@@ -120,7 +120,7 @@ class Instruction(NamedTuple):
     place: int
 
 
-class Stage:
+class CompiledGraph:
     """A rewritten graph: instructions over a memory of slots; slot 0 has the images.
 
     Attributes:

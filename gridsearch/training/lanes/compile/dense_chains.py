@@ -18,7 +18,7 @@ from gridsearch.training.lanes.runtime.stacked_layers import Flatten, Relu
 if TYPE_CHECKING:
     import torch
 
-    from gridsearch.training.lanes.compile.compiled_graph import Stage
+    from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
     from gridsearch.training.lanes.compile.lane_values import Value
 
 
@@ -43,7 +43,7 @@ class _Run:
         return not {bound for bound in layer.bound[1:3] if bound[0]} & set(self.weights)
 
 
-def join_dense(stage: Stage, result: Value, dtype: torch.dtype) -> None:
+def join_dense(stage: CompiledGraph, result: Value, dtype: torch.dtype) -> None:
     """Make one compiled operation of dense layers that follow each other, where that pays.
 
     Args:
@@ -62,7 +62,7 @@ def join_dense(stage: Stage, result: Value, dtype: torch.dtype) -> None:
         stage.instructions = [joined if one.place == place else one for one in left]
 
 
-def _runs(stage: Stage, result: Value) -> list[_Run]:
+def _runs(stage: CompiledGraph, result: Value) -> list[_Run]:
     """Return all runs of dense layers, with the flattening of maps before them."""
     fetched = {one.place: one.function for one in stage.instructions if isinstance(one.function, Fetch)}
     made = {one.place: one for one in stage.instructions}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.training.lanes.compile.compiled_graph import Stage
+    from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
     from gridsearch.training.precision import Precision
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Network(Protocol):
         """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
         ...
 
-    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
         """Return the logits in training mode, with what gives the gradients once their slopes are known."""
         ...
 
@@ -85,7 +85,7 @@ class Network(Protocol):
         ...
 
 
-class Descent(Protocol):
+class ForwardPass(Protocol):
     """A step's way forward, and back.
 
     Attributes:
@@ -121,7 +121,7 @@ class AutogradDescent:
 class HandDescent:
     """A step by hand; see `stage`."""
 
-    def __init__(self, stage: Stage, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
+    def __init__(self, stage: CompiledGraph, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
         # inference mode counts no versions of tensors either; neither autograd nor what plays a step again can have
         # part in it
         self._mode = torch.inference_mode if once and not stage.needs_autograd else torch.no_grad
@@ -170,7 +170,7 @@ class StackedNetwork:
         self.draws_masks = False
         self.kernels = False
         self._width = Width(storage.lanes)
-        self._stages: dict[tuple[bool, Form], Stage] = {}
+        self._stages: dict[tuple[bool, Form], CompiledGraph] = {}
         self._pattern = _pattern(model)
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
@@ -187,7 +187,7 @@ class StackedNetwork:
         """Return logits [K, B, Y]."""
         return self._stages[training, form](x)
 
-    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
         """Return a step's way forward, and back."""
         if self._by_hand:
             once = self.draws.counter is None
@@ -244,7 +244,7 @@ class VmapNetwork:
         logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
         return logits
 
-    def descend(self, x: torch.Tensor, form: Form) -> Descent:
+    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
         """Return a step's way forward, and back."""
         return AutogradDescent(self(x, form, training=True), self._storage)
 

@@ -17,7 +17,7 @@ from torch import fx, nn
 from gridsearch.errors import said
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes.compile import fusion, lane_values
-from gridsearch.training.lanes.compile.compiled_graph import Fetch, Stage
+from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph, Fetch
 from gridsearch.training.lanes.compile.dense_chains import join_dense
 from gridsearch.training.lanes.compile.lane_values import (
     SAMPLE,
@@ -129,7 +129,7 @@ class Rewriter:
         self.compiles = compiles
         self.kernels = 0
         self.draws_masks = False
-        self.stage = Stage()
+        self.stage = CompiledGraph()
         self.training = True
         self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
         self._flat_images: set[int] = set()
@@ -137,7 +137,7 @@ class Rewriter:
         self._weights: dict[str, Value] = {}
         self._readers: list[bool] = []
 
-    def run(self, x_BCHW: torch.Tensor, form: Form, *, training: bool) -> Stage:
+    def run(self, x_BCHW: torch.Tensor, form: Form, *, training: bool) -> CompiledGraph:
         """Rewrite the graph for images in a form, shared or packed.
 
         Args:

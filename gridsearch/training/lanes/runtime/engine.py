@@ -16,7 +16,7 @@ from gridsearch.spec.axes import shape_of
 from gridsearch.training import kernels
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
-from gridsearch.training.lane_progress import Course, LaneState
+from gridsearch.training.lane_progress import LaneProgress, LaneState
 from gridsearch.training.lanes.compile.network import NotPackable
 from gridsearch.training.lanes.compile.rewrite import all_torch, takes_kernels
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import Event, Lane, Pack
     from gridsearch.spec.axes import Shape
-    from gridsearch.training.context import Bench
+    from gridsearch.training.context import TrainContext
     from gridsearch.training.metrics import EpochTotals, Evaluation
     from gridsearch.training.resident_data import ResidentData
 
@@ -77,7 +77,7 @@ class LanesEngine:
         """Take what `fewest` says."""
         return len(pack.lanes) >= fewest(device)
 
-    def train(self, pack: Pack, bench: Bench) -> Iterator[Event]:
+    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
         groups: dict[Shape, list[Lane]] = {}
         for lane in pack.lanes:
@@ -98,7 +98,7 @@ class _Entry:
     state: LaneState | None
 
 
-def _train(entries: list[_Entry], bench: Bench) -> Iterator[Event]:
+def _train(entries: list[_Entry], bench: TrainContext) -> Iterator[Event]:
     """Train lanes of one group as one program, or one after the other where that cannot be."""
     if len(entries) < fewest(bench.device):
         yield from train_lane(entries[0].lane, bench, entries[0].state)
@@ -133,13 +133,13 @@ def _train(entries: list[_Entry], bench: Bench) -> Iterator[Event]:
     yield from _one_by_one(group.strays, bench)
 
 
-def _one_by_one(entries: Iterable[_Entry], bench: Bench) -> Iterator[Event]:
+def _one_by_one(entries: Iterable[_Entry], bench: TrainContext) -> Iterator[Event]:
     for entry in entries:
         bench.check_stop()
         yield from train_lane(entry.lane, bench, entry.state)
 
 
-def _after(error: Exception, entries: list[_Entry], bench: Bench) -> Iterator[Event]:
+def _after(error: Exception, entries: list[_Entry], bench: TrainContext) -> Iterator[Event]:
     """Go on with lanes whose pack raised: in halves if memory ran out, else one by one."""
     if is_out_of_memory(error):
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step that was too large
@@ -152,12 +152,12 @@ def _after(error: Exception, entries: list[_Entry], bench: Bench) -> Iterator[Ev
         yield from _one_by_one(entries, bench)
 
 
-def _build(lane: Lane, data: ResidentData, bench: Bench, precision: Precision) -> nn.Module:
+def _build(lane: Lane, data: ResidentData, bench: TrainContext, precision: Precision) -> nn.Module:
     return build_network(lane.trial.settings, lane.trial.seed, data, bench.build, precision)
 
 
 class LaneHolder:
-    """A lane of a program as `Course` sees it."""
+    """A lane of a program as `LaneProgress` sees it."""
 
     def __init__(self, program: PackProgram, slot: int) -> None:
         self._program, self._slot = program, slot
@@ -188,14 +188,16 @@ class _Group:
         strays: lanes that were sent for a free place and do not fit; they train alone afterwards.
     """
 
-    def __init__(self, entries: list[_Entry], data: ResidentData, bench: Bench, precision: Precision) -> None:
+    def __init__(
+        self, entries: list[_Entry], data: ResidentData, bench: TrainContext, precision: Precision
+    ) -> None:
         self.strays: list[_Entry] = []
         self._entries = entries
         self._data = data
         self._bench = bench
         self._precision = precision
         self._key = shape_of(entries[0].lane.trial.settings)
-        self._courses = [Course(entry.lane, data, entry.state) for entry in entries]
+        self._courses = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
         self._room = len(entries)
 
     def start(self, models: list[nn.Module], started: float) -> None:
@@ -329,7 +331,7 @@ class _Group:
         free.discard(slot)
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         self._program.put(slot, Member(trial.settings, trial.seed), LaneState(weights=tensors))
-        self._courses[slot] = Course(lane, self._data)
+        self._courses[slot] = LaneProgress(lane, self._data)
         self._courses[slot].seconds += time.perf_counter() - started
 
     def _save(self) -> list[_Entry]:

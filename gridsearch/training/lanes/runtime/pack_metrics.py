@@ -1,7 +1,7 @@
 """Losses and hits of an epoch of all lanes: read at once on a CPU, once an epoch elsewhere.
 
 Stands between a program's steps and the totals that the engine tells.  Both tallies give what
-`metrics.EpochTally` gives each lane alone.
+`metrics.EpochMetrics` gives each lane alone.
 
 Shapes: K lanes, L one column for all lanes or K, B batch, N images of an epoch, Y classes.
 """
@@ -76,7 +76,7 @@ class _Losses:
         return found
 
 
-class PackTally:
+class PackMetrics:
     """Gathers on a CPU, where a loss costs nothing to read, so that a pack of broken lanes ends at once.
 
     Args:
@@ -121,7 +121,7 @@ class PackTally:
         self._looked = time.monotonic()
 
 
-class DeviceTally:
+class DeviceMetrics:
     """Gathers on the lanes' device, without a word to the host before the epoch's end.
 
     Args:

@@ -27,7 +27,7 @@ from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-from gridsearch.training.lanes.runtime.pack_metrics import DeviceTally, PackTally
+from gridsearch.training.lanes.runtime.pack_metrics import DeviceMetrics, PackMetrics
 from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
 from gridsearch.training.schedules import Schedule
@@ -211,7 +211,7 @@ class PackProgram:
         if self._counted:
             draws.counter = CounterMasks(lanes, device)
             self._feed = EpochFeed(self.plan.batch, device)
-            self._device_tally = DeviceTally(self.plan.steps, lanes, dtype, device)
+            self._device_tally = DeviceMetrics(self.plan.steps, lanes, dtype, device)
         else:
             draws.generators = [torch.Generator(device) for _ in self.members]
 
@@ -261,7 +261,7 @@ class PackProgram:
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
         members, batch = self.members, self.plan.batch
-        tally = PackTally(images.labels, members)
+        tally = PackMetrics(images.labels, members)
         for i in range(self.plan.steps):
             check_stop()
             if self.network.draws_masks:
