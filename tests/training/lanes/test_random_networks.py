@@ -1,7 +1,7 @@
 """Networks that nobody wrote: whatever is drawn, a pack gives what a plain loop gives.
 
 float64, to 1e-9 in losses and logits, relative to the largest.  The loop is `plain_loop`'s and shares nothing with
-the product but the names of the streams.  `GRIDSEARCH_NETWORKS=2000 pytest tests/training/test_random_networks.py` draws
+the product but the names of the streams.  `GRIDSEARCH_NETWORKS=2000 pytest tests/training/lanes/test_random_networks.py` draws
 so many, those aside that make any rounding large; every run draws two dozens, always the same ones.
 """
 

@@ -47,7 +47,7 @@ def drawn(tmp_path_factory):
             (folder / name).write_bytes(content)
         env = {k: v for k, v in os.environ.items() if not k.startswith("MPL")} | variables
         env["MPLCONFIGDIR"] = env.get("MPLCONFIGDIR", str(tmp_path_factory.getbasetemp() / "mpl"))
-        script = DRAW.format(tests=str(Path(__file__).parent))
+        script = DRAW.format(tests=str(Path(__file__).parents[1]))
         return subprocess.run(
             [sys.executable, "-c", script], cwd=folder, env=env, capture_output=True, text=True, check=False
         )

@@ -20,8 +20,7 @@ from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models
-
-from . import tape as tapes
+from tests.training import tape as tapes
 
 
 @pytest.fixture
