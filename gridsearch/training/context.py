@@ -1,4 +1,4 @@
-"""The seam between a pack and the program that trains it.
+"""The interface between a pack and the program that trains it.
 
 `train_pack` picks the first engine that accepts a pack.  An engine is a generator of events, so that the loop
 around it alone decides where they go; an error of whoever takes an event never looks like a trial's.
@@ -80,8 +80,8 @@ class Engine(Protocol):
         """Whether it shall train this pack there."""
         ...
 
-    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
-        """Train a pack and yield, for each lane, its epochs and its end; return early when told to stop.
+    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
+        """Train a pack and yield, for each lane, its epochs and its end; return early when asked to stop.
 
         A lane whose model or data raises ends in a `TrialFailed`, and the others go on.
         """

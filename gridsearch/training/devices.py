@@ -55,7 +55,7 @@ def resolve_device(name: str = "auto") -> tuple[str, ...]:
 
 
 def cuda_problem() -> str:
-    """Return why there is no CUDA device and how to mend it, in one line without its end; "" where there is one."""
+    """Return why there is no CUDA device and how to fix it, in one line without its end; "" where there is one."""
     if _cuda_works():
         return ""
     if torch.version.cuda is None:
@@ -63,7 +63,7 @@ def cuda_problem() -> str:
     built = f"torch {torch.__version__} is built for CUDA {torch.version.cuda}"
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-    except Exception as error:  # noqa: BLE001  (whatever the driver says, it is told)
+    except Exception as error:  # noqa: BLE001  (whatever the driver says is reported)
         reason = " ".join(str(error).split()).partition(" Please ")[0].rstrip(". ")
         return f"{built} and says: {reason[:200]}; install a driver or a torch that fit each other"
     return f"{built} and finds no device (is CUDA_VISIBLE_DEVICES set?); make one visible"
@@ -114,7 +114,7 @@ def free_megabytes(device: str) -> float | None:
     """Return the memory that is free for training: a GPU's, or this machine's within the limits of this process.
 
     Args:
-        device: "cpu", "cuda:0", ...; None is returned for devices that do not tell (MPS).
+        device: "cpu", "cuda:0", ...; None is returned for devices that do not say (MPS).
     """
     kind = torch.device(device).type
     if kind == "cuda":

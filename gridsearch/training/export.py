@@ -1,4 +1,4 @@
-"""From trained lanes to what leaves the house: logits of the test images, the weights, an ONNX graph.
+"""From trained lanes to what is exported: logits of the test images, the weights, an ONNX graph.
 
 Runs in the worker after a refit.  The graph takes pixels as any program has them (0 to 1, in the dataset's
 size): normalization, and resizing to what the network takes, are part of it.  A photo is brought to the dataset's

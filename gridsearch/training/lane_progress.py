@@ -1,4 +1,4 @@
-"""A lane's way through its epochs, whichever engine trains it: which epoch counts, and what is left at the end.
+"""A lane's progress through its epochs, whichever engine trains it: which epoch counts, and what is left at the end.
 
 Engines train and evaluate; what they found of an epoch goes through here and becomes the lane's events.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class LaneState:
-    """All that a lane is at an epoch's end: put into any engine's program it goes on as if it had stayed.
+    """All that a lane is at an epoch's end: loaded into any engine's program it goes on as if it had stayed.
 
     The streams have no state of their own: they follow from the trial's seed, the epoch and the step.
 
@@ -33,23 +33,23 @@ class LaneState:
         epoch: epochs trained.
         step: optimizer steps taken.
         weights: parameters and buffers by their names in the model, a tied one under one name alone.
-        memory: what the optimizer remembers of each parameter: by kind ("mean"), then by parameter.
+        optimizer_state: what the optimizer keeps of each parameter: by kind ("mean"), then by parameter.
         averages: the moving average of the weights by their names, begun at zero and not yet divided (see
             `averages`); empty without `ema`.
-        counts: number, totals and evaluation of the epoch that counts, None before the first.
-        best: what that epoch is worth, under `select best`.
-        kept: that epoch's state_dict, under `select best`.
+        selected: number, totals and evaluation of the epoch that counts, None before the first.
+        best_score: how good that epoch is, under `select best`.
+        best_weights: that epoch's state_dict, under `select best`.
         seconds: the lane's share of the wall time so far.
     """
 
     epoch: int = 0
     step: int = 0
     weights: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    memory: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    optimizer_state: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     averages: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    counts: tuple[int, EpochTotals, Evaluation | None] | None = None
-    best: tuple[float, float] | None = None
-    kept: Mapping[str, object] | None = None
+    selected: tuple[int, EpochTotals, Evaluation | None] | None = None
+    best_score: tuple[float, float] | None = None
+    best_weights: Mapping[str, object] | None = None
     seconds: float = 0.0
 
 
@@ -94,18 +94,22 @@ class LaneProgress:
         self.epochs = state.epoch
         self.seconds = state.seconds
         self._data = data
-        self._best = state.best
-        self._counts = state.counts
-        self._kept = state.kept
+        self._best_score = state.best_score
+        self._selected = state.selected
+        self._best_weights = state.best_weights
 
     def save(self, state: LaneState) -> None:
         """Put what is known here into a state; nothing of it changes later."""
         state.epoch, state.seconds = self.epochs, self.seconds
-        state.counts, state.best, state.kept = self._counts, self._best, self._kept
+        state.selected, state.best_score, state.best_weights = (
+            self._selected,
+            self._best_score,
+            self._best_weights,
+        )
 
     def epoch_ended(
         self,
-        holder: LaneView,
+        view: LaneView,
         totals: EpochTotals,
         found: Evaluation | None,
         *,
@@ -116,7 +120,7 @@ class LaneProgress:
         """Take in an epoch.
 
         Args:
-            holder: has the weights after it.
+            view: has the weights after it.
             totals: of its training.
             found: of its evaluation.
             lr: of its last step.
@@ -128,8 +132,8 @@ class LaneProgress:
         """
         epoch, trial = self.epochs + 1, self.lane.trial
         if found is not None and not math.isfinite(found.loss):
-            raise Diverged("validation loss", step=holder.step, epoch=epoch, value=found.loss)
-        self._consider(epoch, holder, totals, found)
+            raise Diverged("validation loss", step=view.step, epoch=epoch, value=found.loss)
+        self._consider(epoch, view, totals, found)
         self.epochs = epoch
         self.seconds += seconds
         return EpochEnded(
@@ -145,26 +149,26 @@ class LaneProgress:
             images_per_second=totals.images / max(training_seconds, 1e-9),
         )
 
-    def complete(self, holder: LaneView) -> TrialFinished:
+    def complete(self, view: LaneView) -> TrialFinished:
         """Write the lane's files and return its result.
 
         Raises:
             Diverged: the last step made weights that are not finite, without any loss showing it.
             StoreError: a file cannot be written.
         """
-        for parameter in holder.parameters():
+        for parameter in view.parameters():
             if not bool(parameter.isfinite().all()):
-                raise Diverged("weights", step=holder.step, epoch=self.epochs, value=math.nan)
-        metrics = self._metrics(holder)
-        return self._finished(TrialState.COMPLETE, metrics=metrics, files=self._write(holder))
+                raise Diverged("weights", step=view.step, epoch=self.epochs, value=math.nan)
+        metrics = self._metrics(view)
+        return self._finished(TrialState.COMPLETE, metrics=metrics, files=self._write(view))
 
     def diverged(self, end: Diverged) -> TrialFinished:
         """Return the result of a lane that broke."""
         return self._finished(TrialState.DIVERGED, message=str(end))
 
-    def pruned(self, holder: LaneView) -> TrialFinished:
-        """Return the result of a lane that was told to end early; it has metrics and leaves no files."""
-        metrics = {} if self._counts is None else self._metrics(holder)
+    def pruned(self, view: LaneView) -> TrialFinished:
+        """Return the result of a lane that is to end early; it has metrics and leaves no files."""
+        metrics = {} if self._selected is None else self._metrics(view)
         return self._finished(TrialState.PRUNED, metrics=metrics, message=f"pruned after epoch {self.epochs}")
 
     def _finished(
@@ -187,14 +191,14 @@ class LaneProgress:
             message=message,
         )
 
-    def _metrics(self, holder: LaneView) -> dict[str, float]:
+    def _metrics(self, view: LaneView) -> dict[str, float]:
         """Return the metrics of the epoch that counts."""
-        assert self._counts is not None
-        epoch, totals, found = self._counts
+        assert self._selected is not None
+        epoch, totals, found = self._selected
         metrics: dict[str, float] = {
             "train_accuracy": totals.accuracy,
             "train_loss": totals.loss,
-            "parameters": holder.parameter_count,
+            "parameters": view.parameter_count,
         }
         if found is not None:
             counts_YY = confusion(found.logits.argmax(1), self._val_labels(), self._data.num_classes)
@@ -203,32 +207,34 @@ class LaneProgress:
             metrics["selected_epoch"] = epoch
         return metrics
 
-    def _write(self, holder: LaneView) -> tuple[FileRef, ...]:
+    def _write(self, view: LaneView) -> tuple[FileRef, ...]:
         """Write the predictions (if there is a validation split) and the weights of the epoch that counts."""
-        assert self._counts is not None
+        assert self._selected is not None
         folder = Path(self.lane.scratch)
         files = []
-        found = self._counts[2]
+        found = self._selected[2]
         if found is not None:
             files.append(
                 outputs.write_predictions(
                     folder, found=found, labels_N=self._val_labels(), indices_N=self._data.val
                 )
             )
-        state = holder.state_dict() if self._kept is None else self._kept
+        state = view.state_dict() if self._best_weights is None else self._best_weights
         files.append(outputs.write_weights(folder, state))
         return tuple(files)
 
     def _val_labels(self) -> torch.Tensor:
         return self._data.labels.index_select(0, self._data.val)
 
-    def _consider(self, epoch: int, holder: LaneView, totals: EpochTotals, found: Evaluation | None) -> None:
+    def _consider(self, epoch: int, view: LaneView, totals: EpochTotals, found: Evaluation | None) -> None:
         """Let an epoch count: always under `select last`, else if it is better than those before."""
         if self.lane.trial.settings.select == "best":
-            worth = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)
-            if self._best is not None and worth <= self._best:
+            score = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)
+            if self._best_score is not None and score <= self._best_score:
                 return
-            self._best = worth
-            state = holder.state_dict()
-            self._kept = {k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()}
-        self._counts = (epoch, totals, found)
+            self._best_score = score
+            state = view.state_dict()
+            self._best_weights = {
+                k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()
+            }
+        self._selected = (epoch, totals, found)

@@ -1,4 +1,4 @@
-"""The way into training: one pack in, its events out.
+"""The entry into training: one pack in, its events out.
 
 A worker calls `train_pack` for each pack it is sent; the inline executor calls it in its own process.
 """
@@ -64,7 +64,7 @@ def train_pack(
         Exception: whatever `emit` or `stop` raises.
     """
     device = torch.device(device)
-    bench = TrainContext(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
+    context = TrainContext(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
     with seeds.isolated(device):
-        for event in engine_of(pack, device).train(pack, bench):
+        for event in engine_of(pack, device).train(pack, context):
             emit(event)

@@ -73,12 +73,12 @@ class Precision:
             return
         wanted = "tf32" if self.name == "tf32" else "ieee"
         cudnn: Any = torch.backends.cudnn  # typed without `conv` by torch
-        places = (torch.backends.cuda.matmul, cudnn.conv)
-        before = [place.fp32_precision for place in places]
+        settings = (torch.backends.cuda.matmul, cudnn.conv)
+        before = [setting.fp32_precision for setting in settings]
         try:
-            for place in places:
-                place.fp32_precision = wanted
+            for setting in settings:
+                setting.fp32_precision = wanted
             yield
         finally:
-            for place, value in zip(places, before, strict=True):
-                place.fp32_precision = value
+            for setting, value in zip(settings, before, strict=True):
+                setting.fp32_precision = value

@@ -109,18 +109,18 @@ def probe(
     with seeds.isolated(device), precision.products():
         with memory:
             program = _program(harmless, resident, build, precision, lanes)
-            # room for the averages of lanes that differ in having one: it takes memory and no time
+            # space for the averages of lanes that differ in having one: it takes memory and no time
             averages = 0 if settings.ema else program.lanes * program.parameters
-            room = torch.empty(averages, dtype=precision.weights, device=device)
+            space = torch.empty(averages, dtype=precision.weights, device=device)
             if device.type == "cpu":
                 _first_step(program)
         try:
             times = _time_steps(program, device, seconds)
             image_seconds = _time_evaluation(program, device, seconds / 4)
         finally:
-            memory.look()
+            memory.measure()
             program.close()
-            del room
+            del space
     return ProbeResult(
         device=str(device),
         step_seconds=statistics.median(times) / program.lanes,
@@ -185,7 +185,7 @@ def _program(
 
 
 def _first_step(program: _Program) -> None:
-    """Train one step and evaluate one batch, as a look at the memory that they take."""
+    """Train one step and evaluate one batch, to measure the memory that they take."""
     for work in (lambda watch: program.train(1, watch), program.evaluate):
         calls = 0
 
@@ -231,9 +231,9 @@ class PeakMemory:
         if self._device.type != "cuda":
             self._live.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self.peak = self._live.peak
-        self.look()
+        self.measure()
 
-    def look(self) -> None:
+    def measure(self) -> None:
         """Take in what a GPU has used since, graphs that were recorded later included."""
         if self._device.type == "cuda":
             self.peak = max(0, torch.cuda.max_memory_allocated(self._device) - self._before)

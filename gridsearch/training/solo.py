@@ -53,84 +53,84 @@ class SoloEngine:
 
     name = "solo"
 
-    def accepts(self, pack: Pack, device: torch.device) -> bool:  # noqa: ARG002  (part of the seam)
+    def accepts(self, pack: Pack, device: torch.device) -> bool:  # noqa: ARG002  (part of the protocol)
         """Take any pack."""
         return True
 
-    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
+    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
         for lane in pack.lanes:
             try:
-                bench.check_stop()
-                yield from train_lane(lane, bench)
+                context.check_stop()
+                yield from train_lane(lane, context)
             except Stopped:
                 return
 
 
-def train_lane(lane: Lane, bench: TrainContext, state: LaneState | None = None) -> Iterator[Event]:
+def train_lane(lane: Lane, context: TrainContext, state: LaneState | None = None) -> Iterator[Event]:
     """Train one lane to its end; an error of the user's model or data ends this lane alone.
 
     Args:
         lane: the trial.
-        bench: what it is trained with.
+        context: what it is trained with.
         state: where to go on from, else from the start.
 
     Raises:
-        Stopped: told to leave.
+        Stopped: asked to stop.
         StoreError: a file cannot be written.
     """
     try:
         settings = lane.trial.settings
-        data = bench.data(settings)
+        data = context.data(settings)
         started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
-        course = LaneProgress(lane, data, state)
-        precision = Precision.of(settings.dtype, bench.device)
+        progress = LaneProgress(lane, data, state)
+        precision = Precision.of(settings.dtype, context.device)
         with precision.products():
-            program = SoloProgram(settings, lane.trial.seed, data, bench.build, precision)
+            program = SoloProgram(settings, lane.trial.seed, data, context.build, precision)
             if state is not None:
                 program.put(state)
-            course.seconds += time.perf_counter() - started
-            while course.epochs < settings.epochs:
+            progress.seconds += time.perf_counter() - started
+            while progress.epochs < settings.epochs:
                 try:
-                    yield _epoch(course, program, bench)
+                    yield _epoch(progress, program, context)
                 except Diverged as end:
-                    course.seconds += time.perf_counter() - program.epoch_started
-                    yield course.diverged(end)
+                    progress.seconds += time.perf_counter() - program.epoch_started
+                    yield progress.diverged(end)
                     return
-                if course.epochs < settings.epochs and lane.trial.id in bench.dropped():
-                    yield course.pruned(program)
+                if progress.epochs < settings.epochs and lane.trial.id in context.dropped():
+                    yield progress.pruned(program)
                     return
     except Stopped:
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
         yield failure(lane, error)
         return
-    yield finish(course, program)
+    yield finish(progress, program)
 
 
-def finish(course: LaneProgress, holder: LaneView) -> TrialFinished | TrialFailed:
+def finish(progress: LaneProgress, view: LaneView) -> TrialFinished | TrialFailed:
     """Return the result of a lane that has trained all its epochs, its files written.
 
     Raises:
         StoreError: a file cannot be written, which is no fault of this trial.
     """
     try:
-        return course.complete(holder)
+        return progress.complete(view)
     except Diverged as end:
-        return course.diverged(end)
+        return progress.diverged(end)
     except StoreError:
         raise
     except Exception as error:  # noqa: BLE001  (a user's module may keep what no file takes)
-        return failure(course.lane, error)
+        return failure(progress.lane, error)
 
 
-def _epoch(course: LaneProgress, program: SoloProgram, bench: TrainContext) -> EpochEnded:
-    epoch = course.epochs + 1
+def _epoch(progress: LaneProgress, program: SoloProgram, context: TrainContext) -> EpochEnded:
+    epoch = progress.epochs + 1
     started = program.epoch_started = time.perf_counter()
-    totals = program.train_epoch(epoch, bench.check_stop)
+    totals = program.train_epoch(epoch, context.check_stop)
     trained = time.perf_counter()
-    found = program.evaluate(epoch, bench.check_stop)
-    return course.epoch_ended(
+    found = program.evaluate(epoch, context.check_stop)
+    return progress.epoch_ended(
         program,
         totals,
         found,
@@ -143,8 +143,8 @@ def _epoch(course: LaneProgress, program: SoloProgram, bench: TrainContext) -> E
 def evaluation_batch(data: ResidentData) -> int:
     """Return how many images to evaluate at a time: what fits into a CPU's cache, many on a GPU."""
     height, width = data.image_size
-    room = _EVALUATION_BYTES.get(data.device.type, 4 << 20)
-    return min(_EVALUATION_BATCH, max(1, room // (4 * data.channels * height * width)))
+    limit = _EVALUATION_BYTES.get(data.device.type, 4 << 20)
+    return min(_EVALUATION_BATCH, max(1, limit // (4 * data.channels * height * width)))
 
 
 class SoloProgram:
@@ -181,7 +181,7 @@ class SoloProgram:
         self._make = data.batches(norm=settings.norm, dtype=precision.weights, memory_format=memory_format)
         named = dict(self.model.named_parameters())
         self._names = [n for n, p in named.items() if p.requires_grad]
-        self._resting = {n: p for n, p in named.items() if not p.requires_grad}
+        self._frozen = {n: p for n, p in named.items() if not p.requires_grad}
         self._parameters = tuple(named.values())
         self._optimizer = LaneOptimizer(settings, [named[n] for n in self._names])
         self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
@@ -226,12 +226,12 @@ class SoloProgram:
         return nullcontext() if self._average is None else self._average.shown(self.step)
 
     def take(self) -> LaneState:
-        """Return a copy of the lane's weights, average, optimizer and step; the course adds what it knows."""
+        """Return a copy of the lane's weights, average, optimizer and step; the progress adds what it knows."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return LaneState(
             step=self.step,
             weights={name: t.detach().clone() for name, t in tensors.items()},
-            memory=self._optimizer.take(self._names),
+            optimizer_state=self._optimizer.take(self._names),
             averages={} if self._average is None else self._average.take(),
         )
 
@@ -241,9 +241,9 @@ class SoloProgram:
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(state.weights[name])
-        remembered = {name for tensors in state.memory.values() for name in tensors}
-        self._train_too([name for name in self._resting if name in remembered])
-        self._optimizer.put(self._names, state.memory)
+        with_state = {name for tensors in state.optimizer_state.values() for name in tensors}
+        self._unfreeze([name for name in self._frozen if name in with_state])
+        self._optimizer.put(self._names, state.optimizer_state)
         if self._average is not None:
             self._average.put(state.averages)
         self.step = state.step
@@ -270,7 +270,7 @@ class SoloProgram:
             image_size=self.data.image_size,
             device=self.data.device,
         )
-        tally = EpochMetrics(labels_N, epoch=epoch, first_step=self.step)
+        metrics = EpochMetrics(labels_N, epoch=epoch, first_step=self.step)
         seeds.reseed_others(seeds.stream(self._seed, seeds.EPOCH, epoch))
         self.model.train()
         batch = self.plan.batch
@@ -280,8 +280,8 @@ class SoloProgram:
             raw_BHWC = self._make.raw(chosen_B)
             if drawn is not None:
                 raw_BHWC = drawn.apply(raw_BHWC, i * batch)
-            self._train_step(self._make.finish(raw_BHWC), labels_B, tally, check=i == 0)
-        return tally.totals()
+            self._train_step(self._make.finish(raw_BHWC), labels_B, metrics, check=i == 0)
+        return metrics.totals()
 
     def evaluate(self, epoch: int, check_stop: Callable[[], None] = lambda: None) -> Evaluation | None:
         """Score the validation images in evaluation mode; None if there are none.
@@ -310,7 +310,7 @@ class SoloProgram:
         return evaluation_batch(self.data)
 
     def _train_step(
-        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, tally: EpochMetrics, *, check: bool
+        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, metrics: EpochMetrics, *, check: bool
     ) -> None:
         seeds.reseed(self.data.device, seeds.stream(self._seed, seeds.STEP, self.step))
         with self._precision.forward():
@@ -319,12 +319,12 @@ class SoloProgram:
             check_logits(logits_BY, len(x_BCHW), self.data.num_classes)
         logits_BY = logits_BY.to(self._precision.weights)
         loss = F.cross_entropy(logits_BY, labels_B, label_smoothing=self.settings.label_smoothing)
-        tally.add(loss, logits_BY)
+        metrics.add(loss, logits_BY)
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._resting:
-            self._train_too([name for name, p in self._resting.items() if p.grad is not None])
+        if self._frozen:
+            self._unfreeze([name for name, p in self._frozen.items() if p.grad is not None])
         if self._schedule.moves:
             self._set_lr(self.step)
         self._optimizer.step()
@@ -332,14 +332,14 @@ class SoloProgram:
             self._average.step()
         self.step += 1
 
-    def _train_too(self, names: list[str]) -> None:
+    def _unfreeze(self, names: list[str]) -> None:
         """Train parameters that rested so far: a model's own code has asked for their gradients."""
         if names:
-            woken = {name: self._resting.pop(name) for name in names}
+            unfrozen = {name: self._frozen.pop(name) for name in names}
             self._names += names
-            self._optimizer.add(list(woken.values()))
+            self._optimizer.add(list(unfrozen.values()))
             if self._average is not None:
-                self._average.add(woken, self.step)
+                self._average.add(unfrozen, self.step)
 
     def _set_lr(self, step: int) -> None:
         self._optimizer.lr = self.settings.lr * self._schedule.factor(step)

@@ -102,8 +102,8 @@ def test_a_trial_trains_the_same_with_and_without(bench, kind):
             ours.evaluate(*how)
         taken, expected = (p.take() if kind == "solo" else p.take(0) for p in (ours, theirs))
         assert_same_bits(taken.weights, expected.weights)
-        for name in expected.memory:
-            assert_same_bits(taken.memory[name], expected.memory[name])
+        for name in expected.optimizer_state:
+            assert_same_bits(taken.optimizer_state[name], expected.optimizer_state[name])
         assert taken.averages
         assert not expected.averages
 

@@ -164,7 +164,7 @@ class PackProgram:
             epoch=self.members[slot].epoch,
             step=self.members[slot].step,
             weights=self.storage.take(slot),
-            memory=self._optimizer.take(slot, self._shapes()),
+            optimizer_state=self._optimizer.take(slot, self._shapes()),
             averages=self.averages.take(slot),
         )
 
@@ -173,7 +173,7 @@ class PackProgram:
         member.epoch, member.step = state.epoch, state.step
         self.members[slot] = member
         self.storage.put(slot, state.weights)
-        self._optimizer.put(slot, member.settings, self._shapes(), state.memory)
+        self._optimizer.put(slot, member.settings, self._shapes(), state.optimizer_state)
         self._schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
         self._bind()

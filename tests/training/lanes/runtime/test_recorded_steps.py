@@ -111,9 +111,13 @@ def test_counted_steps_train_as_the_host_s_do(program, optimizer):
             assert ours.keys() == theirs.keys()
             for name in ours:
                 torch.testing.assert_close(ours[name], theirs[name], rtol=1e-8, atol=1e-9)
-        for kind in a.memory if host.members[slot].settings.momentum else ():  # else nothing is remembered
-            for name in a.memory[kind]:
-                torch.testing.assert_close(a.memory[kind][name], b.memory[kind][name], rtol=1e-6, atol=1e-9)
+        for kind in (
+            a.optimizer_state if host.members[slot].settings.momentum else ()
+        ):  # else nothing is remembered
+            for name in a.optimizer_state[kind]:
+                torch.testing.assert_close(
+                    a.optimizer_state[kind][name], b.optimizer_state[kind][name], rtol=1e-6, atol=1e-9
+                )
 
 
 class Plain(nn.Module):
