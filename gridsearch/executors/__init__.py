@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.records import Lane, Task, Verdict
+    from gridsearch.records import Lane, PruningDecision, Task
 
 __all__ = ["Executor"]
 
@@ -33,12 +33,12 @@ class Executor(Protocol):
         """Hand over a pack, or a request to measure or to export one; `free` must be above 0."""
         ...
 
-    def give(self, pack: str, lanes: Sequence[Lane]) -> None:
+    def send_lanes(self, pack: str, lanes: Sequence[Lane]) -> None:
         """Answer the `LanesWanted` of a pack; no lanes will do."""
         ...
 
-    def tell(self, pack: str, verdict: Verdict) -> None:
-        """Answer an `EpochEnded` or a `StepEnded` of a pack; needed only where its worker was told to wait for that."""
+    def send_decision(self, pack: str, decision: PruningDecision) -> None:
+        """Answer an `EpochEnded` or a `StepEnded` of a pack; needed only where trials are pruned."""
         ...
 
     def use_fewer(self) -> bool:

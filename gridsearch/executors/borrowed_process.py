@@ -1,6 +1,6 @@
 """The process of an inline run is the session's own: it is borrowed for a trial's code and given back as it was.
 
-Around the user's code in `functions` and `worker`.  What no library can give back (threads that were left
+Around the user's code in `function_trainer` and `worker`.  What no library can give back (threads that were left
 running, objects that were changed) is why trials run in worker processes unless inline is asked for.
 """
 

@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Lane, Task, Verdict, WorkerSetup
+    from gridsearch.records import Event, Lane, PruningDecision, Task, WorkerSetup
 
 
 class InlineExecutor:
     """Trains packs in this process.
 
     Args:
-        setup: what a worker would be told.
+        setup: as a worker process would get it.
         deliver: takes each event as it happens.
         interrupted: asked several times a second while a pack trains; True ends the pack.
         objects: plug-ins given as objects, by display name.
@@ -54,21 +54,21 @@ class InlineExecutor:
         assert self._task is None
         self._task = task
 
-    def give(self, pack: str, lanes: Sequence[Lane]) -> None:  # noqa: ARG002 - there is but one pack here
+    def send_lanes(self, pack: str, lanes: Sequence[Lane]) -> None:  # noqa: ARG002 - there is but one pack here
         """Keep the lanes for the pack that has just asked."""
         self._given = lanes
 
-    def tell(self, pack: str, verdict: Verdict) -> None:  # noqa: ARG002 - there is but one pack here
+    def send_decision(self, pack: str, decision: PruningDecision) -> None:  # noqa: ARG002 - there is but one pack here
         """Note whether the trial shall end; the pack looks at the end of its epoch, which is this one."""
-        if verdict.prune:
-            self._pruned.add(verdict.trial)
+        if decision.prune:
+            self._pruned.add(decision.trial)
 
     def use_fewer(self) -> bool:
         """Nothing to spare: there is but one pack here."""
         return False
 
     def poll(self, timeout: float) -> None:  # noqa: ARG002 - the protocol's; here work takes as long as it takes
-        """Carry out what was submitted, to its end."""
+        """Execute what was submitted, to its end."""
         task, self._task = self._task, None
         if isinstance(task, Pack):
             self._pruned.clear()

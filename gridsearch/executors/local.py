@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.shipping import pickled
 from gridsearch.executors.wire import decode, encode
-from gridsearch.executors.worker_exit import MemoryKills, ending, process_handle
+from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process_handle
 from gridsearch.records import (
     Exported,
     LanesGiven,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Lane, Task, Verdict, WorkerSetup
+    from gridsearch.records import Event, Lane, PruningDecision, Task, WorkerSetup
 
-_STILLBORN_LIMIT = 3
+_FAILED_STARTS_LIMIT = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -71,12 +71,12 @@ class LocalExecutor:
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
         assert setups
-        self._objects = _kept(pickled(objects)) if objects else None
+        self._objects = _inherited_file(pickled(objects)) if objects else None
         self._setups = {setup.name: setup for setup in setups}
         self._deliver = deliver
         self._workers: dict[str, _Worker] = {}
         self._selector = selectors.DefaultSelector()
-        self._stillborn = 0
+        self._failed_starts = 0
         self._most = len(setups)
         self._kills = MemoryKills()
 
@@ -112,13 +112,13 @@ class LocalExecutor:
         with contextlib.suppress(BrokenPipeError):
             _send(worker.commands, encode(task))
 
-    def give(self, pack: str, lanes: Sequence[Lane]) -> None:
+    def send_lanes(self, pack: str, lanes: Sequence[Lane]) -> None:
         """Send lanes to the worker that trains a pack; one that has died is noticed by the next poll."""
         self._send_to(pack, LanesGiven(pack=pack, lanes=tuple(lanes)))
 
-    def tell(self, pack: str, verdict: Verdict) -> None:
-        """Send a verdict to the worker that trains a pack."""
-        self._send_to(pack, verdict)
+    def send_decision(self, pack: str, decision: PruningDecision) -> None:
+        """Send a pruning decision to the worker that trains a pack."""
+        self._send_to(pack, decision)
 
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
@@ -166,12 +166,12 @@ class LocalExecutor:
     def _handle(self, worker: _Worker, event: Event) -> None:
         if isinstance(event, WorkerReady):
             worker.ready = True
-            self._stillborn = 0
+            self._failed_starts = 0
         elif isinstance(event, PackEnded | Probed | Exported):
             worker.task = None
         self._deliver(event)
 
-    def _send_to(self, pack: str, command: LanesGiven | Verdict) -> None:
+    def _send_to(self, pack: str, command: LanesGiven | PruningDecision) -> None:
         for worker in self._workers.values():
             if isinstance(worker.task, Pack) and worker.task.id == pack:
                 with contextlib.suppress(BrokenPipeError):
@@ -208,19 +208,19 @@ class LocalExecutor:
         return worker
 
     def _worker_ended(self, worker: _Worker) -> None:
-        """Tell what a worker that has ended was working on, and take down what it started."""
+        """Handle a worker's exit: report what it was working on, and kill what it started."""
         _kill(worker.process)
         code = worker.process.wait()
         memory = code == -signal.SIGKILL and self._kills.another()
         worker.stderr.seek(0)
         tail = worker.stderr.read().decode(errors="replace").strip().splitlines()
         why = f", out of memory? The limit is {described()}" if memory else ""
-        message = ending(code) + why + (f": {tail[-1]}" if tail else "")
+        message = describe_exit(code) + why + (f": {tail[-1]}" if tail else "")
         self._close(worker)
         del self._workers[worker.setup.name]
         if not worker.ready:
-            self._stillborn += 1
-            if self._stillborn >= _STILLBORN_LIMIT:
+            self._failed_starts += 1
+            if self._failed_starts >= _FAILED_STARTS_LIMIT:
                 self.stop()
                 raise GridsearchError(
                     f"workers end before they are ready: {message}",
@@ -244,7 +244,7 @@ class LocalExecutor:
         worker.stderr.close()
 
 
-def _kept(content: bytes) -> IO[bytes]:
+def _inherited_file(content: bytes) -> IO[bytes]:
     """Return a file without a name that holds this for the workers to inherit."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the executor
     file.write(content)

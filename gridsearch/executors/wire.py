@@ -22,6 +22,7 @@ from gridsearch.records import (
     PackStarted,
     Probed,
     ProbeRequest,
+    PruningDecision,
     Settings,
     StepEnded,
     Trial,
@@ -29,7 +30,6 @@ from gridsearch.records import (
     TrialFinished,
     TrialState,
     Unwritable,
-    Verdict,
     WorkerDied,
     WorkerReady,
     WorkerSetup,
@@ -55,13 +55,13 @@ _KINDS: dict[str, type[Any]] = {
         ProbeRequest,
         ExportRequest,
         LanesGiven,
-        Verdict,
+        PruningDecision,
         WorkerSetup,
     )
 }
 
 
-Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | Verdict | WorkerSetup
+Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | PruningDecision | WorkerSetup
 """What a worker is sent."""
 
 

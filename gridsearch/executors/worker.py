@@ -45,12 +45,12 @@ from gridsearch.records import (
     PackStarted,
     Probed,
     ProbeRequest,
+    PruningDecision,
     Settings,
     StepEnded,
     TrialFailed,
     TrialFinished,
     Unwritable,
-    Verdict,
     WorkerReady,
     WorkerSetup,
 )
@@ -131,7 +131,7 @@ class PackTrainer:
             left.update({lane.trial.id: lane for lane in lanes})
             return lanes
 
-        def tell(event: Event) -> None:
+        def report(event: Event) -> None:
             if isinstance(event, TrialFinished | TrialFailed):
                 left.pop(event.trial, None)
             self.emit(event)
@@ -143,7 +143,7 @@ class PackTrainer:
                     data=self._data,
                     build=self._build,
                     device=self._device,
-                    emit=tell,
+                    emit=report,
                     stop=stop,
                     more=more,
                     drop=pruned,
@@ -170,7 +170,7 @@ class PackTrainer:
             with self._at_work(log):
                 for _ in range(_PROBE_ROUNDS):
                     self._time_packs(request, seconds, memory)
-        except Exception:  # noqa: BLE001 - the trials will tell it, each in its own log
+        except Exception:  # noqa: BLE001 - the trials will show it, each in its own log
             log.flush()
         return Probed(
             worker=self.setup.name,
@@ -297,7 +297,7 @@ class PackTrainer:
         return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
 
     def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
-        story = valid_text(traceback.format_exc())
+        text = valid_text(traceback.format_exc())
         for lane in lanes:
             self.emit(
                 TrialFailed(
@@ -305,7 +305,7 @@ class PackTrainer:
                     attempt=lane.trial.attempt,
                     reason="error",
                     message=one_line(error),
-                    traceback=story,
+                    traceback=text,
                 )
             )
 
@@ -367,7 +367,7 @@ class PackTrainer:
 def make_trainer(
     setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
 ) -> PackTrainer | FunctionRunner:
-    """Return what carries out packs: it trains networks, or calls the function that the setup names."""
+    """Return what executes packs: it trains networks, or calls the function that the setup names."""
     kind = PackTrainer if setup.objective is None else FunctionRunner
     return kind(setup, emit, objects)
 
@@ -401,7 +401,7 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
         commands_fd: the pipe that commands come from.
         events_fd: the pipe that events go to.
         parent: process id of the runner.
-        objects_fd: a file with the plug-ins of the runner's session, see `sending`.
+        objects_fd: a file with the plug-ins of the runner's session, see `shipping`.
     """
     die_with_parent(parent)
     go_first_when_memory_runs_out()
@@ -410,8 +410,8 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
     setup: WorkerSetup = decode(commands.readline())
     work: queue.SimpleQueue[Task] = queue.SimpleQueue()
     given: queue.SimpleQueue[LanesGiven] = queue.SimpleQueue()
-    told: queue.SimpleQueue[Verdict] = queue.SimpleQueue()
-    queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, Verdict: told}
+    decided: queue.SimpleQueue[PruningDecision] = queue.SimpleQueue()
+    queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, PruningDecision: decided}
 
     def read() -> None:
         for line in commands:
@@ -421,11 +421,11 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
 
     threading.Thread(target=read, daemon=True).start()
     pipe = _Pipe(os.fdopen(events_fd, "wb"))
-    verdicts = PruningReplies(told)
+    replies = PruningReplies(decided)
 
     def emit(event: Event) -> None:
-        if setup.judged and isinstance(event, EpochEnded | StepEnded):
-            verdicts.expect(event)
+        if setup.pruning and isinstance(event, EpochEnded | StepEnded):
+            replies.expect(event)
         pipe.send(event)
 
     trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))
@@ -433,7 +433,7 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
     while True:
         task = work.get()
         if isinstance(task, Pack):
-            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=verdicts.pruned)
+            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=replies.pruned)
         else:
             assert isinstance(trainer, PackTrainer)
             pipe.send(trainer.export(task) if isinstance(task, ExportRequest) else trainer.probe(task))

@@ -1,4 +1,4 @@
-"""How a worker process ended: seen at once whoever holds its pipes, in words, and whether memory ran out.
+"""How a worker process ended: noticed whoever holds its pipes, described in words, lack of memory detected.
 
 Stands beside the executors that start processes.
 """
@@ -16,7 +16,7 @@ _OWN_SCORE = Path("/proc/self/oom_score_adj")
 _FIRST_TO_GO = "500"
 
 
-def ending(code: int) -> str:
+def describe_exit(code: int) -> str:
     """Return in words how a process ended, from the code that `Popen` gives."""
     if code < 0:
         try:
@@ -29,7 +29,7 @@ def ending(code: int) -> str:
 def process_handle(pid: int) -> int | None:
     """Return a descriptor that can be read once a child of this process has ended; None where there is none.
 
-    The end of its pipes tells the same only if nothing that it started still holds them.
+    The end of its pipes means the same only if no child of its still holds them.
     """
     if not hasattr(os, "pidfd_open"):
         return None
@@ -47,7 +47,7 @@ def go_first_when_memory_runs_out() -> None:
 
 
 class MemoryKills:
-    """Tells whether the kernel has ended a process for lack of memory since it was asked last (Linux)."""
+    """Detects whether the kernel has ended a process for lack of memory since it was asked last (Linux)."""
 
     def __init__(self) -> None:
         self._seen = _kills()

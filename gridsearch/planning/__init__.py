@@ -1,7 +1,7 @@
 """Planning turns waiting trials and the device's capacity into packs, longest first; it needs no torch.
 
-`groups` says which trials may share a pack, `estimates` what a trial costs, `queue` which goes when, `settled`
-which packs a run makes whenever it is begun again, `overheads` what a run costs besides, `forecast` when it ends.
+`groups` says which trials may share a pack, `estimates` what a trial costs, `queue` which goes when, `fixed_packs`
+which packs a run makes whenever it is started again, `overheads` what a run costs besides, `simulation` when it ends.
 """
 
 from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeCache, probe_key, relative_cost

@@ -24,7 +24,7 @@ _IMAGE_SECONDS = 62e-6
 """That image's cost, alone; only for comparing trials that nobody has measured with others."""
 
 _SHARED = 0.4
-"""The part of it that a pack does not save; likewise."""
+"""The share of that cost that a pack does not save; likewise."""
 
 _SIDE_BY_SIDE = 1.15
 """How much slower an image is on a CPU whose cores all train than in a probe, until that was measured; 1.07 to
@@ -45,7 +45,7 @@ def probe_key(settings: Settings, *, device: str, shape: tuple[int, ...], classe
         shape: (C, H, W) of the images.
         classes: number of classes.
     """
-    parts = {
+    facts = {
         "device": device,
         "model": settings.model,
         "options": dict(settings.model_options),
@@ -57,7 +57,7 @@ def probe_key(settings: Settings, *, device: str, shape: tuple[int, ...], classe
         "augment": settings.augment,
         "dtype": settings.dtype,
     }
-    return json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Probe:
     epochs: int = 0
 
     def knows(self, most: int) -> bool:
-        """Whether a probe has told which size up to `most` is best."""
+        """Whether a probe has measured which size up to `most` is best."""
         if not self.seconds_per_image:
             return False
         return self.upto >= most or max(self.seconds_per_image) < self.upto
@@ -140,8 +140,8 @@ def _between(known: Mapping[int, float], lanes: int) -> float:
     above = min((size for size in known if size >= lanes), default=max(known))
     if below >= above:
         return known[above if lanes < below else below]
-    part = (1 / below - 1 / lanes) / (1 / below - 1 / above)
-    return known[below] + part * (known[above] - known[below])
+    share = (1 / below - 1 / lanes) / (1 / below - 1 / above)
+    return known[below] + share * (known[above] - known[below])
 
 
 class ProbeCache:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def settle(
     trials: Collection[T], *, lanes: int, workers: int, cost: Callable[[T], float]
 ) -> list[tuple[T, ...]]:
-    """Part all trials of a study into packs, in the order in which they go.
+    """Split all trials of a study into packs, in the order in which they go.
 
     Args:
         trials: in the order in which the study got them.

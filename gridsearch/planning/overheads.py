@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEPT = 9
-"""Measurements of each part that are kept; their median counts."""
+"""Measurements of each overhead that are kept; their median counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -91,9 +91,9 @@ class WorkQueue(Generic[T]):
         self._heap.clear()
 
     def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unprobed[T] | None:
-        """Take the pack that takes longest, or tell of a group that must be measured; None if there is neither.
+        """Take the pack that takes longest, or an unprobed group that must be measured first; None if there is neither.
 
-        A group that was told of is passed over until `sized` is called for it.  The trials of a pack share
+        A group that was returned as unprobed is passed over until `sized` is called for it.  The trials of a pack share
         their shaping settings, and are of like cost, so that its lanes end together.
 
         Args:

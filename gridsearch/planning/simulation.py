@@ -1,4 +1,4 @@
-"""When a run will end: its queue played through with measured costs instead of workers.
+"""When a run will end: its queue simulated with measured costs instead of workers.
 
 Stands beside the queue, which it empties as a run would: packs to whoever is free, trials that wait into the
 places of those that end, measuring where a run would measure.
@@ -25,7 +25,7 @@ T = TypeVar("T", bound=Planned)
 
 @dataclass(frozen=True, slots=True)
 class SimulatedPack(Generic[T]):
-    """A program as the forecast saw it.
+    """A pack of the simulated run.
 
     Attributes:
         trials: all that it trained.
@@ -64,7 +64,7 @@ class _Worker(Generic[T]):
     probing: T | None = None
 
 
-class _Play(Generic[T]):
+class _Simulation(Generic[T]):
     def __init__(
         self,
         queue: WorkQueue[T] | SettledQueue[T],
@@ -95,7 +95,7 @@ class _Play(Generic[T]):
             if worker.lanes:
                 self._lanes_end(worker, now)
             if not worker.lanes:
-                self._take(worker, now)
+                self._start_pack(worker, now)
             if worker.lanes or worker.probing is not None:
                 heapq.heappush(self._clock, (worker.ends, i))
             else:
@@ -135,7 +135,7 @@ class _Play(Generic[T]):
             return
         self._programs.append(SimulatedPack(tuple(worker.trials), worker.widest, now - worker.began))
 
-    def _take(self, worker: _Worker[T], now: float) -> None:
+    def _start_pack(self, worker: _Worker[T], now: float) -> None:
         work = self._queue.next(self._ahead(worker, now))
         if work is None:
             return
@@ -167,7 +167,7 @@ def simulate(
     cost: Callable[[T, int], float],
     overheads: Overheads,
 ) -> Forecast[T]:
-    """Play a run through, and empty its queue.
+    """Simulate a run, which empties its queue.
 
     Args:
         queue: filled; once `sized` was called for a group it must give it a size.
@@ -175,4 +175,4 @@ def simulate(
         cost: seconds of a whole trial as a lane of a pack of so many.
         overheads: what comes on top.
     """
-    return _Play(queue, workers=workers, cost=cost, overheads=overheads).run()
+    return _Simulation(queue, workers=workers, cost=cost, overheads=overheads).run()

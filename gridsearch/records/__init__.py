@@ -4,7 +4,14 @@ Settings and trials go from the spec through the store to the worker, events com
 studies go from the store to reporting.  Nothing here imports anything heavy.
 """
 
-from gridsearch.records.commands import ExportRequest, LanesGiven, ProbeRequest, Task, Verdict, WorkerSetup
+from gridsearch.records.commands import (
+    ExportRequest,
+    LanesGiven,
+    ProbeRequest,
+    PruningDecision,
+    Task,
+    WorkerSetup,
+)
 from gridsearch.records.events import (
     Advance,
     EpochEnded,
@@ -71,7 +78,7 @@ __all__ = [
     "TrialState",
     "Unwritable",
     "Value",
-    "Verdict",
+    "PruningDecision",
     "WorkerDied",
     "WorkerReady",
     "WorkerSetup",

@@ -1,4 +1,4 @@
-"""What a worker is told: from the coordinator, as the wire carries it."""
+"""What the coordinator sends to a worker, as the wire carries it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gridsearch.records.trials import Lane, Pack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """What a worker is told once, when it starts.
+    """A worker's configuration, sent once when it starts.
 
     Attributes:
         name: the worker's name ("w0").
@@ -21,7 +21,7 @@ class WorkerSetup:
         data_root: folder of the datasets' files.
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads for the arithmetic.
-        judged: whether the coordinator answers every epoch and step with a `Verdict`, since trials are pruned.
+        pruning: whether the coordinator answers every epoch and step with a `PruningDecision`, since trials are pruned.
         objective: locator of the function that the trials call; None where they train on images.
         metric: which of the function's metrics ranks.
     """
@@ -32,7 +32,7 @@ class WorkerSetup:
     data_root: str = ""
     device: str
     threads: int
-    judged: bool = False
+    pruning: bool = False
     objective: str | None = None
     metric: str = ""
 
@@ -80,7 +80,7 @@ class LanesGiven:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PruningDecision:
     """Answers an `EpochEnded` or a `StepEnded` where trials are pruned: whether this trial shall end now."""
 
     trial: int

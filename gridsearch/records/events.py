@@ -1,4 +1,4 @@
-"""What a worker tells the coordinator, in the order in which it happened."""
+"""What a worker reports to the coordinator, in the order in which it happened."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class TrialFailed:
     Attributes:
         reason: "error" (the model or the data raised), "oom" (memory).
         message: one line.
-        traceback: the whole story, for the trial's log.
+        traceback: all its lines, for the trial's log.
     """
 
     trial: int
@@ -192,7 +192,7 @@ class Exported:
         files: what lies in the folder now: model.safetensors, test.safetensors (logits float32 [K, N, Y] and
             labels int64 [N] of the test images), model.onnx where the network could be exported.
         facts: what the exported model takes and how it was checked, see `training.export.export`.
-        error: one line where there is nothing to export, with the whole story in `traceback`.
+        error: one line where there is nothing to export, with all its lines in `traceback`.
     """
 
     worker: str
@@ -209,7 +209,7 @@ class Unwritable:
 
     Attributes:
         message: which, in one line, and why.
-        hint: how to mend it.
+        hint: how to fix it.
     """
 
     worker: str
@@ -224,7 +224,7 @@ class WorkerDied:
     Attributes:
         pack: what it was working on, if anything.
         message: how it ended.
-        memory: the kernel ended it for lack of memory, as far as can be told.
+        memory: the kernel ended it for lack of memory, as far as is known.
     """
 
     worker: str

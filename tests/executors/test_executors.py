@@ -236,7 +236,7 @@ def test_a_pack_with_free_lanes_asks_for_more_and_trains_what_it_is_given(nets, 
         events.append(event)
         if isinstance(event, LanesWanted):
             given = [waiting.pop() for _ in range(min(event.count, len(waiting)))]
-            executor.give(event.pack, given)
+            executor.send_lanes(event.pack, given)
 
     executor = (
         InlineExecutor(setup(nets), take, interrupted=lambda: False)

@@ -6,7 +6,7 @@ import queue
 import threading
 
 from gridsearch.executors.pruning_replies import PruningReplies
-from gridsearch.records import EpochEnded, Verdict
+from gridsearch.records import EpochEnded, PruningDecision
 
 
 def epoch(trial: int, number: int, attempt: int = 1) -> EpochEnded:
@@ -24,45 +24,45 @@ def epoch(trial: int, number: int, attempt: int = 1) -> EpochEnded:
     )
 
 
-def verdict(trial: int, number: int, prune: bool, attempt: int = 1) -> Verdict:
-    return Verdict(trial=trial, attempt=attempt, epoch=number, prune=prune)
+def decision(trial: int, number: int, prune: bool, attempt: int = 1) -> PruningDecision:
+    return PruningDecision(trial=trial, attempt=attempt, epoch=number, prune=prune)
 
 
 def test_an_epoch_s_end_waits_for_the_verdicts_on_all_lanes():
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = PruningReplies(arriving)
-    verdicts.expect(epoch(1, 1))
-    verdicts.expect(epoch(2, 1))
-    arriving.put(verdict(1, 1, prune=False))
-    late = threading.Timer(0.05, arriving.put, [verdict(2, 1, prune=True)])
+    decisions = PruningReplies(arriving)
+    decisions.expect(epoch(1, 1))
+    decisions.expect(epoch(2, 1))
+    arriving.put(decision(1, 1, prune=False))
+    late = threading.Timer(0.05, arriving.put, [decision(2, 1, prune=True)])
     late.start()
-    assert set(verdicts.pruned()) == {2}
+    assert set(decisions.pruned()) == {2}
     late.join()
 
 
 def test_nobody_is_waited_for_where_nothing_is_judged():
-    verdicts = PruningReplies(queue.SimpleQueue())
-    assert not verdicts.pruned()
+    decisions = PruningReplies(queue.SimpleQueue())
+    assert not decisions.pruned()
 
 
 def test_a_verdict_that_comes_too_late_counts_an_epoch_later(monkeypatch):
-    monkeypatch.setattr("gridsearch.executors.pruning_replies._VERDICT_SECONDS", 0.01)
+    monkeypatch.setattr("gridsearch.executors.pruning_replies._DECISION_SECONDS", 0.01)
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = PruningReplies(arriving)
-    verdicts.expect(epoch(1, 1))
-    assert not verdicts.pruned()
-    arriving.put(verdict(1, 1, prune=True))
-    verdicts.expect(epoch(1, 2))
-    arriving.put(verdict(1, 2, prune=True))
-    assert set(verdicts.pruned()) == {1}
+    decisions = PruningReplies(arriving)
+    decisions.expect(epoch(1, 1))
+    assert not decisions.pruned()
+    arriving.put(decision(1, 1, prune=True))
+    decisions.expect(epoch(1, 2))
+    arriving.put(decision(1, 2, prune=True))
+    assert set(decisions.pruned()) == {1}
 
 
 def test_what_was_said_of_an_earlier_attempt_does_not_end_a_new_one():
     arriving: queue.SimpleQueue = queue.SimpleQueue()
-    verdicts = PruningReplies(arriving)
-    verdicts.expect(epoch(1, 1))
-    arriving.put(verdict(1, 1, prune=True))
-    assert set(verdicts.pruned()) == {1}
-    verdicts.expect(epoch(1, 1, attempt=2))
-    arriving.put(verdict(1, 1, prune=False, attempt=2))
-    assert not verdicts.pruned()
+    decisions = PruningReplies(arriving)
+    decisions.expect(epoch(1, 1))
+    arriving.put(decision(1, 1, prune=True))
+    assert set(decisions.pruned()) == {1}
+    decisions.expect(epoch(1, 1, attempt=2))
+    arriving.put(decision(1, 1, prune=False, attempt=2))
+    assert not decisions.pruned()

@@ -114,9 +114,9 @@ class PlanForecast:
         sizing = self.sizing
 
         def take(event: Event) -> None:
-            timing.take(event)
+            timing.observe(event)
             if isinstance(event, Probed):
-                sizing.take(event)
+                sizing.record(event)
 
         setups = worker_setups(self.prepared.catalog, self.options, self.devices, trials=len(self.missing))
         executor = starter(self.prepared.catalog, self.options, setups)(take, lambda: False)

@@ -99,13 +99,13 @@ class Coordinator:
         cost: orders trials and calibrates the ETA.
         probes: takes the measured cost of each epoch.
         progress: is kept up to date.
-        observer: is told.
-        interruption: is looked at between polls.
-        pruning: judges epochs, None where every trial trains to its end.
+        observer: is notified of what happens.
+        interruption: is checked between polls.
+        pruning: decides after each epoch, None where every trial trains to its end.
         idle: called once, when a worker first has nothing left to do while others train.
     """
 
-    def __init__(  # noqa: PLR0913  (parts of one run, each by its name)
+    def __init__(  # noqa: PLR0913  (the collaborators of one run, each by its name)
         self,
         *,
         store: Store,
@@ -137,20 +137,20 @@ class Coordinator:
             limit_mb=task.pack_limit_mb,
         )
         self._queue = self._make_queue(progress.workers)
-        self._boards = TrialPublisher(store.home, self._study, facts=task.facts, images=task.images)
+        self._publisher = TrialPublisher(store.home, self._study, facts=task.facts, images=task.images)
         self._claims = HeldTrials(
             store=store,
             study=self._study,
             owner=task.owner,
             lease=task.options.lease,
-            boards=self._boards,
+            publisher=self._publisher,
             progress=progress,
             cost=cost,
         )
         self._results = ResultWriter(
             store,
             study=self._study,
-            boards=self._boards,
+            publisher=self._publisher,
             progress=progress,
             observer=observer,
             pruning=pruning,
@@ -162,9 +162,9 @@ class Coordinator:
         self._held: dict[str, list[Ended]] = {}
         self._executor: Executor | None = None
         self._epochs: list[Advance] = []
-        self._awaited = ""
-        self._looked = float("-inf")
-        self._beaten = self._flushed = time.monotonic()
+        self._named = ""
+        self._last_look = float("-inf")
+        self._last_heartbeat = self._last_flush = time.monotonic()
 
     def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
         """Train until nothing of the grid waits or runs, the budget is spent, or somebody interrupts.
@@ -176,7 +176,7 @@ class Coordinator:
         Raises:
             StoreError: the study was deleted meanwhile, or the store cannot be written any more.
         """
-        executor = self._executor = start(self._take, self._interrupted)
+        executor = self._executor = start(self._handle, self._interrupted)
         self._observer.started(self._progress)
         try:
             while not self._interruption:
@@ -188,10 +188,10 @@ class Coordinator:
                     self._idle = None
                 executor.poll(_POLL_SECONDS)
                 self._flush_in_time()
-                self._beat()
+                self._heartbeat()
                 self._observer.updated(self._progress)
-            if self._first.verdict:
-                self._observer.warn(self._first.verdict)
+            if self._first.reason:
+                self._observer.warn(self._first.reason)
         finally:
             executor.stop()
             self._leave()
@@ -224,7 +224,7 @@ class Coordinator:
                 executor.submit(self._sizing.request(settings, work.count))
                 continue
             pack = uuid.uuid4().hex[:12]
-            if lanes := self._claims.take(work, pack):
+            if lanes := self._claims.claim(work, pack):
                 self._packs[pack] = Pack(pack, lanes)
                 executor.submit(self._packs[pack])
 
@@ -236,37 +236,37 @@ class Coordinator:
         if self._queue and not self._spent() and not self._interruption:
             ahead = self._claims.ahead(but=pack.id)
             wanted = self._queue.refill(pack.lanes[0].trial.settings, event.count, ahead)
-            lanes = self._claims.take(wanted, pack.id) if wanted else ()
+            lanes = self._claims.claim(wanted, pack.id) if wanted else ()
             for lane in lanes:
                 self._progress.running[lane.trial.id].worker = event.worker
-        self._executor.give(pack.id, lanes)
+        self._executor.send_lanes(pack.id, lanes)
 
     def _look(self) -> bool:
         """Fill the queue with what waits now; the store is asked every other second at most."""
         now = time.monotonic()
-        if now - self._looked < _LOOK_AGAIN_SECONDS:
+        if now - self._last_look < _LOOK_AGAIN_SECONDS:
             return False
-        self._looked = now
+        self._last_look = now
         self._reclaim()
         self._queue.fill(self._store.waiting(self._study_id, self._ids))
         counts = self._store.open_counts(self._study_id, self._ids)
         self._progress.counts = {state: counts.get(state, 0) for state in TrialState}
-        self._say_for_whom_we_wait()
+        self._name_other_runners()
         return bool(self._queue)
 
-    def _say_for_whom_we_wait(self) -> None:
+    def _name_other_runners(self) -> None:
         """Name the runners that hold what is left of our grid, once, while we have nothing to do."""
         if self._queue or self._claims:
-            self._awaited = ""
+            self._named = ""
             return
         others = [runner for runner in self._store.runners(self._study) if not runner.gone]
         named = ", ".join(f"process {runner.pid} on {runner.host}" for runner in others)
-        if named and named != self._awaited:
+        if named and named != self._named:
             numbers = sorted(number for runner in others for number in runner.trials)
             shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
             trains = "trains" if len(others) == 1 else "train"
             self._observer.say(f"waiting for {named}, which {trains} trial{'s' * (len(numbers) > 1)} {shown}")
-        self._awaited = named
+        self._named = named
 
     def _reclaim(self) -> None:
         for back in self._store.reclaim(self._study_id):
@@ -286,12 +286,12 @@ class Coordinator:
     def _spent(self) -> bool:
         """Whether no more trials shall begin: the time is over, or they would fail as the first have."""
         budget = self._options.budget
-        return self._first.verdict is not None or (budget is not None and self._progress.seconds > budget)
+        return self._first.reason is not None or (budget is not None and self._progress.seconds > budget)
 
     # Events
 
-    def _take(self, event: Event) -> None:
-        """Take one event from the executor."""
+    def _handle(self, event: Event) -> None:
+        """Handle one event of the executor."""
         match event:
             case EpochEnded() | StepEnded():
                 self._first.went_on()
@@ -308,7 +308,7 @@ class Coordinator:
             case LanesWanted():
                 self._refill(event)
             case Probed():
-                self._queue.sized(self._sizing.take(event))
+                self._queue.sized(self._sizing.record(event))
             case WorkerDied():
                 self._worker_died(event)
             case Unwritable():
@@ -333,8 +333,8 @@ class Coordinator:
         if claim is None:
             return
         if self._pruning is not None and self._executor is not None:
-            self._executor.tell(claim.pack, self._pruning.judge(claim.trial, event))
-        self._boards.epoch(event)
+            self._executor.send_decision(claim.pack, self._pruning.decide(claim.trial, event))
+        self._publisher.epoch(event)
         settings = claim.trial.settings
         self._progress.epoch_ended(event, self._claims.epoch_units(settings))
         if not isinstance(event, EpochEnded):
@@ -347,12 +347,12 @@ class Coordinator:
         self._store.open_counts(self._study_id, ())
 
     def _flush_in_time(self) -> None:
-        if self._epochs and time.monotonic() - self._flushed > _FLUSH_SECONDS:
+        if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self._flush()
 
     def _flush(self) -> None:
         """Write all epochs that came in, of all lanes, in one transaction."""
-        self._flushed = time.monotonic()
+        self._last_flush = time.monotonic()
         if self._epochs:
             epochs, self._epochs = self._epochs, []
             if not self._store.record_epochs(epochs):
@@ -377,7 +377,7 @@ class Coordinator:
             self._write(held)
         self._packs.pop(pack, None)
         left = self._claims.of(pack)
-        if self._interruption:  # it was told to stop
+        if self._interruption:  # it was stopped
             self._claims.release(left)
         elif left:
             self._offer_again(left, "its pack ended without it")
@@ -405,7 +405,7 @@ class Coordinator:
         if lost and event.memory and (relief := self._take_less_memory(lost)):
             self._observer.say(relief)
             self._claims.release(lost)  # no try of theirs: the next one is another
-            self._looked = float("-inf")
+            self._last_look = float("-inf")
             return
         self._offer_again(lost, event.message, failed="its worker died")
 
@@ -427,7 +427,7 @@ class Coordinator:
             if back.requeued:
                 tries = f"attempt {back.tries + 1} of {self._options.retries + 1}"
                 self._observer.say(f"trial {back.number}: starts again ({tries})")
-                self._looked = float("-inf")
+                self._last_look = float("-inf")
             else:
                 self._progress.move(TrialState.WAITING, TrialState.FAILED)
                 self._observer.warn(f"trial {back.number}: failed, {failed or reason} {back.tries} times")
@@ -437,16 +437,16 @@ class Coordinator:
     def _interrupted(self) -> bool:
         """Answer an inline executor, and use the moment: nobody else has the thread meanwhile."""
         self._flush_in_time()
-        self._beat()
+        self._heartbeat()
         self._observer.updated(self._progress)
         return bool(self._interruption)
 
-    def _beat(self) -> None:
-        """Tell the store that we live, in time."""
+    def _heartbeat(self) -> None:
+        """Renew our leases in time."""
         now = time.monotonic()
-        if now - self._beaten < self._options.lease / 4:
+        if now - self._last_heartbeat < self._options.lease / 4:
             return
-        self._beaten = now
+        self._last_heartbeat = now
         if not self._claims:
             return
         for lost in self._claims.heartbeat():
@@ -456,7 +456,7 @@ class Coordinator:
         self._probes.save()
 
     def _leave(self) -> None:
-        """Give back what has not ended, so that the store is in order whatever stopped us."""
+        """Release what has not ended, so that the store is consistent whatever ended the run."""
         with suppress(StoreError):
             self._claims.release(list(self._claims))
         self._probes.save()

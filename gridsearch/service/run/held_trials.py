@@ -1,7 +1,7 @@
 """The trials that this runner has claimed: which pack each trains in, and what is left when it loses them.
 
 Stands between the coordinator and what must change together whenever a trial comes or goes: the ledger, the scratch
-folders, the boards and the counts that are shown.
+folders, the published runs and the counts that are shown.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class HeldTrials:
         study: the study's name.
         owner: who claims.
         lease: seconds that a claim holds without a heartbeat.
-        boards: are told that a trial starts.
+        publisher: starts the TensorBoard run of each trial.
         progress: is kept up to date.
         cost: says how long trials take.
     """
@@ -59,7 +59,7 @@ class HeldTrials:
     study: str
     owner: RunnerIdentity
     lease: float
-    boards: TrialPublisher
+    publisher: TrialPublisher
     progress: Progress
     cost: CostModel
     _by_trial: dict[int, Claim] = field(default_factory=dict)
@@ -84,12 +84,12 @@ class HeldTrials:
         """Return a pack's."""
         return [claim for claim in self if claim.pack == pack]
 
-    def take(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
+    def claim(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
         """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
         got = self.store.claim([trial.id for trial in wanted], owner=self.owner, pack=pack, lease=self.lease)
         for trial in got:
             self._by_trial[trial.id] = Claim(trial, pack)
-            self.boards.start(trial)
+            self.publisher.start(trial)
             self.progress.move(TrialState.WAITING, TrialState.RUNNING)
             self.progress.running[trial.id] = Running(trial, worker="")
         return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
@@ -114,13 +114,13 @@ class HeldTrials:
     def release(self, claims: Sequence[Claim]) -> None:
         """Give trials without a result back, for anybody to claim.
 
-        What they have left goes first: where the disk is full, this makes the room that the store needs.
+        What they have left goes first: where the disk is full, this frees the space that the store needs.
         """
         self.drop(claims)
         self.store.release([claim.held for claim in claims])
 
     def heartbeat(self) -> list[Claim]:
-        """Tell the store that we live; return the claims that were lost all the same."""
+        """Renew the leases; return the claims that were lost all the same."""
         lost = self.store.heartbeat(self.owner, lease=self.lease)
         return [claim for trial in lost if (claim := self.get(trial))]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Observer(Protocol):
-    """Is told what happens; must not raise and must not take long."""
+    """Is notified of what happens; must neither raise nor block."""
 
     def say(self, message: str) -> None:
         """Take a message that is worth a line."""
@@ -43,7 +43,7 @@ class Observer(Protocol):
 
 
 class Silent:
-    """An observer that looks away."""
+    """An observer that does nothing."""
 
     def say(self, message: str) -> None:
         """Do nothing."""
@@ -92,7 +92,7 @@ class Progress:
         direction: "maximize" or "minimize" it.
         counts: this run's trials by state; those that other runners work on count as running.
         total_units: the cost of all trials that were open when the run began, in the planner's units.
-        done_units: the cost of what this run has trained of them, started trials in part.
+        done_units: the cost of what this run has trained of them, the trained epochs of started trials included.
         workers: how many work side by side.
         running: by ledger id.
         best: the best value so far and its params, over all trials of the grid.

@@ -6,7 +6,7 @@ import dataclasses
 import time
 from typing import TYPE_CHECKING
 
-from gridsearch.records import TrialFailed, TrialFinished, TrialState, Verdict
+from gridsearch.records import PruningDecision, TrialFailed, TrialFinished, TrialState
 from gridsearch.reporting.words.text import show_metric
 from gridsearch.store import PruningStudy, TrialCurve
 
@@ -19,7 +19,7 @@ _LOOK_AGAIN_SECONDS = 10.0
 
 
 class Pruning:
-    """Judges the epochs of one run's trials, among all that the study has shown.
+    """Decides after each epoch whether a trial ends, by all curves of the study.
 
     Args:
         pruner: "median", "asha" or "hyperband".
@@ -42,8 +42,8 @@ class Pruning:
         self._values: dict[int, float] = {}
         self._looked = float("-inf")
 
-    def judge(self, trial: Trial, event: Advance) -> Verdict:
-        """Say whether a trial of ours ends after this epoch."""
+    def decide(self, trial: Trial, event: Advance) -> PruningDecision:
+        """Decide whether a trial of ours ends after this epoch."""
         self._look()
         value = event.value(self._metric)
         prune = False
@@ -60,7 +60,7 @@ class Pruning:
                 values={event.epoch: value},
             )
             prune = self._optuna.judge(curve)
-        return Verdict(trial=event.trial, attempt=event.attempt, epoch=event.epoch, prune=prune)
+        return PruningDecision(trial=event.trial, attempt=event.attempt, epoch=event.epoch, prune=prune)
 
     def named(self, trial: Trial, event: TrialFinished | TrialFailed) -> TrialFinished | TrialFailed:
         """Return how a trial ended with the pruner that ended it, if one did."""

@@ -1,4 +1,4 @@
-"""Writes down how trials ended, and tells whoever watches; stands between the coordinator and the store."""
+"""Writes down how trials ended, and notifies the observer; stands between the coordinator and the store."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class ResultWriter:
     Args:
         store: the open store.
         study: the study's name.
-        boards: draws its trials and keeps their TensorBoard runs.
+        publisher: draws its trials and keeps their TensorBoard runs.
         progress: is kept up to date.
-        observer: is told.
-        pruning: is told, and says what ended the pruned trials; None where none is pruned.
+        observer: is notified of each result.
+        pruning: is notified of each result, and names what ended the pruned trials; None where none is pruned.
     """
 
     def __init__(
@@ -37,14 +37,14 @@ class ResultWriter:
         store: Store,
         *,
         study: str,
-        boards: TrialPublisher,
+        publisher: TrialPublisher,
         progress: Progress,
         observer: Observer,
         pruning: Pruning | None = None,
     ) -> None:
         self._store = store
         self._study = study
-        self._boards = boards
+        self._publisher = publisher
         self._progress = progress
         self._observer = observer
         self._pruning = pruning
@@ -64,18 +64,18 @@ class ResultWriter:
         finished = [event for _, event in ended if isinstance(event, TrialFinished)]
         pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
         shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
-        verdicts = iter(self._store.finish_many(finished, epochs=epochs, shown=shown))
+        accepted = iter(self._store.finish_many(finished, epochs=epochs, shown=shown))
         all_taken = True
         for trial, event in ended:
             if isinstance(event, TrialFailed):
                 self._store.home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
                 taken = self._store.fail(event)
             else:
-                taken = next(verdicts)
-            self._boards.finish(event, pictures[trial.id])
+                taken = next(accepted)
+            self._publisher.finish(event, pictures[trial.id])
             self._progress.leave(trial)
             if taken:
-                self._tell(trial, event)
+                self._notify(trial, event)
             else:
                 all_taken = False
                 self._observer.warn(
@@ -86,18 +86,18 @@ class ResultWriter:
         return all_taken
 
     def _draw(self, trial: Trial, event: Ended) -> Pictures:
-        """Draw a trial's pictures; one that cannot be drawn is told of, a result is never lost for it."""
+        """Draw a trial's pictures; a failure is a warning, never a lost result."""
         if not isinstance(event, TrialFinished):
             return Pictures()
         try:
-            return self._boards.draw(trial, event)
+            return self._publisher.draw(trial, event)
         except GridsearchError:
-            return Pictures()  # what is wrong with its file is told when that is moved to its place
+            return Pictures()  # the store reports what is wrong with its file
         except Exception as error:  # noqa: BLE001 -- of a drawing, which is worth no result
             self._observer.warn(f"trial {trial.number}: its pictures could not be drawn: {error!r}")
             return Pictures()
 
-    def _tell(self, trial: Trial, event: Ended) -> None:
+    def _notify(self, trial: Trial, event: Ended) -> None:
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
         self._progress.move(TrialState.RUNNING, state)
         if self._pruning is not None:

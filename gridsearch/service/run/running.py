@@ -1,4 +1,4 @@
-"""The story of a run: prepare, store, plan, train, report."""
+"""A run from start to end: prepare, store, plan, train, report."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def run(
     Args:
         spec: what to search.
         options: how to run it.
-        observer: is told what happens.
+        observer: is notified of what happens.
         objects: models given as classes or functions, by the name that the spec uses.
         dataset: a dataset given as an object.
         objective: the function of a study of one, given as an object.
@@ -135,7 +135,7 @@ def resume(
     Args:
         study: the study's name.
         options: how to run.
-        observer: is told what happens.
+        observer: is notified of what happens.
         dataset: locator of the dataset, or the class or function itself; needed only for a user's own.
         models: locators of models, likewise.
         objective: the function, or its locator, for a study of one.
@@ -300,7 +300,7 @@ def _train(
             interruption=interrupted,
             pruning=_pruning(store, prepared, options, added),
             idle=preload_report if options.report else lambda: None,
-        ).run(starter(prepared.catalog, options, setups, watch=timing.take))
+        ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
     return interrupted.signum
 
 

@@ -1,6 +1,6 @@
 """Whether a run's first trials all failed with the same error: then the others would too, one after another.
 
-Stands beside the coordinator, which tells it what happens and asks before it begins more.
+Stands beside the coordinator, which reports results to it and asks before it starts more trials.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ class FirstTrials:
         self._waiting = waiting
         self._errors: list[str] = []
         self._subjects: set[str] = set()
-        self._verdict: str | None = None
+        self._reason: str | None = None
 
     @property
-    def verdict(self) -> str | None:
+    def reason(self) -> str | None:
         """Why no more trials shall begin, in one sentence; None if they may."""
-        return self._verdict
+        return self._reason
 
     def went_on(self) -> None:
         """Take note that a trial got somewhere: from now on each failure is its own."""
         self._open = False
-        self._verdict = None
+        self._reason = None
 
     def failed(self, settings: Settings, message: str) -> None:
         """Take note of a failure that the trial's own code or data is the cause of."""
@@ -52,10 +52,10 @@ class FirstTrials:
         self._subjects.add(_subject(settings))
         if len({_ADDRESS.sub("0x", error) for error in self._errors}) > 1:
             self.went_on()
-        elif len(self._errors) >= FIRST and self._verdict is None:
+        elif len(self._errors) >= FIRST and self._reason is None:
             left = [trial for trial in self._waiting() if trial.state.name == "WAITING"]
             if left and {_subject(trial.settings) for trial in left} <= self._subjects:
-                self._verdict = (
+                self._reason = (
                     f"the first {len(self._errors)} trials all failed with the same error: {message}; "
                     "what was not begun stays waiting (--keep-going goes on)"
                 )

@@ -107,8 +107,8 @@ class Sizing:
         self._asking[request.key] = request
         return request
 
-    def take(self, event: Probed) -> Settings:
-        """Take note of what was measured, and return the settings of the group; nothing measured means one lane."""
+    def record(self, event: Probed) -> Settings:
+        """Record what was measured, and return the settings of the group; nothing measured means one lane."""
         self._tried.add(event.key)
         request = self._asking.pop(event.key)
         if event.seconds_per_image:

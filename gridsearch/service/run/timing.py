@@ -1,4 +1,4 @@
-"""Takes the time of what a run does beside its epochs, from the events that pass by, for the next plan."""
+"""Measures what a run does beside its epochs, from the events that pass by, for the next plan."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Timing:
     _packs: dict[str, _Open] = field(default_factory=dict)
     _loaded: set[str] = field(default_factory=set)
 
-    def take(self, event: Event) -> None:
-        """Look at an event as it comes."""
+    def observe(self, event: Event) -> None:
+        """Take the time of an event as it comes."""
         now = self.clock()
         match event:
             case WorkerReady():

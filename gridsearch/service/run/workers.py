@@ -1,4 +1,4 @@
-"""Where trials train: the devices, what each worker is told, what a pack may take, and what all of it is called.
+"""Where trials train: the devices, the setup of each worker, the memory of a pack, and the names of the hardware.
 
 Stands between what a user asked for and the executors; a run, a plan and a refit ask here alike.
 """
@@ -27,7 +27,7 @@ _WORKER_MB = 500.0
 """A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
 
 _USABLE = 0.8
-"""The part of the free memory that packs may count on."""
+"""The share of the free memory that packs may count on."""
 
 _PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
 
@@ -74,7 +74,7 @@ def device_name(device: str) -> str:
 def worker_setups(
     catalog: Catalog | FunctionCatalog, options: RunOptions, devices: Sequence[str], *, trials: int
 ) -> tuple[WorkerSetup, ...]:
-    """Say what each worker is told: one a core, or one an accelerator, but none for which there is no pack.
+    """Return the setup of each worker: one a core, or one an accelerator, but none for which there is no pack.
 
     A CPU worker computes with one thread: two such processes beat one with two threads on small networks, and
     a trial's rounding then does not depend on how many workers there are.
@@ -90,7 +90,7 @@ def worker_setups(
             **catalog.told,
             device=devices[i % len(devices)],
             threads=1,
-            judged=options.prune != "none",
+            pruning=options.prune != "none",
         )
         for i in range(max(1, min(wanted, packs)))
     )
@@ -138,7 +138,7 @@ def starter(
 def pack_limit(devices: Sequence[str], workers: int) -> float | None:
     """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
 
-    It leaves room for what each worker needs before it has a pack, and for what nobody has foreseen.
+    It leaves memory for what each worker needs before it has a pack, and a reserve.
     """
     from gridsearch.training import free_megabytes
 

@@ -176,7 +176,7 @@ class Refit:
                 self._end(event)
             case LanesWanted():
                 assert self._executor is not None
-                self._executor.give(event.pack, ())
+                self._executor.send_lanes(event.pack, ())
             case LogText():
                 self._log = [*self._log, *event.text.splitlines()][-_LAST_WORDS:]
             case PackEnded():

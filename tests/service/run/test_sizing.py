@@ -36,7 +36,7 @@ def test_what_was_measured_for_few_trials_is_measured_again_for_many(tmp_path):
     request = found.request(SETTINGS, 3)
     assert request.lanes == (1, 2, 4)
     costs = {1: 3.0, 2: 2.0, 4: 1.0}
-    found.take(
+    found.record(
         Probed(worker="w", key=request.key, seconds_per_image=costs, memory_mb=dict.fromkeys(costs, 1.0))
     )
     assert found.lanes(SETTINGS, 4) == 4
@@ -57,7 +57,7 @@ def test_sizes_that_do_not_fit_into_the_memory_are_not_taken(tmp_path):
 def test_a_model_that_could_not_be_measured_trains_lane_after_lane(tmp_path):
     found, _ = sizing(tmp_path)
     request = found.request(SETTINGS, 16)
-    found.take(Probed(worker="w", key=request.key, seconds_per_image={}))
+    found.record(Probed(worker="w", key=request.key, seconds_per_image={}))
     assert found.lanes(SETTINGS, 16) == 1
 
 
