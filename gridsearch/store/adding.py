@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 from gridsearch.advice import LOCATORS, Advice, command
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import dashboard_notes, data_facts, ledger_tables, linking, optuna_tables
+from gridsearch.store import dashboard_notes, data_facts, ledger_tables, optuna_tables, reconcile
 from gridsearch.store.messages import Added, StudyDraft
-from gridsearch.store.params import Growth, Shown, ShownAxis, grow, params_of, rows_of, settings_of
+from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of
 from gridsearch.store.study_queries import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _Study:
 
     id: int
     optuna_id: int
-    shown: Shown
+    shown: StudyAxes
     next_number: int
 
 
@@ -131,7 +131,7 @@ def copies(connection: Connection, optuna_id: int) -> list[str]:
 
 def drop_orphans(connection: Connection) -> None:
     """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
-    linking.relink(connection)
+    reconcile.relink(connection)
     s, t, a = ledger_tables.studies, ledger_tables.trials, ledger_tables.artifacts
     connection.execute(delete(s).where(~study_is_there()))
     dropped = connection.execute(delete(t).where(~trial_is_there()))
@@ -175,7 +175,7 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
     attributes = {"dataset": draft.dataset, "metric": draft.metric, "command": draft.command}
     optuna_tables.set_study_user_attributes(connection, row.optuna_id, attributes)
     highest = optuna_tables.highest_number(connection, row.optuna_id)
-    return _Study(row.id, row.optuna_id, Shown.from_json(row.shown), max(row.next_number, highest + 1))
+    return _Study(row.id, row.optuna_id, StudyAxes.from_json(row.shown), max(row.next_number, highest + 1))
 
 
 def _with_locators(before: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object
         "metric": draft.metric,
         "direction": draft.direction,
         "created": time.time(),
-        "shown": Shown().to_json(),
+        "shown": StudyAxes().to_json(),
         "class_names": "[]",
         "commands": "[]",
         "environment": "{}",
@@ -228,10 +228,10 @@ def _make_room(connection: Connection, name: str) -> None:
         raise StoreError(
             f"{name!r} is what the dashboard calls study {renamed!r}", hint=f"name it with --study {renamed}"
         )
-    if linking.remnant(connection, name) is not None:
+    if reconcile.remnant(connection, name) is not None:
         optuna_tables.delete_study(connection, there)
         return
-    empty = linking.is_empty(connection, there)
+    empty = reconcile.is_empty(connection, there)
     raise StoreError(
         f"the store holds {'an empty' if empty else 'a'} study {name!r} that gridsearch did not make",
         hint="name another study with --study"
@@ -244,7 +244,7 @@ def clear_remnant(connection: Connection, name: str) -> bool:
     there = optuna_tables.study_named(connection, name)
     if there is None or ledger_name(connection, name) is not None:
         return False
-    if linking.remnant(connection, name) is None and not linking.is_empty(connection, there):
+    if reconcile.remnant(connection, name) is None and not reconcile.is_empty(connection, there):
         return False
     optuna_tables.delete_study(connection, there)
     return True
@@ -389,7 +389,7 @@ def _show(
 
 
 def _rows_of_all(
-    connection: Connection, study: _Study, axes: Sequence[ShownAxis]
+    connection: Connection, study: _Study, axes: Sequence[StudyAxis]
 ) -> list[tuple[int, str, float]]:
     """Return the params of every trial, the failed ones that were offered again since included."""
     t = ledger_tables.trials

@@ -11,7 +11,7 @@ from gridsearch.errors import StoreError
 from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
-from gridsearch.store.params import Shown, params_of, settings_of
+from gridsearch.store.params import StudyAxes, params_of, settings_of
 from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_queries import inactive_of, study_is_there, trial_is_there
 
@@ -67,7 +67,7 @@ def as_trial(row: Row[Any], names: Sequence[str]) -> Trial:
 def _shown_names(connection: Connection, study_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
     s = ledger_tables.studies
     query = select(s.c.id, s.c.shown).where(s.c.id.in_(list(study_ids)))
-    return {row.id: Shown.from_json(row.shown).names for row in connection.execute(query)}
+    return {row.id: StudyAxes.from_json(row.shown).names for row in connection.execute(query)}
 
 
 def register(connection: Connection, owner: RunnerIdentity) -> int:

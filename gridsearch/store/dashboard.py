@@ -81,7 +81,7 @@ def application(path: Path, *, home: Home) -> WSGIApplication:
     """Return the dashboard as a WSGI application on a store's file."""
     from optuna.artifacts import FileSystemArtifactStore
 
-    from gridsearch.store.viewing import ViewerStorage
+    from gridsearch.store.viewer_storage import ViewerStorage
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its imports warn of what they deprecated themselves

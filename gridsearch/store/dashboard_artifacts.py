@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class ShownFile:
+class DashboardFile:
     """A copy that lies ready.
 
     Attributes:
@@ -36,7 +36,7 @@ class ShownFile:
 
 def copy(
     home: Home, *, uid: str, number: int | None, name: str, content: bytes, mimetype: str | None = None
-) -> ShownFile:
+) -> DashboardFile:
     """Put a copy where the dashboard looks; that of an earlier file of the same name is replaced.
 
     Args:
@@ -60,11 +60,15 @@ def copy(
         "mimetype": mimetype or guessed or "application/octet-stream",
         "encoding": encoding,
     }
-    return ShownFile(number, FileRef(name=name, sha256=ref.sha256, size=ref.size), meta)
+    return DashboardFile(number, FileRef(name=name, sha256=ref.sha256, size=ref.size), meta)
 
 
 def register(
-    connection: Connection, files: Iterable[tuple[ShownFile, int | None]], *, study_id: int, optuna_id: int
+    connection: Connection,
+    files: Iterable[tuple[DashboardFile, int | None]],
+    *,
+    study_id: int,
+    optuna_id: int,
 ) -> None:
     """Let the dashboard find copies, on a connection of the caller's transaction.
 

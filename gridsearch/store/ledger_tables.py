@@ -59,7 +59,7 @@ studies = Table(
     Column("created", Double, nullable=False),  # seconds since 1970
     Column(
         "shown", Text, nullable=False
-    ),  # axes with their kinds, and what all trials share: see params.Shown
+    ),  # axes with their kinds, and what all trials share: see params.StudyAxes
     Column("class_names", Text, nullable=False),
     Column("commands", Text, nullable=False),
     Column("environment", Text, nullable=False),

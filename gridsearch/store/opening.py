@@ -17,7 +17,7 @@ from sqlalchemy import insert, inspect
 
 from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
-from gridsearch.store import ledger_tables, linking, optuna_tables, upgrading
+from gridsearch.store import ledger_tables, optuna_tables, reconcile, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
 from gridsearch.store.store import Store
 from gridsearch.store.url import sqlite_path, sqlite_url
@@ -88,12 +88,12 @@ def _bring_up_to_date(database: Database, seen: Look) -> None:
     current = seen.complete and seen.revision == ledger_tables.REVISION
     if current:
         with database.read() as connection:
-            if not linking.moved(connection):
+            if not reconcile.moved(connection):
                 return
     with database.write() as connection:
         ledger_tables.metadata.create_all(connection)
         upgrading.upgrade(connection)
-        linking.relink(connection)
+        reconcile.relink(connection)
 
 
 def store_exists(url: str) -> bool:

@@ -70,7 +70,7 @@ OBJECTIVE_VERSION = "objective_version"
 
 
 @dataclass(frozen=True, slots=True)
-class ShownAxis:
+class StudyAxis:
     """An axis that the study's trials show.
 
     Attributes:
@@ -120,14 +120,14 @@ class ShownAxis:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class StudyAxes:
     """What a study shows, and what its trials have in common so far.
 
     Attributes:
         common: the value of every setting that has had one value in all trials which have it.
     """
 
-    axes: tuple[ShownAxis, ...] = ()
+    axes: tuple[StudyAxis, ...] = ()
     common: Mapping[str, Value] = field(default_factory=dict)
 
     @property
@@ -153,7 +153,7 @@ class Shown:
         """Read what `to_json` wrote."""
         data = json.loads(text)
         axes = tuple(
-            ShownAxis(a["name"], Kind(a["kind"]), tuple(a["choices"]), a.get("free", False))
+            StudyAxis(a["name"], Kind(a["kind"]), tuple(a["choices"]), a.get("free", False))
             for a in data["axes"]
         )
         return cls(axes, data["common"])
@@ -169,13 +169,13 @@ class Growth:
         widened: axes whose kind changed: all their rows must be written anew.
     """
 
-    shown: Shown
+    shown: StudyAxes
     varied: tuple[str, ...]
     missing: bool
-    widened: tuple[ShownAxis, ...]
+    widened: tuple[StudyAxis, ...]
 
 
-def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> Growth:
+def grow(shown: StudyAxes, *, axes: Iterable[str], settings: Iterable[Settings]) -> Growth:
     """Work out what a study shows once it holds trials of these settings too.
 
     Args:
@@ -204,9 +204,9 @@ def grow(shown: Shown, *, axes: Iterable[str], settings: Iterable[Settings]) -> 
         values = [*older, *values]
         fixed = None if free else _KINDS.get(name)
         kind = fixed or _kind_of(values)
-        after.append(ShownAxis(name, kind, free=free).grown(values))
+        after.append(StudyAxis(name, kind, free=free).grown(values))
     return Growth(
-        shown=Shown(tuple(after), common),
+        shown=StudyAxes(tuple(after), common),
         varied=tuple(name for name in varied if name not in before),
         missing=any(axis.name not in before for axis in after),
         widened=tuple(a for a in after if a.name in before and a.kind is not before[a.name].kind),
@@ -227,7 +227,7 @@ def params_of(settings: Settings, inactive: Iterable[str], names: Iterable[str])
 
 
 def rows_of(
-    trial_id: int, params: Mapping[str, Value], axes: Iterable[ShownAxis]
+    trial_id: int, params: Mapping[str, Value], axes: Iterable[StudyAxis]
 ) -> list[tuple[int, str, float]]:
     """Return the rows of a trial in Optuna's table of params, without their distributions."""
     return [

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.store.artifacts import Home
-    from gridsearch.store.dashboard_artifacts import ShownFile
+    from gridsearch.store.dashboard_artifacts import DashboardFile
 
 _EPOCH_COLUMNS = (
     "train_loss",
@@ -70,7 +70,7 @@ def finish(
     events: Sequence[TrialFinished],
     *,
     home: Home,
-    copies: Mapping[int, Sequence[ShownFile]] | None = None,
+    copies: Mapping[int, Sequence[DashboardFile]] | None = None,
 ) -> list[bool]:
     """Write results and move the files that come with them to their places; say which were accepted.
 

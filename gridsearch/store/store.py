@@ -21,13 +21,13 @@ from gridsearch.store import (
     claims,
     dashboard_artifacts,
     ledger_tables,
-    linking,
     optuna_tables,
+    reconcile,
     result_writer,
     study_queries,
 )
 from gridsearch.store.artifacts import WEIGHTS, file_name
-from gridsearch.store.params import Shown
+from gridsearch.store.params import StudyAxes
 from gridsearch.store.reader import StoreReader
 from gridsearch.store.runner_identity import RunnerIdentity
 
@@ -86,7 +86,7 @@ class Store(StoreReader):
             shown = connection.scalar(
                 select(ledger_tables.studies.c.shown).where(ledger_tables.studies.c.id == study_id)
             )
-        names = Shown.from_json(shown or "").names
+        names = StudyAxes.from_json(shown or "").names
         return [claims.as_trial(row, names) for row in rows if wanted is None or row.id in wanted]
 
     def open_counts(self, study_id: int, ids: Collection[int] | None = None) -> dict[TrialState, int]:
@@ -247,10 +247,10 @@ class Store(StoreReader):
     def _follow(self) -> None:
         """Follow studies that others copied under another name meanwhile: their claims still hold."""
         with self._database.read() as connection:
-            if not linking.moved(connection):
+            if not reconcile.moved(connection):
                 return
         with self._database.write() as connection:
-            linking.relink(connection)
+            reconcile.relink(connection)
 
     def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
         with self._lock:

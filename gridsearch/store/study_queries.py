@@ -17,7 +17,7 @@ from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialS
 from gridsearch.spec.words import Worded, Words, words_of
 from gridsearch.store import data_facts, ledger_tables, optuna_tables
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
-from gridsearch.store.params import Shown, params_of, settings_of
+from gridsearch.store.params import StudyAxes, params_of, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -123,7 +123,7 @@ def ledger(connection: Connection, study: str) -> tuple[tuple[str, ...], list[Ro
     if found is None:
         return (), []
     query = select(_t).where(_t.c.study_id == found.id, trial_is_there()).order_by(_t.c.id)
-    return Shown.from_json(found.shown).names, list(connection.execute(query))
+    return StudyAxes.from_json(found.shown).names, list(connection.execute(query))
 
 
 def rows_of_study(
@@ -165,7 +165,7 @@ def study_data(
         StudyNotFound: there is no such study.
     """
     study = find_study(connection, name)
-    axes = Shown.from_json(study.shown).names
+    axes = StudyAxes.from_json(study.shown).names
     rows = rows_of_study(connection, study.id)
     gone = abandoned(study.id) if any(row.state == TrialState.RUNNING for row in rows) else ()
     trials = tuple(_record(row, axes, waits=row.id in gone) for row in rows)
@@ -300,7 +300,7 @@ def trial_record(connection: Connection, name: str, number: int) -> tuple[TrialR
     epochs = (
         select(*(c for c in _e.c if c.name != "trial_id")).where(_e.c.trial_id == row.id).order_by(_e.c.epoch)
     )
-    return _record(row, Shown.from_json(study.shown).names), tuple(
+    return _record(row, StudyAxes.from_json(study.shown).names), tuple(
         epoch_row(*each) for each in connection.execute(epochs)
     )
 

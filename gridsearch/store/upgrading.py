@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, update
 
 from gridsearch.store import ledger_tables, optuna_tables
-from gridsearch.store.params import Shown
+from gridsearch.store.params import StudyAxes
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -36,5 +36,5 @@ def _span_distributions(connection: Connection) -> None:
     """Give every param the distribution of its study's values: revision 1 had fixed, wide bounds."""
     s = ledger_tables.studies
     for row in connection.execute(select(s.c.optuna_id, s.c.shown)).all():
-        axes = {axis.name: axis.distribution for axis in Shown.from_json(row.shown).axes}
+        axes = {axis.name: axis.distribution for axis in StudyAxes.from_json(row.shown).axes}
         optuna_tables.insert_params(connection, row.optuna_id, (), axes)

@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import LATER, Settings, TrialState
 from gridsearch.store import RunnerIdentity, open_store
-from gridsearch.store.params import Shown, grow, params_of, rows_of
+from gridsearch.store.params import StudyAxes, grow, params_of, rows_of
 
 
 def reader(store):
@@ -425,10 +425,10 @@ values = st.one_of(
 )
 def test_growing_in_steps_keeps_every_value_readable_through_its_distribution(steps):
     """Whatever comes in whatever order: what Optuna reads back is what was put in."""
-    shown, everything = Shown(), []
+    shown, everything = StudyAxes(), []
     for step in steps:
         batch = [Settings(dataset="d", model_options=options) for options in step]
-        grown = grow(Shown.from_json(shown.to_json()), axes=("model.p",), settings=batch)
+        grown = grow(StudyAxes.from_json(shown.to_json()), axes=("model.p",), settings=batch)
         assert set(shown.names) <= set(grown.shown.names), "an axis that is shown stays shown"
         shown, everything = grown.shown, [*everything, *batch]
     of_all = [(s, params_of(s, (), shown.names)) for s in everything]

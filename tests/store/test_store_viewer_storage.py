@@ -7,7 +7,7 @@ from optuna.storages import RDBStorage
 
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity
-from gridsearch.store.viewing import ViewerStorage
+from gridsearch.store.viewer_storage import ViewerStorage
 
 
 @pytest.fixture
