@@ -130,7 +130,7 @@ def copies(connection: Connection, optuna_id: int) -> list[str]:
 
 
 def drop_orphans(connection: Connection) -> None:
-    """Drop studies and trials of the ledger that others deleted in Optuna's tables behind our back."""
+    """Drop studies and trials of the ledger that others deleted in Optuna's tables."""
     reconcile.relink(connection)
     s, t, a = ledger_tables.studies, ledger_tables.trials, ledger_tables.artifacts
     connection.execute(delete(s).where(~study_is_there()))
@@ -190,7 +190,7 @@ def _with_locators(before: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[s
 
 def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object, ...]]:
     s = ledger_tables.studies
-    _make_room(connection, draft.name)
+    _free_name(connection, draft.name)
     uid = uuid.uuid4().hex
     optuna_id = optuna_tables.insert_study(
         connection, name=draft.name, uid=uid, metric=draft.metric, direction=draft.direction
@@ -215,7 +215,7 @@ def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object
     return connection.execute(select(s).where(s.c.name == draft.name)).one()
 
 
-def _make_room(connection: Connection, name: str) -> None:
+def _free_name(connection: Connection, name: str) -> None:
     """Take away what a deletion has left under a study's name.
 
     Raises:

@@ -163,14 +163,14 @@ def _running(
         .where(*running)
         .order_by(_t.c.number)
     )
-    verdicts: dict[int | None, bool] = {None: True}
+    gone: dict[int | None, bool] = {None: True}
     found = []
     for row in connection.execute(query):
-        if row.runner_id not in verdicts:
-            verdicts[row.runner_id] = dead(
+        if row.runner_id not in gone:
+            gone[row.runner_id] = dead(
                 RunnerIdentity(host=row.host, boot=row.boot, pid=row.pid, started=row.started)
             )
-        found.append((row, verdicts[row.runner_id] or row.expired or row.lease_until is None))
+        found.append((row, gone[row.runner_id] or row.expired or row.lease_until is None))
     return found
 
 

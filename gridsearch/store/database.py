@@ -1,4 +1,4 @@
-"""Connections and transactions: the one place where the store begins, commits and turns errors into words."""
+"""Connections and transactions: the one place where the store begins, commits and translates errors."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class RunnerAtWork:
     Attributes:
         host: the machine's name; empty where the store does not know it.
         pid: its process there.
-        seen: when it last told the store that it lives, by the store's clock in UTC.
+        seen: its last heartbeat, by the store's clock in UTC.
         trials: numbers of the trials that it holds.
         gone: its process has ended, or it has not renewed its leases in time: the next run takes its trials.
     """

@@ -1,4 +1,4 @@
-"""Opens a store, after a look at the file that changes nothing; makes a new one whole or not at all."""
+"""Opens a store, after an inspection of the file that changes nothing; makes a new one whole or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LONGEST_PATH = 512
 _ANOTHER = "name another file with --store, or another folder with --home"
 
 
-class Found(StrEnum):
+class FileKind(StrEnum):
     """What lies at the place where the store should be."""
 
     NOTHING = "nothing"
@@ -41,17 +41,17 @@ class Found(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class StoreFile:
     """The file as it is: whose, of which revisions, and whether it has all tables of its revision."""
 
-    found: Found
+    kind: FileKind
     revision: int = 0
     optuna_revision: str | None = None
     complete: bool = True
 
 
 def open_store(url: str, *, home: Path, create: bool) -> Store:
-    """Open the store that a URL names; look first, write only to what is ours.
+    """Open the store that a URL names; inspect first, write only to what is ours.
 
     Args:
         url: `sqlite:///PATH`.
@@ -63,29 +63,29 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
         StoreError: no store there, not a database, not ours, of another schema, damaged or not writable.
     """
     path = sqlite_path(url)
-    seen = look(path)
-    if seen.found in (Found.NOTHING, Found.EMPTY):
+    file = inspect_file(path)
+    if file.kind in (FileKind.NOTHING, FileKind.EMPTY):
         if not create:
-            what = "no store at" if seen.found is Found.NOTHING else "nothing in the store"
+            what = "no store at" if file.kind is FileKind.NOTHING else "nothing in the store"
             makes = Advice(where=place(home, url)).first_run()
             raise StoreError(
                 f"{what} {path}", hint=f"`{makes}` makes one; --home or --store says where another is"
             )
-        _create(path, there=seen.found is Found.EMPTY)
-        seen = look(path)
+        _create(path, there=file.kind is FileKind.EMPTY)
+        file = inspect_file(path)
     _require_short(path)
-    _require_usable(path, seen)
+    _require_usable(path, file)
     database = Database(path)
     with translated(path):
         database.settle_journal()
         if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-            _bring_up_to_date(database, seen)
+            _bring_up_to_date(database, file)
     return Store(database, url=sqlite_url(path), home=home)
 
 
-def _bring_up_to_date(database: Database, seen: Look) -> None:
+def _bring_up_to_date(database: Database, file: StoreFile) -> None:
     """Add what an older version did not write, and follow studies that others copied under another name."""
-    current = seen.complete and seen.revision == ledger_tables.REVISION
+    current = file.complete and file.revision == ledger_tables.REVISION
     if current:
         with database.read() as connection:
             if not reconcile.moved(connection):
@@ -105,8 +105,8 @@ def store_exists(url: str) -> bool:
     return os.path.lexists(sqlite_path(url))
 
 
-def look(path: Path) -> Look:
-    """Look at a file without changing it.
+def inspect_file(path: Path) -> StoreFile:
+    """StoreFile at a file without changing it.
 
     Raises:
         StoreError: it cannot be read, or is no database.
@@ -114,7 +114,7 @@ def look(path: Path) -> Look:
     try:
         with path.open("rb") if path.is_file() else contextlib.nullcontext() as file:
             if file is None:
-                return _look_at_no_file(path)
+                return _inspect_absent(path)
             header = file.read(100)
             size = os.fstat(file.fileno()).st_size
     except OSError as error:
@@ -122,7 +122,7 @@ def look(path: Path) -> Look:
             f"store {path} cannot be read: {error.strerror}", hint="use a --home that you may read and write"
         ) from error
     if not header:
-        return Look(Found.EMPTY)
+        return StoreFile(FileKind.EMPTY)
     if not header.startswith(_MAGIC) or len(header) < 100:
         raise StoreError(f"{path} is not a SQLite database", hint=_ANOTHER)
     expected = _size_by_header(header)
@@ -132,10 +132,10 @@ def look(path: Path) -> Look:
             hint="bring back a copy of the file, or begin a new one",
         )
     with translated(path), _reading(path) as connection:
-        return _look_at_tables(connection)
+        return _inspect_tables(connection)
 
 
-def _look_at_no_file(path: Path) -> Look:
+def _inspect_absent(path: Path) -> StoreFile:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
             raise StoreError(f"store {path}: {parent} is not a folder", hint=_ANOTHER)
@@ -143,7 +143,7 @@ def _look_at_no_file(path: Path) -> Look:
         raise StoreError(f"store {path} is a folder, not a file", hint="write sqlite:///PATH/gridsearch.db")
     if os.path.lexists(path):
         raise StoreError(f"store {path} is not a regular file", hint=_ANOTHER)
-    return Look(Found.NOTHING)
+    return StoreFile(FileKind.NOTHING)
 
 
 def _size_by_header(header: bytes) -> int:
@@ -172,50 +172,54 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _look_at_tables(connection: sqlite3.Connection) -> Look:
+def _inspect_tables(connection: sqlite3.Connection) -> StoreFile:
     connection.execute("BEGIN")
     names = {
         row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
     }
     names = {name for name in names if not name.startswith("sqlite_")}
     if not names:
-        return Look(Found.EMPTY)
+        return StoreFile(FileKind.EMPTY)
     if ledger_tables.schema.name not in names:
-        return Look(Found.OPTUNA if {"studies", "trials", "version_info"} <= names else Found.FOREIGN)
+        return StoreFile(
+            FileKind.OPTUNA if {"studies", "trials", "version_info"} <= names else FileKind.FOREIGN
+        )
     # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
     revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
     optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    return Look(Found.OURS, revision or 0, optuna_revision, names >= set(ledger_tables.metadata.tables))
+    return StoreFile(
+        FileKind.OURS, revision or 0, optuna_revision, names >= set(ledger_tables.metadata.tables)
+    )
 
 
-def _require_usable(path: Path, seen: Look) -> None:
+def _require_usable(path: Path, file: StoreFile) -> None:
     """Refuse what is not ours, or not of the revisions that this version reads."""
-    if seen.found is Found.OPTUNA:
+    if file.kind is FileKind.OPTUNA:
         raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=_ANOTHER)
-    if seen.found is not Found.OURS:
+    if file.kind is not FileKind.OURS:
         raise StoreError(f"{path} is a database that belongs to another program", hint=_ANOTHER)
-    versions = f"(schema {seen.revision}, this one reads {ledger_tables.REVISION})"
-    if seen.revision > ledger_tables.REVISION:
+    versions = f"(schema {file.revision}, this one reads {ledger_tables.REVISION})"
+    if file.revision > ledger_tables.REVISION:
         raise StoreError(
             f"store {path} was made by a newer gridsearch {versions}",
             hint="pip install --upgrade gridsearch",
         )
-    if seen.revision < upgrading.OLDEST:
+    if file.revision < upgrading.OLDEST:
         raise StoreError(
             f"store {path} was made by an older gridsearch {versions}",
             hint="read it with the gridsearch that made it, and begin a new store with --store",
         )
-    if seen.optuna_revision != optuna_tables.REVISION:
-        known = seen.optuna_revision in optuna_tables.revisions()
-        age, mend = (
+    if file.optuna_revision != optuna_tables.REVISION:
+        known = file.optuna_revision in optuna_tables.revisions()
+        age, fix = (
             ("an older", f"optuna storage upgrade --storage {shlex.quote(sqlite_url(path))}")
             if known
             else ("a newer", "pip install --upgrade gridsearch optuna")
         )
         raise StoreError(
-            f"store {path} holds tables of {age} Optuna (revision {seen.optuna_revision}, "
+            f"store {path} holds tables of {age} Optuna (revision {file.optuna_revision}, "
             f"this gridsearch writes {optuna_tables.REVISION})",
-            hint=mend,
+            hint=fix,
         )
 
 

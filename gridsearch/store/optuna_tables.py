@@ -165,7 +165,7 @@ def rename_study(connection: Connection, study_id: int, name: str) -> None:
     connection.execute(update(studies).where(studies.c.study_id == study_id).values(study_name=name))
 
 
-def made_here(connection: Connection) -> list[tuple[int, str]]:
+def own_studies(connection: Connection) -> list[tuple[int, str]]:
     """Return id and name of each study that bears an id of the ledger's, or whose trials all bear a key."""
     a, b = study_user_attributes, trial_user_attributes
     uid = exists().where(a.c.study_id == studies.c.study_id, a.c.key == STUDY_ATTRIBUTE)
@@ -176,7 +176,7 @@ def made_here(connection: Connection) -> list[tuple[int, str]]:
     return [(study_id, name) for study_id, name in connection.execute(query)]
 
 
-def study_bears(optuna_id: ColumnElement[int], uid: ColumnElement[str]) -> ColumnElement[bool]:
+def study_matches(optuna_id: ColumnElement[int], uid: ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition that Optuna's study is there and is the one that the ledger means."""
     a = study_user_attributes
     return exists().where(
@@ -236,7 +236,7 @@ def delete_study(connection: Connection, study_id: int) -> None:
 # Trials.
 
 
-def trial_bears(optuna_id: ColumnElement[int], key: ColumnElement[str]) -> ColumnElement[bool]:
+def trial_matches(optuna_id: ColumnElement[int], key: ColumnElement[str]) -> ColumnElement[bool]:
     """Return the condition that Optuna's trial is there and bears the key: deleted ids come back."""
     a = trial_user_attributes
     return exists().where(

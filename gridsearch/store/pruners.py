@@ -65,7 +65,7 @@ def make_pruner(name: str, *, epochs: int | None) -> BasePruner:
     )
 
 
-def kind_of(settings: Settings) -> _Kind:
+def peer_kind(settings: Settings) -> _Kind:
     """Return what trials must have alike to be compared: the images they train on and are scored on, and epochs.
 
     A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.
@@ -88,10 +88,10 @@ class PruningStudy:
     def __init__(self, pruner: str, *, name: str, direction: str) -> None:
         self._pruner, self._name = pruner, name
         self._direction = StudyDirection[direction.upper()]
-        self._peers: dict[_Kind, _Peers] = {}
-        self._of: dict[int, _Peers] = {}
+        self._peers: dict[_Kind, _PeerGroup] = {}
+        self._of: dict[int, _PeerGroup] = {}
 
-    def judge(self, curve: TrialCurve) -> bool:
+    def should_prune(self, curve: TrialCurve) -> bool:
         """Take in the newest epoch of a running trial and say whether it shall end.
 
         A trial that has trained all its epochs is complete, whatever a pruner says.  An epoch 1 begins the trial
@@ -104,9 +104,9 @@ class PruningStudy:
         if epoch == 1:
             self.forget(curve.trial)
         peers = self._of.setdefault(curve.trial, self._peers_of(curve.settings))
-        return peers.judge(curve.trial, curve.number, epoch, curve.values[epoch])
+        return peers.should_prune(curve.trial, curve.number, epoch, curve.values[epoch])
 
-    def learn(self, curve: TrialCurve) -> None:
+    def restore(self, curve: TrialCurve) -> None:
         """Take in all that a trial has shown, in this run or an earlier one, and its state."""
         self.forget(curve.trial)
         peers = self._of[curve.trial] = self._peers_of(curve.settings)
@@ -124,24 +124,24 @@ class PruningStudy:
         if peers := self._of.pop(trial, None):
             peers.drop(trial)
 
-    def _peers_of(self, settings: Settings) -> _Peers:
-        kind = kind_of(settings)
+    def _peers_of(self, settings: Settings) -> _PeerGroup:
+        kind = peer_kind(settings)
         if kind not in self._peers:
             pruner = make_pruner(self._pruner, epochs=settings.length)
-            study = _Numbered.new(pruner, name=self._name, direction=self._direction)
-            self._peers[kind] = _Peers(study, settings.length or math.inf)
+            study = _NumberedStudy.new(pruner, name=self._name, direction=self._direction)
+            self._peers[kind] = _PeerGroup(study, settings.length or math.inf)
         return self._peers[kind]
 
 
 @dataclass(slots=True)
-class _Numbered:
+class _NumberedStudy:
     """An Optuna study in memory whose trials bear numbers of our choice."""
 
     study: optuna.Study
     storage: InMemoryStorage
 
     @classmethod
-    def new(cls, pruner: BasePruner, *, name: str, direction: StudyDirection) -> _Numbered:
+    def new(cls, pruner: BasePruner, *, name: str, direction: StudyDirection) -> _NumberedStudy:
         storage = InMemoryStorage()
         with _quiet():
             study = optuna.create_study(storage=storage, pruner=pruner, study_name=name, direction=direction)
@@ -151,7 +151,7 @@ class _Numbered:
     def pruner(self) -> BasePruner:
         return self.study.pruner
 
-    def empty(self) -> _Numbered:
+    def empty(self) -> _NumberedStudy:
         """Return a study like this one without its trials."""
         return self.new(self.pruner, name=self.study.study_name, direction=self.study.direction)
 
@@ -173,20 +173,20 @@ class _Numbered:
 
 
 @dataclass(slots=True)
-class _Peers:
+class _PeerGroup:
     """Trials that are compared with each other.
 
     Attributes:
         ids: our ids of trials by the ledger's.
-        ending: trials that shall end; a verdict that came too late for one epoch holds for the next.
+        ending: trials that shall end; a decision that came too late for one epoch holds for the next.
     """
 
-    numbered: _Numbered
+    numbered: _NumberedStudy
     epochs: float
     ids: dict[int, int] = field(default_factory=dict)
     ending: set[int] = field(default_factory=set)
 
-    def judge(self, trial: int, number: int, epoch: int, value: float) -> bool:
+    def should_prune(self, trial: int, number: int, epoch: int, value: float) -> bool:
         if trial not in self.ids:
             self.ids[trial] = self.numbered.add(number)
         self.numbered.report(self.ids[trial], epoch, value)
@@ -197,16 +197,16 @@ class _Peers:
     def replay(self, curve: TrialCurve) -> None:
         """Add a trial with its epochs and with the marks that it would have got on its way.
 
-        A rung keeps a trial's value whatever the others' are, so the trial walks alone: to walk it among its
+        A rung keeps a trial's value whatever the others' are, so the trial is replayed alone: to replay it among its
         peers would look through all of them at each rung.
         """
         alone = self.numbered.empty()
-        walker = alone.add(curve.number)
+        restored = alone.add(curve.number)
         for epoch, value in sorted(curve.values.items()):
-            alone.report(walker, epoch, value)
+            alone.report(restored, epoch, value)
             if epoch < self.epochs:
-                alone.prune(walker)
-        self.ids[curve.trial] = self.numbered.add(curve.number, alone.storage.get_trial(walker))
+                alone.prune(restored)
+        self.ids[curve.trial] = self.numbered.add(curve.number, alone.storage.get_trial(restored))
 
     def end(self, trial: int, state: TrialState) -> None:
         frozen = self.numbered.storage.get_trial(self.ids[trial])

@@ -70,7 +70,7 @@ def remnants(connection: Connection) -> tuple[str, ...]:
 def _remnants(connection: Connection) -> dict[str, int]:
     s = ledger_tables.studies
     known = set(connection.scalars(select(s.c.optuna_id).where(study_is_there())))
-    return {name: i for i, name in optuna_tables.made_here(connection) if i not in known}
+    return {name: i for i, name in optuna_tables.own_studies(connection) if i not in known}
 
 
 def is_empty(connection: Connection, optuna_id: int) -> bool:

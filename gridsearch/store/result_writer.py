@@ -82,12 +82,12 @@ def finish(
     """
     rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
     accepted: list[tuple[Row[Any], TrialFinished, TrialState, str | None]] = []
-    verdicts = []
+    taken = []
     for e in events:
         row = rows.pop((e.trial, e.attempt), None)  # popped: a result counts once
-        verdicts.append(row is not None)
+        taken.append(row is not None)
         if row is not None:
-            state, message = _judge(e, row.metric)
+            state, message = _outcome(e, row.metric)
             accepted.append((row, e, state, message))
             _move_files(home, row, e.files)
     if accepted:
@@ -96,10 +96,10 @@ def finish(
         for row, *_ in accepted:
             files = [(file, row.optuna_id) for file in (copies or {}).get(row.id, ())]
             dashboard_artifacts.register(connection, files, study_id=row.study_id, optuna_id=row.optuna_study)
-    return verdicts
+    return taken
 
 
-def _judge(event: TrialFinished, metric: str) -> tuple[TrialState, str | None]:
+def _outcome(event: TrialFinished, metric: str) -> tuple[TrialState, str | None]:
     """Return the state of a result: one that has no finite value is never ranked."""
     value = event.metrics.get(metric)
     assert event.state.ended and (value is not None or event.state is not TrialState.COMPLETE), event
@@ -189,10 +189,10 @@ def _write_files(connection: Connection, files: Sequence[tuple[Row[Any], FileRef
 def fail(connection: Connection, events: Sequence[TrialFailed]) -> list[bool]:
     """Write that trials could not be trained; say which were accepted."""
     rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
-    accepted, verdicts = [], []
+    accepted, taken = [], []
     for e in events:
         row = rows.pop((e.trial, e.attempt), None)
-        verdicts.append(row is not None)
+        taken.append(row is not None)
         if row is not None:
             accepted.append((row, e))
     if accepted:
@@ -215,4 +215,4 @@ def fail(connection: Connection, events: Sequence[TrialFailed]) -> list[bool]:
             ),
         )
         optuna_tables.set_states(connection, [row.optuna_id for row, _ in accepted], TrialState.FAILED)
-    return verdicts
+    return taken

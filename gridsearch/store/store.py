@@ -226,11 +226,11 @@ class Store(StoreReader):
         }
         with self._database.write() as connection:
             result_writer.record_epochs(connection, epochs)
-            verdicts = result_writer.finish(connection, events, home=self.home, copies=copies)
+            accepted = result_writer.finish(connection, events, home=self.home, copies=copies)
         for pair, place in places.items():
             self.home.drop_scratch(*place, pair[1])
         self._forget(pairs)
-        return verdicts
+        return accepted
 
     def fail(self, event: TrialFailed) -> bool:
         """Write that a trial could not be trained; return False if the attempt has lost its claim."""

@@ -34,12 +34,12 @@ _s, _t, _e, _a = ledger_tables.studies, ledger_tables.trials, ledger_tables.epoc
 
 def study_is_there() -> ColumnElement[bool]:
     """Return the condition that nobody deleted the study through another program."""
-    return optuna_tables.study_bears(_s.c.optuna_id, _s.c.uid)
+    return optuna_tables.study_matches(_s.c.optuna_id, _s.c.uid)
 
 
 def trial_is_there() -> ColumnElement[bool]:
     """Return the condition that nobody deleted the trial through another program."""
-    return optuna_tables.trial_bears(_t.c.optuna_id, _t.c.key)
+    return optuna_tables.trial_matches(_t.c.optuna_id, _t.c.key)
 
 
 @lru_cache(maxsize=256)

@@ -30,7 +30,7 @@ _MANY = 100
 
 
 @dataclass(slots=True)
-class _Seen:
+class _CachedStudy:
     """A study as it was read last.
 
     Attributes:
@@ -58,7 +58,7 @@ class ViewerStorage(RDBStorage):
             skip_table_creation=True,
         )
         self._database = short_lived(path)
-        self._seen: dict[int, _Seen] = {}
+        self._seen: dict[int, _CachedStudy] = {}
         self._lock = threading.Lock()
 
     def get_all_trials(
@@ -83,7 +83,7 @@ class ViewerStorage(RDBStorage):
             t = optuna_tables.trials
             query = select(t.c.trial_id, t.c.state).where(t.c.study_id == study_id).order_by(t.c.number)
             now = {row.trial_id: row.state for row in connection.execute(query)}
-        seen = self._seen.setdefault(study_id, _Seen())
+        seen = self._seen.setdefault(study_id, _CachedStudy())
         changed = [i for i, state in now.items() if _changed(seen.trials.get(i), state)]
         if not now or version != seen.version or len(changed) > _MANY:
             trials = {trial._trial_id: trial for trial in super().get_all_trials(study_id, deepcopy=False)}
@@ -94,7 +94,7 @@ class ViewerStorage(RDBStorage):
                     trials[i] = self.get_trial(i)
                 except KeyError:  # deleted at this moment
                     trials.pop(i, None)
-        self._seen[study_id] = _Seen(version, trials)
+        self._seen[study_id] = _CachedStudy(version, trials)
         return sorted(trials.values(), key=lambda trial: trial.number)
 
 

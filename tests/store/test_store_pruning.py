@@ -75,7 +75,7 @@ def walk(study: PruningStudy, number: int, values: list[float], **settings) -> i
     """Train one trial as far as the study lets it; return the epoch at which it was pruned."""
     settings.setdefault("epochs", len(values))
     for epoch, value in enumerate(values, start=1):
-        if study.judge(curve(number, {epoch: value}, **settings)):
+        if study.should_prune(curve(number, {epoch: value}, **settings)):
             study.end(100 + number, TrialState.PRUNED)
             return epoch
     study.end(100 + number, TrialState.COMPLETE)
@@ -130,7 +130,7 @@ def test_what_is_learned_afterwards_decides_as_what_was_lived_through(pruner):
     random.Random(0).shuffle(past)
     learned = PruningStudy(pruner, name="digits", direction="maximize")
     for each in past:
-        learned.learn(each)
+        learned.restore(each)
     after = walk_all(lived, series, range(20, 40))
     assert after
     assert walk_all(learned, series, range(20, 40)) == after
@@ -163,7 +163,7 @@ def test_a_third_passes_each_rung_of_asha():
     random.Random(7).shuffle(running)
     left = []
     for epoch in range(1, EPOCHS + 1):
-        running = [n for n in running if not study.judge(curve(n, {epoch: n / 90}))]
+        running = [n for n in running if not study.should_prune(curve(n, {epoch: n / 90}))]
         left.append(len(running))
     assert left[0] == 90
     assert left[1] == left[4]  # rungs after epochs 2 and 6 of 10
@@ -184,8 +184,8 @@ def test_an_attempt_that_begins_anew_is_judged_by_what_it_shows_itself():
 def test_a_trial_that_goes_on_too_long_is_still_to_end():
     study = PruningStudy("asha", name="digits", direction="maximize")
     walk(study, 0, [0.9] * EPOCHS)
-    verdicts = [study.judge(curve(1, {epoch: 0.1})) for epoch in range(1, EPOCHS + 1)]
-    assert verdicts == [False, *[True] * 8, False]  # the last epoch completes it
+    decisions = [study.should_prune(curve(1, {epoch: 0.1})) for epoch in range(1, EPOCHS + 1)]
+    assert decisions == [False, *[True] * 8, False]  # the last epoch completes it
 
 
 def test_a_value_that_is_not_a_number_ends_a_trial_where_optuna_would():

@@ -59,7 +59,7 @@ class Pruning:
                 epochs=event.epoch,
                 values={event.epoch: value},
             )
-            prune = self._optuna.judge(curve)
+            prune = self._optuna.should_prune(curve)
         return PruningDecision(trial=event.trial, attempt=event.attempt, epoch=event.epoch, prune=prune)
 
     def named(self, trial: Trial, event: TrialFinished | TrialFailed) -> TrialFinished | TrialFailed:
@@ -92,5 +92,5 @@ class Pruning:
                 continue  # ours, and the store is a moment behind
             self._known[curve.trial] = (curve.attempt, curve.epochs, curve.state)
             if curve.values:
-                self._optuna.learn(curve)
+                self._optuna.restore(curve)
         self._looked = time.monotonic()
