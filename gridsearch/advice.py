@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import escaped
+from gridsearch.files import DATABASE
 from gridsearch.folders import expanded
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from gridsearch.records import Settings
 
 HOME = "runs"
-DATABASE = "gridsearch.db"
 LOCATORS = "locators"
 """Where a study's spec keeps what its own code is named by: kind, display name, locator ("" where it has no file)."""
 

@@ -1,62 +1,157 @@
-"""Files that are there whole or not at all, and what tells whether they are; stands below all layers."""
+"""Files below all layers: the names of all that gridsearch keeps, and how a file is written, locked and hashed.
+
+Under home lie the store and a folder for each study; under the cache (see `folders.cache_root`) lies what all homes
+share.  A file appears whole under its name or not at all: a draft beside its place, fsync, rename, fsync of the folder.
+No other module renames a file or makes one with a temporary name.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-import tempfile
+import secrets
+import shutil
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
-_READABLE = 0o644
+# Under home.
+DATABASE: Final = "gridsearch.db"
+DASHBOARD_COPIES: Final = ".artifacts"
+
+# In the folder of a study.
+TRIALS: Final = "trials"
+REPORT: Final = "report"
+TENSORBOARD: Final = "tensorboard"
+BEST: Final = "best"
+BEST_WORK: Final = ".best"
+
+# In the folder of a trial.
+LOG: Final = "log"
+PREDICTIONS: Final = "predictions.safetensors"
+WEIGHTS: Final = "weights.safetensors"
+CHECKPOINTS: Final = ".checkpoints"
+SCRATCH: Final = ".attempt-"
+"""Before the number of the attempt whose worker leaves its files there."""
+
+# In a report and in a comparison.
+PAGE: Final = "index.html"
+RANKING: Final = "ranking.csv"
+RANKING_JSON: Final = "ranking.json"
+ALL_TRIALS: Final = "trials.csv"
+PER_CLASS: Final = "per_class.csv"
+COMPARISON: Final = "comparison.json"
+
+# In the export of a winner.
+MODEL: Final = "model.json"
+MODEL_WEIGHTS: Final = "model.safetensors"
+GRAPH: Final = "model.onnx"
+CARD: Final = "card.md"
+TEST_OUTPUTS: Final = "test.safetensors"
+
+# In the cache.
+DATA: Final = "data"
+KERNELS: Final = "kernels"
+PROBES: Final = "probes.json"
+OVERHEADS: Final = "overheads.json"
+
+PARTIAL: Final = ".partial-"
+"""How the names of drafts and of private folders begin: what a killed process has left bears one."""
+
 _PATIENCE = 10.0  # seconds; those who hold such a lock only read and write a small file
 _OTHERS_MAY_WRITE = 0o022
 
 
-def write_whole(path: Path, content: bytes, *, mode: int = _READABLE) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Write a file beside its place, flush it to the disk and rename it: readers find the old one or the new one.
 
     Args:
         path: where; its folder exists.
         content: all of it.
-        mode: who may read it.
 
     Raises:
         OSError: it cannot be written; what was there is as it was.
     """
     with draft_of(path) as draft:
         draft.write_bytes(content)
-        put_in_place(draft, path, mode=mode)
+        put_in_place(draft, path)
 
 
 @contextmanager
-def draft_of(path: Path, *, prefix: str = ".partial-") -> Iterator[Path]:
+def draft_of(path: Path) -> Iterator[Path]:
     """Give an empty file beside a file's place, and take it away afterwards if it is still there."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-    os.close(handle)
+    draft = path.with_name(f"{PARTIAL}{secrets.token_hex(6)}{path.suffix}")
+    draft.open("xb").close()
     try:
-        yield Path(name)
+        yield draft
     finally:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
-def put_in_place(draft: Path, path: Path, *, mode: int = _READABLE) -> None:
+@contextmanager
+def private_folder(inside: Path) -> Iterator[Path]:
+    """Give a folder of this user's alone inside another, and take it away afterwards with what is in it."""
+    folder = inside / f"{PARTIAL}{secrets.token_hex(6)}"
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def put_in_place(draft: Path, path: Path, *, mode: int | None = None) -> None:
     """Move a finished draft to its place, once its bytes are on the disk.
+
+    Args:
+        draft: a file on the same file system.
+        path: its place; what was there is replaced.
+        mode: who may read, write and run it; None leaves that as it is.
 
     Raises:
         OSError: it cannot be; what was there is as it was.
     """
-    with draft.open("rb") as file:
-        os.fsync(file.fileno())
-    draft.chmod(mode)
-    draft.replace(path)
-    sync_folder(path.parent)
+    sync(draft)
+    if mode is not None:
+        draft.chmod(mode)
+    rename(draft, path)
+
+
+def put_all_in_place(finished: Sequence[tuple[Path, Path]]) -> None:
+    """Move several drafts to their places, once the bytes of all of them are on the disk.
+
+    Raises:
+        OSError: one cannot be; those before it may be in their places.
+    """
+    for draft, _ in finished:
+        sync(draft)
+    for draft, path in finished:
+        rename(draft, path)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder, and bring that to the disk; a file that was there is replaced.
+
+    Raises:
+        OSError: it cannot be; both are as they were.
+    """
+    source.replace(target)
+    sync(target.parent)
+
+
+def sync(path: Path) -> None:
+    """Bring a file's bytes, or a folder's entries, to the disk."""
+    with suppress(PermissionError):  # a folder that may be written and not read
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @contextmanager
@@ -70,14 +165,28 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk, where the system can."""
-    with suppress(PermissionError):  # Windows opens no folders
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where there is none, or none that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def update_json(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Change the object in a JSON file that several processes change; no change is lost.
+
+    Args:
+        path: the file; it is made, and its folder, where there is none.
+        change: takes what is there now, see `read_json`, and returns what shall be there.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path):
+        write_whole(path, json.dumps(change(read_json(path)), indent=0).encode())
 
 
 def sha256_of(path: Path) -> str:

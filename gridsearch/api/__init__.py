@@ -29,6 +29,7 @@ from gridsearch.api.keywords import (
 from gridsearch.api.result import StudyResult
 from gridsearch.api.watching import Watcher
 from gridsearch.errors import PluginError, UsageError
+from gridsearch.files import PAGE, REPORT
 from gridsearch.importing import imported_now
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 
@@ -289,7 +290,7 @@ def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] |
     with studies.existing(place) as opened:
         data = opened.study_data(study)
         ranking = rank_study(opened, data)
-    page = place.home / study / "report" / "index.html"
+    page = place.home / study / REPORT / PAGE
     return StudyResult(data, ranking, page if page.exists() else None, places=place)
 
 

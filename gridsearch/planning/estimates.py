@@ -159,15 +159,7 @@ class ProbeCache:
 
     def load(self) -> dict[str, Probe]:
         """Read all measurements."""
-        try:
-            content = json.loads(self._path.read_text()).items()
-        except (OSError, ValueError, AttributeError):
-            return {}
-        found = {}
-        for key, entry in content:
-            with suppress(ValueError, TypeError, AttributeError, KeyError):
-                found[key] = _read(entry)
-        return found
+        return _probes(files.read_json(self._path))
 
     def observe(self, key: str, lanes: int, seconds_per_image: float) -> None:
         """Remember the cost of a lane's epoch that was really trained; `save` writes the median."""
@@ -190,15 +182,23 @@ class ProbeCache:
             self._merge(new)
 
     def _merge(self, new: Mapping[str, Probe]) -> None:
+        def merged(content: dict[str, Any]) -> dict[str, Any]:
+            known = _probes(content)
+            for key, probe in new.items():
+                known[key] = known[key].merged(probe) if key in known else probe
+            return {key: asdict(probe) for key, probe in known.items()}
+
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with files.locked(self._path):
-                known = self.load()
-                both = {
-                    key: known[key].merged(probe) if key in known else probe for key, probe in new.items()
-                }
-                content = {key: asdict(probe) for key, probe in (known | both).items()}
-                files.write_whole(self._path, json.dumps(content, indent=0).encode())
+            files.update_json(self._path, merged)
+
+
+def _probes(content: Mapping[str, Any]) -> dict[str, Probe]:
+    """Read the entries of the file; those that are damaged are left out."""
+    found = {}
+    for key, entry in content.items():
+        with suppress(ValueError, TypeError, AttributeError, KeyError):
+            found[key] = _read(entry)
+    return found
 
 
 def _read(entry: dict[str, Any]) -> Probe:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch import files
 
@@ -59,25 +58,29 @@ class OverheadLog:
 
     def load(self, device: str) -> Overheads:
         """Return what is known of a device."""
-        return Overheads.of(self._read().get(device, {}))
+        return Overheads.of(_checked(files.read_json(self._path)).get(device, {}))
 
     def add(self, device: str, measured: Mapping[str, list[float]]) -> None:
         """Keep what a run has measured; a file that cannot be written is no error."""
         with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with files.locked(self._path):
-                content = self._read()
-                known = content.setdefault(device, {})
-                for name, values in measured.items():
-                    known[name] = [*known.get(name, ()), *(round(v, 4) for v in values)][-_KEPT:]
-                files.write_whole(self._path, json.dumps(content, indent=0).encode())
+            files.update_json(self._path, lambda content: _with(_checked(content), device, measured))
 
-    def _read(self) -> dict[str, dict[str, list[float]]]:
-        try:
-            content = json.loads(self._path.read_text())
-            return {
-                str(device): {str(name): [float(v) for v in values] for name, values in parts.items()}
-                for device, parts in content.items()
-            }
-        except (OSError, ValueError, TypeError, AttributeError):
-            return {}
+
+def _with(
+    content: dict[str, dict[str, list[float]]], device: str, measured: Mapping[str, list[float]]
+) -> dict[str, dict[str, list[float]]]:
+    known = content.setdefault(device, {})
+    for name, values in measured.items():
+        known[name] = [*known.get(name, ()), *(round(v, 4) for v in values)][-_KEPT:]
+    return content
+
+
+def _checked(content: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """Return what the file holds, nothing where one thing in it is none of ours."""
+    try:
+        return {
+            device: {name: [float(v) for v in values] for name, values in seen.items()}
+            for device, seen in content.items()
+        }
+    except (ValueError, TypeError, AttributeError):
+        return {}

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 
 from gridsearch.errors import UsageError
+from gridsearch.files import DATABASE
 from gridsearch.folders import tilde
 from gridsearch.spec.collector import InvalidValue, shortened
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LONGEST = 64
 # The store lies beside the folders of the studies, and SQLite's own files beside the store.
-_RESERVED = "gridsearch.db"
 
 
 def check_study_name(name: str) -> str:
@@ -43,7 +43,7 @@ def good_name(name: str) -> str:
         raise InvalidValue(f"the study's name {shown} starts with {name[0]!r}")
     if not _NAME.fullmatch(name):
         raise InvalidValue(f"the study's name {shown} may hold letters, digits, '.', '_' and '-' only")
-    if name.lower().startswith(_RESERVED):
+    if name.lower().startswith(DATABASE):
         raise InvalidValue(f"the study's name {shown} is that of the store's file")
     return name
 
@@ -56,6 +56,6 @@ def default_name(dataset: str) -> str:
     else:
         name = dataset.rpartition(":")[2]
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-").rstrip("-")[:_LONGEST]
-    if not cleaned or cleaned.lower().startswith(_RESERVED):
+    if not cleaned or cleaned.lower().startswith(DATABASE):
         return "study"
     return cleaned

@@ -1,7 +1,7 @@
-"""Files under home: the only module that knows their names.
+"""Files under home: where each lies, how it is written, and how it is checked when it is read.
 
-A file appears whole under its name or not at all (temporary file, fsync, rename, fsync of the folder), is
-read back only when its SHA-256 agrees, and lies below home: no name leads out of it, no link is followed.
+Stands on `gridsearch.files`, which has the names and writes a file whole or not at all.  A file is read back only when
+its SHA-256 agrees, and lies below home: no name leads out of it, no link is followed.
 """
 
 from __future__ import annotations
@@ -10,29 +10,24 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from gridsearch import files
 from gridsearch.errors import ArtifactError, UsageError, unwritable
 from gridsearch.folders import expanded
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-
-DATABASE = "gridsearch.db"
-PREDICTIONS = "predictions.safetensors"
-WEIGHTS = "weights.safetensors"
-LOG = "log"
-_SCRATCH = ".attempt-"
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from io import BufferedReader
 
 _LONGEST_FOLDER = 200
 _STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
 _FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
-_BLOCK = 1 << 20
+_LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of before
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +51,12 @@ class Home:
     @property
     def database(self) -> Path:
         """The store's file, unless `--store` names another."""
-        return self.root / DATABASE
+        return self.root / files.DATABASE
 
     @property
     def artifact_dir(self) -> Path:
         """Copies for Optuna's dashboard, named by artifact id (`optuna-dashboard --artifact-dir`)."""
-        return self.root / ".artifacts"
+        return self.root / files.DASHBOARD_COPIES
 
     def study_dir(self, study: str) -> Path:
         """The folder of a study.
@@ -69,7 +64,7 @@ class Home:
         Raises:
             UsageError: that is no name of a study.
         """
-        if not _STUDY_NAME.fullmatch(study) or study.startswith(DATABASE):
+        if not _STUDY_NAME.fullmatch(study) or study.startswith(files.DATABASE):
             raise UsageError(
                 f"study name {study!r} is not allowed",
                 hint="at most 64 letters, digits and ._-, not . or - first, and not the store's own name",
@@ -78,11 +73,11 @@ class Home:
 
     def trial_dir(self, study: str, number: int) -> Path:
         """The folder of a trial."""
-        return self._below(self.study_dir(study) / "trials" / str(_number(number)))
+        return self._below(self.study_dir(study) / files.TRIALS / str(_number(number)))
 
     def scratch(self, study: str, number: int, attempt: int) -> Path:
         """The folder where a worker leaves the files of one attempt; a successor has another."""
-        return self.trial_dir(study, number) / f"{_SCRATCH}{_number(attempt)}"
+        return self.trial_dir(study, number) / f"{files.SCRATCH}{_number(attempt)}"
 
     def trial_file(self, study: str, number: int, name: str) -> Path:
         """A file of a trial.
@@ -94,11 +89,11 @@ class Home:
 
     def log(self, study: str, number: int) -> Path:
         """The trial's log."""
-        return self.trial_file(study, number, LOG)
+        return self.trial_file(study, number, files.LOG)
 
     def report_dir(self, study: str, part: str = "") -> Path:
         """The folder of the study's report, or beside it that of a part of the study."""
-        return self._below(self.study_dir(study) / (f"report-{part}" if part else "report"))
+        return self._below(self.study_dir(study) / (f"{files.REPORT}-{part}" if part else files.REPORT))
 
     def comparison_dir(self, studies: Sequence[str], part: str = "") -> Path:
         """The folder of a comparison of studies or of parts of them; its "+" keeps it apart from any study's own."""
@@ -111,16 +106,16 @@ class Home:
 
     def tensorboard_dir(self, study: str, number: int | None = None) -> Path:
         """The folder of TensorBoard's runs, or of one trial's run."""
-        folder = self.study_dir(study) / "tensorboard"
+        folder = self.study_dir(study) / files.TENSORBOARD
         return self._below(folder if number is None else folder / str(_number(number)))
 
     def best_dir(self, study: str) -> Path:
         """The folder of the exported winner."""
-        return self._below(self.study_dir(study) / "best")
+        return self._below(self.study_dir(study) / files.BEST)
 
     def best_work(self, study: str) -> Path:
         """The folder where the winner is trained again and its export is put together."""
-        return self._below(self.study_dir(study) / ".best")
+        return self._below(self.study_dir(study) / files.BEST_WORK)
 
     # Writing.
 
@@ -133,12 +128,12 @@ class Home:
             folder.mkdir(parents=True)
         return folder
 
-    def write_atomic(self, path: Path, content: bytes | Callable[[IO[bytes]], object]) -> FileRef:
+    def write_atomic(self, path: Path, content: bytes) -> FileRef:
         """Write a file below home; whoever reads it sees the old content or the new, never a part.
 
         Args:
             path: where; the folder is made.
-            content: the bytes, or a function that writes them to an open file.
+            content: all of it.
 
         Raises:
             ArtifactError: the path leads out of home.
@@ -147,22 +142,8 @@ class Home:
         path = self._below(path)
         with _writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
-            try:
-                with draft.open("xb") as file:
-                    if callable(content):
-                        content(file)
-                    else:
-                        file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                ref = reference(draft, name=path.name)
-                draft.replace(path)
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
-            sync_folder(path.parent)
-        return ref
+            files.write_whole(path, content)
+        return FileRef(name=path.name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
     def publish_best(self, study: str, name: str) -> bool:
         """Put a complete export in `best_work` in the place of `best_dir`; return whether it was still there.
@@ -179,12 +160,11 @@ class Home:
         with _writing(place):
             if place.exists():
                 old = ready.with_name(f"{ready.name}.old")
-                place.rename(old)
-                ready.rename(place)
+                files.rename(place, old)
+                files.rename(ready, place)
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             else:
-                ready.rename(place)
-            sync_folder(place.parent)
+                files.rename(ready, place)
         return True
 
     @contextlib.contextmanager
@@ -230,16 +210,17 @@ class Home:
                 f"{path} is not the file that the worker announced ({found.size} bytes of {ref.size})",
                 hint="run the same command again: the trial is trained anew",
             )
-        with _writing(path), path.open("rb") as file:
-            os.fsync(file.fileno())
+        with _writing(path):
+            files.sync(path)
 
     def move_verified(self, source: Path, target: Path) -> None:
         """Rename a verified file into its place; one that has been moved already is left alone."""
         with _writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             if source.exists() or not target.exists():
-                source.replace(target)
-            sync_folder(target.parent)
+                files.rename(source, target)
+            else:
+                files.sync(target.parent)
 
     def drop_scratch(self, study: str, number: int, attempt: int) -> None:
         """Remove the scratch folder of an attempt, if it is there."""
@@ -256,12 +237,14 @@ class Home:
             study: its name.
             keep: numbers of the trials that run now, which are left alone.
         """
-        trials = self.study_dir(study) / "trials"
+        trials = self.study_dir(study) / files.TRIALS
         freed = 0
         for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
             if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
                 continue
-            for left in (*folder.glob(f"{_SCRATCH}*"), *folder.glob(".*.tmp")):
+            for left in (
+                each for kind in (f"{files.SCRATCH}*", *_LEFT_BY_WRITES) for each in folder.glob(kind)
+            ):
                 freed += _size(left) if left.is_dir() else left.lstat().st_size
                 with _writing(left):
                     shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
@@ -334,33 +317,21 @@ def file_name(name: str) -> str:
     return name
 
 
-def reference(path: Path, *, name: str | None = None) -> FileRef:
+def reference(path: Path) -> FileRef:
     """Return name, SHA-256 and size of a file.
 
     Raises:
         ArtifactError: it cannot be read.
     """
-    digest, size = hashlib.sha256(), 0
     try:
         with _open(path) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
-                size += len(block)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return FileRef(name=path.name, sha256=digest, size=file.tell())
     except OSError as error:
         raise _unreadable(path, error) from error
-    return FileRef(name=name or path.name, sha256=digest.hexdigest(), size=size)
 
 
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BufferedReader:
     return open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")  # noqa: PTH123 -- a descriptor
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import insert, inspect
 
+from gridsearch import files
 from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
 from gridsearch.store import ledger_tables, optuna_tables, reconcile, upgrading
@@ -277,11 +278,7 @@ def _publish(draft: Path, path: Path) -> None:
         with translated(path):
             connect(path, mode="rwc").close()
         _fill(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.sync(path.parent)
 
 
 def _fill(path: Path, *, shown: Path | None = None) -> None:

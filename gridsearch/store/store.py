@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, select
 
 from gridsearch.errors import ArtifactError, UsageError
+from gridsearch.files import WEIGHTS
 from gridsearch.records import (
     Advance,
     Trial,
@@ -26,7 +27,7 @@ from gridsearch.store import (
     result_writer,
     study_queries,
 )
-from gridsearch.store.artifacts import WEIGHTS, file_name
+from gridsearch.store.artifacts import file_name
 from gridsearch.store.params import StudyAxes
 from gridsearch.store.reader import StoreReader
 from gridsearch.store.runner_identity import RunnerIdentity

@@ -21,10 +21,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.files import GRAPH, MODEL_WEIGHTS, TEST_OUTPUTS, WEIGHTS
 from gridsearch.training import seeds
 from gridsearch.training.model_setup import count_parameters
 from gridsearch.training.onnx_errors import why_no_graph
-from gridsearch.training.outputs import WEIGHTS, write_file
+from gridsearch.training.outputs import write_file
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from gridsearch.records import FileRef, Lane, Settings
     from gridsearch.training.resident_data import ResidentCache, ResidentData
 
-MODEL = "model.safetensors"
-GRAPH = "model.onnx"
-TEST = "test.safetensors"
 
 _CHECKED = 64
 """Test images on which the graph is compared with torch, unless that takes longer than `_PATIENCE`."""
@@ -94,8 +92,8 @@ def export(
         "labels": images.labels.index_select(0, images.val).to("cpu"),
     }
     files = [
-        write_file(folder, MODEL, (Path(lanes[0].scratch) / WEIGHTS).read_bytes()),
-        write_file(folder, TEST, safetensors.torch.save(tensors)),
+        write_file(folder, MODEL_WEIGHTS, (Path(lanes[0].scratch) / WEIGHTS).read_bytes()),
+        write_file(folder, TEST_OUTPUTS, safetensors.torch.save(tensors)),
     ]
     if graph is not None:
         files.append(write_file(folder, GRAPH, graph))

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import unwritable
+from gridsearch.files import PREDICTIONS, WEIGHTS
 from gridsearch.records import FileRef
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from gridsearch.training.metrics import Evaluation
 
-PREDICTIONS = "predictions.safetensors"
-WEIGHTS = "weights.safetensors"
 LOSS_ROUNDING: Final = 1e-3
 """The loss from stored logits is the trial's to within this, relatively."""
 

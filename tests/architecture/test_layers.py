@@ -115,6 +115,26 @@ def test_pickle_is_only_on_the_way_to_our_own_workers_and_torch_load_takes_weigh
     assert callers == {"vgg.py": "True"}
 
 
+def test_one_module_renames_files_and_makes_temporary_ones():
+    """A rename anywhere else is one that no fsync goes before, and that faults are not tried at."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and touches_names(node):
+                assert path == ROOT / "gridsearch" / "files.py", f"{path}:{node.lineno}"
+
+
+def touches_names(call: ast.Call) -> bool:
+    """Whether a call renames a file or makes one with a temporary name; `replace` of a text takes two arguments."""
+    function = ast.unparse(call.func)
+    name = function.rpartition(".")[2]
+    one_path = len(call.args) == 1 and not call.keywords
+    return (
+        function in ("os.replace", "shutil.move")
+        or name in ("mkstemp", "mkdtemp", "NamedTemporaryFile", "renames")
+        or (name in ("rename", "replace") and one_path and not function.startswith("files."))
+    )
+
+
 def test_the_choices_of_the_spec_are_those_that_training_knows():
     from gridsearch.spec import AXES
     from gridsearch.training import augment, lane_optimizer, precision, schedules

@@ -87,21 +87,23 @@ def test_a_written_file_is_whole_and_alone_in_its_folder(files):
     path = files.report_dir("s") / "index.html"
     ref = files.write_atomic(path, b"one")
     assert (ref.name, ref.size, ref.sha256) == ("index.html", 3, hashlib.sha256(b"one").hexdigest())
-    files.write_atomic(path, lambda file: file.write(b"two"))
+    files.write_atomic(path, b"two")
     assert path.read_bytes() == b"two"
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
 
 
-def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(files):
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(files, monkeypatch):
     path = files.report_dir("s") / "index.html"
     files.write_atomic(path, b"old")
 
-    def half(file):
-        file.write(b"new but")
+    def half(draft, content):
+        with draft.open("wb") as file:
+            file.write(content[:7])
         raise RuntimeError("stop")
 
+    monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(RuntimeError, match="stop"):
-        files.write_atomic(path, half)
+        files.write_atomic(path, b"new but half")
     assert path.read_bytes() == b"old"
     assert [p.name for p in path.parent.iterdir()] == ["index.html"]
 
@@ -111,8 +113,8 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file(files, python):
     files.write_atomic(path, b"old")
     code = (
         "import os, sys\nfrom pathlib import Path\nfrom gridsearch.store import Home\n"
-        "def half(file):\n    file.write(b'x' * 100000); file.flush(); os.kill(os.getpid(), 9)\n"
-        "path = Path(sys.argv[1])\nHome(path.parents[3]).write_atomic(path, half)\n"
+        "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
+        "path = Path(sys.argv[1])\nHome(path.parents[3]).write_atomic(path, b'x' * 100000)\n"
     )
     killed = python(code, path)
     killed.communicate(timeout=60)

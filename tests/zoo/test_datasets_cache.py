@@ -98,9 +98,10 @@ def test_the_lock_goes_with_its_process_and_what_that_left_is_cleaned_up(tmp_pat
     program = """
         import os, sys
         from pathlib import Path
+        from gridsearch import files
         from gridsearch.zoo.datasets import cache
         folder = Path(sys.argv[1])
-        with cache.exclusive(folder), cache.staging(folder) as place:
+        with cache.exclusive(folder), files.private_folder(folder) as place:
             (place / "half").write_text("x")
             os.kill(os.getpid(), 9)
     """
@@ -109,15 +110,6 @@ def test_the_lock_goes_with_its_process_and_what_that_left_is_cleaned_up(tmp_pat
     assert len(list((tmp_path / "x").glob(".partial-*/half"))) == 1
     with cache.exclusive(tmp_path / "x", patience=60):
         assert not list((tmp_path / "x").glob(".partial-*"))
-
-
-def test_files_get_their_names_all_at_the_end(tmp_path):
-    with cache.staging(tmp_path) as place:
-        (place / "a").write_text("1")
-        (place / "b").write_text("2")
-        assert [p for p in tmp_path.iterdir() if p.is_file()] == []
-        cache.settle([(place / "a", tmp_path / "a"), (place / "b", tmp_path / "b")])
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gridsearch.advice import command, near
 from gridsearch.cli import display
 from gridsearch.errors import UsageError, escaped
+from gridsearch.files import GRAPH
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +73,7 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     out.print(reporting.in_words(found.test), soft_wrap=True, style="bold")
     if found.folder.is_dir():
         out.print(f"model: {found.folder} (its card: {found.folder / 'card.md'})", soft_wrap=True)
-        if found.fresh and (found.folder / "model.onnx").exists():
+        if found.fresh and (found.folder / GRAPH).exists():
             example = command("predict", near(found.folder))
             out.print(f"try: {example} IMAGE...", soft_wrap=True)
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from gridsearch.files import write_whole
+from gridsearch import files
 from gridsearch.reporting.figures.gallery import Pictures
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
@@ -67,21 +67,21 @@ def write_comparison(
         folder: where to; made if it is not there.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
     """
-    write = write or write_whole
+    write = write or files.write_whole
     comparison = compare(sides)
     found = Pictures()
     mistakes = _draw(found, comparison)
-    contents = {"comparison.json": json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
+    contents = {files.COMPARISON: json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
     for stem, picture in found.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
-    contents["index.html"] = _page(comparison, found, mistakes).encode("utf-8", "replace")
+    contents[files.PAGE] = _page(comparison, found, mistakes).encode("utf-8", "replace")
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
         if old.name not in contents:
             old.unlink(missing_ok=True)
     for name, content in contents.items():
         write(folder / name, content)
-    return ComparisonFiles(comparison=comparison, page=folder / "index.html", notes=tuple(found.notes))
+    return ComparisonFiles(comparison=comparison, page=folder / files.PAGE, notes=tuple(found.notes))
 
 
 def print_comparison(comparison: Comparison) -> Group:

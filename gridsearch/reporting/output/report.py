@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from gridsearch import files
 from gridsearch.errors import ArtifactError
-from gridsearch.files import write_whole
 from gridsearch.reporting.figures.gallery import STEMS, draw
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
 
-PAGE: Final = "index.html"
-WHOLE: Final = "report"
 """The folder of a study's whole report; those of its parts lie beside it."""
 
 
@@ -79,21 +77,21 @@ def write_report(
     Raises:
         UsageError: `where` names nothing that is there.
     """
-    write = write or write_whole
+    write = write or files.write_whole
     data = filter_data(data, where or {})
     ranking = rank(data, predictions=predictions)
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, bytes] = {
-        "ranking.csv": ranking_csv(data, ranking=ranking),
-        "ranking.json": export_json(data, ranking=ranking).encode(),
-        "trials.csv": trials_csv(data),
+        files.RANKING: ranking_csv(data, ranking=ranking),
+        files.RANKING_JSON: export_json(data, ranking=ranking).encode(),
+        files.ALL_TRIALS: trials_csv(data),
     }
     pictures = draw(data, ranking, predictions=predictions, images=images)
     if pictures.winner is not None:
-        contents["per_class.csv"] = per_class_csv(pictures.winner, winners_classes(data, ranking))
+        contents[files.PER_CLASS] = per_class_csv(pictures.winner, winners_classes(data, ranking))
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
-    whole = folder.parent / WHOLE / PAGE
+    whole = folder.parent / files.REPORT / files.PAGE
     page = render_page(
         data,
         ranking,
@@ -101,9 +99,9 @@ def write_report(
         classes=pictures.classes,
         notes=pictures.notes,
         parts=parts_beside(folder) if data.part is None else (),
-        whole=f"../{WHOLE}/{PAGE}" if data.part is not None and whole.is_file() else "",
+        whole=f"../{files.REPORT}/{files.PAGE}" if data.part is not None and whole.is_file() else "",
     )
-    contents[PAGE] = page.encode(
+    contents[files.PAGE] = page.encode(
         "utf-8", "replace"
     )  # last, so that the page never tells of files yet to come
     _remove_stale(folder, set(contents))
@@ -113,7 +111,10 @@ def write_report(
         page = whole.read_text("utf-8")
         write(whole, with_parts(page, parts_beside(whole.parent)).encode())
     return ReportFiles(
-        folder=folder, page=folder / PAGE, files=tuple(folder / name for name in contents), ranking=ranking
+        folder=folder,
+        page=folder / files.PAGE,
+        files=tuple(folder / name for name in contents),
+        ranking=ranking,
     )
 
 
@@ -124,5 +125,5 @@ def _remove_stale(folder: Path, names: set[str]) -> None:
             for old in folder.glob(f"{stem}*.{kind}"):
                 if old.name not in names:
                     old.unlink(missing_ok=True)
-    if "per_class.csv" not in names:
-        (folder / "per_class.csv").unlink(missing_ok=True)
+    if files.PER_CLASS not in names:
+        (folder / files.PER_CLASS).unlink(missing_ok=True)

@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from gridsearch.advice import DATABASE, Advice, default_home, place
+from gridsearch import files
+from gridsearch.advice import Advice, default_home, place
 from gridsearch.errors import UsageError
 from gridsearch.folders import cache_root, expanded
 
@@ -45,7 +46,7 @@ class Places:
             UsageError: the URL bears a password.
         """
         root = expanded(home or default_home())
-        url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / DATABASE}"
+        url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / files.DATABASE}"
         if _URL_PASSWORD.search(url):
             raise UsageError(
                 "--store: a password in the URL can be read by every user of this machine",
@@ -61,17 +62,17 @@ class Places:
     @property
     def data(self) -> Path:
         """Folder of the datasets' files."""
-        return self.cache / "data"
+        return self.cache / files.DATA
 
     @property
     def probes(self) -> Path:
         """The file of measured costs."""
-        return self.cache / "probes.json"
+        return self.cache / files.PROBES
 
     @property
     def overheads(self) -> Path:
         """The file of what runs cost beside training."""
-        return self.cache / "overheads.json"
+        return self.cache / files.OVERHEADS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
 from gridsearch.errors import ArtifactError, DataError, StoreError
+from gridsearch.files import PREDICTIONS
 from gridsearch.folders import can_be_made
 from gridsearch.records import TrialState
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.stored import stored_dataset
-from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

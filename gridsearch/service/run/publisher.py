@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch import reporting
+from gridsearch.files import PER_CLASS, PREDICTIONS
 from gridsearch.records import TrialFinished, TrialState
 from gridsearch.service.queries.reports import as_predictions
-from gridsearch.store.artifacts import PREDICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +92,7 @@ class TrialPublisher:
         if data is not None:
             samples = reporting.quick_samples_png(found, data.train_images, class_names=names)
             images |= {"samples": samples} if samples is not None else {}
-        files = {"confusion.png": confusion, "per_class.csv": reporting.per_class_csv(found, names)}
+        files = {"confusion.png": confusion, PER_CLASS: reporting.per_class_csv(found, names)}
         return Pictures(files, images)
 
     def finish(self, event: TrialFinished | TrialFailed, pictures: Pictures | None = None) -> None:

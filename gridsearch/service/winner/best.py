@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from gridsearch import reporting
+from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import TrialState, trial_key
 from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
@@ -27,9 +27,9 @@ from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.workers import environment, resolve_devices, starter, worker_setups
-from gridsearch.service.winner.exported import CARD, GRAPH, MODEL, MODEL_FILE, SCHEMA
+from gridsearch.service.winner.exported import SCHEMA
 from gridsearch.service.winner.refit import Interrupted, Refit
-from gridsearch.zoo.datasets.cache import exclusive, settle, staging
+from gridsearch.zoo.datasets.cache import exclusive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.store import Store
 
-_TEST = "test.safetensors"
 _VERSIONS = (
     "gridsearch",
     "python",
@@ -176,7 +175,7 @@ def best(
                 store.home.publish_best(study, data.test["export"])
             _sweep(work)
             with store.home.writing(work):
-                place = stack.enter_context(staging(work))
+                place = stack.enter_context(files.private_folder(work))
             interrupted = stack.enter_context(interruption.listening())
             watcher.say(ranked_by(data, winner))
             for note in winner.notes:
@@ -296,7 +295,7 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     home, study, winner = store.home, finding.data.name, finding.winner
     before = finding.data.test
     nth = 1 if before is None else int(before["reading"]) + 1
-    tensors = safetensors.numpy.load((export / _TEST).read_bytes())
+    tensors = safetensors.numpy.load((export / files.TEST_OUTPUTS).read_bytes())
     ready = home.best_work(study) / secrets.token_hex(8)
     test = {
         **reporting.evaluate(tensors["logits"], tensors["labels"], seeds=finding.seeds),
@@ -318,11 +317,13 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
         cautions=winner.notes,
     )
     with home.writing(ready):
-        (export / MODEL).write_text(json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (export / CARD).write_text(card, encoding="utf-8", errors="replace")
+        (export / files.MODEL).write_text(
+            json.dumps(model, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
+        (export / files.CARD).write_text(card, encoding="utf-8", errors="replace")
         ready.mkdir()
-        names = [MODEL, CARD, *model["files"]]
-        settle([(export / name, ready / name) for name in names])
+        names = [files.MODEL, files.CARD, *model["files"]]
+        files.put_all_in_place([(export / name, ready / name) for name in names])
     if not store.record_test(study, test, nth=nth):
         shutil.rmtree(ready, ignore_errors=True)
         raise StoreError(
@@ -331,8 +332,9 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
         )
     home.publish_best(study, ready.name)
     if "error" in model["graph"]:
+        why = model["graph"]["error"]
         watcher.warn(
-            f"no {GRAPH}, and so nothing for predict to run: the network cannot be exported ({model['graph']['error']})"
+            f"no {files.GRAPH}, and so nothing for predict to run: the network cannot be exported ({why})"
         )
     return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
 
@@ -362,7 +364,7 @@ def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
         "files": {
             ref.name: {"sha256": ref.sha256, "size": ref.size}
             for ref in finding.exported.files
-            if ref.name in (MODEL_FILE, GRAPH)
+            if ref.name in (files.MODEL_WEIGHTS, files.GRAPH)
         },
         "seed": finding.seeds[0],
         "trained_on": facts["trained_on"],

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import ArtifactError, DataError, UsageError
+from gridsearch.files import GRAPH, MODEL, MODEL_WEIGHTS
 from gridsearch.service.winner import onnx_graph
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 SCHEMA = 1
 """Of model.json; what a newer version wrote is refused."""
 
-MODEL = "model.json"
-MODEL_FILE = "model.safetensors"
-GRAPH = "model.onnx"
-CARD = "card.md"
 
 _AGAIN = "best makes such a folder, <home>/<study>/best; bring back a copy of this one, or name the right one"
 _BATCH = 64
@@ -244,7 +241,7 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
 
 def _verified(place: Path, name: str, sha256: object) -> bytes:
     """Return a file's bytes if they are those that were exported."""
-    if name not in (MODEL_FILE, GRAPH):
+    if name not in (MODEL_WEIGHTS, GRAPH):
         raise _damaged(place / MODEL, f"it names a file {name!r}")
     try:
         content = (place / name).read_bytes()

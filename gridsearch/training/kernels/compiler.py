@@ -42,7 +42,6 @@ _FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
 _PROCESSOR_FACTS = ("flags", "Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part")
 _FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 _DIGITS = 24  # of a hash in a name
-_PARTIAL = ".partial-"
 _PATIENCE = 120.0  # seconds for a compilation, which takes about one
 
 
@@ -110,7 +109,7 @@ def damaged_kernels() -> list[Path]:
 def _folder() -> Path:
     """Return where compiled files are kept: a folder that is this user's alone, in a cache that may be shared."""
     given = os.environ.get("GRIDSEARCH_KERNELS")
-    folder = expanded(given) if given else cache_root() / "kernels"
+    folder = expanded(given) if given else cache_root() / files.KERNELS
     if os.name == "posix" and nearest_there(folder) == folder and not files.is_ours_alone(folder):
         return folder.with_name(f"{folder.name}-{os.getuid()}")
     return folder
@@ -192,7 +191,7 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Pat
     """
     said = ""
     for words in _FOR_THIS_MACHINE:
-        with files.draft_of(place.with_suffix(".so"), prefix=_PARTIAL) as made:
+        with files.draft_of(place.with_suffix(".so")) as made:
             done = _call([*found.command, *_FLAGS, *words, *defined, "-o", str(made), str(source), "-lm"])
             if done.returncode == 0:
                 path = place.with_name(f"{place.name}-{files.sha256_of(made)[:_DIGITS]}.so")
@@ -205,7 +204,7 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Pat
 
 def _clean_up(folder: Path) -> None:
     """Remove what compilations have left that were killed."""
-    for path in folder.glob(f"{_PARTIAL}*"):
+    for path in folder.glob(f"{files.PARTIAL}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > 2 * _PATIENCE:
                 path.unlink()

@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
+from gridsearch import files
 from gridsearch.folders import cache_root
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 if sys.platform != "win32":
     import fcntl
 
 PATIENCE = 30.0
 """Seconds without a sign of life after which the holder of a lock is not waited for."""
-
-_STAGING = ".partial-"
 
 Beat = Callable[[], None]
 """Called now and then by long work: tells those who wait that it goes on."""
@@ -35,7 +35,7 @@ def silent(line: str) -> None:
 
 def data_root() -> Path:
     """Return the folder of all datasets' files, the `root` that a dataset is called with."""
-    return cache_root() / "data"
+    return cache_root() / files.DATA
 
 
 @contextmanager
@@ -65,7 +65,9 @@ def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = Non
     file, held = _acquire(path, patience, say)
     try:
         if held:
-            for left in folder.glob(_STAGING + "*"):  # of a killed process: a living one would hold the lock
+            for left in folder.glob(
+                f"{files.PARTIAL}*"
+            ):  # of a killed process: a living one would hold the lock
                 shutil.rmtree(left, ignore_errors=True)
             beat()
         yield beat
@@ -113,33 +115,3 @@ def _lock(file: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-@contextmanager
-def staging(folder: Path) -> Iterator[Path]:
-    """Give a private folder inside `folder`, on the same file system, and take it away afterwards."""
-    place = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
-    try:
-        yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def settle(files: list[tuple[Path, Path]]) -> None:
-    """Move finished files from a staging folder to their names, once their bytes are on the disk."""
-    for finished, _ in files:
-        with finished.open("rb") as file:
-            os.fsync(file.fileno())
-    for finished, final in files:
-        finished.replace(final)
-    for parent in {final.parent for _, final in files}:
-        _sync_folder(parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if sys.platform != "win32":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

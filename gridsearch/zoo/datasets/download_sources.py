@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +89,9 @@ class Mirrors:
         except ImportError as error:
             yield Offer(origin="torchvision's mirrors", folder=None, reason=str(error))
             return
-        for address in addresses:
-            folder = Path(tempfile.mkdtemp(dir=into))
+        for nth, address in enumerate(addresses, 1):
+            folder = into / f"mirror-{nth}"
+            folder.mkdir()
             smallest_first = sorted(
                 files, key=lambda pinned: pinned.size
             )  # an address that is wrong shows early
@@ -132,7 +132,8 @@ class DebianPackage:
         if apt is None or dpkg is None:
             yield Offer(origin=origin, folder=None, reason="apt-get and dpkg-deb are not on this machine")
             return
-        work = Path(tempfile.mkdtemp(dir=into))
+        work = into / "package"
+        work.mkdir()
         try:
             archive = self._archive(apt, work, beat)
             _run([dpkg, "-x", str(archive), str(work / "content")], work, timeout=self.timeout, beat=beat)

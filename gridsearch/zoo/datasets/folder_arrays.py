@@ -23,9 +23,10 @@ import numpy as np
 import PIL
 
 from gridsearch.errors import DataError
+from gridsearch.files import draft_of, put_in_place
 from gridsearch.plugins import ImageData, Reading
 from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kinds
-from gridsearch.zoo.datasets.cache import Beat, exclusive, settle, staging
+from gridsearch.zoo.datasets.cache import Beat, exclusive
 from gridsearch.zoo.datasets.folder_paths import is_named_as_image
 from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
 
@@ -398,10 +399,10 @@ def _keep(found: Decoded, path: Path) -> None:
         "fingerprint": found.fingerprint,
     }
     arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
-    with staging(path.parent) as place:
-        with (place / path.name).open("wb") as file:
+    with draft_of(path) as draft:
+        with draft.open("wb") as file:
             np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
-        settle([(place / path.name, path)])
+        put_in_place(draft, path)
     newest_first = sorted(path.parent.glob("*.npz"), key=lambda kept: kept.stat().st_mtime, reverse=True)
     for old in newest_first[_KEPT:]:
         old.unlink(missing_ok=True)

@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridsearch import files
 from gridsearch.errors import DataError, UsageError
 from gridsearch.zoo.datasets import pins
-from gridsearch.zoo.datasets.cache import Beat, Say, exclusive, settle, silent, staging
+from gridsearch.zoo.datasets.cache import Beat, Say, exclusive, silent
 from gridsearch.zoo.datasets.download_sources import Folder, Source
 
 if TYPE_CHECKING:
@@ -116,13 +117,13 @@ class PinnedDataset(ABC):
     ) -> str:
         refusals = []
         for source in sources:
-            with staging(self._folder(root)) as place:
+            with files.private_folder(self._folder(root)) as place:
                 for offer in source.offers(wanted, into=place, beat=beat):
                     problems: tuple[str, ...] = (offer.reason,)
                     if offer.folder is not None:
                         problems = pins.collect(offer.folder, wanted, place)
                     if not problems:
-                        settle([(place / p.name, self._path(root, p)) for p in wanted])
+                        files.put_all_in_place([(place / p.name, self._path(root, p)) for p in wanted])
                         return offer.origin
                     refusals.append(f"{offer.origin}: {problems[0]}".replace(f"{place}/", ""))
                     say(f"{self.name}: not from {refusals[-1]}")

@@ -1,0 +1,103 @@
+"""Files are there whole or not at all, and what several processes write is all there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from gridsearch import files
+from gridsearch.planning import OverheadLog, Probe, ProbeCache
+
+PROCESSES, ROUNDS = 3, 20
+
+
+def at_once(program: str, *words: object) -> None:
+    """Run a program in several processes that begin together; each is given its number first."""
+    head = "import sys\nwhoami = int(sys.argv[1])\nprint(flush=True)\nsys.stdin.readline()\n"
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", head + textwrap.dedent(program), str(number), *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(PROCESSES)
+    ]
+    for process in started:
+        process.stdout.readline()
+    for process in started:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in started:
+        process.communicate(timeout=120)
+        assert process.returncode == 0
+
+
+def test_of_processes_that_change_the_caches_at_once_none_loses_anything(tmp_path):
+    program = f"""
+        from pathlib import Path
+        from gridsearch.planning import OverheadLog, Probe, ProbeCache
+        folder = Path(sys.argv[2])
+        for turn in range({ROUNDS}):
+            ProbeCache(folder / "probes.json").put(f"{{whoami}}-{{turn}}", Probe({{1: 1.0}}, upto=1))
+            OverheadLog(folder / "overheads.json").add(f"{{whoami}}-{{turn}}", {{"start": [1.0 + turn]}})
+    """
+    at_once(program, tmp_path)
+    names = {f"{who}-{turn}" for who in range(PROCESSES) for turn in range(ROUNDS)}
+    assert ProbeCache(tmp_path / "probes.json").load() == dict.fromkeys(names, Probe({1: 1.0}, upto=1))
+    log = OverheadLog(tmp_path / "overheads.json")
+    assert {name: log.load(name).start for name in names} == {
+        n: 1.0 + int(n.partition("-")[2]) for n in names
+    }
+    assert not list(tmp_path.glob(f"{files.PARTIAL}*"))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", "null", '{"a": 1', "[" * 100_000, "\x00"])
+def test_a_json_file_that_is_damaged_counts_as_empty_and_heals(tmp_path, content):
+    path = tmp_path / "deep" / "x.json"
+    path.parent.mkdir()
+    path.write_text(content)
+    assert files.read_json(path) == {}
+    files.update_json(path, lambda known: {**known, "b": 2})
+    files.update_json(path, lambda known: {**known, "c": 3})
+    assert files.read_json(path) == {"b": 2, "c": 3}
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path, monkeypatch, fails):
+    path = tmp_path / "x.json"
+    files.write_whole(path, b"old")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync" if fails == "fsync" else "pathlib.Path.replace", full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        files.write_whole(path, b"new")
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_who_may_read_a_file_is_what_the_user_has_set(tmp_path):
+    before = os.umask(0o077)
+    try:
+        files.write_whole(tmp_path / "x", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x").stat().st_mode & 0o777 == 0o600
+
+
+def test_several_files_get_their_names_all_at_the_end(tmp_path):
+    with files.private_folder(tmp_path) as folder:
+        assert folder.stat().st_mode & 0o077 == 0
+        (folder / "a").write_text("1")
+        (folder / "b").write_text("2")
+        assert [p for p in tmp_path.iterdir() if p.is_file()] == []
+        files.put_all_in_place([(folder / "a", tmp_path / "a"), (folder / "b", tmp_path / "b")])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
