@@ -1,6 +1,6 @@
 """The confusion matrix of a trial as a heat map whose class names can be read; from predictions to a figure.
 
-The sheet is sized from the number of classes and the longest name: names under the columns are rotated by 45
+The figure is sized from the number of classes and the longest name: names under the columns are rotated by 45
 degrees, and the cells are wide enough that neighbours never touch.
 """
 
@@ -15,17 +15,17 @@ from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, legible_names, r
 from gridsearch.reporting.figures.mpl_style import (
     FAINT,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     png_bytes,
     settled,
-    sheet_title,
     slant,
     svg_bytes,
     title_height,
 )
 from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
-from gridsearch.reporting.words.labels import apart
+from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,12 +55,12 @@ def confusion_figure(
     """
     labels, kept, note = _chosen(class_names, [matrix], note)
     cell, size = _cell_and_letter_size(len(kept))
-    width, height = _sheet_size(labels, cell=cell, size=size)
+    width, height = _matrix_size(labels, cell=cell, size=size)
     width = max(width + 1.0, 5.0)
     figure = new_figure(width, height + title_height(title, note, width=width) - 0.1)
     axes = figure.add_subplot()
     _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
-    sheet_title(figure, title, note)
+    figure_title(figure, title, note)
     _colour_bar(figure, [axes], shrink=min(1.0, 3.5 / (cell * len(kept))), size=size)
     return settled(figure)
 
@@ -90,8 +90,8 @@ def confusions_figure(
         raise ValueError("side by side are matrices of one size, with a title each")
     labels, kept, note = _chosen(class_names, matrices, note)
     cell, size = (0.8 * x for x in _cell_and_letter_size(len(kept)))
-    width, height = _sheet_size(labels, cell=cell, size=size)
-    names = apart(titles, LONGEST_TITLE)
+    width, height = _matrix_size(labels, cell=cell, size=size)
+    names = distinct_labels(titles, LONGEST_TITLE)
     names = legible_names(names, [f"matrix {i}" for i in range(1, len(names) + 1)])
     width = max(width, max(text_width(n, 9.5) for n in names) + 0.3)
     across = min(len(matrices), max(1, int(WIDEST / width)))
@@ -104,7 +104,7 @@ def confusions_figure(
         plain_text([axes.set_title(name, size=9.5)])
     for axes in flat[len(matrices) :]:
         axes.set_axis_off()
-    sheet_title(figure, title, note)
+    figure_title(figure, title, note)
     _colour_bar(figure, flat, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
 
@@ -208,7 +208,7 @@ def _cell_and_letter_size(classes: int) -> tuple[float, float]:
     return 13 / POINTS_PER_INCH, 7.0
 
 
-def _sheet_size(labels: Sequence[str], *, cell: float, size: float) -> tuple[float, float]:
+def _matrix_size(labels: Sequence[str], *, cell: float, size: float) -> tuple[float, float]:
     """Return the inches that a matrix and its names take."""
     longest = max((text_width(n, size) for n in labels), default=0.0)
     slanted = longest / math.sqrt(2)

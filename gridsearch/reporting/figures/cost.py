@@ -13,10 +13,10 @@ from gridsearch.reporting.figures.mpl_style import (
     INK,
     PALETTE,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     settled,
-    sheet_title,
     title_height,
 )
 from gridsearch.reporting.figures.panels import value_range
@@ -67,7 +67,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     seconds = [p.seconds or 0.0 for p in points]
     if max(seconds) > _WIDE * min(seconds):
         axes.set_xscale("log")
-    elif max(seconds) < 1.2 * min(seconds):  # the noise of equal times shall not fill the sheet
+    elif max(seconds) < 1.2 * min(seconds):  # the noise of equal times shall not fill the figure
         axes.set_xlim(0.8 * min(seconds), 1.2 * max(seconds))
     axes.set(xlabel="time of a trial", ylabel=fitted(metric, 2.6, 9), ylim=(low - margin, high + margin))
     plain_text([axes.yaxis.label])
@@ -78,7 +78,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     _legend(figure, named, ranking)
-    sheet_title(figure, *words)
+    figure_title(figure, *words)
     settled(figure)
     _number(axes, [(p.seconds or 0.0, _within(p, unit, (low, high))) for p in named])
     return figure
@@ -118,15 +118,15 @@ def _draw_front(axes: Axes, front: Sequence[RankedPoint], unit: Unit, *, limits:
 def _number(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
     """Write a number at each place, beside it with a line where one lies there already.
 
-    The sheet is laid out for good: distances in points of print are what they will be.
+    The figure is laid out for good: distances in points of print are what they will be.
     """
     per_inch = float(axes.figure.get_dpi())
     frame = axes.get_window_extent()
     corner = np.array([frame.x0, frame.y0])
-    room = np.array([frame.width, frame.height]) * POINTS_PER_INCH / per_inch
+    area = np.array([frame.width, frame.height]) * POINTS_PER_INCH / per_inch
     dots = (axes.transData.transform(places) - corner) * POINTS_PER_INCH / per_inch
     for number, (place, dot, mark) in enumerate(
-        zip(places, dots, spread_out(dots, room=room), strict=True), start=1
+        zip(places, dots, spread_out(dots, area=area), strict=True), start=1
     ):
         away = mark - dot
         axes.annotate(
@@ -145,12 +145,12 @@ def _number(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
         )
 
 
-def spread_out(dots: np.ndarray, *, room: np.ndarray) -> np.ndarray:
+def spread_out(dots: np.ndarray, *, area: np.ndarray) -> np.ndarray:
     """Return places for marks: at their dots where that is free, else as near as none covers another or its dot.
 
     Args:
         dots: [N, 2], in points of print from the lower left corner.
-        room: [2], the width and height that marks may lie in.
+        area: [2], the width and height that marks may lie in.
     """
     turns = np.linspace(0, 2 * np.pi, 16, endpoint=False) + np.pi / 2
     ring = np.stack([np.cos(turns), np.sin(turns)], axis=1)
@@ -158,7 +158,7 @@ def spread_out(dots: np.ndarray, *, room: np.ndarray) -> np.ndarray:
     marks: list[np.ndarray] = []
     for i, dot in enumerate(dots):
         tried = dot + offsets
-        inside = ((tried >= _MARK / 2) & (tried <= room - _MARK / 2)).all(axis=1)
+        inside = ((tried >= _MARK / 2) & (tried <= area - _MARK / 2)).all(axis=1)
         inside[0] = True
         others = np.array([*marks, *(d for j, d in enumerate(dots) if j != i)]).reshape(-1, 2)
         gaps = np.linalg.norm(tried[:, None] - others[None], axis=2).min(axis=1, initial=np.inf)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.reporting.figures.fonts import fitted, legible, lines_apart, point_names
+from gridsearch.reporting.figures.fonts import distinct_lines, fitted, legible, point_names
 from gridsearch.reporting.figures.mpl_style import (
     PALETTE,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     settled,
-    sheet_title,
     title_height,
 )
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.words.labels import apart
+from gridsearch.reporting.words.labels import distinct_labels
 from gridsearch.reporting.words.text import metric_name, plural
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def curves_figure(
         Unit("val_accuracy").dress(grid[1].yaxis)
     kinds = _KINDS if not ranking.by_train else _KINDS[1:]
     _legend(figure, points, ranking, kinds=() if own else kinds)
-    sheet_title(figure, title)
+    figure_title(figure, title)
     return settled(figure)
 
 
@@ -101,7 +101,7 @@ def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[t
     rows = (row for p in points for t in p.complete for row in data.steps.get(t.number, ()))
     names = dict.fromkeys([data.metric, *(name for row in rows for name in row.metrics)])
     shown = list(names)[:_MOST_PANELS]
-    words = apart([metric_name(n) for n in shown], 60)
+    words = distinct_labels([metric_name(n) for n in shown], 60)
     return [
         (name, legible(w, f"metric {i}"))
         for i, (name, w) in enumerate(zip(shown, words, strict=True), start=1)
@@ -136,9 +136,9 @@ def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figur
         _dress(axes, xlabel="epoch", ylabel=label)
     Unit("val_accuracy").dress(panels[1].yaxis)
     marks = [f"study {i}" for i in range(1, len(found) + 1)]
-    names = lines_apart([words for _, _, words in found], marks, _room(figure), 8.5)
+    names = distinct_lines([words for _, _, words in found], marks, _name_width(figure), 8.5)
     _legends(figure, names, kinds=_KINDS)
-    sheet_title(figure, title)
+    figure_title(figure, title)
     return settled(figure)
 
 
@@ -183,11 +183,11 @@ def _legend(
     kinds: Sequence[tuple[str, LineStyleType]],
 ) -> None:
     marks = [f"the point ranked {p.rank}" for p in points]
-    names = point_names([p.params for p in points], ranking.varying, marks, _room(figure) - 0.4)
+    names = point_names([p.params for p in points], ranking.varying, marks, _name_width(figure) - 0.4)
     _legends(figure, [f"{p.rank}.  {n}" for p, n in zip(points, names, strict=True)], kinds=kinds)
 
 
-def _room(figure: Figure) -> float:
+def _name_width(figure: Figure) -> float:
     """Return the inches that a name at the lower left may take, beside its line and the kinds at the right."""
     return float(figure.get_figwidth()) - 2.3
 

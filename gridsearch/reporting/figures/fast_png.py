@@ -51,17 +51,17 @@ def quick_confusion_png(predictions: Predictions, *, class_names: Sequence[str],
     kept = _kept(matrix)
     names = readable_names(class_names, len(matrix), limit=_NAME)
     frame, left, top, cell = _frame(tuple(names[i] for i in kept))
-    sheet = frame.copy()
-    draw = ImageDraw.Draw(sheet)
+    canvas = frame.copy()
+    draw = ImageDraw.Draw(canvas)
     shares = row_shares(matrix)[np.ix_(kept, kept)]
-    sheet.paste(Image.fromarray(_cells(shares, cell)), (left, top))
+    canvas.paste(Image.fromarray(_cells(shares, cell)), (left, top))
     if cell >= 24:
         _write_counts(draw, matrix[np.ix_(kept, kept)], shares, left=left, top=top, cell=cell)
     right = int(np.trace(matrix))
     of = f"{right} of {int(matrix.sum())} validation images right"
     some = "" if len(kept) == len(matrix) else f"; {len(kept)} of {len(matrix)} classes, most mistakes"
     draw.text((_PAD, _PAD), f"{printable(title, 24)}: {of}{some}", fill=_INK, font=_font(_LETTERS))
-    return _png(sheet)
+    return _png(canvas)
 
 
 def quick_samples_png(
@@ -92,21 +92,21 @@ def quick_samples_png(
     else:
         rows = [[(label, int(place)) for place in own] for label, own in shown]
     width, height = max(_TILE + 8, 92), _TILE + 2 * (_LETTERS + 2) + 8
-    sheet = Image.new(
+    canvas = Image.new(
         "RGB", (2 * _PAD + width * max(map(len, rows)), 2 * _PAD + 20 + height * len(rows)), "white"
     )
-    draw = ImageDraw.Draw(sheet)
-    said = "What it is, below it what it was taken for (red: wrong)"
-    draw.text((_PAD, _PAD), said, fill=_INK, font=_font(_LETTERS))
+    draw = ImageDraw.Draw(canvas)
+    caption = "What it is, below it what it was taken for (red: wrong)"
+    draw.text((_PAD, _PAD), caption, fill=_INK, font=_font(_LETTERS))
     for down, row in enumerate(rows):
         for across, (label, place) in enumerate(row):
             x, y = _PAD + across * width, _PAD + 20 + down * height
-            sheet.paste(_tile(images[int(places[place])]), (x, y))
+            canvas.paste(_tile(images[int(places[place])]), (x, y))
             guess = int(guesses[place])
             _write_fitting(draw, (x, y + _TILE + 1), names[label], fill=_INK, width=width - 6)
             colour = _INK if guess == label else _WRONG
             _write_fitting(draw, (x, y + _TILE + _LETTERS + 2), names[guess], fill=colour, width=width - 6)
-    return _png(sheet)
+    return _png(canvas)
 
 
 def _kept(matrix: np.ndarray) -> list[int]:
@@ -118,7 +118,7 @@ def _kept(matrix: np.ndarray) -> list[int]:
 
 @functools.lru_cache(maxsize=4)
 def _frame(names: tuple[str, ...]) -> tuple[Image.Image, int, int, int]:
-    """Return the sheet without cells, the place of the cells' upper left corner, and a cell's side, in pixels."""
+    """Return the canvas without cells, the place of the cells' upper left corner, and a cell's side, in pixels."""
     cell, letters = (42, 12) if len(names) <= 12 else (32, 11) if len(names) <= 25 else (12, 9)
     widths = [_width(name, letters) for name in names]
     level = max(widths, default=0) <= cell - 4
@@ -126,10 +126,10 @@ def _frame(names: tuple[str, ...]) -> tuple[Image.Image, int, int, int]:
     left = _PAD + 20 + max(widths, default=0) + 6
     top = _PAD + 26
     below = letters + 6 if level else max(widths, default=0) + 8
-    said = "predicted class (colour: share of the true class)"
-    width = max(left + max(side, _width(said, _LETTERS)) + _PAD, 470)
-    sheet = Image.new("RGB", (width, top + side + below + 20 + _PAD), "white")
-    draw = ImageDraw.Draw(sheet)
+    caption = "predicted class (colour: share of the true class)"
+    width = max(left + max(side, _width(caption, _LETTERS)) + _PAD, 470)
+    canvas = Image.new("RGB", (width, top + side + below + 20 + _PAD), "white")
+    draw = ImageDraw.Draw(canvas)
     for i, name in enumerate(names):
         font, middle = _font(letters, name), i * cell + cell / 2
         draw.text((left - 6, top + middle), name, fill=_INK, font=font, anchor="rm")
@@ -137,11 +137,11 @@ def _frame(names: tuple[str, ...]) -> tuple[Image.Image, int, int, int]:
             draw.text((left + middle, top + side + 5), name, fill=_INK, font=font, anchor="ma")
         else:
             word = _sideways(name, letters)
-            sheet.paste(word, (round(left + middle - word.width / 2), top + side + 5))
-    draw.text((left, top + side + below + 4), said, fill=_INK, font=_font(_LETTERS))
+            canvas.paste(word, (round(left + middle - word.width / 2), top + side + 5))
+    draw.text((left, top + side + below + 4), caption, fill=_INK, font=_font(_LETTERS))
     word = _sideways("true class", _LETTERS)
-    sheet.paste(word, (_PAD, round(top + side / 2 - word.height / 2)))
-    return sheet, left, top, cell
+    canvas.paste(word, (_PAD, round(top + side / 2 - word.height / 2)))
+    return canvas, left, top, cell
 
 
 def _cells(shares: np.ndarray, cell: int) -> np.ndarray:
@@ -221,7 +221,7 @@ def _dejavu() -> str:
     return str(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
 
 
-def _png(sheet: Image.Image) -> bytes:
+def _png(canvas: Image.Image) -> bytes:
     out = io.BytesIO()
-    sheet.save(out, "PNG", compress_level=4)
+    canvas.save(out, "PNG", compress_level=4)
     return out.getvalue()

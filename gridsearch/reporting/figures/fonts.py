@@ -12,9 +12,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.matplotlib_door import load
+from gridsearch.reporting.figures.matplotlib_setup import load
 from gridsearch.reporting.predictions import class_labels
-from gridsearch.reporting.words.labels import apart, level_labels
+from gridsearch.reporting.words.labels import distinct_labels, level_labels
 from gridsearch.reporting.words.text import printable, show_params
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def legible_words(text: str) -> str:
 def axis_names(axes: Sequence[str], limit: int = LONGEST_AXIS) -> dict[str, str]:
     """Return each axis's name for a figure, no two alike; one that cannot be drawn is "axis 2", say."""
     marks = [f"axis {i}" for i in range(1, len(axes) + 1)]
-    return dict(zip(axes, legible_names(apart(axes, limit), marks), strict=True))
+    return dict(zip(axes, legible_names(distinct_labels(axes, limit), marks), strict=True))
 
 
 def level_names(axis: str, values: Sequence[Value], limit: int = 24) -> list[str]:
@@ -115,7 +115,7 @@ def level_names(axis: str, values: Sequence[Value], limit: int = 24) -> list[str
 def readable_names(class_names: Sequence[str], classes: int, *, limit: int) -> list[str]:
     """Return a label for each of Y classes, no two alike; its number where no font here can draw its name."""
     numbers = [str(i) for i in range(classes)]
-    names = apart(class_labels(class_names, classes), limit, marks=numbers)
+    names = distinct_labels(class_labels(class_names, classes), limit, marks=numbers)
     return legible_names(names, [f"class {i}" for i in numbers])
 
 
@@ -123,14 +123,14 @@ def point_names(
     params: Sequence[Mapping[str, Value]], axes: Sequence[str], marks: Sequence[str], inches: float
 ) -> list[str]:
     """Return the params of points in words, no two alike, for a legend; `marks` where they cannot be drawn."""
-    return lines_apart([show_params(p, axes) for p in params], marks, inches, 8.5)
+    return distinct_lines([show_params(p, axes) for p in params], marks, inches, 8.5)
 
 
-def lines_apart(texts: Sequence[str], marks: Sequence[str], inches: float, size: float) -> list[str]:
+def distinct_lines(texts: Sequence[str], marks: Sequence[str], inches: float, size: float) -> list[str]:
     """Return each text on one line of at most so many inches, no two alike; its mark where it cannot be drawn."""
     limit = 120
     while True:
-        words = legible_names(apart(texts, limit, marks=marks), marks)
+        words = legible_names(distinct_labels(texts, limit, marks=marks), marks)
         if limit <= _SHORTEST or max((text_width(w, size) for w in words), default=0.0) <= inches:
             return words
         limit = max(_SHORTEST, limit * 9 // 10)

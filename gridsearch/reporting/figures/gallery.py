@@ -78,7 +78,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """How the winner tells the classes apart."""
+    """How well the winner recognises each class."""
 
     results: Sequence[ClassResult]
     balanced_accuracy: float
@@ -121,11 +121,11 @@ def draw(
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; None
             where nobody asks.
     """
-    from gridsearch.reporting.figures import matplotlib_door
+    from gridsearch.reporting.figures import matplotlib_setup
 
     found = Pictures()
     try:
-        matplotlib_door.load()
+        matplotlib_setup.load()
     except ArtifactError as error:
         found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
         return found

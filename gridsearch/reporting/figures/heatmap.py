@@ -19,11 +19,11 @@ from gridsearch.reporting.figures.mpl_style import (
     INK,
     colours_for,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     png_bytes,
     settled,
-    sheet_title,
     slant,
     title_height,
 )
@@ -102,7 +102,7 @@ def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sheet:
+class _Common:
     """What all panels share: levels and their labels, the size of a cell in inches, the metric's unit and scale."""
 
     ranking: Ranking
@@ -136,35 +136,35 @@ def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] |
     columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
     panels = panels_of(ranking, layout, columns, rows)
     titles = panel_titles(ranking, layout, panels)
-    sheet, clipped = _sheet(ranking, layout, panels, scale)
-    labels = sheet.labels_width + 0.6 + 0.16 * len(_y_label(sheet).split("\n"))
-    titles = [fitted(t, max(_NARROWEST, sheet.cell[0] * len(columns)), 9.5) for t in titles]
+    common, clipped = _common(ranking, layout, panels, scale)
+    labels = common.labels_width + 0.6 + 0.16 * len(_y_label(common).split("\n"))
+    titles = [fitted(t, max(_NARROWEST, common.cell[0] * len(columns)), 9.5) for t in titles]
     lines = max(t.count("\n") for t in titles)
-    panel_width = max(sheet.cell[0] * len(columns), _NARROWEST if layout.facets else 0.0) + labels
-    panel_height = sheet.cell[1] * len(rows) + 0.85 + sheet.slanted + 0.16 * lines
+    panel_width = max(common.cell[0] * len(columns), _NARROWEST if layout.facets else 0.0) + labels
+    panel_height = common.cell[1] * len(rows) + 0.85 + common.slanted + 0.16 * lines
     down = math.ceil(len(panels) / max(1, int(WIDEST / panel_width)))
     across = math.ceil(len(panels) / down)
     width = max(panel_width * across + 1.2, 4.8)
     holes = any(p is None for panel in panels for row in panel.points for p in row)
-    words = (_title(sheet), _note(sheet, clipped=clipped, holes=holes))
+    words = (_title(common), _note(common, clipped=clipped, holes=holes))
     figure = new_figure(width, panel_height * down + title_height(*words, width=width) + 0.3)
     grid = figure.subplots(down, across, squeeze=False)
     flat = list(grid.flat)
     for place, (axes, panel, title) in enumerate(zip(flat, panels, titles, strict=False)):
-        _draw_panel(axes, panel, sheet)
+        _draw_panel(axes, panel, common)
         plain_text([axes.set_title(title, size=9.5)])
         outer = (place % across == 0, place + across >= len(panels))
-        _label_panel(axes, sheet, outer=outer)
+        _label_panel(axes, common, outer=outer)
     for axes in flat[len(panels) :]:
         axes.set_axis_off()
-    _colour_bar(figure, flat, sheet, clipped=clipped)
-    sheet_title(figure, *words)
+    _colour_bar(figure, flat, common, clipped=clipped)
+    figure_title(figure, *words)
     return settled(figure)
 
 
-def _sheet(
+def _common(
     ranking: Ranking, layout: Layout, panels: Sequence[Panel], scale: tuple[float, float, str] | None
-) -> tuple[_Sheet, str]:
+) -> tuple[_Common, str]:
     """Return what the panels share, and which end of the scale is clipped."""
     columns, rows = (level_names(a, levels_of(ranking.points, a)) for a in (layout.x, layout.y))
     annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
@@ -183,7 +183,7 @@ def _sheet(
         if scale
         else value_range(drawn, better_high=better_high)
     )
-    sheet = _Sheet(
+    common = _Common(
         ranking=ranking,
         layout=layout,
         names=axis_names(ranking.varying),
@@ -194,7 +194,7 @@ def _sheet(
         unit=unit,
         scale=(low, high),
     )
-    return sheet, clipped
+    return common, clipped
 
 
 def _cell_size(
@@ -212,36 +212,36 @@ def _cell_size(
     return (min(0.3, width / len(columns)), min(0.22, height / len(rows)))
 
 
-def _y_label(sheet: _Sheet) -> str:
+def _y_label(common: _Common) -> str:
     """Return the name of the rows' axis in lines that are no longer than a panel is high."""
-    return fitted(sheet.names[sheet.layout.y], max(0.9, 0.95 * sheet.cell[1] * len(sheet.rows)), 9)
+    return fitted(common.names[common.layout.y], max(0.9, 0.95 * common.cell[1] * len(common.rows)), 9)
 
 
-def _draw_panel(axes: Axes, panel: Panel, sheet: _Sheet) -> None:
+def _draw_panel(axes: Axes, panel: Panel, common: _Common) -> None:
     """Draw a panel's cells.
 
-    Not with seaborn's heatmap, which draws the whole sheet anew for each panel: 25 s for 10 panels of 500 cells.
+    Not with seaborn's heatmap, which draws the whole figure anew for each panel: 25 s for 10 panels of 500 cells.
     """
-    values = np.array([[sheet.value(p) for p in row] for row in panel.points], dtype=float)
+    values = np.array([[common.value(p) for p in row] for row in panel.points], dtype=float)
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(values),
-        vmin=sheet.scale[0],
-        vmax=sheet.scale[1],
-        cmap=colours_for(sheet.ranking.direction),
-        edgecolors="white" if sheet.annotated else "none",
-        linewidth=0.8 if sheet.annotated else 0.0,
-        rasterized=not sheet.annotated,
+        vmin=common.scale[0],
+        vmax=common.scale[1],
+        cmap=colours_for(common.ranking.direction),
+        edgecolors="white" if common.annotated else "none",
+        linewidth=0.8 if common.annotated else 0.0,
+        rasterized=not common.annotated,
     )
     axes.invert_yaxis()
-    if sheet.annotated:
+    if common.annotated:
         colours = mesh.to_rgba(values)
         for y, row in enumerate(panel.points):
             for x, point in enumerate(row):
-                text = _cell_text(point, sheet.ranking)
+                text = _cell_text(point, common.ranking)
                 _annotate(axes, (x + 0.5, y + 0.5), text, background=colours[y, x])
-    _set_ticks(axes, sheet)
-    _hatch(axes, panel, sheet)
-    _outline_best(axes, panel, sheet.ranking)
+    _set_ticks(axes, common)
+    _hatch(axes, panel, common)
+    _outline_best(axes, panel, common.ranking)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
@@ -255,13 +255,13 @@ def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: 
         )
 
 
-def _label_panel(axes: Axes, sheet: _Sheet, *, outer: tuple[bool, bool]) -> None:
-    """Name the axes and their levels; only at the sheet's left and lower side, as (left, lower) tells."""
+def _label_panel(axes: Axes, common: _Common, *, outer: tuple[bool, bool]) -> None:
+    """Name the axes and their levels; only at the figure's left and lower side, as `outer` (left, lower) says."""
     left, lower = outer
     axes.tick_params(labelleft=left, labelbottom=lower)
-    across = fitted(sheet.names[sheet.layout.x], max(2.0, sheet.cell[0] * len(sheet.columns)), 9)
-    axes.set(xlabel=across if lower else "", ylabel=_y_label(sheet) if left else "")
-    slant(axes.get_xticklabels(), slanted=sheet.slanted > 0)
+    across = fitted(common.names[common.layout.x], max(2.0, common.cell[0] * len(common.columns)), 9)
+    axes.set(xlabel=across if lower else "", ylabel=_y_label(common) if left else "")
+    slant(axes.get_xticklabels(), slanted=common.slanted > 0)
     for label in axes.get_yticklabels():
         label.set(rotation=0, va="center")
     plain_text([*axes.get_yticklabels(), axes.xaxis.label, axes.yaxis.label])
@@ -279,7 +279,7 @@ def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     return f"{text}{spread} n={point.n}" if spread else text
 
 
-def _hatch(axes: Axes, panel: Panel, sheet: _Sheet) -> None:
+def _hatch(axes: Axes, panel: Panel, common: _Common) -> None:
     """Hatch the cells without a result, each kind its own way, and say in them why.
 
     One path a kind: a patch a cell took most of the time of a heatmap of which thousands were pruned.
@@ -289,11 +289,11 @@ def _hatch(axes: Axes, panel: Panel, sheet: _Sheet) -> None:
     kinds: dict[str, list[tuple[int, int]]] = {}
     for y, row in enumerate(panel.points):
         for x, point in enumerate(row):
-            if not math.isnan(sheet.value(point)):
+            if not math.isnan(common.value(point)):
                 continue
             word = "" if point is None else why_missing(point)
             kinds.setdefault(word.split("\n")[0], []).append((x, y))
-            if sheet.annotated and word:
+            if common.annotated and word:
                 box = {"facecolor": "white", "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
                 axes.text(x + 0.5, y + 0.5, word, ha="center", va="center", size=7, zorder=3, bbox=box)
     for kind, places in kinds.items():
@@ -331,20 +331,20 @@ def _outline_best(axes: Axes, panel: Panel, ranking: Ranking) -> None:
                 )
 
 
-def _set_ticks(axes: Axes, sheet: _Sheet) -> None:
+def _set_ticks(axes: Axes, common: _Common) -> None:
     """Name the levels, of very many every second, third ... one: as many as there is room for."""
-    room = (sheet.cell[0] * (math.sqrt(2) if sheet.slanted else 1.0), sheet.cell[1])
-    for axis, names, size in ((axes.xaxis, sheet.columns, room[0]), (axes.yaxis, sheet.rows, room[1])):
+    space = (common.cell[0] * (math.sqrt(2) if common.slanted else 1.0), common.cell[1])
+    for axis, names, size in ((axes.xaxis, common.columns, space[0]), (axes.yaxis, common.rows, space[1])):
         step = max(math.ceil(len(names) / MOST_TICKS), math.ceil(_LINE / size))
         places = range(0, len(names), step)
         axis.set_ticks([p + 0.5 for p in places], labels=[names[p] for p in places])
 
 
-def _colour_bar(figure: Figure, axes: Sequence[Axes], sheet: _Sheet, *, clipped: str) -> None:
+def _colour_bar(figure: Figure, axes: Sequence[Axes], common: _Common, *, clipped: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    mappable = ScalarMappable(norm=Normalize(*sheet.scale), cmap=colours_for(sheet.ranking.direction))
+    mappable = ScalarMappable(norm=Normalize(*common.scale), cmap=colours_for(common.ranking.direction))
     height = float(figure.get_figheight())
     bar = figure.colorbar(
         mappable,
@@ -354,21 +354,21 @@ def _colour_bar(figure: Figure, axes: Sequence[Axes], sheet: _Sheet, *, clipped:
         aspect=18,
         pad=0.02,
     )
-    sheet.unit.dress(bar.ax.yaxis)
-    name = metric_name(sheet.ranking.metric)
+    common.unit.dress(bar.ax.yaxis)
+    name = metric_name(common.ranking.metric)
     bar.set_label(fitted(legible(name, "the metric"), max(1.2, min(4.0, 0.6 * height)), 9))
     plain_text([bar.ax.yaxis.label])
     bar.outline.set_visible(False)
 
 
-def _title(sheet: _Sheet) -> str:
-    over = f"{sheet.names[sheet.layout.y]} and {sheet.names[sheet.layout.x]}"
-    unit = ", in percent" if is_share(sheet.ranking.metric) else ""
-    return f"{metric_name(sheet.ranking.metric).capitalize()}{unit}, over {over}"
+def _title(common: _Common) -> str:
+    over = f"{common.names[common.layout.y]} and {common.names[common.layout.x]}"
+    unit = ", in percent" if is_share(common.ranking.metric) else ""
+    return f"{metric_name(common.ranking.metric).capitalize()}{unit}, over {over}"
 
 
-def _note(sheet: _Sheet, *, clipped: str, holes: bool) -> str:
-    ranking, layout = sheet.ranking, sheet.layout
+def _note(common: _Common, *, clipped: str, holes: bool) -> str:
+    ranking, layout = common.ranking, common.layout
     notes = ["Best point outlined."]
     if missing := missing_words(ranking):
         notes.append(f"Hatched: no result ({missing}).")
@@ -380,7 +380,7 @@ def _note(sheet: _Sheet, *, clipped: str, holes: bool) -> str:
         notes.append("n=1 of 2: the other was pruned.")
     if layout.collapsed:
         notes.append(
-            f"Each cell shows its best point over {listed([sheet.names[a] for a in layout.collapsed])}."
+            f"Each cell shows its best point over {listed([common.names[a] for a in layout.collapsed])}."
         )
     if clipped:
         notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")

@@ -10,10 +10,10 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     INK,
     PALETTE,
+    figure_title,
     new_figure,
     plain_text,
     settled,
-    sheet_title,
     slant,
     title_height,
 )
@@ -76,7 +76,7 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] 
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     plain_text([axes.xaxis.label, axes.yaxis.label])
-    sheet_title(figure, *words)
+    figure_title(figure, *words)
     return settled(figure)
 
 

@@ -16,10 +16,10 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     PALETTE,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     settled,
-    sheet_title,
     slant,
     title_height,
 )
@@ -62,7 +62,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     levels = {a: levels_of(ranking.points, a) for a in axes}
     names, ticks = axis_names(ranking.varying), {a: level_names(a, levels[a]) for a in axes}
     metric = legible(metric_name(ranking.metric), "the metric")
-    room = max(_tick_room(ticks[a]) for a in axes)
+    below = max(_tick_height(ticks[a]) for a in axes)
     across = min(ACROSS, len(axes))
     down = math.ceil(len(axes) / across)
     unit = Unit.of([p.mean for p in points], ranking.metric)
@@ -72,7 +72,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     margin = 0.06 * (high - low)
     width = max(_PANEL * across + 0.6, 6.0)
     words = ("Each axis by itself", _note(ranking, clipped=clipped, left_out=len(axes)))
-    figure = new_figure(width, (2.9 + room) * down + title_height(*words, width=width))
+    figure = new_figure(width, (2.9 + below) * down + title_height(*words, width=width))
     panels = figure.subplots(down, across, squeeze=False, sharey=True)
     flat: list[Axes] = list(panels.flat)
     for place, (panel, axis) in enumerate(zip(flat, axes, strict=False)):
@@ -87,7 +87,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     unit.dress(flat[0].yaxis)  # shared by all
     for panel in flat[len(axes) :]:
         panel.set_axis_off()
-    sheet_title(figure, *words)
+    figure_title(figure, *words)
     return settled(figure)
 
 
@@ -99,7 +99,7 @@ def marginal_axes(ranking: Ranking) -> list[str]:
     return [*usual, *others][:MOST_AXES]
 
 
-def _tick_room(names: Sequence[str]) -> float:
+def _tick_height(names: Sequence[str]) -> float:
     """Return the inches that slanted names below a panel need, 0 where they stand upright."""
     widest = max(text_width(n, 9) for n in names)
     shown = min(len(names), MOST_TICKS)
@@ -124,7 +124,7 @@ def _name_levels(panel: Axes, columns: Mapping[int, object], names: Sequence[str
     step = math.ceil(len(names) / MOST_TICKS)
     panel.set_xticks(range(0, len(names), step), names[::step])
     panel.set_xlim(-0.6, len(names) - 0.4)
-    slant(panel.get_xticklabels(), slanted=_tick_room(names) > 0)
+    slant(panel.get_xticklabels(), slanted=_tick_height(names) > 0)
     panel.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
     panel.set_axisbelow(True)
     panel.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""The sheet that every figure is drawn on: its style, its fonts, and the way to PNG and SVG.
+"""The style, the fonts and the layout of every figure, and how it becomes PNG and SVG.
 
 Figures are made without pyplot, under matplotlib's default style whatever the user's own is, and leave no
 state behind.  Names from users are drawn as they are: no mathtext, no missing-glyph warnings.
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from gridsearch.reporting.figures.fonts import Key, fitted, font_family, keyed, legible_words
-from gridsearch.reporting.figures.matplotlib_door import our_style
+from gridsearch.reporting.figures.matplotlib_setup import our_style
 from gridsearch.reporting.words.text import printable
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ INK: Final = "#1f2430"
 FAINT: Final = "#c9ccd3"
 ACCENT: Final = "#d1242f"
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
-"""Five colours that are told apart with any colour vision (after Okabe and Ito, yellow darkened)."""
+"""Five colours that differ for any colour vision (after Okabe and Ito, yellow darkened)."""
 _COLOURS: Final = "viridis"
 _MOST_LAYOUTS: Final = 4
 
@@ -93,7 +93,7 @@ def settled(figure: Figure) -> Figure:
     """Lay a finished figure out for good, and return it.
 
     Constrained layout is not settled after one pass where axes keep their aspect: it left a name cut off at the
-    sheet's edge.  Fixed, it is also not done again for each file that is written.  The sheet grows by what would be
+    figure's edge.  Fixed, it is also not done again for each file that is written.  The figure grows by what would be
     cut: a name longer than its axis is high.
     """
     for axes in figure.axes:
@@ -114,8 +114,8 @@ def settled(figure: Figure) -> Figure:
     return figure
 
 
-def sheet_title(figure: Figure, title: str, note: str = "") -> None:
-    """Write a title, and a line of notes below it, at the sheet's upper left, wrapped to its width."""
+def figure_title(figure: Figure, title: str, note: str = "") -> None:
+    """Write a title, and a line of notes below it, at the figure's upper left, wrapped to its width."""
     lines = _title_lines(title, note, width=float(figure.get_figwidth()))
     text = figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)
     plain_text([text])
@@ -124,7 +124,7 @@ def sheet_title(figure: Figure, title: str, note: str = "") -> None:
 
 
 def title_height(title: str, note: str, *, width: float) -> float:
-    """Return how many inches `sheet_title` takes on a sheet of that width, with room below."""
+    """Return how many inches `figure_title` takes on a figure of that width, with room below."""
     return 0.2 + 0.19 * len(_title_lines(title, note, width=width))
 
 

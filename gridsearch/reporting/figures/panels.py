@@ -11,7 +11,7 @@ from gridsearch.reporting.figures.fonts import axis_names, level_names
 from gridsearch.reporting.levels import level_of, levels_of
 from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.stats.effects import strength
-from gridsearch.reporting.words.labels import apart
+from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,7 +104,7 @@ def panel_titles(ranking: Ranking, layout: Layout, panels: Sequence[Panel]) -> l
         ", ".join(f"{axes[a]} {names[a][identity(v)]}" for a, v in zip(layout.facets, p.facet, strict=True))
         for p in panels
     ]
-    return apart(titles, LONGEST_TITLE)
+    return distinct_labels(titles, LONGEST_TITLE)
 
 
 def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, float, str]:
@@ -128,8 +128,8 @@ def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, f
             return low, knee + 0.5 * (knee - low), "max"
     if high > low:
         return low, high, ""
-    room = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle
-    return low - room, high + room, ""
+    margin = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle
+    return low - margin, high + margin, ""
 
 
 def common_scale(rankings: Sequence[Ranking]) -> tuple[float, float, str]:

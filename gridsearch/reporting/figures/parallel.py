@@ -16,10 +16,10 @@ from gridsearch.reporting.figures.mpl_style import (
     INK,
     colours_for,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
     settled,
-    sheet_title,
     title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, value_range
@@ -83,7 +83,7 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     panel.set(xlim=(places[0] - 0.95, places[-1] + right), ylim=(-0.03, 1.03), yticks=[])
     panel.spines[:].set_visible(False)
     plain_text(panel.get_xticklabels())
-    sheet_title(figure, *words)
+    figure_title(figure, *words)
     return settled(figure)
 
 

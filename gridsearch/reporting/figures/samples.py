@@ -15,9 +15,9 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     INK,
     drawn,
+    figure_title,
     new_figure,
     plain_text,
-    sheet_title,
     title_height,
 )
 
@@ -90,7 +90,7 @@ def sample_figure(
             _place(axes, image, left=left + column * side, top=top, side=side * 0.95)
         if not len(own):
             axes.text(left, top + side / 2, "no images", va="center", size=8, color="#8b909c")
-    sheet_title(figure, title)
+    figure_title(figure, title)
     return figure
 
 
@@ -146,12 +146,12 @@ def _captioned(
                 axes.text(centre, below + 0.17, second, ha="center", va="top", size=_LETTERS, color=ACCENT),
             ]
         )
-    sheet_title(figure, title, note)
+    figure_title(figure, title, note)
     return figure
 
 
 def _bare(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure whose one axes is the whole sheet, in inches from its upper left corner."""
+    """Return a figure whose one axes is the whole figure, in inches from its upper left corner."""
     figure = new_figure(width, height)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))

@@ -1,6 +1,6 @@
 """The figure that users get: matplotlib's, which shows itself once below a notebook's cell, whatever the backend.
 
-Made by `canvas.new_figure`; apart from it, so that matplotlib is imported only where something is drawn.
+Made by `mpl_style.new_figure`; apart from it, so that matplotlib is imported only where something is drawn.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Unit:
         unit = self
 
         class Labels(Formatter):
-            """All ticks at once: only together do they say how many digits tell them apart."""
+            """All ticks at once: only together do they say how many digits they need to differ."""
 
             def __call__(self, x: float, pos: Any = None) -> str:  # noqa: ARG002  matplotlib's
                 return self.format_ticks([x])[0]

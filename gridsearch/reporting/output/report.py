@@ -44,11 +44,11 @@ class ReportFiles:
 
 
 def preload() -> None:
-    """Load what a report is drawn with; what is missing is left for the report itself to tell."""
-    from gridsearch.reporting.figures import matplotlib_door
+    """Load what a report is drawn with; what is missing is left for the report itself to say."""
+    from gridsearch.reporting.figures import matplotlib_setup
 
     with suppress(ImportError, ArtifactError):
-        matplotlib_door.load()
+        matplotlib_setup.load()
         import jinja2  # noqa: F401
         import seaborn as sns  # noqa: F401  (brings pandas, scipy and matplotlib)
         from matplotlib.backends import backend_agg, backend_svg  # noqa: F401
@@ -101,9 +101,7 @@ def write_report(
         parts=parts_beside(folder) if data.part is None else (),
         whole=f"../{files.REPORT}/{files.PAGE}" if data.part is not None and whole.is_file() else "",
     )
-    contents[files.PAGE] = page.encode(
-        "utf-8", "replace"
-    )  # last, so that the page never tells of files yet to come
+    contents[files.PAGE] = page.encode("utf-8", "replace")  # last: the page never names files yet to come
     _remove_stale(folder, set(contents))
     for name, content in contents.items():
         write(folder / name, content)

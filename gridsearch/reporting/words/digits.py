@@ -1,4 +1,4 @@
-"""How many digits a metric's numbers are shown with: as many as tell them apart, in any unit and at any size.
+"""How many digits a metric's numbers are shown with: as many as they need to differ, in any unit and at any size.
 
 The one place that decides it, for tables, sentences, cells and ticks alike.  A number by itself has four significant
 digits; numbers that stand together have one last place, which their differences and their scatter over seeds set.
@@ -33,7 +33,7 @@ _NOISE: Final = 1e-12
 """Relative to the size of the values: a smaller difference is rounding."""
 _FEW: Final = 20
 _FINER: Final = 4
-"""Decimals that are added at most to tell apart more points than the first two, where they are few."""
+"""Decimals that are added at most to distinguish more points than the first two, where they are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Digits:
     def of(
         cls, values: Iterable[float | None], metric: str, *, spreads: Iterable[float | None] = ()
     ) -> Digits:
-        """Return the digits that tell values apart.
+        """Return the digits with which values differ.
 
         Args:
             values: best first, as far as they have an order: the first two differ as shown if they differ at all.
@@ -75,7 +75,7 @@ class Digits:
             1 if is_share(metric) else 2
         )  # digits of what differs; a percentage's two decimals are enough as a rule
         place = max(place, kept - 1 - exponent_of(_range(shown) or size))
-        place = _told_apart(shown, place, finer=0 if noise else _FINER if len(shown) <= _FEW else 1)
+        place = _distinguishing_place(shown, place, finer=0 if noise else _FINER if len(shown) <= _FEW else 1)
         while place > fewest and all(_exact(v, place - 1) for v in shown):
             place -= 1
         if noise:
@@ -165,7 +165,7 @@ def _range(values: Sequence[float]) -> float:
     return 0.0
 
 
-def _told_apart(values: Sequence[float], place: int, *, finer: int) -> int:
+def _distinguishing_place(values: Sequence[float], place: int, *, finer: int) -> int:
     """Return the place at which the first two that differ look different, and all where so few decimals do it."""
     first = values[0]
     second = next((v for v in values if abs(v / 2 - first / 2) > _NOISE * max(abs(v), abs(first))), None)

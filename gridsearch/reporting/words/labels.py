@@ -1,7 +1,7 @@
 """Names of values, axes and classes, short enough for a figure and never two alike; between words and figures.
 
-What is too long is cut where it does not tell it from the others: `/data/…0001.safetensors` beside `…0002…`.  What is
-alike even so gets its number.
+What is too long is cut where it equals the others: `/data/…0001.safetensors` beside `…0002…`.  What is alike even so
+gets its number.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _CONTEXT: Final = 4
 """Letters kept before the first that differs, so that a number is not torn: `…0012` and not `…2`."""
 
 
-def apart(texts: Sequence[str], limit: int, *, marks: Sequence[str] | None = None) -> list[str]:
+def distinct_labels(texts: Sequence[str], limit: int, *, marks: Sequence[str] | None = None) -> list[str]:
     """Return each text on one line, in at most `limit` letters as a rule, so that no two look alike.
 
     Args:
-        texts: any; equal ones are told apart too.
+        texts: any; equal ones are numbered.
         limit: letters of a label; a mark may come on top.
-        marks: what numbers each text where nothing else tells it; default: 1, 2, 3 ...
+        marks: what numbers each text where nothing else distinguishes it; default: 1, 2, 3 ...
     """
     whole = [printable(t) for t in texts]
     short = [printable(t, limit) for t in whole]
     for group in _alike(short):
-        for i, text in zip(group, _cut_apart([whole[i] for i in group], limit), strict=True):
+        for i, text in zip(group, _cut_distinct([whole[i] for i in group], limit), strict=True):
             short[i] = text
     marks = marks or [str(i + 1) for i in range(len(texts))]
     numbered: set[int] = set()
@@ -47,12 +47,12 @@ def apart(texts: Sequence[str], limit: int, *, marks: Sequence[str] | None = Non
 
 
 def level_labels(values: Sequence[Value], limit: int = LONGEST_VALUE) -> list[str]:
-    """Return a tick's label for each of an axis's distinct values; numbers with the digits that tell them apart."""
+    """Return a tick's label for each of an axis's distinct values; numbers with the digits that they need to differ."""
     names = [level_name(v) for v in values]
     for group in _alike(names):
         for i in group:
             names[i] = as_typed(values[i], values)
-    return apart(names, limit)
+    return distinct_labels(names, limit)
 
 
 def level_name(value: Value) -> str:
@@ -70,18 +70,18 @@ def _alike(texts: Iterable[str]) -> list[list[int]]:
     """Return the places of texts that look the same, by groups of two and more."""
     groups: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
-        groups[_look(text)].append(i)
+        groups[_visible(text)].append(i)
     return [g for g in groups.values() if len(g) > 1]
 
 
-def _look(text: str) -> str:
-    """Return what is seen of a text: accents joined to their letters, nothing of what has no width."""
+def _visible(text: str) -> str:
+    """Return the visible characters of a text: accents joined to their letters, nothing of what has no width."""
     if text.isascii():
         return text
     return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
 
 
-def _cut_apart(texts: Sequence[str], limit: int) -> list[str]:
+def _cut_distinct(texts: Sequence[str], limit: int) -> list[str]:
     """Cut texts that look alike when cut in their middle where they are the same: before or behind what differs."""
     head = _shared(texts)
     tail = min(_shared([t[::-1] for t in texts]), min(map(len, texts)) - head)
@@ -108,11 +108,11 @@ def _cut(text: str, limit: int, *, head: int, tail: int) -> str:
     if drop <= tail:
         start = min(max(size - tail + _CONTEXT, limit // 2), size - drop)
         return f"{text[:start]}…{text[start + drop :]}"
-    room = limit - 2 - (size - head - tail)
-    if room < 0:
+    space = limit - 2 - (size - head - tail)
+    if space < 0:
         return printable(text, limit)
-    first = min(head, (room + 1) // 2)
-    last = min(tail, room - first)
+    first = min(head, (space + 1) // 2)
+    last = min(tail, space - first)
     before = f"{text[:first]}…" if first < head else text[:first]
     behind = f"…{text[size - last :]}" if last < tail else text[size - last :]
     return f"{before}{text[head : size - tail]}{behind}"

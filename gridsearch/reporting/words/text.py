@@ -1,7 +1,7 @@
 """How values, settings, shares and times are put into words; below every table, figure and page of reporting.
 
 Axis values, class names and errors come from users and may hold anything: `printable` makes them harmless for
-a terminal, for matplotlib and for XML.  Escaping for HTML is the template's part.
+a terminal, for matplotlib and for XML.  Escaping for HTML is done by the template.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SHARES: Final = frozenset(
 """Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
 
 SIGNIFICANT: Final = 4
-"""Digits of a number that nothing stands beside; `digits` tells how many there are beside others."""
+"""Digits of a number that nothing stands beside; `digits` says how many there are beside others."""
 MOST_DIGITS: Final = 15
 """A float has no more significant digits than these."""
 FIXED: Final = range(-4, 9)
@@ -80,7 +80,7 @@ def show_value(value: Value) -> str:
 
 
 def show_param(params: Mapping[str, Value], name: str) -> str:
-    """Return a param's value, in the word by which its study tells it from others; `NOTHING` where there is none."""
+    """Return a param's value, in the word that its study uses for it; `NOTHING` where there is none."""
     if name not in params:
         return NOTHING
     value = params[name]

@@ -22,11 +22,11 @@ from gridsearch.reporting import (
 )
 from gridsearch.reporting.figures.cost import _MARK, spread_out
 from gridsearch.reporting.figures.curves import winners_figure
-from gridsearch.reporting.figures.fonts import fitted, lines_apart, text_width
+from gridsearch.reporting.figures.fonts import distinct_lines, fitted, text_width
 from gridsearch.reporting.figures.mpl_style import key_of, svg_bytes
 from gridsearch.reporting.figures.samples import mistakes_figure, sample_figure
 from gridsearch.reporting.predictions import confident_mistakes
-from gridsearch.reporting.words.labels import apart, level_labels
+from gridsearch.reporting.words.labels import distinct_labels, level_labels
 
 from .drawn_texts import collisions, texts_drawn
 
@@ -156,7 +156,7 @@ def test_the_ring_is_around_the_best_points_dot(study):
     st.lists(st.tuples(st.floats(0, 400), st.floats(0, 250)), min_size=1, max_size=6),
 )
 def test_numbered_marks_never_cover_each_other(places):
-    marks = spread_out(np.array(places), room=np.array([400.0, 250.0]))
+    marks = spread_out(np.array(places), area=np.array([400.0, 250.0]))
     for one, other in itertools.combinations(marks, 2):
         assert np.linalg.norm(one - other) >= _MARK - 1e-9
 
@@ -185,7 +185,7 @@ TEXTS = st.one_of(
 
 @given(st.lists(TEXTS, max_size=12), st.integers(8, 40))
 def test_any_texts_get_labels_that_are_told_apart(texts, limit):
-    labels = apart(texts, limit)
+    labels = distinct_labels(texts, limit)
     assert len({label.encode("utf-8", "surrogatepass") for label in labels}) == len(texts)
     assert all(len(label) <= limit + 12 for label in labels)
     assert not any("\n" in label for label in labels)
@@ -204,7 +204,7 @@ def test_labels_are_cut_where_they_are_the_same():
     assert level_labels([0.3, 0.1 + 0.2]) == ["0.3", "0.30000000000000004"]
     assert level_labels([3, "3", None, "none"]) == ["3", '"3"', "none", '"none"']
     assert level_labels([0.00464158883361, 1e-05]) == ["0.004642", "1e-05"]
-    assert apart(["cat", "cat", "dog"], 20) == ["1: cat", "2: cat", "dog"]
+    assert distinct_labels(["cat", "cat", "dog"], 20) == ["1: cat", "2: cat", "dog"]
 
 
 @given(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=90), st.floats(0.5, 3))
@@ -227,6 +227,8 @@ def test_what_no_font_draws_is_numbered_and_explained(study):
 
 
 def test_lines_of_a_legend_stay_apart_in_any_width():
-    lines = lines_apart([f"{'x' * 80}{i}{'y' * 80}" for i in range(9)], [str(i) for i in range(9)], 3.0, 8.5)
+    lines = distinct_lines(
+        [f"{'x' * 80}{i}{'y' * 80}" for i in range(9)], [str(i) for i in range(9)], 3.0, 8.5
+    )
     assert len(set(lines)) == 9
     assert all(text_width(line, 8.5) <= 3.0 for line in lines)

@@ -1,4 +1,4 @@
-"""The door to matplotlib: it loads whatever the user's environment says, and draws in our style alone.
+"""Imports matplotlib: it loads whatever the user's environment says, and draws in our style alone.
 
 Below every figure.  Matplotlib reads MPLBACKEND when it is imported and refuses to load where that names a backend
 that is not installed (the shell of a notebook names its kernel's).  Figures here go to files, so no backend matters.
