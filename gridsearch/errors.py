@@ -2,7 +2,7 @@
 
     GridsearchError            1   anything below; raised itself only for a bug here
     |-- UsageError             2   what is wrong on the command line or in a study file
-    |   |-- SpecError          2   every problem of a grid, a recipe or a study file, told at once
+    |   |-- SpecError          2   all problems of a grid, a recipe or a study file at once
     |   |-- PluginError        2   a model, dataset or objective that cannot be found or imported
     |   `-- DeviceError        2   a device that is not there
     |-- TrainingFailed         3   nothing came out of a training
@@ -13,7 +13,7 @@
     |   `-- ArtifactError      4   a file under home that is missing or altered
     `-- StoreUnreachable      75   a store that does not answer
 
-The number is the exit code.  A message is one line: what is wrong and where; `hint` says how to mend it.
+The number is the exit code.  A message is one line: what is wrong and where; `hint` says how to fix it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class GridsearchError(Exception):
 
     Args:
         message: what is wrong and where, in one line without a full stop at its end.
-        hint: how to mend it, in one line, or None.
+        hint: how to fix it, in one line, or None.
     """
 
     exit_code: ClassVar[int] = 1

@@ -127,7 +127,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
 
     Returns:
         The study: what these words describe ranks first; points of earlier versions of the code, of other images or of
-        other settings follow, ranked among themselves (`ranking.apart`).
+        other settings follow, ranked among themselves (`ranking.incomparable`).
 
     Raises:
         GridsearchError: as on the command line; `exit_code` says which kind.

@@ -374,7 +374,7 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     doctor = commands.add_parser(
         "doctor",
         parents=common,
-        help="versions, accelerators, data, store, models: what is wrong and how to mend it",
+        help="versions, accelerators, data, store, models: what is wrong and how to fix it",
         example="gridsearch doctor\ngridsearch doctor --model my_net.py:Net",
     )
     doctor.add_argument(

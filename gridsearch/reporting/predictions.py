@@ -18,7 +18,7 @@ from gridsearch.reporting.words.text import plural, printable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MOST_DOUBTFUL: Final = 0.005
+MOST_LOST: Final = 0.005
 """Share of images of which an earlier version may have lost the class in rounding."""
 
 
@@ -58,9 +58,9 @@ class Predictions:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each image's class was told, bool [N]."""
-        told: np.ndarray = self.guesses == self.labels
-        return told
+        """Whether each image's class was recognised, bool [N]."""
+        right: np.ndarray = self.guesses == self.labels
+        return right
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class ClassResult:
-    """How well one class is told; None where there is nothing to divide by.
+    """How well one class is recognised; None where there is nothing to divide by.
 
     Attributes:
         images: how many images of the class there are.
@@ -174,17 +174,17 @@ def confident_mistakes(predictions: Predictions, *, limit: int = 16) -> tuple[Mi
     with np.errstate(invalid="ignore"):
         odds = np.exp(chosen - chosen.max(axis=1, keepdims=True))
     odds[np.arange(len(wrong)), own] = 0.0
-    doubt = odds.sum(axis=1)  # the other classes' odds; beside 1 the surest would all round to nothing
-    order = np.lexsort((wrong, doubt))[:limit]
+    others = odds.sum(axis=1)  # the other classes' odds; beside 1 the surest would all round to nothing
+    order = np.lexsort((wrong, others))[:limit]
     return tuple(
         Mistake(
             image=int(wrong[i]),
             true=int(predictions.labels[wrong[i]]),
             predicted=int(guess[wrong[i]]),
-            probability=float(1.0 / (1.0 + doubt[i])),
+            probability=float(1.0 / (1.0 + others[i])),
         )
         for i in order
-        if np.isfinite(doubt[i])
+        if np.isfinite(others[i])
     )
 
 
@@ -242,12 +242,12 @@ def require_agreement(predictions: Predictions, accuracy: float | None, *, trial
         return
     right = int(predictions.right.sum())
     missed = abs(right - accuracy * images)
-    doubtful = 0.0
+    lost = 0.0
     if predictions.predicted is None:
         logits = predictions.logits
         ties = int(((logits == logits.max(axis=1, keepdims=True)).sum(axis=1) > 1).sum())
-        doubtful = min(ties, max(1.0, MOST_DOUBTFUL * images))
-    if missed >= doubtful + 0.5:
+        lost = min(ties, max(1.0, MOST_LOST * images))
+    if missed >= lost + 0.5:
         raise ArtifactError(
             f"the stored predictions of trial {trial} have {right:,} of {images:,} images right, its accuracy says "
             f"{accuracy * images:,.0f}: they are not used",

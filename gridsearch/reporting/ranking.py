@@ -45,8 +45,8 @@ class RankedPoint:
         spread: standard deviation over seeds (n - 1 in the denominator), None with fewer than two.
         ci_low: lower end of the 95 % confidence interval of the mean, None where there is none; likewise ci_high.
             What it is about, seeds or images, says the ranking's `uncertainty`.
-        tied_with_best: whether the point cannot be told from the best, itself included; equal means alone where
-            the ranking has no basis to tell more.
+        tied_with_best: whether the point cannot be distinguished from the best, itself included; only equal means
+            are tied where the ranking has no basis to say more.
         outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
     """
 
@@ -116,7 +116,8 @@ class Ranking:
         others: the metrics beside the ranking one that are worth a column.
         objective: display name of the plain function that was called; None where networks were trained.
         digits: by metric, how the numbers of its column are written.
-        apart: points that were trained on other images, ranked among themselves; nothing compares them with `points`.
+        incomparable: points that were trained on other images, ranked among themselves and not compared with
+            `points`.
         mixed: those of `varying` that no grid asked for: the study holds points of several recipes.
     """
 
@@ -131,7 +132,7 @@ class Ranking:
     others: tuple[str, ...] = ()
     objective: str | None = None
     digits: Mapping[str, Digits] = field(default_factory=dict)
-    apart: tuple[RankedPoint, ...] = ()
+    incomparable: tuple[RankedPoint, ...] = ()
     mixed: tuple[str, ...] = ()
 
     def digits_of(self, metric: str | None = None) -> Digits:
@@ -144,7 +145,7 @@ class Ranking:
     @property
     def listed(self) -> tuple[RankedPoint, ...]:
         """All points, as tables list them: those that are ranked, then those of other images."""
-        return *self.points, *self.apart
+        return *self.points, *self.incomparable
 
     @property
     def best_trial(self) -> TrialRecord | None:
@@ -164,12 +165,12 @@ class Ranking:
 
     @property
     def tied(self) -> tuple[RankedPoint, ...]:
-        """The points that cannot be told from the best, itself aside, best first."""
+        """The points that cannot be distinguished from the best, itself aside, best first."""
         return tuple(p for p in self.points if p.tied_with_best and p is not self.best)
 
     @property
     def class_metrics(self) -> tuple[str, ...]:
-        """The class-balanced metrics, where classes are so uneven that they tell something else than accuracy."""
+        """The class-balanced metrics, where classes are so uneven that they say something else than accuracy."""
         return tuple(m for m in self.others if m in CLASS_METRICS) if self.objective is None else ()
 
     @property
@@ -196,14 +197,15 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     are left, so its mean is too high.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
     0.1) ranks below all these.  A point of which no replicate is complete or diverged has rank None.
     Equal means share a rank, in the order of their trials.  Where images changed, the points of the newest run's
-    images are ranked; those of others each among themselves, `Ranking.apart`: no accuracy on other images is compared.
+    images are ranked; those of others each among themselves (`Ranking.incomparable`): no accuracy on other images
+    is compared.
     """
     from gridsearch.reporting.recipes import mixed_settings
     from gridsearch.reporting.stats.ensemble import ensembles
-    from gridsearch.reporting.stats.inference import judge
+    from gridsearch.reporting.stats.inference import assess
 
     if (by_images := _by_images(data)) is not None:
-        return _apart([rank(part, predictions=predictions) for part in by_images], data)
+        return _with_incomparable([rank(part, predictions=predictions) for part in by_images], data)
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
         groups.setdefault(point_key(trial.settings), []).append(trial)
@@ -212,7 +214,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     points.sort(key=lambda p: (p.tier, 0.0 if p.mean is None else -sign * p.mean, p.trials[0].number))
     ranked = _with_ranks(points)
     peers = sum(p.mean is not None and p.tier == ranked[0].tier for p in ranked)
-    ranked, uncertainty = judge(
+    ranked, uncertainty = assess(
         ranked,
         [values_by_seed(p.trials, data.metric) for p in ranked],
         metric=data.metric,
@@ -252,11 +254,13 @@ def _by_images(data: StudyData) -> list[StudyData] | None:
     return [replace(data, trials=tuple(parts[age])) for age in sorted(parts)]
 
 
-def _apart(rankings: list[Ranking], data: StudyData) -> Ranking:
+def _with_incomparable(rankings: list[Ranking], data: StudyData) -> Ranking:
     """Return the first ranking that has a winner, with the points of the others apart."""
     first = next((r for r in rankings if r.best is not None), rankings[0])
     others = (p for r in rankings if r is not first for p in r.points)
-    return replace(first, counts=data.counts(), apart=tuple(replace(p, tied_with_best=False) for p in others))
+    return replace(
+        first, counts=data.counts(), incomparable=tuple(replace(p, tied_with_best=False) for p in others)
+    )
 
 
 def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:
@@ -308,12 +312,12 @@ def varying_axes(points: Iterable[RankedPoint], axes: Sequence[str]) -> tuple[st
 
 
 def identity(value: Value) -> tuple[bool, Value]:
-    """Return what tells two axis values apart: 1 and 1.0 are one value, 1 and true are two."""
+    """Return what distinguishes two axis values: 1 and 1.0 are one value, 1 and true are two."""
     return isinstance(value, bool), value
 
 
 def point_key(settings: Settings) -> str:
-    """Return what tells points apart: `records.trial_key` without the seed."""
+    """Return what distinguishes points: `records.trial_key` without the seed."""
     content = settings.to_json()
     for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
         content.pop(name, None)

@@ -27,7 +27,7 @@ _GRID: Final = ("--grid", "-g")
 
 
 def mixed_settings(varying: Sequence[str], commands: Iterable[str]) -> tuple[str, ...]:
-    """Return the axes that vary because runs had other recipes, as far as their command lines tell.
+    """Return the axes that vary because runs had other recipes, as far as their command lines show.
 
     Args:
         varying: the axes of which there is more than one value.
@@ -80,8 +80,10 @@ def mixed_words(data: StudyData, ranking: Ranking) -> str:
     first = ranking.mixed[0]
     best = level_of(ranking.points[0], first)
     alone = data.again.report("--where", f"{first}={as_typed(best)}")
-    told = "; ".join(parts)
-    return f"Points of several recipes stand in this ranking: {told}. Compare each with its own kind: {alone}"
+    found = "; ".join(parts)
+    return (
+        f"Points of several recipes stand in this ranking: {found}. Compare each with its own kind: {alone}"
+    )
 
 
 def _count(ranking: Ranking, axis: str, value: Value) -> int:

@@ -193,7 +193,7 @@ def as_typed(value: Value, held: Sequence[Value] | None = None) -> str:
 
     Args:
         value: one of those held.
-        held: the distinct values that there are, so that no more is said than tells them apart; default: any.
+        held: the distinct values that there are, so that no more is said than distinguishes them; default: any.
     """
     plain = ABSENT_WORDS[0] if value == ABSENT else value if isinstance(value, str) else show_value(value)
     odd = plain != plain.strip() or not plain or plain.startswith('"') or not plain.isprintable()

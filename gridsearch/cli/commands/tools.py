@@ -190,7 +190,7 @@ def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Say what is wrong and how to mend it; exit code 4 if something is."""
+    """Say what is wrong and how to fix it; exit code 4 if something is."""
     from dataclasses import asdict
 
     from gridsearch.service.queries.doctor import examine
@@ -214,7 +214,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         out.print(f"{finding.verdict:<4} ", style=styles[finding.verdict], end="")
         out.print(line, soft_wrap=True)
         if finding.mend:
-            out.print(f"     to mend: {finding.mend}", soft_wrap=True)
+            out.print(f"     to fix: {finding.mend}", soft_wrap=True)
     if not arguments.quiet:
         out.print(
             "something is wrong, see above" if bad else "all is well",

@@ -43,8 +43,8 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
         found.append(_class_caution(data, ranking))
     facts = data.facts.get(ranking.best.settings.data_fingerprint) if ranking.best is not None else None
     found += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts is not None else ())]
-    if ranking.apart:
-        found.append(_apart_caution(data, ranking))
+    if ranking.incomparable:
+        found.append(_incomparable_caution(data, ranking))
     selects = {t.settings.select for t in data.trials}
     if data.objective is None and "best" in selects:
         found.append(
@@ -65,13 +65,13 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     return found
 
 
-def _apart_caution(data: StudyData, ranking: Ranking) -> str:
+def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:
     """Say which points were trained on other images, and how to see more of them."""
-    names = {p.params[_VERSION]: None for p in ranking.apart if _VERSION in p.params}
+    names = {p.params[_VERSION]: None for p in ranking.incomparable if _VERSION in p.params}
     versions = listed([str(name) for name in list(names)[:MOST_NAMED]])
-    one = len(ranking.apart) == 1
+    one = len(ranking.incomparable) == 1
     text = (
-        f"{plural(len(ranking.apart), 'point')} {'was' if one else 'were'} trained on other images"
+        f"{plural(len(ranking.incomparable), 'point')} {'was' if one else 'were'} trained on other images"
         f"{f' ({_VERSION} {versions})' if names else ''}: {'it stands' if one else 'they stand'} below, "
         "ranked among their own, and nothing here compares them with the others."
     )
@@ -134,10 +134,10 @@ def _seed_caution(ranking: Ranking) -> str:
     if found.exact:
         words = words.partition(",")[0]
         return f"{words}. No point differs between its seeds: they show no luck, and there are no intervals."
-    if found.lent:
+    if found.pooled:
         words += (
-            f" {plural(found.lent, 'point')} {'has' if found.lent == 1 else 'have'} one value at all seeds, which does "
-            "not say that another seed would give it too: the interval takes the scatter of points like it."
+            f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} one value at all seeds, which "
+            "does not say that another seed would give it too: the interval takes the scatter of points like it."
         )
     if ranking.most_seeds == FEW_SEEDS:
         words += " Two seeds hardly show how much a point scatters, so intervals are wide; a third narrows them most."

@@ -146,8 +146,8 @@ def _parts(comparison: Comparison) -> list[str]:
 
 def _lead(comparison: Comparison) -> str:
     """Say whose winner is the best and whether that may be luck; or why that is not said."""
-    if comparison.apart:
-        return comparison.apart
+    if comparison.not_comparable:
+        return comparison.not_comparable
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
     axes = varying(comparison.sides)
     won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
@@ -162,9 +162,9 @@ def _difference_words(found: Difference, metric: str, first: float, second: floa
         return f"The winner of {printable(found.study)} is the same point."
     words = _ahead_words(found, metric, first, second)
     if found.differs is None:
-        return f"{words}; {found.how}."
-    verdict = "more than luck explains" if found.differs else "which luck may explain"
-    return f"{words} (95 % interval {_gap_interval(found, metric)}), {verdict}."
+        return f"{words}; {found.method}."
+    explained = "more than luck explains" if found.differs else "which luck may explain"
+    return f"{words} (95 % interval {_gap_interval(found, metric)}), {explained}."
 
 
 def _ahead_words(found: Difference, metric: str, first: float, second: float) -> str:
@@ -209,8 +209,8 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
     """Return the table of winners; a narrow one leaves to the words above it how far they are apart."""
     sides, axes = comparison.sides, varying(comparison.sides)
     metrics = {side.data.metric for side in sides}
-    ranked = not comparison.apart
-    heading, told = (short_heading, False) if narrow else (metric_name, ranked)
+    ranked = not comparison.not_comparable
+    heading, with_gaps = (short_heading, False) if narrow else (metric_name, ranked)
     gaps = {d.study: d for d in comparison.differences}
     columns = [
         *([Column("rank", True)] if ranked else []),
@@ -220,7 +220,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
         Column("n", True),
         Column(heading(sides[0].data.metric) if len(metrics) == 1 else "result", True),
         Column("95 % interval", True),
-        *([Column("behind", True), Column("luck?", False)] if told else []),
+        *([Column("behind", True), Column("luck?", False)] if with_gaps else []),
     ]
     rows = []
     for place, side in enumerate(sides, start=1):
@@ -235,7 +235,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
             str(winner.n),
             result if len(metrics) == 1 else f"{result} {metric_name(metric)}",
             show_interval(winner, _digits(sides, metric)) or NOTHING,
-            *([NOTHING if gap is None else _gap_words(gap, metric), _verdict(gap)] if told else []),
+            *([NOTHING if gap is None else _gap_words(gap, metric), _luck_cell(gap)] if with_gaps else []),
         ]
         rows.append(Row(tuple(cells), "best" if ranked and place == 1 else ""))
     return columns, rows
@@ -247,7 +247,7 @@ def _gap_words(gap: Difference, metric: str) -> str:
     return f"{size} {_gap_interval(gap, metric)}{which}".strip()
 
 
-def _verdict(gap: Difference | None) -> str:
+def _luck_cell(gap: Difference | None) -> str:
     if gap is None:
         return ""
     if gap.differs is None:
@@ -279,9 +279,9 @@ def _shared_words(comparison: Comparison) -> str:
     more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
     function = comparison.sides[0].data.objective is not None
     alike = "same function, same params" if function else "same settings on the same images and split"
-    told = f"{unequal:,} of them with different values" if unequal else "all with equal values"
-    told += " for a seed that both have" if more_seeds else ""
-    return f"{plural(len(shared), 'point')} that {whose}, {told} ({alike})."
+    values = f"{unequal:,} of them with different values" if unequal else "all with equal values"
+    values += " for a seed that both have" if more_seeds else ""
+    return f"{plural(len(shared), 'point')} that {whose}, {values} ({alike})."
 
 
 def _cautions(comparison: Comparison) -> list[str]:
@@ -293,7 +293,7 @@ def _cautions(comparison: Comparison) -> list[str]:
         f"so the more points there were to pick from ({counts})."
     )
     found += [
-        f"The interval of the difference to {printable(gap.study)} is {gap.how}."
+        f"The interval of the difference to {printable(gap.study)} is {gap.method}."
         for gap in comparison.differences
         if gap.ci_low is not None
     ]
@@ -302,7 +302,7 @@ def _cautions(comparison: Comparison) -> list[str]:
     if any(s.ranking.by_train for s in sides):
         found.append("Nothing was held out in one of them: a TRAIN accuracy says nothing of new images.")
     splits = {(s.winner.settings.val, s.winner.settings.split_seed) for s in sides}
-    if not comparison.apart and len(splits) > 1:
+    if not comparison.not_comparable and len(splits) > 1:
         found.append("The studies hold out different validation images.")
     for side in sides:
         left = sum(n for state, n in side.ranking.counts.items() if state in ("waiting", "running"))
@@ -345,11 +345,11 @@ def _draw_confusions(
     for side, name in zip(sides, names, strict=True):
         if side.data.objective is not None:  # nobody expects one
             continue
-        told = side.told()
-        if told is None:
+        stored = side.stored_predictions()
+        if stored is None:
             found.notes.append(f"The winner of {name} has no usable predictions, so no confusion matrix.")
         else:
-            there.append((name, side, confusion_matrix(told)))
+            there.append((name, side, confusion_matrix(stored)))
     alike = len({(m.shape, s.class_names) for _, s, m in there}) == 1
     if alike and len(there) > 1:
         figure = confusions_figure(

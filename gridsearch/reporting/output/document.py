@@ -37,7 +37,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "counts": dict(ranking.counts),
         "points": [
             *map(_point, ranking.points),
-            *({**_point(p), "other_images": True} for p in ranking.apart),
+            *({**_point(p), "other_images": True} for p in ranking.incomparable),
         ],
         "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],

@@ -82,8 +82,8 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
     if data.objective is None and data.metric != "val_accuracy":
         extra.append("val_accuracy")
     if data.objective is None:
-        told = {m for t in data.trials for m in t.metrics}
-        extra += [m for m in CLASS_METRICS if m in told and m not in (data.metric, *extra)]
+        recorded = {m for t in data.trials for m in t.metrics}
+        extra += [m for m in CLASS_METRICS if m in recorded and m not in (data.metric, *extra)]
     named = metric_columns(extra, (*_POINT_COLUMNS, "seconds"))
     axes = axis_columns(data.axes, (*_POINT_COLUMNS, *named, "seconds"))
     rows = [

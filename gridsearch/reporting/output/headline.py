@@ -39,7 +39,7 @@ class Headline:
         margin: by how much, and whether luck may have made it, "" where there is nothing to compare.
         test: what the test set showed, "" before `best` has read it.
         warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
-        advice: what would tell more, with the command for it; "" where nothing would.
+        advice: what would show more, with the command for it; "" where nothing would.
         cautions: what the ranking does not cover.
         ensembles: what the best points say together, "" without their predictions.
         method: where intervals and ties come from and what they assume, in two sentences; "" without any.
@@ -101,7 +101,7 @@ def _test(data: StudyData, ranking: Ranking) -> str:
     test, best = data.test, ranking.best
     if test is None:
         return ""
-    everyone = (*ranking.points, *ranking.apart)
+    everyone = (*ranking.points, *ranking.incomparable)
     tested = next((p for p in everyone if any(t.number == test["trial"] for t in p.trials)), None)
     words = in_words(test if tested is None else {**test, "params": tested.params})
     if best is None or tested is best:
@@ -235,7 +235,7 @@ def _tie(ranking: Ranking) -> str:
 def _advice(data: StudyData, ranking: Ranking) -> str:
     """Say what would separate the first points."""
     found = ranking.uncertainty
-    if found.compared < 2 or found.runner_up_told:
+    if found.compared < 2 or found.runner_up_differs:
         return "" if found.basis is not Basis.IMAGES or ranking.by_train else _try_seeds(data, ranking)
     if found.basis is Basis.IMAGES:
         return _try_seeds(data, ranking)

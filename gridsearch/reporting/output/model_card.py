@@ -23,7 +23,7 @@ DARK: Final = 0.35
 """Mean brightness below which images are light on dark; Fashion-MNIST has 0.29, MNIST 0.13."""
 
 UNEVEN: Final = 0.02
-"""Accuracy above balanced accuracy by which classes are told unevenly well."""
+"""Accuracy above balanced accuracy by which classes are recognised unevenly well."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~&!])")
 _HIDDEN = ("data_fingerprint", "model_source", "dataset")

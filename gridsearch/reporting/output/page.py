@@ -218,7 +218,7 @@ SEEN_SHARE: Final = 0.0005
 
 
 def _effects_method(decomposition: Decomposition) -> str:
-    """Return what the shares are, and that some of it cannot be told apart where that is so."""
+    """Return what the shares are, and which of it is confounded where some is."""
     if decomposition.exact:
         return EFFECTS_EXACT
     confounded = decomposition.confounded_share

@@ -25,7 +25,7 @@ def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str]
         logdir: folder of the runs; it may still be empty.
         host: address to listen on.
         port: port, 0 for any free one.
-        say: is told the address.
+        say: called with the address.
 
     Raises:
         UsageError: the address cannot be listened on.

@@ -111,7 +111,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
             *(ranking.digits_of(m).show(point.metric_mean(m)) for m in others),
             show_seconds(point.seconds),
             style=style,
-            end_section=bool(ranking.apart) and point is ranking.points[-1],
+            end_section=bool(ranking.incomparable) and point is ranking.points[-1],
         )
     return table
 

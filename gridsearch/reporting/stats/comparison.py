@@ -1,7 +1,7 @@
 """From several ranked studies to what their winners have over each other; beside `ranking`, above pages and tables.
 
 Winners are ranked together where their studies go by one metric on the same images.  How far the first is ahead of
-each other one is told as an interval, from the first of these that there is:
+each other one is given as an interval, from the first of these that there is:
 
 *the same seeds* (two or more, one split): Student's t of the differences seed by seed;
 *seeds of their own* (two or more each): Welch's t (B. L. Welch, Biometrika 34, 1947);
@@ -11,7 +11,7 @@ Y. Min, "Improving the confidence interval for differences of matched-pairs prop
 *one network each, other validation images*: the difference of two proportions (R. G. Newcombe, "Interval estimation
 for the difference between independent proportions", Statistics in Medicine 17, 1998).
 
-The first two compare the means that are shown; of the others, which go by one seed each, the means are told beside.
+The first two compare the means that are shown; of the others, which go by one seed each, the means are given beside.
 The winners differ where the interval does not hold zero.  With more than two studies the intervals hold together.
 """
 
@@ -65,7 +65,7 @@ class Side:
         """The names of the winner's classes, by label."""
         return self.data.classes_of(self.winner.settings)
 
-    def told(self) -> Predictions | None:
+    def stored_predictions(self) -> Predictions | None:
         """Return the predictions of the winner's first seed, None where they cannot be used."""
         trial = self.ranking.best_trial
         try:
@@ -82,9 +82,9 @@ class Difference:
     Attributes:
         study: whose winner.
         behind: by how much, the metric's unit; above zero where it is the worse.
-        ci_low: lower end of the 95 % interval, None where nothing tells; likewise ci_high.
-        differs: whether luck does not explain it, None where nothing tells.
-        how: where the interval comes from.
+        ci_low: lower end of the 95 % interval, None where it is unknown; likewise ci_high.
+        differs: whether luck does not explain it, None where it is unknown.
+        method: where the interval comes from.
         means: of the first winner and of this one, as they were compared, where these are not the means that are
             shown of them; None where they are.
     """
@@ -94,18 +94,18 @@ class Difference:
     ci_low: float | None
     ci_high: float | None
     differs: bool | None
-    how: str
+    method: str
     means: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Interval:
     """First minus other, the ends of its interval, where they come from, and the means where they are not the shown."""
 
     gap: float
     low: float
     high: float
-    how: str
+    method: str
     means: tuple[float, float] | None = None
 
 
@@ -130,13 +130,13 @@ class Comparison:
 
     Attributes:
         sides: best winner first where they are ranked together, else as they were given.
-        apart: why they are not ranked together, "" where they are.
+        not_comparable: why they are not ranked together, "" where they are.
         differences: of all winners but the first; none where they are not ranked together.
         shared: the points that two or more hold, in the first side's order.
     """
 
     sides: tuple[Side, ...]
-    apart: str
+    not_comparable: str
     differences: tuple[Difference, ...]
     shared: tuple[SharedPoint, ...]
 
@@ -144,10 +144,11 @@ class Comparison:
         """Return the content of `report --json` with several studies."""
         return {
             "schema": 1,
-            "ranked_together": not self.apart,
-            "why_not": self.apart or None,
+            "ranked_together": not self.not_comparable,
+            "why_not": self.not_comparable or None,
             "studies": [
-                _side_json(side, None if self.apart else i) for i, side in enumerate(self.sides, start=1)
+                _side_json(side, None if self.not_comparable else i)
+                for i, side in enumerate(self.sides, start=1)
             ],
             "differences": [
                 {
@@ -156,7 +157,7 @@ class Comparison:
                     "ci_low": d.ci_low,
                     "ci_high": d.ci_high,
                     "differs": d.differs,
-                    "method": d.how,
+                    "method": d.method,
                     "means_compared": None if d.means is None else list(d.means),
                 }
                 for d in self.differences
@@ -183,13 +184,17 @@ def compare(sides: Sequence[Side]) -> Comparison:
     Args:
         sides: two or more, each with a winner.
     """
-    apart = _apart(sides)
-    if not apart:
+    not_comparable = _not_comparable(sides)
+    if not not_comparable:
         sign = _sign(sides[0])
         sides = sorted(sides, key=lambda side: -sign * _mean(side))
     level = LEVEL / max(1, len(sides) - 1)
-    differences = () if apart else tuple(_difference(sides[0], other, level=level) for other in sides[1:])
-    return Comparison(sides=tuple(sides), apart=apart, differences=differences, shared=_shared(sides))
+    differences = (
+        () if not_comparable else tuple(_difference(sides[0], other, level=level) for other in sides[1:])
+    )
+    return Comparison(
+        sides=tuple(sides), not_comparable=not_comparable, differences=differences, shared=_shared(sides)
+    )
 
 
 def varying(sides: Sequence[Side]) -> tuple[str, ...]:
@@ -231,7 +236,7 @@ def _side_json(side: Side, rank: int | None) -> dict[str, Any]:
     }
 
 
-def _apart(sides: Sequence[Side]) -> str:
+def _not_comparable(sides: Sequence[Side]) -> str:
     metrics = list(dict.fromkeys((side.data.metric, side.data.direction) for side in sides))
     if len(metrics) > 1:
         same = len({m for m, _ in metrics}) < len(metrics)
@@ -267,24 +272,26 @@ def _difference(first: Side, other: Side, *, level: float) -> Difference:
     if point_key(first.winner.settings) == point_key(other.winner.settings):
         behind = sign * (_mean(first) - _mean(other))
         same = "both winners are the same point"
-        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=False, how=same)
+        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=False, method=same)
     found = _over_seeds(first, other, level) or _over_images(first, other, level)
     behind = sign * (_mean(first) - _mean(other))
     if found is None:
-        how = "one seed of one of them and no stored predictions to go by: luck may explain it or not"
+        method = "one seed of one of them and no stored predictions to go by: luck may explain it or not"
         if min(first.winner.n, other.winner.n) > 1:
-            how = "the seeds of each give one value, so that they show no luck to measure it by"
-        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, how=how)
+            method = "the seeds of each give one value, so that they show no luck to measure it by"
+        return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, method=method)
     low, high = sorted((sign * found.low, sign * found.high))
-    told = None if found.means is None or _close(found.means, (_mean(first), _mean(other))) else found.means
+    compared = (
+        None if found.means is None or _close(found.means, (_mean(first), _mean(other))) else found.means
+    )
     return Difference(
         study=name,
         behind=sign * found.gap,
         ci_low=low,
         ci_high=high,
         differs=not low <= 0 <= high,
-        how=found.how,
-        means=told,
+        method=found.method,
+        means=compared,
     )
 
 
@@ -297,7 +304,7 @@ def _same_split(first: Side, other: Side) -> bool:
     return (one.val, one.split_seed) == (two.val, two.split_seed)
 
 
-def _over_seeds(first: Side, other: Side, level: float) -> _Found | None:
+def _over_seeds(first: Side, other: Side, level: float) -> _Interval | None:
     """Compare the means that are shown, those over all seeds of each; None without enough seeds."""
     one, two = (
         {t.seed: v for t in s.winner.complete if (v := metric_value(t, s.data.metric)) is not None}
@@ -309,8 +316,8 @@ def _over_seeds(first: Side, other: Side, level: float) -> _Found | None:
     a, b = (np.ldexp([own[s] for s in sorted(own)], -exponent) for own in (one, two))
     paired = _same_split(first, other) and set(one) == set(two)
     if paired and (a - b).var(ddof=1) > _ROUNDING**2:
-        centre, variance, freedom = float((a - b).mean()), float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
-        how = f"paired over {plural(len(a), 'shared seed')} (Student's t)"
+        centre, variance, df = float((a - b).mean()), float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
+        method = f"paired over {plural(len(a), 'shared seed')} (Student's t)"
     else:
         centre = float(a.mean() - b.mean())
         parts = [float(v.var(ddof=1)) / len(v) for v in (a, b)]
@@ -318,37 +325,41 @@ def _over_seeds(first: Side, other: Side, level: float) -> _Found | None:
         if variance <= _ROUNDING**2:
             return None
         weights = sum(p**2 / (len(v) - 1) for p, v in zip(parts, (a, b), strict=True))
-        freedom = variance**2 / weights
+        df = variance**2 / weights
         why = "they have other seeds" if _same_split(first, other) else "the validation images differ"
         why = "their seeds are apart by one difference" if paired else why
-        how = f"over the seeds of each, unpaired because {why} (Welch's t)"
-    half = float(special.stdtrit(freedom, 1 - level / 2)) * math.sqrt(variance)
+        method = f"over the seeds of each, unpaired because {why} (Welch's t)"
+    half = float(special.stdtrit(df, 1 - level / 2)) * math.sqrt(variance)
     low, high, gap = (math.ldexp(x, exponent) for x in (centre - half, centre + half, centre))
-    return _Found(gap, low, high, how)
+    return _Interval(gap, low, high, method)
 
 
-def _over_images(first: Side, other: Side, level: float) -> _Found | None:
+def _over_images(first: Side, other: Side, level: float) -> _Interval | None:
     """Compare the predictions of each winner's first seed; None where they are not there."""
-    told = [side.told() for side in (first, other)] if first.data.metric == "val_accuracy" else [None, None]
-    if told[0] is None or told[1] is None:
+    stored = (
+        [side.stored_predictions() for side in (first, other)]
+        if first.data.metric == "val_accuracy"
+        else [None, None]
+    )
+    if stored[0] is None or stored[1] is None:
         return None
-    a_N, b_N = (t.right for t in told if t is not None)
+    a_N, b_N = (t.right for t in stored if t is not None)
     z = float(special.ndtri(1 - level / 2))
     means = float(a_N.mean()), float(b_N.mean())
     luck = "of the first seed of each, which says nothing about the luck of the seed"
-    if _same_split(first, other) and same_images(told[0], told[1]):
+    if _same_split(first, other) and same_images(stored[0], stored[1]):
         won, lost, images = int((a_N & ~b_N).sum()), int((~a_N & b_N).sum()), len(a_N)
         plus, minus, total = won + 0.5, lost + 0.5, images + 2.0
         centre = (plus - minus) / total
         half = z * math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
-        how = f"paired over the {images:,} validation images that both were asked about, {luck}"
-        return _Found((won - lost) / images, centre - half, centre + half, how, means)
+        method = f"paired over the {images:,} validation images that both were asked about, {luck}"
+        return _Interval((won - lost) / images, centre - half, centre + half, method, means)
     share, ends = zip(*(_wilson(int(x.sum()), len(x), z) for x in (a_N, b_N)), strict=True)
     gap = share[0] - share[1]
     below = math.hypot(share[0] - ends[0][0], ends[1][1] - share[1])
     above = math.hypot(ends[0][1] - share[0], share[1] - ends[1][0])
-    how = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
-    return _Found(gap, gap - below, gap + above, how, means)
+    method = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
+    return _Interval(gap, gap - below, gap + above, method, means)
 
 
 def _wilson(right: int, images: int, z: float) -> tuple[float, tuple[float, float]]:

@@ -84,14 +84,14 @@ def ensembles(
     alone = 0.0
     for point in points[: SIZES[-1]]:
         number = point.complete[0].number
-        told = _read(number, predictions)
-        if told is None or (first is not None and not same_images(first, told)):
+        stored = _read(number, predictions)
+        if stored is None or (first is not None and not same_images(first, stored)):
             break
-        share_NY = probabilities(told.logits)
+        share_NY = probabilities(stored.logits)
         trials.append(number)
         if first is None:
-            first, total_NY = told, share_NY
-            alone = int(told.right.sum()) / len(told.labels)
+            first, total_NY = stored, share_NY
+            alone = int(stored.right.sum()) / len(stored.labels)
             continue
         total_NY = total_NY + share_NY
         if len(trials) in SIZES:
@@ -150,7 +150,7 @@ def _right(scores_NY: np.ndarray, labels_N: np.ndarray) -> int:
 
 def _read(number: int, predictions: Callable[[int], Predictions | None]) -> Predictions | None:
     try:
-        told = predictions(number)
+        stored = predictions(number)
     except (ArtifactError, OSError, ValueError):
         return None
-    return told if told is not None and len(told.labels) else None
+    return stored if stored is not None and len(stored.labels) else None

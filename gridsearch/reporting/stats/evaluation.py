@@ -73,8 +73,8 @@ def evaluate(logits_KNY: np.ndarray, labels_N: np.ndarray, *, seeds: Sequence[in
 def _interval(accuracies: Sequence[float], *, images: int) -> tuple[float, float, str]:
     """Return the ends of a 95 % interval and what it is.
 
-    Over several seeds Student's t interval of the mean; with one seed, or where all seeds give one value and so tell
-    of no scatter, Wilson's interval of a proportion (E. B. Wilson, "Probable inference, the law of succession, and
+    Over several seeds Student's t interval of the mean; with one seed, or where all seeds give one value and so
+    show no scatter, Wilson's interval of a proportion (E. B. Wilson, "Probable inference, the law of succession, and
     statistical inference", JASA 22, 1927).
     """
     from scipy.special import stdtrit

@@ -14,7 +14,7 @@ import numpy as np
 
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting.stats import over_images
-from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, mean_intervals, still
+from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, is_constant, mean_intervals
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
 from gridsearch.reporting.words.text import is_share
 
@@ -28,7 +28,7 @@ MOST_READ: Final = 200
 """Points whose predictions are read, the best first; 1.3 MB and some milliseconds each with 10,000 images."""
 
 
-def judge(
+def assess(
     points: Sequence[RankedPoint],
     values: Sequence[Mapping[int, float]],
     *,
@@ -76,7 +76,7 @@ def _over_seeds(
         basis=Basis.SEEDS,
         compared=peers,
         exact=not np.isfinite(ends).any(),
-        lent=sum(p.ci_low is not None and still(p.spread, p.mean) for p in found),
+        pooled=sum(p.ci_low is not None and is_constant(p.spread, p.mean) for p in found),
     )
     if peers < 2 or counts[:peers].max() < 2:
         return found, known
@@ -87,7 +87,7 @@ def _over_seeds(
     more = None if needed is None else max(1, needed - int(counts[:2].min()))
     return found, dataclasses.replace(
         known,
-        runner_up_told=not tied[1],
+        runner_up_differs=not tied[1],
         seeds_needed=needed,
         more_seeds=more,
         unsettled=_places(comparisons.unsettled()),
@@ -144,11 +144,11 @@ def _over_images(
         return list(points), Uncertainty(compared=peers, unread=1)
     images = len(best.labels)
     means = np.array([p.mean for p in points[:peers]], dtype=float)
-    chance = over_images.cautious_chances(means[0], means, images)
+    p_values = over_images.conservative_p_values(means[0], means, images)
     same = [i for i, r in read.items() if np.array_equal(r.labels, best.labels)]
     right = {i: r.right for i, r in read.items()}
-    chance[same] = over_images.chances(right[0], np.stack([right[i] for i in same]))
-    tied = chance > LEVEL / peers
+    p_values[same] = over_images.p_values(right[0], np.stack([right[i] for i in same]))
+    tied = p_values > LEVEL / peers
     tied[0] = True
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(points)]
     for (
@@ -163,7 +163,7 @@ def _over_images(
         images=images,
         unread=min(peers, MOST_READ) - len(read),
         beyond=max(0, peers - MOST_READ),
-        runner_up_told=bool(peers > 1 and not tied[1]),
+        runner_up_differs=bool(peers > 1 and not tied[1]),
     )
 
 
@@ -182,9 +182,9 @@ def _read(
     found = {}
     for place, point in enumerate(points):
         try:
-            told = predictions(point.complete[0].number)
+            stored = predictions(point.complete[0].number)
         except (ArtifactError, OSError, ValueError):
             continue
-        if told is not None and len(told.labels):
-            found[place] = _Read(told.labels, told.right)
+        if stored is not None and len(stored.labels):
+            found[place] = _Read(stored.labels, stored.right)
     return found

@@ -1,4 +1,4 @@
-"""Sums of squares of a grid with holes; what `effects` tells where the factorial is not complete.
+"""Sums of squares of a grid with holes; what `effects` shows where the factorial is not complete.
 
 P points, each with its mean and its number of replicates.
 """

@@ -40,7 +40,7 @@ def accuracy_intervals(right: np.ndarray, images: int) -> np.ndarray:
     return ends
 
 
-def chances(best_N: np.ndarray, others_MN: np.ndarray) -> np.ndarray:
+def p_values(best_N: np.ndarray, others_MN: np.ndarray) -> np.ndarray:
     """Return for each point how likely so large a lead of the best is, were both equally good [M].
 
     Args:
@@ -54,7 +54,7 @@ def chances(best_N: np.ndarray, others_MN: np.ndarray) -> np.ndarray:
     return found
 
 
-def cautious_chances(best: float, others: np.ndarray, images: int) -> np.ndarray:
+def conservative_p_values(best: float, others: np.ndarray, images: int) -> np.ndarray:
     """Return the same from accuracies alone: no pair of networks differs on more images than both err on.
 
     Args:

@@ -37,7 +37,7 @@ _ROUNDING: Final = 1e-12
 _ALIKE: Final = 2.0
 """Factor between the errors of points that lend each other their scatter for an interval."""
 _ENOUGH: Final = 2
-"""Degrees of freedom below which points lend none: those of two seeds of one point tell next to nothing."""
+"""Degrees of freedom below which points lend none: those of two seeds of one point say next to nothing."""
 _FAR: Final = 1e100
 """In units of the best point's size: farther ones count as so far, so that squares stay within the range of floats."""
 
@@ -45,7 +45,7 @@ _FAR: Final = 1e100
 def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.ndarray:
     """Return the ends of the 95 % interval of each point's mean over seeds [M, 2].
 
-    NaN with fewer than two values, and where no point tells of any scatter: an interval always has a width.
+    NaN with fewer than two values, and where no point shows any scatter: an interval always has a width.
 
     Args:
         values: [M, S], NaN where a point has no value for a seed.
@@ -63,16 +63,18 @@ def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.n
     deviations = np.where(there, scaled - means[:, None], 0.0)
     deviations[np.abs(deviations) <= _ROUNDING * np.abs(means)[:, None]] = 0.0
     spreads = np.sqrt((deviations**2).sum(1) / (n - 1))
-    freedom = n - 1.0
-    still = spreads == 0
-    if still.any() and not still.all():
-        top = int((np.frexp(spreads)[1] + exponents)[~still].max())
-        coarser = np.where(still, np.maximum(exponents, top) - exponents, 0)  # what is lent may be far larger
+    df = n - 1.0
+    constant = spreads == 0
+    if constant.any() and not constant.all():
+        top = int((np.frexp(spreads)[1] + exponents)[~constant].max())
+        coarser = np.where(
+            constant, np.maximum(exponents, top) - exponents, 0
+        )  # a pooled variance may be far larger
         means, exponents = np.ldexp(means, -coarser), exponents + coarser
         own = errors[several] if errors is not None else None
-        spreads[still], freedom[still] = _lent(np.ldexp(spreads, exponents - top), freedom, own, still)
-        spreads[still] = np.ldexp(spreads[still], top - exponents[still])
-    half = special.stdtrit(freedom, 1 - LEVEL / 2) * spreads / np.sqrt(n)
+        spreads[constant], df[constant] = _pooled(np.ldexp(spreads, exponents - top), df, own, constant)
+        spreads[constant] = np.ldexp(spreads[constant], top - exponents[constant])
+    half = special.stdtrit(df, 1 - LEVEL / 2) * spreads / np.sqrt(n)
     with np.errstate(over="ignore"):
         found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
     found[(half == 0) | ~np.isfinite(found).all(1)] = np.nan
@@ -80,33 +82,33 @@ def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.n
     return ends
 
 
-def still(spread: float | None, mean: float | None) -> bool:
+def is_constant(spread: float | None, mean: float | None) -> bool:
     """Whether a point's seeds give one value, but for rounding."""
     return spread is not None and mean is not None and spread <= _ROUNDING * abs(mean)
 
 
-def _lent(
-    spreads: np.ndarray, freedom: np.ndarray, errors: np.ndarray | None, still: np.ndarray
+def _pooled(
+    spreads: np.ndarray, df: np.ndarray, errors: np.ndarray | None, constant: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the pooled standard deviation and its degrees of freedom for the points whose seeds do not differ.
 
     Args:
         spreads: standard deviation of each point [M], the largest near 1.
-        freedom: of each [M].
+        df: of each [M].
         errors: [M] or None.
-        still: which points need one [M].
+        constant: which points need one [M].
     """
     squares = spreads**2
     found, degrees = [], []
-    for place in np.flatnonzero(still):
-        near = _near(place, errors, squares, freedom)
-        weights = freedom[near] * squares[near]
-        found.append(math.sqrt(weights.sum() / freedom[near].sum()))
-        degrees.append(max(1.0, float(weights.sum() ** 2 / (weights**2 / freedom[near]).sum())))
+    for place in np.flatnonzero(constant):
+        near = _near(place, errors, squares, df)
+        weights = df[near] * squares[near]
+        found.append(math.sqrt(weights.sum() / df[near].sum()))
+        degrees.append(max(1.0, float(weights.sum() ** 2 / (weights**2 / df[near]).sum())))
     return np.array(found), np.array(degrees)
 
 
-def _near(place: np.intp, errors: np.ndarray | None, squares: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+def _near(place: np.intp, errors: np.ndarray | None, squares: np.ndarray, df: np.ndarray) -> np.ndarray:
     """Return which points lend a point their scatter [M]: those that err at most twice as much, if they have any.
 
     Else those that err at most twice as much as usual (a point without errors has none like it), else all.
@@ -114,7 +116,7 @@ def _near(place: np.intp, errors: np.ndarray | None, squares: np.ndarray, freedo
     if errors is not None:
         for error in (float(errors[place]), float(np.median(errors))):
             near: np.ndarray = errors <= _ALIKE * error
-            if freedom[near & (squares > 0)].sum() >= _ENOUGH:
+            if df[near & (squares > 0)].sum() >= _ENOUGH:
                 return near
     return np.ones(len(squares), dtype=bool)
 
@@ -142,7 +144,7 @@ class Comparisons:
             np.zeros(len(values), dtype=int) if errors is None else strata(errors, floor=_floor(errors))
         )
         self._scatter: Scatter = scatter(self._values, self._stratum)
-        self.behind, self.variance, self.freedom = self._differences()
+        self.behind, self.variance, self.df = self._differences()
 
     def _differences(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the differences [M] best minus point, their variances and degrees of freedom."""
@@ -163,15 +165,15 @@ class Comparisons:
         ):
             first, second = found.values[best] / own, found.values / other
             with np.errstate(divide="ignore", invalid="ignore"):
-                weights = first**2 / found.freedom[best] + second**2 / found.freedom
-                freedom = np.where(weights > 0, (first + second) ** 2 / weights, found.freedom)
+                weights = first**2 / found.df[best] + second**2 / found.df
+                df = np.where(weights > 0, (first + second) ** 2 / weights, found.df)
             # Two estimates that borrow from the same points know no more together than those points do.
-            freedom = np.where(same, np.minimum(freedom, found.pooled), freedom)
-            parts.append((first + second, freedom))
-        (close, close_freedom), (apart, apart_freedom) = parts
+            df = np.where(same, np.minimum(df, found.pooled), df)
+            parts.append((first + second, df))
+        (close, close_df), (unpaired, unpaired_df) = parts
         paired &= np.isfinite(close)
         self._paired = paired
-        return behind, np.where(paired, close, apart), np.where(paired, close_freedom, apart_freedom)
+        return behind, np.where(paired, close, unpaired), np.where(paired, close_df, unpaired_df)
 
     def over_fewer(self) -> np.ndarray:
         """Return whether each point [M] is compared over fewer seeds than it, or the best, has: those both have."""
@@ -180,13 +182,13 @@ class Comparisons:
         return fewer
 
     def tied(self) -> np.ndarray:
-        """Return whether each point cannot be told from the best [M]; the best is tied with itself."""
+        """Return whether each point cannot be distinguished from the best [M]; the best is tied with itself."""
         return self._sets()[0]
 
     def unsettled(self) -> np.ndarray:
-        """Return the points [M] that nothing tells from the best, but that scatter too much to be tied with it.
+        """Return the points [M] that nothing distinguishes from the best, but that scatter too much to be tied with it.
 
-        Better points are told from the best, so that only the few seeds of these keep them from being told as well.
+        Better points are distinguished from the best: only the few seeds of these keep them from being so too.
         """
         return self._sets()[1]
 
@@ -196,27 +198,27 @@ class Comparisons:
         error = np.sqrt(self.variance)
         chance = np.where(self.behind > rounding, 0.0, 1.0)
         noisy = error > rounding
-        chance[noisy] = special.stdtr(self.freedom[noisy], -self.behind[noisy] / error[noisy])
+        chance[noisy] = special.stdtr(self.df[noisy], -self.behind[noisy] / error[noisy])
         open_: np.ndarray = chance > self.level
         open_[self._best] = True
         means = np.where(self._there, self._values, 0.0).sum(1) / self._n
         alike = self._stratum == self._stratum[self._best]
         tied = alike & (means >= means[open_ & alike].min())
-        told = means[alike & ~tied].max(initial=-np.inf)
+        worse = means[alike & ~tied].max(initial=-np.inf)
         for place in np.argsort(-means, kind="stable"):
             if not alike[place]:
-                tied[place] = open_[place] and means[place] > told
+                tied[place] = open_[place] and means[place] > worse
                 if not open_[place]:
-                    told = max(told, means[place])
+                    worse = max(worse, means[place])
         return tied, open_ & ~tied
 
     @property
     def level(self) -> float:
-        """The chance at which a single point is told from the best."""
+        """The chance at which a single point is distinguished from the best."""
         return LEVEL / len(self._values)
 
     def seeds_to_separate(self, other: int) -> int | None:
-        """Return how many seeds, shared by both, the best and another point need to be told apart.
+        """Return how many seeds, shared by both, the best and another point need to be distinguished.
 
         The difference is taken to be what it seems, the criterion is that of `tied`, the power 80 %.  None beyond
         `MOST_SEEDS`, or where the other is not behind.
@@ -225,17 +227,17 @@ class Comparisons:
         both = float(residual.values[self._best] + residual.values[other])
         if not math.isfinite(both):
             both = float(self._scatter.total.values[self._best] + self._scatter.total.values[other])
-        freedom = float(self.freedom[other])
-        return seeds_needed(float(self.behind[other]), variance=both, freedom=freedom, level=self.level)
+        df = float(self.df[other])
+        return seeds_needed(float(self.behind[other]), variance=both, df=df, level=self.level)
 
 
-def seeds_needed(difference: float, *, variance: float, freedom: float, level: float) -> int | None:
+def seeds_needed(difference: float, *, variance: float, df: float, level: float) -> int | None:
     """Return the smallest number of shared seeds at which a one-sided t test has 80 % power.
 
     Args:
         difference: between the two means, the metric's unit.
         variance: of the difference at one seed.
-        freedom: degrees of freedom that the variance has now; more seeds bring at least their own.
+        df: degrees of freedom that the variance has now; more seeds bring at least their own.
         level: of the test.
 
     The power is that of the noncentral t distribution (for example J. Cohen, Statistical Power Analysis, 1988).
@@ -245,7 +247,7 @@ def seeds_needed(difference: float, *, variance: float, freedom: float, level: f
     n = np.arange(2, MOST_SEEDS + 1, dtype=float)
     if variance <= 0:
         return 2
-    degrees = np.maximum(n - 1, freedom)
+    degrees = np.maximum(n - 1, df)
     reach = difference * np.sqrt(n / variance)
     power = 1 - special.nctdtr(degrees, np.minimum(reach, 30), special.stdtrit(degrees, 1 - level))
     enough = np.flatnonzero(power >= POWER)

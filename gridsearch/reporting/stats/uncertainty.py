@@ -1,4 +1,4 @@
-"""What a ranking knows of its own uncertainty; made by `inference`, told by headline, tables and figures."""
+"""What a ranking knows of its own uncertainty; made by `inference`, shown by headline, tables and figures."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Uncertainty:
         unread: compared points whose predictions are not there.
         beyond: compared points that are too many to read the predictions of.
         exact: whether no point's seeds differ at all, so that there are no intervals.
-        lent: points whose seeds do not differ, so that their intervals are made from the others' scatter.
-        unsettled: places in the ranking of points that neither are tied with the best nor told from it.
+        pooled: points whose seeds do not differ, so that their intervals are made from the others' scatter.
+        unsettled: places in the ranking of points that neither are tied with the best nor distinguished from it.
         over_fewer: places in the ranking of points that were compared over fewer seeds than they or the best have,
             those that both have.
-        runner_up_told: whether the second is told from the best.
-        seeds_needed: shared seeds in all that the first two need to be told apart, None where that cannot be said or
+        runner_up_differs: whether the second differs from the best.
+        seeds_needed: shared seeds in all that the first two need to be distinguished, None where that cannot be said or
             they are more than `MOST_SEEDS`.
         more_seeds: how many more than the first two have, likewise.
     """
@@ -45,9 +45,9 @@ class Uncertainty:
     unread: int = 0
     beyond: int = 0
     exact: bool = False
-    lent: int = 0
+    pooled: int = 0
     unsettled: tuple[int, ...] = ()
     over_fewer: tuple[int, ...] = ()
-    runner_up_told: bool = False
+    runner_up_differs: bool = False
     seeds_needed: int | None = None
     more_seeds: int | None = None

@@ -9,7 +9,7 @@ far as their scatters agree:
 - *How much.*  Empirical Bayes (G. Smyth, "Linear models and empirical Bayes methods for assessing differential
   expression in microarray experiments", Statistical Applications in Genetics and Molecular Biology 3, 2004): each
   point's variance is drawn to the common one, far where the variances differ by no more than chance, hardly where
-  they differ much.  With few points that cannot be told well; then the doubt counts against borrowing.
+  they differ much.  With few points that cannot be estimated well; then the uncertainty counts against borrowing.
 - *Seeds in common.*  What a seed does to all points alike cancels in their differences (two-way model: point +
   seed + residual) and stays in their means.
 """
@@ -37,13 +37,13 @@ class Variances:
 
     Attributes:
         values: [M]; NaN where there is nothing to estimate from.
-        freedom: [M], degrees of freedom of each; 0 where there is no estimate.
+        df: [M], degrees of freedom of each; 0 where there is no estimate.
         pooled: [M], degrees of freedom of all points of its stratum together: two estimates that lean on the
             same points have no more between them.
     """
 
     values: np.ndarray
-    freedom: np.ndarray
+    df: np.ndarray
     pooled: np.ndarray
 
 
@@ -83,14 +83,14 @@ def scatter(values: np.ndarray, stratum: np.ndarray) -> Scatter:
     for number in np.unique(stratum):
         rows = np.flatnonzero(stratum == number)
         parts[:, :, rows] = _of_stratum(values[rows])
-    lonely = ~(parts[0, 0] > 0)
-    if lonely.any():  # no point of such a stratum has two seeds, or two values: it borrows from all
-        parts[:, :, lonely] = _of_stratum(values)[:, :, lonely]
+    without_estimate = ~(parts[0, 0] > 0)
+    if without_estimate.any():  # no point of such a stratum has two seeds, or two values: it borrows from all
+        parts[:, :, without_estimate] = _of_stratum(values)[:, :, without_estimate]
     return Scatter(*(Variances(*part) for part in parts))
 
 
 def _of_stratum(values: np.ndarray) -> np.ndarray:
-    """Return [total and residual; variance, freedom and pooled freedom; M] of comparable points."""
+    """Return [total and residual; variance, degrees of freedom, pooled degrees of freedom; M] of comparable points."""
     there = np.isfinite(values)
     size = float(np.abs(values[there]).max()) or 1.0
     values = values / size  # so that no power leaves the range of floats
@@ -104,15 +104,15 @@ def _of_stratum(values: np.ndarray) -> np.ndarray:
     means = (by_seed * there).sum(1) / n
     left = ((centred - np.where(there, by_seed - means[:, None], 0.0)) ** 2).sum(1)
     left[left <= tiny] = 0.0
-    residual_freedom = max(0.0, own.sum() - rank)
+    residual_df = max(0.0, own.sum() - rank)
     if within.sum() > 0 and rank > 0:  # Satterthwaite, Biometrics Bulletin 2, 1946
         between = max(0.0, within.sum() - left.sum())
-        spread = between**2 / rank + (left.sum() ** 2 / residual_freedom if residual_freedom else 0.0)
-        freedom = min(own.sum(), within.sum() ** 2 / spread)
+        spread = between**2 / rank + (left.sum() ** 2 / residual_df if residual_df else 0.0)
+        df = min(own.sum(), within.sum() ** 2 / spread)
     else:
-        freedom = own.sum()
-    share = residual_freedom / own.sum() if own.sum() else 0.0
-    parts = np.array([_moderated(within, own, freedom), _moderated(left, own * share, residual_freedom)])
+        df = own.sum()
+    share = residual_df / own.sum() if own.sum() else 0.0
+    parts = np.array([_moderated(within, own, df), _moderated(left, own * share, residual_df)])
     parts[:, 0] *= size**2
     return parts
 
@@ -132,7 +132,7 @@ def _seed_effects(there: np.ndarray, centred: np.ndarray, n: np.ndarray) -> tupl
 def _moderated(
     squares: np.ndarray, own: np.ndarray, most: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw each point's variance to the common one; return variances, their freedom, and the pooled freedom.
+    """Draw each point's variance to the common one; return variances, their and the pooled degrees of freedom.
 
     Args:
         squares: sums of squares [M].
@@ -155,7 +155,7 @@ def _moderated(
 def _prior(variances: np.ndarray, own: np.ndarray) -> tuple[float, float]:
     """Return the degrees of freedom and the location of the scaled inverse chi-squared prior (Smyth 2004, 6.2).
 
-    Infinite freedom means that the variances differ by no more than chance.
+    Infinite degrees of freedom mean that the variances differ by no more than chance.
     """
     middle = float(np.median(variances[variances > 0])) if (variances > 0).any() else 0.0
     if len(variances) < 3 or middle == 0:
@@ -164,8 +164,8 @@ def _prior(variances: np.ndarray, own: np.ndarray) -> tuple[float, float]:
     logs = logs - special.digamma(own / 2) + np.log(own / 2)
     chance = special.zeta(2, own / 2).mean()
     count = len(logs)
-    doubt = math.sqrt(6 * special.zeta(4, own / 2).mean() / count + 2 * chance**2 / (count - 1))
-    excess = float(logs.var(ddof=1) - chance + _PRUDENCE * doubt)
+    standard_error = math.sqrt(6 * special.zeta(4, own / 2).mean() / count + 2 * chance**2 / (count - 1))
+    excess = float(logs.var(ddof=1) - chance + _PRUDENCE * standard_error)
     if excess <= 0:
         return math.inf, middle
     prior = 2 * _inverse_trigamma(excess)
@@ -176,7 +176,7 @@ def _prior(variances: np.ndarray, own: np.ndarray) -> tuple[float, float]:
 def _inverse_trigamma(value: float) -> float:
     """Return the x at which the trigamma function has a value, by Newton's method (Smyth 2004, appendix).
 
-    Trigamma is Hurwitz' zeta function of 2 and x, its slope -2 times that of 3 and x.
+    Trigamma is Hurwitz' zeta function of 2 and x, its derivative is -2 times that of 3 and x.
     """
     x = 0.5 + 1 / value
     for _ in range(50):

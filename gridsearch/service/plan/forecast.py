@@ -1,6 +1,6 @@
-"""What the missing trials will cost: measured where asked, then played through as a run would go.
+"""What the missing trials will cost: measured where asked, then simulated as a run would go.
 
-Stands between the plan and `planning`, and is the one place where what a run does is foretold: the same queue,
+Stands between the plan and `planning`, and is the one place where what a run does is predicted: the same queue,
 sizes, limits and costs.
 """
 
@@ -132,7 +132,7 @@ class PlanForecast:
             executor.stop()
         OverheadLog(self.options.places.overheads).add(device_name(self.devices[0]), timing.parts)
 
-    def play(self) -> Forecast[TrialDraft]:
+    def simulate(self) -> Forecast[TrialDraft]:
         """Return how the run goes: its packs, and its time in measured or guessed seconds."""
         queue = self._settled() if self.options.settled else self._free()
         queue.fill(self.missing)
@@ -155,14 +155,14 @@ class PlanForecast:
     def _free(self) -> WorkQueue[TrialDraft]:
         """Return the queue of a run that makes its packs as it goes."""
         cost, sizing = self.cost, self.sizing
-        told: set[str] = set()
+        asked: set[str] = set()
 
         def lanes(draft: TrialDraft, count: int) -> int | None:
             if cost is None or sizing is None:
                 return self.options.lanes or 1
             size = sizing.lanes(draft.settings, count)
-            if size is None and (key := cost.key(draft.settings)) not in told:
-                told.add(key)
+            if size is None and (key := cost.key(draft.settings)) not in asked:
+                asked.add(key)
                 return None
             return size or sizing.unmeasured(draft.settings)
 
@@ -173,22 +173,22 @@ class PlanForecast:
             share=lambda draft, n: self._guess(draft, n) / self._guess(draft, 1),
         )
 
-    def wall(self, played: Forecast[TrialDraft]) -> float | None:
+    def wall(self, simulated: Forecast[TrialDraft]) -> float | None:
         """Return the seconds of the whole run, from the command to the report; None if a group was never measured."""
         if not self.missing:
             return 0.0
-        if not all(self.measured(program.trials[0].settings) for program in played.programs):
+        if not all(self.measured(program.trials[0].settings) for program in simulated.programs):
             return None
         overheads = self._overheads()
-        return overheads.start + played.seconds + (overheads.report if self.options.report else 0.0)
+        return overheads.start + simulated.seconds + (overheads.report if self.options.report else 0.0)
 
-    def memory(self, played: Forecast[TrialDraft]) -> float | None:
+    def memory(self, simulated: Forecast[TrialDraft]) -> float | None:
         """Return the megabytes of all workers beyond torch's own, at most; None if a group was never probed."""
         images = self.prepared.images
         if self.cost is None or images is None:
             return None
         each = []
-        for program in played.programs:
+        for program in simulated.programs:
             known = self.cost.probe(program.trials[0].settings)
             size = known.megabytes(program.lanes) if known is not None else None
             if size is None:

@@ -29,7 +29,7 @@ WORDS = {
 """What each method means, for people."""
 
 _LARGE = 10_000_000
-"""Parameters above which a model is looked at when it is named, since that takes seconds."""
+"""Parameters above which a model is examined when it is named, since that takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ModelMethod:
     """How lanes of a model train.
 
     Attributes:
-        method: "stacked", "vmap" or "solo"; None where the model cannot be built, or is too large to look at unasked.
+        method: "stacked", "vmap" or "solo"; None where the model cannot be built, or is too large to examine unasked.
         reason: why not a better one, in one line; "" for stacked.
     """
 
@@ -69,7 +69,7 @@ def methods_of(
     Args:
         places: where the data lies.
         device: where they would train.
-        model: name or locator of the one to look at.
+        model: name or locator of the one to examine.
         dataset: what they would train on; a few made-up images of 1x28x28 where none is named.
 
     Raises:

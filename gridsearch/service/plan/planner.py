@@ -65,7 +65,7 @@ class Plan:
         open: trials that wait or run already.
         seconds: wall time of what is missing, None where a group was never measured.
         memory_mb: of all workers beyond torch's own, None likewise.
-        disk_mb: that the new trials will take, None where the data is not there to tell.
+        disk_mb: that the new trials will take, None where the data is not there.
         function: whether it is a study of a plain function.
         data: the images in one line, as they were understood; "" where they are not there yet.
     """
@@ -127,7 +127,7 @@ def plan(
     devices = devices_for(options, function=spec.objective is not None)
     given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
     prepared = prepare(spec, options.places, **given, fetch=probe, say=say)
-    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
+    return _plan(prepared, options, devices, probe=probe, say=say, began=began)
 
 
 def plan_stored(
@@ -150,10 +150,10 @@ def plan_stored(
     named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
     prepared = prepare_stored(study, options.places, **named, more=more, say=say)
     devices = devices_for(options, function=prepared.ranked_by is not None)
-    return _look_ahead(prepared, options, devices, probe=probe, say=say, began=began)
+    return _plan(prepared, options, devices, probe=probe, say=say, began=began)
 
 
-def _look_ahead(
+def _plan(
     prepared: Prepared,
     options: RunOptions,
     devices: Sequence[str],
@@ -176,12 +176,12 @@ def _look_ahead(
         draft for draft in prepared.drafts if known.get(draft.key) not in results | {TrialState.RUNNING}
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
-    outlook = PlanForecast.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
+    forecast = PlanForecast.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
     if probe and prepared.ranked_by is None:
-        outlook.measure(began, say)
+        forecast.measure(began, say)
     elif probe:
         say("a plain function is not measured beforehand; its time is known once some trials have run")
-    played = outlook.play()
+    simulated = forecast.simulate()
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -192,9 +192,9 @@ def _look_ahead(
         pruned=0 if TrialState.PRUNED in results else states[TrialState.PRUNED],
         open=states[TrialState.WAITING] + states[TrialState.RUNNING],
         excluded=prepared.excluded,
-        groups=_groups(prepared, options, devices[0], outlook, played.programs),
-        seconds=outlook.wall(played),
-        memory_mb=outlook.memory(played),
+        groups=_groups(prepared, options, devices[0], forecast, simulated.programs),
+        seconds=forecast.wall(simulated),
+        memory_mb=forecast.memory(simulated),
         disk_mb=_disk(prepared, missing),
         workers=workers,
         function=prepared.ranked_by is not None,
@@ -216,7 +216,7 @@ def _groups(
     prepared: Prepared,
     options: RunOptions,
     device: str,
-    outlook: PlanForecast,
+    forecast: PlanForecast,
     programs: Sequence[SimulatedPack[TrialDraft]],
 ) -> tuple[Group, ...]:
     """Return the groups.
@@ -239,7 +239,7 @@ def _groups(
                 lanes=lanes,
                 method=method,
                 reason=reason,
-                seconds=sum(p.seconds for p in group) if outlook.measured(settings) else None,
+                seconds=sum(p.seconds for p in group) if forecast.measured(settings) else None,
             )
         )
     if found and methods.broken == len(found):
@@ -248,7 +248,7 @@ def _groups(
 
 
 class _Methods:
-    """Tells the method, and why not a better one, of groups of trials.
+    """Finds the method, and why not a better one, of groups of trials.
 
     Attributes:
         broken: how many groups cannot run at all.
@@ -274,12 +274,12 @@ class _Methods:
         kind = (lanes == 1, settings.model, *options, settings.dtype, settings.dropout is None)
         if kind not in self._known:
             self._known[kind] = self._ask(settings, alone=lanes == 1)
-        told = self._known[kind]
-        if isinstance(told, PluginError):
+        known = self._known[kind]
+        if isinstance(known, PluginError):
             self.broken += 1
-            self.errors.append(told)
-            return "solo", told.message
-        return ("solo", _why_alone(trials, self._options)) if lanes == 1 else told
+            self.errors.append(known)
+            return "solo", known.message
+        return ("solo", _why_alone(trials, self._options)) if lanes == 1 else known
 
     def _ask(self, settings: Settings, *, alone: bool) -> tuple[str, str] | PluginError:
         if alone and settings.model_source is None:

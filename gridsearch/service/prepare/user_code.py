@@ -86,8 +86,8 @@ def own_words_first(
     if not own or not rest:
         return None
     first, others = (rank(replace(data, trials=tuple(part))) for part in (own, rest))
-    apart = (*first.apart, *(replace(point, tied_with_best=False) for point in others.listed))
-    return replace(first, counts=data.counts(), apart=apart)
+    apart = (*first.incomparable, *(replace(point, tied_with_best=False) for point in others.listed))
+    return replace(first, counts=data.counts(), incomparable=apart)
 
 
 def _kind(settings: Settings, axes: Collection[str]) -> tuple[tuple[str, Value], ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gridsearch.store import Store
 
 MOST_STUDIES: Final = 5
-"""As many as there are colours that are told apart."""
+"""As many as there are colours that can be told apart."""
 MOST_TRIALS: Final = 12
 MOST_PAIRS: Final = 3
 
@@ -198,15 +198,15 @@ def _classes(store: Store, data: StudyData, number: int) -> TrialClasses:
     study = data.name
     trial, _ = store.trial_record(study, number)
     names = data.classes_of(trial.settings)
-    told: Predictions | None = None
+    stored: Predictions | None = None
     problem = f"trial {number} has no stored validation predictions ({trial.state.value})"
     try:
-        told = read_predictions(store, study, trial)
+        stored = read_predictions(store, study, trial)
     except (ArtifactError, OSError, ValueError) as error:
         problem = error.message if isinstance(error, ArtifactError) else str(error)
-    if told is None or not len(told.labels):
+    if stored is None or not len(stored.labels):
         return _without(trial, problem)
-    matrix = reporting.confusion_matrix(told)
+    matrix = reporting.confusion_matrix(stored)
     pairs = reporting.describe_pairs(reporting.most_confused(matrix, names, limit=MOST_PAIRS))
     accuracy = int(matrix.trace()) / int(matrix.sum())
     return TrialClasses(trial=trial, matrix=matrix, accuracy=accuracy, pairs=pairs, problem=None)

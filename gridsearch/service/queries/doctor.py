@@ -1,4 +1,4 @@
-"""Looks at the machine, the packages, the data and the store, and says what is wrong and how to mend it."""
+"""Examines the machine, the packages, the data and the store, and says what is wrong and how to fix it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PACKAGES = (
     *("matplotlib", "seaborn", "scikit-learn", "scipy", "safetensors", "rich", "pydantic", "jinja2"),
 )
 _LITTLE_SPACE_MB = 500.0
-_MEND_COMPILER = "install a C compiler with its headers (gcc and libc6-dev, or clang), or name one in $CC"
+_FIX_COMPILER = "install a C compiler with its headers (gcc and libc6-dev, or clang), or name one in $CC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Finding:
 
     Attributes:
         verdict: "ok", "note" (worth knowing), or "bad" (something will not work).
-        mend: how to mend it, where there is something to mend.
+        mend: how to fix it, where there is something to fix; a key of `doctor --json`.
     """
 
     subject: str
@@ -51,7 +51,7 @@ def examine(places: Places, *, model: str | None = None, dataset: str | None = N
 
     Args:
         places: where things lie.
-        model: name or locator of the model to look at, None for all built-in ones.
+        model: name or locator of the model to examine, None for all built-in ones.
         dataset: what it would train on; where none is named, made-up grey images of 28x28.
 
     Raises:
@@ -116,9 +116,9 @@ def _devices() -> Iterator[Finding]:
     yield Finding("device", "ok", f"auto means {', '.join(resolve_device('auto'))}")
     for name, detail in describe().items():
         if name == "kernels" and detail.startswith("no C compiler"):
-            yield Finding(name, "note", detail, _MEND_COMPILER)
+            yield Finding(name, "note", detail, _FIX_COMPILER)
         elif name == "kernels" and detail.startswith("compiled") and not can_compile():
-            yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _MEND_COMPILER)
+            yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _FIX_COMPILER)
         elif name not in ("torch", "python"):
             yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
 

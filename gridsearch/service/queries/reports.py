@@ -132,7 +132,7 @@ def require_result(data: StudyData) -> None:
 
 
 def rank_study(store: Store, data: StudyData) -> Ranking:
-    """Rank a study with what its stored predictions tell; those that cannot be read tell nothing."""
+    """Rank a study with its stored predictions, as far as they can be read."""
     return reporting.rank(data, predictions=reader(store, data))
 
 

@@ -124,7 +124,7 @@ def test_studies_of_other_seeds_are_compared_by_the_means_that_are_shown(study):
     sides = seeds_of(study, "A", [0.5, 0.5, 0.9, 0.9, 0.9], 0.1), seeds_of(study, "B", [0.6, 0.61], 0.2)
     (found,) = compare(sides).differences
     assert found.behind == pytest.approx(0.74 - 0.605)
-    assert "unpaired because they have other seeds" in found.how
+    assert "unpaired because they have other seeds" in found.method
     assert "The winner of A, lr=0.1, has the best" in said(*sides)
     assert "It is 13.50 percentage points ahead of that of B" in said(*sides)
 
@@ -276,7 +276,7 @@ def test_studies_of_one_metric_and_two_directions_are_said_to_differ_in_these(st
         for name, direction in (("a", "minimize"), ("b", "maximize"))
     )
     found = compare([Side(data=d, ranking=rank(d), predictions=lambda _: None) for d in (one, two)])
-    assert "minimized and" in found.apart and "maximized)" in found.apart
+    assert "minimized and" in found.not_comparable and "maximized)" in found.not_comparable
 
 
 def test_a_shared_point_with_more_seeds_in_one_study_is_not_said_to_differ_for_that(study):

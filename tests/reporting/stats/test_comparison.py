@@ -46,7 +46,7 @@ def test_shared_seeds_are_compared_seed_by_seed(study):
     assert (found.ci_low, found.ci_high) == pytest.approx((low, high))
     assert found.behind == pytest.approx(np.mean(a) - np.mean(b))
     assert found.differs == (stats.ttest_rel(a, b).pvalue < 0.05)
-    assert "3 shared seeds" in found.how
+    assert "3 shared seeds" in found.method
 
 
 def test_other_validation_images_are_compared_unpaired_and_said_so(study):
@@ -56,7 +56,7 @@ def test_other_validation_images_are_compared_unpaired_and_said_so(study):
     (found,) = compare([one, other]).differences
     low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     assert (found.ci_low, found.ci_high) == pytest.approx((low, high))
-    assert "unpaired because the validation images differ (Welch's t)" in found.how
+    assert "unpaired because the validation images differ (Welch's t)" in found.method
 
 
 def test_one_seed_each_is_compared_image_by_image(study):
@@ -73,7 +73,7 @@ def test_one_seed_each_is_compared_image_by_image(study):
     half = 1.959964 * math.sqrt(81 - 40**2 / (n + 2)) / (n + 2)
     assert (found.ci_low, found.ci_high) == pytest.approx((gap - half, gap + half))
     assert found.differs
-    assert "1,000 validation images that both were asked about" in found.how
+    assert "1,000 validation images that both were asked about" in found.method
 
 
 def test_one_seed_on_other_images_is_a_difference_of_two_proportions(study):
@@ -101,7 +101,7 @@ def test_without_seeds_and_predictions_nobody_says_whether_they_differ(study, to
 
 def test_the_same_winner_does_not_differ_from_itself(study):
     (found,) = compare([side(scored(study, n, [0.9, 0.91], 0.1)) for n in "ab"]).differences
-    assert (found.differs, found.how) == (False, "both winners are the same point")
+    assert (found.differs, found.method) == (False, "both winners are the same point")
 
 
 def test_with_three_studies_the_intervals_are_wider_so_that_they_hold_together(study):

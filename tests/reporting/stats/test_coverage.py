@@ -148,7 +148,7 @@ def test_luck_that_seeds_share_cancels_where_points_share_seeds():
 @pytest.mark.parametrize("difference", [0.7 * SD, 1.5 * SD])
 def test_so_many_seeds_as_are_asked_for_separate_two_points_in_80_of_100_studies(difference):
     level = 0.05 / 2
-    needed = seeds_needed(difference, variance=2 * SD**2, freedom=1, level=level)
+    needed = seeds_needed(difference, variance=2 * SD**2, df=1, level=level)
     assert needed is not None
     means = np.array([0.9 + difference, 0.9])
     told = sum((s == [True, False]).all() for s in tied_sets(means, seeds=needed))
@@ -177,7 +177,7 @@ def test_over_images_a_sole_winner_among_equals_is_claimed_in_at_most_5_of_100_s
     for seed in range(1000):
         right = right_images(points, 500, accuracy=0.9, agreement=0.5, seed=seed)
         best = int(right.sum(1).argmax())
-        tied = over_images.chances(right[best], right) > over_images.LEVEL / points
+        tied = over_images.p_values(right[best], right) > over_images.LEVEL / points
         sole += tied.sum() == 1
         lost += not tied[0]  # any of them is a truly best one
     assert sole <= 50
@@ -188,17 +188,17 @@ def test_over_images_a_clearly_better_point_wins_and_agreement_makes_that_surer(
     rng = np.random.default_rng(0)
     worse = rng.random(2000) < 0.90
     better = worse | (rng.random(2000) < 0.2)  # right wherever the other is, and on a fifth of its mistakes
-    chance = over_images.chances(better, worse[None])[0]
+    chance = over_images.p_values(better, worse[None])[0]
     assert chance < 1e-6
-    assert chance < over_images.cautious_chances(better.mean(), np.array([worse.mean()]), 2000)[0] < 0.05
+    assert chance < over_images.conservative_p_values(better.mean(), np.array([worse.mean()]), 2000)[0] < 0.05
 
 
 def test_the_chance_from_accuracies_alone_is_never_smaller_than_that_of_the_pairs():
     for seed in range(200):
         right = right_images(8, 400, accuracy=0.8, agreement=0.3, seed=seed)
         best = int(right.sum(1).argmax())
-        exact = over_images.chances(right[best], right)
+        exact = over_images.p_values(right[best], right)
         means = right.mean(1)
-        cautious = over_images.cautious_chances(means[best], means, 400)
+        cautious = over_images.conservative_p_values(means[best], means, 400)
         matters = exact < 0.2
         assert (cautious[matters] >= 0.7 * exact[matters]).all()

@@ -72,7 +72,7 @@ def test_two_points_of_shared_seeds_are_compared_by_the_paired_t_test(study):
     assert stats.ttest_ind(first, second, alternative="greater").pvalue > 0.4
     ranking = rank(scored(study, [first, second]).data())
     assert tied(ranking) == [1]
-    assert ranking.uncertainty.runner_up_told
+    assert ranking.uncertainty.runner_up_differs
     noisier = [0.94, 0.845, 0.76, 0.642]
     assert stats.ttest_rel(first, noisier, alternative="greater").pvalue > 0.025
     assert tied(rank(scored(study, [first, noisier]).data())) == [1, 2]
@@ -135,7 +135,7 @@ def test_a_point_of_equal_values_has_an_interval_as_wide_as_the_scatter_of_point
     pooled = np.mean([np.var(row, ddof=1) for row in table]) / seeds
     assert (point.ci_high - point.ci_low) / 2 > 2 * pooled**0.5
     assert point.ci_low < 0.932 < point.ci_high
-    assert ranking.uncertainty.lent == 1
+    assert ranking.uncertainty.pooled == 1
     assert "has one value at all seeds" in " ".join(headline(scored(study, table).data(), ranking).cautions)
 
 
@@ -302,7 +302,7 @@ def test_a_ranking_by_train_accuracy_or_by_loss_takes_nothing_from_images(study)
 
 def test_seeds_needed_are_those_of_the_paired_t_tests_power():
     for ratio in (0.3, 0.5, 1.0, 2.0):
-        needed = seeds_needed(ratio, variance=1.0, freedom=1, level=0.025)
+        needed = seeds_needed(ratio, variance=1.0, df=1, level=0.025)
 
         def power(n, ratio=ratio):
             return stats.nct.sf(stats.t.ppf(0.975, n - 1), n - 1, ratio * n**0.5)
@@ -311,9 +311,9 @@ def test_seeds_needed_are_those_of_the_paired_t_tests_power():
 
 
 def test_no_number_of_seeds_is_named_where_there_is_no_difference_or_too_many_are_needed():
-    assert seeds_needed(0.0, variance=1.0, freedom=1, level=0.05) is None
-    assert seeds_needed(0.01, variance=1.0, freedom=1, level=0.05) is None
-    assert seeds_needed(0.01, variance=0.0, freedom=1, level=0.05) == 2
+    assert seeds_needed(0.0, variance=1.0, df=1, level=0.05) is None
+    assert seeds_needed(0.01, variance=1.0, df=1, level=0.05) is None
+    assert seeds_needed(0.01, variance=0.0, df=1, level=0.05) == 2
 
 
 def test_the_advice_is_a_command_that_names_the_seeds_that_are_missing(study):

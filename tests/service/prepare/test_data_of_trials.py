@@ -257,11 +257,11 @@ def test_points_of_other_images_are_listed_apart_and_compared_with_none(cli, sea
     loaded = gs.load("pets", home=home)
     ranking = loaded.ranking
     version = {p.params["data_version"] for p in ranking.points}
-    others = {p.params["data_version"] for p in ranking.apart}
-    assert (len(ranking.points), len(ranking.apart), len(version), len(others)) == (2, 2, 1, 1)
+    others = {p.params["data_version"] for p in ranking.incomparable}
+    assert (len(ranking.points), len(ranking.incomparable), len(version), len(others)) == (2, 2, 1, 1)
     assert version != others
-    assert next(p.rank for p in ranking.apart) == 1
-    assert not any(p.tied_with_best for p in ranking.apart)
+    assert next(p.rank for p in ranking.incomparable) == 1
+    assert not any(p.tied_with_best for p in ranking.incomparable)
     assert "data_version" not in ranking.varying  # no figure and no share of variance is over both
     assert len(loaded.points) == 4
     told = cli("report", "--study", "pets")
@@ -282,7 +282,7 @@ def test_sizes_of_the_same_images_are_compared(cli, search, tmp_path, home):
 
     ranking = gs.load("pets", home=home).ranking
     assert len(ranking.points) == 3
-    assert ranking.apart == ()
+    assert ranking.incomparable == ()
 
 
 def test_what_a_run_asks_for_is_ranked_first_also_when_it_was_trained_before(cli, search, tmp_path, home):

@@ -205,18 +205,18 @@ def test_what_a_call_describes_ranks_first_and_earlier_versions_stay_apart_and_n
     lower = call(scaled(1))
     assert [p.mean for p in lower.ranking.points] == [2, 1]
     assert lower.best["x"] == 2
-    assert [p.mean for p in lower.ranking.apart] == [20, 10]
+    assert [p.mean for p in lower.ranking.incomparable] == [20, 10]
     assert lower.points["mean"].tolist() == [2, 1, 20, 10]
     assert lower.points["objective_version"].nunique() == 2
     again = call(scaled(10), grid={"x": [3]})
     assert (again.new, [p.mean for p in again.ranking.points]) == (1, [30, 20, 10]), (
         "a grid of the same function joins"
     )
-    assert len(again.ranking.apart) == 2
+    assert len(again.ranking.incomparable) == 2
     short = train(grid={"lr": [0.1]}, model="mlp")
     longer = train(grid={"lr": [0.1]}, model="mlp", epochs=2)
     assert (
         [p.settings.epochs for p in longer.ranking.points],
-        [p.settings.epochs for p in longer.ranking.apart],
+        [p.settings.epochs for p in longer.ranking.incomparable],
     ) == ([2], [1])
-    assert short.ranking.apart == ()
+    assert short.ranking.incomparable == ()
