@@ -1,6 +1,6 @@
 """What a run from Python shows: warnings as Python's own, progress as lines, or as one cell's output in a notebook.
 
-Between the service, which tells an observer, and whoever called; the pictures and lines are those of `cli.display`.
+Between the service, which tells an observer, and whoever called; the pictures and lines are those of `gridsearch.display`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli.display import Lines, Picture, duration_text, observer, params_text
+from gridsearch.display import Lines, Picture, duration_text, observer, params_text
 from gridsearch.errors import GridsearchWarning
 from gridsearch.reporting.words.text import show_metric
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridsearch.cli import display, standard_streams
+from gridsearch import display
+from gridsearch.cli import standard_streams
 from gridsearch.errors import escaped
 from gridsearch.reporting.words.text import printable
 

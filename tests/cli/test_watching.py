@@ -8,7 +8,7 @@ import json
 import pytest
 from rich.console import Console
 
-from gridsearch.cli import display
+from gridsearch import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
 from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build

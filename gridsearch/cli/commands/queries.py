@@ -9,7 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli import display, standard_streams
+from gridsearch import display
+from gridsearch.cli import standard_streams
 from gridsearch.errors import UsageError, escaped
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare.options import Places

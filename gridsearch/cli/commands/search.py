@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli import display
+from gridsearch import display
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.plan import planner

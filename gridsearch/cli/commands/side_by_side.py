@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from gridsearch.cli import display
+from gridsearch import display
 from gridsearch.cli.commands.queries import conditions
 from gridsearch.errors import UsageError
 from gridsearch.service.prepare.options import Places

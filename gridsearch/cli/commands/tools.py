@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.cli import display
+from gridsearch import display
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
 from gridsearch.service.prepare.options import Places

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gridsearch import display
 from gridsearch.advice import command, near
-from gridsearch.cli import display
 from gridsearch.errors import UsageError, escaped
 from gridsearch.files import GRAPH
 

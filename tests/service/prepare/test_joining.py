@@ -87,7 +87,7 @@ def test_settings_of_networks_play_no_part_in_a_study_of_a_function(run, tmp_pat
     run("--grid", "x=.1,1")
     monkeypatch.chdir(tmp_path)
     heard = []
-    monkeypatch.setattr("gridsearch.cli.display.Lines.say", lambda _, text: heard.append(text))
+    monkeypatch.setattr("gridsearch.display.Lines.say", lambda _, text: heard.append(text))
     gs.run(grid={"x": [np.float32(0.1)]}, objective="f.py:f", study="s", executor="inline", report=False)
     assert any("extends" in text for text in heard)
     assert not any("ema" in text or "varies" in text for text in heard), heard

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gridsearch.cli import display
+from gridsearch import display
 from gridsearch.records import Settings, StepEnded, Trial, TrialFinished, TrialState
 from gridsearch.reporting.figures.mpl_style import colours_for
 from gridsearch.service.run.progress import Progress, Running

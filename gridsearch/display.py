@@ -14,7 +14,6 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from gridsearch.cli.standard_streams import Harmless
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialState
 from gridsearch.reporting.output.listing import WithCommand
@@ -74,7 +73,7 @@ class _Console(Console):
 def console(*, stderr: bool = False, no_color: bool = False) -> Console:
     """Return a console on a standard stream as it is now, whoever redirects it later."""
     file: Any = sys.stderr if stderr else sys.stdout
-    file = file.styled if isinstance(file, Harmless) else file
+    file = getattr(file, "styled", file)  # what is styled here has escaped the words of others already
     made = _Console(
         file=file,
         no_color=True if no_color else None,
