@@ -18,6 +18,7 @@ from gridsearch.api.keywords import (
     flag,
     places,
     read,
+    read_word,
     run_options,
     settings_of,
     spec_of,
@@ -31,6 +32,7 @@ from gridsearch.api.watching import Watcher
 from gridsearch.errors import PluginError, UsageError
 from gridsearch.files import PAGE, REPORT
 from gridsearch.importing import imported_now
+from gridsearch.service.prepare.option_words import count
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 
 if TYPE_CHECKING:
@@ -143,11 +145,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     _outside_of_imports()
     made, axes = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
     watcher = Watcher(quiet=flag("quiet", quiet))
-    options = {
-        **given,
-        "report": flag("report", report, default=True),
-        "keep_going": flag("keep_going", keep_going),
-    }
+    options = {**given, "report": report, "keep_going": keep_going}
     if grid is None and study is not None and not (set(given) & CHANGING or settings):
         outcome = _resume(given, options, watcher)
     else:
@@ -248,9 +246,8 @@ def _more_seeds(given: Mapping[str, Any]) -> MoreSeeds | None:
         return None
     if "more_seeds" not in given:
         raise UsageError("top says for how many points, and not what", hint="give more_seeds too")
-    return MoreSeeds(
-        read("more_seeds", given["more_seeds"]), read("top", given["top"]) if "top" in given else TOP
-    )
+    top = read_word("top", given["top"], count) if "top" in given else TOP
+    return MoreSeeds(read_word("more_seeds", given["more_seeds"], count), top)
 
 
 def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
@@ -363,10 +360,10 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     given = {name: value for name, value in given.items() if value is not None}
     watcher, objects = Watcher(quiet=flag("quiet", quiet)), Objects()
     named = objects.named(given)
-    asked = None if executor is None else read("executor", executor, command="best")
+    asked = None if executor is None else read("executor", executor)
     found = service.best(
         study_name(study),
-        run_options({**given, "executor": objects.executor(asked, watcher.warn)}, command="best"),
+        run_options({**given, "executor": objects.executor(asked, watcher.warn)}),
         where=where_of(where),
         again=flag("again", again),
         observer=watcher,

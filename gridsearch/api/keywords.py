@@ -18,7 +18,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from gridsearch.errors import SpecError, UsageError, nearest
-from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS, Places, RunOptions
 from gridsearch.spec import Grid, Recipe, StudySpec, build
 from gridsearch.spec.axes import ALIASES, AxisScope, canonical, find_axis, is_option
 from gridsearch.spec.study_file import PLUGINS
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_OPTIONS_OF_RUN = frozenset(f.name for f in dataclasses.fields(RunOptions)) - {"places", "command", "lease"}
 _RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data"}
 CHANGING = frozenset(OPTIONS) - {"study", *PLUGINS} | {"exclude", "when", "epochs", "recipe"}
 """Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
@@ -184,19 +183,16 @@ def _unknown(name: str, known: Sequence[str]) -> str:
     return f"gridsearch.run takes no argument {name!r}" + ("" if close.startswith("; known") else close)
 
 
-def run_options(given: Mapping[str, Any], *, command: str = "run") -> RunOptions:
+def run_options(given: Mapping[str, Any]) -> RunOptions:
     """Return how to run, of the arguments that say it.
 
     Args:
         given: arguments by name; None for one that was not given.
-        command: the command whose options have these names.
 
     Raises:
         UsageError: a value that the option of that name does not take either.
     """
-    values = {
-        n: read(n, v, command=command) for n, v in given.items() if n in _OPTIONS_OF_RUN and v is not None
-    }
+    values = {n: read(n, given[n]) for n in RUN_OPTIONS if given.get(n) is not None}
     return RunOptions(places=places(given), command="gridsearch.run(...) from Python", **values)
 
 
@@ -216,25 +212,33 @@ def places(given: Mapping[str, Any]) -> Places:
     return Places.find(None if home is None else os.fspath(home), store)
 
 
-def read(name: str, value: Any, *, command: str = "run") -> Any:
+def read(name: str, value: Any) -> Any:
     """Return what the option of this name makes of a value: of a text, of a number, of a torch.device.
 
     Raises:
         UsageError: the option does not take it.
     """
-    action = _actions(command).get(name)
-    if action is None or action.nargs == 0:
+    declared = RUN_OPTIONS[name]
+    if isinstance(DEFAULTS[name], bool):
         return flag(name, value)
-    if name == "budget" and not isinstance(value, str):
-        return _seconds(value)
-    word = _word(name, value)
+    if declared.time and not isinstance(value, str):
+        return _seconds(name, value)
+    found = read_word(name, value, declared.read) if declared.read else _word(name, value)
+    if declared.choices and found not in declared.choices:
+        raise UsageError(f"{name}: unknown {found!r}{nearest(found, declared.choices)}")
+    return found
+
+
+def read_word(name: str, value: Any, reader: Callable[[str], T]) -> T:
+    """Return what a reader of the command line's words makes of a value.
+
+    Raises:
+        UsageError: the reader does not take it.
+    """
     try:
-        found = action.type(word) if callable(action.type) else word
+        return reader(_word(name, value))
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"{name}: {error}") from None
-    if action.choices is not None and found not in action.choices:
-        raise UsageError(f"{name}: unknown {word!r}{nearest(word, action.choices)}")
-    return found
 
 
 def flag(name: str, value: Any, *, default: bool = False) -> bool:
@@ -268,15 +272,6 @@ def where_of(where: Any) -> Mapping[str, Any] | None:
     return where
 
 
-@functools.lru_cache
-def _actions(command: str) -> dict[str, argparse.Action]:
-    """Return the options of a command by the names of their values."""
-    from gridsearch.cli.parser import build_parser
-
-    commands = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return {action.dest: action for action in commands.choices[command]._actions}
-
-
 def _word(name: str, value: Any) -> str:
     if isinstance(value, str):
         return value
@@ -292,7 +287,7 @@ def _word(name: str, value: Any) -> str:
     )
 
 
-def _seconds(value: Any) -> float:
+def _seconds(name: str, value: Any) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
     try:
@@ -301,7 +296,7 @@ def _seconds(value: Any) -> float:
         number = math.nan
     if not (math.isfinite(number) and number > 0):
         raise UsageError(
-            f"budget must be a time above 0, not {value!r:.60}", hint='a number of seconds, or "1h30m"'
+            f"{name} must be a time above 0, not {value!r:.60}", hint='a number of seconds, or "1h30m"'
         )
     return number
 

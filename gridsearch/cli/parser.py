@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from gridsearch._version import __version__
-from gridsearch.cli.argument_types import Parser, count, count_or_auto, duration, natural, port_number
+from gridsearch.cli.argument_types import Parser, port_number
+from gridsearch.service.prepare.option_words import count, natural
+from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 
 def _common(*, default: str | None = None) -> Parser:
@@ -49,9 +55,9 @@ def _common(*, default: str | None = None) -> Parser:
     return parser
 
 
-def _add_study_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_study_arguments(parser: argparse.ArgumentParser, *, hidden: Collection[str] = ()) -> None:
     _add_what_to_search(parser.add_argument_group("what to search"))
-    _add_how_to_run(parser.add_argument_group("how to run it"))
+    _add_run_options(parser.add_argument_group("how to run it"), hidden=hidden)
 
 
 def _add_what_to_search(what: argparse._ActionsContainer) -> None:
@@ -129,43 +135,29 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_how_to_run(how: argparse._ActionsContainer) -> None:
-    _add_place_of_work(how)
-    how.add_argument(
-        "--workers", type=count_or_auto, metavar="N", help="worker processes (default: one per core or GPU)"
-    )
-    how.add_argument(
-        "--lanes", type=count_or_auto, metavar="N", help="trials in one pack, at most (1 = never share)"
-    )
-    how.add_argument(
-        "--prune",
-        default="none",
-        choices=["none", "median", "asha", "hyperband"],
-        metavar="P",
-        help=(
-            "end poor trials early: none (default); median: below the median of the complete trials at that epoch "
-            "(5 or more of them, from epoch 2 on); asha: after a ninth of the epochs and after a third of them, one "
-            "trial in three goes on; hyperband: asha with several starts"
-        ),
-    )
-    how.add_argument(
-        "--budget", type=duration, metavar="TIME", help="start no more trials after 30m, 2h, ..."
-    )
-    how.add_argument(
-        "--retries", type=natural, default=2, metavar="N", help="attempts after a worker died (default: 2)"
-    )
-    how.add_argument(
-        "--keep-going",
-        action="store_true",
-        help="go on where the first trials all fail with the same error; else a run of such trials stops",
-    )
+def _add_run_options(
+    group: argparse._ActionsContainer, names: Iterable[str] = RUN_OPTIONS, *, hidden: Collection[str] = ()
+) -> None:
+    """Add options of `RunOptions`, each as it is declared there.
 
-
-def _add_place_of_work(group: argparse._ActionsContainer) -> None:
-    group.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:N, mps")
-    group.add_argument(
-        "--executor", default="local", choices=["inline", "local"], help="local (default), or inline"
-    )
+    Args:
+        group: what to add them to.
+        names: which.
+        hidden: those that are taken and not shown in the help.
+    """
+    for name in names:
+        declared, default = RUN_OPTIONS[name], DEFAULTS[name]
+        how: dict[str, Any] = {
+            "dest": name,
+            "default": default,
+            "help": argparse.SUPPRESS if name in hidden else declared.help,
+        }
+        if isinstance(default, bool):
+            how["action"] = "store_false" if default else "store_true"
+        else:
+            how |= {"metavar": declared.metavar, "type": declared.read, "choices": declared.choices or None}
+        words = name.replace("_", "-")
+        group.add_argument(f"--no-{words}" if default is True else f"--{words}", **how)
 
 
 def _add_study_name(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -195,7 +187,6 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
         ),
     )
     _add_study_arguments(run)
-    run.add_argument("--no-report", action="store_true", help="skip the report at the end")
     run.add_argument(
         "--dry-run", action="store_true", help="say what would be done, as `gridsearch plan` does"
     )
@@ -207,8 +198,7 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="what run would do: points, groups, time, memory, disk",
         example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
     )
-    _add_study_arguments(plan)
-    plan.add_argument("--no-report", action="store_true", help=argparse.SUPPRESS)
+    _add_study_arguments(plan, hidden=("report",))
     plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
 
 
@@ -315,7 +305,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best.add_argument(
         "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
     )
-    _add_place_of_work(best)
+    _add_run_options(best, ("device", "executor"))
 
     predict = commands.add_parser(
         "predict",

@@ -21,7 +21,7 @@ from gridsearch.service.winner import best as best_service
 
 OF_THE_TERMINAL = {"help", "json", "verbose", "no_color", "dry_run", "probe"}
 """What says how a process shows its result, which Python returns; a plan is `gridsearch plan`."""
-OTHER_NAMES = {"file": "grid", "set": "recipe", "no_report": "report"}
+OTHER_NAMES = {"file": "grid", "set": "recipe"}
 
 WORDS = (
     "", " ", "0", "1", "2", " 2", "-1", "1.5", ".5", "1e3", "9" * 30, "x", "a b", "a/b", "none", "auto", "true", "1h", "90s",
@@ -116,13 +116,13 @@ def test_a_word_is_taken_by_both_doors_with_the_same_meaning_or_refused_by_both(
 
 @pytest.mark.parametrize("name", [d for d, a in actions("run").items() if a.nargs == 0])
 def test_a_switch_is_true_or_false_in_python(meaning, name):
-    argument = OTHER_NAMES.get(name, name)
-    on, off = (False, True) if argument != name else (True, False)
-    words = ("run", "--grid", "lr=.1", f"--{name.replace('_', '-')}")
-    assert meaning(lambda: gs.run({"lr": [0.1]}, **{argument: on})) == meaning(lambda: typed(*words))
-    assert meaning(lambda: gs.run({"lr": [0.1]}, **{argument: off})) == meaning(lambda: typed(*words[:3]))
+    switch = actions("run")[name]
+    words = ("run", "--grid", "lr=.1", switch.option_strings[-1])
+    assert meaning(lambda: gs.run({"lr": [0.1]}, **{name: switch.const})) == meaning(lambda: typed(*words))
+    off = meaning(lambda: typed(*words[:3]))
+    assert meaning(lambda: gs.run({"lr": [0.1]}, **{name: not switch.const})) == off
     for wrong in ("yes", 1, 0, "", []):
-        assert meaning(lambda wrong=wrong: gs.run({"lr": [0.1]}, **{argument: wrong})) == "refused"
+        assert meaning(lambda wrong=wrong: gs.run({"lr": [0.1]}, **{name: wrong})) == "refused"
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import sys
 import pytest
 from PIL import Image
 
-from gridsearch.cli.argument_types import duration
 from gridsearch.cli.parser import build_parser
+from gridsearch.service.prepare.option_words import duration
 
 COMMANDS = (
     "run",

@@ -310,7 +310,7 @@ def narrow_terminal(make, **how):
 
 def test_no_file_gets_the_number_of_a_standard_stream_that_was_closed():
     code = (
-        "import os, sys; from gridsearch.cli import streams; streams.open_closed_ones(); "
+        "import os, sys; from gridsearch.cli import standard_streams; standard_streams.open_closed_ones(); "
         "nowhere = os.stat(os.devnull); "
         "sys.exit(not all(os.path.samestat(os.fstat(i), nowhere) for i in range(3)) or os.dup(0) < 3)"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gridsearch.cli.parser import build_parser
-from gridsearch.service.prepare.options import PRUNERS
+from gridsearch.service.prepare.options import RUN_OPTIONS
 from gridsearch.spec import build
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,10 @@ def test_the_grid_tables_left_column_is_the_grammar():
 
 def test_the_page_on_training_tells_of_every_pruner():
     page = (ROOT / "docs" / "training.md").read_text()
-    assert set(re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE)) == {"--prune", *PRUNERS}
+    assert set(re.findall(r"^\| `([^`]+)` \|", page, flags=re.MULTILINE)) == {
+        "--prune",
+        *RUN_OPTIONS["prune"].choices,
+    }
 
 
 def test_the_study_file_is_one(tmp_path):

@@ -11,7 +11,7 @@ from gridsearch import display
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.plan import planner
-from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 from gridsearch.service.run import running
 from gridsearch.spec import build
@@ -84,19 +84,8 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
-    return RunOptions(
-        places=Places.find(arguments.home, arguments.store),
-        device=arguments.device,
-        workers=arguments.workers,
-        lanes=arguments.lanes,
-        executor=arguments.executor,
-        prune=arguments.prune,
-        budget=arguments.budget,
-        retries=arguments.retries,
-        keep_going=arguments.keep_going,
-        report=not arguments.no_report,
-        command=command,
-    )
+    given = {name: getattr(arguments, name) for name in RUN_OPTIONS}
+    return RunOptions(places=Places.find(arguments.home, arguments.store), command=command, **given)
 
 
 def _spec(arguments: argparse.Namespace) -> StudySpec | None:

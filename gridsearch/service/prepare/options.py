@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from gridsearch import files
 from gridsearch.advice import Advice, default_home, place
 from gridsearch.errors import UsageError
 from gridsearch.folders import cache_root, expanded
+from gridsearch.service.prepare.option_words import count_or_auto, duration, natural
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
-
-PRUNERS = ("none", "median", "asha", "hyperband")
-"""What may end a trial early: nothing, or one of Optuna's pruners."""
 
 LEASE_SECONDS = 60.0
 """So long a claim holds without a heartbeat."""
@@ -76,36 +76,67 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Option:
+    """How one option of a run is given, on the command line and from Python.
+
+    Attributes:
+        help: as `--help` shows it.
+        metavar: what `--help` shows for the value.
+        read: makes a value of a word; raises `argparse.ArgumentTypeError`.
+        choices: the words that it takes; empty where `read` decides.
+        time: whether it is a time: Python may give a number of seconds or a timedelta.
+    """
+
+    help: str
+    metavar: str | None = None
+    read: Callable[[str], Any] | None = None
+    choices: tuple[str, ...] = ()
+    time: bool = False
+
+
+def _option(default: Any, text: str, **how: Any) -> Any:
+    return field(default=default, metadata={"option": Option(help=text, **how)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """How to run; see `gridsearch run --help` for each.
+    """How to run: one declaration for each option, which the command line and the library both read.
+
+    A bool that is True by default is switched off by ``--no-NAME``.
 
     Attributes:
         places: where things lie.
-        device: "auto", "cpu", "cuda", "cuda:N", "mps".
-        workers: worker processes, None for one per core or accelerator.
-        lanes: trials in one pack at most, None to let the planner choose.
-        executor: "local" or "inline".
-        prune: "none", "median", "asha" or "hyperband".
-        budget: seconds after which no trial is started any more, or None.
-        retries: attempts after a worker died.
-        keep_going: go on where the first trials all failed with the same error.
-        report: whether to make the report at the end.
         command: the command line, for the record.
         lease: seconds after which a claim without a heartbeat may be taken over.
     """
 
     places: Places = field(default_factory=Places.find)
-    device: str = "auto"
-    workers: int | None = None
-    lanes: int | None = None
-    executor: str = "local"
-    prune: str = "none"
-    budget: float | None = None
-    retries: int = 2
-    keep_going: bool = False
-    report: bool = True
     command: str = ""
     lease: float = LEASE_SECONDS
+    device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
+    executor: str = _option("local", "local (default), or inline", choices=("inline", "local"))
+    workers: int | None = _option(
+        None, "worker processes (default: one per core or GPU)", metavar="N", read=count_or_auto
+    )
+    lanes: int | None = _option(
+        None, "trials in one pack, at most (1 = never share)", metavar="N", read=count_or_auto
+    )
+    prune: str = _option(
+        "none",
+        "end poor trials early: none (default); median: below the median of the complete trials at that epoch "
+        "(5 or more of them, from epoch 2 on); asha: after a ninth of the epochs and after a third of them, one "
+        "trial in three goes on; hyperband: asha with several starts",
+        metavar="P",
+        choices=("none", "median", "asha", "hyperband"),
+    )
+    budget: float | None = _option(
+        None, "start no more trials after 30m, 2h, ...", metavar="TIME", read=duration, time=True
+    )
+    retries: int = _option(2, "attempts after a worker died (default: 2)", metavar="N", read=natural)
+    keep_going: bool = _option(
+        False, "go on where the first trials all fail with the same error; else a run of such trials stops"
+    )
+    report: bool = _option(True, "skip the report at the end")
 
     @property
     def settled(self) -> bool:
@@ -118,13 +149,23 @@ class RunOptions:
         Raises:
             UsageError: a value is out of range or not part of this version.
         """
-        if self.executor not in ("local", "inline"):
-            raise UsageError(f"--executor {self.executor}: known: inline, local")
-        if self.prune not in PRUNERS:
-            raise UsageError(f"--prune {self.prune}: known: {', '.join(PRUNERS)}")
+        for name, declared in RUN_OPTIONS.items():
+            value = getattr(self, name)
+            if declared.choices and value not in declared.choices:
+                raise UsageError(f"--{name} {value}: known: {', '.join(declared.choices)}")
         for name in ("workers", "lanes"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"--{name} {value}: must be a whole number of at least 1")
         if self.retries < 0:
             raise UsageError(f"--retries {self.retries}: must be at least 0")
+
+
+RUN_OPTIONS: Mapping[str, Option] = MappingProxyType(
+    {each.name: each.metadata["option"] for each in fields(RunOptions) if "option" in each.metadata}
+)
+"""The options that a run is given by their names, in the order in which help shows them."""
+
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {each.name: each.default for each in fields(RunOptions) if "option" in each.metadata}
+)
