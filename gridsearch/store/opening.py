@@ -215,11 +215,11 @@ def _require_usable(path: Path, file: StoreFile) -> None:
         age, fix = (
             ("an older", f"optuna storage upgrade --storage {shlex.quote(sqlite_url(path))}")
             if known
-            else ("a newer", "pip install --upgrade gridsearch optuna")
+            else ("a newer", "pip install --upgrade gridsearch")
         )
         raise StoreError(
             f"store {path} holds tables of {age} Optuna (revision {file.optuna_revision}, "
-            f"this gridsearch writes {optuna_tables.REVISION})",
+            f"this gridsearch writes {optuna_tables.REVISION}, of Optuna {optuna_tables.SUPPORTED})",
             hint=fix,
         )
 
@@ -234,7 +234,7 @@ def _create(path: Path, *, there: bool) -> None:
     if newest != optuna_tables.REVISION:
         raise StoreError(
             f"Optuna {optuna_tables.version()} has tables that this gridsearch does not know ({newest})",
-            hint="pip install 'optuna>=5.0,<6', or a newer gridsearch",
+            hint=f"pip install 'optuna{optuna_tables.SUPPORTED}', or a newer gridsearch",
         )
     if there:
         _require_short(path)

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 REVISION = "v3.2.0.a"
 """The one schema revision of Optuna whose rows this module writes."""
 
+SUPPORTED = ">=5.0,<5.1"
+"""The versions of Optuna that the conformance tests have passed on; pyproject.toml asks for the same."""
+
 KEY_ATTRIBUTE = "key"
 STUDY_ATTRIBUTE = "gridsearch"
 _ARTIFACT_PREFIX = "artifacts:"

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import tomllib
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore, download_artifact, get_all_artifact_meta
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState as OptunaState
+from packaging.specifiers import SpecifierSet
 
 from gridsearch.records import (
     EpochEnded,
@@ -119,6 +122,13 @@ def theirs(ours):
 
 def test_the_revision_that_we_write_is_the_one_of_the_installed_optuna():
     assert optuna_tables.revisions()[0] == optuna_tables.REVISION
+
+
+def test_the_versions_that_are_asked_for_are_those_that_the_errors_and_the_doctor_name():
+    root = Path(__file__).parents[2]
+    asked = tomllib.loads((root / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"optuna{optuna_tables.SUPPORTED}" in asked
+    assert SpecifierSet(optuna_tables.SUPPORTED).contains(optuna.__version__)
 
 
 def test_params_distributions_states_and_values_are_those_of_optuna(ours, theirs):

@@ -92,8 +92,9 @@ def _packages() -> Iterator[Finding]:
             yield Finding(
                 package, "bad", f"{found}, but {wanted} is needed", f"pip install '{package}{wanted}'"
             )
-        else:
-            yield Finding(package, "ok", found)
+        else:  # a range with an end says for which versions this program was tested
+            limited = wanted is not None and "<" in str(wanted)
+            yield Finding(package, "ok", f"{found}, within {wanted}" if limited else found)
 
 
 def _torchvision() -> Iterator[Finding]:
