@@ -110,11 +110,13 @@ def reclaim(
     That a runner ended is not its trials' fault: it does not count as a try.
     """
     lost = [row for row, gone in _running(connection, study_id, dead=dead) if gone]
-    _wait(connection, lost, tries_back=1)
-    return [
-        Reclaimed(trial=row.id, number=row.number, attempt=row.attempt, tries=row.tries - 1, requeued=True)
-        for row in lost
-    ]
+    put_back(connection, lost, tries_back=1)
+    return [reclaimed(row, tries=row.tries - 1) for row in lost]
+
+
+def reclaimed(row: Row[Any], *, tries: int, requeued: bool = True) -> Reclaimed:
+    """Return what became of a claim that was taken back."""
+    return Reclaimed(trial=row.id, number=row.number, attempt=row.attempt, tries=tries, requeued=requeued)
 
 
 def abandoned(
@@ -203,51 +205,14 @@ def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[
     return [rows[pair] for pair in pairs if pair in rows]
 
 
-def put_back(
-    connection: Connection, rows: Sequence[Row[Any]], *, retries: int, reason: str
-) -> list[Reclaimed]:
-    """Let trials whose worker died wait again; those that have been tried often enough have FAILED."""
-    again = [row for row in rows if row.tries <= retries]
-    spent = [row for row in rows if row.tries > retries]
-    _wait(connection, again, tries_back=0)
-    if spent:
-        values: dict[str, Any] = {
-            "state": TrialState.FAILED,
-            "reason": "died",
-            "error": bindparam("message"),
-            **_NOBODY,
-        }
-        messages = [f"{reason} {row.tries} time{'s' if row.tries > 1 else ''}" for row in spent]
-        fenced = [{**fence(row), "message": text} for row, text in zip(spent, messages, strict=True)]
-        connection.execute(fenced_update().values(values), fenced)
-        optuna_tables.set_states(connection, [row.optuna_id for row in spent], TrialState.FAILED)
-        optuna_tables.set_user_attributes(
-            connection,
-            (
-                (row.optuna_id, {"outcome": TrialState.FAILED, "error": text})
-                for row, text in zip(spent, messages, strict=True)
-            ),
-        )
-    return [
-        Reclaimed(
-            trial=row.id,
-            number=row.number,
-            attempt=row.attempt,
-            tries=row.tries,
-            requeued=row.tries <= retries,
-        )
-        for row in rows
-    ]
-
-
 def release(connection: Connection, claims: Iterable[tuple[int, int]]) -> int:
     """Give claims back that were not worked to their end; they do not count as tries."""
     rows = held(connection, claims)
-    _wait(connection, rows, tries_back=1)
+    put_back(connection, rows, tries_back=1)
     return len(rows)
 
 
-def _wait(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) -> None:
+def put_back(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) -> None:
     """Let trials wait again in their Optuna rows, without the epochs or steps of the attempt that ended."""
     if not rows:
         return

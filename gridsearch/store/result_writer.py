@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam
@@ -31,7 +32,6 @@ _EPOCH_COLUMNS = (
     "images_per_second",
 )
 _ERROR_SHOWN = 200
-_NOBODY = {"lease_until": None}
 _SET_EPOCHS = fenced_update().values(epochs=bindparam("epoch"))
 
 
@@ -65,105 +65,107 @@ def record_epochs(connection: Connection, events: Sequence[Advance]) -> int:
     return len(accepted)
 
 
-def finish(
+def write_results(
     connection: Connection,
-    events: Sequence[TrialFinished],
+    events: Sequence[TrialFinished | TrialFailed],
     *,
     home: Home,
     copies: Mapping[int, Sequence[DashboardFile]] | None = None,
 ) -> list[bool]:
-    """Write results and move the files that come with them to their places; say which were accepted.
+    """Write how trials ended and move the files that come with it to their places; say which were accepted.
 
     Args:
         connection: of a writing transaction.
-        events: the results.
+        events: results and failures.
         home: the files.
         copies: what the dashboard shows, by trial.
     """
     rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
-    accepted: list[tuple[Row[Any], TrialFinished, TrialState, str | None]] = []
-    taken = []
+    ended: list[_Ended] = []
+    accepted = []
     for e in events:
         row = rows.pop((e.trial, e.attempt), None)  # popped: a result counts once
-        taken.append(row is not None)
-        if row is not None:
-            state, message = _outcome(e, row.metric)
-            accepted.append((row, e, state, message))
+        accepted.append(row is not None)
+        if row is None:
+            continue
+        if isinstance(e, TrialFailed):
+            ended.append(_Ended(row, TrialState.FAILED, row.epochs, error=e.message, reason=e.reason))
+        else:
+            ended.append(_finished(row, e))
             _move_files(home, row, e.files)
-    if accepted:
-        _write_results(connection, accepted)
-        _write_files(connection, [(row, ref) for row, e, _, _ in accepted for ref in e.files])
-        for row, *_ in accepted:
+    if ended:
+        _write_trials(connection, ended)
+        _write_files(connection, [(each.row, ref) for each in ended for ref in each.files])
+        for row in (each.row for each in ended):
             files = [(file, row.optuna_id) for file in (copies or {}).get(row.id, ())]
             dashboard_artifacts.register(connection, files, study_id=row.study_id, optuna_id=row.optuna_study)
-    return taken
+    return accepted
 
 
-def _outcome(event: TrialFinished, metric: str) -> tuple[TrialState, str | None]:
-    """Return the state of a result: one that has no finite value is never ranked."""
-    value = event.metrics.get(metric)
-    assert event.state.ended and (value is not None or event.state is not TrialState.COMPLETE), event
-    if event.state is TrialState.COMPLETE and not math.isfinite(value or 0.0):
-        return TrialState.DIVERGED, event.message or f"{metric} is {value}"
-    return event.state, event.message
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A trial that has ended, as it is written; `metrics` is None for one that failed."""
+
+    row: Row[Any]
+    state: TrialState
+    epochs: int
+    seconds: float | None = None
+    metrics: Mapping[str, float] | None = None
+    error: str | None = None
+    reason: str | None = None
+    files: Sequence[FileRef] = ()
+
+    @property
+    def value(self) -> float | None:
+        """The value that ranks it; a trial that failed or diverged has none."""
+        ranked = self.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        return (self.metrics or {}).get(self.row.metric) if ranked else None
 
 
-def _write_results(
-    connection: Connection, results: Sequence[tuple[Row[Any], TrialFinished, TrialState, str | None]]
-) -> None:
-    changes, values, attributes = [], [], []
-    by_state: dict[TrialState, list[int]] = {}
-    for row, e, state, message in results:
-        value = e.metrics.get(row.metric) if state in (TrialState.COMPLETE, TrialState.PRUNED) else None
-        changes.append(
-            {
-                **fence(row),
-                "to_state": state,
-                "to_value": value,
-                "to_metrics": json.dumps(dict(e.metrics)),
-                "to_epochs": e.epochs,
-                "to_seconds": e.seconds,
-                "to_error": message,
-                "to_reason": e.pruner,
-            }
-        )
-        by_state.setdefault(state, []).append(row.optuna_id)
-        if value is not None:
-            values.append((row.optuna_id, value))
-        attributes.append(
-            (row.optuna_id, _shown(state, message, epochs=e.epochs, seconds=e.seconds, metrics=e.metrics))
-        )
+def _finished(row: Row[Any], e: TrialFinished) -> _Ended:
+    """Return a result as it is written: one that has no finite value is never ranked."""
+    value = e.metrics.get(row.metric)
+    assert e.state.ended and (value is not None or e.state is not TrialState.COMPLETE), e
+    state, message = e.state, e.message
+    if state is TrialState.COMPLETE and not math.isfinite(value or 0.0):
+        state, message = TrialState.DIVERGED, message or f"{row.metric} is {value}"
+    return _Ended(row, state, e.epochs, e.seconds, e.metrics, message, e.pruner, e.files)
+
+
+def _write_trials(connection: Connection, ended: Sequence[_Ended]) -> None:
     columns = ("state", "value", "metrics", "epochs", "seconds", "error", "reason")
+    changes = []
+    by_state: dict[TrialState, list[int]] = {}
+    for each in ended:
+        values = {f"to_{name}": getattr(each, name) for name in columns}
+        values["to_metrics"] = None if each.metrics is None else json.dumps(dict(each.metrics))
+        changes.append(fence(each.row) | values)
+        by_state.setdefault(each.state, []).append(each.row.optuna_id)
     to: dict[str, Any] = {name: bindparam(f"to_{name}") for name in columns}
-    connection.execute(fenced_update().values(to | _NOBODY), changes)
-    optuna_tables.set_values(connection, values)
-    optuna_tables.set_user_attributes(connection, attributes)
+    connection.execute(fenced_update().values(to | {"lease_until": None}), changes)
+    optuna_tables.set_values(
+        connection, [(each.row.optuna_id, each.value) for each in ended if each.value is not None]
+    )
+    optuna_tables.set_user_attributes(connection, [(each.row.optuna_id, _attributes(each)) for each in ended])
     for state, optuna_ids in by_state.items():
         optuna_tables.set_states(connection, optuna_ids, state)
 
 
-def _shown(
-    state: TrialState,
-    message: str | None,
-    *,
-    epochs: int | None,
-    seconds: float | None,
-    metrics: Mapping[str, float],
-) -> dict[str, Any]:
+def _attributes(ended: _Ended) -> dict[str, Any]:
     """Return the user attributes of a trial that has ended, the same keys for all.
 
     A function may call a metric what we call something else ("seconds"): it is then shown as "metrics.seconds".
     """
     shown: dict[str, Any] = {
-        "outcome": state.value,
-        "epochs": epochs,
-        "seconds": None if seconds is None else round(seconds, 3),
+        "outcome": ended.state.value,
+        "epochs": ended.epochs,
+        "seconds": None if ended.seconds is None else round(ended.seconds, 3),
     }
     taken = {*shown, "error", "seed", optuna_tables.KEY_ATTRIBUTE}
-    for name, value in metrics.items():
+    for name, value in (ended.metrics or {}).items():
         rounded = float(f"{value:.12g}") if math.isfinite(value) else None  # in any unit
         shown[f"metrics.{name}" if name in taken else name] = rounded
-    return shown | ({"error": message[:_ERROR_SHOWN]} if message else {})
+    return shown | ({"error": ended.error[:_ERROR_SHOWN]} if ended.error else {})
 
 
 def _move_files(home: Home, row: Row[Any], files: Sequence[FileRef]) -> None:
@@ -184,35 +186,3 @@ def _write_files(connection: Connection, files: Sequence[tuple[Row[Any], FileRef
         for row, ref in files
     ]
     optuna_tables.upsert(connection, ledger_tables.artifacts, ("study_id", "number", "name"), rows)
-
-
-def fail(connection: Connection, events: Sequence[TrialFailed]) -> list[bool]:
-    """Write that trials could not be trained; say which were accepted."""
-    rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
-    accepted, taken = [], []
-    for e in events:
-        row = rows.pop((e.trial, e.attempt), None)
-        taken.append(row is not None)
-        if row is not None:
-            accepted.append((row, e))
-    if accepted:
-        changes = [{**fence(row), "to_reason": e.reason, "to_error": e.message} for row, e in accepted]
-        values: dict[str, Any] = {
-            "state": TrialState.FAILED,
-            "reason": bindparam("to_reason"),
-            "error": bindparam("to_error"),
-            **_NOBODY,
-        }
-        connection.execute(fenced_update().values(values), changes)
-        optuna_tables.set_user_attributes(
-            connection,
-            (
-                (
-                    row.optuna_id,
-                    _shown(TrialState.FAILED, e.message, epochs=row.epochs, seconds=None, metrics={}),
-                )
-                for row, e in accepted
-            ),
-        )
-        optuna_tables.set_states(connection, [row.optuna_id for row, _ in accepted], TrialState.FAILED)
-    return taken

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, select
@@ -33,8 +34,10 @@ from gridsearch.store.reader import StoreReader
 from gridsearch.store.runner_identity import RunnerIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from gridsearch.store.database import Database
     from gridsearch.store.messages import (
@@ -126,8 +129,7 @@ class Store(StoreReader):
             pack: id of the pack in which they train together.
             lease: seconds until others may take them, unless `heartbeat` extends it.
         """
-        self._follow()
-        with self._database.write() as connection:
+        with self._writing() as connection:
             taken = claims.claim(connection, ids, owner=owner, pack=pack, lease=lease)
         with self._lock:
             self._held |= {trial.id: trial.attempt for trial in taken}
@@ -137,8 +139,7 @@ class Store(StoreReader):
         """Extend the leases of all that an owner holds; return the trials lost since the last call."""
         with self._lock:
             believed = set(self._held.items())
-        self._follow()
-        with self._database.write() as connection:
+        with self._writing() as connection:
             holds = claims.renew(connection, owner, lease=lease)
         with self._lock:
             lost = {pair for pair in believed - holds if self._held.get(pair[0]) == pair[1]}
@@ -151,8 +152,7 @@ class Store(StoreReader):
 
         Nobody's try is counted: it was the runner that ended, not a trial that ended its worker.
         """
-        self._follow()
-        with self._database.write() as connection:
+        with self._writing() as connection:
             return claims.reclaim(connection, study_id, dead=self._dead)
 
     def requeue(
@@ -160,42 +160,56 @@ class Store(StoreReader):
     ) -> list[Reclaimed]:
         """Let trials (id, attempt) wait again whose worker died; those tried often enough have FAILED."""
         pairs = list(held)
-        self._follow()
-        with self._database.write() as connection:
-            back = claims.put_back(connection, claims.held(connection, pairs), retries=retries, reason=reason)
+        with self._writing() as connection:
+            rows = claims.held(connection, pairs)
+            claims.put_back(connection, [row for row in rows if row.tries <= retries], tries_back=0)
+            spent = [
+                TrialFailed(
+                    trial=row.id,
+                    attempt=row.attempt,
+                    reason="died",
+                    message=f"{reason} {row.tries} time{'s' if row.tries > 1 else ''}",
+                    traceback="",
+                )
+                for row in rows
+                if row.tries > retries
+            ]
+            result_writer.write_results(connection, spent, home=self.home)
         self._forget(pairs)
-        return back
+        return [claims.reclaimed(row, tries=row.tries, requeued=row.tries <= retries) for row in rows]
 
     def release(self, held: Iterable[tuple[int, int]]) -> int:
         """Give claims (id, attempt) back without counting them as tries; return how many still held."""
         pairs = list(held)
-        self._follow()
-        with self._database.write() as connection:
+        with self._writing() as connection:
             count = claims.release(connection, pairs)
         self._forget(pairs)
         return count
 
     def record_epochs(self, events: Sequence[Advance]) -> int:
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
-        self._follow()
-        with self._database.write() as connection:
+        with self._writing() as connection:
             return result_writer.record_epochs(connection, events)
 
     def finish(self, event: TrialFinished, *, epochs: Sequence[Advance] = ()) -> bool:
         """Write a result; return False if the attempt has lost its claim, which then changes nothing."""
         return self.finish_many([event], epochs=epochs)[0]
 
+    def fail(self, event: TrialFailed) -> bool:
+        """Write that a trial could not be trained; return False if the attempt has lost its claim."""
+        return self.finish_many([event])[0]
+
     def finish_many(
         self,
-        events: Sequence[TrialFinished],
+        events: Sequence[TrialFinished | TrialFailed],
         *,
         epochs: Sequence[Advance] = (),
         shown: Mapping[int, Mapping[str, bytes]] | None = None,
     ) -> list[bool]:
-        """Write results in one transaction and move their files from scratch to the trials' folders.
+        """Write how trials ended in one transaction and move their files from scratch to the trials' folders.
 
         Args:
-            events: the results.
+            events: results and failures.
             epochs: epochs of any trials to write before them, see `record_epochs`.
             shown: files by name that Optuna's dashboard shows with a trial, by the ledger's id.  They come with
                 the result: the dashboard does not read a finished trial again.
@@ -206,16 +220,18 @@ class Store(StoreReader):
         Raises:
             ArtifactError: a file is missing, or not the one that the worker announced; nothing is written.
         """
-        self._follow()
         pairs = [(e.trial, e.attempt) for e in events]
+        self._follow()
         with self._database.read() as connection:
             rows = claims.held(connection, pairs)
-        places = {(row.id, row.attempt): (row.study, row.number) for row in rows}
+        by_claim = {(row.id, row.attempt): row for row in rows}
         for e in events:  # hashed before the lock is taken
-            if e.files and (place := places.get((e.trial, e.attempt))):
-                scratch = self.home.scratch(*place, e.attempt)
+            row = by_claim.get((e.trial, e.attempt))
+            if row is not None and isinstance(e, TrialFinished):
+                scratch = self.home.scratch(row.study, row.number, row.attempt)
                 for ref in e.files:
-                    self.home.verify(scratch / ref.name, ref, moved_to=self.home.trial_file(*place, ref.name))
+                    place = self.home.trial_file(row.study, row.number, ref.name)
+                    self.home.verify(scratch / ref.name, ref, moved_to=place)
         copies = {
             row.id: [
                 dashboard_artifacts.copy(
@@ -227,31 +243,26 @@ class Store(StoreReader):
         }
         with self._database.write() as connection:
             result_writer.record_epochs(connection, epochs)
-            accepted = result_writer.finish(connection, events, home=self.home, copies=copies)
-        for pair, place in places.items():
-            self.home.drop_scratch(*place, pair[1])
+            accepted = result_writer.write_results(connection, events, home=self.home, copies=copies)
+        for row in rows:
+            self.home.drop_scratch(row.study, row.number, row.attempt)
         self._forget(pairs)
         return accepted
 
-    def fail(self, event: TrialFailed) -> bool:
-        """Write that a trial could not be trained; return False if the attempt has lost its claim."""
-        self._follow()
-        pairs = [(event.trial, event.attempt)]
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Give a writing transaction in which studies that others copied under another name are followed."""
         with self._database.write() as connection:
-            places = [(row.study, row.number) for row in claims.held(connection, pairs)]
-            accepted = result_writer.fail(connection, [event])[0]
-        for study, number in places:
-            self.home.drop_scratch(study, number, event.attempt)
-        self._forget(pairs)
-        return accepted
+            reconcile.relink(connection)
+            yield connection
 
     def _follow(self) -> None:
         """Follow studies that others copied under another name meanwhile: their claims still hold."""
         with self._database.read() as connection:
             if not reconcile.moved(connection):
                 return
-        with self._database.write() as connection:
-            reconcile.relink(connection)
+        with self._writing():
+            pass
 
     def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
         with self._lock:
