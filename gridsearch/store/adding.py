@@ -13,7 +13,15 @@ from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, selec
 from gridsearch.advice import LOCATORS, Advice, command
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
-from gridsearch.store import dashboard_notes, data_facts, ledger_tables, optuna_tables, reconcile
+from gridsearch.store import (
+    dashboard_notes,
+    data_facts,
+    ledger_tables,
+    optuna_studies,
+    optuna_tables,
+    optuna_trials,
+    reconcile,
+)
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of
 from gridsearch.store.study_queries import ledger_name, study_is_there, trial_is_there
@@ -113,7 +121,7 @@ def remove(connection: Connection, study: str) -> list[str]:
     found = copies(connection, row.optuna_id)
     there = connection.scalar(select(s.c.id).where(s.c.id == row.id, study_is_there()))
     if there is not None:
-        optuna_tables.delete_study(connection, row.optuna_id)
+        optuna_studies.delete_study(connection, row.optuna_id)
     connection.execute(delete(s).where(s.c.id == row.id))
     return found
 
@@ -173,8 +181,8 @@ def _study(connection: Connection, draft: StudyDraft) -> _Study:
     }
     connection.execute(update(s).where(s.c.id == row.id).values(values))
     attributes = {"dataset": draft.dataset, "metric": draft.metric, "command": draft.command}
-    optuna_tables.set_study_user_attributes(connection, row.optuna_id, attributes)
-    highest = optuna_tables.highest_number(connection, row.optuna_id)
+    optuna_studies.set_study_user_attributes(connection, row.optuna_id, attributes)
+    highest = optuna_trials.highest_number(connection, row.optuna_id)
     return _Study(row.id, row.optuna_id, StudyAxes.from_json(row.shown), max(row.next_number, highest + 1))
 
 
@@ -192,7 +200,7 @@ def _insert_study(connection: Connection, draft: StudyDraft) -> Row[tuple[object
     s = ledger_tables.studies
     _free_name(connection, draft.name)
     uid = uuid.uuid4().hex
-    optuna_id = optuna_tables.insert_study(
+    optuna_id = optuna_studies.insert_study(
         connection, name=draft.name, uid=uid, metric=draft.metric, direction=draft.direction
     )
     row = {
@@ -221,7 +229,7 @@ def _free_name(connection: Connection, name: str) -> None:
     Raises:
         StoreError: another study bears the name in Optuna's tables.
     """
-    there = optuna_tables.study_named(connection, name)
+    there = optuna_studies.study_named(connection, name)
     if there is None:
         return
     if (renamed := ledger_name(connection, name)) is not None:
@@ -229,7 +237,7 @@ def _free_name(connection: Connection, name: str) -> None:
             f"{name!r} is what the dashboard calls study {renamed!r}", hint=f"name it with --study {renamed}"
         )
     if reconcile.remnant(connection, name) is not None:
-        optuna_tables.delete_study(connection, there)
+        optuna_studies.delete_study(connection, there)
         return
     empty = reconcile.is_empty(connection, there)
     raise StoreError(
@@ -241,12 +249,12 @@ def _free_name(connection: Connection, name: str) -> None:
 
 def clear_remnant(connection: Connection, name: str) -> bool:
     """Delete what a deletion that was cut off has left of a study; return whether there was anything."""
-    there = optuna_tables.study_named(connection, name)
+    there = optuna_studies.study_named(connection, name)
     if there is None or ledger_name(connection, name) is not None:
         return False
     if reconcile.remnant(connection, name) is None and not reconcile.is_empty(connection, there):
         return False
-    optuna_tables.delete_study(connection, there)
+    optuna_studies.delete_study(connection, there)
     return True
 
 
@@ -305,11 +313,11 @@ def _insert(
     asked = [*new, *offered]
     if not asked:
         return []
-    optuna_ids = optuna_tables.insert_trials(
+    optuna_ids = optuna_trials.insert_trials(
         connection, study.optuna_id, first_number=study.next_number, count=len(asked)
     )
     fresh = list(zip(optuna_ids, asked, strict=True))
-    optuna_tables.set_user_attributes(
+    optuna_trials.set_user_attributes(
         connection, ((i, {optuna_tables.KEY_ATTRIBUTE: d.key, "seed": d.seed}) for i, d in fresh)
     )
     rows, changes = [], []
@@ -376,7 +384,7 @@ def _show(
     """Write the params of new trials, and those that older ones have come to lack."""
     shown = growth.shown
     for axis in growth.widened:
-        optuna_tables.delete_params(connection, study.optuna_id, param=axis.name)
+        optuna_trials.delete_params(connection, study.optuna_id, param=axis.name)
     rows = [
         row
         for optuna_id, d in new
@@ -385,7 +393,7 @@ def _show(
     if all_anew or growth.widened:
         rows += _rows_of_all(connection, study, shown.axes)
     distributions = {axis.name: axis.distribution for axis in shown.axes}
-    optuna_tables.insert_params(connection, study.optuna_id, rows, distributions)
+    optuna_trials.insert_params(connection, study.optuna_id, rows, distributions)
 
 
 def _rows_of_all(
@@ -399,5 +407,5 @@ def _rows_of_all(
         row.key: params_of(settings_of(row.settings), json.loads(row.inactive), names)
         for row in connection.execute(query)
     }
-    keys = optuna_tables.keys_of_trials(connection, study.optuna_id)
+    keys = optuna_trials.keys_of_trials(connection, study.optuna_id)
     return [row for optuna_id, key in keys if key in params for row in rows_of(optuna_id, params[key], axes)]

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from gridsearch.errors import StoreError
 from gridsearch.records import Trial, TrialState
-from gridsearch.store import ledger_tables, optuna_tables
+from gridsearch.store import ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
 from gridsearch.store.params import StudyAxes, params_of, settings_of
 from gridsearch.store.runner_identity import RunnerIdentity
@@ -44,7 +44,7 @@ def claim(
         taken |= {row.id: row for row in connection.execute(statement)}
     if not taken:
         return []
-    optuna_tables.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
+    optuna_trials.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
     names = _shown_names(connection, {row.study_id for row in taken.values()})
     return [as_trial(taken[i], names[taken[i].study_id]) for i in dict.fromkeys(ids) if i in taken]
 
@@ -222,8 +222,8 @@ def put_back(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: in
         gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
         connection.execute(gone, [{"of_trial": row.id} for row in rows])
     optuna_ids = [row.optuna_id for row in rows]
-    optuna_tables.set_states(connection, optuna_ids, TrialState.WAITING)
-    optuna_tables.delete_intermediate_values(connection, optuna_ids)
+    optuna_trials.set_states(connection, optuna_ids, TrialState.WAITING)
+    optuna_trials.delete_intermediate_values(connection, optuna_ids)
 
 
 def fenced_update() -> Update:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.records import FileRef
-from gridsearch.store import ledger_tables, optuna_tables
+from gridsearch.store import ledger_tables, optuna_studies, optuna_tables
 from gridsearch.store.artifacts import file_name
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def register(
     """
     entries = []
     for file, trial_id in files:
-        optuna_tables.set_artifact(connection, study_id=optuna_id, trial_id=trial_id, meta=file.meta)
+        optuna_studies.set_artifact(connection, study_id=optuna_id, trial_id=trial_id, meta=file.meta)
         entries.append(
             {
                 "study_id": study_id,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, delete, select
 
-from gridsearch.store import optuna_tables
+from gridsearch.store import optuna_studies, optuna_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,7 +39,7 @@ def set_study_note(connection: Connection, study_id: int, *, text: str, ours: in
         delete(a).where(a.c.study_id == study_id, a.c.key.startswith(_TEXT.format(of=""), autoescape=True))
     )
     values: dict[str, Any] = {_TEXT.format(of="") + str(i): piece for i, piece in enumerate(_pieces(text))}
-    optuna_tables.set_study_system_attributes(
+    optuna_studies.set_study_system_attributes(
         connection, study_id, values | {_VERSION.format(of=""): ours + 1}
     )
     return ours + 1
@@ -51,7 +51,7 @@ def set_trial_notes(connection: Connection, study_id: int, notes: Mapping[int, s
     for trial_id, text in notes.items():
         values[_VERSION.format(of=f"{trial_id}:")] = 1
         values |= {_TEXT.format(of=f"{trial_id}:") + str(i): piece for i, piece in enumerate(_pieces(text))}
-    optuna_tables.set_study_system_attributes(connection, study_id, values)
+    optuna_studies.set_study_system_attributes(connection, study_id, values)
 
 
 def _pieces(text: str) -> list[str]:

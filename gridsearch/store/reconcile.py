@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import bindparam, func, select, update
 
 from gridsearch.records import TrialState
-from gridsearch.store import ledger_tables, optuna_tables
+from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, optuna_trials
 from gridsearch.store.study_queries import study_is_there
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def moved(connection: Connection) -> list[tuple[int, int]]:
     """Return the ledger's id and Optuna's new id of each study that was copied and deleted by others."""
     s = ledger_tables.studies
     lost = connection.execute(select(s.c.id, s.c.uid).where(~study_is_there())).all()
-    found = ((row.id, optuna_tables.study_of_uid(connection, row.uid)) for row in lost)
+    found = ((row.id, optuna_studies.study_of_uid(connection, row.uid)) for row in lost)
     return [(study_id, optuna_id) for study_id, optuna_id in found if optuna_id is not None]
 
 
@@ -36,19 +36,19 @@ def relink(connection: Connection) -> None:
     for study_id, optuna_id in moved(connection):
         row = connection.execute(select(s).where(s.c.id == study_id)).one()
         connection.execute(update(s).where(s.c.id == study_id).values(optuna_id=optuna_id))
-        optuna_tables.name_metric(connection, optuna_id, row.metric)
+        optuna_studies.name_metric(connection, optuna_id, row.metric)
         # A point that failed and was offered again has two trials of one key: the later one is the ledger's.
-        places = {key: trial_id for trial_id, key in optuna_tables.keys_of_trials(connection, optuna_id)}
+        places = {key: trial_id for trial_id, key in optuna_trials.keys_of_trials(connection, optuna_id)}
         rows = connection.execute(select(t.c.id, t.c.key, t.c.state).where(t.c.study_id == study_id)).all()
         changes = [{"of_trial": r.id, "place": places[r.key]} for r in rows if r.key in places]
         if changes:
             statement = update(t).where(t.c.id == bindparam("of_trial")).values(optuna_id=bindparam("place"))
             connection.execute(statement, changes)
-        there = optuna_tables.states(connection, optuna_id)
+        there = optuna_trials.states(connection, optuna_id)
         for state in TrialState:  # a trial may have ended while it was copied
             known = optuna_tables.optuna_state(state)
             copies = [places[r.key] for r in rows if r.state == state and r.key in places]
-            optuna_tables.set_states(connection, [i for i in copies if there[i] is not known], state)
+            optuna_trials.set_states(connection, [i for i in copies if there[i] is not known], state)
 
 
 def remnant(connection: Connection, name: str) -> int | None:
@@ -58,7 +58,7 @@ def remnant(connection: Connection, name: str) -> int | None:
         connection: for reading.
         name: the study's name in Optuna's tables.
     """
-    there = optuna_tables.study_named(connection, name)
+    there = optuna_studies.study_named(connection, name)
     return there if there is not None and there in _remnants(connection).values() else None
 
 
@@ -70,7 +70,7 @@ def remnants(connection: Connection) -> tuple[str, ...]:
 def _remnants(connection: Connection) -> dict[str, int]:
     s = ledger_tables.studies
     known = set(connection.scalars(select(s.c.optuna_id).where(study_is_there())))
-    return {name: i for i, name in optuna_tables.own_studies(connection) if i not in known}
+    return {name: i for i, name in optuna_studies.own_studies(connection) if i not in known}
 
 
 def is_empty(connection: Connection, optuna_id: int) -> bool:

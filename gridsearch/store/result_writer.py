@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, bindparam
 
 from gridsearch.records import Advance, FileRef, StepEnded, TrialFailed, TrialFinished, TrialState
-from gridsearch.store import dashboard_artifacts, ledger_tables, optuna_tables
+from gridsearch.store import dashboard_artifacts, ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.claims import fence, fenced_update, held
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def record_epochs(connection: Connection, events: Sequence[Advance]) -> int:
         }
     optuna_tables.upsert(connection, ledger_tables.epochs, ("trial_id", "epoch"), epochs)
     optuna_tables.upsert(connection, ledger_tables.steps, ("trial_id", "step"), steps)
-    optuna_tables.set_intermediate_values(connection, shown)
+    optuna_trials.set_intermediate_values(connection, shown)
     connection.execute(_SET_EPOCHS, list(latest.values()))
     return len(accepted)
 
@@ -143,12 +143,12 @@ def _write_trials(connection: Connection, ended: Sequence[_Ended]) -> None:
         by_state.setdefault(each.state, []).append(each.row.optuna_id)
     to: dict[str, Any] = {name: bindparam(f"to_{name}") for name in columns}
     connection.execute(fenced_update().values(to | {"lease_until": None}), changes)
-    optuna_tables.set_values(
+    optuna_trials.set_values(
         connection, [(each.row.optuna_id, each.value) for each in ended if each.value is not None]
     )
-    optuna_tables.set_user_attributes(connection, [(each.row.optuna_id, _attributes(each)) for each in ended])
+    optuna_trials.set_user_attributes(connection, [(each.row.optuna_id, _attributes(each)) for each in ended])
     for state, optuna_ids in by_state.items():
-        optuna_tables.set_states(connection, optuna_ids, state)
+        optuna_trials.set_states(connection, optuna_ids, state)
 
 
 def _attributes(ended: _Ended) -> dict[str, Any]:

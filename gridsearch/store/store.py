@@ -23,7 +23,7 @@ from gridsearch.store import (
     claims,
     dashboard_artifacts,
     ledger_tables,
-    optuna_tables,
+    optuna_studies,
     reconcile,
     result_writer,
     study_queries,
@@ -282,11 +282,11 @@ class Store(StoreReader):
             UsageError: another study has that name.
         """
         with self._database.write() as connection:
-            there = optuna_tables.study_named(connection, title)
+            there = optuna_studies.study_named(connection, title)
             if there not in (None, optuna_id):
                 raise UsageError(f"a study named {title!r} is there already")
-            optuna_tables.rename_study(connection, optuna_id, title)
-            return optuna_tables.description(connection, optuna_id)
+            optuna_studies.rename_study(connection, optuna_id, title)
+            return optuna_studies.description(connection, optuna_id)
 
     def delete_optuna_study(self, optuna_id: int) -> bool:
         """Delete a study from Optuna's tables, with what the dashboard shows of it; return whether it was there.
@@ -294,10 +294,10 @@ class Store(StoreReader):
         The ledger drops it when it is next written; the files of its trials stay.
         """
         with self._database.write() as connection:
-            if optuna_tables.description(connection, optuna_id) is None:
+            if optuna_studies.description(connection, optuna_id) is None:
                 return False
             copies = adding.copies(connection, optuna_id)
-            optuna_tables.delete_study(connection, optuna_id)
+            optuna_studies.delete_study(connection, optuna_id)
         self.home.remove_copies(copies)
         return True
 
@@ -354,7 +354,7 @@ class Store(StoreReader):
             if len(there) != nth - 1:
                 return False
             attribute = {study_queries.TEST_ATTRIBUTE: [*there, dict(result)]}
-            optuna_tables.set_study_user_attributes(connection, row.optuna_id, attribute)
+            optuna_studies.set_study_user_attributes(connection, row.optuna_id, attribute)
         return True
 
     def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:

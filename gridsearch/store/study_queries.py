@@ -15,7 +15,7 @@ from gridsearch.advice import Advice, named_again
 from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
 from gridsearch.spec.words import Worded, Words, words_of
-from gridsearch.store import data_facts, ledger_tables, optuna_tables
+from gridsearch.store import data_facts, ledger_tables, optuna_studies, optuna_trials
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import StudyAxes, params_of, settings_of
 
@@ -34,12 +34,12 @@ _s, _t, _e, _a = ledger_tables.studies, ledger_tables.trials, ledger_tables.epoc
 
 def study_is_there() -> ColumnElement[bool]:
     """Return the condition that nobody deleted the study through another program."""
-    return optuna_tables.study_matches(_s.c.optuna_id, _s.c.uid)
+    return optuna_studies.study_matches(_s.c.optuna_id, _s.c.uid)
 
 
 def trial_is_there() -> ColumnElement[bool]:
     """Return the condition that nobody deleted the trial through another program."""
-    return optuna_tables.trial_matches(_t.c.optuna_id, _t.c.key)
+    return optuna_trials.trial_matches(_t.c.optuna_id, _t.c.key)
 
 
 @lru_cache(maxsize=256)
@@ -69,7 +69,7 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
 
 def ledger_name(connection: Connection, title: str) -> str | None:
     """Return the name of the study that others renamed to `title`, None if there is none."""
-    there = optuna_tables.study_named(connection, title)
+    there = optuna_studies.study_named(connection, title)
     found: str | None = connection.scalar(
         select(_s.c.name).where(_s.c.optuna_id == there, _s.c.name != title, study_is_there())
     )
@@ -99,7 +99,7 @@ def studies(
             gone = len(abandoned(study_id))
             of_study[TrialState.RUNNING] -= gone
             of_study[TrialState.WAITING] = of_study.get(TrialState.WAITING, 0) + gone
-    titles = optuna_tables.names(connection)
+    titles = optuna_studies.names(connection)
     return [
         StudySummary(
             name=row.name,
@@ -246,7 +246,7 @@ def curves(
         ids = [row.id for row in some]
         texts = select(_t.c.id, _t.c.settings).where(_t.c.id.in_(ids))
         settings = {row.id: settings_of(row.settings) for row in connection.execute(texts)}
-        values = optuna_tables.intermediate_values(connection, [row.optuna_id for row in some])
+        values = optuna_trials.intermediate_values(connection, [row.optuna_id for row in some])
         found |= {
             row.id: TrialCurve(
                 trial=row.id,
@@ -264,7 +264,7 @@ def curves(
 
 def tests(connection: Connection, study: Row[Any]) -> list[dict[str, Any]]:
     """Return what each reading of the test images found, oldest first."""
-    return list(optuna_tables.study_user_attribute(connection, study.optuna_id, TEST_ATTRIBUTE) or ())
+    return list(optuna_studies.study_user_attribute(connection, study.optuna_id, TEST_ATTRIBUTE) or ())
 
 
 def _test(connection: Connection, study: Row[Any], words: Words) -> dict[str, Any] | None:
@@ -306,7 +306,7 @@ def trial_record(connection: Connection, name: str, number: int) -> tuple[TrialR
 
 
 def _no_trial(connection: Connection, study: Row[Any], number: int) -> StoreError:
-    key = optuna_tables.key_of_number(connection, study.optuna_id, number)
+    key = optuna_trials.key_of_number(connection, study.optuna_id, number)
     now = connection.scalar(select(_t.c.number).where(_t.c.study_id == study.id, _t.c.key == key))
     if now is not None:
         return StoreError(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, update
 
-from gridsearch.store import ledger_tables, optuna_tables
+from gridsearch.store import ledger_tables, optuna_trials
 from gridsearch.store.params import StudyAxes
 
 if TYPE_CHECKING:
@@ -37,4 +37,4 @@ def _span_distributions(connection: Connection) -> None:
     s = ledger_tables.studies
     for row in connection.execute(select(s.c.optuna_id, s.c.shown)).all():
         axes = {axis.name: axis.distribution for axis in StudyAxes.from_json(row.shown).axes}
-        optuna_tables.insert_params(connection, row.optuna_id, (), axes)
+        optuna_trials.insert_params(connection, row.optuna_id, (), axes)
