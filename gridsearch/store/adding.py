@@ -8,23 +8,23 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
 from gridsearch.advice import LOCATORS, Advice, command
-from gridsearch.errors import StoreError, StudyNotFound, UsageError
+from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import (
     dashboard_notes,
     data_facts,
+    deletion,
     ledger_tables,
     optuna_studies,
     optuna_tables,
     optuna_trials,
-    reconcile,
 )
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of
-from gridsearch.store.study_queries import ledger_name, study_is_there, trial_is_there
+from gridsearch.store.study_queries import ledger_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -72,7 +72,7 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
         UsageError: the study holds another dataset or is ranked by another metric.
         StoreError: a study of that name is there that gridsearch did not make.
     """
-    drop_orphans(connection)
+    deletion.drop_orphans(connection)
     study = _study(connection, draft)
     wanted = {d.key: d for d in drafts}
     known = _known(connection, study.id)
@@ -106,46 +106,6 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
         in_flight=sum(not s.ended for s in states),
         varied=tuple(name for name in growth.varied if name not in draft.axes) if known else (),
     )
-
-
-def remove(connection: Connection, study: str) -> list[str]:
-    """Delete the rows of a study; return the ids of its files in the dashboard.
-
-    Raises:
-        StudyNotFound: there is no such study.
-    """
-    s = ledger_tables.studies
-    row = connection.execute(select(s).where(s.c.name == study)).one_or_none()
-    if row is None:
-        raise StudyNotFound(study, connection.scalars(select(s.c.name)).all())
-    found = copies(connection, row.optuna_id)
-    there = connection.scalar(select(s.c.id).where(s.c.id == row.id, study_is_there()))
-    if there is not None:
-        optuna_studies.delete_study(connection, row.optuna_id)
-    connection.execute(delete(s).where(s.c.id == row.id))
-    return found
-
-
-def copies(connection: Connection, optuna_id: int) -> list[str]:
-    """Return the ids of a study's files in the dashboard, by the study's id in Optuna's tables."""
-    s, a = ledger_tables.studies, ledger_tables.artifacts
-    query = (
-        select(a.c.optuna_artifact)
-        .join(s, s.c.id == a.c.study_id)
-        .where(s.c.optuna_id == optuna_id, a.c.optuna_artifact.is_not(None))
-    )
-    return list(connection.scalars(query))
-
-
-def drop_orphans(connection: Connection) -> None:
-    """Drop studies and trials of the ledger that others deleted in Optuna's tables."""
-    reconcile.relink(connection)
-    s, t, a = ledger_tables.studies, ledger_tables.trials, ledger_tables.artifacts
-    connection.execute(delete(s).where(~study_is_there()))
-    dropped = connection.execute(delete(t).where(~trial_is_there()))
-    if dropped.rowcount:
-        theirs = exists().where(t.c.study_id == a.c.study_id, t.c.number == a.c.number)
-        connection.execute(delete(a).where(a.c.number != ledger_tables.OF_STUDY, ~theirs))
 
 
 def _study(connection: Connection, draft: StudyDraft) -> _Study:
@@ -236,26 +196,15 @@ def _free_name(connection: Connection, name: str) -> None:
         raise StoreError(
             f"{name!r} is what the dashboard calls study {renamed!r}", hint=f"name it with --study {renamed}"
         )
-    if reconcile.remnant(connection, name) is not None:
+    if deletion.remnant(connection, name) is not None:
         optuna_studies.delete_study(connection, there)
         return
-    empty = reconcile.is_empty(connection, there)
+    empty = deletion.is_empty(connection, there)
     raise StoreError(
         f"the store holds {'an empty' if empty else 'a'} study {name!r} that gridsearch did not make",
         hint="name another study with --study"
         + (f", or take it away: {command('study', 'clean', name)}" if empty else ""),
     )
-
-
-def clear_remnant(connection: Connection, name: str) -> bool:
-    """Delete what a deletion that was cut off has left of a study; return whether there was anything."""
-    there = optuna_studies.study_named(connection, name)
-    if there is None or ledger_name(connection, name) is not None:
-        return False
-    if reconcile.remnant(connection, name) is None and not reconcile.is_empty(connection, there):
-        return False
-    optuna_studies.delete_study(connection, there)
-    return True
 
 
 def _note(draft: StudyDraft, commands: Sequence[str]) -> str:

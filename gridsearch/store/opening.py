@@ -6,10 +6,7 @@ import contextlib
 import os
 import secrets
 import shlex
-import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,35 +17,14 @@ from gridsearch.advice import Advice, place
 from gridsearch.errors import StoreError
 from gridsearch.store import ledger_tables, optuna_tables, reconcile, upgrading
 from gridsearch.store.database import Database, connect, journal_mode, short_lived, translated
+from gridsearch.store.file_inspection import ANOTHER, FileKind, StoreFile, inspect_file
 from gridsearch.store.store import Store
 from gridsearch.store.url import sqlite_path, sqlite_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MAGIC = b"SQLite format 3\0"
 _LONGEST_PATH = 512
-_ANOTHER = "name another file with --store, or another folder with --home"
-
-
-class FileKind(StrEnum):
-    """What lies at the place where the store should be."""
-
-    NOTHING = "nothing"
-    EMPTY = "empty"  # no bytes, or a database without tables
-    OURS = "ours"
-    OPTUNA = "optuna"  # Optuna's tables alone
-    FOREIGN = "foreign"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFile:
-    """The file as it is: whose, of which revisions, and whether it has all tables of its revision."""
-
-    kind: FileKind
-    revision: int = 0
-    optuna_revision: str | None = None
-    complete: bool = True
 
 
 def open_store(url: str, *, home: Path, create: bool) -> Store:
@@ -106,99 +82,12 @@ def store_exists(url: str) -> bool:
     return os.path.lexists(sqlite_path(url))
 
 
-def inspect_file(path: Path) -> StoreFile:
-    """StoreFile at a file without changing it.
-
-    Raises:
-        StoreError: it cannot be read, or is no database.
-    """
-    try:
-        with path.open("rb") if path.is_file() else contextlib.nullcontext() as file:
-            if file is None:
-                return _inspect_absent(path)
-            header = file.read(100)
-            size = os.fstat(file.fileno()).st_size
-    except OSError as error:
-        raise StoreError(
-            f"store {path} cannot be read: {error.strerror}", hint="use a --home that you may read and write"
-        ) from error
-    if not header:
-        return StoreFile(FileKind.EMPTY)
-    if not header.startswith(_MAGIC) or len(header) < 100:
-        raise StoreError(f"{path} is not a SQLite database", hint=_ANOTHER)
-    expected = _size_by_header(header)
-    if size < expected:
-        raise StoreError(
-            f"store {path} is truncated: {size} bytes of {expected}",
-            hint="bring back a copy of the file, or begin a new one",
-        )
-    with translated(path), _reading(path) as connection:
-        return _inspect_tables(connection)
-
-
-def _inspect_absent(path: Path) -> StoreFile:
-    for parent in path.parents:
-        if parent.exists() and not parent.is_dir():
-            raise StoreError(f"store {path}: {parent} is not a folder", hint=_ANOTHER)
-    if path.is_dir():
-        raise StoreError(f"store {path} is a folder, not a file", hint="write sqlite:///PATH/gridsearch.db")
-    if os.path.lexists(path):
-        raise StoreError(f"store {path} is not a regular file", hint=_ANOTHER)
-    return StoreFile(FileKind.NOTHING)
-
-
-def _size_by_header(header: bytes) -> int:
-    """Return the file's least size by its header, https://sqlite.org/fileformat2.html#the_database_header."""
-    page = int.from_bytes(header[16:18], "big")
-    pages = int.from_bytes(header[28:32], "big")
-    valid = header[24:28] == header[92:96]  # else an old writer did not keep the number of pages
-    return (65536 if page == 1 else page) * pages if valid else 0
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file for reading; if its writer was killed it must be rolled back, which needs to write."""
-    connection = connect(path, mode="ro")
-    try:
-        try:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.OperationalError as error:
-            if not (error.sqlite_errorname or "").startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-                raise
-            connection.close()
-            connection = connect(path, mode="rw")
-            connection.execute("PRAGMA query_only = ON")
-        yield connection
-    finally:
-        connection.close()
-
-
-def _inspect_tables(connection: sqlite3.Connection) -> StoreFile:
-    connection.execute("BEGIN")
-    names = {
-        row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
-    }
-    names = {name for name in names if not name.startswith("sqlite_")}
-    if not names:
-        return StoreFile(FileKind.EMPTY)
-    if ledger_tables.schema.name not in names:
-        return StoreFile(
-            FileKind.OPTUNA if {"studies", "trials", "version_info"} <= names else FileKind.FOREIGN
-        )
-    # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
-    revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
-    optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    return StoreFile(
-        FileKind.OURS, revision or 0, optuna_revision, names >= set(ledger_tables.metadata.tables)
-    )
-
-
 def _require_usable(path: Path, file: StoreFile) -> None:
     """Refuse what is not ours, or not of the revisions that this version reads."""
     if file.kind is FileKind.OPTUNA:
-        raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=_ANOTHER)
+        raise StoreError(f"{path} is an Optuna database that gridsearch did not make", hint=ANOTHER)
     if file.kind is not FileKind.OURS:
-        raise StoreError(f"{path} is a database that belongs to another program", hint=_ANOTHER)
+        raise StoreError(f"{path} is a database that belongs to another program", hint=ANOTHER)
     versions = f"(schema {file.revision}, this one reads {ledger_tables.REVISION})"
     if file.revision > ledger_tables.REVISION:
         raise StoreError(

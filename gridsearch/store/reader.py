@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
-from gridsearch.store import claims, reconcile, study_queries
+from gridsearch.store import claims, deletion, study_queries
 from gridsearch.store.artifacts import Home
 from gridsearch.store.runner_identity import RunnerIdentity
 
@@ -180,4 +180,4 @@ class StoreReader:
     def remnants(self) -> tuple[str, ...]:
         """Return the names of studies that a deletion which was cut off has left in part."""
         with self._database.read() as connection:
-            return reconcile.remnants(connection)
+            return deletion.remnants(connection)

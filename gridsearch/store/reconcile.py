@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, select, update
 
 from gridsearch.records import TrialState
 from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, optuna_trials
@@ -49,31 +49,3 @@ def relink(connection: Connection) -> None:
             known = optuna_tables.optuna_state(state)
             copies = [places[r.key] for r in rows if r.state == state and r.key in places]
             optuna_trials.set_states(connection, [i for i in copies if there[i] is not known], state)
-
-
-def remnant(connection: Connection, name: str) -> int | None:
-    """Return Optuna's id of what a deletion that was cut off has left of a study; None if there is nothing.
-
-    Args:
-        connection: for reading.
-        name: the study's name in Optuna's tables.
-    """
-    there = optuna_studies.study_named(connection, name)
-    return there if there is not None and there in _remnants(connection).values() else None
-
-
-def remnants(connection: Connection) -> tuple[str, ...]:
-    """Return the names of studies of ours that were deleted in part."""
-    return tuple(_remnants(connection))
-
-
-def _remnants(connection: Connection) -> dict[str, int]:
-    s = ledger_tables.studies
-    known = set(connection.scalars(select(s.c.optuna_id).where(study_is_there())))
-    return {name: i for i, name in optuna_studies.own_studies(connection) if i not in known}
-
-
-def is_empty(connection: Connection, optuna_id: int) -> bool:
-    """Return whether a study of Optuna holds no trial."""
-    t = optuna_tables.trials
-    return not connection.scalar(select(func.count(t.c.trial_id)).where(t.c.study_id == optuna_id))

@@ -22,6 +22,7 @@ from gridsearch.store import (
     adding,
     claims,
     dashboard_artifacts,
+    deletion,
     ledger_tables,
     optuna_studies,
     reconcile,
@@ -296,7 +297,7 @@ class Store(StoreReader):
         with self._database.write() as connection:
             if optuna_studies.description(connection, optuna_id) is None:
                 return False
-            copies = adding.copies(connection, optuna_id)
+            copies = deletion.copies(connection, optuna_id)
             optuna_studies.delete_study(connection, optuna_id)
         self.home.remove_copies(copies)
         return True
@@ -304,7 +305,7 @@ class Store(StoreReader):
     def clear_remnant(self, name: str) -> bool:
         """Delete what is left of a study, or an empty study of Optuna's; return whether there was any."""
         with self._database.write() as connection:
-            return adding.clear_remnant(connection, name)
+            return deletion.clear_remnant(connection, name)
 
     def add_artifact(
         self, *, study: str, number: int | None = None, path: Path, mimetype: str | None = None
@@ -385,6 +386,6 @@ class Store(StoreReader):
             StudyNotFound: there is no such study.
         """
         with self._database.write() as connection:
-            copies = adding.remove(connection, study)
+            copies = deletion.remove(connection, study)
         self.home.remove_copies(copies)
         return self.home.remove_study(study)
