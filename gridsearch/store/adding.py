@@ -24,7 +24,7 @@ from gridsearch.store import (
 )
 from gridsearch.store.messages import Added, StudyDraft
 from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_of, rows_of, settings_of
-from gridsearch.store.study_queries import ledger_name
+from gridsearch.store.row_lookup import ledger_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,8 +12,9 @@ from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
 from gridsearch.store.params import StudyAxes, params_of, settings_of
+from gridsearch.store.row_lookup import study_is_there, trial_is_there
 from gridsearch.store.runner_identity import RunnerIdentity
-from gridsearch.store.study_queries import inactive_of, study_is_there, trial_is_there
+from gridsearch.store.study_queries import inactive_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

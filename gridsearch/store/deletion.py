@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, func, select
 
 from gridsearch.errors import StudyNotFound
 from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, reconcile
-from gridsearch.store.study_queries import ledger_name, study_is_there, trial_is_there
+from gridsearch.store.row_lookup import ledger_name, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
-from gridsearch.store import claims, deletion, study_queries
+from gridsearch.store import claims, deletion, row_lookup, study_queries
 from gridsearch.store.artifacts import Home
 from gridsearch.store.runner_identity import RunnerIdentity
 
@@ -104,7 +104,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            study_id = study_queries.find_study(connection, study).id
+            study_id = row_lookup.find_study(connection, study).id
             return claims.runners(connection, study_id, dead=self._dead)
 
     def anybody_at_work(self, *, within: float) -> bool:
@@ -138,7 +138,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return int(study_queries.find_study(connection, study).id)
+            return int(row_lookup.find_study(connection, study).id)
 
     def running_packs(self, study: str) -> int:
         """Return how many packs of a study train now, of all runners.
@@ -147,7 +147,7 @@ class StoreReader:
             StudyNotFound: there is no such study.
         """
         with self._database.read() as connection:
-            return study_queries.running_packs(connection, study_queries.find_study(connection, study).id)
+            return study_queries.running_packs(connection, row_lookup.find_study(connection, study).id)
 
     def curves(
         self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None

@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select, update
 
 from gridsearch.records import TrialState
 from gridsearch.store import ledger_tables, optuna_studies, optuna_tables, optuna_trials
-from gridsearch.store.study_queries import study_is_there
+from gridsearch.store.row_lookup import study_is_there
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -27,6 +27,7 @@ from gridsearch.store import (
     optuna_studies,
     reconcile,
     result_writer,
+    row_lookup,
     study_queries,
 )
 from gridsearch.store.artifacts import file_name
@@ -321,9 +322,9 @@ class Store(StoreReader):
         """
         name = file_name(path.name)
         with self._database.read() as connection:
-            row = study_queries.find_study(connection, study)
+            row = row_lookup.find_study(connection, study)
             if number is not None:
-                study_queries.optuna_id_of(connection, row, number)
+                row_lookup.optuna_id_of(connection, row, number)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -332,8 +333,8 @@ class Store(StoreReader):
             self.home, uid=row.uid, number=number, name=name, content=content, mimetype=mimetype
         )
         with self._database.write() as connection:
-            row = study_queries.find_study(connection, study)
-            trial_id = None if number is None else study_queries.optuna_id_of(connection, row, number)
+            row = row_lookup.find_study(connection, study)
+            trial_id = None if number is None else row_lookup.optuna_id_of(connection, row, number)
             dashboard_artifacts.register(
                 connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id
             )
@@ -350,7 +351,7 @@ class Store(StoreReader):
             StudyNotFound: there is no such study.
         """
         with self._database.write() as connection:
-            row = study_queries.find_study(connection, study)
+            row = row_lookup.find_study(connection, study)
             there = study_queries.tests(connection, row)
             if len(there) != nth - 1:
                 return False
@@ -366,7 +367,7 @@ class Store(StoreReader):
         """
         a = ledger_tables.artifacts
         with self._database.write() as connection:
-            row = study_queries.find_study(connection, study)
+            row = row_lookup.find_study(connection, study)
             best = set(study_queries.best_numbers(connection, row, keep))
             there = connection.scalars(
                 select(a.c.number).where(a.c.study_id == row.id, a.c.name == WEIGHTS)

@@ -12,17 +12,15 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, func, select
 
 from gridsearch.advice import Advice, named_again
-from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord, TrialState
 from gridsearch.spec.words import Worded, Words, words_of
 from gridsearch.store import data_facts, ledger_tables, optuna_studies, optuna_trials
 from gridsearch.store.messages import Artifact, StudySummary, TrialCurve
 from gridsearch.store.params import StudyAxes, params_of, settings_of
+from gridsearch.store.row_lookup import find_study, no_trial, study_is_there, trial_is_there
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-
-    from sqlalchemy.sql.elements import ColumnElement
 
     from gridsearch.store.artifacts import Home
 
@@ -32,48 +30,10 @@ TEST_ATTRIBUTE = "test"
 _s, _t, _e, _a = ledger_tables.studies, ledger_tables.trials, ledger_tables.epochs, ledger_tables.artifacts
 
 
-def study_is_there() -> ColumnElement[bool]:
-    """Return the condition that nobody deleted the study through another program."""
-    return optuna_studies.study_matches(_s.c.optuna_id, _s.c.uid)
-
-
-def trial_is_there() -> ColumnElement[bool]:
-    """Return the condition that nobody deleted the trial through another program."""
-    return optuna_trials.trial_matches(_t.c.optuna_id, _t.c.key)
-
-
 @lru_cache(maxsize=256)
 def inactive_of(text: str) -> tuple[str, ...]:
     """Read the axes that a condition takes away from a trial."""
     return tuple(json.loads(text))
-
-
-def find_study(connection: Connection, name: str) -> Row[Any]:
-    """Return the ledger's row of a study.
-
-    Raises:
-        StudyNotFound: there is none, or it was deleted through another program.
-        StoreError: it is the name that somebody gave to a study in the dashboard.
-    """
-    row = connection.execute(select(_s).where(_s.c.name == name, study_is_there())).one_or_none()
-    if row is None:
-        if (renamed := ledger_name(connection, name)) is not None:
-            raise StoreError(
-                f"{name!r} is what the dashboard calls study {renamed!r}",
-                hint=f"name it with --study {renamed}",
-            )
-        names = connection.scalars(select(_s.c.name).where(study_is_there())).all()
-        raise StudyNotFound(name, names)
-    return row
-
-
-def ledger_name(connection: Connection, title: str) -> str | None:
-    """Return the name of the study that others renamed to `title`, None if there is none."""
-    there = optuna_studies.study_named(connection, title)
-    found: str | None = connection.scalar(
-        select(_s.c.name).where(_s.c.optuna_id == there, _s.c.name != title, study_is_there())
-    )
-    return found
 
 
 def studies(
@@ -296,25 +256,13 @@ def trial_record(connection: Connection, name: str, number: int) -> tuple[TrialR
     query = select(_t).where(_t.c.study_id == study.id, _t.c.number == number, trial_is_there())
     row = connection.execute(query).one_or_none()
     if row is None:
-        raise _no_trial(connection, study, number)
+        raise no_trial(connection, study, number)
     epochs = (
         select(*(c for c in _e.c if c.name != "trial_id")).where(_e.c.trial_id == row.id).order_by(_e.c.epoch)
     )
     return _record(row, StudyAxes.from_json(study.shown).names), tuple(
         epoch_row(*each) for each in connection.execute(epochs)
     )
-
-
-def _no_trial(connection: Connection, study: Row[Any], number: int) -> StoreError:
-    key = optuna_trials.key_of_number(connection, study.optuna_id, number)
-    now = connection.scalar(select(_t.c.number).where(_t.c.study_id == study.id, _t.c.key == key))
-    if now is not None:
-        return StoreError(
-            f"trial {number} of study {study.name!r} failed and was offered again as trial {now}"
-        )
-    highest = connection.scalar(select(func.max(_t.c.number)).where(_t.c.study_id == study.id))
-    hint = "the study has no trials yet" if highest is None else f"its trials are numbered up to {highest}"
-    return StoreError(f"study {study.name!r} has no trial {number}", hint=hint)
 
 
 def artifacts(connection: Connection, name: str, number: int | None) -> dict[str, Artifact]:
@@ -391,16 +339,3 @@ def epoch_row(
         seconds=number(seconds),
         images_per_second=number(images_per_second),
     )
-
-
-def optuna_id_of(connection: Connection, study: Row[Any], number: int) -> int:
-    """Return Optuna's id of a study's trial.
-
-    Raises:
-        StoreError: the study has no such trial.
-    """
-    query = select(_t.c.optuna_id).where(_t.c.study_id == study.id, _t.c.number == number, trial_is_there())
-    found = connection.scalar(query)
-    if found is None:
-        raise _no_trial(connection, study, number)
-    return int(found)
