@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from gridsearch import files
 from gridsearch.folders import cache_root
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-if sys.platform != "win32":
-    import fcntl
-
 PATIENCE = 30.0
 """Seconds without a sign of life after which the holder of a lock is not waited for."""
+
+_POLL = 0.1
+_ENDLESS = 1e9  # seconds; whether to go on waiting is asked at every poll
 
 Beat = Callable[[], None]
 """Called now and then by long work: tells those who wait that it goes on."""
@@ -50,68 +48,60 @@ def exclusive(folder: Path, *, patience: float = PATIENCE, say: Say | None = Non
     Args:
         folder: made if it is not there.
         patience: seconds.
-        say: told once, if another process has to be waited for.
+        say: given one line, if another process has to be waited for.
 
     Raises:
         OSError: the folder cannot be made or written.
     """
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     path = folder / ".lock"
+    lock = FileLock(path, poll_interval=_POLL)
 
     def beat() -> None:
         with suppress(OSError):
             os.utime(path)
 
-    file, held = _acquire(path, patience, say)
+    _acquire(lock, _Waiting(path, patience, say))
     try:
-        if held:
-            for left in folder.glob(
-                f"{files.PARTIAL}*"
-            ):  # of a killed process: a living one would hold the lock
+        if lock.is_locked:
+            # Of a killed process: a living one would hold the lock.
+            for left in folder.glob(f"{files.PARTIAL}*"):
                 shutil.rmtree(left, ignore_errors=True)
             beat()
         yield beat
     finally:
         with suppress(OSError):
-            if held:
+            if lock.is_locked:
                 path.unlink()
             for parent in made:
                 parent.rmdir()
-        file.close()
+        lock.release()
 
 
-def _acquire(path: Path, patience: float, say: Say | None) -> tuple[IO[bytes], bool]:
-    """Open the lock's file; return it, and whether the lock is held."""
-    sign, since, told = -1, time.monotonic(), False
+def _acquire(lock: FileLock, waiting: _Waiting) -> None:
+    """Wait for a lock; it is not held afterwards where its holder shows no sign of life."""
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            file = path.open("ab")
-        except FileNotFoundError:  # the last holder took the empty folder away
-            continue
-        if _lock(file):
-            with suppress(FileNotFoundError):
-                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                    return file, True
-            file.close()  # the last holder took the file away while we waited for it
-            continue
-        if say and not told:
-            say(f"another process works in {path.parent}; waiting for it")
-            told = True
+        with suppress(FileNotFoundError):  # the last holder took the empty folder away
+            Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(Timeout):
+                lock.acquire(timeout=_ENDLESS, cancel_check=waiting.is_over)
+            return
+
+
+class _Waiting:
+    """Watches the holder of a lock: its signs of life are the times of the lock's file."""
+
+    def __init__(self, path: Path, patience: float, say: Say | None) -> None:
+        self._path, self._patience, self._say = path, patience, say
+        self._sign, self._since = -1, time.monotonic()
+
+    def is_over(self) -> bool:
+        """Whether the holder has shown no sign of life for too long."""
+        if self._say is not None:
+            self._say(f"another process works in {self._path.parent}; waiting for it")
+            self._say = None
         with suppress(FileNotFoundError):
-            if (seen := path.stat().st_mtime_ns) != sign:
-                sign, since = seen, time.monotonic()
-        if time.monotonic() - since > patience:
-            return file, False
-        file.close()
-        time.sleep(0.1)
-
-
-def _lock(file: IO[bytes]) -> bool:
-    if sys.platform == "win32":
-        return True  # without a lock two may work at once, which costs time and nothing else
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+            sign = self._path.stat().st_mtime_ns
+            if sign != self._sign:
+                self._sign, self._since = sign, time.monotonic()
+        return time.monotonic() - self._since > self._patience
