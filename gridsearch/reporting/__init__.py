@@ -40,7 +40,11 @@ if TYPE_CHECKING:
     from gridsearch.reporting.output.report import ReportFiles, preload, write_report
     from gridsearch.reporting.output.tensorboard import TensorBoardRun
     from gridsearch.reporting.output.terminal import print_ranking
-    from gridsearch.reporting.predictions import (
+    from gridsearch.reporting.ranking.comparison import Comparison, Side
+    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+    from gridsearch.reporting.ranking.selection import filter_data
+    from gridsearch.reporting.stats.evaluation import classes, evaluate, in_words
+    from gridsearch.reporting.stats.predictions import (
         Predictions,
         confident_mistakes,
         confusion_matrix,
@@ -49,52 +53,48 @@ if TYPE_CHECKING:
         per_class_csv,
         require_agreement,
     )
-    from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-    from gridsearch.reporting.selection import filter_data
-    from gridsearch.reporting.stats.comparison import Comparison, Side
-    from gridsearch.reporting.stats.evaluation import classes, evaluate, in_words
 
 _HOMES = {
-    "Comparison": "stats.comparison",
-    "Predictions": "predictions",
-    "RankedPoint": "ranking",
-    "Ranking": "ranking",
+    "Comparison": "ranking.comparison",
+    "Predictions": "stats.predictions",
+    "RankedPoint": "ranking.ranking",
+    "Ranking": "ranking.ranking",
     "ReportFiles": "output.report",
-    "Side": "stats.comparison",
+    "Side": "ranking.comparison",
     "TensorBoardRun": "output.tensorboard",
     "classes": "stats.evaluation",
-    "confident_mistakes": "predictions",
+    "confident_mistakes": "stats.predictions",
     "confusion_figure": "figures.confusion",
-    "confusion_matrix": "predictions",
-    "require_agreement": "predictions",
+    "confusion_matrix": "stats.predictions",
+    "require_agreement": "stats.predictions",
     "confusion_png": "figures.confusion",
     "confusions_figure": "figures.confusion",
     "confusions_files": "figures.confusion",
     "cost_figure": "figures.cost",
     "curves_figure": "figures.curves",
-    "describe_pairs": "predictions",
+    "describe_pairs": "stats.predictions",
     "effects_frame": "output.frames",
     "ensembles_frame": "output.frames",
     "epochs_frame": "output.frames",
     "evaluate": "stats.evaluation",
     "export_json": "output.document",
-    "filter_data": "selection",
+    "filter_data": "ranking.selection",
     "heatmap_figures": "figures.heatmap",
     "heatmap_png": "figures.heatmap",
     "in_words": "stats.evaluation",
     "marginals_figure": "figures.marginals",
     "mistakes_figure": "figures.samples",
     "model_card": "output.model_card",
-    "most_confused": "predictions",
+    "most_confused": "stats.predictions",
     "parallel_figure": "figures.parallel",
-    "per_class_csv": "predictions",
+    "per_class_csv": "stats.predictions",
     "preload": "output.report",
     "points_frame": "output.frames",
     "print_comparison": "output.comparison_page",
     "print_ranking": "output.terminal",
     "quick_confusion_png": "figures.fast_png",
     "quick_samples_png": "figures.fast_png",
-    "rank": "ranking",
+    "rank": "ranking.ranking",
     "ranking_csv": "output.frames",
     "ranking_html": "output.notebook",
     "report_json": "output.document",

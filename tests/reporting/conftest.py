@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gridsearch.records import EpochRow, Settings, StudyData, TrialRecord, TrialState, Value, trial_key
-from gridsearch.reporting.predictions import Predictions
+from gridsearch.reporting.stats.predictions import Predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

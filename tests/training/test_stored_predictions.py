@@ -14,14 +14,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.predictions import (
+from gridsearch.reporting.stats.ensemble import probabilities
+from gridsearch.reporting.stats.predictions import (
     Predictions,
     balanced_accuracy,
     confusion_matrix,
     macro_f1,
     require_agreement,
 )
-from gridsearch.reporting.stats.ensemble import probabilities
 from gridsearch.service.queries.reports import as_predictions
 from gridsearch.training import outputs
 from gridsearch.training.metrics import Evaluation, class_scores, confusion

@@ -24,7 +24,7 @@ from gridsearch.reporting.figures.mpl_style import (
     svg_bytes,
     title_height,
 )
-from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
+from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:

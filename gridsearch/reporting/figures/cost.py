@@ -21,7 +21,7 @@ from gridsearch.reporting.figures.mpl_style import (
 )
 from gridsearch.reporting.figures.panels import value_range
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.words.text import metric_name, show_seconds
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
 from gridsearch.reporting.words.labels import distinct_labels
 from gridsearch.reporting.words.text import metric_name, plural
 

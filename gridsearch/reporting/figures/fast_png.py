@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gridsearch.reporting.figures.fonts import font_with, readable_names
 from gridsearch.reporting.figures.samples import MOST_ROWS, MOST_SHOWN, sample_of, viewable
-from gridsearch.reporting.predictions import Predictions, confusion_matrix, row_shares
+from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, row_shares
 from gridsearch.reporting.words.text import printable
 
 if TYPE_CHECKING:

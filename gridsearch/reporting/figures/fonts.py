@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting.figures.matplotlib_setup import load
-from gridsearch.reporting.predictions import class_labels
+from gridsearch.reporting.stats.predictions import class_labels
 from gridsearch.reporting.words.labels import distinct_labels, level_labels
 from gridsearch.reporting.words.text import printable, show_params
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError, GridsearchError
-from gridsearch.reporting.predictions import (
+from gridsearch.reporting.stats.predictions import (
     ClassResult,
     Mistake,
     Predictions,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord
-    from gridsearch.reporting.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking
 
 STEMS: Final = (
     "heatmap",
@@ -308,7 +308,7 @@ def _draw_mistakes(
 
 
 def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> str:
-    from gridsearch.reporting.predictions import class_labels
+    from gridsearch.reporting.stats.predictions import class_labels
 
     highest = 1 + max(max(m.true, m.predicted) for m in mistakes)
     names = class_labels(class_names, max(highest, len(class_names)))

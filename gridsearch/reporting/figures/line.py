@@ -19,8 +19,8 @@ from gridsearch.reporting.figures.mpl_style import (
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.levels import level_of, levels_of
-from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.ranking.levels import level_of, levels_of
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.words.text import metric_name
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import TrialState
 from gridsearch.reporting.figures.fonts import axis_names, level_names
-from gridsearch.reporting.levels import level_of, levels_of
-from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
-from gridsearch.reporting.stats.effects import strength
+from gridsearch.reporting.ranking.effects import strength
+from gridsearch.reporting.ranking.levels import level_of, levels_of
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gridsearch.reporting.predictions import Mistake
+    from gridsearch.reporting.stats.predictions import Mistake
 
 PER_CLASS: Final = 8
 MOST_ROWS: Final = 20

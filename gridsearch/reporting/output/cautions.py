@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialState
-from gridsearch.reporting.ranking import CLASS_METRICS
+from gridsearch.reporting.ranking.ranking import CLASS_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
 from gridsearch.reporting.words.text import listed, metric_name, plural, show_metric, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.reporting.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking
     from gridsearch.reporting.words.digits import Digits
 
 FEW_SEEDS: Final = 2

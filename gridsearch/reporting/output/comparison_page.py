@@ -12,9 +12,7 @@ from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
 from gridsearch.reporting.output.terminal import short_heading
-from gridsearch.reporting.predictions import confusion_matrix, describe_pairs, most_confused
-from gridsearch.reporting.selection import part_words
-from gridsearch.reporting.stats.comparison import (
+from gridsearch.reporting.ranking.comparison import (
     Comparison,
     Difference,
     SharedPoint,
@@ -23,6 +21,8 @@ from gridsearch.reporting.stats.comparison import (
     params_of,
     varying,
 )
+from gridsearch.reporting.ranking.selection import part_words
+from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import (
     NOTHING,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.reporting.levels import ABSENT, levels_of
-from gridsearch.reporting.ranking import RankedPoint, Ranking, finite, metric_value, rank
-from gridsearch.reporting.stats.effects import decompose
+from gridsearch.reporting.ranking.effects import decompose
+from gridsearch.reporting.ranking.levels import ABSENT, levels_of
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, finite, metric_value, rank
 
 if TYPE_CHECKING:
     from gridsearch.records import Part, StudyData, TrialRecord

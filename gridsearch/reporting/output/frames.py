@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.reporting.predictions import harmless
-from gridsearch.reporting.ranking import CLASS_METRICS, Ranking, finite, metric_value, rank
+from gridsearch.reporting.ranking.ranking import CLASS_METRICS, Ranking, finite, metric_value, rank
+from gridsearch.reporting.stats.predictions import harmless
 from gridsearch.spec.axes import LARGEST_INT
 from gridsearch.spec.grammar import reads_as_other
 
@@ -181,7 +181,7 @@ def effects_frame(ranking: Ranking) -> pd.DataFrame:
     """Return one row an effect, the strongest first: axis ("lr", or "batch,lr" for two together) and its share."""
     import pandas as pd
 
-    from gridsearch.reporting.stats.effects import decompose
+    from gridsearch.reporting.ranking.effects import decompose
 
     rows = [(e.axis, e.share) for e in decompose(ranking).effects]
     return pd.DataFrame(rows, columns=["axis", "share"])

@@ -10,7 +10,7 @@ from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printa
 
 if TYPE_CHECKING:
     from gridsearch.records import StudyData
-    from gridsearch.reporting.ranking import Ranking
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_ROWS: Final = 10
 

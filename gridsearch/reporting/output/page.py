@@ -28,9 +28,9 @@ from gridsearch.reporting.output.page_tables import (
     trial_row,
 )
 from gridsearch.reporting.output.report_parts import parts_list
-from gridsearch.reporting.recipes import mixed_words
-from gridsearch.reporting.selection import part_words
-from gridsearch.reporting.stats.effects import Decomposition, decompose
+from gridsearch.reporting.ranking.effects import Decomposition, decompose
+from gridsearch.reporting.ranking.recipes import mixed_words
+from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import (
     NOTHING,
     metric_name,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import jinja2
 
     from gridsearch.reporting.figures.gallery import Classes, Picture
-    from gridsearch.reporting.ranking import Ranking
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 _RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import show_interval, show_mean
-from gridsearch.reporting.ranking import RankedPoint, Ranking, finite
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, finite
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,

@@ -13,9 +13,9 @@ from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
-from gridsearch.reporting.predictions import Predictions, per_class_csv
-from gridsearch.reporting.ranking import Ranking, rank, winners_classes
-from gridsearch.reporting.selection import filter_data
+from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
+from gridsearch.reporting.ranking.selection import filter_data
+from gridsearch.reporting.stats.predictions import Predictions, per_class_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
-from gridsearch.reporting.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.recipes import mixed_words
-from gridsearch.reporting.selection import part_words
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.recipes import mixed_words
+from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import (
     NOTHING,
     metric_name,

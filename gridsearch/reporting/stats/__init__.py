@@ -1,1 +1,1 @@
-"""From trials to what can be claimed of their points: means, intervals, ties, effects, comparisons."""
+"""The statistics of reporting, of numbers alone: moments, intervals, p-values, variances, predictions, ensembles."""

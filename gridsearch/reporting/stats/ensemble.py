@@ -17,8 +17,8 @@ from gridsearch.reporting.words.text import show_metric
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.reporting.predictions import Predictions
-    from gridsearch.reporting.ranking import RankedPoint
+    from gridsearch.reporting.ranking.ranking import RankedPoint
+    from gridsearch.reporting.stats.predictions import Predictions
 
 SIZES: Final = (2, 3, 5, 10)
 """So many of the best points are taken together; no more are read, however many there are."""

@@ -12,7 +12,7 @@ import statistics
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.reporting.predictions import (
+from gridsearch.reporting.stats.predictions import (
     Predictions,
     balanced_accuracy,
     confusion_matrix,

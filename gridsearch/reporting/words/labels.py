@@ -10,8 +10,8 @@ import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.levels import ABSENT
-from gridsearch.reporting.selection import as_typed
+from gridsearch.reporting.ranking.levels import ABSENT
+from gridsearch.reporting.ranking.selection import as_typed
 from gridsearch.reporting.words.text import printable, show_value
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ from gridsearch.reporting.figures.curves import winners_figure
 from gridsearch.reporting.figures.fonts import distinct_lines, fitted, text_width
 from gridsearch.reporting.figures.mpl_style import key_of, svg_bytes
 from gridsearch.reporting.figures.samples import mistakes_figure, sample_figure
-from gridsearch.reporting.predictions import confident_mistakes
+from gridsearch.reporting.stats.predictions import confident_mistakes
 from gridsearch.reporting.words.labels import distinct_labels, level_labels
 
 from .drawn_texts import collisions, texts_drawn

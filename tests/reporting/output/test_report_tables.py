@@ -17,7 +17,7 @@ from gridsearch.reporting import (
     trials_csv,
     trials_frame,
 )
-from gridsearch.reporting.predictions import harmless
+from gridsearch.reporting.stats.predictions import harmless
 
 
 def test_the_trials_frame_has_a_row_a_trial_with_params_and_results(study):

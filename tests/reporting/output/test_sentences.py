@@ -16,8 +16,8 @@ from gridsearch.reporting.output.comparison_page import print_comparison
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.headline import headline
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.ranking import rank
-from gridsearch.reporting.stats.comparison import Side, compare
+from gridsearch.reporting.ranking.comparison import Side, compare
+from gridsearch.reporting.ranking.ranking import rank
 
 S = TrialState
 

@@ -11,8 +11,8 @@ from gridsearch.records import TrialState
 from gridsearch.reporting import print_ranking, rank, report_json
 from gridsearch.reporting.output.headline import headline
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.predictions import Predictions
 from gridsearch.reporting.stats.ensemble import SIZES, probabilities
+from gridsearch.reporting.stats.predictions import Predictions
 
 IMAGES, CLASSES = 400, 3
 

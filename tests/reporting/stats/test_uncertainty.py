@@ -17,10 +17,10 @@ from gridsearch.reporting.output.frames import points_frame
 from gridsearch.reporting.output.headline import headline
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.page_tables import point_columns, point_row
-from gridsearch.reporting.predictions import Predictions
-from gridsearch.reporting.ranking import rank
-from gridsearch.reporting.stats.inference import MOST_READ
+from gridsearch.reporting.ranking.inference import MOST_READ
+from gridsearch.reporting.ranking.ranking import rank
 from gridsearch.reporting.stats.over_seeds import seeds_needed
+from gridsearch.reporting.stats.predictions import Predictions
 from gridsearch.reporting.stats.uncertainty import Basis
 
 

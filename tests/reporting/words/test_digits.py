@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean
-from gridsearch.reporting.ranking import rank
+from gridsearch.reporting.ranking.ranking import rank
 from gridsearch.reporting.words.digits import Digits, tick_labels
 from gridsearch.reporting.words.text import show_metric
 

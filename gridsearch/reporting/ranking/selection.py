@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import UsageError, nearest
 from gridsearch.records import Part
-from gridsearch.reporting.levels import ABSENT
-from gridsearch.reporting.ranking import identity
+from gridsearch.reporting.ranking.levels import ABSENT
+from gridsearch.reporting.ranking.ranking import identity
 from gridsearch.reporting.words.text import printable, show_value
 from gridsearch.spec.axes import canonical
 from gridsearch.spec.words import spelled

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.ranking import metric_value, rank
+from gridsearch.reporting.ranking.ranking import metric_value, rank
 
 S = TrialState
 

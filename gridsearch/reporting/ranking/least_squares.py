@@ -13,8 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from gridsearch.reporting.levels import ABSENT, level_of, levels_of
-from gridsearch.reporting.ranking import RankedPoint, identity
+from gridsearch.reporting.ranking.levels import ABSENT, level_of, levels_of
+from gridsearch.reporting.ranking.ranking import RankedPoint, identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

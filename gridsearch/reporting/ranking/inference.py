@@ -21,8 +21,8 @@ from gridsearch.reporting.words.text import is_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gridsearch.reporting.predictions import Predictions
-    from gridsearch.reporting.ranking import RankedPoint
+    from gridsearch.reporting.ranking.ranking import RankedPoint
+    from gridsearch.reporting.stats.predictions import Predictions
 
 MOST_READ: Final = 200
 """Points whose predictions are read, the best first; 1.3 MB and some milliseconds each with 10,000 images."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.levels import level_of, levels_of
-from gridsearch.reporting.ranking import identity
-from gridsearch.reporting.selection import as_typed
+from gridsearch.reporting.ranking.levels import level_of, levels_of
+from gridsearch.reporting.ranking.ranking import identity
+from gridsearch.reporting.ranking.selection import as_typed
 from gridsearch.reporting.words.text import listed, plural, printable
 from gridsearch.spec.axes import canonical
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from gridsearch.records import StudyData, Value
-    from gridsearch.reporting.ranking import Ranking
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 IMAGES: Final = ("val", "split_seed")
 """Settings with which the validation images are others: values do not compare, whoever asked for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.ranking import RankedPoint, identity
+from gridsearch.reporting.ranking.ranking import RankedPoint, identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.levels import level_of, levels_of
-from gridsearch.reporting.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.ranking.levels import level_of, levels_of
+from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
 from gridsearch.reporting.stats import moments
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def decompose(ranking: Ranking) -> Decomposition:
         shares = _shares(table, total) if total > 0 else {}
         residual = 1.0 - math.fsum(shares.values())
     else:
-        from gridsearch.reporting.stats.least_squares import LeastSquares
+        from gridsearch.reporting.ranking.least_squares import LeastSquares
 
         fit = LeastSquares(points, axes)
         total, size = fit.total, len(points)

@@ -16,8 +16,8 @@ from gridsearch.reporting.stats import moments
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gridsearch.reporting.predictions import Predictions
     from gridsearch.reporting.stats.ensemble import Ensemble
+    from gridsearch.reporting.stats.predictions import Predictions
     from gridsearch.reporting.stats.uncertainty import Uncertainty
     from gridsearch.reporting.words.digits import Digits
 
@@ -200,9 +200,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     images are ranked; those of others each among themselves (`Ranking.incomparable`): no accuracy on other images
     is compared.
     """
-    from gridsearch.reporting.recipes import mixed_settings
+    from gridsearch.reporting.ranking.inference import assess
+    from gridsearch.reporting.ranking.recipes import mixed_settings
     from gridsearch.reporting.stats.ensemble import ensembles
-    from gridsearch.reporting.stats.inference import assess
 
     if (by_images := _by_images(data)) is not None:
         return _with_incomparable([rank(part, predictions=predictions) for part in by_images], data)

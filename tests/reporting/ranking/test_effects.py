@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.levels import levels_of
 from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.ranking import rank
-from gridsearch.reporting.stats.effects import decompose, strength
-from gridsearch.reporting.stats.least_squares import LeastSquares
+from gridsearch.reporting.ranking.effects import decompose, strength
+from gridsearch.reporting.ranking.least_squares import LeastSquares
+from gridsearch.reporting.ranking.levels import levels_of
+from gridsearch.reporting.ranking.ranking import rank
 
 
 def scored(study, table, *, seeds=1, scatter=0.0):
