@@ -29,7 +29,7 @@ _EPS = 1e-8
 _ALPHA = 0.99
 _MOMENTUM_DECAY = 4e-3
 
-_START = {
+_INITIAL_STATE = {
     "sgd": {"momentum": 0.0},
     "adam": {"mean": 0.0, "square": 0.0},
     "adamw": {"mean": 0.0, "square": 0.0},
@@ -58,61 +58,65 @@ class LaneOptimizer:
         self._settings = settings
         self._parameters: tuple[torch.nn.Parameter, ...] = ()
         self._fused = settings.optimizer in ("sgd", "adam", "adamw") and _can_fuse(parameters)
-        kinds = (*_START[settings.optimizer], "step", *(("mu_product",) * (settings.optimizer == "nadam")))
-        self._memory: dict[str, list[torch.Tensor]] = {kind: [] for kind in kinds}
+        kinds = (
+            *_INITIAL_STATE[settings.optimizer],
+            "step",
+            *(("mu_product",) * (settings.optimizer == "nadam")),
+        )
+        self._state: dict[str, list[torch.Tensor]] = {kind: [] for kind in kinds}
         self.add(parameters)
 
     def add(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Train these parameters too from the next step on, as if they had been passed over so far."""
         self._parameters += tuple(parameters)
-        memory = self._memory
-        for name, value in _START[self._settings.optimizer].items():
-            memory[name] += [torch.full_like(p, value, requires_grad=False) for p in parameters]
-        memory["step"] += [self._scalar(p, 0.0) for p in parameters]
-        if "mu_product" in memory:
-            memory["mu_product"] += [self._scalar(p, 1.0) for p in parameters]
+        state = self._state
+        for name, value in _INITIAL_STATE[self._settings.optimizer].items():
+            state[name] += [torch.full_like(p, value, requires_grad=False) for p in parameters]
+        state["step"] += [self._scalar(p, 0.0) for p in parameters]
+        if "mu_product" in state:
+            state["mu_product"] += [self._scalar(p, 1.0) for p in parameters]
         if self._fused and not _can_fuse(parameters):
             self._fused = False
-            memory["step"] = [step.cpu() for step in memory["step"]]
+            state["step"] = [step.cpu() for step in state["step"]]
 
     def _scalar(self, parameter: torch.nn.Parameter, value: float) -> torch.Tensor:
         """A counter; a fused kernel reads it on the device, the others on the CPU."""
         device = parameter.device if self._fused else "cpu"
         return torch.full((), value, dtype=torch.float32, device=device)
 
-    def take(self, names: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
+    def state_dict(self, names: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
         """Return a copy of what it remembers, by kind and then by the parameters' names."""
         return {
             kind: {name: t.clone() for name, t in zip(names, tensors, strict=True)}
-            for kind, tensors in self._memory.items()
+            for kind, tensors in self._state.items()
         }
 
-    def put(self, names: Sequence[str], memory: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
-        """Remember what `take` gave; it is copied, and what is missing stays as it was at the start."""
-        for kind, tensors in self._memory.items():
+    def load_state_dict(self, names: Sequence[str], state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
+        """Remember what `state_dict` gave; it is copied, and what is missing stays as it was at the start."""
+        for kind, tensors in self._state.items():
             for name, tensor in zip(names, tensors, strict=True):
-                if name in memory.get(kind, {}):
-                    tensor.copy_(memory[kind][name])
+                if name in state.get(kind, {}):
+                    tensor.copy_(state[kind][name])
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the parameters by their gradients."""
         parameters: list[torch.Tensor] = list(self._parameters)
         gradients: list[Any] = [p.grad for p in parameters]
-        memory = self._memory
+        state = self._state
         if any(g is None for g in gradients):
             there = [i for i, g in enumerate(gradients) if g is not None]
             parameters = [parameters[i] for i in there]
             gradients = [gradients[i] for i in there]
-            memory = {name: [tensors[i] for i in there] for name, tensors in memory.items()}
+            state = {name: [tensors[i] for i in there] for name, tensors in state.items()}
         if parameters:
-            self._update(parameters, gradients, memory)
+            self._update(parameters, gradients, state)
 
     def _update(
         self,
         parameters: list[torch.Tensor],
         gradients: list[torch.Tensor],
-        memory: dict[str, list[torch.Tensor]],
+        state: dict[str, list[torch.Tensor]],
     ) -> None:
         settings = self._settings
         common: dict[str, Any] = {"lr": self.lr, "weight_decay": settings.weight_decay, "maximize": False}
@@ -128,7 +132,7 @@ class LaneOptimizer:
                     parameters,
                     gradients,
                     # a momentum of zero is torch's "no buffer yet": both give the gradient at the first step
-                    list(memory["momentum"]) if settings.momentum > 0 else [],
+                    list(state["momentum"]) if settings.momentum > 0 else [],
                     momentum=settings.momentum,
                     dampening=0.0,
                     nesterov=settings.nesterov and settings.momentum > 0,
@@ -136,7 +140,7 @@ class LaneOptimizer:
                 )
             case "adam" | "adamw":
                 update = adam if settings.optimizer == "adam" else adamw
-                means, squares, steps = memory["mean"], memory["square"], memory["step"]
+                means, squares, steps = state["mean"], state["square"], state["step"]
                 update(
                     parameters,
                     gradients,
@@ -153,10 +157,10 @@ class LaneOptimizer:
                 nadam(
                     parameters,
                     gradients,
-                    memory["mean"],
-                    memory["square"],
-                    memory["mu_product"],
-                    memory["step"],
+                    state["mean"],
+                    state["square"],
+                    state["mu_product"],
+                    state["step"],
                     momentum_decay=_MOMENTUM_DECAY,
                     eps=_EPS,
                     **_BETAS,
@@ -166,10 +170,10 @@ class LaneOptimizer:
                 rmsprop(
                     parameters,
                     gradients,
-                    memory["square"],
+                    state["square"],
                     [],
                     [],
-                    memory["step"],
+                    state["step"],
                     alpha=_ALPHA,
                     eps=_EPS,
                     momentum=0.0,

@@ -70,11 +70,11 @@ class EpochMetrics:
         self._immediate = labels_N.device.type == "cpu"
         self._losses: list[float] = []
         self._sizes: list[int] = []
-        self._waiting_losses: list[torch.Tensor] = []
-        self._waiting_logits: list[torch.Tensor] = []
+        self._pending_losses: list[torch.Tensor] = []
+        self._pending_logits: list[torch.Tensor] = []
         self._seen = 0
         self._hits = torch.zeros((), dtype=torch.int64, device=labels_N.device)
-        self._looked = time.monotonic()
+        self._flushed = time.monotonic()
 
     def add(self, loss: torch.Tensor, logits_BY: torch.Tensor) -> None:
         """Take in one step's mean loss and its logits.
@@ -83,13 +83,13 @@ class EpochMetrics:
             Diverged: this loss, or one since the last look, is not finite.
         """
         self._sizes.append(len(logits_BY))
-        self._waiting_logits.append(logits_BY.detach())
+        self._pending_logits.append(logits_BY.detach())
         if self._immediate:
-            self._take((loss.item(),))
+            self._append((loss.item(),))
         else:
-            self._waiting_losses.append(loss.detach())
-        if len(self._waiting_logits) >= _BLOCK or time.monotonic() - self._looked > _PATIENCE:
-            self._look()
+            self._pending_losses.append(loss.detach())
+        if len(self._pending_logits) >= _BLOCK or time.monotonic() - self._flushed > _PATIENCE:
+            self._flush()
 
     def totals(self) -> EpochTotals:
         """Return the means over all that was added.
@@ -97,22 +97,22 @@ class EpochMetrics:
         Raises:
             Diverged: a loss since the last look is not finite.
         """
-        self._look()
+        self._flush()
         weighted = math.fsum(loss * size for loss, size in zip(self._losses, self._sizes, strict=True))
         return EpochTotals(weighted / self._seen, int(self._hits) / self._seen, self._seen)
 
-    def _look(self) -> None:
-        if self._waiting_losses:
-            self._take(torch.stack(self._waiting_losses).tolist())
-            self._waiting_losses.clear()
-        if self._waiting_logits:
-            guesses = torch.cat(self._waiting_logits).argmax(1)
+    def _flush(self) -> None:
+        if self._pending_losses:
+            self._append(torch.stack(self._pending_losses).tolist())
+            self._pending_losses.clear()
+        if self._pending_logits:
+            guesses = torch.cat(self._pending_logits).argmax(1)
             self._hits += (guesses == self._labels_N[self._seen : self._seen + len(guesses)]).sum()
             self._seen += len(guesses)
-            self._waiting_logits.clear()
-        self._looked = time.monotonic()
+            self._pending_logits.clear()
+        self._flushed = time.monotonic()
 
-    def _take(self, losses: Iterable[float]) -> None:
+    def _append(self, losses: Iterable[float]) -> None:
         for loss in losses:
             self._losses.append(loss)
             if not math.isfinite(loss):

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from gridsearch.training import seeds
 from gridsearch.training.context import Stopped
 from gridsearch.training.lanes.compile.network import NotPackable
-from gridsearch.training.lanes.runtime.engine import fewest, program_for
+from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
 from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
@@ -156,10 +156,10 @@ def _program(
     precision: Precision,
     lanes: int,
 ) -> _Program:
-    if lanes >= fewest(data.device):
+    if lanes >= min_lanes(data.device):
         with contextlib.suppress(NotPackable):
             models = [build_network(settings, 0, data, build, precision) for _ in range(lanes)]
-            pack = program_for([Member(settings, 0) for _ in models], models, data, precision)
+            pack = build_program([Member(settings, 0) for _ in models], models, data, precision)
             return _Program(
                 train=lambda _, watch: pack.train_epoch(watch),
                 evaluate=pack.evaluate,

@@ -88,7 +88,7 @@ def train_lane(lane: Lane, context: TrainContext, state: LaneState | None = None
         with precision.products():
             program = SoloProgram(settings, lane.trial.seed, data, context.build, precision)
             if state is not None:
-                program.put(state)
+                program.load_lane_state(state)
             progress.seconds += time.perf_counter() - started
             while progress.epochs < settings.epochs:
                 try:
@@ -223,19 +223,19 @@ class SoloProgram:
 
     def _evaluated(self) -> AbstractContextManager[None]:
         """Return the context in which the model has the weights that are evaluated."""
-        return nullcontext() if self._average is None else self._average.shown(self.step)
+        return nullcontext() if self._average is None else self._average.swapped_in(self.step)
 
-    def take(self) -> LaneState:
+    def lane_state(self) -> LaneState:
         """Return a copy of the lane's weights, average, optimizer and step; the progress adds what it knows."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return LaneState(
             step=self.step,
             weights={name: t.detach().clone() for name, t in tensors.items()},
-            optimizer_state=self._optimizer.take(self._names),
-            averages={} if self._average is None else self._average.take(),
+            optimizer_state=self._optimizer.state_dict(self._names),
+            averages={} if self._average is None else self._average.state_dict(),
         )
 
-    def put(self, state: LaneState) -> None:
+    def load_lane_state(self, state: LaneState) -> None:
         """Go on from a state; it is copied."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         with torch.no_grad():
@@ -243,9 +243,9 @@ class SoloProgram:
                 tensor.copy_(state.weights[name])
         with_state = {name for tensors in state.optimizer_state.values() for name in tensors}
         self._unfreeze([name for name in self._frozen if name in with_state])
-        self._optimizer.put(self._names, state.optimizer_state)
+        self._optimizer.load_state_dict(self._names, state.optimizer_state)
         if self._average is not None:
-            self._average.put(state.averages)
+            self._average.load_state_dict(state.averages)
         self.step = state.step
         self._set_lr(max(0, self.step - 1))
 

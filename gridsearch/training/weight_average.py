@@ -1,4 +1,4 @@
-"""The moving average of a lane's weights, which is evaluated in their stead: the recipe's `ema`.
+"""The buffers average of a lane's weights, which is evaluated in their stead: the recipe's `ema`.
 
 Temporal averaging as in Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", section 7.2.  After every
 step of the optimizer
@@ -39,7 +39,7 @@ def weight_of(ema: float, steps: int) -> float:
     return -math.expm1(steps * math.log(ema))  # the difference itself loses digits where ema is close to 1
 
 
-def moving_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
+def averaged_buffers(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return a model's buffers that are averaged, by name."""
     return {n: b for n, b in model.named_buffers() if b.is_floating_point() and 0 not in b.stride()}
 
@@ -55,17 +55,17 @@ class WeightAverage:
     def __init__(self, ema: float, model: nn.Module) -> None:
         self._ema = ema
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        moving = moving_buffers(model)
+        buffers = averaged_buffers(model)
         self._averages = {
-            name: torch.zeros_like(t, requires_grad=False) for name, t in (trained | moving).items()
+            name: torch.zeros_like(t, requires_grad=False) for name, t in (trained | buffers).items()
         }
         self._trained: list[tuple[torch.Tensor, torch.Tensor]] = [
             (self._averages[name], parameter) for name, parameter in trained.items()
         ]
         # by their places, where a user's code may put other tensors
-        self._moving = [
+        self._buffers = [
             (self._averages[name], model.get_submodule(place), own)
-            for name in moving
+            for name in buffers
             for place, _, own in (name.rpartition("."),)
         ]
 
@@ -83,7 +83,7 @@ class WeightAverage:
         torch._foreach_lerp_(averages, tensors, 1 - self._ema)
 
     @contextmanager
-    def shown(self, steps: int) -> Iterator[None]:
+    def swapped_in(self, steps: int) -> Iterator[None]:
         """Put the average in place of the weights, and the weights back, to the bit, at the end.
 
         Args:
@@ -102,17 +102,17 @@ class WeightAverage:
             for (_, tensor), own in zip(pairs, weights, strict=True):
                 tensor.copy_(own)
 
-    def take(self) -> dict[str, torch.Tensor]:
+    def state_dict(self) -> dict[str, torch.Tensor]:
         """Return a copy of the average, not yet divided, by the tensors' names in the model."""
         return {name: t.clone() for name, t in self._averages.items()}
 
-    def put(self, averages: Mapping[str, torch.Tensor]) -> None:
-        """Go on from what `take` gave, which is copied; what is missing begins at zero."""
+    def load_state_dict(self, averages: Mapping[str, torch.Tensor]) -> None:
+        """Go on from what `state_dict` gave, which is copied; what is missing begins at zero."""
         for name, average in self._averages.items():
             average.copy_(averages[name]) if name in averages else average.zero_()
 
     def _pairs(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Each average with what it is of."""
-        buffers = [(average, getattr(module, name, None)) for average, module, name in self._moving]
+        buffers = [(average, getattr(module, name, None)) for average, module, name in self._buffers]
         there = [(a, b) for a, b in buffers if isinstance(b, torch.Tensor) and b.shape == a.shape]
         return self._trained + there

@@ -179,7 +179,7 @@ def one_by_one() -> Iterator[None]:
     def eager(step: Any, *, batch: int, **_: Any) -> cuda_graphs.EagerSteps:
         return cuda_graphs.EagerSteps(step, batch=batch)
 
-    with mock.patch.object(program, "steps_of", eager):
+    with mock.patch.object(program, "step_runner", eager):
         yield
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.runtime.engine import LaneHolder
+from gridsearch.training.lanes.runtime.engine import PackLaneView
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
@@ -177,7 +177,7 @@ class Bench:
 
     def check_pack(self, pack, lanes, totals, epoch=EPOCHS):
         for slot, (lane, found) in enumerate(zip(lanes, pack.evaluate(), strict=True)):
-            self.check(lane, LaneHolder(pack, slot), found, totals[slot], epoch)
+            self.check(lane, PackLaneView(pack, slot), found, totals[slot], epoch)
 
 
 def trained(pack):

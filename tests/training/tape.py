@@ -97,7 +97,7 @@ class TapeRecording:
         self.forgotten = False
 
     @torch.no_grad()
-    def play(self):
+    def replay(self):
         assert not self.forgotten
         self.plays += 1
         outside = self._tape.outside
@@ -115,7 +115,7 @@ class TapeRecording:
                 (key(old), n) for old, n in zip(made, new, strict=True) if isinstance(old, torch.Tensor)
             )
 
-    def forget(self):
+    def release(self):
         self.forgotten = True
 
 
@@ -128,16 +128,16 @@ class TapeRecorder:
         self.turns = 0
 
     @contextlib.contextmanager
-    def turn(self):
+    def on_stream(self):
         self.turns += 1
         yield
 
-    def record(self, work):
+    def capture(self, work):
         with Tape() as tape:
             work()
         self.tapes.append(tape)
         self.recordings.append(TapeRecording(tape))
         return self.recordings[-1]
 
-    def pace(self):
+    def throttle(self):
         pass

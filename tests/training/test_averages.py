@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.lanes.runtime.engine import LaneHolder
+from gridsearch.training.lanes.runtime.engine import PackLaneView
 from gridsearch.training.weight_average import WeightAverage, weight_of
 
 from . import tape as tapes
@@ -61,7 +61,7 @@ def test_lanes_under_vmap_likewise(bench):
         for slot, (lane, found) in enumerate(zip((1, 0, 2), trained(pack)[1], strict=True)):
             row = bench.oracle(lane).rows[epoch - 1]
             torch.testing.assert_close(found.logits, row.logits, **CLOSE)
-            state = LaneHolder(pack, slot).state_dict()
+            state = PackLaneView(pack, slot).state_dict()
             for name, tensor in row.state.items():
                 torch.testing.assert_close(state[name], tensor, **CLOSE)
 
@@ -83,7 +83,7 @@ def test_the_average_of_weights_that_stay_is_those_weights_from_the_first_step_o
     average = WeightAverage(ema, model)
     for n in range(1, 8):
         average.step()
-        with average.shown(n):
+        with average.swapped_in(n):
             torch.testing.assert_close(model.weight.detach(), weights, rtol=1e-14, atol=0)
     assert weight_of(ema, 1) == pytest.approx(1 - ema, rel=1e-14)
 
@@ -100,7 +100,7 @@ def test_a_trial_trains_the_same_with_and_without(bench, kind):
             how = (epoch,) if kind == "solo" else ()
             assert ours.train_epoch(*how) == theirs.train_epoch(*how)
             ours.evaluate(*how)
-        taken, expected = (p.take() if kind == "solo" else p.take(0) for p in (ours, theirs))
+        taken, expected = (p.lane_state() if kind == "solo" else p.lane_state(0) for p in (ours, theirs))
         assert_same_bits(taken.weights, expected.weights)
         for name in expected.optimizer_state:
             assert_same_bits(taken.optimizer_state[name], expected.optimizer_state[name])
@@ -125,10 +125,10 @@ def test_a_lane_without_an_average_has_the_bits_it_has_without_such_neighbours(b
         assert ours.train_epoch() == theirs.train_epoch()
         found, expected = ours.evaluate(), theirs.evaluate()
         for slot in range(4):
-            assert_same_bits(ours.take(slot).weights, theirs.take(slot).weights)
+            assert_same_bits(ours.lane_state(slot).weights, theirs.lane_state(slot).weights)
         for slot in (0, 2):
             assert torch.equal(found[slot].logits, expected[slot].logits)
-            holders = [LaneHolder(pack, slot).state_dict() for pack in (ours, theirs)]
+            holders = [PackLaneView(pack, slot).state_dict() for pack in (ours, theirs)]
             assert_same_bits(*holders)
         assert not torch.equal(found[1].logits, expected[1].logits)
 
@@ -139,7 +139,7 @@ def test_a_pack_without_averages_does_nothing_for_them(bench, monkeypatch):
     assert pack.averages.state == []
     with tapes.Tape() as ours:
         pack.averages.step()
-        with pack.averages.shown([1, 1]):
+        with pack.averages.swapped_in([1, 1]):
             pass
     assert ours.calls == []
     monkeypatch.setattr(WeightAverage, "__init__", None)
@@ -157,14 +157,14 @@ def test_a_poisoned_lane_changes_no_bit_of_its_neighbours(bench, poison):
         for slot in {0, 1, 2, 3} - {poison}:
             assert results[0][0][slot] == results[1][0][slot]
             assert torch.equal(*(r[1][slot].logits for r in results))
-            ours, theirs = (pack.take(slot) for pack in packs)
+            ours, theirs = (pack.lane_state(slot) for pack in packs)
             assert_same_bits(ours.weights, theirs.weights)
             assert_same_bits(ours.averages, theirs.averages)
     fresh = bench(dtype="float32").fresh(1)
     for pack in packs:  # nothing is left of it in its place
-        pack.put(poison, bench(dtype="float32").member(1), fresh)
+        pack.load_lane_state(poison, bench(dtype="float32").member(1), fresh)
         pack.train_epoch()
-    assert_same_bits(*(LaneHolder(pack, poison).state_dict() for pack in packs))
+    assert_same_bits(*(PackLaneView(pack, poison).state_dict() for pack in packs))
 
 
 @pytest.mark.parametrize("kind", ["pack", "solo"])
@@ -175,18 +175,18 @@ def test_the_weights_come_back_to_the_bit_whatever_ends_an_evaluation(bench, kin
     program.train_epoch(*how)
     flat = program.storage.flat if kind == "pack" else program.model[5].weight.detach()
     flat[:, 0], flat[:, 1], flat[:, 2] = -0.0, 1e-45, float("inf")
-    take = (lambda: program.take(0)) if kind == "pack" else program.take
-    before = take()
+    lane_state = (lambda: program.lane_state(0)) if kind == "pack" else program.lane_state
+    before = lane_state()
     program.evaluate(*how)
-    assert_same_bits(take().weights, before.weights)
+    assert_same_bits(lane_state().weights, before.weights)
 
     def leave():
         raise KeyError
 
     with pytest.raises(KeyError):
         program.evaluate(*how, leave)
-    assert_same_bits(take().weights, before.weights)
-    assert_same_bits(take().averages, before.averages)
+    assert_same_bits(lane_state().weights, before.weights)
+    assert_same_bits(lane_state().averages, before.averages)
 
 
 # Lanes that come, leave and move
@@ -197,21 +197,21 @@ def test_a_free_place_begins_a_new_average(bench):
     bench = bench()
     pack = bench.pack(3, 1)
     trained(pack)
-    pack.put(0, bench.member(2), bench.fresh(2))
+    pack.load_lane_state(0, bench.member(2), bench.fresh(2))
     totals = [pack.train_epoch() for _ in range(EPOCHS - 1)][-1]
     found = pack.evaluate()
-    bench.check(2, LaneHolder(pack, 0), found[0], totals[0], EPOCHS - 1)
-    bench.check(1, LaneHolder(pack, 1), found[1], totals[1])
-    pack.put(0, bench.member(0), bench.fresh(0))
-    pack.put(1, bench.member(0), bench.fresh(0))
+    bench.check(2, PackLaneView(pack, 0), found[0], totals[0], EPOCHS - 1)
+    bench.check(1, PackLaneView(pack, 1), found[1], totals[1])
+    pack.load_lane_state(0, bench.member(0), bench.fresh(0))
+    pack.load_lane_state(1, bench.member(0), bench.fresh(0))
     assert pack.averages.state == []
     totals = pack.train_epoch()
     bench.check_pack(pack, (0, 0), totals, 1)
-    pack.put(0, bench.member(1), bench.fresh(1))
+    pack.load_lane_state(0, bench.member(1), bench.fresh(1))
     totals = [pack.train_epoch() for _ in range(2)][-1]
     found = pack.evaluate()
-    bench.check(1, LaneHolder(pack, 0), found[0], totals[0], 2)
-    bench.check(0, LaneHolder(pack, 1), found[1], totals[1], 3)
+    bench.check(1, PackLaneView(pack, 0), found[0], totals[0], 2)
+    bench.check(0, PackLaneView(pack, 1), found[1], totals[1], 3)
 
 
 def test_a_lane_goes_on_the_same_in_another_pack_alone_and_when_others_leave(bench):
@@ -219,25 +219,25 @@ def test_a_lane_goes_on_the_same_in_another_pack_alone_and_when_others_leave(ben
     first, second, plain, solo = bench.pack(1, 0, 3), bench.pack(0, 2), bench.pack(0, 0), bench.solo(1)
     for pack in (first, second, plain):
         trained(pack)
-    taken = first.take(0)
+    taken = first.lane_state(0)
     assert_shapes(taken, bench.model(1))
-    assert first.take(1).averages == {}
+    assert first.lane_state(1).averages == {}
     trained(first)  # what was taken does not move
-    second.put(0, bench.member(1), taken)
-    solo.put(taken)
-    plain.put(1, bench.member(1), taken)  # where nobody had one
+    second.load_lane_state(0, bench.member(1), taken)
+    solo.load_lane_state(taken)
+    plain.load_lane_state(1, bench.member(1), taken)  # where nobody had one
     totals = plain.train_epoch()
-    bench.check(1, LaneHolder(plain, 1), plain.evaluate()[1], totals[1], 2)
+    bench.check(1, PackLaneView(plain, 1), plain.evaluate()[1], totals[1], 2)
     totals = second.train_epoch(), solo.train_epoch(2)
-    bench.check(1, LaneHolder(second, 0), second.evaluate()[0], totals[0][0], 2)
+    bench.check(1, PackLaneView(second, 0), second.evaluate()[0], totals[0][0], 2)
     bench.check(1, solo, solo.evaluate(2), totals[1], 2)
-    first.keep([2, 0])
+    first.compact([2, 0])
     bench.check_pack(first, (3, 1), first.train_epoch(), 3)
-    back = solo.take()
+    back = solo.lane_state()
     back.epoch = 2  # as its course would say
     solo.train_epoch(3)
-    first.put(0, bench.member(1), back)
-    first.keep([0])
+    first.load_lane_state(0, bench.member(1), back)
+    first.compact([0])
     bench.check_pack(first, (1,), first.train_epoch(), 3)
 
 
@@ -254,7 +254,7 @@ def test_a_state_of_another_pack_goes_on_to_the_bit(bench):
     trained(stays)
     trained(other)
     for slot, lane in enumerate((1, 3)):
-        other.put(slot, bench.member(lane), stays.take(slot))
+        other.load_lane_state(slot, bench.member(lane), stays.lane_state(slot))
     assert trained(stays)[0] == trained(other)[0]
     for slot in (0, 1):
-        assert_same_bits(*(LaneHolder(pack, slot).state_dict() for pack in (stays, other)))
+        assert_same_bits(*(PackLaneView(pack, slot).state_dict() for pack in (stays, other)))

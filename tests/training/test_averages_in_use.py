@@ -12,7 +12,7 @@ from torch import nn
 from gridsearch.records import Lane, Trial, TrialState
 from gridsearch.training import loop
 from gridsearch.training.export import export
-from gridsearch.training.lanes.runtime.engine import LaneHolder
+from gridsearch.training.lanes.runtime.engine import PackLaneView
 from gridsearch.training.precision import Precision
 from gridsearch.training.probe import probe
 from gridsearch.training.resident_data import ResidentCache
@@ -56,7 +56,7 @@ def test_tied_frozen_and_hidden_tensors_are_averaged_or_left(bench):
     assert state.keys() == oracle.rows[-1].state.keys()
     for name, tensor in oracle.rows[-1].state.items():
         torch.testing.assert_close(state[name], tensor, **CLOSE)
-    taken = solo.take()
+    taken = solo.lane_state()
     trains = {"spare", "first.weight", "first.bias", "last.weight", "last.bias"}
     assert taken.averages.keys() == trains | {"norm.running_mean", "norm.running_var", "scale", "hidden"}
     assert taken.averages["hidden"].numpy() / (1 - 0.9**20) == pytest.approx(
@@ -66,13 +66,13 @@ def test_tied_frozen_and_hidden_tensors_are_averaged_or_left(bench):
     pack = bench.pack(1, 0)
     for _ in range(EPOCHS):
         pack.train_epoch()
-    ours = LaneHolder(pack, 0).state_dict()
+    ours = PackLaneView(pack, 0).state_dict()
     assert ours.keys() == state.keys()
     for name in state:
         torch.testing.assert_close(ours[name], state[name], **CLOSE)
     assert torch.equal(ours["first.weight"], ours["second.weight"])
     assert torch.equal(ours["spare"], bench.model(1).spare)
-    assert pack.take(0).averages.keys() == taken.averages.keys() - {"spare"}  # it never has a gradient
+    assert pack.lane_state(0).averages.keys() == taken.averages.keys() - {"spare"}  # it never has a gradient
 
 
 def test_an_expanded_buffer_is_taken_as_it_is(bench):
@@ -92,15 +92,15 @@ def test_an_expanded_buffer_is_taken_as_it_is(bench):
     assert solo.model.wide.stride() == (0,)
     solo.train_epoch(1)
     pack.train_epoch()
-    taken = solo.take()
+    taken = solo.lane_state()
     taken.epoch = 1
-    assert taken.averages.keys() == pack.take(0).averages.keys() == {"layer.weight", "layer.bias"}
-    pack.put(1, bench.member(1), taken)
+    assert taken.averages.keys() == pack.lane_state(0).averages.keys() == {"layer.weight", "layer.bias"}
+    pack.load_lane_state(1, bench.member(1), taken)
     solo.train_epoch(2)
     pack.train_epoch()
     for found in pack.evaluate():
         torch.testing.assert_close(found.logits, solo.evaluate(2).logits, **CLOSE)
-    for state in (solo.state_dict(), LaneHolder(pack, 0).state_dict()):
+    for state in (solo.state_dict(), PackLaneView(pack, 0).state_dict()):
         assert torch.equal(state["wide"], solo.model.wide)
 
 
@@ -138,10 +138,10 @@ def test_played_steps_average_as_steps_one_by_one_do(bench, seeds):
         assert eager.train_epoch() == played.train_epoch()
         assert [e.loss for e in eager.evaluate()] == [e.loss for e in played.evaluate()]
         for slot in range(3):
-            ours, theirs = (pack.take(slot) for pack in (played, eager))
+            ours, theirs = (pack.lane_state(slot) for pack in (played, eager))
             assert_same_bits(ours.weights, theirs.weights)
             assert_same_bits(ours.averages, theirs.averages)
-    assert played._runner.played > 20
+    assert played._runner.replayed > 20
     plain = bench.pack(0, 0, counted=True, recorder=(without := tapes.TapeRecorder()))
     plain.train_epoch()
     # a recording of ten steps: Adam's own mean; and the average of the weights, of batch norm's mean and variance
@@ -164,7 +164,7 @@ def test_an_average_stays_in_its_place_as_long_as_the_lanes_do(bench):
     pack = bench.pack(1, 0)
     places = [t.data_ptr() for t in (*pack.averages.state, pack.averages._shares_K1)]
     trained(pack)
-    pack.put(1, bench.member(3), bench.fresh(3))
+    pack.load_lane_state(1, bench.member(3), bench.fresh(3))
     trained(pack)
     assert [t.data_ptr() for t in (*pack.averages.state, pack.averages._shares_K1)] == places
 

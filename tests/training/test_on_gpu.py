@@ -62,7 +62,7 @@ def program(make_images, make_settings):
 
 def assert_equal_bytes(one, other):
     for slot in range(one.lanes):
-        a, b = one.take(slot), other.take(slot)
+        a, b = one.lane_state(slot), other.lane_state(slot)
         for ours, theirs in ((a.weights, b.weights), (a.averages, b.averages)):
             assert ours.keys() == theirs.keys()
             for name in ours:
@@ -78,7 +78,7 @@ def test_graphs_give_the_bytes_of_steps_one_by_one(program, optimizer, seeds):
         assert eager.train_epoch() == played.train_epoch()
     assert_equal_bytes(eager, played)
     assert isinstance(played._runner, RecordedSteps)
-    assert played._runner.played > 20
+    assert played._runner.replayed > 20
 
 
 @pytest.mark.parametrize("dtype", ["float32", "tf32", "bfloat16", "float64"])
@@ -98,7 +98,7 @@ def test_every_arithmetic_is_captured(program, dtype, method):
     assert pack.network.method == method
     for _ in range(2):
         pack.train_epoch()
-    assert pack._runner.played > 10
+    assert pack._runner.replayed > 10
 
 
 def test_graphs_outlive_a_lane_that_is_replaced_and_are_made_anew_for_fewer(program, make_settings, nets):
@@ -109,15 +109,15 @@ def test_graphs_outlive_a_lane_that_is_replaced_and_are_made_anew_for_fewer(prog
     )
     for pack in (eager, played):
         pack.train_epoch()
-        fresh = LaneState(weights={n: t.clone() for n, t in pack.take(0).weights.items()})
-        pack.put(1, Member(recipe, 0), fresh)
+        fresh = LaneState(weights={n: t.clone() for n, t in pack.lane_state(0).weights.items()})
+        pack.load_lane_state(1, Member(recipe, 0), fresh)
     known = dict(played._runner._recordings)
     for _ in range(2):
         assert eager.train_epoch() == played.train_epoch()
     assert_equal_bytes(eager, played)
     assert known.items() <= played._runner._recordings.items()
     for pack in (eager, played):
-        pack.keep([2, 0])
+        pack.compact([2, 0])
     assert not played._runner._recordings
     for _ in range(2):
         assert eager.train_epoch() == played.train_epoch()
@@ -131,7 +131,7 @@ def test_a_closed_program_leaves_no_memory_of_its_graphs(program):
     pack = program(*LANES, size=28)
     for _ in range(2):
         pack.train_epoch()
-    assert pack._runner.played
+    assert pack._runner.replayed
     pack.close()
     del pack
     torch.cuda.synchronize()
@@ -159,7 +159,7 @@ def test_what_cannot_be_captured_trains_one_by_one_and_draws_afterwards(program,
     torch.cuda.empty_cache()
     whole = program(*LANES, size=28)
     whole.train_epoch()
-    assert whole._runner.played
+    assert whole._runner.replayed
 
 
 def test_a_pack_gives_what_each_lane_gives_alone_in_float64(train, make_settings, nets, monkeypatch):

@@ -34,10 +34,10 @@ def test_totals_are_means_over_images_whatever_the_batches(sizes):
     generator = torch.Generator().manual_seed(len(sizes))
     logits = torch.randn(sum(sizes), 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (sum(sizes),), generator=generator)
-    tally = EpochMetrics(labels, epoch=1, first_step=0)
+    metrics = EpochMetrics(labels, epoch=1, first_step=0)
     for x, y in zip(logits.split(sizes), labels.split(sizes), strict=True):
-        tally.add(F.cross_entropy(x, y), x)
-    totals = tally.totals()
+        metrics.add(F.cross_entropy(x, y), x)
+    totals = metrics.totals()
     whole = Evaluation.of(logits, labels)
     assert totals.images == sum(sizes)
     assert totals.loss == pytest.approx(whole.loss, rel=1e-9)
@@ -47,18 +47,18 @@ def test_totals_are_means_over_images_whatever_the_batches(sizes):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("bad_step", [1, 2, 64, 65, 100])
 def test_a_loss_that_is_not_finite_names_its_step(value, bad_step):
-    tally = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=4, first_step=300)
+    metrics = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=4, first_step=300)
     logits = torch.zeros(2, 3)
     with pytest.raises(Diverged, match=rf"at step {300 + bad_step} \(epoch 4\)"):
         for step in range(1, 101):
-            tally.add(torch.tensor(value if step == bad_step else 0.5), logits)
+            metrics.add(torch.tensor(value if step == bad_step else 0.5), logits)
 
 
 @pytest.mark.parametrize("bad_step", [1, 63, 64, 65, 100])
 def test_where_losses_are_read_in_blocks_the_step_is_named_all_the_same(bad_step, monkeypatch):
-    tally = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=1, first_step=0)
-    tally._immediate = False  # as on a GPU
+    metrics = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=1, first_step=0)
+    metrics._immediate = False  # as on a GPU
     with pytest.raises(Diverged, match=rf"loss nan at step {bad_step} \(epoch 1\)"):
         for step in range(1, 101):
-            tally.add(torch.tensor(math.nan if step >= bad_step else 0.5), torch.zeros(2, 3))
-        tally.totals()
+            metrics.add(torch.tensor(math.nan if step >= bad_step else 0.5), torch.zeros(2, 3))
+        metrics.totals()

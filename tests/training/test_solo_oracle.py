@@ -204,7 +204,7 @@ def test_a_lane_equals_a_plain_loop_that_warms_up(train, make_images, make_setti
 
 
 class NoisyNet(nn.Module):
-    """Draws its own noise, in training mode, as a user's custom dropout does."""
+    """DropoutState its own noise, in training mode, as a user's custom dropout does."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()

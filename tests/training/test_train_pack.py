@@ -126,7 +126,7 @@ def test_a_diverged_lane_names_its_step_and_loss_and_leaves_no_files(train, make
 
 def test_a_lane_whose_last_step_breaks_the_weights_is_diverged_even_without_validation(train, make_settings):
     class Edge(nn.Module):
-        """Its loss is finite and its gradient is not: the slope of a square root at 0."""
+        """Its loss is finite and its gradient is not: the gradient of a square root at 0."""
 
         def __init__(self):
             super().__init__()

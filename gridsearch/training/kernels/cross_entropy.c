@@ -1,4 +1,4 @@
-/* Each lane's mean cross-entropy of a step and its slope by the logits, with the lane's own label smoothing.
+/* Each lane's mean cross-entropy of a step and its gradient by the logits, with the lane's own label smoothing.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  A step has few
  * logits: six passes over them cost mostly the calls.  Sums have a fixed order: the same bytes each time.
@@ -14,25 +14,25 @@
 #define EXP expf
 #endif
 
-/* logits and slopes [lanes][images][classes]; labels with the strides [2] of lanes and images; smoothing and losses
+/* logits and gradients [lanes][images][classes]; labels with the strides [2] of lanes and images; smoothing and losses
  * [lanes]. */
 void cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *by, const REAL *smoothing, REAL *losses,
-                   REAL *slopes, ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t classes) {
+                   REAL *gradients, ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t classes) {
   for (ptrdiff_t k = 0; k < lanes; k++) {
     const REAL rest = smoothing[k] / classes; /* every class's share of what the label gives away */
     double loss = 0;
-    for (ptrdiff_t n = 0; n < images; n++, logits += classes, slopes += classes) {
+    for (ptrdiff_t n = 0; n < images; n++, logits += classes, gradients += classes) {
       const int64_t label = labels[k * by[0] + n * by[1]];
-      REAL most = logits[0], sum = 0, all = 0;
-      for (ptrdiff_t y = 1; y < classes; y++) most = logits[y] > most ? logits[y] : most;
+      REAL max = logits[0], sum = 0, all = 0;
+      for (ptrdiff_t y = 1; y < classes; y++) max = logits[y] > max ? logits[y] : max;
       for (ptrdiff_t y = 0; y < classes; y++) {
-        all += logits[y] - most;
-        sum += slopes[y] = EXP(logits[y] - most);
+        all += logits[y] - max;
+        sum += gradients[y] = EXP(logits[y] - max);
       }
       const REAL scale = 1 / sum, level = (REAL)log(sum);
-      for (ptrdiff_t y = 0; y < classes; y++) slopes[y] = (slopes[y] * scale - rest) / images;
-      slopes[label] -= (1 - smoothing[k]) / images;
-      const REAL own = level - (logits[label] - most);
+      for (ptrdiff_t y = 0; y < classes; y++) gradients[y] = (gradients[y] * scale - rest) / images;
+      gradients[label] -= (1 - smoothing[k]) / images;
+      const REAL own = level - (logits[label] - max);
       /* where nothing is given away, an infinite loss of another class must not count */
       loss += rest > 0 ? (1 - smoothing[k]) * own + rest * (classes * level - all) : own;
     }

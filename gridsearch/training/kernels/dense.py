@@ -77,8 +77,8 @@ class DenseLayers:
             self._layers, shape.sizes[:-1], shape.sizes[1:], shape.relu, strict=True
         ):
             layer.inputs, layer.outputs, layer.relu = inputs, outputs, relu
-        self._room = torch.empty(0, dtype=dtype)
-        self._taken: dict[str, tuple[torch.Tensor | None, ...]] = {}
+        self._workspace = torch.empty(0, dtype=dtype)
+        self._bound: dict[str, tuple[torch.Tensor | None, ...]] = {}
 
     @classmethod
     def build(cls, shape: DenseShape, dtype: torch.dtype) -> DenseLayers | None:
@@ -98,58 +98,58 @@ class DenseLayers:
         """
         lanes, images = weights[0].shape[0], x.shape[0 if x.dim() == 4 else 1]
         source = self._source(x, lanes)
-        self._take("w", weights)
-        self._take("b", biases)
+        self._bind("w", weights)
+        self._bind("b", biases)
         inner = self.shape.sizes[0 if x.dim() == 4 else 1 : -1]
-        kept = x.new_empty(lanes * images * sum(inner))
+        saved = x.new_empty(lanes * images * sum(inner))
         y = x.new_empty(lanes, images, self.shape.sizes[-1])
         self._forward(
             *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
-            *(address(kept), address(y)),
+            *(address(saved), address(y)),
         )
-        return y, kept
+        return y, saved
 
     def backward(
         self,
-        slope: torch.Tensor,
+        grad_output: torch.Tensor,
         y: torch.Tensor,
-        kept: torch.Tensor,
+        saved: torch.Tensor,
         x: torch.Tensor,
         weights: Sequence[torch.Tensor],
-        weight_slopes: Sequence[torch.Tensor],
-        bias_slopes: Sequence[torch.Tensor | None],
+        weight_grads: Sequence[torch.Tensor],
+        bias_grads: Sequence[torch.Tensor | None],
         *,
-        inputs: bool,
+        input_grad: bool,
     ) -> torch.Tensor | None:
-        """Write the slopes by the weights and biases, and return the one by x, if it is wanted.
+        """Write the gradients by the weights and biases, and return the one by x, if it is wanted.
 
         Args:
-            slope: by the result.
+            grad_output: by the result.
             y: what `forward` gave.
-            kept: likewise.
+            saved: likewise.
             x: what it was given.
             weights: likewise.
-            weight_slopes: where to write, shaped like the weights.
-            bias_slopes: likewise; None where there is no bias.
-            inputs: whether the slope by x is wanted.
+            weight_grads: where to write, shaped like the weights.
+            bias_grads: likewise; None where there is no bias.
+            input_grad: whether the gradient by x is wanted.
         """
         lanes, images = y.shape[:2]
-        slope = slope.contiguous()
+        grad_output = grad_output.contiguous()
         source = self._source(x, lanes)
-        self._take("w", weights)
-        self._take("gw", weight_slopes)
-        self._take("gb", bias_slopes)
+        self._bind("w", weights)
+        self._bind("gw", weight_grads)
+        self._bind("gb", bias_grads)
         gx = None
-        if inputs:  # features may come as a part of something larger, and their slopes do not go there
+        if input_grad:  # features may come as a part of something larger, and their gradients do not go there
             gx = torch.empty_like(x) if x.dim() == 4 else x.new_empty(x.shape)
-        most = max(self.shape.sizes)
-        if self._room.numel() < 2 * images * most:
-            self._room = torch.empty(2 * images * most, dtype=self._dtype)
+        widest = max(self.shape.sizes)
+        if self._workspace.numel() < 2 * images * widest:
+            self._workspace = torch.empty(2 * images * widest, dtype=self._dtype)
         into = None if gx is None else self._source(gx, lanes)
         self._backward(
             *(ctypes.byref(source), self._layers, len(self._layers), lanes, images),
-            *(address(kept), address(y), address(slope)),
-            *(None if into is None else ctypes.byref(into), address(self._room), most),
+            *(address(saved), address(y), address(grad_output)),
+            *(None if into is None else ctypes.byref(into), address(self._workspace), widest),
         )
         return gx
 
@@ -167,12 +167,12 @@ class DenseLayers:
             channels = height = width = 0
         return _Source(address(x), strides(x), channels, height, width)
 
-    def _take(self, kind: str, tensors: Sequence[torch.Tensor | None]) -> None:
-        """Tell the layers where their weights (or biases, or slopes) are, and by which lane.
+    def _bind(self, kind: str, tensors: Sequence[torch.Tensor | None]) -> None:
+        """Tell the layers where their weights (or biases, or gradients) are, and by which lane.
 
         Mostly they are where they were the last time.  What is wrong here would be read from beyond a tensor's end.
         """
-        if all(map(operator.is_, tensors, self._taken.get(kind, ()))) and kind in self._taken:
+        if all(map(operator.is_, tensors, self._bound.get(kind, ()))) and kind in self._bound:
             return
         for layer, tensor in zip(self._layers, tensors, strict=True):
             setattr(layer, kind, address(tensor))
@@ -183,4 +183,4 @@ class DenseLayers:
             assert tensor.stride()[1:] == (layer.inputs, 1)[2 - len(shape) :], tensor.stride()
             assert tensor.dtype == self._dtype
             setattr(layer, f"{kind}_step", tensor.stride(0))
-        self._taken[kind] = tuple(tensors)
+        self._bound[kind] = tuple(tensors)

@@ -12,7 +12,7 @@
 #include "vectors.h"
 
 #if BYTES == 64
-enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `dots` and `outer` */
+enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `dots` and `matmul` */
 #else
 enum { DOT_X = 2, DOT_W = 4, ROWS = 4, COLUMNS = 2 };
 #endif
@@ -43,7 +43,7 @@ struct layer {
   ptrdiff_t inputs, outputs, relu;
   const REAL *w, *b;
   ptrdiff_t w_step, b_step;
-  REAL *gw, *gb; /* where to write the slopes */
+  REAL *gw, *gb; /* where to write the gradients */
   ptrdiff_t gw_step, gb_step;
 };
 
@@ -72,9 +72,9 @@ INLINE void copy_maps(const struct source *s, REAL *features, ptrdiff_t lane, pt
 }
 
 static mask tail_of(ptrdiff_t count) { /* the last numbers of a vector that ends where a row of so many does */
-  mask kept;
-  for (ptrdiff_t i = 0; i < V; i++) kept[i] = i >= V - count % V ? -1 : 0;
-  return kept;
+  mask tail;
+  for (ptrdiff_t i = 0; i < V; i++) tail[i] = i >= V - count % V ? -1 : 0;
+  return tail;
 }
 
 /* y [images][outputs] = x [images][inputs] w' + b, and ReLU: sums over the vectors of a row, which are then added up
@@ -97,18 +97,18 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
       UNROLL for (int i = 0; i < DOT_X * DOT_W; i++) sum[i] = (vec){0};
       for (ptrdiff_t f = 0; f + V <= l->inputs; f += V) {
         vec weight[DOT_W];
-        UNROLL for (int j = 0; j < DOT_W; j++) weight[j] = *(const near_vec *)(row[j] + f);
+        UNROLL for (int j = 0; j < DOT_W; j++) weight[j] = *(const unaligned_vec *)(row[j] + f);
         UNROLL for (int i = 0; i < DOT_X; i++) {
-          const vec number = *(const near_vec *)(image[i] + f);
+          const vec number = *(const unaligned_vec *)(image[i] + f);
           UNROLL for (int j = 0; j < DOT_W; j++) sum[i * DOT_W + j] += number * weight[j];
         }
       }
       if (l->inputs % V) {
         const ptrdiff_t f = l->inputs - V;
         UNROLL for (int i = 0; i < DOT_X; i++) {
-          const vec number = (vec)((mask) * (const near_vec *)(image[i] + f) & tail);
+          const vec number = (vec)((mask) * (const unaligned_vec *)(image[i] + f) & tail);
           UNROLL for (int j = 0; j < DOT_W; j++)
-            sum[i * DOT_W + j] += number * (vec)((mask) * (const near_vec *)(row[j] + f) & tail);
+            sum[i * DOT_W + j] += number * (vec)((mask) * (const unaligned_vec *)(row[j] + f) & tail);
         }
       }
       REAL total[DOT_X * DOT_W];
@@ -117,8 +117,8 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
         UNROLL for (int i = 0; i < V; i++) level[i] = sum[part + i];
         UNROLL for (int left = V / 2; left >= 1; left /= 2)
           UNROLL for (int i = 0; i < left; i++) level[i] = NEIGHBOURS(level[2 * i], level[2 * i + 1]);
-        const vec value = level[0] + *(const near_vec *)(bias + part);
-        *(near_vec *)(total + part) = l->relu ? (vec)((mask)value & ~(mask)(value <= 0)) : value;
+        const vec value = level[0] + *(const unaligned_vec *)(bias + part);
+        *(unaligned_vec *)(total + part) = l->relu ? (vec)((mask)value & ~(mask)(value <= 0)) : value;
       }
       const ptrdiff_t here = MIN(DOT_W, l->outputs - g);
       for (int i = 0; i < DOT_X && n + i < images; i++) {
@@ -134,7 +134,7 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
 
 /* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns, m is
  * [depth][m_step].  Where there is a gate [rows][count], what it holds back (ReLU's result is nothing) gets 0. */
-INLINE void outer_part(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
+INLINE void matmul_tile(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
                        ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
                        const int vectors) {
   const REAL *row[ROWS];
@@ -144,7 +144,7 @@ INLINE void outer_part(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, con
     UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = (vec){0};
   for (ptrdiff_t d = 0; d < depth; d++) {
     vec number[COLUMNS];
-    UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const near_vec *)(m + d * m_step + v * V);
+    UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const unaligned_vec *)(m + d * m_step + v * V);
     UNROLL for (int r = 0; r < ROWS; r++) {
       const REAL factor = row[r][d * by_column];
       UNROLL for (int v = 0; v < vectors; v++) sum[r][v] += factor * number[v];
@@ -154,79 +154,79 @@ INLINE void outer_part(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, con
     if (r < rows)
       UNROLL for (int v = 0; v < vectors; v++) {
         if (gate) {
-          const vec before = *(const near_vec *)(gate + r * step + v * V);
+          const vec before = *(const unaligned_vec *)(gate + r * step + v * V);
           sum[r][v] = (vec)((mask)sum[r][v] & ~(mask)(before <= 0));
         }
-        *(near_vec *)(to + r * step + v * V) = sum[r][v];
+        *(unaligned_vec *)(to + r * step + v * V) = sum[r][v];
       }
 }
 
-static void outer(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
+static void matmul(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
                   ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t rows, ptrdiff_t count) {
   for (ptrdiff_t done = 0; done < count;) {
-    ptrdiff_t vectors = MIN(COLUMNS, UP(count - done, V)), c = done;
+    ptrdiff_t vectors = MIN(COLUMNS, CEIL_DIV(count - done, V)), c = done;
     if (c + vectors * V > count) c = count - vectors * V; /* some columns twice */
     if (c < 0) c = done, vectors--;
     for (ptrdiff_t r = 0; r < rows; r += ROWS) {
       const REAL *from = a + r * by_row, *shut = gate ? gate + r * count + c : 0;
       REAL *into = to + r * count + c;
       if (COLUMNS > 3 && vectors == 4)
-        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(4, COLUMNS));
+        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(4, COLUMNS));
       else if (COLUMNS > 2 && vectors == 3)
-        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(3, COLUMNS));
+        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(3, COLUMNS));
       else if (vectors == 2)
-        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 2);
+        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 2);
       else
-        outer_part(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 1);
+        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 1);
     }
     done = c + vectors * V;
   }
 }
 
-/* Where a lane's inputs of a layer are.  kept: [lanes][images][inputs] of each layer, the first one's for maps alone. */
-static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdiff_t layer, REAL *kept, ptrdiff_t lane,
+/* Where a lane's inputs of a layer are.  saved: [lanes][images][inputs] of each layer, the first one's for maps alone. */
+static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdiff_t layer, REAL *saved, ptrdiff_t lane,
                        ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t *step) {
   if (layer == 0 && !s->channels) {
     *step = s->strides[1];
     return s->x + lane * s->strides[0];
   }
-  for (ptrdiff_t i = s->channels ? 0 : 1; i < layer; i++) kept += lanes * images * layers[i].inputs;
+  for (ptrdiff_t i = s->channels ? 0 : 1; i < layer; i++) saved += lanes * images * layers[i].inputs;
   *step = layers[layer].inputs;
-  return kept + lane * images * layers[layer].inputs;
+  return saved + lane * images * layers[layer].inputs;
 }
 
-/* y [lanes][images][outputs of the last layer]; kept is what `backward` wants. */
+/* y [lanes][images][outputs of the last layer]; saved is what `backward` wants. */
 void forward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
-             REAL *kept, REAL *y) {
+             REAL *saved, REAL *y) {
   const ptrdiff_t last = layers[count - 1].outputs;
   for (ptrdiff_t k = 0; k < lanes; k++)
     for (ptrdiff_t i = 0; i < count; i++) {
       const struct layer *l = layers + i;
       ptrdiff_t step;
-      REAL *x = inputs_of(s, layers, i, kept, k, lanes, images, &step);
+      REAL *x = inputs_of(s, layers, i, saved, k, lanes, images, &step);
       if (i == 0 && s->channels) copy_maps(s, x, k, images, 0);
       ptrdiff_t next;
-      REAL *to = i + 1 < count ? inputs_of(s, layers, i + 1, kept, k, lanes, images, &next)
+      REAL *to = i + 1 < count ? inputs_of(s, layers, i + 1, saved, k, lanes, images, &next)
                                : y + k * images * last;
       forward_layer(l, l->w + k * l->w_step, l->b ? l->b + k * l->b_step : 0, x, step, to, images);
     }
 }
 
-/* slope [lanes][images][outputs of the last layer], and y and kept as `forward` left them; gx none, or maps like the
- * source's, or features in one piece; room [2][images][most inputs or outputs of a layer]. */
+/* gradient [lanes][images][outputs of the last layer], and y and saved as `forward` left them; gx none, or maps like the
+ * source's, or features in one piece; workspace [2][images][widest inputs or outputs of a layer]. */
 void backward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
-              REAL *kept, const REAL *y, const REAL *slope, const struct source *gx, REAL *room, ptrdiff_t most) {
+              REAL *saved, const REAL *y, const REAL *gradient, const struct source *gx, REAL *workspace, ptrdiff_t widest) {
   for (ptrdiff_t k = 0; k < lanes; k++) {
     const struct layer *l = layers + count - 1;
-    REAL *own = room, *other = room + images * most;
+    REAL *own = workspace, *other = workspace + images * widest;
     const ptrdiff_t numbers = images * l->outputs;
     for (ptrdiff_t i = 0; i < numbers; i++)
-      own[i] = l->relu && y[k * numbers + i] <= 0 ? 0 : slope[k * numbers + i];
+      own[i] = l->relu && y[k * numbers + i] <= 0 ? 0 : gradient[k * numbers + i];
     for (ptrdiff_t i = count - 1; i >= 0; i--) {
       l = layers + i;
       ptrdiff_t step;
-      const REAL *x = inputs_of(s, layers, i, kept, k, lanes, images, &step);
-      outer(own, 1, l->outputs, x, step, images, l->gw + k * l->gw_step, 0, l->outputs, l->inputs);
+      const REAL *x = inputs_of(s, layers, i, saved, k, lanes, images, &step);
+      matmul(own, 1, l->outputs, x, step, images, l->gw + k * l->gw_step, 0, l->outputs, l->inputs);
       if (l->gb) {
         REAL *gb = l->gb + k * l->gb_step;
         for (ptrdiff_t g = 0; g < l->outputs; g++) gb[g] = 0;
@@ -236,7 +236,7 @@ void backward(const struct source *s, const struct layer *layers, ptrdiff_t coun
       if (i == 0 && !gx) break;
       const REAL *gate = i > 0 && layers[i - 1].relu ? x : 0;
       REAL *to = i == 0 && !gx->channels ? gx->x + k * gx->strides[0] : other;
-      outer(own, l->outputs, 1, l->w + k * l->w_step, l->inputs, l->outputs, to, gate, images, l->inputs);
+      matmul(own, l->outputs, 1, l->w + k * l->w_step, l->inputs, l->outputs, to, gate, images, l->inputs);
       if (i == 0 && gx->channels) copy_maps(gx, to, k, images, 1);
       other = own;
       own = to;

@@ -1,4 +1,4 @@
-"""Cross-entropies and their slopes as one compiled operation; see the C source beside this.
+"""Cross-entropies and their gradients as one compiled operation; see the C source beside this.
 
 Shapes: K lanes, L one column for all lanes or K, B batch, Y classes.
 """
@@ -38,7 +38,7 @@ class CrossEntropy:
     def __call__(
         self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor, smoothing_K: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each lane's loss [K] and its slope by the logits [K, B, Y].
+        """Return each lane's loss [K] and its gradient by the logits [K, B, Y].
 
         Args:
             logits_KBY: of the network.
@@ -52,9 +52,9 @@ class CrossEntropy:
         assert labels_KB.dtype == torch.int64
         assert smoothing_K.shape == (lanes,)
         assert smoothing_K.is_contiguous()
-        losses_K, slopes_KBY = logits_KBY.new_empty(lanes), torch.empty_like(logits_KBY)
+        losses_K, gradient_KBY = logits_KBY.new_empty(lanes), torch.empty_like(logits_KBY)
         self._call(
             *(address(logits_KBY), address(labels_KB), strides(labels_KB), address(smoothing_K)),
-            *(address(losses_K), address(slopes_KBY), lanes, images, classes),
+            *(address(losses_K), address(gradient_KBY), lanes, images, classes),
         )
-        return losses_K, slopes_KBY
+        return losses_K, gradient_KBY

@@ -35,7 +35,7 @@ static double mu(double steps) { return BETA1 * (1 - 0.5 * pow(0.96, steps * MOM
 
 /* Moves the weights [size] of a lane.  first, second: what the optimizer remembers of each (see `_KINDS` in the lanes'
  * optimizers); unused where it remembers less. */
-static void move(REAL *restrict weights, const REAL *restrict slopes, REAL *restrict first, REAL *restrict second,
+static void update(REAL *restrict weights, const REAL *restrict gradients, REAL *restrict first, REAL *restrict second,
                  ptrdiff_t size, struct lane *lane) {
   const double n = lane->steps, lr = lane->lr;
   const REAL decay = KIND == ADAMW ? 0 : lane->decay, shrink = 1 - lr * lane->decay;
@@ -44,47 +44,47 @@ static void move(REAL *restrict weights, const REAL *restrict slopes, REAL *rest
     const int nesterov = lane->nesterov;
     if (lane->momentum > 0)
       for (ptrdiff_t i = 0; i < size; i++) {
-        const REAL slope = slopes[i] + decay * weights[i], buffer = first[i] * momentum + slope;
+        const REAL gradient = gradients[i] + decay * weights[i], buffer = first[i] * momentum + gradient;
         first[i] = buffer;
-        weights[i] -= rate * (nesterov ? slope + momentum * buffer : buffer);
+        weights[i] -= rate * (nesterov ? gradient + momentum * buffer : buffer);
       }
     else
-      for (ptrdiff_t i = 0; i < size; i++) weights[i] -= rate * (slopes[i] + decay * weights[i]);
+      for (ptrdiff_t i = 0; i < size; i++) weights[i] -= rate * (gradients[i] + decay * weights[i]);
     return;
   }
   if (KIND == RMSPROP) {
     const REAL rate = lr, kept = ALPHA, new = 1 - ALPHA, eps = EPS;
     for (ptrdiff_t i = 0; i < size; i++) {
-      const REAL slope = slopes[i] + decay * weights[i];
-      first[i] = first[i] * kept + new * slope * slope;
-      weights[i] -= rate * (slope / (SQRT(first[i]) + eps));
+      const REAL gradient = gradients[i] + decay * weights[i];
+      first[i] = first[i] * kept + new * gradient * gradient;
+      weights[i] -= rate * (gradient / (SQRT(first[i]) + eps));
     }
     return;
   }
   const REAL new = 1 - BETA1, kept_square = BETA2, new_square = 1 - BETA2, eps = EPS;
   const REAL correction = sqrt(1 - pow(BETA2, n));
-  REAL by_slope = 0, by_mean = lr / (1 - pow(BETA1, n));
+  REAL gradient_rate = 0, mean_rate = lr / (1 - pow(BETA1, n));
   if (KIND == NADAM) {
     const double ahead = mu(n + 1);
     lane->mu_product *= (float)mu(n);
-    by_slope = lr * (1 - mu(n)) / (1 - (double)lane->mu_product);
-    by_mean = lr * ahead / (1 - lane->mu_product * ahead);
+    gradient_rate = lr * (1 - mu(n)) / (1 - (double)lane->mu_product);
+    mean_rate = lr * ahead / (1 - lane->mu_product * ahead);
   }
   for (ptrdiff_t i = 0; i < size; i++) {
     const REAL weight = KIND == ADAMW ? weights[i] * shrink : weights[i];
-    const REAL slope = slopes[i] + decay * weight, mean = first[i] + (slope - first[i]) * new;
-    const REAL square = second[i] * kept_square + new_square * slope * slope;
+    const REAL gradient = gradients[i] + decay * weight, mean = first[i] + (gradient - first[i]) * new;
+    const REAL square = second[i] * kept_square + new_square * gradient * gradient;
     first[i] = mean;
     second[i] = square;
     const REAL root = SQRT(square) / correction + eps;
-    weights[i] = weight - (KIND == NADAM ? (by_slope * slope + by_mean * mean) / root : by_mean * (mean / root));
+    weights[i] = weight - (KIND == NADAM ? (gradient_rate * gradient + mean_rate * mean) / root : mean_rate * (mean / root));
   }
 }
 
-/* weights, slopes, first and second [lanes][size]. */
-void step(REAL *weights, const REAL *slopes, REAL *first, REAL *second, ptrdiff_t lanes, ptrdiff_t size,
+/* weights, gradients, first and second [lanes][size]. */
+void step(REAL *weights, const REAL *gradients, REAL *first, REAL *second, ptrdiff_t lanes, ptrdiff_t size,
           struct lane *of) {
   for (ptrdiff_t k = 0; k < lanes; k++)
-    move(weights + k * size, slopes + k * size, first ? first + k * size : 0, second ? second + k * size : 0, size,
+    update(weights + k * size, gradients + k * size, first ? first + k * size : 0, second ? second + k * size : 0, size,
          of + k);
 }

@@ -62,20 +62,20 @@ class _Weights(ctypes.Structure):
     _fields_ = (("w", POINTER), ("b", POINTER), ("w_step", SIZE), ("b_step", SIZE), ("per", SIZE))
 
 
-class Passed(NamedTuple):
+class SavedForBackward(NamedTuple):
     """What a way forward leaves for the way back.
 
     Attributes:
         x: the maps that came in.
         w: the weights.
         y: the pooled maps.
-        places: where in its window each value was, [B, H', W', K*O] of bytes; None where nobody asked.
+        indices: where in its window each value was, [B, H', W', K*O] of bytes; None where nobody asked.
     """
 
     x: torch.Tensor
     w: torch.Tensor
     y: torch.Tensor
-    places: torch.Tensor | None
+    indices: torch.Tensor | None
 
 
 class PooledConvolution:
@@ -90,9 +90,9 @@ class PooledConvolution:
         self._dtype = dtype
         self._forward = function(library.forward, None, *[POINTER] * 5, *[SIZE] * 3, POINTER)
         self._backward = function(library.backward, None, *[POINTER] * 8, *[SIZE] * 3, POINTER)
-        self._forward_room = function(library.forward_room, SIZE, SIZE)
-        self._backward_room = function(library.backward_room, SIZE, SIZE)
-        self._room = torch.empty(0, dtype=dtype)
+        self._forward_workspace = function(library.forward_workspace, SIZE, SIZE)
+        self._backward_workspace = function(library.backward_workspace, SIZE, SIZE)
+        self._workspace = torch.empty(0, dtype=dtype)
         self._checked: tuple[object, ...] = ()
 
     @classmethod
@@ -118,56 +118,56 @@ class PooledConvolution:
         return None if library is None else cls(shape, dtype, library)
 
     def forward(
-        self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, *, places: bool
-    ) -> tuple[torch.Tensor, Passed]:
+        self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None, *, return_indices: bool
+    ) -> tuple[torch.Tensor, SavedForBackward]:
         """Return the pooled maps [B, K*O, H', W'], and what `backward` needs.
 
         Args:
             x: maps [B, C, H, W], the same for all lanes, or [B, K*C, H, W], in any layout.
             w: weights [K, O, C, h, w], each lane's in one piece.
             b: bias [K, O], likewise.
-            places: whether `backward` will be called.
+            return_indices: whether `backward` will be called.
         """
         images, groups, outputs = self._sizes(x, w)
         size = (images, *self._pooled, groups * outputs)
         y = x.new_empty(size)
-        found = x.new_empty(size, dtype=torch.uint8) if places else None
+        indices = x.new_empty(size, dtype=torch.uint8) if return_indices else None
         self._forward(
-            *(address(x), strides(x), ctypes.byref(_weights(w, b)), address(y), address(found)),
-            *(images, groups, outputs, self._have(self._forward_room(outputs))),
+            *(address(x), strides(x), ctypes.byref(_weights(w, b)), address(y), address(indices)),
+            *(images, groups, outputs, self._workspace_address(self._forward_workspace(outputs))),
         )
         y = y.permute(0, 3, 1, 2)
-        return y, Passed(x, w, y, found)
+        return y, SavedForBackward(x, w, y, indices)
 
     def backward(
         self,
-        slope: torch.Tensor,
-        passed: Passed,
-        weight_slope: torch.Tensor,
-        bias_slope: torch.Tensor | None,
+        grad_output: torch.Tensor,
+        saved: SavedForBackward,
+        weight_grad: torch.Tensor,
+        bias_grad: torch.Tensor | None,
         *,
-        images: bool,
+        input_grad: bool,
     ) -> torch.Tensor | None:
-        """Write the slopes by the weights and the bias, and return the one by x if `images`.
+        """Write the gradients by the weights and the bias, and return the one by x if `input_grad`.
 
         Args:
-            slope: by the result, in any layout.
-            passed: from `forward`.
-            weight_slope: where to write [K, O, C, h, w], each lane's in one piece.
-            bias_slope: where to write [K, O], if it is wanted.
-            images: whether the slope by x is wanted.
+            grad_output: by the result, in any layout.
+            saved: from `forward`.
+            weight_grad: where to write [K, O, C, h, w], each lane's in one piece.
+            bias_grad: where to write [K, O], if it is wanted.
+            input_grad: whether the gradient with respect to x is wanted.
         """
-        x, w, y, places = passed
-        assert places is not None
+        x, w, y, indices = saved
+        assert indices is not None
         count, groups, outputs = self._sizes(x, w)
-        self._sizes(x, weight_slope)
-        slope, y = (t.permute(0, 2, 3, 1).contiguous() for t in (slope, y))
-        gx = x.new_empty(count, *x.shape[2:], x.shape[1]) if images else None
+        self._sizes(x, weight_grad)
+        grad_output, y = (t.permute(0, 2, 3, 1).contiguous() for t in (grad_output, y))
+        gx = x.new_empty(count, *x.shape[2:], x.shape[1]) if input_grad else None
         self._backward(
-            *(address(slope), address(y), address(places), address(x), strides(x)),
+            *(address(grad_output), address(y), address(indices), address(x), strides(x)),
             *(ctypes.byref(_weights(w, None)), address(gx)),
-            *(ctypes.byref(_weights(weight_slope, bias_slope)), count, groups, outputs),
-            self._have(self._backward_room(outputs)),
+            *(ctypes.byref(_weights(weight_grad, bias_grad)), count, groups, outputs),
+            self._workspace_address(self._backward_workspace(outputs)),
         )
         return None if gx is None else gx.permute(0, 3, 1, 2)
 
@@ -188,10 +188,10 @@ class PooledConvolution:
             self._checked = layout
         return (x.shape[0], 1, lanes * outputs) if shared else (x.shape[0], lanes, outputs)
 
-    def _have(self, numbers: int) -> int:
-        if self._room.numel() < numbers:
-            self._room = torch.empty(numbers, dtype=self._dtype)
-        return self._room.data_ptr()
+    def _workspace_address(self, numbers: int) -> int:
+        if self._workspace.numel() < numbers:
+            self._workspace = torch.empty(numbers, dtype=self._dtype)
+        return self._workspace.data_ptr()
 
 
 def _weights(w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
@@ -204,5 +204,5 @@ def can_compile() -> bool:
     kernel = PooledConvolution.build(shape, torch.float32)
     if kernel is None:
         return False
-    y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 3, 3), None, places=False)
+    y, _ = kernel.forward(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 1, 3, 3), None, return_indices=False)
     return y.flatten().tolist() == [9.0]

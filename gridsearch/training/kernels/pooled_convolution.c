@@ -1,4 +1,4 @@
-/* Max pooling of a convolution, with ReLU after it if wanted, as one operation: forwards and backwards.
+/* Max pooling of a convolution, with ReLU after it if grads, as one operation: forwards and backwards.
  *
  * Compiled for one shape on the machine that runs it; the constants come from the compiler's command line:
  *
@@ -8,13 +8,13 @@
  *   RELU          1 with, 0 without
  *
  * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and on the
- * way back the slopes are spread out again, mostly zeros that are multiplied all the same.  Here the values of a window
- * stay in registers until the largest is known, and only that place has a slope on the way back: a P * P-th of the
+ * way back the gradients are spread out again, mostly zeros that are multiplied all the same.  Here the values of a window
+ * stay in registers until the largest is known, and only that indices has a gradient on the way back: a P * P-th of the
  * products.
  *
  * Maps lie as [images][height][width][channels], groups side by side in the channels.  An image of one group is copied
- * into a small room of its own, with its padding around it, so that any memory layout may come in and a row of a
- * kernel's window is one piece of memory.  Loops over vectors read and write a little behind what they need; every room
+ * into a small workspace of its own, with its padding around it, so that any memory layout may come in and a row of a
+ * kernel's window is one piece of memory.  Loops over vectors read and write a little behind what they need; every workspace
  * has so much more at its end.  Sums run over a fixed order of images and windows: the same bytes each time.
  */
 
@@ -31,48 +31,48 @@ enum {
   WINDOWS = QH * QW,
 
   /* forwards: the windows side by side whose sums fit the registers, for one vector of channels or more */
-  WIDEST = MAX(1, MIN(3, SUMS / (P * P))),
-  MOST_BESIDE = 6,
+  MAX_VECTORS = MAX(1, MIN(3, SUMS / (P * P))),
+  MAX_BESIDE = 6,
 
-  /* slopes by the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
+  /* gradients by the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
    * windows are copied out of the image first, each in one piece: strip by strip, which stays in the nearest cache. */
-  COLUMNS = KW * C < V,
-  STRIP = COLUMNS ? 1 : QH, /* rows of windows */
+  IM2COL = KW * C < V,
+  STRIP = IM2COL ? 1 : QH, /* rows of windows */
   COPIED = KW * C > 8 ? 16 : KW * C > 4 ? 8 : KW * C > 2 ? 4 : KW * C,
-  SEGMENTS = COLUMNS ? 1 : KH,
-  STEP = COLUMNS ? 0 : ROW,
-  NEEDED = UP(COLUMNS ? TAPS : KW * C, V),
-  PART = UP(NEEDED, UP(NEEDED, SUMS)), /* vectors of a segment at a time */
-  LONG = PART * UP(NEEDED, PART),      /* vectors of a segment */
+  SEGMENTS = IM2COL ? 1 : KH,
+  STEP = IM2COL ? 0 : ROW,
+  NEEDED = CEIL_DIV(IM2COL ? TAPS : KW * C, V),
+  PART = CEIL_DIV(NEEDED, CEIL_DIV(NEEDED, SUMS)), /* vectors of a segment at a time */
+  LONG = PART * CEIL_DIV(NEEDED, PART),      /* vectors of a segment */
   ROWS = LONG == PART && SEGMENTS * PART <= SUMS ? SEGMENTS : 1, /* segments at a time */
   ABREAST = MAX(1, MIN(6, SUMS / (ROWS * PART))),                /* channels at a time */
   PATCH = LONG * V,
 
-  /* slopes by the images: what a pooling window has seen, rows of vectors */
-  SEEN = KH + P - 1,
-  SEEN_NEEDED = UP((KW + P - 1) * C, V),
-  SEEN_PART = UP(SEEN_NEEDED, UP(SEEN_NEEDED, SUMS)),
-  SEEN_LONG = SEEN_PART * UP(SEEN_NEEDED, SEEN_PART),
-  SEEN_ROWS = SEEN_LONG > SEEN_PART          ? 1
-              : SEEN * SEEN_PART <= SUMS     ? SEEN
-              : SEEN % 2 == 0 && SEEN / 2 * SEEN_PART <= SUMS ? SEEN / 2
+  /* gradients by the images: what a pooling window has seen, rows of vectors */
+  FIELD = KH + P - 1,
+  FIELD_NEEDED = CEIL_DIV((KW + P - 1) * C, V),
+  FIELD_PART = CEIL_DIV(FIELD_NEEDED, CEIL_DIV(FIELD_NEEDED, SUMS)),
+  FIELD_LONG = FIELD_PART * CEIL_DIV(FIELD_NEEDED, FIELD_PART),
+  FIELD_ROWS = FIELD_LONG > FIELD_PART          ? 1
+              : FIELD * FIELD_PART <= SUMS     ? FIELD
+              : FIELD % 2 == 0 && FIELD / 2 * FIELD_PART <= SUMS ? FIELD / 2
                                              : 1,
-  SEEN_ROW = SEEN_LONG * V,
-  SHIFTED = (KH + 2 * (P - 1)) * SEEN_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
+  FIELD_ROW = FIELD_LONG * V,
+  SHIFTED = (KH + 2 * (P - 1)) * FIELD_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
   SPREAD = P * SHIFTED,
 
-  BEHIND = (LONG + SEEN_LONG + 4) * V, /* what vectors may touch behind a room's end */
+  SLACK = (LONG + FIELD_LONG + 4) * V, /* what vectors may touch behind a workspace's end */
 
   /* rooms, in whole vectors, so that each begins where a vector may */
-  IMAGE_ROOM = UP(IMAGE, V) * V + BEHIND,
-  COLUMNS_ROOM = (COLUMNS ? P * OW * PATCH : 0) + BEHIND,
+  IMAGE_BUFFER = CEIL_DIV(IMAGE, V) * V + SLACK,
+  IM2COL_BUFFER = (IM2COL ? P * OW * PATCH : 0) + SLACK,
 };
 
-/* Copies a group of one image [C, H, W] with any strides into a padded room [H + 2 PH][W + 2 PW][C]. */
-static void take_image(REAL *restrict room, const REAL *restrict x, const ptrdiff_t *strides) {
+/* Copies a group of one image [C, H, W] with any strides into a padded workspace [H + 2 PH][W + 2 PW][C]. */
+static void copy_image(REAL *restrict workspace, const REAL *restrict x, const ptrdiff_t *strides) {
   const ptrdiff_t by_channel = strides[1], by_row = strides[2], by_column = strides[3];
   for (ptrdiff_t h = 0; h < H; h++) {
-    REAL *to = room + (h + PH) * ROW + PW * C;
+    REAL *to = workspace + (h + PH) * ROW + PW * C;
     const REAL *from = x + h * by_row;
     if ((C == 1 || by_channel == 1) && by_column == C)
       memcpy(to, from, sizeof(REAL) * W * C);
@@ -84,52 +84,52 @@ static void take_image(REAL *restrict room, const REAL *restrict x, const ptrdif
   }
 }
 
-/* Writes the first `count` numbers of a vector, and of the places beside it. */
-INLINE void put(REAL *y, uint8_t *place, vec values, mask found, ptrdiff_t count) {
-  const places bytes = __builtin_convertvector(found, places);
+/* Writes the first `count` numbers of a vector, and of the index_vec beside it. */
+INLINE void store_max(REAL *y, uint8_t *indices, vec values, mask argmax, ptrdiff_t count) {
+  const index_vec bytes = __builtin_convertvector(argmax, index_vec);
   if (count >= V) {
-    *(near_vec *)y = values;
-    if (place) *(places *)place = bytes;
+    *(unaligned_vec *)y = values;
+    if (indices) *(index_vec *)indices = bytes;
     return;
   }
   for (ptrdiff_t i = 0; i < count; i++) {
     y[i] = values[i];
-    if (place) place[i] = bytes[i];
+    if (indices) indices[i] = bytes[i];
   }
 }
 
 /* The largest of each window's sums [P * P].  As torch does, the first of equal values counts, and what is no number is
  * the largest. */
-INLINE void largest(const vec *sum, REAL *y, uint8_t *place, ptrdiff_t count) {
+INLINE void largest(const vec *sum, REAL *y, uint8_t *indices, ptrdiff_t count) {
   vec most = sum[0];
-  mask found = {0};
+  mask argmax = {0};
   UNROLL for (int p = 1; p < P * P; p++) {
     const mask more = (mask)(sum[p] > most) | (mask)(sum[p] != sum[p]);
     most = (vec)(((mask)sum[p] & more) | ((mask)most & ~more));
-    found = (found & ~more) | (more & p);
+    argmax = (argmax & ~more) | (more & p);
   }
   if (RELU) most = (vec)((mask)most & ~(mask)(most <= 0));
-  put(y, place, most, found, count);
+  store_max(y, indices, most, argmax, count);
 }
 
 /* Some windows side by side, for some vectors of channels: their sums in registers, then the largest of each. */
-INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL *bias, REAL *y, uint8_t *place,
+INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL *bias, REAL *y, uint8_t *indices,
                     ptrdiff_t step, ptrdiff_t count, const int vectors, const int beside) {
-  vec sum[MOST_BESIDE][WIDEST][P * P]; /* of constant sizes, or they would not go into registers */
+  vec sum[MAX_BESIDE][MAX_VECTORS][P * P]; /* of constant sizes, or they would not go into registers */
   UNROLL for (int n = 0; n < beside; n++)
     UNROLL for (int v = 0; v < vectors; v++)
-      UNROLL for (int p = 0; p < P * P; p++) sum[n][v][p] = *(const near_vec *)(bias + v * V);
+      UNROLL for (int p = 0; p < P * P; p++) sum[n][v][p] = *(const unaligned_vec *)(bias + v * V);
   for (int r = 0; r < KH; r++)
     for (int q = 0; q < KW * C; q++, w += channels) {
-      vec weight[WIDEST];
-      UNROLL for (int v = 0; v < vectors; v++) weight[v] = *(const near_vec *)(w + v * V);
+      vec weight[MAX_VECTORS];
+      UNROLL for (int v = 0; v < vectors; v++) weight[v] = *(const unaligned_vec *)(w + v * V);
       UNROLL for (int n = 0; n < beside; n++)
         UNROLL for (int p = 0; p < P * P; p++) {
           const REAL pixel = x[(p / P + r) * ROW + (n * P + p % P) * C + q];
           UNROLL for (int v = 0; v < vectors; v++) sum[n][v][p] += pixel * weight[v];
         }
     }
-  vec done[MOST_BESIDE][WIDEST][P * P];
+  vec done[MAX_BESIDE][MAX_VECTORS][P * P];
   UNROLL for (int n = 0; n < beside; n++)
     UNROLL for (int v = 0; v < vectors; v++)
       UNROLL for (int p = 0; p < P * P; p++) done[n][v][p] = sum[n][v][p];
@@ -137,26 +137,26 @@ INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL
   __asm__ volatile("" : : "r"(done) : "memory");
   for (int n = 0; n < beside; n++)
     for (int v = 0; v < vectors; v++)
-      largest(done[n][v], y + n * step + v * V, place ? place + n * step + v * V : 0, count - v * V);
+      largest(done[n][v], y + n * step + v * V, indices ? indices + n * step + v * V : 0, count - v * V);
 }
 
 /* A row of windows; the last ones are done twice where they do not come out even. */
 INLINE void row_of_windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL *bias, REAL *y,
-                           uint8_t *place, ptrdiff_t step, ptrdiff_t count, const int vectors) {
-  const int beside = MAX(1, MIN(MIN(QW, MOST_BESIDE), SUMS / (P * P * vectors)));
+                           uint8_t *indices, ptrdiff_t step, ptrdiff_t count, const int vectors) {
+  const int beside = MAX(1, MIN(MIN(QW, MAX_BESIDE), SUMS / (P * P * vectors)));
   for (ptrdiff_t q = 0; q < QW; q += beside) {
     if (q > QW - beside) q = QW - beside;
-    windows(x + q * P * C, w, channels, bias, y + q * step, place ? place + q * step : 0, step, count, vectors,
+    windows(x + q * P * C, w, channels, bias, y + q * step, indices ? indices + q * step : 0, step, count, vectors,
             beside);
   }
 }
 
-static ptrdiff_t whole(ptrdiff_t outputs) { return UP(outputs, V) * V; }
+static ptrdiff_t padded(ptrdiff_t outputs) { return CEIL_DIV(outputs, V) * V; }
 
-/* How many numbers of room `forward` needs. */
-ptrdiff_t forward_room(ptrdiff_t outputs) { return (TAPS + 1) * whole(outputs) + IMAGE_ROOM; }
+/* How many numbers of workspace `forward` needs. */
+ptrdiff_t forward_workspace(ptrdiff_t outputs) { return (TAPS + 1) * padded(outputs) + IMAGE_BUFFER; }
 
-/* Weights and biases, or their slopes, of all lanes: w [lanes][per][C][KH][KW], b [lanes][per] or none, with the steps
+/* Weights and biases, or their gradients, of all lanes: w [lanes][per][C][KH][KW], b [lanes][per] or none, with the steps
  * from lane to lane.  The outputs of all groups are those of all lanes in turn. */
 struct weights {
   REAL *w, *b;
@@ -171,34 +171,34 @@ INLINE REAL *bias_of(const struct weights *all, ptrdiff_t output) {
   return all->b + output / all->per * all->b_step + output % all->per;
 }
 
-/* x: maps with the strides [4] of images, channels, rows and columns; y and place (or none)
+/* x: maps with the strides [4] of images, channels, rows and columns; y and indices (or none)
  * [images][QH][QW][groups * outputs]. */
-void forward(const REAL *x, const ptrdiff_t *strides, const struct weights *given, REAL *y, uint8_t *place,
-             ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs, REAL *room) {
-  const ptrdiff_t channels = whole(outputs), all = groups * outputs;
-  REAL *weights = room, *biases = weights + TAPS * channels, *image = biases + channels;
-  memset(room, 0, sizeof(REAL) * forward_room(outputs));
+void forward(const REAL *x, const ptrdiff_t *strides, const struct weights *params, REAL *y, uint8_t *indices,
+             ptrdiff_t images, ptrdiff_t groups, ptrdiff_t outputs, REAL *workspace) {
+  const ptrdiff_t channels = padded(outputs), all = groups * outputs;
+  REAL *weights = workspace, *biases = weights + TAPS * channels, *image = biases + channels;
+  memset(workspace, 0, sizeof(REAL) * forward_workspace(outputs));
   for (ptrdiff_t g = 0; g < groups; g++) {
     for (ptrdiff_t o = 0; o < outputs; o++) {
-      const REAL *own = weights_of(given, g * outputs + o);
-      biases[o] = given->b ? *bias_of(given, g * outputs + o) : 0;
+      const REAL *own = weights_of(params, g * outputs + o);
+      biases[o] = params->b ? *bias_of(params, g * outputs + o) : 0;
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t k = 0; k < KH * KW; k++) weights[(k * C + c) * channels + o] = own[c * KH * KW + k];
     }
     for (ptrdiff_t b = 0; b < images; b++) {
-      take_image(image, x + b * strides[0] + g * C * strides[1], strides);
+      copy_image(image, x + b * strides[0] + g * C * strides[1], strides);
       for (ptrdiff_t o = 0; o < outputs;) {
-        const ptrdiff_t vectors = MIN((channels - o) / V, WIDEST);
+        const ptrdiff_t vectors = MIN((channels - o) / V, MAX_VECTORS);
         for (ptrdiff_t h = 0; h < QH; h++) {
           const REAL *from = image + h * P * ROW, *of = weights + o, *plus = biases + o;
           const ptrdiff_t at = (b * QH + h) * QW * all + g * outputs + o, left = outputs - o;
-          uint8_t *found = place ? place + at : 0;
-          if (WIDEST > 2 && vectors == 3)
-            row_of_windows(from, of, channels, plus, y + at, found, all, left, MIN(3, WIDEST));
-          else if (WIDEST > 1 && vectors == 2)
-            row_of_windows(from, of, channels, plus, y + at, found, all, left, MIN(2, WIDEST));
+          uint8_t *argmax = indices ? indices + at : 0;
+          if (MAX_VECTORS > 2 && vectors == 3)
+            row_of_windows(from, of, channels, plus, y + at, argmax, all, left, MIN(3, MAX_VECTORS));
+          else if (MAX_VECTORS > 1 && vectors == 2)
+            row_of_windows(from, of, channels, plus, y + at, argmax, all, left, MIN(2, MAX_VECTORS));
           else
-            row_of_windows(from, of, channels, plus, y + at, found, all, left, 1);
+            row_of_windows(from, of, channels, plus, y + at, argmax, all, left, 1);
         }
         o += vectors * V;
       }
@@ -206,11 +206,11 @@ void forward(const REAL *x, const ptrdiff_t *strides, const struct weights *give
   }
 }
 
-/* The slopes that reach the convolution, one a window and channel, and their sums. */
-static void take_slopes(REAL *restrict to, const REAL *restrict slope, const REAL *restrict y, REAL *restrict sum,
+/* The gradients that reach the convolution, one a window and channel, and their sums. */
+static void gate_gradients(REAL *restrict to, const REAL *restrict gradient, const REAL *restrict y, REAL *restrict sum,
                         ptrdiff_t outputs) {
   for (ptrdiff_t o = 0; o < outputs; o++) {
-    const REAL s = RELU && y[o] <= 0 ? 0 : slope[o];
+    const REAL s = RELU && y[o] <= 0 ? 0 : gradient[o];
     to[o] = s;
     sum[o] += s;
   }
@@ -225,132 +225,132 @@ static void copy_windows(REAL *restrict columns, const REAL *restrict image) {
         memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C, sizeof(REAL) * COPIED);
 }
 
-/* Adds a strip's slopes by the weights of some channels: each channel has its own place in each window.
+/* Adds a strip's gradients by the weights of some channels: each channel has its own indices in each window.
  *
- * from: the image, or the strip's copied windows; place [STRIP * QW][all]; slope [STRIP * QW][outputs];
+ * from: the image, or the strip's copied windows; indices [STRIP * QW][all]; gradient [STRIP * QW][outputs];
  * sums [count][SEGMENTS][PATCH]. */
-INLINE void by_weights(const REAL *restrict from, const uint8_t *restrict place, ptrdiff_t all,
-                       const REAL *restrict slope, ptrdiff_t outputs, REAL *restrict sums, const int count) {
+INLINE void weight_gradients(const REAL *restrict from, const uint8_t *restrict indices, ptrdiff_t all,
+                       const REAL *restrict gradient, ptrdiff_t outputs, REAL *restrict sums, const int count) {
   int32_t offset[P * P];
   UNROLL for (int p = 0; p < P * P; p++)
-    offset[p] = COLUMNS ? (p / P * OW + p % P) * PATCH : p / P * ROW + p % P * C;
+    offset[p] = IM2COL ? (p / P * OW + p % P) * PATCH : p / P * ROW + p % P * C;
   for (ptrdiff_t s = 0; s < SEGMENTS; s += ROWS)
     for (ptrdiff_t u = 0; u < LONG; u += PART) {
       vec sum[ABREAST][ROWS][PART];
       UNROLL for (int c = 0; c < count; c++)
         UNROLL for (int i = 0; i < ROWS; i++)
           UNROLL for (int v = 0; v < PART; v++)
-            sum[c][i][v] = *(near_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V);
+            sum[c][i][v] = *(unaligned_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V);
       for (ptrdiff_t h = 0; h < STRIP; h++)
         for (ptrdiff_t q = 0; q < QW; q++) {
           const REAL *window =
-              from + (COLUMNS ? (h * OW + q) * P * PATCH : (h * ROW + q * C) * P) + s * STEP + u * V;
+              from + (IM2COL ? (h * OW + q) * P * PATCH : (h * ROW + q * C) * P) + s * STEP + u * V;
           UNROLL for (int c = 0; c < count; c++) {
-            const REAL *seen = window + offset[place[(h * QW + q) * all + c]];
-            const REAL factor = slope[(h * QW + q) * outputs + c];
+            const REAL *seen = window + offset[indices[(h * QW + q) * all + c]];
+            const REAL factor = gradient[(h * QW + q) * outputs + c];
             UNROLL for (int i = 0; i < ROWS; i++)
               UNROLL for (int v = 0; v < PART; v++)
-                sum[c][i][v] += factor * *(const near_vec *)(seen + i * STEP + v * V);
+                sum[c][i][v] += factor * *(const unaligned_vec *)(seen + i * STEP + v * V);
           }
         }
       UNROLL for (int c = 0; c < count; c++)
         UNROLL for (int i = 0; i < ROWS; i++)
           UNROLL for (int v = 0; v < PART; v++)
-            *(near_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V) = sum[c][i][v];
+            *(unaligned_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V) = sum[c][i][v];
     }
 }
 
-/* Adds an image's slopes by its own numbers.
+/* Adds an image's gradients by its own numbers.
  *
- * spread [outputs][P][KH + 2 (P - 1)][SEEN_ROW]: each channel's weights in the middle of zeros, so that the place in a
+ * spread [outputs][P][KH + 2 (P - 1)][FIELD_ROW]: each channel's weights in the middle of zeros, so that the indices in a
  * window decides where to begin to read. */
-static void by_image(REAL *restrict gx, const REAL *restrict spread, const uint8_t *restrict place, ptrdiff_t all,
-                     const REAL *restrict slope, ptrdiff_t outputs) {
+static void image_gradients(REAL *restrict gx, const REAL *restrict spread, const uint8_t *restrict indices, ptrdiff_t all,
+                     const REAL *restrict gradient, ptrdiff_t outputs) {
   int32_t begin[P * P];
-  UNROLL for (int p = 0; p < P * P; p++) begin[p] = p % P * SHIFTED + (P - 1 - p / P) * SEEN_ROW;
+  UNROLL for (int p = 0; p < P * P; p++) begin[p] = p % P * SHIFTED + (P - 1 - p / P) * FIELD_ROW;
   for (ptrdiff_t h = 0; h < QH; h++)
     for (ptrdiff_t q = 0; q < QW; q++) {
-      const uint8_t *found = place + (h * QW + q) * all;
-      const REAL *factors = slope + (h * QW + q) * outputs;
-      for (ptrdiff_t r = 0; r < SEEN; r += SEEN_ROWS)
-        for (ptrdiff_t u = 0; u < SEEN_LONG; u += SEEN_PART) {
-          vec sum[SEEN_ROWS][SEEN_PART];
-          UNROLL for (int i = 0; i < SEEN_ROWS; i++)
-            UNROLL for (int v = 0; v < SEEN_PART; v++) sum[i][v] = (vec){0};
+      const uint8_t *argmax = indices + (h * QW + q) * all;
+      const REAL *factors = gradient + (h * QW + q) * outputs;
+      for (ptrdiff_t r = 0; r < FIELD; r += FIELD_ROWS)
+        for (ptrdiff_t u = 0; u < FIELD_LONG; u += FIELD_PART) {
+          vec sum[FIELD_ROWS][FIELD_PART];
+          UNROLL for (int i = 0; i < FIELD_ROWS; i++)
+            UNROLL for (int v = 0; v < FIELD_PART; v++) sum[i][v] = (vec){0};
           for (ptrdiff_t o = 0; o < outputs; o++) {
-            const REAL *weights = spread + o * SPREAD + begin[found[o]] + r * SEEN_ROW + u * V;
+            const REAL *weights = spread + o * SPREAD + begin[argmax[o]] + r * FIELD_ROW + u * V;
             const REAL factor = factors[o];
-            UNROLL for (int i = 0; i < SEEN_ROWS; i++)
-              UNROLL for (int v = 0; v < SEEN_PART; v++)
-                sum[i][v] += factor * *(const near_vec *)(weights + i * SEEN_ROW + v * V);
+            UNROLL for (int i = 0; i < FIELD_ROWS; i++)
+              UNROLL for (int v = 0; v < FIELD_PART; v++)
+                sum[i][v] += factor * *(const unaligned_vec *)(weights + i * FIELD_ROW + v * V);
           }
           REAL *to = gx + (h * P + r) * ROW + q * P * C + u * V;
-          UNROLL for (int i = 0; i < SEEN_ROWS; i++)
-            UNROLL for (int v = 0; v < SEEN_PART; v++) *(near_vec *)(to + i * ROW + v * V) += sum[i][v];
+          UNROLL for (int i = 0; i < FIELD_ROWS; i++)
+            UNROLL for (int v = 0; v < FIELD_PART; v++) *(unaligned_vec *)(to + i * ROW + v * V) += sum[i][v];
         }
     }
 }
 
-/* How many numbers of room `backward` needs. */
-ptrdiff_t backward_room(ptrdiff_t outputs) {
-  return 2 * IMAGE_ROOM + COLUMNS_ROOM + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS + 1) + BEHIND;
+/* How many numbers of workspace `backward` needs. */
+ptrdiff_t backward_workspace(ptrdiff_t outputs) {
+  return 2 * IMAGE_BUFFER + IM2COL_BUFFER + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS + 1) + SLACK;
 }
 
-/* slope, y and place as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C] or none;
- * wanted: where the slopes by the weights and biases go. */
-void backward(const REAL *slope, const REAL *y, const uint8_t *place, const REAL *x, const ptrdiff_t *strides,
-              const struct weights *given, REAL *gx, const struct weights *wanted, ptrdiff_t images, ptrdiff_t groups,
-              ptrdiff_t outputs, REAL *room) {
+/* gradient, y and indices as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C] or none;
+ * grads: where the gradients by the weights and biases go. */
+void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const REAL *x, const ptrdiff_t *strides,
+              const struct weights *params, REAL *gx, const struct weights *grads, ptrdiff_t images, ptrdiff_t groups,
+              ptrdiff_t outputs, REAL *workspace) {
   const ptrdiff_t all = groups * outputs;
-  REAL *image = room, *image_slope = image + IMAGE_ROOM, *columns = image_slope + IMAGE_ROOM,
-       *sums = columns + COLUMNS_ROOM, *spread = sums + outputs * SEGMENTS * PATCH,
-       *slopes = spread + outputs * SPREAD, *slope_sums = slopes + outputs * WINDOWS;
-  memset(room, 0, sizeof(REAL) * backward_room(outputs));
+  REAL *image = workspace, *image_gradient = image + IMAGE_BUFFER, *columns = image_gradient + IMAGE_BUFFER,
+       *sums = columns + IM2COL_BUFFER, *spread = sums + outputs * SEGMENTS * PATCH,
+       *gradients = spread + outputs * SPREAD, *bias_sums = gradients + outputs * WINDOWS;
+  memset(workspace, 0, sizeof(REAL) * backward_workspace(outputs));
   for (ptrdiff_t g = 0; g < groups; g++) {
     memset(sums, 0, sizeof(REAL) * outputs * SEGMENTS * PATCH);
-    memset(slope_sums, 0, sizeof(REAL) * outputs);
+    memset(bias_sums, 0, sizeof(REAL) * outputs);
     for (ptrdiff_t o = 0; gx && o < outputs; o++) {
-      const REAL *own = weights_of(given, g * outputs + o);
+      const REAL *own = weights_of(params, g * outputs + o);
       REAL turned[TAPS]; /* [KH][KW][C] */
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t k = 0; k < KH * KW; k++) turned[k * C + c] = own[c * KH * KW + k];
       for (ptrdiff_t r = 0; r < KH; r++)
         for (ptrdiff_t j = 0; j < P; j++)
-          memcpy(spread + o * SPREAD + j * SHIFTED + (P - 1 + r) * SEEN_ROW + j * C, turned + r * KW * C,
+          memcpy(spread + o * SPREAD + j * SHIFTED + (P - 1 + r) * FIELD_ROW + j * C, turned + r * KW * C,
                  sizeof(REAL) * KW * C);
     }
     for (ptrdiff_t b = 0; b < images; b++) {
-      const uint8_t *found = place + b * WINDOWS * all + g * outputs;
-      take_image(image, x + b * strides[0] + g * C * strides[1], strides);
+      const uint8_t *argmax = indices + b * WINDOWS * all + g * outputs;
+      copy_image(image, x + b * strides[0] + g * C * strides[1], strides);
       for (ptrdiff_t n = 0; n < WINDOWS; n++) {
         const ptrdiff_t at = (b * WINDOWS + n) * all + g * outputs;
-        take_slopes(slopes + n * outputs, slope + at, y + at, slope_sums, outputs);
+        gate_gradients(gradients + n * outputs, gradient + at, y + at, bias_sums, outputs);
       }
       for (ptrdiff_t h = 0; h < QH; h += STRIP) {
-        if (COLUMNS) copy_windows(columns, image + h * P * ROW);
-        const REAL *from = COLUMNS ? columns : image, *strip = slopes + h * QW * outputs;
-        const uint8_t *chosen = found + h * QW * all;
+        if (IM2COL) copy_windows(columns, image + h * P * ROW);
+        const REAL *from = IM2COL ? columns : image, *strip = gradients + h * QW * outputs;
+        const uint8_t *chosen = argmax + h * QW * all;
         ptrdiff_t o = 0;
         for (; o + ABREAST <= outputs; o += ABREAST)
-          by_weights(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
+          weight_gradients(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
         for (; o < outputs; o++)
-          by_weights(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, 1);
+          weight_gradients(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, 1);
       }
       if (!gx) continue;
-      memset(image_slope, 0, sizeof(REAL) * IMAGE_ROOM);
-      by_image(image_slope, spread, found, all, slopes, outputs);
+      memset(image_gradient, 0, sizeof(REAL) * IMAGE_BUFFER);
+      image_gradients(image_gradient, spread, argmax, all, gradients, outputs);
       for (ptrdiff_t h = 0; h < H; h++)
         for (ptrdiff_t q = 0; q < W; q++)
-          memcpy(gx + ((b * H + h) * W + q) * groups * C + g * C, image_slope + (h + PH) * ROW + (q + PW) * C,
+          memcpy(gx + ((b * H + h) * W + q) * groups * C + g * C, image_gradient + (h + PH) * ROW + (q + PW) * C,
                  sizeof(REAL) * C);
     }
     for (ptrdiff_t o = 0; o < outputs; o++) {
-      REAL *own = weights_of(wanted, g * outputs + o);
-      if (wanted->b) *bias_of(wanted, g * outputs + o) = slope_sums[o];
+      REAL *own = weights_of(grads, g * outputs + o);
+      if (grads->b) *bias_of(grads, g * outputs + o) = bias_sums[o];
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t r = 0; r < KH; r++)
           for (ptrdiff_t k = 0; k < KW; k++)
-            own[(c * KH + r) * KW + k] = sums[o * SEGMENTS * PATCH + r * (COLUMNS ? KW * C : PATCH) + k * C + c];
+            own[(c * KH + r) * KW + k] = sums[o * SEGMENTS * PATCH + r * (IM2COL ? KW * C : PATCH) + k * C + c];
     }
   }
 }

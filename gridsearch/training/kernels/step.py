@@ -50,7 +50,9 @@ class OptimizerStep:
         library = load(_SOURCE, {"DOUBLE": REALS.index(dtype), "KIND": _KINDS.index(kind)})
         return None if library is None else cls(dtype, library)
 
-    def take(self, settings: Sequence[Settings], steps: Sequence[int], mu_products: Sequence[float]) -> None:
+    def set_lanes(
+        self, settings: Sequence[Settings], steps: Sequence[int], mu_products: Sequence[float]
+    ) -> None:
         """Take in who the lanes are, how many steps each has taken, and NAdam's products."""
         self._lanes = (_Lane * len(settings))(
             *(
@@ -62,28 +64,28 @@ class OptimizerStep:
     def __call__(
         self,
         weights: torch.Tensor,
-        slopes: torch.Tensor,
-        memory: Sequence[torch.Tensor],
+        gradient: torch.Tensor,
+        state: Sequence[torch.Tensor],
         rates: Sequence[float],
     ) -> None:
         """Take a step.
 
         Args:
             weights: [K, P], moved in place.
-            slopes: [K, P].
-            memory: what the optimizer remembers, [K, P] each; changed in place.
+            gradient: [K, P].
+            state: what the optimizer remembers, [K, P] each; changed in place.
             rates: each lane's learning rate.
         """
-        for tensor in (weights, slopes, *memory):
+        for tensor in (weights, gradient, *state):
             assert tensor.shape == weights.shape, tensor.shape
             assert tensor.is_contiguous()
             assert tensor.dtype == self._dtype
         for lane, rate in zip(self._lanes, rates, strict=True):
             lane.lr = rate
             lane.steps += 1
-        first, second = (*memory, None, None)[:2]
+        first, second = (*state, None, None)[:2]
         self._call(
-            *(address(weights), address(slopes), address(first), address(second)),
+            *(address(weights), address(gradient), address(first), address(second)),
             *(*weights.shape, self._lanes),
         )
 

@@ -26,10 +26,10 @@ typedef float REAL;
 
 #define V (BYTES / (DOUBLE ? 8 : 4)) /* numbers in a vector */
 typedef REAL vec __attribute__((vector_size(BYTES)));
-typedef REAL near_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* anywhere in memory */
+typedef REAL unaligned_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* anywhere in memory */
 typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 8, (int64_t)0, (int32_t)0)) word;
 typedef word mask __attribute__((vector_size(BYTES))); /* of a comparison: all bits or none */
-typedef uint8_t places __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
+typedef uint8_t index_vec __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 #ifdef __clang__
@@ -37,6 +37,6 @@ typedef uint8_t places __attribute__((vector_size(BYTES / sizeof(REAL)), aligned
 #else
 #define UNROLL _Pragma("GCC unroll 64")
 #endif
-#define UP(a, b) (((a) + (b) - 1) / (b))
+#define CEIL_DIV(a, b) (((a) + (b) - 1) / (b))
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))

@@ -21,7 +21,7 @@ from torch import nn
 from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
 from gridsearch.training.lanes.compile.network import StackedNetwork, choose
-from gridsearch.training.lanes.runtime.engine import NotPackable, fewest, program_for
+from gridsearch.training.lanes.runtime.engine import NotPackable, build_program, min_lanes
 from gridsearch.training.lanes.runtime.products import PooledConv
 from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.precision import Precision
@@ -64,7 +64,7 @@ def built(shape, dtype=torch.float64):
 
 
 def case(name, *, groups=3, batch=4, dtype=torch.float64, layout=torch.channels_last):
-    """Maps, weights, bias and slopes by the result."""
+    """Maps, weights, bias and gradients by the result."""
     (channels, outputs), size, side, zeros, pool = SHAPES[name]
     draw = torch.Generator().manual_seed(1)
     x = torch.randn(batch, groups * channels, *size, generator=draw, dtype=dtype).contiguous(
@@ -73,17 +73,17 @@ def case(name, *, groups=3, batch=4, dtype=torch.float64, layout=torch.channels_
     w = torch.randn(groups * outputs, channels, side, side, generator=draw, dtype=dtype)
     b = torch.randn(groups * outputs, generator=draw, dtype=dtype)
     sides = [(s + 2 * zeros - side + 1) // pool for s in size]
-    slope = torch.randn(batch, groups * outputs, *sides, generator=draw, dtype=dtype)
-    return x, w, b, slope
+    gradient = torch.randn(batch, groups * outputs, *sides, generator=draw, dtype=dtype)
+    return x, w, b, gradient
 
 
-def by_torch(shape, x, w, b, slope, *, groups):
-    """Result and slopes by autograd."""
+def by_torch(shape, x, w, b, gradient, *, groups):
+    """Result and gradients by autograd."""
     own = [t if t is None else t.detach().requires_grad_() for t in (x, w, b)]
     y = F.max_pool2d(F.conv2d(*own, padding=shape.padding, groups=groups), shape.pool)
     y = torch.relu(y) if shape.relu else y
     wanted = [t for t in own if t is not None]
-    return y.detach(), *torch.autograd.grad(y, wanted, slope)
+    return y.detach(), *torch.autograd.grad(y, wanted, gradient)
 
 
 def in_a_pack(tensor, lanes):
@@ -93,14 +93,14 @@ def in_a_pack(tensor, lanes):
     return rows.copy_(each.flatten(1)).view(each.shape)
 
 
-def by_kernel(kernel, x, w, b, slope, *, groups, lanes=None, images=True):
-    """Result, slope by the images, slopes by weights and bias; None where there are none."""
+def by_kernel(kernel, x, w, b, gradient, *, groups, lanes=None, images=True):
+    """Result, gradient by the images, gradients by weights and bias; None where there are none."""
     lanes = lanes or groups
     weights, biases = in_a_pack(w, lanes), None if b is None else in_a_pack(b, lanes)
-    y, passed = kernel.forward(x, weights, biases, places=True)
+    y, saved = kernel.forward(x, weights, biases, return_indices=True)
     gw = in_a_pack(torch.full_like(w, float("nan")), lanes)
     gb = None if b is None else in_a_pack(torch.full_like(b, float("nan")), lanes)
-    gx = kernel.backward(slope, passed, gw, gb, images=images)
+    gx = kernel.backward(gradient, saved, gw, gb, input_grad=images)
     return y, gx, gw.reshape(w.shape), None if b is None or gb is None else gb.reshape(b.shape)
 
 
@@ -135,53 +135,53 @@ def test_shared_images_and_outputs_that_fill_no_vector():
     for lanes in (1, 2, 3, 5, 8):  # 6 to 48 channels of one group
         x, _, _, _ = case("lenet, first", groups=1)
         w, b = torch.randn(6 * lanes, 1, 5, 5).double(), torch.randn(6 * lanes).double()
-        slope = torch.randn(len(x), 6 * lanes, 12, 12).double()
+        gradient = torch.randn(len(x), 6 * lanes, 12, 12).double()
         for ours, theirs in zip(
-            by_kernel(kernel, x, w, b, slope, groups=1, lanes=lanes),
-            by_torch(kernel.shape, x, w, b, slope, groups=1),
+            by_kernel(kernel, x, w, b, gradient, groups=1, lanes=lanes),
+            by_torch(kernel.shape, x, w, b, gradient, groups=1),
             strict=True,
         ):
             torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @needs_compiler
-def test_without_a_bias_and_without_a_slope_by_the_images():
+def test_without_a_bias_and_without_a_gradient_of_the_images():
     shape = shape_of("lenet, second")
-    x, w, _, slope = case("lenet, second")
-    y, _, gw = by_torch(shape, x, w, None, slope, groups=3)
+    x, w, _, gradient = case("lenet, second")
+    y, _, gw = by_torch(shape, x, w, None, gradient, groups=3)
     kernel = built(shape)
-    ours, none, weights, no_bias = by_kernel(kernel, x, w, None, slope, groups=3, images=False)
+    ours, none, weights, no_bias = by_kernel(kernel, x, w, None, gradient, groups=3, images=False)
     assert none is None
     assert no_bias is None
     torch.testing.assert_close(ours, y, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(weights, gw, rtol=1e-12, atol=1e-12)
-    assert kernel.forward(x, in_a_pack(w, 3), None, places=False)[1].places is None
+    assert kernel.forward(x, in_a_pack(w, 3), None, return_indices=False)[1].indices is None
 
 
 @needs_compiler
 def test_the_first_of_equal_values_counts_as_with_torch():
     shape = shape_of("padded, rows and columns left over")
-    x, w, b, slope = case("padded, rows and columns left over")
+    x, w, b, gradient = case("padded, rows and columns left over")
     # Whole numbers sum to the same in any order: what is equal here is equal with torch, on every processor.
     x, w, b = torch.ones_like(x), (8 * w).round(), (8 * b).round().abs() + 1000  # nothing is cut off by ReLU
-    _, gx, _, _ = by_kernel(built(shape), x, w, b, slope, groups=3)
-    torch.testing.assert_close(gx, by_torch(shape, x, w, b, slope, groups=3)[1], rtol=1e-12, atol=1e-12)
+    _, gx, _, _ = by_kernel(built(shape), x, w, b, gradient, groups=3)
+    torch.testing.assert_close(gx, by_torch(shape, x, w, b, gradient, groups=3)[1], rtol=1e-12, atol=1e-12)
 
 
 @needs_compiler
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_bad_numbers_stay_in_their_lane_and_are_seen(bad):
     shape, kernel = shape_of("lenet, second"), built(shape_of("lenet, second"))
-    x, w, b, slope = case("lenet, second")
-    before = by_kernel(kernel, x, w, b, slope, groups=3)
+    x, w, b, gradient = case("lenet, second")
+    before = by_kernel(kernel, x, w, b, gradient, groups=3)
     w[12:24] = bad
-    after = by_kernel(kernel, x, w, b, slope, groups=3)
+    after = by_kernel(kernel, x, w, b, gradient, groups=3)
     others = [*range(12), *range(24, 36)]
     assert torch.equal(before[0][:, others], after[0][:, others])
     assert torch.equal(before[1][:, [*range(6), *range(12, 18)]], after[1][:, [*range(6), *range(12, 18)]])
     assert torch.equal(before[2][others], after[2][others])
     assert torch.equal(before[3][others], after[3][others])
-    expected = by_torch(shape, x, w, b, slope, groups=3)[0]
+    expected = by_torch(shape, x, w, b, gradient, groups=3)[0]
     assert torch.equal(after[0].isfinite(), expected.isfinite())
     assert torch.equal(after[0].isnan(), expected.isnan())
 
@@ -189,24 +189,24 @@ def test_bad_numbers_stay_in_their_lane_and_are_seen(bad):
 @needs_compiler
 def test_a_window_with_one_bad_value_is_bad_as_with_torch():
     shape = shape_of("lenet, first")
-    x, w, b, slope = case("lenet, first")
+    x, w, b, gradient = case("lenet, first")
     x[1, 1, 6, 9] = float("nan")
-    y, passed = built(shape).forward(x, in_a_pack(w, 3), in_a_pack(b, 3), places=True)
-    expected = by_torch(shape, x, w, b, slope, groups=3)[0]
+    y, saved = built(shape).forward(x, in_a_pack(w, 3), in_a_pack(b, 3), return_indices=True)
+    expected = by_torch(shape, x, w, b, gradient, groups=3)[0]
     assert 0 < int(y.isnan().sum()) < y.numel() // 10
     torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12, equal_nan=True)
-    assert passed.places is not None
-    assert int(passed.places.max()) == 3
+    assert saved.indices is not None
+    assert int(saved.indices.max()) == 3
 
 
 @needs_compiler
 def test_the_same_bytes_each_time_and_for_each_image_alone():
     kernel = built(shape_of("lenet, second"), torch.float32)
-    x, w, b, slope = case("lenet, second", dtype=torch.float32)
-    once, again = (by_kernel(kernel, x, w, b, slope, groups=3) for _ in range(2))
+    x, w, b, gradient = case("lenet, second", dtype=torch.float32)
+    once, again = (by_kernel(kernel, x, w, b, gradient, groups=3) for _ in range(2))
     assert all(map(torch.equal, once, again))
     for i in range(len(x)):
-        alone = by_kernel(kernel, x[i : i + 1], w, b, slope[i : i + 1], groups=3)
+        alone = by_kernel(kernel, x[i : i + 1], w, b, gradient[i : i + 1], groups=3)
         assert torch.equal(alone[0], once[0][i : i + 1])
         assert torch.equal(alone[1], once[1][i : i + 1])
 
@@ -216,11 +216,11 @@ def test_a_lanes_result_does_not_depend_on_how_many_there_are():
     kernel = built(shape_of("lenet, first"), torch.float32)
     x, w, b, _ = case("lenet, first", groups=1, dtype=torch.float32)
     more_w, more_b = torch.cat([w, -w, 2 * w]), torch.cat([b, -b, 2 * b])
-    y, _ = kernel.forward(x, in_a_pack(w, 1), in_a_pack(b, 1), places=True)
+    y, _ = kernel.forward(x, in_a_pack(w, 1), in_a_pack(b, 1), return_indices=True)
     lanes = in_a_pack(more_w, 3), in_a_pack(more_b, 3)
-    many, _ = kernel.forward(x, *lanes, places=True)
+    many, _ = kernel.forward(x, *lanes, return_indices=True)
     assert torch.equal(many[:, :6], y)
-    packed, _ = kernel.forward(x.repeat(1, 3, 1, 1), *lanes, places=True)
+    packed, _ = kernel.forward(x.repeat(1, 3, 1, 1), *lanes, return_indices=True)
     assert torch.equal(packed, many)
 
 
@@ -244,7 +244,7 @@ def lenets(lanes=2):
 
 def kernels_of(network):
     assert isinstance(network, StackedNetwork)
-    steps = [step[0] for stage in network._stages.values() for step in stage.instructions]
+    steps = [step[0] for stage in network._graphs.values() for step in stage.instructions]
     return sum(isinstance(step, PooledConv) for step in steps)
 
 
@@ -469,7 +469,7 @@ class Own(nn.Module):
 
 def lone_program(model, make_settings, make_images, *, size=28):
     data = ResidentCache(make_images(12, size=size), device="cpu")(settings := make_settings(batch=4))
-    return program_for([Member(settings, 0)], [model], data, Precision.of("float32", torch.device("cpu")))
+    return build_program([Member(settings, 0)], [model], data, Precision.of("float32", torch.device("cpu")))
 
 
 @needs_compiler
@@ -494,4 +494,4 @@ def test_a_lone_lane_without_kernels_trains_as_its_model_is(name, make_settings,
 
 def test_without_a_compiler_a_lone_lane_is_the_plain_engines(monkeypatch):
     monkeypatch.setenv("GRIDSEARCH_KERNELS", "off")
-    assert fewest(torch.device("cpu")) == 2
+    assert min_lanes(torch.device("cpu")) == 2

@@ -17,7 +17,7 @@ from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
 from gridsearch.training.lanes.compile.network import choose
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-from gridsearch.training.lanes.runtime.products import JoinedLinear
+from gridsearch.training.lanes.runtime.products import FusedLinear
 from gridsearch.training.precision import Precision
 from gridsearch.zoo import models
 
@@ -45,7 +45,7 @@ class Chain:
         draw = torch.Generator().manual_seed(seed)
         count = sum(f * g + g for f, g in pairs)
         self.flat = torch.randn(lanes, count, generator=draw, dtype=dtype) / 4
-        self.slopes = torch.full_like(self.flat, float("nan"))
+        self.gradients = torch.full_like(self.flat, float("nan"))
         self.bias = bias
         if maps is None:
             self.x = torch.randn(lanes, batch, self.sizes[0], generator=draw, dtype=dtype)
@@ -53,7 +53,7 @@ class Chain:
             channels, height, width = MAPS[name]
             x = torch.randn(batch, lanes * channels, height, width, generator=draw, dtype=dtype)
             self.x = x.contiguous(memory_format=maps)
-        self.slope = torch.randn(lanes, batch, self.sizes[-1], generator=draw, dtype=dtype)
+        self.gradient = torch.randn(lanes, batch, self.sizes[-1], generator=draw, dtype=dtype)
         kernel = DenseLayers.build(DenseShape(self.sizes, self.relu), dtype)
         assert kernel is not None
         self.kernel = kernel
@@ -67,13 +67,13 @@ class Chain:
         return weights, biases
 
     def ours(self, *, inputs=True):
-        """Result, slope by x, slopes by the weights; what has no bias keeps its place."""
+        """Result, gradient by x, gradients by the weights; what has no bias keeps its place."""
         weights, biases = self.split(self.flat)
         y, kept = self.kernel.forward(self.x, weights, biases)
         gx = self.kernel.backward(
-            self.slope, y, kept, self.x, weights, *self.split(self.slopes), inputs=inputs
+            self.gradient, y, kept, self.x, weights, *self.split(self.gradients), input_grad=inputs
         )
-        return y, gx, self.slopes
+        return y, gx, self.gradients
 
     def theirs(self):
         flat, x = self.flat.clone().requires_grad_(), self.x.detach().clone().requires_grad_()
@@ -83,7 +83,7 @@ class Chain:
             y = torch.bmm(y, w.transpose(1, 2))
             y = y if b is None else y + b.unsqueeze(1)
             y = torch.relu(y) if relu else y
-        y.backward(self.slope)
+        y.backward(self.gradient)
         return y.detach(), x.grad, flat.grad
 
 
@@ -99,22 +99,22 @@ def test_dense_layers_equal_torch(name, batch):
 @pytest.mark.parametrize("name", MAPS)
 def test_dense_layers_read_maps_in_any_layout(name, layout):
     chain = Chain(name, maps=layout)
-    y, gx, slopes = chain.ours()
+    y, gx, gradients = chain.ours()
     assert gx.stride() == chain.x.stride()
-    for ours, theirs in zip((y, gx, slopes), chain.theirs(), strict=True):
+    for ours, theirs in zip((y, gx, gradients), chain.theirs(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
-def test_dense_layers_without_biases_and_without_a_slope_by_what_comes_in():
+def test_dense_layers_without_biases_and_without_a_gradient_of_what_comes_in():
     chain = Chain("lenet", bias=False)
-    y, gx, slopes = chain.ours(inputs=False)
-    wanted, _, all_slopes = chain.theirs()
+    y, gx, gradients = chain.ours(inputs=False)
+    wanted, _, all_gradients = chain.theirs()
     assert gx is None
     torch.testing.assert_close(y, wanted, rtol=1e-12, atol=1e-12)
-    for ours, theirs in zip(chain.split(slopes)[0], chain.split(all_slopes)[0], strict=True):
+    for ours, theirs in zip(chain.split(gradients)[0], chain.split(all_gradients)[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     chain.bias = True  # nobody has asked for these
-    assert all(b.isnan().all() for b in chain.split(slopes)[1])
+    assert all(b.isnan().all() for b in chain.split(gradients)[1])
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -125,9 +125,9 @@ def test_a_bad_weight_or_number_stays_in_its_lane(name, bad):
         getattr(poor, spoil)[1].fill_(bad)
         for ours, theirs in zip(poor.ours(), good.ours(), strict=True):
             torch.testing.assert_close(ours[[0, 2]], theirs[[0, 2]], rtol=0, atol=0)
-        y, _, slopes = poor.ours()
+        y, _, gradients = poor.ours()
         assert not y[1].isfinite().all()
-        assert not slopes[1].isfinite().all()
+        assert not gradients[1].isfinite().all()
 
 
 def test_one_bad_weight_is_as_bad_as_with_torch():
@@ -140,12 +140,12 @@ def test_one_bad_weight_is_as_bad_as_with_torch():
 
 def test_a_lanes_dense_layers_do_not_depend_on_the_others():
     many = Chain("lenet", lanes=5, dtype=torch.float32)
-    y, gx, slopes = many.ours()
+    y, gx, gradients = many.ours()
     for lane in range(5):
         one = Chain("lenet", lanes=1, dtype=torch.float32)
-        one.flat, one.x, one.slope = many.flat[[lane]], many.x[[lane]], many.slope[[lane]]
-        one.slopes = torch.empty_like(one.flat)
-        for alone, among in zip(one.ours(), (y, gx, slopes), strict=True):
+        one.flat, one.x, one.gradient = many.flat[[lane]], many.x[[lane]], many.gradient[[lane]]
+        one.gradients = torch.empty_like(one.flat)
+        for alone, among in zip(one.ours(), (y, gx, gradients), strict=True):
             assert torch.equal(alone[0], among[lane])
 
 
@@ -214,7 +214,7 @@ class Large(Called):
 
 
 class EverySecond(Called):
-    """Features that lie apart in memory."""
+    """Features that lie unflatten in memory."""
 
     def __init__(self):
         super().__init__()
@@ -246,8 +246,8 @@ def network_of(model, lanes=3, **how):
 
 def joined(network, *, training=True):
     """How many dense layers each joined instruction has."""
-    stage = network._stages[training, Form.SHARED]
-    return [len(one.bound) // 2 for one in stage.instructions if isinstance(one.function, JoinedLinear)]
+    stage = network._graphs[training, Form.SHARED]
+    return [len(one.operands) // 2 for one in stage.instructions if isinstance(one.function, FusedLinear)]
 
 
 @pytest.mark.parametrize(
@@ -272,14 +272,14 @@ def test_what_is_joined_and_that_it_is_the_same_function(model, found):
         )
     if model is Dropped:
         return
-    descent = network.descend(x, Form.SHARED)
+    forward = network.forward_pass(x, Form.SHARED)
     gradient = torch.empty_like(storage.flat)
     draw = torch.Generator().manual_seed(0)
-    slopes = torch.randn(descent.logits.shape, generator=draw)
-    descent.gradients(slopes, gradient)
+    gradients = torch.randn(forward.logits.shape, generator=draw)
+    forward.gradients(gradients, gradient)
     for lane, own in enumerate(built):
         own.train()
-        own(x).backward(slopes[lane])
+        own(x).backward(gradients[lane])
         for name, ours in storage.split(gradient).items():
             theirs = own.get_parameter(name).grad
             torch.testing.assert_close(ours[lane], theirs, rtol=1e-4, atol=1e-5)
@@ -314,13 +314,13 @@ def test_cross_entropies_equal_torch(smoothing, columns, scale):
     logits = (torch.randn(3, 9, 5, generator=draw, dtype=torch.float64) * scale).requires_grad_()
     labels = torch.randint(5, (9, columns), generator=draw).t()
     ours = PackLosses(3, torch.float64, logits.device, compiles=True)
-    ours.take(smoothing)
-    losses, slopes = ours(logits.detach(), labels)
+    ours.set_smoothing(smoothing)
+    losses, gradients = ours(logits.detach(), labels)
     for lane, share in enumerate(smoothing):
         wanted = F.cross_entropy(logits[lane], labels[lane % columns], label_smoothing=share)
-        (slope,) = torch.autograd.grad(wanted, logits)
+        (gradient,) = torch.autograd.grad(wanted, logits)
         torch.testing.assert_close(losses[lane], wanted.detach(), rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(slopes[lane], slope[lane], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(gradients[lane], gradient[lane], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -331,7 +331,7 @@ def test_bad_logits_give_the_losses_that_torch_gives(smoothing):
     found = []
     for compiles in (True, False):
         losses = PackLosses(4, torch.float32, logits.device, compiles=compiles)
-        losses.take([smoothing] * 4)
+        losses.set_smoothing([smoothing] * 4)
         found.append(losses(logits, labels))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs, equal_nan=True)
@@ -345,14 +345,14 @@ def test_a_lanes_step_does_not_depend_on_the_others():
     recipes = [Settings(dataset="d", model="m", lr=0.1 / (k + 1), weight_decay=0.01 * k) for k in range(3)]
     draw = torch.Generator().manual_seed(0)
     flat = torch.randn(3, 50, generator=draw)
-    slopes = torch.randn(4, 3, 50, generator=draw)
+    gradients = torch.randn(4, 3, 50, generator=draw)
     alone = [row.clone().unsqueeze(0) for row in flat]
     together = PackOptimizer(recipes, flat, compiles=True)
-    apart = [PackOptimizer([r], row, compiles=True) for r, row in zip(recipes, alone, strict=True)]
-    for slope in slopes:
-        together.step(slope)
-        for lane, one in enumerate(apart):
-            one.step(slope[[lane]])
+    unflatten = [PackOptimizer([r], row, compiles=True) for r, row in zip(recipes, alone, strict=True)]
+    for gradient in gradients:
+        together.step(gradient)
+        for lane, one in enumerate(unflatten):
+            one.step(gradient[[lane]])
     assert torch.equal(flat, torch.cat(alone))
 
 

@@ -101,7 +101,7 @@ class Bench:
 
     def together(self, pack, *, training):
         """A pack's."""
-        for generator in pack.network.draws.generators:
+        for generator in pack.network.dropout.generators:
             generator.manual_seed(5)
         with torch.no_grad():
             x, form = pack._inputs.shared(self.data.train[:4])
@@ -133,13 +133,13 @@ def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_
     bench = Bench(recipes, [0, 1, 2], make_images(48, size=max(16, net.side)), net.build)
     chosen, pack = bench.data.train, bench.pack
     labels = bench.data.labels[chosen]
-    for generator in pack.network.draws.generators:
+    for generator in pack.network.dropout.generators:
         generator.manual_seed(5)
     x, form = pack._inputs.shared(chosen)
-    descent = pack.network.descend(x, form)
-    losses, slopes = pack._losses(descent.logits, labels.unsqueeze(0))
+    forward = pack.network.forward_pass(x, form)
+    losses, gradients = pack._losses(forward.logits, labels.unsqueeze(0))
     flat = torch.empty_like(pack.storage.flat)
-    descent.gradients(slopes, flat)
+    forward.gradients(gradients, flat)
     gradients = pack.storage.split(flat).values()
     for slot, solo in enumerate(bench.solos):
         torch.manual_seed(5)
@@ -197,11 +197,14 @@ def test_images_of_all_lanes_are_shared_only_where_seed_and_epoch_are(
     forms = []
     for seeds in ([3, 3], [3, 4]):
         bench = Bench(recipes, seeds, make_images(24, size=net.side), net.build)
-        descend = type(bench.pack.network).descend
+        forward_pass = type(bench.pack.network).forward_pass
         monkeypatch.setattr(
             type(bench.pack.network),
-            "descend",
-            lambda self, x, form, descend=descend: (forms.append(form), descend(self, x, form))[1],
+            "forward_pass",
+            lambda self, x, form, forward_pass=forward_pass: (
+                forms.append(form),
+                forward_pass(self, x, form),
+            )[1],
         )
         bench.pack.train_epoch()
         monkeypatch.undo()

@@ -247,18 +247,20 @@ def live(bench):
         stays.train_epoch()
     for _ in range(3):
         other.train_epoch()
-    moved = stays.take(1)
+    moved = stays.lane_state(1)
     fresh = bench.model(2)
     tensors = dict(fresh.named_parameters()) | dict(fresh.named_buffers())
-    stays.put(1, bench.member(2), type(moved)(weights=tensors))  # refilled, beside a lane at epoch ten
-    other.put(1, bench.member(1), moved)  # beside a lane at epoch three
+    stays.load_lane_state(
+        1, bench.member(2), type(moved)(weights=tensors)
+    )  # refilled, beside a lane at epoch ten
+    other.load_lane_state(1, bench.member(1), moved)  # beside a lane at epoch three
     mixed = [(stays.train_epoch(), other.train_epoch()) for _ in range(half)]
-    other.keep([1])
+    other.compact([1])
     bench.check_pack(other, (1,), [[both[1][1]] for both in mixed], half)
-    leaves = stays.take(1)
-    stays.keep([0])
+    leaves = stays.lane_state(1)
+    stays.compact([0])
     bench.check_pack(stays, (0,), [[both[0][0]] for both in mixed], half)
     alone = bench.solo(2)
-    alone.put(leaves)
+    alone.load_lane_state(leaves)
     losses = [both[0][1] for both in mixed] + [alone.train_epoch(e) for e in range(half + 1, EPOCHS + 1)]
     bench.check(2, alone.state_dict(), alone.evaluate(EPOCHS).logits, losses)

@@ -646,12 +646,12 @@ class Reverse(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, slope):
-        return -slope
+    def backward(ctx, gradient):
+        return -gradient
 
 
 class Clip(torch.autograd.Function):
-    """Its backward pass acts on large slopes alone, which a check need not meet."""
+    """Its backward pass acts on large gradients alone, which a check need not meet."""
 
     generate_vmap_rule = True
 
@@ -664,8 +664,8 @@ class Clip(torch.autograd.Function):
         pass
 
     @staticmethod
-    def backward(ctx, slope):
-        return slope.clamp(-0.01, 0.01)
+    def backward(ctx, gradient):
+        return gradient.clamp(-0.01, 0.01)
 
 
 class ReversesGradients(Net):

@@ -39,7 +39,7 @@ AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pass:
+class PassResult:
     """What a model makes of a few images in a mode.
 
     Attributes:
@@ -61,7 +61,7 @@ class Reference:
         not_stacked: why a traced graph of it would be wrong; "" where it may be right.
     """
 
-    passes: Mapping[bool, Pass]
+    passes: Mapping[bool, PassResult]
     not_stacked: str
 
     @property
@@ -109,7 +109,7 @@ class Reference:
 
 def _run(
     model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, watch: Watch | None, *, training: bool
-) -> tuple[Pass, bool]:
+) -> tuple[PassResult, bool]:
     """Run a model once, on images of its own, and say whether a backward pass of somebody's own is in it."""
     model.train(training)
     seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
@@ -123,7 +123,7 @@ def _run(
         model.train()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None} if training else {}
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
-    return Pass(logits.detach(), gradients, buffers), _own_backward(logits)
+    return PassResult(logits.detach(), gradients, buffers), _own_backward(logits)
 
 
 def _own_backward(result: torch.Tensor) -> bool:
@@ -153,7 +153,7 @@ def check(
     Raises:
         NotStackable: they differ.
     """
-    before = [storage.take(slot) for slot in range(storage.lanes)]
+    before = [storage.lane_tensors(slot) for slot in range(storage.lanes)]
     for training in (True, False):
         expected = [reference.passes[training] for reference in references]
         for form in (Form.SHARED, Form.PACKED):
@@ -161,13 +161,13 @@ def check(
                 _check_pass(network, storage, expected, x_BCHW, precision, form, training=training)
             finally:  # a pass moves running statistics, from which whatever comes next must not start
                 for slot, weights in enumerate(before):
-                    storage.put(slot, weights)
+                    storage.load_lane_tensors(slot, weights)
 
 
 def _check_pass(
     network: Network,
     storage: Storage,
-    expected: Sequence[Pass],
+    expected: Sequence[PassResult],
     x_BCHW: torch.Tensor,
     precision: Precision,
     form: Form,
@@ -176,25 +176,25 @@ def _check_pass(
 ) -> None:
     device = x_BCHW.device
     lanes = storage.lanes
-    network.draws.generators = [
+    network.dropout.generators = [
         torch.Generator(device).manual_seed(seeds.stream(0, "trial")) for _ in range(lanes)
     ]
     x = x_BCHW.clone() if form is Form.SHARED else x_BCHW.repeat(1, lanes, 1, 1)
     with torch.set_grad_enabled(training), precision.forward():
-        descent = network.descend(x, form) if training else None
-        logits = descent.logits if descent else network(x, form, training=False)
+        forward = network.forward_pass(x, form) if training else None
+        logits = forward.logits if forward else network(x, form, training=False)
     if tuple(logits.shape) != (lanes, *expected[0].logits.shape):
         raise NotStackable(f"its K-lane form gives {tuple(logits.shape)}")
     flat = torch.empty_like(storage.flat)
     gradients = storage.split(flat)
-    if descent:
-        descent.gradients(2 * logits.float().to(flat.dtype), flat)
+    if forward:
+        forward.gradients(2 * logits.float().to(flat.dtype), flat)
     for slot, own in enumerate(expected):
         pairs = [(logits[slot], own.logits)]
-        if training and (device.type == "cpu" or not network.draws_masks):
+        if training and (device.type == "cpu" or not network.has_dropout):
             pairs += [(g[slot], own.gradients[name]) for name, g in gradients.items()]
         pairs += [(storage.tensors[n][slot], b) for n, b in own.buffers.items()]
-        if device.type != "cpu" and network.draws_masks and training:
+        if device.type != "cpu" and network.has_dropout and training:
             pairs = []  # other streams on other devices
         _compare(pairs, AGREEMENT[precision.name])
 

@@ -1,13 +1,13 @@
 """A rewritten graph as a list of instructions, run forwards, and backwards by hand.
 
 Stands between the rewrite, which writes the instructions, and a step, which wants logits and gradients.  Autograd
-would do, but its bookkeeping costs, and it keeps what no slope needs.  Whole steps of eight lanes, by autograd and by
-hand, one thread: LeNet at batch 10 3.9 and 3.5 ms, at batch 100 26.9 and 25.9; the perceptron at batch 10 3.1 and 1.7;
-where most of the time is arithmetic, no difference.  To go through the maps in pieces of images that fit a cache gained
-nothing more (24.1 to 28.3 ms against 24.5 of a LeNet at batch 100).
+would do, but its bookkeeping costs, and it keeps what no gradient needs.  Whole steps of eight lanes, by autograd and
+by hand, one thread: LeNet at batch 10 3.9 and 3.5 ms, at batch 100 26.9 and 25.9; the perceptron at batch 10 3.1 and
+1.7; where most of the time is arithmetic, no difference.  To go through the maps in pieces of images that fit a cache
+gained nothing more (24.1 to 28.3 ms against 24.5 of a LeNet at batch 100).
 
-A layer that knows its slope has `forward` and `backward` (see `Differentiable`); any other is differentiated by
-autograd, alone.
+A layer that has its own backward pass has `forward` and `backward` (see `Differentiable`); any other is differentiated
+by autograd, alone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """An instruction that knows its slope.
+    """An instruction that has its own backward pass.
 
     Attributes:
-        fresh: its result is new memory that its own slope does not need.
+        fresh: its result is new memory that its own gradient does not need.
     """
 
     fresh: bool
@@ -38,18 +38,18 @@ class Differentiable(Protocol):
 
     def backward(
         self,
-        slope: torch.Tensor,
+        grad_output: torch.Tensor,
         saved: Any,
-        wanted: Sequence[bool],
-        into: Sequence[torch.Tensor | None],
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> Sequence[torch.Tensor | None]:
-        """Return the slope by each argument.
+        """Return the gradient of the loss with respect to each argument.
 
         Args:
-            slope: by the result.
+            grad_output: of the result.
             saved: from `forward`.
-            wanted: by which arguments.
-            into: memory that a slope by a weight may be written into, and then be returned.
+            needs_grad: by which arguments.
+            out: memory that a gradient of the loss with respect to a weight may be written into, and then be returned.
         """
         ...
 
@@ -76,12 +76,12 @@ class ByAutograd:
 
     fresh = False
 
-    def __init__(self, function: Callable[..., Any], wanted: Sequence[bool]) -> None:
-        self._function, self._wanted = function, wanted
+    def __init__(self, function: Callable[..., Any], needs_grad: Sequence[bool]) -> None:
+        self._function, self._needs_grad = function, needs_grad
 
     def forward(self, *arguments: Any) -> tuple[Any, Any]:
         """Return the result, and a graph of this instruction alone."""
-        pairs = zip(arguments, self._wanted, strict=True)
+        pairs = zip(arguments, self._needs_grad, strict=True)
         own = [
             a.detach().requires_grad_() if want and isinstance(a, torch.Tensor) else a for a, want in pairs
         ]
@@ -94,15 +94,19 @@ class ByAutograd:
         return result.detach(), (result, own) if result.requires_grad else None
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slopes."""
-        del into
+        """Return the gradients."""
+        del out
         if saved is None:
-            return [None] * len(wanted)
+            return [None] * len(needs_grad)
         result, own = saved
         sources = [a for a in own if isinstance(a, torch.Tensor) and a.requires_grad]
-        found = iter(torch.autograd.grad(result, sources, slope, allow_unused=True))
+        found = iter(torch.autograd.grad(result, sources, grad_output, allow_unused=True))
         return [next(found) if isinstance(a, torch.Tensor) and a.requires_grad else None for a in own]
 
 
@@ -111,13 +115,13 @@ class Instruction(NamedTuple):
 
     Attributes:
         function: what computes.
-        bound: its arguments: slots (True, number) and constants (False, anything).
-        place: the slot of its result.
+        operands: its arguments: slots (True, number) and constants (False, anything).
+        output: the slot of its result.
     """
 
     function: Callable[..., Any]
-    bound: tuple[tuple[bool, Any], ...]
-    place: int
+    operands: tuple[tuple[bool, Any], ...]
+    output: int
 
 
 class CompiledGraph:
@@ -131,15 +135,15 @@ class CompiledGraph:
     def __init__(self) -> None:
         self.instructions: list[Instruction] = []
         self._frees: list[tuple[int, ...]] = []
-        self._rules: list[tuple[Differentiable, tuple[bool, ...]] | None] = []
+        self._backward_rules: list[tuple[Differentiable, tuple[bool, ...]] | None] = []
         self._leaves: dict[int, str] = {}
         self._slots = 1
         self.result = 0
 
     def add(self, function: Callable[..., Any], *arguments: object) -> int:
         """Append an instruction; arguments are values or constants. Returns the slot of its result."""
-        bound = tuple((True, a.slot) if isinstance(a, Value) else (False, a) for a in arguments)
-        self.instructions.append(Instruction(function, bound, self._slots))
+        operands = tuple((True, a.slot) if isinstance(a, Value) else (False, a) for a in arguments)
+        self.instructions.append(Instruction(function, operands, self._slots))
         self._slots += 1
         return self._slots - 1
 
@@ -147,9 +151,9 @@ class CompiledGraph:
         """Say what the result is; values are freed after their last use."""
         self.result = result.slot
         last = dict.fromkeys(range(self._slots), -1)
-        for i, (_, bound, place) in enumerate(self.instructions):
-            last[place] = i
-            for is_slot, content in bound:
+        for i, (_, operands, output) in enumerate(self.instructions):
+            last[output] = i
+            for is_slot, content in operands:
                 if is_slot:
                     last[content] = i
         last.pop(self.result)
@@ -158,41 +162,41 @@ class CompiledGraph:
 
     def _differentiate(self) -> None:
         """Find out what each instruction does on the way back."""
-        moving = [False] * self._slots
+        requires_grad = [False] * self._slots
         users = [0] * self._slots
         fresh = [False] * self._slots
         users[self.result] = 1
-        for _, bound, _ in self.instructions:
-            for is_slot, content in bound:
+        for _, operands, _ in self.instructions:
+            for is_slot, content in operands:
                 if is_slot:
                     users[content] += 1
-        for function, bound, place in self.instructions:
+        for function, operands, output in self.instructions:
             if isinstance(function, Fetch):
-                moving[place] = function.trained is not None
+                requires_grad[output] = function.trained is not None
                 if function.trained is not None:
-                    self._leaves[place] = function.trained
-                self._rules.append(None)
+                    self._leaves[output] = function.trained
+                self._backward_rules.append(None)
                 continue
-            wanted = tuple(is_slot and moving[content] for is_slot, content in bound)
-            moving[place] = any(wanted)
-            if not any(wanted):
-                self._rules.append(None)
+            needs_grad = tuple(is_slot and requires_grad[content] for is_slot, content in operands)
+            requires_grad[output] = any(needs_grad)
+            if not any(needs_grad):
+                self._backward_rules.append(None)
                 continue
             rule: Differentiable = (
-                function if isinstance(function, Differentiable) else ByAutograd(function, wanted)
+                function if isinstance(function, Differentiable) else ByAutograd(function, needs_grad)
             )
-            source = bound[0][1] if bound[0][0] else None
+            source = operands[0][1] if operands[0][0] else None
             if isinstance(rule, InPlace) and source is not None and fresh[source] and users[source] == 1:
                 rule = rule.in_place()
-            fresh[place] = rule.fresh
-            self._rules.append((rule, wanted))
+            fresh[output] = rule.fresh
+            self._backward_rules.append((rule, needs_grad))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Run it on the images."""
         memory: list[Any] = [None] * self._slots
         memory[0] = x
-        for (function, bound, place), frees in zip(self.instructions, self._frees, strict=True):
-            memory[place] = function(*[memory[c] if is_slot else c for is_slot, c in bound])
+        for (function, operands, output), frees in zip(self.instructions, self._frees, strict=True):
+            memory[output] = function(*[memory[c] if is_slot else c for is_slot, c in operands])
             for slot in frees:
                 memory[slot] = None
         result: torch.Tensor = memory[self.result]
@@ -200,57 +204,61 @@ class CompiledGraph:
 
     @property
     def needs_autograd(self) -> bool:
-        """Whether an instruction does not know its slope."""
-        return any(isinstance(rule[0], ByAutograd) for rule in self._rules if rule)
+        """Whether an instruction does not have its own backward pass."""
+        return any(isinstance(rule[0], ByAutograd) for rule in self._backward_rules if rule)
 
     def record(self, x: torch.Tensor) -> tuple[torch.Tensor, list[Any]]:
         """Run it on the images, without autograd; return the result and what `backward` needs."""
         memory: list[Any] = [None] * self._slots
         memory[0] = x
         record: list[Any] = []
-        for (function, bound, place), frees, rule in zip(
-            self.instructions, self._frees, self._rules, strict=True
+        for (function, operands, output), frees, rule in zip(
+            self.instructions, self._frees, self._backward_rules, strict=True
         ):
-            arguments = [memory[c] if is_slot else c for is_slot, c in bound]
+            arguments = [memory[c] if is_slot else c for is_slot, c in operands]
             if rule is None:
-                memory[place], saved = function(*arguments), None
+                memory[output], saved = function(*arguments), None
             else:
-                memory[place], saved = rule[0].forward(*arguments)
+                memory[output], saved = rule[0].forward(*arguments)
             record.append(saved)
             for slot in frees:
                 memory[slot] = None
         return memory[self.result], record
 
-    def backward(self, slope: torch.Tensor, record: list[Any], gradients: Mapping[str, torch.Tensor]) -> None:
+    def backward(
+        self, grad_output: torch.Tensor, record: list[Any], gradients: Mapping[str, torch.Tensor]
+    ) -> None:
         """Write the gradients of the trained parameters.
 
         Args:
-            slope: by the result.
+            grad_output: of the result.
             record: from `record`; it is used up.
             gradients: where to write each, [K, ...] by the parameter's first name.
         """
-        slopes: list[torch.Tensor | None] = [None] * self._slots
-        slopes[self.result] = slope
+        grads: list[torch.Tensor | None] = [None] * self._slots
+        grads[self.result] = grad_output
         written: set[str] = set()
         for at in range(len(self.instructions) - 1, -1, -1):
-            (_, bound, place), rule, saved = self.instructions[at], self._rules[at], record.pop()
-            own, slopes[place] = slopes[place], None
+            (_, operands, output), rule, saved = self.instructions[at], self._backward_rules[at], record.pop()
+            own, grads[output] = grads[output], None
             if rule is None or own is None:
                 continue
-            names = [self._leaves.get(c) if is_slot else None for is_slot, c in bound]
-            into = [gradients[n] if n is not None and n not in written else None for n in names]
-            found = rule[0].backward(own, saved, rule[1], into)
-            for (_, slot), want, name, room, gradient in zip(bound, rule[1], names, into, found, strict=True):
+            names = [self._leaves.get(c) if is_slot else None for is_slot, c in operands]
+            out = [gradients[n] if n is not None and n not in written else None for n in names]
+            found = rule[0].backward(own, saved, rule[1], out)
+            for (_, slot), want, name, buffer, gradient in zip(
+                operands, rule[1], names, out, found, strict=True
+            ):
                 if gradient is None or not want:
                     continue
                 if name is None:
-                    before = slopes[slot]
-                    slopes[slot] = gradient if before is None else before + gradient
+                    before = grads[slot]
+                    grads[slot] = gradient if before is None else before + gradient
                 elif name in written:
                     gradients[name].add_(gradient.view_as(gradients[name]))
                 else:
                     written.add(name)
-                    if gradient is not room:
+                    if gradient is not buffer:
                         gradients[name].copy_(gradient.view_as(gradients[name]))
         for name in gradients.keys() - written:
             gradients[name].zero_()

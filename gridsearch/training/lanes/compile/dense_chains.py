@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.training.kernels import DenseLayers, DenseShape
 from gridsearch.training.lanes.compile.compiled_graph import Fetch, Instruction
-from gridsearch.training.lanes.runtime.products import JoinedLinear, Linear
+from gridsearch.training.lanes.runtime.products import FusedLinear, Linear
 from gridsearch.training.lanes.runtime.stacked_layers import Flatten, Relu
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class _Run:
+class _Chain:
     """Instructions that follow each other, each the only reader of the one before.
 
     Attributes:
@@ -38,76 +38,76 @@ class _Run:
     weights: list[tuple[bool, Any]] = field(default_factory=list)
     relu: list[bool] = field(default_factory=list)
 
-    def takes(self, layer: Instruction) -> bool:
-        """Whether none of a layer's weights is here already: each is to have its slopes written once."""
-        return not {bound for bound in layer.bound[1:3] if bound[0]} & set(self.weights)
+    def accepts(self, layer: Instruction) -> bool:
+        """Whether none of a layer's weights is here already: each is to have its gradient written once."""
+        return not {operand for operand in layer.operands[1:3] if operand[0]} & set(self.weights)
 
 
-def join_dense(stage: CompiledGraph, result: Value, dtype: torch.dtype) -> None:
+def fuse_dense(graph: CompiledGraph, result: Value, dtype: torch.dtype) -> None:
     """Make one compiled operation of dense layers that follow each other, where that pays.
 
     Args:
-        stage: not yet closed.
+        graph: not yet closed.
         result: what it returns.
         dtype: of the weights.
     """
-    for run in _runs(stage, result):
-        kernel = DenseLayers.build(DenseShape(tuple(run.sizes), tuple(run.relu)), dtype)
+    for chain in _chains(graph, result):
+        kernel = DenseLayers.build(DenseShape(tuple(chain.sizes), tuple(chain.relu)), dtype)
         if kernel is None:
             return
-        source, place = run.members[0].bound[0], run.members[-1].place
-        joined = Instruction(JoinedLinear(kernel), (source, *run.weights), place)
-        gone = {one.place for one in run.members[:-1]}
-        left = (one for one in stage.instructions if one.place not in gone)
-        stage.instructions = [joined if one.place == place else one for one in left]
+        source, output = chain.members[0].operands[0], chain.members[-1].output
+        fused = Instruction(FusedLinear(kernel), (source, *chain.weights), output)
+        gone = {one.output for one in chain.members[:-1]}
+        left = (one for one in graph.instructions if one.output not in gone)
+        graph.instructions = [fused if one.output == output else one for one in left]
 
 
-def _runs(stage: CompiledGraph, result: Value) -> list[_Run]:
+def _chains(graph: CompiledGraph, result: Value) -> list[_Chain]:
     """Return all runs of dense layers, with the flattening of maps before them."""
-    fetched = {one.place: one.function for one in stage.instructions if isinstance(one.function, Fetch)}
-    made = {one.place: one for one in stage.instructions}
-    uses = Counter(slot for one in stage.instructions for is_slot, slot in one.bound if is_slot)
+    fetched = {one.output: one.function for one in graph.instructions if isinstance(one.function, Fetch)}
+    made = {one.output: one for one in graph.instructions}
+    uses = Counter(slot for one in graph.instructions for is_slot, slot in one.operands if is_slot)
     uses[result.slot] += 1
-    readers = {slot: one for one in stage.instructions for is_slot, slot in one.bound if is_slot}
+    readers = {slot: one for one in graph.instructions for is_slot, slot in one.operands if is_slot}
 
     def only_reader(one: Instruction) -> Instruction | None:
-        return readers.get(one.place) if uses[one.place] == 1 else None
+        return readers.get(one.output) if uses[one.output] == 1 else None
 
     seen: set[int] = set()
     found = []
-    for first in stage.instructions:
+    for first in graph.instructions:
         size = _size(first, fetched)
-        if first.place in seen or size is None:
+        if first.output in seen or size is None:
             continue
-        run = _Run(sizes=[size[0]])
-        before = made.get(first.bound[0][1])
+        chain = _Chain(sizes=[size[0]])
+        before = made.get(first.operands[0][1])
         if before is not None and isinstance(before.function, Flatten) and only_reader(before) is first:
-            run.members.append(before)
+            chain.members.append(before)
         at: Instruction | None = first
-        while at is not None and (size := _size(at, fetched)) is not None and run.takes(at):
-            run.members.append(at)
-            run.sizes.append(size[1])
-            run.weights += at.bound[1:3]
+        while at is not None and (size := _size(at, fetched)) is not None and chain.accepts(at):
+            chain.members.append(at)
+            chain.sizes.append(size[1])
+            chain.weights += at.operands[1:3]
             after = only_reader(at)
-            run.relu.append(after is not None and isinstance(after.function, Relu))
-            if after is not None and run.relu[-1]:
-                run.members.append(after)
+            chain.relu.append(after is not None and isinstance(after.function, Relu))
+            if after is not None and chain.relu[-1]:
+                chain.members.append(after)
                 after = only_reader(after)
             at = after
-        seen |= {member.place for member in run.members}
-        found.append(run)
+        seen |= {member.output for member in chain.members}
+        found.append(chain)
     return found
 
 
 def _size(one: Instruction, fetched: dict[int, Fetch]) -> tuple[int, int] | None:
-    """Return the features that go into a dense layer and come out of it; None for what cannot be a part of a run.
+    """Return the features that go into a dense layer and come out of it; None for what cannot be a part of a chain.
 
     That is whatever is no dense layer over each lane's own features, whose weights are not as they are stored, or for
     which a kernel does not pay.
     """
-    if not isinstance(one.function, Linear) or not one.function.joins:
+    if not isinstance(one.function, Linear) or not one.function.can_fuse:
         return None
-    (_, weight), (has_bias, bias) = one.bound[1:3]
+    (_, weight), (has_bias, bias) = one.operands[1:3]
     if weight not in fetched or (bias not in fetched if has_bias else bias is not None):
         return None
     _, outputs, inputs = fetched[weight]().shape

@@ -63,21 +63,21 @@ SAMPLE = 3
 """Images of the batch with which shapes are found; not 1, which broadcasts."""
 
 
-class Width:
+class LaneCount:
     """How many lanes the program has now; every layer that must know asks here."""
 
     def __init__(self, lanes: int) -> None:
         self.lanes = lanes
 
 
-def apart(x: torch.Tensor, dim: int, *sizes: int) -> torch.Tensor:
+def unflatten(x: torch.Tensor, dim: int, *sizes: int) -> torch.Tensor:
     """Split one dimension into several; a view (`Tensor.unflatten`, typed)."""
     return x.view(*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
 
 
 def unpack(x: torch.Tensor, lanes: int) -> torch.Tensor:
     """[B, K*C, H, W] to [K, B, C, H, W], a view."""
-    return apart(x, 1, lanes, -1).transpose(0, 1)
+    return unflatten(x, 1, lanes, -1).transpose(0, 1)
 
 
 def pack(x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ def pack(x: torch.Tensor) -> torch.Tensor:
     return x.transpose(0, 1).flatten(1, 2)
 
 
-def converter(width: Width, value: Value, form: Form) -> Callable[[torch.Tensor], Any] | None:
+def converter(width: LaneCount, value: Value, form: Form) -> Callable[[torch.Tensor], Any] | None:
     """Return what turns a value into another form; None if it has that form."""
     if value.form is form:
         return None

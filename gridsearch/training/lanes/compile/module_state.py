@@ -141,7 +141,7 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
     Raises:
         TrainsAlone: something keeps a tensor that no two lanes need have alike, or may have a memory of its own.
     """
-    look = Look(model)
+    fingerprint = Fingerprint(model)
     found: dict[str, object] = {}
     kinds: set[type] = set()
     for name, module in model.named_modules():
@@ -152,18 +152,18 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
                 continue
             if isinstance(value, torch.Tensor):
                 raise TrainsAlone(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
-            found[f"{name}.{key}"] = look.at(value, f"{name}.{key}" if name else key)
+            found[f"{name}.{key}"] = fingerprint.of(value, f"{name}.{key}" if name else key)
         found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
         for kind in own_classes(module):
             if kind not in kinds:
                 kinds.add(kind)
-                found |= {f"{kind.__qualname__}.{k}": v for k, v in _of_class(kind, look)}
+                found |= {f"{kind.__qualname__}.{k}": v for k, v in _of_class(kind, fingerprint)}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
     return found
 
 
-def _of_class(kind: type, look: Look) -> Iterator[tuple[str, object]]:
+def _of_class(kind: type, fingerprint: Fingerprint) -> Iterator[tuple[str, object]]:
     for key, value in vars(kind).items():
         if key.startswith("__") or key in ("_abc_impl", "_is_protocol", "_parameters"):
             continue
@@ -171,10 +171,10 @@ def _of_class(kind: type, look: Look) -> Iterator[tuple[str, object]]:
             value = value.__func__  # noqa: PLW2901
         if isinstance(value, property | functools.cached_property):
             continue
-        yield key, look.at(value, f"{kind.__qualname__}.{key}")
+        yield key, fingerprint.of(value, f"{kind.__qualname__}.{key}")
 
 
-class Look:
+class Fingerprint:
     """A look at objects: what it returns of one is equal as long as the object stays as it is.
 
     Args:
@@ -186,7 +186,7 @@ class Look:
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._tensors = tensors
 
-    def at(self, value: Any, where: str, depth: int = 0) -> object:
+    def of(self, value: Any, where: str, depth: int = 0) -> object:
         """Return what an object is.
 
         Raises:
@@ -214,11 +214,11 @@ class Look:
         if isinstance(value, types.FunctionType):
             return self._function(value, where, depth)
         if isinstance(value, types.MethodType):
-            return self.at(value.__func__, where, depth), self.at(value.__self__, where, depth)
+            return self.of(value.__func__, where, depth), self.of(value.__self__, where, depth)
         if isinstance(value, functools.partial):
-            return tuple(self.at(v, where, depth) for v in (value.func, value.args, value.keywords))
+            return tuple(self.of(v, where, depth) for v in (value.func, value.args, value.keywords))
         if isinstance(value, functools._lru_cache_wrapper):
-            return "cached", self.at(value.__wrapped__, where, depth)
+            return "cached", self.of(value.__wrapped__, where, depth)
         kind = type(value)
         if not all(c.__flags__ & _HEAP_TYPE for c in kind.__mro__ if c not in _WITHOUT_MEMORY):
             raise TrainsAlone(f"{where} is a {kind.__name__}, which may keep state of its own")
@@ -227,12 +227,12 @@ class Look:
     def _items(self, value: Any, where: str, depth: int) -> Iterator[object]:
         if isinstance(value, dict):
             for key, item in dict.items(value):
-                yield self.at(key, where, depth), self.at(item, f"{where}[{key!r}]"[:80], depth)
+                yield self.of(key, where, depth), self.of(item, f"{where}[{key!r}]"[:80], depth)
         elif isinstance(value, set | frozenset):
-            yield from sorted(map(repr, (self.at(item, where, depth) for item in value)))
+            yield from sorted(map(repr, (self.of(item, where, depth) for item in value)))
         elif isinstance(value, list | tuple | collections.deque):
             for item in value:
-                yield self.at(item, where, depth)
+                yield self.of(item, where, depth)
 
     def _attributes(self, value: Any, where: str, depth: int) -> Iterator[object]:
         names = [*getattr(value, "__dict__", ())]
@@ -241,7 +241,7 @@ class Look:
             names += [slots] if isinstance(slots, str) else slots
         for name in names:
             if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                yield name, self.at(getattr(value, name), f"{where}.{name}", depth)
+                yield name, self.of(getattr(value, name), f"{where}.{name}", depth)
 
     def _function(self, function: types.FunctionType, where: str, depth: int) -> object:
         """A function with what it holds; what its globals hold is looked at where it is called."""
@@ -250,7 +250,7 @@ class Look:
             return name
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_full(cell)]
         held = [*cells, function.__defaults__, function.__kwdefaults__, vars(function) or None]
-        return name, function.__code__.co_code, *(self.at(item, where, depth) for item in held)
+        return name, function.__code__.co_code, *(self.of(item, where, depth) for item in held)
 
 
 def _is_full(cell: types.CellType) -> bool:
@@ -264,4 +264,4 @@ def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", getattr(value, "__name__", value)))
 
 
-__all__ = ["Look", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]
+__all__ = ["Fingerprint", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]

@@ -21,15 +21,15 @@ from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, ch
 from gridsearch.training.lanes.compile.lane_values import (
     SAMPLE,
     Form,
+    LaneCount,
     NotStackable,
     TrainsAlone,
-    Width,
     unpack,
 )
 from gridsearch.training.lanes.compile.module_state import plain_state, why_alone
 from gridsearch.training.lanes.compile.rewrite import Rewriter, trace
 from gridsearch.training.lanes.runtime.products import InputAffine
-from gridsearch.training.lanes.runtime.stacked_layers import Draws
+from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 from gridsearch.training.lanes.runtime.storage import Storage, aliases
 
 if TYPE_CHECKING:
@@ -53,27 +53,27 @@ class Network(Protocol):
     Attributes:
         method: "stacked" or "vmap".
         reason: why not the one before it; "" for stacked.
-        draws: the lanes' random numbers.
+        dropout: the lanes' random numbers.
         affine: the lanes' normalization, where `folds`.
         folds: whether it takes the lanes' normalization into the first layer.
-        draws_masks: whether it has dropout.
+        has_dropout: whether it has dropout.
         kernels: whether it has compiled kernels, so that a lone lane too is faster than the model itself.
     """
 
     method: str
     reason: str
-    draws: Draws
+    dropout: DropoutState
     affine: InputAffine
     folds: bool
-    draws_masks: bool
+    has_dropout: bool
     kernels: bool
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y] of images in a form: shared [B, C, H, W] or packed [B, K*C, H, W]."""
         ...
 
-    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
-        """Return the logits in training mode, with what gives the gradients once their slopes are known."""
+    def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
+        """Return the logits in training mode, with what gives the gradients once their gradients are known."""
         ...
 
     def resize(self, lanes: int) -> None:
@@ -94,46 +94,46 @@ class ForwardPass(Protocol):
 
     logits: torch.Tensor
 
-    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+    def gradients(self, gradient_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
         """Write the gradients of all trained parameters, in the order of the storage's buffer; once only.
 
         Args:
-            slopes_KBY: of the loss by the logits.
+            gradient_KBY: of the loss by the logits.
             out_KP: where to write.
         """
         ...
 
 
-class AutogradDescent:
+class AutogradPass:
     """A step by autograd."""
 
     def __init__(self, logits_KBY: torch.Tensor, storage: Storage) -> None:
         self.logits = logits_KBY.detach()
         self._result, self._storage = logits_KBY, storage
 
-    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+    def gradients(self, gradient_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
         """Write the gradients."""
-        slopes = slopes_KBY.to(self._result.dtype)
-        found = torch.autograd.grad(self._result, self._storage.leaves(), slopes)
+        gradients = gradient_KBY.to(self._result.dtype)
+        found = torch.autograd.grad(self._result, self._storage.leaves(), gradients)
         torch.cat([g.flatten(1) if g.dim() > 1 else g.unsqueeze(1) for g in found], 1, out=out_KP)
 
 
-class HandDescent:
+class ManualPass:
     """A step by hand; see `stage`."""
 
-    def __init__(self, stage: CompiledGraph, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
+    def __init__(self, graph: CompiledGraph, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
         # inference mode counts no versions of tensors either; neither autograd nor what plays a step again can have
         # part in it
-        self._mode = torch.inference_mode if once and not stage.needs_autograd else torch.no_grad
+        self._mode = torch.inference_mode if once and not graph.needs_autograd else torch.no_grad
         with self._mode():
-            self.logits, self._record = stage.record(x)
-        self._stage, self._storage = stage, storage
+            self.logits, self._record = graph.record(x)
+        self._graph, self._storage = graph, storage
 
-    def gradients(self, slopes_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
+    def gradients(self, gradient_KBY: torch.Tensor, out_KP: torch.Tensor) -> None:
         """Write the gradients."""
         views = self._storage.split(out_KP)
         with self._mode():
-            self._stage.backward(slopes_KBY, self._record, views)
+            self._graph.backward(gradient_KBY, self._record, views)
 
 
 class StackedNetwork:
@@ -164,35 +164,41 @@ class StackedNetwork:
     ) -> None:
         self._storage = storage
         self._by_hand = by_hand
-        self.draws = Draws()
+        self.dropout = DropoutState()
         self.affine = InputAffine()
         self.folds = True
-        self.draws_masks = False
+        self.has_dropout = False
         self.kernels = False
-        self._width = Width(storage.lanes)
-        self._stages: dict[tuple[bool, Form], CompiledGraph] = {}
+        self._width = LaneCount(storage.lanes)
+        self._graphs: dict[tuple[bool, Form], CompiledGraph] = {}
         self._pattern = _pattern(model)
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 graph = trace(model, training=training)
                 rewriter = Rewriter(
-                    model, graph, storage, self._width, self.draws, self.affine, compiles=by_hand and compiles
+                    model,
+                    graph,
+                    storage,
+                    self._width,
+                    self.dropout,
+                    self.affine,
+                    compiles=by_hand and compiles,
                 )
-                self._stages[training, form] = rewriter.run(x_BCHW, form, training=training)
+                self._graphs[training, form] = rewriter.run(x_BCHW, form, training=training)
                 self.folds &= rewriter.folds
-                self.draws_masks |= rewriter.draws_masks
+                self.has_dropout |= rewriter.has_dropout
                 self.kernels |= rewriter.kernels > 0
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y]."""
-        return self._stages[training, form](x)
+        return self._graphs[training, form](x)
 
-    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
+    def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
         """Return a step's way forward, and back."""
         if self._by_hand:
-            once = self.draws.counter is None
-            return HandDescent(self._stages[True, form], x, self._storage, once=once)
-        return AutogradDescent(self(x, form, training=True), self._storage)
+            once = self.dropout.counter is None
+            return ManualPass(self._graphs[True, form], x, self._storage, once=once)
+        return AutogradPass(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:
         """Take note of the number of lanes."""
@@ -217,13 +223,13 @@ class VmapNetwork:
 
     method = "vmap"
     folds = False
-    draws_masks = False
+    has_dropout = False
     kernels = False
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW
         self.reason = reason
-        self.draws = Draws()
+        self.dropout = DropoutState()
         self.affine = InputAffine()
         self._model = model
         self._state = plain_state(model), aliases(model)
@@ -244,9 +250,9 @@ class VmapNetwork:
         logits: torch.Tensor = vmap(one, in_dims=dims, randomness="error")(tensors, x)
         return logits
 
-    def descend(self, x: torch.Tensor, form: Form) -> ForwardPass:
+    def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
         """Return a step's way forward, and back."""
-        return AutogradDescent(self(x, form, training=True), self._storage)
+        return AutogradPass(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:
         """Do nothing: the storage knows."""
@@ -281,7 +287,7 @@ def choose(
         Exception: whatever the models raise.
     """
     rates = [None] * len(models) if rates is None else rates
-    references, storage = _look_at(models, x_BCHW, precision)
+    references, storage = _references(models, x_BCHW, precision)
     if storage.flat.dtype != precision.weights:
         raise NotPackable(f"its weights are {storage.flat.dtype}")
     try:
@@ -339,7 +345,7 @@ def _line(error: Exception) -> str:
     return " ".join(said(error).split())[:120]
 
 
-def _look_at(
+def _references(
     models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
 ) -> tuple[list[Reference], Storage]:
     """Return what each model does by itself, and the weights of all.
@@ -382,7 +388,7 @@ def _stacked(
     stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
     if not all(stacked.alike(m) for m in models[1:]):
         raise NotStackable("the lanes' models are not alike")
-    stacked.draws.rates = list(rates)
+    stacked.dropout.rates = list(rates)
     try:
         check(stacked, storage, references, x_BCHW, precision)
     except Disagrees as error:

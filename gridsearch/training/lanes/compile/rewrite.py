@@ -18,14 +18,14 @@ from gridsearch.errors import said
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes.compile import fusion, lane_values
 from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph, Fetch
-from gridsearch.training.lanes.compile.dense_chains import join_dense
+from gridsearch.training.lanes.compile.dense_chains import fuse_dense
 from gridsearch.training.lanes.compile.lane_values import (
     SAMPLE,
     Form,
+    LaneCount,
     NotStackable,
     TrainsAlone,
     Value,
-    Width,
 )
 from gridsearch.training.lanes.compile.module_state import plain_state
 from gridsearch.training.lanes.compile.rules import apply_rule
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gridsearch.training.lanes.runtime.products import InputAffine
-    from gridsearch.training.lanes.runtime.stacked_layers import Draws
+    from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
     from gridsearch.training.lanes.runtime.storage import Storage
 
 
@@ -101,12 +101,12 @@ class Rewriter:
 
     Attributes:
         width: how many lanes there are.
-        draws: the lanes' random numbers.
+        dropout: the lanes' random numbers.
         affine: the lanes' normalization, where the first layer takes it.
         compiles: operations may become compiled kernels, which autograd and recordings do not know.
         kernels: how many it has.
         folds: whether the layer that reads the images has taken it.
-        draws_masks: whether it has dropout.
+        has_dropout: whether it has dropout.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Rewriter:
         model: nn.Module,
         graph: fx.Graph,
         storage: Storage,
-        width: Width,
-        draws: Draws,
+        width: LaneCount,
+        dropout: DropoutState,
         affine: InputAffine,
         *,
         compiles: bool = False,
@@ -124,12 +124,12 @@ class Rewriter:
         self.graph = graph
         self.storage = storage
         self.width = width
-        self.draws = draws
+        self.dropout = dropout
         self.affine = affine
         self.compiles = compiles
         self.kernels = 0
-        self.draws_masks = False
-        self.stage = CompiledGraph()
+        self.has_dropout = False
+        self.compiled = CompiledGraph()
         self.training = True
         self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
         self._flat_images: set[int] = set()
@@ -159,7 +159,7 @@ class Rewriter:
                 self._rewrite(node, x_BCHW, form)
         finally:
             self.model.train()
-        return self.stage
+        return self.compiled
 
     def _rewrite(self, node: fx.Node, x_BCHW: torch.Tensor, form: Form) -> None:
         if node.op == "placeholder":
@@ -175,8 +175,8 @@ class Rewriter:
                 raise NotStackable("its logits do not come from its weights")
             logits = self.to(result, Form.STACKED)
             if self.compiles:
-                join_dense(self.stage, logits, self.storage.flat.dtype)
-            self.stage.close(logits)
+                fuse_dense(self.compiled, logits, self.storage.flat.dtype)
+            self.compiled.close(logits)
         elif node.op == "get_attr":
             self._known[node] = self.weight(str(node.target))
         else:
@@ -193,7 +193,7 @@ class Rewriter:
         self, form: Form, shape: tuple[int, ...], function: Callable[..., Any], *arguments: object
     ) -> Value:
         """Append an instruction and return its value."""
-        return Value(self.stage.add(function, *arguments), form, shape)
+        return Value(self.compiled.add(function, *arguments), form, shape)
 
     def weight(self, name: str) -> Value:
         """Return a parameter or buffer as a stacked value.

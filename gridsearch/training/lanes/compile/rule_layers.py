@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Rule = Callable[..., Any]
 
 
-def want(condition: bool, what: str) -> None:
+def require(condition: bool, what: str) -> None:
     """Refuse, unless.
 
     Raises:
@@ -40,13 +40,13 @@ def own_weight(r: Rewriter, place: str, module: nn.Module, name: str) -> Value |
     return None if getattr(module, name, None) is None else r.weight(f"{place}.{name}")
 
 
-def note_reader(r: Rewriter, *found: Any) -> None:
+def mark_images_read(r: Rewriter, *found: Any) -> None:
     """A layer that cannot take the lanes' normalization reads the images, perhaps."""
     if any(isinstance(v, Value) and v.form is not Form.PLAIN and r.is_images(v) for v in found):
         r.read_images(folds=False)
 
 
-def aligned(r: Rewriter, value: Value, together: list[Value], rank: int) -> Value:
+def to_common_form(r: Rewriter, value: Value, together: list[Value], rank: int) -> Value:
     """Bring an operand into the form in which all operands broadcast as one lane's do."""
     forms = {v.form for v in together}
     if forms == {Form.SHARED}:
@@ -75,9 +75,9 @@ def batch_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.BatchNorm2d,
     mean, var = own_weight(r, place, m, "running_mean"), own_weight(r, place, m, "running_var")
     learns = m.training and mean is not None
     if learns:
-        want(m.momentum is not None, "batch norm with a cumulative average has no stacked form")
+        require(m.momentum is not None, "batch norm with a cumulative average has no stacked form")
         counter = r.weight(f"{place}.num_batches_tracked")
-        r.stage.add(lambda t: t.add_(1), counter)
+        r.compiled.add(lambda t: t.add_(1), counter)
     weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
     # modules are in training mode while they are rewritten; the traced mode is the rewriter's
     return batch_norm_rule(
@@ -98,7 +98,7 @@ def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     eps: float = 1e-5,
 ) -> Value:
     """Batch norm: lanes are more channels."""
-    note_reader(r, input)
+    mark_images_read(r, input)
     how = (running_mean, running_var, weight, bias, training, momentum, eps)
     if input.rank == 4:
         return r.emit(
@@ -124,8 +124,8 @@ def group_norm_rule(
     eps: float = 1e-5,
 ) -> Value:
     """Group norm: lanes are more groups."""
-    want(input.rank == 4, "group norm of features has no stacked form")
-    note_reader(r, input)
+    require(input.rank == 4, "group norm of features has no stacked form")
+    mark_images_read(r, input)
     layer = stacked_layers.GroupNorm(r.width, num_groups, eps)
     return r.emit(Form.PACKED, r.shape_of(node), layer, r.to(input, Form.PACKED), weight, bias)
 
@@ -146,7 +146,7 @@ def layer_norm_rule(
     eps: float = 1e-5,
 ) -> Value:
     """Layer norm, with each lane's own weights."""
-    note_reader(r, input)
+    mark_images_read(r, input)
     x = r.to(input, Form.STACKED)
     return r.emit(
         Form.STACKED, x.shape, stacked_layers.layer_norm, x, tuple(normalized_shape), weight, bias, eps
@@ -160,9 +160,9 @@ def per_channel(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function that treats each channel of a map alone."""
 
     def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
-        want(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
-        want(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
-        note_reader(r, input)
+        require(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
+        require(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
+        mark_images_read(r, input)
         form = map_form(input)
         if function in (F.max_pool2d, torch.max_pool2d):
             kwargs.pop("return_indices", None)
@@ -175,7 +175,7 @@ def per_channel(function: Callable[..., Any]) -> Rule:
 
 def per_channel_module(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
     """A layer without weights that treats each channel of a map alone."""
-    want(not getattr(m, "return_indices", False), "pooling with indices has no stacked form")
+    require(not getattr(m, "return_indices", False), "pooling with indices has no stacked form")
     if isinstance(m, nn.MaxPool2d):
         how = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
         pooled: Value = per_channel(F.max_pool2d)(r, node, x, *how)
@@ -192,8 +192,8 @@ def elementwise_rule(function: Callable[..., Any]) -> Rule:
 
     def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
         kwargs.pop("inplace", None)
-        want(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
-        note_reader(r, input)
+        require(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
+        mark_images_read(r, input)
         layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, *args, **kwargs)
         return r.emit(input.form, input.shape, layer, input)
 
@@ -205,7 +205,7 @@ def activation_rule(function: Callable[..., Any], *options: str) -> Rule:
 
     def rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
         kwargs = {name: getattr(m, name) for name in options}
-        note_reader(r, x)
+        mark_images_read(r, x)
         layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, **kwargs)
         return r.emit(x.form, x.shape, layer, x)
 
@@ -231,11 +231,13 @@ def binary_rule(function: Callable[..., Any]) -> Rule:
         kinds = [v for v in given if isinstance(v, Value)]
         if all(v.form is Form.PLAIN for v in kinds):
             return r.emit(Form.PLAIN, (), function, *given)
-        note_reader(r, *given)
+        mark_images_read(r, *given)
         tensors = [v for v in kinds if v.form is not Form.PLAIN]
         shape = r.shape_of(node)
         ready = [
-            aligned(r, v, tensors, len(shape)) if isinstance(v, Value) and v.form is not Form.PLAIN else v
+            to_common_form(r, v, tensors, len(shape))
+            if isinstance(v, Value) and v.form is not Form.PLAIN
+            else v
             for v in given
         ]
         form = next(v.form for v in ready if isinstance(v, Value) and v.form is not Form.PLAIN)
@@ -251,7 +253,9 @@ def dropout_module(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> 
     """A dropout layer, whose rate a recipe may set."""
     if not m.training:
         return x
-    return draw(r, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), ruled=True)
+    return dropout_of(
+        r, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), from_recipe=True
+    )
 
 
 def dropout_rule(features: bool) -> Rule:
@@ -265,18 +269,20 @@ def dropout_rule(features: bool) -> Rule:
         training: bool = True,
         inplace: bool = False,
     ) -> Value:
-        return draw(r, input, p, features=features, ruled=False) if training else input
+        return dropout_of(r, input, p, features=features, from_recipe=False) if training else input
 
     return rule
 
 
-def draw(r: Rewriter, x: Value, rate: float, *, features: bool, ruled: bool) -> Value:
+def dropout_of(r: Rewriter, x: Value, rate: float, *, features: bool, from_recipe: bool) -> Value:
     """Drop values in training."""
     if not r.training:
         raise TrainsAlone("its forward drops values in evaluation too")
-    want(not features or x.rank == 4, "dropping channels of features has no stacked form")
-    note_reader(r, x)
-    r.draws_masks = True
+    require(not features or x.rank == 4, "dropping channels of features has no stacked form")
+    mark_images_read(r, x)
+    r.has_dropout = True
     form = Form.PACKED if x.rank == 4 else Form.STACKED
-    layer = stacked_layers.Dropout(r.draws, rate, features=features, ruled=ruled, packed=form is Form.PACKED)
+    layer = stacked_layers.Dropout(
+        r.dropout, rate, features=features, from_recipe=from_recipe, packed=form is Form.PACKED
+    )
     return r.emit(form, x.shape, layer, r.to(x, form))

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels import PooledConvolution, PooledShape
 from gridsearch.training.lanes.compile.lane_values import Form, Value
-from gridsearch.training.lanes.compile.rule_layers import map_form, own_weight, want
+from gridsearch.training.lanes.compile.rule_layers import map_form, own_weight, require
 from gridsearch.training.lanes.runtime import products, stacked_layers
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     groups: int = 1,
 ) -> Value:
     """A convolution: dense over shared images, else grouped."""
-    want(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
-    affine = taken_affine(r, input, padding, groups)
+    require(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
+    affine = folded_affine(r, input, padding, groups)
     shared = input.form is Form.SHARED and groups == 1
-    x, padding = settled_padding(r, input, padding, weight.shape[2:], dilation)
+    x, padding = numeric_padding(r, input, padding, weight.shape[2:], dilation)
     layer = products.Conv(
         r.width,
         groups=groups,
@@ -63,7 +63,7 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     return r.emit(Form.PACKED, r.shape_of(node), layer, x, weight, bias)
 
 
-def taken_affine(r: Rewriter, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
+def folded_affine(r: Rewriter, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
     """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
     if not r.is_images(input):
         return None
@@ -96,7 +96,7 @@ def pooled_convolution_rule(
     out = r.shape_of(node)
     if kernel is not None:
         r.kernels += 1
-        affine = taken_affine(r, x, padding, groups=1)
+        affine = folded_affine(r, x, padding, groups=1)
         layer = products.PooledConv(kernel, affine=affine)
         maps = x if x.form is Form.SHARED else r.to(x, Form.PACKED)
         return r.emit(Form.PACKED, out, layer, maps, weight, bias)
@@ -105,7 +105,7 @@ def pooled_convolution_rule(
     return r.emit(Form.PACKED, out, stacked_layers.Relu(), y) if relu else y
 
 
-def settled_padding(
+def numeric_padding(
     r: Rewriter, x: Value, padding: Any, kernel: Sequence[int], dilation: Any
 ) -> tuple[Value, Any]:
     """Return the maps and their padding in numbers; what it needs more at one side is added to the maps."""
@@ -130,12 +130,14 @@ def linear_module(r: Rewriter, node: fx.Node, place: str, m: nn.Linear, x: Value
 
 def linear_rule(r: Rewriter, node: fx.Node, input: Value, weight: Value, bias: Value | None = None) -> Value:  # noqa: A002
     """A dense layer: a batched product."""
-    want(input.rank >= 2 and isinstance(weight, Value) and weight.rank == 2, "a dense layer without a batch")
+    require(
+        input.rank >= 2 and isinstance(weight, Value) and weight.rank == 2, "a dense layer without a batch"
+    )
     folds = r.is_images(input) and input.rank == 2
     if r.is_images(input):
         r.read_images(folds=folds)
     shared = input.form is Form.SHARED
     affine = r.affine if folds else None
-    layer = products.Linear(r.width, shared=shared, affine=affine, joins=input.rank == 2)
+    layer = products.Linear(r.width, shared=shared, affine=affine, can_fuse=input.rank == 2)
     x = input if shared else r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), layer, x, weight, bias)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Value
-from gridsearch.training.lanes.compile.rule_layers import aligned, note_reader, want
+from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require, to_common_form
 from gridsearch.training.lanes.runtime import stacked_layers
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def shifted(dim: int, rank: int) -> int:
     """A lane's dimension, among [K, ...]."""
-    want(-rank <= dim < rank, "a dimension that is not there")
+    require(-rank <= dim < rank, "a dimension that is not there")
     return dim % rank + 1
 
 
@@ -43,10 +43,10 @@ def along_rule(function: Callable[..., Any]) -> Rule:
 
     def rule(r: Rewriter, node: fx.Node, input: Value, dim: int, **kwargs: Any) -> Value:  # noqa: A002
         kwargs.pop("_stacklevel", None)
-        note_reader(r, input)
+        mark_images_read(r, input)
         if input.form is Form.SHARED:
             return r.emit(Form.SHARED, r.shape_of(node), lambda t: function(t, dim, **kwargs), input)
-        want(isinstance(dim, int), "a dimension that is not settled")
+        require(isinstance(dim, int), "a dimension that is not settled")
         place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
         return r.emit(Form.STACKED, r.shape_of(node), lambda t: function(t, place, **kwargs), x)
 
@@ -58,7 +58,7 @@ def along_module(function: Callable[..., Any]) -> Rule:
     inner = along_rule(function)
 
     def rule(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> Value:
-        want(m.dim is not None, "a softmax without its dimension has no stacked form")
+        require(m.dim is not None, "a softmax without its dimension has no stacked form")
         result: Value = inner(r, node, x, m.dim)
         return result
 
@@ -75,17 +75,17 @@ def reduction_rule(function: Callable[..., Any]) -> Rule:
         dim: Any = None,
         keepdim: bool = False,
     ) -> Value:
-        note_reader(r, input)
+        mark_images_read(r, input)
         shape = r.shape_of(node)
         dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)
         if input.form is Form.SHARED:
             how = {} if dims is None else {"dim": dims, "keepdim": keepdim}
             return r.emit(Form.SHARED, shape, lambda t: function(t, **how), input)
         if input.form is Form.PACKED and dims is not None:
-            apart = tuple(shifted(d, 4) - 1 for d in dims)
-            if 1 not in apart and (keepdim or len(apart) <= 2):
-                want(keepdim or 0 not in apart, "a mean over the batch has no stacked form")
-                layer = stacked_layers.PackedMean(r.width, function, apart, keepdim=keepdim)
+            map_dims = tuple(shifted(d, 4) - 1 for d in dims)
+            if 1 not in map_dims and (keepdim or len(map_dims) <= 2):
+                require(keepdim or 0 not in map_dims, "a mean over the batch has no stacked form")
+                layer = stacked_layers.PackedMean(r.width, function, map_dims, keepdim=keepdim)
                 return r.emit(Form.PACKED if keepdim else Form.STACKED, shape, layer, input)
         places = shifted_all(dims, input.rank)
         x = r.to(input, Form.STACKED)
@@ -105,13 +105,13 @@ def flatten_rule(r: Rewriter, node: fx.Node, input: Value, start_dim: int = 0, e
     start, end = shifted(start_dim, input.rank), shifted(end_dim, input.rank)
     if input.form is Form.SHARED:
         flat = r.emit(Form.SHARED, shape, lambda t: t.flatten(start - 1, end - 1), input)
-        return kept_images(r, input, flat)
+        return flattened_images(r, input, flat)
     if input.form is Form.PACKED and (start, end) == (2, 4):
-        return kept_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
+        return flattened_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
     return r.emit(Form.STACKED, shape, lambda t: t.flatten(start, end), r.to(input, Form.STACKED))
 
 
-def kept_images(r: Rewriter, before: Value, after: Value) -> Value:
+def flattened_images(r: Rewriter, before: Value, after: Value) -> Value:
     """The images are still the images when each is one row of numbers, channel by channel."""
     if r.is_images(before):
         if after.rank == 2 and after.shape[0] == before.shape[0]:
@@ -123,24 +123,26 @@ def kept_images(r: Rewriter, before: Value, after: Value) -> Value:
 
 def reshape_rule(r: Rewriter, node: fx.Node, input: Value, *sizes: Any, **kwargs: Any) -> Value:  # noqa: A002
     """A view or its copy."""
-    want(not kwargs, "a view as another type")
+    require(not kwargs, "a view as another type")
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
         sizes = tuple(sizes[0])
     elif len(sizes) == 1 and isinstance(sizes[0], Value):
         raise NotStackable("a view with a computed shape has no stacked form")
-    want(not any(isinstance(s, torch.dtype) for s in sizes), "a view as another type")
+    require(not any(isinstance(s, torch.dtype) for s in sizes), "a view as another type")
     shape = r.shape_of(node)
     if input.form is Form.SHARED:
-        return kept_images(r, input, r.emit(Form.SHARED, shape, lambda t, *s: t.reshape(s), input, *sizes))
+        return flattened_images(
+            r, input, r.emit(Form.SHARED, shape, lambda t, *s: t.reshape(s), input, *sizes)
+        )
     if input.form is Form.PACKED and len(shape) == 2 and shape[0] == input.shape[0]:
-        return kept_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
+        return flattened_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
     x = r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, shape, lambda t, *s: t.reshape(t.shape[0], *s), x, *sizes)
 
 
 def unflatten_rule(r: Rewriter, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:  # noqa: A002
     """One dimension split into several."""
-    note_reader(r, input)
+    mark_images_read(r, input)
     place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.unflatten(place, tuple(sizes)), x)
 
@@ -154,14 +156,14 @@ def permute_rule(r: Rewriter, node: fx.Node, input: Value, *dims: Any) -> Value:
     """A lane's dimensions in another order."""
     if len(dims) == 1 and isinstance(dims[0], tuple | list):
         dims = tuple(dims[0])
-    note_reader(r, input)
+    mark_images_read(r, input)
     places, x = (0, *shifted_all(dims, input.rank)), r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.permute(places), x)
 
 
 def transpose_rule(r: Rewriter, node: fx.Node, input: Value, dim0: int, dim1: int) -> Value:  # noqa: A002
     """Two of a lane's dimensions exchanged."""
-    note_reader(r, input)
+    mark_images_read(r, input)
     first, second = shifted(dim0, input.rank), shifted(dim1, input.rank)
     x = r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.transpose(first, second), x)
@@ -169,15 +171,15 @@ def transpose_rule(r: Rewriter, node: fx.Node, input: Value, dim0: int, dim1: in
 
 def squeeze_rule(r: Rewriter, node: fx.Node, input: Value, dim: Any = None) -> Value:  # noqa: A002
     """A dimension of 1 taken away."""
-    want(dim is not None, "a squeeze of whatever is 1 has no stacked form")
-    note_reader(r, input)
+    require(dim is not None, "a squeeze of whatever is 1 has no stacked form")
+    mark_images_read(r, input)
     places, x = shifted_all(dim, input.rank), r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.squeeze(places), x)
 
 
 def unsqueeze_rule(r: Rewriter, node: fx.Node, input: Value, dim: int) -> Value:  # noqa: A002
     """A dimension of 1 put in."""
-    note_reader(r, input)
+    mark_images_read(r, input)
     place, x = shifted(dim, input.rank + 1), r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.unsqueeze(place), x)
 
@@ -187,7 +189,7 @@ def cat_rule(
 ) -> Value:
     """Concatenation, lane by lane."""
     dim = dim if axis is None else axis
-    note_reader(r, *tensors)
+    mark_images_read(r, *tensors)
     shape = r.shape_of(node)
     if all(t.form is Form.SHARED for t in tensors):
         return r.emit(Form.SHARED, shape, lambda *each: torch.cat(each, dim), *tensors)
@@ -201,7 +203,7 @@ def cat_rule(
 
 def stack_rule(r: Rewriter, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
     """Stacking along a new dimension of each lane."""
-    note_reader(r, *tensors)
+    mark_images_read(r, *tensors)
     place = shifted(dim, tensors[0].rank + 1)
     stacked = [r.to(t, Form.STACKED) for t in tensors]
     return r.emit(Form.STACKED, r.shape_of(node), lambda *each: torch.stack(each, place), *stacked)
@@ -211,7 +213,7 @@ def chunk_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a split into parts."""
 
     def rule(r: Rewriter, node: fx.Node, input: Value, sizes: Any, dim: int = 0) -> list[Value]:  # noqa: A002
-        note_reader(r, input)
+        mark_images_read(r, input)
         place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
         shape = list(x.shape)
         side = shape.pop(dim % input.rank)
@@ -233,13 +235,13 @@ def getitem_rule(r: Rewriter, node: fx.Node, input: Any, index: Any) -> Any:  # 
         return r.emit(Form.PLAIN, (), operator.getitem, input, index)
     parts = index if isinstance(index, tuple) else (index,)
     simple = all(isinstance(p, int | slice | None) or p is Ellipsis for p in parts)
-    want(simple and not any(isinstance(p, Value) for p in parts), "an index that is computed")
+    require(simple and not any(isinstance(p, Value) for p in parts), "an index that is computed")
     for part in parts:
         if isinstance(part, slice):
-            want(
+            require(
                 not any(isinstance(v, Value) for v in (part.start, part.stop, part.step)), "a computed slice"
             )
-    note_reader(r, input)
+    mark_images_read(r, input)
     x = r.to(input, Form.STACKED)
     return r.emit(Form.STACKED, r.shape_of(node), lambda t: t[(slice(None), *parts)], x)
 
@@ -279,8 +281,8 @@ def identity_rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value
 
 def matmul_rule(r: Rewriter, node: fx.Node, input: Value, other: Value) -> Value:  # noqa: A002
     """A matrix product, lane by lane."""
-    want(input.rank >= 2 and other.rank >= 2, "a product with a vector has no stacked form")
-    note_reader(r, input, other)
+    require(input.rank >= 2 and other.rank >= 2, "a product with a vector has no stacked form")
+    mark_images_read(r, input, other)
     rank = max(input.rank, other.rank)
-    stacked = [aligned(r, v, [Value(0, Form.STACKED, ())], rank) for v in (input, other)]
+    stacked = [to_common_form(r, v, [Value(0, Form.STACKED, ())], rank) for v in (input, other)]
     return r.emit(Form.STACKED, r.shape_of(node), torch.matmul, *stacked)

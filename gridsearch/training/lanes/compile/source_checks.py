@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
-from gridsearch.training.lanes.compile.module_state import Look
+from gridsearch.training.lanes.compile.module_state import Fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class Watch:
 
     def __init__(self, model: nn.Module) -> None:
         self.switches = False
-        self._look = Look(model, tensors=True)
+        self._fingerprint = Fingerprint(model, tensors=True)
         self._refers: dict[tuple[int, str], tuple[Callable[[], Any], object]] = {}
         self._codes: set[types.CodeType] = set()
         self._problem: TrainsAlone | None = None
@@ -97,7 +97,7 @@ class Watch:
         if self._problem is not None:
             raise self._problem
         for (_, name), (get, before) in self._refers.items():
-            if self._look.at(get(), name) != before:
+            if self._fingerprint.of(get(), name) != before:
                 raise TrainsAlone(f"its forward keeps state of its own ({name})")
 
     def _note(self, frame: types.FrameType, event: str, _: object) -> None:
@@ -111,11 +111,11 @@ class Watch:
             self._codes.add(code)
             try:
                 if code.co_name not in _MAKERS:
-                    self._look_through(frame)
+                    self._check_frame(frame)
             except TrainsAlone as problem:
                 self._problem = problem
 
-    def _look_through(self, frame: types.FrameType) -> None:
+    def _check_frame(self, frame: types.FrameType) -> None:
         problem, names = _reading(frame.f_code)
         if problem:
             raise TrainsAlone(f"its forward {problem} (in {frame.f_code.co_qualname})")
@@ -136,7 +136,7 @@ class Watch:
         origin = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
         if origin in _OUTSIDE or isinstance(getattr(value, "__self__", None), random.Random):
             raise TrainsAlone(f"its forward asks {name} (in {frame.f_code.co_qualname})")
-        self._refers[key] = get, self._look.at(value, name)
+        self._refers[key] = get, self._fingerprint.of(value, name)
 
 
 def _itself(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The moving averages of all lanes' weights, which are evaluated in their stead; see `training.weight_average`.
+"""The buffers averages of all lanes' weights, which are evaluated in their stead; see `training.weight_average`.
 
 Stands beside the optimizer of a pack.  A lane without `ema` has a row here as the others have, which nobody reads:
 it is evaluated as it is, to the bit.  A pack without any lane that has one keeps nothing and does nothing.
@@ -42,18 +42,18 @@ class PackAverages:
         self._shares_K1 = torch.empty(0)
 
     @property
-    def kept(self) -> bool:
+    def active(self) -> bool:
         """Whether any lane has one: if none does, a step leaves it out."""
         return bool(self.state)
 
-    def take_in(self, emas: Sequence[float]) -> None:
+    def set_decays(self, emas: Sequence[float]) -> None:
         """Take in each lane's decay; what is kept already stays in its place."""
         self._emas = list(emas)
         if not any(emas):
             self.state = []
             return
         flat = self._storage.flat
-        if not self.kept:
+        if not self.active:
             self.state = [torch.zeros_like(t) for t in self._tensors()]
         if self._shares_K1.shape != (len(flat), 1):
             self._shares_K1 = torch.empty(len(flat), 1, dtype=flat.dtype, device=flat.device)
@@ -62,13 +62,13 @@ class PackAverages:
     @torch.no_grad()
     def step(self) -> None:
         """Take in the weights as they are now, after a step of the optimizer."""
-        if not self.kept:
+        if not self.active:
             return
         for average, tensor in zip(self.state, self._tensors(), strict=True):
             average.lerp_(tensor, _for(self._shares_K1, average))
 
     @contextmanager
-    def shown(self, steps: Sequence[int]) -> Iterator[None]:
+    def swapped_in(self, steps: Sequence[int]) -> Iterator[None]:
         """Put the averages in place of the weights of the lanes that have one, and all back at the end, to the bit.
 
         Args:
@@ -92,24 +92,24 @@ class PackAverages:
             for tensor, before in zip(tensors, own, strict=True):
                 tensor.copy_(before)
 
-    def state_dict(self, slot: int, steps: int) -> dict[str, object]:
+    def evaluated_state_dict(self, slot: int, steps: int) -> dict[str, object]:
         """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
         return self._storage.state_dict(slot, self._values(slot, steps))
 
-    def parameters(self, slot: int, steps: int) -> list[torch.Tensor]:
+    def evaluated_parameters(self, slot: int, steps: int) -> list[torch.Tensor]:
         """Return the lane's parameters, likewise."""
         return self._storage.parameters(slot, self._values(slot, steps))
 
-    def take(self, slot: int) -> dict[str, torch.Tensor]:
-        """Return a copy of a lane's average as `WeightAverage.take` would give it."""
+    def state_dict(self, slot: int) -> dict[str, torch.Tensor]:
+        """Return a copy of a lane's average as `WeightAverage.state_dict` would give it."""
         return {name: row.clone() for name, row in self._rows(slot).items()} if self._emas[slot] else {}
 
-    def put(self, slot: int, averages: Mapping[str, torch.Tensor]) -> None:
+    def load_state_dict(self, slot: int, averages: Mapping[str, torch.Tensor]) -> None:
         """Give a lane this average, which is copied; what is missing begins at zero."""
         for name, row in self._rows(slot).items():
             row.copy_(averages[name]) if name in averages else row.zero_()
 
-    def keep(self, slots: Sequence[int]) -> None:
+    def compact(self, slots: Sequence[int]) -> None:
         """Leave only these lanes, in this order; the storage has left them already."""
         chosen = torch.tensor(slots, device=self._storage.flat.device)
         self.state = [t.index_select(0, chosen) for t in self.state]
@@ -117,7 +117,7 @@ class PackAverages:
     def _tensors(self) -> list[torch.Tensor]:
         """What is averaged, in the order of `state`."""
         storage = self._storage
-        return [storage.flat, *(storage.tensors[name] for name in storage.moving)]
+        return [storage.flat, *(storage.tensors[name] for name in storage.averaged_buffers)]
 
     def _weight(self, slot: int, steps: int) -> float:
         """What an average is divided by; 0 for a lane that has none."""
@@ -131,11 +131,13 @@ class PackAverages:
 
     def _rows(self, slot: int) -> dict[str, torch.Tensor]:
         """A lane's row by name, as views."""
-        if not self.kept:
+        if not self.active:
             return {}
         flat, *buffers = self.state
         found = {name: t[slot] for name, t in self._storage.split(flat).items()}
-        return found | {name: t[slot] for name, t in zip(self._storage.moving, buffers, strict=True)}
+        return found | {
+            name: t[slot] for name, t in zip(self._storage.averaged_buffers, buffers, strict=True)
+        }
 
 
 def _for(each_K1: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

@@ -26,18 +26,18 @@ _log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # steps before a recording: libraries pick kernels and take their workspaces in the first
 _STEPS = 10  # of one play: a recording of more steps costs more to make and gains little
-_AHEAD = 2  # plays that wait on the device while the host asks whether to stop
-_WORTH = 5  # a recording pays if so many plays of it are to come
+_MAX_PENDING = 2  # plays that wait on the device while the host asks whether to stop
+_MIN_REPLAYS = 5  # a recording pays if so many plays of it are to come
 
 
 class Recording(Protocol):
     """Work on a device that was written down and can be done again."""
 
-    def play(self) -> None:
+    def replay(self) -> None:
         """Do it; returns before it is done."""
         ...
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Give its memory back."""
         ...
 
@@ -45,11 +45,11 @@ class Recording(Protocol):
 class Recorder(Protocol):
     """Writes work down."""
 
-    def turn(self) -> AbstractContextManager[object]:
+    def on_stream(self) -> AbstractContextManager[object]:
         """Return the context in which an epoch's steps are run, recorded and played."""
         ...
 
-    def record(self, work: Callable[[], None]) -> Recording:
+    def capture(self, work: Callable[[], None]) -> Recording:
         """Write down what the work does on the device, which may do it or not.
 
         Raises:
@@ -57,7 +57,7 @@ class Recorder(Protocol):
         """
         ...
 
-    def pace(self) -> None:
+    def throttle(self) -> None:
         """Wait until few plays are left to do."""
         ...
 
@@ -90,7 +90,7 @@ class EagerSteps:
             check_stop()
             self._step(count)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Take note that steps work on other memory from now on."""
 
 
@@ -105,7 +105,7 @@ class RecordedSteps:
         limit: how far a play may be from the steps themselves, as a share of each tensor's largest value.
 
     Attributes:
-        played: steps that came from a recording.
+        replayed: steps that came from a recording.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RecordedSteps:
         state: Callable[[], Sequence[torch.Tensor]],
         limit: float,
     ) -> None:
-        self.played = 0
+        self.replayed = 0
         self._step, self._batch = step, batch
         self._recorder, self._state, self._limit = recorder, state, limit
         self._recordings: dict[tuple[Hashable, int], Recording] = {}
@@ -127,17 +127,17 @@ class RecordedSteps:
         self, whole: int, rest: int, check_stop: Callable[[], None], *, left: int, kind: Hashable
     ) -> None:
         """Take an epoch's steps; see `EagerSteps.run`."""
-        with self._recorder.turn():
+        with self._recorder.on_stream():
             done = self._warm_up(whole, check_stop, left=left, kind=kind)
             for count in (_STEPS, 1):
                 recording = self._recordings.get((kind, count))
                 while recording is not None and whole - done >= count:
                     for _ in range(count):
                         check_stop()
-                    recording.play()
-                    self._recorder.pace()
+                    recording.replay()
+                    self._recorder.throttle()
                     done += count
-                    self.played += count
+                    self.replayed += count
             for images in (*(self._batch,) * (whole - done), *((rest,) if rest else ())):
                 check_stop()
                 self._step(images)
@@ -147,7 +147,9 @@ class RecordedSteps:
         done = 0
         for count in (_STEPS, 1):
             key = (kind, count)
-            wanted = count + (0 if done else _WARM_UP) <= whole - done and count * _WORTH <= whole + left
+            wanted = (
+                count + (0 if done else _WARM_UP) <= whole - done and count * _MIN_REPLAYS <= whole + left
+            )
             if self._refused or key in self._recordings or not wanted:
                 continue
             for _ in range(_WARM_UP if done == 0 else 0):
@@ -170,15 +172,15 @@ class RecordedSteps:
         after = [t.clone() for t in self._state()]
         try:
             self._set(before)  # a recorder may do the work while it writes it down
-            recording = self._recordings[key] = self._recorder.record(work)
+            recording = self._recordings[key] = self._recorder.capture(work)
             self._set(before)
-            recording.play()
+            recording.replay()
             for ours, theirs in zip(self._state(), after, strict=True):
-                if not _alike(ours, theirs, self._limit):
+                if not _agree(ours, theirs, self._limit):
                     raise ArithmeticError("a recorded step does not do what the step does")
         except Exception as error:  # noqa: BLE001  (a graph is a help, and never a reason to fail)
             self._refused = True
-            self.forget()
+            self.release()
             self._set(after)
             text = " ".join(str(error).split())[:200]
             _log.warning("no CUDA graph for this pack, its steps run one by one: %s", text)
@@ -188,14 +190,14 @@ class RecordedSteps:
         for mine, value in zip(self._state(), values, strict=True):
             mine.copy_(value)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Give all recordings back: steps work on other memory from now on."""
         for recording in self._recordings.values():
-            recording.forget()
+            recording.release()
         self._recordings.clear()
 
 
-def _alike(ours: torch.Tensor, theirs: torch.Tensor, limit: float) -> bool:
+def _agree(ours: torch.Tensor, theirs: torch.Tensor, limit: float) -> bool:
     if not ours.is_floating_point():
         return torch.equal(ours, theirs)
     largest = theirs.nan_to_num(0, 0, 0).abs().max() if theirs.numel() else 0.0
@@ -218,7 +220,7 @@ class CudaRecorder:
         self._waiting: deque[torch.cuda.Event] = deque()
 
     @contextlib.contextmanager
-    def turn(self) -> Any:
+    def on_stream(self) -> Any:
         """Work on the recorder's stream, after what was asked for before, and before what is asked for next."""
         around = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(around)
@@ -228,7 +230,7 @@ class CudaRecorder:
         finally:
             around.wait_stream(self._stream)
 
-    def record(self, work: Callable[[], None]) -> Recording:
+    def capture(self, work: Callable[[], None]) -> Recording:
         """Capture what the work launches, without doing it.
 
         Raises:
@@ -239,11 +241,11 @@ class CudaRecorder:
             with torch.cuda.graph(graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"):
                 work()
         except BaseException:
-            self._mend(pool)
+            self._end_failed_capture(pool)
             raise
         return _Graph(graph)
 
-    def _mend(self, pool: Any) -> None:
+    def _end_failed_capture(self, pool: Any) -> None:
         """Tell torch that a capture that failed is over, which it does not find out for itself.
 
         Its allocator would go on as if one were under way, and its generator would refuse to draw.
@@ -260,13 +262,13 @@ class CudaRecorder:
         with contextlib.suppress(Exception):
             torch.cuda.synchronize(self._device)
 
-    def pace(self) -> None:
+    def throttle(self) -> None:
         """Wait until few plays are left to do, so that a stop does not have to wait for an epoch."""
         # a spinning wait would take a core from other workers
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
         self._waiting.append(event)
-        if len(self._waiting) > _AHEAD:
+        if len(self._waiting) > _MAX_PENDING:
             self._waiting.popleft().synchronize()
 
 
@@ -276,17 +278,17 @@ class _Graph:
     def __init__(self, graph: torch.cuda.CUDAGraph) -> None:
         self._graph = graph
 
-    def play(self) -> None:
+    def replay(self) -> None:
         """Launch it."""
         self._graph.replay()
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Give its memory back, once it has been done."""
         torch.cuda.synchronize()
         self._graph.reset()
 
 
-def steps_of(
+def step_runner(
     step: Step,
     *,
     batch: int,

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from gridsearch.training.resident_data import ResidentData
 
 
-def fewest(device: torch.device) -> int:
-    """Return the fewest lanes that may be worth a program; `program_for` knows when there is one.
+def min_lanes(device: torch.device) -> int:
+    """Return the fewest lanes that may be worth a program; `build_program` knows when there is one.
 
     On CUDA a lone lane is: its steps are recorded, and its masks are those it would have among others.  On a CPU it is
     if it gets compiled kernels (LeNet, ms a step at batch 10 and 100: 1.8 and 7.7 alone, .86 and 3.0 in a program).
@@ -47,7 +47,7 @@ def fewest(device: torch.device) -> int:
     return 1 if device.type == "cuda" or (device.type == "cpu" and kernels.find_compiler()) else 2
 
 
-def program_for(
+def build_program(
     members: Sequence[Member], models: Sequence[nn.Module], data: ResidentData, precision: Precision
 ) -> PackProgram:
     """Return the program of some lanes, for which it is faster than the plain engine.
@@ -74,18 +74,18 @@ class LanesEngine:
     name = "lanes"
 
     def accepts(self, pack: Pack, device: torch.device) -> bool:
-        """Take what `fewest` says."""
-        return len(pack.lanes) >= fewest(device)
+        """Take what `min_lanes` says."""
+        return len(pack.lanes) >= min_lanes(device)
 
-    def train(self, pack: Pack, bench: TrainContext) -> Iterator[Event]:
+    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
         groups: dict[Shape, list[Lane]] = {}
         for lane in pack.lanes:
             groups.setdefault(shape_of(lane.trial.settings), []).append(lane)
         try:
             for lanes in groups.values():
-                bench.check_stop()
-                yield from _train([_Entry(lane, None) for lane in lanes], bench)
+                context.check_stop()
+                yield from _train([_Entry(lane, None) for lane in lanes], context)
         except Stopped:
             return
 
@@ -98,65 +98,65 @@ class _Entry:
     state: LaneState | None
 
 
-def _train(entries: list[_Entry], bench: TrainContext) -> Iterator[Event]:
+def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     """Train lanes of one group as one program, or one after the other where that cannot be."""
-    if len(entries) < fewest(bench.device):
-        yield from train_lane(entries[0].lane, bench, entries[0].state)
+    if len(entries) < min_lanes(context.device):
+        yield from train_lane(entries[0].lane, context, entries[0].state)
         return
     started = time.perf_counter()
     settings = entries[0].lane.trial.settings
     try:
-        data = bench.data(settings)
-        precision = Precision.of(settings.dtype, bench.device)
+        data = context.data(settings)
+        precision = Precision.of(settings.dtype, context.device)
     except Exception:  # noqa: BLE001  (each lane tells it as its own failure)
-        yield from _one_by_one(entries, bench)
+        yield from _one_by_one(entries, context)
         return
     with precision.products():
         ready, models = [], []
         for entry in entries:
-            bench.check_stop()
+            context.check_stop()
             try:
-                models.append(_build(entry.lane, data, bench, precision))
+                models.append(_build(entry.lane, data, context, precision))
                 ready.append(entry)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
                 yield failure(entry.lane, error)
-        if len(ready) < fewest(bench.device):
-            yield from _one_by_one(ready, bench)
+        if len(ready) < min_lanes(context.device):
+            yield from _one_by_one(ready, context)
             return
-        group = _Group(ready, data, bench, precision)
+        group = _Group(ready, data, context, precision)
         refused: Exception | None = None  # a lane that then fails by itself does not tell of this one
         try:
             group.start(models, started)
         except Exception as error:  # noqa: BLE001  (likewise)
             refused = error.with_traceback(None)  # whose frames hold tensors
-        yield from _after(refused, ready, bench) if refused is not None else group.run()
-    yield from _one_by_one(group.strays, bench)
+        yield from _recover(refused, ready, context) if refused is not None else group.run()
+    yield from _one_by_one(group.unfit, context)
 
 
-def _one_by_one(entries: Iterable[_Entry], bench: TrainContext) -> Iterator[Event]:
+def _one_by_one(entries: Iterable[_Entry], context: TrainContext) -> Iterator[Event]:
     for entry in entries:
-        bench.check_stop()
-        yield from train_lane(entry.lane, bench, entry.state)
+        context.check_stop()
+        yield from train_lane(entry.lane, context, entry.state)
 
 
-def _after(error: Exception, entries: list[_Entry], bench: TrainContext) -> Iterator[Event]:
+def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     """Go on with lanes whose pack raised: in halves if memory ran out, else one by one."""
     if is_out_of_memory(error):
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step that was too large
     if is_out_of_memory(error) and len(entries) > 1:
         half = (len(entries) + 1) // 2
-        yield from _train(entries[:half], bench)
-        bench.check_stop()
-        yield from _train(entries[half:], bench)
+        yield from _train(entries[:half], context)
+        context.check_stop()
+        yield from _train(entries[half:], context)
     else:
-        yield from _one_by_one(entries, bench)
+        yield from _one_by_one(entries, context)
 
 
-def _build(lane: Lane, data: ResidentData, bench: TrainContext, precision: Precision) -> nn.Module:
-    return build_network(lane.trial.settings, lane.trial.seed, data, bench.build, precision)
+def _build(lane: Lane, data: ResidentData, context: TrainContext, precision: Precision) -> nn.Module:
+    return build_network(lane.trial.settings, lane.trial.seed, data, context.build, precision)
 
 
-class LaneHolder:
+class PackLaneView:
     """A lane of a program as `LaneProgress` sees it."""
 
     def __init__(self, program: PackProgram, slot: int) -> None:
@@ -174,30 +174,30 @@ class LaneHolder:
 
     def state_dict(self) -> Mapping[str, object]:
         """Return the lane's model's state_dict as it is evaluated; its tensors may change with the next step."""
-        return self._program.averages.state_dict(self._slot, self.step)
+        return self._program.averages.evaluated_state_dict(self._slot, self.step)
 
     def parameters(self) -> list[torch.Tensor]:
         """Return the lane's parameters, likewise."""
-        return self._program.averages.parameters(self._slot, self.step)
+        return self._program.averages.evaluated_parameters(self._slot, self.step)
 
 
 class _Group:
     """The lanes of one program from the first epoch to the last lane's end.
 
     Attributes:
-        strays: lanes that were sent for a free place and do not fit; they train alone afterwards.
+        unfit: lanes that were sent for a free place and do not fit; they train alone afterwards.
     """
 
     def __init__(
-        self, entries: list[_Entry], data: ResidentData, bench: TrainContext, precision: Precision
+        self, entries: list[_Entry], data: ResidentData, context: TrainContext, precision: Precision
     ) -> None:
-        self.strays: list[_Entry] = []
+        self.unfit: list[_Entry] = []
         self._entries = entries
         self._data = data
-        self._bench = bench
+        self._context = context
         self._precision = precision
         self._key = shape_of(entries[0].lane.trial.settings)
-        self._courses = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
+        self._progress = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
         self._room = len(entries)
 
     def start(self, models: list[nn.Module], started: float) -> None:
@@ -208,13 +208,13 @@ class _Group:
             Exception: whatever the models raise.
         """
         members = [Member(e.lane.trial.settings, e.lane.trial.seed) for e in self._entries]
-        self._program = program_for(members, models, self._data, self._precision)
+        self._program = build_program(members, models, self._data, self._precision)
         for slot, entry in enumerate(self._entries):
             if entry.state is not None:
-                self._program.put(slot, members[slot], entry.state)
+                self._program.load_lane_state(slot, members[slot], entry.state)
         share = (time.perf_counter() - started) / len(members)
-        for course in self._courses:
-            course.seconds += share
+        for progress in self._progress:
+            progress.seconds += share
 
     def run(self) -> Iterator[Event]:
         """Train epoch after epoch until no lane is left.
@@ -226,9 +226,9 @@ class _Group:
         try:
             yield from self._run()
         finally:
-            self._leave()
+            self._close()
 
-    def _leave(self) -> None:
+    def _close(self) -> None:
         """Let go of the program and its memory."""
         if hasattr(self, "_program"):
             self._program.close()
@@ -236,29 +236,29 @@ class _Group:
 
     def _run(self) -> Iterator[Event]:
         yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
-        while self._courses:
-            kept = self._save()
+        while self._progress:
+            kept = self._lane_states()
             started = time.perf_counter()
             try:
-                totals = self._program.train_epoch(self._bench.check_stop)
+                totals = self._program.train_epoch(self._context.check_stop)
                 trained = time.perf_counter()
-                found = self._program.evaluate(self._bench.check_stop)
+                found = self._program.evaluate(self._context.check_stop)
             except Stopped:
                 raise
             except Exception as error:  # noqa: BLE001  (a user's model may raise anything)
-                self._leave()
-                yield from _after(error, kept, self._bench)
+                self._close()
+                yield from _recover(error, kept, self._context)
                 return
-            seconds = (time.perf_counter() - started) / len(self._courses)
+            seconds = (time.perf_counter() - started) / len(self._progress)
             ended = set()
-            for slot in range(len(self._courses)):
+            for slot in range(len(self._progress)):
                 event = self._epoch_ended(slot, totals[slot], found[slot], seconds, trained - started)
                 if not isinstance(event, Diverged):
                     yield event
                     continue
                 ended.add(slot)
-                yield self._courses[slot].diverged(event)
-            yield from self._end_lanes(ended, dropped=self._bench.dropped())
+                yield self._progress[slot].diverged(event)
+            yield from self._end_lanes(ended, dropped=self._context.dropped())
 
     def _epoch_ended(
         self,
@@ -268,13 +268,13 @@ class _Group:
         seconds: float,
         training_seconds: float,
     ) -> Event | Diverged:
-        course = self._courses[slot]
+        progress = self._progress[slot]
         if isinstance(totals, Diverged):
-            course.seconds += seconds
+            progress.seconds += seconds
             return totals
         try:
-            return course.epoch_ended(
-                LaneHolder(self._program, slot),
+            return progress.epoch_ended(
+                PackLaneView(self._program, slot),
                 totals,
                 found,
                 lr=self._program.lr(slot),
@@ -282,65 +282,65 @@ class _Group:
                 training_seconds=training_seconds,
             )
         except Diverged as end:
-            course.seconds += seconds
+            progress.seconds += seconds
             return end
 
     def _end_lanes(self, ended: set[int], *, dropped: Collection[int]) -> Iterator[Event]:
         """End what has finished or shall be pruned, and give the free places to other trials."""
-        for slot, course in enumerate(self._courses):
+        for slot, progress in enumerate(self._progress):
             if slot in ended:
                 continue
-            holder = LaneHolder(self._program, slot)
-            if course.epochs >= course.lane.trial.settings.epochs:
+            view = PackLaneView(self._program, slot)
+            if progress.epochs >= progress.lane.trial.settings.epochs:
                 ended.add(slot)
-                yield finish(course, holder)
-            elif course.lane.trial.id in dropped:
+                yield finish(progress, view)
+            elif progress.lane.trial.id in dropped:
                 ended.add(slot)
-                yield course.pruned(holder)
+                yield progress.pruned(view)
         if ended:
             yield from self._refill(ended)
 
     def _refill(self, free: set[int]) -> Iterator[Event]:
         while free:
-            lanes = self._bench.more(len(free))
+            lanes = self._context.more(len(free))
             if not lanes:
                 break
             for lane in lanes:
-                yield from self._place(lane, free)
-        live = [slot for slot in range(len(self._courses)) if slot not in free]
+                yield from self._fill_slot(lane, free)
+        live = [slot for slot in range(len(self._progress)) if slot not in free]
         if free and live:
-            self._program.keep(live)
-        self._courses = [self._courses[slot] for slot in live]
+            self._program.compact(live)
+        self._progress = [self._progress[slot] for slot in live]
 
-    def _place(self, lane: Lane, free: set[int]) -> Iterator[Event]:
+    def _fill_slot(self, lane: Lane, free: set[int]) -> Iterator[Event]:
         """Put a lane into a free place; one that does not fit trains alone, afterwards."""
         started = time.perf_counter()
         trial = lane.trial
         fits = bool(free) and shape_of(trial.settings) == self._key
         if fits:
             try:
-                model = _build(lane, self._data, self._bench, self._precision)
+                model = _build(lane, self._data, self._context, self._precision)
                 fits = self._program.network.alike(model)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
                 yield failure(lane, error)
                 return
         if not fits:
-            self.strays.append(_Entry(lane, None))
+            self.unfit.append(_Entry(lane, None))
             return
         slot = min(free)
         free.discard(slot)
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-        self._program.put(slot, Member(trial.settings, trial.seed), LaneState(weights=tensors))
-        self._courses[slot] = LaneProgress(lane, self._data)
-        self._courses[slot].seconds += time.perf_counter() - started
+        self._program.load_lane_state(slot, Member(trial.settings, trial.seed), LaneState(weights=tensors))
+        self._progress[slot] = LaneProgress(lane, self._data)
+        self._progress[slot].seconds += time.perf_counter() - started
 
-    def _save(self) -> list[_Entry]:
+    def _lane_states(self) -> list[_Entry]:
         """Return where each lane stands, for what goes wrong in the epoch to come."""
         kept = []
-        for slot, course in enumerate(self._courses):
-            state = self._program.take(slot)
-            course.save(state)
-            kept.append(_Entry(course.lane, state))
+        for slot, progress in enumerate(self._progress):
+            state = self._program.lane_state(slot)
+            progress.save(state)
+            kept.append(_Entry(progress.lane, state))
         return kept
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Place:
+class BatchPosition:
     """Where a step stands in its epoch.
 
     Attributes:
@@ -83,34 +83,34 @@ class EpochFeed:
         self._range_B = torch.arange(batch, device=device)
         self._start_1 = torch.zeros(1, dtype=torch.int64, device=device)
         self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
-        self._known: dict[bool, EpochImages] = {}
-        self._table = torch.empty(0)
+        self._buffers: dict[bool, EpochImages] = {}
+        self._coefficients = torch.empty(0)
         self.state = [self._start_1, self._step_1]
 
-    def load(self, images: EpochImages, table: torch.Tensor) -> None:
+    def load(self, images: EpochImages, coefficients: torch.Tensor) -> None:
         """Start an epoch.
 
         Args:
             images: of it.
-            table: coefficients [steps, M, K, 1].
+            coefficients: coefficients [steps, M, K, 1].
         """
-        self.images = self._known.setdefault(images.shared, images)
+        self.images = self._buffers.setdefault(images.shared, images)
         if self.images is not images:
             self.images.copy_(images)
-        if self._table.shape == table.shape:
-            self._table.copy_(table)
+        if self._coefficients.shape == coefficients.shape:
+            self._coefficients.copy_(coefficients)
         else:
-            self._table = table
+            self._coefficients = coefficients
         for counter in self.state:
             counter.zero_()
 
-    def place(self, count: int) -> Place:
+    def position(self, count: int) -> BatchPosition:
         """Return the place of the step to take now, which has so many images."""
-        return Place(self._start_1 + self._range_B[:count], self._step_1)
+        return BatchPosition(self._start_1 + self._range_B[:count], self._step_1)
 
-    def row(self) -> torch.Tensor:
+    def coefficients(self) -> torch.Tensor:
         """Return the coefficients [M, K, 1] of the step to take now."""
-        return self._table.index_select(0, self._step_1).squeeze(0)
+        return self._coefficients.index_select(0, self._step_1).squeeze(0)
 
     def advance(self, count: int) -> None:
         """Move on, past a step of so many images."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.lanes.compile.lane_values import Form, apart
+from gridsearch.training.lanes.compile.lane_values import Form, unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ class PackInputs:
         self._norms = set(norms)
         self._dtype = precision.weights
         mixed = len(self._norms) > 1
-        self._make = data.batches(
+        self._batches = data.batches(
             norm="none" if mixed else norms[0], dtype=precision.weights, memory_format=memory_format
         )
         network.affine.clear()
@@ -58,7 +58,7 @@ class PackInputs:
         if mixed:
             self._affine = scale, shift = self._affines(norms)
             if network.folds:
-                network.affine.take(scale, shift)
+                network.affine.set(scale, shift)
             else:
                 self._each = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 
@@ -69,7 +69,7 @@ class PackInputs:
         )
         return scale, shift
 
-    def take(self, norms: Sequence[str]) -> bool:
+    def set_norms(self, norms: Sequence[str]) -> bool:
         """Take other normalizations into the same memory; False where they need another way to normalize."""
         if len(norms) != self._lanes or (len(set(norms)) > 1) != (len(self._norms) > 1):
             return False
@@ -89,10 +89,10 @@ class PackInputs:
             drawn: the epoch's augmentation.
             start: position of the first in the epoch's order, or of each.
         """
-        raw_BHWC = self._make.raw(chosen_B)
+        raw_BHWC = self._batches.raw(chosen_B)
         if drawn is not None:
             raw_BHWC = drawn.apply(raw_BHWC, start)
-        x = self._make.finish(raw_BHWC)
+        x = self._batches.finish(raw_BHWC)
         if self._each is None:
             return x, Form.SHARED
         # one channel alone has both layouts, and what is made of it has torch's default
@@ -104,13 +104,13 @@ class PackInputs:
     ) -> tuple[torch.Tensor, Form]:
         """Return each lane's images and their form; the arguments are `shared`'s, for each lane."""
         if drawn[0] is None:
-            raw = apart(self._make.raw(chosen_BK.flatten()), 0, *chosen_BK.shape)
+            raw = unflatten(self._batches.raw(chosen_BK.flatten()), 0, *chosen_BK.shape)
         else:
             pairs = zip(chosen_BK.unbind(1), drawn, strict=True)
-            raw = torch.stack([d.apply(self._make.raw(c), start) for c, d in pairs if d is not None], 1)
+            raw = torch.stack([d.apply(self._batches.raw(c), start) for c, d in pairs if d is not None], 1)
         # [B, K, H, W, C] to [B, H, W, K*C], then the bytes become numbers in the layout that is wanted
         raw_BHWC = raw.permute(0, 2, 3, 1, 4).flatten(3)
-        return self._own(self._make.finish(raw_BHWC, self._lanes)), Form.PACKED
+        return self._own(self._batches.finish(raw_BHWC, self._lanes)), Form.PACKED
 
     def _own(self, x: torch.Tensor) -> torch.Tensor:
         if self._each is not None:

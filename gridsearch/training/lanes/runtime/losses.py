@@ -1,4 +1,4 @@
-"""Each lane's loss of a step and its slope by the logits, with the lane's own label smoothing.
+"""Each lane's loss of a step and its gradient by the logits, with the lane's own label smoothing.
 
 Stands between the logits of all lanes and the network's way back.
 
@@ -38,7 +38,7 @@ class PackLosses:
         self._kernel = CrossEntropy.build(dtype) if compiles and device.type == "cpu" else None
         self._smoothing_K1 = torch.zeros(lanes, 1, dtype=dtype, device=device)
 
-    def take(self, smoothing: Sequence[float]) -> None:
+    def set_smoothing(self, smoothing: Sequence[float]) -> None:
         """Take in the lanes' label smoothing, into the memory where the last one was."""
         self.smooths = any(smoothing)
         self._smoothing_K1.copy_(torch.tensor(smoothing, dtype=self._smoothing_K1.dtype).view(-1, 1))
@@ -46,9 +46,9 @@ class PackLosses:
     def __call__(
         self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each lane's mean cross-entropy [K] and its slope by the logits [K, B, Y].
+        """Return each lane's mean cross-entropy [K] and its gradient by the logits [K, B, Y].
 
-        The slope of a cross-entropy is softmax - target, which is cheaper than to have it derived.
+        The gradient of a cross-entropy is softmax - target, which is cheaper than to have it derived.
         """
         if self._kernel is not None:
             return self._kernel(logits_KBY, labels_LB, self._smoothing_K1.squeeze(1))
@@ -56,16 +56,16 @@ class PackLosses:
         labels_KB1 = labels_LB.expand(lanes, count).unsqueeze(2)
         logp_KBY = F.log_softmax(logits_KBY, 2)
         losses_K = logp_KBY.gather(2, labels_KB1).sum((1, 2)).neg_()
-        slopes_KBY = logp_KBY.exp()
+        gradient_KBY = logp_KBY.exp()
         if not self.smooths:
-            slopes_KBY.scatter_add_(2, labels_KB1, slopes_KBY.new_full((), -1.0).expand(labels_KB1.shape))
+            gradient_KBY.scatter_add_(2, labels_KB1, gradient_KBY.new_full((), -1.0).expand(labels_KB1.shape))
         else:
             rest_K1 = self._smoothing_K1 / classes
             smooth_K = logp_KBY.sum((1, 2)).neg_() * rest_K1.squeeze(1)
             own_K = self._smoothing_K1.squeeze(1)
             losses_K = torch.where(own_K > 0, (1 - own_K) * losses_K + smooth_K, losses_K)
-            slopes_KBY.sub_(rest_K1.unsqueeze(2))
-            slopes_KBY.scatter_add_(
+            gradient_KBY.sub_(rest_K1.unsqueeze(2))
+            gradient_KBY.scatter_add_(
                 2, labels_KB1, (self._smoothing_K1 - 1).unsqueeze(2).expand(labels_KB1.shape)
             )
-        return losses_K.div_(count), slopes_KBY.div_(count)
+        return losses_K.div_(count), gradient_KBY.div_(count)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOW = 0xFFFFFFFF
-_LAYER = 0x9E3779B9  # 2**32 over the golden ratio: sets the layers' numbers apart
+_LAYER = 0x9E3779B9  # 2**32 over the golden ratio: sets the layers' numbers unflatten
 
 
 class CounterMasks:
@@ -43,7 +43,7 @@ class CounterMasks:
         self.rates = torch.zeros(lanes, dtype=wide, device=device)
         self._layer = 0
 
-    def seat(self, lanes: Sequence[int], steps: Sequence[int], rates: Sequence[float | None]) -> None:
+    def set_lanes(self, lanes: Sequence[int], steps: Sequence[int], rates: Sequence[float | None]) -> None:
         """Take in who the lanes are.
 
         Args:
@@ -61,18 +61,20 @@ class CounterMasks:
         """Start over with the first layer."""
         self._layer = 0
 
-    def noise(self, shape: Sequence[int], rate: float, *, ruled: bool, dtype: torch.dtype) -> torch.Tensor:
+    def noise(
+        self, shape: Sequence[int], rate: float, *, from_recipe: bool, dtype: torch.dtype
+    ) -> torch.Tensor:
         """Return the next layer's masks [K, ...]: 0 for what is dropped, else 1 / (1 - rate).
 
         Args:
             shape: of the result.
             rate: the layer's own.
-            ruled: a lane's rate goes before the layer's own.
+            from_recipe: a lane's rate goes before the layer's own.
             dtype: of the result.
         """
         self._layer += 1
         # no torch.where with a number: it would send the number from the host
-        rate_K = self.rates.nan_to_num(rate) if ruled else torch.full_like(self.rates, rate)
+        rate_K = self.rates.nan_to_num(rate) if from_recipe else torch.full_like(self.rates, rate)
         sides = (len(rate_K), *(1,) * (len(shape) - 1))
         drawn = self._draw(shape)
         kept = drawn >= (rate_K * 2**32).round().to(torch.int64).view(sides)

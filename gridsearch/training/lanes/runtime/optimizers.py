@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _BETA1, _BETA2, _EPS, _ALPHA, _MOMENTUM_DECAY = 0.9, 0.999, 1e-8, 0.99, 4e-3  # torch.optim's defaults
 
-_KINDS = {
+_STATE_NAMES = {
     "sgd": ("momentum",),
     "adam": ("mean", "square"),
     "adamw": ("mean", "square"),
@@ -58,7 +58,7 @@ class PackOptimizer:
     ) -> None:
         self._kind = settings[0].optimizer
         assert all(s.optimizer == self._kind for s in settings)
-        self._memory = {kind: torch.zeros_like(flat) for kind in _KINDS[self._kind]}
+        self._state = {kind: torch.zeros_like(flat) for kind in _STATE_NAMES[self._kind]}
         self._scratch = torch.empty(0)
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
@@ -73,24 +73,24 @@ class PackOptimizer:
         self._flat = flat
         self.lr = [s.lr for s in settings]
         self._rows = flat.unbind(0)
-        self._memory_rows = {kind: t.unbind(0) for kind, t in self._memory.items()}
+        self._state_rows = {kind: t.unbind(0) for kind, t in self._state.items()}
         self._counters = [torch.tensor(float(n)) for n in self._steps] if self._fused else []
         if self._kernel is not None:
-            self._kernel.take(settings, self._steps, self._mu_products)
+            self._kernel.set_lanes(settings, self._steps, self._mu_products)
         elif not self._fused and self._scratch.shape != flat.shape:
             self._scratch = torch.empty_like(flat)
         self._decays = any(s.weight_decay for s in settings)
-        self._looks_ahead = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
+        self._nesterov = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
 
     @property
     def form(self) -> tuple[bool, bool]:
         """What a step does beside the numbers in its table: with another form it is another program."""
-        return self._decays, self._looks_ahead
+        return self._decays, self._nesterov
 
     @property
     def state(self) -> list[torch.Tensor]:
         """All that a step changes, beside the buffer it moves."""
-        return list(self._memory.values())
+        return list(self._state.values())
 
     @torch.no_grad()
     def step(self, gradient: torch.Tensor, row: torch.Tensor | None = None) -> None:
@@ -98,12 +98,12 @@ class PackOptimizer:
 
         Args:
             gradient: [K, P]; may be overwritten.
-            row: [M, K, 1], this step's row of a `table`; the caller then says `advance`.  Without it the step
+            row: [M, K, 1], this step's row of the `coefficients`; the caller then says `advance`.  Without it the step
                 is the next one, with the rates in `lr`.
         """
         if row is None:
             if self._kernel is not None:
-                self._kernel(self._flat, gradient, list(self._memory.values()), self.lr)
+                self._kernel(self._flat, gradient, list(self._state.values()), self.lr)
                 self._steps = [n + 1 for n in self._steps]
                 if self._kind == "nadam":
                     self._mu_products = self._kernel.mu_products
@@ -112,7 +112,7 @@ class PackOptimizer:
                 self._steps = [n + 1 for n in self._steps]
                 self._step_rows(gradient)
                 return
-            row = self.table([self.lr])[0]
+            row = self.coefficients([self.lr])[0]
             self.advance([self.lr])
         if self._decays and self._kind != "adamw":
             gradient.addcmul_(self._flat, row[0])
@@ -126,7 +126,7 @@ class PackOptimizer:
             case _:
                 self._rmsprop(gradient, row)
 
-    def table(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:
+    def coefficients(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:
         """Return the coefficients of the steps to come, [steps, M, K, 1] on the lanes' device.
 
         Args:
@@ -155,7 +155,7 @@ class PackOptimizer:
         return torch.from_numpy(table).to(self._flat.dtype).to(self._flat.device).unsqueeze(3)
 
     def advance(self, rates: Sequence[Sequence[float]]) -> None:
-        """Take note that steps were taken with a `table` of these rates."""
+        """Take note that steps were taken with the `coefficients` of these rates."""
         if self._kind == "nadam":
             self._mu_products = [float(p) for p in self._products(len(rates))[-1]]
         self._steps = [n + len(rates) for n in self._steps]
@@ -177,11 +177,11 @@ class PackOptimizer:
     def _step_rows(self, gradient: torch.Tensor) -> None:
         rows = zip(self._settings, self._rows, gradient.unbind(0), self.lr, strict=True)
         if self._kind == "sgd":
-            buffers = self._memory_rows["momentum"]
-            for (s, row, slope, lr), buffer in zip(rows, buffers, strict=True):
+            buffers = self._state_rows["momentum"]
+            for (s, row, grad, lr), buffer in zip(rows, buffers, strict=True):
                 torch._fused_sgd_(
                     [row],
-                    [slope],
+                    [grad],
                     [buffer] if s.momentum > 0 else [],
                     weight_decay=s.weight_decay,
                     momentum=s.momentum,
@@ -193,14 +193,14 @@ class PackOptimizer:
                 )
             return
         update = torch._fused_adam_ if self._kind == "adam" else torch._fused_adamw_
-        means, squares = self._memory_rows["mean"], self._memory_rows["square"]
+        means, squares = self._state_rows["mean"], self._state_rows["square"]
         torch._foreach_add_(self._counters, 1)
-        for (s, row, slope, lr), mean, square, counter in zip(
+        for (s, row, grad, lr), mean, square, counter in zip(
             rows, means, squares, self._counters, strict=True
         ):
             update(
                 [row],
-                [slope],
+                [grad],
                 [mean],
                 [square],
                 [],
@@ -216,9 +216,9 @@ class PackOptimizer:
 
     def _sgd(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, lr, momentum, own, share = row.unbind(0)
-        buffer = self._memory["momentum"]
+        buffer = self._state["momentum"]
         buffer.mul_(momentum).add_(gradient)
-        if self._looks_ahead:
+        if self._nesterov:
             gradient.mul_(own).addcmul_(buffer, share)
             self._flat.addcmul_(gradient, lr, value=-1)
         else:
@@ -229,47 +229,47 @@ class PackOptimizer:
         if self._decays and self._kind == "adamw":
             self._flat.mul_(shrink)
         root = self._moments(gradient, correction)
-        self._flat.sub_(torch.div(self._memory["mean"], root, out=root).mul_(size))
+        self._flat.sub_(torch.div(self._state["mean"], root, out=root).mul_(size))
 
     def _moments(self, gradient: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
         """Move both moments and return the second's root, corrected, with epsilon."""
-        self._memory["mean"].lerp_(gradient, 1 - _BETA1)
-        self._memory["square"].mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
-        root = torch.sqrt(self._memory["square"], out=self._scratch)
+        self._state["mean"].lerp_(gradient, 1 - _BETA1)
+        self._state["square"].mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        root = torch.sqrt(self._state["square"], out=self._scratch)
         return root.div_(correction).add_(_EPS)
 
     def _nadam(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, correction, own, ahead = row.unbind(0)
         root = self._moments(gradient, correction)
-        gradient.mul_(own).addcmul_(self._memory["mean"], ahead)
+        gradient.mul_(own).addcmul_(self._state["mean"], ahead)
         self._flat.addcdiv_(gradient, root, value=-1)
 
     def _rmsprop(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, lr = row.unbind(0)
-        square = self._memory["square"]
+        square = self._state["square"]
         square.mul_(_ALPHA).addcmul_(gradient, gradient, value=1 - _ALPHA)
         root = torch.sqrt(square, out=self._scratch).add_(_EPS)
         self._flat.addcdiv_(gradient.mul_(lr), root, value=-1)
 
-    def keep(self, slots: Sequence[int], flat: torch.Tensor) -> None:
+    def compact(self, slots: Sequence[int], flat: torch.Tensor) -> None:
         """Leave only these lanes, in this order, over a new buffer."""
         chosen = torch.tensor(slots, device=flat.device)
-        self._memory = {kind: t.index_select(0, chosen) for kind, t in self._memory.items()}
+        self._state = {kind: t.index_select(0, chosen) for kind, t in self._state.items()}
         self._steps = [self._steps[i] for i in slots]
         self._mu_products = [self._mu_products[i] for i in slots]
         lr = [self.lr[i] for i in slots]
         self._bind([self._settings[i] for i in slots], flat)
         self.lr = lr
 
-    def take(self, slot: int, shapes: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-        """Return a copy of a lane's memory as `LaneOptimizer.take` would give it.
+    def state_dict(self, slot: int, shapes: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
+        """Return a copy of a lane's state as `LaneOptimizer.state_dict` would give it.
 
         Args:
             slot: the lane.
             shapes: the trained parameters [K, ...] by name, in the order of the buffer.
         """
         found = {}
-        for kind, rows in self._memory_rows.items():
+        for kind, rows in self._state_rows.items():
             parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
             found[kind] = {
                 n: part.view(t.shape[1:]).clone() for (n, t), part in zip(shapes.items(), parts, strict=True)
@@ -280,21 +280,21 @@ class PackOptimizer:
             found["mu_product"] = {n: product.clone() for n in shapes}
         return found
 
-    def put(
+    def load_state_dict(
         self,
         slot: int,
         settings: Settings,
         shapes: Mapping[str, torch.Tensor],
-        memory: Mapping[str, Mapping[str, torch.Tensor]],
+        state: Mapping[str, Mapping[str, torch.Tensor]],
     ) -> None:
-        """Give a lane another trial's recipe and memory; an empty memory is a fresh start."""
-        for kind, rows in self._memory_rows.items():
+        """Give a lane another trial's recipe and state; an empty state is a fresh start."""
+        for kind, rows in self._state_rows.items():
             parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
             for name, part in zip(shapes, parts, strict=True):
-                known = memory.get(kind, {}).get(name)
+                known = state.get(kind, {}).get(name)
                 part.zero_() if known is None else part.copy_(known.reshape(-1))
-        steps = memory.get("step", {})
-        products = memory.get("mu_product", {})
+        steps = state.get("step", {})
+        products = state.get("mu_product", {})
         self._steps[slot] = int(next(iter(steps.values()))) if steps else 0
         self._mu_products[slot] = float(next(iter(products.values()))) if products else 1.0
         self._settings[slot] = settings

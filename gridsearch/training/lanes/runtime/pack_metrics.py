@@ -23,7 +23,7 @@ _BLOCK = 64  # steps between two looks at the logits
 _PATIENCE = 0.2  # seconds between two looks, where steps are slow
 
 
-class Broken(Protocol):
+class MetricLane(Protocol):
     """A lane that may break: how far it was trained, and what broke it."""
 
     epoch: int
@@ -38,16 +38,16 @@ class _Losses:
         members: the lanes, before the epoch.
 
     Attributes:
-        all_broken: whether no lane has a finite loss any more.
+        all_diverged: whether no lane has a finite loss any more.
     """
 
-    def __init__(self, members: Sequence[Broken]) -> None:
-        self.all_broken = False
+    def __init__(self, members: Sequence[MetricLane]) -> None:
+        self.all_diverged = False
         self._members = members
         self._first = [m.step for m in members]
         self._rows: list[list[float]] = []
 
-    def take(self, losses: list[float]) -> None:
+    def add(self, losses: list[float]) -> None:
         """Take in one step's mean losses [K]."""
         self._rows.append(losses)
         if math.isfinite(math.fsum(losses)):
@@ -56,7 +56,7 @@ class _Losses:
             if member.diverged is None and not math.isfinite(loss):
                 step = self._first[lane] + len(self._rows)
                 member.diverged = Diverged("loss", step=step, epoch=member.epoch + 1, value=loss)
-        self.all_broken = all(m.diverged is not None for m in self._members)
+        self.all_diverged = all(m.diverged is not None for m in self._members)
 
     def totals(self, sizes: Sequence[int], hits: Sequence[int]) -> list[EpochTotals | Diverged]:
         """Return each lane's means, or what broke it.
@@ -84,41 +84,41 @@ class PackMetrics:
         members: the lanes, before the epoch.
     """
 
-    def __init__(self, labels_NL: torch.Tensor, members: Sequence[Broken]) -> None:
+    def __init__(self, labels_NL: torch.Tensor, members: Sequence[MetricLane]) -> None:
         self._labels_LN = labels_NL.t()
         self._losses = _Losses(members)
         self._sizes: list[int] = []
-        self._waiting: list[torch.Tensor] = []
+        self._pending: list[torch.Tensor] = []
         self._seen = 0
         self._hits = torch.zeros(len(members), dtype=torch.int64, device=labels_NL.device)
-        self._looked = time.monotonic()
+        self._flushed = time.monotonic()
 
     @property
-    def all_broken(self) -> bool:
+    def all_diverged(self) -> bool:
         """Whether no lane has a finite loss any more."""
-        return self._losses.all_broken
+        return self._losses.all_diverged
 
     def add(self, losses_K: torch.Tensor, logits_KBY: torch.Tensor) -> None:
         """Take in one step's mean losses and its logits."""
         self._sizes.append(logits_KBY.shape[1])
-        self._waiting.append(logits_KBY)
-        self._losses.take(losses_K.tolist())
-        if len(self._waiting) >= _BLOCK or time.monotonic() - self._looked > _PATIENCE:
-            self._look()
+        self._pending.append(logits_KBY)
+        self._losses.add(losses_K.tolist())
+        if len(self._pending) >= _BLOCK or time.monotonic() - self._flushed > _PATIENCE:
+            self._flush()
 
     def results(self) -> list[EpochTotals | Diverged]:
         """Return each lane's means over all that was added, or what broke it."""
-        self._look()
+        self._flush()
         return self._losses.totals(self._sizes, self._hits.tolist())
 
-    def _look(self) -> None:
-        if self._waiting:
-            guesses_KB = torch.cat(self._waiting, 1).argmax(2)
+    def _flush(self) -> None:
+        if self._pending:
+            guesses_KB = torch.cat(self._pending, 1).argmax(2)
             count = guesses_KB.shape[1]
             self._hits += (guesses_KB == self._labels_LN[:, self._seen : self._seen + count]).sum(1)
             self._seen += count
-            self._waiting.clear()
-        self._looked = time.monotonic()
+            self._pending.clear()
+        self._flushed = time.monotonic()
 
 
 class DeviceMetrics:
@@ -157,7 +157,7 @@ class DeviceMetrics:
         self._losses_SK.index_copy_(0, step_1, losses_K.unsqueeze(0))
         self._hits_K.add_((logits_KBY.argmax(2) == labels_LB).sum(1))
 
-    def results(self, members: Sequence[Broken], sizes: Sequence[int]) -> list[EpochTotals | Diverged]:
+    def results(self, members: Sequence[MetricLane], sizes: Sequence[int]) -> list[EpochTotals | Diverged]:
         """Return each lane's means over the epoch, or what broke it; waits for the device.
 
         Args:
@@ -166,5 +166,5 @@ class DeviceMetrics:
         """
         losses = _Losses(members)
         for row in self._losses_SK.tolist():
-            losses.take(row)
+            losses.add(row)
         return losses.totals(sizes, [round(h) for h in self._hits_K.tolist()])

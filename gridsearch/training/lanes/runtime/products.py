@@ -1,7 +1,7 @@
 """The stacked layers that multiply by weights: convolutions and dense layers, with the images' normalization.
 
 Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].  They know
-their slopes (`stage.Differentiable`).
+their gradients (`compiled_graph.Differentiable`).
 
 Shapes: K lanes, B batch, C/O channels in and out, H/W height and width, F/G features.
 """
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.lanes.compile.lane_values import apart
+from gridsearch.training.lanes.compile.lane_values import unflatten
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.training.kernels import DenseLayers, PooledConvolution
-    from gridsearch.training.lanes.compile.lane_values import Width
+    from gridsearch.training.lanes.compile.lane_values import LaneCount
 
 
 def merge(w: torch.Tensor | None) -> torch.Tensor | None:
@@ -44,7 +44,7 @@ class InputAffine:
     def __init__(self) -> None:
         self.differs = False
 
-    def take(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
+    def set(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
         """Take in each lane's s and t, [K, C] both; what is written into their memory later counts too."""
         self.differs = True
         self._scale, self._shift = scale[:, None, :, None], shift[:, None, :, None]
@@ -67,8 +67,8 @@ class InputAffine:
         more = torch.bmm(by_channel.sum(3), self._shift_column).squeeze(2)
         return (by_channel * self._scale).view(w.shape), more if b is None else b + more
 
-    def slope(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
-        """Return the slope by the weights that `weights` was given, of those by what it gave."""
+    def weight_gradient(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
+        """Return the gradient with respect to the weights that `weights` was given, of those by what it gave."""
         if not self.differs:
             return gw
         assert gb is not None
@@ -91,7 +91,7 @@ class Conv:
 
     def __init__(
         self,
-        width: Width,
+        width: LaneCount,
         *,
         groups: int,
         shared: bool,
@@ -121,20 +121,24 @@ class Conv:
         return y, (x, merged, has_bias, b is not None, groups)
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slopes by x, w and b."""
-        del into  # torch makes new tensors of them, which are small
+        """Return the gradients with respect to x, w and b."""
+        del out  # torch makes new tensors of them, which are small
         x, merged, has_bias, adds, groups = saved
         stride, padding, dilation = (pair(self._how[name]) for name in ("stride", "padding", "dilation"))
         gx, gw, gb = torch.ops.aten.convolution_backward(
-            slope, x, merged, [len(merged)], stride, padding, dilation, False, [0, 0], groups,
-            [wanted[0], True, adds],
+            grad_output, x, merged, [len(merged)], stride, padding, dilation, False, [0, 0], groups,
+            [needs_grad[0], True, adds],
         )  # fmt: skip
-        gw = apart(gw, 0, self._width.lanes, -1)
+        gw = unflatten(gw, 0, self._width.lanes, -1)
         gb = gb if gb is None else gb.view(self._width.lanes, -1)
         if self._affine is not None:
-            gw = self._affine.slope(gw, gb)
+            gw = self._affine.weight_gradient(gw, gb)
         return [gx, gw, gb if has_bias else None]
 
 
@@ -154,28 +158,32 @@ class PooledConv:
     def __call__(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> torch.Tensor:
         """The shared images [B, C, H, W], or maps [B, K*C, H, W], to [B, K*O, H', W']."""
         w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
-        return self._kernel.forward(x, w, b, places=False)[0]
+        return self._kernel.forward(x, w, b, return_indices=False)[0]
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, b: torch.Tensor | None) -> tuple[torch.Tensor, Any]:
         """Return the result, and what `backward` needs."""
         has_bias = b is not None
         w, b = (w, b) if self._affine is None else self._affine.weights(w, b)
-        y, passed = self._kernel.forward(x, w, b, places=True)
-        return y, (passed, has_bias)
+        y, kernel_saved = self._kernel.forward(x, w, b, return_indices=True)
+        return y, (kernel_saved, has_bias)
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slopes by x, w and b."""
-        passed, has_bias = saved
-        w = passed.w
+        """Return the gradients with respect to x, w and b."""
+        kernel_saved, has_bias = saved
+        w = kernel_saved.w
         turns = self._affine is not None and self._affine.differs
-        gw, gb = (None, None) if turns else (into[1], into[2] if has_bias else None)
+        gw, gb = (None, None) if turns else (out[1], out[2] if has_bias else None)
         gw = torch.empty_like(w) if gw is None else gw
         gb = w.new_empty(w.shape[:2]) if gb is None and (has_bias or turns) else gb
-        gx = self._kernel.backward(slope, passed, gw, gb, images=wanted[0])
+        gx = self._kernel.backward(grad_output, kernel_saved, gw, gb, input_grad=needs_grad[0])
         if turns and self._affine is not None:
-            gw = self._affine.slope(gw, gb)
+            gw = self._affine.weight_gradient(gw, gb)
         return [gx, gw, gb if has_bias else None]
 
 
@@ -191,15 +199,15 @@ class Linear:
         width: how many lanes there are.
         shared: over the shared images.
         affine: the lanes' normalization, if this layer takes it.
-        joins: it reads each lane's own features [K, B, F], so that it can be a part of `DenseLayers`.
+        can_fuse: it reads each lane's own features [K, B, F], so that it can be a part of `DenseLayers`.
     """
 
     fresh = True
 
     def __init__(
-        self, width: Width, *, shared: bool, affine: InputAffine | None = None, joins: bool = False
+        self, width: LaneCount, *, shared: bool, affine: InputAffine | None = None, can_fuse: bool = False
     ) -> None:
-        self.joins = joins and not shared and affine is None
+        self.can_fuse = can_fuse and not shared and affine is None
         self._width = width
         self._shared = shared
         self._affine = affine
@@ -218,30 +226,38 @@ class Linear:
         turned = w.transpose(1, 2)
         y = torch.bmm(flat, turned) if b is None else torch.baddbmm(b.unsqueeze(1), flat, turned)
         saved = flat, w, x.shape
-        return y if x.dim() == 3 else apart(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1), saved
+        return y if x.dim() == 3 else unflatten(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1), saved
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slopes by x, w and b."""
+        """Return the gradients with respect to x, w and b."""
         flat, w, shape = saved
-        slope = slope.reshape(*flat.shape[:2], w.shape[1])
-        gx = torch.bmm(slope, w).view(shape) if wanted[0] else None
-        has_bias = len(wanted) > 2 and wanted[2]
+        grad_output = grad_output.reshape(*flat.shape[:2], w.shape[1])
+        gx = torch.bmm(grad_output, w).view(shape) if needs_grad[0] else None
+        has_bias = len(needs_grad) > 2 and needs_grad[2]
         if self._affine is not None and self._affine.differs:
-            gb = slope.sum(1)
-            gw = self._affine.slope(torch.bmm(slope.transpose(1, 2), flat), gb)
+            gb = grad_output.sum(1)
+            gw = self._affine.weight_gradient(torch.bmm(grad_output.transpose(1, 2), flat), gb)
             return [gx, gw, gb if has_bias else None]
-        rooms = (into[1], into[2]) if has_bias else (into[1], None)
-        gw = torch.bmm(slope.transpose(1, 2), flat) if rooms[0] is None else rooms[0]
-        if rooms[0] is not None:
-            torch.bmm(slope.transpose(1, 2), flat, out=rooms[0])
+        buffers = (out[1], out[2]) if has_bias else (out[1], None)
+        gw = torch.bmm(grad_output.transpose(1, 2), flat) if buffers[0] is None else buffers[0]
+        if buffers[0] is not None:
+            torch.bmm(grad_output.transpose(1, 2), flat, out=buffers[0])
         if not has_bias:
             return [gx, gw, None]
-        return [gx, gw, slope.sum(1) if rooms[1] is None else torch.sum(slope, 1, out=rooms[1])]
+        return [
+            gx,
+            gw,
+            grad_output.sum(1) if buffers[1] is None else torch.sum(grad_output, 1, out=buffers[1]),
+        ]
 
 
-class JoinedLinear:
+class FusedLinear:
     """Dense layers that follow each other, with ReLU where it is between them, as one compiled kernel.
 
     Args:
@@ -261,17 +277,24 @@ class JoinedLinear:
         """Return the result, and what `backward` needs."""
         if x.dim() == 3 and x.stride(2) != 1:
             x = x.contiguous()
-        y, kept = self._kernel.forward(x, weights[::2], weights[1::2])
-        return y, (x, weights, y, kept)
+        y, saved_inputs = self._kernel.forward(x, weights[::2], weights[1::2])
+        return y, (x, weights, y, saved_inputs)
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slopes by x and each weight and bias."""
-        x, weights, y, kept = saved
-        rooms: list[Any] = [
-            room if room is not None or w is None else torch.empty_like(w)
-            for room, w in zip(into[1:], weights, strict=True)
+        """Return the gradients with respect to x and each weight and bias."""
+        x, weights, y, saved_inputs = saved
+        buffers: list[Any] = [
+            buffer if buffer is not None or w is None else torch.empty_like(w)
+            for buffer, w in zip(out[1:], weights, strict=True)
         ]
-        ws, gws, gbs = weights[::2], rooms[::2], rooms[1::2]
-        return [self._kernel.backward(slope, y, kept, x, ws, gws, gbs, inputs=wanted[0]), *rooms]
+        ws, gws, gbs = weights[::2], buffers[::2], buffers[1::2]
+        return [
+            self._kernel.backward(grad_output, y, saved_inputs, x, ws, gws, gbs, input_grad=needs_grad[0]),
+            *buffers,
+        ]

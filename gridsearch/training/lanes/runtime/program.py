@@ -21,8 +21,8 @@ from gridsearch.training.lanes.compile.agreement import AGREEMENT
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network import choose
 from gridsearch.training.lanes.runtime.averages import PackAverages
-from gridsearch.training.lanes.runtime.cuda_graphs import steps_of
-from gridsearch.training.lanes.runtime.feed import EpochFeed, EpochImages, Place
+from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
+from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages
 from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
@@ -130,7 +130,7 @@ class PackProgram:
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._schedule(member)
-        self._runner = steps_of(
+        self._runner = step_runner(
             self._counted_step,
             batch=self.plan.batch,
             device=data.device,
@@ -139,12 +139,12 @@ class PackProgram:
             recorder=recorder,
         )
         self._form: object = None
-        self._room()
-        self._bind()
+        self._allocate()
+        self._update_lanes()
 
     def close(self) -> None:
         """Give recordings back, and let go of what refers to this program: it trains no more."""
-        self._runner.forget()
+        self._runner.release()
         del self._runner
 
     @property
@@ -158,36 +158,36 @@ class PackProgram:
 
     # Lanes that leave and come
 
-    def take(self, slot: int) -> LaneState:
+    def lane_state(self, slot: int) -> LaneState:
         """Return a copy of all that a lane is; the lane's course adds what it knows."""
         return LaneState(
             epoch=self.members[slot].epoch,
             step=self.members[slot].step,
-            weights=self.storage.take(slot),
-            optimizer_state=self._optimizer.take(slot, self._shapes()),
-            averages=self.averages.take(slot),
+            weights=self.storage.lane_tensors(slot),
+            optimizer_state=self._optimizer.state_dict(slot, self._shapes()),
+            averages=self.averages.state_dict(slot),
         )
 
-    def put(self, slot: int, member: Member, state: LaneState) -> None:
+    def load_lane_state(self, slot: int, member: Member, state: LaneState) -> None:
         """Give a lane to another trial."""
         member.epoch, member.step = state.epoch, state.step
         self.members[slot] = member
-        self.storage.put(slot, state.weights)
-        self._optimizer.put(slot, member.settings, self._shapes(), state.optimizer_state)
+        self.storage.load_lane_tensors(slot, state.weights)
+        self._optimizer.load_state_dict(slot, member.settings, self._shapes(), state.optimizer_state)
         self._schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
-        self._bind()
-        self.averages.put(slot, state.averages)
+        self._update_lanes()
+        self.averages.load_state_dict(slot, state.averages)
 
-    def keep(self, slots: Sequence[int]) -> None:
+    def compact(self, slots: Sequence[int]) -> None:
         """Leave only these lanes, in this order, so that none that has ended costs time."""
         self.members = [self.members[slot] for slot in slots]
-        self.storage.keep(slots)
-        self._optimizer.keep(slots, self.storage.flat)
-        self.averages.keep(slots)
+        self.storage.compact(slots)
+        self._optimizer.compact(slots, self.storage.flat)
+        self.averages.compact(slots)
         self.network.resize(len(slots))
-        self._room()
-        self._bind()
+        self._allocate()
+        self._update_lanes()
 
     def _shapes(self) -> dict[str, torch.Tensor]:
         return {name: self.storage.tensors[name] for name in self.storage.names}
@@ -198,38 +198,38 @@ class PackProgram:
             s.schedule, epochs=s.epochs, steps_per_epoch=self.plan.steps, warmup=s.warmup
         )
 
-    def _room(self) -> None:
+    def _allocate(self) -> None:
         """Make what must stay in its place as long as the number of lanes does."""
-        self._runner.forget()
+        self._runner.release()
         lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
         norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
         self._gradient = torch.empty_like(self.storage.flat)
         self._losses = PackLosses(lanes, dtype, device, compiles=not self._counted)
-        draws = self.network.draws
-        draws.channels_last = self._memory_format == torch.channels_last
+        dropout = self.network.dropout
+        dropout.channels_last = self._memory_format == torch.channels_last
         if self._counted:
-            draws.counter = CounterMasks(lanes, device)
+            dropout.counter = CounterMasks(lanes, device)
             self._feed = EpochFeed(self.plan.batch, device)
-            self._device_tally = DeviceMetrics(self.plan.steps, lanes, dtype, device)
+            self._device_metrics = DeviceMetrics(self.plan.steps, lanes, dtype, device)
         else:
-            draws.generators = [torch.Generator(device) for _ in self.members]
+            dropout.generators = [torch.Generator(device) for _ in self.members]
 
-    def _bind(self) -> None:
+    def _update_lanes(self) -> None:
         """Take in who the lanes are now; recorded steps stay good unless they must do something else."""
         settings = [m.settings for m in self.members]
         norms = [s.norm for s in settings]
-        if not self._inputs.take(norms):
+        if not self._inputs.set_norms(norms):
             self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
             self._form = None
-        self.averages.take_in([s.ema for s in settings])
-        self._losses.take([s.label_smoothing for s in settings])
-        self._moves = any(m.schedule.moves for m in self.members)
-        rates = self.network.draws.rates = [s.dropout for s in settings]
+        self.averages.set_decays([s.ema for s in settings])
+        self._losses.set_smoothing([s.label_smoothing for s in settings])
+        self._lr_changes = any(m.schedule.moves for m in self.members)
+        rates = self.network.dropout.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
-        form = self._losses.smooths, drops, self.averages.kept, self._optimizer.form
+        form = self._losses.smooths, drops, self.averages.active, self._optimizer.form
         if form != self._form:
-            self._runner.forget()
+            self._runner.release()
             self._form = form
 
     # Training
@@ -261,23 +261,25 @@ class PackProgram:
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
         members, batch = self.members, self.plan.batch
-        tally = PackMetrics(images.labels, members)
+        metrics = PackMetrics(images.labels, members)
         for i in range(self.plan.steps):
             check_stop()
-            if self.network.draws_masks:
-                for generator, m in zip(self.network.draws.generators, members, strict=True):
+            if self.network.has_dropout:
+                for generator, m in zip(self.network.dropout.generators, members, strict=True):
                     generator.manual_seed(seeds.stream(m.seed, seeds.STEP, m.step))
-            losses_K, logits_KBY, _ = self._descend(images, Place(slice(i * batch, (i + 1) * batch)))
-            tally.add(losses_K, logits_KBY)
-            if self._moves:
+            losses_K, logits_KBY, _ = self._forward_backward(
+                images, BatchPosition(slice(i * batch, (i + 1) * batch))
+            )
+            metrics.add(losses_K, logits_KBY)
+            if self._lr_changes:
                 self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
             self._optimizer.step(self._gradient)
             self.averages.step()
             for member in members:
                 member.step += 1
-            if tally.all_broken:
+            if metrics.all_diverged:
                 break
-        return tally.results()
+        return metrics.results()
 
     def _run_counted(
         self, images: EpochImages, check_stop: Callable[[], None]
@@ -285,19 +287,19 @@ class PackProgram:
         """Train an epoch whose steps need nothing from the host."""
         members, plan = self.members, self.plan
         rates = self._rates()
-        self._feed.load(images, self._optimizer.table(rates))
-        self._device_tally.start()
-        masks = self.network.draws.counter
-        if self.network.draws_masks and masks is not None:
+        self._feed.load(images, self._optimizer.coefficients(rates))
+        self._device_metrics.start()
+        masks = self.network.dropout.counter
+        if self.network.has_dropout and masks is not None:
             lanes = [m.seed for m in members]
-            masks.seat(lanes, [m.step for m in members], self.network.draws.rates)
+            masks.set_lanes(lanes, [m.step for m in members], self.network.dropout.rates)
         rest = plan.images % plan.batch
         whole = plan.images // plan.batch
         later = max(0, max(m.settings.epochs - m.epoch for m in members) - 1)
         self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.shared)
         self._optimizer.advance(rates)
         sizes = [plan.batch] * whole + [rest] * (rest > 0)
-        results = self._device_tally.results(members, sizes)
+        results = self._device_metrics.results(members, sizes)
         for member in members:
             member.step += plan.steps
         return results
@@ -315,38 +317,40 @@ class PackProgram:
 
     def _counted_step(self, count: int) -> None:
         """Take the next step, of so many images; nothing here comes from the host, or goes to it."""
-        feed, masks = self._feed, self.network.draws.counter
+        feed, masks = self._feed, self.network.dropout.counter
         assert masks is not None
-        place = feed.place(count)
-        assert place.step is not None
+        position = feed.position(count)
+        assert position.step is not None
         masks.begin_step()
-        losses_K, logits_KBY, labels_LB = self._descend(feed.images, place)
-        self._device_tally.add(losses_K, logits_KBY, labels_LB, place.step)
-        self._optimizer.step(self._gradient, feed.row())
+        losses_K, logits_KBY, labels_LB = self._forward_backward(feed.images, position)
+        self._device_metrics.add(losses_K, logits_KBY, labels_LB, position.step)
+        self._optimizer.step(self._gradient, feed.coefficients())
         self.averages.step()
         masks.steps.add_(1)
         feed.advance(count)
 
     def _state(self) -> list[torch.Tensor]:
         """All that a counted step changes."""
-        masks = self.network.draws.counter
+        masks = self.network.dropout.counter
         assert masks is not None
-        own = [self.storage.flat, *self.storage.resting(), *self._optimizer.state, *self.averages.state]
-        return [*own, masks.steps, *self._feed.state, *self._device_tally.state]
+        own = [self.storage.flat, *self.storage.untrained(), *self._optimizer.state, *self.averages.state]
+        return [*own, masks.steps, *self._feed.state, *self._device_metrics.state]
 
-    def _descend(self, images: EpochImages, place: Place) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _forward_backward(
+        self, images: EpochImages, position: BatchPosition
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Take the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
-        chosen_BL = images.order[place.images]
+        chosen_BL = images.order[position.images]
         if images.shared:
-            x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], place.start)
+            x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], position.start)
         else:
-            x, form = self._inputs.own(chosen_BL, images.drawn, place.start)
-        labels_LB = images.labels[place.images].t()
+            x, form = self._inputs.own(chosen_BL, images.drawn, position.start)
+        labels_LB = images.labels[position.images].t()
         with self._precision.forward():
-            descent = self.network.descend(x, form)
-        logits_KBY = descent.logits.to(self._precision.weights)
-        losses_K, slopes_KBY = self._losses(logits_KBY, labels_LB)
-        descent.gradients(slopes_KBY, self._gradient)
+            forward = self.network.forward_pass(x, form)
+        logits_KBY = forward.logits.to(self._precision.weights)
+        losses_K, gradient_KBY = self._losses(logits_KBY, labels_LB)
+        forward.gradients(gradient_KBY, self._gradient)
         return losses_K, logits_KBY, labels_LB
 
     def _order(self, seed: int, epoch: int) -> torch.Tensor:
@@ -373,7 +377,7 @@ class PackProgram:
         if len(data.val) == 0:
             return [None] * self.lanes
         parts = []
-        with torch.no_grad(), self.averages.shown([m.step for m in self.members]):
+        with torch.no_grad(), self.averages.swapped_in([m.step for m in self.members]):
             for chosen_B in torch.split(data.val, self.evaluation_batch):
                 check_stop()
                 x, form = self._inputs.shared(chosen_B)

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.lanes.compile.lane_values import apart
+from gridsearch.training.lanes.compile.lane_values import unflatten
 from gridsearch.training.lanes.runtime.products import merge, pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.training.lanes.compile.lane_values import Width
+    from gridsearch.training.lanes.compile.lane_values import LaneCount
     from gridsearch.training.lanes.runtime.masks import CounterMasks
 
 
@@ -48,18 +48,22 @@ class Relu:
         return y, y
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slope by x."""
-        del wanted, into
-        return [torch.ops.aten.threshold_backward(slope, saved, 0)]
+        """Return the gradient with respect to x."""
+        del needs_grad, out
+        return [torch.ops.aten.threshold_backward(grad_output, saved, 0)]
 
 
 class MaxPool:
     """Max pooling of maps; the arguments are torch's.
 
     On the way back torch needs the place of each largest value, and of the maps nothing but their shape: they are
-    not kept.  The slopes are as large as the maps and always go to the same memory.
+    not kept.  The gradients are as large as the maps and always go to the same memory.
     """
 
     fresh = True
@@ -74,7 +78,7 @@ class MaxPool:
     ) -> None:
         stride = kernel_size if stride in (None, [], ()) else stride
         self._how = pair(kernel_size), pair(stride), pair(padding), pair(dilation), ceil_mode
-        self._slope: torch.Tensor | None = None
+        self._grad_buffer: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the pooled maps."""
@@ -82,22 +86,32 @@ class MaxPool:
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Return the pooled maps, and what `backward` needs."""
-        y, places = torch.ops.aten.max_pool2d_with_indices(x, *self._how)
-        return y, (places, x.shape, x.stride())
+        y, indices = torch.ops.aten.max_pool2d_with_indices(x, *self._how)
+        return y, (indices, x.shape, x.stride())
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slope by the maps; the next call overwrites it."""
-        del wanted, into
-        places, shape, strides = saved
-        room = self._slope
-        if room is None or (room.shape, room.stride(), room.dtype) != (shape, strides, slope.dtype):
-            room = self._slope = torch.empty_strided(shape, strides, dtype=slope.dtype, device=slope.device)
+        """Return the gradient with respect to the maps; the next call overwrites it."""
+        del needs_grad, out
+        indices, shape, strides = saved
+        buffer = self._grad_buffer
+        if buffer is None or (buffer.shape, buffer.stride(), buffer.dtype) != (
+            shape,
+            strides,
+            grad_output.dtype,
+        ):
+            buffer = self._grad_buffer = torch.empty_strided(
+                shape, strides, dtype=grad_output.dtype, device=grad_output.device
+            )
         torch.ops.aten.max_pool2d_with_indices_backward.grad_input(
-            slope, room, *self._how, places, grad_input=room
+            grad_output, buffer, *self._how, indices, grad_input=buffer
         )
-        return [room]
+        return [buffer]
 
 
 def batch_norm(
@@ -119,19 +133,19 @@ def batch_norm(
 class BatchNormFeatures:
     """Batch norm of features [K, B, F] or [K, B, F, L]."""
 
-    def __init__(self, width: Width) -> None:
+    def __init__(self, width: LaneCount) -> None:
         self._width = width
 
     def __call__(self, x: torch.Tensor, *how: Any) -> torch.Tensor:
         """Return the same shape."""
         y = batch_norm(x.transpose(0, 1).flatten(1, 2), *how)
-        return apart(y, 1, self._width.lanes, -1).transpose(0, 1)
+        return unflatten(y, 1, self._width.lanes, -1).transpose(0, 1)
 
 
 class GroupNorm:
     """Group norm of [B, K*C, ...]."""
 
-    def __init__(self, width: Width, groups: int, eps: float) -> None:
+    def __init__(self, width: LaneCount, groups: int, eps: float) -> None:
         self._width, self._groups, self._eps = width, groups, eps
 
     def __call__(self, x: torch.Tensor, w: torch.Tensor | None, b: torch.Tensor | None) -> torch.Tensor:
@@ -150,7 +164,7 @@ def layer_norm(
     return y if b is None else y + b[between]
 
 
-class Draws:
+class DropoutState:
     """Each lane's random numbers of a step, and its dropout rate.
 
     Attributes:
@@ -174,45 +188,47 @@ class Dropout:
     this, from a generator for each lane, or else from the lanes' counter, which gives other masks.
 
     Args:
-        draws: where the lanes' streams are.
+        dropout: where the lanes' streams are.
         rate: the model's own.
         features: whole channels are dropped.
-        ruled: a lane's recipe may set the rate.
+        from_recipe: a lane's recipe may set the rate.
         packed: the form of what comes.
     """
 
-    def __init__(self, draws: Draws, rate: float, *, features: bool, ruled: bool, packed: bool) -> None:
-        self._draws, self._rate = draws, rate
-        self._features, self._ruled, self._packed = features, ruled, packed
+    def __init__(
+        self, dropout: DropoutState, rate: float, *, features: bool, from_recipe: bool, packed: bool
+    ) -> None:
+        self._dropout, self._rate = dropout, rate
+        self._features, self._from_recipe, self._packed = features, from_recipe, packed
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the same shape, in training."""
-        draws = self._draws
-        lanes = len(draws.rates)
-        rates = [self._rate if r is None or not self._ruled else r for r in draws.rates]
+        dropout = self._dropout
+        lanes = len(dropout.rates)
+        rates = [self._rate if r is None or not self._from_recipe else r for r in dropout.rates]
         if not any(rates):
             return x
-        shape = list(apart(x, 1, lanes, -1).transpose(0, 1).shape if self._packed else x.shape)
+        shape = list(unflatten(x, 1, lanes, -1).transpose(0, 1).shape if self._packed else x.shape)
         if self._features:
             shape[3:] = [1] * (len(shape) - 3)
         noise = (
             self._drawn(x, shape, rates)
-            if draws.counter is None
-            else draws.counter.noise(shape, self._rate, ruled=self._ruled, dtype=x.dtype)
+            if dropout.counter is None
+            else dropout.counter.noise(shape, self._rate, from_recipe=self._from_recipe, dtype=x.dtype)
         )
         if self._packed:
-            return (apart(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
+            return (unflatten(x, 1, lanes, -1) * noise.transpose(0, 1)).flatten(1, 2)
         return x * noise
 
     def _drawn(self, x: torch.Tensor, shape: Sequence[int], rates: Sequence[float]) -> torch.Tensor:
         """Return the lanes' masks from their generators."""
-        draws = self._draws
-        if self._packed and draws.channels_last and not self._features:
+        dropout = self._dropout
+        if self._packed and dropout.channels_last and not self._features:
             lane, batch, channels, height, width = shape
             noise = x.new_empty(lane, batch, height, width, channels).permute(0, 1, 4, 2, 3)
         else:
             noise = x.new_empty(shape)
-        for mask, rate, generator in zip(noise.unbind(0), rates, draws.generators, strict=True):
+        for mask, rate, generator in zip(noise.unbind(0), rates, dropout.generators, strict=True):
             if rate == 0:
                 mask.fill_(1)
             elif rate == 1:
@@ -227,50 +243,54 @@ class Flatten:
 
     fresh = False
 
-    def __init__(self, width: Width) -> None:
+    def __init__(self, width: LaneCount) -> None:
         self._width = width
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the features."""
-        return apart(x, 1, self._width.lanes, -1).transpose(0, 1).flatten(2)
+        return unflatten(x, 1, self._width.lanes, -1).transpose(0, 1).flatten(2)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """Return the features, and the layout of the maps."""
         return self(x), (x.shape, x.stride())
 
     def backward(
-        self, slope: torch.Tensor, saved: Any, wanted: Sequence[bool], into: Sequence[torch.Tensor | None]
+        self,
+        grad_output: torch.Tensor,
+        saved: Any,
+        needs_grad: Sequence[bool],
+        out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
-        """Return the slope by the maps, in their layout."""
-        del wanted, into
+        """Return the gradient with respect to the maps, in their layout."""
+        del needs_grad, out
         shape, strides = saved
-        maps = torch.empty_strided(shape, strides, dtype=slope.dtype, device=slope.device)
-        by_lane = apart(maps, 1, self._width.lanes, -1).transpose(0, 1)
-        by_lane.copy_(slope.reshape(by_lane.shape))
+        maps = torch.empty_strided(shape, strides, dtype=grad_output.dtype, device=grad_output.device)
+        by_lane = unflatten(maps, 1, self._width.lanes, -1).transpose(0, 1)
+        by_lane.copy_(grad_output.reshape(by_lane.shape))
         return [maps]
 
 
 class PackedMean:
     """Mean (or another reduction) of maps over some of batch, height and width."""
 
-    def __init__(self, width: Width, reduce: Any, dims: tuple[int, ...], *, keepdim: bool) -> None:
+    def __init__(self, width: LaneCount, reduce: Any, dims: tuple[int, ...], *, keepdim: bool) -> None:
         self._width, self._reduce, self._dims, self._keepdim = width, reduce, dims, keepdim
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """[B, K*C, H, W] to [B, K*C, 1, 1], or without these dimensions to [K, B, C]."""
         y: torch.Tensor = self._reduce(x, self._dims, keepdim=self._keepdim)
-        return y if self._keepdim else apart(y, 1, self._width.lanes, -1).transpose(0, 1)
+        return y if self._keepdim else unflatten(y, 1, self._width.lanes, -1).transpose(0, 1)
 
 
 class PackedCat:
     """Concatenation of maps, lane by lane."""
 
-    def __init__(self, width: Width, dim: int) -> None:
+    def __init__(self, width: LaneCount, dim: int) -> None:
         self._width, self._dim = width, dim
 
     def __call__(self, *maps: torch.Tensor) -> torch.Tensor:
         """Return [B, K*C, H, W]."""
         if self._dim != 1:
             return torch.cat(maps, self._dim)
-        by_lane = [apart(x, 1, self._width.lanes, -1) for x in maps]
+        by_lane = [unflatten(x, 1, self._width.lanes, -1) for x in maps]
         return torch.cat(by_lane, 2).flatten(1, 2)

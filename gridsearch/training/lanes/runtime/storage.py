@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.weight_average import moving_buffers
+from gridsearch.training.weight_average import averaged_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ class Storage:
         tensors: every parameter and buffer as [K, ...] by each of its names; the trained ones are leaves of
             autograd that show `flat`.
         names: the trained parameters, in the order of `flat`.
-        moving: the buffers that are averaged with the weights.
+        averaged_buffers: the buffers that are averaged with the weights.
     """
 
     def __init__(self, models: Sequence[nn.Module], trained: Iterable[str]) -> None:
@@ -44,8 +44,8 @@ class Storage:
         canonical = dict(model.named_parameters()) | dict(model.named_buffers())
         self.names = tuple(n for n, p in model.named_parameters() if n in wanted)
         self._shapes = {n: tuple(canonical[n].shape) for n in self.names}
-        self.moving = tuple(moving_buffers(model))
-        self._resting = tuple(n for n in canonical if n not in wanted)
+        self.averaged_buffers = tuple(averaged_buffers(model))
+        self._untrained = tuple(n for n in canonical if n not in wanted)
         self.parameter_count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._all_parameters = tuple(n for n, _ in model.named_parameters())
         self.lanes = len(models)
@@ -54,16 +54,16 @@ class Storage:
         each = [dict(m.named_parameters()) | dict(m.named_buffers()) for m in models]
         with torch.no_grad():
             rows = [torch.cat([tensors[n].reshape(-1) for n in self.names]) for tensors in each]
-            resting = {n: torch.stack([tensors[n].detach() for tensors in each]) for n in self._resting}
-            self._show(torch.stack(rows), resting)
+            untrained = {n: torch.stack([tensors[n].detach() for tensors in each]) for n in self._untrained}
+            self._bind(torch.stack(rows), untrained)
 
-    def _show(self, flat: torch.Tensor, resting: Mapping[str, torch.Tensor]) -> None:
+    def _bind(self, flat: torch.Tensor, untrained: Mapping[str, torch.Tensor]) -> None:
         self.flat = flat
         self.lanes = len(flat)
-        shown: dict[str, torch.Tensor] = dict(resting)
-        shown |= {name: view.detach().requires_grad_() for name, view in self.split(flat).items()}
+        views: dict[str, torch.Tensor] = dict(untrained)
+        views |= {name: view.detach().requires_grad_() for name, view in self.split(flat).items()}
         self.tensors.clear()
-        self.tensors.update({alias: shown[name] for alias, name in self._aliases.items()})
+        self.tensors.update({alias: views[name] for alias, name in self._aliases.items()})
 
     def leaves(self) -> list[torch.Tensor]:
         """Return the trained parameters [K, ...], in the order of `flat`."""
@@ -78,57 +78,57 @@ class Storage:
         """Return views [K, ...] by name of a buffer like `flat`; those of the last buffer are kept."""
         if self._split is not None and self._split[0] is flat:
             return self._split[1]
-        shown = {}
+        views = {}
         start = 0
         for name, shape in self._shapes.items():
             count = _product(shape)
-            shown[name] = flat[:, start : start + count].view(len(flat), *shape)
+            views[name] = flat[:, start : start + count].view(len(flat), *shape)
             start += count
-        self._split = flat, shown
-        return shown
+        self._split = flat, views
+        return views
 
-    def resting(self) -> list[torch.Tensor]:
+    def untrained(self) -> list[torch.Tensor]:
         """Return the parameters that rest and the buffers [K, ...], each once."""
-        return [self.tensors[name] for name in self._resting]
+        return [self.tensors[name] for name in self._untrained]
 
-    def keep(self, slots: Sequence[int]) -> None:
+    def compact(self, slots: Sequence[int]) -> None:
         """Leave only these lanes, in this order; the tensors are new ones."""
         chosen = torch.tensor(slots, device=self.flat.device)
-        resting = {n: self.tensors[n].index_select(0, chosen) for n in self._resting}
-        self._show(self.flat.index_select(0, chosen), resting)
+        untrained = {n: self.tensors[n].index_select(0, chosen) for n in self._untrained}
+        self._bind(self.flat.index_select(0, chosen), untrained)
 
-    def take(self, slot: int) -> dict[str, torch.Tensor]:
+    def lane_tensors(self, slot: int) -> dict[str, torch.Tensor]:
         """Return a copy of a lane's parameters and buffers, a tied one under one name."""
-        names = (*self.names, *self._resting)
+        names = (*self.names, *self._untrained)
         return {name: self.tensors[name][slot].detach().clone() for name in names}
 
     @torch.no_grad()
-    def put(self, slot: int, weights: Mapping[str, torch.Tensor]) -> None:
+    def load_lane_tensors(self, slot: int, weights: Mapping[str, torch.Tensor]) -> None:
         """Give a lane these parameters and buffers; they are copied."""
-        for name in (*self.names, *self._resting):
+        for name in (*self.names, *self._untrained):
             self.tensors[name][slot].copy_(weights[name])
 
     def state_dict(
-        self, slot: int, instead: Mapping[str, torch.Tensor] = MappingProxyType({})
+        self, slot: int, replacements: Mapping[str, torch.Tensor] = MappingProxyType({})
     ) -> dict[str, object]:
         """Return what the lane's model's state_dict would be; its tensors change with the next step.
 
         Args:
             slot: the lane.
-            instead: other tensors for some of its own, a tied one under its first name.
+            replacements: other tensors for some of its own, a tied one under its first name.
         """
         names = [(name, self._aliases[name]) for name in self._state_names if name in self.tensors]
         return {
-            name: instead[first] if first in instead else self.tensors[name][slot].detach()
+            name: replacements[first] if first in replacements else self.tensors[name][slot].detach()
             for name, first in names
         }
 
     def parameters(
-        self, slot: int, instead: Mapping[str, torch.Tensor] = MappingProxyType({})
+        self, slot: int, replacements: Mapping[str, torch.Tensor] = MappingProxyType({})
     ) -> list[torch.Tensor]:
         """Return a lane's parameters; the arguments are `state_dict`'s."""
         return [
-            instead[name] if name in instead else self.tensors[name][slot].detach()
+            replacements[name] if name in replacements else self.tensors[name][slot].detach()
             for name in self._all_parameters
         ]
 

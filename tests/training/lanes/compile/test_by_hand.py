@@ -8,7 +8,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.lanes.compile.lane_values import Form
-from gridsearch.training.lanes.compile.network import AutogradDescent, HandDescent, StackedNetwork
+from gridsearch.training.lanes.compile.network import AutogradPass, ManualPass, StackedNetwork
 from gridsearch.training.lanes.runtime.storage import Storage
 
 LANES = 3
@@ -100,7 +100,7 @@ def test_gradients_by_hand_are_those_of_autograd(name, form, affine):
         if not both[0].folds:
             pytest.skip("its first layer takes no normalization")
         for network in both:
-            network.affine.take(
+            network.affine.set(
                 torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]], dtype=torch.float64),
                 torch.tensor([[0.0, 0.3], [-1.0, 0.0], [0.2, 2.0]], dtype=torch.float64),
             )
@@ -109,20 +109,20 @@ def test_gradients_by_hand_are_those_of_autograd(name, form, affine):
         # few different values, so that windows have ties, and a unit that is dead
         x = torch.randint(-1, 2, (batch, 2 * (LANES if form is Form.PACKED else 1), 9, 9)).double()
         x = x.contiguous(memory_format=layout)
-        slopes = torch.randn(LANES, batch, 10, dtype=torch.float64)
-        descents = [network.descend(x, form) for network in both]
-        assert [type(d) for d in descents] == [HandDescent, AutogradDescent]
-        for descent, flat in zip(descents, flats, strict=True):
-            descent.gradients(slopes, flat)
+        gradients = torch.randn(LANES, batch, 10, dtype=torch.float64)
+        passes = [network.forward_pass(x, form) for network in both]
+        assert [type(d) for d in passes] == [ManualPass, AutogradPass]
+        for forward, flat in zip(passes, flats, strict=True):
+            forward.gradients(gradients, flat)
         if form is Form.SHARED and not affine:
             alone = torch.stack([model(x) for model in models])
-            torch.testing.assert_close(descents[0].logits, alone, rtol=1e-12, atol=1e-12)
-        torch.testing.assert_close(*(d.logits for d in descents), rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(passes[0].logits, alone, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(*(d.logits for d in passes), rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(*flats, rtol=1e-12, atol=1e-12)
         assert flats[0].abs().max() > 0
 
 
-def test_of_equal_values_in_a_window_the_first_gets_the_slope():
+def test_of_equal_values_in_a_window_the_first_gets_the_gradient():
     """As in torch, also where a ReLU comes before the pooling and makes the ties, and after it."""
     for order in ((nn.ReLU(), nn.MaxPool2d(2)), (nn.MaxPool2d(2), nn.ReLU())):
         both, storage, _ = networks(lambda order=order: Tail(nn.Conv2d(2, 3, 1), *order), torch.float64)
@@ -130,14 +130,14 @@ def test_of_equal_values_in_a_window_the_first_gets_the_slope():
             storage.tensors["front.0.bias"].zero_()
         x = torch.zeros(2, 2, 9, 9, dtype=torch.float64)
         x[1] = 1.0
-        slopes = torch.randn(LANES, 2, 10, dtype=torch.float64)
+        gradients = torch.randn(LANES, 2, 10, dtype=torch.float64)
         flats = [torch.empty_like(storage.flat) for _ in both]
         for network, flat in zip(both, flats, strict=True):
-            network.descend(x, Form.SHARED).gradients(slopes, flat)
+            network.forward_pass(x, Form.SHARED).gradients(gradients, flat)
         assert torch.equal(*flats)
 
 
-def test_a_parameter_that_a_step_does_not_reach_gets_no_slope():
+def test_a_parameter_that_a_step_does_not_reach_gets_no_gradient():
     class Bypassed(Tail):
         def __init__(self):
             super().__init__(nn.Flatten())
@@ -145,8 +145,8 @@ def test_a_parameter_that_a_step_does_not_reach_gets_no_slope():
 
     both, storage, _ = networks(Bypassed, torch.float64)
     flat = torch.full_like(storage.flat, torch.nan)
-    descent = both[0].descend(torch.randn(2, 2, 9, 9, dtype=torch.float64), Form.SHARED)
-    descent.gradients(torch.ones_like(descent.logits), flat)
+    forward = both[0].forward_pass(torch.randn(2, 2, 9, 9, dtype=torch.float64), Form.SHARED)
+    forward.gradients(torch.ones_like(forward.logits), flat)
     found = storage.split(flat)
     assert not found["unused.weight"].any()
     assert found["tail.weight"].isfinite().all()
@@ -155,6 +155,6 @@ def test_a_parameter_that_a_step_does_not_reach_gets_no_slope():
 def test_by_hand_nothing_keeps_the_maps_before_a_pooling():
     both, _, _ = networks(lambda: Tail(nn.Conv2d(2, 3, 3), nn.MaxPool2d(2)), torch.float32)
     with torch.no_grad():
-        _, record = both[0]._stages[True, Form.SHARED].record(torch.randn(5, 2, 9, 9))
+        _, record = both[0]._graphs[True, Form.SHARED].record(torch.randn(5, 2, 9, 9))
     kept = [t for saved in record if saved for t in saved if isinstance(t, torch.Tensor)]
     assert (5, 3 * LANES, 7, 7) not in [tuple(t.shape) for t in kept]

@@ -152,8 +152,11 @@ def test_a_poisoned_lane_s_neighbours_keep_every_bit_of_their_weights(
         for slot in {0, 1, 2} - {poison}:
             assert results[0][slot] == results[1][slot]
             assert torch.equal(scores[0][slot].logits, scores[1][slot].logits)
-            for tensor_name, tensor in packs[0].storage.take(slot).items():
-                assert torch.equal(tensor, packs[1].storage.take(slot)[tensor_name]), (optimizer, tensor_name)
+            for tensor_name, tensor in packs[0].storage.lane_tensors(slot).items():
+                assert torch.equal(tensor, packs[1].storage.lane_tensors(slot)[tensor_name]), (
+                    optimizer,
+                    tensor_name,
+                )
 
 
 @pytest.mark.parametrize("name", zoo.__all__)
@@ -191,12 +194,12 @@ def test_a_lane_s_state_goes_on_in_another_pack_to_the_bit(make_settings, make_i
 
     stays = program(nets["conv"], settings, make_images, [0.01, 0.02], seeds=[0, 1])
     stays.train_epoch()
-    states = [stays.take(slot) for slot in (0, 1)]
+    states = [stays.lane_state(slot) for slot in (0, 1)]
     others = program(nets["conv"], settings, make_images, [0.5, 0.6], seeds=[7, 8])
     others.train_epoch()
     for slot in (0, 1):
         member = stays.members[slot]
-        others.put(slot, Member(member.settings, member.seed), states[slot])
+        others.load_lane_state(slot, Member(member.settings, member.seed), states[slot])
     expected, found = stays.train_epoch(), others.train_epoch()
     assert expected == found
     assert torch.equal(stays.storage.flat, others.storage.flat)
@@ -211,7 +214,7 @@ def test_a_lane_goes_on_the_same_when_its_neighbours_are_taken_away(make_setting
     )
     for pack in (stays, shrinks):
         pack.train_epoch()
-    shrinks.keep([2])
+    shrinks.compact([2])
     expected, found = stays.train_epoch()[2], shrinks.train_epoch()[0]
     assert found.loss == pytest.approx(expected.loss, rel=1e-9)
     assert shrinks.lr(0) == stays.lr(2)

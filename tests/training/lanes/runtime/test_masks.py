@@ -14,12 +14,12 @@ CPU = torch.device("cpu")
 
 def masks(seeds, steps=None, rates=None):
     found = CounterMasks(len(seeds), CPU)
-    found.seat(seeds, steps or [0] * len(seeds), rates or [None] * len(seeds))
+    found.set_lanes(seeds, steps or [0] * len(seeds), rates or [None] * len(seeds))
     return found
 
 
-def draw(counter, shape, rate=0.5, *, ruled=True):
-    return counter.noise((len(counter.steps), *shape), rate, ruled=ruled, dtype=torch.float64)
+def draw(counter, shape, rate=0.5, *, from_recipe=True):
+    return counter.noise((len(counter.steps), *shape), rate, from_recipe=from_recipe, dtype=torch.float64)
 
 
 @given(
@@ -61,9 +61,9 @@ def test_lanes_steps_and_layers_have_masks_that_know_nothing_of_each_other():
 
 def test_neighbouring_values_of_a_mask_know_nothing_of_each_other():
     mask = (draw(masks([3]), (1 << 18,)) > 0)[0]
-    for apart in (1, 2, 3, 16, 28, 256, 784, 4096):
-        agree = (mask[apart:] == mask[:-apart]).double().mean().item()
-        assert abs(agree - 0.5) <= 5 * 0.5 / (len(mask) - apart) ** 0.5, apart
+    for unflatten in (1, 2, 3, 16, 28, 256, 784, 4096):
+        agree = (mask[unflatten:] == mask[:-unflatten]).double().mean().item()
+        assert abs(agree - 0.5) <= 5 * 0.5 / (len(mask) - unflatten) ** 0.5, unflatten
 
 
 def test_numbers_are_spread_evenly_over_their_range():
@@ -89,10 +89,10 @@ def test_a_step_begins_with_the_same_masks_when_it_is_begun_again():
 
 def test_each_lane_has_its_own_rate_and_a_layer_without_rule_the_model_s():
     counter = masks([0, 0, 0], rates=[0.25, None, 0.0])
-    ruled = draw(counter, (400, 400), 0.75)
-    shares = [(lane == 0).double().mean().item() for lane in ruled]
+    from_recipe = draw(counter, (400, 400), 0.75)
+    shares = [(lane == 0).double().mean().item() for lane in from_recipe]
     assert shares == [pytest.approx(0.25, abs=0.01), pytest.approx(0.75, abs=0.01), 0.0]
-    free = draw(counter, (400, 400), 0.75, ruled=False)
+    free = draw(counter, (400, 400), 0.75, from_recipe=False)
     assert [(lane == 0).double().mean().item() for lane in free] == [pytest.approx(0.75, abs=0.01)] * 3
 
 

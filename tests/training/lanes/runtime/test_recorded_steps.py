@@ -59,7 +59,7 @@ def dropping(_, data):
 
 def weights(pack):
     """Each lane's weights, and their averages."""
-    states = [pack.take(slot) for slot in range(pack.lanes)]
+    states = [pack.lane_state(slot) for slot in range(pack.lanes)]
     return [s.weights | {f"average of {name}": t for name, t in s.averages.items()} for s in states]
 
 
@@ -105,7 +105,7 @@ def test_counted_steps_train_as_the_host_s_do(program, optimizer):
             assert a.loss == pytest.approx(b.loss, rel=1e-9)
             assert (a.accuracy, a.images) == (b.accuracy, b.images)
     for slot in range(3):
-        a, b = host.take(slot), counted.take(slot)
+        a, b = host.lane_state(slot), counted.lane_state(slot)
         assert (a.step, a.epoch, host.lr(slot)) == (b.step, b.epoch, counted.lr(slot))
         for ours, theirs in ((a.weights, b.weights), (a.averages, b.averages)):
             assert ours.keys() == theirs.keys()
@@ -199,7 +199,7 @@ def test_a_step_by_the_host_s_means_is_refused(program):
     pack = program(*LANES, build=dropping, counted=True)
     pack._runner.run = lambda *_, **__: None
     pack.train_epoch()
-    draws = pack.network.draws
+    draws = pack.network.dropout
     counter, draws.counter = draws.counter, None
     draws.generators = [torch.Generator() for _ in range(3)]
     chosen = pack.data.train[:4]
@@ -225,9 +225,9 @@ def test_a_lane_s_place_is_taken_again_without_another_recording(program, make_s
     )
     for pack in (eager, played):
         pack.train_epoch()
-        state = pack.take(0)
+        state = pack.lane_state(0)
         fresh = LaneState(weights={n: t + 0.01 for n, t in state.weights.items()})
-        pack.put(1, Member(recipe, 0), fresh)
+        pack.load_lane_state(1, Member(recipe, 0), fresh)
     for _ in range(2):
         # the second lane is an epoch behind: images of its own, hence steps of another kind
         assert eager.train_epoch() == played.train_epoch()
@@ -236,7 +236,7 @@ def test_a_lane_s_place_is_taken_again_without_another_recording(program, make_s
     assert not any(r.forgotten for r in recorder.recordings)
     before = len(recorder.recordings)
     for pack in (eager, played):
-        pack.put(2, Member(dataclasses.replace(recipe, norm="standard"), 4), fresh)
+        pack.load_lane_state(2, Member(dataclasses.replace(recipe, norm="standard"), 4), fresh)
         pack.train_epoch()
     assert_equal_bytes(eager, played)
     assert len(recorder.recordings) == before
@@ -247,7 +247,7 @@ def test_fewer_lanes_are_recorded_anew_and_the_old_recordings_given_back(program
     eager, played = (program(*LANES, build=dropping, counted=True, recorder=r) for r in (None, recorder))
     for pack in (eager, played):
         pack.train_epoch()
-        pack.keep([2, 0])
+        pack.compact([2, 0])
     assert all(r.forgotten for r in recorder.recordings)
     for _ in range(2):
         assert eager.train_epoch() == played.train_epoch()
@@ -278,7 +278,7 @@ def test_a_lane_that_needs_other_operations_has_them_recorded(program, make_sett
     recipe = make_settings(**common | change)
     for pack in (eager, played):
         pack.train_epoch()
-        pack.put(1, Member(recipe, 0), pack.take(1))
+        pack.load_lane_state(1, Member(recipe, 0), pack.lane_state(1))
         pack.train_epoch()
     assert_equal_bytes(eager, played)
     assert [r.forgotten for r in recorder.recordings] == [True, True, False, False]
@@ -290,16 +290,16 @@ def test_a_lane_that_needs_other_operations_has_them_recorded(program, make_sett
 class InvalidValue(tapes.TapeRecorder):
     """Its recordings do nothing."""
 
-    def record(self, work):
+    def capture(self, work):
         recording = super().record(work)
-        recording.play = lambda: None
+        recording.replay = lambda: None
         return recording
 
 
 class Refuses(tapes.TapeRecorder):
     """Raises in the midst of the work."""
 
-    def record(self, work):
+    def capture(self, work):
         work()
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing")
 
@@ -314,7 +314,7 @@ def test_a_recording_that_fails_or_errs_changes_nothing_but_a_line_in_the_log(pr
     assert_equal_bytes(eager, played)
     assert len(caplog.records) == 1
     assert "no CUDA graph for this pack, its steps run one by one: " in caplog.text
-    assert played._runner.played == 0
+    assert played._runner.replayed == 0
 
 
 def test_a_lane_that_diverges_is_named_with_its_step_and_spoils_no_other(program):
