@@ -15,7 +15,6 @@ from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.shipping import pickled
-from gridsearch.executors.wire import decode, encode
 from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process_handle
 from gridsearch.records import (
     Exported,
@@ -27,6 +26,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
+from gridsearch.records.wire import decode, encode
 from gridsearch.training.memory import described
 
 if TYPE_CHECKING:

@@ -29,7 +29,6 @@ from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
-from gridsearch.executors.wire import decode, encode
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
 from gridsearch.records import (
     EpochEnded,
@@ -54,6 +53,7 @@ from gridsearch.records import (
     WorkerReady,
     WorkerSetup,
 )
+from gridsearch.records.wire import decode, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

@@ -13,7 +13,6 @@ import pytest
 
 from gridsearch import plugins
 from gridsearch.executors.function_trainer import FunctionRunner
-from gridsearch.executors.wire import decode, encode
 from gridsearch.random_streams import Streams
 from gridsearch.records import (
     Lane,
@@ -29,6 +28,7 @@ from gridsearch.records import (
     TrialState,
     WorkerSetup,
 )
+from gridsearch.records.wire import decode, encode
 
 
 def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()):

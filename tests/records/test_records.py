@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridsearch.executors.wire import decode, encode
 from gridsearch.records import (
     LATER,
     EpochEnded,
@@ -35,6 +34,7 @@ from gridsearch.records import (
     trial_key,
     trial_keys,
 )
+from gridsearch.records.wire import decode, encode
 
 values = st.one_of(
     st.booleans(), st.integers(-(10**9), 10**9), st.floats(allow_nan=False), st.text(max_size=8), st.none()

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from gridsearch.errors import StoreError
-from gridsearch.executors.wire import decode, encode
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
+from gridsearch.records.wire import decode, encode
 from gridsearch.training import loop
 from gridsearch.training.solo import SoloEngine
 

@@ -1,4 +1,4 @@
-"""Records as lines on a pipe, between the coordinator's process and a worker's."""
+"""Records as lines: on the pipe between the coordinator and a worker, and in the spool of a run whose store is away."""
 
 from __future__ import annotations
 
