@@ -290,16 +290,22 @@ def _insert(
     if rows:
         connection.execute(insert(t), rows)
     if changes:
-        cleared = dict.fromkeys(
-            ("value", "metrics", "seconds", "reason", "error", "runner_id", "pack", "lease_until")
-        )
-        again = {"state": TrialState.WAITING, "tries": 0, "epochs": 0, **cleared}
-        places: dict[str, Any] = {"optuna_id": bindparam("optuna_id"), "number": bindparam("number")}
-        connection.execute(update(t).where(t.c.id == bindparam("of_trial")).values(again | places), changes)
-        for table in (ledger_tables.epochs, ledger_tables.steps):
-            gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
-            connection.execute(gone, [{"of_trial": change["of_trial"]} for change in changes])
+        _offer_again(connection, changes)
     return fresh
+
+
+def _offer_again(connection: Connection, changes: Sequence[Mapping[str, Any]]) -> None:
+    """Let trials that ended wait again, in new rows of Optuna's, without what they showed."""
+    t = ledger_tables.trials
+    cleared = dict.fromkeys(
+        ("value", "metrics", "seconds", "reason", "error", "runner_id", "pack", "lease_until")
+    )
+    again = {"state": TrialState.WAITING, "tries": 0, "epochs": 0, **cleared}
+    places: dict[str, Any] = {"optuna_id": bindparam("optuna_id"), "number": bindparam("number")}
+    connection.execute(update(t).where(t.c.id == bindparam("of_trial")).values(again | places), changes)
+    for table in (ledger_tables.epochs, ledger_tables.steps):
+        gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
+        connection.execute(gone, [{"of_trial": change["of_trial"]} for change in changes])
 
 
 def _canonical(settings: Settings) -> str:
