@@ -8,7 +8,7 @@ from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeC
 from gridsearch.planning.fixed_packs import SettledQueue, settle
 from gridsearch.planning.groups import group_trials
 from gridsearch.planning.overheads import OverheadLog, Overheads
-from gridsearch.planning.queue import Unprobed, WorkQueue, packs_of
+from gridsearch.planning.queue import PackQueue, Unprobed, WorkQueue, packs_of
 from gridsearch.planning.simulation import Forecast, SimulatedPack, simulate
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "FunctionCost",
     "OverheadLog",
     "Overheads",
+    "PackQueue",
     "SimulatedPack",
     "Probe",
     "ProbeCache",

@@ -40,7 +40,7 @@ def settle(
 
 
 class SettledQueue(Generic[T]):
-    """Waiting trials in packs that were settled; it answers as `WorkQueue` does.
+    """Waiting trials in packs that were settled; a `PackQueue` like `WorkQueue`.
 
     Args:
         packs: the keys of each pack's trials.

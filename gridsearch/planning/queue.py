@@ -15,7 +15,6 @@ from gridsearch.spec.axes import shape_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gridsearch.planning.fixed_packs import SettledQueue
     from gridsearch.records import Settings
     from gridsearch.spec.axes import Shape
 
@@ -43,6 +42,34 @@ class Unprobed(Generic[T]):
 
     trial: T
     count: int
+
+
+class PackQueue(Protocol[T]):
+    """What says which of the waiting trials train together, and which go next."""
+
+    def __len__(self) -> int:
+        """How many trials wait."""
+        ...
+
+    def fill(self, trials: Iterable[T]) -> None:
+        """Hold these trials and no others."""
+        ...
+
+    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unprobed[T] | None:
+        """Take the next pack, or return a group that must be measured first; None if there is neither.
+
+        Args:
+            ahead: for each worker that has a pack, how long it will still take.
+        """
+        ...
+
+    def sized(self, settings: Settings) -> None:
+        """Take note that the number of lanes of a group is known now."""
+        ...
+
+    def refill(self, settings: Settings, count: int, ahead: Sequence[float] = ()) -> tuple[T, ...]:
+        """Take up to so many trials of one group, for the free lanes of a pack that is under way."""
+        ...
 
 
 class WorkQueue(Generic[T]):
@@ -193,7 +220,7 @@ class WorkQueue(Generic[T]):
         return taken
 
 
-def packs_of(queue: WorkQueue[T] | SettledQueue[T]) -> Sequence[tuple[T, ...]]:
+def packs_of(queue: PackQueue[T]) -> Sequence[tuple[T, ...]]:
     """Empty a queue whose groups all have a size, and return its packs in order."""
     packs = []
     while isinstance(pack := queue.next(), tuple):

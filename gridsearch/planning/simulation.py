@@ -15,9 +15,8 @@ from gridsearch.planning.queue import Planned, Unprobed
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.planning.fixed_packs import SettledQueue
     from gridsearch.planning.overheads import Overheads
-    from gridsearch.planning.queue import WorkQueue
+    from gridsearch.planning.queue import PackQueue
     from gridsearch.records import Settings
 
 T = TypeVar("T", bound=Planned)
@@ -67,7 +66,7 @@ class _Worker(Generic[T]):
 class _Simulation(Generic[T]):
     def __init__(
         self,
-        queue: WorkQueue[T] | SettledQueue[T],
+        queue: PackQueue[T],
         *,
         workers: int,
         cost: Callable[[T, int], float],
@@ -161,7 +160,7 @@ class _Simulation(Generic[T]):
 
 
 def simulate(
-    queue: WorkQueue[T] | SettledQueue[T],
+    queue: PackQueue[T],
     *,
     workers: int,
     cost: Callable[[T, int], float],
