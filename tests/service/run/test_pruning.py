@@ -1,4 +1,4 @@
-"""A run judges its epochs by all that the study has shown: earlier runs, its own trials, other runners' trials."""
+"""A run decides on its epochs by all that the study has shown: earlier runs, its own trials, other runners' trials."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def make(store, claim):
 
 
 def train(store, trial, accuracy: float) -> None:
-    """Let a trial be complete without anybody judging it."""
+    """Let a trial be complete without any decision on it."""
     store.finish(finished(trial), epochs=[epoch(trial, e, accuracy) for e in range(1, EPOCHS + 1)])
 
 
@@ -94,29 +94,29 @@ def test_what_earlier_runs_have_shown_counts_from_the_first_epoch_on(store, clai
     for _ in range(5):
         train(store, claim(), 0.9)
     poor = claim()
-    assert make("asha").judge(poor, epoch(poor, 1, 0.5)).prune
-    judge = make("median")
-    assert not judge.judge(poor, epoch(poor, 1, 0.5)).prune
-    assert judge.judge(poor, epoch(poor, 2, 0.5)).prune
+    assert make("asha").decide(poor, epoch(poor, 1, 0.5)).prune
+    rule = make("median")
+    assert not rule.decide(poor, epoch(poor, 1, 0.5)).prune
+    assert rule.decide(poor, epoch(poor, 2, 0.5)).prune
 
 
 def test_what_another_runner_finds_meanwhile_counts_too(store, claim, make, monkeypatch):
     ours, theirs, poor = claim(), claim(THEM), claim()
-    judge = make("asha")
-    assert not judge.judge(ours, epoch(ours, 1, 0.5)).prune
+    rule = make("asha")
+    assert not rule.decide(ours, epoch(ours, 1, 0.5)).prune
     store.record_epochs([epoch(theirs, 1, 0.9)])
     monkeypatch.setattr(pruning, "_LOOK_AGAIN_SECONDS", 0.0)
-    assert judge.judge(poor, epoch(poor, 1, 0.6)).prune
+    assert rule.decide(poor, epoch(poor, 1, 0.6)).prune
 
 
 def test_our_own_epochs_are_not_forgotten_while_the_store_is_a_moment_behind(store, claim, make, monkeypatch):
     monkeypatch.setattr(pruning, "_LOOK_AGAIN_SECONDS", 0.0)
-    judge = make("asha")
+    rule = make("asha")
     good, poor = claim(), claim()
     store.record_epochs([epoch(good, 1, 0.9)])
     for e in (1, 2, 3):
-        assert not judge.judge(good, epoch(good, e, 0.9)).prune
-    assert [judge.judge(poor, epoch(poor, e, 0.95 if e < 3 else 0.5)).prune for e in (1, 2, 3)] == [
+        assert not rule.decide(good, epoch(good, e, 0.9)).prune
+    assert [rule.decide(poor, epoch(poor, e, 0.95 if e < 3 else 0.5)).prune for e in (1, 2, 3)] == [
         False,
         False,
         True,
@@ -125,27 +125,27 @@ def test_our_own_epochs_are_not_forgotten_while_the_store_is_a_moment_behind(sto
 
 def test_a_verdict_names_the_epoch_that_it_is_about(claim, make):
     trial = claim()
-    verdict = make().judge(trial, epoch(trial, 1, 0.5))
-    assert (verdict.trial, verdict.attempt, verdict.epoch) == (trial.id, trial.attempt, 1)
+    decision = make().decide(trial, epoch(trial, 1, 0.5))
+    assert (decision.trial, decision.attempt, decision.epoch) == (trial.id, trial.attempt, 1)
 
 
 def test_a_trial_without_the_metric_goes_on(store, claim, make):
-    judge = make()
+    rule = make()
     good, blind = claim(), claim()
-    judge.judge(good, epoch(good, 1, 0.9))
-    assert not any(judge.judge(blind, epoch(blind, e, None)).prune for e in range(1, EPOCHS + 1))
+    rule.decide(good, epoch(good, 1, 0.9))
+    assert not any(rule.decide(blind, epoch(blind, e, None)).prune for e in range(1, EPOCHS + 1))
 
 
 def test_a_pruned_result_is_given_its_pruner_and_a_reason_and_others_are_left_alone(claim, make):
-    judge, trial = make("hyperband"), claim()
-    judge.judge(trial, epoch(trial, 1, 0.5))
-    judge.judge(trial, epoch(trial, 2, 0.6125))
-    named = judge.named(trial, finished(trial, TrialState.PRUNED, epochs=2))
+    rule, trial = make("hyperband"), claim()
+    rule.decide(trial, epoch(trial, 1, 0.5))
+    rule.decide(trial, epoch(trial, 2, 0.6125))
+    named = rule.named(trial, finished(trial, TrialState.PRUNED, epochs=2))
     assert named.pruner == "hyperband"
     assert named.message == "pruned by hyperband after epoch 2 of 9, val accuracy 61.25 %"
     whole = finished(trial)
-    assert judge.named(trial, whole) is whole
+    assert rule.named(trial, whole) is whole
     failed = TrialFailed(
         trial=trial.id, attempt=trial.attempt, reason="error", message="boom", traceback="boom"
     )
-    assert judge.named(trial, failed) is failed
+    assert rule.named(trial, failed) is failed
