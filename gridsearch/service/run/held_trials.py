@@ -7,7 +7,7 @@ folders, the published runs and the counts that are shown.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.records import Lane, TrialState
@@ -16,11 +16,9 @@ from gridsearch.service.run.progress import Running
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from gridsearch.planning import CostModel
     from gridsearch.records import Settings, Trial
-    from gridsearch.service.run.progress import Progress
     from gridsearch.service.run.publisher import TrialPublisher
-    from gridsearch.store import RunnerIdentity, Store
+    from gridsearch.service.run.run_context import RunContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +34,24 @@ class Claim:
     pack: str
 
     @property
-    def held(self) -> tuple[int, int]:
+    def ids(self) -> tuple[int, int]:
         """The trial's ledger id and the attempt, as the store knows a claim."""
         return self.trial.id, self.trial.attempt
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
 class HeldTrials:
     """What this runner has claimed of one study.
 
-    Attributes:
-        store: the open store, with its files.
-        study: the study's name.
-        owner: who claims.
-        lease: seconds that a claim holds without a heartbeat.
+    Args:
+        run: the run that claims.
         publisher: starts the TensorBoard run of each trial.
-        progress: is kept up to date.
-        cost: says how long trials take.
     """
 
-    store: Store
-    study: str
-    owner: RunnerIdentity
-    lease: float
-    publisher: TrialPublisher
-    progress: Progress
-    cost: CostModel
-    _by_trial: dict[int, Claim] = field(default_factory=dict)
+    def __init__(self, run: RunContext, publisher: TrialPublisher) -> None:
+        self._run = run
+        self._progress = run.progress
+        self._publisher = publisher
+        self._by_trial: dict[int, Claim] = {}
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -86,16 +75,19 @@ class HeldTrials:
 
     def claim(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
         """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
-        got = self.store.claim([trial.id for trial in wanted], owner=self.owner, pack=pack, lease=self.lease)
+        run = self._run
+        got = run.store.claim(
+            [trial.id for trial in wanted], owner=run.owner, pack=pack, lease=run.options.lease
+        )
         for trial in got:
             self._by_trial[trial.id] = Claim(trial, pack)
-            self.publisher.start(trial)
-            self.progress.move(TrialState.WAITING, TrialState.RUNNING)
-            self.progress.running[trial.id] = Running(trial, worker="")
+            self._publisher.start(trial)
+            self._progress.move(TrialState.WAITING, TrialState.RUNNING)
+            self._progress.running[trial.id] = Running(trial, worker="")
         return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
 
     def _make_scratch(self, trial: Trial) -> str:
-        return str(self.store.home.make_scratch(self.study, trial.number, trial.attempt))
+        return str(self._run.store.home.make_scratch(self._run.study, trial.number, trial.attempt))
 
     def end(self, trial: int) -> Trial:
         """Forget a trial that has a result, and return it."""
@@ -106,10 +98,10 @@ class HeldTrials:
         for claim in claims:
             trial = claim.trial
             del self._by_trial[trial.id]
-            running = self.progress.running.pop(trial.id)
-            self.progress.move(TrialState.RUNNING, TrialState.WAITING)
-            self.progress.done_units -= running.epoch * self.epoch_units(trial.settings)
-            self.store.home.drop_scratch(self.study, trial.number, trial.attempt)
+            running = self._progress.running.pop(trial.id)
+            self._progress.move(TrialState.RUNNING, TrialState.WAITING)
+            self._progress.done_units -= running.epoch * self.epoch_units(trial.settings)
+            self._run.store.home.drop_scratch(self._run.study, trial.number, trial.attempt)
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give trials without a result back, for anybody to claim.
@@ -117,11 +109,11 @@ class HeldTrials:
         What they have left goes first: where the disk is full, this frees the space that the store needs.
         """
         self.drop(claims)
-        self.store.release([claim.held for claim in claims])
+        self._run.store.release([claim.ids for claim in claims])
 
     def heartbeat(self) -> list[Claim]:
         """Renew the leases; return the claims that were lost all the same."""
-        lost = self.store.heartbeat(self.owner, lease=self.lease)
+        lost = self._run.store.heartbeat(self._run.owner, lease=self._run.options.lease)
         return [claim for trial in lost if (claim := self.get(trial))]
 
     def ahead(self, *, but: str | None = None) -> list[float]:
@@ -137,10 +129,10 @@ class HeldTrials:
         return [sum(self._left(claim, len(claims)) for claim in claims) for claims in live.values()]
 
     def _left(self, claim: Claim, lanes: int) -> float:
-        running = self.progress.running[claim.trial.id]
+        running = self._progress.running[claim.trial.id]
         elapsed = time.monotonic() - running.since
-        return self.cost.left(claim.trial.settings, lanes=lanes, epochs=running.epoch, elapsed=elapsed)
+        return self._run.cost.left(claim.trial.settings, lanes=lanes, epochs=running.epoch, elapsed=elapsed)
 
     def epoch_units(self, settings: Settings) -> float:
         """Return what an epoch counts for in the progress; 0 where nobody knows how many there will be."""
-        return self.cost.units(settings) / settings.length if settings.length is not None else 0.0
+        return self._run.cost.units(settings) / settings.length if settings.length is not None else 0.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialState, Value
     from gridsearch.spec.words import Words
@@ -133,6 +133,12 @@ class Progress:
             return None
         left = max(self.total_units - self.done_units, 0.0)
         return self.seconds * left / self.done_units
+
+    def assign(self, trials: Iterable[int], worker: str) -> None:
+        """Take note of the worker that trains these trials."""
+        for trial in trials:
+            if running := self.running.get(trial):
+                running.worker = worker
 
     def epoch_ended(self, event: Advance, units: float) -> None:
         """Take note of an epoch or a step that cost so many units."""

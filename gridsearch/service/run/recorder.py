@@ -1,55 +1,131 @@
-"""Writes down how trials ended, and notifies the observer; stands between the coordinator and the store."""
+"""Writes down what trials report, and notifies the observer; stands between the coordinator and the store.
+
+All that a run writes of its trials' results goes through here: each batch of events becomes one transaction.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from gridsearch.errors import GridsearchError
-from gridsearch.records import TrialFailed, TrialFinished, TrialState
+from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
 from gridsearch.service.run.publisher import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.records import Advance, Trial
-    from gridsearch.service.run.progress import Observer, Progress
+    from gridsearch.records import Advance, LogText, Trial
+    from gridsearch.service.run.held_trials import HeldTrials
     from gridsearch.service.run.pruning import Pruning
     from gridsearch.service.run.publisher import TrialPublisher
-    from gridsearch.store import Store
+    from gridsearch.service.run.run_context import RunContext
 
 Ended: TypeAlias = TrialFinished | TrialFailed
 
+_FLUSH_SECONDS = 1.0
+"""Epochs wait that long for others to share a transaction: short epochs would else cost a commit each."""
 
-class ResultWriter:
-    """Writes results of one study.
+
+class Recorder:
+    """Writes epochs, logs and results of one run.
 
     Args:
-        store: the open store.
-        study: the study's name.
-        publisher: draws its trials and keeps their TensorBoard runs.
-        progress: is kept up to date.
-        observer: is notified of each result.
+        run: whose trials they are.
+        held: the trials that are claimed; what others report is not written.
+        publisher: draws trials and keeps their TensorBoard runs.
         pruning: is notified of each result, and names what ended the pruned trials; None where none is pruned.
     """
 
     def __init__(
         self,
-        store: Store,
+        run: RunContext,
         *,
-        study: str,
+        held: HeldTrials,
         publisher: TrialPublisher,
-        progress: Progress,
-        observer: Observer,
         pruning: Pruning | None = None,
     ) -> None:
-        self._store = store
-        self._study = study
+        self._run = run
+        self._store = run.store
+        self._progress = run.progress
+        self._observer = run.observer
+        self._held = held
         self._publisher = publisher
-        self._progress = progress
-        self._observer = observer
         self._pruning = pruning
+        self._epochs: list[Advance] = []
+        self._of_packs: dict[str, list[Ended]] = {}
+        self._last_flush = time.monotonic()
 
-    def write(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
+    # Epochs and logs
+
+    def log(self, event: LogText) -> None:
+        """Append what was printed to the logs of the trials that train."""
+        for trial in event.trials:
+            if claim := self._held.get(trial):
+                self._store.home.append_log(self._run.study, claim.trial.number, event.text)
+
+    def advance(self, event: Advance) -> None:
+        """Take an epoch or a step; it is written with others, within a second."""
+        self._epochs.append(event)
+        claim = self._held.get(event.trial)
+        if claim is None:
+            return
+        self._publisher.epoch(event)
+        settings = claim.trial.settings
+        self._progress.epoch_ended(event, self._held.epoch_units(settings))
+        if isinstance(event, EpochEnded):
+            cost, lanes = self._run.cost, len(self._held.of(claim.pack))
+            self._run.probes.observe(cost.key(settings), lanes, event.seconds / cost.images(settings))
+
+    def flush_in_time(self) -> None:
+        """Write the epochs that came in if the oldest have waited long enough."""
+        if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all epochs that came in, of all lanes, in one transaction.
+
+        Raises:
+            StoreError: somebody has deleted the study.
+        """
+        self._last_flush = time.monotonic()
+        if self._epochs:
+            epochs, self._epochs = self._epochs, []
+            if not self._store.record_epochs(epochs):
+                self._run.require_study()
+
+    # Results
+
+    def ended(self, event: Ended) -> None:
+        """Write a result at once, or let it wait for the rest of its settled pack: half a pack is not the same pack."""
+        claim = self._held.get(event.trial)
+        if claim is not None and self._run.options.settled:
+            self._of_packs.setdefault(claim.pack, []).append(event)
+        elif claim is not None:
+            self._write([event])
+
+    def pack_ended(self, pack: str) -> None:
+        """Write the results that waited for a pack's end, if all of them are there."""
+        events = [event for event in self._of_packs.pop(pack, ()) if event.trial in self._held]
+        if len(events) == len(self._held.of(pack)):
+            self._write(events)
+
+    def pack_lost(self, pack: str) -> None:
+        """Drop the results that waited for the end of a pack that will not come to it."""
+        self._of_packs.pop(pack, None)
+
+    def _write(self, events: Sequence[Ended]) -> None:
+        ended = [(self._held.end(event.trial), event) for event in events]
+        for trial, event in ended:
+            if trial.settings.length is None and isinstance(event, TrialFinished):
+                self._run.probes.observe(self._run.cost.key(trial.settings), 1, event.seconds)
+        if self._pruning is not None:
+            ended = [(trial, self._pruning.named(trial, event)) for trial, event in ended]
+        epochs, self._epochs = self._epochs, []
+        if not self._write_results(ended, epochs):
+            self._run.require_study()
+
+    def _write_results(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
         """Write results, those of trials that did not fail in one transaction.
 
         Args:
@@ -59,8 +135,6 @@ class ResultWriter:
         Returns:
             Whether all were taken: not those of a trial that others have claimed meanwhile, or deleted.
         """
-        if self._pruning is not None:
-            ended = [(trial, self._pruning.named(trial, event)) for trial, event in ended]
         finished = [event for _, event in ended if isinstance(event, TrialFinished)]
         pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
         shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
@@ -68,7 +142,7 @@ class ResultWriter:
         all_taken = True
         for trial, event in ended:
             if isinstance(event, TrialFailed):
-                self._store.home.append_log(self._study, trial.number, event.traceback.rstrip() + "\n")
+                self._store.home.append_log(self._run.study, trial.number, event.traceback.rstrip() + "\n")
                 taken = self._store.fail(event)
             else:
                 taken = next(accepted)
@@ -82,7 +156,7 @@ class ResultWriter:
                     f"trial {trial.number}: lost its lease to another runner; the result is not ours"
                 )
         if any(event.state is TrialState.COMPLETE for event in finished):
-            self._store.prune_weights(self._study)
+            self._store.prune_weights(self._run.study)
         return all_taken
 
     def _draw(self, trial: Trial, event: Ended) -> Pictures:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +16,12 @@ from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import Prepared, images_joined, prepare, prepare_stored
 from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
-from gridsearch.service.run.coordinator import Coordinator, Task
+from gridsearch.service.run.coordinator import Coordinator
 from gridsearch.service.run.progress import Observer, Progress, Silent
 from gridsearch.service.run.pruning import Pruning
+from gridsearch.service.run.publisher import TrialPublisher
+from gridsearch.service.run.run_context import RunContext
+from gridsearch.service.run.sizing import Sizing
 from gridsearch.service.run.timing import Timing
 from gridsearch.service.run.workers import (
     devices_for,
@@ -111,12 +115,14 @@ def run(
         GridsearchError: what is wrong, before anything was written; or the store or the disk gave up.
     """
     watcher = observer or Silent()
-    began = time.monotonic()
-    _look_at_store(options)
-    devices = devices_for(options, function=spec.objective is not None)
+    timing = Timing(time.monotonic())
     given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
-    prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
-    return _execute(prepared, options, devices, watcher, began)
+    with ExitStack() as stack:
+        # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
+        store = _open(stack, options) if store_exists(options.places.store) else None
+        devices = devices_for(options, function=spec.objective is not None)
+        prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
+        return _execute(store or _open(stack, options), prepared, options, devices, watcher, timing)
 
 
 def resume(
@@ -146,46 +152,45 @@ def resume(
         GridsearchError: there is no such study, or what it needs is not there or has changed.
     """
     watcher = observer or Silent()
-    began = time.monotonic()
+    timing = Timing(time.monotonic())
     named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
     prepared = prepare_stored(study, options.places, **named, objects=objects, more=more, say=watcher.say)
     devices = devices_for(options, function=prepared.ranked_by is not None)
-    return _execute(prepared, options, devices, watcher, began)
+    with ExitStack() as stack:
+        return _execute(_open(stack, options), prepared, options, devices, watcher, timing)
 
 
-def _look_at_store(options: RunOptions) -> None:
-    """Refuse a store that is there and cannot be used before any data is fetched or code of the user's is run."""
-    if store_exists(options.places.store):
-        open_store(options.places.store, home=options.places.home, create=False).close()
+def _open(stack: ExitStack, options: RunOptions) -> Store:
+    return stack.enter_context(open_store(options.places.store, home=options.places.home, create=True))
 
 
 def _execute(
-    prepared: Prepared, options: RunOptions, devices: Sequence[str], watcher: Observer, began: float
+    store: Store,
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    watcher: Observer,
+    timing: Timing,
 ) -> RunOutcome:
     for warning in prepared.warnings:
         watcher.warn(warning)
-    with open_store(options.places.store, home=options.places.home, create=True) as store:
-        joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
-        prepared = joined.prepared
-        added = _add(store, prepared, options, watcher, notes=joined.notes)
-        timing = Timing(began)
-        signum = _train(store, prepared, options, devices, added, watcher, timing)
-        data = store.study_data(prepared.name)
-        counts = store.open_counts(added.study_id, added.ids)
-        left = counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0)
-        done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
-        report = None
-        if options.report and signum is None and done:
-            watcher.say("writing the report")
-            reporting_began = time.monotonic()
+    joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
+    prepared = joined.prepared
+    added = _add(store, prepared, options, watcher, notes=joined.notes)
+    signum = _train(store, prepared, options, devices, added, watcher, timing)
+    data = store.study_data(prepared.name)
+    counts = store.open_counts(added.study_id, added.ids)
+    done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
+    report = None
+    if options.report and signum is None and done:
+        watcher.say("writing the report")
+        with timing.part("report"):
             report = make_report(
                 store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
             )
-            timing.parts["report"].append(time.monotonic() - reporting_began)
-        ranking = report.ranking if report is not None else rank_study(store, data)
-        own = None
-        if not prepared.stored:
-            own = user_code.own_words_first(data, prepared.drafts, lambda part: rank_study(store, part))
+    own = None
+    if not prepared.stored:
+        own = user_code.own_words_first(data, prepared.drafts, lambda part: rank_study(store, part))
     if added.new or added.offered_again or added.in_flight:
         for warning in user_code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
             watcher.warn(warning)
@@ -194,12 +199,12 @@ def _execute(
     return RunOutcome(
         study=prepared.name,
         data=data,
-        ranking=ranking,
+        ranking=report.ranking if report is not None else rank_study(store, data),
         new=added.new,
         reused=added.reused,
         failed=counts.get(TrialState.FAILED, 0),
-        open=left,
-        seconds=time.monotonic() - began,
+        open=counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0),
+        seconds=time.monotonic() - timing.began,
         signum=signum,
         report=report,
         own=own,
@@ -265,43 +270,63 @@ def _train(
     counts = store.open_counts(added.study_id, added.ids)
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
+    setups = worker_setups(prepared.catalog, options, devices, trials=counts.get(TrialState.WAITING, 0))
+    run = _context(store, prepared, options, devices, added, observer, workers=len(setups))
+    sizing = Sizing(
+        lanes=options.lanes or (1 if prepared.ranked_by else None),
+        device=devices[0],
+        cost=run.cost,
+        probes=run.probes,
+        limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
+    )
+    publisher = TrialPublisher(store.home, prepared.name, facts=prepared.facts, images=prepared.at_hand)
+    with interruption.listening() as interrupted:
+        Coordinator(
+            run,
+            sizing=sizing,
+            publisher=publisher,
+            interruption=interrupted,
+            pruning=_pruning(store, prepared, options, added),
+            idle=preload_report if options.report else None,
+        ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
+    return interrupted.signum
+
+
+def _context(
+    store: Store,
+    prepared: Prepared,
+    options: RunOptions,
+    devices: Sequence[str],
+    added: Added,
+    observer: Observer,
+    *,
+    workers: int,
+) -> RunContext:
     probes = ProbeCache(options.places.probes)
     cost = prepared.cost(hardware(prepared, devices), probes)
-    waiting = store.waiting(added.study_id, added.ids)
-    setups = worker_setups(prepared.catalog, options, devices, trials=len(waiting))
+    counts = store.open_counts(added.study_id, added.ids)
     progress = Progress(
         metric=prepared.metric,
         direction=prepared.direction,
         counts={state: counts.get(state, 0) for state in TrialState},
-        total_units=sum(cost.units(trial.settings) for trial in waiting),
-        workers=len(setups),
+        total_units=sum(cost.units(trial.settings) for trial in store.waiting(added.study_id, added.ids)),
+        workers=workers,
         device=devices[0],
         words=words_of(t.params for t in store.ledger(prepared.name)),
     )
     _recall_best(store, prepared, progress)
-    with interruption.listening() as interrupted:
-        Coordinator(
-            store=store,
-            task=Task(
-                study=prepared.name,
-                study_id=added.study_id,
-                ids=added.ids,
-                owner=RunnerIdentity.current(),
-                options=options,
-                lanes=options.lanes or (1 if prepared.ranked_by else None),
-                pack_limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
-                facts=prepared.facts,
-                images=prepared.at_hand,
-            ),
-            cost=cost,
-            probes=probes,
-            progress=progress,
-            observer=observer,
-            interruption=interrupted,
-            pruning=_pruning(store, prepared, options, added),
-            idle=preload_report if options.report else lambda: None,
-        ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
-    return interrupted.signum
+    return RunContext(
+        study=prepared.name,
+        study_id=added.study_id,
+        ids=added.ids,
+        owner=RunnerIdentity.current(),
+        options=options,
+        store=store,
+        cost=cost,
+        probes=probes,
+        progress=progress,
+        observer=observer,
+    )
 
 
 def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added) -> Pruning | None:

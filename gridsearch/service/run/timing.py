@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch.records import EpochEnded, PackEnded, PackStarted, Probed, WorkerReady
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from gridsearch.records import Event
 
@@ -41,6 +42,13 @@ class Timing:
     clock: Callable[[], float] = time.monotonic
     _packs: dict[str, _Open] = field(default_factory=dict)
     _loaded: set[str] = field(default_factory=set)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure what the block takes, by a name of `Overheads`."""
+        began = self.clock()
+        yield
+        self.parts[name].append(self.clock() - began)
 
     def observe(self, event: Event) -> None:
         """Take the time of an event as it comes."""

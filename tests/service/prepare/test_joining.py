@@ -142,7 +142,7 @@ def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path
 
 def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypatch):
     """Another runner holds one of the two trials, and gives it back when it has been named."""
-    from gridsearch.service.run import coordinator
+    from gridsearch.service.run import coordinator, trial_source
     from gridsearch.store import RunnerIdentity, open_store
 
     words = (
@@ -169,7 +169,7 @@ def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypat
             hold.extend(
                 store.claim([t.id for t in waiting if t.settings.lr == 0.2], owner=other, pack="x", lease=60)
             )
-            say = self._observer.say
+            say = self._run.observer.say
 
             def note(message):
                 said.append(message)
@@ -177,11 +177,11 @@ def test_a_runner_with_nothing_to_do_says_for_whom_it_waits(cli, home, monkeypat
                 if message.startswith("waiting for"):
                     store.release([(t.id, t.attempt) for t in hold])
 
-            monkeypatch.setattr(self._observer, "say", note)
+            monkeypatch.setattr(self._run.observer, "say", note)
             return add(self, start)
 
     monkeypatch.setattr(coordinator.Coordinator, "run", run)
-    monkeypatch.setattr(coordinator, "_LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(trial_source, "LOOK_AGAIN_SECONDS", 0.05)
     done = cli(*words, "--grid", "lr=.2,.3")
     assert done.code == 0, done.err
     told = [message for message in said if message.startswith("waiting for")]

@@ -1,0 +1,77 @@
+"""What becomes of claimed trials that end without a result: their worker died, or their pack ended without them.
+
+Stands beside the coordinator: trials wait again, in smaller packs where memory ran out, or have failed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridsearch.records import TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.executors import Executor
+    from gridsearch.records import WorkerDied
+    from gridsearch.service.run.held_trials import Claim, HeldTrials
+    from gridsearch.service.run.run_context import RunContext
+    from gridsearch.service.run.trial_source import TrialSource
+
+
+class LostTrials:
+    """Offers trials again.
+
+    Args:
+        run: whose trials they are.
+        held: the claims.
+        source: looks for them again, and makes smaller packs of them.
+    """
+
+    def __init__(self, run: RunContext, *, held: HeldTrials, source: TrialSource) -> None:
+        self._run = run
+        self._held = held
+        self._source = source
+
+    def worker_died(self, event: WorkerDied, executor: Executor) -> None:
+        """Offer again what a worker was working on when it died."""
+        lost = self._held.of(event.pack)
+        numbers = ", ".join(str(claim.trial.number) for claim in lost)
+        self._run.observer.warn(
+            f"worker {event.worker} died ({event.message})"
+            + (f" while training trial {numbers}" if lost else "")
+        )
+        if lost and event.memory and (relief := self._take_less_memory(lost, executor)):
+            self._run.observer.say(relief)
+            self._held.release(lost)  # no try of theirs: the next one is another
+            self._source.look_soon()
+            return
+        self.offer_again(lost, event.message, failed="its worker died")
+
+    def _take_less_memory(self, lost: Sequence[Claim], executor: Executor) -> str | None:
+        """Make smaller packs, else fewer at a time; return what was done, None where nothing is left to do."""
+        if self._run.options.settled:  # what was settled stays: the user named both numbers
+            return None
+        if len(lost) > 1:
+            fewer = self._source.smaller_packs(lost[0].trial, len(lost) // 2)
+            return f"packs of {lost[0].trial.settings.model} get {fewer} lane{'s' * (fewer > 1)} at most"
+        return "one worker fewer trains at a time" if executor.use_fewer() else None
+
+    def offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:
+        """Let trials wait again that ended without a result; those tried often enough have failed.
+
+        Args:
+            lost: their claims.
+            reason: how they ended, for the store.
+            failed: the same for the user, where it is said in other words.
+        """
+        self._held.drop(lost)
+        retries = self._run.options.retries
+        for back in self._run.store.requeue([claim.ids for claim in lost], retries=retries, reason=reason):
+            if back.requeued:
+                tries = f"attempt {back.tries + 1} of {retries + 1}"
+                self._run.observer.say(f"trial {back.number}: starts again ({tries})")
+                self._source.look_soon()
+            else:
+                self._run.progress.move(TrialState.WAITING, TrialState.FAILED)
+                self._run.observer.warn(f"trial {back.number}: failed, {failed or reason} {back.tries} times")

@@ -1,0 +1,63 @@
+"""What one run is to do, and what all that takes part in it shares; made in `running`, used by the coordinator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.records import TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.planning import CostModel, ProbeCache
+    from gridsearch.records import Trial
+    from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.run.progress import Observer, Progress
+    from gridsearch.store import RunnerIdentity, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunContext:
+    """One runner's share of a study.
+
+    Attributes:
+        study: the study's name.
+        study_id: its ledger id.
+        ids: ledger ids of the grid's trials; nothing else is claimed.
+        owner: who claims.
+        options: how to run.
+        store: the open store, with its files.
+        cost: orders trials and calibrates the ETA.
+        probes: takes the measured cost of each epoch.
+        progress: is kept up to date.
+        observer: is notified of what happens.
+    """
+
+    study: str
+    study_id: int
+    ids: Sequence[int]
+    owner: RunnerIdentity
+    options: RunOptions
+    store: Store
+    cost: CostModel
+    probes: ProbeCache
+    progress: Progress
+    observer: Observer
+
+    def waiting(self) -> Sequence[Trial]:
+        """Return the trials of the grid that wait, as the store knows them now."""
+        return self.store.waiting(self.study_id, self.ids)
+
+    def count(self) -> None:
+        """Take the numbers of trials in each state from the store."""
+        counts = self.store.open_counts(self.study_id, self.ids)
+        self.progress.counts = {state: counts.get(state, 0) for state in TrialState}
+
+    def require_study(self) -> None:
+        """Check that the study is still there.
+
+        Raises:
+            StoreError: somebody has deleted it.
+        """
+        self.store.open_counts(self.study_id, ())

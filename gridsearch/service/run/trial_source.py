@@ -1,0 +1,174 @@
+"""Which trials this runner trains next: what waits in the store, in packs, until there is nothing left to begin.
+
+Between the coordinator, which asks for work, and the planner's queue; what is handed out is claimed.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+from gridsearch.planning import SettledQueue, Unprobed, WorkQueue
+from gridsearch.records import Pack, TrialFinished, TrialState
+from gridsearch.service.run.same_failure import FirstTrials
+from gridsearch.service.run.sizing import settled_packs
+
+if TYPE_CHECKING:
+    from gridsearch.planning import PackQueue
+    from gridsearch.records import Lane, LanesWanted, Probed, ProbeRequest, Settings, Trial, TrialFailed
+    from gridsearch.service.run.held_trials import HeldTrials
+    from gridsearch.service.run.run_context import RunContext
+    from gridsearch.service.run.sizing import Sizing
+
+LOOK_AGAIN_SECONDS = 2.0
+"""How often to look for trials that came back, and for runners that died."""
+
+_SHOWN = 12
+"""So many numbers of trials are named in one line."""
+
+
+class TrialSource:
+    """The waiting trials of one run.
+
+    Args:
+        run: what is to be done.
+        held: claims what is handed out.
+        sizing: says how many lanes a pack gets.
+    """
+
+    def __init__(self, run: RunContext, *, held: HeldTrials, sizing: Sizing) -> None:
+        self._run = run
+        self._held = held
+        self._sizing = sizing
+        self._queue = self._make_queue()
+        self._first = FirstTrials(keep_going=run.options.keep_going, waiting=run.waiting)
+        self._groups: dict[str, Settings] = {}
+        self._named = ""
+        self._last_look = float("-inf")
+
+    def _make_queue(self) -> PackQueue[Trial]:
+        """Return what says which trials go together: the settled packs, or whatever suits at the moment."""
+        run = self._run
+        if run.options.settled:
+            return SettledQueue(settled_packs(run.store.ledger(run.study), run.options))
+        return WorkQueue(
+            workers=run.progress.workers,
+            lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
+            cost=lambda trial: run.cost.guess(trial.settings),
+            share=lambda trial, lanes: run.cost.share(trial.settings, lanes),
+        )
+
+    # What to train
+
+    def next(self) -> Pack | ProbeRequest | None:
+        """Claim and return the next pack, or a request to measure; None if there is nothing to begin now."""
+        while not self.exhausted and (self._queue or self.look()):
+            work = self._queue.next(self._held.ahead())
+            if work is None:
+                return None
+            if isinstance(work, Unprobed):
+                settings = work.trial.settings
+                self._run.observer.say(f"measuring packs of {settings.model} at batch {settings.batch}")
+                return self._sizing.request(settings, work.count)
+            pack = uuid.uuid4().hex[:12]
+            if lanes := self._held.claim(work, pack):
+                self._groups[pack] = lanes[0].trial.settings
+                return Pack(pack, lanes)
+        return None
+
+    def refill(self, event: LanesWanted) -> tuple[Lane, ...]:
+        """Claim and return waiting trials for the free lanes of a pack."""
+        if not self._queue or self.exhausted:
+            return ()
+        ahead = self._held.ahead(but=event.pack)
+        wanted = self._queue.refill(self._groups[event.pack], event.count, ahead)
+        lanes = self._held.claim(wanted, event.pack) if wanted else ()
+        self._run.progress.assign((lane.trial.id for lane in lanes), event.worker)
+        return lanes
+
+    def pack_ended(self, pack: str) -> None:
+        """Forget a pack."""
+        self._groups.pop(pack, None)
+
+    def probed(self, event: Probed) -> None:
+        """Take note of what was measured: the group's trials may go."""
+        self._queue.sized(self._sizing.record(event))
+
+    def smaller_packs(self, trial: Trial, lanes: int) -> int:
+        """Give packs of a trial's group no more lanes than this from now on, at least one; return how many."""
+        return self._sizing.cap(trial.settings, lanes)
+
+    # Whether to begin more
+
+    @property
+    def stopped_because(self) -> str | None:
+        """Why no more trials shall begin, in one sentence, where they would fail as the first have."""
+        return self._first.reason
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more trials shall begin: the time is over, or they would fail as the first have."""
+        budget = self._run.options.budget
+        return self._first.reason is not None or (budget is not None and self._run.progress.seconds > budget)
+
+    def went_on(self) -> None:
+        """Take note that a trial got somewhere."""
+        self._first.went_on()
+
+    def ended(self, trial: Trial, event: TrialFinished | TrialFailed) -> None:
+        """Take note of how a trial ended."""
+        if isinstance(event, TrialFinished):
+            self._first.went_on()
+        elif event.reason == "error":
+            self._first.failed(trial.settings, event.message)
+
+    def worth_waiting(self) -> bool:
+        """Whether another runner still works on our grid, so that something may come back to us."""
+        if self.exhausted:
+            return False
+        if self._queue:
+            return True
+        self._run.count()
+        counts = self._run.progress.counts
+        return bool(counts[TrialState.WAITING] or counts[TrialState.RUNNING])
+
+    # What waits
+
+    def look_soon(self) -> None:
+        """Look at the store again when the next trial is wanted: something waits that did not."""
+        self._last_look = float("-inf")
+
+    def look(self) -> bool:
+        """Fill the queue with what waits now; the store is asked every other second at most."""
+        now = time.monotonic()
+        if now - self._last_look < LOOK_AGAIN_SECONDS:
+            return False
+        self._last_look = now
+        self._reclaim()
+        self._queue.fill(self._run.waiting())
+        self._run.count()
+        self._name_other_runners()
+        return bool(self._queue)
+
+    def _reclaim(self) -> None:
+        run = self._run
+        for back in run.store.reclaim(run.study_id):
+            run.store.home.drop_scratch(run.study, back.number, back.attempt)
+            run.observer.say(f"trial {back.number}: its runner is gone; offered again")
+
+    def _name_other_runners(self) -> None:
+        """Name the runners that hold what is left of our grid, once, while we have nothing to do."""
+        if self._queue or self._held:
+            self._named = ""
+            return
+        others = [runner for runner in self._run.store.runners(self._run.study) if not runner.gone]
+        named = ", ".join(f"process {runner.pid} on {runner.host}" for runner in others)
+        if named and named != self._named:
+            numbers = sorted(number for runner in others for number in runner.trials)
+            shown = ", ".join(map(str, numbers[:_SHOWN])) + (", ..." if len(numbers) > _SHOWN else "")
+            trains = "trains" if len(others) == 1 else "train"
+            self._run.observer.say(
+                f"waiting for {named}, which {trains} trial{'s' * (len(numbers) > 1)} {shown}"
+            )
+        self._named = named
