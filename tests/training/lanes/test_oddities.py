@@ -14,6 +14,7 @@ import itertools
 import random
 import time
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -457,21 +458,21 @@ class CountsInADefault(Net):
         return super().forward(x) * self.factor()
 
     def factor(self, calls=types.SimpleNamespace()):  # noqa: B008  (the oddity)
-        calls.of = getattr(calls, "of", {})
-        calls.of[id(self)] = calls.of.get(id(self), 0) + self.training
-        return 1 if calls.of[id(self)] < LATE else 0.5
+        calls.of = getattr(calls, "of", weakref.WeakKeyDictionary())
+        calls.of[self] = calls.of.get(self, 0) + self.training
+        return 1 if calls.of[self] < LATE else 0.5
 
 
 oddity("solo", "state")(CountsInADefault)
 
-CALLS = collections.Counter()
+CALLS = weakref.WeakKeyDictionary()
 
 
 class CountsInAGlobal(Net):
     def forward(self, x):
         if self.training:
-            CALLS[id(self)] += 1
-        return super().forward(x) * (1 if CALLS[id(self)] < LATE else 0.5)
+            CALLS[self] = CALLS.get(self, 0) + 1
+        return super().forward(x) * (1 if CALLS.get(self, 0) < LATE else 0.5)
 
 
 oddity("solo", "CALLS")(CountsInAGlobal)
