@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from gridsearch.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _LATER = {
     "worker": "a worker of its own",
@@ -67,3 +70,20 @@ def port_number(text: str) -> int:
     if not text.isdigit() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535)")
     return int(text)
+
+
+def conditions(words: Iterable[str]) -> dict[str, str]:
+    """Read the words after `--where`.
+
+    Raises:
+        UsageError: one is not AXIS=VALUE, or a name comes twice.
+    """
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise UsageError(f"--where {word}: write it as AXIS=VALUE")
+        if name in found:
+            raise UsageError(f"--where {word}: {name} is given twice; a trial has one value of it")
+        found[name] = value
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,8 @@ def test_the_choices_of_the_spec_are_those_that_training_knows():
     assert choices("schedule") == set(schedules.SCHEDULES)
     assert choices("augment") == set(augment.AUGMENTATIONS)
     assert choices("dtype") == set(precision.DTYPES)
+
+
+def test_no_two_modules_share_a_name():
+    names = Counter(path.stem for path in MODULES if path.stem not in ("__init__", "__main__"))
+    assert [name for name, count in names.items() if count > 1] == []

@@ -162,12 +162,12 @@ def test_a_run_goes_on_when_its_reader_leaves_and_says_how_it_ended(cli, tmp_pat
 
 def test_watching_ends_when_nobody_looks(cli, tmp_path, monkeypatch):
     from gridsearch.cli import main
-    from gridsearch.cli.commands import queries
+    from gridsearch.cli.commands import status
 
     def no_second_look(_seconds):
         raise AssertionError("nobody reads, and it goes on")
 
-    monkeypatch.setattr(queries.time, "sleep", no_second_look)
+    monkeypatch.setattr(status.time, "sleep", no_second_look)
     for words in (["status", "--watch"], ["status", "--watch", "--home", str(tmp_path / "none")]):
         reader, writer = os.pipe()
         os.close(reader)

@@ -149,7 +149,7 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     assert "nobody trains it; `gridsearch run --study left` goes on" in said
     assert "gridsearch run --study left" in cli("report", "--study", "left").err
     assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
-    monkeypatch.setattr("gridsearch.cli.commands.queries._WATCH_SECONDS", 0.01)
+    monkeypatch.setattr("gridsearch.cli.commands.status._WATCH_SECONDS", 0.01)
     assert cli("status", "--watch").code == 0, "there is nothing to watch"
 
 

@@ -12,7 +12,7 @@ __all__ = ["dispatch"]
 
 
 def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
-    """Carry out a command.
+    """Execute a command.
 
     Args:
         arguments: what the parser read.
@@ -25,7 +25,11 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             if arguments.command == "plan" or arguments.dry_run:
                 return search.plan(arguments)
             return search.run(arguments, words)
-        case "report" | "export" | "trial" | "status" | "study":
+        case "status":
+            from gridsearch.cli.commands import status
+
+            return status.status(arguments)
+        case "report" | "export" | "trial" | "study":
             from gridsearch.cli.commands import queries
 
             return queries.COMMANDS[arguments.command](arguments)

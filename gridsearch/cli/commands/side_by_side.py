@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gridsearch import display
-from gridsearch.cli.commands.queries import conditions
+from gridsearch.cli.argument_types import conditions
 from gridsearch.errors import UsageError
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries.studies import existing

@@ -32,7 +32,7 @@ _LINE_SECONDS = 30.0
 
 def best(arguments: argparse.Namespace) -> int:
     """Refit the winner, read the test set once, export the model."""
-    from gridsearch.cli.commands.queries import conditions
+    from gridsearch.cli.argument_types import conditions
     from gridsearch.service.prepare.options import Places, RunOptions
     from gridsearch.service.winner import best as service
 

@@ -1,0 +1,155 @@
+"""``status``: counts by state, the trials that train now, who left trials behind; once, or again and again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from gridsearch import display
+from gridsearch.cli import standard_streams
+from gridsearch.cli.commands.queries import columns
+from gridsearch.service.prepare.options import Places
+from gridsearch.service.queries import studies
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from gridsearch.reporting.output.listing import Listing
+    from gridsearch.service.queries.studies import StudyStatus
+    from gridsearch.store import RunnerAtWork
+
+_WATCH_SECONDS = 2.0
+_STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
+_RARE = ("diverged", "failed", "pruned")
+_SHOWN_RUNNING = 12
+_IDLE_LOOKS = 3
+"""After so many looks at a store at which nobody works, nothing is left to watch."""
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Counts by state, running trials, ETA."""
+    places = Places.find(arguments.home, arguments.store)
+    if not arguments.watch:
+        _print_status(studies.status(places, arguments.study), arguments)
+        return 0
+    if arguments.json:
+        while not standard_streams.reader_left():
+            _print_status(studies.status(places, arguments.study), arguments)
+            sys.stdout.flush()
+            time.sleep(_WATCH_SECONDS)
+        return 0
+    return _watch(places, arguments)
+
+
+def _watch(places: Places, arguments: argparse.Namespace) -> int:
+    """Show the status, again and again, until nothing waits or runs; the last of it stays on the terminal."""
+    from rich.live import Live
+
+    with (
+        Live(console=display.console(no_color=arguments.no_color), auto_refresh=False) as live,
+        contextlib.suppress(KeyboardInterrupt),  # the way to leave, and no error
+    ):
+        idle = 0
+        while True:
+            found = studies.status(places, arguments.study)
+            live.update(_status_view(found), refresh=True)
+            idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
+            ended = found and not any(s.open for s in found)
+            # Not at the first idle look: a run that begins just now has claimed nothing yet.
+            if ended or idle >= _IDLE_LOOKS or standard_streams.reader_left():
+                return 0
+            time.sleep(_WATCH_SECONDS)
+    return 128 + signal.SIGINT
+
+
+def _status_view(found: list[StudyStatus]) -> RenderableType:
+    """Return what `--watch` shows: the table, and below it the trials that train now, a line each."""
+    from rich.console import Group
+    from rich.text import Text
+
+    if not found:
+        return Text("no studies yet; watching for the first (Ctrl-C ends this)")
+    running = [(entry.name, trial) for entry in found for trial in entry.running]
+    several = len({name for name, _ in running}) > 1
+    lines = [
+        f"{f'{name} ' if several else ''}trial {trial.number}  "
+        f"{display.progress_text(trial.epochs, trial.settings)}  "
+        f"{display.params_text(trial.params)} seed={trial.seed}"
+        for name, trial in running[:_SHOWN_RUNNING]
+    ]
+    if len(running) > _SHOWN_RUNNING:
+        lines.append(f"and {len(running) - _SHOWN_RUNNING} more")
+    return Group(
+        _status_table(found),
+        *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
+        *(Text(line) for entry in found for line in _idle_lines(entry)),
+    )
+
+
+def _idle_lines(entry: StudyStatus) -> list[str]:
+    """Return who left trials behind, and the command that goes on where nobody trains."""
+    lines = []
+    for runner in entry.runners:
+        if runner.gone:
+            wait = "wait" if len(runner.trials) > 1 else "waits"
+            lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
+    if entry.idle:
+        lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
+    return lines
+
+
+def _where(runner: RunnerAtWork) -> str:
+    if runner.pid is None:
+        return ""
+    seen = "" if runner.seen is None else f", last seen {display.local_time(runner.seen)}"
+    return f" (process {runner.pid} on {runner.host}{seen})"
+
+
+def _trials(numbers: Sequence[int]) -> str:
+    shown = ", ".join(map(str, numbers[:_SHOWN_RUNNING]))
+    more = f" and {len(numbers) - _SHOWN_RUNNING} more" if len(numbers) > _SHOWN_RUNNING else ""
+    return f"trial{'s' * (len(numbers) > 1)} {shown}{more}"
+
+
+def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found]}))
+        return
+    out = display.console(no_color=arguments.no_color)
+    if not found:
+        out.print(f"no studies yet; try: {_places(arguments).again.first_run()}", soft_wrap=True)
+        return
+    out.print(_status_table(found))
+    for entry in found:
+        for trial in entry.running:
+            out.print(
+                f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
+                f"{display.progress_text(trial.epochs, trial.settings)}",
+                soft_wrap=True,
+            )
+        for line in _idle_lines(entry):
+            out.print(f"  {line}", soft_wrap=True)
+
+
+def _places(arguments: argparse.Namespace) -> Places:
+    return Places.find(arguments.home, arguments.store)
+
+
+def _status_table(found: list[StudyStatus]) -> Listing:
+    """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
+    shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
+    table = columns("study", *shown, "ETA")
+    for column in table.columns[1:]:
+        column.no_wrap = True
+    for entry in found:
+        counts = [str(entry.counts[column]) for column in shown]
+        eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
+        table.add_row(entry.name, *counts, eta)
+    return table
