@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from gridsearch.training import seeds
 from gridsearch.training.context import Stopped
-from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
 from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.metrics import Diverged

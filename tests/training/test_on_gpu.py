@@ -142,7 +142,7 @@ def test_a_closed_program_leaves_no_memory_of_its_graphs(program):
 
 def test_what_cannot_be_captured_trains_one_by_one_and_draws_afterwards(program, caplog):
     pack = program(*LANES, size=28)
-    real = pack._runner._recorder.record
+    real = pack._runner._recorder.capture
 
     def reads(work):
         def worse():
@@ -151,7 +151,7 @@ def test_what_cannot_be_captured_trains_one_by_one_and_draws_afterwards(program,
 
         return real(worse)
 
-    pack._runner._recorder.record = reads
+    pack._runner._recorder.capture = reads
     totals = pack.train_epoch()
     assert all(t.images == 50 for t in totals)
     assert "no CUDA graph for this pack" in caplog.text

@@ -19,9 +19,10 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler, describe
-from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
-from gridsearch.training.lanes.compile.network import StackedNetwork, choose
-from gridsearch.training.lanes.runtime.engine import NotPackable, build_program, min_lanes
+from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form, NotPackable
+from gridsearch.training.lanes.compile.network import StackedNetwork
+from gridsearch.training.lanes.compile.network_choice import choose
+from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
 from gridsearch.training.lanes.runtime.products import PooledConv
 from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.precision import Precision

@@ -14,7 +14,7 @@ from torch import nn
 from gridsearch.records import Settings
 from gridsearch.training.kernels import CrossEntropy, DenseLayers, DenseShape, OptimizerStep, compiler
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
-from gridsearch.training.lanes.compile.network import choose
+from gridsearch.training.lanes.compile.network_choice import choose
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.products import FusedLinear

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gridsearch.training.lanes.compile.network import NotPackable
+from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision

@@ -30,6 +30,10 @@ class TrainsAlone(NotStackable):
     """A model draws random numbers of its own, or keeps state outside of its tensors: its lanes train alone."""
 
 
+class NotPackable(Exception):
+    """Lanes of this model train one after the other; the message says why, in one line."""
+
+
 class Form(StrEnum):
     """How a value holds its lanes."""
 

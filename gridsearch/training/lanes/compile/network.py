@@ -1,50 +1,30 @@
-"""K models as one: the stacked network, or the vmapped one, checked against the models themselves.
+"""K models as one: the stacked network, or the vmapped one.
 
-Stands between the models that lanes start from and the program that trains them.  Neither network is trusted
-before its logits, gradients and buffers agree with those of each lane's own module on a few images.
+Stands between the choice of a network (`network_choice`) and the program that trains with it.
 
-Shapes: K lanes, B batch, C/H/W channels, height, width, Y classes.
+Shapes: K lanes, B batch, C/H/W channels, height, width, P elements of a lane's trained parameters, Y classes.
 """
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch.func import functional_call, vmap
 
-from gridsearch.errors import said
-from gridsearch.training.failures import is_out_of_memory
-from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, check
-from gridsearch.training.lanes.compile.lane_values import (
-    SAMPLE,
-    Form,
-    LaneCount,
-    NotStackable,
-    TrainsAlone,
-    unpack,
-)
+from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
+from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, unpack
 from gridsearch.training.lanes.compile.module_state import plain_state, why_alone
-from gridsearch.training.lanes.compile.rewrite import Rewriter, trace
+from gridsearch.training.lanes.compile.rewrite import rewrite
+from gridsearch.training.lanes.compile.tracing import trace
 from gridsearch.training.lanes.runtime.products import InputAffine
 from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 from gridsearch.training.lanes.runtime.storage import Storage, aliases
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import nn
 
     from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph
-    from gridsearch.training.precision import Precision
-
-_log = logging.getLogger(__name__)
-
-
-class NotPackable(Exception):
-    """Lanes of this model train one after the other; the message says why, in one line."""
 
 
 class Network(Protocol):
@@ -174,20 +154,20 @@ class StackedNetwork:
         self._pattern = _pattern(model)
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
-                graph = trace(model, training=training)
-                rewriter = Rewriter(
+                builder = GraphBuilder(
                     model,
-                    graph,
                     storage,
                     self._width,
                     self.dropout,
                     self.affine,
+                    training=training,
                     compiles=by_hand and compiles,
                 )
-                self._graphs[training, form] = rewriter.run(x_BCHW, form, training=training)
-                self.folds &= rewriter.folds
-                self.has_dropout |= rewriter.has_dropout
-                self.kernels |= rewriter.kernels > 0
+                traced = trace(model, training=training)
+                self._graphs[training, form] = rewrite(builder, traced, x_BCHW, form)
+                self.folds &= builder.folds
+                self.has_dropout |= builder.has_dropout
+                self.kernels |= builder.kernels > 0
 
     def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
         """Return logits [K, B, Y]."""
@@ -263,140 +243,3 @@ class VmapNetwork:
             return not why_alone(model) and (plain_state(model), aliases(model)) == self._state
         except NotStackable:
             return False
-
-
-def choose(
-    models: Sequence[nn.Module],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-    rates: Sequence[float | None] | None = None,
-    *,
-    compiles: bool = False,
-) -> tuple[Network, Storage]:
-    """Return the best network for lanes that start from these models, and their weights.
-
-    Args:
-        models: one for each lane, as its factory made it; they are worn out, their tensors copied before.
-        x_BCHW: `SAMPLE` images.
-        precision: how the lanes compute.
-        rates: each lane's dropout rate, None where it is the model's own.
-        compiles: kernels may be compiled for them, which work that is recorded must not have.
-
-    Raises:
-        NotPackable: they must train one after the other.
-        Exception: whatever the models raise.
-    """
-    rates = [None] * len(models) if rates is None else rates
-    references, storage = _references(models, x_BCHW, precision)
-    if storage.flat.dtype != precision.weights:
-        raise NotPackable(f"its weights are {storage.flat.dtype}")
-    try:
-        try:
-            if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
-                raise NotStackable(reason)
-            return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles), storage
-        except TrainsAlone:
-            raise
-        except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
-            reason = _why_not(error)
-        return _mapped(models, storage, references, x_BCHW, precision, reason), storage
-    except TrainsAlone as error:
-        raise NotPackable(str(error)) from error
-
-
-def _mapped(
-    models: Sequence[nn.Module],
-    storage: Storage,
-    references: Sequence[Reference],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-    reason: str,
-) -> VmapNetwork:
-    """Return the vmapped network of `choose`.
-
-    Raises:
-        NotPackable: there is none.
-        TrainsAlone: likewise.
-    """
-    mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
-    if not all(mapped.alike(m) for m in models[1:]):
-        raise NotPackable("the lanes' models are not alike")
-    try:
-        check(mapped, storage, references, x_BCHW, precision)
-    except TrainsAlone:
-        raise
-    except Exception as error:
-        raise NotPackable(f"{reason}; vmap refuses: {_why_not(error, '')}") from error
-    return mapped
-
-
-def _why_not(error: Exception, otherwise: str = "its stacked form does not run: ") -> str:
-    """Return why a network cannot be, given what it raised; the models themselves have run by then.
-
-    Raises:
-        Exception: memory ran out, which a smaller pack may have.
-    """
-    if is_out_of_memory(error):
-        raise error
-    return str(error) if isinstance(error, NotStackable) else otherwise + _line(error)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(said(error).split())[:120]
-
-
-def _references(
-    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
-) -> tuple[list[Reference], Storage]:
-    """Return what each model does by itself, and the weights of all.
-
-    Raises:
-        NotPackable: they must train one after the other.
-        Exception: whatever the models raise.
-    """
-    try:
-        references = [Reference.of(model, x_BCHW, precision) for model in models]
-    except TrainsAlone as error:
-        raise NotPackable(str(error)) from error
-    first = references[0].trained
-    shared = Counter(id(p) for model in models for p in {*model.parameters(), *model.buffers()})
-    if max(shared.values(), default=1) > 1:
-        raise NotPackable("the lanes' models share tensors")
-    if any(reference.trained != first for reference in references):
-        raise NotPackable("the lanes' models train different parameters")
-    if not first:
-        raise NotPackable("none of its parameters gets a gradient")
-    return references, Storage(models, first)
-
-
-def _stacked(
-    models: Sequence[nn.Module],
-    storage: Storage,
-    references: Sequence[Reference],
-    x_BCHW: torch.Tensor,
-    precision: Precision,
-    rates: Sequence[float | None],
-    *,
-    compiles: bool,
-) -> StackedNetwork:
-    """Return the stacked network of `choose`; what a compiled kernel gets wrong is left to torch.
-
-    Raises:
-        NotStackable: there is none.
-    """
-    by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
-    stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
-    if not all(stacked.alike(m) for m in models[1:]):
-        raise NotStackable("the lanes' models are not alike")
-    stacked.dropout.rates = list(rates)
-    try:
-        check(stacked, storage, references, x_BCHW, precision)
-    except Disagrees as error:
-        if not compiles:
-            raise
-        _log.warning("without compiled kernels: %s", error)
-        return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=False)
-    return stacked
-
-
-__all__ = ["SAMPLE", "Network", "NotPackable", "choose"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import fx
 
-    from gridsearch.training.lanes.compile.rewrite import Rewriter
+    from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
     Rule = Callable[..., Any]
 
@@ -35,31 +35,31 @@ def require(condition: bool, what: str) -> None:
         raise NotStackable(what)
 
 
-def own_weight(r: Rewriter, place: str, module: nn.Module, name: str) -> Value | None:
+def own_weight(g: GraphBuilder, place: str, module: nn.Module, name: str) -> Value | None:
     """Return a layer's own parameter or buffer; None if it has none of that name."""
-    return None if getattr(module, name, None) is None else r.weight(f"{place}.{name}")
+    return None if getattr(module, name, None) is None else g.weight(f"{place}.{name}")
 
 
-def mark_images_read(r: Rewriter, *found: Any) -> None:
+def mark_images_read(g: GraphBuilder, *found: Any) -> None:
     """A layer that cannot take the lanes' normalization reads the images, perhaps."""
-    if any(isinstance(v, Value) and v.form is not Form.PLAIN and r.is_images(v) for v in found):
-        r.read_images(folds=False)
+    if any(isinstance(v, Value) and v.form is not Form.PLAIN and g.is_images(v) for v in found):
+        g.read_images(folds=False)
 
 
-def to_common_form(r: Rewriter, value: Value, together: list[Value], rank: int) -> Value:
+def to_common_form(g: GraphBuilder, value: Value, together: list[Value], rank: int) -> Value:
     """Bring an operand into the form in which all operands broadcast as one lane's do."""
     forms = {v.form for v in together}
     if forms == {Form.SHARED}:
         return value
     maps = all(v.rank == 4 for v in together) and len({v.shape[1] for v in together}) == 1
     if maps and Form.PACKED in forms:
-        return r.to(value, Form.PACKED)
-    value = r.to(value, Form.STACKED)
+        return g.to(value, Form.PACKED)
+    value = g.to(value, Form.STACKED)
     missing = rank - value.rank
     if not missing:
         return value
     index = (slice(None), *(None,) * missing)
-    return r.emit(Form.STACKED, (*(1,) * missing, *value.shape), lambda t: t[index], value)
+    return g.emit(Form.STACKED, (*(1,) * missing, *value.shape), lambda t: t[index], value)
 
 
 def map_form(x: Value) -> Form:
@@ -70,23 +70,23 @@ def map_form(x: Value) -> Form:
 # Normalization
 
 
-def batch_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.BatchNorm2d, x: Value) -> Value:
+def batch_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.BatchNorm2d, x: Value) -> Value:
     """Batch norm, with its counter."""
-    mean, var = own_weight(r, place, m, "running_mean"), own_weight(r, place, m, "running_var")
+    mean, var = own_weight(g, place, m, "running_mean"), own_weight(g, place, m, "running_var")
     learns = m.training and mean is not None
     if learns:
         require(m.momentum is not None, "batch norm with a cumulative average has no stacked form")
-        counter = r.weight(f"{place}.num_batches_tracked")
-        r.compiled.add(lambda t: t.add_(1), counter)
-    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
+        counter = g.weight(f"{place}.num_batches_tracked")
+        g.graph.add(lambda t: t.add_(1), counter)
+    weight, bias = own_weight(g, place, m, "weight"), own_weight(g, place, m, "bias")
     # modules are in training mode while they are rewritten; the traced mode is the rewriter's
     return batch_norm_rule(
-        r, node, x, mean, var, weight, bias, m.training or mean is None, m.momentum or 0.0, m.eps
+        g, node, x, mean, var, weight, bias, m.training or mean is None, m.momentum or 0.0, m.eps
     )
 
 
 def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
-    r: Rewriter,
+    g: GraphBuilder,
     node: fx.Node,
     input: Value,  # noqa: A002  (torch's name)
     running_mean: Value | None,
@@ -98,24 +98,24 @@ def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     eps: float = 1e-5,
 ) -> Value:
     """Batch norm: lanes are more channels."""
-    mark_images_read(r, input)
+    mark_images_read(g, input)
     how = (running_mean, running_var, weight, bias, training, momentum, eps)
     if input.rank == 4:
-        return r.emit(
-            Form.PACKED, r.shape_of(node), stacked_layers.batch_norm, r.to(input, Form.PACKED), *how
+        return g.emit(
+            Form.PACKED, g.shape_of(node), stacked_layers.batch_norm, g.to(input, Form.PACKED), *how
         )
-    layer = stacked_layers.BatchNormFeatures(r.width)
-    return r.emit(Form.STACKED, r.shape_of(node), layer, r.to(input, Form.STACKED), *how)
+    layer = stacked_layers.BatchNormFeatures(g.width)
+    return g.emit(Form.STACKED, g.shape_of(node), layer, g.to(input, Form.STACKED), *how)
 
 
-def group_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.GroupNorm, x: Value) -> Value:
+def group_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.GroupNorm, x: Value) -> Value:
     """Group norm."""
-    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
-    return group_norm_rule(r, node, x, m.num_groups, weight, bias, m.eps)
+    weight, bias = own_weight(g, place, m, "weight"), own_weight(g, place, m, "bias")
+    return group_norm_rule(g, node, x, m.num_groups, weight, bias, m.eps)
 
 
 def group_norm_rule(
-    r: Rewriter,
+    g: GraphBuilder,
     node: fx.Node,
     input: Value,  # noqa: A002  (torch's name)
     num_groups: int,
@@ -125,19 +125,19 @@ def group_norm_rule(
 ) -> Value:
     """Group norm: lanes are more groups."""
     require(input.rank == 4, "group norm of features has no stacked form")
-    mark_images_read(r, input)
-    layer = stacked_layers.GroupNorm(r.width, num_groups, eps)
-    return r.emit(Form.PACKED, r.shape_of(node), layer, r.to(input, Form.PACKED), weight, bias)
+    mark_images_read(g, input)
+    layer = stacked_layers.GroupNorm(g.width, num_groups, eps)
+    return g.emit(Form.PACKED, g.shape_of(node), layer, g.to(input, Form.PACKED), weight, bias)
 
 
-def layer_norm_module(r: Rewriter, node: fx.Node, place: str, m: nn.LayerNorm, x: Value) -> Value:
+def layer_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.LayerNorm, x: Value) -> Value:
     """Layer norm."""
-    weight, bias = own_weight(r, place, m, "weight"), own_weight(r, place, m, "bias")
-    return layer_norm_rule(r, node, x, m.normalized_shape, weight, bias, m.eps)
+    weight, bias = own_weight(g, place, m, "weight"), own_weight(g, place, m, "bias")
+    return layer_norm_rule(g, node, x, m.normalized_shape, weight, bias, m.eps)
 
 
 def layer_norm_rule(
-    r: Rewriter,
+    g: GraphBuilder,
     node: fx.Node,
     input: Value,  # noqa: A002  (torch's name)
     normalized_shape: Sequence[int],
@@ -146,9 +146,9 @@ def layer_norm_rule(
     eps: float = 1e-5,
 ) -> Value:
     """Layer norm, with each lane's own weights."""
-    mark_images_read(r, input)
-    x = r.to(input, Form.STACKED)
-    return r.emit(
+    mark_images_read(g, input)
+    x = g.to(input, Form.STACKED)
+    return g.emit(
         Form.STACKED, x.shape, stacked_layers.layer_norm, x, tuple(normalized_shape), weight, bias, eps
     )
 
@@ -159,28 +159,28 @@ def layer_norm_rule(
 def per_channel(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function that treats each channel of a map alone."""
 
-    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
         require(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
         require(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
-        mark_images_read(r, input)
+        mark_images_read(g, input)
         form = map_form(input)
         if function in (F.max_pool2d, torch.max_pool2d):
             kwargs.pop("return_indices", None)
             pool = stacked_layers.MaxPool(*args[:5], **kwargs)
-            return r.emit(form, r.shape_of(node), pool, r.to(input, form))
-        return r.emit(form, r.shape_of(node), lambda t: function(t, *args, **kwargs), r.to(input, form))
+            return g.emit(form, g.shape_of(node), pool, g.to(input, form))
+        return g.emit(form, g.shape_of(node), lambda t: function(t, *args, **kwargs), g.to(input, form))
 
     return rule
 
 
-def per_channel_module(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
+def per_channel_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
     """A layer without weights that treats each channel of a map alone."""
     require(not getattr(m, "return_indices", False), "pooling with indices has no stacked form")
     if isinstance(m, nn.MaxPool2d):
         how = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
-        pooled: Value = per_channel(F.max_pool2d)(r, node, x, *how)
+        pooled: Value = per_channel(F.max_pool2d)(g, node, x, *how)
         return pooled
-    result: Value = per_channel(m.forward)(r, node, x)
+    result: Value = per_channel(m.forward)(g, node, x)
     return result
 
 
@@ -190,12 +190,12 @@ def per_channel_module(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: 
 def elementwise_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function of each element alone."""
 
-    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
         kwargs.pop("inplace", None)
         require(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
-        mark_images_read(r, input)
+        mark_images_read(g, input)
         layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, *args, **kwargs)
-        return r.emit(input.form, input.shape, layer, input)
+        return g.emit(input.form, input.shape, layer, input)
 
     return rule
 
@@ -203,11 +203,11 @@ def elementwise_rule(function: Callable[..., Any]) -> Rule:
 def activation_rule(function: Callable[..., Any], *options: str) -> Rule:
     """Return the rule of an activation layer with these options."""
 
-    def rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
+    def rule(g: GraphBuilder, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
         kwargs = {name: getattr(m, name) for name in options}
-        mark_images_read(r, x)
+        mark_images_read(g, x)
         layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, **kwargs)
-        return r.emit(x.form, x.shape, layer, x)
+        return g.emit(x.form, x.shape, layer, x)
 
     return rule
 
@@ -216,8 +216,8 @@ def inplace_aware(function: Callable[..., Any], plain: int) -> Rule:
     """A functional activation whose argument number `plain` (after the tensor) is `inplace`."""
     inner = elementwise_rule(function)
 
-    def rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
-        result: Value = inner(r, node, input, *args[:plain], **kwargs)
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+        result: Value = inner(g, node, input, *args[:plain], **kwargs)
         return result
 
     return rule
@@ -226,22 +226,22 @@ def inplace_aware(function: Callable[..., Any], plain: int) -> Rule:
 def binary_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of an operator of two operands, which may broadcast."""
 
-    def rule(r: Rewriter, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:  # noqa: A002
         given = [input, other]
         kinds = [v for v in given if isinstance(v, Value)]
         if all(v.form is Form.PLAIN for v in kinds):
-            return r.emit(Form.PLAIN, (), function, *given)
-        mark_images_read(r, *given)
+            return g.emit(Form.PLAIN, (), function, *given)
+        mark_images_read(g, *given)
         tensors = [v for v in kinds if v.form is not Form.PLAIN]
-        shape = r.shape_of(node)
+        shape = g.shape_of(node)
         ready = [
-            to_common_form(r, v, tensors, len(shape))
+            to_common_form(g, v, tensors, len(shape))
             if isinstance(v, Value) and v.form is not Form.PLAIN
             else v
             for v in given
         ]
         form = next(v.form for v in ready if isinstance(v, Value) and v.form is not Form.PLAIN)
-        return r.emit(form, shape, lambda a, b: function(a, b, **kwargs), *ready)
+        return g.emit(form, shape, lambda a, b: function(a, b, **kwargs), *ready)
 
     return rule
 
@@ -249,12 +249,12 @@ def binary_rule(function: Callable[..., Any]) -> Rule:
 # Dropout
 
 
-def dropout_module(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> Value:
+def dropout_module(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Value) -> Value:
     """A dropout layer, whose rate a recipe may set."""
     if not m.training:
         return x
     return dropout_of(
-        r, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), from_recipe=True
+        g, x, m.p, features=isinstance(m, nn.Dropout1d | nn.Dropout2d | nn.Dropout3d), from_recipe=True
     )
 
 
@@ -262,27 +262,27 @@ def dropout_rule(features: bool) -> Rule:
     """Return the rule of dropout as a function, whose rate is the model's."""
 
     def rule(
-        r: Rewriter,
+        g: GraphBuilder,
         node: fx.Node,
         input: Value,  # noqa: A002  (torch's name)
         p: float = 0.5,
         training: bool = True,
         inplace: bool = False,
     ) -> Value:
-        return dropout_of(r, input, p, features=features, from_recipe=False) if training else input
+        return dropout_of(g, input, p, features=features, from_recipe=False) if training else input
 
     return rule
 
 
-def dropout_of(r: Rewriter, x: Value, rate: float, *, features: bool, from_recipe: bool) -> Value:
+def dropout_of(g: GraphBuilder, x: Value, rate: float, *, features: bool, from_recipe: bool) -> Value:
     """Drop values in training."""
-    if not r.training:
+    if not g.training:
         raise TrainsAlone("its forward drops values in evaluation too")
     require(not features or x.rank == 4, "dropping channels of features has no stacked form")
-    mark_images_read(r, x)
-    r.has_dropout = True
+    mark_images_read(g, x)
+    g.has_dropout = True
     form = Form.PACKED if x.rank == 4 else Form.STACKED
     layer = stacked_layers.Dropout(
-        r.dropout, rate, features=features, from_recipe=from_recipe, packed=form is Form.PACKED
+        g.dropout, rate, features=features, from_recipe=from_recipe, packed=form is Form.PACKED
     )
-    return r.emit(form, x.shape, layer, r.to(x, form))
+    return g.emit(form, x.shape, layer, g.to(x, form))

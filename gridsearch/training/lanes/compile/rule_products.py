@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
     from torch import fx, nn
 
-    from gridsearch.training.lanes.compile.rewrite import Rewriter
+    from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
 
-def conv_module(r: Rewriter, node: fx.Node, place: str, m: nn.Conv2d, x: Value) -> Value:
+def conv_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Conv2d, x: Value) -> Value:
     """A convolution, with whatever padding."""
-    weight, bias = r.weight(f"{place}.weight"), own_weight(r, place, m, "bias")
+    weight, bias = g.weight(f"{place}.weight"), own_weight(g, place, m, "bias")
     padding: Any = m.padding
     if m.padding_mode != "zeros":
         sides = list(m._reversed_padding_repeated_twice)
         shape = (*x.shape[:2], x.shape[2] + sides[2] + sides[3], x.shape[3] + sides[0] + sides[1])
-        x = r.emit(x.form, shape, lambda t: F.pad(t, sides, mode=m.padding_mode), r.to(x, map_form(x)))
+        x = g.emit(x.form, shape, lambda t: F.pad(t, sides, mode=m.padding_mode), g.to(x, map_form(x)))
         padding = 0
-    return conv2d_rule(r, node, x, weight, bias, m.stride, padding, m.dilation, m.groups)
+    return conv2d_rule(g, node, x, weight, bias, m.stride, padding, m.dilation, m.groups)
 
 
 def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
-    r: Rewriter,
+    g: GraphBuilder,
     node: fx.Node,
     input: Value,  # noqa: A002  (torch's name)
     weight: Value,
@@ -47,11 +47,11 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
 ) -> Value:
     """A convolution: dense over shared images, else grouped."""
     require(input.rank == 4 and isinstance(weight, Value), "a convolution without a batch")
-    affine = folded_affine(r, input, padding, groups)
+    affine = folded_affine(g, input, padding, groups)
     shared = input.form is Form.SHARED and groups == 1
-    x, padding = numeric_padding(r, input, padding, weight.shape[2:], dilation)
+    x, padding = numeric_padding(g, input, padding, weight.shape[2:], dilation)
     layer = products.Conv(
-        r.width,
+        g.width,
         groups=groups,
         shared=shared,
         affine=affine,
@@ -59,21 +59,21 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
         padding=padding,
         dilation=dilation,
     )
-    x = x if shared else r.to(x, Form.PACKED)
-    return r.emit(Form.PACKED, r.shape_of(node), layer, x, weight, bias)
+    x = x if shared else g.to(x, Form.PACKED)
+    return g.emit(Form.PACKED, g.shape_of(node), layer, x, weight, bias)
 
 
-def folded_affine(r: Rewriter, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
+def folded_affine(g: GraphBuilder, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
     """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
-    if not r.is_images(input):
+    if not g.is_images(input):
         return None
     folds = padding in (0, (0, 0), "valid") and groups == 1
-    r.read_images(folds=folds)
-    return r.affine if folds else None
+    g.read_images(folds=folds)
+    return g.affine if folds else None
 
 
 def pooled_convolution_rule(
-    r: Rewriter,
+    g: GraphBuilder,
     node: fx.Node,
     x: Value,
     weight: Value,
@@ -92,21 +92,21 @@ def pooled_convolution_rule(
         pool=pool,
         relu=relu,
     )
-    kernel = PooledConvolution.build(shape, r.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
-    out = r.shape_of(node)
+    kernel = PooledConvolution.build(shape, g.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
+    out = g.shape_of(node)
     if kernel is not None:
-        r.kernels += 1
-        affine = folded_affine(r, x, padding, groups=1)
+        g.kernels += 1
+        affine = folded_affine(g, x, padding, groups=1)
         layer = products.PooledConv(kernel, affine=affine)
-        maps = x if x.form is Form.SHARED else r.to(x, Form.PACKED)
-        return r.emit(Form.PACKED, out, layer, maps, weight, bias)
-    y = conv2d_rule(r, node, x, weight, bias, padding=padding)
-    y = r.emit(Form.PACKED, out, stacked_layers.MaxPool(pool), y)
-    return r.emit(Form.PACKED, out, stacked_layers.Relu(), y) if relu else y
+        maps = x if x.form is Form.SHARED else g.to(x, Form.PACKED)
+        return g.emit(Form.PACKED, out, layer, maps, weight, bias)
+    y = conv2d_rule(g, node, x, weight, bias, padding=padding)
+    y = g.emit(Form.PACKED, out, stacked_layers.MaxPool(pool), y)
+    return g.emit(Form.PACKED, out, stacked_layers.Relu(), y) if relu else y
 
 
 def numeric_padding(
-    r: Rewriter, x: Value, padding: Any, kernel: Sequence[int], dilation: Any
+    g: GraphBuilder, x: Value, padding: Any, kernel: Sequence[int], dilation: Any
 ) -> tuple[Value, Any]:
     """Return the maps and their padding in numbers; what it needs more at one side is added to the maps."""
     if not isinstance(padding, str):
@@ -120,24 +120,26 @@ def numeric_padding(
     more = [0, width % 2, 0, height % 2]  # torch has the odd one at the right and at the bottom
     shape = (*x.shape[:2], x.shape[2] + more[3], x.shape[3] + more[1])
     form = map_form(x)
-    return r.emit(form, shape, lambda t: F.pad(t, more), r.to(x, form)), (height // 2, width // 2)
+    return g.emit(form, shape, lambda t: F.pad(t, more), g.to(x, form)), (height // 2, width // 2)
 
 
-def linear_module(r: Rewriter, node: fx.Node, place: str, m: nn.Linear, x: Value) -> Value:
+def linear_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Linear, x: Value) -> Value:
     """A dense layer."""
-    return linear_rule(r, node, x, r.weight(f"{place}.weight"), own_weight(r, place, m, "bias"))
+    return linear_rule(g, node, x, g.weight(f"{place}.weight"), own_weight(g, place, m, "bias"))
 
 
-def linear_rule(r: Rewriter, node: fx.Node, input: Value, weight: Value, bias: Value | None = None) -> Value:  # noqa: A002
+def linear_rule(
+    g: GraphBuilder, node: fx.Node, input: Value, weight: Value, bias: Value | None = None
+) -> Value:  # noqa: A002
     """A dense layer: a batched product."""
     require(
         input.rank >= 2 and isinstance(weight, Value) and weight.rank == 2, "a dense layer without a batch"
     )
-    folds = r.is_images(input) and input.rank == 2
-    if r.is_images(input):
-        r.read_images(folds=folds)
+    folds = g.is_images(input) and input.rank == 2
+    if g.is_images(input):
+        g.read_images(folds=folds)
     shared = input.form is Form.SHARED
-    affine = r.affine if folds else None
-    layer = products.Linear(r.width, shared=shared, affine=affine, can_fuse=input.rank == 2)
-    x = input if shared else r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), layer, x, weight, bias)
+    affine = g.affine if folds else None
+    layer = products.Linear(g.width, shared=shared, affine=affine, can_fuse=input.rank == 2)
+    x = input if shared else g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), layer, x, weight, bias)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import fx, nn
 
-    from gridsearch.training.lanes.compile.rewrite import Rewriter
+    from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
     Rule = Callable[..., Any]
 
@@ -41,14 +41,14 @@ def shifted_all(dims: Any, rank: int) -> Any:
 def along_rule(function: Callable[..., Any]) -> Rule:
     """A function of a tensor and one dimension, that keeps the shape or not."""
 
-    def rule(r: Rewriter, node: fx.Node, input: Value, dim: int, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, **kwargs: Any) -> Value:  # noqa: A002
         kwargs.pop("_stacklevel", None)
-        mark_images_read(r, input)
+        mark_images_read(g, input)
         if input.form is Form.SHARED:
-            return r.emit(Form.SHARED, r.shape_of(node), lambda t: function(t, dim, **kwargs), input)
+            return g.emit(Form.SHARED, g.shape_of(node), lambda t: function(t, dim, **kwargs), input)
         require(isinstance(dim, int), "a dimension that is not settled")
-        place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
-        return r.emit(Form.STACKED, r.shape_of(node), lambda t: function(t, place, **kwargs), x)
+        place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
+        return g.emit(Form.STACKED, g.shape_of(node), lambda t: function(t, place, **kwargs), x)
 
     return rule
 
@@ -57,9 +57,9 @@ def along_module(function: Callable[..., Any]) -> Rule:
     """Return the rule of a layer along one dimension."""
     inner = along_rule(function)
 
-    def rule(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> Value:
+    def rule(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Value) -> Value:
         require(m.dim is not None, "a softmax without its dimension has no stacked form")
-        result: Value = inner(r, node, x, m.dim)
+        result: Value = inner(g, node, x, m.dim)
         return result
 
     return rule
@@ -69,59 +69,61 @@ def reduction_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a mean or its like."""
 
     def rule(
-        r: Rewriter,
+        g: GraphBuilder,
         node: fx.Node,
         input: Value,  # noqa: A002  (torch's name)
         dim: Any = None,
         keepdim: bool = False,
     ) -> Value:
-        mark_images_read(r, input)
-        shape = r.shape_of(node)
+        mark_images_read(g, input)
+        shape = g.shape_of(node)
         dims = (dim,) if isinstance(dim, int) else None if dim is None else tuple(dim)
         if input.form is Form.SHARED:
             how = {} if dims is None else {"dim": dims, "keepdim": keepdim}
-            return r.emit(Form.SHARED, shape, lambda t: function(t, **how), input)
+            return g.emit(Form.SHARED, shape, lambda t: function(t, **how), input)
         if input.form is Form.PACKED and dims is not None:
             map_dims = tuple(shifted(d, 4) - 1 for d in dims)
             if 1 not in map_dims and (keepdim or len(map_dims) <= 2):
                 require(keepdim or 0 not in map_dims, "a mean over the batch has no stacked form")
-                layer = stacked_layers.PackedMean(r.width, function, map_dims, keepdim=keepdim)
-                return r.emit(Form.PACKED if keepdim else Form.STACKED, shape, layer, input)
+                layer = stacked_layers.PackedMean(g.width, function, map_dims, keepdim=keepdim)
+                return g.emit(Form.PACKED if keepdim else Form.STACKED, shape, layer, input)
         places = shifted_all(dims, input.rank)
-        x = r.to(input, Form.STACKED)
-        return r.emit(Form.STACKED, shape, lambda t: function(t, dim=places, keepdim=keepdim), x)
+        x = g.to(input, Form.STACKED)
+        return g.emit(Form.STACKED, shape, lambda t: function(t, dim=places, keepdim=keepdim), x)
 
     return rule
 
 
-def flatten_module(r: Rewriter, node: fx.Node, place: str, m: nn.Flatten, x: Value) -> Value:
+def flatten_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Flatten, x: Value) -> Value:
     """A flattening layer."""
-    return flatten_rule(r, node, x, m.start_dim, m.end_dim)
+    return flatten_rule(g, node, x, m.start_dim, m.end_dim)
 
 
-def flatten_rule(r: Rewriter, node: fx.Node, input: Value, start_dim: int = 0, end_dim: int = -1) -> Value:  # noqa: A002
+def flatten_rule(
+    g: GraphBuilder, node: fx.Node, input: Value, start_dim: int = 0, end_dim: int = -1
+) -> Value:  # noqa: A002
     """Flattening; of maps to features it is one copy."""
-    shape = r.shape_of(node)
+    shape = g.shape_of(node)
     start, end = shifted(start_dim, input.rank), shifted(end_dim, input.rank)
     if input.form is Form.SHARED:
-        flat = r.emit(Form.SHARED, shape, lambda t: t.flatten(start - 1, end - 1), input)
-        return flattened_images(r, input, flat)
+        flat = g.emit(Form.SHARED, shape, lambda t: t.flatten(start - 1, end - 1), input)
+        return flattened_images(g, input, flat)
     if input.form is Form.PACKED and (start, end) == (2, 4):
-        return flattened_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
-    return r.emit(Form.STACKED, shape, lambda t: t.flatten(start, end), r.to(input, Form.STACKED))
+        return flattened_images(g, input, g.emit(Form.STACKED, shape, stacked_layers.Flatten(g.width), input))
+    return g.emit(Form.STACKED, shape, lambda t: t.flatten(start, end), g.to(input, Form.STACKED))
 
 
-def flattened_images(r: Rewriter, before: Value, after: Value) -> Value:
+def flattened_images(g: GraphBuilder, before: Value, after: Value) -> Value:
     """The images are still the images when each is one row of numbers, channel by channel."""
-    if r.is_images(before):
+    if g.is_images(before):
         if after.rank == 2 and after.shape[0] == before.shape[0]:
-            r.mark_flat_images(after)
+            g.mark_flat_images(after)
         else:
-            r.read_images(folds=False)
+            g.read_images(folds=False)
     return after
 
 
-def reshape_rule(r: Rewriter, node: fx.Node, input: Value, *sizes: Any, **kwargs: Any) -> Value:  # noqa: A002
+def reshape_rule(g: GraphBuilder, node: fx.Node, input: Value, *sizes: Any, **kwargs: Any) -> Value:  # noqa: A002
     """A view or its copy."""
     require(not kwargs, "a view as another type")
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
@@ -129,110 +131,110 @@ def reshape_rule(r: Rewriter, node: fx.Node, input: Value, *sizes: Any, **kwargs
     elif len(sizes) == 1 and isinstance(sizes[0], Value):
         raise NotStackable("a view with a computed shape has no stacked form")
     require(not any(isinstance(s, torch.dtype) for s in sizes), "a view as another type")
-    shape = r.shape_of(node)
+    shape = g.shape_of(node)
     if input.form is Form.SHARED:
         return flattened_images(
-            r, input, r.emit(Form.SHARED, shape, lambda t, *s: t.reshape(s), input, *sizes)
+            g, input, g.emit(Form.SHARED, shape, lambda t, *s: t.reshape(s), input, *sizes)
         )
     if input.form is Form.PACKED and len(shape) == 2 and shape[0] == input.shape[0]:
-        return flattened_images(r, input, r.emit(Form.STACKED, shape, stacked_layers.Flatten(r.width), input))
-    x = r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, shape, lambda t, *s: t.reshape(t.shape[0], *s), x, *sizes)
+        return flattened_images(g, input, g.emit(Form.STACKED, shape, stacked_layers.Flatten(g.width), input))
+    x = g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, shape, lambda t, *s: t.reshape(t.shape[0], *s), x, *sizes)
 
 
-def unflatten_rule(r: Rewriter, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:  # noqa: A002
+def unflatten_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:  # noqa: A002
     """One dimension split into several."""
-    mark_images_read(r, input)
-    place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.unflatten(place, tuple(sizes)), x)
+    mark_images_read(g, input)
+    place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.unflatten(place, tuple(sizes)), x)
 
 
-def unflatten_module(r: Rewriter, node: fx.Node, place: str, m: Any, x: Value) -> Value:
+def unflatten_module(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Value) -> Value:
     """A layer that splits a dimension."""
-    return unflatten_rule(r, node, x, m.dim, m.unflattened_size)
+    return unflatten_rule(g, node, x, m.dim, m.unflattened_size)
 
 
-def permute_rule(r: Rewriter, node: fx.Node, input: Value, *dims: Any) -> Value:  # noqa: A002
+def permute_rule(g: GraphBuilder, node: fx.Node, input: Value, *dims: Any) -> Value:  # noqa: A002
     """A lane's dimensions in another order."""
     if len(dims) == 1 and isinstance(dims[0], tuple | list):
         dims = tuple(dims[0])
-    mark_images_read(r, input)
-    places, x = (0, *shifted_all(dims, input.rank)), r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.permute(places), x)
+    mark_images_read(g, input)
+    places, x = (0, *shifted_all(dims, input.rank)), g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.permute(places), x)
 
 
-def transpose_rule(r: Rewriter, node: fx.Node, input: Value, dim0: int, dim1: int) -> Value:  # noqa: A002
+def transpose_rule(g: GraphBuilder, node: fx.Node, input: Value, dim0: int, dim1: int) -> Value:  # noqa: A002
     """Two of a lane's dimensions exchanged."""
-    mark_images_read(r, input)
+    mark_images_read(g, input)
     first, second = shifted(dim0, input.rank), shifted(dim1, input.rank)
-    x = r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.transpose(first, second), x)
+    x = g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.transpose(first, second), x)
 
 
-def squeeze_rule(r: Rewriter, node: fx.Node, input: Value, dim: Any = None) -> Value:  # noqa: A002
+def squeeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: Any = None) -> Value:  # noqa: A002
     """A dimension of 1 taken away."""
     require(dim is not None, "a squeeze of whatever is 1 has no stacked form")
-    mark_images_read(r, input)
-    places, x = shifted_all(dim, input.rank), r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.squeeze(places), x)
+    mark_images_read(g, input)
+    places, x = shifted_all(dim, input.rank), g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.squeeze(places), x)
 
 
-def unsqueeze_rule(r: Rewriter, node: fx.Node, input: Value, dim: int) -> Value:  # noqa: A002
+def unsqueeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int) -> Value:  # noqa: A002
     """A dimension of 1 put in."""
-    mark_images_read(r, input)
-    place, x = shifted(dim, input.rank + 1), r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t.unsqueeze(place), x)
+    mark_images_read(g, input)
+    place, x = shifted(dim, input.rank + 1), g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.unsqueeze(place), x)
 
 
 def cat_rule(
-    r: Rewriter, node: fx.Node, tensors: Sequence[Value], dim: int = 0, axis: int | None = None
+    g: GraphBuilder, node: fx.Node, tensors: Sequence[Value], dim: int = 0, axis: int | None = None
 ) -> Value:
     """Concatenation, lane by lane."""
     dim = dim if axis is None else axis
-    mark_images_read(r, *tensors)
-    shape = r.shape_of(node)
+    mark_images_read(g, *tensors)
+    shape = g.shape_of(node)
     if all(t.form is Form.SHARED for t in tensors):
-        return r.emit(Form.SHARED, shape, lambda *each: torch.cat(each, dim), *tensors)
+        return g.emit(Form.SHARED, shape, lambda *each: torch.cat(each, dim), *tensors)
     if all(t.rank == 4 for t in tensors):
-        layer = stacked_layers.PackedCat(r.width, dim % 4)
-        return r.emit(Form.PACKED, shape, layer, *[r.to(t, Form.PACKED) for t in tensors])
+        layer = stacked_layers.PackedCat(g.width, dim % 4)
+        return g.emit(Form.PACKED, shape, layer, *[g.to(t, Form.PACKED) for t in tensors])
     place = shifted(dim, len(shape))
-    stacked = [r.to(t, Form.STACKED) for t in tensors]
-    return r.emit(Form.STACKED, shape, lambda *each: torch.cat(each, place), *stacked)
+    stacked = [g.to(t, Form.STACKED) for t in tensors]
+    return g.emit(Form.STACKED, shape, lambda *each: torch.cat(each, place), *stacked)
 
 
-def stack_rule(r: Rewriter, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
+def stack_rule(g: GraphBuilder, node: fx.Node, tensors: Sequence[Value], dim: int = 0) -> Value:
     """Stacking along a new dimension of each lane."""
-    mark_images_read(r, *tensors)
+    mark_images_read(g, *tensors)
     place = shifted(dim, tensors[0].rank + 1)
-    stacked = [r.to(t, Form.STACKED) for t in tensors]
-    return r.emit(Form.STACKED, r.shape_of(node), lambda *each: torch.stack(each, place), *stacked)
+    stacked = [g.to(t, Form.STACKED) for t in tensors]
+    return g.emit(Form.STACKED, g.shape_of(node), lambda *each: torch.stack(each, place), *stacked)
 
 
 def chunk_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a split into parts."""
 
-    def rule(r: Rewriter, node: fx.Node, input: Value, sizes: Any, dim: int = 0) -> list[Value]:  # noqa: A002
-        mark_images_read(r, input)
-        place, x = shifted(dim, input.rank), r.to(input, Form.STACKED)
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, sizes: Any, dim: int = 0) -> list[Value]:  # noqa: A002
+        mark_images_read(g, input)
+        place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
         shape = list(x.shape)
         side = shape.pop(dim % input.rank)
         parts = function(torch.empty(side, device="meta"), sizes, 0)
         found = []
         for i, part in enumerate(parts):
             own = [*shape[: place - 1], len(part), *shape[place - 1 :]]
-            found.append(r.emit(Form.STACKED, tuple(own), lambda t, i=i: function(t, sizes, place)[i], x))
+            found.append(g.emit(Form.STACKED, tuple(own), lambda t, i=i: function(t, sizes, place)[i], x))
         return found
 
     return rule
 
 
-def getitem_rule(r: Rewriter, node: fx.Node, input: Any, index: Any) -> Any:  # noqa: A002
+def getitem_rule(g: GraphBuilder, node: fx.Node, input: Any, index: Any) -> Any:  # noqa: A002
     """A part of a tensor, of a shape or of a list."""
     if isinstance(input, tuple | list):
         return input[index]
     if input.form is Form.PLAIN:
-        return r.emit(Form.PLAIN, (), operator.getitem, input, index)
+        return g.emit(Form.PLAIN, (), operator.getitem, input, index)
     parts = index if isinstance(index, tuple) else (index,)
     simple = all(isinstance(p, int | slice | None) or p is Ellipsis for p in parts)
     require(simple and not any(isinstance(p, Value) for p in parts), "an index that is computed")
@@ -241,14 +243,14 @@ def getitem_rule(r: Rewriter, node: fx.Node, input: Any, index: Any) -> Any:  # 
             require(
                 not any(isinstance(v, Value) for v in (part.start, part.stop, part.step)), "a computed slice"
             )
-    mark_images_read(r, input)
-    x = r.to(input, Form.STACKED)
-    return r.emit(Form.STACKED, r.shape_of(node), lambda t: t[(slice(None), *parts)], x)
+    mark_images_read(g, input)
+    x = g.to(input, Form.STACKED)
+    return g.emit(Form.STACKED, g.shape_of(node), lambda t: t[(slice(None), *parts)], x)
 
 
-def size_rule(r: Rewriter, node: fx.Node, input: Value, dim: int | None = None) -> Value:  # noqa: A002
+def size_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int | None = None) -> Value:  # noqa: A002
     """The shape of one lane, or one of its sides."""
-    width, form = r.width, input.form
+    width, form = g.width, input.form
 
     def size(t: torch.Tensor) -> Any:
         if form is Form.PACKED:
@@ -257,32 +259,32 @@ def size_rule(r: Rewriter, node: fx.Node, input: Value, dim: int | None = None) 
             found = tuple(t.shape[1:] if form is Form.STACKED else t.shape)
         return found if dim is None else found[dim]
 
-    return r.emit(Form.PLAIN, (), size, input)
+    return g.emit(Form.PLAIN, (), size, input)
 
 
-def getattr_rule(r: Rewriter, node: fx.Node, input: Value, name: str) -> Any:  # noqa: A002
+def getattr_rule(g: GraphBuilder, node: fx.Node, input: Value, name: str) -> Any:  # noqa: A002
     """An attribute of a tensor: its shape or its rank."""
     if name == "shape":
-        return size_rule(r, node, input)
+        return size_rule(g, node, input)
     if name == "ndim":
         return input.rank
     raise NotStackable(f"the attribute {name} of a tensor has no stacked form")
 
 
-def same_rule(r: Rewriter, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+def same_rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
     """What changes the memory layout alone."""
     return input
 
 
-def identity_rule(r: Rewriter, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
+def identity_rule(g: GraphBuilder, node: fx.Node, place: str, m: nn.Module, x: Value) -> Value:
     """A layer that gives what it takes."""
     return x
 
 
-def matmul_rule(r: Rewriter, node: fx.Node, input: Value, other: Value) -> Value:  # noqa: A002
+def matmul_rule(g: GraphBuilder, node: fx.Node, input: Value, other: Value) -> Value:  # noqa: A002
     """A matrix product, lane by lane."""
     require(input.rank >= 2 and other.rank >= 2, "a product with a vector has no stacked form")
-    mark_images_read(r, input, other)
+    mark_images_read(g, input, other)
     rank = max(input.rank, other.rank)
-    stacked = [to_common_form(r, v, [Value(0, Form.STACKED, ())], rank) for v in (input, other)]
-    return r.emit(Form.STACKED, r.shape_of(node), torch.matmul, *stacked)
+    stacked = [to_common_form(g, v, [Value(0, Form.STACKED, ())], rank) for v in (input, other)]
+    return g.emit(Form.STACKED, g.shape_of(node), torch.matmul, *stacked)

@@ -67,12 +67,12 @@ if TYPE_CHECKING:
 
     from torch import fx
 
-    from gridsearch.training.lanes.compile.rewrite import Rewriter
+    from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
     Rule = Callable[..., Any]
 
 
-def apply_rule(r: Rewriter, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def apply_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """Rewrite one node.
 
     Raises:
@@ -80,8 +80,8 @@ def apply_rule(r: Rewriter, node: fx.Node, args: Sequence[Any], kwargs: dict[str
     """
     try:
         if node.op == "call_module":
-            module = r.model.get_submodule(str(node.target))
-            return _module(r, node, module, args[0] if args else kwargs["input"])
+            module = g.model.get_submodule(str(node.target))
+            return _module(g, node, module, args[0] if args else kwargs["input"])
         if node.op == "call_method":
             rule = METHODS.get(str(node.target))
         else:
@@ -94,7 +94,7 @@ def apply_rule(r: Rewriter, node: fx.Node, args: Sequence[Any], kwargs: dict[str
             raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
         raise NotStackable(f"{name} has no stacked form")
     try:
-        return rule(r, node, *args, **kwargs)
+        return rule(g, node, *args, **kwargs)
     except TypeError as error:
         raise NotStackable(f"{node.target} is called in a way that has no stacked form") from error
 
@@ -113,7 +113,7 @@ _RANDOM |= {
 _RANDOM |= {"alpha_dropout", "feature_alpha_dropout", "fractional_max_pool2d"}
 
 
-def _module(r: Rewriter, node: fx.Node, module: nn.Module, x: Value) -> Any:
+def _module(g: GraphBuilder, node: fx.Node, module: nn.Module, x: Value) -> Any:
     if any(h for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)):
         raise NotStackable(f"{node.target} has hooks")
     if isinstance(module, nn.RReLU | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.FractionalMaxPool2d):
@@ -121,7 +121,7 @@ def _module(r: Rewriter, node: fx.Node, module: nn.Module, x: Value) -> Any:
     rule = MODULES.get(type(module))
     if rule is None:
         raise NotStackable(f"{type(module).__name__} has no stacked form")
-    return rule(r, node, str(node.target), module, x)
+    return rule(g, node, str(node.target), module, x)
 
 
 # The tables

@@ -17,8 +17,8 @@ from gridsearch.training import kernels
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
-from gridsearch.training.lanes.compile.network import NotPackable
-from gridsearch.training.lanes.compile.rewrite import all_torch, takes_kernels
+from gridsearch.training.lanes.compile.lane_values import NotPackable
+from gridsearch.training.lanes.compile.tracing import all_torch, takes_kernels
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network

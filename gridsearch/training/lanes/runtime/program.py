@@ -19,7 +19,7 @@ from gridsearch.training.batches import batch_plan
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.compile.agreement import AGREEMENT
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
-from gridsearch.training.lanes.compile.network import choose
+from gridsearch.training.lanes.compile.network_choice import choose
 from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages

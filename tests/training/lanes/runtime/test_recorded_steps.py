@@ -291,7 +291,7 @@ class InvalidValue(tapes.TapeRecorder):
     """Its recordings do nothing."""
 
     def capture(self, work):
-        recording = super().record(work)
+        recording = super().capture(work)
         recording.replay = lambda: None
         return recording
 

@@ -1,0 +1,163 @@
+"""Which network trains lanes of these models: the stacked one, the vmapped one, or none.
+
+Stands between the models that lanes start from and the program that trains them.  Neither network is trusted before
+its logits, gradients and buffers agree with those of each lane's own module on a few images.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import said
+from gridsearch.training.failures import is_out_of_memory
+from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, check
+from gridsearch.training.lanes.compile.lane_values import NotPackable, NotStackable, TrainsAlone
+from gridsearch.training.lanes.compile.network import StackedNetwork, VmapNetwork
+from gridsearch.training.lanes.runtime.storage import Storage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+    from torch import nn
+
+    from gridsearch.training.lanes.compile.network import Network
+    from gridsearch.training.precision import Precision
+
+_log = logging.getLogger(__name__)
+
+
+def choose(
+    models: Sequence[nn.Module],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None] | None = None,
+    *,
+    compiles: bool = False,
+) -> tuple[Network, Storage]:
+    """Return the best network for lanes that start from these models, and their weights.
+
+    Args:
+        models: one for each lane, as its factory made it; they are worn out, their tensors copied before.
+        x_BCHW: `SAMPLE` images.
+        precision: how the lanes compute.
+        rates: each lane's dropout rate, None where it is the model's own.
+        compiles: kernels may be compiled for them, which work that is recorded must not have.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    rates = [None] * len(models) if rates is None else rates
+    references, storage = _references(models, x_BCHW, precision)
+    if storage.flat.dtype != precision.weights:
+        raise NotPackable(f"its weights are {storage.flat.dtype}")
+    try:
+        try:
+            if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
+                raise NotStackable(reason)
+            return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles), storage
+        except TrainsAlone:
+            raise
+        except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
+            reason = _why_not(error)
+        return _mapped(models, storage, references, x_BCHW, precision, reason), storage
+    except TrainsAlone as error:
+        raise NotPackable(str(error)) from error
+
+
+def _mapped(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    reason: str,
+) -> VmapNetwork:
+    """Return the vmapped network of `choose`.
+
+    Raises:
+        NotPackable: there is none.
+        TrainsAlone: likewise.
+    """
+    mapped = VmapNetwork(models[0], storage, x_BCHW, reason)
+    if not all(mapped.alike(m) for m in models[1:]):
+        raise NotPackable("the lanes' models are not alike")
+    try:
+        check(mapped, storage, references, x_BCHW, precision)
+    except TrainsAlone:
+        raise
+    except Exception as error:
+        raise NotPackable(f"{reason}; vmap refuses: {_why_not(error, '')}") from error
+    return mapped
+
+
+def _why_not(error: Exception, otherwise: str = "its stacked form does not run: ") -> str:
+    """Return why a network cannot be, given what it raised; the models themselves have run by then.
+
+    Raises:
+        Exception: memory ran out, which a smaller pack may have.
+    """
+    if is_out_of_memory(error):
+        raise error
+    return str(error) if isinstance(error, NotStackable) else otherwise + _line(error)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(said(error).split())[:120]
+
+
+def _references(
+    models: Sequence[nn.Module], x_BCHW: torch.Tensor, precision: Precision
+) -> tuple[list[Reference], Storage]:
+    """Return what each model does by itself, and the weights of all.
+
+    Raises:
+        NotPackable: they must train one after the other.
+        Exception: whatever the models raise.
+    """
+    try:
+        references = [Reference.of(model, x_BCHW, precision) for model in models]
+    except TrainsAlone as error:
+        raise NotPackable(str(error)) from error
+    first = references[0].trained
+    shared = Counter(id(p) for model in models for p in {*model.parameters(), *model.buffers()})
+    if max(shared.values(), default=1) > 1:
+        raise NotPackable("the lanes' models share tensors")
+    if any(reference.trained != first for reference in references):
+        raise NotPackable("the lanes' models train different parameters")
+    if not first:
+        raise NotPackable("none of its parameters gets a gradient")
+    return references, Storage(models, first)
+
+
+def _stacked(
+    models: Sequence[nn.Module],
+    storage: Storage,
+    references: Sequence[Reference],
+    x_BCHW: torch.Tensor,
+    precision: Precision,
+    rates: Sequence[float | None],
+    *,
+    compiles: bool,
+) -> StackedNetwork:
+    """Return the stacked network of `choose`; what a compiled kernel gets wrong is left to torch.
+
+    Raises:
+        NotStackable: there is none.
+    """
+    by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
+    stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
+    if not all(stacked.alike(m) for m in models[1:]):
+        raise NotStackable("the lanes' models are not alike")
+    stacked.dropout.rates = list(rates)
+    try:
+        check(stacked, storage, references, x_BCHW, precision)
+    except Disagrees as error:
+        if not compiles:
+            raise
+        _log.warning("without compiled kernels: %s", error)
+        return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=False)
+    return stacked
