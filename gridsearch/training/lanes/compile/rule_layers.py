@@ -2,7 +2,7 @@
 
 Shapes: K lanes, B batch, C/H/W channels, height, width, F features.
 """
-# ruff: noqa: ARG001  (all rules are called alike)
+# ruff: noqa: A002, ARG001  (torch's argument names; all rules are called alike)
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def batch_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.BatchNor
 def batch_norm_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     g: GraphBuilder,
     node: fx.Node,
-    input: Value,  # noqa: A002  (torch's name)
+    input: Value,
     running_mean: Value | None,
     running_var: Value | None,
     weight: Value | None = None,
@@ -117,7 +117,7 @@ def group_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.GroupNor
 def group_norm_rule(
     g: GraphBuilder,
     node: fx.Node,
-    input: Value,  # noqa: A002  (torch's name)
+    input: Value,
     num_groups: int,
     weight: Value | None = None,
     bias: Value | None = None,
@@ -139,7 +139,7 @@ def layer_norm_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.LayerNor
 def layer_norm_rule(
     g: GraphBuilder,
     node: fx.Node,
-    input: Value,  # noqa: A002  (torch's name)
+    input: Value,
     normalized_shape: Sequence[int],
     weight: Value | None = None,
     bias: Value | None = None,
@@ -159,7 +159,7 @@ def layer_norm_rule(
 def per_channel(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function that treats each channel of a map alone."""
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
         require(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
         require(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
         mark_images_read(g, input)
@@ -190,7 +190,7 @@ def per_channel_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Module,
 def elementwise_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a function of each element alone."""
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
         kwargs.pop("inplace", None)
         require(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
         mark_images_read(g, input)
@@ -216,7 +216,7 @@ def inplace_aware(function: Callable[..., Any], plain: int) -> Rule:
     """A functional activation whose argument number `plain` (after the tensor) is `inplace`."""
     inner = elementwise_rule(function)
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
         result: Value = inner(g, node, input, *args[:plain], **kwargs)
         return result
 
@@ -226,7 +226,7 @@ def inplace_aware(function: Callable[..., Any], plain: int) -> Rule:
 def binary_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of an operator of two operands, which may broadcast."""
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Any, other: Any, **kwargs: Any) -> Value:
         given = [input, other]
         kinds = [v for v in given if isinstance(v, Value)]
         if all(v.form is Form.PLAIN for v in kinds):
@@ -264,7 +264,7 @@ def dropout_rule(features: bool) -> Rule:
     def rule(
         g: GraphBuilder,
         node: fx.Node,
-        input: Value,  # noqa: A002  (torch's name)
+        input: Value,
         p: float = 0.5,
         training: bool = True,
         inplace: bool = False,

@@ -2,6 +2,7 @@
 
 Shapes: K lanes, B batch, C/H/W channels, height, width, F features.
 """
+# ruff: noqa: A002  (torch's argument names)
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def conv_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Conv2d, x: Val
 def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     g: GraphBuilder,
     node: fx.Node,
-    input: Value,  # noqa: A002  (torch's name)
+    input: Value,
     weight: Value,
     bias: Value | None = None,
     stride: Any = 1,
@@ -63,7 +64,7 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
     return g.emit(Form.PACKED, g.shape_of(node), layer, x, weight, bias)
 
 
-def folded_affine(g: GraphBuilder, input: Value, padding: Any, groups: int) -> products.InputAffine | None:  # noqa: A002
+def folded_affine(g: GraphBuilder, input: Value, padding: Any, groups: int) -> products.InputAffine | None:
     """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
     if not g.is_images(input):
         return None
@@ -130,7 +131,7 @@ def linear_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Linear, x: V
 
 def linear_rule(
     g: GraphBuilder, node: fx.Node, input: Value, weight: Value, bias: Value | None = None
-) -> Value:  # noqa: A002
+) -> Value:
     """A dense layer: a batched product."""
     require(
         input.rank >= 2 and isinstance(weight, Value) and weight.rank == 2, "a dense layer without a batch"

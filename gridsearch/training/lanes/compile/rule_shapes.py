@@ -2,7 +2,7 @@
 
 Shapes: K lanes, B batch, C/H/W channels, height, width, F features.
 """
-# ruff: noqa: ARG001  (all rules are called alike)
+# ruff: noqa: A002, ARG001  (torch's argument names; all rules are called alike)
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shifted_all(dims: Any, rank: int) -> Any:
 def along_rule(function: Callable[..., Any]) -> Rule:
     """A function of a tensor and one dimension, that keeps the shape or not."""
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, **kwargs: Any) -> Value:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, **kwargs: Any) -> Value:
         kwargs.pop("_stacklevel", None)
         mark_images_read(g, input)
         if input.form is Form.SHARED:
@@ -71,7 +71,7 @@ def reduction_rule(function: Callable[..., Any]) -> Rule:
     def rule(
         g: GraphBuilder,
         node: fx.Node,
-        input: Value,  # noqa: A002  (torch's name)
+        input: Value,
         dim: Any = None,
         keepdim: bool = False,
     ) -> Value:
@@ -101,7 +101,7 @@ def flatten_module(g: GraphBuilder, node: fx.Node, place: str, m: nn.Flatten, x:
 
 def flatten_rule(
     g: GraphBuilder, node: fx.Node, input: Value, start_dim: int = 0, end_dim: int = -1
-) -> Value:  # noqa: A002
+) -> Value:
     """Flattening; of maps to features it is one copy."""
     shape = g.shape_of(node)
     start, end = shifted(start_dim, input.rank), shifted(end_dim, input.rank)
@@ -123,7 +123,7 @@ def flattened_images(g: GraphBuilder, before: Value, after: Value) -> Value:
     return after
 
 
-def reshape_rule(g: GraphBuilder, node: fx.Node, input: Value, *sizes: Any, **kwargs: Any) -> Value:  # noqa: A002
+def reshape_rule(g: GraphBuilder, node: fx.Node, input: Value, *sizes: Any, **kwargs: Any) -> Value:
     """A view or its copy."""
     require(not kwargs, "a view as another type")
     if len(sizes) == 1 and isinstance(sizes[0], tuple | list):
@@ -142,7 +142,7 @@ def reshape_rule(g: GraphBuilder, node: fx.Node, input: Value, *sizes: Any, **kw
     return g.emit(Form.STACKED, shape, lambda t, *s: t.reshape(t.shape[0], *s), x, *sizes)
 
 
-def unflatten_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:  # noqa: A002
+def unflatten_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:
     """One dimension split into several."""
     mark_images_read(g, input)
     place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
@@ -154,7 +154,7 @@ def unflatten_module(g: GraphBuilder, node: fx.Node, place: str, m: Any, x: Valu
     return unflatten_rule(g, node, x, m.dim, m.unflattened_size)
 
 
-def permute_rule(g: GraphBuilder, node: fx.Node, input: Value, *dims: Any) -> Value:  # noqa: A002
+def permute_rule(g: GraphBuilder, node: fx.Node, input: Value, *dims: Any) -> Value:
     """A lane's dimensions in another order."""
     if len(dims) == 1 and isinstance(dims[0], tuple | list):
         dims = tuple(dims[0])
@@ -163,7 +163,7 @@ def permute_rule(g: GraphBuilder, node: fx.Node, input: Value, *dims: Any) -> Va
     return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.permute(places), x)
 
 
-def transpose_rule(g: GraphBuilder, node: fx.Node, input: Value, dim0: int, dim1: int) -> Value:  # noqa: A002
+def transpose_rule(g: GraphBuilder, node: fx.Node, input: Value, dim0: int, dim1: int) -> Value:
     """Two of a lane's dimensions exchanged."""
     mark_images_read(g, input)
     first, second = shifted(dim0, input.rank), shifted(dim1, input.rank)
@@ -171,7 +171,7 @@ def transpose_rule(g: GraphBuilder, node: fx.Node, input: Value, dim0: int, dim1
     return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.transpose(first, second), x)
 
 
-def squeeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: Any = None) -> Value:  # noqa: A002
+def squeeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: Any = None) -> Value:
     """A dimension of 1 taken away."""
     require(dim is not None, "a squeeze of whatever is 1 has no stacked form")
     mark_images_read(g, input)
@@ -179,7 +179,7 @@ def squeeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: Any = None) 
     return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.squeeze(places), x)
 
 
-def unsqueeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int) -> Value:  # noqa: A002
+def unsqueeze_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int) -> Value:
     """A dimension of 1 put in."""
     mark_images_read(g, input)
     place, x = shifted(dim, input.rank + 1), g.to(input, Form.STACKED)
@@ -214,7 +214,7 @@ def stack_rule(g: GraphBuilder, node: fx.Node, tensors: Sequence[Value], dim: in
 def chunk_rule(function: Callable[..., Any]) -> Rule:
     """Return the rule of a split into parts."""
 
-    def rule(g: GraphBuilder, node: fx.Node, input: Value, sizes: Any, dim: int = 0) -> list[Value]:  # noqa: A002
+    def rule(g: GraphBuilder, node: fx.Node, input: Value, sizes: Any, dim: int = 0) -> list[Value]:
         mark_images_read(g, input)
         place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
         shape = list(x.shape)
@@ -229,7 +229,7 @@ def chunk_rule(function: Callable[..., Any]) -> Rule:
     return rule
 
 
-def getitem_rule(g: GraphBuilder, node: fx.Node, input: Any, index: Any) -> Any:  # noqa: A002
+def getitem_rule(g: GraphBuilder, node: fx.Node, input: Any, index: Any) -> Any:
     """A part of a tensor, of a shape or of a list."""
     if isinstance(input, tuple | list):
         return input[index]
@@ -248,7 +248,7 @@ def getitem_rule(g: GraphBuilder, node: fx.Node, input: Any, index: Any) -> Any:
     return g.emit(Form.STACKED, g.shape_of(node), lambda t: t[(slice(None), *parts)], x)
 
 
-def size_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int | None = None) -> Value:  # noqa: A002
+def size_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int | None = None) -> Value:
     """The shape of one lane, or one of its sides."""
     width, form = g.width, input.form
 
@@ -262,7 +262,7 @@ def size_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int | None = No
     return g.emit(Form.PLAIN, (), size, input)
 
 
-def getattr_rule(g: GraphBuilder, node: fx.Node, input: Value, name: str) -> Any:  # noqa: A002
+def getattr_rule(g: GraphBuilder, node: fx.Node, input: Value, name: str) -> Any:
     """An attribute of a tensor: its shape or its rank."""
     if name == "shape":
         return size_rule(g, node, input)
@@ -271,7 +271,7 @@ def getattr_rule(g: GraphBuilder, node: fx.Node, input: Value, name: str) -> Any
     raise NotStackable(f"the attribute {name} of a tensor has no stacked form")
 
 
-def same_rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:  # noqa: A002
+def same_rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
     """What changes the memory layout alone."""
     return input
 
@@ -281,7 +281,7 @@ def identity_rule(g: GraphBuilder, node: fx.Node, place: str, m: nn.Module, x: V
     return x
 
 
-def matmul_rule(g: GraphBuilder, node: fx.Node, input: Value, other: Value) -> Value:  # noqa: A002
+def matmul_rule(g: GraphBuilder, node: fx.Node, input: Value, other: Value) -> Value:
     """A matrix product, lane by lane."""
     require(input.rank >= 2 and other.rank >= 2, "a product with a vector has no stacked form")
     mark_images_read(g, input, other)
