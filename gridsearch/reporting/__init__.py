@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from gridsearch.reporting.output.tensorboard import TensorBoardRun
     from gridsearch.reporting.output.terminal import print_ranking
     from gridsearch.reporting.ranking.comparison import Comparison, Side
-    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.ranking import Ranking, rank
     from gridsearch.reporting.ranking.selection import filter_data
     from gridsearch.reporting.stats.evaluation import classes, evaluate, in_words
     from gridsearch.reporting.stats.predictions import (
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Comparison": "ranking.comparison",
     "Predictions": "stats.predictions",
-    "RankedPoint": "ranking.ranking",
+    "RankedPoint": "ranking.points",
     "Ranking": "ranking.ranking",
     "ReportFiles": "output.report",
     "Side": "ranking.comparison",

@@ -21,7 +21,7 @@ from gridsearch.reporting.figures.mpl_style import (
 )
 from gridsearch.reporting.figures.panels import value_range
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import metric_name, show_seconds
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking.points import RankedPoint
 
 MOST_NAMED: Final = 6
 MOST_VECTORS: Final = 2000

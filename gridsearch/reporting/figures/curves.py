@@ -20,7 +20,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.labels import distinct_labels
 from gridsearch.reporting.words.text import metric_name, plural
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType
 
     from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking.points import RankedPoint
 
 MOST_POINTS: Final = len(PALETTE)
 _PANELS: Final = (("loss", "loss (nats)"), ("accuracy", "accuracy"))

@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord
-    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 STEMS: Final = (
     "heatmap",

@@ -38,8 +38,8 @@ from gridsearch.reporting.figures.panels import (
     why_missing,
 )
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking.levels import levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import (
     is_share,
     listed,

@@ -19,15 +19,16 @@ from gridsearch.reporting.figures.mpl_style import (
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.words.text import metric_name
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from gridsearch.records import Value
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_TICKS: Final = 40
 MOST_NUMBERS: Final = 16
@@ -87,7 +88,7 @@ def _step(ranking: Ranking) -> float:
 
 
 def _place(point: RankedPoint, axis: str, places: dict[tuple[bool, Value], int]) -> int:
-    return places[identity(level_of(point, axis))]
+    return places[identity(point.level(axis))]
 
 
 def _draw_seeds(

@@ -26,9 +26,10 @@ from gridsearch.reporting.figures.mpl_style import (
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.effects import strength
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity, rank
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import metric_name
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -114,7 +115,7 @@ def _columns(
     columns: dict[int, list[tuple[RankedPoint, float]]] = {}
     for point in points:
         if point.mean is not None:
-            place = places[identity(level_of(point, axis))]
+            place = places[identity(point.level(axis))]
             columns.setdefault(place, []).append((point, unit.draw(point.mean)))
     return columns
 

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records import TrialState
 from gridsearch.reporting.figures.fonts import axis_names, level_names
 from gridsearch.reporting.ranking.effects import strength
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.words.labels import distinct_labels
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.records import Value
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_PANELS: Final = 12
 LONGEST_TITLE: Final = 56
@@ -80,7 +81,7 @@ def panels_of(
     cells: dict[tuple[tuple[bool, Value], ...], RankedPoint] = {}
     axes = (*layout.facets, layout.y, layout.x)
     for point in ranking.points:
-        cells.setdefault(tuple(identity(level_of(point, a)) for a in axes), point)
+        cells.setdefault(tuple(identity(point.level(a)) for a in axes), point)
     panels = []
     for facet in product(*(levels_of(ranking.points, a) for a in layout.facets)):
         head = tuple(identity(v) for v in facet)

@@ -25,10 +25,11 @@ from gridsearch.reporting.figures.mpl_style import (
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.effects import strength
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import Ranking, identity, rank
+from gridsearch.reporting.ranking.points import levels_of
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.digits import tick_labels
 from gridsearch.reporting.words.text import metric_name, printable
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     unit = Unit.of([p.mean for p in points], ranking.metric)
     values = np.array([unit.draw(p.mean) for p in points if p.mean is not None])
     low, high, clipped = value_range(values.tolist(), better_high=ranking.direction != "minimize")
-    heights = [_heights([level_of(p, a) for p in points], levels[a]) for a in axes]
+    heights = [_heights([p.level(a) for p in points], levels[a]) for a in axes]
     result = (np.clip(values, low, high) - low) / (high - low)
     lines = np.stack([*heights, result], axis=1)
     steps = _steps([ticks[a] for a in axes], [*(names[a] for a in axes), metric])

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
-from gridsearch.reporting.words.text import listed, metric_name, plural, show_metric, show_params
+from gridsearch.reporting.words.text import listed, metric_name, plural, printable, show_metric, show_params
+from gridsearch.reporting.words.typed import as_typed, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking
+    from gridsearch.records import Value
+    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.ranking import Ranking
     from gridsearch.reporting.words.digits import Digits
 
 FEW_SEEDS: Final = 2
+MOST_VALUES: Final = 6
 MOST_NAMED: Final = 3
 """Points that a sentence names; others are counted."""
 
@@ -243,3 +248,29 @@ def _fewer_caution(ranking: Ranking) -> str:
         f"{plural(len(found), 'point')} {has} other seeds than the best: compared with it over those that both have, "
         "which need not give the means that are shown."
     )
+
+
+def mixed_words(data: StudyData, ranking: Ranking) -> str:
+    """Return a caution that names the recipes and how to see each by itself, "" where there is one."""
+    if not ranking.mixed:
+        return ""
+    parts = []
+    for axis in ranking.mixed:
+        levels = levels_of(ranking.points, axis)
+        words = [
+            f"{as_typed(v, levels)} ({plural(_points_at(ranking, axis, v), 'point')})"
+            for v in levels[:MOST_VALUES]
+        ]
+        more = ["more"] if len(levels) > MOST_VALUES else []
+        parts.append(f"{printable(axis)} is {listed([*words, *more])}")
+    first = ranking.mixed[0]
+    best = ranking.points[0].level(first)
+    alone = data.again.report("--where", f"{first}={as_typed(best)}")
+    found = "; ".join(parts)
+    return (
+        f"Points of several recipes stand in this ranking: {found}. Compare each with its own kind: {alone}"
+    )
+
+
+def _points_at(ranking: Ranking, axis: str, value: Value) -> int:
+    return sum(identity(p.level(axis)) == identity(value) for p in ranking.points)

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.ranking.effects import decompose
-from gridsearch.reporting.ranking.levels import ABSENT, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, finite, metric_value, rank
+from gridsearch.reporting.ranking.points import RankedPoint, finite, levels_of, metric_value
+from gridsearch.reporting.ranking.ranking import Ranking, rank
+from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
     from gridsearch.records import Part, StudyData, TrialRecord

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.reporting.output.cautions import cautions
-from gridsearch.reporting.ranking.ranking import values_by_seed
+from gridsearch.reporting.ranking.points import values_by_seed
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import ensembles_in_words
 from gridsearch.reporting.stats.evaluation import in_words
@@ -26,7 +26,8 @@ from gridsearch.reporting.words.text import (
 
 if TYPE_CHECKING:
     from gridsearch.records import StudyData
-    from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking
+    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.ranking import Ranking
     from gridsearch.reporting.words.digits import Digits
 
 

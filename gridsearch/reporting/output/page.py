@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
+from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.output.page_tables import (
     CLASS_COLUMNS,
@@ -29,7 +30,6 @@ from gridsearch.reporting.output.page_tables import (
 )
 from gridsearch.reporting.output.report_parts import parts_list
 from gridsearch.reporting.ranking.effects import Decomposition, decompose
-from gridsearch.reporting.ranking.recipes import mixed_words
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import (
     NOTHING,

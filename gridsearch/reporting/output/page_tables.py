@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import show_interval, show_mean
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, finite
+from gridsearch.reporting.ranking.points import RankedPoint, finite
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.reporting.figures.gallery import Classes
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_POINTS: Final = 10_000
 MOST_TRIALS: Final = 10_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
+from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, rank
-from gridsearch.reporting.ranking.recipes import mixed_words
+from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import (
     NOTHING,
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console, Group
     from rich.table import Table
     from rich.text import Text
+
+    from gridsearch.reporting.ranking.points import RankedPoint
 
 MOST_ERRORS: Final = 8
 _BAD: Final = (TrialState.DIVERGED, TrialState.FAILED, TrialState.PRUNED)

@@ -26,7 +26,7 @@ import numpy as np
 from scipy import special
 
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, metric_value, point_key, values_by_seed
+from gridsearch.reporting.ranking.points import RankedPoint, metric_value, point_key, values_by_seed
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import same_images
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.records import StudyData, Value
+    from gridsearch.reporting.ranking.ranking import Ranking
     from gridsearch.reporting.stats.predictions import Predictions
 
 LEVEL: Final = 0.05

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, Ranking, identity
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.stats import moments
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from gridsearch.records import Value
+    from gridsearch.reporting.ranking.ranking import Ranking
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def _factorial(points: Sequence[RankedPoint], axes: Sequence[str]) -> np.ndarray
     places = {axis: {identity(v): i for i, v in enumerate(levels[axis])} for axis in axes}
     values = np.full((*shape, n), np.nan)
     for point in points:
-        values[tuple(places[a][identity(level_of(point, a))] for a in axes)] = point.values
+        values[tuple(places[a][identity(point.level(a))] for a in axes)] = point.values
     return None if np.isnan(values).any() else values
 
 
@@ -144,7 +145,7 @@ def strength(ranking: Ranking) -> dict[str, float]:
     for axis in ranking.varying:
         sums: dict[tuple[bool, Value], list[float]] = {}
         for point, value in values:
-            sums.setdefault(identity(level_of(point, axis)), []).append(value)
+            sums.setdefault(identity(point.level(axis)), []).append(value)
         between = math.fsum(len(v) * (math.fsum(v) / len(v) - grand) ** 2 for v in sums.values())
         result[axis] = between / total if total > 0 else 0.0
     return result

@@ -21,7 +21,7 @@ from gridsearch.reporting.words.text import is_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gridsearch.reporting.ranking.ranking import RankedPoint
+    from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.stats.predictions import Predictions
 
 MOST_READ: Final = 200

@@ -13,8 +13,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from gridsearch.reporting.ranking.levels import ABSENT, level_of, levels_of
-from gridsearch.reporting.ranking.ranking import RankedPoint, identity
+from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.words.typed import ABSENT, identity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +43,7 @@ class LeastSquares:
         self._within = math.fsum((v - (p.mean or 0.0)) ** 2 for p in points for v in p.values)
         self.total = float(self._target @ self._target) + self._within
         self._levels = [_places(points, axis) for axis in axes]
-        self._absent = [np.array([level_of(p, axis) == ABSENT for p in points], dtype=bool) for axis in axes]
+        self._absent = [np.array([p.level(axis) == ABSENT for p in points], dtype=bool) for axis in axes]
         mains = [(i,) for i in range(len(axes))]
         self._terms: list[Term] = [*mains, *combinations(range(len(axes)), 2)]
         self._known: dict[frozenset[Term], float] = {}
@@ -102,7 +102,7 @@ class LeastSquares:
 def _places(points: Sequence[RankedPoint], axis: str) -> np.ndarray:
     """Return for each point the number of its level [P]."""
     numbers = {identity(v): i for i, v in enumerate(levels_of(points, axis))}
-    return np.array([numbers[identity(level_of(p, axis))] for p in points], dtype=np.int64)
+    return np.array([numbers[identity(p.level(axis))] for p in points], dtype=np.int64)
 
 
 def _indicators(cells: np.ndarray) -> sparse.csr_array:

@@ -5,21 +5,23 @@ Only the study's metric decides, and only COMPLETE trials count.
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, Value
+from gridsearch.reporting.ranking.inference import assess
+from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
+from gridsearch.reporting.ranking.recipes import mixed_settings
 from gridsearch.reporting.stats import moments
+from gridsearch.reporting.stats.ensemble import Ensemble, ensembles
+from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from gridsearch.reporting.stats.ensemble import Ensemble
+    from gridsearch.records import StudyData, TrialRecord, Value
     from gridsearch.reporting.stats.predictions import Predictions
     from gridsearch.reporting.stats.uncertainty import Uncertainty
-    from gridsearch.reporting.words.digits import Digits
 
 CLASS_METRICS: Final = ("balanced_accuracy", "macro_f1")
 """Metrics in which every class counts alike, however many images it has."""
@@ -29,79 +31,6 @@ MOST_APART: Final = 512
 """Powers of two by which a mean may be larger than the median one: a float holds the squares of no more."""
 MOST_METRICS: Final = 12
 """Metrics of a function that tables show beside the one that ranks."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RankedPoint:
-    """A point with its replicates.
-
-    Attributes:
-        rank: counted from 1, equal for equal means (1, 1, 3); None while the point has no result.
-        params: what varies in the study, and the axes of the grid.
-        settings: everything that decides the result, the seed aside.
-        trials: its replicates in order of their seeds, in whatever state.
-        values: the metric of the COMPLETE ones, in the same order; fractions for accuracies.
-        mean: mean of `values`, None if there are none.
-        spread: standard deviation over seeds (n - 1 in the denominator), None with fewer than two.
-        ci_low: lower end of the 95 % confidence interval of the mean, None where there is none; likewise ci_high.
-            What it is about, seeds or images, says the ranking's `uncertainty`.
-        tied_with_best: whether the point cannot be distinguished from the best, itself included; only equal means
-            are tied where the ranking has no basis to say more.
-        outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
-    """
-
-    rank: int | None
-    params: Mapping[str, Value]
-    settings: Settings
-    trials: tuple[TrialRecord, ...]
-    values: tuple[float, ...]
-    mean: float | None
-    spread: float | None
-    ci_low: float | None = None
-    ci_high: float | None = None
-    tied_with_best: bool = False
-    outsized: bool = False
-
-    @property
-    def n(self) -> int:
-        """The number of replicates that count."""
-        return len(self.values)
-
-    @property
-    def tier(self) -> int:
-        """0: ranked by its mean; 1 to 3: likewise, below all those; 4: diverged at every seed; 5: no result."""
-        if self.outsized:
-            return 3
-        if self.diverged:
-            return 2 if self.values else 4
-        if not self.values:
-            return 5
-        return 1 if self.pruned else 0
-
-    @property
-    def diverged(self) -> int:
-        """The number of replicates that diverged."""
-        return sum(t.state is TrialState.DIVERGED for t in self.trials)
-
-    @property
-    def pruned(self) -> int:
-        """The number of replicates that were ended early."""
-        return sum(t.state is TrialState.PRUNED for t in self.trials)
-
-    @property
-    def complete(self) -> tuple[TrialRecord, ...]:
-        """The COMPLETE replicates in order of their seeds."""
-        return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
-
-    @property
-    def seconds(self) -> float | None:
-        """Mean wall time of the COMPLETE replicates."""
-        return moments.mean([t.seconds for t in self.complete if t.seconds is not None])
-
-    def metric_mean(self, name: str) -> float | None:
-        """Return the mean of one of the final metrics over the COMPLETE replicates that have it, finite."""
-        values = (finite(t.metrics.get(name)) for t in self.complete)
-        return moments.mean([v for v in values if v is not None])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,8 +66,6 @@ class Ranking:
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""
-        from gridsearch.reporting.words.digits import Digits
-
         name = metric or self.metric
         return self.digits.get(name) or Digits(name)
 
@@ -200,10 +127,6 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     images are ranked; those of others each among themselves (`Ranking.incomparable`): no accuracy on other images
     is compared.
     """
-    from gridsearch.reporting.ranking.inference import assess
-    from gridsearch.reporting.ranking.recipes import mixed_settings
-    from gridsearch.reporting.stats.ensemble import ensembles
-
     if (by_images := _by_images(data)) is not None:
         return _with_incomparable([rank(part, predictions=predictions) for part in by_images], data)
     groups: dict[str, list[TrialRecord]] = {}
@@ -240,7 +163,8 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     )
     if predictions is None or data.objective is not None or data.metric != "val_accuracy":
         return ranking
-    return replace(ranking, ensembles=ensembles(ranking.ranked, predictions))
+    best_trials = [p.complete[0].number for p in ranking.ranked]
+    return replace(ranking, ensembles=ensembles(best_trials, predictions))
 
 
 def _by_images(data: StudyData) -> list[StudyData] | None:
@@ -278,50 +202,13 @@ def other_metrics(data: StudyData) -> tuple[str, ...]:
     return tuple(name for name in names if name != data.metric)[:MOST_METRICS]
 
 
-def metric_value(trial: TrialRecord, metric: str) -> float | None:
-    """Return a COMPLETE trial's value of the study's metric, None where it has none or it is not finite.
-
-    A trial without held-out images has no validation metric, whatever its value column says: a train accuracy
-    never stands in for it.
-    """
-    if trial.state is not TrialState.COMPLETE:
-        return None
-    value = finite(trial.metrics.get(metric))
-    if (
-        value is None
-        and metric not in trial.metrics
-        and not (metric.startswith("val_") and trial.settings.val == 0 and trial.settings.objective is None)
-    ):
-        value = finite(trial.value)
-    return value
-
-
-def finite(value: float | None) -> float | None:
-    """Return a number, None for None, NaN and the infinities (JSON has no word for them)."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
 def varying_axes(points: Iterable[RankedPoint], axes: Sequence[str]) -> tuple[str, ...]:
     """Return the axes of which the points hold more than one value."""
     seen: dict[str, set[tuple[bool, Value]]] = {axis: set() for axis in axes}
-    absent = (False, "\0absent")
     for point in points:
         for axis, values in seen.items():
-            values.add(identity(point.params[axis]) if axis in point.params else absent)
+            values.add(identity(point.level(axis)))
     return tuple(axis for axis in axes if len(seen[axis]) > 1)
-
-
-def identity(value: Value) -> tuple[bool, Value]:
-    """Return what distinguishes two axis values: 1 and 1.0 are one value, 1 and true are two."""
-    return isinstance(value, bool), value
-
-
-def point_key(settings: Settings) -> str:
-    """Return what distinguishes points: `records.trial_key` without the seed."""
-    content = settings.to_json()
-    for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
-        content.pop(name, None)
-    return json.dumps(content, sort_keys=True)
 
 
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
@@ -339,8 +226,6 @@ def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
 
 
 def _digits(points: Sequence[RankedPoint], metric: str, ranked_by: str) -> Digits:
-    from gridsearch.reporting.words.digits import Digits
-
     if metric != ranked_by:
         return Digits.of([p.metric_mean(metric) for p in points], metric)
     return Digits.of([p.mean for p in points], metric, spreads=[p.spread for p in points])
@@ -356,11 +241,6 @@ def _uneven(data: StudyData) -> bool:
         if plain is not None and balanced is not None and abs(plain - balanced) >= UNEVEN:
             return True
     return False
-
-
-def values_by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
-    """Return the value of each seed that counts."""
-    return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
 
 
 def _measured(points: list[RankedPoint]) -> list[RankedPoint]:

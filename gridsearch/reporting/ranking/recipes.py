@@ -8,21 +8,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.ranking.levels import level_of, levels_of
-from gridsearch.reporting.ranking.ranking import identity
-from gridsearch.reporting.ranking.selection import as_typed
-from gridsearch.reporting.words.text import listed, plural, printable
 from gridsearch.spec.axes import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from gridsearch.records import StudyData, Value
-    from gridsearch.reporting.ranking.ranking import Ranking
 
 IMAGES: Final = ("val", "split_seed")
 """Settings with which the validation images are others: values do not compare, whoever asked for it."""
-MOST_VALUES: Final = 6
 _GRID: Final = ("--grid", "-g")
 
 
@@ -62,29 +55,3 @@ def _read(line: str) -> tuple[set[str], set[str], bool]:
             options.add(canonical(word.partition("=")[0]))
         whole = whole and not word.endswith(".toml")
     return grid, options, whole
-
-
-def mixed_words(data: StudyData, ranking: Ranking) -> str:
-    """Return a caution that names the recipes and how to see each by itself, "" where there is one."""
-    if not ranking.mixed:
-        return ""
-    parts = []
-    for axis in ranking.mixed:
-        levels = levels_of(ranking.points, axis)
-        words = [
-            f"{as_typed(v, levels)} ({plural(_count(ranking, axis, v), 'point')})"
-            for v in levels[:MOST_VALUES]
-        ]
-        more = ["more"] if len(levels) > MOST_VALUES else []
-        parts.append(f"{printable(axis)} is {listed([*words, *more])}")
-    first = ranking.mixed[0]
-    best = level_of(ranking.points[0], first)
-    alone = data.again.report("--where", f"{first}={as_typed(best)}")
-    found = "; ".join(parts)
-    return (
-        f"Points of several recipes stand in this ranking: {found}. Compare each with its own kind: {alone}"
-    )
-
-
-def _count(ranking: Ranking, axis: str, value: Value) -> int:
-    return sum(identity(level_of(p, axis)) == identity(value) for p in ranking.points)

@@ -17,7 +17,6 @@ from gridsearch.reporting.words.text import show_metric
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.reporting.ranking.ranking import RankedPoint
     from gridsearch.reporting.stats.predictions import Predictions
 
 SIZES: Final = (2, 3, 5, 10)
@@ -62,7 +61,7 @@ class Ensemble:
 
 
 def ensembles(
-    points: Sequence[RankedPoint], predictions: Callable[[int], Predictions | None]
+    numbers: Sequence[int], predictions: Callable[[int], Predictions | None]
 ) -> tuple[Ensemble, ...]:
     """Return the ensembles of the best 2, 3, 5 and 10 points.
 
@@ -70,20 +69,19 @@ def ensembles(
     an ensemble that skipped a point would not be that of the best k.
 
     Args:
-        points: best first.
+        numbers: of the trials that stand for the points, the best point's first.
         predictions: the stored validation predictions of a trial by its number.
     """
     from gridsearch.reporting.stats.over_images import accuracy_intervals  # brings scipy
 
     found: list[Ensemble] = []
-    if len(points) < SIZES[0]:
+    if len(numbers) < SIZES[0]:
         return ()
     trials: list[int] = []
     first: Predictions | None = None
     total_NY = np.zeros(0)
     alone = 0.0
-    for point in points[: SIZES[-1]]:
-        number = point.complete[0].number
+    for number in numbers[: SIZES[-1]]:
         stored = _read(number, predictions)
         if stored is None or (first is not None and not same_images(first, stored)):
             break

@@ -10,9 +10,8 @@ import unicodedata
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.reporting.ranking.levels import ABSENT
-from gridsearch.reporting.ranking.selection import as_typed
 from gridsearch.reporting.words.text import printable, show_value
+from gridsearch.reporting.words.typed import ABSENT, as_typed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

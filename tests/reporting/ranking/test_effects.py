@@ -12,7 +12,7 @@ from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.ranking.effects import decompose, strength
 from gridsearch.reporting.ranking.least_squares import LeastSquares
-from gridsearch.reporting.ranking.levels import levels_of
+from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.ranking.ranking import rank
 
 

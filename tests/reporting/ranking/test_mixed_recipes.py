@@ -6,8 +6,9 @@ import pytest
 
 from gridsearch.reporting import filter_data, heatmap_figures, print_ranking, rank, report_json
 from gridsearch.reporting.figures.panels import plan_layout
+from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.ranking.recipes import mixed_settings, mixed_words
+from gridsearch.reporting.ranking.recipes import mixed_settings
 
 TWO = (
     "gridsearch run --grid lr=.1,.2 batch=1,2 --epochs 2",

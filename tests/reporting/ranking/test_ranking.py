@@ -7,7 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gridsearch.records import TrialState
-from gridsearch.reporting.ranking.ranking import metric_value, rank
+from gridsearch.reporting.ranking.points import metric_value
+from gridsearch.reporting.ranking.ranking import rank
 
 S = TrialState
 

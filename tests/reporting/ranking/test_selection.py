@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from gridsearch.errors import UsageError
 from gridsearch.records import TrialState
 from gridsearch.reporting import filter_data
-from gridsearch.reporting.ranking.levels import ABSENT
-from gridsearch.reporting.ranking.ranking import identity
-from gridsearch.reporting.ranking.selection import as_typed, matching, part_words
+from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import show_params
+from gridsearch.reporting.words.typed import ABSENT, as_typed, identity, matching
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,147 @@
+"""A point of a study with its replicates, and the values that count; below all of ranking.
+
+Only the study's metric decides, and only COMPLETE trials count.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.records import Settings, TrialRecord, TrialState, Value
+from gridsearch.reporting.stats import moments
+from gridsearch.reporting.words.typed import ABSENT, identity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankedPoint:
+    """A point with its replicates.
+
+    Attributes:
+        rank: counted from 1, equal for equal means (1, 1, 3); None while the point has no result.
+        params: what varies in the study, and the axes of the grid.
+        settings: everything that decides the result, the seed aside.
+        trials: its replicates in order of their seeds, in whatever state.
+        values: the metric of the COMPLETE ones, in the same order; fractions for accuracies.
+        mean: mean of `values`, None if there are none.
+        spread: standard deviation over seeds (n - 1 in the denominator), None with fewer than two.
+        ci_low: lower end of the 95 % confidence interval of the mean, None where there is none; likewise ci_high.
+            What it is about, seeds or images, says the ranking's `uncertainty`.
+        tied_with_best: whether the point cannot be distinguished from the best, itself included; only equal means
+            are tied where the ranking has no basis to say more.
+        outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
+    """
+
+    rank: int | None
+    params: Mapping[str, Value]
+    settings: Settings
+    trials: tuple[TrialRecord, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    spread: float | None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    tied_with_best: bool = False
+    outsized: bool = False
+
+    @property
+    def n(self) -> int:
+        """The number of replicates that count."""
+        return len(self.values)
+
+    @property
+    def tier(self) -> int:
+        """0: ranked by its mean; 1 to 3: likewise, below all those; 4: diverged at every seed; 5: no result."""
+        if self.outsized:
+            return 3
+        if self.diverged:
+            return 2 if self.values else 4
+        if not self.values:
+            return 5
+        return 1 if self.pruned else 0
+
+    @property
+    def diverged(self) -> int:
+        """The number of replicates that diverged."""
+        return sum(t.state is TrialState.DIVERGED for t in self.trials)
+
+    @property
+    def pruned(self) -> int:
+        """The number of replicates that were ended early."""
+        return sum(t.state is TrialState.PRUNED for t in self.trials)
+
+    @property
+    def complete(self) -> tuple[TrialRecord, ...]:
+        """The COMPLETE replicates in order of their seeds."""
+        return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
+
+    @property
+    def seconds(self) -> float | None:
+        """Mean wall time of the COMPLETE replicates."""
+        return moments.mean([t.seconds for t in self.complete if t.seconds is not None])
+
+    def level(self, axis: str) -> Value:
+        """Return the point's value of an axis, `ABSENT` if it does not have that axis."""
+        return self.params.get(axis, ABSENT)
+
+    def metric_mean(self, name: str) -> float | None:
+        """Return the mean of one of the final metrics over the COMPLETE replicates that have it, finite."""
+        values = (finite(t.metrics.get(name)) for t in self.complete)
+        return moments.mean([v for v in values if v is not None])
+
+
+def metric_value(trial: TrialRecord, metric: str) -> float | None:
+    """Return a COMPLETE trial's value of the study's metric, None where it has none or it is not finite.
+
+    A trial without held-out images has no validation metric, whatever its value column says: a train accuracy
+    never stands in for it.
+    """
+    if trial.state is not TrialState.COMPLETE:
+        return None
+    value = finite(trial.metrics.get(metric))
+    if (
+        value is None
+        and metric not in trial.metrics
+        and not (metric.startswith("val_") and trial.settings.val == 0 and trial.settings.objective is None)
+    ):
+        value = finite(trial.value)
+    return value
+
+
+def values_by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
+    """Return the value of each seed that counts."""
+    return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
+
+
+def finite(value: float | None) -> float | None:
+    """Return a number, None for None, NaN and the infinities (JSON has no word for them)."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def point_key(settings: Settings) -> str:
+    """Return what distinguishes points: `records.trial_key` without the seed."""
+    content = settings.to_json()
+    for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
+        content.pop(name, None)
+    return json.dumps(content, sort_keys=True)
+
+
+def levels_of(points: Sequence[RankedPoint], axis: str) -> tuple[Value, ...]:
+    """Return an axis's values: numbers ascending, other values before them in the order of their trials."""
+    first: dict[tuple[bool, Value], Value] = {}
+    for point in sorted(points, key=lambda p: p.trials[0].number):
+        value = point.level(axis)
+        first.setdefault(identity(value), value)
+    words: list[Value] = []
+    numbers: list[int | float] = []
+    for value in first.values():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            numbers.append(value)
+        else:
+            words.append(value)
+    return (*words, *sorted(numbers))
