@@ -18,12 +18,11 @@ from gridsearch.reporting.figures.mpl_style import (
     figure_title,
     new_figure,
     plain_text,
-    png_bytes,
     settled,
     slant,
-    svg_bytes,
     title_height,
 )
+from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 

@@ -98,7 +98,8 @@ class Pictures:
 
     def add(self, stem: str, figure: Figure | None, *, title: str, alt: str) -> None:
         """Keep a figure as PNG and SVG; none is none."""
-        from gridsearch.reporting.figures.mpl_style import key_of, png_bytes, svg_bytes
+        from gridsearch.reporting.figures.mpl_style import key_of
+        from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 
         if figure is not None:
             self.by_stem[stem] = Picture(

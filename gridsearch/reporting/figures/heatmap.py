@@ -22,7 +22,6 @@ from gridsearch.reporting.figures.mpl_style import (
     figure_title,
     new_figure,
     plain_text,
-    png_bytes,
     settled,
     slant,
     title_height,
@@ -37,6 +36,7 @@ from gridsearch.reporting.figures.panels import (
     value_range,
     why_missing,
 )
+from gridsearch.reporting.figures.rendering import png_bytes
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank

@@ -1,4 +1,4 @@
-"""The style, the fonts and the layout of every figure, and how it becomes PNG and SVG.
+"""The colours and the layout of every figure, its title and its labels.
 
 Figures are made without pyplot, under matplotlib's default style whatever the user's own is, and leave no
 state behind.  Names from users are drawn as they are: no mathtext, no missing-glyph warnings.
@@ -7,16 +7,14 @@ state behind.  Names from users are drawn as they are: no mathtext, no missing-g
 from __future__ import annotations
 
 import functools
-import io
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
 
-from gridsearch.reporting.figures.fonts import Key, fitted, font_family, keyed, legible_words
-from gridsearch.reporting.figures.matplotlib_setup import our_style
+from gridsearch.reporting.figures.fonts import Key, fitted, keyed, legible_words
+from gridsearch.reporting.figures.rendering import INK, drawing
 from gridsearch.reporting.words.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from matplotlib.figure import Figure
     from matplotlib.text import Text
@@ -24,35 +22,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-INK: Final = "#1f2430"
 FAINT: Final = "#c9ccd3"
 ACCENT: Final = "#d1242f"
 PALETTE: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00")
 """Five colours that differ for any colour vision (after Okabe and Ito, yellow darkened)."""
 _COLOURS: Final = "viridis"
 _MOST_LAYOUTS: Final = 4
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Draw under matplotlib's default style and ours on top, restore the user's own afterwards."""
-    ours: dict[str, Any] = {
-        "font.family": [*font_family()],
-        "font.size": 9.0,
-        "text.parse_math": False,
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": "#8b909c",
-        "axes.titlesize": 10.0,
-        "axes.titlelocation": "left",
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "gridsearch",
-        "hatch.linewidth": 0.6,
-    }
-    with our_style(ours):
-        yield
 
 
 def drawn(function: Callable[P, T]) -> Callable[P, T]:
@@ -80,7 +55,7 @@ def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of a size in inches, laid out so that nothing overlaps."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    from gridsearch.reporting.figures.shown import Figure
+    from gridsearch.reporting.figures.notebook_figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(
@@ -133,34 +108,6 @@ def _title_lines(title: str, note: str, *, width: float) -> list[str]:
         fitted(legible_words(printable(t)), width - 0.3, 10.5, lines=n) for t, n in ((title, 4), (note, 8))
     ]
     return [line for text in texts for line in text.split("\n") if line]
-
-
-def png_bytes(figure: Figure, *, dpi: int = 110) -> bytes:
-    """Return a figure as PNG, without a date in it.
-
-    Not through `savefig`, which draws a figure with a colour bar twice, to lay it out once more.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    out = io.BytesIO()
-    with drawing():
-        figure.set_dpi(dpi)
-        FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return out.getvalue()
-
-
-def svg_bytes(figure: Figure) -> bytes:
-    """Return a figure as SVG with its text as text; the same figure gives the same bytes."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-
-    out = io.BytesIO()
-    with drawing():
-        FigureCanvasSVG(figure).print_svg(  # type: ignore[no-untyped-call]
-            out, metadata={"Date": None, "Creator": None}
-        )
-    FigureCanvasAgg(figure)  # which measures text
-    return out.getvalue()
 
 
 def slant(labels: Sequence[Text], *, slanted: bool) -> None:

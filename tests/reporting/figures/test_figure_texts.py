@@ -23,7 +23,8 @@ from gridsearch.reporting import (
 from gridsearch.reporting.figures.cost import _MARK, spread_out
 from gridsearch.reporting.figures.curves import winners_figure
 from gridsearch.reporting.figures.fonts import distinct_lines, fitted, text_width
-from gridsearch.reporting.figures.mpl_style import key_of, svg_bytes
+from gridsearch.reporting.figures.mpl_style import key_of
+from gridsearch.reporting.figures.rendering import svg_bytes
 from gridsearch.reporting.figures.samples import mistakes_figure, sample_figure
 from gridsearch.reporting.stats.predictions import confident_mistakes
 from gridsearch.reporting.words.labels import distinct_labels, level_labels

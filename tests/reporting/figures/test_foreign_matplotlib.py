@@ -14,7 +14,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from conftest import StudyBuilder
 from gridsearch.reporting import heatmap_figures, confusion_figure
-from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
+from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 import numpy as np
 data = StudyBuilder({{"lr": [0.1, 0.2], "batch": [1, 2]}}).data()
 figure = heatmap_figures(data)["heatmap"]

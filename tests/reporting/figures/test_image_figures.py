@@ -15,7 +15,7 @@ from gridsearch.reporting import (
     write_report,
 )
 from gridsearch.reporting.figures.fonts import keyed, readable_names
-from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
+from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.figures.samples import LARGEST_SIDE, sample_of, viewable
 
 NAMES = ("cat", "dog", "<b>eel</b>")

@@ -17,8 +17,8 @@ from gridsearch.reporting import (
 )
 from gridsearch.reporting.figures.confusion import MOST_CLASSES
 from gridsearch.reporting.figures.curves import seed_curves
-from gridsearch.reporting.figures.mpl_style import png_bytes, svg_bytes
 from gridsearch.reporting.figures.panels import panels_of, plan_layout
+from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.stats.predictions import balanced_accuracy, macro_f1, most_confused, per_class
 
 LONG = "a rather long name of a class, that nobody would choose ({})"

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from matplotlib import figure
 
+from gridsearch.reporting.figures.rendering import png_bytes
+
 
 class Figure(figure.Figure):
-    """A figure that is no part of pyplot's, which would draw it a second time when the cell ends."""
+    """A figure that pyplot does not know: it would draw it a second time when the cell ends."""
 
     def _repr_png_(self) -> bytes:
         """Return what a notebook shows where no backend has its own way to show a figure."""
-        from gridsearch.reporting.figures.mpl_style import png_bytes
-
         dpi = self.get_dpi()
         try:
             return png_bytes(self)
