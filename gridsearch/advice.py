@@ -20,8 +20,6 @@ from gridsearch.folders import expanded
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from gridsearch.records import Settings
-
 HOME = "runs"
 LOCATORS = "locators"
 """Where a study's spec keeps what its own code is named by: kind, display name, locator ("" where it has no file)."""
@@ -166,17 +164,17 @@ def near(path: Path) -> str:
 
 
 def named_again(
-    spec: Mapping[str, Any], needed: Iterable[Settings]
+    spec: Mapping[str, Any], needed: Iterable[tuple[str, str]]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the options that name the user's own code which trials need, and what cannot be named.
+    """Return the options that name the user's own code which trials need, and what of it cannot be named.
 
     Args:
         spec: the study's, as it was last asked for, with its `LOCATORS`.
-        needed: settings of the trials.
+        needed: kind ("model", "dataset", "objective") and display name of all that the trials use.
     """
     named: list[str] = []
     lost: list[str] = []
-    for kind, name in dict.fromkeys(use for settings in needed for use in _own(settings)):
+    for kind, name in dict.fromkeys(use for use in needed if is_own(*use)):
         locator = spec.get(LOCATORS, {}).get(kind, {}).get(name)
         if locator is None:  # a store of before: the newest words, or the name itself
             typed = str(spec.get(kind, ""))
@@ -193,14 +191,6 @@ def named_again(
 def is_own(kind: str, name: str) -> bool:
     """Whether a name stands for code of the user's own ("my_net.py:Net"), which runs only when it is named."""
     return ":" in name and not (kind == "dataset" and name.startswith("folder:"))
-
-
-def _own(settings: Settings) -> list[tuple[str, str]]:
-    if settings.objective is not None:
-        uses = [("objective", settings.objective)]
-    else:
-        uses = [("dataset", settings.dataset), ("model", settings.model)]
-    return [(kind, name) for kind, name in uses if is_own(kind, name)]
 
 
 def _real(path: Path) -> str:

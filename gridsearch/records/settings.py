@@ -78,6 +78,13 @@ class Settings:
     code_version: str | None = None
 
     @property
+    def uses(self) -> tuple[tuple[str, str], ...]:
+        """Kind and display name of what such a trial runs: of the objective, or of the dataset and the model."""
+        if self.objective is not None:
+            return (("objective", self.objective),)
+        return (("dataset", self.dataset), ("model", self.model))
+
+    @property
     def length(self) -> int | None:
         """The epochs that a trial trains; None for a function, whose steps nobody knows beforehand."""
         return self.epochs if self.objective is None else None

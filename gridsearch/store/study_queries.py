@@ -164,7 +164,7 @@ def study_data(
 
 def _advice(study: Row[Any], trials: Sequence[TrialRecord]) -> Advice:
     """Return what commands about a study need, but for where it lies."""
-    named, lost = named_again(json.loads(study.spec), (trial.settings for trial in trials))
+    named, lost = named_again(json.loads(study.spec), (use for t in trials for use in t.settings.uses))
     return Advice(study=study.name, named=named, lost=lost)
 
 
