@@ -10,7 +10,6 @@ from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, fitted, legible,
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     FAINT,
-    INK,
     PALETTE,
     drawn,
     figure_title,
@@ -20,6 +19,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.panels import value_range
+from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import metric_name, show_seconds

@@ -16,7 +16,6 @@ from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, leve
 from gridsearch.reporting.figures.line import axis_figure
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    INK,
     colours_for,
     drawn,
     figure_title,
@@ -36,7 +35,7 @@ from gridsearch.reporting.figures.panels import (
     value_range,
     why_missing,
 )
-from gridsearch.reporting.figures.rendering import png_bytes
+from gridsearch.reporting.figures.rendering import INK, png_bytes
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank

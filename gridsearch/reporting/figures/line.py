@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    INK,
     PALETTE,
     figure_title,
     new_figure,
@@ -18,6 +17,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
+from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.words.text import metric_name

@@ -13,7 +13,6 @@ import numpy as np
 from gridsearch.reporting.figures.fonts import axis_names, legible, level_names, text_width
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    INK,
     colours_for,
     drawn,
     figure_title,
@@ -23,6 +22,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, value_range
+from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.effects import strength
 from gridsearch.reporting.ranking.points import levels_of

@@ -13,13 +13,13 @@ import numpy as np
 from gridsearch.reporting.figures.fonts import readable_names, text_width
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    INK,
     drawn,
     figure_title,
     new_figure,
     plain_text,
     title_height,
 )
+from gridsearch.reporting.figures.rendering import INK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
