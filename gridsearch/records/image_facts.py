@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from gridsearch.records.results import TrialRecord
+    from gridsearch.records.settings import Settings
 
 
 UNEVEN = 1.25
@@ -67,23 +67,27 @@ class DataFacts:
         return cls(**content | found)
 
 
-def ages(trials: Iterable[TrialRecord], facts: Mapping[str, DataFacts]) -> dict[str, int]:
+def ages(settings: Mapping[int, Settings], facts: Mapping[str, DataFacts]) -> dict[str, int]:
     """Return for each fingerprint how many sets of images were run on since its own: 0 for those of the newest run.
 
     Images of other options (another size) are one set with those that they were made from: they are split alike,
     and an accuracy on them can be compared.  Other images under the same options are another set.
+
+    Args:
+        settings: of the trials, by their numbers.
+        facts: what is known of the images, by fingerprint.
     """
     versions: dict[tuple[str, str], list[str]] = {}
     newest: dict[str, tuple[float, int]] = {}
-    for trial in sorted(trials, key=lambda t: t.number):
-        fingerprint = trial.settings.data_fingerprint
+    for number, own in sorted(settings.items()):
+        fingerprint = own.data_fingerprint
         labels = facts[fingerprint].labels if fingerprint in facts else ""
-        options = json.dumps(dict(trial.settings.data_options), sort_keys=True)
+        options = json.dumps(dict(own.data_options), sort_keys=True)
         seen = versions.setdefault((labels, options), [])
         if fingerprint not in seen:
             seen.append(fingerprint)
         seen_at = facts[fingerprint].seen if fingerprint in facts else 0.0
-        newest[fingerprint] = seen_at, trial.number
+        newest[fingerprint] = seen_at, number
     sets: dict[tuple[str, int], set[str]] = {}
     for (labels, _), seen in versions.items():
         for place, fingerprint in enumerate(seen):

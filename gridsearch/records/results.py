@@ -147,4 +147,4 @@ class StudyData:
 
     def data_ages(self) -> dict[str, int]:
         """Return for each fingerprint how many sets of images were run on since, see `data.ages`."""
-        return ages(self.trials, self.facts)
+        return ages({t.number: t.settings for t in self.trials}, self.facts)
