@@ -2,7 +2,7 @@
 
 A file is loaded as a module of a package that exists for it alone, and what it imports from its user's own folders
 becomes a part of that package.  The import statements of this code, wherever they stand, ask that package first,
-through a builtin `__import__` that no other code sees.  Installed modules are everybody's, as ever.
+through a builtin `__import__` that no other code sees.  Installed modules are shared, as ever.
 """
 
 from __future__ import annotations
@@ -200,7 +200,7 @@ class OwnModules:
         return found if fromlist else sys.modules[f"{self.package}.{name.partition('.')[0]}"]
 
     def code_builtins(self) -> dict[str, Any]:
-        """Return the builtins of this code: everybody's, with an import that asks these modules first."""
+        """Return the builtins of this code: the usual ones, with an import that asks these modules first."""
 
         def own_import(
             name: str,

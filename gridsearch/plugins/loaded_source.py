@@ -1,7 +1,7 @@
 """Whether what a session has loaded of a module is what its file says now.
 
 A file may be edited and its module not reloaded; a session may set `module.RATE = 3`.  Then the file's content says
-nothing about what runs.  Looked at are the code of functions and classes, their defaults, constants, names that
+nothing about what runs.  Compared are the code of functions and classes, their defaults, constants, names that
 come from other modules, and the compiled file that the import left.
 """
 
@@ -39,7 +39,7 @@ _HEADER = 16
 """Bytes before the code in a compiled file (PEP 552)."""
 
 _seen: dict[str, tuple[str, weakref.ref[FunctionType]]] = {}
-"""By module: what its file held when it was looked at, and a function that it had then."""
+"""By module: what its file held when it was compared, and a function that it had then."""
 
 
 def as_written(module: ModuleType) -> bool:
@@ -207,7 +207,7 @@ def _changed_in_place(tree: ast.Module) -> Iterator[str]:
 
 
 def _same_constant(value: Any, node: ast.expr) -> bool:
-    """Whether a value is what a literal says; what is no literal of plain values cannot be told apart."""
+    """Whether a value is what a literal says; what is no literal of plain values cannot be compared."""
     try:
         literal = ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
@@ -257,7 +257,7 @@ def _same_compiled(path: str, code: CodeType) -> bool:
 
 
 def _edited_since(module: ModuleType, code: CodeType) -> bool:
-    """Whether the file's code has changed since it was looked at, while the module's functions stayed the same."""
+    """Whether the file's code has changed since it was compared, while the module's functions stayed the same."""
     digest = code_digest(code)
     first = next(_functions(module), None)
     if first is None:

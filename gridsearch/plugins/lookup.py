@@ -44,7 +44,7 @@ class Plugin:
 
     Attributes:
         name: how it is shown and stored ("lenet", "my_net.py:Net").
-        locator: where it was found, absolute where it is a file; what a worker is told.
+        locator: where it was found, absolute where it is a file; what a worker finds it by.
         target: the class or function itself.
         source: the address of its code: for a user's own file that imports nothing else of theirs the SHA-256 of its
             bytes, see `docs/address.md` for all else; None for an installed one.
@@ -234,7 +234,7 @@ def as_objective(plugin: Plugin) -> Plugin:
     """
     try:
         inspect.signature(plugin.target).bind({}, 0)
-    except ValueError:  # a builtin that does not tell its signature; the call will show
+    except ValueError:  # a builtin without a signature; the call will show
         return plugin
     except TypeError as error:
         raise PluginError(

@@ -1,6 +1,6 @@
 """Whether a table or a configuration object of a module still holds what its file gives it.
 
-A part of `loaded`, for what a session can change in place: `settings.RATES["lr"] = 3`, `settings.config.rate = 3`.
+For `loaded_source`: what a session can change in place: `settings.RATES["lr"] = 3`, `settings.config.rate = 3`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _same_object(value: Any, node: ast.Call) -> bool:
         args = [ast.literal_eval(arg) for arg in node.args]
         new = kind(*args, **{str(word.arg): ast.literal_eval(word.value) for word in node.keywords})
         return _said(vars(new)) == _said(vars(value))
-    except Exception:  # noqa: BLE001 - what is no literal, or a class that is made in its own way, cannot be told
+    except Exception:  # noqa: BLE001 - what is no literal, or a class that is made in its own way, cannot be compared
         return True
 
 

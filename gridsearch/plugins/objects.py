@@ -157,7 +157,7 @@ def _parts(target: Any) -> dict[str, Any]:
         given = {f"argument {i}": value for i, value in enumerate(target.args)} | target.keywords
         return {**_parts(target.func), **given}
     if isinstance(target, type):
-        members = {name: value for name, value in vars(target).items() if not _told_by_python(name, value)}
+        members = {name: value for name, value in vars(target).items() if not _set_by_python(name, value)}
         return {f"{target.__name__}.{name}": value for name, value in members.items()}
     function = getattr(target, "__func__", target)
     if not isinstance(function, FunctionType):
@@ -169,7 +169,7 @@ def _parts(target: Any) -> dict[str, Any]:
     return {f"{function.__name__}()": function.__code__, "its defaults": function.__defaults__, **own}
 
 
-def _told_by_python(name: str, value: Any) -> bool:
+def _set_by_python(name: str, value: Any) -> bool:
     return name.startswith("__") and not isinstance(value, FunctionType)
 
 
@@ -271,7 +271,7 @@ def _alone(function: FunctionType) -> bool:
 
 
 def _by_its_name(name: str, value: Any) -> bool:
-    """Whether a name stands for something installed that everybody calls so."""
+    """Whether a name stands for something installed under its customary name."""
     if isinstance(value, ModuleType):
         full = value.__name__
         return not own_module(value) and (name in full.split(".") or _CUSTOMARY.get(name) == full)

@@ -37,7 +37,7 @@ class Reading:
     Attributes:
         changes: what was done to how many images, and how many files were left out: "6 rotated", "3 skipped".
         test_from: where the test images lie, "" where that is not known.
-        warnings: what puts results in doubt (images in two classes, test images to train on), in sentences.
+        warnings: what makes results doubtful (images in two classes, test images to train on), in sentences.
         levels: which values of images of more than 8 bits are black (0) and white (1); None without such images.
     """
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 SHAPE_ARGUMENTS = ("in_channels", "num_classes", "image_size")
-"""The names of the contract; what has them is passed without a word."""
+"""The names of the contract; what has them is passed without a note."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -100,7 +100,7 @@ def in_words(passed: Mapping[str, Any]) -> str:
 
 
 def _meaning(name: str, parameter: inspect.Parameter, others: Collection[str]) -> str | None:
-    """Return what an argument means, None where its name, or its default, tells of something else."""
+    """Return what an argument means, None where its name, or its default, says otherwise."""
     asked = parameter.default is parameter.empty
     default = None if asked else parameter.default
     number = isinstance(default, int) and not isinstance(default, bool)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _MOST: Final = 1_000_000
 """Objects that are walked; what reaches further is not addressed."""
 
-_UNTOLD: Final = frozenset(
+_NOT_WRITTEN: Final = frozenset(
     {
         "__module__", "__qualname__", "__name__", "__doc__", "__dict__", "__weakref__", "__firstlineno__",
         "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
@@ -282,7 +282,7 @@ class _Walk:
         self.put("class")
         self._several("bases", cls.__bases__)
         self.value(type(cls))
-        self._state("members", {k: v for k, v in vars(cls).items() if k not in _UNTOLD})
+        self._state("members", {k: v for k, v in vars(cls).items() if k not in _NOT_WRITTEN})
 
     def _addressed(self, module: types.ModuleType) -> bool:
         """Write a module's name, or the address of a user's own; return whether it has one."""

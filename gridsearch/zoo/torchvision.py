@@ -1,8 +1,8 @@
-"""The door to torchvision for the zoo and for users' files: it makes the import work beside any build of torch.
+"""Imports torchvision, for the zoo and for users' files, beside any build of torch.
 
 torchvision's compiled operators load only beside the build of torch that they were compiled against.  Where
 they do not load, `import torchvision` dies with "operator torchvision::nms does not exist", because it
-registers fake kernels for operators that nobody declared.  Declaring their two schemas first makes the import
+registers fake kernels for operators that are not declared.  Declaring their two schemas first makes the import
 work; datasets, models and transforms need none of the compiled operators.
 """
 

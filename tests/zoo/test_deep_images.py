@@ -75,7 +75,7 @@ def encoded(image, kind="PNG", **options):
 def values(content, *, channels=None, levels=FULL, size=None):
     """Return what is decoded in the file's own unit, as [H, W, C]."""
     picture = image_decoding.decode(
-        content, size=size or image_decoding.look(content)[0], channels=channels, levels=levels
+        content, size=size or image_decoding.inspect(content)[0], channels=channels, levels=levels
     )
     assert picture.pixels.dtype == np.float32
     assert Change.DEEP in picture.changes
@@ -107,7 +107,7 @@ def test_deep_grey_with_transparency_is_laid_on_white():
 def test_numbers_of_32_bits_and_floating_point_numbers_are_read_as_they_are():
     for array in (np.array([[0, 70_000, 3]], np.int32), np.array([[0.25, -3.5, 1e5]], np.float32)):
         content = encoded(Image.fromarray(array), "TIFF")
-        (low, high, _) = image_decoding.look(content)[1]
+        (low, high, _) = image_decoding.inspect(content)[1]
         assert np.allclose(values(content, levels=(low, high))[0, :, 0], array[0], rtol=1e-5)
 
 

@@ -330,9 +330,9 @@ def test_images_that_need_too_much_memory_are_refused_with_what_they_need(pets, 
 
 def test_too_much_memory_is_seen_before_all_is_decoded(pets, tmp_path, monkeypatch):
     decoded = []
-    real = folder_arrays.images.decode
+    real = folder_arrays.image_decoding.decode
     monkeypatch.setattr(folder_arrays, "_AT_ONCE", 1)
-    monkeypatch.setattr(folder_arrays.images, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
+    monkeypatch.setattr(folder_arrays.image_decoding, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
     with pytest.raises(DataError, match="need"):
         FolderDataset(pets, memory_limit=1000)(tmp_path / "root", size=15)
     assert len(decoded) == 2
@@ -381,7 +381,7 @@ def test_decoded_images_are_kept_and_read_back_the_same_without_decoding(pets, m
     def refuse(*args, **kwargs):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(folder_arrays.images, "decode", refuse)
+    monkeypatch.setattr(folder_arrays.image_decoding, "decode", refuse)
     assert same(load(pets), first)
     assert fingerprint(pets) == mark
     assert first.notes == ("skipped cat/notes.txt: not an image",)

@@ -28,8 +28,8 @@ def test_a_folder_that_is_all_right_has_no_problem_and_is_described(pets):
     (pets / "cat" / ".DS_Store").write_text("x")
     found = examine(pets)
     assert found.problems == ()
-    assert found.told[0].startswith("12 images, 2 classes: cat 6, dog 6; 3 skipped; ")
-    assert "skipped README.md: not in the folder of a class" in found.told
+    assert found.notes[0].startswith("12 images, 2 classes: cat 6, dog 6; 3 skipped; ")
+    assert "skipped README.md: not in the folder of a class" in found.notes
 
 
 def test_validation_images_that_a_run_does_not_use_are_told_and_no_problem(pets):
@@ -43,7 +43,7 @@ def test_validation_images_that_a_run_does_not_use_are_told_and_no_problem(pets)
         Image.fromarray(picture).save(pets.parent / "ds" / "val" / name / "0.png")
     found = examine(pets.parent / "ds")
     assert found.problems == ()
-    assert "val/ not used" in found.told[0]
+    assert "val/ not used" in found.notes[0]
 
 
 def test_every_file_that_a_run_would_skip_is_named_however_many_they_are(pets):
@@ -59,7 +59,7 @@ def test_every_file_that_a_run_would_skip_is_named_however_many_they_are(pets):
     assert found.problems[0] == "loose.png: not in the folder of a class"
     for name, reason in (("half29.jpg", "truncated"), ("phone.heic", "heic"), ("page.png", "not an image")):
         assert any(name in line and reason in line.lower() for line in found.problems)
-    assert not any("half" in line for line in found.told)
+    assert not any("half" in line for line in found.notes)
     assert datasets.verify(datasets.open_dataset(f"folder:{pets}"), pets.parent) == found.problems
 
 
@@ -81,7 +81,9 @@ def test_a_folder_is_always_there_to_be_loaded_whatever_lies_in_it(pets):
 
 def said(folder):
     return " | ".join(
-        datasets.doubts(datasets.load(datasets.open_dataset(f"folder:{folder}"), folder.parent / "root", {}))
+        datasets.cautions(
+            datasets.load(datasets.open_dataset(f"folder:{folder}"), folder.parent / "root", {})
+        )
     )
 
 
@@ -127,7 +129,7 @@ def test_a_dataset_from_python_is_doubted_alike():
     images = np.random.default_rng(0).integers(0, 256, (20, 4, 5), dtype=np.uint8)
     labels = np.arange(20) % 2
     data = datasets.load(datasets.open_dataset("digits"), None, {})
-    assert datasets.doubts(data) == ()
+    assert datasets.cautions(data) == ()
     leaky = type(data)(
         train_images=images[:, None],
         train_labels=labels,
@@ -135,6 +137,6 @@ def test_a_dataset_from_python_is_doubted_alike():
         test_labels=labels[:7],
         class_names=("a", "b"),
     )
-    assert datasets.doubts(leaky) == (
+    assert datasets.cautions(leaky) == (
         "7 of 7 test images are training images too: the test accuracy will be better than on new images",
     )

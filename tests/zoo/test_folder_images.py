@@ -82,7 +82,7 @@ def test_the_orientation_that_a_camera_noted_is_honoured(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(stored, exif=exif)
-    assert image_decoding.look(content)[0] == (6, 8)
+    assert image_decoding.inspect(content)[0] == (6, 8)
     assert np.array_equal(decode(content), COLOUR.transpose(2, 0, 1))
 
 
@@ -92,7 +92,7 @@ def test_a_large_photograph_keeps_its_orientation_and_shape_when_it_is_shrunk():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter: the sky is on the right
     content = encoded(photo, "JPEG", exif=exif)
-    assert image_decoding.look(content)[0] == (800, 400)
+    assert image_decoding.inspect(content)[0] == (800, 400)
     pixels = decode(content, size=(16, 8))
     assert pixels.shape == (1, 16, 8)
     assert pixels[0, :, :3].max() < 20

@@ -105,7 +105,7 @@ def test_words_of_splits_may_be_classes_where_nothing_else_speaks_of_splits(tmp_
 def test_classes_that_all_hold_the_same_folders_are_doubted(tmp_path):
     tree = scan(build(tmp_path / "im", "indoor/{day,night} outdoor/{day,night}"))
     assert tree.classes == ("indoor", "outdoor")
-    (words,) = tree.skipped.doubts
+    (words,) = tree.skipped.cautions
     assert words == (
         "indoor/ and outdoor/ hold folders of the same names (day/ and night/): "
         "if these are the classes, put them into train/ and test/"

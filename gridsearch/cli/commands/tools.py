@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from gridsearch.zoo.datasets import Verdict
+    from gridsearch.zoo.datasets import Inspection
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -79,17 +79,17 @@ def data(arguments: argparse.Namespace) -> int:
         return 0
     found = datasets.examine(plugin, places.data)
     if arguments.json:
-        content = {"schema": 1, "dataset": plugin.name, "problems": found.problems, "told": found.told}
+        content = {"schema": 1, "dataset": plugin.name, "problems": found.problems, "told": found.notes}
         print(json.dumps(content))
     else:
-        _show_verdict(plugin.name, found, quiet=arguments.quiet)
+        _show_inspection(plugin.name, found, quiet=arguments.quiet)
     return 4 if found.problems else 0
 
 
-def _show_verdict(name: str, found: Verdict, *, quiet: bool) -> None:
-    for line in () if quiet else found.told:
+def _show_inspection(name: str, found: Inspection, *, quiet: bool) -> None:
+    for line in () if quiet else found.notes:
         print(line)
-    if len(found.problems) > 1 or (found.problems and found.told):  # and not a refusal of the whole
+    if len(found.problems) > 1 or (found.problems and found.notes):  # and not a refusal of the whole
         one = len(found.problems) == 1
         count = (
             "1 file is not as it should be"

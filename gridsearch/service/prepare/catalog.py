@@ -146,7 +146,7 @@ class Catalog:
             SpecError: it does not take one of the options.
         """
         full = _complete(self.dataset, options, "data")
-        if datasets.tells_fingerprint(self.dataset):
+        if datasets.has_own_fingerprint(self.dataset):
             return self.dataset.name, full, datasets.fingerprint(self.dataset, self.root, full)
         return self.dataset.name, full, self.known(full)[1]
 
@@ -266,7 +266,7 @@ def _facts(images: ImageData, locator: str) -> DataFacts:
         labels=digest.hexdigest(),
         locator=locator,
         described=datasets.described(images),
-        doubts=datasets.doubts(images),
+        doubts=datasets.cautions(images),
     )
 
 

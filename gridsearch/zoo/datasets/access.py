@@ -95,8 +95,8 @@ def fingerprint(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> str
     return str(own(root, **options))
 
 
-def tells_fingerprint(plugin: Plugin) -> bool:
-    """Whether a dataset says its fingerprint without its images, which may not be fetched yet."""
+def has_own_fingerprint(plugin: Plugin) -> bool:
+    """Whether a dataset gives its fingerprint without its images, which may not be fetched yet."""
     return _method(plugin, "fingerprint") is not None and _method(plugin, "with_fingerprint") is None
 
 
@@ -149,7 +149,7 @@ def fetch(plugin: Plugin, root: Path, source: Path | None = None, *, say: Say = 
         plugin: from `open_dataset`.
         root: the data root.
         source: a folder that holds the files (`--from`), or None for the dataset's own sources.
-        say: told what goes on, line by line.
+        say: gets each step, line by line.
 
     Raises:
         UsageError: `source` is not a folder, or the dataset takes none.
@@ -163,16 +163,16 @@ def fetch(plugin: Plugin, root: Path, source: Path | None = None, *, say: Say = 
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a look at all files of a dataset found.
+class Inspection:
+    """What was found in all files of a dataset.
 
     Attributes:
         problems: what is wrong, one line each; nothing if all is well.
-        told: what else there is to know: the dataset in one line, what was done to images, what is in doubt.
+        notes: what else there is to know: the dataset in one line, what was done to images, what is in doubt.
     """
 
     problems: tuple[str, ...]
-    told: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def verify(plugin: Plugin, root: Path) -> tuple[str, ...]:
@@ -180,27 +180,27 @@ def verify(plugin: Plugin, root: Path) -> tuple[str, ...]:
     return examine(plugin, root).problems
 
 
-def examine(plugin: Plugin, root: Path) -> Verdict:
-    """Look at all files of a dataset: those that should be images and that a run would skip are problems.
+def examine(plugin: Plugin, root: Path) -> Inspection:
+    """Read all files of a dataset: those that should be images and that a run would skip are problems.
 
     A dataset that is not fetched is loaded, if its options have defaults, and its refusal is what is wrong.
     """
-    from gridsearch.zoo.datasets.summary import described, doubts
+    from gridsearch.zoo.datasets.summary import cautions, described
 
     own = _method(plugin, "verify")
     if own is not None:
-        return Verdict(tuple(own(root)))
-    look = _method(plugin, "examine")
+        return Inspection(tuple(own(root)))
+    own_examine = _method(plugin, "examine")
     problems: tuple[str, ...] = ()
     try:
-        if look is None:
+        if own_examine is None:
             data = load(plugin, root, {})
         else:
-            data, problems = look(root)
+            data, problems = own_examine(root)
     except DataError as error:
-        return Verdict((error.message,))
+        return Inspection((error.message,))
     notes = [note for note in data.notes if not any(p in note for p in problems) and "more files" not in note]
-    return Verdict(problems, (described(data), *doubts(data), *notes))
+    return Inspection(problems, (described(data), *cautions(data), *notes))
 
 
 def _method(plugin: Plugin, name: str) -> Any:

@@ -33,22 +33,15 @@ def _pinned(*sums: str) -> tuple[PinnedFile, PinnedFile, PinnedFile, PinnedFile]
     return a, b, c, d
 
 
-def _fashion_mirrors() -> tuple[str, ...]:
-    from gridsearch.zoo import torchvision
+def _torchvision(dataset: str) -> Mirrors:
+    """Return the addresses that torchvision has for one of its datasets."""
 
-    return torchvision.mirrors("FashionMNIST")
+    def addresses() -> tuple[str, ...]:
+        from gridsearch.zoo import torchvision
 
+        return torchvision.mirrors(dataset)
 
-def _mnist_mirrors() -> tuple[str, ...]:
-    from gridsearch.zoo import torchvision
-
-    return torchvision.mirrors("MNIST")
-
-
-def _kuzushiji_mirrors() -> tuple[str, ...]:
-    from gridsearch.zoo import torchvision
-
-    return torchvision.mirrors("KMNIST")
+    return Mirrors(addresses=addresses)
 
 
 fmnist = IdxDataset(
@@ -73,7 +66,7 @@ fmnist = IdxDataset(
     ),
     sources=(
         Folder(Path("/") / _INSIDE_PACKAGE, "the installed package dataset-fashion-mnist"),
-        Mirrors(addresses=_fashion_mirrors),
+        _torchvision("FashionMNIST"),
         DebianPackage(package="dataset-fashion-mnist", inside=_INSIDE_PACKAGE),
     ),
     licence="MIT",
@@ -89,7 +82,7 @@ mnist = IdxDataset(
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
     class_names=tuple("0123456789"),
-    sources=(Mirrors(addresses=_mnist_mirrors),),
+    sources=(_torchvision("MNIST"),),
     licence="CC BY-SA 3.0",
     home="http://yann.lecun.com/exdb/mnist",
 )
@@ -120,7 +113,7 @@ kmnist = IdxDataset(
         ),
     ),
     class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
-    sources=(Mirrors(addresses=_kuzushiji_mirrors),),
+    sources=(_torchvision("KMNIST"),),
     licence="CC BY-SA 4.0",
     home="http://codh.rois.ac.jp/kmnist",
 )

@@ -21,7 +21,7 @@ _POLL = 0.1
 _ENDLESS = 1e9  # seconds; whether to go on waiting is asked at every poll
 
 Beat = Callable[[], None]
-"""Called now and then by long work: tells those who wait that it goes on."""
+"""Called now and then by long work: shows those who wait that it goes on."""
 
 Say = Callable[[str], None]
 """Takes one line for the user."""

@@ -25,7 +25,7 @@ Name = Callable[[bool, int], str]
 """Gives an image's name by whether it is of the test set, and its place there."""
 
 
-def doubts(
+def cautions(
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
     class_names: Sequence[str],
     name: Name | None = None,

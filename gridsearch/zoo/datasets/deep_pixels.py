@@ -117,12 +117,12 @@ def dark_ones(pictures: Sequence[np.ndarray], levels: Levels | None) -> list[str
     count = sum(float(pixels.max()) < _DARK for pixels in pictures)
     if levels is None or not count:
         return []
-    words = (
+    caution = (
         f"{count} of {len(pictures)} images of more than 8 bits {'is' if count == 1 else 'are'} nearly black: no value "
         f"is above {100 * _DARK:.3g} % of white, which is {levels[1]:g} as other images have 8 bits; if they should "
         "not be, save all images with 8 bits"
     )
-    return [words]
+    return [caution]
 
 
 def _tiles(image: Image.Image) -> list[Any]:

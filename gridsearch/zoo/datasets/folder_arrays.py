@@ -161,7 +161,7 @@ def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
         wanted.memory_limit,
         tree.skipped.notes(),
         tree.skipped.count,
-        tree.skipped.doubts,
+        tree.skipped.cautions,
         tree.test_from,
     ]
     return _sum([*parts, _listed(files), tree.classes])
@@ -177,7 +177,7 @@ def _sum(content: object) -> str:
 
 def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Beat) -> Decoded:
     with image_decoding.quiet():
-        looked = _look(files, beat)
+        looked = _inspect(files, beat)
         size = wanted.size or _chosen_size([found[0] for e, found in looked if not e.found.test])
         ranges = [found[1] for _, found in looked if found[1] is not None]
         levels = deep_pixels.levels(ranges, beside_8_bits=len(ranges) < len(looked)) if ranges else None
@@ -195,7 +195,7 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         (_stacked(arrays, rows, (channels, *size), kind), labels[rows], rows)
         for rows in ([train, test] if tree.has_test else [train])
     ]
-    warnings = checks.doubts(
+    warnings = checks.cautions(
         [part[:2] for part in parts],
         tree.classes,
         lambda is_test, i: used[parts[is_test][2][i]].found.relative,
@@ -210,7 +210,7 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         reading=Reading(
             changes=changes,
             test_from=tree.test_from or "",
-            warnings=(*tree.skipped.doubts, *warnings),
+            warnings=(*tree.skipped.cautions, *warnings),
             levels=levels,
         ),
     )
@@ -218,20 +218,20 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
     return Decoded(data, _sum([*content, _DEEP_READER, levels] if kind != np.uint8 else content))
 
 
-def _look(
+def _inspect(
     files: Sequence[_Hashed], beat: Beat
 ) -> list[tuple[_Hashed, tuple[tuple[int, int], deep_pixels.Range | None]]]:
     """Return size and range of every file that is an image, by its header where that is enough."""
 
-    def look(entry: _Hashed) -> tuple[tuple[int, int], deep_pixels.Range | None] | None:
+    def inspect(entry: _Hashed) -> tuple[tuple[int, int], deep_pixels.Range | None] | None:
         if kinds.raw_file(entry.found.relative):
             return None
         try:
-            return image_decoding.look(entry.found.path.read_bytes())
+            return image_decoding.inspect(entry.found.path.read_bytes())
         except (image_decoding.NotUsable, OSError):
             return None  # which decoding tells
 
-    found = zip(files, _each(look, files, beat), strict=True)
+    found = zip(files, _each(inspect, files, beat), strict=True)
     return [(entry, looked) for entry, looked in found if looked is not None]
 
 
@@ -296,10 +296,10 @@ def _changes(
     """Return what was done to how many images, in the words of one line; the notes tell more."""
     counts = Counter(change for picture in pictures for change in picture.changes)
     for change, count in sorted(counts.items(), key=lambda item: list(image_decoding.Change).index(item[0])):
-        skipped.more.append(image_decoding.told(change, count, levels))
+        skipped.more.append(image_decoding.described(change, count, levels))
     deep_ones = counts[image_decoding.Change.DEEP]
     if kind != np.uint8 and deep_ones < len(pictures):
-        skipped.doubts += deep_pixels.dark_ones(
+        skipped.cautions += deep_pixels.dark_ones(
             [p.pixels for p in pictures if p.pixels.dtype != np.uint8], levels
         )
         skipped.more.append(

@@ -68,12 +68,12 @@ class Skipped:
 
     Attributes:
         lines: one for each file or folder that is left out.
-        problems: likewise, but for what nobody would take for an image of the dataset.
+        problems: likewise, but for what is plainly no image of the dataset.
         hidden: how many hidden files and folders there are.
         clutter: how often each name of `_CLUTTER` was met.
         unused: folders among the lines that are left out whole: validation images, what stands beside the splits.
         more: anything else.
-        doubts: what puts results in doubt.
+        cautions: what puts results in doubt.
     """
 
     lines: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Skipped:
     clutter: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     more: list[str] = field(default_factory=list)
-    doubts: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
 
     @property
     def count(self) -> int:
@@ -95,7 +95,7 @@ class Skipped:
         Args:
             relative: its name.
             reason: why.
-            expected: whether nobody would take it for an image of the dataset.
+            expected: whether it is plainly no image of the dataset.
         """
         self.lines.append(f"skipped {relative}: {reason}")
         if not expected:

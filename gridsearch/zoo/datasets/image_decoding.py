@@ -1,7 +1,7 @@
 """Turns the bytes of one image file into an array, below the folder of images.
 
 Transparent pixels become white, the first frame stands for an animation and the first page for a document, the
-orientation that a camera noted is honoured; what was done is told.  Images of more than 8 bits become fractions,
+orientation that a camera noted is honoured; what was done is said.  Images of more than 8 bits become fractions,
 see `deep`.  Only formats that Pillow decodes by itself are taken: none starts another program.
 """
 
@@ -58,7 +58,7 @@ class Change(StrEnum):
     CUT = "cut to 8 bits"
 
 
-def told(change: Change, count: int, levels: deep_pixels.Levels | None) -> str:
+def described(change: Change, count: int, levels: deep_pixels.Levels | None) -> str:
     """Say what was done to so many images."""
     images, verb, their = ("image", "was", "its") if count == 1 else ("images", "were", "their")
     black, white = levels or (0.0, 255.0)
@@ -102,7 +102,7 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def look(content: bytes) -> tuple[tuple[int, int], deep_pixels.Range | None]:
+def inspect(content: bytes) -> tuple[tuple[int, int], deep_pixels.Range | None]:
     """Return (H, W) as the image is seen, from its header, and the range of an image of more than 8 bits.
 
     Raises:

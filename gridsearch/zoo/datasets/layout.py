@@ -37,53 +37,20 @@ _ROLES = {
 _THINGS = {"train", "training", "valid", "dev"}
 """Names of splits that may be names of classes as well, where nothing else speaks of splits."""
 
-_PARTS = frozenset(
-    {
-        *(
-            "fold",
-            "folds",
-            "split",
-            "part",
-            "partition",
-            "subset",
-            "set",
-            "batch",
-            "chunk",
-            "shard",
-            "holdout",
-        ),
-        *(
-            "treino",
-            "teste",
-            "treinamento",
-            "entrenamiento",
-            "prueba",
-            "entrainement",
-            "entraînement",
-            "essai",
-        ),
-        *(
-            "trainings",
-            "trainingsdaten",
-            "testdaten",
-            "trein",
-            "addestramento",
-            "prova",
-            "训练",
-            "测试",
-            "訓練",
-        ),
-        *("训练集", "测试集", "テスト", "学習", "обучение", "тест", *_ROLES),
-    }
-)
-"""Words that name a part of a dataset, where all of several folders bear one and hold folders of the same names."""
+_WORDS = """
+fold folds split part partition subset set batch chunk shard holdout treino teste treinamento entrenamiento prueba
+entrainement entraînement essai trainings trainingsdaten testdaten trein addestramento prova 训练 测试 訓練 训练集
+测试集 テスト 学習 обучение тест
+"""
+_SPLIT_WORDS = frozenset({*_WORDS.split(), *_ROLES})
+"""Words that name a split of a dataset, where all of several folders bear one and hold folders of the same names."""
 
 _DEEPEST = 4
 """Folders in folders that are looked through for the one that holds the images."""
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Split:
     """A folder that holds class folders.
 
     Attributes:
@@ -106,7 +73,7 @@ class _Named:
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class _Root:
     """The folder as the user named it, for refusals."""
 
     folder: Path
@@ -115,35 +82,35 @@ class _Look:
         return DataError(f"folder of images {str(self.folder)!r}: {problem}", hint=hint)
 
 
-def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
+def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
     """Return the folders that hold class folders: one, or one for training and one for test.
 
     Args:
         folder: as the user named it.
         base: the same, resolved.
-        skipped: told what is left out beside them.
+        skipped: gets what is left out beside them.
 
     Raises:
         DataError: splits and classes cannot be told apart, or a split holds no classes.
     """
-    look = _Look(folder)
-    where = _innermost(look, base, skipped)
-    folders, links = _sorted_out(look, where)
+    root = _Root(folder)
+    where = _innermost(root, base, skipped)
+    folders, links = _sorted_out(root, where)
     named = [found for place in (*folders, *links) if (found := _named(place)) is not None]
-    train = _train(look, named)
+    train = _train(root, named)
     group = _group(train, named) if train is not None else []
     if train is None or not group:
-        return _without_partner(look, where, train, folders, named, skipped)
+        return _without_partner(root, where, train, folders, named, skipped)
     if not train.inside:
         flat = [one.place.name for one in (train, *group) if not one.inside]
-        raise look.refuse(
+        raise root.refuse(
             f"{_listed(flat)} hold{'s' * (len(flat) == 1)} no folders of classes",
             "put the images of each class into a folder of its own, no link: train/CLASS/, test/CLASS/",
         )
     tests = [one for one in group if one.role == _TEST]
     if len(tests) > 1:
         names = _listed([one.place.name for one in tests])
-        raise look.refuse(f"{names} are both named as test images", "keep one of them in the folder")
+        raise root.refuse(f"{names} are both named as test images", "keep one of them in the folder")
     used = [train.place, *(one.place for one in tests)]
     unused = [one.place for one in group if one.role == _VAL]
     for place in sorted(entries(where, skipped), key=lambda place: natural(place.shown)):
@@ -159,7 +126,7 @@ def parts(folder: Path, base: Place, skipped: Skipped) -> tuple[Part, ...]:
             skipped.add(f"{place.shown}/", "a link to a folder")
         elif place not in used:
             outside(place, skipped)
-    return tuple(Part(_unwrapped(place, skipped), place is not train.place) for place in used)
+    return tuple(Split(_unwrapped(place, skipped), place is not train.place) for place in used)
 
 
 def outside(place: Place, skipped: Skipped) -> None:
@@ -167,11 +134,11 @@ def outside(place: Place, skipped: Skipped) -> None:
     skipped.add(place.shown, "not in the folder of a class", expected=not is_named_as_image(place.name))
 
 
-def _innermost(look: _Look, base: Place, skipped: Skipped) -> Place:
+def _innermost(root: _Root, base: Place, skipped: Skipped) -> Place:
     """Follow folders that hold nothing but one folder, as archives leave them, to the one with the images."""
     where = base
     for _ in range(_DEEPEST):
-        inside, links = _sorted_out(look, where)
+        inside, links = _sorted_out(root, where)
         if len(inside) != 1 or links or _loose(where) or not _holds_classes(inside[0]):
             break
         if _role_of(inside[0].name) and not _stem(inside[0].name):
@@ -202,7 +169,7 @@ def _unwrapped(place: Place, skipped: Skipped | None = None) -> Place:
     return folders[0]
 
 
-def _sorted_out(look: _Look, where: Place) -> tuple[list[Place], list[Place]]:
+def _sorted_out(root: _Root, where: Place) -> tuple[list[Place], list[Place]]:
     """Return the folders in a folder, and the links to folders; a split that is a broken link is refused."""
     folders: list[Place] = []
     links: list[Place] = []
@@ -211,7 +178,7 @@ def _sorted_out(look: _Look, where: Place) -> tuple[list[Place], list[Place]]:
         if place.path.is_dir():
             (links if is_link else folders).append(place)
         elif is_link and _role_of(place.name) in (_TRAIN, _TEST) and not _stem(place.name):
-            raise look.refuse(f"{place.name} is a link to nothing", "mend the link, or remove it")
+            raise root.refuse(f"{place.name} is a link to nothing", "fix the link, or remove it")
     return sorted(folders, key=lambda p: natural(p.name)), sorted(links, key=lambda p: natural(p.name))
 
 
@@ -223,12 +190,12 @@ def _named(place: Place) -> _Named | None:
     return _Named(place, role, _stem(place.name), inside)
 
 
-def _train(look: _Look, named: Sequence[_Named]) -> _Named | None:
+def _train(root: _Root, named: Sequence[_Named]) -> _Named | None:
     """Return the folder of training images, if there is one."""
     found = [one for one in named if one.role == _TRAIN and (not one.stem or any(_group(one, [one, *named])))]
     if len(found) > 1:
         names = _listed([one.place.name for one in found])
-        raise look.refuse(f"{names} are both named as training images", "keep one of them in the folder")
+        raise root.refuse(f"{names} are both named as training images", "keep one of them in the folder")
     return found[0] if found else None
 
 
@@ -243,21 +210,21 @@ def _group(train: _Named, named: Iterable[_Named]) -> list[_Named]:
 
 
 def _without_partner(
-    look: _Look,
+    root: _Root,
     where: Place,
     train: _Named | None,
     folders: Sequence[Place],
     named: Sequence[_Named],
     skipped: Skipped,
-) -> tuple[Part, ...]:
+) -> tuple[Split, ...]:
     """Return the one folder of classes where no two splits stand beside each other; refuse what is doubtful."""
     names = {place.name for place in folders}
     if train is not None:
         others = sorted(names - {train.place.name}, key=natural)
         if not others and train.inside:
-            return (Part(_unwrapped(train.place), test=False),)
+            return (Split(_unwrapped(train.place), test=False),)
         if others and len(train.inside) > 1:
-            raise look.refuse(
+            raise root.refuse(
                 f"{train.place.name}/ holds folders of classes, and beside it stand {_listed(others)}",
                 f"move what is no split out of the folder; or put the images right into {train.place.name}/ "
                 "if it is a class",
@@ -266,7 +233,7 @@ def _without_partner(
         beside = sorted(names - {one.place.name}, key=natural)
         doubtful = not one.stem and "".join(_words(one.place.name)) not in _THINGS
         if one.role != _TRAIN and (doubtful or one.inside & names):
-            raise look.refuse(
+            raise root.refuse(
                 f"{one.place.name}/ is named as a split, "
                 + (f"and beside it stand {_listed(beside)}" if beside else "and no train/ is beside it"),
                 "put the folders of the classes into train/; or rename it if it is a class",
@@ -274,7 +241,7 @@ def _without_partner(
     for place in folders:
         roles = {_role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
         if _TRAIN in roles and len(roles - {None}) > 1:
-            raise look.refuse(
+            raise root.refuse(
                 f"{place.name}/ holds splits, expected them outside of the classes",
                 "put them the other way round: train/CLASS/, test/CLASS/",
             )
@@ -284,13 +251,13 @@ def _without_partner(
             f"{_listed([place.name for place in folders])} hold folders of the same names "
             f"({_listed(sorted(inside[0], key=natural))})"
         )
-        if all(_PARTS.intersection(_words(place.name)) for place in folders):
-            raise look.refuse(
+        if all(_SPLIT_WORDS.intersection(_words(place.name)) for place in folders):
+            raise root.refuse(
                 f"{alike}, so they seem to be parts of one dataset, not classes",
                 "put the folders of the classes into train/ and test/; or rename what is a class",
             )
-        skipped.doubts.append(f"{alike}: if these are the classes, put them into train/ and test/")
-    return (Part(where, test=False),)
+        skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
+    return (Split(where, test=False),)
 
 
 def _folders(place: Place) -> list[Place]:

@@ -81,7 +81,7 @@ class PinnedDataset(ABC):
         Args:
             root: the data root.
             source: a folder that holds the files, raw or gzipped, also nested; None asks the sources.
-            say: told what goes on, line by line.
+            say: gets each step, line by line.
 
         Returns:
             Where the files came from.
@@ -152,11 +152,11 @@ class PinnedDataset(ABC):
         return self._folder(root) / pinned.name
 
     def _refusal(self, problem: str) -> DataError:
-        mend = f"gridsearch data fetch {self.name}"
+        command = f"gridsearch data fetch {self.name}"
         what = "is not fetched" if problem.endswith("is missing") else "is damaged"
         return DataError(
             f"dataset {self.name} {what}: {problem}",
-            hint=f"{mend}, or by hand: {mend} --from DIR",
+            hint=f"{command}, or by hand: {command} --from DIR",
         )
 
     def _by_hand(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
 from gridsearch.zoo.datasets.folder_paths import Place, Skipped, entries, natural, shown
-from gridsearch.zoo.datasets.layout import LAYOUT, Part, outside, parts
+from gridsearch.zoo.datasets.layout import LAYOUT, Split, outside, splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,8 +44,8 @@ class Tree:
 
     Attributes:
         classes: names in the order of the labels.
-        files: in the order in which they are read: by part, class and path.
-        where: the folder of class folders, or those of the two parts; "" is the folder itself.
+        files: in the order in which they are read: by split, class and path.
+        where: the folder of class folders, or those of the two splits; "" is the folder itself.
         test_from: which folder gives the test images, as people would say it; None if there is none.
         skipped: what is not used so far; decoding adds to it.
     """
@@ -77,18 +77,18 @@ def scan(folder: Path) -> Tree:
     skipped = Skipped()
     base = Place(folder.resolve(), "")
     try:
-        found = parts(folder, base, skipped)
+        found = splits(folder, base, skipped)
         names: tuple[str, ...] = ()
         files: list[Found] = []
-        for part in found:
-            classes = _classes(folder, part.where, skipped)
-            if part.test:
+        for split in found:
+            classes = _classes(folder, split.where, skipped)
+            if split.test:
                 _check_agreement(folder, found, names, tuple(classes))
             names = names or tuple(classes)
-            roots = (base.path, part.where.path.resolve())
+            roots = (base.path, split.where.path.resolve())
             for label, place in enumerate(classes.values()):
                 here = sorted(_walk(place, roots, skipped), key=lambda file: natural(file.shown))
-                files += (Found(file.path, file.shown, label, part.test) for file in here)
+                files += (Found(file.path, file.shown, label, split.test) for file in here)
     except PermissionError as error:
         raise DataError(f"folder of images {str(folder)!r}: {error.filename} cannot be read") from error
     if len(names) < 2:
@@ -99,8 +99,8 @@ def scan(folder: Path) -> Tree:
             f"folder of images {str(folder)!r}: expected at least two classes, found {what}{more}",
             hint=LAYOUT,
         )
-    test = next((part.where for part in found if part.test), None)
-    where = tuple(part.where.shown for part in found)
+    test = next((split.where for split in found if split.test), None)
+    where = tuple(split.where.shown for split in found)
     return Tree(names, tuple(files), where, None if test is None else _origin(folder, test), skipped)
 
 
@@ -112,9 +112,9 @@ def _origin(folder: Path, test: Place) -> str:
     return f"{shown(folder.resolve().name)}/{test.shown}{target}"
 
 
-def _classes(folder: Path, part: Place, skipped: Skipped) -> dict[str, Place]:
+def _classes(folder: Path, split: Place, skipped: Skipped) -> dict[str, Place]:
     classes: dict[str, Place] = {}
-    for place in sorted(_folders(part, skipped), key=lambda place: natural(place.name)):
+    for place in sorted(_folders(split, skipped), key=lambda place: natural(place.name)):
         if place.name in classes:
             raise DataError(
                 f"folder of images {str(folder)!r}: two classes are shown as {place.name!r}",
@@ -125,10 +125,10 @@ def _classes(folder: Path, part: Place, skipped: Skipped) -> dict[str, Place]:
 
 
 def _check_agreement(
-    folder: Path, found: Sequence[Part], train: tuple[str, ...], test: tuple[str, ...]
+    folder: Path, found: Sequence[Split], train: tuple[str, ...], test: tuple[str, ...]
 ) -> None:
     if set(train) != set(test):
-        first, second = (part.where.shown for part in found)
+        first, second = (split.where.shown for split in found)
         lines = [f"{part}/ lacks {', '.join(map(repr, sorted(lack)[:5]))}" for part, lack in (
             (second, set(train) - set(test)), (first, set(test) - set(train))) if lack]  # fmt: skip
         raise DataError(

@@ -32,7 +32,7 @@ def described(data: ImageData) -> str:
     return "; ".join(parts)
 
 
-def doubts(data: ImageData) -> tuple[str, ...]:
+def cautions(data: ImageData) -> tuple[str, ...]:
     """Return what puts results on this data in doubt, in sentences."""
     if data.reading is not None:
         return data.reading.warnings
@@ -41,7 +41,7 @@ def doubts(data: ImageData) -> tuple[str, ...]:
     parts = [(data.train_images, data.train_labels)]
     if data.test_images is not None and data.test_labels is not None:
         parts.append((data.test_images, data.test_labels))
-    return checks.doubts(parts, data.class_names)
+    return checks.cautions(parts, data.class_names)
 
 
 def _by_class(counts: np.ndarray, names: tuple[str, ...]) -> str:
