@@ -332,7 +332,9 @@ def test_too_much_memory_is_seen_before_all_is_decoded(pets, tmp_path, monkeypat
     decoded = []
     real = folder_arrays.image_decoding.decode
     monkeypatch.setattr(folder_arrays, "_AT_ONCE", 1)
-    monkeypatch.setattr(folder_arrays.image_decoding, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k))
+    monkeypatch.setattr(
+        folder_arrays.image_decoding, "decode", lambda *a, **k: decoded.append(1) or real(*a, **k)
+    )
     with pytest.raises(DataError, match="need"):
         FolderDataset(pets, memory_limit=1000)(tmp_path / "root", size=15)
     assert len(decoded) == 2

@@ -1,8 +1,8 @@
-"""The story of `best`: refit the winner, read the test set, record that, and let the model leave the house.
+"""What `best` does, step by step: train the winner again, read the test set, record that, publish the export.
 
 The test images count as read when the store says so, and it says so in one transaction after all files of the
-export are on the disk.  Whatever ends `best` before leaves the study as it was; whatever ends it after is made
-good by the next call, which finds the complete export and puts it in its place.
+export are on the disk.  If `best` ends before that, the study is as it was; if it ends after that, the next call
+finds the complete export and puts it in its place.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _VERSIONS = (
     "python",
     "torch",
     "numpy",
-)  # what matters elsewhere; the machine is nobody's business
+)  # what matters elsewhere; nothing about the machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ class Winner:
 
     @property
     def id(self) -> str:
-        """What tells it from other points."""
+        """What distinguishes it from other points."""
         return trial_key(self.point.settings, 0)
 
 
@@ -125,7 +125,7 @@ def best(
         options: where things are, and how to train.
         where: only the trials where all of these hold, as in a report.
         again: read the test images although they were read before.
-        observer: is told what happens.
+        observer: gets progress.
         dataset: locator of the dataset, or the class or function itself; needed only for a user's own.
         models: locators of models, needed only for a user's own.
         objects: models given as classes or functions, by name.
@@ -279,7 +279,7 @@ def _sweep(work: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """All that is known when the test images have been read, and before anybody is told."""
+    """What is known when the test images have been read, before it is recorded."""
 
     data: StudyData
     winner: Winner

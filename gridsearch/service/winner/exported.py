@@ -1,7 +1,7 @@
 """An exported model as `predict` uses it: from image files to classes, with nothing but the export's folder.
 
-The graph is run by `graphs`, so that no code of the model's author runs, no torch is needed, and one image costs
-half a second of start instead of two.  Whatever a file in the folder says is checked before it is used.
+The graph is run by `onnx_graph`, so that no code of the model's author runs, no torch is needed, and one image costs
+half a second of start instead of two.  What a file in the folder says is checked before it is used.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class ExportedModel:
 
         Args:
             folder: the folder.
-            by: what runs its graph, see `graphs.prepare`.
+            by: what runs its graph, see `onnx_graph.prepare`.
 
         Raises:
             UsageError: there is no such folder.

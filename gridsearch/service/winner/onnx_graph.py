@@ -1,7 +1,7 @@
 """Runs an exported ONNX graph: by ONNX Runtime where it is installed, else by onnx's reference evaluator in numpy.
 
-Below `exported`, which reads images and names classes.  Neither runs code of the model's author, and neither needs
-torch.  ONNX Runtime is many times as fast.  Both give the same probabilities but for `ROUNDING`.
+Stands below `exported`, which reads images and names classes.  Neither runs code of the model's author, and neither
+needs torch.  ONNX Runtime is many times as fast.  Both give the same probabilities but for `ROUNDING`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ROUNDING: Final = 1e-4
 """By how much a probability may differ between the two; tested on networks of the zoo, where it is below 1e-5."""
 
-_ERRORS_ALONE: Final = 3
-"""ONNX Runtime's level of messages: it has opinions of each graph, which are nobody's business here."""
+_ERRORS_ONLY: Final = 3
+"""ONNX Runtime's level of messages: it warns of every graph."""
 
 
 class WrongGraph(ValueError):
@@ -71,7 +71,7 @@ def _by_runtime(content: bytes) -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write an identifier into the user's folder
     onnxruntime: Any = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ALONE
+    options.log_severity_level = _ERRORS_ONLY
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

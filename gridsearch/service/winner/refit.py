@@ -1,7 +1,7 @@
 """Trains the winner again, as one pack over its seeds, and has a worker test and export it.
 
-Stands between `best`, which says what to train, and the executors.  The lanes are no trials of the study: the
-store hears nothing of them, so that neither ranking nor numbers change.
+Stands between `best`, which says what to train, and the executors.  The lanes are no trials of the study: they
+are not in the store, so that neither ranking nor numbers change.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from gridsearch.service.run.progress import Observer
 
 _POLL_SECONDS = 0.2
-_LAST_WORDS = 3
+_LAST_LINES = 3
 
 
 class Interrupted(Exception):
@@ -56,9 +56,9 @@ class Refit:
         seeds: one lane each.
         params: what is shown of the point.
         folder: where lanes and export leave their files; below the study's folder.
-        observer: is told what happens.
+        observer: gets progress.
         interruption: whether to end.
-        beat: called now and then to show that we live.
+        beat: called now and then to show that this process is alive.
         device: for display.
     """
 
@@ -79,7 +79,7 @@ class Refit:
     _progress: Progress = field(init=False)
 
     def __post_init__(self) -> None:
-        """Begin the count."""
+        """Start the progress at zero."""
         self._progress = Progress(
             metric="train_accuracy",
             counts=dict.fromkeys(TrialState, 0) | {TrialState.RUNNING: len(self.seeds)},
@@ -98,7 +98,7 @@ class Refit:
 
         Returns:
             What was exported (to the folder "export" in `folder`), the seeds that were tested in their order, and
-            what became of the others, a sentence each.
+            what happened to the others, a sentence each.
 
         Raises:
             Interrupted: somebody asked for it; no process is left.
@@ -163,7 +163,7 @@ class Refit:
             raise Interrupted
 
     def _interrupted(self) -> bool:
-        """Answer an executor that asks, and use the moment."""
+        """Return whether to end; besides, show that this process is alive, and the progress."""
         self.beat()
         self.observer.updated(self._progress)
         return bool(self.interruption)
@@ -178,7 +178,7 @@ class Refit:
                 assert self._executor is not None
                 self._executor.send_lanes(event.pack, ())
             case LogText():
-                self._log = [*self._log, *event.text.splitlines()][-_LAST_WORDS:]
+                self._log = [*self._log, *event.text.splitlines()][-_LAST_LINES:]
             case PackEnded():
                 self._busy = False
             case Exported():
