@@ -1,4 +1,4 @@
-"""The Python door, beside the command line: `run`, `load`, `compare`, `best`, `predict`; results as pandas frames.
+"""The Python functions, beside the command line: `run`, `load`, `compare`, `best`, `predict`; results as pandas frames.
 
 import gridsearch as gs
 

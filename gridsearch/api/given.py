@@ -1,4 +1,4 @@
-"""What Python gives that is no word: classes, functions and datasets, and where their trials can run.
+"""Classes, functions and datasets that Python code passes as objects, and where their trials can run.
 
 Between the caller's objects and the catalog, which finds plug-ins by the names made here; see `executors.shipping`
 for how they come to the workers.

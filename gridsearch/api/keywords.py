@@ -1,7 +1,7 @@
-"""What Python's door takes: each argument means what the option of its name means, and is read by the same code.
+"""The keywords of the Python functions: each means what the command line's option of its name means.
 
-Between the caller's words and the spec and options of a run; what is no word (classes, functions, datasets) is
-`given`'s part.
+Both are read by the same code: it stands between the caller's arguments and the spec and options of a run.  Classes,
+functions and datasets are handled by `given`.
 """
 
 from __future__ import annotations

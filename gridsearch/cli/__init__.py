@@ -36,11 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if argv is None:
         standard_streams.open_closed_ones()
-        # The process ends after this, and Python would look through all that torch and others have loaded for what
-        # refers to itself: half a second or more.  All that is open is closed by then.
+        # The last garbage collection would go through all that torch and others have loaded, for half a second or
+        # more, in a process that ends anyway.  All that is open is closed by then.
         atexit.register(gc.freeze)
-        # Nothing opens a window here, nor does a user's function; the shell of a notebook names a backend that this
-        # environment may lack, and matplotlib would then refuse to be imported.
+        # No window is opened here, by users' functions either.  The shell of a notebook may name a backend that this
+        # environment lacks, and matplotlib would then refuse to be imported.
         os.environ["MPLBACKEND"] = "agg"
     verbose = any(word in ("-v", "--verbose") for word in words)
     try:

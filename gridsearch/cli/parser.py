@@ -337,7 +337,7 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
 
 
 def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what looks at data, models and the machine."""
+    """Add the commands about data, models and the machine."""
     data = commands.add_parser(
         "data",
         parents=common,

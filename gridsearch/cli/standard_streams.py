@@ -1,6 +1,6 @@
-"""The standard streams while a command runs: words of others do not act on a terminal, a reader may leave.
+"""The standard streams while a command runs: control characters in output are escaped, and a reader may leave.
 
-A stream may be closed from the start, or speak a character set without our signs.
+A stream may be closed from the start, or have a character set that lacks some of our characters.
 
 The outermost layer of all that is shown.  What we style ourselves passes by the first of it (`display.console`).
 """

@@ -22,7 +22,11 @@ def docstring_lines(tree: ast.AST) -> set[int]:
     found = set()
     for node in ast.walk(tree):
         for statement in getattr(node, "body", None) if isinstance(getattr(node, "body", None), list) else ():
-            if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+            if (
+                isinstance(statement, ast.Expr)
+                and isinstance(statement.value, ast.Constant)
+                and isinstance(statement.value.value, str)
+            ):
                 found |= set(range(statement.lineno, statement.end_lineno + 1))
     return found
 

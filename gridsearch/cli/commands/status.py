@@ -29,8 +29,8 @@ _WATCH_SECONDS = 2.0
 _STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
 _RARE = ("diverged", "failed", "pruned")
 _SHOWN_RUNNING = 12
-_IDLE_LOOKS = 3
-"""After so many looks at a store at which nobody works, nothing is left to watch."""
+_IDLE_CHECKS = 3
+"""Watching ends after so many checks in a row that find no runner at work."""
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -62,8 +62,8 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
             live.update(_status_view(found), refresh=True)
             idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
             ended = found and not any(s.open for s in found)
-            # Not at the first idle look: a run that begins just now has claimed nothing yet.
-            if ended or idle >= _IDLE_LOOKS or standard_streams.reader_left():
+            # Not at the first idle check: a run that has just begun has claimed nothing yet.
+            if ended or idle >= _IDLE_CHECKS or standard_streams.reader_left():
                 return 0
             time.sleep(_WATCH_SECONDS)
     return 128 + signal.SIGINT

@@ -143,7 +143,7 @@ class _Counter:
 
 
 def _problems(bad: Sequence[Refused]) -> dict[str, object]:
-    """Return the part of the JSON about images that cannot be used; nothing if there is none."""
+    """Return the JSON entries for images that cannot be used; empty if all can."""
     return {"problems": [{"image": each.image, "problem": each.reason} for each in bad]} if bad else {}
 
 
