@@ -18,9 +18,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from gridsearch.errors import SpecError, UsageError, nearest
+from gridsearch.records.axis import AxisScope
 from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS, Places, RunOptions
 from gridsearch.spec import Grid, Recipe, StudySpec, build
-from gridsearch.spec.axes import ALIASES, AxisScope, canonical, find_axis, is_option
+from gridsearch.spec.axes import ALIASES, canonical, find_axis, is_option
 from gridsearch.spec.study_file import PLUGINS
 from gridsearch.spec.study_options import OPTIONS
 

@@ -12,7 +12,7 @@ import math
 import time
 import traceback
 from collections.abc import Generator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError, valid_text
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Event, Lane, Pack, Settings, Trial, WorkerSetup
+    from gridsearch.records import Event, FunctionSettings, Lane, Pack, Trial, WorkerSetup
 
 _SHOWN_NAMES = 8
 
@@ -76,13 +76,19 @@ class FunctionRunner:
             pruned: asked after each step for the trials that shall end now.
         """
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
-        for lane in pack.lanes:
+        for lane in cast("Pack[FunctionSettings]", pack).lanes:
             if stop():
                 break
             self._call(lane.trial, stop=stop, pruned=pruned)
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
-    def _call(self, trial: Trial, *, stop: Callable[[], bool], pruned: Callable[[], Collection[int]]) -> None:
+    def _call(
+        self,
+        trial: Trial[FunctionSettings],
+        *,
+        stop: Callable[[], bool],
+        pruned: Callable[[], Collection[int]],
+    ) -> None:
         log = LogStream(lambda text: self.emit(LogText(trials=(trial.id,), text=text)))
         call = _Call(trial, self.setup.metric, log)
         try:
@@ -101,7 +107,7 @@ class FunctionRunner:
             if isinstance(error, KeyboardInterrupt):
                 raise
             wrong = isinstance(error, Unusable)
-            message = f"{trial.settings.objective} {error}" if wrong else one_line(error)
+            message = f"{trial.settings.code[0]} {error}" if wrong else one_line(error)
             self.emit(
                 TrialFailed(
                     trial=trial.id,
@@ -114,14 +120,15 @@ class FunctionRunner:
         finally:
             log.flush()
 
-    def _function(self, settings: Settings) -> Callable[..., Any]:
+    def _function(self, settings: FunctionSettings) -> Callable[..., Any]:
+        name, source = settings.code
         if self._found is None:
-            name, locator = settings.objective or "", self.setup.objective or ""
+            locator = self.setup.objective or ""
             with Streams(0).inside():  # a module may draw numbers when it is imported
                 self._found = self._objects.get(name) or plugins.find_objective(locator)
-        if self._found.source != settings.objective_source:
+        if self._found.source != source:
             raise PluginError(
-                f"objective {settings.objective!r}: its file has changed since the run began",
+                f"objective {name!r}: its file has changed since the run began",
                 hint="run again",
             )
         function: Callable[..., Any] = self._found.target
@@ -131,7 +138,7 @@ class FunctionRunner:
 class _Call:
     """One call of a function, from its start to its result."""
 
-    def __init__(self, trial: Trial, metric: str, log: LogStream) -> None:
+    def __init__(self, trial: Trial[FunctionSettings], metric: str, log: LogStream) -> None:
         self._trial = trial
         self._metric = metric
         self._printing = Printing(log)

@@ -20,7 +20,7 @@ import time
 import traceback
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, StoreError, valid_text
@@ -35,6 +35,7 @@ from gridsearch.records import (
     Event,
     Exported,
     ExportRequest,
+    ImageSettings,
     Lane,
     LanesGiven,
     LanesWanted,
@@ -45,7 +46,6 @@ from gridsearch.records import (
     Probed,
     ProbeRequest,
     PruningDecision,
-    Settings,
     StepEnded,
     TrialFailed,
     TrialFinished,
@@ -124,9 +124,9 @@ class PackTrainer:
         left = {lane.trial.id: lane for lane in pack.lanes}
         log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
 
-        def more(count: int) -> Sequence[Lane]:
+        def more(count: int) -> Sequence[Lane[ImageSettings]]:
             self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
-            lanes = given()
+            lanes = cast("Sequence[Lane[ImageSettings]]", given())
             ids.extend(lane.trial.id for lane in lanes)
             left.update({lane.trial.id: lane for lane in lanes})
             return lanes
@@ -139,7 +139,7 @@ class PackTrainer:
         try:
             with self._at_work(log):
                 train_pack(
-                    pack,
+                    cast("Pack[ImageSettings]", pack),
                     data=self._data,
                     build=self._build,
                     device=self._device,
@@ -196,7 +196,7 @@ class PackTrainer:
             if seconds[lanes] > _GAIN * seconds[best] and len([size for size in tried if size > best]) > 1:
                 break
 
-    def _time_pack(self, settings: Settings, lanes: int) -> tuple[float, float] | None:
+    def _time_pack(self, settings: ImageSettings, lanes: int) -> tuple[float, float] | None:
         """Return seconds per image of one lane and megabytes; None where such lanes cannot share a program."""
         from gridsearch.training.probe import probe
 
@@ -238,7 +238,7 @@ class PackTrainer:
             )
         return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
 
-    def parameters(self, settings: Settings) -> int:
+    def parameters(self, settings: ImageSettings) -> int:
         """Return how many parameters a model has, without making their values.
 
         Raises:
@@ -250,7 +250,7 @@ class PackTrainer:
         with torch.device("meta"):
             return sum(p.numel() for p in self._build(settings, data).parameters())
 
-    def method(self, settings: Settings) -> tuple[str, str]:
+    def method(self, settings: ImageSettings) -> tuple[str, str]:
         """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
 
         Raises:
@@ -261,7 +261,7 @@ class PackTrainer:
         found: tuple[str, str] = self._tried(method_of, settings)
         return found
 
-    def try_out(self, settings: Settings) -> None:
+    def try_out(self, settings: ImageSettings) -> None:
         """Let a model of these settings see a few images.
 
         Raises:
@@ -271,7 +271,7 @@ class PackTrainer:
 
         self._tried(try_out, settings)
 
-    def _tried(self, ask: Callable[..., Any], settings: Settings) -> Any:
+    def _tried(self, ask: Callable[..., Any], settings: ImageSettings) -> Any:
         log = LogStream(lambda _: None)
         try:
             with self._at_work(log):
@@ -324,7 +324,7 @@ class PackTrainer:
     def _found(self, name: str) -> Plugin:
         return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
 
-    def _model(self, settings: Settings) -> Plugin:
+    def _model(self, settings: ImageSettings) -> Plugin:
         plugin = self._find(settings.model)
         if plugin.identity(settings.model_options) != settings.model_source:
             raise PluginError(
@@ -332,7 +332,7 @@ class PackTrainer:
             )
         return plugin
 
-    def _cache(self, settings: Settings) -> ResidentCache:
+    def _cache(self, settings: ImageSettings) -> ResidentCache:
         """Return the images that a trial's key names.
 
         Raises:
@@ -350,10 +350,10 @@ class PackTrainer:
             hint="run again",
         )
 
-    def _data(self, settings: Settings) -> ResidentData:
+    def _data(self, settings: ImageSettings) -> ResidentData:
         return self._cache(settings)(settings)
 
-    def _build(self, settings: Settings, data: ResidentData) -> torch.nn.Module:
+    def _build(self, settings: ImageSettings, data: ResidentData) -> torch.nn.Module:
         model = self._model(settings).build(
             in_channels=data.channels,
             num_classes=data.num_classes,

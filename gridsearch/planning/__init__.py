@@ -4,7 +4,15 @@
 which packs a run makes whenever it is started again, `overheads` what a run costs besides, `simulation` when it ends.
 """
 
-from gridsearch.planning.estimates import CostModel, FunctionCost, Probe, ProbeCache, probe_key, relative_cost
+from gridsearch.planning.estimates import (
+    CostModel,
+    FunctionCost,
+    ImageCost,
+    Probe,
+    ProbeCache,
+    probe_key,
+    relative_cost,
+)
 from gridsearch.planning.fixed_packs import SettledQueue, settle
 from gridsearch.planning.groups import group_trials
 from gridsearch.planning.overheads import OverheadLog, Overheads
@@ -15,6 +23,7 @@ __all__ = [
     "CostModel",
     "Forecast",
     "FunctionCost",
+    "ImageCost",
     "OverheadLog",
     "Overheads",
     "PackQueue",

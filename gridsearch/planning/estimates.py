@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import statistics
+from abc import ABC, abstractmethod
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import files
+from gridsearch.records import ImageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +38,7 @@ _CLOSE = 1.03
 """Costs that differ by less are taken as equal: the smaller pack starts sooner and ends more evenly."""
 
 
-def probe_key(settings: Settings, *, device: str, shape: tuple[int, ...], classes: int) -> str:
+def probe_key(settings: ImageSettings, *, device: str, shape: tuple[int, ...], classes: int) -> str:
     """Return what the cost of one training image depends on, as a key of the cache.
 
     Args:
@@ -208,7 +210,7 @@ def _read(entry: dict[str, Any]) -> Probe:
     return Probe(**entry)
 
 
-def relative_cost(settings: Settings, *, train_images: int = 50_000) -> float:
+def image_cost(settings: ImageSettings, *, train_images: int = 50_000) -> float:
     """Return what a trial costs in units of one image through the network, steps' fixed cost included.
 
     Args:
@@ -220,57 +222,43 @@ def relative_cost(settings: Settings, *, train_images: int = 50_000) -> float:
     return settings.epochs * images * (1.0 + _STEP_IN_IMAGES / batch)
 
 
-class CostModel:
+def relative_cost(settings: Settings) -> float:
+    """Return what a trial costs beside others of its study; one of a function is like the other."""
+    return image_cost(settings) if isinstance(settings, ImageSettings) else 1.0
+
+
+class CostModel(ABC):
     """Estimates seconds of training.
 
     Args:
         known: measurements by probe key.
-        device: see `probe_key`, likewise `shape` and `classes`.
-        train_images: images of one epoch, before `subset`.
+        device: what `devices.describe` calls the device, "" where it makes no difference.
     """
 
-    def __init__(
-        self,
-        known: Mapping[str, Probe],
-        *,
-        device: str,
-        shape: tuple[int, ...],
-        classes: int,
-        train_images: int,
-    ) -> None:
+    def __init__(self, known: Mapping[str, Probe], *, device: str = "") -> None:
         self._known = dict(known)
         self._slowdown: float | None = None
         self._device = device
-        self._shape = shape
-        self._classes = classes
-        self._train_images = train_images
-        self._keys: dict[tuple[object, ...], str] = {}
 
-    def images(self, settings: Settings) -> int:
-        """Training images of one epoch."""
-        return min(settings.subset or self._train_images, self._train_images)
-
+    @abstractmethod
     def key(self, settings: Settings) -> str:
-        """The trial's key in the cache; made once for all trials that share it, of which there may be many."""
-        kind = (
-            *(settings.model, settings.model_source, repr(settings.model_options)),
-            *(settings.batch, settings.optimizer, settings.augment, settings.dtype),
-        )
-        key = self._keys.get(kind)
-        if key is None:
-            key = probe_key(settings, device=self._device, shape=self._shape, classes=self._classes)
-            self._keys[kind] = key
-        return key
+        """The trial's key in the cache."""
+
+    @abstractmethod
+    def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:
+        """Seconds of one trial as its share of a pack of so many lanes, None where nothing was measured."""
+
+    @abstractmethod
+    def units(self, settings: Settings) -> float:
+        """Relative cost of one trial, to order trials that nobody has measured."""
+
+    def images(self, settings: Settings) -> int:  # noqa: ARG002 - see `ImageCost`
+        """Training images of one epoch, which is what costs are measured by; 1 where there are none."""
+        return 1
 
     def probe(self, settings: Settings) -> Probe | None:
         """The measurement that the trial's seconds come from, if there is one."""
         return self._known.get(self.key(settings))
-
-    def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:
-        """Seconds of one trial as its share of a pack of so many lanes, None where nothing was measured."""
-        probe = self.probe(settings)
-        each = probe.cost(lanes, self.slowdown) if probe is not None else None
-        return None if each is None else settings.epochs * self.images(settings) * each
 
     def guess(self, settings: Settings, *, lanes: int = 1) -> float:
         """Like `seconds`, and where nothing was measured what a LeNet would take, to compare trials by."""
@@ -316,30 +304,72 @@ class CostModel:
         """Take in a measurement that was made meanwhile."""
         self._known[key] = self._known[key].merged(probe) if key in self._known else probe
 
-    def units(self, settings: Settings) -> float:
-        """Relative cost of one trial, to order trials that nobody has measured."""
-        return relative_cost(settings, train_images=self._train_images)
 
-
-class FunctionCost(CostModel):
-    """Estimates seconds of a plain function's trials: as long as those took that were called before.
+class ImageCost(CostModel):
+    """Estimates seconds of training networks on images.
 
     Args:
         known: measurements by probe key.
+        device: see `probe_key`, likewise `shape` and `classes`.
+        train_images: images of one epoch, before `subset`.
     """
 
-    def __init__(self, known: Mapping[str, Probe]) -> None:
-        super().__init__(known, device="", shape=(), classes=0, train_images=1)
+    def __init__(
+        self,
+        known: Mapping[str, Probe],
+        *,
+        device: str,
+        shape: tuple[int, ...],
+        classes: int,
+        train_images: int,
+    ) -> None:
+        super().__init__(known, device=device)
+        self._shape = shape
+        self._classes = classes
+        self._train_images = train_images
+        self._keys: dict[tuple[object, ...], str] = {}
+
+    def images(self, settings: Settings) -> int:
+        """Training images of one epoch."""
+        return min(ImageSettings.of(settings).subset or self._train_images, self._train_images)
+
+    def key(self, settings: Settings) -> str:
+        """The trial's key in the cache; made once for all trials that share it, of which there may be many."""
+        settings = ImageSettings.of(settings)
+        kind = (
+            *(*settings.code, repr(settings.model_options)),
+            *(settings.batch, settings.optimizer, settings.augment, settings.dtype),
+        )
+        key = self._keys.get(kind)
+        if key is None:
+            key = probe_key(settings, device=self._device, shape=self._shape, classes=self._classes)
+            self._keys[kind] = key
+        return key
+
+    def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:
+        """Seconds of one trial as its share of a pack of so many lanes, None where nothing was measured."""
+        probe = self.probe(settings)
+        each = probe.cost(lanes, self.slowdown) if probe is not None else None
+        return None if each is None else ImageSettings.of(settings).epochs * self.images(settings) * each
+
+    def units(self, settings: Settings) -> float:
+        """Relative cost of one trial, in images through the network."""
+        return image_cost(ImageSettings.of(settings), train_images=self._train_images)
+
+
+class FunctionCost(CostModel):
+    """Estimates seconds of a plain function's trials: as long as those took that were called before."""
 
     def key(self, settings: Settings) -> str:
         """The trial's key in the cache: the function as it is."""
-        return json.dumps({"objective": settings.objective, "source": settings.objective_source})
+        name, source = settings.code
+        return json.dumps({"objective": name, "source": source})
 
     def seconds(self, settings: Settings, *, lanes: int = 1) -> float | None:  # noqa: ARG002 - one after another
         """Seconds of one trial, None where none was called before."""
         probe = self.probe(settings)
         return probe.cost(1) if probe is not None else None
 
-    def units(self, settings: Settings) -> float:  # noqa: ARG002 - nobody knows which params cost more
-        """One trial."""
-        return 1.0
+    def units(self, settings: Settings) -> float:
+        """One trial is like the other."""
+        return relative_cost(settings)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from gridsearch.spec.axes import shape_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gridsearch.records import Settings
-    from gridsearch.spec.axes import Shape
+    from gridsearch.records import Settings, Shape
 
 T = TypeVar("T")
 
@@ -19,5 +16,5 @@ def group_trials(trials: Iterable[T], settings: Callable[[T], Settings]) -> dict
     """Sort trials (or drafts) into groups, both in the order of their first appearance."""
     groups: dict[Shape, list[T]] = {}
     for trial in trials:
-        groups.setdefault(shape_of(settings(trial)), []).append(trial)
+        groups.setdefault(settings(trial).shape(), []).append(trial)
     return groups

@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from gridsearch.planning.groups import group_trials
-from gridsearch.spec.axes import shape_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from gridsearch.records import Settings
-    from gridsearch.spec.axes import Shape
+    from gridsearch.records import Settings, Shape
 
 
 class Planned(Protocol):
@@ -147,7 +145,7 @@ class WorkQueue(Generic[T]):
 
     def sized(self, settings: Settings) -> None:
         """Take note that the number of lanes of a group is known now."""
-        key = shape_of(settings)
+        key = settings.shape()
         if key in self._groups:
             self._unseen.append(key)
 
@@ -161,7 +159,7 @@ class WorkQueue(Generic[T]):
             count: how many lanes are free.
             ahead: see `next`, of the other workers.
         """
-        key = shape_of(settings)
+        key = settings.shape()
         if key not in self._groups:
             return ()
         even = min(count, len(self._groups[key]), math.ceil(self._count / self._workers))

@@ -120,7 +120,7 @@ class _Simulation(Generic[T]):
         return sum((left - first) * self._epoch(trial, n) for trial, left in worker.lanes)
 
     def _epoch(self, trial: T, lanes: int) -> float:
-        return self._cost(trial, lanes) / trial.settings.epochs
+        return self._cost(trial, lanes) / _length(trial)
 
     def _lanes_end(self, worker: _Worker[T], now: float) -> None:
         ended = min(left for _, left in worker.lanes)
@@ -150,13 +150,18 @@ class _Simulation(Generic[T]):
 
     def _go_on(self, worker: _Worker[T], given: Sequence[T], now: float) -> None:
         """Add lanes, and train until the first of all ends."""
-        worker.lanes += [(trial, trial.settings.epochs) for trial in given]
+        worker.lanes += [(trial, _length(trial)) for trial in given]
         worker.trials += given
         n = len(worker.lanes)
         worker.widest = max(worker.widest, n)
         epochs = min(left for _, left in worker.lanes)
         each = sum(self._epoch(trial, n) for trial, _ in worker.lanes)
         worker.ends = now + len(given) * self._overheads.pack + epochs * each
+
+
+def _length(trial: Planned) -> int:
+    """Return a trial's epochs; one step where nobody knows how many come."""
+    return trial.settings.length or 1
 
 
 def simulate(

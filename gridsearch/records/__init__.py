@@ -4,6 +4,7 @@ Settings and trials go from the spec through the store to the worker, events com
 studies go from the store to reporting.  Nothing here imports anything heavy.
 """
 
+from gridsearch.records.axis import Value
 from gridsearch.records.commands import (
     ExportRequest,
     LanesGiven,
@@ -30,17 +31,11 @@ from gridsearch.records.events import (
     WorkerDied,
     WorkerReady,
 )
+from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts
+from gridsearch.records.image_settings import DATA_PREFIX, LATER, MODEL_PREFIX, ImageSettings
 from gridsearch.records.results import EpochRow, Part, StepRow, StudyData, TrialRecord
-from gridsearch.records.settings import (
-    DATA_PREFIX,
-    LATER,
-    MODEL_PREFIX,
-    Settings,
-    Value,
-    trial_key,
-    trial_keys,
-)
+from gridsearch.records.settings import Settings, Shape, trial_key, trial_keys
 from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 
 __all__ = [
@@ -53,6 +48,8 @@ __all__ = [
     "ExportRequest",
     "Exported",
     "FileRef",
+    "FunctionSettings",
+    "ImageSettings",
     "LATER",
     "Lane",
     "LanesGiven",
@@ -66,6 +63,7 @@ __all__ = [
     "ProbeRequest",
     "Probed",
     "Settings",
+    "Shape",
     "StepEnded",
     "StepRow",
     "StudyData",

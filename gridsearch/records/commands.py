@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from gridsearch.records.settings import Settings
+from gridsearch.records.image_settings import ImageSettings
 from gridsearch.records.trials import Lane, Pack
 
 
@@ -48,7 +48,7 @@ class ProbeRequest:
     """
 
     key: str
-    settings: Settings
+    settings: ImageSettings
     lanes: tuple[int, ...]
     limit_mb: float | None = None
 
@@ -63,7 +63,7 @@ class ExportRequest:
     """
 
     id: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[Lane[ImageSettings], ...]
     folder: str
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from gridsearch.records.image_settings import ImageSettings
+
 if TYPE_CHECKING:
     from gridsearch.records.settings import Settings
 
@@ -82,7 +84,7 @@ def ages(settings: Mapping[int, Settings], facts: Mapping[str, DataFacts]) -> di
     for number, own in sorted(settings.items()):
         fingerprint = own.data_fingerprint
         labels = facts[fingerprint].labels if fingerprint in facts else ""
-        options = json.dumps(dict(own.data_options), sort_keys=True)
+        options = json.dumps(dict(ImageSettings.of(own).data_options), sort_keys=True)
         seen = versions.setdefault((labels, options), [])
         if fingerprint not in seen:
             seen.append(fingerprint)

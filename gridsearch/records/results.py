@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gridsearch.advice import Advice
+from gridsearch.records.axis import Value
+from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts, ages
-from gridsearch.records.settings import Settings, Value
+from gridsearch.records.settings import Settings
 from gridsearch.records.trials import TrialState
 
 
@@ -126,7 +128,8 @@ class StudyData:
     @property
     def objective(self) -> str | None:
         """Display name of the function that this is a study of, None where its trials train on images."""
-        return next((trial.settings.objective for trial in self.trials), None)
+        settings = next((trial.settings for trial in self.trials), None)
+        return settings.objective if isinstance(settings, FunctionSettings) else None
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials in each state, all states present."""

@@ -1,150 +1,157 @@
-"""Everything besides the seed that decides a trial's result, and its content address: what a spec expands into."""
+"""Everything besides the seed that decides a trial's result, and its content address: what a spec expands into.
+
+`Settings` is what all kinds of studies have in common; `ImageSettings` and `FunctionSettings` are the two there
+are.  Which one a stored trial has is decided where its JSON is read (`Settings.from_json`), and nowhere else.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Self, TypeAlias
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias, TypeVar
 
-Value: TypeAlias = bool | int | float | str | None
-"""What an axis may hold."""
+from gridsearch.records.axis import Value
+from gridsearch.records.study_kinds import StudyKind
 
-MODEL_PREFIX = "model."
-DATA_PREFIX = "data."
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    SettingsT_co = TypeVarWithDefault("SettingsT_co", bound="Settings", default="Settings", covariant=True)
+    """The settings of a trial, a lane or a pack: any, where nothing is said."""
+else:
+    SettingsT_co = TypeVar("SettingsT_co", covariant=True)
+
+Shape: TypeAlias = "tuple[tuple[str, tuple[bool, Value]], ...]"
+
+_S = TypeVar("_S", bound="Settings")
+VERSION_OF = " of "
+"""Between the name of an address and the name of what it is of ("model_version of my_net.py:Net")."""
+
+_TYPES: dict[str, type[Settings]] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(ABC):
     """Everything besides the seed that decides a trial's result: the point, typed and complete.
 
+    Subclasses are frozen dataclasses of JSON-able values.
+
     Attributes:
-        dataset: display name ("fmnist", "folder:flowers", "my_data.py:Digits"); not part of the key,
-            `data_fingerprint` stands for it.
-        data_options: the `data.*` options, complete with their defaults.
-        data_fingerprint: SHA-256 over the images and labels (or over their pinned checksums).
-        val: fraction of the training images held out for validation; 0 trains on all.
-        split_seed: fixes the test, validation and subset splits.
-        subset: train on that many images of the training split, stratified; None for all.
-        model: display name ("lenet", "my_net.py:Net").
-        model_options: the `model.*` options, complete with their defaults.
-        model_source: the address of a user's own model: SHA-256 of its source file, of what that imports from own
-            folders, and of files that its options name; None for an installed model without such files.
-        dropout: rate for every dropout layer; None leaves them as the model has them.
-        warmup: epochs (may be fractional) of linear warm-up.
-        ema: decay of the moving average of the weights, begun at zero and rid of that bias, which is evaluated,
-            selected and exported in their stead (temporal averaging of Kingma & Ba 2015, Adam, section 7.2); 0
-            for the weights themselves.
-        select: "last" or "best", the epoch that counts.
-        objective: display name of a plain function ("fit.py:loss"); then the function, its source and `params`
-            are all that there is, and everything above keeps its default.  None for training on images.
-        objective_source: the address of the function's code: SHA-256 of its file, or of all that it reaches.
+        kind: what a study of such settings is of.
+        mark: the field that tells their JSON from that of other types; "" for the type whose JSON bears no mark.
         code_version: what the user says that the version of their own code is: it stands for what has no address.
-        params: what the function is called with; an axis, or set for all points.
+        code: display name of what is trained or called, and the address of its source.
     """
 
-    dataset: str = ""
-    data_options: Mapping[str, Value] = field(default_factory=dict)
-    data_fingerprint: str = ""
-    val: float = 1 / 6
-    split_seed: int = 0
-    subset: int | None = None
-    model: str = "lenet"
-    model_options: Mapping[str, Value] = field(default_factory=dict)
-    model_source: str | None = None
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 0.001
-    norm: str = "standard"
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    warmup: float = 0.0
-    augment: str = "none"
-    label_smoothing: float = 0.0
-    dropout: float | None = None
-    drop_last: bool = False
-    ema: float = 0.0
-    select: str = "last"
-    dtype: str = "float32"
-    objective: str | None = None
-    objective_source: str | None = None
-    params: Mapping[str, Value] = field(default_factory=dict)
-    code_version: str | None = None
+    __slots__ = ()
+
+    kind: ClassVar[StudyKind]
+    mark: ClassVar[str]
+    code_version: str | None
 
     @property
-    def uses(self) -> tuple[tuple[str, str], ...]:
-        """Kind and display name of what such a trial runs: of the objective, or of the dataset and the model."""
-        if self.objective is not None:
-            return (("objective", self.objective),)
-        return (("dataset", self.dataset), ("model", self.model))
+    def data_fingerprint(self) -> str:
+        """The address of the data that it trains on; "" where there is none."""
+        return ""
 
     @property
+    def trains_on_all(self) -> bool:
+        """Whether nothing of its data is held out, so that it has no validation metric."""
+        return False
+
+    @property
+    @abstractmethod
+    def code(self) -> tuple[str, str | None]:
+        """See the class."""
+
+    @property
+    @abstractmethod
     def length(self) -> int | None:
-        """The epochs that a trial trains; None for a function, whose steps nobody knows beforehand."""
-        return self.epochs if self.objective is None else None
+        """The epochs that a trial trains; None where nobody knows beforehand how many steps come."""
 
+    @abstractmethod
     def get(self, axis: str, default: Value = None) -> Value:
         """Return the value of an axis, of a recipe key, or of an option ("model.width")."""
-        if self.objective is not None and axis not in _FUNCTION_FIELDS[:2]:
-            return self.params.get(axis, default)
-        if axis.startswith(MODEL_PREFIX):
-            return self.model_options.get(axis.removeprefix(MODEL_PREFIX), default)
-        if axis.startswith(DATA_PREFIX):
-            return self.data_options.get(axis.removeprefix(DATA_PREFIX), default)
-        value: Value = getattr(self, axis, default)
-        return value
 
+    @abstractmethod
     def flat(self) -> dict[str, Value]:
         """Return all settings as one flat mapping: options as "model.NAME" and "data.NAME", params by their names."""
-        if self.objective is not None:
-            return {
-                "objective": self.objective,
-                "objective_source": self.objective_source,
-                **self.params,
-                **({} if self.code_version is None else {"code_version": self.code_version}),
-            }
-        values: dict[str, Value] = {}
-        for f in _IMAGE_FIELDS:
-            value = getattr(self, f)
-            if f == "model_options":
-                values |= {MODEL_PREFIX + k: v for k, v in value.items()}
-            elif f == "data_options":
-                values |= {DATA_PREFIX + k: v for k, v in value.items()}
-            elif f != "code_version" or value is not None:
-                values[f] = value
-        return values
 
+    @abstractmethod
+    def changed(self, axis: str, value: Value) -> Self:
+        """Return settings with another value of an axis."""
+
+    @property
+    @abstractmethod
+    def uses(self) -> tuple[tuple[str, str], ...]:
+        """Kind and display name of each plug-in that such a trial runs; the kind is the option that names it."""
+
+    def split(self) -> tuple[Value, ...]:
+        """Return what decides which of its data is held out: values over other examples are not paired."""
+        return ()
+
+    @abstractmethod
+    def versions(self) -> dict[str, str | None]:
+        """Return the address of its code and its data, by the name of the axis that is shown where one differs."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, Value]:
+        """Return what may differ among the trials of a study: `flat`, each address under the name of what it is of.
+
+        A source belongs to its model and a content to its options: two models differ in their source without
+        either having changed.
+        """
+
+    @abstractmethod
+    def scored_on(self) -> tuple[Value, ...]:
+        """Return what trials must have alike for their metrics to be compared at all."""
+
+    @abstractmethod
+    def peers(self) -> tuple[Value, ...]:
+        """Return what trials must have alike for their curves to be compared step by step."""
+
+    @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able mapping that `from_json` reads back: what a function has, or what images need."""
-        fields = _IMAGE_FIELDS if self.objective is None else _FUNCTION_FIELDS
-        found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in fields}
-        if self.code_version is None:
-            del found["code_version"]
-        return found
+        """Return a JSON-able mapping that `from_json` reads back."""
+
+    @abstractmethod
+    def shape(self) -> Shape:
+        """Return all shaping settings: trials may share a pack where these are equal, and nowhere else."""
+
+    @abstractmethod
+    def key_content(self) -> dict[str, Any]:
+        """Return what of `to_json` belongs to the content address."""
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote."""
-        return cls(**data)
+    def of(cls, settings: Settings) -> Self:
+        """Return settings that can be of this type alone.
+
+        Raises:
+            TypeError: they are of another.
+        """
+        if not isinstance(settings, cls):
+            raise TypeError(f"settings of {settings.kind.name}, where only {cls.kind.name} can be")
+        return settings
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Settings:
+        """Read what `to_json` wrote, of whatever kind it is."""
+        marked = next((mark for mark in _TYPES if mark and mark in data), "")
+        return _TYPES[marked](**data)
 
 
-LATER: Mapping[str, Value] = MappingProxyType({"ema": 0.0, "code_version": None})
-"""Settings that came when stores held trials already, with their defaults, which are what those trials had."""
-
-_FUNCTION_FIELDS = ("objective", "objective_source", "params", "code_version")
-_IMAGE_FIELDS = tuple(f.name for f in dataclasses.fields(Settings) if f.name not in _FUNCTION_FIELDS[:3])
+def register(settings: type[_S]) -> type[_S]:
+    """Let the JSON of a type of settings be read; a class decorator."""
+    _TYPES[settings.mark] = settings
+    return settings
 
 
 def trial_key(settings: Settings, seed: int) -> str:
     """Return the content address of a trial: SHA-256 of the canonical JSON of all that decides its result.
 
-    Canonical: keys sorted, no white space, floats as their shortest repr, no NaN.  The dataset's name and
+    Canonical: keys sorted, no white space, floats as their shortest repr, no NaN.  Of images the dataset's name and
     options are left out, since the fingerprint says what the data is wherever it lies.  Settings that came later
     are left out at their defaults: with them the trials of older stores would not be found, and train again.
     """
@@ -153,13 +160,7 @@ def trial_key(settings: Settings, seed: int) -> str:
 
 def trial_keys(settings: Settings, seeds: Sequence[int]) -> list[str]:
     """Return `trial_key` for each seed, with the text made once."""
-    content = settings.to_json()
-    for name in ("dataset", "data_options"):
-        content.pop(name, None)
-    for name, default in LATER.items():
-        if name in content and content[name] == default:
-            del content[name]
-    content["seed"] = 0
+    content = settings.key_content() | {"seed": 0}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     # The last one is ours: an option or param of that name lies in a mapping which sorts before.
     head, mark, tail = text.rpartition(',"seed":0')

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic
 
-from gridsearch.records.settings import Settings, Value
+from gridsearch.records.axis import Value
+from gridsearch.records.settings import Settings, SettingsT_co
 
 
 class TrialState(StrEnum):
@@ -42,7 +44,7 @@ class TrialDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Generic[SettingsT_co]):
     """A trial as the ledger knows it.
 
     Attributes:
@@ -56,14 +58,14 @@ class Trial:
     number: int
     key: str
     seed: int
-    settings: Settings
+    settings: SettingsT_co
     params: Mapping[str, Value]
     state: TrialState
     attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Lane(Generic[SettingsT_co]):
     """A trial's place in a pack.
 
     Attributes:
@@ -71,16 +73,16 @@ class Lane:
         scratch: absolute path of a folder where the worker leaves files for this attempt.
     """
 
-    trial: Trial
+    trial: Trial[SettingsT_co]
     scratch: str
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class Pack(Generic[SettingsT_co]):
     """Trials that train together as one program on one device; never empty."""
 
     id: str
-    lanes: tuple[Lane, ...]
+    lanes: tuple[Lane[SettingsT_co], ...]
 
     @property
     def trial_ids(self) -> tuple[int, ...]:

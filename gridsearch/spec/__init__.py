@@ -22,15 +22,6 @@ if TYPE_CHECKING:
         SHAPING as SHAPING,
     )
     from gridsearch.spec.axes import (
-        Axis as Axis,
-    )
-    from gridsearch.spec.axes import (
-        AxisKind as AxisKind,
-    )
-    from gridsearch.spec.axes import (
-        AxisScope as AxisScope,
-    )
-    from gridsearch.spec.axes import (
         axis_of as axis_of,
     )
     from gridsearch.spec.axes import (
@@ -38,9 +29,6 @@ if TYPE_CHECKING:
     )
     from gridsearch.spec.axes import (
         differing as differing,
-    )
-    from gridsearch.spec.axes import (
-        shape_of as shape_of,
     )
     from gridsearch.spec.axes import (
         varying as varying,
@@ -60,8 +48,7 @@ if TYPE_CHECKING:
     from gridsearch.spec.study_names import default_name as default_name
 
 _HOMES = {
-    "axes": "ALIASES AXES FUSIBLE SHAPING Axis AxisKind AxisScope axis_of canonical differing shape_of"
-    " varying",
+    "axes": "ALIASES AXES FUSIBLE SHAPING axis_of canonical differing varying",
     "expand": "Expansion Resolver expand_study",
     "study_file": "StudyFile load_toml",
     "grid": "Grid GridPoint",

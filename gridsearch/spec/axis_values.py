@@ -14,14 +14,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import SpecError, nearest, valid_text
-from gridsearch.spec.axes import LARGEST_INT, AxisKind
+from gridsearch.records.axis import LARGEST_INT, AxisKind
 from gridsearch.spec.collector import InvalidValue, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gridsearch.records import Value
-    from gridsearch.spec.axes import Axis
+    from gridsearch.records.axis import Axis
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -183,16 +183,8 @@ def _in_range(axis: Axis, number: float | Decimal, text: str) -> int | float:
             raise InvalidValue(f"{axis.name} must be a whole number, not {shortened(text)}")
     else:
         value = float(number) + 0.0  # -0.0 is 0.0
-    low, high = axis.low, axis.high
-    if low is not None and (value < low or (axis.low_open and value == low)):
-        raise InvalidValue(
-            f"{axis.name} must be {'above' if axis.low_open else 'at least'} {low:g}, not {shortened(text)}"
-        )
-    if high is not None and (value > high or (axis.high_open and value == high)):
-        bound = str(high) if isinstance(high, int) else f"{high:g}"
-        raise InvalidValue(
-            f"{axis.name} must be {'below' if axis.high_open else 'at most'} {bound}, not {shortened(text)}"
-        )
+    if (beyond := axis.bounds.refusal(value)) is not None:
+        raise InvalidValue(f"{axis.name} must be {beyond}, not {shortened(text)}")
     return value
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from gridsearch.errors import nearest
 from gridsearch.records import Value
-from gridsearch.spec.axes import SEED, Axis, AxisScope, find_axis, identity
+from gridsearch.records.axis import Axis, AxisScope, identity
+from gridsearch.spec.axes import SEED, find_axis
 from gridsearch.spec.collector import InvalidValue, shortened
 from gridsearch.spec.grammar import Span, read_terms, read_values, write_scalar
 from gridsearch.spec.words import spelled

@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gridsearch.errors import PluginError, SpecError
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Settings, TrialDraft, Value, trial_keys
-from gridsearch.spec.axes import find_axis, identity
+from gridsearch.records import (
+    DATA_PREFIX,
+    MODEL_PREFIX,
+    FunctionSettings,
+    ImageSettings,
+    Settings,
+    TrialDraft,
+    Value,
+    trial_keys,
+)
+from gridsearch.records.axis import identity
+from gridsearch.spec.axes import find_axis
 from gridsearch.spec.axis_values import plain_number
 from gridsearch.spec.collector import ErrorCollector
 from gridsearch.spec.grammar import write_scalar
@@ -121,7 +131,7 @@ def expand_study(spec: StudySpec, resolve: Resolver | FunctionResolver) -> Expan
     warnings = [*spec.warnings, *_idle(spec.grid, fixed, drafts)]
     if spec.objective is None:
         warnings += _idle_recipe(spec, drafts)
-        if "ema" in spec.grid.axes and all(draft.settings.val == 0 for draft in drafts):
+        if "ema" in spec.grid.axes and all(draft.settings.trains_on_all for draft in drafts):
             warnings.append(
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
                 "weights before they are averaged"
@@ -161,7 +171,7 @@ class _FunctionBuilder:
     def settings(self, point: GridPoint) -> tuple[Settings, tuple[str, ...], tuple[str, ...]]:
         """Return a point's settings, its axes and its inactive axes."""
         params = {name: _plain(value) for name, value in {**self.fixed, **point.values}.items()}
-        settings = Settings(
+        settings = FunctionSettings(
             objective=self.name, objective_source=self.source, params=params, code_version=self.version
         )
         return settings, tuple(point.values), point.inactive
@@ -200,7 +210,7 @@ class _Builder:
         if plain["model_source"] is not None:  # an installed model has no code of the user's
             plain["code_version"] = self._version
         plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
-        return Settings(**plain), *self._axes_of(point, idle)
+        return ImageSettings(**plain), *self._axes_of(point, idle)
 
     def check(self) -> None:
         """Raise what the resolver refused: its own error if it is the only one, else all at once."""
@@ -234,7 +244,7 @@ class _Builder:
         return self._axes[key]
 
 
-_DEFAULTS = {f.name: f.default for f in dataclasses.fields(Settings)}
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(ImageSettings)}
 
 
 def _sorted_out(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Value], dict[str, Value]]:
@@ -275,7 +285,7 @@ def _idle(grid: Grid, fixed: Mapping[str, Value], drafts: Sequence[TrialDraft]) 
 
 def _idle_recipe(spec: StudySpec, drafts: Sequence[TrialDraft]) -> Iterator[str]:
     """Warn of settings of the recipe that have no effect at any point."""
-    shapes = {(draft.settings.optimizer, draft.settings.momentum) for draft in drafts}
+    shapes = {(draft.settings.get("optimizer"), draft.settings.get("momentum")) for draft in drafts}
     changed = spec.recipe.changes()
     for name in ("momentum", "nesterov"):
         if (

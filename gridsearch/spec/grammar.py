@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from gridsearch.spec.axes import Axis, AxisKind
+from gridsearch.records.axis import Axis, AxisKind
 from gridsearch.spec.axis_values import plain_number, read_number, read_plain, typed
 from gridsearch.spec.collector import InvalidValue, shortened
 

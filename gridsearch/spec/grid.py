@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.errors import SpecError, nearest
-from gridsearch.spec.axes import AXES, SEED, find_axis, identity
+from gridsearch.records.axis import identity
+from gridsearch.spec.axes import AXES, SEED, find_axis
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import allowed
 from gridsearch.spec.grammar import write_row, write_values

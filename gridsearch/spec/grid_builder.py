@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from gridsearch.records import Value
-from gridsearch.spec.axes import SEED, Axis, AxisScope, canonical, find_axis, identity
+from gridsearch.records.axis import Axis, AxisScope, identity
+from gridsearch.spec.axes import SEED, canonical, find_axis
 from gridsearch.spec.axis_values import given, typed
 from gridsearch.spec.collector import ErrorCollector, InvalidValue
 from gridsearch.spec.conditions import (

@@ -11,15 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Value
-from gridsearch.spec.axes import (
-    AXES,
-    SEED,
-    AxisScope,
-    canonical,
-    find_axis,
-    identity,
-    is_option,
-)
+from gridsearch.records.axis import AxisScope, identity
+from gridsearch.records.image_settings import RecipeKeys
+from gridsearch.spec.axes import AXES, SEED, canonical, find_axis, is_option
 from gridsearch.spec.axis_values import given, typed
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 
@@ -28,8 +22,8 @@ OPTION_TABLES = ("model", "data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What is the same for every point; see `gridsearch.records.Settings` for what each means.
+class Recipe(RecipeKeys):
+    """What is the same for every point; `RecipeKeys` declares the keys.
 
     Attributes:
         model: options of the model ("width": 2), likewise `data` of the dataset.
@@ -38,24 +32,6 @@ class Recipe:
         SpecError: everything that is wrong with it, at once.
     """
 
-    epochs: int = 10
-    batch: int = 64
-    lr: float = 0.001
-    norm: str = "standard"
-    optimizer: str = "adam"
-    momentum: float = 0.0
-    nesterov: bool = False
-    weight_decay: float = 0.0
-    schedule: str = "constant"
-    warmup: float = 0.0
-    augment: str = "none"
-    label_smoothing: float = 0.0
-    dropout: float | None = None
-    drop_last: bool = False
-    ema: float = 0.0
-    select: str = "last"
-    dtype: str = "float32"
-    split_seed: int = 0
     model: Mapping[str, Value] = field(default_factory=dict)
     data: Mapping[str, Value] = field(default_factory=dict)
 
@@ -114,7 +90,7 @@ class Params:
         return hash(frozenset(self.values.items()))
 
 
-_KEYS = tuple(f.name for f in dataclasses.fields(Recipe) if f.name not in OPTION_TABLES)
+_KEYS = tuple(f.name for f in dataclasses.fields(RecipeKeys))
 
 
 def read_settings(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Row, inspect, select
 from sqlalchemy.exc import OperationalError
 
-from gridsearch.records import DataFacts
+from gridsearch.records import DataFacts, ImageSettings
 from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.params import settings_of
 
@@ -72,7 +72,7 @@ def _of_before(connection: Connection, study: Row[Any]) -> dict[str, DataFacts]:
     by_options: dict[str, set[str]] = {}
     if names:
         for text in connection.scalars(select(_t.c.settings).where(_t.c.study_id == study.id).distinct()):
-            settings = settings_of(text)
+            settings = ImageSettings.of(settings_of(text))
             options = json.dumps(dict(settings.data_options), sort_keys=True)
             by_options.setdefault(options, set()).add(settings.data_fingerprint)
     known = names if all(len(prints) == 1 for prints in by_options.values()) else ()

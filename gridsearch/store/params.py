@@ -25,22 +25,19 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from gridsearch.records import DATA_PREFIX, LATER, MODEL_PREFIX, Settings, Value
+from gridsearch.records import LATER, Settings, Value
+from gridsearch.records.axis import identity
+from gridsearch.records.function_settings import OBJECTIVE_VERSION
+from gridsearch.records.settings import VERSION_OF
+from gridsearch.spec.axes import AXES, SEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-MODEL_VERSION = "model_version"
-"""Shown when one model's source file differs among the trials: the first digits of its SHA-256."""
+    from gridsearch.records.axis import Axis
 
-DATA_VERSION = "data_version"
-"""Shown when the dataset's content differs among the trials: the first digits of its fingerprint."""
-
-CODE_VERSION = "code_version"
-"""Shown when the version that the user gave of their own code differs among the trials."""
-
-_OF = " of "
 _DIGITS = 8
+_MISSING: Final = object()
 
 
 class Kind(StrEnum):
@@ -51,22 +48,8 @@ class Kind(StrEnum):
     CATEGORICAL = "categorical"
 
 
-_KINDS: Final[Mapping[str, Kind]] = {
-    **dict.fromkeys(
-        ("lr", "weight_decay", "momentum", "dropout", "label_smoothing", "ema", "warmup", "val"), Kind.FLOAT
-    ),
-    **dict.fromkeys(("batch", "epochs", "subset", "split_seed"), Kind.INT),
-}
-"""The axes whose kind does not depend on their values."""
-
-_LOG: Final = frozenset({"lr", "batch", "subset"})
-"""The axes that are logarithmic, however near to each other their values are."""
-
 _DECADES: Final = 100
 """Another axis of numbers above 0 is logarithmic if its largest value is so many times its smallest."""
-
-OBJECTIVE_VERSION = "objective_version"
-"""Shown when the source of the function differs among the trials: the first digits of its SHA-256."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +70,13 @@ class StudyAxis:
     @property
     def fixed(self) -> bool:
         """Whether the axis keeps its kind whatever values come."""
-        return not self.free and self.name in _KINDS
+        return not self.free and _declared(self.name) is not None
 
     def number(self, value: Value) -> float | None:
         """Return a value as Optuna keeps it; None where the param is left out."""
         if self.kind is Kind.CATEGORICAL:
             types = tuple(type(choice) for choice in self.choices)
-            return float(_positions(self.choices, types)[_one(value)])
+            return float(_positions(self.choices, types)[identity(value)])
         return None if value is None else float(value)
 
     def distribution(self, low: float, high: float) -> str:
@@ -105,7 +88,8 @@ class StudyAxis:
         """
         if self.kind is Kind.CATEGORICAL:
             return _categorical_distribution(self.choices, tuple(type(c) for c in self.choices))
-        wide = not self.free and self.name in _LOG
+        declared = None if self.free else _declared(self.name)
+        wide = declared is not None and declared.log
         return _numeric_distribution(self.kind, low, high, low > 0 and (wide or high >= _DECADES * low))
 
     def grown(self, values: Sequence[Value]) -> Self:
@@ -114,8 +98,8 @@ class StudyAxis:
             return self
         numbers = [value for value in values if value is not None]
         kind = _wider(self.kind, _kind_of(numbers)) if numbers else self.kind
-        known = {_one(choice) for choice in self.choices}
-        new = {_one(value): value for value in values if _one(value) not in known}
+        known = {identity(choice) for choice in self.choices}
+        new = {identity(value): value for value in values if identity(value) not in known}
         return replace(self, kind=kind, choices=(*self.choices, *new.values()))
 
 
@@ -138,7 +122,7 @@ class StudyAxes:
     @property
     def of_function(self) -> bool:
         """Whether its trials are those of a function, which has no settings of networks."""
-        return any(name.startswith(OBJECTIVE_VERSION + _OF) for name in self.common)
+        return any(name.startswith(OBJECTIVE_VERSION + VERSION_OF) for name in self.common)
 
     def to_json(self) -> str:
         """Return the text that `from_json` reads back."""
@@ -184,7 +168,7 @@ def grow(shown: StudyAxes, *, axes: Iterable[str], settings: Iterable[Settings])
         settings: the distinct settings of all its trials.
     """
     wanted = list(settings)
-    free = any(each.objective is not None for each in wanted) or shown.of_function
+    free = any(each.kind.free_axes for each in wanted) or shown.of_function
     if free:
         shown = replace(shown, common=_without_later(shown.common))
     elif shown.common:  # else a study of before would not show what new trials differ in
@@ -200,10 +184,10 @@ def grow(shown: StudyAxes, *, axes: Iterable[str], settings: Iterable[Settings])
             continue
         # Older trials have the one value that they share; it comes first among the choices.
         older = [shown.common[name]] if name in shown.common else []
-        older += [_short(v) for k, v in shown.common.items() if k.startswith(name + _OF)]
+        older += [_short(v) for k, v in shown.common.items() if k.startswith(name + VERSION_OF)]
         values = [*older, *values]
-        fixed = None if free else _KINDS.get(name)
-        kind = fixed or _kind_of(values)
+        declared = None if free else _declared(name)
+        kind = _kind_of(values) if declared is None else Kind(declared.kind)
         after.append(StudyAxis(name, kind, free=free).grown(values))
     return Growth(
         shown=StudyAxes(tuple(after), common),
@@ -215,13 +199,7 @@ def grow(shown: StudyAxes, *, axes: Iterable[str], settings: Iterable[Settings])
 
 def params_of(settings: Settings, inactive: Iterable[str], names: Iterable[str]) -> dict[str, Value]:
     """Return what a trial shows: the value of every axis that it has and that no condition takes away."""
-    flat = settings.flat()
-    if settings.objective is not None:
-        flat[OBJECTIVE_VERSION] = _short(flat.pop("objective_source"))
-        off = set(inactive)
-        return {name: flat[name] for name in names if name in flat and name not in off}
-    flat[MODEL_VERSION] = _short(flat.pop("model_source"))
-    flat[DATA_VERSION] = _short(flat.pop("data_fingerprint"))
+    flat = settings.flat() | {name: _short(address) for name, address in settings.versions().items()}
     off = set(inactive)
     return {name: flat[name] for name in names if name in flat and name not in off}
 
@@ -237,26 +215,6 @@ def rows_of(
     ]
 
 
-def _facts(settings: Settings) -> dict[str, Value]:
-    """Return what may differ among the trials of a study.
-
-    A source belongs to its model and a content to its options: two models differ in their source without
-    either having changed.
-    """
-    flat = settings.flat()
-    if settings.objective is not None:
-        flat[f"{OBJECTIVE_VERSION}{_OF}{flat.pop('objective')}"] = flat.pop("objective_source")
-        return flat
-    del flat["dataset"]
-    flat[CODE_VERSION] = settings.code_version
-    source, content = flat.pop("model_source"), flat.pop("data_fingerprint")
-    if source is not None:
-        flat[f"{MODEL_VERSION}{_OF}{settings.model}"] = source
-    options = json.dumps(settings.data_options, sort_keys=True, separators=(",", ":"))
-    flat[f"{DATA_VERSION}{_OF}{options}"] = content
-    return flat
-
-
 def _common(
     common: Mapping[str, Value], settings: Iterable[Settings]
 ) -> tuple[dict[str, Value], tuple[str, ...]]:
@@ -264,17 +222,17 @@ def _common(
     shared = dict(common)
     varied: dict[str, None] = {}
     for each in settings:
-        facts = _facts(each)
-        if each.objective is not None and shared:  # a param that only some trials have tells them apart
+        facts = each.facts()
+        if each.kind.free_axes and shared:  # a param that only some trials have tells them apart
             varied |= dict.fromkeys(
                 name for name in {**shared, **facts} if (name in shared) != (name in facts)
             )
         for name, value in facts.items():
             if name not in shared:
                 shared[name] = value
-            elif _one(shared[name]) != _one(value):
+            elif identity(shared[name]) != identity(value):
                 varied[name] = None
-    return shared, tuple(dict.fromkeys(name.partition(_OF)[0] for name in varied))
+    return shared, tuple(dict.fromkeys(name.partition(VERSION_OF)[0] for name in varied))
 
 
 def _without_later(common: Mapping[str, Value]) -> dict[str, Value]:
@@ -282,56 +240,39 @@ def _without_later(common: Mapping[str, Value]) -> dict[str, Value]:
 
     Earlier versions noted them when nothing new was asked for.  A param of such a name would be the whole number 0.
     """
-    networks = {k: v for k, v in LATER.items() if k != CODE_VERSION}
+    networks = {k: v for k, v in LATER.items() if k != "code_version"}
     return {
         k: v
         for k, v in common.items()
-        if not (isinstance(v, float) and networks.get(k) == v) and (k != CODE_VERSION or v is not None)
+        if not (isinstance(v, float) and networks.get(k) == v) and (k != "code_version" or v is not None)
     }
 
 
 def _values(name: str, settings: Iterable[Settings]) -> list[Value]:
     """Return the distinct values of an axis, in order of appearance."""
-    seen: dict[tuple[bool, Value], None] = {}
+    seen: dict[tuple[bool, Any], None] = {}
     for each in settings:
-        if each.objective is not None:
-            if name == OBJECTIVE_VERSION:
-                value = _short(each.objective_source)
-            elif name == CODE_VERSION:
-                value = each.code_version
-            elif name not in each.params:
-                continue
-            else:
-                value = each.params[name]
-        elif name == MODEL_VERSION:
-            value = _short(each.model_source)
-        elif name == DATA_VERSION:
-            value = _short(each.data_fingerprint)
-        elif name.startswith((MODEL_PREFIX, DATA_PREFIX)):
-            options = each.model_options if name.startswith(MODEL_PREFIX) else each.data_options
-            option = name.partition(".")[2]
-            if option not in options:
-                continue
-            value = options[option]
-        else:
-            value = each.get(name)
-        seen[_one(value)] = None
+        versions = each.versions()
+        value: Any = _short(versions[name]) if name in versions else each.get(name, _MISSING)  # type: ignore[arg-type]
+        if value is not _MISSING:
+            seen[identity(value)] = None
     return [value for _, value in seen]
+
+
+def _declared(name: str) -> Axis | None:
+    """Return the axis of this name if its kind does not depend on its values."""
+    axis = AXES.get(name)
+    return axis if axis is not None and axis.numeric and name != SEED else None
 
 
 def _short(source: Value) -> Value:
     return source[:_DIGITS] if isinstance(source, str) else source
 
 
-def _one(value: Value) -> tuple[bool, Value]:
-    """Return what two values share if they are one; 1 and True are not."""
-    return isinstance(value, bool), value
-
-
 @lru_cache(maxsize=1024)
 def _positions(choices: tuple[Value, ...], _types: tuple[type, ...]) -> dict[tuple[bool, Value], int]:
     """Return where each choice stands."""
-    return {_one(choice): i for i, choice in enumerate(choices)}
+    return {identity(choice): i for i, choice in enumerate(choices)}
 
 
 def _kind_of(values: Iterable[Value]) -> Kind:

@@ -65,17 +65,6 @@ def make_pruner(name: str, *, epochs: int | None) -> BasePruner:
     )
 
 
-def peer_kind(settings: Settings) -> _Kind:
-    """Return what trials must have alike to be compared: the images they train on and are scored on, and epochs.
-
-    A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.
-    """
-    s = settings
-    if s.objective is not None:
-        return s.objective, s.objective_source
-    return s.data_fingerprint, s.val, s.split_seed, s.subset, s.epochs
-
-
 class PruningStudy:
     """Decides, epoch by epoch, which trials of a study end early; trials of one kind are compared with each other.
 
@@ -125,7 +114,7 @@ class PruningStudy:
             peers.drop(trial)
 
     def _peers_of(self, settings: Settings) -> _PeerGroup:
-        kind = peer_kind(settings)
+        kind = settings.peers()
         if kind not in self._peers:
             pruner = make_pruner(self._pruner, epochs=settings.length)
             study = _NumberedStudy.new(pruner, name=self._name, direction=self._direction)

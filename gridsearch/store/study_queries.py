@@ -141,7 +141,7 @@ def study_data(
     epochs: dict[int, list[EpochRow]] = {}
     for number, *columns in connection.execute(query):
         epochs.setdefault(number, []).append(epoch_row(*columns))
-    of_function = any(trial.settings.objective is not None for trial in trials)
+    of_function = any(trial.settings.kind.free_axes for trial in trials)
     if of_function:  # earlier versions noted settings of networks among its axes
         axes = tuple(name for name in axes if any(name in trial.params for trial in trials))
     return StudyData(

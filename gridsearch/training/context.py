@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from gridsearch.records import Event, Lane, Pack, Settings
+    from gridsearch.records import Event, ImageSettings, Lane, Pack
     from gridsearch.training.resident_data import ResidentData
 
 _STOP_INTERVAL = 0.1  # seconds between two questions to `stop`, which may cost a system call
@@ -40,11 +40,11 @@ class TrainContext:
     def __init__(
         self,
         *,
-        data: Callable[[Settings], ResidentData],
-        build: Callable[[Settings, ResidentData], nn.Module],
+        data: Callable[[ImageSettings], ResidentData],
+        build: Callable[[ImageSettings, ResidentData], nn.Module],
         device: torch.device,
         stop: Callable[[], bool],
-        more: Callable[[int], Sequence[Lane]] = lambda _: (),
+        more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
         drop: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
         self.data = data
@@ -76,11 +76,11 @@ class Engine(Protocol):
         """How the plan calls it: "solo", and others to come."""
         ...
 
-    def accepts(self, pack: Pack, device: torch.device) -> bool:
+    def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:
         """Whether it shall train this pack there."""
         ...
 
-    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
+    def train(self, pack: Pack[ImageSettings], context: TrainContext) -> Iterator[Event]:
         """Train a pack and yield, for each lane, its epochs and its end; return early when asked to stop.
 
         A lane whose model or data raises ends in a `TrialFailed`, and the others go on.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from gridsearch.records import FileRef, Lane, Settings
+    from gridsearch.records import FileRef, ImageSettings, Lane
     from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 
@@ -55,10 +55,10 @@ class GraphRefused(ValueError):
 
 
 def export(
-    lanes: Sequence[Lane],
+    lanes: Sequence[Lane[ImageSettings]],
     *,
     data: ResidentCache,
-    build: Callable[[Settings, ResidentData], nn.Module],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     folder: Path,
 ) -> tuple[tuple[FileRef, ...], dict[str, Any]]:
     """Evaluate lanes on the test images and write the first of them as weights and as a graph.
@@ -119,7 +119,7 @@ def export(
 
 
 def _evaluate(
-    lane: Lane, images: ResidentData, build: Callable[[Settings, ResidentData], nn.Module]
+    lane: Lane[ImageSettings], images: ResidentData, build: Callable[[ImageSettings, ResidentData], nn.Module]
 ) -> tuple[nn.Module, torch.Tensor]:
     """Return a lane's network with its trained weights, and its logits [N, Y] of the test images."""
     settings = lane.trial.settings
@@ -177,7 +177,7 @@ class ImageNetwork(nn.Module):
 
 
 def _graph(
-    network: nn.Module, images: ResidentData, settings: Settings, sample: np.ndarray
+    network: nn.Module, images: ResidentData, settings: ImageSettings, sample: np.ndarray
 ) -> tuple[bytes | None, dict[str, Any]]:
     """Return an ONNX graph that was checked, and how; None and the reason if there can be none."""
     try:

@@ -15,14 +15,14 @@ from gridsearch.training.model_setup import ModelRefused
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from gridsearch.records import Lane
+    from gridsearch.records import ImageSettings, Lane
 
 _OURS = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
 _LONGEST = 300
 
 
-def failure(lane: Lane, error: BaseException) -> TrialFailed:
+def failure(lane: Lane[ImageSettings], error: BaseException) -> TrialFailed:
     """Return the event of a lane whose model or data raised."""
     reason = "oom" if is_out_of_memory(error) else "error"
     own = _from_user_code(error.__traceback__)

@@ -20,7 +20,7 @@ from torch.optim.sgd import sgd
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "nadam", "rmsprop")
 
@@ -53,7 +53,7 @@ class LaneOptimizer:
         lr: the learning rate of the next step.
     """
 
-    def __init__(self, settings: Settings, parameters: Sequence[torch.nn.Parameter]) -> None:
+    def __init__(self, settings: ImageSettings, parameters: Sequence[torch.nn.Parameter]) -> None:
         self.lr = settings.lr
         self._settings = settings
         self._parameters: tuple[torch.nn.Parameter, ...] = ()

@@ -19,7 +19,7 @@ from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation, class
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from gridsearch.records import FileRef, Lane
+    from gridsearch.records import FileRef, ImageSettings, Lane
     from gridsearch.training.resident_data import ResidentData
 
 
@@ -88,7 +88,7 @@ class LaneProgress:
         seconds: the lane's share of the wall time so far.
     """
 
-    def __init__(self, lane: Lane, data: ResidentData, state: LaneState | None = None) -> None:
+    def __init__(self, lane: Lane[ImageSettings], data: ResidentData, state: LaneState | None = None) -> None:
         state = LaneState() if state is None else state
         self.lane = lane
         self.epochs = state.epoch

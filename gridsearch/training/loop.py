@@ -19,27 +19,27 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import Event, Lane, Pack, Settings
+    from gridsearch.records import Event, ImageSettings, Lane, Pack
     from gridsearch.training.resident_data import ResidentData
 
 ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
 """The engines, the one to prefer first; the last takes any pack."""
 
 
-def engine_of(pack: Pack, device: torch.device) -> Engine:
+def engine_of(pack: Pack[ImageSettings], device: torch.device) -> Engine:
     """Return the engine that trains a pack on a device."""
     return next(engine for engine in ENGINES if engine.accepts(pack, device))
 
 
 def train_pack(
-    pack: Pack,
+    pack: Pack[ImageSettings],
     *,
-    data: Callable[[Settings], ResidentData],
-    build: Callable[[Settings, ResidentData], nn.Module],
+    data: Callable[[ImageSettings], ResidentData],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     device: torch.device | str,
     emit: Callable[[Event], None],
     stop: Callable[[], bool] = lambda: False,
-    more: Callable[[int], Sequence[Lane]] = lambda _: (),
+    more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
     drop: Callable[[], Collection[int]] = lambda: (),
 ) -> None:
     """Train the trials of a pack.

@@ -22,7 +22,7 @@ from gridsearch.training.lanes.compile.module_state import identities, is_torchs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
 
@@ -64,10 +64,10 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def build_network(
-    settings: Settings,
+    settings: ImageSettings,
     seed: int,
     data: ResidentData,
-    build: Callable[[Settings, ResidentData], nn.Module],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     precision: Precision,
 ) -> nn.Module:
     """Build a trial's model, check it and put it on the data's device.
@@ -91,10 +91,10 @@ def build_network(
 
 
 def _make(
-    settings: Settings,
+    settings: ImageSettings,
     seed: int,
     data: ResidentData,
-    build: Callable[[Settings, ResidentData], nn.Module],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     precision: Precision,
 ) -> nn.Module:
     weights = seeds.stream(seed, seeds.WEIGHTS)
@@ -201,7 +201,7 @@ def check_logits(logits: object, batch: int, classes: int) -> None:
 
 
 def lay_out(
-    model: nn.Module, settings: Settings, data: ResidentData, precision: Precision
+    model: nn.Module, settings: ImageSettings, data: ResidentData, precision: Precision
 ) -> torch.memory_format:
     """Put a model's weights into the faster memory layout and return the layout that its images should have.
 

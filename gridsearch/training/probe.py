@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training.resident_data import ResidentData
 
 _WARM_UP = 2  # blocks that are not timed: the first step allocates, and picks kernels
@@ -80,10 +80,10 @@ class ProbeResult:
 
 
 def probe(
-    settings: Settings,
+    settings: ImageSettings,
     *,
-    data: Callable[[Settings], ResidentData],
-    build: Callable[[Settings, ResidentData], nn.Module],
+    data: Callable[[ImageSettings], ResidentData],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     device: torch.device | str,
     seconds: float = 1.0,
     lanes: int = 1,
@@ -150,9 +150,9 @@ class _Program:
 
 
 def _program(
-    settings: Settings,
+    settings: ImageSettings,
     data: ResidentData,
-    build: Callable[[Settings, ResidentData], nn.Module],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     precision: Precision,
     lanes: int,
 ) -> _Program:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
 
 _NO_SPREAD = 1e-6  # a channel that varies less than this holds rounding errors, not pictures
 _CHUNK = 1024  # images at a time for statistics and resizing, which need 8 bytes and more per pixel
@@ -184,7 +184,7 @@ class ResidentCache:
         data: ImageData,
         *,
         device: torch.device | str,
-        smallest_input: Callable[[Settings], tuple[int, int] | None] = lambda _: None,
+        smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
         keep: int = 16,
     ) -> None:
         self._data = data
@@ -200,7 +200,7 @@ class ResidentCache:
         """The dataset as it was loaded."""
         return self._data
 
-    def __call__(self, settings: Settings) -> ResidentData:
+    def __call__(self, settings: ImageSettings) -> ResidentData:
         """Return the data that a trial trains on."""
         return self.get(
             val=settings.val,
@@ -228,7 +228,7 @@ class ResidentCache:
         self._ready.move_to_end(key)
         return found
 
-    def test(self, settings: Settings) -> ResidentData:
+    def test(self, settings: ImageSettings) -> ResidentData:
         """Return a trial's data with the test images in the place of the validation images.
 
         Their pixels are resized and normalized as those that the trial trains on.  `train` is only there to try
@@ -244,7 +244,7 @@ class ResidentCache:
         all_N = torch.arange(len(labels), device=self._device)
         return replace(data, pixels=pixels, labels=labels, train=all_N, val=all_N)
 
-    def test_sample(self, settings: Settings, count: int) -> np.ndarray:
+    def test_sample(self, settings: ImageSettings, count: int) -> np.ndarray:
         """Return so many test images [N, C, H, W] as the dataset has them, from all over the test set."""
         images, chosen = self._data.test_images, None
         if images is None:

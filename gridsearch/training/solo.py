@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import EpochEnded, Event, Lane, Pack, Settings, TrialFailed, TrialFinished
+    from gridsearch.records import EpochEnded, Event, ImageSettings, Lane, Pack, TrialFailed, TrialFinished
     from gridsearch.training.context import TrainContext
     from gridsearch.training.lane_progress import LaneView
     from gridsearch.training.resident_data import ResidentData
@@ -53,11 +53,11 @@ class SoloEngine:
 
     name = "solo"
 
-    def accepts(self, pack: Pack, device: torch.device) -> bool:  # noqa: ARG002  (part of the protocol)
+    def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:  # noqa: ARG002  (part of the protocol)
         """Take any pack."""
         return True
 
-    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
+    def train(self, pack: Pack[ImageSettings], context: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
         for lane in pack.lanes:
             try:
@@ -67,7 +67,9 @@ class SoloEngine:
                 return
 
 
-def train_lane(lane: Lane, context: TrainContext, state: LaneState | None = None) -> Iterator[Event]:
+def train_lane(
+    lane: Lane[ImageSettings], context: TrainContext, state: LaneState | None = None
+) -> Iterator[Event]:
     """Train one lane to its end; an error of the user's model or data ends this lane alone.
 
     Args:
@@ -164,10 +166,10 @@ class SoloProgram:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: ImageSettings,
         seed: int,
         data: ResidentData,
-        build: Callable[[Settings, ResidentData], nn.Module],
+        build: Callable[[ImageSettings, ResidentData], nn.Module],
         precision: Precision,
     ) -> None:
         self.settings = settings

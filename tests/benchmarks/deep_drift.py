@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.training import model_setup as training_network
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
@@ -46,7 +46,7 @@ def build(*_: object) -> nn.Module:
     return net
 
 
-def alone(settings: Settings, seed: int, data: Any, precision: Precision, *, last: bool) -> Evaluation:
+def alone(settings: ImageSettings, seed: int, data: Any, precision: Precision, *, last: bool) -> Evaluation:
     """Train a lone lane, its channels last or first."""
     real = training_network.pays_channels_last
     training_network.pays_channels_last = lambda *_: last
@@ -65,7 +65,8 @@ def compare(dtype: str, trials: int) -> dict[str, Any]:
     """Train trials in a precision, three times each; return the gaps of the pack and of the other layout to the lone run."""
     precision = Precision.of(dtype, torch.device("cpu"))
     recipes = [
-        Settings(dataset="digits", batch=64, epochs=EPOCHS, subset=600, dtype=dtype, lr=lr) for lr in RATES
+        ImageSettings(dataset="digits", batch=64, epochs=EPOCHS, subset=600, dtype=dtype, lr=lr)
+        for lr in RATES
     ]
     images = datasets.load(datasets.open_dataset("digits"), Path(), {})
     data = ResidentCache(images, device="cpu")(recipes[0])

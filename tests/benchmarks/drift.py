@@ -26,7 +26,7 @@ from unittest import mock
 
 import torch
 
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.training import model_setup as training_network
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
@@ -91,9 +91,9 @@ def build(_settings, data):
     return models.lenet(data.channels, data.num_classes, tuple(data.image_size))
 
 
-def packs_of(trials: int) -> list[list[tuple[Settings, int]]]:
+def packs_of(trials: int) -> list[list[tuple[ImageSettings, int]]]:
     """Half of the packs of one seed and eight rates, half of eight seeds; each pack as (settings, seed)."""
-    rates = [Settings(**COMMON, lr=lr) for lr in RATES]
+    rates = [ImageSettings(**COMMON, lr=lr) for lr in RATES]
     same = [[(settings, seed) for settings in rates] for seed in range(trials // LANES // 2)]
     first = len(same)
     mixed = [
@@ -120,7 +120,7 @@ def compare(root: Path, trials: int = 64) -> Drift:
     torch.set_num_threads(1)
     images = datasets.load(datasets.open_dataset("fmnist"), root, {})
     precision = Precision.of("float32", torch.device("cpu"))
-    data = ResidentCache(images, device="cpu")(Settings(**COMMON))
+    data = ResidentCache(images, device="cpu")(ImageSettings(**COMMON))
     epochs = range(1, COMMON["epochs"] + 1)
     packed, alone, other = [], [], []
     for lanes in packs_of(trials):

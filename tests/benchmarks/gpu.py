@@ -22,7 +22,7 @@ from unittest import mock
 
 import torch
 
-from gridsearch.records import Lane, Pack, Settings, Trial, TrialFinished, TrialState
+from gridsearch.records import ImageSettings, Lane, Pack, Trial, TrialFinished, TrialState
 from gridsearch.training import ResidentCache, devices, train_pack
 from gridsearch.training.lanes.runtime import cuda_graphs, program
 from gridsearch.training.probe import probe
@@ -96,7 +96,7 @@ def figures(
     return found
 
 
-def build(_: Settings, data: Any) -> torch.nn.Module:
+def build(_: ImageSettings, data: Any) -> torch.nn.Module:
     """Return an untrained LeNet."""
     return lenet(data.channels, data.num_classes, tuple(data.image_size))
 
@@ -125,7 +125,7 @@ def packs_of(folder: Path, *, epochs: int, seeds: int) -> list[Pack]:
         lanes = []
         for lr, norm, seed in itertools.product(RATES, NORMS, range(seeds)):
             number = next(numbers)
-            settings = Settings(
+            settings = ImageSettings(
                 dataset="noise", model="lenet", epochs=epochs, batch=batch, lr=lr, norm=norm, optimizer="adam"
             )
             trial = Trial(
@@ -157,7 +157,7 @@ def train(pack: Pack, data: ResidentCache, device: torch.device) -> list[TrialFi
 
 def step(data: ResidentCache, device: torch.device, batch: int, lanes: int, rounds: int) -> Spread:
     """Return milliseconds of a trial's step as its share of a pack."""
-    settings = Settings(dataset="noise", model="lenet", epochs=1000, batch=batch, optimizer="adam")
+    settings = ImageSettings(dataset="noise", model="lenet", epochs=1000, batch=batch, optimizer="adam")
     times = []
     for _ in range(rounds):
         found = probe(settings, data=data, build=build, device=device, lanes=lanes, seconds=_PROBE_SECONDS)

@@ -22,7 +22,7 @@ import torch
 
 from gridsearch.executors.local import worker_environment
 from gridsearch.plugins import ImageData
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.training import devices
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
@@ -56,7 +56,7 @@ def programs(model, batch, lanes, images, *, own_seeds=False):
     def build(_, data):
         return factory(data.channels, data.num_classes, tuple(data.image_size))
 
-    settings = Settings(dataset="noise", model=model, batch=batch, epochs=10**6)
+    settings = ImageSettings(dataset="noise", model=model, batch=batch, epochs=10**6)
     data = ResidentCache(noise(images), device="cpu")(settings)
     precision = Precision.of("float32", torch.device("cpu"))
     found = {}

@@ -20,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from gridsearch.records import (
     EpochEnded,
-    Settings,
+    ImageSettings,
     TrialDraft,
     TrialFailed,
     TrialFinished,
@@ -48,7 +48,7 @@ def ours(tmp_path_factory):
     home = tmp_path_factory.mktemp("conformance")
     drafts = []
     for point in POINTS:
-        settings = Settings(dataset="digits", **point)
+        settings = ImageSettings(dataset="digits", **point)
         drafts.append(TrialDraft(key=trial_key(settings, 7), seed=7, settings=settings, axes=tuple(point)))
     with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True) as store:
         study = StudyDraft(name="digits", dataset="digits", metric="val_accuracy", axes=tuple(POINTS[0]))
@@ -209,7 +209,7 @@ def test_optunas_own_analyses_run_on_the_study(ours):
 
 def test_optuna_deletes_the_study_with_all_that_hangs_on_it(tmp_path):
     with open_store(f"sqlite:///{tmp_path}/a.db", home=tmp_path, create=True) as store:
-        settings = Settings(dataset="digits")
+        settings = ImageSettings(dataset="digits")
         draft = TrialDraft(key=trial_key(settings, 0), seed=0, settings=settings, axes=("lr",))
         store.add(StudyDraft(name="d", dataset="digits", metric="val_accuracy", axes=("lr",)), [draft])
         optuna.delete_study(study_name="d", storage=store.url)

@@ -33,11 +33,11 @@ from gridsearch.executors.worker import PackTrainer
 from gridsearch.importing import importable, imported_now
 from gridsearch.plugins import Plugin
 from gridsearch.records import (
+    FunctionSettings,
     Lane,
     LogText,
     Pack,
     PackEnded,
-    Settings,
     Trial,
     TrialFailed,
     TrialFinished,
@@ -47,7 +47,7 @@ from gridsearch.records import (
 
 
 def lane(number, plugin, params=None, seed=0):
-    settings = Settings(objective=plugin.name, objective_source=plugin.source, params=params or {})
+    settings = FunctionSettings(objective=plugin.name, objective_source=plugin.source, params=params or {})
     trial = Trial(
         id=number,
         number=number,

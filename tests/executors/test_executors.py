@@ -21,6 +21,7 @@ from gridsearch.executors.local import LocalExecutor
 from gridsearch.executors.worker_exit import MemoryKills
 from gridsearch.records import (
     EpochEnded,
+    ImageSettings,
     Lane,
     LanesWanted,
     LogText,
@@ -29,7 +30,6 @@ from gridsearch.records import (
     PackStarted,
     Probed,
     ProbeRequest,
-    Settings,
     Trial,
     TrialFailed,
     TrialFinished,
@@ -120,7 +120,7 @@ def pack(nets: Path, tmp_path: Path, *models: str, name: str = "p") -> Pack:
     source = plugins.find(f"{nets}:Plain", plugins.MODELS).source
     lanes = []
     for i, model in enumerate(models):
-        settings = Settings(
+        settings = ImageSettings(
             dataset="digits",
             data_fingerprint=digits(),
             model=f"nets.py:{model}",

@@ -15,12 +15,12 @@ from gridsearch import plugins
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.random_streams import Streams
 from gridsearch.records import (
+    FunctionSettings,
     Lane,
     LogText,
     Pack,
     PackEnded,
     PackStarted,
-    Settings,
     StepEnded,
     Trial,
     TrialFailed,
@@ -43,7 +43,7 @@ def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()
                 number=i,
                 key=str(i),
                 seed=seed,
-                settings=Settings(objective="f.py:f", objective_source=plugin.source, params=params),
+                settings=FunctionSettings(objective="f.py:f", objective_source=plugin.source, params=params),
                 params=params,
                 state=TrialState.RUNNING,
             ),
@@ -232,7 +232,7 @@ def test_a_function_whose_file_has_changed_is_not_called(tmp_path):
     file = tmp_path / "f.py"
     file.write_text("def f(params, seed):\n    return {'value': 1}\n")
     setup = WorkerSetup(name="w0", device="cpu", threads=1, objective=f"{file}:f", metric="value")
-    settings = Settings(objective="f.py:f", objective_source="0" * 64)
+    settings = FunctionSettings(objective="f.py:f", objective_source="0" * 64)
     trial = Trial(id=1, number=0, key="k", seed=0, settings=settings, params={}, state=TrialState.RUNNING)
     events = []
     FunctionRunner(setup, events.append).train(Pack("p", (Lane(trial, ""),)), stop=lambda: False)

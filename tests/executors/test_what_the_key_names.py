@@ -12,10 +12,10 @@ from PIL import Image
 from gridsearch import plugins
 from gridsearch.executors.worker import PackTrainer
 from gridsearch.records import (
+    ImageSettings,
     Lane,
     Pack,
     ProbeRequest,
-    Settings,
     Trial,
     TrialFailed,
     TrialFinished,
@@ -59,11 +59,11 @@ class Worker:
         )
         self.trainer = PackTrainer(setup, self.events.append)
 
-    def settings(self, **options) -> Settings:
+    def settings(self, **options) -> ImageSettings:
         """Settings of the images as they are now."""
         plugin = datasets.open_dataset(f"folder:{self.folder}")
         full = {"size": "auto", "channels": "auto", **options}
-        return Settings(
+        return ImageSettings(
             dataset=plugin.name,
             data_options=full,
             data_fingerprint=datasets.fingerprint(plugin, self.root, full),
@@ -72,7 +72,7 @@ class Worker:
             **self.model,
         )
 
-    def train(self, settings: Settings):
+    def train(self, settings: ImageSettings):
         """Train one trial and return how it ended."""
         self.events.clear()
         trial = Trial(
@@ -181,7 +181,7 @@ def test_a_dataset_that_gives_other_images_each_time_trains_nothing(tmp_path):
         ),
         worker.events.append,
     )
-    settings = Settings(
+    settings = ImageSettings(
         dataset=plugin.name,
         data_fingerprint=datasets.fingerprint(plugin, tmp_path, {}),
         epochs=1,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.planning import SettledQueue, WorkQueue, group_trials, packs_of, relative_cost, settle
-from gridsearch.records import Settings, Trial, TrialState
+from gridsearch.records import ImageSettings, Trial, TrialState
 
 SETTINGS = st.builds(
-    Settings,
+    ImageSettings,
     dataset=st.just("digits"),
     batch=st.sampled_from([10, 20]),
     lr=st.sampled_from([0.1, 0.01]),
@@ -84,7 +84,7 @@ def test_before_anything_has_ended_they_are_the_packs_of_a_run_that_makes_them_a
 
 
 def test_no_free_lane_is_filled_and_what_waits_no_more_is_left_out():
-    trials = trials_of([Settings(dataset="digits", lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)])
+    trials = trials_of([ImageSettings(dataset="digits", lr=lr) for lr in (0.1, 0.2, 0.3, 0.4)])
     queue = SettledQueue(settle_these(trials, 3, 1))
     queue.fill(trials[1:])
     assert queue.refill(trials[0].settings, 3) == ()

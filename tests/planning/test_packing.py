@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.planning import (
-    CostModel,
+    FunctionCost,
+    ImageCost,
     Probe,
     ProbeCache,
     Unprobed,
@@ -18,8 +19,7 @@ from gridsearch.planning import (
     packs_of,
     relative_cost,
 )
-from gridsearch.records import Settings, Trial, TrialState
-from gridsearch.spec.axes import shape_of
+from gridsearch.records import FunctionSettings, ImageSettings, Trial, TrialState
 
 
 def trial(number: int, **settings) -> Trial:
@@ -28,7 +28,7 @@ def trial(number: int, **settings) -> Trial:
         number=number,
         key=str(number),
         seed=0,
-        settings=Settings(dataset="digits", **settings),
+        settings=ImageSettings(dataset="digits", **settings),
         params={},
         state=TrialState.WAITING,
     )
@@ -61,7 +61,7 @@ def test_packs_partition_the_trials_within_their_groups_and_width(trials, lanes,
     assert sorted(t.id for pack in packs for t in pack) == [t.id for t in trials]
     for pack in packs:
         assert 1 <= len(pack) <= lanes
-        assert len({shape_of(t.settings) for t in pack}) == 1
+        assert len({t.settings.shape() for t in pack}) == 1
 
 
 @given(trials_st)
@@ -109,13 +109,13 @@ def test_a_refill_takes_from_its_own_group_alone(trials, count):
         before = len(queue)
         taken = queue.refill(settings, count)
         assert len(taken) <= count
-        assert all(shape_of(t.settings) == shape_of(settings) for t in taken)
+        assert all(t.settings.shape() == settings.shape() for t in taken)
         assert len(queue) == before - len(taken)
-    assert queue.refill(Settings(dataset="digits", batch=3), 5) == ()
+    assert queue.refill(ImageSettings(dataset="digits", batch=3), 5) == ()
 
 
 def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
-    base = Settings(dataset="digits")
+    base = ImageSettings(dataset="digits")
     for name, value in {
         "lr": 0.5,
         "weight_decay": 0.1,
@@ -124,7 +124,7 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "schedule": "cosine",
         "ema": 0.9,
     }.items():
-        assert shape_of(dataclasses.replace(base, **{name: value})) == shape_of(base), name
+        assert dataclasses.replace(base, **{name: value}).shape() == base.shape(), name
     for name, value in {
         "batch": 5,
         "optimizer": "sgd",
@@ -132,24 +132,24 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "augment": "flip",
         "subset": 9,
     }.items():
-        assert shape_of(dataclasses.replace(base, **{name: value})) != shape_of(base), name
-    assert shape_of(dataclasses.replace(base, model_options={"width": 2})) != shape_of(base)
+        assert dataclasses.replace(base, **{name: value}).shape() != base.shape(), name
+    assert dataclasses.replace(base, model_options={"width": 2}).shape() != base.shape()
 
 
 def test_small_batches_cost_more_and_subsets_less():
-    base = Settings(dataset="digits")
+    base = ImageSettings(dataset="digits")
     cost = relative_cost(base)
     assert relative_cost(dataclasses.replace(base, batch=10)) > cost
     assert relative_cost(dataclasses.replace(base, subset=100)) < cost
     assert relative_cost(dataclasses.replace(base, epochs=20)) == pytest.approx(2 * cost)
 
 
-def model(known) -> CostModel:
-    return CostModel(known, device="cuda x", shape=(1, 8, 8), classes=10, train_images=1000)
+def model(known) -> ImageCost:
+    return ImageCost(known, device="cuda x", shape=(1, 8, 8), classes=10, train_images=1000)
 
 
 def test_seconds_come_from_measurements_alone():
-    settings = Settings(dataset="digits", epochs=3, subset=500)
+    settings = ImageSettings(dataset="digits", epochs=3, subset=500)
     assert model({}).seconds(settings) is None
     known = {model({}).key(settings): Probe({1: 0.001, 4: 0.0004})}
     assert model(known).seconds(settings) == pytest.approx(3 * 500 * 0.001)
@@ -184,7 +184,7 @@ def test_what_was_trained_counts_before_a_probe_and_scales_it_where_it_was_not()
 
 
 def test_kinds_that_were_never_trained_are_as_much_slower_as_those_that_were():
-    trained, other = Settings(dataset="digits"), Settings(dataset="digits", batch=7, epochs=1)
+    trained, other = ImageSettings(dataset="digits"), ImageSettings(dataset="digits", batch=7, epochs=1)
     known = {
         model({}).key(trained): Probe({1: 0.001}, observed={1: 0.0013}),
         model({}).key(other): Probe({1: 0.002}),
@@ -196,7 +196,7 @@ def test_kinds_that_were_never_trained_are_as_much_slower_as_those_that_were():
 
 
 def test_a_guess_orders_what_was_never_measured_and_is_the_seconds_where_it_was():
-    settings = Settings(dataset="digits")
+    settings = ImageSettings(dataset="digits")
     assert model({}).guess(settings) > model({}).guess(settings, lanes=4) > 0
     assert model({}).guess(dataclasses.replace(settings, batch=10)) > model({}).guess(settings)
     measured = model({})
@@ -206,7 +206,7 @@ def test_a_guess_orders_what_was_never_measured_and_is_the_seconds_where_it_was(
 
 
 def test_what_is_left_of_a_trial_counts_the_epoch_under_way():
-    settings = Settings(dataset="digits", epochs=4)
+    settings = ImageSettings(dataset="digits", epochs=4)
     cost = model({})
     cost.learn(cost.key(settings), Probe({2: 0.001}))  # an epoch of a pack of two takes about two seconds
     epoch = cost.guess(settings, lanes=2) / 4
@@ -223,9 +223,11 @@ def test_what_is_left_of_a_trial_counts_the_epoch_under_way():
 
 
 def test_of_a_trial_without_a_length_all_is_left():
-    settings = Settings(objective="f.py:f")
+    settings = FunctionSettings(objective="f.py:f")
     assert settings.length is None
-    assert model({}).left(settings, lanes=1, epochs=7, elapsed=100.0) == model({}).guess(settings)
+    assert FunctionCost({}).left(settings, lanes=1, epochs=7, elapsed=100.0) == FunctionCost({}).guess(
+        settings
+    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.planning import OverheadLog, Overheads, WorkQueue, simulate
-from gridsearch.records import Settings, Trial, TrialState
+from gridsearch.records import ImageSettings, Trial, TrialState
 
 NONE = Overheads(start=0, load=0, pack=0, probe=0, report=0)
 
@@ -18,7 +18,7 @@ def trial(number: int, **settings) -> Trial:
         number=number,
         key=str(number),
         seed=0,
-        settings=Settings(dataset="digits", **settings),
+        settings=ImageSettings(dataset="digits", **settings),
         params={},
         state=TrialState.WAITING,
     )
@@ -84,7 +84,7 @@ def test_near_the_end_a_pack_is_not_split_for_a_worker_that_is_busy_for_long():
 
 def test_a_refill_leaves_the_others_their_share():
     queue = queue_of([trial(i) for i in range(4)], lanes=4, workers=2)
-    assert len(queue.refill(Settings(dataset="digits"), 4)) == 2
+    assert len(queue.refill(ImageSettings(dataset="digits"), 4)) == 2
 
 
 def test_overheads_are_medians_of_what_runs_have_measured_and_defaults_before(tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from gridsearch.records import EpochRow, Settings, StudyData, TrialRecord, TrialState, Value, trial_key
+from gridsearch.records import EpochRow, ImageSettings, StudyData, TrialRecord, TrialState, Value, trial_key
 from gridsearch.reporting.stats.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ HOSTILE = (
 )
 
 
-def settings_of(params: Mapping[str, Value], **fixed: Any) -> Settings:
+def settings_of(params: Mapping[str, Value], **fixed: Any) -> ImageSettings:
     """Return settings that hold the params; unknown names become options of the model."""
-    known = Settings.__dataclass_fields__
+    known = ImageSettings.__dataclass_fields__
     own = {k: v for k, v in params.items() if k in known}
     options = {k.removeprefix("model."): v for k, v in params.items() if k not in known}
     defaults = {"dataset": "fmnist", "data_fingerprint": "ab" * 32, "model_options": options}
-    return Settings(**defaults | fixed | own)
+    return ImageSettings(**defaults | fixed | own)
 
 
 def quality(params: Mapping[str, Value]) -> float:
@@ -116,7 +116,7 @@ class StudyBuilder:
                 self._add(params, seed, settings_of(params, epochs=epochs, **fixed), noise=noise, rng=rng)
 
     def _add(
-        self, params: Any, seed: int, settings: Settings, *, noise: float, rng: np.random.Generator
+        self, params: Any, seed: int, settings: ImageSettings, *, noise: float, rng: np.random.Generator
     ) -> None:
         number = len(self.records)
         val = min(0.999, quality(params) + float(rng.normal(0, noise)) if noise else quality(params))

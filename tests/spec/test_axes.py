@@ -7,26 +7,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.errors import SpecError
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
+from gridsearch.records.axis import AxisKind
 from gridsearch.spec import (
     ALIASES,
     AXES,
     FUSIBLE,
     SHAPING,
-    AxisKind,
     Grid,
     axis_of,
     canonical,
     coerce,
     differing,
-    shape_of,
     varying,
 )
 from gridsearch.spec.axis_values import InvalidValue, read_plain
 
 OPTION_TABLES = {"model_options", "data_options"}
-OF_FUNCTION = {"objective", "objective_source", "params"}
-"""What a plain function has instead of settings."""
 
 
 def problem(name, value):
@@ -37,17 +34,6 @@ def problem(name, value):
     return line.removeprefix("here: ")
 
 
-def test_every_setting_has_an_axis_with_the_same_default():
-    for field in dataclasses.fields(Settings):
-        if field.name in OPTION_TABLES | OF_FUNCTION | {
-            "dataset"
-        }:  # of a function there is no dataset at all
-            continue
-        axis = AXES[field.name]
-        if field.default is not dataclasses.MISSING:
-            assert (axis.default, type(axis.default)) == (field.default, type(field.default)), field.name
-
-
 def test_every_default_is_a_value_of_its_axis():
     for axis in AXES.values():
         if axis.default is not None and axis.default != "":
@@ -56,7 +42,7 @@ def test_every_default_is_a_value_of_its_axis():
 
 def test_fusible_and_shaping_axes_part_all_settings():
     assert not FUSIBLE & SHAPING
-    fields = {field.name for field in dataclasses.fields(Settings)} - OPTION_TABLES - OF_FUNCTION
+    fields = {field.name for field in dataclasses.fields(ImageSettings)} - OPTION_TABLES
     assert set(AXES) == fields | {"seed"} == {*FUSIBLE, *SHAPING}
     assert set(FUSIBLE) == {
         "lr",
@@ -214,7 +200,7 @@ def test_whole_numbers_have_one_value_however_they_are_written(number):
 
 
 def test_settings_differ_in_what_differs():
-    base = Settings(dataset="fmnist", model_options={"width": 1, "act": True})
+    base = ImageSettings(dataset="fmnist", model_options={"width": 1, "act": True})
     assert differing(base, base) == ()
     assert differing(base, dataclasses.replace(base, lr=0.5, model_options={"width": 2, "act": True})) == (
         "model.width",
@@ -225,7 +211,7 @@ def test_settings_differ_in_what_differs():
 
 
 def test_what_varies_among_many_is_what_differs_anywhere():
-    base = Settings(dataset="fmnist")
+    base = ImageSettings(dataset="fmnist")
     assert varying([]) == ()
     assert varying([base, dataclasses.replace(base, epochs=2), dataclasses.replace(base, batch=1)]) == (
         "epochs",
@@ -234,9 +220,9 @@ def test_what_varies_among_many_is_what_differs_anywhere():
 
 
 def test_the_shape_of_settings_ignores_fusible_axes_alone():
-    base = Settings(dataset="fmnist", model_options={"width": 1})
+    base = ImageSettings(dataset="fmnist", model_options={"width": 1})
     fused = dataclasses.replace(base, lr=0.5, epochs=3, norm="none", dropout=0.1, momentum=0.5)
-    assert shape_of(fused) == shape_of(base)
+    assert fused.shape() == base.shape()
     for change in (
         {"batch": 1},
         {"drop_last": True},
@@ -244,8 +230,8 @@ def test_the_shape_of_settings_ignores_fusible_axes_alone():
         {"model_options": {"width": True}},
         {"split_seed": 1},
     ):
-        assert shape_of(dataclasses.replace(base, **change)) != shape_of(base)
-    assert len({shape_of(base), shape_of(fused)}) == 1
+        assert dataclasses.replace(base, **change).shape() != base.shape()
+    assert len({base.shape(), fused.shape()}) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
-from gridsearch.records import Settings, trial_key
+from gridsearch.records import ImageSettings, trial_key
 from gridsearch.spec import Grid, StudySpec, axis_of
 
 numbers = st.floats(min_value=1e-12, max_value=1e6)
@@ -275,5 +275,5 @@ def test_keys_and_their_order_are_the_same_in_every_process():
 
 def test_the_key_of_a_known_trial_never_changes():
     # Stores of older versions hold these: a change here makes every finished trial a new one.
-    settings = Settings(dataset="fmnist", data_fingerprint="0" * 64, lr=0.01, batch=10)
+    settings = ImageSettings(dataset="fmnist", data_fingerprint="0" * 64, lr=0.01, batch=10)
     assert trial_key(settings, 0) == "7eb731f263fd02691f4948d03f3e302fdaa91e956bfdb008bc4f6a7e38a68c28"

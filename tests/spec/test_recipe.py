@@ -4,7 +4,7 @@ import pickle
 import pytest
 
 from gridsearch.errors import SpecError
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.spec import AXES, Recipe
 
 
@@ -15,7 +15,7 @@ def problems(make):
 
 
 def test_the_defaults_are_those_of_the_settings():
-    of_settings = {field.name: field.default for field in dataclasses.fields(Settings)}
+    of_settings = {field.name: field.default for field in dataclasses.fields(ImageSettings)}
     assert Recipe().flat() == {name: of_settings[name] for name in Recipe().flat()}
     assert Recipe().changes() == {}
     assert set(Recipe().flat()) == {a.name for a in AXES.values() if a.scope in ("grid", "recipe")} - {

@@ -13,7 +13,7 @@ import pytest
 
 from gridsearch.records import (
     EpochEnded,
-    Settings,
+    ImageSettings,
     TrialDraft,
     TrialFailed,
     TrialFinished,
@@ -43,7 +43,7 @@ class Make:
             ]
         return made
 
-    def settings(self, **values: Any) -> Settings:
+    def settings(self, **values: Any) -> ImageSettings:
         options = {k: v for k, v in values.items() if k.startswith(("model.", "data."))}
         for name in options:
             del values[name]
@@ -51,7 +51,7 @@ class Make:
             found = {k.partition(".")[2]: v for k, v in options.items() if k.startswith(group + ".")}
             if found:
                 values[f"{group}_options"] = {**values.get(f"{group}_options", {}), **found}
-        return Settings(**{"dataset": "digits", "data_fingerprint": "d" * 64, **values})
+        return ImageSettings(**{"dataset": "digits", "data_fingerprint": "d" * 64, **values})
 
     def study(self, name: str = "digits", **values: Any) -> StudyDraft:
         return StudyDraft(

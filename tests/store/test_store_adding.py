@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import LATER, Settings, TrialState
+from gridsearch.records import LATER, ImageSettings, TrialState
 from gridsearch.store import RunnerIdentity, open_store
 from gridsearch.store.params import StudyAxes, grow, params_of, rows_of
 
@@ -427,7 +427,7 @@ def test_growing_in_steps_keeps_every_value_readable_through_its_distribution(st
     """Whatever comes in whatever order: what Optuna reads back is what was put in."""
     shown, everything = StudyAxes(), []
     for step in steps:
-        batch = [Settings(dataset="d", model_options=options) for options in step]
+        batch = [ImageSettings(dataset="d", model_options=options) for options in step]
         grown = grow(StudyAxes.from_json(shown.to_json()), axes=("model.p",), settings=batch)
         assert set(shown.names) <= set(grown.shown.names), "an axis that is shown stays shown"
         shown, everything = grown.shown, [*everything, *batch]

@@ -15,7 +15,7 @@ from optuna.storages._rdb import models as optuna_models
 
 from gridsearch.records import (
     EpochEnded,
-    Settings,
+    ImageSettings,
     TrialDraft,
     TrialFailed,
     TrialFinished,
@@ -26,7 +26,7 @@ from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 RETRIES = 1
 SEEDS = tuple(range(4))
-SETTINGS = Settings(dataset="digits")
+SETTINGS = ImageSettings(dataset="digits")
 DRAFTS = {s: TrialDraft(key=trial_key(SETTINGS, s), seed=s, settings=SETTINGS, axes=()) for s in SEEDS}
 STUDY = StudyDraft(name="digits", dataset="digits", metric="val_accuracy")
 OWNERS = {

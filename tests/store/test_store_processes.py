@@ -15,11 +15,11 @@ from gridsearch.store import RunnerIdentity, open_store
 PREAMBLE = """
 import json, os, sys, time
 from pathlib import Path
-from gridsearch.records import EpochEnded, Settings, TrialDraft, TrialFinished, TrialState, trial_key
+from gridsearch.records import EpochEnded, ImageSettings, TrialDraft, TrialFinished, TrialState, trial_key
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 url, home = sys.argv[1], Path(sys.argv[2])
 def draft(batch):
-    settings = Settings(dataset="digits", batch=batch)
+    settings = ImageSettings(dataset="digits", batch=batch)
     return TrialDraft(key=trial_key(settings, 0), seed=0, settings=settings, axes=("batch",))
 study = StudyDraft(name="digits", dataset="digits", metric="val_accuracy", axes=("batch",))
 drafts = [draft(n) for n in range(1, 201)]

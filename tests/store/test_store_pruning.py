@@ -8,7 +8,7 @@ import warnings
 import optuna
 import pytest
 
-from gridsearch.records import Settings, TrialState
+from gridsearch.records import ImageSettings, TrialState
 from gridsearch.store import PruningStudy, RunnerIdentity, TrialCurve
 from gridsearch.store.pruners import make_pruner
 
@@ -59,7 +59,7 @@ def quiet_optuna():
 
 
 def curve(number: int, values: dict[int, float], state=TrialState.RUNNING, **settings) -> TrialCurve:
-    settings = Settings(**{"dataset": "digits", "epochs": EPOCHS, **settings})
+    settings = ImageSettings(**{"dataset": "digits", "epochs": EPOCHS, **settings})
     return TrialCurve(
         trial=100 + number,
         number=number,

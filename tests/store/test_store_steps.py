@@ -9,7 +9,15 @@ import optuna
 import pytest
 
 from gridsearch.errors import UsageError
-from gridsearch.records import Settings, StepEnded, StepRow, TrialDraft, TrialFinished, TrialState, trial_key
+from gridsearch.records import (
+    FunctionSettings,
+    StepEnded,
+    StepRow,
+    TrialDraft,
+    TrialFinished,
+    TrialState,
+    trial_key,
+)
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 OWNER = RunnerIdentity.current()
@@ -18,7 +26,7 @@ OWNER = RunnerIdentity.current()
 def drafts(*points, source="a" * 64, axes=None):
     made = []
     for params in points:
-        settings = Settings(objective="f.py:f", objective_source=source, params=params)
+        settings = FunctionSettings(objective="f.py:f", objective_source=source, params=params)
         names = tuple(axes or params)
         made.append(TrialDraft(key=trial_key(settings, 0), seed=0, settings=settings, axes=names))
     return made

@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from gridsearch.plugins import ImageData
-from gridsearch.records import EpochEnded, Lane, Pack, Settings, Trial, TrialFailed, TrialFinished, TrialState
+from gridsearch.records import (
+    EpochEnded,
+    ImageSettings,
+    Lane,
+    Pack,
+    Trial,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+)
 from gridsearch.training.loop import train_pack
 from gridsearch.training.resident_data import ResidentCache
 
@@ -48,7 +57,7 @@ def images_of(
     )
 
 
-def conv_net(settings: Settings, data: Any) -> nn.Module:
+def conv_net(settings: ImageSettings, data: Any) -> nn.Module:
     """Convolution, batch norm, pooling and dropout, as users write them."""
     height, width = data.image_size
     return nn.Sequential(
@@ -62,7 +71,7 @@ def conv_net(settings: Settings, data: Any) -> nn.Module:
     )
 
 
-def dense_net(settings: Settings, data: Any) -> nn.Module:
+def dense_net(settings: ImageSettings, data: Any) -> nn.Module:
     height, width = data.image_size
     return nn.Sequential(
         nn.Flatten(),
@@ -72,9 +81,9 @@ def dense_net(settings: Settings, data: Any) -> nn.Module:
     )
 
 
-def settings_of(**changes: Any) -> Settings:
+def settings_of(**changes: Any) -> ImageSettings:
     defaults: dict[str, Any] = {"dataset": "bands", "model": "net", "epochs": 2, "batch": 16, "lr": 0.01}
-    return Settings(**defaults | changes)
+    return ImageSettings(**defaults | changes)
 
 
 @dataclass
@@ -113,12 +122,12 @@ def train(tmp_path: Path) -> Callable[..., Run]:
     runs = 0
 
     def run(
-        *trials: Settings | tuple[Settings, int],
+        *trials: ImageSettings | tuple[ImageSettings, int],
         data: ImageData | None = None,
         build: Callable[..., Any] = conv_net,
         stop: Callable[[], bool] = lambda: False,
         emit: Callable[[Any], None] | None = None,
-        smallest_input: Callable[[Settings], tuple[int, int] | None] = lambda _: None,
+        smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
         device: str = "cpu",
     ) -> Run:
         nonlocal runs
@@ -158,7 +167,7 @@ def make_images() -> Callable[..., ImageData]:
 
 
 @pytest.fixture
-def make_settings() -> Callable[..., Settings]:
+def make_settings() -> Callable[..., ImageSettings]:
     return settings_of
 
 
@@ -207,7 +216,7 @@ def zoo_net(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], SimpleNamespace]
     def small(name: str) -> SimpleNamespace:
         factory = getattr(models, name)
 
-        def build(settings: Settings, data: Any) -> nn.Module:
+        def build(settings: ImageSettings, data: Any) -> nn.Module:
             net: nn.Module = factory(data.channels, data.num_classes, tuple(data.image_size), **SMALL[name])
             return net
 

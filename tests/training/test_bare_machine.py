@@ -25,7 +25,7 @@ import tempfile
 
 import torch
 
-from gridsearch.records import Lane, Pack, Settings, Trial, TrialFinished, TrialState
+from gridsearch.records import Lane, Pack, ImageSettings, Trial, TrialFinished, TrialState
 from gridsearch.training import ResidentCache, describe, method_of, train_pack
 from gridsearch.training.probe import probe
 from gridsearch.plugins import ImageData
@@ -41,7 +41,7 @@ data = ResidentCache(
     device="cpu",
 )
 build = lambda s, d: lenet(d.channels, d.num_classes, d.image_size)
-settings = Settings(dataset="noise", model="lenet", epochs=1, batch=8)
+settings = ImageSettings(dataset="noise", model="lenet", epochs=1, batch=8)
 with tempfile.TemporaryDirectory() as folder:
     lanes = tuple(
         Lane(Trial(id=n, number=n, key=str(n), seed=n, settings=settings, params={{}},

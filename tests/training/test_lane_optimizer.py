@@ -82,14 +82,14 @@ import sys
 import numpy as np
 from torch import nn
 from gridsearch.plugins import ImageData
-from gridsearch.records import Lane, Pack, Settings, Trial, TrialFinished, TrialState
+from gridsearch.records import Lane, Pack, ImageSettings, Trial, TrialFinished, TrialState
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.loop import train_pack
 images, labels = np.zeros((12, 1, 4, 4), np.uint8), np.arange(12) % 2
 data = ImageData(
     train_images=images, train_labels=labels, test_images=None, test_labels=None, class_names=("a", "b")
 )
-settings = Settings(dataset="d", epochs=1)
+settings = ImageSettings(dataset="d", epochs=1)
 trial = Trial(id=0, number=0, key="", seed=0, settings=settings, params={}, state=TrialState.RUNNING)
 events = []
 build = lambda *_: nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Dropout(), nn.Flatten(), nn.Linear(8, 2))

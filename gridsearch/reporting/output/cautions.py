@@ -50,7 +50,7 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     found += [f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts is not None else ())]
     if ranking.incomparable:
         found.append(_incomparable_caution(data, ranking))
-    selects = {t.settings.select for t in data.trials}
+    selects = {t.settings.get("select") for t in data.trials}
     if data.objective is None and "best" in selects:
         found.append(
             "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "

@@ -301,7 +301,7 @@ def _cautions(comparison: Comparison) -> list[str]:
         found.append("The intervals of the differences hold together at 95 %.")
     if any(s.ranking.by_train for s in sides):
         found.append("Nothing was held out in one of them: a TRAIN accuracy says nothing of new images.")
-    splits = {(s.winner.settings.val, s.winner.settings.split_seed) for s in sides}
+    splits = {s.winner.settings.split() for s in sides}
     if not comparison.not_comparable and len(splits) > 1:
         found.append("The studies hold out different validation images.")
     for side in sides:

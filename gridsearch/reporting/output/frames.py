@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.records.axis import LARGEST_INT
 from gridsearch.reporting.ranking.points import finite, metric_value
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS, Ranking, rank
 from gridsearch.reporting.stats.predictions import harmless
-from gridsearch.spec.axes import LARGEST_INT
 from gridsearch.spec.grammar import reads_as_other
 
 if TYPE_CHECKING:

@@ -244,10 +244,7 @@ def _not_comparable(sides: Sequence[Side]) -> str:
         names = listed([f"{metric_name(m)} {d}d" if same else metric_name(m) for m, d in metrics])
         words = "so their winners are shown side by side and not ranked together."
         return f"They go by different metrics ({names}), {words}"
-    made_on = {
-        (s.winner.settings.data_fingerprint, s.winner.settings.objective, s.winner.settings.objective_source)
-        for s in sides
-    }
+    made_on = {s.winner.settings.scored_on() for s in sides}
     if len(made_on) > 1:
         functions = any(side.data.objective is not None for side in sides)
         what = "by different functions" if functions else "on different images"
@@ -301,8 +298,7 @@ def _close(one: Sequence[float], two: Sequence[float]) -> bool:
 
 
 def _same_split(first: Side, other: Side) -> bool:
-    one, two = first.winner.settings, other.winner.settings
-    return (one.val, one.split_seed) == (two.val, two.split_seed)
+    return first.winner.settings.split() == other.winner.settings.split()
 
 
 def _over_seeds(first: Side, other: Side, level: float) -> _Interval | None:

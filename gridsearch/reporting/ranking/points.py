@@ -107,7 +107,7 @@ def metric_value(trial: TrialRecord, metric: str) -> float | None:
     if (
         value is None
         and metric not in trial.metrics
-        and not (metric.startswith("val_") and trial.settings.val == 0 and trial.settings.objective is None)
+        and not (metric.startswith("val_") and trial.settings.trains_on_all)
     ):
         value = finite(trial.value)
     return value

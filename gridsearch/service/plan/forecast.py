@@ -125,7 +125,7 @@ class PlanForecast:
             while waiting or executor.busy:
                 while waiting and executor.free:
                     settings, count = waiting.pop()
-                    say(f"measuring packs of {settings.model} at batch {settings.batch}")
+                    say(f"measuring packs of {settings.code[0]} at batch {settings.get('batch')}")
                     executor.submit(sizing.request(settings, count))
                 executor.poll(_POLL_SECONDS)
         finally:

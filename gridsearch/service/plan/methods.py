@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import plugins
 from gridsearch.advice import command
 from gridsearch.errors import GridsearchError, PluginError
-from gridsearch.records import Settings, WorkerSetup
+from gridsearch.records import ImageSettings, WorkerSetup
 from gridsearch.service.prepare.catalog import Catalog
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def methods_of(
         except GridsearchError as error:
             yield ModelMethod(name, None, error.message)
             continue
-        settings = Settings(
+        settings = ImageSettings(
             dataset=catalog.dataset.name,
             data_options=data_options,
             data_fingerprint=fingerprint,

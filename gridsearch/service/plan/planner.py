@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
-from gridsearch.records import TrialState
+from gridsearch.records import ImageSettings, TrialState
 from gridsearch.service.plan.forecast import PlanForecast
 from gridsearch.service.plan.methods import trainer_of
 from gridsearch.service.prepare.catalog import Catalog
@@ -233,8 +233,8 @@ def _groups(
         method, reason = methods.of(settings, trials, lanes)
         found.append(
             Group(
-                model=settings.objective or settings.model,
-                batch=settings.batch if settings.objective is None else None,
+                model=settings.code[0],
+                batch=settings.batch if isinstance(settings, ImageSettings) else None,
                 trials=trials,
                 lanes=lanes,
                 method=method,
@@ -270,6 +270,7 @@ class _Methods:
             return "solo", _why_alone(
                 trials, self._options
             ) if lanes == 1 else "unknown until the data is fetched"
+        settings = ImageSettings.of(settings)
         options = sorted(settings.model_options.items())
         kind = (lanes == 1, settings.model, *options, settings.dtype, settings.dropout is None)
         if kind not in self._known:
@@ -281,7 +282,7 @@ class _Methods:
             return "solo", known.message
         return ("solo", _why_alone(trials, self._options)) if lanes == 1 else known
 
-    def _ask(self, settings: Settings, *, alone: bool) -> tuple[str, str] | PluginError:
+    def _ask(self, settings: ImageSettings, *, alone: bool) -> tuple[str, str] | PluginError:
         if alone and settings.model_source is None:
             return "solo", ""  # what comes with the program runs
         assert isinstance(self._prepared.catalog, Catalog)
@@ -310,6 +311,6 @@ def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
         return len(missing) * _ROW_BYTES / 1e6
     if images is None or not missing:
         return 0.0 if not missing else None
-    _, val = split_sizes(images, missing[0].settings)
+    _, val = split_sizes(images, ImageSettings.of(missing[0].settings))
     predictions = val * (2 * len(images.class_names) + 17)
     return len(missing) * (predictions + _ROW_BYTES) / 1e6

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import plugins
 from gridsearch.advice import is_own
 from gridsearch.errors import DataError, SpecError, UsageError, nearest, said
-from gridsearch.records import DataFacts
+from gridsearch.records import DataFacts, ImageSettings
 from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Catalog:
     def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
         """Take the addresses under which a study's trials have models of the session; see `Plugin.known_as`."""
         if any(plugin.older for plugin in self._given.values()):
-            sources = {settings.model_source for settings in trials()}
+            sources = {settings.code[1] for settings in trials()}
             self._given = {name: plugin.known_as(sources) for name, plugin in self._given.items()}
 
     def recognize(self, shown: str, options: Mapping[str, Value], source: str | None) -> None:
@@ -171,10 +171,10 @@ class Catalog:
         Raises:
             DataError: they are not what they were when the trials were made.
         """
-        needed = {d.settings.data_fingerprint: d.settings for d in drafts}
+        needed = {d.settings.data_fingerprint: ImageSettings.of(d.settings) for d in drafts}
         return {fingerprint: self.fact(settings) for fingerprint, settings in needed.items()}
 
-    def fact(self, settings: Settings) -> DataFacts:
+    def fact(self, settings: ImageSettings) -> DataFacts:
         """Return what the images are that a trial of these settings trains on; see `facts`."""
         fingerprint = settings.data_fingerprint
         if fingerprint not in self._facts and self.known(settings.data_options)[1] != fingerprint:
@@ -289,3 +289,8 @@ def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict
     # what the data's shape alone decides is no option, unless somebody makes it one
     free = {name for name in words if name in plugin.required_options() and options.get(name) is None}
     return {name: value for name, value in {**known, **options}.items() if name not in free}
+
+
+def models_of(settings: Iterable[Settings]) -> dict[tuple[str, tuple[tuple[str, Value], ...]], None]:
+    """Return each model of some settings with its options, in the order in which they come up first."""
+    return {(s.model, tuple(sorted(s.model_options.items()))): None for s in map(ImageSettings.of, settings)}

@@ -69,7 +69,7 @@ class FunctionCatalog:
     def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
         """Take the address under which a study's trials have the function; they are asked for only where it matters."""
         if self.plugin.older:
-            self.plugin = self.plugin.known_as({settings.objective_source for settings in trials()})
+            self.plugin = self.plugin.known_as({settings.code[1] for settings in trials()})
 
     def objective(self, name: str) -> tuple[str, str | None]:  # noqa: ARG002 - a study has but one
         """Return the function's display name and the hash of its source."""
@@ -87,16 +87,17 @@ class FunctionCatalog:
             UsageError: it is another one, or its source has changed since.
         """
         for settings in needed:
-            if settings.objective != self.plugin.name:
+            name, source = settings.code
+            if name != self.plugin.name:
                 raise UsageError(
-                    f"study {study!r} is of objective {settings.objective!r}, not of {self.plugin.name!r}",
-                    hint=f"name it again: --objective {settings.objective} (with its path)",
+                    f"study {study!r} is of objective {name!r}, not of {self.plugin.name!r}",
+                    hint=f"name it again: --objective {name} (with its path)",
                 )
             check_same(
                 "objective",
                 self.plugin,
                 self.plugin.source,
-                settings.objective_source,
+                source,
                 study=study,
                 spec=spec,
             )

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gridsearch.plugins.shape_arguments import in_words
+from gridsearch.service.prepare.catalog import models_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +32,7 @@ def with_doubts(prepared: Prepared) -> Prepared:
 
 def passed(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> Iterator[str]:
     """Say what each model gets of the data's shape under a name that is not the contract's."""
-    built = {(d.settings.model, tuple(sorted(d.settings.model_options.items()))): None for d in drafts}
+    built = models_of(d.settings for d in drafts)
     told = {
         f"{name} gets {words}": None
         for name, options in built

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gridsearch.records import MODEL_PREFIX, Settings, TrialDraft, Value, trial_key
+from gridsearch.records import Settings, TrialDraft, trial_key
 from gridsearch.reporting.words.text import plural
 from gridsearch.spec.words import exact, spelled
 
@@ -101,15 +101,5 @@ def _changed(settings: Settings, changes: dict[str, dict[float, float]]) -> Sett
     for axis, found in changes.items():
         value = settings.get(axis)
         if isinstance(value, float) and value in found:
-            settings = _with(settings, axis, found[value])
+            settings = settings.changed(axis, found[value])
     return settings
-
-
-def _with(settings: Settings, axis: str, value: Value) -> Settings:
-    if settings.objective is not None:
-        return replace(settings, params={**settings.params, axis: value})
-    if "." not in axis:
-        return replace(settings, **{axis: value})  # type: ignore[arg-type]
-    field = "model_options" if axis.startswith(MODEL_PREFIX) else "data_options"
-    options = {**getattr(settings, field), axis.partition(".")[2]: value}
-    return replace(settings, **{field: options})  # type: ignore[arg-type]

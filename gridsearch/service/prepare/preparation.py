@@ -7,17 +7,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
-from gridsearch.planning import CostModel, FunctionCost, ProbeCache
-from gridsearch.records import TrialDraft, trial_key
+from gridsearch.planning import CostModel, FunctionCost, ImageCost, ProbeCache
+from gridsearch.records import ImageSettings, TrialDraft, trial_key
 from gridsearch.service.prepare import user_code
-from gridsearch.service.prepare.catalog import Catalog, images_changed
+from gridsearch.service.prepare.catalog import Catalog, images_changed, models_of
 from gridsearch.service.prepare.functions import FunctionCatalog
 from gridsearch.service.prepare.image_summary import passed, tell, with_doubts
 from gridsearch.service.prepare.replicates import has_result, more_replicates, stored_draft
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.service.prepare.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.queries.studies import existing
-from gridsearch.spec.axes import shape_of
 from gridsearch.store import store_exists
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Prepared:
         """What the study ranks by; train accuracy only where nothing is held out."""
         if self.ranked_by is not None:
             return self.ranked_by[0]
-        return "train_accuracy" if all(d.settings.val == 0 for d in self.drafts) else "val_accuracy"
+        return "train_accuracy" if all(d.settings.trains_on_all for d in self.drafts) else "val_accuracy"
 
     @property
     def direction(self) -> str:
@@ -104,8 +103,8 @@ class Prepared:
             return FunctionCost(probes.load())
         data = self.images
         assert data is not None
-        train, _ = split_sizes(data, self.drafts[0].settings)
-        return CostModel(
+        train, _ = split_sizes(data, ImageSettings.of(self.drafts[0].settings))
+        return ImageCost(
             probes.load(),
             device=device,
             shape=tuple(data.train_images.shape[1:]),
@@ -253,7 +252,9 @@ def prepare_stored(
     _refuse(study, "trains on images", {"--objective": objective})
     catalog = find_again(data, spec, places, dataset=dataset, models=models, objects=objects, say=say)
     drafts = _open_or_more(present(data, catalog, spec, say=say), more)
-    check_models(data, catalog, spec, {shape_of(d.settings): d.settings for d in drafts}.values())
+    check_models(
+        data, catalog, spec, {d.settings.shape(): ImageSettings.of(d.settings) for d in drafts}.values()
+    )
     prepared = Prepared(
         name=study,
         axes=data.axes,
@@ -275,8 +276,11 @@ def images_joined(store: Store, prepared: Prepared, places: Places) -> Joining:
         UsageError: the study is of another place of the same name, which holds other images.
     """
     ledger = store.ledger(prepared.name)
-    of_function = bool(ledger) and ledger[0].settings.objective is not None  # the store refuses images for it
-    if not ledger or of_function or not isinstance(prepared.catalog, Catalog):
+    if (
+        not ledger
+        or not isinstance(ledger[0].settings, ImageSettings)
+        or not isinstance(prepared.catalog, Catalog)
+    ):
         return Joining()
     spec = store.spec(prepared.name)
     return joining(prepared.name, ledger, spec, prepared.catalog, prepared.drafts, home=places.home)
@@ -323,7 +327,7 @@ def check(prepared: Prepared) -> None:
         UsageError: a split, or a dropout rate for a model without dropout.
     """
     if prepared.images is not None and isinstance(prepared.catalog, Catalog):
-        check_splits(prepared.images, (d.settings for d in prepared.drafts))
+        check_splits(prepared.images, (ImageSettings.of(d.settings) for d in prepared.drafts))
         _check_dropout(prepared.catalog, prepared.images, prepared.drafts)
 
 
@@ -331,6 +335,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
     """Load the data of a trial; a plan does without where it was not fetched yet."""
     if not fetch and not catalog.available:
         return None
+    settings = ImageSettings.of(settings)
     try:
         images, fingerprint = catalog.known(settings.data_options)
     except DataError:
@@ -344,9 +349,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
 
 def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
     """Build each model that reads a file once: what is not there, or does not fit, is told before all trials."""
-    for name, options in sorted(
-        {(d.settings.model, tuple(sorted(d.settings.model_options.items()))) for d in drafts}, key=str
-    ):
+    for name, options in sorted(models_of(d.settings for d in drafts), key=str):
         given = dict(options)
         reads = getattr(catalog.find_model(name).target, "file_options", ())
         if any(given.get(option) is not None for option in reads):
@@ -362,11 +365,7 @@ def _input_shape(catalog: Catalog, name: str, images: ImageData) -> tuple[int, i
 
 def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
     """Refuse a dropout rate for a model without dropout layers: its points would all be the same."""
-    wanted = {
-        (d.settings.model, tuple(sorted(d.settings.model_options.items())))
-        for d in drafts
-        if d.settings.dropout is not None
-    }
+    wanted = models_of(d.settings for d in drafts if d.settings.get("dropout") is not None)
     if not wanted:
         return
     from gridsearch.training import has_dropout

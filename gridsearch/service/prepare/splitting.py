@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training import Split
 
 
-def check_splits(images: ImageData, settings: Iterable[Settings]) -> None:
+def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
     """Refuse splits that the data does not allow, or of which nothing can be learned; once for each distinct one.
 
     Raises:
@@ -28,7 +28,7 @@ def check_splits(images: ImageData, settings: Iterable[Settings]) -> None:
         _check(images, each)
 
 
-def _check(images: ImageData, settings: Settings) -> None:
+def _check(images: ImageData, settings: ImageSettings) -> None:
     count, classes = len(images.train_labels), len(images.class_names)
     there = f"{settings.dataset!r}: {count} images of {classes} classes are too few"
     if count <= classes:
@@ -50,13 +50,13 @@ def _check(images: ImageData, settings: Settings) -> None:
         )
 
 
-def split_sizes(images: ImageData, settings: Settings) -> tuple[int, int]:
+def split_sizes(images: ImageData, settings: ImageSettings) -> tuple[int, int]:
     """Return how many images a trial's training and validation splits hold, before `subset`."""
     parts = _split(images, settings, None)
     return len(parts.train), len(parts.val)
 
 
-def _split(images: ImageData, settings: Settings, subset: int | None) -> Split:
+def _split(images: ImageData, settings: ImageSettings, subset: int | None) -> Split:
     from gridsearch.training import split
 
     return split(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.folders import expanded, tilde
+from gridsearch.records import ImageSettings
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.user_code import CODE, check_same
 from gridsearch.spec import StudySpec
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Settings, StudyData, Trial, TrialDraft, Value
+    from gridsearch.records import Settings, StudyData, Trial, TrialDraft
     from gridsearch.service.prepare.options import Places
 
 _FOLDER = "folder:"
@@ -122,7 +123,7 @@ def present(
 
 
 def check_models(
-    data: StudyData, catalog: Catalog, spec: Mapping[str, Any], needed: Iterable[Settings]
+    data: StudyData, catalog: Catalog, spec: Mapping[str, Any], needed: Iterable[ImageSettings]
 ) -> None:
     """Refuse models that are not those that stored trials were trained with.
 
@@ -150,7 +151,7 @@ def check_models(
         check_same("model", plugin, source, settings.model_source, study=study, spec=spec)
 
 
-def _check_files_there(study: str, plugin: Plugin, settings: Settings) -> None:
+def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> None:
     """Refuse a model whose file is not where its option says: that is no other model.
 
     Raises:
@@ -204,7 +205,7 @@ def joining(
     Raises:
         UsageError: the study is of another place of the same name, which holds other images.
     """
-    stored = {t.settings.data_fingerprint: t.settings for t in ledger}
+    stored = {t.settings.data_fingerprint: ImageSettings.of(t.settings) for t in ledger}
     if not stored or any(d.settings.data_fingerprint in stored for d in drafts):
         return Joining(same=bool(stored))
     here, there = catalog.dataset.locator, str(spec.get("dataset", ""))
@@ -235,7 +236,7 @@ def located(spec: Mapping[str, Any], catalog: Catalog) -> dict[str, Any]:
 
 def _now(settings: Settings, catalog: Catalog, known: dict[str, str | None]) -> str | None:
     """Return the fingerprint of what a dataset gives for a trial's options, None where it takes them no more."""
-    options: Mapping[str, Value] = settings.data_options
+    options = ImageSettings.of(settings).data_options
     text = json.dumps(dict(options), sort_keys=True)
     if text not in known:
         known[text] = None

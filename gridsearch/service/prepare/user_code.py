@@ -75,13 +75,13 @@ def own_words_first(
     asked = list({id(d.settings): d.settings for d in drafts}.values())
     axes = {axis for draft in drafts for axis in draft.axes}
     kinds = {_kind(settings, axes) for settings in asked}
-    sources = {(s.model, s.model_source) for s in asked}
+    sources = {s.code for s in asked}
     models = {model for model, _ in sources}
     own: list[TrialRecord] = []
     rest: list[TrialRecord] = []
     for trial in data.trials:
         s = trial.settings
-        same = _kind(s, axes) in kinds and (s.model not in models or (s.model, s.model_source) in sources)
+        same = _kind(s, axes) in kinds and (s.code[0] not in models or s.code in sources)
         (own if same else rest).append(trial)
     if not own or not rest:
         return None

@@ -10,7 +10,7 @@ from gridsearch import reporting
 from gridsearch.errors import ArtifactError, DataError, StoreError
 from gridsearch.files import PREDICTIONS
 from gridsearch.folders import can_be_made
-from gridsearch.records import TrialState
+from gridsearch.records import ImageSettings, TrialState
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.stored import stored_dataset
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import Settings, StudyData, TrialRecord, Value
+    from gridsearch.records import StudyData, TrialRecord, Value
     from gridsearch.reporting import Predictions, Ranking
     from gridsearch.store import Store
 
@@ -101,7 +101,9 @@ def make_report(
         data,
         folder=folder,
         predictions=predictions,
-        images=lambda trial: _images(trial.settings, study, store, at_hand=images or {}, root=root),
+        images=lambda trial: _images(
+            ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
+        ),
         write=write,
     )
     for path in sorted(files.folder.glob("heatmap*.png")) if data.part is None else ():
@@ -170,7 +172,7 @@ def as_predictions(content: bytes) -> Predictions:
 
 
 def _images(
-    settings: Settings, study: str, store: Store, *, at_hand: Mapping[str, ImageData], root: Path | None
+    settings: ImageSettings, study: str, store: Store, *, at_hand: Mapping[str, ImageData], root: Path | None
 ) -> ImageData:
     """Load the images that a trial was trained on, if they are here and still the same.
 

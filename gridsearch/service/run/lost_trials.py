@@ -54,7 +54,7 @@ class LostTrials:
             return None
         if len(lost) > 1:
             fewer = self._source.smaller_packs(lost[0].trial, len(lost) // 2)
-            return f"packs of {lost[0].trial.settings.model} get {fewer} lane{'s' * (fewer > 1)} at most"
+            return f"packs of {lost[0].trial.settings.code[0]} get {fewer} lane{'s' * (fewer > 1)} at most"
         return "one worker fewer trains at a time" if executor.use_fewer() else None
 
     def offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:

@@ -49,21 +49,16 @@ class FirstTrials:
         if not self._open:
             return
         self._errors.append(message)
-        self._subjects.add(_subject(settings))
+        self._subjects.add(settings.code[0])
         if len({_ADDRESS.sub("0x", error) for error in self._errors}) > 1:
             self.went_on()
         elif len(self._errors) >= FIRST and self._reason is None:
             left = [trial for trial in self._waiting() if trial.state.name == "WAITING"]
-            if left and {_subject(trial.settings) for trial in left} <= self._subjects:
+            if left and {trial.settings.code[0] for trial in left} <= self._subjects:
                 self._reason = (
                     f"the first {len(self._errors)} trials all failed with the same error: {message}; "
                     "what was not begun stays waiting (--keep-going goes on)"
                 )
-
-
-def _subject(settings: Settings) -> str:
-    """Return what a trial trains or calls: another model may do better."""
-    return settings.objective or settings.model
 
 
 __all__ = ["FIRST", "FirstTrials"]

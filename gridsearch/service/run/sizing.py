@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gridsearch.planning import Probe, relative_cost, settle
-from gridsearch.records import ProbeRequest
+from gridsearch.records import ImageSettings, ProbeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -100,7 +100,7 @@ class Sizing:
         """Return what a worker is asked to measure for a group of `count` waiting trials."""
         request = ProbeRequest(
             key=self._cost.key(settings),
-            settings=settings,
+            settings=ImageSettings.of(settings),
             lanes=tuple(size for size in self._measured if size < 2 * count),
             limit_mb=self._limit,
         )

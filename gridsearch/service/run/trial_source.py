@@ -69,7 +69,9 @@ class TrialSource:
                 return None
             if isinstance(work, Unprobed):
                 settings = work.trial.settings
-                self._run.observer.say(f"measuring packs of {settings.model} at batch {settings.batch}")
+                self._run.observer.say(
+                    f"measuring packs of {settings.code[0]} at batch {settings.get('batch')}"
+                )
                 return self._sizing.request(settings, work.count)
             pack = uuid.uuid4().hex[:12]
             if lanes := self._held.claim(work, pack):

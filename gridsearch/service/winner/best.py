@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import TrialState, trial_key
+from gridsearch.records import ImageSettings, TrialState, trial_key
 from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare.stored import check_models, find_again, present
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from gridsearch.records import DataFacts, Exported, Settings, StudyData, Value
+    from gridsearch.records import DataFacts, Exported, StudyData, Value
     from gridsearch.reporting import RankedPoint, Ranking
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.store import Store
@@ -61,7 +61,7 @@ class Winner:
 
     point: RankedPoint
     ranking: Ranking
-    settings: Settings
+    settings: ImageSettings
     seeds: tuple[int, ...]
     notes: tuple[str, ...]
 
@@ -163,7 +163,7 @@ def best(
         )
         part = present(reporting.filter_data(data, where or {}), catalog, spec, say=watcher.say)
         winner = choose(store, part, {})
-        check_models(data, catalog, spec, [winner.point.settings])
+        check_models(data, catalog, spec, [ImageSettings.of(winner.point.settings)])
         work = store.home.best_work(study)
         with ExitStack() as stack:
             with store.home.writing(work):
@@ -224,7 +224,8 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
             hint=f"`{data.again.go_on()}` trains what is missing",
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
-    settings, notes = replace(point.settings, val=0.0, select="last"), []
+    chosen = ImageSettings.of(point.settings)
+    settings, notes = replace(chosen, val=0.0, select="last"), []
     if data.part is not None:
         notes.append(
             f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
@@ -235,7 +236,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         notes.append(
             f"The recipe trains on a subset, and so does the refit: {plural(settings.subset, 'image')}."
         )
-    if point.settings.select == "best":
+    if chosen.select == "best":
         epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
         if epochs:
             settings = replace(settings, epochs=statistics.median_low(epochs))

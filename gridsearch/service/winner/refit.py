@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gridsearch.executors import Executor
-    from gridsearch.records import Event, Settings, Value
+    from gridsearch.records import Event, ImageSettings, Value
     from gridsearch.service.run.interruption import Interruption
     from gridsearch.service.run.progress import Observer
 
@@ -62,7 +62,7 @@ class Refit:
         device: for display.
     """
 
-    settings: Settings
+    settings: ImageSettings
     seeds: Sequence[int]
     params: Mapping[str, Value]
     folder: Path
@@ -134,7 +134,7 @@ class Refit:
         lost = tuple(f"Seed {seed} gave no network: {why}." for seed, why in sorted(self._failed.items()))
         return self._exported, tuple(lane.trial.seed for lane in done), lost
 
-    def _lane(self, seed: int) -> Lane:
+    def _lane(self, seed: int) -> Lane[ImageSettings]:
         scratch = self.folder / "lanes" / str(seed)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)

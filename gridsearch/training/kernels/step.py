@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
 
 _SOURCE = Path(__file__).with_name("optimizer_step.c")
 _KINDS = ("sgd", "adam", "adamw", "nadam", "rmsprop")
@@ -51,7 +51,7 @@ class OptimizerStep:
         return None if library is None else cls(dtype, library)
 
     def set_lanes(
-        self, settings: Sequence[Settings], steps: Sequence[int], mu_products: Sequence[float]
+        self, settings: Sequence[ImageSettings], steps: Sequence[int], mu_products: Sequence[float]
     ) -> None:
         """Take in who the lanes are, how many steps each has taken, and NAdam's products."""
         self._lanes = (_Lane * len(settings))(

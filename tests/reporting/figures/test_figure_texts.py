@@ -1,6 +1,5 @@
 """Every text of a drawn figure is whole and beside every other, at any length of names and any number of them."""
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gridsearch.records import StepRow, TrialState
+from gridsearch.records import FunctionSettings, StepRow, TrialState
 from gridsearch.reporting import (
     confusion_figure,
     confusion_matrix,
@@ -93,7 +92,7 @@ def test_a_metric_of_any_size_is_drawn_with_its_own_numbers(study, value):
     built = study({"x": [1, 2, 3], "y": [1, 2]}, epochs=1)
     for record in built.records:
         result = value(0.1 + 0.01 * record.params["x"] + 0.003 * record.params["y"])
-        settings = dataclasses.replace(record.settings, objective="f", params=record.params)
+        settings = FunctionSettings(objective="f", params=record.params)
         built.change(record.number, value=result, metrics={"score": result}, settings=settings)
         built.change(record.number, seconds=1.0 + record.number)
     steps = {r.number: (StepRow(step=1, seconds=1.0, metrics=r.metrics),) for r in built.records}

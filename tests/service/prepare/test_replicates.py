@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import Settings, StudyData, TrialRecord, TrialState, trial_key
+from gridsearch.records import ImageSettings, StudyData, TrialRecord, TrialState, trial_key
 from gridsearch.service.prepare.replicates import MoreSeeds, more_replicates
 
 S = TrialState
@@ -15,7 +15,7 @@ def study_of(*trials: tuple[float, int, TrialState, float | None]) -> StudyData:
     """Return a study of trials given as lr, seed, state and value."""
     records = []
     for number, (lr, seed, state, value) in enumerate(trials):
-        settings = Settings(dataset="digits", lr=lr)
+        settings = ImageSettings(dataset="digits", lr=lr)
         records.append(
             TrialRecord(
                 number=number, key=trial_key(settings, seed), seed=seed, state=state, params={"lr": lr},
@@ -64,7 +64,7 @@ def test_where_every_point_diverged_with_some_seed_the_best_of_these_count():
 def test_a_new_trial_has_the_key_that_a_grid_would_give_it():
     data = study_of((0.1, 0, S.COMPLETE, 0.9))
     (draft,) = more_replicates(data, MoreSeeds(1, 1))
-    assert draft.key == trial_key(Settings(dataset="digits", lr=0.1), 1)
+    assert draft.key == trial_key(ImageSettings(dataset="digits", lr=0.1), 1)
     assert (draft.axes, draft.inactive) == (("lr",), ())
 
 

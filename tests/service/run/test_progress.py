@@ -7,7 +7,7 @@ import math
 import pytest
 
 from gridsearch import display
-from gridsearch.records import Settings, StepEnded, Trial, TrialFinished, TrialState
+from gridsearch.records import FunctionSettings, ImageSettings, StepEnded, Trial, TrialFinished, TrialState
 from gridsearch.reporting.figures.mpl_style import colours_for
 from gridsearch.service.run.progress import Progress, Running
 
@@ -20,7 +20,7 @@ def progress(direction):
 
 
 def trial(params):
-    settings = Settings(objective="f.py:f", params=params)
+    settings = FunctionSettings(objective="f.py:f", params=params)
     return Trial(id=1, number=4, key="k", seed=0, settings=settings, params=params, state=TrialState.RUNNING)
 
 
@@ -40,7 +40,7 @@ def test_steps_say_how_far_a_trial_is_and_only_its_end_counts_as_work_done():
     assert (seen.running[1].epoch, seen.running[1].value, seen.done_units) == (7, 0.5, 0.0)
     assert seen.running[1].since > claimed
     assert display.progress_text(7, running.settings) == "step 7"
-    assert display.progress_text(7, Settings(epochs=9)) == "epoch 7/9"
+    assert display.progress_text(7, ImageSettings(epochs=9)) == "epoch 7/9"
     seen.leave(running)
     assert (seen.running, seen.done_units, seen.total_units) == ({}, 1.0, 2.0)
 

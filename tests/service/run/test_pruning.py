@@ -8,7 +8,7 @@ import pytest
 
 from gridsearch.records import (
     EpochEnded,
-    Settings,
+    ImageSettings,
     TrialDraft,
     TrialFailed,
     TrialFinished,
@@ -61,7 +61,7 @@ def claim(store):
     """Claim the next of twenty trials, for an owner."""
     drafts = []
     for i in range(20):
-        settings = Settings(dataset="digits", data_fingerprint="d", epochs=EPOCHS, lr=0.1 + i)
+        settings = ImageSettings(dataset="digits", data_fingerprint="d", epochs=EPOCHS, lr=0.1 + i)
         drafts.append(TrialDraft(key=trial_key(settings, 0), seed=0, settings=settings, axes=("lr",)))
     added = store.add(
         StudyDraft(name="digits", dataset="digits", metric="val_accuracy", axes=("lr",)), drafts

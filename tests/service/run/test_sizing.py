@@ -7,26 +7,26 @@ from pathlib import Path
 import pytest
 
 from gridsearch.executors.worker import PackTrainer
-from gridsearch.planning import CostModel, Probe, ProbeCache
-from gridsearch.records import Probed, ProbeRequest, Settings, WorkerSetup
+from gridsearch.planning import ImageCost, Probe, ProbeCache
+from gridsearch.records import ImageSettings, Probed, ProbeRequest, WorkerSetup
 from gridsearch.service.run.sizing import Sizing
 from gridsearch.zoo import datasets
 
 
 def sizing(tmp_path, known=None, *, limit=None, lanes=None):
-    cost = CostModel(known or {}, device="cpu", shape=(1, 8, 8), classes=10, train_images=50_000)
+    cost = ImageCost(known or {}, device="cpu", shape=(1, 8, 8), classes=10, train_images=50_000)
     return Sizing(
         lanes=lanes, device="cpu", cost=cost, probes=ProbeCache(tmp_path / "p.json"), limit_mb=limit
     ), cost
 
 
-SETTINGS = Settings(dataset="digits", model="lenet", batch=50, epochs=10)
+SETTINGS = ImageSettings(dataset="digits", model="lenet", batch=50, epochs=10)
 
 
 def test_a_long_group_is_measured_and_a_short_one_takes_a_usual_size(tmp_path):
     found, _ = sizing(tmp_path)
     assert found.lanes(SETTINGS, 16) is None
-    assert found.lanes(Settings(dataset="digits", epochs=1, subset=100), 4) == 4
+    assert found.lanes(ImageSettings(dataset="digits", epochs=1, subset=100), 4) == 4
     assert found.lanes(SETTINGS, 1) == 1
     assert sizing(tmp_path, lanes=7)[0].lanes(SETTINGS, 16) == 7
 
@@ -71,7 +71,7 @@ def trainer(tmp_path):
 
 def test_a_probe_stops_before_the_size_that_would_not_fit(trainer):
     known = datasets.fingerprint(datasets.open_dataset("digits"), Path("unused"), {})
-    settings = Settings(dataset="digits", data_fingerprint=known, model="cnn3", batch=16, subset=200)
+    settings = ImageSettings(dataset="digits", data_fingerprint=known, model="cnn3", batch=16, subset=200)
     free = trainer.probe(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
     assert set(free.seconds_per_image) == set(free.memory_mb) == {1, 2}
     assert free.seconds > 0

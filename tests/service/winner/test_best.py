@@ -43,7 +43,7 @@ def trained_again(model, home):
     import torch
 
     from gridsearch import plugins
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training import ResidentData
     from gridsearch.training.precision import Precision
     from gridsearch.training.seeds import isolated
@@ -51,7 +51,7 @@ def trained_again(model, home):
     from gridsearch.zoo import datasets
 
     recipe = {k: v for k, v in model["recipe"].items() if not k.startswith("model.")}
-    settings = Settings(**recipe, model_options=model["model"]["options"])
+    settings = ImageSettings(**recipe, model_options=model["model"]["options"])
     plugin = plugins.find(settings.model, plugins.MODELS)
     images = datasets.load(datasets.open_dataset("digits"), home, {})
     data = ResidentData.build(images, val=0.0, split_seed=0, smallest_input=plugin.smallest_input)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.training.kernels import CrossEntropy, DenseLayers, DenseShape, OptimizerStep, compiler
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
 from gridsearch.training.lanes.compile.network_choice import choose
@@ -342,7 +342,9 @@ def test_bad_logits_give_the_losses_that_torch_gives(smoothing):
 
 
 def test_a_lanes_step_does_not_depend_on_the_others():
-    recipes = [Settings(dataset="d", model="m", lr=0.1 / (k + 1), weight_decay=0.01 * k) for k in range(3)]
+    recipes = [
+        ImageSettings(dataset="d", model="m", lr=0.1 / (k + 1), weight_decay=0.01 * k) for k in range(3)
+    ]
     draw = torch.Generator().manual_seed(0)
     flat = torch.randn(3, 50, generator=draw)
     gradients = torch.randn(4, 3, 50, generator=draw)

@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training.resident_data import ResidentData
 
 
 def method_of(
-    settings: Settings,
+    settings: ImageSettings,
     *,
-    data: Callable[[Settings], ResidentData],
-    build: Callable[[Settings, ResidentData], nn.Module],
+    data: Callable[[ImageSettings], ResidentData],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     device: torch.device | str,
 ) -> tuple[str, str]:
     """Return how lanes of these settings train and why not better.
@@ -60,10 +60,10 @@ def method_of(
 
 
 def try_out(
-    settings: Settings,
+    settings: ImageSettings,
     *,
-    data: Callable[[Settings], ResidentData],
-    build: Callable[[Settings, ResidentData], nn.Module],
+    data: Callable[[ImageSettings], ResidentData],
+    build: Callable[[ImageSettings, ResidentData], nn.Module],
     device: torch.device | str,
 ) -> None:
     """Let a new model see a few images in both modes, backward pass included; the arguments are `method_of`'s.

@@ -12,7 +12,6 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridsearch.spec.axes import shape_of
 from gridsearch.training import kernels
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
@@ -31,8 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from gridsearch.records import Event, Lane, Pack
-    from gridsearch.spec.axes import Shape
+    from gridsearch.records import Event, ImageSettings, Lane, Pack, Shape
     from gridsearch.training.context import TrainContext
     from gridsearch.training.metrics import EpochTotals, Evaluation
     from gridsearch.training.resident_data import ResidentData
@@ -73,15 +71,15 @@ class LanesEngine:
 
     name = "lanes"
 
-    def accepts(self, pack: Pack, device: torch.device) -> bool:
+    def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:
         """Take what `min_lanes` says."""
         return len(pack.lanes) >= min_lanes(device)
 
-    def train(self, pack: Pack, context: TrainContext) -> Iterator[Event]:
+    def train(self, pack: Pack[ImageSettings], context: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
-        groups: dict[Shape, list[Lane]] = {}
+        groups: dict[Shape, list[Lane[ImageSettings]]] = {}
         for lane in pack.lanes:
-            groups.setdefault(shape_of(lane.trial.settings), []).append(lane)
+            groups.setdefault(lane.trial.settings.shape(), []).append(lane)
         try:
             for lanes in groups.values():
                 context.check_stop()
@@ -94,7 +92,7 @@ class LanesEngine:
 class _Entry:
     """A lane that waits for its program, and where it goes on from."""
 
-    lane: Lane
+    lane: Lane[ImageSettings]
     state: LaneState | None
 
 
@@ -152,7 +150,9 @@ def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> 
         yield from _one_by_one(entries, context)
 
 
-def _build(lane: Lane, data: ResidentData, context: TrainContext, precision: Precision) -> nn.Module:
+def _build(
+    lane: Lane[ImageSettings], data: ResidentData, context: TrainContext, precision: Precision
+) -> nn.Module:
     return build_network(lane.trial.settings, lane.trial.seed, data, context.build, precision)
 
 
@@ -196,7 +196,7 @@ class _Group:
         self._data = data
         self._context = context
         self._precision = precision
-        self._key = shape_of(entries[0].lane.trial.settings)
+        self._key = entries[0].lane.trial.settings.shape()
         self._progress = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
         self._room = len(entries)
 
@@ -312,11 +312,11 @@ class _Group:
             self._program.compact(live)
         self._progress = [self._progress[slot] for slot in live]
 
-    def _fill_slot(self, lane: Lane, free: set[int]) -> Iterator[Event]:
+    def _fill_slot(self, lane: Lane[ImageSettings], free: set[int]) -> Iterator[Event]:
         """Put a lane into a free place; one that does not fit trains alone, afterwards."""
         started = time.perf_counter()
         trial = lane.trial
-        fits = bool(free) and shape_of(trial.settings) == self._key
+        fits = bool(free) and trial.settings.shape() == self._key
         if fits:
             try:
                 model = _build(lane, self._data, self._context, self._precision)

@@ -21,7 +21,7 @@ from gridsearch.training.kernels import OptimizerStep
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
 
 _BETA1, _BETA2, _EPS, _ALPHA, _MOMENTUM_DECAY = 0.9, 0.999, 1e-8, 0.99, 4e-3  # torch.optim's defaults
 
@@ -50,7 +50,7 @@ class PackOptimizer:
 
     def __init__(
         self,
-        settings: Sequence[Settings],
+        settings: Sequence[ImageSettings],
         flat: torch.Tensor,
         *,
         by_row: bool | None = None,
@@ -68,7 +68,7 @@ class PackOptimizer:
         self._fused = wanted and self._kernel is None and self._kind in ("sgd", "adam", "adamw")
         self._bind(list(settings), flat)
 
-    def _bind(self, settings: list[Settings], flat: torch.Tensor) -> None:
+    def _bind(self, settings: list[ImageSettings], flat: torch.Tensor) -> None:
         self._settings = settings
         self._flat = flat
         self.lr = [s.lr for s in settings]
@@ -283,7 +283,7 @@ class PackOptimizer:
     def load_state_dict(
         self,
         slot: int,
-        settings: Settings,
+        settings: ImageSettings,
         shapes: Mapping[str, torch.Tensor],
         state: Mapping[str, Mapping[str, torch.Tensor]],
     ) -> None:

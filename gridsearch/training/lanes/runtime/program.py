@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import Settings
+    from gridsearch.records import ImageSettings
     from gridsearch.training.lanes.runtime.cuda_graphs import Recorder
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
@@ -57,7 +57,7 @@ class Member:
         diverged: what broke it.
     """
 
-    settings: Settings
+    settings: ImageSettings
     seed: int
     epoch: int = 0
     step: int = 0

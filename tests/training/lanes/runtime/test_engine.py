@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.records import EpochEnded, Lane, TrialFailed, TrialFinished, TrialState
-from gridsearch.spec.axes import FUSIBLE, shape_of
+from gridsearch.spec.axes import FUSIBLE
 from gridsearch.training import loop, method_of
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lane_progress import LaneState
@@ -455,7 +455,7 @@ def test_what_the_planner_lets_differ_in_a_pack_is_each_lane_s_own(name, train, 
     """Two lanes that differ in it alone: each gives what it gives alone, and they do not give the same."""
     common = {"dtype": "float64", "optimizer": "sgd", "epochs": 3, "momentum": 0.5, "lr": 0.1}
     trials = [make_settings(**common), make_settings(**common | {name: FUSED[name]})]
-    assert shape_of(trials[0]) == shape_of(trials[1])
+    assert trials[0].shape() == trials[1].shape()
     ours, theirs = train(*trials), alone(*trials)
     for lane in (0, 1):
         assert_same(ours, theirs, lane)

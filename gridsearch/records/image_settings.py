@@ -1,0 +1,227 @@
+"""The settings of a trial that trains a network on images, and the one declaration of each recipe key.
+
+A new key is declared here: the grid, the recipe, bounds, help, the docs' table, the plan and the store's columns
+follow; what remains is the code that obeys it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, ClassVar, Self
+
+from gridsearch.records.axis import (
+    COUNT,
+    FRACTION,
+    NOT_NEGATIVE,
+    POSITIVE,
+    WHOLE,
+    AxisScope,
+    Value,
+    axes_of,
+    identity,
+    key,
+)
+from gridsearch.records.settings import VERSION_OF, Settings, Shape, register
+from gridsearch.records.study_kinds import IMAGES, StudyKind
+
+MODEL_VERSION = "model_version"
+"""Shown when one model's source file differs among the trials: the first digits of its SHA-256."""
+
+DATA_VERSION = "data_version"
+"""Shown when the dataset's content differs among the trials: the first digits of its fingerprint."""
+
+MODEL_PREFIX = "model."
+DATA_PREFIX = "data."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeKeys:
+    """The keys of the recipe: what is the same for every point, unless the grid says otherwise."""
+
+    epochs: int = key(10, "passes over the training split", COUNT, fusible=True)
+    batch: int = key(64, "images per step", COUNT, log=True, alias="batch_size")
+    lr: float = key(0.001, "learning rate", POSITIVE, fusible=True, log=True, alias="learning_rate")
+    norm: str = key(
+        "standard", "normalization of the input", "none standard", fusible=True, alias="normalization"
+    )
+    optimizer: str = key("adam", "optimizer", "sgd adam adamw nadam rmsprop")
+    momentum: float = key(0.0, "momentum of sgd", FRACTION, fusible=True)
+    nesterov: bool = key(False, "Nesterov's form of sgd's momentum", fusible=True)
+    weight_decay: float = key(0.0, "weight decay", NOT_NEGATIVE, fusible=True)
+    schedule: str = key(
+        "constant", "schedule of the learning rate", "constant step cosine onecycle", fusible=True
+    )
+    warmup: float = key(
+        0.0, "epochs of linear warm-up of the learning rate; may be fractional", NOT_NEGATIVE, fusible=True
+    )
+    augment: str = key("none", "augmentation, on the device", "none flip shift flip+shift erase")
+    label_smoothing: float = key(0.0, "label smoothing", FRACTION, fusible=True)
+    dropout: float | None = key(
+        None, "rate of every dropout layer; none leaves the model's own", FRACTION, fusible=True
+    )
+    drop_last: bool = key(False, "leave out an epoch's last, smaller batch")
+    # Begun at zero and rid of that bias (temporal averaging of Kingma & Ba 2015, Adam, section 7.2); the average
+    # is evaluated, selected and exported in the weights' stead.
+    ema: float = key(
+        0.0,
+        "decay of the moving average of the weights that is evaluated; 0: the last weights",
+        FRACTION,
+        fusible=True,
+        later=True,
+    )
+    select: str = key("last", "the epoch that counts", "last best", fusible=True)
+    dtype: str = key("float32", "arithmetic", "float32 float64 bfloat16 tf32")
+    split_seed: int = key(0, "seed of the test, validation and subset splits", WHOLE, scope=AxisScope.RECIPE)
+
+
+@register
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSettings(RecipeKeys, Settings):
+    """The settings of a trial that trains a network on images; each key says in its declaration what it is.
+
+    Attributes:
+        dataset: display name ("fmnist", "folder:flowers", "my_data.py:Digits"); not part of the key,
+            `data_fingerprint` stands for it.
+        data_options: the `data.*` options, complete with their defaults; not part of the key either.
+        data_fingerprint: SHA-256 over the images and labels (or over their pinned checksums).
+        val: fraction of the training images held out for validation; 0 trains on all.
+        subset: train on that many images of the training split, stratified; None for all.
+        model: display name ("lenet", "my_net.py:Net").
+        model_options: the `model.*` options, complete with their defaults.
+        model_source: the address of a user's own model: SHA-256 of its source file, of what that imports from own
+            folders, and of files that its options name; None for an installed model without such files.
+    """
+
+    kind: ClassVar[StudyKind] = IMAGES
+    mark: ClassVar[str] = ""
+
+    dataset: str = key("fmnist", "dataset, by name, folder:PATH or file.py:Name", scope=AxisScope.STUDY)
+    data_options: Mapping[str, Value] = field(default_factory=dict)
+    data_fingerprint: str = key("", "SHA-256 of the data", scope=AxisScope.DERIVED)
+    val: float = key(1 / 6, "fraction of train held out for validation", FRACTION, scope=AxisScope.STUDY)
+    subset: int | None = key(
+        None, "train on that many images of the training split", COUNT, scope=AxisScope.STUDY, log=True
+    )
+    model: str = key("lenet", "model, by name or as file.py:Name")
+    model_options: Mapping[str, Value] = field(default_factory=dict)
+    model_source: str | None = key(None, "SHA-256 of the model's file", scope=AxisScope.DERIVED)
+    code_version: str | None = key(
+        None, "version of the user's own code", scope=AxisScope.DERIVED, later=True
+    )
+
+    @property
+    def length(self) -> int:
+        """The epochs that a trial trains."""
+        return self.epochs
+
+    @property
+    def trains_on_all(self) -> bool:
+        """Whether no validation images are held out."""
+        return self.val == 0
+
+    @property
+    def code(self) -> tuple[str, str | None]:
+        """The model and its source."""
+        return self.model, self.model_source
+
+    def get(self, axis: str, default: Value = None) -> Value:
+        """Return the value of an axis, of a recipe key, or of an option ("model.width")."""
+        if axis.startswith(MODEL_PREFIX):
+            return self.model_options.get(axis.removeprefix(MODEL_PREFIX), default)
+        if axis.startswith(DATA_PREFIX):
+            return self.data_options.get(axis.removeprefix(DATA_PREFIX), default)
+        value: Value = getattr(self, axis, default)
+        return value
+
+    def flat(self) -> dict[str, Value]:
+        """Return all settings as one flat mapping: options as "model.NAME" and "data.NAME"."""
+        values: dict[str, Value] = {}
+        for name, value in self.to_json().items():
+            if name == "model_options":
+                values |= {MODEL_PREFIX + k: v for k, v in value.items()}
+            elif name == "data_options":
+                values |= {DATA_PREFIX + k: v for k, v in value.items()}
+            else:
+                values[name] = value
+        return values
+
+    def changed(self, axis: str, value: Value) -> Self:
+        """Return settings with another value of an axis."""
+        owner, dot, option = axis.partition(".")
+        if not dot:
+            return replace(self, **{axis: value})  # type: ignore[arg-type]
+        name = f"{owner}_options"
+        return replace(self, **{name: {**getattr(self, name), option: value}})  # type: ignore[arg-type]
+
+    @property
+    def uses(self) -> tuple[tuple[str, str], ...]:
+        """The dataset and the model."""
+        return ("dataset", self.dataset), ("model", self.model)
+
+    def split(self) -> tuple[Value, ...]:
+        """Return what decides which images are held out."""
+        return self.val, self.split_seed
+
+    def versions(self) -> dict[str, str | None]:
+        """Return the model's source and the images' fingerprint."""
+        return {MODEL_VERSION: self.model_source, DATA_VERSION: self.data_fingerprint}
+
+    def facts(self) -> dict[str, Value]:
+        """Return all settings, the source by its model and the fingerprint by the options of the images."""
+        found = self.flat() | {"code_version": self.code_version}
+        del found["dataset"]
+        source, content = found.pop("model_source"), found.pop("data_fingerprint")
+        if source is not None:
+            found[f"{MODEL_VERSION}{VERSION_OF}{self.model}"] = source
+        options = json.dumps(self.data_options, sort_keys=True, separators=(",", ":"))
+        found[f"{DATA_VERSION}{VERSION_OF}{options}"] = content
+        return found
+
+    def scored_on(self) -> tuple[Value, ...]:
+        """Return the address of the images."""
+        return (self.data_fingerprint,)
+
+    def peers(self) -> tuple[Value, ...]:
+        """Return the images that trials train on and are scored on, and their epochs.
+
+        A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.
+        """
+        return self.data_fingerprint, self.val, self.split_seed, self.subset, self.epochs
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping that `from_json` reads back; a version only where there is one."""
+        found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _FIELDS}
+        if self.code_version is None:
+            del found["code_version"]
+        return found
+
+    def shape(self) -> Shape:
+        """Return all settings in which the lanes of a pack must not differ, options included."""
+        flat = sorted(self.flat().items())
+        return tuple((name, identity(value)) for name, value in flat if name not in _FUSIBLE)
+
+    def key_content(self) -> dict[str, Any]:
+        """Return what of `to_json` belongs to the content address."""
+        return {
+            name: value
+            for name, value in self.to_json().items()
+            if name not in ("dataset", "data_options") and not (name in LATER and value == LATER[name])
+        }
+
+
+_FIELDS = (  # what is trained on and which model, then how
+    *(f.name for f in dataclasses.fields(ImageSettings)[len(dataclasses.fields(RecipeKeys)) :]),
+    *(f.name for f in dataclasses.fields(RecipeKeys)),
+)
+
+KEYS = axes_of(ImageSettings)
+"""Every key, as it is declared."""
+
+LATER: Mapping[str, Value] = MappingProxyType({axis.name: axis.default for axis in KEYS if axis.later})
+"""Settings that came when stores held trials already, with their defaults, which are what those trials had."""
+
+_FUSIBLE = frozenset(axis.name for axis in KEYS if axis.fusible)
