@@ -63,6 +63,28 @@ def _own_places(tmp_path, monkeypatch, kernels):
     )  # made at first use, it keeps the proxies of that test
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _tests_stay_as_written():
+    """Sending objects compares each own module with its file; here these are all test modules, seconds each time.
+
+    No test changes a test module, so that one comparison of each does.
+    """
+    from gridsearch.executors import shipping
+
+    tests, compare, known = str(Path(__file__).parent), shipping.as_written, {}
+
+    def as_written(module) -> bool:
+        if not str(getattr(module, "__file__", "")).startswith(tests):
+            return compare(module)
+        if module not in known:
+            known[module] = compare(module)
+        return known[module]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shipping, "as_written", as_written)
+        yield
+
+
 @pytest.fixture
 def home(tmp_path) -> Path:
     return tmp_path / "home"

@@ -67,10 +67,10 @@ def test_images_of_the_session_and_its_own_network_train_in_workers_and_are_refi
         "home": home,
         "quiet": True,
     }
-    result = gs.run(lr=[0.01, 0.1], epochs=3, study="own", report=False, executor="local", **how)
+    result = gs.run(lr=[0.01, 0.1], epochs=3, study="own", report=False, executor="local", workers=1, **how)
     assert result.trials.state.tolist() == ["complete"] * 2
     assert result.trials.lr.tolist() == [0.01, 0.1]
-    assert gs.run(study="own", more_seeds=1, top=1, report=False, **how).new == 1
+    assert gs.run(study="own", more_seeds=1, top=1, report=False, executor="inline", **how).new == 1
     assert "test accuracy" in repr(gs.best("own", **how))
 
 

@@ -330,7 +330,7 @@ def test_threads_that_send_at_the_same_time_do_not_disturb_each_other(monkeypatc
 
     def send():
         try:
-            for _ in range(20):
+            for _ in range(5):
                 pickled({"f": plugin})
         except Exception as error:
             wrong.append(error)
