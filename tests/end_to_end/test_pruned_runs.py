@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import random
+import contextlib
 import re
 import sqlite3
 import subprocess
@@ -21,6 +21,16 @@ LRS = "lr=.1,.03,.01,.003,.001,.0003,.0001,.00001"
 RUN = ("run", "--dataset", "digits", "--model", "mlp", "--epochs", str(EPOCHS), "--device", "cpu")
 INLINE = ("--executor", "inline")
 QUICK = (*INLINE, "--no-report", "--json")
+
+
+def rows(home, count: str) -> int:
+    """What a count gives; 0 before there is a store."""
+    with (
+        contextlib.suppress(sqlite3.OperationalError),
+        contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=ro", uri=True)) as connection,
+    ):
+        return connection.execute(count).fetchone()[0]
+    return 0
 
 
 def by_lr(report) -> dict[float, dict]:
@@ -133,35 +143,17 @@ def test_worker_processes_prune_too(program):
 
 def test_a_run_that_is_killed_while_it_prunes_loses_nothing(home):
     words = [
-        *(
-            sys.executable,
-            "-m",
-            "gridsearch",
-            "run",
-            "--dataset",
-            "digits",
-            "--model",
-            "mlp",
-            "--epochs",
-            "40",
-        ),
-        *(
-            "--grid",
-            "lr=.1,.03,.01,.003,.001,.0003",
-            "batch=16,32",
-            "--prune",
-            "asha",
-            "--no-report",
-            "--lanes",
-            "2",
-        ),
-    ]
-    rng = random.Random(3)
-    for _ in range(4):
-        runner = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        time.sleep(rng.uniform(3.0, 7.0))
+        *(sys.executable, "-m", "gridsearch", "run", "--dataset", "digits", "--model", "mlp", "--epochs", "40"),
+        *("--grid", "lr=.1,.03,.01,.003,.001,.0003", "batch=16,32", "--prune", "asha", "--no-report"),
+        *("--lanes", "2", "--workers", "1"),
+    ]  # fmt: skip
+    for epochs in (5, 60):
+        runner = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while rows(home, "select count(*) from gridsearch_epochs") < epochs:
+            assert runner.poll() is None, "the run ended before it could be killed"
+            time.sleep(0.02)
         runner.kill()
-        runner.communicate()
+        runner.wait()
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     study = optuna.load_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")

@@ -71,7 +71,8 @@ def test_the_study_file_is_one(tmp_path):
 
 
 @pytest.mark.end_to_end
-def test_the_python_snippets_run(tmp_path, program):
+def test_the_python_snippets_run(tmp_path, cli):
+    here = ("--executor", "inline", "--no-report", "--json")
     net, function, script = (block for kind, block in BLOCKS if kind == "python")
     (tmp_path / "script.py").write_text(script)
     done = subprocess.run(
@@ -81,14 +82,12 @@ def test_the_python_snippets_run(tmp_path, program):
     assert "val_accuracy" in done.stdout or "mean" in done.stdout
     (tmp_path / "my_net.py").write_text(net)
     line = next(line for line in commands(README) if "my_net.py" in line)
-    result = program(
-        *shlex.split(line)[1:], "--dataset", "digits", "--epochs", "1", "--study", "mine", "--json"
-    )
+    result = cli(*shlex.split(line)[1:], "--dataset", "digits", "--epochs", "1", "--study", "mine", *here)
     assert result.code == 0, result.err
     assert len(result.json["points"]) == 4
     (tmp_path / "my_fit.py").write_text(function)
     line = next(line for line in commands(README) if "my_fit.py" in line)
-    result = program(*shlex.split(line)[1:], "--json")
+    result = cli(*shlex.split(line)[1:], *here)
     assert result.code == 0, result.err
     assert len(result.json["points"]) == 15
     assert result.json["points"][0]["params"]["lr"] == 0.3

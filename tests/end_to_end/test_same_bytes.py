@@ -81,19 +81,39 @@ def packs(home) -> set[frozenset[str]]:
     return {frozenset(keys) for keys in found.values()}
 
 
+def halves(home) -> set[str]:
+    """Packs of which some lanes have their results and others do not."""
+    found = set()
+    with contextlib.suppress(sqlite3.OperationalError):
+        for pack, ended, all_of_them in rows(
+            home,
+            "select pack, sum(state in ('complete', 'diverged')), count(*) from gridsearch_trials "
+            "where pack is not null group by pack",
+        ):
+            if 0 < ended < all_of_them:
+                found.add(pack)
+    return found
+
+
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """The results of a run that nothing disturbs."""
-    folder = tmp_path_factory.mktemp("unbroken")
-    before = os.environ.get("GRIDSEARCH_CACHE")
-    os.environ["GRIDSEARCH_CACHE"] = str(folder / "cache")
-    try:
-        finish(folder / "home", *WORDS)
-    finally:
-        os.environ.pop("GRIDSEARCH_CACHE")
-        if before is not None:
-            os.environ["GRIDSEARCH_CACHE"] = before
-    return folder / "home"
+def watched(tmp_path_factory):
+    """The home of a run that nothing disturbs, and the packs that were seen with some of their results."""
+    folder, seen = tmp_path_factory.mktemp("unbroken"), set()
+    home = folder / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDSEARCH_CACHE", str(folder / "cache"))
+        process = start(home, *WORDS)
+    while process.poll() is None:
+        seen |= halves(home)
+        time.sleep(0.02)
+    assert process.returncode == 0, process.stderr.read()
+    process.stderr.close()
+    return home, seen
+
+
+@pytest.fixture(scope="module")
+def unbroken(watched):
+    return watched[0]
 
 
 def until(home, process, condition: str) -> None:
@@ -112,36 +132,33 @@ def kill(process) -> None:
     psutil.wait_procs(workers, timeout=20)
 
 
-MOMENTS = (
+WAITING, ONE, HALF = (
     "gridsearch_trials where state = 'running'",
-    "gridsearch_epochs",
     "gridsearch_trials where state in ('complete', 'diverged')",
     "(select 1 from gridsearch_trials where state in ('complete', 'diverged') limit -1 offset 6)",
 )
-"""Before the first epoch, within a pack, when the first results are there, when half of them are."""
+"""Before the first epoch, when the first results are there, when half of them are."""
 
 
-def test_a_run_killed_four_times_and_begun_again_gives_the_bytes_of_an_unbroken_one(unbroken, home):
+def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_of_an_unbroken_one(
+    unbroken, home
+):
     expected = results(unbroken)
     assert {state for _, state, *_ in expected["trials"]} == {"complete", "diverged"}
     assert {number for _, _, number, *_ in expected["trials"]} == {0, 3, 9}
     assert len(expected["trials"]) == TRIALS
-    for moment in MOMENTS:
+
+    for moment in (WAITING, ONE):
         process = start(home, *WORDS)
         until(home, process, moment)
         kill(process)
-    finish(home, *WORDS)
-    assert results(home) == expected
-    assert packs(home) == packs(unbroken)
-
-
-def test_finishing_the_study_by_its_name_gives_the_same_bytes_as_well(unbroken, home):
     process = start(home, *WORDS)
-    until(home, process, MOMENTS[2])
+    until(home, process, HALF)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     finish(home, "run", "--study", "digits", *FIXED)
-    assert results(home) == results(unbroken)
+    assert results(home) == expected
+    assert packs(home) == packs(unbroken)
 
 
 def test_a_worker_killed_in_the_middle_of_a_pack_changes_no_byte(unbroken, home):
@@ -155,23 +172,9 @@ def test_a_worker_killed_in_the_middle_of_a_pack_changes_no_byte(unbroken, home)
     assert results(home) == results(unbroken)
 
 
-def test_results_of_a_pack_are_written_together(unbroken, home):
+def test_results_of_a_pack_are_written_together(watched):
     """Whenever one looks, a pack has all of its results or none, though its lanes end at different epochs."""
-    process = start(home, *WORDS)
-    halves = set()
-    while process.poll() is None:
-        with contextlib.suppress(sqlite3.OperationalError):
-            for pack, ended, all_of_them in rows(
-                home,
-                "select pack, sum(state in ('complete', 'diverged')), count(*) from gridsearch_trials "
-                "where pack is not null group by pack",
-            ):
-                if 0 < ended < all_of_them:
-                    halves.add(pack)
-        time.sleep(0.02)
-    assert process.returncode == 0, process.stderr.read()
-    process.stderr.close()
-    assert halves == set()
+    assert watched[1] == set()
 
 
 def test_the_plan_shows_the_packs_that_the_run_makes(unbroken, home, cli):

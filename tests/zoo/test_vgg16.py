@@ -1,9 +1,5 @@
 """VGG16 with published or own weights, and the small residual network."""
 
-import json
-import subprocess
-import sys
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -122,20 +118,16 @@ def test_what_is_in_a_named_file_belongs_to_the_models_identity(tmp_path):
     assert model.identity({"weights": "imagenet"}) is None
 
 
-@pytest.mark.end_to_end
-def test_a_frozen_vgg16_trains_from_a_file_and_is_resumed_without_naming_it(trained, tmp_path):
-    command = [sys.executable, "-m", "gridsearch", "run", "--home", str(tmp_path), "--dataset", "digits"]
-    command += ["--model", "vgg16", "--subset", "60", "--epochs", "1", "--no-report", "--json", "-q"]
-    settings = ["--set", f"model.weights={trained[0] / 'vgg.safetensors'}", "model.freeze=true"]
-    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout)["counts"]["complete"] == 1
-    again = subprocess.run(
-        [sys.executable, "-m", "gridsearch", "run", "--home", str(tmp_path), "--study", "digits", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
+def test_a_frozen_vgg16_trains_from_a_file_and_is_resumed_without_naming_it(trained, cli):
+    words = ("--dataset", "digits", "--model", "vgg16", "--subset", "60", "--epochs", "1")
+    settings = ("--set", f"model.weights={trained[0] / 'vgg.safetensors'}", "model.freeze=true")
+    here = ("--executor", "inline", "--no-report", "--json", "-q")
+    done = cli("run", *words, *settings, *here)
+    assert done.code == 0, done.err
+    assert done.json["counts"]["complete"] == 1
+    again = cli("run", "--study", "digits", *here)
+    assert again.code == 0, again.err
+    assert again.json["counts"]["complete"] == 1
 
 
 def test_resnet9_has_the_parameters_counted_by_hand():

@@ -344,7 +344,7 @@ def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
     process.stderr.close()
     assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
     assert not (home / "digits" / "best").exists()
-    result = cli("best", "--study", "digits", "--json")
+    result = cli(*BEST, "--json")
     assert result.json["test"]["clean"] is True
     left = set(files_of(home)) - set(before) - {"digits/.best"}
     assert left == {"digits/best", *(f"digits/best/{name}" for name in FILES)}
@@ -369,7 +369,7 @@ def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
 @pytest.mark.end_to_end
 def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
     assert cli(*RUN, "--grid", "lr=.01").code == 0
-    words = [sys.executable, "-m", "gridsearch", "best", "--study", "digits", "--json"]
+    words = [sys.executable, "-m", "gridsearch", *BEST, "--json"]
     both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in "ab"]
     found = [(*p.communicate(timeout=240), p.returncode) for p in both]
     assert [code for *_, code in found] == [0, 0], found

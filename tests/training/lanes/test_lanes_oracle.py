@@ -58,10 +58,14 @@ ALL = "lenet_bn"
 """The network that meets every optimizer; it has all that decides how a lane's weights are kept."""
 
 
+BOTH = ("mlp", "lenet", ALL)
+"""Networks that meet both forms: a form changes the first layer alone, which is dense or a convolution."""
+
+
 def pairs():
     """Each network with one optimizer for each form: what the two do meets in the gradient alone."""
     for i, name in enumerate(zoo.__all__):
-        for form in PACKS:
+        for form in PACKS if name in BOTH else [list(PACKS)[i % 2]]:
             fitting = [optimizer for optimizer in OPTIMIZERS if FORMS[optimizer] is form]
             yield from ((name, o) for o in (fitting if name == ALL else [fitting[i % len(fitting)]]))
 
