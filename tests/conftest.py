@@ -159,10 +159,18 @@ def mnist_cache(tmp_path_factory) -> str:
     return str(cache)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of a Chromium, or a skip."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("no chromium on this machine")
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, or a skip. One a module: Playwright's event loop stays in the thread while it runs."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip("no chromium here (Debian: apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+    flags += ["--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
+        yield chromium
+        chromium.close()

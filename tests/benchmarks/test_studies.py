@@ -67,7 +67,7 @@ def test_a_row_that_was_not_run_is_shown_as_not_run():
 
 
 @pytest.mark.end_to_end
-def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monkeypatch):
+def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monkeypatch, cli):
     monkeypatch.setattr(studies, "ROOT", tmp_path)
     monkeypatch.setattr(studies, "RESULTS", tmp_path)
     (tmp_path / "studies").mkdir()
@@ -97,7 +97,8 @@ def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monke
         "gridsearch run studies/small.toml --grid lr=0.01 --seeds 2 --val 0 --study small-all",
     ]
     assert result["also"]["n"] == 2
-    run = studies.Runner(tmp_path / "home", [])
-    assert run("best", "--study", "small")["test"]["accuracy"] == pytest.approx(result["mean"])
-    report = run("report", "--study", "small-all")
+    here = ("--home", str(tmp_path / "home"), "--json", "-q")
+    best = cli("best", "--study", "small", *here).json
+    assert best["test"]["accuracy"] == pytest.approx(result["mean"])
+    report = cli("report", "--study", "small-all", *here).json
     assert report["points"][0]["mean"] == pytest.approx(result["also"]["mean"])

@@ -50,14 +50,9 @@ class Seen:
 
 
 @pytest.fixture
-def browse(chromium):
+def browse(browser):
     """A page of a real browser, which notes errors."""
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=flags)
-        page = browser.new_page(viewport={"width": 1400, "height": 1200})
-        page.set_default_timeout(60_000)
-        yield Seen(page)
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 1200})
+    page.set_default_timeout(60_000)
+    yield Seen(page)
+    page.close()

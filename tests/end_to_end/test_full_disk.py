@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 
 import pytest
@@ -39,44 +38,36 @@ def small_disk(home):
         subprocess.run(["umount", str(home)], check=True)
 
 
-def counts(program) -> dict[str, int]:
-    return json.loads(program("status", "--json").out)["studies"][0]["counts"]
+def counts(cli) -> dict[str, int]:
+    return cli("status", "--json").json["studies"][0]["counts"]
 
 
-@pytest.mark.parametrize(
-    "how",
-    [
-        ("--workers", "1"),
-        ("--workers", "1", "--lanes", "2"),
-    ],
-    ids=" ".join,
-)
-def test_a_run_stops_and_goes_on_where_there_is_room(program, small_disk, how):
-    stopped = program(*WORDS, *how, timeout=120)
+def test_a_run_stops_and_goes_on_where_there_is_room(program, cli, small_disk):
+    stopped = program(*WORDS, "--workers", "1", "--lanes", "2", timeout=120)
     assert stopped.code == 4, stopped.err
     assert "no space left" in stopped.error
     assert "make room and run the same command again" in stopped.err
-    found = counts(program)
+    found = counts(cli)
     assert found.get("failed", 0) == found.get("running", 0) == 0
     assert 0 < found["complete"] < 6
     assert found["complete"] + found["waiting"] == 6
 
     small_disk()
-    done = program(*WORDS, *how, timeout=120)
+    done = program(*WORDS, "--workers", "1", "--lanes", "2", timeout=120)
     assert done.code == 0, done.err
-    assert counts(program)["complete"] == 6
+    assert counts(cli)["complete"] == 6
 
 
-def test_the_refit_of_the_winner_stops_and_leaves_the_study_as_it_was(program, small_disk, home):
+def test_the_refit_of_the_winner_stops_and_leaves_the_study_as_it_was(program, cli, small_disk, home):
     words = (*WORDS[:-6], "lr=.1", *WORDS[-4:])
-    assert program(*words, timeout=120).code == 0
+    assert cli(*words, "--executor", "inline").code == 0
     filler = home / "filler"
     filler.write_bytes(bytes(5 << 20))
     stopped = program("best", "--study", "digits", timeout=120)
     assert stopped.code == 4, stopped.err
     assert "no space left" in stopped.error
     filler.unlink()
-    assert counts(program)["complete"] == 1
+    assert counts(cli)["complete"] == 1
 
     small_disk()
-    assert program("best", "--study", "digits", timeout=120).code == 0
+    assert cli("best", "--study", "digits", "--executor", "inline").code == 0

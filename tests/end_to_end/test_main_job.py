@@ -18,6 +18,7 @@ HERE = (
     "--executor",
     "inline",
 )  # where worker processes are not what a test is about: they take seconds to start
+QUICK = (*HERE, "--no-report")  # where the report is neither
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def ran(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("ran")
     env = {**os.environ, "GRIDSEARCH_HOME": str(folder / "home"), "GRIDSEARCH_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "gridsearch", "run", *GRID]
+    command = [sys.executable, "-m", "gridsearch", "run", *GRID, "--workers", "1"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
     return folder / "home", done
@@ -197,7 +198,7 @@ def test_seeds_are_replicates_of_a_point(cli, home):
         "digits",
         "--model",
         "mlp",
-        *HERE,
+        *QUICK,
         "--epochs",
         "1",
         "--seeds",
@@ -221,7 +222,7 @@ def test_seeds_are_replicates_of_a_point(cli, home):
         "digits",
         "--model",
         "mlp",
-        *HERE,
+        *QUICK,
         "--epochs",
         "1",
         "--subset",
@@ -233,7 +234,7 @@ def test_seeds_are_replicates_of_a_point(cli, home):
 
 def test_another_recipe_stands_beside_the_first_and_is_shown_as_what_varies(cli):
     words = ("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *HERE, "--subset", "300")
-    assert cli(*words, "--epochs", "1").code == 0
+    assert cli(*words, "--epochs", "1", "--no-report").code == 0
     second = cli(*words, "--epochs", "2")
     assert "epochs varies" in second.err
     found = cli("report", "--study", "digits", "--json").json
@@ -259,7 +260,7 @@ def test_a_diverged_trial_is_a_result_and_never_the_best(cli):
         "digits",
         "--model",
         "mlp",
-        *HERE,
+        *QUICK,
         "--epochs",
         "2",
         "--set",
@@ -281,7 +282,7 @@ def test_a_diverged_trial_is_a_result_and_never_the_best(cli):
         "digits",
         "--model",
         "mlp",
-        *HERE,
+        *QUICK,
         "--epochs",
         "2",
         "--set",
@@ -318,6 +319,7 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
         "lr=.01",
         "--epochs",
         "1",
+        *QUICK,
         "--json",
     )
     first = cli(*words)
@@ -333,7 +335,7 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
     assert finish.code == 2
     assert "--model" in finish.err
     (tmp_path / "mended").touch()
-    second = cli("run", "--study", "digits", "--model", "net.py:Net", "--json")
+    second = cli("run", "--study", "digits", "--model", "net.py:Net", *QUICK, "--json")
     assert second.code == 0, second.err
     assert second.json["counts"]["complete"] == 2
     assert second.json["counts"]["failed"] == 0

@@ -1,6 +1,5 @@
 """The page in headless Chromium: silent, asks for nothing, sorts, filters, fits a telephone."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -8,22 +7,10 @@ import pytest
 from gridsearch.records import TrialState
 from gridsearch.reporting import Side, rank, write_comparison, write_report
 
-CHROMIUM = next(
-    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
-)
 pytestmark = [
     pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium here (Debian: apt-get install chromium)"),
     # Playwright's own threads close their loops late
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
 ]
 
 
@@ -35,16 +22,6 @@ def report(tmp_path_factory, study, hostile, predictions) -> Path:
     builder.lose(5, TrialState.FAILED, "<img src=x onerror=document.title='owned'>")
     folder = tmp_path_factory.mktemp("report")
     return write_report(builder.data(), folder=folder, predictions=lambda _: predictions(10)).page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
