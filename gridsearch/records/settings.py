@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     SettingsT_co = TypeVarWithDefault("SettingsT_co", bound="Settings", default="Settings", covariant=True)
     """The settings of a trial, a lane or a pack: any, where nothing is said."""
-else:
-    SettingsT_co = TypeVar("SettingsT_co", covariant=True)
 
 Shape: TypeAlias = "tuple[tuple[str, tuple[bool, Value]], ...]"
 
@@ -140,6 +138,10 @@ class Settings(ABC):
         """Read what `to_json` wrote, of whatever kind it is."""
         marked = next((mark for mark in _TYPES if mark and mark in data), "")
         return _TYPES[marked](**data)
+
+
+if not TYPE_CHECKING:
+    SettingsT_co = TypeVar("SettingsT_co", bound=Settings, covariant=True)  # `wire` reads the bound
 
 
 def register(settings: type[_S]) -> type[_S]:

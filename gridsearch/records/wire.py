@@ -2,76 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
-from gridsearch.records import (
-    EpochEnded,
-    Event,
-    Exported,
+import msgspec
+
+from gridsearch.records.commands import (
     ExportRequest,
-    FileRef,
-    Lane,
     LanesGiven,
-    LanesWanted,
-    LogText,
-    Pack,
-    PackEnded,
-    PackStarted,
-    Probed,
     ProbeRequest,
     PruningDecision,
-    Settings,
-    StepEnded,
-    Trial,
-    TrialFailed,
-    TrialFinished,
-    TrialState,
-    Unwritable,
-    WorkerDied,
-    WorkerReady,
     WorkerSetup,
 )
-
-_KINDS: dict[str, type[Any]] = {
-    c.__name__: c
-    for c in (
-        WorkerReady,
-        PackStarted,
-        EpochEnded,
-        StepEnded,
-        TrialFinished,
-        TrialFailed,
-        LogText,
-        PackEnded,
-        LanesWanted,
-        Probed,
-        Exported,
-        Unwritable,
-        WorkerDied,
-        Pack,
-        ProbeRequest,
-        ExportRequest,
-        LanesGiven,
-        PruningDecision,
-        WorkerSetup,
-    )
-}
-
+from gridsearch.records.events import Event
+from gridsearch.records.settings import Settings
+from gridsearch.records.trials import Pack
 
 Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | PruningDecision | WorkerSetup
 """What a worker is sent."""
 
+_KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Event), *get_args(Command))}
+
 
 def encode(record: Event | Command) -> bytes:
     """Turn an event or a command into one line of JSON, without the line's end."""
-    content = {
-        "kind": type(record).__name__,
-        **{f.name: _plain(getattr(record, f.name)) for f in dataclasses.fields(record)},
-    }
-    return json.dumps(content, separators=(",", ":")).encode()
+    content = msgspec.to_builtins(record, enc_hook=dict)  # of a mapping that is no dict
+    # Not msgspec's own JSON, which writes NaN and infinity as null.
+    return json.dumps((type(record).__name__, content), separators=(",", ":")).encode()
 
 
 def decode(line: bytes) -> Any:
@@ -80,38 +37,14 @@ def decode(line: bytes) -> Any:
     Raises:
         ValueError: the line is not such a record.
     """
-    content = json.loads(line)
-    kind = _KINDS.get(content.pop("kind", None))
-    if kind is None:
-        raise ValueError(f"not a record: {line[:80]!r}")
-    if kind is ProbeRequest:
-        content["lanes"] = tuple(content["lanes"])
-        content["settings"] = Settings.from_json(content["settings"])
-    elif "lanes" in content:
-        content["lanes"] = tuple(Lane(_trial(lane["trial"]), lane["scratch"]) for lane in content["lanes"])
-    if "files" in content:
-        content["files"] = tuple(FileRef(**f) for f in content["files"])
-    if "trials" in content:
-        content["trials"] = tuple(content["trials"])
-    for name in ("seconds_per_image", "memory_mb"):
-        if name in content:
-            content[name] = {int(lanes): v for lanes, v in content[name].items()}
-    if "state" in content:
-        content["state"] = TrialState(content["state"])
-    return kind(**content)
+    try:
+        kind, content = json.loads(line)
+        return msgspec.convert(content, _KINDS[kind], str_keys=True, dec_hook=_settings)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"not a record: {line[:80]!r} ({error})") from error
 
 
-def _trial(data: dict[str, Any]) -> Trial:
-    return Trial(
-        **data | {"settings": Settings.from_json(data["settings"]), "state": TrialState(data["state"])}
-    )
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value
+def _settings(wanted: type[Any], content: Any) -> Any:
+    if wanted is not Settings:
+        raise NotImplementedError(wanted)
+    return Settings.from_json(content)
