@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gridsearch.reporting.figures.confusion import (
         confusion_figure,
-        confusion_png,
         confusions_figure,
         confusions_files,
     )
@@ -68,7 +67,6 @@ _HOMES = {
     "confusion_figure": "figures.confusion",
     "confusion_matrix": "stats.predictions",
     "require_agreement": "stats.predictions",
-    "confusion_png": "figures.confusion",
     "confusions_figure": "figures.confusion",
     "confusions_files": "figures.confusion",
     "cost_figure": "figures.cost",
@@ -119,7 +117,6 @@ __all__ = [
     "confident_mistakes",
     "confusion_figure",
     "confusion_matrix",
-    "confusion_png",
     "confusions_figure",
     "confusions_files",
     "cost_figure",

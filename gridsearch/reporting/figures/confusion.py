@@ -23,7 +23,7 @@ from gridsearch.reporting.figures.mpl_style import (
     title_height,
 )
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
-from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, row_shares
+from gridsearch.reporting.stats.predictions import row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:
@@ -117,15 +117,6 @@ def confusions_files(
     else:
         figure = confusions_figure(matrices, titles=titles, class_names=class_names)
     return png_bytes(figure), svg_bytes(figure)
-
-
-def confusion_png(
-    predictions: Predictions, *, class_names: Sequence[str], title: str = "Confusion matrix", dpi: int = 110
-) -> bytes:
-    """Return the confusion matrix of a trial's predictions as PNG."""
-    return png_bytes(
-        confusion_figure(confusion_matrix(predictions), class_names=class_names, title=title), dpi=dpi
-    )
 
 
 def _chosen(

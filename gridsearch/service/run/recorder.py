@@ -160,9 +160,11 @@ class Recorder:
         return all_taken
 
     def _draw(self, trial: Trial, event: Ended) -> Pictures:
-        """Draw a trial's pictures; a failure is a warning, never a lost result."""
+        """Draw the pictures of one of the best trials; a failure is a warning, never a lost result."""
         if not isinstance(event, TrialFinished):
             return Pictures()
+        if not self._progress.among_best(event.metrics.get(self._progress.metric)):
+            return Pictures()  # `report --trial` draws any
         try:
             return self._publisher.draw(trial, event)
         except GridsearchError:

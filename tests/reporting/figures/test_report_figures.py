@@ -10,7 +10,6 @@ from gridsearch.records import TrialState
 from gridsearch.reporting import (
     confusion_figure,
     confusion_matrix,
-    confusion_png,
     curves_figure,
     heatmap_figures,
     rank,
@@ -320,7 +319,8 @@ def test_figures_leave_the_users_own_style_and_pyplot_alone(study, predictions):
         data = study({"lr": [0.1, 0.2], "batch": [1, 2]}).data()
         for figure in (*heatmap_figures(data).values(), curves_figure(data)):
             svg_bytes(figure)
-        confusion_png(predictions(3), class_names=["a", "b", "$c$"])
+        matrix = confusion_matrix(predictions(3))
+        png_bytes(confusion_figure(matrix, class_names=["a", "b", "$c$"], title="t"))
         assert dict(mpl.rcParams) == before
     assert plt.get_fignums() == []
 

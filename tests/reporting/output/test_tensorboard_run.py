@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gridsearch.records import EpochEnded, TrialState
-from gridsearch.reporting import TensorBoardRun, confusion_png
+from gridsearch.reporting import TensorBoardRun, quick_confusion_png
 from gridsearch.reporting.output.tensorboard import SCALARS
 
 
@@ -71,7 +71,7 @@ def test_the_session_ends_with_its_status(tmp_path, state, status):
 
 
 def test_the_confusion_matrix_is_an_image(tmp_path, study, predictions, fashion):
-    png = confusion_png(predictions(10), class_names=fashion, dpi=40)
+    png = quick_confusion_png(predictions(10), class_names=fashion, title="t")
     write(tmp_path / "0", study, images={"confusion": png})
     image = read(tmp_path / "0").Images("confusion")[0]
     assert image.encoded_image_string == png

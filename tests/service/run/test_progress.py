@@ -9,7 +9,7 @@ import pytest
 from gridsearch import display
 from gridsearch.records import FunctionSettings, ImageSettings, StepEnded, Trial, TrialFinished, TrialState
 from gridsearch.reporting.figures.mpl_style import colours_for
-from gridsearch.service.run.progress import Progress, Running
+from gridsearch.service.run.progress import PICTURED, Progress, Running
 
 
 def progress(direction):
@@ -30,6 +30,18 @@ def test_the_best_so_far_is_the_best_in_the_studys_direction(direction, best):
     for value in (1.0, -2.0, 3.0, math.nan, None, math.inf, -math.inf):
         seen.consider(value, {"x": value})
     assert seen.best == (best, {"x": best})
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_among_the_best_is_what_beats_the_twentieth_so_far(direction):
+    seen, sign = progress(direction), 1.0 if direction == "maximize" else -1.0
+    for value in range(PICTURED):
+        assert seen.among_best(sign * -5.0)  # there are not yet as many
+        seen.consider(sign * value, {})
+    assert not any(map(seen.among_best, (None, math.nan, sign * math.inf, sign * 0.0, sign * -1.0)))
+    assert seen.among_best(sign * 0.5)
+    seen.consider(sign * 7.0, {})
+    assert not seen.among_best(sign * 0.5)
 
 
 def test_steps_say_how_far_a_trial_is_and_only_its_end_counts_as_work_done():
