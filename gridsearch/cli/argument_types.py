@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gridsearch.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _LATER = {
     "worker": "a worker of its own",
@@ -21,17 +21,23 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         example: command lines, one a line.
+        appendix: makes what stands below the options; it is asked only where the help is shown.
     """
 
-    def __init__(self, *args: object, example: str = "", **options: object) -> None:
+    def __init__(
+        self, *args: object, example: str = "", appendix: Callable[[], str] | None = None, **options: object
+    ) -> None:
         options.setdefault("allow_abbrev", False)
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.example = example
+        self._appendix = appendix
 
     def format_help(self) -> str:
-        """Return the help: example, usage, options."""
+        """Return the help: example, usage, options, appendix."""
         text = super().format_help()
+        if self._appendix is not None:
+            text = f"{text}\n{self._appendix()}\n"
         if not self.example:
             return text
         lines = "\n".join(f"  {line}" for line in self.example.splitlines())

@@ -131,7 +131,7 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         nargs="+",
         action="extend",
         metavar="KEY=VALUE",
-        help="a setting of the recipe: optimizer=sgd momentum=.9 schedule=cosine augment=flip ema=.99 ...",
+        help="settings of the recipe, for all points: optimizer=sgd momentum=.9; its keys are listed below",
     )
 
 
@@ -173,6 +173,12 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
     )
 
 
+def _keys_of_the_recipe() -> str:
+    from gridsearch.spec.key_table import help_text
+
+    return help_text()
+
+
 def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
     """Add what searches: ``run`` and ``plan``."""
     run = commands.add_parser(
@@ -185,6 +191,7 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
             "gridsearch run --study fmnist          (finish what the study still lacks)\n"
             "gridsearch run --study fmnist --more-seeds 4 --top 2"
         ),
+        appendix=_keys_of_the_recipe,
     )
     _add_study_arguments(run)
     run.add_argument(
@@ -197,6 +204,7 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
         parents=common,
         help="what run would do: points, groups, time, memory, disk",
         example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
+        appendix=_keys_of_the_recipe,
     )
     _add_study_arguments(plan, hidden=("report",))
     plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gridsearch.errors import SpecError
+from gridsearch.records import ImageSettings
 from gridsearch.spec.axes import SEED, canonical, find_axis
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
@@ -36,6 +37,7 @@ __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name"
 
 _T = TypeVar("_T", Grid, Params)
 
+_DEFAULTS = ImageSettings()
 _LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
@@ -123,14 +125,14 @@ class StudySpec(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", arbitrary_types_allowed=True)
 
     study: Annotated[str | None, _option("study")] = None
-    dataset: Annotated[str, _option("dataset")] = "fmnist"
-    model: Annotated[str, _option("model")] = "lenet"
+    dataset: Annotated[str, _option("dataset")] = _DEFAULTS.dataset
+    model: Annotated[str, _option("model")] = _DEFAULTS.model
     objective: Annotated[str | None, _option("objective")] = None
     metric: Annotated[str, _option("metric")] = "value"
     direction: Annotated[str, _option("direction")] = "maximize"
     seeds: Annotated[int | tuple[int, ...], _option("seeds")] = 1
-    val: Annotated[float, _option("val")] = 1 / 6
-    subset: Annotated[int | None, _option("subset")] = None
+    val: Annotated[float, _option("val")] = _DEFAULTS.val
+    subset: Annotated[int | None, _option("subset")] = _DEFAULTS.subset
     version: Annotated[str | None, _option("version")] = None
     grid: Annotated[Grid, _converted(Grid, Grid)] = Field(default_factory=Grid)
     recipe: Annotated[Recipe | Params, _converted((Recipe, Params), Recipe.of)] = Field(
