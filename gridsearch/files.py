@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 # Under home.
 DATABASE: Final = "gridsearch.db"
 DASHBOARD_COPIES: Final = ".artifacts"
+SPOOL: Final = ".spool"
 
 # In the folder of a study.
 TRIALS: Final = "trials"

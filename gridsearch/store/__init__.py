@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from gridsearch.store.opening import open_store, store_exists
     from gridsearch.store.pruners import PruningStudy
+    from gridsearch.store.run_store import RunOf, RunStore, take_in
     from gridsearch.store.runner_identity import RunnerIdentity
     from gridsearch.store.store import Store
     from gridsearch.store.url import masked
@@ -37,12 +38,15 @@ __all__ = [
     "Store",
     "StudyDraft",
     "RunnerAtWork",
+    "RunOf",
+    "RunStore",
     "StudySummary",
     "TrialCurve",
     "masked",
     "open_store",
     "serve_dashboard",
     "store_exists",
+    "take_in",
 ]
 
 _HOMES = {
@@ -52,6 +56,8 @@ _HOMES = {
     "RunnerIdentity": "runner_identity",
     "PruningStudy": "pruners",
     "Reclaimed": "messages",
+    "RunOf": "run_store",
+    "RunStore": "run_store",
     "Store": "store",
     "StudyDraft": "messages",
     "RunnerAtWork": "messages",
@@ -61,6 +67,7 @@ _HOMES = {
     "open_store": "opening",
     "serve_dashboard": "dashboard",
     "store_exists": "opening",
+    "take_in": "run_store",
 }
 
 

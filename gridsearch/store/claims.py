@@ -153,6 +153,16 @@ def anybody(connection: Connection, *, dead: Callable[[RunnerIdentity], bool], w
     return any(not dead(RunnerIdentity(**row._mapping)) for row in connection.execute(query))
 
 
+def is_silent(connection: Connection, owner: RunnerIdentity) -> bool:
+    """Return whether a runner holds no trial whose lease lasts."""
+    r = ledger_tables.runners
+    lasting = (_t.c.state == TrialState.RUNNING, _t.c.lease_until >= ledger_tables.StoreNow())
+    query = (
+        select(func.count(_t.c.id)).join(r, r.c.id == _t.c.runner_id).where(r.c.name == owner.name, *lasting)
+    )
+    return not connection.scalar(query)
+
+
 def _running(
     connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
 ) -> list[tuple[Row[Any], bool]]:
@@ -241,14 +251,32 @@ def fence(row: Row[Any]) -> dict[str, Any]:
     return {"of_trial": row.id, "of_attempt": row.attempt}
 
 
-def require_study(connection: Connection, study_id: int) -> None:
-    """Check that a study is still there.
+def require_study(connection: Connection, study_id: int) -> str:
+    """Return the id that a study bears in Optuna's tables too; no other study ever bears it.
 
     Raises:
-        StoreError: it was deleted, by us or through another program.
+        StoreError: the study was deleted, by us or through another program.
     """
     s = ledger_tables.studies
-    if not connection.scalar(select(func.count()).select_from(s).where(s.c.id == study_id, study_is_there())):
-        raise StoreError(
-            "study deleted: the store does not hold it any more", hint="the same command begins it anew"
-        )
+    uid: str | None = connection.scalar(select(s.c.uid).where(s.c.id == study_id, study_is_there()))
+    if uid is None:
+        raise study_deleted()
+    return uid
+
+
+def study_deleted() -> StoreError:
+    """Return the error that a study which is being run is no longer there."""
+    return StoreError(
+        "study deleted: the store does not hold it any more", hint="the same command begins it anew"
+    )
+
+
+def lost(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[int]:
+    """Return the numbers of the trials that have no result of these claims (trial, attempt), and never will."""
+    attempts = dict(claims)
+    query = select(_t.c.id, _t.c.number, _t.c.attempt, _t.c.state).where(_t.c.id.in_(list(attempts)))
+    return [
+        row.number
+        for row in connection.execute(query)
+        if row.attempt != attempts[row.id] or not TrialState(row.state).ended
+    ]

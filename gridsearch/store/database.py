@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 """How long a connection waits for another one's lock."""
 
+_ROOM_BYTES = 1 << 20
+"""With less free space than this an I/O error is taken for a full disk, which does not pass by itself."""
+
 WAL_SINCE = (3, 51, 3)
 """Older libraries can corrupt a file in WAL mode when the log is reset, https://sqlite.org/wal.html#walresetbug."""
 
@@ -64,10 +67,16 @@ class Database:
     Args:
         path: the file, which exists.
         pool: how connections are kept; threads share what a QueuePool holds.
+        busy: how long to wait for another's lock, in seconds; None for a minute.
+
+    Attributes:
+        busy: may be changed; it holds from the next transaction on.
     """
 
-    def __init__(self, path: Path, *, pool: type[Pool] = QueuePool) -> None:
+    def __init__(self, path: Path, *, pool: type[Pool] = QueuePool, busy: float | None = None) -> None:
         self.path = path
+        self.busy = BUSY_SECONDS if busy is None else busy
+        self._file: tuple[int, int] | None = None
         self.engine = self._engine(pool)
 
     def _engine(self, pool: type[Pool]) -> Engine:
@@ -75,14 +84,33 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(self.busy * 1000)}")
             connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
 
         return engine
 
+    def _find_file(self) -> None:
+        """Close the connections to a file that is no longer the one at its path: what they write would be lost.
+
+        Raises:
+            StoreUnreachable: there is no file.
+        """
+        try:
+            facts = self.path.stat()
+        except OSError as error:
+            raise StoreUnreachable(
+                f"store {self.path} is not there: {error.strerror}", hint="bring it back, then run it again"
+            ) from error
+        file = facts.st_dev, facts.st_ino
+        if self._file not in (None, file):
+            self.engine.dispose()
+        self._file = file
+
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Give a connection that sees one state of the store throughout."""
-        with translated(self.path), self.engine.connect() as connection, connection.begin():
+        self._find_file()
+        with translated(self.path, self.busy), self.engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
@@ -93,7 +121,8 @@ class Database:
             StoreError: the store is damaged, read-only or full.
             StoreUnreachable: another process held its lock for too long.
         """
-        with translated(self.path), self.engine.connect() as connection:
+        self._find_file()
+        with translated(self.path, self.busy), self.engine.connect() as connection:
             # The lock is taken before the first read: two readers that both turn writers would deadlock.
             connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
@@ -129,37 +158,58 @@ def short_lived(path: Path) -> Database:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors about a file into ours; an error of our own SQL passes through."""
+def translated(path: Path, busy: float | None = None) -> Iterator[None]:
+    """Turn SQLite's errors about a file into ours; an error of our own SQL passes through.
+
+    Args:
+        path: the file.
+        busy: how long a lock was waited for, in seconds; None for a minute.
+    """
+    busy = BUSY_SECONDS if busy is None else busy
     try:
         yield
     except DBAPIError as error:
-        known = isinstance(error.orig, sqlite3.Error) and explain(path, error.orig)
+        known = isinstance(error.orig, sqlite3.Error) and explain(path, error.orig, busy)
         if not known:
             raise
         raise known from error
     except sqlite3.Error as error:
-        known = explain(path, error)
+        known = explain(path, error, busy)
         if not known:
             raise
         raise known from error
 
 
-def explain(path: Path, error: sqlite3.Error) -> StoreError | StoreUnreachable | None:
+def explain(path: Path, error: sqlite3.Error, busy: float) -> StoreError | StoreUnreachable | None:
     """Return what an error of SQLite means for the user, None for a mistake of ours."""
     name = getattr(error, "sqlite_errorname", None) or ""
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
         return StoreUnreachable(
-            f"store {path} was locked by another process for more than {BUSY_SECONDS:.0f} s",
+            f"store {path} was locked by another process for more than {busy:.0f} s",
             hint="end the process that holds it (fuser shows which), then run the same command again",
         )
     if str(error).startswith(("no such table", "no such column")):
         name = "SQLITE_CORRUPT"  # the revision says that it should be there
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and path.exists() and _free(path) < _ROOM_BYTES:
+        name = (
+            "SQLITE_FULL"  # SQLite says so of a page that it cannot write, not of a file that it cannot make
+        )
     for prefix, what, hint in _WORDS:
         if name.startswith(prefix):
             room = f" ({_free(path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
             return StoreError(f"store {path} {what}: {error}{room}", hint=hint)
     return None
+
+
+def may_return(error: Exception) -> bool:
+    """Whether the store that raised an error may soon answer again: it is locked, cannot be read, or is not there."""
+    if isinstance(error, StoreUnreachable):
+        return True
+    if not isinstance(error, StoreError):
+        return False
+    cause = getattr(error.__cause__, "orig", error.__cause__)
+    name = getattr(cause, "sqlite_errorname", None) or ""
+    return name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY_DBMOVED"))
 
 
 _WORDS = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Double,
     Float,
@@ -157,6 +158,15 @@ artifacts = Table(
     Column("optuna_artifact", String(36)),  # where the dashboard shows a copy of it
     UniqueConstraint("study_id", "number", "name"),
     sqlite_autoincrement=True,
+)
+
+stops = Table(  # requests that a study's runners stop; a store from before gets it when it is opened
+    "gridsearch_stops",
+    metadata,
+    Column("study_id", ForeignKey(studies.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("asked", Integer, nullable=False),  # how often
+    Column("at_once", Boolean, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 

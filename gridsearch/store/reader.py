@@ -112,6 +112,18 @@ class StoreReader:
         with self._database.read() as connection:
             return claims.anybody(connection, dead=self._dead, within=within)
 
+    def is_gone(self, owner: RunnerIdentity) -> bool:
+        """Return whether a runner has ended, or, on another machine, has not been seen for as long as a lease."""
+        if self._dead(owner) or owner == RunnerIdentity.current():
+            return True
+        with self._database.read() as connection:
+            return owner.is_elsewhere and claims.is_silent(connection, owner)
+
+    def holds(self, uid: str) -> bool:
+        """Return whether a study that bears this id is there."""
+        with self._database.read() as connection:
+            return row_lookup.is_there(connection, uid)
+
     def trial_record(self, study: str, number: int) -> tuple[TrialRecord, tuple[EpochRow, ...]]:
         """Return one trial and its epochs.
 

@@ -25,6 +25,11 @@ def trial_is_there() -> ColumnElement[bool]:
     return optuna_trials.trial_matches(_t.c.optuna_id, _t.c.key)
 
 
+def is_there(connection: Connection, uid: str) -> bool:
+    """Return whether the ledger holds a study of an id that nobody deleted."""
+    return bool(connection.scalar(select(func.count()).where(_s.c.uid == uid, study_is_there())))
+
+
 def find_study(connection: Connection, name: str) -> Row[Any]:
     """Return the ledger's row of a study.
 

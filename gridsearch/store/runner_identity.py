@@ -46,6 +46,11 @@ class RunnerIdentity:
         return self.boot != _boot() or _start_of(self.pid) != self.started
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether it runs where nobody here can tell if it has ended."""
+        return self.host != _host()
+
+    @property
     def name(self) -> str:
         """One text for the four attributes."""
         return f"{self.host}|{self.boot}|{self.pid}|{self.started!r}"

@@ -28,6 +28,7 @@ from gridsearch.store import (
     reconcile,
     result_writer,
     row_lookup,
+    stops,
     study_queries,
 )
 from gridsearch.store.artifacts import file_name
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from gridsearch.store.messages import (
         Added,
         Reclaimed,
+        RunnerAtWork,
         StudyDraft,
     )
 
@@ -271,6 +273,21 @@ class Store(StoreReader):
             for trial, attempt in pairs:
                 if self._held.get(trial) == attempt:
                     del self._held[trial]
+
+    def request_stop(self, study: str, *, at_once: bool) -> list[RunnerAtWork]:
+        """Ask all that run a study now to stop; return those that hold trials of it.
+
+        Args:
+            study: its name.
+            at_once: not at the next epoch's end.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._writing() as connection:
+            study_id = row_lookup.find_study(connection, study).id
+            stops.ask(connection, study_id, at_once=at_once)
+            return [each for each in claims.runners(connection, study_id, dead=self._dead) if not each.gone]
 
     # Files and studies as a whole.
 

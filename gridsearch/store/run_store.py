@@ -1,0 +1,352 @@
+"""The store as a run uses it: a store that is away for a while does not end the run.
+
+Stands between the coordinator and `Store`.  While the file is locked by another process, cannot be read, or is not at
+its place, training goes on: what is to be written waits in the spool, nothing is claimed, and the last counts known
+stand.  `tend`, which the coordinator calls at every turn of its loop, tries again each second, writes what waits once
+and in order, and gives up after `patience`.
+
+There is no thread of its own for this: one thread keeps one order of writes, and the coordinator knows at once what was
+accepted while all is well.  So that the workers' pipes are drained meanwhile, no call waits for a lock for longer than
+two seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+
+from gridsearch.errors import StoreUnreachable, unwritable
+from gridsearch.records import TrialState
+from gridsearch.store import claims, spool, stops
+from gridsearch.store.database import Database, may_return
+from gridsearch.store.spool import Spool, SpoolRecord
+from gridsearch.store.store import WEIGHTS_KEPT, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished
+    from gridsearch.store.messages import Reclaimed, RunnerAtWork, TrialCurve
+    from gridsearch.store.runner_identity import RunnerIdentity
+
+T = TypeVar("T")
+StopRequest: TypeAlias = Literal["epoch", "now"]
+
+BUSY_SECONDS = 2.0
+"""So long a call waits for another process's lock before the store counts as away."""
+
+_TRY_SECONDS = 0.25
+"""The same while it is away."""
+
+_AGAIN_SECONDS = 1.0
+"""So long after a vain try comes the next."""
+
+_CHECK_SECONDS = 2.0
+"""How often to ask whether the study is still there, and whether somebody wants the run to stop."""
+
+_OTHERS_FIRST_SECONDS = 15.0
+"""After the store was away nobody's lease that ended meanwhile is taken for so long: its runner waited as we did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOf:
+    """The run that uses a store.
+
+    Attributes:
+        study: the study's name.
+        study_id: its ledger id.
+        owner: who claims.
+        lease: seconds that a claim holds without a heartbeat.
+        patience: seconds that the store may be away.
+        warn: is called with what may not be as the user thinks.
+        say: is called with what is worth a line.
+    """
+
+    study: str
+    study_id: int
+    owner: RunnerIdentity
+    lease: float
+    patience: float
+    warn: Callable[[str], None]
+    say: Callable[[str], None]
+
+
+class RunStore(Store):
+    """An open store that a run may go on without for a while.
+
+    What `Store` says of its methods holds; while the store is away they answer as if all that is written were
+    accepted, and as if there were nothing to claim.  A trial that turns out to be another runner's when the store is
+    back is told of by a warning.
+
+    Args:
+        store: the store, opened; this is another connection to it.
+        run: who uses it.
+
+    Attributes:
+        away: nothing can be written just now.
+    """
+
+    def __init__(self, store: Store, run: RunOf) -> None:
+        database = Database(store.path, busy=BUSY_SECONDS)
+        super().__init__(database, url=store.url, home=store.home.root, dead=store._dead)
+        self._run = run
+        self._spool = Spool(spool.roots(self.home.root, self.path), run.owner)
+        self._counts = dict.fromkeys(TrialState, 0)
+        self._away_since: float | None = None
+        self._back_since = float("-inf")
+        self._tried = self._checked = time.monotonic()
+        with database.read() as connection:
+            self._uid = claims.require_study(connection, run.study_id)
+            self._stops = stops.asked(connection, run.study_id)
+        self._stop: StopRequest | None = None
+        self._lost: set[int] = set()
+
+    @property
+    def away(self) -> bool:
+        """Whether the store could not be reached when it was needed last."""
+        return self._away_since is not None
+
+    def close(self) -> None:
+        """Close all connections; what could not be written stays for the next run."""
+        self._spool.close()
+        super().close()
+
+    # In the loop of a run
+
+    def tend(self) -> None:
+        """Try again if the store is away, else look now and then whether anything ends the run; call it often.
+
+        Raises:
+            StoreError: the study was deleted.
+            StoreUnreachable: the store has been away for too long.
+        """
+        now = time.monotonic()
+        if self._away_since is None:
+            if now - self._checked >= _CHECK_SECONDS:
+                self._checked = now
+                self._read(self._check, None)
+        elif now - self._tried >= _AGAIN_SECONDS:
+            self._come_back(self._away_since)
+            self._tried = time.monotonic()
+
+    def stop_request(self) -> StopRequest | None:
+        """Return whether somebody has asked since the run began that it ends: at the next epoch's end, or now."""
+        return self._stop
+
+    def _check(self) -> None:
+        with self._database.read() as connection:
+            asked = stops.asked(connection, self._run.study_id)
+            if asked.count != self._stops.count:
+                self._stop = "now" if asked.at_once else "epoch"
+        self._follow()
+        with self._database.read() as connection:
+            claims.require_study(connection, self._run.study_id)
+
+    # Away and back
+
+    def _write(self, record: SpoolRecord, call: Callable[[], T], otherwise: T) -> T:
+        """Write to the store, or into the spool if it is away; what waits there is written before."""
+        if not self.away:
+            try:
+                return call()
+            except Exception as error:
+                if not may_return(error):
+                    raise
+                self._leave(error)
+        try:
+            self._spool.append(record)
+        except OSError as error:
+            raise unwritable(self._spool.place, error) from error
+        return otherwise
+
+    def _read(self, call: Callable[[], T], otherwise: T) -> T:
+        if not self.away:
+            try:
+                return call()
+            except Exception as error:
+                if not may_return(error):
+                    raise
+                self._leave(error)
+        return otherwise
+
+    def _leave(self, error: Exception) -> None:
+        self._away_since = self._tried = time.monotonic()
+        self._database.busy = _TRY_SECONDS
+        self._run.warn(
+            f"{error.args[0]}; training goes on for up to {self._run.patience:.0f} s more, "
+            f"results wait in {self._spool.place}"
+        )
+
+    def _come_back(self, since: float) -> None:
+        try:
+            lost = super().heartbeat(self._run.owner, lease=self._run.lease)
+            with self._database.read() as connection:
+                if claims.require_study(connection, self._run.study_id) != self._uid:
+                    raise claims.study_deleted()  # another store lies there now
+            for path in self._spool.paths():
+                _replay(self, path, warn=self._run.warn)
+            super().prune_weights(self._run.study)
+        except Exception as error:
+            if not may_return(error):
+                raise
+            if time.monotonic() - since > self._run.patience:
+                raise StoreUnreachable(
+                    f"store {self.path} has been away for more than {self._run.patience:.0f} s",
+                    hint=f"what could not be written lies in {self._spool.place}; the same command takes it in",
+                ) from error
+            return
+        self._lost |= lost
+        self._away_since, self._back_since = None, time.monotonic()
+        self._database.busy = BUSY_SECONDS
+        self._run.say(
+            f"store {self.path} is back after {self._back_since - since:.0f} s, and all results are in it"
+        )
+
+    # Writing
+
+    def record_epochs(self, events: Sequence[Advance]) -> int:
+        """Write epochs and steps, see `Store.record_epochs`."""
+        record = SpoolRecord(call="record_epochs", study=self._uid, epochs=events)
+        write = super().record_epochs
+        return self._write(record, lambda: write(events), len(events))
+
+    def finish_many(
+        self,
+        events: Sequence[TrialFinished | TrialFailed],
+        *,
+        epochs: Sequence[Advance] = (),
+        shown: Mapping[int, Mapping[str, bytes]] | None = None,
+    ) -> list[bool]:
+        """Write how trials ended, see `Store.finish_many`."""
+        record = SpoolRecord(
+            call="finish_many", study=self._uid, ended=events, epochs=epochs, shown=shown or {}
+        )
+        write = super().finish_many
+        return self._write(record, lambda: write(events, epochs=epochs, shown=shown), [True] * len(events))
+
+    def requeue(
+        self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
+    ) -> list[Reclaimed]:
+        """Let trials wait again, see `Store.requeue`; what became of them nobody knows while the store is away."""
+        pairs = list(held)
+        record = SpoolRecord(call="requeue", study=self._uid, claims=pairs, retries=retries, reason=reason)
+        write = super().requeue
+        return self._write(record, lambda: write(pairs, retries=retries, reason=reason), [])
+
+    def release(self, held: Iterable[tuple[int, int]]) -> int:
+        """Give claims back, see `Store.release`."""
+        pairs = list(held)
+        record = SpoolRecord(call="release", study=self._uid, claims=pairs)
+        write = super().release
+        return self._write(record, lambda: write(pairs), len(pairs))
+
+    def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
+        """Remove the weights of all but the best trials, see `Store.prune_weights`."""
+        prune = super().prune_weights
+        return self._read(lambda: prune(study, keep=keep), 0)
+
+    # Claiming and reading
+
+    def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
+        """Take trials that wait, see `Store.claim`; none while the store is away."""
+        claim = super().claim
+        return self._read(lambda: claim(ids, owner=owner, pack=pack, lease=lease), [])
+
+    def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
+        """Extend the leases, see `Store.heartbeat`."""
+        renew = super().heartbeat
+        nothing: set[int] = set()
+        lost, self._lost = self._lost, nothing
+        return lost | self._read(lambda: renew(owner, lease=lease), nothing)
+
+    def reclaim(self, study_id: int) -> list[Reclaimed]:
+        """Take back the claims of runners that are gone, once what they left is written; see `Store.reclaim`."""
+        if time.monotonic() - self._back_since < _OTHERS_FIRST_SECONDS:
+            return []
+        reclaim = super().reclaim
+
+        def take_back() -> list[Reclaimed]:
+            take_in(self, warn=self._run.warn)
+            return reclaim(study_id)
+
+        return self._read(take_back, [])
+
+    def waiting(self, study_id: int, ids: Collection[int] | None = None) -> list[Trial]:
+        """Return the trials that wait, see `Store.waiting`; none while the store is away."""
+        waiting = super().waiting
+        return self._read(lambda: waiting(study_id, ids), [])
+
+    def open_counts(self, study_id: int, ids: Collection[int] | None = None) -> dict[TrialState, int]:
+        """Return how many trials are in each state, see `Store.open_counts`; the last known while it is away."""
+        count = super().open_counts
+        counts = self._read(lambda: count(study_id, ids), self._counts)
+        if ids is None or ids:
+            self._counts = counts
+        return dict(counts)
+
+    def runners(self, study: str) -> list[RunnerAtWork]:
+        """Return who holds trials, see `Store.runners`; nobody while the store is away."""
+        runners = super().runners
+        return self._read(lambda: runners(study), [])
+
+    def curves(
+        self, study_id: int, known: Mapping[int, tuple[int, int, TrialState]] | None = None
+    ) -> list[TrialCurve]:
+        """Return what trials have shown, see `Store.curves`; nothing new while the store is away."""
+        curves = super().curves
+        return self._read(lambda: curves(study_id, known), [])
+
+
+def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
+    """Write what runs that are gone could not; return how many results came in.
+
+    Args:
+        store: the open store.
+        warn: is called with what could not be taken in.
+    """
+    results = 0
+    for owner, paths in spool.left_behind(spool.roots(store.home.root, store.path)):
+        if store.is_gone(owner):
+            results += sum(_replay(store, path, warn=warn) for path in paths)
+    return results
+
+
+def _replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
+    """Write a record and take it away; return how many results it holds."""
+    if not path.exists():  # another run was first
+        return 0
+    record = spool.read(path)
+    if record is None:
+        warn(
+            f"{spool.set_aside(path)} is damaged: what it holds cannot be read, its trials are trained again"
+        )
+        return 0
+    for number in _write_record(store, record):
+        warn(
+            f"trial {number}: its runner lost the lease while the store was away; that result does not count"
+        )
+    spool.drop(path)
+    return len(record.ended)
+
+
+def _write_record(store: Store, record: SpoolRecord) -> list[int]:
+    """Write a record; return the numbers of the trials whose results came too late."""
+    if not store.holds(record.study):
+        return []
+    match record.call:
+        case "record_epochs":
+            Store.record_epochs(store, record.epochs)
+        case "requeue":
+            Store.requeue(store, record.claims, retries=record.retries, reason=record.reason)
+        case "release":
+            Store.release(store, record.claims)
+        case "finish_many":
+            accepted = Store.finish_many(store, record.ended, epochs=record.epochs, shown=record.shown)
+            late = [(e.trial, e.attempt) for e, ok in zip(record.ended, accepted, strict=True) if not ok]
+            with (
+                store._database.read() as connection
+            ):  # one that was written before it seemed to fail is there
+                return claims.lost(connection, late)
+    return []

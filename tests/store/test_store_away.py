@@ -1,0 +1,284 @@
+"""A run goes on while its store is away; what it could not write is written once, in order, by it or by the next."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from gridsearch.errors import StoreError, StoreUnreachable
+from gridsearch.records import FileRef, TrialState
+from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, run_store, spool, take_in
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch, tmp_path):
+    monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.02)
+    monkeypatch.setattr(run_store, "_TRY_SECONDS", 0.02)
+    monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(run_store, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(run_store, "_OTHERS_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(spool.tempfile, "gettempdir", lambda: str(tmp_path))
+
+
+class Run:
+    """A run on a study of three trials, all of them claimed, and what it was told."""
+
+    def __init__(self, store, make, *, owner=None, patience=600.0, points=3):
+        self.owner = owner or RunnerIdentity.current()
+        self.said, self.warned = [], []
+        added = store.add(
+            make.study(axes=("lr",)), make.drafts({"lr": [0.1 * n for n in range(1, points + 1)]})
+        )
+        self.store = RunStore(
+            store,
+            RunOf(
+                study="digits",
+                study_id=added.study_id,
+                owner=self.owner,
+                lease=60.0,
+                patience=patience,
+                warn=self.warned.append,
+                say=self.said.append,
+            ),
+        )
+        self.ids = added.ids
+        self.study_id = added.study_id
+        self.trials = self.store.claim(added.ids, owner=self.owner, pack="p", lease=60.0)
+
+
+@pytest.fixture
+def run(store, make):
+    made = Run(store, make)
+    yield made
+    made.store.close()
+
+
+@contextlib.contextmanager
+def locked(path):
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def moved(path):
+    elsewhere = path.with_name(path.name + "-elsewhere")
+    path.rename(elsewhere)
+    yield
+    elsewhere.rename(path)
+
+
+@contextlib.contextmanager
+def unreadable(path):
+    """The bytes of the file give I/O errors: SQLite finds a folder where its journal should be."""
+    journal = path.with_name(path.name + "-journal")
+    journal.mkdir()
+    yield
+    journal.rmdir()
+
+
+AWAY = {"locked": locked, "not at its place": moved, "an input/output error": unreadable}
+
+
+@pytest.mark.parametrize("away", AWAY.values(), ids=AWAY)
+def test_what_happens_while_the_store_is_away_is_written_once_and_in_order_when_it_is_back(
+    store, run, make, away
+):
+    one, two, three = run.trials
+    run.store.record_epochs([make.epoch(one, 1, 0.3)])
+    with away(store.path):
+        assert run.store.record_epochs([make.epoch(one, 2, 0.4), make.epoch(two, 1, 0.2)]) == 2
+        assert run.store.away
+        assert run.store.finish_many([make.finished(one, 0.7)], epochs=[make.epoch(one, 3, 0.7)]) == [True]
+        assert run.store.fail(make.failed(two))
+        assert run.store.release([(three.id, three.attempt)]) == 1
+        assert run.store.claim(run.ids, owner=run.owner, pack="q", lease=60.0) == []
+        assert run.store.waiting(run.study_id) == []
+        run.store.tend()
+        assert run.store.away
+    run.store.tend()
+    assert not run.store.away
+    assert [t.state for t in store.study_data("digits").trials] == ["complete", "failed", "waiting"]
+    assert [row.epoch for row in store.study_data("digits").epochs[0]] == [1, 2, 3]
+    assert len(run.warned) == len(run.said) == 1
+    assert "training goes on" in run.warned[0]
+    run.store.close()
+    assert not list(store.home.root.glob(".spool/*")), "nothing is left to be written"
+
+
+def test_a_result_keeps_its_files_and_its_pictures_while_the_store_is_away(store, run, make, home):
+    trial = run.trials[0]
+    folder = store.home.make_scratch("digits", trial.number, trial.attempt)
+    (folder / "weights.safetensors").write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    files = (FileRef(name="weights.safetensors", sha256=digest, size=7),)
+    with locked(store.path):
+        run.store.finish_many(
+            [make.finished(trial, 0.7, files=files)], shown={trial.id: {"confusion.png": b"png"}}
+        )
+    run.store.tend()
+    assert store.read_artifact("digits", 0, "weights.safetensors") == b"weights"
+    assert store.artifacts("digits", 0)["confusion.png"].size == 3
+
+
+def test_a_runner_that_dies_before_it_could_write_leaves_its_results_to_the_next(store, url, home, make):
+    ghost = dataclasses.replace(RunnerIdentity.current(), pid=2**22 + 1, started=1.0)
+    run = Run(store, make, owner=ghost)
+    one, two, _ = run.trials
+    with locked(store.path):
+        run.store.finish_many([make.finished(one, 0.7)])
+        run.store.record_epochs([make.epoch(two, 1)])
+    run.store._database.close()  # killed: nothing more of it happens
+    spool._OWN.clear()
+    with open_store(url, home=home, create=False) as again:
+        assert again.study_data("digits").counts()["complete"] == 0
+        assert take_in(again, warn=pytest.fail) == 1
+        assert take_in(again, warn=pytest.fail) == 0, "once"
+        assert [r.number for r in again.reclaim(run.study_id)] == [1, 2]
+        assert (
+            again.study_data("digits").counts() | {"complete": 1, "waiting": 2}
+            == again.study_data("digits").counts()
+        )
+    assert not (home / ".spool").exists()
+
+
+def test_another_live_runner_s_results_are_left_to_it(store, make, run, monkeypatch):
+    with locked(store.path):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+    monkeypatch.setattr(
+        RunnerIdentity, "current", classmethod(lambda cls: dataclasses.replace(run.owner, pid=1))
+    )
+    spool._OWN.clear()  # as seen by another process
+    assert take_in(store, warn=pytest.fail) == 0
+    assert run.store._spool
+
+
+def test_a_result_whose_lease_was_lost_meanwhile_does_not_count_and_that_is_said(store, run, make):
+    one, two, _ = run.trials
+    with locked(store.path):
+        run.store.finish_many([make.finished(one, 0.7)])
+        run.store.record_epochs([make.epoch(two, 1)])
+    with closing(sqlite3.connect(store.path)) as other, other:  # another runner took both, and finished one
+        other.execute("UPDATE gridsearch_trials SET attempt = attempt + 1 WHERE number < 2")
+    run.store.tend()
+    assert run.store.heartbeat(run.owner, lease=60.0) == {one.id, two.id}
+    assert any("trial 0" in text and "does not count" in text for text in run.warned)
+    data = store.study_data("digits")
+    assert data.trials[0].value is None
+    assert not data.epochs[1]
+
+
+def test_a_write_that_was_done_before_it_seemed_to_fail_is_done_once_and_not_called_late(store, run, make):
+    one, *_ = run.trials
+    store.finish(make.finished(one, 0.7))
+    with locked(store.path):
+        run.store.finish_many([make.finished(one, 0.7)])
+    run.store.tend()
+    assert store.study_data("digits").trials[0].value == 0.7
+    assert not any("does not count" in text for text in run.warned)
+
+
+def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store, url, home, make):
+    run = Run(store, make, patience=0.0)
+    with locked(store.path):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+        with pytest.raises(StoreUnreachable, match="away for more than 0 s") as caught:
+            run.store.tend()
+        assert caught.value.exit_code == 75
+        assert str(home / ".spool") in caught.value.hint
+        run.store.close()
+    with open_store(url, home=home, create=False) as again:  # by the same process: a notebook
+        assert take_in(again, warn=pytest.fail) == 1
+        assert again.study_data("digits").trials[0].value == 0.7
+
+
+def test_while_home_itself_is_away_its_results_wait_in_a_temporary_folder_and_home_is_not_made_anew(
+    store, run, make, home, tmp_path
+):
+    with moved(home):
+        assert run.store.finish_many([make.finished(run.trials[0], 0.7)]) == [True]
+        run.store.tend()
+        assert run.store.away
+        assert not home.exists()
+        assert list(tmp_path.glob("gridsearch-*/*/*.json"))
+    run.store.tend()
+    assert store.study_data("digits").trials[0].value == 0.7
+    run.store.close()
+    assert not list(tmp_path.glob("gridsearch-*"))
+
+
+def test_a_study_deleted_while_the_store_was_away_ends_the_run(store, run, make):
+    with locked(store.path):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+    store.delete_study("digits")
+    with pytest.raises(StoreError, match="study deleted"):
+        run.store.tend()
+
+
+def test_results_are_not_written_to_another_store_that_lies_at_its_place(
+    store, run, make, home, url, new_file
+):
+    with locked(store.path):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+    store.close()
+    store.path.unlink()
+    shutil.copy(new_file, store.path)
+    with open_store(url, home=home, create=False) as other:
+        added = other.add(make.study(axes=("lr",)), make.drafts({"lr": [0.5, 0.6, 0.7]}))
+        other.claim(added.ids, owner=run.owner, pack="p", lease=60.0)
+        with pytest.raises(StoreError, match="study deleted"):
+            run.store.tend()
+        assert other.study_data("digits").counts()["complete"] == 0
+
+
+def test_a_damaged_record_is_set_aside_and_said_and_the_others_are_written(store, run, make):
+    one, two, _ = run.trials
+    with locked(store.path):
+        run.store.finish_many([make.finished(one, 0.7)])
+        run.store.finish_many([make.finished(two, 0.8)])
+    first = next(run.store._spool.paths())
+    first.write_bytes(first.read_bytes()[:-20])
+    run.store.tend()
+    assert [t.value for t in store.study_data("digits").trials] == [None, 0.8, None]
+    assert any("is damaged" in text for text in run.warned)
+    assert first.with_suffix(".damaged").exists()
+
+
+def test_a_study_deleted_between_packs_ends_the_run_at_the_next_turn(store, run):
+    run.store.release([(t.id, t.attempt) for t in run.trials])
+    store.delete_study("digits")
+    with pytest.raises(StoreError, match="study deleted") as caught:
+        run.store.tend()
+    assert "the same command begins it anew" in caught.value.hint
+
+
+def test_runs_are_stopped_by_requests_after_their_beginning_alone(store, make, run):
+    assert run.store.stop_request() is None
+    [at_work] = store.request_stop("digits", at_once=False)
+    assert at_work.trials == (0, 1, 2)
+    run.store.tend()
+    assert run.store.stop_request() == "epoch"
+    store.request_stop("digits", at_once=True)
+    run.store.tend()
+    assert run.store.stop_request() == "now"
+    later = Run(store, make, points=4)
+    later.store.tend()
+    assert later.store.stop_request() is None
+    later.store.close()
+
+
+def test_nothing_of_a_run_waits_in_the_spool_while_the_store_answers(store, run, make):
+    for trial in run.trials:
+        run.store.record_epochs([make.epoch(trial, 1)])
+        run.store.finish_many([make.finished(trial, 0.7)])
+        run.store.tend()
+    assert not (store.home.root / ".spool").exists()
+    assert store.study_data("digits").counts()[TrialState.COMPLETE] == 3
+    assert run.warned == run.said == []
