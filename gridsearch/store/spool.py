@@ -154,7 +154,9 @@ def drop(path: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Give a record that cannot be read another name, so that nothing waits for it; return that."""
-    return path.rename(path.with_suffix(".damaged"))
+    damaged = path.with_suffix(".damaged")
+    files.rename(path, damaged)
+    return damaged
 
 
 def left_behind(roots: Sequence[Path]) -> list[tuple[RunnerIdentity, list[Path]]]:

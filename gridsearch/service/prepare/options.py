@@ -133,6 +133,13 @@ class RunOptions:
         None, "start no more trials after 30m, 2h, ...", metavar="TIME", read=duration, time=True
     )
     retries: int = _option(2, "attempts after a worker died (default: 2)", metavar="N", read=natural)
+    store_patience: float = _option(
+        600.0,
+        "go on for so long while the store is locked or away; results wait on the disk (default: 10m)",
+        metavar="TIME",
+        read=duration,
+        time=True,
+    )
     keep_going: bool = _option(
         False, "go on where the first trials all fail with the same error; else a run of such trials stops"
     )

@@ -114,7 +114,13 @@ class Coordinator:
             executor.submit(task)
 
     def _tend(self) -> None:
-        """Write what has waited long enough, renew the leases, show how it goes."""
+        """Write what has waited long enough, renew the leases, show how it goes.
+
+        Raises:
+            StoreError: the study was deleted.
+            StoreUnreachable: the store was away for too long.
+        """
+        self._run.store.tend()
         self._recorder.flush_in_time()
         self._heartbeat()
         self._run.observer.updated(self._run.progress)

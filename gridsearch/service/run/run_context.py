@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Trial
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.run.progress import Observer, Progress
-    from gridsearch.store import RunnerIdentity, Store
+    from gridsearch.store import RunnerIdentity, RunStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class RunContext:
         ids: ledger ids of the grid's trials; nothing else is claimed.
         owner: who claims.
         options: how to run.
-        store: the open store, with its files.
+        store: the open store, with its files; it may be away for a while.
         cost: orders trials and calibrates the ETA.
         probes: takes the measured cost of each epoch.
         progress: is kept up to date.
@@ -39,7 +39,7 @@ class RunContext:
     ids: Sequence[int]
     owner: RunnerIdentity
     options: RunOptions
-    store: Store
+    store: RunStore
     cost: CostModel
     probes: ProbeCache
     progress: Progress
@@ -51,6 +51,8 @@ class RunContext:
 
     def count(self) -> None:
         """Take the numbers of trials in each state from the store."""
+        if self.store.away:
+            return
         counts = self.store.open_counts(self.study_id, self.ids)
         self.progress.counts = {state: counts.get(state, 0) for state in TrialState}
 

@@ -32,7 +32,15 @@ from gridsearch.service.run.workers import (
     worker_setups,
 )
 from gridsearch.spec.words import words_of
-from gridsearch.store import RunnerIdentity, StudyDraft, open_store, store_exists
+from gridsearch.store import (
+    RunnerIdentity,
+    RunOf,
+    RunStore,
+    StudyDraft,
+    open_store,
+    store_exists,
+    take_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -174,6 +182,8 @@ def _execute(
 ) -> RunOutcome:
     for warning in prepared.warnings:
         watcher.warn(warning)
+    if results := take_in(store, warn=watcher.warn):
+        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
     joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
     prepared = joined.prepared
     added = _add(store, prepared, options, watcher, notes=joined.notes)
@@ -271,29 +281,39 @@ def _train(
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
     setups = worker_setups(prepared.catalog, options, devices, trials=counts.get(TrialState.WAITING, 0))
-    run = _context(store, prepared, options, devices, added, observer, workers=len(setups))
-    sizing = Sizing(
-        lanes=options.lanes or (1 if prepared.ranked_by else None),
-        device=devices[0],
-        cost=run.cost,
-        probes=run.probes,
-        limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
+    this_run = RunOf(
+        study=prepared.name,
+        study_id=added.study_id,
+        owner=RunnerIdentity.current(),
+        lease=options.lease,
+        patience=options.store_patience,
+        warn=observer.warn,
+        say=observer.say,
     )
-    publisher = TrialPublisher(store.home, prepared.name, facts=prepared.facts, images=prepared.at_hand)
-    with interruption.listening() as interrupted:
+    with RunStore(store, this_run) as lasting, interruption.listening() as interrupted:
+        run = _context(lasting, prepared, options, devices, added, observer, workers=len(setups))
+        sizing = Sizing(
+            lanes=options.lanes or (1 if prepared.ranked_by else None),
+            device=devices[0],
+            cost=run.cost,
+            probes=run.probes,
+            limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
+        )
         Coordinator(
             run,
             sizing=sizing,
-            publisher=publisher,
+            publisher=TrialPublisher(
+                store.home, prepared.name, facts=prepared.facts, images=prepared.at_hand
+            ),
             interruption=interrupted,
-            pruning=_pruning(store, prepared, options, added),
+            pruning=_pruning(lasting, prepared, options, added),
             idle=preload_report if options.report else None,
         ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
     return interrupted.signum
 
 
 def _context(
-    store: Store,
+    store: RunStore,
     prepared: Prepared,
     options: RunOptions,
     devices: Sequence[str],

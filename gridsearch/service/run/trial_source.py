@@ -63,7 +63,7 @@ class TrialSource:
 
     def next(self) -> Pack | ProbeRequest | None:
         """Claim and return the next pack, or a request to measure; None if there is nothing to begin now."""
-        while not self.exhausted and (self._queue or self.look()):
+        while not self._run.store.away and not self.exhausted and (self._queue or self.look()):
             work = self._queue.next(self._held.ahead())
             if work is None:
                 return None
@@ -81,7 +81,7 @@ class TrialSource:
 
     def refill(self, event: LanesWanted) -> tuple[Lane, ...]:
         """Claim and return waiting trials for the free lanes of a pack."""
-        if not self._queue or self.exhausted:
+        if not self._queue or self.exhausted or self._run.store.away:
             return ()
         ahead = self._held.ahead(but=event.pack)
         wanted = self._queue.refill(self._groups[event.pack], event.count, ahead)
@@ -127,6 +127,8 @@ class TrialSource:
 
     def worth_waiting(self) -> bool:
         """Whether another runner still works on our grid, so that something may come back to us."""
+        if self._run.store.away:  # what waits in the spool is to be written
+            return True
         if self.exhausted:
             return False
         if self._queue:
