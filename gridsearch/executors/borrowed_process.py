@@ -93,9 +93,8 @@ class _Divided(io.TextIOBase):
         return int(self._target().write(text))
 
     def flush(self) -> None:
-        """Flush the session's stream; a log is flushed when its trial ends."""
-        if self._target() is self._session:
-            self._session.flush()
+        """Flush where this thread's text belongs."""
+        self._target().flush()
 
     def writable(self) -> bool:
         """Say yes."""

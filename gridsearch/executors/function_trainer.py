@@ -102,8 +102,10 @@ class FunctionRunner:
                     elif stop():
                         call.close()
                         return
+            log.end()
             self.emit(call.result())
         except BaseException as error:  # a user's function may raise anything
+            log.end()
             if isinstance(error, KeyboardInterrupt):
                 raise
             wrong = isinstance(error, Unusable)
@@ -118,7 +120,7 @@ class FunctionRunner:
                 )
             )
         finally:
-            log.flush()
+            log.end()
 
     def _function(self, settings: FunctionSettings) -> Callable[..., Any]:
         name, source = settings.code

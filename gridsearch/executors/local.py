@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import selectors
@@ -14,15 +15,20 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
+from gridsearch.executors.logs import LogStream
 from gridsearch.executors.shipping import pickled
 from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process_handle
 from gridsearch.records import (
     Exported,
     LanesGiven,
+    LogText,
     Pack,
     PackEnded,
+    PackStarted,
     Probed,
     ProbeRequest,
+    TrialFailed,
+    TrialFinished,
     WorkerDied,
     WorkerReady,
 )
@@ -36,6 +42,12 @@ if TYPE_CHECKING:
     from gridsearch.records import Event, Lane, PruningDecision, Task, WorkerSetup
 
 _FAILED_STARTS_LIMIT = 3
+_PIPE_SIZE = 1 << 16
+_MOST_READS = (
+    16  # at once, of a pipe's content each: one who never stops printing must not hold up the others
+)
+_LAST_OUTPUT = 1 << 14
+"""Bytes of a worker's output in which the reason of its death is looked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -44,11 +56,17 @@ class _Worker:
     process: subprocess.Popen[bytes]
     commands: IO[bytes]
     events: int
-    stderr: IO[bytes]
+    output: int
+    log: LogStream
     handle: int | None
     ready: bool = False
     task: Task | None = None
     rest: bytearray = field(default_factory=bytearray)
+    trials: tuple[int, ...] = ()
+    last_output: bytes = b""
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    )
 
 
 class LocalExecutor:
@@ -126,7 +144,9 @@ class LocalExecutor:
             worker: _Worker = key.data
             if self._workers.get(worker.setup.name) is not worker:  # its end came with the descriptor before
                 continue
-            if key.fd == worker.handle:
+            if key.fd == worker.output:
+                self._read_output(worker)
+            elif key.fd == worker.handle:
                 self._read_rest(worker)
                 self._worker_ended(worker)
             elif not self._read(worker):
@@ -149,6 +169,17 @@ class LocalExecutor:
             while self._read(worker):
                 pass
 
+    def _read_output(self, worker: _Worker) -> None:
+        """Log what was written to a worker's descriptors 1 and 2 so far; children of its may hold the pipe open."""
+        with contextlib.suppress(BlockingIOError, KeyError):
+            for _ in range(_MOST_READS):
+                chunk = os.read(worker.output, _PIPE_SIZE)
+                worker.last_output = (worker.last_output + chunk)[-_LAST_OUTPUT:]
+                worker.log.write(worker.decoder.decode(chunk))
+                if not chunk:
+                    self._selector.unregister(worker.output)  # the other end is closed
+                    break
+
     def stop(self) -> None:
         """Kill every worker and wait for its end."""
         for worker in self._workers.values():
@@ -167,8 +198,14 @@ class LocalExecutor:
         if isinstance(event, WorkerReady):
             worker.ready = True
             self._failed_starts = 0
+        elif isinstance(event, PackStarted):
+            worker.trials = event.trials
+        elif isinstance(event, TrialFinished | TrialFailed):
+            # What was written before the trial's end belongs to its log, and was written before this event.
+            self._read_output(worker)
+            worker.log.end()
         elif isinstance(event, PackEnded | Probed | Exported):
-            worker.task = None
+            worker.task, worker.trials = None, ()
         self._deliver(event)
 
     def _send_to(self, pack: str, command: LanesGiven | PruningDecision) -> None:
@@ -176,11 +213,14 @@ class LocalExecutor:
             if isinstance(worker.task, Pack) and worker.task.id == pack:
                 with contextlib.suppress(BrokenPipeError):
                     _send(worker.commands, encode(command))
+                if isinstance(command, LanesGiven):
+                    worker.trials += tuple(lane.trial.id for lane in command.lanes)
 
     def _start(self, setup: WorkerSetup) -> _Worker:
         commands_read, commands_write = os.pipe()
         events_read, events_write = os.pipe()
-        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
+        output_read, output_write = os.pipe()
+        os.set_blocking(output_read, False)
         objects = () if self._objects is None else (self._objects.fileno(),)
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module, no shell
@@ -189,8 +229,8 @@ class LocalExecutor:
                     *map(str, (commands_read, events_write, os.getpid(), *objects)),
                 ],
                 stdin=subprocess.DEVNULL,
-                stdout=stderr,
-                stderr=stderr,
+                stdout=output_write,
+                stderr=output_write,
                 pass_fds=(commands_read, events_write, *objects),
                 env=worker_environment(threads=setup.threads),
                 start_new_session=True,
@@ -198,22 +238,31 @@ class LocalExecutor:
         finally:
             os.close(commands_read)
             os.close(events_write)
+            os.close(output_write)
         handle = process_handle(process.pid)
-        worker = _Worker(setup, process, os.fdopen(commands_write, "wb"), events_read, stderr, handle)
+        log = LogStream(lambda text: self._log(setup.name, text))
+        commands = os.fdopen(commands_write, "wb")
+        worker = _Worker(setup, process, commands, events_read, output_read, log, handle)
         self._workers[setup.name] = worker
-        for descriptor in filter(None, (events_read, handle)):
+        for descriptor in filter(None, (events_read, output_read, handle)):
             self._selector.register(descriptor, selectors.EVENT_READ, worker)
         with contextlib.suppress(BrokenPipeError):
             _send(worker.commands, encode(setup))
         return worker
+
+    def _log(self, worker: str, text: str) -> None:
+        """Deliver text for the logs of the trials that a worker trains; there is none between packs."""
+        if trials := self._workers[worker].trials:
+            self._deliver(LogText(trials=trials, text=text))
 
     def _worker_ended(self, worker: _Worker) -> None:
         """Handle a worker's exit: report what it was working on, and kill what it started."""
         _kill(worker.process)
         code = worker.process.wait()
         memory = code == -signal.SIGKILL and self._kills.another()
-        worker.stderr.seek(0)
-        tail = worker.stderr.read().decode(errors="replace").strip().splitlines()
+        self._read_output(worker)
+        worker.log.end()
+        tail = worker.last_output.decode(errors="replace").strip().splitlines()
         why = f", out of memory? The limit is {described()}" if memory else ""
         message = describe_exit(code) + why + (f": {tail[-1]}" if tail else "")
         self._close(worker)
@@ -234,14 +283,13 @@ class LocalExecutor:
         self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message, memory=memory))
 
     def _close(self, worker: _Worker) -> None:
-        for descriptor in filter(None, (worker.events, worker.handle)):
+        for descriptor in filter(None, (worker.events, worker.output, worker.handle)):
             with contextlib.suppress(KeyError):
                 self._selector.unregister(descriptor)
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         with contextlib.suppress(BrokenPipeError):
             worker.commands.close()
-        worker.stderr.close()
 
 
 def _inherited_file(content: bytes) -> IO[bytes]:

@@ -26,7 +26,7 @@ from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.function_trainer import FunctionRunner
-from gridsearch.executors.logs import LogStream, one_line
+from gridsearch.executors.logs import LogStream, flush_native_output, one_line
 from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
@@ -133,6 +133,7 @@ class PackTrainer:
 
         def report(event: Event) -> None:
             if isinstance(event, TrialFinished | TrialFailed):
+                log.end()  # before the end of the trial: no log is open after it
                 left.pop(event.trial, None)
             self.emit(event)
 
@@ -151,9 +152,10 @@ class PackTrainer:
         except StoreError as error:
             self.emit(self._unwritable(error))
         except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
+            log.end()
             self._fail(left.values(), error)
         finally:
-            log.flush()
+            log.end()
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
     def probe(self, request: ProbeRequest) -> Probed:
@@ -171,7 +173,7 @@ class PackTrainer:
                 for _ in range(_PROBE_ROUNDS):
                     self._time_packs(request, seconds, memory)
         except Exception:  # noqa: BLE001 - the trials will show it, each in its own log
-            log.flush()
+            log.end()
         return Probed(
             worker=self.setup.name,
             key=request.key,
@@ -426,6 +428,8 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
     def emit(event: Event) -> None:
         if setup.pruning and isinstance(event, EpochEnded | StepEnded):
             replies.expect(event)
+        if isinstance(event, TrialFinished | TrialFailed | PackEnded):
+            flush_native_output()
         pipe.send(event)
 
     trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))

@@ -19,6 +19,7 @@ from gridsearch import files
 from gridsearch.errors import ArtifactError, UsageError, unwritable
 from gridsearch.folders import expanded
 from gridsearch.records import FileRef
+from gridsearch.store import trial_logs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -174,13 +175,10 @@ class Home:
             yield
 
     def append_log(self, study: str, number: int, text: str) -> None:
-        """Append text to a trial's log."""
+        """Append text to a trial's log, which is bounded; see `trial_logs`."""
         path = self.log(study, number)
         with _writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-            with open(descriptor, "a", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
-                file.write(text if text.endswith("\n") else text + "\n")
+            trial_logs.append(path, text)
 
     def adopt(self, source: Path, ref: FileRef, *, study: str, number: int) -> Path:
         """Move a worker's file to its place in the trial's folder, if its bytes are those announced.

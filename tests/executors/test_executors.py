@@ -61,6 +61,23 @@ NETS = """
             print("built with", k["num_classes"])
             print("beware", file=sys.stderr)
 
+    class Murmurs(Plain):
+        def forward(self, x):
+            print("no newline", end="")
+            return self.net(x)
+
+    class Writes(Plain):
+        def forward(self, x):
+            import ctypes, subprocess
+            os.write(1, b"raw \\xc3")
+            time.sleep(0.2)
+            os.write(2, b"\\xa9\\xff\\n")
+            subprocess.run(["echo", "from a child"])
+            ctypes.CDLL(None).puts(b"from C")
+            print("to the first stdout", file=sys.__stdout__)
+            print("no newline", end="")
+            return self.net(x)
+
     class Dies(Plain):
         def forward(self, x):
             os.kill(os.getpid(), 9)
@@ -94,7 +111,7 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
 
     found = [
         plugins.find(f"{nets}:{n}", plugins.MODELS)
-        for n in ("Plain", "Raises", "Talks", "Dies", "Forks", "Exits", "Sleeps")
+        for n in ("Plain", "Raises", "Talks", "Murmurs", "Writes", "Dies", "Forks", "Exits", "Sleeps")
     ]
     return WorkerSetup(
         name=name,
@@ -208,6 +225,34 @@ def test_what_a_model_prints_goes_to_its_trials_log(run, nets, tmp_path, capsys)
     assert "built with" not in capsys.readouterr().out
 
 
+def test_a_line_that_a_model_has_not_ended_is_in_its_log(nets, tmp_path):
+    events: list = []
+    executor = InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
+    executor.submit(pack(nets, tmp_path, "Murmurs"))
+    executor.poll(0)
+    text = log_before_the_end(events)
+    assert text.startswith("no newline")
+    assert text.endswith("\n")
+
+
+def log_before_the_end(events) -> str:
+    """What was logged while the log was open: after its end a trial has none."""
+    end = next(i for i, e in enumerate(events) if isinstance(e, TrialFinished | TrialFailed | WorkerDied))
+    return "".join(e.text for e in events[:end] if isinstance(e, LogText))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX")
+def test_what_a_model_its_children_and_c_write_to_the_descriptors_is_in_its_log(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    executor.submit(pack(nets, tmp_path, "Writes"))
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    text = log_before_the_end(events)
+    for said in ("raw \u00e9\\xff\n", "from a child\n", "from C\n", "to the first stdout\n", "no newline"):
+        assert said in text
+
+
 def test_both_executors_give_the_same_bytes(nets, tmp_path):
     files = []
     for name in ("inline", "local"):
@@ -302,6 +347,7 @@ def test_a_worker_that_dies_is_told_with_its_pack_and_replaced(nets, tmp_path, m
     died = next(e for e in events if isinstance(e, WorkerDied))
     assert died.pack == "bad"
     assert words in died.message
+    assert words.partition("7: ")[2] in log_before_the_end(events)
     assert executor.free == 1
     executor.submit(pack(nets, tmp_path, "Plain", name="good"))
     poll_until(executor, lambda: any(isinstance(e, TrialFinished) for e in events))

@@ -178,9 +178,9 @@ def test_scratch_of_an_attempt_is_empty_when_it_begins(files):
     assert list(files.make_scratch("s", 1, 2).iterdir()) == []
 
 
-def test_a_log_grows_line_by_line(files):
-    files.append_log("s", 1, "one")
-    files.append_log("s", 1, "two\n")
+def test_a_log_grows_by_what_is_printed(files):
+    files.append_log("s", 1, "on")
+    files.append_log("s", 1, "e\ntwo\n")
     files.append_log("s", 1, "bad \ud800 text")
     assert files.log("s", 1).read_text().splitlines()[:2] == ["one", "two"]
 
@@ -188,7 +188,7 @@ def test_a_log_grows_line_by_line(files):
 def test_the_size_of_a_study_is_that_of_its_files(files):
     assert files.size("s") == 0
     files.write_atomic(files.report_dir("s") / "a", b"12345")
-    files.append_log("s", 1, "log")
+    files.append_log("s", 1, "log\n")
     assert files.size("s") == 9
     assert files.remove_study("s") == 9
     assert files.remove_study("s") == 0
