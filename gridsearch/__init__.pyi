@@ -1,0 +1,25 @@
+from ._version import __version__ as __version__
+from .api import best as best, compare as compare, load as load, predict as predict, run as run
+from .api.keywords import (
+    BestArguments as BestArguments,
+    RunArguments as RunArguments,
+    SearchArguments as SearchArguments,
+)
+from .api.result import StudyResult as StudyResult
+from .errors import (
+    ArtifactError as ArtifactError,
+    DataError as DataError,
+    DeviceError as DeviceError,
+    GridsearchError as GridsearchError,
+    GridsearchWarning as GridsearchWarning,
+    PluginError as PluginError,
+    SpecError as SpecError,
+    StoreError as StoreError,
+    StoreUnreachable as StoreUnreachable,
+    StudyNotFound as StudyNotFound,
+    TrainingFailed as TrainingFailed,
+    UnusableError as UnusableError,
+    UsageError as UsageError,
+)
+from .plugins import ImageData as ImageData
+from .spec import Grid as Grid, StudySpec as StudySpec

@@ -1,0 +1,46 @@
+from .figures.confusion import (
+    confusion_figure as confusion_figure,
+    confusions_figure as confusions_figure,
+    confusions_files as confusions_files,
+)
+from .figures.cost import cost_figure as cost_figure
+from .figures.curves import curves_figure as curves_figure
+from .figures.fast_png import (
+    quick_confusion_png as quick_confusion_png,
+    quick_samples_png as quick_samples_png,
+)
+from .figures.heatmap import heatmap_figures as heatmap_figures, heatmap_png as heatmap_png
+from .figures.marginals import marginals_figure as marginals_figure
+from .figures.parallel import parallel_figure as parallel_figure
+from .figures.samples import mistakes_figure as mistakes_figure, sample_figure as sample_figure
+from .output.comparison_page import print_comparison as print_comparison, write_comparison as write_comparison
+from .output.document import export_json as export_json, report_json as report_json
+from .output.frames import (
+    effects_frame as effects_frame,
+    ensembles_frame as ensembles_frame,
+    epochs_frame as epochs_frame,
+    points_frame as points_frame,
+    ranking_csv as ranking_csv,
+    to_csv as to_csv,
+    trials_csv as trials_csv,
+    trials_frame as trials_frame,
+)
+from .output.model_card import model_card as model_card
+from .output.notebook import ranking_html as ranking_html
+from .output.report import ReportFiles as ReportFiles, preload as preload, write_report as write_report
+from .output.tensorboard import TensorBoardRun as TensorBoardRun
+from .output.terminal import print_ranking as print_ranking
+from .ranking.comparison import Comparison as Comparison, Side as Side
+from .ranking.points import RankedPoint as RankedPoint
+from .ranking.ranking import Ranking as Ranking, rank as rank
+from .ranking.selection import filter_data as filter_data
+from .stats.evaluation import classes as classes, evaluate as evaluate, in_words as in_words
+from .stats.predictions import (
+    Predictions as Predictions,
+    confident_mistakes as confident_mistakes,
+    confusion_matrix as confusion_matrix,
+    describe_pairs as describe_pairs,
+    most_confused as most_confused,
+    per_class_csv as per_class_csv,
+    require_agreement as require_agreement,
+)

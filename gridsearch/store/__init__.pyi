@@ -1,0 +1,17 @@
+from .artifacts import Home as Home
+from .dashboard import serve_dashboard as serve_dashboard
+from .messages import (
+    Added as Added,
+    Artifact as Artifact,
+    Reclaimed as Reclaimed,
+    RunnerAtWork as RunnerAtWork,
+    StudyDraft as StudyDraft,
+    StudySummary as StudySummary,
+    TrialCurve as TrialCurve,
+)
+from .opening import open_store as open_store, store_exists as store_exists
+from .pruners import PruningStudy as PruningStudy
+from .run_store import RunOf as RunOf, RunStore as RunStore, take_in as take_in
+from .runner_identity import RunnerIdentity as RunnerIdentity
+from .store import Store as Store
+from .url import masked as masked

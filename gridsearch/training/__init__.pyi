@@ -1,0 +1,13 @@
+from .devices import (
+    describe as describe,
+    free_megabytes as free_megabytes,
+    resolve_device as resolve_device,
+    tune_allocator as tune_allocator,
+)
+from .kernels import can_compile as can_compile, damaged_kernels as damaged_kernels
+from .lanes.compile.method import method_of as method_of, try_out as try_out
+from .loop import train_pack as train_pack
+from .model_setup import has_dropout as has_dropout
+from .probe import ProbeResult as ProbeResult
+from .resident_data import ResidentCache as ResidentCache, ResidentData as ResidentData
+from .splits import Split as Split, split as split
