@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -214,7 +215,7 @@ class Large(Called):
 
 
 class EverySecond(Called):
-    """Features that lie unflatten in memory."""
+    """Features that lie apart in memory."""
 
     def __init__(self):
         super().__init__()
@@ -349,11 +350,11 @@ def test_a_lanes_step_does_not_depend_on_the_others():
     flat = torch.randn(3, 50, generator=draw)
     gradients = torch.randn(4, 3, 50, generator=draw)
     alone = [row.clone().unsqueeze(0) for row in flat]
-    together = PackOptimizer(recipes, flat, compiles=True)
-    unflatten = [PackOptimizer([r], row, compiles=True) for r, row in zip(recipes, alone, strict=True)]
+    together = PackOptimizer(recipes, SimpleNamespace(flat=flat))
+    apart = [PackOptimizer([r], SimpleNamespace(flat=row)) for r, row in zip(recipes, alone, strict=True)]
     for gradient in gradients:
         together.step(gradient)
-        for lane, one in enumerate(unflatten):
+        for lane, one in enumerate(apart):
             one.step(gradient[[lane]])
     assert torch.equal(flat, torch.cat(alone))
 

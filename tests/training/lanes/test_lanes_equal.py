@@ -5,6 +5,8 @@ Augmentation, more channels, the logits in training mode; the first step in floa
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
@@ -165,18 +167,17 @@ REFERENCES = {
 }
 
 
-@pytest.mark.parametrize(
-    "how",
-    [{"by_row": True}, {"by_row": False}, {"compiles": True}],
-    ids=["row by row", "all rows at once", "by a kernel"],
-)
+@pytest.mark.parametrize("how", ["lane by lane", "all lanes at once", "by a kernel"])
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_each_lane_moves_as_torch_optim_does(name, how, make_settings):
+def test_each_lane_moves_as_torch_optim_does(name, how, make_settings, monkeypatch):
+    if how == "lane by lane":
+        monkeypatch.setenv("GRIDSEARCH_KERNELS", "off")
+    counted = how == "all lanes at once"
     recipes = [recipe(make_settings, k, optimizer=name) for k in range(6)]
     generator = torch.Generator().manual_seed(0)
     flat = torch.randn(6, 40, generator=generator, dtype=torch.float64)
     theirs = [nn.Parameter(row.clone()) for row in flat]
-    ours = PackOptimizer(recipes, flat, **how)
+    ours = PackOptimizer(recipes, SimpleNamespace(flat=flat), counted=counted)
     references = [REFERENCES[name]([p], r) for p, r in zip(theirs, recipes, strict=True)]
     for step in range(100):
         gradient = torch.randn(flat.shape, generator=generator, dtype=torch.float64)
@@ -184,7 +185,9 @@ def test_each_lane_moves_as_torch_optim_does(name, how, make_settings):
             p.grad = gradient[slot].clone()
             ours.lr[slot] = reference.param_groups[0]["lr"] = recipes[slot].lr * (1 + step % 3)
             reference.step()
-        ours.step(gradient)
+        ours.step(gradient, ours.coefficients([ours.lr])[0] if counted else None)
+        if counted:
+            ours.advance([ours.lr])
     for slot, p in enumerate(theirs):
         torch.testing.assert_close(flat[slot], p.detach(), rtol=1e-12, atol=1e-12)
 

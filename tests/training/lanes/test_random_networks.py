@@ -80,9 +80,9 @@ def hold(recipe, seeds):
 
 def distance(losses, logits, plain):
     """How far losses and logits are from a plain loop's, as a share of the largest."""
-    unflatten = max(abs(a - b) / (1 + abs(b)) for a, b in zip(losses, plain.losses, strict=True))
+    apart = max(abs(a - b) / (1 + abs(b)) for a, b in zip(losses, plain.losses, strict=True))
     largest = max(1, plain.logits.abs().max().item())
-    return max(unflatten, (logits - plain.logits).abs().max().item() / largest)
+    return max(apart, (logits - plain.logits).abs().max().item() / largest)
 
 
 @pytest.mark.timeout(0 if COUNT > 100 else 600)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _LOW = 0xFFFFFFFF
-_LAYER = 0x9E3779B9  # 2**32 over the golden ratio: sets the layers' numbers unflatten
+_LAYER = 0x9E3779B9  # 2**32 over the golden ratio: keeps the layers' numbers far apart
 
 
 class CounterMasks:

@@ -1,10 +1,13 @@
-"""The optimizers of all lanes of a pack: one state, coefficients of each lane's own.
+"""The optimizers of all lanes of a pack: one state, each lane with its own recipe.
 
-`optimizers.LaneOptimizer` moves one lane; these move K, and give each what that would have given it.  On a CPU one
-compiled kernel moves them all.  Without a compiler each lane's row is moved by one call of torch's fused form where it
-has one: eight LeNets' Adam step takes .17 ms so, .51 ms as passes over all rows, one thread.  Elsewhere the passes are
-over all rows at once, with coefficients [K, 1].  Those of many steps to come can be had as one table, so that a step on
-a GPU needs nothing from the host.
+`LaneOptimizer` moves one lane; these move K, and give each what that would have given it, in one of three ways:
+
+- On a CPU one compiled kernel moves all lanes.
+- Without a compiler torch's own function moves one lane after the other.  Passes over all lanes would do for both
+  (they are the third way), but a LeNet's epoch without kernels, evaluation included, then takes longer: 1.21, 1.14,
+  1.07 and 1.02 times at batch sizes 10, 20, 50 and 100, four lanes with Adam, one thread, n=7.
+- Steps that need nothing from the host (`feed`) are passes over all lanes with coefficients [K, 1], those of many steps
+  to come in one table.
 
 Shapes: K lanes, P elements of a lane's trained parameters, M coefficients of a step.
 """
@@ -17,70 +20,75 @@ import numpy as np
 import torch
 
 from gridsearch.training.kernels import OptimizerStep
+from gridsearch.training.lane_optimizer import (
+    ALPHA,
+    BETA1,
+    BETA2,
+    EPS,
+    MOMENTUM_DECAY,
+    STATE,
+    can_fuse,
+    torch_step,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from gridsearch.records import ImageSettings
-
-_BETA1, _BETA2, _EPS, _ALPHA, _MOMENTUM_DECAY = 0.9, 0.999, 1e-8, 0.99, 4e-3  # torch.optim's defaults
-
-_STATE_NAMES = {
-    "sgd": ("momentum",),
-    "adam": ("mean", "square"),
-    "adamw": ("mean", "square"),
-    "nadam": ("mean", "square"),
-    "rmsprop": ("square",),
-}
-"""What each optimizer remembers of each element; the names are `LaneOptimizer`'s."""
+    from gridsearch.training.lanes.runtime.storage import Storage
 
 
 class PackOptimizer:
-    """Moves the rows of a buffer by their gradients, each with its own coefficients.
+    """Moves all lanes by their gradients, each by its own recipe.
 
     Args:
         settings: each lane's recipe; `optimizer` is the same in all.
-        flat: [K, P], moved in place.
-        by_row: one call of a fused form for each lane, where there is one; None for what is faster here.
-        compiles: a compiled kernel may do it, which steps that are recorded must not have.
+        storage: has the weights, which are moved in place.
+        counted: steps get their coefficients from a table; else the host takes them.
 
     Attributes:
         lr: each lane's learning rate of the next step.
     """
 
-    def __init__(
-        self,
-        settings: Sequence[ImageSettings],
-        flat: torch.Tensor,
-        *,
-        by_row: bool | None = None,
-        compiles: bool = False,
-    ) -> None:
+    def __init__(self, settings: Sequence[ImageSettings], storage: Storage, *, counted: bool = False) -> None:
         self._kind = settings[0].optimizer
-        assert all(s.optimizer == self._kind for s in settings)
-        self._state = {kind: torch.zeros_like(flat) for kind in _STATE_NAMES[self._kind]}
+        if any(s.optimizer != self._kind for s in settings):
+            raise ValueError("the lanes of a pack have one optimizer")
+        flat = storage.flat
+        self._storage = storage
+        self._settings = list(settings)
+        self._state = {kind: torch.zeros_like(flat) for kind in STATE[self._kind]}
         self._scratch = torch.empty(0)
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
-        on_cpu = flat.device.type == "cpu"
-        self._kernel = OptimizerStep.build(self._kind, flat.dtype) if compiles and on_cpu else None
-        wanted = on_cpu if by_row is None else by_row
-        self._fused = wanted and self._kernel is None and self._kind in ("sgd", "adam", "adamw")
-        self._bind(list(settings), flat)
-
-    def _bind(self, settings: list[ImageSettings], flat: torch.Tensor) -> None:
-        self._settings = settings
-        self._flat = flat
+        self._counted = counted
+        compiles = not counted and flat.device.type == "cpu"
+        self._kernel = OptimizerStep.build(self._kind, flat.dtype) if compiles else None
+        self._fused = can_fuse(self._kind, [flat])
         self.lr = [s.lr for s in settings]
-        self._rows = flat.unbind(0)
-        self._state_rows = {kind: t.unbind(0) for kind, t in self._state.items()}
-        self._counters = [torch.tensor(float(n)) for n in self._steps] if self._fused else []
-        if self._kernel is not None:
-            self._kernel.set_lanes(settings, self._steps, self._mu_products)
-        elif not self._fused and self._scratch.shape != flat.shape:
-            self._scratch = torch.empty_like(flat)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Take note of who the lanes are, and where their weights and state lie."""
+        settings, flat = self._settings, self._storage.flat
         self._decays = any(s.weight_decay for s in settings)
         self._nesterov = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
+        if self._kernel is not None:
+            self._kernel.set_lanes(settings, self._steps, self._mu_products)
+        elif not self._counted:
+            self._lanes = [self._lane(slot) for slot in range(len(settings))]
+        elif self._scratch.shape != flat.shape:
+            self._scratch = torch.empty_like(flat)
+
+    def _lane(self, slot: int) -> tuple[torch.Tensor, dict[str, list[torch.Tensor]]]:
+        """Return a lane's weights and its optimizer state as `torch_step` takes them, as views."""
+        flat = self._storage.flat
+        scalars = {"step": float(self._steps[slot])}
+        if self._kind == "nadam":
+            scalars["mu_product"] = self._mu_products[slot]
+        device = flat.device if self._fused else "cpu"  # a fused form reads them on the device
+        state = {kind: [t[slot]] for kind, t in self._state.items()}
+        return flat[slot], state | {kind: [torch.tensor(x, device=device)] for kind, x in scalars.items()}
 
     @property
     def form(self) -> tuple[bool, bool]:
@@ -89,7 +97,7 @@ class PackOptimizer:
 
     @property
     def state(self) -> list[torch.Tensor]:
-        """All that a step changes, beside the buffer it moves."""
+        """All that a step changes, beside the weights."""
         return list(self._state.values())
 
     @torch.no_grad()
@@ -98,33 +106,23 @@ class PackOptimizer:
 
         Args:
             gradient: [K, P]; may be overwritten.
-            row: [M, K, 1], this step's row of the `coefficients`; the caller then says `advance`.  Without it the step
-                is the next one, with the rates in `lr`.
+            row: [M, K, 1], this step's row of the `coefficients`, where steps are counted; the caller then says
+                `advance`.  Else the step is the next one, with the rates in `lr`.
         """
-        if row is None:
-            if self._kernel is not None:
-                self._kernel(self._flat, gradient, list(self._state.values()), self.lr)
-                self._steps = [n + 1 for n in self._steps]
-                if self._kind == "nadam":
-                    self._mu_products = self._kernel.mu_products
-                return
-            if self._fused:
-                self._steps = [n + 1 for n in self._steps]
-                self._step_rows(gradient)
-                return
-            row = self.coefficients([self.lr])[0]
-            self.advance([self.lr])
-        if self._decays and self._kind != "adamw":
-            gradient.addcmul_(self._flat, row[0])
-        match self._kind:
-            case "sgd":
-                self._sgd(gradient, row)
-            case "adam" | "adamw":
-                self._adam(gradient, row)
-            case "nadam":
-                self._nadam(gradient, row)
-            case _:
-                self._rmsprop(gradient, row)
+        if row is not None:
+            self._step_together(gradient, row)
+            return
+        self._steps = [n + 1 for n in self._steps]
+        if self._kernel is not None:
+            self._kernel(self._storage.flat, gradient, self.state, self.lr)
+            if self._kind == "nadam":
+                self._mu_products = self._kernel.mu_products
+            return
+        lanes = zip(self._settings, self.lr, self._lanes, gradient.unbind(0), strict=True)
+        for settings, lr, (weights, state), own in lanes:
+            torch_step(settings, lr, [weights], [own], state, fused=self._fused)
+        if self._kind == "nadam":
+            self._mu_products = [float(state["mu_product"][0]) for _, state in self._lanes]
 
     def coefficients(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:
         """Return the coefficients of the steps to come, [steps, M, K, 1] on the lanes' device.
@@ -143,16 +141,16 @@ class PackOptimizer:
                 columns = [decay, lr, momentum, ahead, np.where(ahead, momentum, 1.0)]
             case "adam" | "adamw":
                 shrink = decay if self._kind == "adam" else 1 - lr * decay
-                columns = [shrink, np.sqrt(1 - _BETA2**n), lr / (1 - _BETA1**n)]
+                columns = [shrink, np.sqrt(1 - BETA2**n), lr / (1 - BETA1**n)]
             case "nadam":
-                ahead = _BETA1 * (1 - 0.5 * 0.96 ** ((n + 1) * _MOMENTUM_DECAY))
+                ahead = BETA1 * (1 - 0.5 * 0.96 ** ((n + 1) * MOMENTUM_DECAY))
                 products = self._products(len(lr)).astype(np.float64)
                 own = lr * (1 - self._mu(n)) / (1 - products)
-                columns = [decay, np.sqrt(1 - _BETA2**n), own, lr * ahead / (1 - products * ahead)]
+                columns = [decay, np.sqrt(1 - BETA2**n), own, lr * ahead / (1 - products * ahead)]
             case _:
                 columns = [decay, lr]
         table = np.stack([np.broadcast_to(c, lr.shape) for c in columns], 1)
-        return torch.from_numpy(table).to(self._flat.dtype).to(self._flat.device).unsqueeze(3)
+        return torch.from_numpy(table).to(self._storage.flat.dtype).to(self._storage.flat.device).unsqueeze(3)
 
     def advance(self, rates: Sequence[Sequence[float]]) -> None:
         """Take note that steps were taken with the `coefficients` of these rates."""
@@ -164,7 +162,7 @@ class PackOptimizer:
     @staticmethod
     def _mu(n: np.ndarray) -> np.ndarray:
         """NAdam's momentum at step n, counted from 1."""
-        mu: np.ndarray = _BETA1 * (1 - 0.5 * 0.96 ** (n * _MOMENTUM_DECAY))
+        mu: np.ndarray = BETA1 * (1 - 0.5 * 0.96 ** (n * MOMENTUM_DECAY))
         return mu
 
     def _products(self, steps: int) -> np.ndarray:
@@ -174,45 +172,19 @@ class PackOptimizer:
         products: np.ndarray = np.multiply.accumulate(factors, axis=0)[1:]
         return products
 
-    def _step_rows(self, gradient: torch.Tensor) -> None:
-        rows = zip(self._settings, self._rows, gradient.unbind(0), self.lr, strict=True)
-        if self._kind == "sgd":
-            buffers = self._state_rows["momentum"]
-            for (s, row, grad, lr), buffer in zip(rows, buffers, strict=True):
-                torch._fused_sgd_(
-                    [row],
-                    [grad],
-                    [buffer] if s.momentum > 0 else [],
-                    weight_decay=s.weight_decay,
-                    momentum=s.momentum,
-                    lr=lr,
-                    dampening=0.0,
-                    nesterov=s.nesterov and s.momentum > 0,
-                    maximize=False,
-                    is_first_step=False,
-                )
-            return
-        update = torch._fused_adam_ if self._kind == "adam" else torch._fused_adamw_
-        means, squares = self._state_rows["mean"], self._state_rows["square"]
-        torch._foreach_add_(self._counters, 1)
-        for (s, row, grad, lr), mean, square, counter in zip(
-            rows, means, squares, self._counters, strict=True
-        ):
-            update(
-                [row],
-                [grad],
-                [mean],
-                [square],
-                [],
-                [counter],
-                lr=lr,
-                beta1=_BETA1,
-                beta2=_BETA2,
-                weight_decay=s.weight_decay,
-                eps=_EPS,
-                amsgrad=False,
-                maximize=False,
-            )
+    def _step_together(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
+        """Move all lanes by passes over all of them."""
+        if self._decays and self._kind != "adamw":
+            gradient.addcmul_(self._storage.flat, row[0])
+        match self._kind:
+            case "sgd":
+                self._sgd(gradient, row)
+            case "adam" | "adamw":
+                self._adam(gradient, row)
+            case "nadam":
+                self._nadam(gradient, row)
+            case _:
+                self._rmsprop(gradient, row)
 
     def _sgd(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, lr, momentum, own, share = row.unbind(0)
@@ -220,85 +192,74 @@ class PackOptimizer:
         buffer.mul_(momentum).add_(gradient)
         if self._nesterov:
             gradient.mul_(own).addcmul_(buffer, share)
-            self._flat.addcmul_(gradient, lr, value=-1)
+            self._storage.flat.addcmul_(gradient, lr, value=-1)
         else:
-            self._flat.addcmul_(buffer, lr, value=-1)
+            self._storage.flat.addcmul_(buffer, lr, value=-1)
 
     def _adam(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         shrink, correction, size = row.unbind(0)
         if self._decays and self._kind == "adamw":
-            self._flat.mul_(shrink)
+            self._storage.flat.mul_(shrink)
         root = self._moments(gradient, correction)
-        self._flat.sub_(torch.div(self._state["mean"], root, out=root).mul_(size))
+        self._storage.flat.sub_(torch.div(self._state["mean"], root, out=root).mul_(size))
 
     def _moments(self, gradient: torch.Tensor, correction: torch.Tensor) -> torch.Tensor:
         """Move both moments and return the second's root, corrected, with epsilon."""
-        self._state["mean"].lerp_(gradient, 1 - _BETA1)
-        self._state["square"].mul_(_BETA2).addcmul_(gradient, gradient, value=1 - _BETA2)
+        self._state["mean"].lerp_(gradient, 1 - BETA1)
+        self._state["square"].mul_(BETA2).addcmul_(gradient, gradient, value=1 - BETA2)
         root = torch.sqrt(self._state["square"], out=self._scratch)
-        return root.div_(correction).add_(_EPS)
+        return root.div_(correction).add_(EPS)
 
     def _nadam(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, correction, own, ahead = row.unbind(0)
         root = self._moments(gradient, correction)
         gradient.mul_(own).addcmul_(self._state["mean"], ahead)
-        self._flat.addcdiv_(gradient, root, value=-1)
+        self._storage.flat.addcdiv_(gradient, root, value=-1)
 
     def _rmsprop(self, gradient: torch.Tensor, row: torch.Tensor) -> None:
         _, lr = row.unbind(0)
         square = self._state["square"]
-        square.mul_(_ALPHA).addcmul_(gradient, gradient, value=1 - _ALPHA)
-        root = torch.sqrt(square, out=self._scratch).add_(_EPS)
-        self._flat.addcdiv_(gradient.mul_(lr), root, value=-1)
+        square.mul_(ALPHA).addcmul_(gradient, gradient, value=1 - ALPHA)
+        root = torch.sqrt(square, out=self._scratch).add_(EPS)
+        self._storage.flat.addcdiv_(gradient.mul_(lr), root, value=-1)
 
-    def compact(self, slots: Sequence[int], flat: torch.Tensor) -> None:
-        """Leave only these lanes, in this order, over a new buffer."""
-        chosen = torch.tensor(slots, device=flat.device)
+    def compact(self, slots: Sequence[int]) -> None:
+        """Leave only these lanes, in this order; the storage has left them already."""
+        chosen = torch.tensor(slots, device=self._storage.flat.device)
         self._state = {kind: t.index_select(0, chosen) for kind, t in self._state.items()}
         self._steps = [self._steps[i] for i in slots]
         self._mu_products = [self._mu_products[i] for i in slots]
-        lr = [self.lr[i] for i in slots]
-        self._bind([self._settings[i] for i in slots], flat)
-        self.lr = lr
+        self._settings = [self._settings[i] for i in slots]
+        self.lr = [self.lr[i] for i in slots]
+        self._bind()
 
-    def state_dict(self, slot: int, shapes: Mapping[str, torch.Tensor]) -> dict[str, dict[str, torch.Tensor]]:
-        """Return a copy of a lane's state as `LaneOptimizer.state_dict` would give it.
-
-        Args:
-            slot: the lane.
-            shapes: the trained parameters [K, ...] by name, in the order of the buffer.
-        """
-        found = {}
-        for kind, rows in self._state_rows.items():
-            parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
-            found[kind] = {
-                n: part.view(t.shape[1:]).clone() for (n, t), part in zip(shapes.items(), parts, strict=True)
-            }
-        found["step"] = {n: torch.tensor(float(self._steps[slot])) for n in shapes}
+    def state_dict(self, slot: int) -> dict[str, dict[str, torch.Tensor]]:
+        """Return a copy of a lane's state as `LaneOptimizer.state_dict` would give it."""
+        found = {kind: {n: t.clone() for n, t in own.items()} for kind, own in self._views(slot).items()}
+        names = self._storage.names
+        found["step"] = {n: torch.tensor(float(self._steps[slot])) for n in names}
         if self._kind == "nadam":
-            product = torch.tensor(self._mu_products[slot])
-            found["mu_product"] = {n: product.clone() for n in shapes}
+            found["mu_product"] = {n: torch.tensor(self._mu_products[slot]) for n in names}
         return found
 
     def load_state_dict(
-        self,
-        slot: int,
-        settings: ImageSettings,
-        shapes: Mapping[str, torch.Tensor],
-        state: Mapping[str, Mapping[str, torch.Tensor]],
+        self, slot: int, settings: ImageSettings, state: Mapping[str, Mapping[str, torch.Tensor]]
     ) -> None:
         """Give a lane another trial's recipe and state; an empty state is a fresh start."""
-        for kind, rows in self._state_rows.items():
-            parts = torch.split(rows[slot], [t[0].numel() for t in shapes.values()])
-            for name, part in zip(shapes, parts, strict=True):
+        for kind, own in self._views(slot).items():
+            for name, tensor in own.items():
                 known = state.get(kind, {}).get(name)
-                part.zero_() if known is None else part.copy_(known.reshape(-1))
-        steps = state.get("step", {})
-        products = state.get("mu_product", {})
+                tensor.zero_() if known is None else tensor.copy_(known)
+        steps, products = state.get("step", {}), state.get("mu_product", {})
         self._steps[slot] = int(next(iter(steps.values()))) if steps else 0
         self._mu_products[slot] = float(next(iter(products.values()))) if products else 1.0
         self._settings[slot] = settings
-        lr = self.lr
-        self._bind(self._settings, self._flat)
-        self.lr = lr
         self.lr[slot] = settings.lr
+        self._bind()
+
+    def _views(self, slot: int) -> dict[str, dict[str, torch.Tensor]]:
+        """A lane's state by kind and parameter, as views."""
+        return {
+            kind: {name: t[slot] for name, t in self._storage.split(flat).items()}
+            for kind, flat in self._state.items()
+        }

@@ -121,12 +121,7 @@ class PackProgram:
         )
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
-        self._optimizer = PackOptimizer(
-            [m.settings for m in members],
-            self.storage.flat,
-            by_row=False if self._counted else None,
-            compiles=not self._counted,
-        )
+        self._optimizer = PackOptimizer([m.settings for m in members], self.storage, counted=self._counted)
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._schedule(member)
@@ -164,7 +159,7 @@ class PackProgram:
             epoch=self.members[slot].epoch,
             step=self.members[slot].step,
             weights=self.storage.lane_tensors(slot),
-            optimizer_state=self._optimizer.state_dict(slot, self._shapes()),
+            optimizer_state=self._optimizer.state_dict(slot),
             averages=self.averages.state_dict(slot),
         )
 
@@ -173,7 +168,7 @@ class PackProgram:
         member.epoch, member.step = state.epoch, state.step
         self.members[slot] = member
         self.storage.load_lane_tensors(slot, state.weights)
-        self._optimizer.load_state_dict(slot, member.settings, self._shapes(), state.optimizer_state)
+        self._optimizer.load_state_dict(slot, member.settings, state.optimizer_state)
         self._schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
         self._update_lanes()
@@ -183,14 +178,11 @@ class PackProgram:
         """Leave only these lanes, in this order, so that none that has ended costs time."""
         self.members = [self.members[slot] for slot in slots]
         self.storage.compact(slots)
-        self._optimizer.compact(slots, self.storage.flat)
+        self._optimizer.compact(slots)
         self.averages.compact(slots)
         self.network.resize(len(slots))
         self._allocate()
         self._update_lanes()
-
-    def _shapes(self) -> dict[str, torch.Tensor]:
-        return {name: self.storage.tensors[name] for name in self.storage.names}
 
     def _schedule(self, member: Member) -> None:
         s = member.settings

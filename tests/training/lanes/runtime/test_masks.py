@@ -61,9 +61,9 @@ def test_lanes_steps_and_layers_have_masks_that_know_nothing_of_each_other():
 
 def test_neighbouring_values_of_a_mask_know_nothing_of_each_other():
     mask = (draw(masks([3]), (1 << 18,)) > 0)[0]
-    for unflatten in (1, 2, 3, 16, 28, 256, 784, 4096):
-        agree = (mask[unflatten:] == mask[:-unflatten]).double().mean().item()
-        assert abs(agree - 0.5) <= 5 * 0.5 / (len(mask) - unflatten) ** 0.5, unflatten
+    for distance in (1, 2, 3, 16, 28, 256, 784, 4096):
+        agree = (mask[distance:] == mask[:-distance]).double().mean().item()
+        assert abs(agree - 0.5) <= 5 * 0.5 / (len(mask) - distance) ** 0.5, distance
 
 
 def test_numbers_are_spread_evenly_over_their_range():
