@@ -1,6 +1,6 @@
-"""How well a lane did: totals over an epoch without a transfer per step, and scores from a confusion matrix.
+"""How well lanes did: totals over an epoch without a transfer per step, and scores from a confusion matrix.
 
-Shapes: B batch, N images, Y classes.
+Shapes: K lanes, L one column for all lanes or K, B batch, N images, Y classes.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-_BLOCK = 64  # steps between two looks at what is on the device
-_PATIENCE = 0.2  # seconds between two looks, where steps are slow
+_BLOCK = 64  # steps between two reads of what is on the device
+_PATIENCE = 0.2  # seconds between two reads, where steps are slow
 
 
 class Diverged(ArithmeticError):
@@ -50,79 +50,131 @@ class EpochTotals:
     images: int
 
 
-class EpochMetrics:
-    """Gathers the losses and hits of one epoch.
+class MetricLane(Protocol):
+    """A lane that is trained.
 
-    On a CPU each loss is read at once (1 us), so that a lane stops at the step where it diverges.  Elsewhere
-    a look waits for the device, so that it comes once in a block of steps; the step is named exactly all the
-    same. The result does not depend on when the looks come: hits are integers and the losses' sum is exact.
-
-    Args:
-        labels_N: labels of the epoch's images, in its order.
-        epoch: counted from 1.
-        first_step: steps before this epoch.
+    Attributes:
+        epoch: epochs trained.
+        step: optimizer steps taken.
+        diverged: what ended it; set by whoever reads its losses.
     """
 
-    def __init__(self, labels_N: torch.Tensor, *, epoch: int, first_step: int) -> None:
-        self._labels_N = labels_N
-        self._epoch = epoch
-        self._first_step = first_step
-        self._immediate = labels_N.device.type == "cpu"
-        self._losses: list[float] = []
+    epoch: int
+    step: int
+    diverged: Diverged | None
+
+
+@dataclass(slots=True)
+class LoneLane:
+    """A lane that is trained alone; see `MetricLane`."""
+
+    epoch: int
+    step: int
+    diverged: Diverged | None = None
+
+
+class LossHistory:
+    """The losses of an epoch, step by step, and which lane diverged in it.
+
+    Args:
+        lanes: before the epoch.
+    """
+
+    def __init__(self, lanes: Sequence[MetricLane]) -> None:
+        self.all_diverged = False
+        self._lanes = lanes
+        self._first = [lane.step for lane in lanes]
+        self._rows: list[list[float]] = []
+
+    def add(self, losses: list[float]) -> None:
+        """Add one step's mean losses [K]."""
+        self._rows.append(losses)
+        if math.isfinite(math.fsum(losses)):
+            return
+        for loss, lane, first in zip(losses, self._lanes, self._first, strict=True):
+            if lane.diverged is None and not math.isfinite(loss):
+                step = first + len(self._rows)
+                lane.diverged = Diverged("loss", step=step, epoch=lane.epoch + 1, value=loss)
+        self.all_diverged = all(lane.diverged is not None for lane in self._lanes)
+
+    def results(self, sizes: Sequence[int], hits: Sequence[int]) -> list[EpochTotals | Diverged]:
+        """Return each lane's means, or what ended it.
+
+        Args:
+            sizes: images of each step.
+            hits: each lane's right guesses.
+        """
+        seen = sum(sizes)
+        found: list[EpochTotals | Diverged] = []
+        for k, lane in enumerate(self._lanes):
+            if lane.diverged is not None:
+                found.append(lane.diverged)
+                continue
+            weighted = math.fsum(row[k] * size for row, size in zip(self._rows, sizes, strict=True))
+            found.append(EpochTotals(weighted / seen, hits[k] / seen, seen))
+        return found
+
+
+class EpochMetrics:
+    """Accumulates the losses and hits of one epoch of K lanes.
+
+    On a CPU each loss is read at once (1 us), so that training ends at the step where the last lane diverges.
+    Elsewhere a read waits for the device, so that it comes once in a block of steps; the step is named exactly all the
+    same.  The result does not depend on when the reads come: hits are integers and the losses' sum is exact.
+
+    Args:
+        labels_NL: labels of the epoch's images in its order, one column for all lanes or one for each.
+        lanes: before the epoch; one that diverges is told in its `diverged`.
+    """
+
+    def __init__(self, labels_NL: torch.Tensor, lanes: Sequence[MetricLane]) -> None:
+        self._labels_LN = labels_NL.t()
+        self._immediate = labels_NL.device.type == "cpu"
+        self._losses = LossHistory(lanes)
         self._sizes: list[int] = []
         self._pending_losses: list[torch.Tensor] = []
         self._pending_logits: list[torch.Tensor] = []
         self._seen = 0
-        self._hits = torch.zeros((), dtype=torch.int64, device=labels_N.device)
+        self._hits_K = torch.zeros(len(lanes), dtype=torch.int64, device=labels_NL.device)
         self._flushed = time.monotonic()
 
-    def add(self, loss: torch.Tensor, logits_BY: torch.Tensor) -> None:
-        """Take in one step's mean loss and its logits.
+    @property
+    def all_diverged(self) -> bool:
+        """Whether, as far as losses were read, no lane has a finite one any more."""
+        return self._losses.all_diverged
 
-        Raises:
-            Diverged: this loss, or one since the last look, is not finite.
-        """
-        self._sizes.append(len(logits_BY))
-        self._pending_logits.append(logits_BY.detach())
+    def add(self, losses_K: torch.Tensor, logits_KBY: torch.Tensor) -> None:
+        """Add one step's mean losses and its logits."""
+        self._sizes.append(logits_KBY.shape[1])
+        self._pending_logits.append(logits_KBY)
         if self._immediate:
-            self._append((loss.item(),))
+            self._losses.add(losses_K.tolist())
         else:
-            self._pending_losses.append(loss.detach())
+            self._pending_losses.append(losses_K)
         if len(self._pending_logits) >= _BLOCK or time.monotonic() - self._flushed > _PATIENCE:
             self._flush()
 
-    def totals(self) -> EpochTotals:
-        """Return the means over all that was added.
-
-        Raises:
-            Diverged: a loss since the last look is not finite.
-        """
+    def results(self) -> list[EpochTotals | Diverged]:
+        """Return each lane's means over all that was added, or what ended it."""
         self._flush()
-        weighted = math.fsum(loss * size for loss, size in zip(self._losses, self._sizes, strict=True))
-        return EpochTotals(weighted / self._seen, int(self._hits) / self._seen, self._seen)
+        return self._losses.results(self._sizes, self._hits_K.tolist())
 
     def _flush(self) -> None:
-        if self._pending_losses:
-            self._append(torch.stack(self._pending_losses).tolist())
-            self._pending_losses.clear()
+        for losses in torch.stack(self._pending_losses).tolist() if self._pending_losses else ():
+            self._losses.add(losses)
+        self._pending_losses.clear()
         if self._pending_logits:
-            guesses = torch.cat(self._pending_logits).argmax(1)
-            self._hits += (guesses == self._labels_N[self._seen : self._seen + len(guesses)]).sum()
-            self._seen += len(guesses)
+            guesses_KB = torch.cat(self._pending_logits, 1).argmax(2)
+            count = guesses_KB.shape[1]
+            self._hits_K += (guesses_KB == self._labels_LN[:, self._seen : self._seen + count]).sum(1)
+            self._seen += count
             self._pending_logits.clear()
         self._flushed = time.monotonic()
-
-    def _append(self, losses: Iterable[float]) -> None:
-        for loss in losses:
-            self._losses.append(loss)
-            if not math.isfinite(loss):
-                step = self._first_step + len(self._losses)
-                raise Diverged("loss", step=step, epoch=self._epoch, value=loss)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Evaluation:
-    """What a lane says of held-out images.
+    """A lane's logits of held-out images, and their scores.
 
     Attributes:
         logits: [N, Y] on the device.

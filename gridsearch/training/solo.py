@@ -21,7 +21,7 @@ from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
 from gridsearch.training.lane_optimizer import LaneOptimizer
 from gridsearch.training.lane_progress import LaneProgress, LaneState
-from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
+from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
 from gridsearch.training.model_setup import (
     build_network,
     check_logits,
@@ -272,7 +272,7 @@ class SoloProgram:
             image_size=self.data.image_size,
             device=self.data.device,
         )
-        metrics = EpochMetrics(labels_N, epoch=epoch, first_step=self.step)
+        metrics = EpochMetrics(labels_N.unsqueeze(1), [LoneLane(epoch - 1, self.step)])
         seeds.reseed_others(seeds.stream(self._seed, seeds.EPOCH, epoch))
         self.model.train()
         batch = self.plan.batch
@@ -283,7 +283,12 @@ class SoloProgram:
             if drawn is not None:
                 raw_BHWC = drawn.apply(raw_BHWC, i * batch)
             self._train_step(self._make.finish(raw_BHWC), labels_B, metrics, check=i == 0)
-        return metrics.totals()
+            if metrics.all_diverged:
+                break
+        (totals,) = metrics.results()
+        if isinstance(totals, Diverged):
+            raise totals
+        return totals
 
     def evaluate(self, epoch: int, check_stop: Callable[[], None] = lambda: None) -> Evaluation | None:
         """Score the validation images in evaluation mode; None if there are none.
@@ -321,7 +326,9 @@ class SoloProgram:
             check_logits(logits_BY, len(x_BCHW), self.data.num_classes)
         logits_BY = logits_BY.to(self._precision.weights)
         loss = F.cross_entropy(logits_BY, labels_B, label_smoothing=self.settings.label_smoothing)
-        metrics.add(loss, logits_BY)
+        metrics.add(loss.detach().unsqueeze(0), logits_BY.detach().unsqueeze(0))
+        if metrics.all_diverged:
+            return
         for parameter in self._parameters:
             parameter.grad = None
         loss.backward()  # type: ignore[no-untyped-call]

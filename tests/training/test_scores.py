@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, f1_score, recall_score
 
-from gridsearch.training.metrics import Diverged, EpochMetrics, Evaluation, class_scores, confusion
+from gridsearch.training.metrics import EpochMetrics, Evaluation, LoneLane, class_scores, confusion
 
 pairs = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=60)
 
@@ -34,31 +34,45 @@ def test_totals_are_means_over_images_whatever_the_batches(sizes):
     generator = torch.Generator().manual_seed(len(sizes))
     logits = torch.randn(sum(sizes), 3, generator=generator, dtype=torch.float64)
     labels = torch.randint(0, 3, (sum(sizes),), generator=generator)
-    metrics = EpochMetrics(labels, epoch=1, first_step=0)
+    metrics = EpochMetrics(labels.unsqueeze(1), [LoneLane(0, 0)])
     for x, y in zip(logits.split(sizes), labels.split(sizes), strict=True):
-        metrics.add(F.cross_entropy(x, y), x)
-    totals = metrics.totals()
+        metrics.add(F.cross_entropy(x, y).unsqueeze(0), x.unsqueeze(0))
+    (totals,) = metrics.results()
     whole = Evaluation.of(logits, labels)
     assert totals.images == sum(sizes)
     assert totals.loss == pytest.approx(whole.loss, rel=1e-9)
     assert totals.accuracy == pytest.approx(whole.accuracy)
 
 
+def losses_of_two(metrics, bad_step, value):
+    """Add 100 steps; the first lane's loss is bad from a step on."""
+    for step in range(1, 101):
+        first = value if step >= bad_step else 0.5
+        metrics.add(torch.tensor([first, 0.5]), torch.zeros(2, 2, 3))
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("bad_step", [1, 2, 64, 65, 100])
-def test_a_loss_that_is_not_finite_names_its_step(value, bad_step):
-    metrics = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=4, first_step=300)
-    logits = torch.zeros(2, 3)
-    with pytest.raises(Diverged, match=rf"at step {300 + bad_step} \(epoch 4\)"):
-        for step in range(1, 101):
-            metrics.add(torch.tensor(value if step == bad_step else 0.5), logits)
+@pytest.mark.parametrize("immediate", [True, False], ids=["at once", "in blocks, as on a GPU"])
+def test_a_loss_that_is_not_finite_names_its_lane_and_step_whenever_it_is_read(value, bad_step, immediate):
+    lanes = [LoneLane(3, 300), LoneLane(0, 0)]
+    metrics = EpochMetrics(torch.zeros(200, 1, dtype=torch.int64), lanes)
+    metrics._immediate = immediate
+    losses_of_two(metrics, bad_step, value)
+    assert not metrics.all_diverged
+    ended, totals = metrics.results()
+    assert str(ended) == f"loss {value:g} at step {300 + bad_step} (epoch 4)"
+    assert (totals.loss, totals.accuracy, totals.images) == (0.5, 1.0, 200)
 
 
-@pytest.mark.parametrize("bad_step", [1, 63, 64, 65, 100])
-def test_where_losses_are_read_in_blocks_the_step_is_named_all_the_same(bad_step, monkeypatch):
-    metrics = EpochMetrics(torch.zeros(200, dtype=torch.int64), epoch=1, first_step=0)
-    metrics._immediate = False  # as on a GPU
-    with pytest.raises(Diverged, match=rf"loss nan at step {bad_step} \(epoch 1\)"):
-        for step in range(1, 101):
-            metrics.add(torch.tensor(math.nan if step >= bad_step else 0.5), torch.zeros(2, 3))
-        metrics.totals()
+def test_on_a_cpu_training_ends_at_the_step_where_the_last_lane_diverges():
+    metrics = EpochMetrics(torch.zeros(8, 1, dtype=torch.int64), [LoneLane(0, 0), LoneLane(0, 0)])
+    known = []
+    for losses in ([math.nan, 0.5], [math.nan, 0.5], [math.nan, math.inf]):
+        metrics.add(torch.tensor(losses), torch.zeros(2, 2, 3))
+        known.append(metrics.all_diverged)
+    assert known == [False, False, True]
+    assert [str(end) for end in metrics.results()] == [
+        "loss nan at step 1 (epoch 1)",
+        "loss inf at step 3 (epoch 1)",
+    ]

@@ -22,13 +22,13 @@ from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
 from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
+from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
 from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages
 from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-from gridsearch.training.lanes.runtime.pack_metrics import DeviceMetrics, PackMetrics
-from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation
+from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.solo import evaluation_batch
@@ -253,7 +253,7 @@ class PackProgram:
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
         members, batch = self.members, self.plan.batch
-        metrics = PackMetrics(images.labels, members)
+        metrics = EpochMetrics(images.labels, members)
         for i in range(self.plan.steps):
             check_stop()
             if self.network.has_dropout:
