@@ -112,7 +112,7 @@ class LaneOptimizer:
 
 
 def torch_step(
-    settings: Settings,
+    settings: ImageSettings,
     lr: float,
     parameters: list[torch.Tensor],
     gradients: list[torch.Tensor],

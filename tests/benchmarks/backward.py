@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from gridsearch.executors.local import worker_environment
-from gridsearch.records import Settings
+from gridsearch.records import ImageSettings
 from gridsearch.training import devices
 from gridsearch.training.lanes.compile.network import AutogradPass, StackedNetwork
 from gridsearch.training.lanes.runtime.products import FusedLinear, PooledConv
@@ -73,7 +73,7 @@ def programs(model: str, images: int) -> dict[str, list[PackProgram]]:
 
     def pack(batch: int) -> PackProgram:
         recipes = [
-            Settings(dataset="noise", model=model, batch=batch, epochs=10**6, lr=lr, optimizer="adam")
+            ImageSettings(dataset="noise", model=model, batch=batch, epochs=10**6, lr=lr, optimizer="adam")
             for lr in RATES
         ]
         data = cache(recipes[0])
