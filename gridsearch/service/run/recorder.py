@@ -139,7 +139,7 @@ class Recorder:
         pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
         shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
         accepted = iter(self._store.finish_many(finished, epochs=epochs, shown=shown))
-        all_taken = True
+        all_taken, complete = True, False
         for trial, event in ended:
             if isinstance(event, TrialFailed):
                 self._store.home.append_log(self._run.study, trial.number, event.traceback.rstrip() + "\n")
@@ -150,12 +150,13 @@ class Recorder:
             self._progress.leave(trial)
             if taken:
                 self._notify(trial, event)
+                complete |= isinstance(event, TrialFinished) and event.state is TrialState.COMPLETE
             else:
                 all_taken = False
                 self._observer.warn(
                     f"trial {trial.number}: lost its lease to another runner; the result is not ours"
                 )
-        if any(event.state is TrialState.COMPLETE for event in finished):
+        if complete:
             self._store.prune_weights(self._run.study)
         return all_taken
 

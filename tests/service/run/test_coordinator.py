@@ -1,0 +1,454 @@
+"""The loop of a run, with a real store and an executor whose workers do as each test says.
+
+Whatever workers do: a trial is claimed once at a time, has one result, and is given back when the run ends.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gridsearch.errors import StoreError
+from gridsearch.planning import ProbeCache
+from gridsearch.planning.estimates import ImageCost
+from gridsearch.records import (
+    EpochEnded,
+    ImageSettings,
+    LanesWanted,
+    PackEnded,
+    PackStarted,
+    TrialDraft,
+    TrialFailed,
+    TrialFinished,
+    TrialState,
+    Unwritable,
+    WorkerDied,
+    trial_key,
+)
+from gridsearch.service.prepare.options import Places, RunOptions
+from gridsearch.service.run import trial_source
+from gridsearch.service.run.coordinator import Coordinator
+from gridsearch.service.run.interruption import Interruption
+from gridsearch.service.run.progress import Progress, Silent
+from gridsearch.service.run.publisher import TrialPublisher
+from gridsearch.service.run.run_context import RunContext
+from gridsearch.service.run.sizing import Sizing
+from gridsearch.store import RunnerIdentity, RunOf, RunStore, StudyDraft, open_store
+
+METRICS = {"val_accuracy": 0.5, "val_loss": 1.0, "train_accuracy": 0.5, "train_loss": 1.0}
+OTHER = RunnerIdentity(host="elsewhere", boot="", pid=1, started=0.0)
+
+
+class Workers:
+    """An executor whose packs each get on by one call of `work(workers, pack)` in a `poll`.
+
+    Attributes:
+        packs: under way, by id; `made` are the sizes of all that were handed over.
+        trained: ledger ids of all trials that were handed over, in order.
+        given: what each `LanesWanted` was answered with.
+        polls: how often there was time to work.
+        stopped: how often it was stopped.
+    """
+
+    def __init__(self, count, deliver, work):
+        self.count, self.deliver, self.work = count, deliver, work
+        self.packs, self.made = {}, []
+        self.trained, self.given, self.polls, self.stopped = [], [], 0, 0
+
+    @property
+    def busy(self):
+        return len(self.packs)
+
+    @property
+    def free(self):
+        return self.count - self.busy
+
+    def submit(self, task):
+        assert self.free > 0
+        self.packs[task.id] = list(task.lanes)
+        self.made.append(len(task.lanes))
+        self.trained += task.trial_ids
+        self.deliver(PackStarted(worker="w0", pack=task.id, trials=task.trial_ids))
+
+    def send_lanes(self, pack, lanes):
+        self.given.append(len(lanes))
+        self.packs[pack] += lanes
+        self.trained += [lane.trial.id for lane in lanes]
+
+    def use_fewer(self):
+        return False
+
+    def poll(self, _timeout):
+        self.polls += 1
+        for pack in list(self.packs):
+            self.work(self, pack)
+
+    def stop(self):
+        self.stopped += 1
+        self.packs.clear()
+
+    # What workers do
+
+    def advance(self, lane, epoch=1):
+        row = {"lr": 0.1, "seconds": 0.1, "images_per_second": 1.0}
+        trial = lane.trial
+        self.deliver(EpochEnded(trial=trial.id, attempt=trial.attempt, epoch=epoch, **METRICS, **row))
+
+    def finish(self, pack):
+        """End one lane of a pack with a result."""
+        trial = self.packs[pack].pop(0).trial
+        done = {"state": TrialState.COMPLETE, "epochs": 1, "seconds": 0.1, "metrics": METRICS}
+        self.deliver(TrialFinished(trial=trial.id, attempt=trial.attempt, **done))
+
+    def fail(self, pack):
+        trial = self.packs[pack].pop(0).trial
+        message = f"ValueError: of {trial.id}"
+        how = {"reason": "error", "message": message, "traceback": f"Traceback\n{message}"}
+        self.deliver(TrialFailed(trial=trial.id, attempt=trial.attempt, **how))
+
+    def refill(self, pack):
+        self.deliver(LanesWanted(worker="w0", pack=pack, count=1))
+
+    def end(self, pack):
+        del self.packs[pack]
+        self.deliver(PackEnded(worker="w0", pack=pack))
+
+    def die(self, pack):
+        del self.packs[pack]
+        self.deliver(WorkerDied(worker="w0", pack=pack, message="killed by SIGKILL"))
+
+
+def to_the_end(workers, pack):
+    """Train every lane of a pack by one epoch to its end."""
+    for lane in list(workers.packs[pack]):
+        workers.advance(lane)
+        workers.finish(pack)
+    workers.end(pack)
+
+
+class Lines(Silent):
+    def __init__(self):
+        self.said = []
+
+    def say(self, message):
+        self.said.append(message)
+
+    warn = say
+
+
+class Run:
+    """A study of some trials in a store of its own, and the means to run it."""
+
+    def __init__(self, store, trials):
+        self.store, self.lines = store, Lines()
+        found = [
+            ImageSettings(
+                dataset="digits", data_fingerprint="d" * 64, model="mlp", epochs=1, lr=0.1 / (i + 1)
+            )
+            for i in range(trials)
+        ]
+        drafts = [TrialDraft(key=trial_key(s, 0), seed=0, settings=s, axes=("lr",)) for s in found]
+        draft = StudyDraft(name="digits", dataset="digits", metric="val_accuracy", command="gridsearch run")
+        self.added = store.add(draft, drafts)
+        self.interruption = Interruption()
+        self.workers = None
+        self.options = {}
+
+    def __call__(self, work=to_the_end, *, workers=1, lanes=2, **options):
+        """Run a coordinator to its end; packs get at most so many lanes."""
+        home = self.store.home.root
+        places = Places(home=home, store="", cache=home / "cache")
+        probes = ProbeCache(places.probes)
+        cost = ImageCost({}, device="cpu", shape=(1, 8, 8), classes=10, train_images=100)
+        owner = RunnerIdentity.current()
+        options = RunOptions(places=places, report=False, **self.options | options)
+        this_run = RunOf(
+            study="digits",
+            study_id=self.added.study_id,
+            owner=owner,
+            lease=options.lease,
+            patience=60.0,
+            warn=self.lines.warn,
+            say=self.lines.say,
+        )
+        with RunStore(self.store, this_run) as store:
+            counts = store.open_counts(self.added.study_id, self.added.ids)
+            self.context = RunContext(
+                study="digits",
+                study_id=self.added.study_id,
+                ids=self.added.ids,
+                owner=owner,
+                options=options,
+                store=store,
+                cost=cost,
+                probes=probes,
+                progress=Progress(
+                    metric="val_accuracy",
+                    counts=dict.fromkeys(TrialState, 0) | counts,
+                    total_units=1.0,
+                    workers=workers,
+                    device="cpu",
+                ),
+                observer=self.lines,
+            )
+            coordinator = Coordinator(
+                self.context,
+                sizing=Sizing(lanes=lanes, device="cpu", cost=cost, probes=probes),
+                publisher=TrialPublisher(self.store.home, "digits"),
+                interruption=self.interruption,
+            )
+
+            def start(deliver, _interrupted):
+                self.workers = Workers(workers, deliver, work)
+                return self.workers
+
+            try:
+                coordinator.run(start)
+            finally:
+                assert self.workers.stopped == 1
+        return self.states
+
+    @property
+    def trials(self):
+        return self.store.study_data("digits").trials
+
+    @property
+    def states(self):
+        return {state.value: n for state, n in Counter(trial.state for trial in self.trials).items()}
+
+    @property
+    def leftovers(self):
+        return [p.name for p in (self.store.home.root / "digits").rglob(".attempt*")]
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("empty")
+    open_store(f"sqlite:///{folder}/gridsearch.db", home=folder, create=True).close()
+    return (folder / "gridsearch.db").read_bytes()
+
+
+@pytest.fixture
+def study(tmp_path, empty_store, monkeypatch):
+    """Make a study of so many trials; the store is looked at whenever there is nothing to do."""
+    monkeypatch.setattr(trial_source, "LOOK_AGAIN_SECONDS", 0.0)
+    stores = []
+
+    def make(trials):
+        home = tmp_path / f"home{len(stores)}"
+        home.mkdir()
+        (home / "gridsearch.db").write_bytes(empty_store)
+        stores.append(open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False))
+        return Run(stores[-1], trials)
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def test_every_trial_is_handed_over_once_and_written_with_its_epochs(study):
+    run = study(5)
+    assert run(workers=2) == {"complete": 5}
+    assert sorted(run.workers.trained) == sorted(run.added.ids)
+    assert [
+        [row.epoch for row in run.store.trial_record("digits", trial.number)[1]] for trial in run.trials
+    ] == [[1]] * 5
+    assert run.context.progress.counts[TrialState.COMPLETE] == run.context.progress.ended == 5
+    assert run.workers.stopped == 1
+    assert run.leftovers == []
+
+
+def test_a_lane_that_is_free_gets_the_next_trial_until_none_waits(study):
+    def work(workers, pack):
+        workers.finish(pack)
+        workers.refill(pack)
+        if not workers.packs[pack]:
+            workers.end(pack)
+
+    run = study(5)
+    assert run(work) == {"complete": 5}
+    assert run.workers.given == [1, 1, 1, 0, 0], "a pack of two lanes, and three that came later"
+    assert len(run.workers.made) == 1, "one pack took them all"
+
+
+def test_trials_of_a_dead_worker_start_again_and_those_tried_too_often_have_failed(study):
+    deaths = []
+
+    def work(workers, pack):
+        if workers.packs[pack][0].trial.id == run.added.ids[0]:
+            workers.advance(workers.packs[pack][0])
+            deaths.append([lane.trial.attempt for lane in workers.packs[pack]])
+            return workers.die(pack)
+        return to_the_end(workers, pack)
+
+    run = study(3)
+    assert run(work, lanes=1, retries=2) == {"failed": 1, "complete": 2}
+    assert deaths == [[1], [2], [3]]
+    assert "trial 0: starts again (attempt 3 of 3)" in run.lines.said
+    assert "trial 0: failed, its worker died 3 times" in run.lines.said
+    assert run.leftovers == []
+
+
+def test_a_result_of_a_lost_lease_does_not_count(study):
+    """The machine slept: another runner has taken the trial, and its result is the one that counts."""
+
+    def work(workers, pack):
+        trial = workers.packs[pack][0].trial
+        if trial.attempt == 1 and trial.id == run.added.ids[0]:
+            run.store.reclaim(run.added.study_id)
+            (theirs,) = run.store.claim([trial.id], owner=OTHER, pack="theirs", lease=60)
+            workers.finish(pack)
+            row = {
+                "state": TrialState.COMPLETE,
+                "epochs": 1,
+                "seconds": 9.0,
+                "metrics": METRICS | {"val_accuracy": 0.9},
+            }
+            assert run.store.finish(TrialFinished(trial=theirs.id, attempt=theirs.attempt, **row))
+            return workers.end(pack)
+        return to_the_end(workers, pack)
+
+    run = study(2)
+    assert run(work, lanes=1, lease=0.0) == {"complete": 2}
+    assert [trial.metrics["val_accuracy"] for trial in run.trials] == [0.9, 0.5]
+    assert run.workers.trained == list(run.added.ids)
+    assert any("trial 0: lost its lease" in line for line in run.lines.said)
+
+
+def test_what_another_runner_trains_is_waited_for_and_what_it_leaves_is_trained(study):
+    run = study(3)
+    first, second, _ = run.added.ids
+    theirs = run.store.claim([first, second], owner=OTHER, pack="theirs", lease=3600)
+
+    def elsewhere():
+        if run.workers is None or not run.workers.polls:
+            return
+        row = {"state": TrialState.COMPLETE, "epochs": 1, "seconds": 9.0, "metrics": METRICS}
+        run.store.finish(TrialFinished(trial=first, attempt=theirs[0].attempt, **row))
+        run.store.release([(second, theirs[1].attempt)])
+
+    run.lines.updated = lambda _progress: elsewhere()
+    assert run() == {"complete": 3}
+    assert sorted(run.workers.trained) == sorted(run.added.ids[1:])
+
+
+def test_when_the_budget_is_spent_no_trial_begins_and_the_rest_waits(study):
+    def work(workers, pack):
+        run.context.progress.began -= 100
+        workers.refill(pack)
+        to_the_end(workers, pack)
+
+    run = study(5)
+    assert run(work, budget=50.0) == {"complete": 2, "waiting": 3}
+    assert run.workers.given == [0]
+    assert run() == {"complete": 5}
+
+
+def test_an_interruption_gives_back_what_has_no_result_without_counting_a_try(study):
+    def work(workers, pack):
+        workers.advance(workers.packs[pack][0])
+        workers.finish(pack)
+        run.interruption.signum = 2
+        workers.refill(pack)
+
+    run = study(4)
+    assert run(work, retries=0) == {"complete": 1, "waiting": 3}
+    assert run.workers.given == [0]
+    assert run.leftovers == []
+    run.interruption.signum = None
+    assert run(retries=0) == {"complete": 4}
+
+
+def test_a_disk_that_takes_no_files_ends_the_run_and_blames_no_trial(study):
+    def work(workers, pack):
+        workers.finish(pack)
+        workers.deliver(Unwritable(worker="w0", message="no space left", hint=None))
+
+    run = study(3)
+    with pytest.raises(StoreError, match="no space left"):
+        run(work)
+    assert run.states == {"complete": 1, "waiting": 2}
+    assert run.leftovers == []
+
+
+def test_a_study_that_is_deleted_meanwhile_ends_the_run(study):
+    def work(workers, pack):
+        run.store.delete_study("digits")
+        to_the_end(workers, pack)
+
+    run = study(3)
+    with pytest.raises(StoreError, match="deleted"):
+        run(work)
+
+
+def test_of_a_settled_pack_all_results_are_written_or_none(study):
+    """Packs that the user has settled train in the same company however often they begin."""
+    killed = []
+
+    def work(workers, pack):
+        workers.finish(pack)
+        if not killed:
+            killed.append(run.states)
+            return workers.die(pack)
+        return to_the_end(workers, pack)
+
+    run = study(4)
+    run.options = {"workers": 1, "lanes": 2}
+    assert run(work) == {"complete": 4}
+    assert killed == [{"running": 2, "waiting": 2}]
+    assert run.workers.made == [2, 2, 2]
+    assert sorted(trial.attempts for trial in run.trials) == [1, 1, 2, 2]
+
+
+def test_a_trial_that_fails_leaves_its_neighbours_alone(study):
+    def work(workers, pack):
+        if workers.packs[pack][0].trial.id == run.added.ids[0]:
+            workers.fail(pack)
+        to_the_end(workers, pack)
+
+    run = study(4)
+    assert run(work) == {"failed": 1, "complete": 3}
+    assert run.trials[0].error == f"ValueError: of {run.added.ids[0]}"
+    assert "Traceback" in run.store.home.log("digits", 0).read_text()
+
+
+DOES = ("advance", "finish", "fail", "refill", "end", "die")
+
+
+@given(st.data())
+@settings(max_examples=12, suppress_health_check=[*HealthCheck])
+def test_whatever_workers_do_every_trial_ends_once_and_is_never_in_two_places(
+    tmp_path_factory, empty_store, data
+):
+    home = tmp_path_factory.mktemp("home")
+    (home / "gridsearch.db").write_bytes(empty_store)
+
+    def work(workers, pack):
+        for _ in range(data.draw(st.integers(1, 3))):
+            lanes = workers.packs.get(pack)
+            does = data.draw(st.sampled_from(DOES if lanes else ("refill", "end", "die")))
+            if lanes is None:
+                return
+            if does == "advance":
+                workers.advance(lanes[0])
+            else:
+                getattr(workers, does)(pack)
+            here = [lane.trial.id for each in workers.packs.values() for lane in each]
+            assert len(here) == len(set(here))
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False) as store,
+    ):
+        patch.setattr(trial_source, "LOOK_AGAIN_SECONDS", 0.0)
+        run = Run(store, 4)
+        found = run(work, workers=2, retries=2, keep_going=True)
+        assert found.get("complete", 0) + found.get("failed", 0) == 4
+        times = Counter(run.workers.trained)
+        assert set(times) == set(run.added.ids)
+        assert all(1 <= n <= 3 for n in times.values())
+        assert run.context.progress.counts[TrialState.RUNNING] == 0
+        assert run.leftovers == []
