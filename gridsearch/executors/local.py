@@ -49,6 +49,9 @@ _MOST_READS = (
 _LAST_OUTPUT = 1 << 14
 """Bytes of a worker's output in which the reason of its death is looked for."""
 
+_END_SECONDS = 5.0
+"""A worker has so long to end with what it has started, before it is killed."""
+
 
 @dataclass(slots=True, eq=False)
 class _Worker:
@@ -185,9 +188,10 @@ class LocalExecutor:
         for worker in self._workers.values():
             with contextlib.suppress(BrokenPipeError):
                 worker.commands.close()
-            _kill(worker.process)
         for worker in self._workers.values():
-            worker.process.wait()
+            _signal(worker.process, signal.SIGTERM)
+        for worker in self._workers.values():
+            _end(worker.process)
             self._close(worker)
         self._workers.clear()
         self._selector.close()
@@ -225,7 +229,7 @@ class LocalExecutor:
         try:
             process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [
-                    *(sys.executable, "-P", "-m", "gridsearch.executors.worker"),
+                    *(sys.executable, "-P", "-m", "gridsearch.executors.worker_process"),
                     *map(str, (commands_read, events_write, os.getpid(), *objects)),
                 ],
                 stdin=subprocess.DEVNULL,
@@ -257,8 +261,8 @@ class LocalExecutor:
 
     def _worker_ended(self, worker: _Worker) -> None:
         """Handle a worker's exit: report what it was working on, and kill what it started."""
-        _kill(worker.process)
-        code = worker.process.wait()
+        _end(worker.process)
+        code = worker.process.returncode
         memory = code == -signal.SIGKILL and self._kills.another()
         self._read_output(worker)
         worker.log.end()
@@ -305,14 +309,24 @@ def _send(stream: IO[bytes], line: bytes) -> None:
     stream.flush()
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    # A worker leads a session of its own: what the user's model may have started goes with it.
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a worker, with all that the user's model has started; see `worker_process`."""
+    _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + _END_SECONDS
+    ended = (
+        os.WEXITED | os.WNOWAIT | os.WNOHANG
+    )  # not reaped: its number stays its own until the next line but one
+    while os.waitid(os.P_PID, process.pid, ended) is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    # A worker leads a session of its own: where nothing could end what it leaves, this ends what stayed in that.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-    if process.poll() is None:
-        deadline = time.monotonic() + 5
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.005)
+    process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, number)
 
 
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"

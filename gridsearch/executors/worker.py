@@ -1,20 +1,17 @@
 """The worker: packs come in, training happens, events go out.  It never sees the store.
 
-As a process it is started by `LocalExecutor` as ``python -m gridsearch.executors.worker COMMANDS EVENTS
-PARENT [OBJECTS]`` with two inherited pipes, and a file where the session has plug-ins of its own.  Each message
-is one line of JSON (`wire.encode`).  The worker ends when its command pipe closes, so that it never outlives the
-runner, whatever kills that; on Linux the kernel kills it besides.
+As a process it is started by `LocalExecutor` through `worker_process`.  Each message is one line of JSON
+(`wire.encode`).  The worker ends when its command pipe closes, so that it never outlives the runner, whatever kills
+that; on Linux the kernel kills it besides.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import math
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 import traceback
@@ -63,8 +60,6 @@ if TYPE_CHECKING:
     from gridsearch.plugins import Plugin
     from gridsearch.records import Task, Value
     from gridsearch.training.resident_data import ResidentCache, ResidentData
-
-_PR_SET_PDEATHSIG = 1
 
 _PROBE_SECONDS = 0.2
 """How long each size of a pack is timed in a round."""
@@ -388,24 +383,14 @@ class _Pipe:
             self._stream.flush()
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies (Linux); leave if it is dead already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None = None) -> None:
+def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> None:
     """Serve the coordinator until it closes the command pipe.
 
     Args:
         commands_fd: the pipe that commands come from.
         events_fd: the pipe that events go to.
-        parent: process id of the runner.
         objects_fd: a file with the plug-ins of the runner's session, see `shipping`.
     """
-    die_with_parent(parent)
     go_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
     commands = os.fdopen(commands_fd, "rb")
@@ -441,7 +426,3 @@ def main(commands_fd: int, events_fd: int, parent: int, objects_fd: int | None =
         else:
             assert isinstance(trainer, PackTrainer)
             pipe.send(trainer.export(task) if isinstance(task, ExportRequest) else trainer.probe(task))
-
-
-if __name__ == "__main__":
-    main(*(int(word) for word in sys.argv[1:]))

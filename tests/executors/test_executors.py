@@ -41,7 +41,7 @@ from gridsearch.records import (
 )
 
 NETS = """
-    import os, sys, time
+    import os, pathlib, subprocess, sys, time
     from torch import nn
 
     class Plain(nn.Module):
@@ -88,6 +88,16 @@ NETS = """
                 time.sleep(600)
             os.kill(os.getpid(), 9)
 
+    class Leaves(Plain):
+        def forward(self, x):
+            here = pathlib.Path(__file__).parent
+            daemon = ["sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & echo $!"]
+            (here / "pid.part").write_bytes(subprocess.run(daemon, stdout=subprocess.PIPE).stdout)
+            (here / "pid.part").rename(here / "pid")
+            if (here / "dies").exists():
+                os.kill(os.getpid(), 9)
+            time.sleep(600)
+
     class Exits(Plain):
         def forward(self, x):
             os.write(2, b"last words\\n")
@@ -111,7 +121,18 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
 
     found = [
         plugins.find(f"{nets}:{n}", plugins.MODELS)
-        for n in ("Plain", "Raises", "Talks", "Murmurs", "Writes", "Dies", "Forks", "Exits", "Sleeps")
+        for n in (
+            "Plain",
+            "Raises",
+            "Talks",
+            "Murmurs",
+            "Writes",
+            "Dies",
+            "Forks",
+            "Leaves",
+            "Exits",
+            "Sleeps",
+        )
     ]
     return WorkerSetup(
         name=name,
@@ -369,6 +390,45 @@ def test_a_dead_worker_is_seen_although_its_child_holds_its_pipes_and_the_child_
         time.sleep(0.1)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
+@pytest.mark.parametrize("how", ["the executor stops", "the worker dies", "the runner is killed"])
+def test_what_a_model_leaves_in_a_session_of_its_own_ends_with_its_worker(nets, tmp_path, how):
+    written = tmp_path / "pid"
+    if how == "the runner is killed":
+        runner = runner_of(nets, tmp_path, "Leaves")
+        wait_for(written.exists)
+        runner.kill()
+        runner.wait()
+        runner.stdout.close()
+    else:
+        (tmp_path / "dies").touch() if how == "the worker dies" else None
+        events: list = []
+        executor = LocalExecutor([setup(nets)], events.append)
+        executor.submit(pack(nets, tmp_path, "Leaves"))
+        poll_until(executor, written.exists)
+        if how == "the worker dies":
+            poll_until(executor, lambda: any(isinstance(e, WorkerDied) for e in events))
+            assert "SIGKILL" in next(e for e in events if isinstance(e, WorkerDied)).message
+            assert not alive(int(written.read_text()))
+        executor.stop()
+        assert not alive(int(written.read_text()))
+    wait_for(lambda: not alive(int(written.read_text())))
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_for(found, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def group_of(pid: int) -> int | None:
     try:
         return os.getpgid(pid) if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE else None
@@ -392,10 +452,12 @@ def test_a_worker_that_the_kernel_kills_for_memory_is_told_with_the_limit(nets, 
 def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):
     executor = LocalExecutor([setup(nets)], lambda _: None)
     executor.submit(pack(nets, tmp_path, "Sleeps"))
-    (pid,) = executor.pids().values()
-    score = Path(f"/proc/{pid}/oom_score_adj")
-    if not score.exists():
+    if sys.platform != "linux":
         pytest.skip("needs Linux")
+    (pid,) = executor.pids().values()
+    poll_until(executor, lambda: psutil.Process(pid).children())
+    (worker,) = psutil.Process(pid).children()
+    score = Path(f"/proc/{worker.pid}/oom_score_adj")
     poll_until(executor, lambda: score.read_text().strip() == "500")
     executor.stop()
     assert Path("/proc/self/oom_score_adj").read_text().strip() != "500"
@@ -426,6 +488,17 @@ def test_stop_leaves_no_process(nets, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_does_not_outlive_its_parent_whatever_kills_that(nets, tmp_path, number):
+    parent = runner_of(nets, tmp_path, "Sleeps")
+    worker = int(parent.stdout.readline())
+    assert alive(worker)
+    os.kill(parent.pid, number)
+    parent.wait()
+    wait_for(lambda: not alive(worker), seconds=10)
+    parent.stdout.close()
+
+
+def runner_of(nets: Path, tmp_path: Path, model: str) -> subprocess.Popen[str]:
+    """Start a runner that trains a model, and prints its worker's process id once that has begun."""
     script = tmp_path / "parent.py"
     script.write_text(
         textwrap.dedent(f"""
@@ -439,21 +512,12 @@ def test_a_worker_does_not_outlive_its_parent_whatever_kills_that(nets, tmp_path
             if isinstance(event, PackStarted):
                 print(*executor.pids().values(), flush=True)
         executor = LocalExecutor([t.setup(Path({str(nets)!r}))], told)
-        executor.submit(t.pack(Path({str(nets)!r}), Path({str(tmp_path)!r}), "Sleeps"))
+        executor.submit(t.pack(Path({str(nets)!r}), Path({str(tmp_path)!r}), {model!r}))
         while True:
             executor.poll(0.2)
         """)
     )
-    parent = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
-    worker = int(parent.stdout.readline())
-    assert psutil.pid_exists(worker)
-    os.kill(parent.pid, number)
-    parent.wait()
-    deadline = time.monotonic() + 10
-    while psutil.pid_exists(worker) and psutil.Process(worker).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    parent.stdout.close()
+    return subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
 
 
 def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(nets, tmp_path, monkeypatch):

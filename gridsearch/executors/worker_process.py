@@ -1,0 +1,114 @@
+"""The process that `LocalExecutor` starts: it forks the worker, waits for its end, and ends what that leaves behind.
+
+Stands between the executor and `worker`.  Children of a user's model, in a session of their own too, become children
+of this process when their parent goes (Linux: it is their subreaper), so that none goes on after the worker; also
+not when the runner is killed, of which the kernel tells this process.  Elsewhere it is the worker itself, and the
+executor ends its process group alone.
+
+    python -m gridsearch.executors.worker_process COMMANDS EVENTS PARENT [OBJECTS]
+
+with the descriptors of two inherited pipes, the runner's process id, and a file where the session has plug-ins of its
+own.  It imports next to nothing: what it forks is small, and has no threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def main(commands: int, events: int, parent: int, *objects: int) -> None:
+    """Be a worker, or what waits for one; see the module.
+
+    Args:
+        commands: the pipe that commands come from.
+        events: the pipe that events go to.
+        parent: process id of the runner.
+        objects: a file with the plug-ins of the runner's session, if it has any of its own.
+    """
+    if sys.platform == "linux":
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        signal.signal(
+            signal.SIGINT, signal.SIG_IGN
+        )  # the runner decides, a key on its terminal is not for us
+        end_with_parent(parent, by=signal.SIGTERM)
+        supervisor = os.getpid()
+        worker = os.fork()
+        if worker:
+            _supervise(worker, (commands, events, *objects))
+        end_with_parent(supervisor, by=signal.SIGKILL)
+    from gridsearch.executors.worker import serve
+
+    serve(commands, events, *objects)
+
+
+def end_with_parent(parent: int, *, by: signal.Signals) -> None:
+    """Ask the kernel for a signal when the parent process dies (Linux); leave if it is dead already."""
+    _prctl(_PR_SET_PDEATHSIG, by)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value)
+
+
+def _supervise(worker: int, pipes: tuple[int, ...]) -> None:
+    """Wait for a worker, end all processes that it leaves, and end as it did.
+
+    Args:
+        worker: its process id.
+        pipes: descriptors that are its alone: an end of file is seen once nobody else holds them.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+    for pipe in pipes:
+        os.close(pipe)
+    ended, status = os.waitpid(-1, 0)
+    while ended != worker:  # a child that the worker has left, and that ended by itself
+        ended, status = os.waitpid(-1, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with contextlib.suppress(ChildProcessError):  # there is none left
+        while True:
+            for child in _children():
+                _end(child)
+            os.waitpid(-1, 0)
+    _end_as(status)
+
+
+def _children() -> list[int]:
+    """Return the processes whose parent this one is; those of a child that ends become its own."""
+    me, found = str(os.getpid()), []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError, IndexError):
+            if entry.name.isdigit() and (entry / "stat").read_text().rpartition(")")[2].split()[1] == me:
+                found.append(int(entry.name))
+    return found
+
+
+def _end(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _end_as(status: int) -> None:
+    """End with the exit code, or by the signal, that the worker ended by."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the worker's own is written
+        with contextlib.suppress(OSError):  # SIGKILL has no handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main(*(int(word) for word in sys.argv[1:]))
