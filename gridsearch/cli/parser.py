@@ -211,7 +211,7 @@ def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: l
 
 
 def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what shows results: ``report``, ``status``, ``study``, ``trial``, ``export``."""
+    """Add what shows results: ``report``, ``status``, ``stop``, ``study``, ``trial``, ``export``."""
     report = commands.add_parser(
         "report",
         parents=common,
@@ -253,6 +253,15 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     )
     _add_study_name(status, required=False)
     status.add_argument("--watch", action="store_true", help="again every two seconds, until interrupted")
+
+    stop = commands.add_parser(
+        "stop",
+        parents=common,
+        help="end the runs of a study, on any machine; what they hold waits",
+        example="gridsearch stop --study fmnist",
+    )
+    _add_study_name(stop)
+    stop.add_argument("--now", action="store_true", help="at once, not at the next epoch's end")
 
     study = commands.add_parser(
         "study",

@@ -134,10 +134,13 @@ def runners(
     found: dict[int | None, RunnerAtWork] = {}
     for row, gone in _running(connection, study_id, dead=dead):
         before = found.get(row.runner_id)
+        began = None if row.began is None else row.began.replace(tzinfo=UTC)
+        starts = [each for each in (began, before.since if before else None) if each is not None]
         found[row.runner_id] = RunnerAtWork(
             host=(row.host or "").partition("/")[0],
             pid=row.pid,
             seen=None if row.seen is None else datetime.fromtimestamp(row.seen, UTC),
+            since=min(starts, default=None),
             trials=(*(before.trials if before else ()), row.number),
             gone=gone and (before is None or before.gone),
         )
@@ -170,9 +173,17 @@ def _running(
     r = ledger_tables.runners
     running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     owner = (r.c.host, r.c.boot, r.c.pid, r.c.started, r.c.seen)
+    o = optuna_tables.trials
+    expired = _t.c.lease_until < ledger_tables.StoreNow()
     query = (
-        select(_t, *owner, (_t.c.lease_until < ledger_tables.StoreNow()).label("expired"))
+        select(
+            _t,
+            *owner,
+            o.c.datetime_start.label("began"),
+            expired.label("expired"),
+        )
         .join(r, r.c.id == _t.c.runner_id, isouter=True)
+        .join(o, o.c.trial_id == _t.c.optuna_id)
         .where(*running)
         .order_by(_t.c.number)
     )

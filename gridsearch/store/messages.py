@@ -145,6 +145,7 @@ class RunnerAtWork:
         host: the machine's name; empty where the store does not know it.
         pid: its process there.
         seen: its last heartbeat, by the store's clock in UTC.
+        since: when the first of the trials that it holds began, in UTC.
         trials: numbers of the trials that it holds.
         gone: its process has ended, or it has not renewed its leases in time: the next run takes its trials.
     """
@@ -152,6 +153,7 @@ class RunnerAtWork:
     host: str
     pid: int | None
     seen: datetime | None
+    since: datetime | None
     trials: tuple[int, ...]
     gone: bool
 

@@ -18,6 +18,7 @@ COMMANDS = (
     "plan",
     "report",
     "status",
+    "stop",
     "study",
     "trial",
     "best",

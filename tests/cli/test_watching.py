@@ -78,7 +78,7 @@ def test_status_fits_a_narrow_terminal_with_nothing_cut_off_but_what_repeats(hal
     lines = cli("status").out.splitlines()
     heads = lines[0].split()
     assert heads == ["study", "complete", "failed", "running", "waiting", "ETA"], "no empty states, no dots"
-    table = [line for line in lines if "epoch" not in line]
+    table = [line for line in lines if "epoch" not in line and " trains trials " not in line]
     assert max(map(len, table)) <= 60
     assert "".join(line[: lines[0].index("complete")].strip() for line in table[1:]) == NAME
 
@@ -151,6 +151,23 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
     monkeypatch.setattr("gridsearch.cli.commands.status._WATCH_SECONDS", 0.01)
     assert cli("status", "--watch").code == 0, "there is nothing to watch"
+
+
+def test_status_says_who_trains_what_since_when_and_stop_asks_them_to_end(half_done, home, cli):
+    us = RunnerIdentity.current()
+    [runner] = cli("status", "--json").json["studies"][0]["runners"]
+    assert (runner["pid"], runner["gone"]) == (us.pid, False)
+    assert runner["since"].endswith("+00:00")
+    host = us.host.partition("/")[0]
+    numbers = ", ".join(map(str, runner["trials"]))
+    assert f"process {us.pid} on {host} trains trials {numbers} since " in cli("status").out
+    asked = cli("stop", "--study", NAME, "--json").json
+    assert asked["runners"] == [{"host": host, "pid": us.pid, "trials": runner["trials"]}]
+    assert "is asked to end now" in cli("stop", "--study", NAME, "--now").out
+    with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=False) as store:
+        store.release([(trial.id, trial.attempt) for trial in half_done])
+    assert "nobody trains study" in cli("stop", "--study", NAME).out
+    assert cli("stop", "--study", "nope").code == 4
 
 
 def test_a_runner_that_holds_nothing_just_now_is_still_at_work(half_done, home, cli):

@@ -25,10 +25,10 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             if arguments.command == "plan" or arguments.dry_run:
                 return search.plan(arguments)
             return search.run(arguments, words)
-        case "status":
+        case "status" | "stop":
             from gridsearch.cli.commands import status
 
-            return status.status(arguments)
+            return status.COMMANDS[arguments.command](arguments)
         case "report" | "export" | "trial" | "study":
             from gridsearch.cli.commands import queries
 

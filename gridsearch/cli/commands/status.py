@@ -1,4 +1,4 @@
-"""``status``: counts by state, the trials that train now, who left trials behind; once, or again and again."""
+"""``status``: counts by state, who trains what, who left trials behind; ``stop``: asks those who train to end."""
 
 from __future__ import annotations
 
@@ -89,15 +89,38 @@ def _status_view(found: list[StudyStatus]) -> RenderableType:
     return Group(
         _status_table(found),
         *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
-        *(Text(line) for entry in found for line in _idle_lines(entry)),
+        *(Text(line) for entry in found for line in _runner_lines(entry)),
     )
 
 
-def _idle_lines(entry: StudyStatus) -> list[str]:
-    """Return who left trials behind, and the command that goes on where nobody trains."""
+def stop(arguments: argparse.Namespace) -> int:
+    """Ask the runners of a study to end, at their next epoch's end or at once."""
+    asked = studies.stop(_places(arguments), arguments.study, now=arguments.now)
+    if arguments.json:
+        runners = [{"host": each.host, "pid": each.pid, "trials": list(each.trials)} for each in asked]
+        print(json.dumps({"schema": 1, "study": arguments.study, "now": arguments.now, "runners": runners}))
+        return 0
+    out = display.console(no_color=arguments.no_color)
+    when = "now" if arguments.now else "at the end of this epoch"
+    for runner in asked:
+        wait = "wait" if len(runner.trials) > 1 else "waits"
+        named = f"process {runner.pid} on {runner.host}"
+        out.print(f"{named} is asked to end {when}; {_trials(runner.trials)} then {wait}", soft_wrap=True)
+    if not asked:
+        out.print(f"nobody trains study {arguments.study!r} just now", soft_wrap=True)
+    return 0
+
+
+def _runner_lines(entry: StudyStatus) -> list[str]:
+    """Return who trains what since when, who left trials behind, and the command that goes on where nobody trains."""
     lines = []
     for runner in entry.runners:
-        if runner.gone:
+        if not runner.gone:
+            since = "" if runner.since is None else f" since {display.local_time(runner.since)}"
+            lines.append(
+                f"{entry.name}: process {runner.pid} on {runner.host} trains {_trials(runner.trials)}{since}"
+            )
+        else:
             wait = "wait" if len(runner.trials) > 1 else "waits"
             lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
     if entry.idle:
@@ -134,7 +157,7 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
                 f"{display.progress_text(trial.epochs, trial.settings)}",
                 soft_wrap=True,
             )
-        for line in _idle_lines(entry):
+        for line in _runner_lines(entry):
             out.print(f"  {line}", soft_wrap=True)
 
 
@@ -153,3 +176,6 @@ def _status_table(found: list[StudyStatus]) -> Listing:
         eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
         table.add_row(entry.name, *counts, eta)
     return table
+
+
+COMMANDS = {"status": status, "stop": stop}

@@ -55,6 +55,7 @@ class StudyStatus:
                 "host": runner.host,
                 "pid": runner.pid,
                 "seen": None if runner.seen is None else runner.seen.isoformat(timespec="seconds"),
+                "since": None if runner.since is None else runner.since.isoformat(timespec="seconds"),
                 "trials": list(runner.trials),
                 "gone": runner.gone,
             }
@@ -108,6 +109,24 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
     with existing(places) as store:
         names = [study] if study is not None else [summary.name for summary in store.studies()]
         return [_status(store, name) for name in names]
+
+
+def stop(places: Places, study: str, *, now: bool) -> list[RunnerAtWork]:
+    """Ask the runners of a study, on any machine, to end; what they hold then waits for the next run.
+
+    Args:
+        places: where things lie.
+        study: the study's name.
+        now: at once, not at the next epoch's end.
+
+    Returns:
+        The runners that hold trials of it; one that waits for others' is asked too.
+
+    Raises:
+        StudyNotFound: there is no such study.
+    """
+    with existing(places) as store:
+        return store.request_stop(study, at_once=now)
 
 
 def anybody_at_work(places: Places) -> bool:
