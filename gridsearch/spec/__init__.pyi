@@ -9,7 +9,7 @@ from .axes import (
     varying as varying,
 )
 from .axis_values import coerce as coerce
-from .expand import Expansion as Expansion, Resolver as Resolver, expand_study as expand_study
+from .expand import Expansion as Expansion, expand_study as expand_study
 from .grid import Grid as Grid, GridPoint as GridPoint
 from .recipe import Recipe as Recipe
 from .study import StudySpec as StudySpec, build as build

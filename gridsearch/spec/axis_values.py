@@ -130,6 +130,11 @@ def plain_number(value: float | Decimal) -> int | float:
     return whole if by_digits or (whole == value and abs(whole) <= LARGEST_INT) else float(value)
 
 
+def plain_option(value: Value) -> Value:
+    """Return an option as a grid would hold it, so that a default of 1.0 and a given 1 are the same point."""
+    return plain_number(value) if isinstance(value, float) else value
+
+
 def read_plain(word: str) -> Value:
     """Return what an unquoted word means for a free-typed axis: true, false, none, a number, or itself."""
     lower = word.lower()

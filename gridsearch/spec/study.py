@@ -17,21 +17,21 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gridsearch.errors import SpecError
 from gridsearch.records import ImageSettings
-from gridsearch.spec.axes import SEED, canonical, find_axis
+from gridsearch.records.study_kinds import StudyKind, kind_of
+from gridsearch.spec.axes import AXES, SEED, canonical, find_axis
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
-from gridsearch.spec.expand import Expansion, FunctionResolver, Resolver, expand_study
 from gridsearch.spec.grammar import read_scalar, write_scalar, write_values
 from gridsearch.spec.grid import Grid, rule_texts, word_entries
 from gridsearch.spec.grid_builder import Entry, assemble
 from gridsearch.spec.recipe import Params, Recipe, read_setting
 from gridsearch.spec.study_file import StudyFile, load_toml, missing_files
 from gridsearch.spec.study_names import check_study_name, default_name
-from gridsearch.spec.study_options import OF_FUNCTION, OF_IMAGES, OPTIONS, misplaced, read_option, refusal
+from gridsearch.spec.study_options import OPTIONS, misplaced, read_option, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gridsearch.records import TrialDraft, Value
+    from gridsearch.records import Value
 
 __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name", "load_toml"]
 
@@ -85,12 +85,11 @@ def _for_function(value: Any, kind: type[_T], convert: Callable[[Mapping[str, An
 
 def _of_another_kind(values: Mapping[str, Any]) -> Iterator[str]:
     """Tell what of a spec belongs to images where there is a function, and the other way round."""
-    objective = values.get("objective")
     for name in values:
-        if (why := misplaced(name, objective=objective)) is not None:
+        if (why := misplaced(name, values)) is not None:
             yield why
     grid = values.get("grid")
-    if isinstance(grid, Grid) and grid.axes and grid.parts.free != (objective is not None):
+    if isinstance(grid, Grid) and grid.axes and grid.parts.free != kind_of(values).free_axes:
         yield (
             "grid: its axes are params of a function, and there is no objective"
             if grid.parts.free
@@ -140,7 +139,7 @@ class StudySpec(BaseModel):
     )
 
     def __init__(self, **values: Any) -> None:
-        if values.get("objective") is not None:
+        if kind_of(values).free_axes:
             values["grid"] = _for_function(values.get("grid", {}), Grid, Grid.of_params)
             values["recipe"] = _for_function(values.get("recipe", {}), Params, Params)
         wrong = list(_of_another_kind(values))
@@ -158,9 +157,14 @@ class StudySpec(BaseModel):
         return self
 
     @property
+    def kind(self) -> StudyKind:
+        """What it is of."""
+        return kind_of({"objective": self.objective})
+
+    @property
     def name(self) -> str:
-        """The study's name: as given, or after the dataset or the function."""
-        return default_name(self.objective or self.dataset) if self.study is None else self.study
+        """The study's name: as given, or after what it is of."""
+        return default_name(getattr(self, self.kind.subject)) if self.study is None else self.study
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -173,46 +177,20 @@ class StudySpec(BaseModel):
     def warnings(self) -> tuple[str, ...]:
         """What looks unintended, one line each; `expand` finds more."""
         doubtful = "direction" not in self.model_fields_set and _LESS_IS_BETTER.search(self.metric)
-        if self.objective is None or not doubtful:
+        if "direction" not in self.kind.options or not doubtful:
             return self.grid.warnings
         upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
         return (*self.grid.warnings, upward)
 
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
-        if self.objective is not None:
-            return self.recipe.flat()
-        return self.recipe.flat() | {
-            "model": self.model,
-            "dataset": self.dataset,
-            "val": self.val,
-            "subset": self.subset,
-        }
-
-    def expand(self, resolve: Resolver | FunctionResolver) -> Expansion:
-        """Return the study's trials and what is to be said about them; see `expand_study`."""
-        return expand_study(self, resolve)
-
-    def drafts(self, *, resolve: Resolver) -> list[TrialDraft]:
-        """Return the study's trials: every point with every seed, none twice, seeds innermost.
-
-        Args:
-            resolve: knows the models' and the dataset's options and fingerprints.
-
-        Raises:
-            SpecError: an option that a plug-in does not take; no point left.
-        """
-        return list(expand_study(self, resolve).drafts)
+        return self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back."""
-        if self.objective is not None:
-            kind = {name: getattr(self, name) for name in ("objective", *OF_FUNCTION)}
-        else:
-            kind = {name: getattr(self, name) for name in OF_IMAGES}
         return {
             "study": self.study,
-            **kind,
+            **{name: getattr(self, name) for name in self.kind.options},
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
             **({} if self.version is None else {"version": self.version}),
             "grid": self.grid.to_json(),
@@ -226,7 +204,7 @@ class StudySpec(BaseModel):
         Raises:
             SpecError: it is not what this version's `to_json` writes.
         """
-        grid = Grid.from_json(data["grid"], free="objective" in data)
+        grid = Grid.from_json(data["grid"], free=kind_of(data).free_axes)
         skipped = ("grid", "code", *(("seeds",) if grid.seeds is not None else ()))
         return cls(**{k: v for k, v in data.items() if k not in skipped}, grid=grid)
 
@@ -236,8 +214,8 @@ class StudySpec(BaseModel):
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         # What the grid sets at every point would be told as a conflict.
         gridded = set(self.grid.axes) - {condition.axis for condition in self.grid.parts.conditions}
-        free = self.objective is not None
-        for name in ("objective", *OF_FUNCTION) if free else OF_IMAGES:
+        free = self.kind.free_axes
+        for name in self.kind.options:
             value = getattr(self, name)
             if value != defaults[name] and (free or name not in gridded):
                 arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
@@ -284,11 +262,11 @@ def build(
         SpecError: everything that is wrong, each with its place.
     """
     problems = ErrorCollector()
-    named = (options or {}).get("objective")
-    said = StudyFile(path=Path()) if file is None else load_toml(file, objective=named, problems=problems)
-    objective = named or said.options.get("objective")
-    free = objective is not None
-    given, recipe, places = _given(options or {}, settings, problems, objective=objective)
+    own = {name: value for name, value in (options or {}).items() if value is not None}
+    said = StudyFile(path=Path()) if file is None else load_toml(file, options=own, problems=problems)
+    together = {**said.options, **own}
+    free = kind_of(together).free_axes
+    given, recipe, places = _given(own, settings, problems, together=together)
     entries = word_entries(words, problems)
     gridded = {canonical(name.strip(), free=free) for entry in entries for name in entry.names.split(",")}
     # An option goes before the study file, so it also stands in place of an axis of the file's grid.
@@ -326,10 +304,22 @@ def build(
 
 
 def _given(
-    options: Mapping[str, Any], settings: Sequence[str], problems: ErrorCollector, *, objective: str | None
+    options: Mapping[str, Any],
+    settings: Sequence[str],
+    problems: ErrorCollector,
+    *,
+    together: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Value], dict[str, str]]:
-    """Read the command line's options and `--set`; returns options, recipe, and the place of each."""
-    free = objective is not None
+    """Read the command line's options and `--set`; returns options, recipe, and the place of each.
+
+    Args:
+        options: the command line's that were given.
+        settings: what follows `--set`.
+        problems: where to gather problems.
+        together: the options of the command line and of the study file.
+    """
+    kind = kind_of(together)
+    free = kind.free_axes
     given: dict[str, Any] = {}
     recipe: dict[str, Value] = {}
     places: dict[str, str] = {}
@@ -341,19 +331,17 @@ def _given(
         return place
 
     for key, value in options.items():
-        if value is None:
-            continue
         name = canonical(key)
         # A function's param may bear an option's name: that is then no second place of the same thing.
         taken = f"--{name}" if free and name != "seeds" else name
         with problems.at(place_of(taken, f"--{key.replace('_', '-')} {shortened(str(value))}")):
-            if (why := misplaced(name, objective=objective)) is not None:
+            if (why := misplaced(name, together)) is not None:
                 raise InvalidValue(why)
             if name in OPTIONS:
                 given[name] = read_option(name, value)
             elif free:
                 raise InvalidValue(
-                    f"{objective} is a plain function; its own params are set with --set {name}=..."
+                    f"{together[kind.subject]} is a plain function; its own params are set with --set {name}=..."
                 )
             else:
                 recipe[name] = read_setting(name, value)

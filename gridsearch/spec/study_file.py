@@ -11,10 +11,12 @@ import tomllib
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
+from gridsearch.records.study_kinds import kind_of
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import Condition, Exclusion, Term
 from gridsearch.spec.grid_builder import Entry, Group, Parts, Written, assemble
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 PLUGINS = ("dataset", "model", "objective")
 """Keys whose values may name a file of the user's own."""
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _TABLES = ("grid", "recipe")
 _RULES = ("exclude", "when")
 _KNOWN = (*OPTIONS, *_RULES, *_TABLES)
@@ -54,7 +57,7 @@ class StudyFile:
 
 
 def load_toml(
-    path: Path | str, *, objective: str | None = None, problems: ErrorCollector | None = None
+    path: Path | str, *, options: Mapping[str, Any] = _NONE, problems: ErrorCollector | None = None
 ) -> StudyFile:
     """Read a study file.
 
@@ -62,7 +65,7 @@ def load_toml(
 
     Args:
         path: the file.
-        objective: the function that the command line names, which then goes before the file's.
+        options: those of the command line, which go before the file's.
         problems: where to gather problems; then they are not raised, and what is right comes back.
 
     Raises:
@@ -72,15 +75,15 @@ def load_toml(
     path = Path(path)
     found = ErrorCollector() if problems is None else problems
     content = _parse(path, found)
-    options: dict[str, Any] = {}
-    function = objective or content.get("objective")
-    free = function is not None
+    said: dict[str, Any] = {}
+    together = content | {name: value for name, value in options.items() if value is not None}
+    free = kind_of(together).free_axes
     for key, value in content.items():
         place = f"{path}: {shortened(key)}"
         if key in OPTIONS:
             with found.at(place):
-                options[key] = read_option(key, value)
-                if (why := misplaced(key, objective=function)) is not None:
+                said[key] = read_option(key, value)
+                if (why := misplaced(key, together)) is not None:
                     raise InvalidValue(why)
         elif key not in _KNOWN:
             found.add(str(path), refusal(key, _KNOWN))
@@ -92,16 +95,16 @@ def load_toml(
         problems=found,
     )
     grid = _read_grid(content, path, found, free=free)
-    if grid.seeds is not None and "seeds" in options:
+    if grid.seeds is not None and "seeds" in said:
         found.add(f"{path}: seeds", "the seeds are given in [grid] as well")
     if problems is None:
         found.check()
     for name in PLUGINS:
-        if name in options:
-            options[name] = _beside(path, options[name])
+        if name in said:
+            said[name] = _beside(path, said[name])
     if not free:
         grid = _with_models(grid, lambda m: _beside(path, m))
-    return StudyFile(path=path, options=options, recipe=recipe, grid=grid)
+    return StudyFile(path=path, options=said, recipe=recipe, grid=grid)
 
 
 def _parse(path: Path, problems: ErrorCollector) -> dict[str, Any]:

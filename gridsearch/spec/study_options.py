@@ -10,27 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gridsearch.errors import nearest
+from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS, kind_of
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.axis_values import require_text, typed
 from gridsearch.spec.collector import InvalidValue, shortened
 from gridsearch.spec.grid_builder import MAX_SEEDS
 from gridsearch.spec.study_names import good_name
 
-OPTIONS = (
-    "study",
-    "dataset",
-    "model",
-    "objective",
-    "metric",
-    "direction",
-    "seeds",
-    "val",
-    "subset",
-    "version",
-)
-OF_IMAGES = ("dataset", "model", "val", "subset")
-"""Options that say something of images, and so nothing of a study of a plain function."""
-OF_FUNCTION = ("metric", "direction")
+OPTIONS = ("study", *(option for kind in KINDS for option in kind.options), "seeds", "version")
 MAX_VERSION = 64
 DIRECTIONS = ("maximize", "minimize")
 
@@ -53,7 +40,7 @@ def read_option(name: str, value: object) -> Any:
         raise InvalidValue(f"{name} takes one value")
     if name == "version":
         return _version(value)
-    if name in ("objective", *OF_FUNCTION):
+    if name in FUNCTION.options:
         return _of_function(name, value)
     return typed(AXES[name], value)
 
@@ -82,13 +69,24 @@ def _version(value: object) -> str:
     return text.strip()
 
 
-def misplaced(name: str, *, objective: str | None) -> str | None:
-    """Return why an option makes no sense in a study of a function, or outside of one; None where it does."""
-    if objective is not None and name in OF_IMAGES:
-        return f"{name} says something of images, and {objective} is a plain function"
-    if objective is None and name in OF_FUNCTION:
-        return f"{name} belongs to a study of a plain function (objective); images are ranked by accuracy"
-    return None
+_MISPLACED = {
+    IMAGES.name: "{name} says something of images, and {subject} is a plain function",
+    FUNCTION.name: "{name} belongs to a study of a plain function (objective); images are ranked by accuracy",
+}
+
+
+def misplaced(name: str, options: Mapping[str, Any]) -> str | None:
+    """Return why an option makes no sense in such a study as the options ask for; None where it does.
+
+    Args:
+        name: the option.
+        options: all that were given.
+    """
+    kind = kind_of(options)
+    owner = next((each for each in KINDS if name in each.options), kind)
+    if owner is kind or (name == owner.subject and options.get(name) is None):
+        return None
+    return _MISPLACED[owner.name].format(name=name, subject=options.get(kind.subject))
 
 
 def read_seeds(value: object) -> int | tuple[int, ...]:

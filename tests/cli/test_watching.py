@@ -11,7 +11,7 @@ from rich.console import Console
 from gridsearch import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
 from gridsearch.service.run.progress import Progress, Running
-from gridsearch.spec import build
+from gridsearch.spec import build, expand_study
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
 
 NAME = "a-study-whose-name-is-as-long-as-it-may-be." + 20 * "x"
@@ -31,7 +31,7 @@ class Plain:
 def half_done(home):
     """Eight trials: two done, four in two packs at half their epochs, one failed, one waiting."""
     words = ["lr=.1,.01,.001,.0001", "norm=none,standard"]
-    drafts: list[TrialDraft] = build(words=words, options={"epochs": 4}).drafts(resolve=Plain())
+    drafts: list[TrialDraft] = expand_study(build(words=words, options={"epochs": 4}), Plain()).drafts
     assert len({trial_key(d.settings, d.seed) for d in drafts}) == 8
     study = StudyDraft(name=NAME, dataset="digits", metric="val_accuracy", axes=("lr", "norm"), command="c")
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
@@ -118,7 +118,7 @@ def test_a_report_of_a_running_study_says_how_much_is_missing(half_done, cli, ho
 
 
 def test_before_the_first_result_a_report_says_where_to_look(home, cli):
-    drafts = build(words=["lr=.1"], options={"epochs": 4}).drafts(resolve=Plain())
+    drafts = expand_study(build(words=["lr=.1"], options={"epochs": 4}), Plain()).drafts
     study = StudyDraft(name="new", dataset="digits", metric="val_accuracy", axes=("lr",), command="c")
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=True) as store:
         added = store.add(study, drafts)
@@ -131,7 +131,7 @@ def test_before_the_first_result_a_report_says_where_to_look(home, cli):
 
 
 def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatch):
-    drafts = build(words=["lr=.1,.2"], options={"epochs": 4}).drafts(resolve=Plain())
+    drafts = expand_study(build(words=["lr=.1,.2"], options={"epochs": 4}), Plain()).drafts
     study = StudyDraft(name="left", dataset="digits", metric="val_accuracy", axes=("lr",), command="c")
     us = RunnerIdentity.current()
     ended = RunnerIdentity(host=us.host, boot=us.boot, pid=us.pid, started=us.started - 1)

@@ -2,16 +2,16 @@ import pytest
 
 from gridsearch.errors import PluginError, SpecError
 from gridsearch.records import trial_key
-from gridsearch.spec import Grid, StudySpec
+from gridsearch.spec import Grid, StudySpec, expand_study
 
 
 def expand(resolver, grid=None, **more):
-    return StudySpec(grid=grid or Grid(), **more).expand(resolver)
+    return expand_study(StudySpec(grid=grid or Grid(), **more), resolver)
 
 
 def test_every_point_comes_with_every_seed_innermost(resolver):
     spec = StudySpec(grid=Grid(lr=[0.1, 0.2], batch=[10, 20]), seeds=2)
-    drafts = spec.drafts(resolve=resolver)
+    drafts = expand_study(spec, resolver).drafts
     assert [(d.settings.lr, d.settings.batch, d.seed) for d in drafts] == [
         (lr, batch, seed) for lr in (0.1, 0.2) for batch in (10, 20) for seed in (0, 1)
     ]
@@ -20,13 +20,16 @@ def test_every_point_comes_with_every_seed_innermost(resolver):
 
 
 def test_settings_are_complete_with_what_the_plug_ins_say(resolver):
-    (draft,) = StudySpec(
-        dataset="whatever",
-        model="nets/mlp",
-        val=0.2,
-        subset=50,
-        recipe={"model.hidden": 32, "epochs": 3, "data.size": 8},
-    ).drafts(resolve=resolver)
+    (draft,) = expand_study(
+        StudySpec(
+            dataset="whatever",
+            model="nets/mlp",
+            val=0.2,
+            subset=50,
+            recipe={"model.hidden": 32, "epochs": 3, "data.size": 8},
+        ),
+        resolver,
+    ).drafts
     settings = draft.settings
     assert (settings.dataset, settings.data_options, len(settings.data_fingerprint)) == (
         "made-up",
@@ -40,7 +43,7 @@ def test_settings_are_complete_with_what_the_plug_ins_say(resolver):
 
 def test_an_option_given_as_its_default_is_the_same_trial(resolver):
     keys = {
-        StudySpec(model="mlp", recipe=recipe).drafts(resolve=resolver)[0].key
+        expand_study(StudySpec(model="mlp", recipe=recipe), resolver).drafts[0].key
         for recipe in (
             {},
             {"model.hidden": 64},
@@ -173,6 +176,8 @@ def test_too_many_trials_are_refused_before_they_are_made(resolver):
 
 
 def test_ten_thousand_points_with_three_seeds_are_all_there(resolver):
-    drafts = StudySpec(grid=Grid(lr="1e-4..1e-1:100log", batch="1..100:1"), seeds=3).drafts(resolve=resolver)
+    drafts = expand_study(
+        StudySpec(grid=Grid(lr="1e-4..1e-1:100log", batch="1..100:1"), seeds=3), resolver
+    ).drafts
     assert len({draft.key for draft in drafts}) == 30_000
     assert all(draft.key == trial_key(draft.settings, draft.seed) for draft in drafts[::997])

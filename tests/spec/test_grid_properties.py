@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import composite
 
 from gridsearch.records import ImageSettings, trial_key
-from gridsearch.spec import Grid, StudySpec, axis_of
+from gridsearch.spec import Grid, StudySpec, axis_of, expand_study
 
 numbers = st.floats(min_value=1e-12, max_value=1e6)
 words = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), max_size=12)
@@ -199,7 +199,7 @@ class PlainResolver:
 
 
 def keys(grid, **more):
-    return [draft.key for draft in StudySpec(grid=grid, **more).drafts(resolve=PlainResolver())]
+    return [draft.key for draft in expand_study(StudySpec(grid=grid, **more), PlainResolver()).drafts]
 
 
 @given(axes_of_grids(), st.randoms(use_true_random=False))
@@ -212,9 +212,9 @@ def test_keys_do_not_depend_on_the_order_of_axes_and_values(axes, random):
 @given(grids())
 def test_every_key_is_the_content_address_of_its_trial_and_unique(grid):
     assume(next(grid.points(), None) is not None)
-    drafts = StudySpec(grid=grid, recipe={"model.a": 0, "model.seed": 0, "model.z": 0}).drafts(
-        resolve=PlainResolver()
-    )
+    drafts = expand_study(
+        StudySpec(grid=grid, recipe={"model.a": 0, "model.seed": 0, "model.z": 0}), PlainResolver()
+    ).drafts
     assert all(draft.key == trial_key(draft.settings, draft.seed) for draft in drafts)
     assert len({draft.key for draft in drafts}) == len(drafts)
 
@@ -243,12 +243,12 @@ def test_a_value_in_the_recipe_gives_the_key_that_it_gives_in_the_grid(values, w
 
 SCRIPT = """
 import sys
-from gridsearch.spec import Grid, StudySpec
+from gridsearch.spec import Grid, StudySpec, expand_study
 class PlainResolver:
     def model(self, name, options): return name, dict(options), None
     def data(self, options): return "made-up", dict(options), "f" * 64
 grid = Grid.parse(sys.argv[1:], exclude=["lr=.1 batch=10"], when=["momentum: optimizer=sgd", "nesterov: momentum=.9"])
-drafts = StudySpec(grid=grid, seeds=2, recipe={"model.a": 1, "model.b": "x"}).drafts(resolve=PlainResolver())
+drafts = expand_study(StudySpec(grid=grid, seeds=2, recipe={"model.a": 1, "model.b": "x"}), PlainResolver()).drafts
 print(grid, *(f"{d.key} {d.axes} {d.inactive}" for d in drafts), sep="\\n")
 """
 

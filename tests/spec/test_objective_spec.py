@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gridsearch.errors import SpecError
-from gridsearch.spec import Grid, StudySpec, build
+from gridsearch.spec import Grid, StudySpec, build, expand_study
 
 FILE = """
 objective = "fit.py:loss"
@@ -59,7 +59,7 @@ def test_any_name_is_an_axis_with_any_plain_value(file):
 
 
 def test_points_are_params_and_rules_hold_as_ever(file):
-    found = build(file=file).expand(Functions())
+    found = expand_study(build(file=file), Functions())
     params = [draft.settings.params for draft in found.drafts[::2]]
     assert all(p["model"] == "linear" and p["metric"] == 3 for p in params)
     assert {(p["x"], p.get("mode")) for p in params} == {(0, None), (1, "a"), (2, "a"), (2, "b")}
@@ -73,7 +73,7 @@ def test_an_axis_goes_before_what_is_set_for_all_and_where_it_is_taken_away_that
     path.write_text(
         'objective = "f.py:g"\nwhen = ["y: x=1"]\n[grid]\nx = [1, 2]\ny = [3, 4]\n[recipe]\ny = 9\n'
     )
-    found = build(file=path).expand(Functions())
+    found = expand_study(build(file=path), Functions())
     assert [dict(d.settings.params) for d in found.drafts] == [
         {"x": 1, "y": 3},
         {"x": 1, "y": 4},
@@ -184,4 +184,4 @@ def test_metric_and_direction_belong_to_functions_alone():
 )
 def test_a_loss_that_is_maximized_without_a_word_is_warned_of(options, warned):
     spec = build(words=["x=1"], options={"objective": "f.py:g", **options})
-    assert any("maximized" in line for line in spec.expand(Functions()).warnings) is warned
+    assert any("maximized" in line for line in expand_study(spec, Functions()).warnings) is warned

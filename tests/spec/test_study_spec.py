@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.errors import SpecError, UsageError
-from gridsearch.spec import Grid, Recipe, StudySpec, build
+from gridsearch.spec import Grid, Recipe, StudySpec, build, expand_study
 
 
 def problems(make, *args, **kwargs):
@@ -182,7 +182,7 @@ def test_the_command_of_a_spec_gives_the_same_trials(spec):
     assert (program, verb) == ("gridsearch", "run")
     again = from_arguments(arguments)
     assert (again.name, again.dataset, again.seed_list) == (spec.name, spec.dataset, spec.seed_list)
-    assert again.drafts(resolve=PlainResolver()) == spec.drafts(resolve=PlainResolver())
+    assert expand_study(again, PlainResolver()).drafts == expand_study(spec, PlainResolver()).drafts
 
 
 def test_an_option_goes_before_the_study_file_and_that_before_the_default(tmp_path):
@@ -219,7 +219,7 @@ def test_a_grid_of_the_command_line_wins_over_the_files_recipe(tmp_path):
     file = tmp_path / "s.toml"
     file.write_text("seeds = 2\n[recipe]\nlr = 0.5\n")
     spec = build(file=file, words=["lr=.1,.2", "seed=4"])
-    assert {draft.settings.lr for draft in spec.drafts(resolve=PlainResolver())} == {0.1, 0.2}
+    assert {draft.settings.lr for draft in expand_study(spec, PlainResolver()).drafts} == {0.1, 0.2}
     assert spec.seed_list == (4,)
 
 
@@ -273,7 +273,7 @@ def test_a_wrong_command_line_is_told(given, expected):
 
 def test_the_recipe_may_fix_an_axis_where_a_condition_takes_it_away():
     spec = build(words=["optimizer=sgd,adam", "lr=.1,.2"], when=["lr: optimizer=sgd"], settings=["lr=.5"])
-    assert [d.settings.lr for d in spec.drafts(resolve=PlainResolver())] == [0.1, 0.2, 0.5]
+    assert [d.settings.lr for d in expand_study(spec, PlainResolver()).drafts] == [0.1, 0.2, 0.5]
 
 
 def test_problems_of_file_and_command_line_are_told_together(tmp_path):

@@ -17,6 +17,7 @@ from gridsearch.service.prepare.replicates import has_result, more_replicates, s
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.service.prepare.stored import Joining, check_models, find_again, joining, located, present
 from gridsearch.service.queries.studies import existing
+from gridsearch.spec import expand_study
 from gridsearch.store import store_exists
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def prepare(
         dataset if dataset is not None else spec.dataset, places.data, objects, version=spec.version
     )
     catalog.known_as(partial(_stored_settings, spec.name, places))
-    expansion = spec.expand(resolve=catalog)
+    expansion = expand_study(spec, catalog)
     if fetch:  # only now: what is wrong with the words is told without waiting for a download
         catalog.fetch(say)
     prepared = Prepared(
@@ -181,7 +182,7 @@ def _stored_settings(study: str, places: Places) -> list[Settings]:
 
 
 def _prepare_function(spec: StudySpec, catalog: FunctionCatalog) -> Prepared:
-    expansion = spec.expand(resolve=catalog)
+    expansion = expand_study(spec, catalog)
     return Prepared(
         name=spec.name,
         axes=spec.grid.axes,

@@ -1,0 +1,153 @@
+"""Makes the settings of points that train networks on images; a part of `expand`.
+
+What models and datasets are called, their options with defaults and their addresses come through a `Resolver`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from gridsearch.errors import PluginError, SpecError
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, ImageSettings
+from gridsearch.records.axis import identity
+from gridsearch.spec.axes import find_axis
+from gridsearch.spec.axis_values import plain_option
+from gridsearch.spec.collector import ErrorCollector
+from gridsearch.spec.grammar import write_scalar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from gridsearch.records import TrialDraft, Value
+    from gridsearch.spec.grid import GridPoint
+    from gridsearch.spec.study import StudySpec
+
+_T = TypeVar("_T")
+
+
+class Resolver(Protocol):
+    """What the spec asks of those who know the plug-ins; asked once for each name with its options."""
+
+    def model(self, name: str, options: Mapping[str, Value]) -> tuple[str, Mapping[str, Value], str | None]:
+        """Return a model's display name, its options complete with defaults, and the hash of its source.
+
+        Raises:
+            PluginError: there is no such model.
+            SpecError: it does not take these options.
+        """
+        ...
+
+    def data(self, options: Mapping[str, Value]) -> tuple[str, Mapping[str, Value], str]:
+        """Return the dataset's display name, its options complete with defaults, and its fingerprint.
+
+        Raises:
+            SpecError: it does not take these options.
+            DataError: it cannot be read.
+        """
+        ...
+
+
+def without_effect(optimizer: Value, momentum: Value) -> tuple[str, ...]:
+    """Return the settings that cannot matter for this optimizer, and so are set to their defaults."""
+    if optimizer != "sgd":
+        return ("momentum", "nesterov")
+    return () if momentum else ("nesterov",)
+
+
+class ImagePoints:
+    """Makes complete settings of points; asks the resolver once per question, and gathers its problems."""
+
+    def __init__(self, spec: StudySpec, resolve: Resolver) -> None:
+        self._spec = spec
+        self._fixed = spec.fixed()
+        self._resolve = resolve
+        self._answers: dict[tuple[object, ...], Any] = {}
+        self._problems = ErrorCollector()
+        self._first: PluginError | SpecError | None = None
+        self._axes: dict[tuple[object, ...], tuple[tuple[str, ...], tuple[str, ...]]] = {}
+
+    def settings(self, point: GridPoint) -> tuple[ImageSettings, tuple[str, ...], tuple[str, ...]] | None:
+        """Return a point's settings, its axes and its inactive axes; None where the resolver refuses."""
+        values = {**self._fixed, **point.values}
+        plain, model_options, data_options = _sorted_out(values)
+        model = self._ask(
+            ("model", plain["model"], *model_options.items()),
+            lambda: self._resolve.model(str(plain["model"]), model_options),
+        )
+        data = self._ask(("data", *data_options.items()), lambda: self._resolve.data(data_options))
+        if model is None or data is None:
+            return None
+        idle = without_effect(plain["optimizer"], plain["momentum"])
+        for name in idle:
+            plain[name] = _DEFAULTS[name]
+        plain["model"], plain["model_options"], plain["model_source"] = model
+        if plain["model_source"] is not None:  # an installed model has no code of the user's
+            plain["code_version"] = self._spec.version
+        plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
+        return ImageSettings(**plain), *self._axes_of(point, idle)
+
+    def check(self) -> None:
+        """Raise what the resolver refused: its own error if it is the only one, else all at once."""
+        try:
+            self._problems.check()
+        except SpecError as error:
+            if self._first is not None and len(error.problems) == 1:
+                raise self._first from None
+            raise
+
+    def _ask(
+        self, question: tuple[object, ...], ask: Callable[[], tuple[str, Mapping[str, Value], _T]]
+    ) -> Any:
+        # Options are compared with their types: 1 and True are different ones.
+        key = tuple((part[0], identity(part[1])) if isinstance(part, tuple) else part for part in question)
+        if key not in self._answers:
+            try:
+                name, options, extra = ask()
+                self._answers[key] = (name, {k: plain_option(v) for k, v in sorted(options.items())}, extra)
+            except (PluginError, SpecError) as error:
+                self._first = self._first or error
+                for line in error.problems if isinstance(error, SpecError) else (error.message,):
+                    self._problems.add("", line)
+                self._answers[key] = None
+        return self._answers[key]
+
+    def _axes_of(self, point: GridPoint, idle: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        key = (point.inactive, tuple(point.values), idle)
+        if key not in self._axes:
+            axes = tuple(name for name in point.values if name not in idle)
+            inactive = (*point.inactive, *(name for name in point.values if name in idle))
+            self._axes[key] = axes, inactive
+        return self._axes[key]
+
+    def warnings(self, drafts: Sequence[TrialDraft]) -> Iterator[str]:
+        """Warn of settings of the recipe that have no effect at any point, and of an axis that ranks nothing."""
+        shapes = {(draft.settings.get("optimizer"), draft.settings.get("momentum")) for draft in drafts}
+        changed, axes = self._spec.recipe.changes(), self._spec.grid.axes
+        for name in ("momentum", "nesterov"):
+            if name in changed and name not in axes and all(name in without_effect(*s) for s in shapes):
+                text = write_scalar(find_axis(name), changed[name])
+                yield f"{name}={text} of the recipe has no effect at any point"
+        if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
+            yield (
+                "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
+                "weights before they are averaged"
+            )
+
+
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(ImageSettings)}
+
+
+def _sorted_out(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Value], dict[str, Value]]:
+    """Part settings from the options of the model and of the dataset."""
+    plain: dict[str, Any] = {}
+    model: dict[str, Value] = {}
+    data: dict[str, Value] = {}
+    for name, value in values.items():
+        if name.startswith(MODEL_PREFIX):
+            model[name.removeprefix(MODEL_PREFIX)] = value
+        elif name.startswith(DATA_PREFIX):
+            data[name.removeprefix(DATA_PREFIX)] = value
+        else:
+            plain[name] = value
+    return plain, model, data
