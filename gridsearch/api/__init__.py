@@ -76,6 +76,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     prune: str | None = None,
     budget: float | str | timedelta | None = None,
     retries: int | None = None,
+    checkpoint: float | str | timedelta | None = None,
     store_patience: float | str | timedelta | None = None,
     keep_going: bool = False,
     report: bool = True,
@@ -122,6 +123,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
         budget: start no more trials after that time: seconds, "1h30m", or a `timedelta`.
         retries: attempts after a worker died; default: 2.
+        checkpoint: save each trial at an epoch's end, at most this often: seconds, "30s", a `timedelta`, "every-epoch",
+            or "off"; an interrupted trial goes on from there.  Default: 60 seconds.
         store_patience: go on for that long while the store is locked or away, as for `budget`; results wait on the
             disk.  Default: 10 minutes.
         keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.

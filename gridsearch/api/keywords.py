@@ -69,6 +69,7 @@ class RunArguments(SearchArguments, total=False):
     prune: str | None
     budget: float | str | timedelta | None
     retries: int | None
+    checkpoint: float | str | timedelta | None
     store_patience: float | str | timedelta | None
     keep_going: bool
     report: bool

@@ -41,6 +41,10 @@ class Executor(Protocol):
         """Answer an `EpochEnded` or a `StepEnded` of a pack; needed only where trials are pruned."""
         ...
 
+    def leave(self) -> bool:
+        """Ask for all packs to be left at their next epoch's end; return whether they then go on from there."""
+        ...
+
     def use_fewer(self) -> bool:
         """Work on one pack fewer at a time; return whether there was one to spare."""
         ...

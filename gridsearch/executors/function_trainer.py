@@ -15,8 +15,9 @@ from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch import plugins
-from gridsearch.errors import PluginError, valid_text
+from gridsearch.errors import PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.call_states import CallStates, Unusable, kind_of
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.random_streams import Streams
 from gridsearch.records import (
@@ -27,6 +28,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     TrialState,
+    Unwritable,
 )
 
 if TYPE_CHECKING:
@@ -36,10 +38,6 @@ if TYPE_CHECKING:
     from gridsearch.records import Event, FunctionSettings, Lane, Pack, Trial, WorkerSetup
 
 _SHOWN_NAMES = 8
-
-
-class Unusable(Exception):
-    """What a function gave back is no result; says what it gave, in words that follow the function's name."""
 
 
 class FunctionRunner:
@@ -64,6 +62,7 @@ class FunctionRunner:
         pack: Pack,
         *,
         stop: Callable[[], bool],
+        leave: Callable[[], bool] = lambda: False,
         given: Callable[[], Sequence[Lane]] = lambda: (),  # noqa: ARG002 - as `PackTrainer.train`; none is asked for
         pruned: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
@@ -71,26 +70,34 @@ class FunctionRunner:
 
         Args:
             pack: the trials.
-            stop: asked after each step whether to leave.
+            stop: asked after each step whether to leave at once.
+            leave: asked likewise, where a function that takes its state is left once that is saved.
             given: not asked.
             pruned: asked after each step for the trials that shall end now.
         """
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
         for lane in cast("Pack[FunctionSettings]", pack).lanes:
-            if stop():
+            if stop() or leave():
                 break
-            self._call(lane.trial, stop=stop, pruned=pruned)
+            self._call(lane, stop=lambda: stop() or (self.setup.resumable and leave()), pruned=pruned)
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
     def _call(
         self,
-        trial: Trial[FunctionSettings],
+        lane: Lane[FunctionSettings],
         *,
         stop: Callable[[], bool],
         pruned: Callable[[], Collection[int]],
     ) -> None:
+        trial = lane.trial
         log = LogStream(lambda text: self.emit(LogText(trials=(trial.id,), text=text)))
-        call = _Call(trial, self.setup.metric, log)
+        states = CallStates(lane, self.setup)
+        if (resumed := states.open()) is not None:
+            self.emit(resumed)
+        if (ended := states.result()) is not None:
+            self.emit(ended)
+            return
+        call = _Call(trial, self.setup.metric, log, states)
         try:
             function = self._function(trial.settings)
             with borrowed():
@@ -99,11 +106,17 @@ class FunctionRunner:
                     self.emit(step)
                     if trial.id in pruned():
                         call.prune()
-                    elif stop():
+                        continue
+                    stopping = stop()
+                    call.save(now=stopping)
+                    if stopping:
                         call.close()
                         return
             log.end()
-            self.emit(call.result())
+            self.emit(states.keep(call.result()))
+        except StoreError as error:
+            log.end()
+            self.emit(Unwritable(worker=self.setup.name, message=error.message, hint=error.hint))
         except BaseException as error:  # a user's function may raise anything
             log.end()
             if isinstance(error, KeyboardInterrupt):
@@ -140,22 +153,26 @@ class FunctionRunner:
 class _Call:
     """One call of a function, from its start to its result."""
 
-    def __init__(self, trial: Trial[FunctionSettings], metric: str, log: LogStream) -> None:
+    def __init__(
+        self, trial: Trial[FunctionSettings], metric: str, log: LogStream, states: CallStates
+    ) -> None:
         self._trial = trial
+        self._states = states
         self._metric = metric
         self._printing = Printing(log)
         self._streams = Streams(trial.seed)
         self._generator: Generator[Any, Any, Any] | None = None
-        self._last: dict[str, float] | None = None
-        self._steps = 0
+        self._last: Mapping[str, float] | None = states.rows[-1].metrics if states.rows else None
+        self._steps = len(states.rows)
         self._pruned = False
         self._began = time.monotonic()
 
     def begin(self, function: Callable[..., Any]) -> None:
         """Call the function; one that is no generator has then done all it does."""
-        self._began = time.monotonic()
+        self._began = time.monotonic() - self._states.seconds
+        given = {"state": self._states.state} if self._states.wanted else {}
         with self._inside():
-            found = function(dict(self._trial.settings.params), self._trial.seed)
+            found = function(dict(self._trial.settings.params), self._trial.seed, **given)
         if inspect.isgenerator(found):
             self._generator = found
         else:
@@ -171,15 +188,29 @@ class _Call:
                 except StopIteration:
                     self._generator = None
                     break
+            if self._states.wanted and isinstance(found, tuple) and len(found) == 2:
+                found, state = found
+                self._states.take(state, step=self._steps + 1)
             self._last = self._checked(found, "yielded")
             self._steps += 1
-            yield StepEnded(
+            step = StepEnded(
                 trial=self._trial.id,
                 attempt=self._trial.attempt,
                 step=self._steps,
                 metrics=self._last,
                 seconds=time.monotonic() - began,
             )
+            self._states.rows.append(step)
+            yield step
+
+    def save(self, *, now: bool) -> None:
+        """Save the state that came with the last step, if there is one and it is time, or `now`.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if now or self._states.due:
+            self._states.save(seconds=time.monotonic() - self._began)
 
     def prune(self) -> None:
         """End the call here; what it has shown so far is its result."""
@@ -232,14 +263,14 @@ class _Call:
         """
         place = f"{verb} " if verb == "returned" else f"{verb} at step {self._steps + 1} "
         if not isinstance(found, Mapping):
-            raise Unusable(f"{place}{_kind(found)}, not a dict of metrics")
+            raise Unusable(f"{place}{kind_of(found)}, not a dict of metrics")
         metrics = {}
         for name, value in found.items():
             if not isinstance(name, str) or not name.strip():
                 raise Unusable(f"{place}a dict with the key {name!r:.60}, which is no name of a metric")
             number = _number(value)
             if number is None:
-                raise Unusable(f"{place}{name!r} as {_kind(value)}, not a number")
+                raise Unusable(f"{place}{name!r} as {kind_of(value)}, not a number")
             if name != valid_text(name):
                 raise Unusable(f"{place}a metric named {name!r:.60}, which is no valid text")
             metrics[name] = number
@@ -249,15 +280,6 @@ class _Call:
             there = f"but {', '.join(names)}{more}" if names else "and no other metric"
             raise Unusable(f"{place}no {self._metric!r}, {there}; --metric names what ranks")
         return metrics
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "None"
-    shape = getattr(value, "shape", None)
-    of_shape = f" of shape {tuple(shape)}" if isinstance(shape, tuple) and shape else ""
-    name = type(value).__name__
-    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}{of_shape}"
 
 
 def _number(value: Any) -> float | None:

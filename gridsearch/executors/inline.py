@@ -32,6 +32,8 @@ class InlineExecutor:
         interrupted: Callable[[], bool],
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
+        self._setup = setup
+        self._leaving = False
         self._trainer = make_trainer(setup, deliver, objects)
         self._deliver = deliver
         self._interrupted = interrupted
@@ -63,6 +65,11 @@ class InlineExecutor:
         if decision.prune:
             self._pruned.add(decision.trial)
 
+    def leave(self) -> bool:
+        """Leave the pack at its next epoch's end; return whether it then goes on from there."""
+        self._leaving = True
+        return self._setup.resumable
+
     def use_fewer(self) -> bool:
         """Nothing to spare: there is but one pack here."""
         return False
@@ -72,7 +79,13 @@ class InlineExecutor:
         task, self._task = self._task, None
         if isinstance(task, Pack):
             self._pruned.clear()
-            self._trainer.train(task, stop=self._interrupted, given=self._take, pruned=lambda: self._pruned)
+            self._trainer.train(
+                task,
+                stop=self._interrupted,
+                leave=lambda: self._leaving,
+                given=self._take,
+                pruned=lambda: self._pruned,
+            )
         elif task is not None:
             assert isinstance(self._trainer, PackTrainer)
             answer: Event = (

@@ -21,6 +21,7 @@ from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process
 from gridsearch.records import (
     Exported,
     LanesGiven,
+    Leave,
     LogText,
     Pack,
     PackEnded,
@@ -140,6 +141,14 @@ class LocalExecutor:
     def send_decision(self, pack: str, decision: PruningDecision) -> None:
         """Send a pruning decision to the worker that trains a pack."""
         self._send_to(pack, decision)
+
+    def leave(self) -> bool:
+        """Send `Leave` to every worker that trains; return whether what they leave goes on from there."""
+        for worker in self._workers.values():
+            if isinstance(worker.task, Pack):
+                with contextlib.suppress(BrokenPipeError):
+                    _send(worker.commands, encode(Leave()))
+        return all(setup.resumable for setup in self._setups.values())
 
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""

@@ -26,11 +26,13 @@ class PruningReplies:
         self._arriving = arriving
         self._open: set[tuple[int, int, int]] = set()
         self._pruned: set[int] = set()
+        self._attempts: dict[int, int] = {}
 
     def expect(self, event: Advance) -> None:
         """Take note of an epoch that the coordinator will decide on."""
-        if event.epoch == 1:  # an attempt of its own, whatever was said of the one before
+        if self._attempts.get(event.trial) != event.attempt:  # whatever was said of the one before
             self._pruned.discard(event.trial)
+            self._attempts[event.trial] = event.attempt
         self._open.add((event.trial, event.attempt, event.epoch))
 
     def pruned(self) -> Collection[int]:

@@ -36,6 +36,7 @@ from gridsearch.records import (
     Lane,
     LanesGiven,
     LanesWanted,
+    Leave,
     LogText,
     Pack,
     PackEnded,
@@ -101,6 +102,7 @@ class PackTrainer:
         pack: Pack,
         *,
         stop: Callable[[], bool],
+        leave: Callable[[], bool] = lambda: False,
         given: Callable[[], Sequence[Lane]] = lambda: (),
         pruned: Callable[[], Collection[int]] = lambda: (),
     ) -> None:
@@ -108,10 +110,12 @@ class PackTrainer:
 
         Args:
             pack: the trials.
-            stop: asked now and then whether to leave.
+            stop: asked now and then whether to leave at once.
+            leave: asked after each epoch whether to leave then, once there is a checkpoint.
             given: waits for the answer to a `LanesWanted` and returns it.
             pruned: asked after each epoch for the trials that shall end now.
         """
+        from gridsearch.training.lane_checkpoints import LaneCheckpoints
         from gridsearch.training.loop import train_pack
 
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
@@ -143,6 +147,9 @@ class PackTrainer:
                     stop=stop,
                     more=more,
                     drop=pruned,
+                    checkpoints=LaneCheckpoints(
+                        interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
+                    ),
                 )
         except StoreError as error:
             self.emit(self._unwritable(error))
@@ -400,10 +407,15 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
     decided: queue.SimpleQueue[PruningDecision] = queue.SimpleQueue()
     queues: dict[type, queue.SimpleQueue[Any]] = {LanesGiven: given, PruningDecision: decided}
 
+    leaving = threading.Event()
+
     def read() -> None:
         for line in commands:
             command = decode(line)
-            queues.get(type(command), work).put(command)
+            if isinstance(command, Leave):
+                leaving.set()
+            else:
+                queues.get(type(command), work).put(command)
         os._exit(0)  # the pipe closed: nobody wants the result any more
 
     threading.Thread(target=read, daemon=True).start()
@@ -422,7 +434,13 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
     while True:
         task = work.get()
         if isinstance(task, Pack):
-            trainer.train(task, stop=lambda: False, given=lambda: given.get().lanes, pruned=replies.pruned)
+            trainer.train(
+                task,
+                stop=lambda: False,
+                leave=leaving.is_set,
+                given=lambda: given.get().lanes,
+                pruned=replies.pruned,
+            )
         else:
             assert isinstance(trainer, PackTrainer)
             pipe.send(trainer.export(task) if isinstance(task, ExportRequest) else trainer.probe(task))

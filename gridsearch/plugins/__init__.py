@@ -16,6 +16,7 @@ from gridsearch.plugins.lookup import (
     find_objective,
     installed,
     of_object,
+    takes_state,
 )
 from gridsearch.plugins.objects import Identity, identity
 from gridsearch.plugins.patched import patched
@@ -42,4 +43,5 @@ __all__ = [
     "installed",
     "of_object",
     "patched",
+    "takes_state",
 ]

@@ -233,7 +233,7 @@ def as_objective(plugin: Plugin) -> Plugin:
         PluginError: it cannot.
     """
     try:
-        inspect.signature(plugin.target).bind({}, 0)
+        inspect.signature(plugin.target).bind({}, 0, **({"state": None} if takes_state(plugin) else {}))
     except ValueError:  # a builtin without a signature; the call will show
         return plugin
     except TypeError as error:
@@ -242,6 +242,14 @@ def as_objective(plugin: Plugin) -> Plugin:
             hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
         ) from None
     return plugin
+
+
+def takes_state(plugin: Plugin) -> bool:
+    """Return whether an objective has a parameter `state`, for what it yielded last before it was interrupted."""
+    try:
+        return "state" in inspect.signature(plugin.target).parameters
+    except (TypeError, ValueError):
+        return False
 
 
 def of_object(target: Any, *, name: str | None = None, version: str | None = None) -> Plugin:

@@ -22,8 +22,11 @@ class WorkerSetup:
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads for the arithmetic.
         pruning: whether the coordinator answers every epoch and step with a `PruningDecision`, since trials are pruned.
+        checkpoint: seconds between two checkpoints of a trial, 0 for one at every epoch's end, None for none.
+        settled: whether the packs are settled, so that their results are written together.
         objective: locator of the function that the trials call; None where they train on images.
         metric: which of the function's metrics ranks.
+        takes_state: whether the function takes the state that it yielded last.
     """
 
     name: str
@@ -33,8 +36,16 @@ class WorkerSetup:
     device: str
     threads: int
     pruning: bool = False
+    checkpoint: float | None = None
+    settled: bool = False
     objective: str | None = None
     metric: str = ""
+    takes_state: bool = False
+
+    @property
+    def resumable(self) -> bool:
+        """Whether trials that are left at an epoch's end go on from there."""
+        return self.checkpoint is not None and (self.objective is None or self.takes_state)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +88,11 @@ class LanesGiven:
 
     pack: str
     lanes: tuple[Lane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leave:
+    """Asks a worker to leave its pack at the end of the epoch, once there is a checkpoint of each lane."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,30 @@ Advance: TypeAlias = EpochEnded | StepEnded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResumed:
+    """A trial that was tried before goes on from its last checkpoint, or begins again where there is none.
+
+    Attributes:
+        trial: ledger id.
+        epoch: epochs, or steps, that are neither trained nor counted again.
+        epochs: what was reported of each of them, of a function `steps`.
+        damaged: newer checkpoints that were damaged.
+    """
+
+    trial: int
+    attempt: int
+    epoch: int
+    epochs: tuple[EpochEnded, ...] = ()
+    steps: tuple[StepEnded, ...] = ()
+    damaged: int = 0
+
+    @property
+    def rows(self) -> tuple[Advance, ...]:
+        """What was reported of each epoch or step, for all who count them alike."""
+        return self.epochs or self.steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FileRef:
     """A file that a worker left in a lane's scratch folder."""
 
@@ -238,6 +262,7 @@ Event: TypeAlias = (
     | PackStarted
     | EpochEnded
     | StepEnded
+    | TrialResumed
     | TrialFinished
     | TrialFailed
     | LogText

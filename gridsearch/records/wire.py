@@ -10,6 +10,7 @@ import msgspec
 from gridsearch.records.commands import (
     ExportRequest,
     LanesGiven,
+    Leave,
     ProbeRequest,
     PruningDecision,
     WorkerSetup,
@@ -18,7 +19,7 @@ from gridsearch.records.events import Event
 from gridsearch.records.settings import Settings
 from gridsearch.records.trials import Pack
 
-Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | PruningDecision | WorkerSetup
+Command: TypeAlias = Pack | ProbeRequest | ExportRequest | LanesGiven | Leave | PruningDecision | WorkerSetup
 """What a worker is sent."""
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in (*get_args(Event), *get_args(Command))}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch import files
+from gridsearch.checkpoints import checkpoints_in
 from gridsearch.errors import ArtifactError, UsageError, unwritable
 from gridsearch.folders import expanded
 from gridsearch.records import FileRef
@@ -121,13 +122,40 @@ class Home:
     # Writing.
 
     def make_scratch(self, study: str, number: int, attempt: int) -> Path:
-        """Make the empty scratch folder of an attempt and return it."""
+        """Make the scratch folder of an attempt and return it; it is empty but for an earlier attempt's checkpoints.
+
+        That attempt's folder becomes this one's by a rename: whoever still writes there, since it was paused and does
+        not know yet that it has lost its claim, finds no such folder.
+        """
         folder = self.scratch(study, number, attempt)
+        earlier = self._attempts(study, number)
+        before = next((each for each in earlier if each != folder and checkpoints_in(each)), None)
         with _writing(folder):
             if folder.exists():
                 shutil.rmtree(folder)
-            folder.mkdir(parents=True)
+            if before is None:
+                folder.mkdir(parents=True)
+            else:
+                files.rename(before, folder)
+                _remove_drafts(folder)
+        for each in earlier:
+            if each != folder:
+                shutil.rmtree(each, ignore_errors=True)
         return folder
+
+    def _attempts(self, study: str, number: int) -> list[Path]:
+        """Return the scratch folders of a trial, of the latest attempt first."""
+        found = {}
+        for folder in self.trial_dir(study, number).glob(f"{files.SCRATCH}*"):
+            attempt = folder.name.removeprefix(files.SCRATCH)
+            if attempt.isascii() and attempt.isdigit() and not folder.is_symlink():
+                found[int(attempt)] = folder
+        return [found[attempt] for attempt in sorted(found, reverse=True)]
+
+    def checkpoint_epoch(self, study: str, number: int) -> int:
+        """Return the epoch that a trial goes on from, by its newest checkpoint; 0 where it has none."""
+        there = (checkpoints_in(folder) for folder in self._attempts(study, number))
+        return next((found[0].epoch for found in there if found), 0)
 
     def write_atomic(self, path: Path, content: bytes) -> FileRef:
         """Write a file below home; whoever reads it sees the old content or the new, never a part.
@@ -220,9 +248,18 @@ class Home:
             else:
                 files.sync(target.parent)
 
-    def drop_scratch(self, study: str, number: int, attempt: int) -> None:
-        """Remove the scratch folder of an attempt, if it is there."""
-        shutil.rmtree(self.scratch(study, number, attempt), ignore_errors=True)
+    def leave_scratch(self, study: str, number: int, attempt: int) -> None:
+        """Keep of an attempt that has ended what the next one goes on from; without checkpoints nothing is left."""
+        folder = self.scratch(study, number, attempt)
+        if checkpoints_in(folder):
+            _remove_drafts(folder)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def drop_scratch(self, study: str, number: int) -> None:
+        """Remove what all attempts at a trial have left, which has ended."""
+        for folder in self._attempts(study, number):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove_trial_file(self, study: str, number: int, name: str) -> None:
         """Remove a file of a trial, if it is there."""
@@ -343,6 +380,11 @@ def _number(number: int) -> int:
     if number < 0:
         raise ValueError(f"trial numbers and attempts are not negative: {number}")
     return number
+
+
+def _remove_drafts(folder: Path) -> None:
+    for draft in folder.glob(f"{files.PARTIAL}*"):
+        draft.unlink(missing_ok=True)
 
 
 def _size(folder: Path) -> int:

@@ -17,9 +17,11 @@ from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_queries import inactive_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy.sql.dml import Update
+
+    from gridsearch.store.artifacts import Home
 
 _t = ledger_tables.trials
 _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
@@ -104,20 +106,22 @@ def renew(connection: Connection, owner: RunnerIdentity, *, lease: float) -> set
 
 
 def reclaim(
-    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
+    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool], home: Home
 ) -> list[Reclaimed]:
     """Take back what a dead process on this host holds, and what anybody holds whose lease has ended.
 
     That a runner ended is not its trials' fault: it does not count as a try.
     """
     lost = [row for row, gone in _running(connection, study_id, dead=dead) if gone]
-    put_back(connection, lost, tries_back=1)
-    return [reclaimed(row, tries=row.tries - 1) for row in lost]
+    epochs = put_back(connection, lost, tries_back=1, home=home)
+    return [reclaimed(row, tries=row.tries - 1, epoch=epochs[row.id]) for row in lost]
 
 
-def reclaimed(row: Row[Any], *, tries: int, requeued: bool = True) -> Reclaimed:
+def reclaimed(row: Row[Any], *, tries: int, epoch: int, requeued: bool = True) -> Reclaimed:
     """Return what became of a claim that was taken back."""
-    return Reclaimed(trial=row.id, number=row.number, attempt=row.attempt, tries=tries, requeued=requeued)
+    return Reclaimed(
+        trial=row.id, number=row.number, attempt=row.attempt, tries=tries, requeued=requeued, epoch=epoch
+    )
 
 
 def abandoned(
@@ -173,11 +177,14 @@ def _running(
     r = ledger_tables.runners
     running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     owner = (r.c.host, r.c.boot, r.c.pid, r.c.started, r.c.seen)
+    s = ledger_tables.studies
+    study = select(s.c.name).where(s.c.id == study_id).scalar_subquery().label("study")
     o = optuna_tables.trials
     expired = _t.c.lease_until < ledger_tables.StoreNow()
     query = (
         select(
             _t,
+            study,
             *owner,
             o.c.datetime_start.label("began"),
             expired.label("expired"),
@@ -227,25 +234,47 @@ def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[
     return [rows[pair] for pair in pairs if pair in rows]
 
 
-def release(connection: Connection, claims: Iterable[tuple[int, int]]) -> int:
+def release(connection: Connection, claims: Iterable[tuple[int, int]], *, home: Home) -> int:
     """Give claims back that were not worked to their end; they do not count as tries."""
     rows = held(connection, claims)
-    put_back(connection, rows, tries_back=1)
+    put_back(connection, rows, tries_back=1, home=home)
     return len(rows)
 
 
-def put_back(connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int) -> None:
-    """Let trials wait again in their Optuna rows, without the epochs or steps of the attempt that ended."""
-    if not rows:
-        return
-    values = {"state": TrialState.WAITING, "tries": _t.c.tries - tries_back, "epochs": 0, **_NOBODY}
-    connection.execute(fenced_update().values(values), [fence(row) for row in rows])
-    for table in (ledger_tables.epochs, ledger_tables.steps):
-        gone = delete(table).where(table.c.trial_id == bindparam("of_trial"))
-        connection.execute(gone, [{"of_trial": row.id} for row in rows])
-    optuna_ids = [row.optuna_id for row in rows]
-    optuna_trials.set_states(connection, optuna_ids, TrialState.WAITING)
-    optuna_trials.delete_intermediate_values(connection, optuna_ids)
+def put_back(
+    connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int, home: Home
+) -> dict[int, int]:
+    """Let trials wait again in their Optuna rows, with the epochs or steps up to their checkpoints.
+
+    Returns:
+        For each trial the epoch that it goes on from.
+    """
+    upto = {row.id: home.checkpoint_epoch(row.study, row.number) for row in rows}
+    if rows:
+        keep_epochs(connection, rows, upto)
+        values = {"state": TrialState.WAITING, "tries": _t.c.tries - tries_back, **_NOBODY}
+        connection.execute(fenced_update().values(values), [fence(row) for row in rows])
+        optuna_trials.set_states(connection, [row.optuna_id for row in rows], TrialState.WAITING)
+    return upto
+
+
+def keep_epochs(connection: Connection, rows: Sequence[Row[Any]], upto: Mapping[int, int]) -> None:
+    """Delete what was recorded of epochs and steps after those that running trials go on from.
+
+    Args:
+        connection: of a writing transaction.
+        rows: the trials.
+        upto: the last epoch to keep of each, by its id.
+    """
+    for table, number in (
+        (ledger_tables.epochs, ledger_tables.epochs.c.epoch),
+        (ledger_tables.steps, ledger_tables.steps.c.step),
+    ):
+        later = delete(table).where(table.c.trial_id == bindparam("of_trial"), number > bindparam("upto"))
+        connection.execute(later, [{"of_trial": row.id, "upto": upto[row.id]} for row in rows])
+    optuna_trials.delete_intermediate_values(connection, {row.optuna_id: upto[row.id] for row in rows})
+    shorter = fenced_update().where(_t.c.epochs > bindparam("upto")).values(epochs=bindparam("upto"))
+    connection.execute(shorter, [{**fence(row), "upto": upto[row.id]} for row in rows])
 
 
 def fenced_update() -> Update:

@@ -86,6 +86,7 @@ class Reclaimed:
         attempt: the token of the claim that ended.
         tries: how often the trial has been tried since it was last offered, this claim included.
         requeued: whether it waits again; otherwise it has FAILED.
+        epoch: the epoch, or step, that it goes on from: its newest checkpoint's.
     """
 
     trial: int
@@ -93,6 +94,7 @@ class Reclaimed:
     attempt: int
     tries: int
     requeued: bool
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -205,10 +205,11 @@ def intermediate_values(connection: Connection, trial_ids: Sequence[int]) -> dic
     return found
 
 
-def delete_intermediate_values(connection: Connection, trial_ids: Sequence[int]) -> None:
-    """Delete the intermediate values of trials."""
-    if trial_ids:
-        statement = delete(trial_intermediate_values).where(
-            trial_intermediate_values.c.trial_id == bindparam("of_trial")
+def delete_intermediate_values(connection: Connection, after: Mapping[int, int]) -> None:
+    """Delete the intermediate values of trials after these steps."""
+    if after:
+        table = trial_intermediate_values
+        statement = delete(table).where(
+            table.c.trial_id == bindparam("of_trial"), table.c.step > bindparam("after")
         )
-        connection.execute(statement, [{"of_trial": i} for i in trial_ids])
+        connection.execute(statement, [{"of_trial": i, "after": step} for i, step in after.items()])

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam
 
-from gridsearch.records import Advance, FileRef, StepEnded, TrialFailed, TrialFinished, TrialState
+from gridsearch.records import (
+    Advance,
+    FileRef,
+    StepEnded,
+    TrialFailed,
+    TrialFinished,
+    TrialResumed,
+    TrialState,
+)
 from gridsearch.store import dashboard_artifacts, ledger_tables, optuna_tables, optuna_trials
-from gridsearch.store.claims import fence, fenced_update, held
+from gridsearch.store.claims import fence, fenced_update, held, keep_epochs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -62,6 +70,17 @@ def record_epochs(connection: Connection, events: Sequence[Advance]) -> int:
     optuna_tables.upsert(connection, ledger_tables.steps, ("trial_id", "step"), steps)
     optuna_trials.set_intermediate_values(connection, shown)
     connection.execute(_SET_EPOCHS, list(latest.values()))
+    return len(accepted)
+
+
+def resume(connection: Connection, events: Sequence[TrialResumed]) -> int:
+    """Write the epochs or steps that checkpoints hold and delete later ones; return how many trials were accepted."""
+    rows = {(row.id, row.attempt): row for row in held(connection, ((e.trial, e.attempt) for e in events))}
+    accepted = [e for e in events if (e.trial, e.attempt) in rows]
+    if accepted:
+        upto = {e.trial: e.epoch for e in accepted}
+        keep_epochs(connection, [rows[e.trial, e.attempt] for e in accepted], upto)
+        record_epochs(connection, [row for e in accepted for row in e.rows])
     return len(accepted)
 
 

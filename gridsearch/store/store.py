@@ -16,6 +16,7 @@ from gridsearch.records import (
     TrialDraft,
     TrialFailed,
     TrialFinished,
+    TrialResumed,
     TrialState,
 )
 from gridsearch.store import (
@@ -157,7 +158,7 @@ class Store(StoreReader):
         Nobody's try is counted: it was the runner that ended, not a trial that ended its worker.
         """
         with self._writing() as connection:
-            return claims.reclaim(connection, study_id, dead=self._dead)
+            return claims.reclaim(connection, study_id, dead=self._dead, home=self.home)
 
     def requeue(
         self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
@@ -166,7 +167,8 @@ class Store(StoreReader):
         pairs = list(held)
         with self._writing() as connection:
             rows = claims.held(connection, pairs)
-            claims.put_back(connection, [row for row in rows if row.tries <= retries], tries_back=0)
+            again = [row for row in rows if row.tries <= retries]
+            epochs = claims.put_back(connection, again, tries_back=0, home=self.home)
             spent = [
                 TrialFailed(
                     trial=row.id,
@@ -180,13 +182,19 @@ class Store(StoreReader):
             ]
             result_writer.write_results(connection, spent, home=self.home)
         self._forget(pairs)
-        return [claims.reclaimed(row, tries=row.tries, requeued=row.tries <= retries) for row in rows]
+        for row in rows:
+            if row.id not in epochs:
+                self.home.drop_scratch(row.study, row.number)
+        return [
+            claims.reclaimed(row, tries=row.tries, epoch=epochs.get(row.id, 0), requeued=row.id in epochs)
+            for row in rows
+        ]
 
     def release(self, held: Iterable[tuple[int, int]]) -> int:
         """Give claims (id, attempt) back without counting them as tries; return how many still held."""
         pairs = list(held)
         with self._writing() as connection:
-            count = claims.release(connection, pairs)
+            count = claims.release(connection, pairs, home=self.home)
         self._forget(pairs)
         return count
 
@@ -194,6 +202,15 @@ class Store(StoreReader):
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
         with self._writing() as connection:
             return result_writer.record_epochs(connection, events)
+
+    def resume(self, events: Sequence[TrialResumed]) -> int:
+        """Let running trials have recorded what their checkpoints hold, and nothing of later epochs.
+
+        Returns:
+            How many were accepted: not those of an attempt that has lost its claim.
+        """
+        with self._writing() as connection:
+            return result_writer.resume(connection, events)
 
     def finish(self, event: TrialFinished, *, epochs: Sequence[Advance] = ()) -> bool:
         """Write a result; return False if the attempt has lost its claim, which then changes nothing."""
@@ -249,7 +266,7 @@ class Store(StoreReader):
             result_writer.record_epochs(connection, epochs)
             accepted = result_writer.write_results(connection, events, home=self.home, copies=copies)
         for row in rows:
-            self.home.drop_scratch(row.study, row.number, row.attempt)
+            self.home.drop_scratch(row.study, row.number)
         self._forget(pairs)
         return accepted
 

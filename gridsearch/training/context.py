@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from gridsearch.training.lane_checkpoints import LaneCheckpoints
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -35,6 +37,7 @@ class TrainContext:
         stop: tells whether to leave.
         more: asked for up to so many more lanes where lanes are free; may give none.
         drop: gives the trials (ledger ids) that shall end now, as pruned.
+        checkpoints: writes and finds those of the pack's lanes; None for none.
     """
 
     def __init__(
@@ -46,12 +49,14 @@ class TrainContext:
         stop: Callable[[], bool],
         more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
         drop: Callable[[], Collection[int]] = lambda: (),
+        checkpoints: LaneCheckpoints | None = None,
     ) -> None:
         self.data = data
         self.build = build
         self.device = device
         self.more = more
         self.dropped = drop
+        self.checkpoints = checkpoints or LaneCheckpoints()
         self._stop = stop
         self._asked = -_STOP_INTERVAL
 
@@ -66,6 +71,15 @@ class TrainContext:
             self._asked = now
             if self._stop():
                 raise Stopped
+
+    def check_leave(self) -> None:
+        """Leave the pack at an epoch's end if that is asked for.
+
+        Raises:
+            Stopped: it is.
+        """
+        if self.checkpoints.leaving:
+            raise Stopped
 
 
 class Engine(Protocol):

@@ -39,7 +39,12 @@ class LaneState:
         selected: number, totals and evaluation of the epoch that counts, None before the first.
         best_score: how good that epoch is, under `select best`.
         best_weights: that epoch's state_dict, under `select best`.
+        rows: what was reported of each epoch.
         seconds: the lane's share of the wall time so far.
+        members: the keys of all trials that began in one program with it; none where it trains alone from its start.
+        turn: epochs of that program.
+        alone: whether it trains alone by now.
+        resumable: whether there is nothing else to the lane: a user's module may keep more than tensors.
     """
 
     epoch: int = 0
@@ -50,7 +55,12 @@ class LaneState:
     selected: tuple[int, EpochTotals, Evaluation | None] | None = None
     best_score: tuple[float, float] | None = None
     best_weights: Mapping[str, object] | None = None
+    rows: tuple[EpochEnded, ...] = ()
     seconds: float = 0.0
+    members: tuple[str, ...] = ()
+    turn: int = 0
+    alone: bool = False
+    resumable: bool = True
 
 
 class LaneView(Protocol):
@@ -86,6 +96,8 @@ class LaneProgress:
     Attributes:
         epochs: epochs trained.
         seconds: the lane's share of the wall time so far.
+        rows: what was reported of each epoch.
+        members, turn, alone: see `LaneState`; kept by whoever trains the lane.
     """
 
     def __init__(self, lane: Lane[ImageSettings], data: ResidentData, state: LaneState | None = None) -> None:
@@ -97,9 +109,13 @@ class LaneProgress:
         self._best_score = state.best_score
         self._selected = state.selected
         self._best_weights = state.best_weights
+        self.rows = list(state.rows)
+        self.members, self.turn, self.alone = state.members, state.turn, state.alone
 
     def save(self, state: LaneState) -> None:
         """Put what is known here into a state; nothing of it changes later."""
+        state.rows = tuple(self.rows)
+        state.members, state.turn, state.alone = self.members, self.turn, self.alone
         state.epoch, state.seconds = self.epochs, self.seconds
         state.selected, state.best_score, state.best_weights = (
             self._selected,
@@ -136,7 +152,7 @@ class LaneProgress:
         self._consider(epoch, view, totals, found)
         self.epochs = epoch
         self.seconds += seconds
-        return EpochEnded(
+        row = EpochEnded(
             trial=trial.id,
             attempt=trial.attempt,
             epoch=epoch,
@@ -148,6 +164,8 @@ class LaneProgress:
             seconds=seconds,
             images_per_second=totals.images / max(training_seconds, 1e-9),
         )
+        self.rows.append(row)
+        return row
 
     def complete(self, view: LaneView) -> TrialFinished:
         """Write the lane's files and return its result.
@@ -201,7 +219,10 @@ class LaneProgress:
             "parameters": view.parameter_count,
         }
         if found is not None:
-            counts_YY = confusion(found.logits.argmax(1), self._val_labels(), self._data.num_classes)
+            labels_N = self._val_labels()
+            counts_YY = confusion(
+                found.logits.argmax(1).to(labels_N.device), labels_N, self._data.num_classes
+            )
             metrics |= {"val_accuracy": found.accuracy, "val_loss": found.loss, **class_scores(counts_YY)}
         if self.lane.trial.settings.select == "best":
             metrics["selected_epoch"] = epoch

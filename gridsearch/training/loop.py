@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.records import Event, ImageSettings, Lane, Pack
+    from gridsearch.training.lane_checkpoints import LaneCheckpoints
     from gridsearch.training.resident_data import ResidentData
 
 ENGINES: tuple[Engine, ...] = (LanesEngine(), SoloEngine())
@@ -31,7 +32,7 @@ def engine_of(pack: Pack[ImageSettings], device: torch.device) -> Engine:
     return next(engine for engine in ENGINES if engine.accepts(pack, device))
 
 
-def train_pack(
+def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name)
     pack: Pack[ImageSettings],
     *,
     data: Callable[[ImageSettings], ResidentData],
@@ -41,11 +42,13 @@ def train_pack(
     stop: Callable[[], bool] = lambda: False,
     more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
     drop: Callable[[], Collection[int]] = lambda: (),
+    checkpoints: LaneCheckpoints | None = None,
 ) -> None:
     """Train the trials of a pack.
 
-    For each lane `EpochEnded` after every epoch, then one of: `TrialFinished` with state COMPLETE (and its
-    files in the lane's scratch folder) or DIVERGED, or `TrialFailed`, where the model or the data raised.
+    For each lane that was tried before `TrialResumed`; for each `EpochEnded` after every epoch, then one of:
+    `TrialFinished` with state COMPLETE (and its files in the lane's scratch folder) or DIVERGED, or `TrialFailed`,
+    where the model or the data raised.
     The global random generators are given back as they were.
 
     Args:
@@ -58,13 +61,16 @@ def train_pack(
             stay without a result.
         more: asked for up to so many more lanes, of any group, whenever lanes are free; may give none.
         drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
+        checkpoints: writes and finds those of the lanes, which then go on from where they stood; None for none.
 
     Raises:
         StoreError: a file cannot be written.
         Exception: whatever `emit` or `stop` raises.
     """
     device = torch.device(device)
-    context = TrainContext(data=data, build=build, device=device, stop=stop, more=more, drop=drop)
+    context = TrainContext(
+        data=data, build=build, device=device, stop=stop, more=more, drop=drop, checkpoints=checkpoints
+    )
     with seeds.isolated(device):
         for event in engine_of(pack, device).train(pack, context):
             emit(event)

@@ -17,7 +17,14 @@ from torch.nn.parameter import is_lazy
 
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
-from gridsearch.training.lanes.compile.module_state import identities, is_torchs, plain_state, why_alone
+from gridsearch.training.lanes.compile.module_state import (
+    HOOKS,
+    Fingerprint,
+    identities,
+    is_torchs,
+    plain_state,
+    why_alone,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -164,6 +171,30 @@ class _Marks:
 
     def _named(self) -> dict[str, torch.Tensor]:
         return dict(self._model.named_parameters()) | dict(self._model.named_buffers())
+
+
+def kept_beside_tensors(model: nn.Module) -> object:
+    """Return what a model's modules, classes and hooks keep that is no tensor, so that two looks can be compared.
+
+    What a model's code keeps in global variables of its module is not seen.
+
+    Returns:
+        None where it cannot be told, or where a tensor has no dense form of its own that a file could hold.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    if any(t.layout is not torch.strided or 0 in t.stride() or t.dtype is torch.complex128 for t in tensors):
+        return None
+    try:
+        fingerprint = Fingerprint(model)
+        hooks = [
+            fingerprint.of(vars(module)[table], table)
+            for module in model.modules()
+            for table in HOOKS
+            if vars(module).get(table)
+        ]
+        return plain_state(model), hooks
+    except TrainsAlone:
+        return None
 
 
 def sample(

@@ -27,6 +27,7 @@ from gridsearch.training.model_setup import (
     check_logits,
     count_parameters,
     has_batch_norm,
+    kept_beside_tensors,
     lay_out,
 )
 from gridsearch.training.precision import Precision
@@ -59,12 +60,16 @@ class SoloEngine:
 
     def train(self, pack: Pack[ImageSettings], context: TrainContext) -> Iterator[Event]:
         """Train a pack's lanes and yield their events."""
-        for lane in pack.lanes:
-            try:
+        try:
+            yield from context.checkpoints.open(pack.lanes)
+            for lane in pack.lanes:
                 context.check_stop()
-                yield from train_lane(lane, context)
-            except Stopped:
-                return
+                if (result := context.checkpoints.result(lane)) is not None:
+                    yield result
+                else:
+                    yield from train_lane(lane, context, context.checkpoints.state(lane))
+        except Stopped:
+            return
 
 
 def train_lane(
@@ -86,28 +91,38 @@ def train_lane(
         data = context.data(settings)
         started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
         progress = LaneProgress(lane, data, state)
+        progress.alone = True
         precision = Precision.of(settings.dtype, context.device)
         with precision.products():
             program = SoloProgram(settings, lane.trial.seed, data, context.build, precision)
             if state is not None:
                 program.load_lane_state(state)
+            beside = kept_beside_tensors(program.model)
             progress.seconds += time.perf_counter() - started
             while progress.epochs < settings.epochs:
                 try:
                     yield _epoch(progress, program, context)
                 except Diverged as end:
                     progress.seconds += time.perf_counter() - program.epoch_started
-                    yield progress.diverged(end)
+                    yield context.checkpoints.keep(progress, progress.diverged(end))
                     return
-                if progress.epochs < settings.epochs and lane.trial.id in context.dropped():
-                    yield progress.pruned(program)
+                if progress.epochs >= settings.epochs:
+                    break
+                if lane.trial.id in context.dropped():
+                    yield context.checkpoints.keep(progress, progress.pruned(program))
                     return
-    except Stopped:
+                if context.checkpoints.due:
+                    saved = program.lane_state()
+                    progress.save(saved)
+                    saved.resumable = beside is not None and kept_beside_tensors(program.model) == beside
+                    context.checkpoints.save([(lane, saved)])
+                context.check_leave()
+    except (Stopped, StoreError):
         raise
     except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
         yield failure(lane, error)
         return
-    yield finish(progress, program)
+    yield context.checkpoints.keep(progress, finish(progress, program))
 
 
 def finish(progress: LaneProgress, view: LaneView) -> TrialFinished | TrialFailed:

@@ -159,7 +159,7 @@ def test_a_workers_file_is_adopted_when_it_is_the_announced_one(files):
     for _ in range(2):  # again, as after a kill between this and the commit
         place = files.adopt(scratch / ref.name, ref, study="s", number=1)
     assert place.read_bytes() == content
-    files.drop_scratch("s", 1, 1)
+    files.drop_scratch("s", 1)
     assert [p.name for p in files.trial_dir("s", 1).iterdir()] == ["predictions.safetensors"]
 
 

@@ -45,7 +45,11 @@ class FunctionCatalog:
     @property
     def told(self) -> dict[str, Any]:
         """What a worker is told of it."""
-        return {"objective": self.plugin.locator or self.plugin.name, "metric": self._metric}
+        return {
+            "objective": self.plugin.locator or self.plugin.name,
+            "metric": self._metric,
+            "takes_state": plugins.takes_state(self.plugin),
+        }
 
     @property
     def named(self) -> dict[str, dict[str, str]]:

@@ -27,6 +27,24 @@ def duration(text: str) -> float:
     return total
 
 
+def interval(text: str) -> float | None:
+    """Read a time, "every-epoch" as 0, or "off" as None.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    if text == "off":
+        return None
+    if text == "every-epoch":
+        return 0.0
+    try:
+        return duration(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time such as 30s or 5m, every-epoch or off"
+        ) from None
+
+
 def count(text: str) -> int:
     """Read a whole number of at least 1.
 

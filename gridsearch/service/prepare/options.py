@@ -12,7 +12,7 @@ from gridsearch import files
 from gridsearch.advice import Advice, default_home, place
 from gridsearch.errors import UsageError
 from gridsearch.folders import cache_root, expanded
-from gridsearch.service.prepare.option_words import count_or_auto, duration, natural
+from gridsearch.service.prepare.option_words import count_or_auto, duration, interval, natural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,6 +133,14 @@ class RunOptions:
         None, "start no more trials after 30m, 2h, ...", metavar="TIME", read=duration, time=True
     )
     retries: int = _option(2, "attempts after a worker died (default: 2)", metavar="N", read=natural)
+    checkpoint: float | None = _option(
+        60.0,
+        "save each trial at an epoch's end, at most this often: 60s (default), every-epoch, or off; an interrupted "
+        "trial goes on from there",
+        metavar="TIME",
+        read=interval,
+        time=True,
+    )
     store_patience: float = _option(
         600.0,
         "go on for so long while the store is locked or away; results wait on the disk (default: 10m)",

@@ -22,6 +22,7 @@ from gridsearch.records import (
     StepEnded,
     TrialFailed,
     TrialFinished,
+    TrialResumed,
     Unwritable,
     WorkerDied,
     WorkerReady,
@@ -29,6 +30,7 @@ from gridsearch.records import (
 from gridsearch.service.run.held_trials import HeldTrials
 from gridsearch.service.run.lost_trials import LostTrials
 from gridsearch.service.run.recorder import Recorder
+from gridsearch.service.run.resumed_trials import ResumedTrials
 from gridsearch.service.run.trial_source import TrialSource
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from gridsearch.service.run.sizing import Sizing
 
 _POLL_SECONDS = 0.25
+_LEAVE_SECONDS = 8.0
+"""Packs have so long to come to their epoch's end and write their checkpoints after the first signal."""
 
 
 class Coordinator:
@@ -75,8 +79,10 @@ class Coordinator:
         self._held = HeldTrials(run, publisher)
         self._source = TrialSource(run, held=self._held, sizing=sizing)
         self._recorder = Recorder(run, held=self._held, publisher=publisher, pruning=pruning)
-        self._lost = LostTrials(run, held=self._held, source=self._source)
+        self._resumed = ResumedTrials(run, held=self._held, publisher=publisher, pruning=pruning)
+        self._lost = LostTrials(run, held=self._held, source=self._source, resumed=self._resumed)
         self._executor: Executor | None = None
+        self._leave_until: float | None = None
         self._last_heartbeat = time.monotonic()
 
     def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
@@ -89,7 +95,7 @@ class Coordinator:
         Raises:
             StoreError: the study was deleted meanwhile, or the store cannot be written any more.
         """
-        executor = self._executor = start(self._handle, self._interrupted)
+        executor = self._executor = start(self._take, self._interrupted)
         self._run.observer.started(self._run.progress)
         try:
             while not self._interruption:
@@ -101,12 +107,22 @@ class Coordinator:
                     self._idle = None
                 executor.poll(_POLL_SECONDS)
                 self._tend()
+            self._let_leave(executor)
             if self._source.stopped_because:
                 self._run.observer.warn(self._source.stopped_because)
         finally:
             executor.stop()
             self._leave()
             self._run.observer.ended(self._run.progress)
+
+    def _let_leave(self, executor: Executor) -> None:
+        """Give the packs under way a few seconds to come to checkpoints, where trials go on from such."""
+        if not executor.busy or not executor.leave():
+            return
+        self._leave_until = time.monotonic() + _LEAVE_SECONDS
+        while executor.busy and time.monotonic() < self._leave_until:
+            executor.poll(_POLL_SECONDS)
+            self._tend()
 
     def _submit(self, executor: Executor) -> None:
         """Give every free worker a pack, or a pack's size to measure."""
@@ -128,12 +144,24 @@ class Coordinator:
     def _interrupted(self) -> bool:
         """Answer an inline executor, and use the moment: nobody else has the thread meanwhile."""
         self._tend()
-        return bool(self._interruption)
+        if not self._interruption or self._executor is None:
+            return False
+        if self._leave_until is None:
+            leaves = self._executor.leave()
+            self._leave_until = time.monotonic() + (_LEAVE_SECONDS if leaves else 0.0)
+        return time.monotonic() >= self._leave_until
 
     # Events
 
+    def _take(self, event: Event) -> None:
+        """Take one event of the executor; those that say where the trials of a pack go on from come in a row."""
+        if isinstance(event, TrialResumed):
+            self._resumed.add(event)
+        else:
+            self._resumed.flush()
+            self._handle(event)
+
     def _handle(self, event: Event) -> None:
-        """Handle one event of the executor."""
         assert self._executor is not None
         match event:
             case EpochEnded() | StepEnded():
@@ -155,7 +183,7 @@ class Coordinator:
                 self._worker_died(event, self._executor)
             case Unwritable():
                 raise StoreError(event.message, hint=event.hint)
-            case WorkerReady() | Exported():  # no export is asked for in a run
+            case WorkerReady() | Exported() | TrialResumed():  # no export is asked for in a run
                 pass
             case _:
                 assert_never(event)

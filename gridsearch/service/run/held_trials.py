@@ -94,19 +94,21 @@ class HeldTrials:
         return self._by_trial.pop(trial).trial
 
     def drop(self, claims: Sequence[Claim]) -> None:
-        """Forget trials without a result, with all that they have left."""
+        """Forget trials without a result; their checkpoints stay, for whoever tries them next."""
         for claim in claims:
             trial = claim.trial
             del self._by_trial[trial.id]
             running = self._progress.running.pop(trial.id)
             self._progress.move(TrialState.RUNNING, TrialState.WAITING)
-            self._progress.done_units -= running.epoch * self.epoch_units(trial.settings)
-            self._run.store.home.drop_scratch(self._run.study, trial.number, trial.attempt)
+            units = self.epoch_units(trial.settings)
+            self._progress.done_units -= (running.epoch - running.resumed) * units
+            self._progress.total_units += running.resumed * units
+            self._run.store.home.leave_scratch(self._run.study, trial.number, trial.attempt)
 
     def release(self, claims: Sequence[Claim]) -> None:
         """Give trials without a result back, for anybody to claim.
 
-        What they have left goes first: where the disk is full, this frees the space that the store needs.
+        What nobody needs any more goes first: where the disk is full, this frees the space that the store needs.
         """
         self.drop(claims)
         self._run.store.release([claim.ids for claim in claims])

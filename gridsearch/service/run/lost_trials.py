@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from gridsearch.executors import Executor
     from gridsearch.records import WorkerDied
     from gridsearch.service.run.held_trials import Claim, HeldTrials
+    from gridsearch.service.run.resumed_trials import ResumedTrials
     from gridsearch.service.run.run_context import RunContext
     from gridsearch.service.run.trial_source import TrialSource
 
@@ -26,12 +27,16 @@ class LostTrials:
         run: whose trials they are.
         held: the claims.
         source: looks for them again, and makes smaller packs of them.
+        resumed: says where those go on from that have a checkpoint.
     """
 
-    def __init__(self, run: RunContext, *, held: HeldTrials, source: TrialSource) -> None:
+    def __init__(
+        self, run: RunContext, *, held: HeldTrials, source: TrialSource, resumed: ResumedTrials
+    ) -> None:
         self._run = run
         self._held = held
         self._source = source
+        self._resumed = resumed
 
     def worker_died(self, event: WorkerDied, executor: Executor) -> None:
         """Offer again what a worker was working on when it died."""
@@ -70,7 +75,10 @@ class LostTrials:
         for back in self._run.store.requeue([claim.ids for claim in lost], retries=retries, reason=reason):
             if back.requeued:
                 tries = f"attempt {back.tries + 1} of {retries + 1}"
-                self._run.observer.say(f"trial {back.number}: starts again ({tries})")
+                if back.epoch:
+                    self._resumed.expect(back.trial, tries)
+                else:
+                    self._run.observer.say(f"trial {back.number}: starts again ({tries})")
                 self._source.look_soon()
             else:
                 self._run.progress.move(TrialState.WAITING, TrialState.FAILED)

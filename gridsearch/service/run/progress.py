@@ -75,6 +75,7 @@ class Running:
 
     Attributes:
         epoch: epochs, or steps, that have ended.
+        resumed: those of them that an earlier attempt trained.
         value: the ranking metric after the last of them, None before the first.
         units: the cost of one of its epochs; 0 for a function, whose steps nobody can count beforehand.
         since: when the last of them ended, or the trial was claimed; by the monotonic clock.
@@ -83,6 +84,7 @@ class Running:
     trial: Trial
     worker: str
     epoch: int = 0
+    resumed: int = 0
     value: float | None = None
     units: float = 0.0
     since: float = field(default_factory=time.monotonic)

@@ -11,7 +11,9 @@ from gridsearch.reporting.words.text import show_metric
 from gridsearch.store import PruningStudy, TrialCurve
 
 if TYPE_CHECKING:
-    from gridsearch.records import Advance, Trial
+    from collections.abc import Mapping
+
+    from gridsearch.records import Advance, Trial, TrialResumed
     from gridsearch.store import Store
 
 _LOOK_AGAIN_SECONDS = 10.0
@@ -50,17 +52,29 @@ class Pruning:
         if value is not None:
             self._values[trial.id] = value
             self._known[trial.id] = (trial.attempt, event.epoch, TrialState.RUNNING)
-            curve = TrialCurve(
-                trial=trial.id,
-                number=trial.number,
-                attempt=trial.attempt,
-                settings=trial.settings,
-                state=TrialState.RUNNING,
-                epochs=event.epoch,
-                values={event.epoch: value},
-            )
-            prune = self._optuna.should_prune(curve)
+            prune = self._optuna.should_prune(self._curve(trial, event.epoch, {event.epoch: value}))
         return PruningDecision(trial=event.trial, attempt=event.attempt, epoch=event.epoch, prune=prune)
+
+    def resumed(self, trial: Trial, event: TrialResumed) -> None:
+        """Take in the epochs of a trial of ours that goes on from a checkpoint."""
+        values = {row.epoch: v for row in event.rows if (v := row.value(self._metric)) is not None}
+        self._known[trial.id] = (trial.attempt, event.epoch, TrialState.RUNNING)
+        if not values:
+            self._optuna.forget(trial.id)
+            return
+        self._values[trial.id] = values[max(values)]
+        self._optuna.restore(self._curve(trial, event.epoch, values))
+
+    def _curve(self, trial: Trial, epoch: int, values: Mapping[int, float]) -> TrialCurve:
+        return TrialCurve(
+            trial=trial.id,
+            number=trial.number,
+            attempt=trial.attempt,
+            settings=trial.settings,
+            state=TrialState.RUNNING,
+            epochs=epoch,
+            values=values,
+        )
 
     def named(self, trial: Trial, event: TrialFinished | TrialFailed) -> TrialFinished | TrialFailed:
         """Return how a trial ended with the pruner that ended it, if one did."""

@@ -158,7 +158,7 @@ class TrialSource:
     def _reclaim(self) -> None:
         run = self._run
         for back in run.store.reclaim(run.study_id):
-            run.store.home.drop_scratch(run.study, back.number, back.attempt)
+            run.store.home.leave_scratch(run.study, back.number, back.attempt)
             run.observer.say(f"trial {back.number}: its runner is gone; offered again")
 
     def _name_other_runners(self) -> None:

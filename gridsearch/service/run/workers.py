@@ -91,6 +91,8 @@ def worker_setups(
             device=devices[i % len(devices)],
             threads=1,
             pruning=options.prune != "none",
+            checkpoint=options.checkpoint,
+            settled=options.settled,
         )
         for i in range(max(1, min(wanted, packs)))
     )

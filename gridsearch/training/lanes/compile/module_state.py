@@ -31,7 +31,7 @@ _DEEPEST = 8
 _OF_MODULES = frozenset(vars(nn.Module())) | {"__dict__", "__weakref__"}
 """Attributes that every module has: its tables of tensors, sub-modules and hooks, and its mode."""
 
-_HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_pre_hooks", "_post_hooks")))
+HOOKS = tuple(name for name in vars(nn.Module()) if name.endswith(("_hooks", "_pre_hooks", "_post_hooks")))
 
 _CALLED = (
     "train",
@@ -101,7 +101,7 @@ def _why_alone(module: nn.Module) -> str | None:
         return "is scripted"
     if kind.__name__ == "OptimizedModule" or module._compiled_call_impl is not None:
         return "is compiled"
-    if any(vars(module)[table] for table in _HOOKS if table in vars(module)):
+    if any(vars(module)[table] for table in HOOKS if table in vars(module)):
         return "has hooks"
     for name in _CALLED:
         if _definer(kind, name) is not None:
@@ -264,4 +264,4 @@ def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", getattr(value, "__name__", value)))
 
 
-__all__ = ["Fingerprint", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]
+__all__ = ["HOOKS", "Fingerprint", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]

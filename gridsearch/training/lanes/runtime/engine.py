@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from gridsearch.records import Event, ImageSettings, Lane, Pack, Shape
+    from gridsearch.records import Event, ImageSettings, Lane, Pack, Shape, TrialFailed, TrialFinished
     from gridsearch.training.context import TrainContext
     from gridsearch.training.metrics import EpochTotals, Evaluation
     from gridsearch.training.resident_data import ResidentData
@@ -81,23 +81,43 @@ class LanesEngine:
         for lane in pack.lanes:
             groups.setdefault(lane.trial.settings.shape(), []).append(lane)
         try:
+            yield from context.checkpoints.open(pack.lanes)
             for lanes in groups.values():
                 context.check_stop()
-                yield from _train([_Entry(lane, None) for lane in lanes], context)
+                entries = []
+                for lane in lanes:
+                    if (result := context.checkpoints.result(lane)) is not None:
+                        yield result
+                    entries.append(_Entry(lane, context.checkpoints.state(lane), ended=result is not None))
+                yield from _train([e for e in entries if not e.alone], context)
+                yield from _one_by_one([e for e in entries if e.alone], context)
         except Stopped:
             return
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A lane that waits for its program, and where it goes on from."""
+    """A lane that waits for its program, and where it goes on from.
+
+    Attributes:
+        ended: it has its result already, and comes along so that the program is made as it was made before: which
+            network suits some lanes may depend on their number.
+    """
 
     lane: Lane[ImageSettings]
     state: LaneState | None
+    ended: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether it has left its program before."""
+        return self.state is not None and self.state.alone
 
 
 def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     """Train lanes of one group as one program, or one after the other where that cannot be."""
+    if all(entry.ended for entry in entries):
+        return
     if len(entries) < min_lanes(context.device):
         yield from train_lane(entries[0].lane, context, entries[0].state)
         return
@@ -117,7 +137,8 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
                 models.append(_build(entry.lane, data, context, precision))
                 ready.append(entry)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
-                yield failure(entry.lane, error)
+                if not entry.ended:
+                    yield failure(entry.lane, error)
         if len(ready) < min_lanes(context.device):
             yield from _one_by_one(ready, context)
             return
@@ -134,7 +155,8 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
 def _one_by_one(entries: Iterable[_Entry], context: TrainContext) -> Iterator[Event]:
     for entry in entries:
         context.check_stop()
-        yield from train_lane(entry.lane, context, entry.state)
+        if not entry.ended:
+            yield from train_lane(entry.lane, context, entry.state)
 
 
 def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
@@ -147,6 +169,7 @@ def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> 
         context.check_stop()
         yield from _train(entries[half:], context)
     else:
+        context.checkpoints.leave_program([(e.lane, e.state) for e in entries if e.state is not None])
         yield from _one_by_one(entries, context)
 
 
@@ -198,7 +221,10 @@ class _Group:
         self._precision = precision
         self._key = entries[0].lane.trial.settings.shape()
         self._progress = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
-        self._room = len(entries)
+        self._turn = self._first_turn = max((p.turn for p in self._progress), default=0)
+        members = tuple(entry.lane.trial.key for entry in entries)
+        for progress in self._progress:
+            progress.members = members
 
     def start(self, models: list[nn.Module], started: float) -> None:
         """Make the program.
@@ -235,9 +261,13 @@ class _Group:
             del self._program
 
     def _run(self) -> Iterator[Event]:
-        yield from self._end_lanes(set(), dropped=())  # a lane may come with nothing left to train
+        before = {slot for slot, entry in enumerate(self._entries) if entry.ended}
+        yield from self._end_lanes(before, dropped=())  # a lane may come with nothing left to train
         while self._progress:
             kept = self._lane_states()
+            if self._turn > self._first_turn and self._context.checkpoints.due:
+                self._context.checkpoints.save([(e.lane, e.state) for e in kept if e.state is not None])
+            self._context.check_leave()
             started = time.perf_counter()
             try:
                 totals = self._program.train_epoch(self._context.check_stop)
@@ -251,13 +281,16 @@ class _Group:
                 return
             seconds = (time.perf_counter() - started) / len(self._progress)
             ended = set()
+            self._turn += 1
+            for progress in self._progress:
+                progress.turn = self._turn
             for slot in range(len(self._progress)):
                 event = self._epoch_ended(slot, totals[slot], found[slot], seconds, trained - started)
                 if not isinstance(event, Diverged):
                     yield event
                     continue
                 ended.add(slot)
-                yield self._progress[slot].diverged(event)
+                yield self._ended(self._progress[slot], self._progress[slot].diverged(event))
             yield from self._end_lanes(ended, dropped=self._context.dropped())
 
     def _epoch_ended(
@@ -293,12 +326,15 @@ class _Group:
             view = PackLaneView(self._program, slot)
             if progress.epochs >= progress.lane.trial.settings.epochs:
                 ended.add(slot)
-                yield finish(progress, view)
+                yield self._ended(progress, finish(progress, view))
             elif progress.lane.trial.id in dropped:
                 ended.add(slot)
-                yield progress.pruned(view)
+                yield self._ended(progress, progress.pruned(view))
         if ended:
             yield from self._refill(ended)
+
+    def _ended(self, progress: LaneProgress, event: TrialFinished | TrialFailed) -> Event:
+        return self._context.checkpoints.keep(progress, event)
 
     def _refill(self, free: set[int]) -> Iterator[Event]:
         while free:
@@ -316,7 +352,9 @@ class _Group:
         """Put a lane into a free place; one that does not fit trains alone, afterwards."""
         started = time.perf_counter()
         trial = lane.trial
-        fits = bool(free) and trial.settings.shape() == self._key
+        yield from self._context.checkpoints.open([lane])
+        entry = _Entry(lane, self._context.checkpoints.state(lane))
+        fits = bool(free) and trial.settings.shape() == self._key and not entry.alone
         if fits:
             try:
                 model = _build(lane, self._data, self._context, self._precision)
@@ -325,13 +363,15 @@ class _Group:
                 yield failure(lane, error)
                 return
         if not fits:
-            self.unfit.append(_Entry(lane, None))
+            self.unfit.append(entry)
             return
         slot = min(free)
         free.discard(slot)
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-        self._program.load_lane_state(slot, Member(trial.settings, trial.seed), LaneState(weights=tensors))
-        self._progress[slot] = LaneProgress(lane, self._data)
+        member, state = Member(trial.settings, trial.seed), entry.state
+        self._program.load_lane_state(slot, member, LaneState(weights=tensors) if state is None else state)
+        self._progress[slot] = LaneProgress(lane, self._data, state)
+        self._progress[slot].turn = self._turn
         self._progress[slot].seconds += time.perf_counter() - started
 
     def _lane_states(self) -> list[_Entry]:
