@@ -78,7 +78,7 @@ class CallStates:
             except Damaged:
                 damaged += 1
                 file.path.unlink(missing_ok=True)
-        if trial.attempt == 1:
+        if trial.attempt <= 1:
             return None
         rows = tuple(self.rows)
         return TrialResumed(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished
+    from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialResumed
     from gridsearch.store.messages import Reclaimed, RunnerAtWork, TrialCurve
     from gridsearch.store.runner_identity import RunnerIdentity
 
@@ -212,6 +212,12 @@ class RunStore(Store):
         write = super().record_epochs
         return self._write(record, lambda: write(events), len(events))
 
+    def resume(self, events: Sequence[TrialResumed]) -> int:
+        """Write where trials go on from, see `Store.resume`."""
+        record = SpoolRecord(call="resume", study=self._uid, resumed=events)
+        write = super().resume
+        return self._write(record, lambda: write(events), len(events))
+
     def finish_many(
         self,
         events: Sequence[TrialFinished | TrialFailed],
@@ -338,6 +344,8 @@ def _write_record(store: Store, record: SpoolRecord) -> list[int]:
     match record.call:
         case "record_epochs":
             Store.record_epochs(store, record.epochs)
+        case "resume":
+            Store.resume(store, record.resumed)
         case "requeue":
             Store.requeue(store, record.claims, retries=record.retries, reason=record.reason)
         case "release":

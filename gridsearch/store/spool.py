@@ -29,7 +29,10 @@ from gridsearch.store.runner_identity import RunnerIdentity
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from gridsearch.records import Advance, TrialFailed, TrialFinished
+    from gridsearch.records import Advance, TrialFailed, TrialFinished, TrialResumed
+
+_EVENTS = ("epochs", "resumed", "ended")
+"""The fields of a record that hold events."""
 
 _OWN: set[Path] = set()
 """Spools that runs of this process fill just now."""
@@ -43,6 +46,7 @@ class SpoolRecord:
         call: which of them.
         study: the study's id that its deletion and a new beginning change.
         epochs: epochs and steps.
+        resumed: where trials go on from.
         ended: results and failures.
         shown: files for the dashboard by trial and name.
         claims: (trial, attempt), of those that are given back or offered again.
@@ -50,9 +54,10 @@ class SpoolRecord:
         reason: why it is.
     """
 
-    call: Literal["record_epochs", "finish_many", "requeue", "release"]
+    call: Literal["record_epochs", "resume", "finish_many", "requeue", "release"]
     study: str
     epochs: Sequence[Advance] = ()
+    resumed: Sequence[TrialResumed] = ()
     ended: Sequence[TrialFinished | TrialFailed] = ()
     shown: Mapping[int, Mapping[str, bytes]] = field(default_factory=dict)
     claims: Sequence[tuple[int, int]] = ()
@@ -62,8 +67,8 @@ class SpoolRecord:
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads back."""
         content = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
-        content["epochs"] = [encode(event).decode() for event in self.epochs]
-        content["ended"] = [encode(event).decode() for event in self.ended]
+        for name in _EVENTS:
+            content[name] = [encode(event).decode() for event in content[name]]
         content["shown"] = {
             str(trial): {name: base64.b64encode(file).decode() for name, file in of_trial.items()}
             for trial, of_trial in self.shown.items()
@@ -73,8 +78,8 @@ class SpoolRecord:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Self:
         """Read what `to_json` returned."""
-        content["epochs"] = [decode(line.encode()) for line in content["epochs"]]
-        content["ended"] = [decode(line.encode()) for line in content["ended"]]
+        for name in _EVENTS:
+            content[name] = [decode(line.encode()) for line in content.get(name, ())]
         content["claims"] = [(trial, attempt) for trial, attempt in content["claims"]]
         content["shown"] = {
             int(trial): {name: base64.b64decode(file) for name, file in of_trial.items()}
