@@ -208,7 +208,11 @@ def is_ours_alone(path: Path) -> bool:
     if os.name != "posix":
         return True
     try:
-        facts = path.lstat()
+        return owned_alone(path.lstat())
     except OSError:
         return False
+
+
+def owned_alone(facts: os.stat_result) -> bool:
+    """Return whether what these facts are of is this user's, and nobody else may write to it."""
     return facts.st_uid == os.getuid() and not facts.st_mode & _OTHERS_MAY_WRITE

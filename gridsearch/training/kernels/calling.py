@@ -1,4 +1,7 @@
-"""What all kernels have alike: how tensors reach compiled code, and what they are for."""
+"""What all kernels share: how tensors reach compiled code, and the checks before.
+
+Compiled code reads and writes whatever lies at an address: what is checked here would else be memory of others.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 REALS = (torch.float32, torch.float64)
-"""What a kernel computes with; its source knows the place in this as DOUBLE."""
+"""What a kernel computes with; its source gets the position in this as DOUBLE."""
 
 MOST_WEIGHTS = 32768
 """Weights of a lane's layer above which torch is faster: they no longer stay in a core's own cache."""
@@ -21,7 +24,7 @@ POINTER = ctypes.c_void_p
 
 
 def function(found: Callable[..., int], result: type | None, *arguments: type) -> Callable[..., int]:
-    """Return a library's function, told what it takes and gives."""
+    """Return a library's function with the types of its arguments and its result."""
     found.restype = result  # type: ignore[attr-defined]
     found.argtypes = arguments  # type: ignore[attr-defined]
     return found
@@ -35,3 +38,27 @@ def address(tensor: torch.Tensor | None) -> int | None:
 def strides(x: torch.Tensor) -> ctypes.Array[ctypes.c_ssize_t]:
     """Return a tensor's strides, in numbers."""
     return (SIZE * x.dim())(*x.stride())
+
+
+def require(name: str, tensor: torch.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """Check a tensor [K, ...] of which compiled code takes each lane's numbers as one block of memory.
+
+    Raises:
+        ValueError: it has another shape, dtype, layout or device.
+    """
+    if tuple(tensor.shape) != shape or not tensor[0].is_contiguous():
+        given = f"{tuple(tensor.shape)} with the strides {tensor.stride()}"
+        raise ValueError(f"{name} is {given}, where a kernel needs {shape}, each lane's in one block")
+    require_type(name, tensor, dtype)
+
+
+def require_type(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
+    """Check what a tensor's numbers are and where.
+
+    Raises:
+        ValueError: they are of another type, or not in the CPU's memory.
+    """
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        raise ValueError(
+            f"{name} is {tensor.dtype} on {tensor.device}, where a kernel needs {dtype} on a CPU"
+        )

@@ -1,9 +1,11 @@
-"""Compiles a C source for this machine with constants of the moment, once, and loads what comes.
+"""Compiles a C source for this machine with constants of the moment, once, and loads the result.
 
-Stands between a kernel's source and what calls it.  Results are kept in the cache folder, by all that they depend on:
-the source, its constants, the compiler and the processor; and by the hash of their own bytes, so that one that is
-damaged is never loaded.  Nor is one that another user could have written.  Whatever goes wrong (no compiler, no
-place to write, a compiler that fails) is no error: there is then no kernel, and a line in the log says why.
+Stands between a kernel's source and what calls it.  Libraries are kept in the cache folder, under all that they depend
+on: the source, its constants, the compiler and the processor; and under the hash of their own bytes, so that a damaged
+one is never loaded.  A library is code: one that another user has made, or could have changed, is never loaded either.
+Their folder is this user's alone, and in a cache that others share it bears this user's number.  Nothing that goes
+wrong is an error (no compiler, no place to write, a compiler that fails): there is then no kernel, and a line in the
+log says why.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 OFF = "off"
-"""The value of `$GRIDSEARCH_KERNELS` that leaves everything to torch; any other is the folder of what was compiled."""
+"""The value of `$GRIDSEARCH_KERNELS` that leaves everything to torch; any other is the folder of compiled libraries."""
 
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
-# Vectors as wide as this processor has them; not every compiler knows these words for every processor.
 _PROCESSOR_FACTS = ("flags", "Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part")
+# Vectors as wide as this processor has them; not every compiler knows these flags for every processor.
 _FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
-_DIGITS = 24  # of a hash in a name
-_PATIENCE = 120.0  # seconds for a compilation, which takes about one
+_HASH_DIGITS = 24  # of a hash in a name
+_TIMEOUT = 120.0  # seconds for a compilation, which takes about one
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +105,24 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
 
 def damaged_kernels() -> list[Path]:
     """Return the kept files that are not whole, or that another user could have written: they are made again."""
-    return [path for path in sorted(_folder().glob("*.so")) if not _is_sound(path)]
+    folder, found = _folder(), []
+    for name in _names(folder, "*") if os.name == "posix" else ():
+        handle = _open_checked(folder, name)
+        if handle is None:
+            found.append(folder / name)
+        else:
+            os.close(handle)
+    return found
 
 
 def _folder() -> Path:
-    """Return where compiled files are kept: a folder that is this user's alone, in a cache that may be shared."""
+    """Return where libraries are kept: a folder that is this user's alone, in a cache that may be shared."""
     given = os.environ.get("GRIDSEARCH_KERNELS")
     folder = expanded(given) if given else cache_root() / files.KERNELS
-    if os.name == "posix" and nearest_there(folder) == folder and not files.is_ours_alone(folder):
-        return folder.with_name(f"{folder.name}-{os.getuid()}")
-    return folder
+    shared = nearest_there(folder) == folder and not files.is_ours_alone(folder)
+    if not given:
+        shared |= nearest_there(folder.parent) == folder.parent and not files.is_ours_alone(folder.parent)
+    return folder.with_name(f"{folder.name}-{os.getuid()}") if shared and os.name == "posix" else folder
 
 
 @functools.cache
@@ -125,19 +135,18 @@ def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) ->
         found.version,
         _processor(),
     )
-    name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_DIGITS]}"
+    name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_HASH_DIGITS]}"
     for folder in (Path(kept), None):
         try:
             if folder is None:
                 return _temporary(source, defined, found, name)
-            path = _kept(folder, name)
-            if path is not None:
-                with suppress(OSError):  # of another system: it is made again
-                    return ctypes.CDLL(str(path))
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not files.is_ours_alone(folder):
-                raise PermissionError(errno.EACCES, "not this user's alone")
-            return ctypes.CDLL(str(_compile(source, defined, found, folder / name)))
+            library = _kept(folder, name)
+            if library is None:
+                _make_private(folder)
+                _compile(source, defined, found, folder / name)
+                library = _kept(folder, name)
+            if library is not None:
+                return library
         except OSError as error:  # a folder that is full, read-only or from which nothing may be run
             _log.warning("kernel not kept in %s: %s", folder or "a temporary folder", error)
         except (_Refused, subprocess.SubprocessError) as error:
@@ -146,25 +155,60 @@ def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) ->
     return None
 
 
-def _kept(folder: Path, name: str) -> Path | None:
-    """Return the file that was kept under a name; one that is damaged or may be another user's goes."""
+def _make_private(folder: Path) -> None:
+    """Make a folder that nobody else may read or write.
+
+    Raises:
+        OSError: it cannot be made, or is another user's.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not files.is_ours_alone(folder):
-        return None
-    for path in sorted(folder.glob(f"{name}-*.so")):
-        if _is_sound(path):
-            return path
-        _log.warning("compiled kernel %s is damaged or not this user's alone: it is compiled again", path)
+        raise PermissionError(errno.EACCES, "not this user's alone")
+    if not os.environ.get("GRIDSEARCH_KERNELS"):  # a folder that the user has named stays as it is
+        folder.chmod(0o700)
+
+
+def _names(folder: Path, stem: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(f"{stem}.so"))
+
+
+def _kept(folder: Path, name: str) -> ctypes.CDLL | None:
+    """Return the library that was kept under a name; a file that is damaged, or may be another user's, goes."""
+    for each in _names(folder, f"{name}-*") if files.is_ours_alone(folder) else ():
+        handle = _open_checked(folder, each)
+        if handle is not None:
+            # the file that was checked, whatever lies under its name by now; it stays open, for its number is its name
+            checked = Path(f"/proc/self/fd/{handle}")
+            with suppress(OSError):  # of another system: it is made again
+                return ctypes.CDLL(str(checked if checked.exists() else folder / each))
+            os.close(handle)
+        _log.warning(
+            "compiled kernel %s is damaged or not this user's alone: it is compiled again", folder / each
+        )
         with suppress(OSError):
-            path.unlink()
+            (folder / each).unlink()
     return None
 
 
-def _is_sound(path: Path) -> bool:
-    """Return whether a kept file has the bytes that its name tells, and nobody else could have written them."""
+def _open_checked(folder: Path, name: str) -> int | None:
+    """Open a kept file; None where it has not the bytes that its name says, or others could have written it.
+
+    Whoever may write into a shared cache can put another folder in the place of ours between a check and a use.  Folder
+    and file are therefore opened first, never through a link, and what is open is checked.
+    """
     with suppress(OSError):
-        told = path.stem.rpartition("-")[2]
-        return files.is_ours_alone(path) and files.sha256_of(path)[:_DIGITS] == told
-    return False
+        inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            handle = os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=inside)
+            alone = all(files.owned_alone(os.fstat(each)) for each in (inside, handle))
+        finally:
+            os.close(inside)
+        with open(handle, "rb", closefd=False) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if alone and digest[:_HASH_DIGITS] == Path(name).stem.rpartition("-")[2]:
+            return handle
+        os.close(handle)
+    return None
 
 
 def _temporary(source: Path, defined: tuple[str, ...], found: Compiler, name: str) -> ctypes.CDLL:
@@ -194,7 +238,7 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Pat
         with files.draft_of(place.with_suffix(".so")) as made:
             done = _call([*found.command, *_FLAGS, *words, *defined, "-o", str(made), str(source), "-lm"])
             if done.returncode == 0:
-                path = place.with_name(f"{place.name}-{files.sha256_of(made)[:_DIGITS]}.so")
+                path = place.with_name(f"{place.name}-{files.sha256_of(made)[:_HASH_DIGITS]}.so")
                 files.put_in_place(made, path, mode=0o700)
                 _clean_up(path.parent)
                 return path
@@ -206,7 +250,7 @@ def _clean_up(folder: Path) -> None:
     """Remove what compilations have left that were killed."""
     for path in folder.glob(f"{files.PARTIAL}*"):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > 2 * _PATIENCE:
+            if time.time() - path.stat().st_mtime > 2 * _TIMEOUT:
                 path.unlink()
 
 
@@ -217,7 +261,7 @@ def _call(words: list[str]) -> subprocess.CompletedProcess[str]:
         text=True,
         errors="replace",
         stdin=subprocess.DEVNULL,
-        timeout=_PATIENCE,
+        timeout=_TIMEOUT,
         check=False,
         env=os.environ | {"LC_ALL": "C"},
     )

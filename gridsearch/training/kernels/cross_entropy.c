@@ -15,14 +15,16 @@
 #endif
 
 /* logits and gradients [lanes][images][classes]; labels with the strides [2] of lanes and images; smoothing and losses
- * [lanes]. */
-void cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *by, const REAL *smoothing, REAL *losses,
+ * [lanes].  Returns 0, or the number, counted from 1, of the first label that is that of no class: nothing is read or
+ * written for it, nor after it. */
+ptrdiff_t cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *by, const REAL *smoothing, REAL *losses,
                    REAL *gradients, ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t classes) {
   for (ptrdiff_t k = 0; k < lanes; k++) {
     const REAL rest = smoothing[k] / classes; /* every class's share of what the label gives away */
     double loss = 0;
     for (ptrdiff_t n = 0; n < images; n++, logits += classes, gradients += classes) {
       const int64_t label = labels[k * by[0] + n * by[1]];
+      if (label < 0 || label >= classes) return k * images + n + 1;
       REAL max = logits[0], sum = 0, all = 0;
       for (ptrdiff_t y = 1; y < classes; y++) max = logits[y] > max ? logits[y] : max;
       for (ptrdiff_t y = 0; y < classes; y++) {
@@ -38,4 +40,5 @@ void cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *b
     }
     losses[k] = (REAL)(loss / images);
   }
+  return 0;
 }

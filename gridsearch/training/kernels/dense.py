@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.kernels.calling import MOST_WEIGHTS, POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.calling import (
+    MOST_WEIGHTS,
+    POINTER,
+    REALS,
+    SIZE,
+    address,
+    function,
+    require,
+    require_type,
+    strides,
+)
 from gridsearch.training.kernels.compiler import load
 
 if TYPE_CHECKING:
@@ -38,7 +48,7 @@ class DenseShape:
     relu: tuple[bool, ...]
 
     def pays(self) -> bool:
-        """Whether a kernel is to be had, and no slower than torch."""
+        """Whether a kernel can be compiled and is no slower than torch."""
         layers = list(zip(self.sizes[:-1], self.sizes[1:], strict=True))
         return all(f >= _FEWEST_INPUTS and f * g <= MOST_WEIGHTS for f, g in layers)
 
@@ -64,7 +74,7 @@ class _Source(ctypes.Structure):
 class DenseLayers:
     """Dense layers of K lanes, one after the other.
 
-    Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
+    Its results are torch's up to rounding, NaN included.  It computes in one thread, in a fixed order.
     """
 
     def __init__(self, shape: DenseShape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
@@ -98,8 +108,8 @@ class DenseLayers:
         """
         lanes, images = weights[0].shape[0], x.shape[0 if x.dim() == 4 else 1]
         source = self._source(x, lanes)
-        self._bind("w", weights)
-        self._bind("b", biases)
+        self._bind("w", weights, lanes)
+        self._bind("b", biases, lanes)
         inner = self.shape.sizes[0 if x.dim() == 4 else 1 : -1]
         saved = x.new_empty(lanes * images * sum(inner))
         y = x.new_empty(lanes, images, self.shape.sizes[-1])
@@ -121,24 +131,25 @@ class DenseLayers:
         *,
         input_grad: bool,
     ) -> torch.Tensor | None:
-        """Write the gradients by the weights and biases, and return the one by x, if it is wanted.
+        """Write the gradients of the weights and biases, and return that of x, if it is wanted.
 
         Args:
-            grad_output: by the result.
-            y: what `forward` gave.
+            grad_output: the gradient of the result.
+            y: the result of `forward`.
             saved: likewise.
-            x: what it was given.
+            x: its argument.
             weights: likewise.
             weight_grads: where to write, shaped like the weights.
             bias_grads: likewise; None where there is no bias.
-            input_grad: whether the gradient by x is wanted.
+            input_grad: whether the gradient of x is wanted.
         """
         lanes, images = y.shape[:2]
         grad_output = grad_output.contiguous()
+        require("the gradient of the result", grad_output, tuple(y.shape), self._dtype)
         source = self._source(x, lanes)
-        self._bind("w", weights)
-        self._bind("gw", weight_grads)
-        self._bind("gb", bias_grads)
+        self._bind("w", weights, lanes)
+        self._bind("gw", weight_grads, lanes)
+        self._bind("gb", bias_grads, lanes)
         gx = None
         if input_grad:  # features may come as a part of something larger, and their gradients do not go there
             gx = torch.empty_like(x) if x.dim() == 4 else x.new_empty(x.shape)
@@ -155,32 +166,29 @@ class DenseLayers:
 
     def _source(self, x: torch.Tensor, lanes: int) -> _Source:
         """Return where x is."""
-        assert x.dtype == self._dtype
-        assert x.device.type == "cpu"
+        require_type("the input", x, self._dtype)
+        channels = height = width = 0
         if x.dim() == 4:
             channels, height, width = x.shape[1] // lanes, *x.shape[2:]
-            assert channels * height * width == self.shape.sizes[0], x.shape
+            fits = (channels * lanes, channels * height * width) == (x.shape[1], self.shape.sizes[0])
         else:
-            assert x.shape[0] == lanes, x.shape
-            assert x.shape[2] == self.shape.sizes[0], x.shape
-            assert x.stride(2) == 1, x.stride()
-            channels = height = width = 0
+            fits = (x.shape[0], *x.shape[2:]) == (lanes, self.shape.sizes[0]) and x.stride(2) == 1
+        if not fits:
+            given = f"{tuple(x.shape)} with the strides {x.stride()}"
+            raise ValueError(f"the input is {given}, for {lanes} lanes of {self.shape.sizes[0]} features")
         return _Source(address(x), strides(x), channels, height, width)
 
-    def _bind(self, kind: str, tensors: Sequence[torch.Tensor | None]) -> None:
-        """Tell the layers where their weights (or biases, or gradients) are, and by which lane.
+    def _bind(self, kind: str, tensors: Sequence[torch.Tensor | None], lanes: int) -> None:
+        """Give the layers the addresses of their weights (or biases, or gradients) and the steps between lanes.
 
-        Mostly they are where they were the last time.  What is wrong here would be read from beyond a tensor's end.
+        Mostly they are where they were the last time.
         """
         if all(map(operator.is_, tensors, self._bound.get(kind, ()))) and kind in self._bound:
             return
         for layer, tensor in zip(self._layers, tensors, strict=True):
+            if tensor is not None:
+                shape = (layer.outputs, layer.inputs) if kind.endswith("w") else (layer.outputs,)
+                require(f"a dense layer's {kind}", tensor, (lanes, *shape), self._dtype)
+                setattr(layer, f"{kind}_step", tensor.stride(0))
             setattr(layer, kind, address(tensor))
-            if tensor is None:
-                continue
-            shape = (layer.outputs, layer.inputs) if kind.endswith("w") else (layer.outputs,)
-            assert tensor.shape[1:] == shape, tensor.shape
-            assert tensor.stride()[1:] == (layer.inputs, 1)[2 - len(shape) :], tensor.stride()
-            assert tensor.dtype == self._dtype
-            setattr(layer, f"{kind}_step", tensor.stride(0))
         self._bound[kind] = tuple(tensors)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.calling import (
+    POINTER,
+    REALS,
+    SIZE,
+    address,
+    function,
+    require,
+    require_type,
+    strides,
+)
 from gridsearch.training.kernels.compiler import load
 
 if TYPE_CHECKING:
@@ -22,12 +31,12 @@ _SOURCE = Path(__file__).with_name("cross_entropy.c")
 class CrossEntropy:
     """Mean cross-entropies of K lanes.
 
-    Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
+    Its results are torch's up to rounding, NaN included.  It computes in one thread, in a fixed order.
     """
 
     def __init__(self, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         self._dtype = dtype
-        self._call = function(library.cross_entropy, None, *[POINTER] * 6, *[SIZE] * 3)
+        self._call = function(library.cross_entropy, SIZE, *[POINTER] * 6, *[SIZE] * 3)
 
     @classmethod
     def build(cls, dtype: torch.dtype) -> CrossEntropy | None:
@@ -38,23 +47,28 @@ class CrossEntropy:
     def __call__(
         self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor, smoothing_K: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each lane's loss [K] and its gradient by the logits [K, B, Y].
+        """Return each lane's loss [K] and its gradient with respect to the logits [K, B, Y].
 
         Args:
             logits_KBY: of the network.
             labels_LB: int64, of the images.
             smoothing_K: each lane's label smoothing.
+
+        Raises:
+            IndexError: a label is that of no class.
         """
         lanes, images, classes = logits_KBY.shape
-        logits_KBY = logits_KBY.contiguous()
+        logits_KBY, smoothing_K = logits_KBY.contiguous(), smoothing_K.contiguous()
         labels_KB = labels_LB.expand(lanes, images)
-        assert logits_KBY.dtype == smoothing_K.dtype == self._dtype
-        assert labels_KB.dtype == torch.int64
-        assert smoothing_K.shape == (lanes,)
-        assert smoothing_K.is_contiguous()
+        require_type("logits", logits_KBY, self._dtype)
+        require_type("labels", labels_KB, torch.int64)
+        require("label smoothing", smoothing_K, (lanes,), self._dtype)
         losses_K, gradient_KBY = logits_KBY.new_empty(lanes), torch.empty_like(logits_KBY)
-        self._call(
+        wrong = self._call(
             *(address(logits_KBY), address(labels_KB), strides(labels_KB), address(smoothing_K)),
             *(address(losses_K), address(gradient_KBY), lanes, images, classes),
         )
+        if wrong:
+            label = int(labels_KB.flatten()[wrong - 1])
+            raise IndexError(f"a label is {label}, where there are {classes} classes, counted from 0")
         return losses_K, gradient_KBY

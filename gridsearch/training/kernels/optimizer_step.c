@@ -33,8 +33,8 @@ struct lane {
 
 static double mu(double steps) { return BETA1 * (1 - 0.5 * pow(0.96, steps * MOMENTUM_DECAY)); }
 
-/* Moves the weights [size] of a lane.  first, second: what the optimizer remembers of each (see `_KINDS` in the lanes'
- * optimizers); unused where it remembers less. */
+/* Moves the weights [size] of a lane.  first, second: the optimizer state of each (see `STATE` in `lane_optimizer`);
+ * unused where it has less. */
 static void update(REAL *restrict weights, const REAL *restrict gradients, REAL *restrict first, REAL *restrict second,
                  ptrdiff_t size, struct lane *lane) {
   const double n = lane->steps, lr = lane->lr;

@@ -1,7 +1,7 @@
 """Max pooling of a convolution, with ReLU after it, as one compiled operation; see the C source beside this.
 
-Stands between the stacked layers and the machine code: checks shapes, hands over addresses, keeps the room that a
-kernel works in.
+Stands between the stacked layers and the machine code: checks shapes, hands over addresses, keeps the
+workspace of a kernel.
 
 Shapes: K lanes, B batch, C/O channels of a lane in and out, H/W height and width.
 """
@@ -16,7 +16,17 @@ from typing import NamedTuple
 
 import torch
 
-from gridsearch.training.kernels.calling import MOST_WEIGHTS, POINTER, REALS, SIZE, address, function, strides
+from gridsearch.training.kernels.calling import (
+    MOST_WEIGHTS,
+    POINTER,
+    REALS,
+    SIZE,
+    address,
+    function,
+    require,
+    require_type,
+    strides,
+)
 from gridsearch.training.kernels.compiler import load
 
 _SOURCE = Path(__file__).with_name("pooled_convolution.c")
@@ -53,7 +63,7 @@ class PooledShape:
         return height, width
 
     def pays(self, outputs: int) -> bool:
-        """Whether a kernel for so many channels out of a group is to be had, and no slower than torch."""
+        """Whether a kernel for so many channels out of a group can be compiled and is no slower than torch."""
         weights = outputs * self.channels * math.prod(self.kernel)
         return self.pool in _POOLS and min(self.pooled) > 0 and weights <= MOST_WEIGHTS
 
@@ -63,13 +73,13 @@ class _Weights(ctypes.Structure):
 
 
 class SavedForBackward(NamedTuple):
-    """What a way forward leaves for the way back.
+    """What a forward pass saves for the backward pass.
 
     Attributes:
         x: the maps that came in.
         w: the weights.
         y: the pooled maps.
-        indices: where in its window each value was, [B, H', W', K*O] of bytes; None where nobody asked.
+        indices: where in its window each value was, [B, H', W', K*O] of bytes; None where they were not wanted.
     """
 
     x: torch.Tensor
@@ -81,7 +91,7 @@ class SavedForBackward(NamedTuple):
 class PooledConvolution:
     """A convolution of K lanes, the largest of each pooling window, and ReLU.
 
-    Its results are torch's up to rounding, what is no number included.  It computes in one thread, in a fixed order.
+    Its results are torch's up to rounding, NaN included.  It computes in one thread, in a fixed order.
     """
 
     def __init__(self, shape: PooledShape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
@@ -124,7 +134,7 @@ class PooledConvolution:
 
         Args:
             x: maps [B, C, H, W], the same for all lanes, or [B, K*C, H, W], in any layout.
-            w: weights [K, O, C, h, w], each lane's in one piece.
+            w: weights [K, O, C, h, w], each lane's in one block.
             b: bias [K, O], likewise.
             return_indices: whether `backward` will be called.
         """
@@ -133,7 +143,7 @@ class PooledConvolution:
         y = x.new_empty(size)
         indices = x.new_empty(size, dtype=torch.uint8) if return_indices else None
         self._forward(
-            *(address(x), strides(x), ctypes.byref(_weights(w, b)), address(y), address(indices)),
+            *(address(x), strides(x), ctypes.byref(self._weights(w, b)), address(y), address(indices)),
             *(images, groups, outputs, self._workspace_address(self._forward_workspace(outputs))),
         )
         y = y.permute(0, 3, 1, 2)
@@ -148,54 +158,60 @@ class PooledConvolution:
         *,
         input_grad: bool,
     ) -> torch.Tensor | None:
-        """Write the gradients by the weights and the bias, and return the one by x if `input_grad`.
+        """Write the gradients of the weights and the bias, and return that of x if `input_grad`.
 
         Args:
-            grad_output: by the result, in any layout.
+            grad_output: the gradient of the result, in any layout.
             saved: from `forward`.
-            weight_grad: where to write [K, O, C, h, w], each lane's in one piece.
+            weight_grad: where to write [K, O, C, h, w], each lane's in one block.
             bias_grad: where to write [K, O], if it is wanted.
-            input_grad: whether the gradient with respect to x is wanted.
+            input_grad: whether the gradient of x is wanted.
         """
         x, w, y, indices = saved
-        assert indices is not None
+        if indices is None or weight_grad.shape != w.shape or grad_output.shape != y.shape:
+            raise ValueError(
+                "a backward pass needs indices, and gradients shaped like the weights and the result"
+            )
+        require_type("the gradient of the result", grad_output, self._dtype)
         count, groups, outputs = self._sizes(x, w)
         self._sizes(x, weight_grad)
         grad_output, y = (t.permute(0, 2, 3, 1).contiguous() for t in (grad_output, y))
         gx = x.new_empty(count, *x.shape[2:], x.shape[1]) if input_grad else None
         self._backward(
             *(address(grad_output), address(y), address(indices), address(x), strides(x)),
-            *(ctypes.byref(_weights(w, None)), address(gx)),
-            *(ctypes.byref(_weights(weight_grad, bias_grad)), count, groups, outputs),
+            *(ctypes.byref(self._weights(w, None)), address(gx)),
+            *(ctypes.byref(self._weights(weight_grad, bias_grad)), count, groups, outputs),
             self._workspace_address(self._backward_workspace(outputs)),
         )
         return None if gx is None else gx.permute(0, 3, 1, 2)
 
     def _sizes(self, x: torch.Tensor, w: torch.Tensor) -> tuple[int, int, int]:
-        """Return images, groups and a group's outputs; what is wrong here would be read from beyond a tensor's end."""
+        """Return images, groups and a group's outputs, once the maps and weights (or their gradient) are checked."""
         shape = self.shape
         lanes, outputs = w.shape[:2]
         shared = x.shape[1] == shape.channels
         layout = x.shape, w.shape, w.stride(), x.dtype, w.dtype
         if layout != self._checked:
-            assert x.shape[1:] == ((1 if shared else lanes) * shape.channels, shape.height, shape.width), (
-                x.shape
-            )
-            assert w.shape[2:] == (shape.channels, *shape.kernel), w.shape
-            assert w[0].is_contiguous(), w.stride()
-            assert x.dtype == w.dtype == self._dtype
-            assert x.device.type == "cpu"
+            maps = (len(x), (1 if shared else lanes) * shape.channels, shape.height, shape.width)
+            if tuple(x.shape) != maps:
+                raise ValueError(
+                    f"the maps are {tuple(x.shape)}, where the kernel of {lanes} lanes needs {maps}"
+                )
+            require_type("the maps", x, self._dtype)
+            require("the weight", w, (lanes, outputs, shape.channels, *shape.kernel), self._dtype)
             self._checked = layout
         return (x.shape[0], 1, lanes * outputs) if shared else (x.shape[0], lanes, outputs)
+
+    def _weights(self, w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
+        """Return where the weights and biases (or their gradients) are."""
+        if b is not None:
+            require("the bias", b, tuple(w.shape[:2]), self._dtype)
+        return _Weights(address(w), address(b), w.stride(0), 0 if b is None else b.stride(0), w.shape[1])
 
     def _workspace_address(self, numbers: int) -> int:
         if self._workspace.numel() < numbers:
             self._workspace = torch.empty(numbers, dtype=self._dtype)
         return self._workspace.data_ptr()
-
-
-def _weights(w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
-    return _Weights(address(w), address(b), w.stride(0), 0 if b is None else b.stride(0), w.shape[1])
 
 
 def can_compile() -> bool:

@@ -9,8 +9,9 @@ import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, require_type
 from gridsearch.training.kernels.compiler import load
+from gridsearch.training.lane_optimizer import OPTIMIZERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gridsearch.records import ImageSettings
 
 _SOURCE = Path(__file__).with_name("optimizer_step.c")
-_KINDS = ("sgd", "adam", "adamw", "nadam", "rmsprop")
 
 
 class _Lane(ctypes.Structure):
@@ -47,13 +47,13 @@ class OptimizerStep:
         """Return the kernel of an optimizer, by its name in a recipe; None where it cannot be compiled."""
         if dtype not in REALS:
             return None
-        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype), "KIND": _KINDS.index(kind)})
+        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype), "KIND": OPTIMIZERS.index(kind)})
         return None if library is None else cls(dtype, library)
 
     def set_lanes(
         self, settings: Sequence[ImageSettings], steps: Sequence[int], mu_products: Sequence[float]
     ) -> None:
-        """Take in who the lanes are, how many steps each has taken, and NAdam's products."""
+        """Say who the lanes are, how many steps each has taken, and NAdam's products."""
         self._lanes = (_Lane * len(settings))(
             *(
                 _Lane(s.lr, s.weight_decay, s.momentum, int(s.nesterov and s.momentum > 0), n, product)
@@ -73,13 +73,13 @@ class OptimizerStep:
         Args:
             weights: [K, P], moved in place.
             gradient: [K, P].
-            state: what the optimizer remembers, [K, P] each; changed in place.
+            state: the optimizer state, [K, P] each; changed in place.
             rates: each lane's learning rate.
         """
         for tensor in (weights, gradient, *state):
-            assert tensor.shape == weights.shape, tensor.shape
-            assert tensor.is_contiguous()
-            assert tensor.dtype == self._dtype
+            if tensor.shape != (len(self._lanes), weights.shape[1]) or not tensor.is_contiguous():
+                raise ValueError(f"{tuple(tensor.shape)} for {len(self._lanes)} lanes, or not in one block")
+            require_type("an optimizer's tensor", tensor, self._dtype)
         for lane, rate in zip(self._lanes, rates, strict=True):
             lane.lr = rate
             lane.steps += 1

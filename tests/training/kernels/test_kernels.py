@@ -359,30 +359,42 @@ def test_a_kernel_is_compiled_once_and_a_damaged_one_again(monkeypatch, tmp_path
         assert [p.name for p in folder.iterdir()] == [file.name]
 
 
+@pytest.fixture
+def loaded(monkeypatch):
+    """The files that are loaded as libraries from now on."""
+    found, load = [], ctypes.CDLL
+    monkeypatch.setattr(
+        compiler.ctypes, "CDLL", lambda path: (found.append(Path(path).resolve()), load(path))[1]
+    )
+    return found
+
+
 @needs_compiler
-def test_a_kernel_that_others_may_write_is_never_loaded(monkeypatch, tmp_path, caplog):
+def test_a_kernel_that_others_may_write_is_never_loaded(monkeypatch, tmp_path, caplog, loaded):
     folder = tmp_path / "kernels"
     monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
     built(shape_of("one window"))
     (file,) = folder.iterdir()
-    loaded, load = [], ctypes.CDLL
-    monkeypatch.setattr(compiler.ctypes, "CDLL", lambda path: loaded.append(path) or load(path))
-    file.chmod(0o777)
-    compiler._load.cache_clear()
-    built(shape_of("one window"))
-    assert "not this user's alone" in caplog.text
-    assert stat.S_IMODE(next(folder.iterdir()).stat().st_mode) == 0o700, "it was made again"
+    loaded.clear()
+    for mode in (0o777, 0o720, 0o702):
+        file.chmod(mode)
+        compiler._load.cache_clear()
+        caplog.clear()
+        built(shape_of("one window"))
+        assert "not this user's alone" in caplog.text
+        assert stat.S_IMODE(next(folder.iterdir()).stat().st_mode) == 0o700, "it was made again"
     loaded.clear()
     folder.chmod(0o777)
     compiler._load.cache_clear()
     built(shape_of("one window"))
     own = tmp_path / f"kernels-{os.getuid()}"
-    assert [Path(path).parent for path in loaded] == [own], "a folder of this user's own is taken"
+    assert [path.parent for path in loaded] == [own], "a folder of this user's own is taken"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o700
 
 
 @needs_compiler
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="only root gives files away")
-def test_a_kernel_of_another_user_is_never_loaded(monkeypatch, tmp_path, caplog):
+def test_a_kernel_of_another_user_is_never_loaded(monkeypatch, tmp_path, caplog, loaded):
     folder = tmp_path / "kernels"
     monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
     built(shape_of("one window"))
@@ -394,8 +406,113 @@ def test_a_kernel_of_another_user_is_never_loaded(monkeypatch, tmp_path, caplog)
     assert next(folder.iterdir()).stat().st_uid == 0
     os.chown(folder, 12345, 12345)
     compiler._load.cache_clear()
+    loaded.clear()
     built(shape_of("one window"))
-    assert len(list((tmp_path / "kernels-0").iterdir())) == 1
+    assert [path.parent for path in loaded] == [tmp_path / "kernels-0"]
+
+
+@needs_compiler
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
+def test_a_folder_that_is_exchanged_after_the_check_is_not_loaded_from(monkeypatch, tmp_path):
+    """In a cache that others may write to, they may rename a folder of ours and put theirs in its place."""
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
+    built(shape_of("one window"))
+    (file,) = folder.iterdir()
+    ours, load, files = file.stat().st_ino, ctypes.CDLL, []
+
+    def exchanges(path):
+        folder.rename(tmp_path / "away")
+        folder.mkdir()
+        (folder / file.name).write_bytes(b"of another user")
+        files.append(Path(path).stat().st_ino)
+        return load(path)
+
+    compiler._load.cache_clear()
+    monkeypatch.setattr(compiler.ctypes, "CDLL", exchanges)
+    assert built(shape_of("one window")) is not None
+    assert files == [ours]
+
+
+@needs_compiler
+def test_a_linked_kernel_or_folder_is_not_followed(monkeypatch, tmp_path, loaded):
+    folder = tmp_path / "kernels"
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", str(folder))
+    built(shape_of("one window"))
+    (file,) = folder.iterdir()
+    elsewhere = file.rename(tmp_path / "elsewhere.so")
+    file.symlink_to(elsewhere)
+    assert compiler.damaged_kernels() == [file]
+    compiler._load.cache_clear()
+    built(shape_of("one window"))
+    assert not file.is_symlink()
+    target = folder.rename(tmp_path / "target")
+    folder.symlink_to(target)
+    compiler._load.cache_clear()
+    loaded.clear()
+    built(shape_of("one window"))
+    assert [path.parent for path in loaded] == [tmp_path / f"kernels-{os.getuid()}"]
+
+
+@needs_compiler
+def test_in_a_cache_that_others_share_the_folder_bears_the_users_number(monkeypatch, tmp_path):
+    monkeypatch.delenv("GRIDSEARCH_KERNELS")
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    cache.chmod(0o1777)
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(cache))
+    built(shape_of("one window"))
+    assert [path.name for path in cache.iterdir()] == [f"kernels-{os.getuid()}"]
+    (folder,) = cache.iterdir()
+    folder.chmod(0o755)
+    compiler._load.cache_clear()
+    built(shape_of("one window"))
+    built(shape_of("lenet, first"))
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())} == {0o700}
+
+
+# What must not reach compiled code
+
+
+@needs_compiler
+@pytest.mark.parametrize("what", ["height", "channels", "type", "weight", "layout", "bias", "bias's type"])
+def test_a_kernel_refuses_tensors_that_it_was_not_compiled_for(what):
+    kernel = built(shape_of("lenet, second"), torch.float32)
+    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 16, 6, 5, 5), torch.zeros(2, 16)
+    kernel.forward(x, w, b, return_indices=False)
+    with pytest.raises(ValueError, match=r"a kernel needs|kernel of 2 lanes needs"):
+        match what:
+            case "height":
+                kernel.forward(x[:, :, 1:], w, b, return_indices=False)
+            case "channels":
+                kernel.forward(x[:, :9], w, b, return_indices=False)
+            case "type":
+                kernel.forward(x.double(), w, b, return_indices=False)
+            case "weight":
+                kernel.forward(x, w[..., 1:], b, return_indices=False)
+            case "layout":
+                kernel.forward(x, w.mT, b, return_indices=False)
+            case "bias":
+                kernel.forward(x, w, b[:, :9], return_indices=False)
+            case _:
+                kernel.forward(x, w, b.double(), return_indices=False)
+
+
+@needs_compiler
+def test_a_backward_pass_refuses_gradients_of_another_shape_and_a_forward_pass_without_indices():
+    kernel = built(shape_of("lenet, second"), torch.float32)
+    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 16, 6, 5, 5), torch.zeros(2, 16)
+    y, saved = kernel.forward(x, w, b, return_indices=True)
+    _, unsaved = kernel.forward(x, w, b, return_indices=False)
+    for wrong in (
+        (y[1:], saved, torch.empty_like(w), torch.empty_like(b)),
+        (y, saved, torch.empty_like(w)[1:], torch.empty_like(b)),
+        (y, saved, torch.empty_like(w), torch.empty_like(b)[1:]),
+        (y.double(), saved, torch.empty_like(w), torch.empty_like(b)),
+        (y, unsaved, torch.empty_like(w), torch.empty_like(b)),
+    ):
+        with pytest.raises(ValueError, match=r"kernel needs|backward pass needs"):
+            kernel.backward(*wrong, input_grad=True)
 
 
 def test_processors_of_the_same_features_are_told_apart(monkeypatch, tmp_path):

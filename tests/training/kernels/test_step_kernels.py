@@ -339,6 +339,62 @@ def test_bad_logits_give_the_losses_that_torch_gives(smoothing):
         assert ours[3].isfinite().all()
 
 
+@pytest.mark.parametrize("label", [-1, 5, 2**40])
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_label_of_no_class_is_refused(label, lanes):
+    """Its gradient would be written beyond the tensor's end."""
+    kernel = CrossEntropy.build(torch.float32)
+    labels = torch.zeros(lanes, 4, dtype=torch.int64)
+    labels[-1, 2] = label
+    with pytest.raises(IndexError, match=f"a label is {label}, where there are 5 classes"):
+        kernel(torch.zeros(2, 4, 5), labels, torch.zeros(2))
+
+
+def test_losses_of_other_types_and_shapes_are_refused():
+    kernel = CrossEntropy.build(torch.float32)
+    logits, labels, smoothing = torch.zeros(2, 4, 5), torch.zeros(1, 4, dtype=torch.int64), torch.zeros(2)
+    kernel(logits, labels, smoothing)
+    for wrong in (
+        (logits.double(), labels, smoothing),
+        (logits, labels.int(), smoothing),
+        (logits, labels, smoothing[:1]),
+        (logits, labels, smoothing.double()),
+    ):
+        with pytest.raises(ValueError, match="a kernel needs"):
+            kernel(*wrong)
+
+
+def test_dense_layers_of_other_shapes_and_types_are_refused():
+    chain = Chain(next(iter(CHAINS)), dtype=torch.float32)
+    weights, biases = chain.split(chain.flat)
+    kernel = DenseLayers.build(chain.kernel.shape, torch.float32)
+    for wrong in (
+        (chain.x[..., 1:], weights, biases),
+        (chain.x.double(), weights, biases),
+        (chain.x, [weights[0][:, 1:], *weights[1:]], biases),
+        (chain.x, [w.double() for w in weights], biases),
+        (chain.x, weights, [None if b is None else b[:1] for b in biases]),
+    ):
+        with pytest.raises(ValueError, match=r"a kernel needs|the input is"):
+            kernel.forward(*wrong)
+
+
+def test_an_optimizers_step_refuses_other_shapes_and_types():
+    step = OptimizerStep.build("sgd", torch.float32)
+    recipe = ImageSettings(dataset="d", model="m", optimizer="sgd")
+    step.set_lanes([recipe] * 2, [0, 0], [1.0, 1.0])
+    flat = torch.zeros(2, 6)
+    step(flat, flat.clone(), [flat.clone()], [0.1, 0.1])
+    for weights, gradient, state in (
+        (flat, flat[:, 1:], flat.clone()),
+        (flat[:1], flat[:1], flat[:1]),
+        (flat, flat, torch.zeros(6, 2).T),
+        (flat, flat.double(), flat.clone()),
+    ):
+        with pytest.raises(ValueError, match=r"lanes|a kernel needs"):
+            step(weights, gradient, [state], [0.1, 0.1])
+
+
 # Optimizer steps
 
 
