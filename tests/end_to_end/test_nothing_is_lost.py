@@ -17,7 +17,7 @@ from gridsearch.store import open_store
 
 pytestmark = pytest.mark.end_to_end
 
-EPOCHS = 25
+EPOCHS = 15
 """Enough that a kill mostly hits a trial in the middle."""
 
 WORDS = (
@@ -100,7 +100,7 @@ def test_kills_of_the_runner_at_random_moments_lose_nothing(home):
 
 def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        runner = start(*WORDS)
+        runner = start(*WORDS, "--workers", "1")
         deadline = time.monotonic() + 60
         while states(home).get("running", 0) == 0:
             assert time.monotonic() < deadline
@@ -113,7 +113,7 @@ def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
         assert gone(home)
         assert states(home)["running"] == 0
     done = subprocess.run(
-        [sys.executable, "-m", "gridsearch", "run", "--study", "digits", "--no-report"],
+        [sys.executable, "-m", "gridsearch", "run", "--study", "digits", "--no-report", "--workers", "1"],
         capture_output=True,
         text=True,
         check=False,
@@ -123,7 +123,7 @@ def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_starts_again(home):
-    runner = start(*WORDS)
+    runner = start(*WORDS, "--workers", "1")
     deadline = time.monotonic() + 60
     while not (workers := our_workers(home)) or states(home).get("running", 0) == 0:
         assert time.monotonic() < deadline
@@ -159,6 +159,9 @@ def test_a_trial_whose_worker_dies_every_time_fails_and_the_others_go_on(cli, tm
         "1",
         "--retries",
         "1",
+        "--workers",
+        "1",
+        "--no-report",
         "--json",
     )
     assert result.code == 3
@@ -169,7 +172,7 @@ def test_a_trial_whose_worker_dies_every_time_fails_and_the_others_go_on(cli, tm
 
 
 def test_several_runners_started_at_once_on_no_file_share_the_work(home):
-    runners = [start(*WORDS, "--workers", "1") for _ in range(4)]
+    runners = [start(*WORDS, "--workers", "1") for _ in range(3)]
     new = []
     for runner in runners:
         _, err = runner.communicate(timeout=300)
@@ -184,7 +187,7 @@ def test_several_runners_started_at_once_on_no_file_share_the_work(home):
 
 
 def test_a_study_deleted_while_it_runs_ends_the_run_cleanly(home):
-    runner = start(*WORDS)
+    runner = start(*WORDS, "--workers", "1")
     deadline = time.monotonic() + 60
     while not our_workers(home) or states(home).get("running", 0) == 0:
         assert time.monotonic() < deadline

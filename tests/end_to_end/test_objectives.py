@@ -234,7 +234,7 @@ def check_all_complete_once(home):
 
 
 @pytest.mark.end_to_end
-def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, home):
+def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, home, cli):
     complete = 0
     for seconds in (2.5, 3.5):
         runner = start(tmp_path, *SLOW, "--workers", "2")
@@ -242,13 +242,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, home):
         runner.send_signal(signal.SIGKILL)
         runner.communicate()
         if (home / "gridsearch.db").exists():
-            now = subprocess.run(
-                [sys.executable, "-m", "gridsearch", "status", "--json"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-            found = json.loads(now.stdout)["studies"]
+            found = cli("status", "--json").json["studies"]
             assert not found or found[0]["counts"]["complete"] >= complete
             complete = found[0]["counts"]["complete"] if found else 0
     last = start(tmp_path, *SLOW, "--workers", "2")

@@ -104,7 +104,7 @@ def test_a_study_file_runs_to_its_end_with_every_point_of_its_grid(cli, look, ho
 @pytest.mark.fashion
 def test_a_study_file_runs_in_a_process_with_workers_up_to_its_report(program, look, home):
     spec, words = look("fmnist")
-    done = program(*words, "--workers", "2", "--json")
+    done = program(*words, "--workers", "1", "--json")
     assert done.code == 0, done.err
     check(spec, done.json, home)
     folder = home / "fmnist" / "report"

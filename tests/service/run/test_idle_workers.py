@@ -26,7 +26,7 @@ def test_the_first_idle_worker_gives_room_to_load_what_the_report_needs_once(cli
 
 @pytest.mark.end_to_end
 def test_without_a_report_nothing_is_loaded(cli, preloads):
-    assert cli(*WORDS, "--grid", "epochs=1,60", "--no-report").code == 0
+    assert cli(*WORDS, "--grid", "epochs=1,20", "--no-report").code == 0
     assert not preloads
 
 
