@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 STUDY ?= fmnist
 PYTEST_ARGS ?=
 # Test files run side by side, one process a core; their own processes compute with one thread, as workers do.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# In the order of their names the slow ones come first: by the number of their tests they would come last.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
