@@ -8,9 +8,9 @@ from typing import Any
 
 from gridsearch.advice import Advice
 from gridsearch.records.axis import Value
-from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts, ages
 from gridsearch.records.settings import Settings
+from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.records.trials import TrialState
 
 
@@ -126,10 +126,9 @@ class StudyData:
         return self.advice or Advice(study=self.name)
 
     @property
-    def objective(self) -> str | None:
-        """Display name of the function that this is a study of, None where its trials train on images."""
-        settings = next((trial.settings for trial in self.trials), None)
-        return settings.objective if isinstance(settings, FunctionSettings) else None
+    def kind(self) -> StudyKind:
+        """What it is of; of images where it has no trial."""
+        return next((trial.settings.kind for trial in self.trials), IMAGES)
 
     def counts(self) -> dict[str, int]:
         """Return the number of trials in each state, all states present."""

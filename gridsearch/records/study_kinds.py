@@ -21,6 +21,8 @@ class StudyKind:
         unit: what a trial's progress is counted in.
         work: what a trial does, in a word.
         preposition: between "a study" and what it is of.
+        differ: how results are to each other that cannot be compared.
+        alike: what the same point of two studies shares.
         free_axes: whether an axis may bear any name, so that its name says nothing of its type.
         packs: whether trials are lanes of packs on a device; else they run one after another, each with a CPU core.
         classifies: whether trials classify labelled images: their metrics are those that this program knows, and
@@ -32,6 +34,8 @@ class StudyKind:
     unit: str
     work: str
     preposition: str
+    differ: str
+    alike: str
     free_axes: bool
     packs: bool
     classifies: bool
@@ -48,6 +52,8 @@ IMAGES = StudyKind(
     unit="epoch",
     work="training",
     preposition="on",
+    differ="on different images",
+    alike="same settings on the same images and split",
     free_axes=False,
     packs=True,
     classifies=True,
@@ -60,6 +66,8 @@ FUNCTION = StudyKind(
     unit="step",
     work="computing",
     preposition="of",
+    differ="by different functions",
+    alike="same function, same params",
     free_axes=True,
     packs=False,
     classifies=False,

@@ -50,12 +50,12 @@ def curves_figure(
     validation, dashed ones train.
     """
     ranking = ranking or rank(data)
-    rows: Mapping[int, Sequence[object]] = data.epochs if data.objective is None else data.steps
+    rows: Mapping[int, Sequence[object]] = data.epochs if data.kind.classifies else data.steps
     points = [p for p in ranking.points if p.mean is not None and any(rows.get(t.number) for t in p.complete)]
     points = points[: min(top, MOST_POINTS)]
     if not points:
         return None
-    own = data.objective is not None
+    own = not data.kind.classifies
     panels = _metric_panels(data, points) if own else _PANELS
     down, across = -(-len(panels) // 2), min(len(panels), 2)
     band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""

@@ -132,7 +132,7 @@ def draw(
         found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
         return found
     _draw_study(found, data, ranking)
-    if data.objective is not None:
+    if not data.kind.classifies:
         return found
     _draw_winner(found, data, ranking, predictions)
     if images is not None and ranking.best_trial is not None:
@@ -171,7 +171,7 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
         curves_figure(data, ranking=ranking),
         title="Learning curves",
         alt=f"Loss and accuracy by epoch of the best points, {sets}."
-        if data.objective is None
+        if data.kind.classifies
         else f"{metric.capitalize()} and what else was yielded, by step, of the best points.",
     )
     found.add(

@@ -51,14 +51,14 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if ranking.incomparable:
         found.append(_incomparable_caution(data, ranking))
     selects = {t.settings.get("select") for t in data.trials}
-    if data.objective is None and "best" in selects:
+    if data.kind.classifies and "best" in selects:
         found.append(
             "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "
             "it is a little too high."
             if selects == {"best"}
             else "Some trials count their best epoch and others their last one: their values do not compare."
         )
-    if data.trials and not ranking.by_train and data.objective is None:
+    if data.trials and not ranking.by_train and data.kind.classifies:
         found.append(
             "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
             "little lucky: expect somewhat less on new images."
@@ -92,7 +92,7 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
         return ""
     epochs = sorted({t.epochs for t in pruned})
     span = f"{epochs[0]} to {epochs[-1]}" if len(epochs) > 1 else f"{epochs[0]}"
-    unit = "epoch" if data.objective is None else "step"
+    unit = data.kind.unit
     by = listed(sorted({t.pruner for t in pruned if t.pruner}))
     text = (
         f"{plural(len(pruned), 'trial')} {'was' if len(pruned) == 1 else 'were'} pruned{f' by {by}' if by else ''} "

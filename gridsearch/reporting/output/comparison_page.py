@@ -277,11 +277,9 @@ def _shared_words(comparison: Comparison) -> str:
         return f"There is no point that {whose}."
     unequal = sum(p.differs for p in shared)
     more_seeds = any(len({n for n in p.n if n}) > 1 for p in shared)
-    function = comparison.sides[0].data.objective is not None
-    alike = "same function, same params" if function else "same settings on the same images and split"
     values = f"{unequal:,} of them with different values" if unequal else "all with equal values"
     values += " for a seed that both have" if more_seeds else ""
-    return f"{plural(len(shared), 'point')} that {whose}, {values} ({alike})."
+    return f"{plural(len(shared), 'point')} that {whose}, {values} ({comparison.sides[0].data.kind.alike})."
 
 
 def _cautions(comparison: Comparison) -> list[str]:
@@ -343,7 +341,7 @@ def _draw_confusions(
 
     there: list[tuple[str, Side, Any]] = []
     for side, name in zip(sides, names, strict=True):
-        if side.data.objective is not None:  # nobody expects one
+        if not side.data.kind.classifies:  # nobody expects one
             continue
         stored = side.stored_predictions()
         if stored is None:

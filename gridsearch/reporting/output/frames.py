@@ -80,9 +80,9 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
     """Return one row a point, best first: rank, params, n, mean, spread over seeds, interval, other means."""
     ranking = ranking or rank(data)
     extra = list(ranking.others)
-    if data.objective is None and data.metric != "val_accuracy":
+    if data.kind.classifies and data.metric != "val_accuracy":
         extra.append("val_accuracy")
-    if data.objective is None:
+    if data.kind.classifies:
         recorded = {m for t in data.trials for m in t.metrics}
         extra += [m for m in CLASS_METRICS if m in recorded and m not in (data.metric, *extra)]
     named = metric_columns(extra, (*_POINT_COLUMNS, "seconds"))
@@ -114,7 +114,7 @@ def epochs_frame(data: StudyData) -> pd.DataFrame:
 
     Of a plain function, one row a step: its number and what was yielded.
     """
-    if data.objective is not None:
+    if not data.kind.classifies:
         return _steps_frame(data)
     axes = axis_columns(data.axes, ("number", "seed", *_EPOCH_COLUMNS))
     rows: list[list[Any]] = []

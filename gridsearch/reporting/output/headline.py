@@ -144,9 +144,8 @@ def _of_point(point: RankedPoint, digits: Digits) -> Digits:
 def time_spent(data: StudyData) -> str:
     """Return how long the trials took, each as its share of its pack."""
     seconds = [t.seconds for t in data.trials if t.seconds is not None]
-    work = "training" if data.objective is None else "computing"
     return (
-        f"{show_seconds(sum(seconds))} of {work} in {plural(len(seconds), 'trial')}"
+        f"{show_seconds(sum(seconds))} of {data.kind.work} in {plural(len(seconds), 'trial')}"
         if seconds
         else "no time yet"
     )

@@ -32,10 +32,8 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
         for p in ranking.listed[:MOST_ROWS]
     ]
     hidden = len(ranking.listed) - len(rows)
-    word = "on" if data.objective is None else "of"
-    parts = [
-        f"<p><strong>{escape(printable(data.name))}</strong> {word} {escape(printable(data.dataset))}</p>"
-    ]
+    about = f"{data.kind.preposition} {escape(printable(data.dataset))}"
+    parts = [f"<p><strong>{escape(printable(data.name))}</strong> {about}</p>"]
     parts += [f"<p>{escape(line)}</p>" for line in lines]
     parts.append(
         "<table><thead><tr>" + "".join(f"<th>{escape(h)}</th>" for h in heading) + "</tr></thead><tbody>"

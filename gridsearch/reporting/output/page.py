@@ -81,7 +81,7 @@ def render_page(
     return rendered(
         "report.html",
         study=printable(data.name),
-        about=printable(f"{'on' if data.objective is None else 'of'} {data.dataset}"),
+        about=printable(f"{data.kind.preposition} {data.dataset}"),
         words=words,
         lead=_lead(words),
         progress=_progress(ranking),
@@ -175,7 +175,7 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
     if best is not None:
         facts.append((f"best {metric_name(data.metric)}", show_mean(best, ranking.digits_of())))
         train = best.metric_mean("train_accuracy")
-        if train is not None and data.metric != "train_accuracy" and data.objective is None:
+        if train is not None and data.metric != "train_accuracy" and data.kind.classifies:
             facts.append(("its train accuracy", show_metric(train, "train_accuracy")))
         if (
             known := data.facts.get(best.settings.data_fingerprint)

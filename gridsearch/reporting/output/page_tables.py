@@ -157,7 +157,7 @@ def _tied(point: RankedPoint, ranking: Ranking) -> str:
 
 def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     """Return the headings of the table of trials."""
-    length = "epochs trained" if ranking.objective is None else "steps"
+    length = "epochs trained" if ranking.kind.unit == "epoch" else "steps"
     metrics = [metric_name(m) for m in _trial_metrics(ranking)]
     names = ["state", *metrics, length, "seconds", "attempts", "error"]
     text = {"state", "error"}
@@ -170,7 +170,7 @@ def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 
 
 def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
-    if ranking.objective is not None:
+    if not ranking.kind.classifies:
         return (ranking.metric, *ranking.others)
     return (*_METRICS, *ranking.class_metrics)
 

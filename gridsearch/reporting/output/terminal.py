@@ -94,7 +94,7 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
     if sure:
         table.add_column("95 % interval", justify="right", no_wrap=True)
     kept: tuple[str, ...] = ("train_accuracy",) if sure else ("val_loss", "train_accuracy")  # 80 columns
-    if ranking.objective is not None:
+    if not ranking.kind.classifies:
         kept = ranking.others[: 0 if sure else 2]
     others = [m for m in (*ranking.class_metrics[:1], *kept) if m != ranking.metric]
     others = [m for m in others if any(p.metric_mean(m) is not None for p in ranking.listed[:limit])]

@@ -246,8 +246,7 @@ def _not_comparable(sides: Sequence[Side]) -> str:
         return f"They go by different metrics ({names}), {words}"
     made_on = {s.winner.settings.scored_on() for s in sides}
     if len(made_on) > 1:
-        functions = any(side.data.objective is not None for side in sides)
-        what = "by different functions" if functions else "on different images"
+        what = " or ".join(dict.fromkeys(side.data.kind.differ for side in sides))
         names = listed(list(dict.fromkeys(printable(side.data.dataset, 60) for side in sides)))
         return (
             f"They were made {what} ({names}), so their winners are shown side by side and not ranked "

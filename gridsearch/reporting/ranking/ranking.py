@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.reporting.ranking.inference import assess
 from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
 from gridsearch.reporting.ranking.recipes import mixed_settings
@@ -43,7 +44,7 @@ class Ranking:
         uncertainty: what intervals and ties rest on, and how many seeds would help.
         ensembles: what the best points say together; none without stored predictions.
         others: the metrics beside the ranking one that are worth a column.
-        objective: display name of the plain function that was called; None where networks were trained.
+        kind: what the study is of.
         digits: by metric, how the numbers of its column are written.
         incomparable: points that were trained on other images, ranked among themselves and not compared with
             `points`.
@@ -59,7 +60,7 @@ class Ranking:
     uncertainty: Uncertainty
     ensembles: tuple[Ensemble, ...] = ()
     others: tuple[str, ...] = ()
-    objective: str | None = None
+    kind: StudyKind = IMAGES
     digits: Mapping[str, Digits] = field(default_factory=dict)
     incomparable: tuple[RankedPoint, ...] = ()
     mixed: tuple[str, ...] = ()
@@ -98,12 +99,12 @@ class Ranking:
     @property
     def class_metrics(self) -> tuple[str, ...]:
         """The class-balanced metrics, where classes are so uneven that they say something else than accuracy."""
-        return tuple(m for m in self.others if m in CLASS_METRICS) if self.objective is None else ()
+        return tuple(m for m in self.others if m in CLASS_METRICS) if self.kind.classifies else ()
 
     @property
     def by_train(self) -> bool:
         """Whether nothing was held out, so that the ranking goes by what the network was trained on."""
-        return self.objective is None and self.metric.startswith("train_")
+        return self.kind.classifies and self.metric.startswith("train_")
 
     @property
     def most_seeds(self) -> int:
@@ -143,7 +144,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         metric=data.metric,
         sign=sign,
         peers=peers,
-        predictions=predictions if data.objective is None else None,
+        predictions=predictions if data.kind.classifies else None,
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     others = other_metrics(data)
@@ -157,11 +158,11 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         varying=varying,
         uncertainty=uncertainty,
         others=others,
-        objective=data.objective,
+        kind=data.kind,
         digits={name: _digits(ranked, name, data.metric) for name in (data.metric, *others)},
-        mixed=mixed_settings(varying, data.commands) if data.objective is None else (),
+        mixed=mixed_settings(varying, data.commands) if data.kind.classifies else (),
     )
-    if predictions is None or data.objective is not None or data.metric != "val_accuracy":
+    if predictions is None or not data.kind.classifies or data.metric != "val_accuracy":
         return ranking
     best_trials = [p.complete[0].number for p in ranking.ranked]
     return replace(ranking, ensembles=ensembles(best_trials, predictions))
@@ -169,7 +170,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
 
 def _by_images(data: StudyData) -> list[StudyData] | None:
     """Return the parts of a study that were trained on other images each, newest first; None where all are alike."""
-    ages = data.data_ages() if data.objective is None else {}
+    ages = data.data_ages() if data.kind.classifies else {}
     if len(set(ages.values())) < 2:
         return None
     parts: dict[int, list[TrialRecord]] = {}
@@ -197,7 +198,7 @@ def other_metrics(data: StudyData) -> tuple[str, ...]:
     names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")
     if _uneven(data):
         names = (*CLASS_METRICS, *names)
-    if data.objective is not None:
+    if not data.kind.classifies:
         names = dict.fromkeys(name for trial in data.trials for name in trial.metrics)
     return tuple(name for name in names if name != data.metric)[:MOST_METRICS]
 

@@ -41,7 +41,7 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
     """
     if not where:
         return data
-    asked = {canonical(name, free=data.objective is not None): value for name, value in where.items()}
+    asked = {canonical(name, free=data.kind.free_axes): value for name, value in where.items()}
     if len(asked) < len(where):
         raise UsageError(f"--where {' '.join(map(printable, where))}: two of these are names of one setting")
     known = {"seed", *data.axes}.union(

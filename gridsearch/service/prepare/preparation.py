@@ -231,7 +231,7 @@ def prepare_stored(
     with existing(places) as store:
         data = store.study_data(study)
         spec = store.spec(study)
-    if data.objective is not None:
+    if not data.kind.classifies:
         _refuse(study, "is of a plain function", {"--dataset": dataset, "--model": models})
         drafts = _open_or_more(data, more)
         function = FunctionCatalog(
@@ -301,10 +301,10 @@ def _stored_objective(data: StudyData, spec: Mapping[str, Any]) -> str:
     Raises:
         UsageError: it is a user's own, which has to be named again.
     """
-    locator = str(spec.get("objective", data.objective))
+    locator = str(spec.get("objective", data.dataset))
     if ":" in locator:
         raise UsageError(
-            f"study {data.name!r} calls your own function {data.objective!r}, whose code runs only when it is named",
+            f"study {data.name!r} calls your own function {data.dataset!r}, whose code runs only when it is named",
             hint=data.again.name_again(),
         )
     return locator

@@ -139,7 +139,7 @@ def best(
     watcher = observer or Silent()
     with existing(options.places) as store:
         data = store.study_data(study)
-        if data.objective is not None:
+        if not data.kind.classifies:
             raise UsageError(
                 f"study {study!r} calls a plain function: there is no network to train again and no test set",
                 hint=f"`{data.again.report()}` shows its best point",
