@@ -9,7 +9,7 @@ from .figures.fast_png import (
     quick_confusion_png as quick_confusion_png,
     quick_samples_png as quick_samples_png,
 )
-from .figures.heatmap import heatmap_figures as heatmap_figures, heatmap_png as heatmap_png
+from .figures.heatmap import heatmap_figures as heatmap_figures
 from .figures.marginals import marginals_figure as marginals_figure
 from .figures.parallel import parallel_figure as parallel_figure
 from .figures.samples import mistakes_figure as mistakes_figure, sample_figure as sample_figure

@@ -15,12 +15,11 @@ from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, legible_names, r
 from gridsearch.reporting.figures.mpl_style import (
     FAINT,
     drawn,
-    figure_title,
     new_figure,
+    panel_grid,
     plain_text,
     settled,
     slant,
-    title_height,
 )
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.stats.predictions import row_shares
@@ -56,10 +55,9 @@ def confusion_figure(
     cell, size = _cell_and_letter_size(len(kept))
     width, height = _matrix_size(labels, cell=cell, size=size)
     width = max(width + 1.0, 5.0)
-    figure = new_figure(width, height + title_height(title, note, width=width) - 0.1)
+    figure = new_figure(width, height - 0.1, title, note)
     axes = figure.add_subplot()
     _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
-    figure_title(figure, title, note)
     _colour_bar(figure, [axes], shrink=min(1.0, 3.5 / (cell * len(kept))), size=size)
     return settled(figure)
 
@@ -71,7 +69,6 @@ def confusions_figure(
     titles: Sequence[str],
     class_names: Sequence[str],
     title: str = "Confusion matrices",
-    note: str = "",
 ) -> Figure:
     """Return the confusion matrices of several trials side by side, on one colour scale.
 
@@ -80,14 +77,13 @@ def confusions_figure(
         titles: one for each matrix; any text.
         class_names: by label; any text.
         title: what they are about.
-        note: one more line below the title.
 
     Raises:
         ValueError: no matrix, different sizes, or not a title for each.
     """
     if not matrices or len(matrices) != len(titles) or len({m.shape for m in matrices}) != 1:
         raise ValueError("side by side are matrices of one size, with a title each")
-    labels, kept, note = _chosen(class_names, matrices, note)
+    labels, kept, note = _chosen(class_names, matrices, "")
     cell, size = (0.8 * x for x in _cell_and_letter_size(len(kept)))
     width, height = _matrix_size(labels, cell=cell, size=size)
     names = distinct_labels(titles, LONGEST_TITLE)
@@ -96,15 +92,12 @@ def confusions_figure(
     across = min(len(matrices), max(1, int(WIDEST / width)))
     down = math.ceil(len(matrices) / across)
     whole = max(width * across + 1.0, 5.0)
-    figure = new_figure(whole, height * down + title_height(title, note, width=whole) + 0.1)
-    flat: list[Axes] = list(figure.subplots(down, across, squeeze=False).flat)
-    for axes, matrix, name in zip(flat, matrices, names, strict=False):
+    figure = new_figure(whole, height * down + 0.1, title, note)
+    grid = panel_grid(figure, len(matrices), across)
+    for axes, matrix, name in zip(grid, matrices, names, strict=True):
         _draw_matrix(axes, matrix, kept, labels, size=size, annotated=len(kept) <= MOST_ANNOTATED)
         plain_text([axes.set_title(name, size=9.5)])
-    for axes in flat[len(matrices) :]:
-        axes.set_axis_off()
-    figure_title(figure, title, note)
-    _colour_bar(figure, flat, shrink=min(1.0, 3.5 / (height * down)), size=size)
+    _colour_bar(figure, figure.axes, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
 
 

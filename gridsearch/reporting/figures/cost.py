@@ -12,11 +12,10 @@ from gridsearch.reporting.figures.mpl_style import (
     FAINT,
     PALETTE,
     drawn,
-    figure_title,
     new_figure,
     plain_text,
+    ruled,
     settled,
-    title_height,
 )
 from gridsearch.reporting.figures.panels import value_range
 from gridsearch.reporting.figures.rendering import INK
@@ -59,8 +58,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     )
     note = "Numbered: no cheaper point is as good. A trial's time is its share of its pack's."
     note += f" {'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end." if clipped else ""
-    words = (f"{metric.capitalize()} against time", note)
-    figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named) + title_height(*words, width=_WIDTH))
+    figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{metric.capitalize()} against time", note)
     axes = figure.add_subplot()
     margin = 0.09 * (high - low)
     _draw_points(axes, points, unit, limits=(low, high))
@@ -75,11 +73,8 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     axes.xaxis.set_major_formatter(lambda v, _: _short(v))
     axes.xaxis.set_minor_formatter(lambda *_: "")
     unit.dress(axes.yaxis)
-    axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    ruled(axes, along="both")
     _legend(figure, named, ranking)
-    figure_title(figure, *words)
     settled(figure)
     _number(axes, [(p.seconds or 0.0, _within(p, unit, (low, high))) for p in named])
     return figure

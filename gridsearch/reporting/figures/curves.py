@@ -13,11 +13,11 @@ from gridsearch.reporting.figures.fonts import distinct_lines, fitted, legible, 
 from gridsearch.reporting.figures.mpl_style import (
     PALETTE,
     drawn,
-    figure_title,
     new_figure,
+    panel_grid,
     plain_text,
+    ruled,
     settled,
-    title_height,
 )
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -61,9 +61,9 @@ def curves_figure(
     band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
     title = f"Learning curves of the best {plural(len(points), 'point')}.{band}"
     width = 5.0 * across if across > 1 else 7.0
-    figure = new_figure(width, 3.9 * down + 0.22 * len(points) + title_height(title, "", width=width))
-    grid = figure.subplots(down, across, squeeze=False).ravel()
-    for axes, (name, label) in zip(grid, panels, strict=False):
+    figure = new_figure(width, 3.9 * down + 0.22 * len(points), title)
+    grid = panel_grid(figure, len(panels), across)
+    for axes, (name, label) in zip(grid, panels, strict=True):
         drawn_curves = [_step_curves(data, p, name) for p in points] if own else []
         unit = Unit.of([float(v) for c in drawn_curves for v in c.ravel() if np.isfinite(v)], name)
         for place, (colour, point) in enumerate(zip(PALETTE, points, strict=False)):
@@ -76,13 +76,10 @@ def curves_figure(
         _dress(axes, xlabel="step" if own else "epoch", ylabel=label)
         if own:
             unit.dress(axes.yaxis)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
     if not own:
         Unit("val_accuracy").dress(grid[1].yaxis)
     kinds = _KINDS if not ranking.by_train else _KINDS[1:]
     _legend(figure, points, ranking, kinds=() if own else kinds)
-    figure_title(figure, title)
     return settled(figure)
 
 
@@ -92,9 +89,7 @@ def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
     axes.set(xlabel=xlabel, ylabel=fitted(ylabel, 3.0, 9))
     plain_text([axes.yaxis.label])
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True))
-    axes.grid(visible=True, color="#e3e5e9", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    ruled(axes, along="both")
 
 
 def _metric_panels(data: StudyData, points: Sequence[RankedPoint]) -> Sequence[tuple[str, str]]:
@@ -129,7 +124,7 @@ def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figur
         return None
     band = " Bands: lowest to highest seed." if any(p.n > 1 for _, p, _ in found) else ""
     title = f"Learning curves of the winners.{band}"
-    figure = new_figure(10.0, 3.9 + 0.22 * len(found) + title_height(title, "", width=10.0))
+    figure = new_figure(10.0, 3.9 + 0.22 * len(found), title)
     panels = figure.subplots(1, 2)
     for axes, (name, label) in zip(panels, _PANELS, strict=True):
         for colour, (data, point, _) in zip(PALETTE, found, strict=False):
@@ -139,7 +134,6 @@ def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figur
     marks = [f"study {i}" for i in range(1, len(found) + 1)]
     names = distinct_lines([words for _, _, words in found], marks, _name_width(figure), 8.5)
     _legends(figure, names, kinds=_KINDS)
-    figure_title(figure, title)
     return settled(figure)
 
 

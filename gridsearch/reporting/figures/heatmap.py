@@ -18,12 +18,11 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     colours_for,
     drawn,
-    figure_title,
     new_figure,
+    panel_grid,
     plain_text,
     settled,
     slant,
-    title_height,
 )
 from gridsearch.reporting.figures.panels import (
     Layout,
@@ -35,7 +34,7 @@ from gridsearch.reporting.figures.panels import (
     value_range,
     why_missing,
 )
-from gridsearch.reporting.figures.rendering import INK, png_bytes
+from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -94,12 +93,6 @@ def heatmap_figures(
     return {}
 
 
-def heatmap_png(data: StudyData, *, dpi: int = 110) -> bytes | None:
-    """Return the first of `heatmap_figures` as PNG, None if there is none."""
-    figures = heatmap_figures(data)
-    return png_bytes(next(iter(figures.values())), dpi=dpi) if figures else None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Common:
     """What all panels share: levels and their labels, the size of a cell in inches, the metric's unit and scale."""
@@ -145,19 +138,15 @@ def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] |
     across = math.ceil(len(panels) / down)
     width = max(panel_width * across + 1.2, 4.8)
     holes = any(p is None for panel in panels for row in panel.points for p in row)
-    words = (_title(common), _note(common, clipped=clipped, holes=holes))
-    figure = new_figure(width, panel_height * down + title_height(*words, width=width) + 0.3)
-    grid = figure.subplots(down, across, squeeze=False)
-    flat = list(grid.flat)
-    for place, (axes, panel, title) in enumerate(zip(flat, panels, titles, strict=False)):
+    note = _note(common, clipped=clipped, holes=holes)
+    figure = new_figure(width, panel_height * down + 0.3, _title(common), note)
+    grid = panel_grid(figure, len(panels), across)
+    for place, (axes, panel, title) in enumerate(zip(grid, panels, titles, strict=True)):
         _draw_panel(axes, panel, common)
         plain_text([axes.set_title(title, size=9.5)])
         outer = (place % across == 0, place + across >= len(panels))
         _label_panel(axes, common, outer=outer)
-    for axes in flat[len(panels) :]:
-        axes.set_axis_off()
-    _colour_bar(figure, flat, common, clipped=clipped)
-    figure_title(figure, *words)
+    _colour_bar(figure, figure.axes, common, clipped=clipped)
     return settled(figure)
 
 

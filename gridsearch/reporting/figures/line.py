@@ -9,12 +9,12 @@ from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, leve
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     PALETTE,
-    figure_title,
+    hatch_level,
     new_figure,
     plain_text,
+    ruled,
     settled,
     slant,
-    title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.rendering import INK
@@ -55,9 +55,8 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] 
     widest = max(text_width(n, 9) for n in names)
     width = min(max(5.6, 1.4 + _step(ranking) * len(levels)), WIDEST)
     slanted = widest > 0.9 * (width - 1.4) / len(levels)
-    words = (f"{metric.capitalize()} over {name}", _note(ranking))
     below = widest / math.sqrt(2) if slanted else 0.0
-    figure = new_figure(width, 3.0 + below + title_height(*words, width=width))
+    figure = new_figure(width, 3.0 + below, f"{metric.capitalize()} over {name}", _note(ranking))
     axes = figure.add_subplot()
     _draw_seeds(axes, ranking, axis, places, unit)
     joined = not any(isinstance(v, str | bool | None) for v in levels)
@@ -73,11 +72,8 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] 
     slant(axes.get_xticklabels(), slanted=slanted)
     axes.set(xlabel=fitted(name, width - 1.4, 9), ylabel=fitted(metric, 2.6, 9))
     unit.dress(axes.yaxis)
-    axes.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    ruled(axes)
     plain_text([axes.xaxis.label, axes.yaxis.label])
-    figure_title(figure, *words)
     return settled(figure)
 
 
@@ -141,9 +137,7 @@ def _mark_missing(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bo
     for point in ranking.points:
         if point.mean is None or point.diverged:
             place = _place(point, axis, places)
-            axes.axvspan(
-                place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0
-            )
+            hatch_level(axes, place)
             axes.text(
                 place,
                 0.04,

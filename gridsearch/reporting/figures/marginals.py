@@ -16,12 +16,13 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     PALETTE,
     drawn,
-    figure_title,
+    hatch_level,
     new_figure,
+    panel_grid,
     plain_text,
+    ruled,
     settled,
     slant,
-    title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.units import Unit
@@ -72,11 +73,10 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     )
     margin = 0.06 * (high - low)
     width = max(_PANEL * across + 0.6, 6.0)
-    words = ("Each axis by itself", _note(ranking, clipped=clipped, left_out=len(axes)))
-    figure = new_figure(width, (2.9 + below) * down + title_height(*words, width=width))
-    panels = figure.subplots(down, across, squeeze=False, sharey=True)
-    flat: list[Axes] = list(panels.flat)
-    for place, (panel, axis) in enumerate(zip(flat, axes, strict=False)):
+    note = _note(ranking, clipped=clipped, left_out=len(axes))
+    figure = new_figure(width, (2.9 + below) * down, "Each axis by itself", note)
+    panels = panel_grid(figure, len(axes), across, sharey=True)
+    for place, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
         columns = _columns(points, axis, levels[axis], unit)
         _draw_dots(panel, columns, limits=(low, high), best=ranking.best)
         _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels[axis]))
@@ -85,10 +85,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
         if place % across == 0:
             panel.set_ylabel(fitted(metric, 2.4, 9))
         plain_text([panel.xaxis.label, panel.yaxis.label])
-    unit.dress(flat[0].yaxis)  # shared by all
-    for panel in flat[len(axes) :]:
-        panel.set_axis_off()
-    figure_title(figure, *words)
+    unit.dress(panels[0].yaxis)  # shared by all
     return settled(figure)
 
 
@@ -121,14 +118,14 @@ def _columns(
 
 
 def _name_levels(panel: Axes, columns: Mapping[int, object], names: Sequence[str]) -> None:
-    _hatch_empty(panel, columns, count=len(names))
+    for place in range(len(names)):
+        if place not in columns:
+            hatch_level(panel, place)
     step = math.ceil(len(names) / MOST_TICKS)
     panel.set_xticks(range(0, len(names), step), names[::step])
     panel.set_xlim(-0.6, len(names) - 0.4)
     slant(panel.get_xticklabels(), slanted=_tick_height(names) > 0)
-    panel.grid(visible=True, axis="y", color="#e3e5e9", linewidth=0.7)
-    panel.set_axisbelow(True)
-    panel.spines[["top", "right"]].set_visible(False)
+    ruled(panel)
 
 
 def _draw_dots(
@@ -178,14 +175,6 @@ def _draw_medians(
     panel.plot(places, medians, color="#d55e00", linewidth=1.6, linestyle="-" if joined else "none", zorder=4)
     for place, median in zip(places, medians, strict=True) if len(places) <= MOST_BARS else ():
         panel.plot([place - 0.22, place + 0.22], [median] * 2, color="#d55e00", linewidth=2.4, zorder=4)
-
-
-def _hatch_empty(panel: Axes, columns: Mapping[int, object], *, count: int) -> None:
-    for place in range(count):
-        if place not in columns:
-            panel.axvspan(
-                place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0
-            )
 
 
 def _note(ranking: Ranking, *, clipped: str, left_out: int) -> str:

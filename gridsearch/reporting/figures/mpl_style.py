@@ -7,7 +7,8 @@ state behind.  Names from users are drawn as they are: no mathtext, no missing-g
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
+import math
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 from gridsearch.reporting.figures.fonts import Key, fitted, keyed, legible_words
 from gridsearch.reporting.figures.rendering import INK, drawing
@@ -16,6 +17,7 @@ from gridsearch.reporting.words.text import printable
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
@@ -51,17 +53,47 @@ def key_of(figure: Figure) -> Key:
     return key
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of a size in inches, laid out so that nothing overlaps."""
+def new_figure(width: float, height: float, title: str, note: str = "") -> Figure:
+    """Return a figure that holds its title and a line of notes alone, laid out so that nothing overlaps.
+
+    Args:
+        width: in inches; the title is wrapped to it.
+        height: in inches, of what comes below the title.
+        title: any text.
+        note: one more line below it.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     from gridsearch.reporting.figures.notebook_figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    FigureCanvasAgg(
-        figure
-    )  # keeps one renderer for all measuring of text; without it, each measure makes one
+    lines = _title_lines(title, note, width=width)
+    size = (width, height + title_height(title, note, width=width))
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)  # keeps one renderer for measuring all text; without it, each measure makes one
+    text = figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)
+    text.set_in_layout(False)  # until `settled`: seaborn has a half-drawn figure laid out
+    plain_text([text])
     return figure
+
+
+def panel_grid(figure: Figure, count: int, across: int, **how: Any) -> list[Axes]:
+    """Return so many axes in rows of `across`; the rest of the last row stays empty."""
+    grid: list[Axes] = list(figure.subplots(math.ceil(count / across), across, squeeze=False, **how).flat)
+    for unused in grid[count:]:
+        unused.set_axis_off()
+    return grid[:count]
+
+
+def ruled(axes: Axes, *, along: Literal["both", "x", "y"] = "y") -> None:
+    """Draw faint lines behind the data, and no frame above and at the right."""
+    axes.grid(visible=True, axis=along, color="#e3e5e9", linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def hatch_level(axes: Axes, place: float) -> None:
+    """Hatch the column of a level that has nothing to draw."""
+    axes.axvspan(place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0)
 
 
 def settled(figure: Figure) -> Figure:
@@ -74,6 +106,8 @@ def settled(figure: Figure) -> Figure:
     for axes in figure.axes:
         for inner in (*axes.texts, *axes.patches, *axes.collections):
             inner.set_in_layout(False)  # lies inside the axes; measuring each took most of the time
+    for text in figure.texts:
+        text.set_in_layout(True)
     engine = figure.get_layout_engine()
     assert engine is not None
     for _ in range(_MOST_LAYOUTS):
@@ -89,17 +123,8 @@ def settled(figure: Figure) -> Figure:
     return figure
 
 
-def figure_title(figure: Figure, title: str, note: str = "") -> None:
-    """Write a title, and a line of notes below it, at the figure's upper left, wrapped to its width."""
-    lines = _title_lines(title, note, width=float(figure.get_figwidth()))
-    text = figure.suptitle("\n".join(lines), x=0.012, ha="left", size=10.5, color=INK)
-    plain_text([text])
-    if figure.get_layout_engine() is None:  # a layout finds the title's place; without one it is ours to find
-        text.set_y(1.0 - 0.07 / float(figure.get_figheight()))
-
-
 def title_height(title: str, note: str, *, width: float) -> float:
-    """Return how many inches `figure_title` takes on a figure of that width, with room below."""
+    """Return how many inches a title takes on a figure of that width, with room below."""
     return 0.2 + 0.19 * len(_title_lines(title, note, width=width))
 
 

@@ -15,11 +15,9 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     colours_for,
     drawn,
-    figure_title,
     new_figure,
     plain_text,
     settled,
-    title_height,
 )
 from gridsearch.reporting.figures.panels import missing_words, value_range
 from gridsearch.reporting.figures.rendering import INK
@@ -69,8 +67,8 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     numbers = tick_labels([unit.value(m) for m in marks], ranking.metric)
     right = max(0.95, 0.3 + max((text_width(n, 8.5) for n in numbers), default=0.0))
     width = max(1.25 + right + sum(steps), 6.5)
-    words = ("Every point across the axes", _note(ranking, clipped=clipped, shown=len(axes)))
-    figure = new_figure(width, 4.0 + title_height(*words, width=width))
+    note = _note(ranking, clipped=clipped, shown=len(axes))
+    figure = new_figure(width, 4.0, "Every point across the axes", note)
     panel = figure.add_subplot()
     places = np.concatenate([[0.0], np.cumsum(steps)])
     _draw_lines(panel, places, lines, result, colours=colours_for(ranking.direction))
@@ -84,7 +82,6 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     panel.set(xlim=(places[0] - 0.95, places[-1] + right), ylim=(-0.03, 1.03), yticks=[])
     panel.spines[:].set_visible(False)
     plain_text(panel.get_xticklabels())
-    figure_title(figure, *words)
     return settled(figure)
 
 

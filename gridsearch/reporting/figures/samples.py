@@ -14,7 +14,6 @@ from gridsearch.reporting.figures.fonts import readable_names, text_width
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     drawn,
-    figure_title,
     new_figure,
     plain_text,
     title_height,
@@ -42,18 +41,17 @@ _NAME: Final = 18
 _MARGIN: Final = 0.15
 
 
-def sample_of(labels: np.ndarray, *, classes: int, seed: int = 0) -> list[np.ndarray]:
-    """Return positions of a few images of each class, drawn by seed, as `sample_figure` wants them.
+def sample_of(labels: np.ndarray, *, classes: int) -> list[np.ndarray]:
+    """Return positions of a few images of each class, the same ones each time, as `sample_figure` wants them.
 
     Args:
         labels: int [N].
         classes: Y.
-        seed: fixes the draw.
 
     Returns:
         Y arrays of at most 8 positions each (one each of more than 20 classes); empty for a class without images.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     shown = PER_CLASS if classes <= MOST_ROWS else 1
     found = []
     for label in range(classes):
@@ -82,7 +80,7 @@ def sample_figure(
     left = max(text_width(n, 9) for n in names) + 0.25
     width = max(left + PER_CLASS * side + _MARGIN, 4.5)
     head = title_height(title, "", width=width)
-    figure, axes = _bare(width, head + side * len(names) + _MARGIN)
+    figure, axes = _bare(width, side * len(names) + _MARGIN, title)
     for row, (name, own) in enumerate(zip(names, images, strict=True)):
         top = head + row * side
         plain_text([axes.text(left - 0.1, top + side / 2, name, ha="right", va="center", size=9)])
@@ -90,7 +88,6 @@ def sample_figure(
             _place(axes, image, left=left + column * side, top=top, side=side * 0.95)
         if not len(own):
             axes.text(left, top + side / 2, "no images", va="center", size=8, color="#8b909c")
-    figure_title(figure, title)
     return figure
 
 
@@ -134,7 +131,7 @@ def _captioned(
     height = side + 0.17 * lines + 0.18
     width = max(across * step + 2 * _MARGIN, 4.5)
     head = title_height(title, note, width=width)
-    figure, axes = _bare(width, head + down * height + _MARGIN)
+    figure, axes = _bare(width, down * height + _MARGIN, title, note)
     for place, (image, (first, second)) in enumerate(zip(images, captions, strict=True)):
         left, top = _MARGIN + (place % across) * step, head + (place // across) * height
         _place(axes, image, left=left + (step - 0.2 - side) / 2, top=top, side=side)
@@ -146,16 +143,15 @@ def _captioned(
                 axes.text(centre, below + 0.17, second, ha="center", va="top", size=_LETTERS, color=ACCENT),
             ]
         )
-    figure_title(figure, title, note)
     return figure
 
 
-def _bare(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure whose one axes is the whole figure, in inches from its upper left corner."""
-    figure = new_figure(width, height)
+def _bare(width: float, height: float, title: str, note: str = "") -> tuple[Figure, Axes]:
+    """Return a figure as of `new_figure` with one axes all over it, in inches from its upper left corner."""
+    figure = new_figure(width, height, title, note)
     figure.set_layout_engine("none")
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(0, width), ylim=(height, 0))
+    axes.set(xlim=(0, width), ylim=(figure.get_figheight(), 0))
     axes.set_axis_off()
     return figure, axes
 
