@@ -24,6 +24,7 @@ from torch import nn
 from gridsearch.files import GRAPH, MODEL_WEIGHTS, TEST_OUTPUTS, WEIGHTS
 from gridsearch.training import seeds
 from gridsearch.training.model_setup import count_parameters
+from gridsearch.training.onnx_check import problem_of
 from gridsearch.training.onnx_errors import why_no_graph
 from gridsearch.training.outputs import write_file
 from gridsearch.training.precision import Precision
@@ -186,6 +187,8 @@ def _graph(
         whole = whole.to("cpu", torch.float32).eval()
         pixels = torch.from_numpy(unit_range(sample))
         proto = _translate(whole, pixels[:2])
+        if (problem := problem_of(proto)) is not None:
+            raise GraphRefused(problem)
         checked = _compare(proto, whole, pixels)
     except Exception as error:  # noqa: BLE001 (the exporter and a user's model may raise anything)
         return None, {"error": why_no_graph(error)}

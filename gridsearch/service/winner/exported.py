@@ -1,21 +1,23 @@
 """An exported model as `predict` uses it: from image files to classes, with nothing but the export's folder.
 
-The graph is run by `onnx_graph`, so that no code of the model's author runs, no torch is needed, and one image costs
+The graph is run by `graph_process`, so that no code of the model's author runs, no torch is needed, and one image costs
 half a second of start instead of two.  What a file in the folder says is checked before it is used.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
+import math
+import stat
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import ArtifactError, DataError, UsageError
-from gridsearch.files import GRAPH, MODEL, MODEL_WEIGHTS
-from gridsearch.service.winner import onnx_graph
+from gridsearch.files import GRAPH, MODEL, MODEL_WEIGHTS, sha256_of
+from gridsearch.service.winner.graph_process import GraphFailed, GraphProcess
+from gridsearch.service.winner.onnx_graph import WrongGraph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +35,9 @@ _BATCH = 64
 _BATCH_BYTES = 32 << 20
 """A batch's pixels take no more: a graph's own tensors are many times as large."""
 _MOST_PROBLEMS = 5
+_MOST_DESCRIPTION = 64 << 20
+_MOST_BYTES = 2 << 30
+"""Of a graph: a file of this format is never larger.  Its weights are those of the other file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +96,7 @@ class ExportedModel:
 
         Args:
             folder: the folder.
-            by: what runs its graph, see `onnx_graph.prepare`.
+            by: what runs its graph, see `GraphProcess`.
 
         Raises:
             UsageError: there is no such folder.
@@ -110,23 +115,25 @@ class ExportedModel:
             levels = None if black_white is None else (float(black_white[0]), float(black_white[1]))
             files: dict[str, Any] = {name: described["files"][name]["sha256"] for name in described["files"]}
             reason = described["graph"].get("error")
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise _damaged(place / MODEL, f"{type(error).__name__}: {error}") from error
-        contents = {name: _verified(place, name, sha256) for name, sha256 in files.items()}
-        if GRAPH not in contents:
+        if problem := _problem_of_input(**given, levels=levels):
+            raise _damaged(place / MODEL, problem)
+        for name, sha256 in files.items():
+            _verify(place, name, sha256)
+        if GRAPH not in files:
             raise ArtifactError(
                 f"{place} holds no {GRAPH}"
                 + (f": the network could not be exported ({reason})" if reason else ""),
                 hint="model.safetensors can be loaded where the model's own code is",
             )
         try:
-            run = onnx_graph.prepare(
-                contents[GRAPH], takes=tuple(given.values()), classes=len(classes), by=by
-            )
-        except onnx_graph.WrongGraph as error:
+            content = (place / GRAPH).read_bytes()
+            run = GraphProcess(content, takes=tuple(given.values()), classes=len(classes), by=by)
+        except WrongGraph as error:
             raise ArtifactError(f"{place / GRAPH} does not fit {MODEL}: {error}", hint=_AGAIN) from error
-        except Exception as error:
-            raise _damaged(place / GRAPH, f"{type(error).__name__}: {error}") from error
+        except (GraphFailed, OSError) as error:
+            raise _damaged(place / GRAPH, str(error)) from error
         return cls(classes=classes, **given, levels=levels, _run=run)
 
     def predict(self, images: Sequence[str | Path]) -> list[Prediction | Refused]:
@@ -185,11 +192,9 @@ class ExportedModel:
 
         try:
             logits_BY = self._run(pixels_BCHW)
-        except Exception as error:
+        except GraphFailed as error:
             reason = " ".join(str(error).split())[:200]
-            raise ArtifactError(
-                f"{GRAPH} does not run: {type(error).__name__}: {reason}", hint=_AGAIN
-            ) from error
+            raise ArtifactError(f"{GRAPH} does not run: {reason}", hint=_AGAIN) from error
         if not np.isfinite(logits_BY).all():
             raise ArtifactError(f"{GRAPH} gives values that are no numbers", hint=_AGAIN)
         powers = np.exp(logits_BY - logits_BY.max(1, keepdims=True))
@@ -214,6 +219,7 @@ def unusable(images: Sequence[Refused]) -> DataError:
 def _described(place: Path) -> dict[str, Any]:
     path = place / MODEL
     try:
+        _require_file(path, most=_MOST_DESCRIPTION)
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(
@@ -239,16 +245,37 @@ def _damaged(path: Path, reason: str) -> ArtifactError:
     return ArtifactError(f"{path} is damaged: {' '.join(reason.split())[:200]}", hint=_AGAIN)
 
 
-def _verified(place: Path, name: str, sha256: object) -> bytes:
-    """Return a file's bytes if they are those that were exported."""
+def _verify(place: Path, name: str, sha256: object) -> None:
+    """Refuse a file that is not the one that was exported."""
     if name not in (MODEL_WEIGHTS, GRAPH):
         raise _damaged(place / MODEL, f"it names a file {name!r}")
+    path = place / name
     try:
-        content = (place / name).read_bytes()
+        _require_file(path, most=_MOST_BYTES)
+        found = sha256_of(path)
     except OSError as error:
-        raise ArtifactError(f"{place / name} cannot be read: {error.strerror}", hint=_AGAIN) from error
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise ArtifactError(
-            f"{place / name} is not the file that was exported (its SHA-256 differs)", hint=_AGAIN
-        )
-    return content
+        raise ArtifactError(f"{path} cannot be read: {error.strerror}", hint=_AGAIN) from error
+    if found != sha256:
+        raise ArtifactError(f"{path} is not the file that was exported (its SHA-256 differs)", hint=_AGAIN)
+
+
+def _require_file(path: Path, *, most: int) -> None:
+    """Refuse what would be read without an end, or into more memory than an export takes."""
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise _damaged(path, "it is no file")
+    if facts.st_size > most:
+        raise _damaged(path, f"it has {facts.st_size / 1e9:.1f} GB, and at most {most / 1e9:.1f} are taken")
+
+
+def _problem_of_input(
+    *, channels: int, height: int, width: int, levels: tuple[float, float] | None
+) -> str | None:
+    """Return what is wrong with the images that a graph is said to take."""
+    from gridsearch.zoo.datasets.image_decoding import MOST_PIXELS
+
+    if min(channels, height, width) < 1 or channels * height * width > MOST_PIXELS:
+        return f"it takes images of {channels}x{height}x{width}"
+    if levels is not None and not (levels[0] < levels[1] and math.isfinite(levels[1] - levels[0])):
+        return f"black is {levels[0]}, and white {levels[1]}"
+    return None

@@ -1,6 +1,6 @@
 """Runs an exported ONNX graph: by ONNX Runtime where it is installed, else by onnx's reference evaluator in numpy.
 
-Stands below `exported`, which reads images and names classes.  Neither runs code of the model's author, and neither
+Stands below `graph_process`, which bounds what a graph may take.  Neither runs code of the model's author, and neither
 needs torch.  ONNX Runtime is many times as fast.  Both give the same probabilities but for `ROUNDING`.
 """
 
@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 import os
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from gridsearch.training.onnx_check import problem_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,14 +47,14 @@ def prepare(content: bytes, *, takes: tuple[int, ...], classes: int, by: str | N
         by: "onnxruntime" or "reference"; default: the first that is here.
 
     Raises:
-        WrongGraph: it takes other images.
+        WrongGraph: it takes other images, or is none that this program exports.
         Exception: it is no graph, or cannot be run.
     """
     import onnx
 
     proto = onnx.load_model_from_string(content)
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in proto.graph.initializer):
-        raise ValueError("it keeps its weights in another file")
+    if (problem := problem_of(proto)) is not None:
+        raise WrongGraph(problem)
     shape = tuple(d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim[1:])
     if shape != takes:
         raise WrongGraph(f"it takes images {shape}, not {takes}")

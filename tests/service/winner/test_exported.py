@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 
@@ -148,7 +150,40 @@ DAMAGE = {
         lambda f: change(f, input={"channels": 1, "height": 9, "width": 8}),
         "model.onnx does not fit model.json",
     ),
+    "10^18 pixels": (
+        lambda f: change(f, input={"channels": 1, "height": 10**9, "width": 10**9}),
+        "it takes images of 1x1000000000x1000000000",
+    ),
+    "no levels": (
+        lambda f: change(f, input={"channels": 1, "height": 8, "width": 8, "levels": [1, float("nan")]}),
+        "black is 1.0, and white nan",
+    ),
+    "no number": (
+        lambda f: change(f, input={"channels": 1, "height": float("inf"), "width": 8}),
+        "model.json is damaged: OverflowError",
+    ),
+    "a pipe": (
+        lambda f: ((f / "model.onnx").unlink(), os.mkfifo(f / "model.onnx")),
+        "model.onnx is damaged: it is no file",
+    ),
+    "60 GB of weights": (
+        lambda f: os.truncate(f / "model.safetensors", 60 * 10**9),  # a file with a hole takes no room
+        "it has 60.0 GB, and at most 2.1 are taken",
+    ),
+    "60 GB of description": (
+        lambda f: os.truncate(f / "model.json", 60 * 10**9),
+        "it has 60.0 GB",
+    ),
+    "another graph, told as such": (
+        lambda f: change(f, files={"model.onnx": {"sha256": put(f / "model.onnx", b"\x08\x08")}}),
+        "model.onnx does not fit model.json: it has other inputs",
+    ),
 }
+
+
+def put(path, content):
+    path.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.parametrize("what", DAMAGE)
