@@ -75,9 +75,11 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     executor: str | None = None,
     prune: str | None = None,
     budget: float | str | timedelta | None = None,
+    trial_limit: float | str | timedelta | None = None,
     retries: int | None = None,
     checkpoint: float | str | timedelta | None = None,
     store_patience: float | str | timedelta | None = None,
+    lease: float | str | timedelta | None = None,
     keep_going: bool = False,
     report: bool = True,
     quiet: bool = False,
@@ -121,12 +123,16 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
             this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
             (with a warning) for a function that fills a list or an object of this session or cannot be copied.
         prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
-        budget: start no more trials after that time: seconds, "1h30m", or a `timedelta`.
+        budget: end after that time: seconds, "1h30m", or a `timedelta`.  No more trials start, and those that train
+            end at their next epoch's end, or after 15 seconds; they wait, and go on with the next run.
+        trial_limit: a trial that trains for longer fails (reason: limit), and the others go on; as for `budget`.
         retries: attempts after a worker died; default: 2.
         checkpoint: save each trial at an epoch's end, at most this often: seconds, "30s", a `timedelta`, "every-epoch",
             or "off"; an interrupted trial goes on from there.  Default: 60 seconds.
         store_patience: go on for that long while the store is locked or away, as for `budget`; results wait on the
             disk.  Default: 10 minutes.
+        lease: a runner that says nothing for so long has lost its trials to others; as for `budget`.  Default:
+            1 minute.
         keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
         report: whether to write the report at the end.
         quiet: no progress and no messages; warnings all the same.

@@ -68,9 +68,11 @@ class RunArguments(SearchArguments, total=False):
     executor: str | None
     prune: str | None
     budget: float | str | timedelta | None
+    trial_limit: float | str | timedelta | None
     retries: int | None
     checkpoint: float | str | timedelta | None
     store_patience: float | str | timedelta | None
+    lease: float | str | timedelta | None
     keep_going: bool
     report: bool
     quiet: bool

@@ -45,6 +45,10 @@ class Executor(Protocol):
         """Ask for all packs to be left at their next epoch's end; return whether they then go on from there."""
         ...
 
+    def end_worker(self, pack: str) -> None:
+        """End the worker that trains a pack, if it can be ended; it is reported as one that died."""
+        ...
+
     def use_fewer(self) -> bool:
         """Work on one pack fewer at a time; return whether there was one to spare."""
         ...

@@ -21,6 +21,7 @@ from gridsearch.executors.call_states import CallStates, Unusable, kind_of
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.random_streams import Streams
 from gridsearch.records import (
+    LanesTraining,
     LogText,
     PackEnded,
     PackStarted,
@@ -79,6 +80,7 @@ class FunctionRunner:
         for lane in cast("Pack[FunctionSettings]", pack).lanes:
             if stop() or leave():
                 break
+            self.emit(LanesTraining(pack=pack.id, trials=(lane.trial.id,)))
             self._call(lane, stop=lambda: stop() or (self.setup.resumable and leave()), pruned=pruned)
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 

@@ -70,6 +70,9 @@ class InlineExecutor:
         self._leaving = True
         return self._setup.resumable
 
+    def end_worker(self, pack: str) -> None:
+        """Do nothing: this process is not ours to end."""
+
     def use_fewer(self) -> bool:
         """Nothing to spare: there is but one pack here."""
         return False

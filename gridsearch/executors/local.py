@@ -150,6 +150,12 @@ class LocalExecutor:
                     _send(worker.commands, encode(Leave()))
         return all(setup.resumable for setup in self._setups.values())
 
+    def end_worker(self, pack: str) -> None:
+        """End the worker that trains a pack; the next poll reports it."""
+        for worker in self._workers.values():
+            if isinstance(worker.task, Pack) and worker.task.id == pack:
+                _signal(worker.process, signal.SIGTERM)
+
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
         for key, _ in self._selector.select(timeout):

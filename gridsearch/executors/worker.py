@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import traceback
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -35,6 +35,7 @@ from gridsearch.records import (
     ImageSettings,
     Lane,
     LanesGiven,
+    LanesTraining,
     LanesWanted,
     Leave,
     LogText,
@@ -45,6 +46,7 @@ from gridsearch.records import (
     ProbeRequest,
     PruningDecision,
     StepEnded,
+    StillTraining,
     TrialFailed,
     TrialFinished,
     Unwritable,
@@ -70,6 +72,9 @@ _PROBE_ROUNDS = 2
 _GAIN = 1.05
 """Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
 
+
+_SIGN_SECONDS = 10.0
+"""A worker that takes steps says something at least this often."""
 
 _SCRATCH = 1.5
 """A pack's memory over that of its tensors: kernels take their own besides (1.0 to 2.1 on the networks tried)."""
@@ -110,7 +115,7 @@ class PackTrainer:
 
         Args:
             pack: the trials.
-            stop: asked now and then whether to leave at once.
+            stop: asked now and then, while the pack takes its steps, whether to leave at once.
             leave: asked after each epoch whether to leave then, once there is a checkpoint.
             given: waits for the answer to a `LanesWanted` and returns it.
             pruned: asked after each epoch for the trials that shall end now.
@@ -130,6 +135,9 @@ class PackTrainer:
             left.update({lane.trial.id: lane for lane in lanes})
             return lanes
 
+        def training(lanes: Sequence[Lane[ImageSettings]]) -> None:
+            self.emit(LanesTraining(pack=pack.id, trials=tuple(lane.trial.id for lane in lanes)))
+
         def report(event: Event) -> None:
             if isinstance(event, TrialFinished | TrialFailed):
                 log.end()  # before the end of the trial: no log is open after it
@@ -147,6 +155,7 @@ class PackTrainer:
                     stop=stop,
                     more=more,
                     drop=pruned,
+                    training=training,
                     checkpoints=LaneCheckpoints(
                         interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
                     ),
@@ -382,9 +391,11 @@ class _Pipe:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
+        self.last_sent = time.monotonic()
 
     def send(self, event: Event) -> None:
         line = encode(event) + b"\n"
+        self.last_sent = time.monotonic()
         with self._lock:
             self._stream.write(line)
             self._stream.flush()
@@ -429,6 +440,12 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
             flush_native_output()
         pipe.send(event)
 
+    def sign_of_life(pack: str) -> bool:
+        """Say that a pack takes its steps, if nothing was said for long; it is never left for that."""
+        if time.monotonic() - pipe.last_sent >= _SIGN_SECONDS:
+            pipe.send(StillTraining(pack=pack))
+        return False
+
     trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
@@ -436,7 +453,7 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
         if isinstance(task, Pack):
             trainer.train(
                 task,
-                stop=lambda: False,
+                stop=partial(sign_of_life, task.id),
                 leave=leaving.is_set,
                 given=lambda: given.get().lanes,
                 pruned=replies.pruned,

@@ -27,6 +27,21 @@ class PackStarted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LanesTraining:
+    """From now on these trials of a pack train, and no others of it: lanes may train one after the other."""
+
+    pack: str
+    trials: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StillTraining:
+    """A sign of life: a pack takes its steps, though no epoch has ended for some seconds."""
+
+    pack: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EpochEnded:
     """One epoch of one trial: means over the epoch; accuracies are fractions.
 
@@ -260,6 +275,8 @@ class WorkerDied:
 Event: TypeAlias = (
     WorkerReady
     | PackStarted
+    | LanesTraining
+    | StillTraining
     | EpochEnded
     | StepEnded
     | TrialResumed

@@ -38,6 +38,7 @@ class TrainContext:
         more: asked for up to so many more lanes where lanes are free; may give none.
         drop: gives the trials (ledger ids) that shall end now, as pruned.
         checkpoints: writes and finds those of the pack's lanes; None for none.
+        training: is told which lanes train from now on, and no others of the pack.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class TrainContext:
         more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
         drop: Callable[[], Collection[int]] = lambda: (),
         checkpoints: LaneCheckpoints | None = None,
+        training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
     ) -> None:
         self.data = data
         self.build = build
         self.device = device
         self.more = more
+        self.training = training
         self.dropped = drop
         self.checkpoints = checkpoints or LaneCheckpoints()
         self._stop = stop

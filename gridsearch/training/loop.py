@@ -43,6 +43,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
     more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
     drop: Callable[[], Collection[int]] = lambda: (),
     checkpoints: LaneCheckpoints | None = None,
+    training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
 ) -> None:
     """Train the trials of a pack.
 
@@ -62,6 +63,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
         more: asked for up to so many more lanes, of any group, whenever lanes are free; may give none.
         drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
         checkpoints: writes and finds those of the lanes, which then go on from where they stood; None for none.
+        training: takes the lanes that train from now on, and no others of the pack: they may train one after the other.
 
     Raises:
         StoreError: a file cannot be written.
@@ -69,7 +71,14 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
     """
     device = torch.device(device)
     context = TrainContext(
-        data=data, build=build, device=device, stop=stop, more=more, drop=drop, checkpoints=checkpoints
+        data=data,
+        build=build,
+        device=device,
+        stop=stop,
+        more=more,
+        drop=drop,
+        checkpoints=checkpoints,
+        training=training,
     )
     with seeds.isolated(device):
         for event in engine_of(pack, device).train(pack, context):

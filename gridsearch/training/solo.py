@@ -86,6 +86,7 @@ def train_lane(
         Stopped: asked to stop.
         StoreError: a file cannot be written.
     """
+    context.training([lane])
     try:
         settings = lane.trial.settings
         data = context.data(settings)

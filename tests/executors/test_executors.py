@@ -23,6 +23,7 @@ from gridsearch.records import (
     EpochEnded,
     ImageSettings,
     Lane,
+    LanesTraining,
     LanesWanted,
     LogText,
     Pack,
@@ -461,6 +462,19 @@ def test_a_worker_goes_before_its_runner_when_memory_runs_out(nets, tmp_path):
     poll_until(executor, lambda: score.read_text().strip() == "500")
     executor.stop()
     assert Path("/proc/self/oom_score_adj").read_text().strip() != "500"
+
+
+def test_the_worker_of_a_pack_can_be_ended_while_a_step_hangs_and_the_others_go_on(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], events.append)
+    executor.submit(pack(nets, tmp_path, "Sleeps", name="hangs"))
+    executor.submit(pack(nets, tmp_path, "Plain", name="good"))
+    poll_until(executor, lambda: any(isinstance(e, LanesTraining) and e.pack == "hangs" for e in events))
+    executor.end_worker("hangs")
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    assert [e.pack for e in events if isinstance(e, WorkerDied)] == ["hangs"]
+    assert any(isinstance(e, TrialFinished) for e in events)
 
 
 def test_an_executor_may_use_fewer_workers_and_always_keeps_one(nets, tmp_path):

@@ -45,6 +45,13 @@ def interval(text: str) -> float | None:
         ) from None
 
 
+def duration_word(seconds: float) -> str:
+    """Write a time as `duration` reads it, "1h30m"."""
+    hours, rest = divmod(seconds, 3600)
+    minutes, rest = divmod(rest, 60)
+    return "".join(f"{n:g}{unit}" for n, unit in ((hours, "h"), (minutes, "m"), (rest, "s")) if n) or "0s"
+
+
 def count(text: str) -> int:
     """Read a whole number of at least 1.
 

@@ -107,12 +107,10 @@ class RunOptions:
     Attributes:
         places: where things lie.
         command: the command line, for the record.
-        lease: seconds after which a claim without a heartbeat may be taken over.
     """
 
     places: Places = field(default_factory=Places.find)
     command: str = ""
-    lease: float = LEASE_SECONDS
     device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
     executor: str = _option("local", "local (default), or inline", choices=("inline", "local"))
     workers: int | None = _option(
@@ -130,7 +128,19 @@ class RunOptions:
         choices=("none", "median", "asha", "hyperband"),
     )
     budget: float | None = _option(
-        None, "start no more trials after 30m, 2h, ...", metavar="TIME", read=duration, time=True
+        None,
+        "end after 30m, 2h, ...: no more trials start, and those that train end at their next epoch's end, or after "
+        "15 seconds; they wait, and go on with the next run",
+        metavar="TIME",
+        read=duration,
+        time=True,
+    )
+    trial_limit: float | None = _option(
+        None,
+        "a trial that trains for longer than 10m, 2h, ... fails (reason: limit), and the others go on",
+        metavar="TIME",
+        read=duration,
+        time=True,
     )
     retries: int = _option(2, "attempts after a worker died (default: 2)", metavar="N", read=natural)
     checkpoint: float | None = _option(
@@ -144,6 +154,13 @@ class RunOptions:
     store_patience: float = _option(
         600.0,
         "go on for so long while the store is locked or away; results wait on the disk (default: 10m)",
+        metavar="TIME",
+        read=duration,
+        time=True,
+    )
+    lease: float = _option(
+        LEASE_SECONDS,
+        "a runner that says nothing for so long has lost its trials to others (default: 1m)",
         metavar="TIME",
         read=duration,
         time=True,

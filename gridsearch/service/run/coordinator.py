@@ -14,12 +14,14 @@ from gridsearch.errors import StoreError
 from gridsearch.records import (
     EpochEnded,
     Exported,
+    LanesTraining,
     LanesWanted,
     LogText,
     PackEnded,
     PackStarted,
     Probed,
     StepEnded,
+    StillTraining,
     TrialFailed,
     TrialFinished,
     TrialResumed,
@@ -31,6 +33,8 @@ from gridsearch.service.run.held_trials import HeldTrials
 from gridsearch.service.run.lost_trials import LostTrials
 from gridsearch.service.run.recorder import Recorder
 from gridsearch.service.run.resumed_trials import ResumedTrials
+from gridsearch.service.run.silence import Silence
+from gridsearch.service.run.trial_limits import TrialLimits
 from gridsearch.service.run.trial_source import TrialSource
 
 if TYPE_CHECKING:
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 
     from gridsearch.executors import Executor
     from gridsearch.records import Advance, Event
-    from gridsearch.service.run.interruption import Interruption
+    from gridsearch.service.run.ending import Ending
     from gridsearch.service.run.pruning import Pruning
     from gridsearch.service.run.publisher import TrialPublisher
     from gridsearch.service.run.recorder import Ended
@@ -46,8 +50,6 @@ if TYPE_CHECKING:
     from gridsearch.service.run.sizing import Sizing
 
 _POLL_SECONDS = 0.25
-_LEAVE_SECONDS = 8.0
-"""Packs have so long to come to their epoch's end and write their checkpoints after the first signal."""
 
 
 class Coordinator:
@@ -57,7 +59,7 @@ class Coordinator:
         run: what to do, where, and who watches.
         sizing: says how many lanes a pack gets.
         publisher: keeps the trials' TensorBoard runs and pictures.
-        interruption: is checked between polls.
+        ending: says whether the run ends although trials wait or train.
         pruning: decides after each epoch, None where every trial trains to its end.
         idle: called once, when a worker first has nothing left to do while others train.
     """
@@ -68,12 +70,12 @@ class Coordinator:
         *,
         sizing: Sizing,
         publisher: TrialPublisher,
-        interruption: Interruption,
+        ending: Ending,
         pruning: Pruning | None = None,
         idle: Callable[[], None] | None = None,
     ) -> None:
         self._run = run
-        self._interruption = interruption
+        self._ending = ending
         self._pruning = pruning
         self._idle = idle
         self._held = HeldTrials(run, publisher)
@@ -81,12 +83,14 @@ class Coordinator:
         self._recorder = Recorder(run, held=self._held, publisher=publisher, pruning=pruning)
         self._resumed = ResumedTrials(run, held=self._held, publisher=publisher, pruning=pruning)
         self._lost = LostTrials(run, held=self._held, source=self._source, resumed=self._resumed)
+        self._limits = TrialLimits(run, self._held)
+        self._silence = Silence(run)
         self._executor: Executor | None = None
-        self._leave_until: float | None = None
+        self._resumable: bool | None = None
         self._last_heartbeat = time.monotonic()
 
     def run(self, start: Callable[[Callable[[Event], None], Callable[[], bool]], Executor]) -> None:
-        """Train until nothing of the grid waits or runs, the budget is spent, or somebody interrupts.
+        """Train until nothing of the grid waits or runs, or the run ends before, as `Ending` says.
 
         Args:
             start: makes the executor from the function that takes its events and the function that it asks,
@@ -98,7 +102,7 @@ class Coordinator:
         executor = self._executor = start(self._take, self._interrupted)
         self._run.observer.started(self._run.progress)
         try:
-            while not self._interruption:
+            while not self._ending.begun:
                 self._submit(executor)
                 if not executor.busy and not self._source.worth_waiting():
                     break
@@ -107,7 +111,9 @@ class Coordinator:
                     self._idle = None
                 executor.poll(_POLL_SECONDS)
                 self._tend()
-            self._let_leave(executor)
+            while executor.busy and not self._over(executor):
+                executor.poll(_POLL_SECONDS)
+                self._tend()
             if self._source.stopped_because:
                 self._run.observer.warn(self._source.stopped_because)
         finally:
@@ -115,14 +121,13 @@ class Coordinator:
             self._leave()
             self._run.observer.ended(self._run.progress)
 
-    def _let_leave(self, executor: Executor) -> None:
-        """Give the packs under way a few seconds to come to checkpoints, where trials go on from such."""
-        if not executor.busy or not executor.leave():
-            return
-        self._leave_until = time.monotonic() + _LEAVE_SECONDS
-        while executor.busy and time.monotonic() < self._leave_until:
-            executor.poll(_POLL_SECONDS)
-            self._tend()
+    def _over(self, executor: Executor) -> bool:
+        """Whether packs under way have had their time, once they are asked to be left at their next epoch's end."""
+        if not self._ending.begun:
+            return False
+        if self._resumable is None:
+            self._resumable = executor.leave()
+        return self._ending.over(resumable=self._resumable)
 
     def _submit(self, executor: Executor) -> None:
         """Give every free worker a pack, or a pack's size to measure."""
@@ -139,17 +144,15 @@ class Coordinator:
         self._run.store.tend()
         self._recorder.flush_in_time()
         self._heartbeat()
+        if self._executor is not None:
+            self._limits.check(self._executor)
+        self._silence.check()
         self._run.observer.updated(self._run.progress)
 
     def _interrupted(self) -> bool:
         """Answer an inline executor, and use the moment: nobody else has the thread meanwhile."""
         self._tend()
-        if not self._interruption or self._executor is None:
-            return False
-        if self._leave_until is None:
-            leaves = self._executor.leave()
-            self._leave_until = time.monotonic() + (_LEAVE_SECONDS if leaves else 0.0)
-        return time.monotonic() >= self._leave_until
+        return self._executor is not None and self._over(self._executor)
 
     # Events
 
@@ -167,15 +170,15 @@ class Coordinator:
             case EpochEnded() | StepEnded():
                 self._advanced(event, self._executor)
             case TrialFinished() | TrialFailed():
-                self._trial_ended(event)
+                self._trial_ended(self._limits.settle(event))
             case LogText():
                 self._recorder.log(event)
-            case PackStarted():
-                self._run.progress.assign(event.trials, event.worker)
+            case PackStarted() | LanesTraining() | StillTraining():
+                self._note_work(event)
             case PackEnded():
                 self._pack_ended(event.pack)
             case LanesWanted():
-                lanes = () if self._interruption else self._source.refill(event)
+                lanes = () if self._ending.begun else self._source.refill(event)
                 self._executor.send_lanes(event.pack, lanes)
             case Probed():
                 self._source.probed(event)
@@ -187,6 +190,16 @@ class Coordinator:
                 pass
             case _:
                 assert_never(event)
+
+    def _note_work(self, event: PackStarted | LanesTraining | StillTraining) -> None:
+        """Take note of who trains what, and that it goes on."""
+        progress, trials = self._run.progress, self._held.numbers_of(event.pack)
+        if isinstance(event, PackStarted):
+            progress.assign(event.trials, event.worker)
+        elif isinstance(event, LanesTraining):
+            progress.training(trials, event.trials)
+        else:
+            progress.heard(trials)
 
     def _advanced(self, event: Advance, executor: Executor) -> None:
         self._source.went_on()
@@ -205,7 +218,7 @@ class Coordinator:
         self._recorder.pack_ended(pack)
         self._source.pack_ended(pack)
         left = self._held.of(pack)
-        if self._interruption:  # it was stopped
+        if self._ending.begun:  # it was left
             self._held.release(left)
         elif left:
             self._lost.offer_again(left, "its pack ended without it")
@@ -215,7 +228,14 @@ class Coordinator:
         if event.pack is not None:
             self._recorder.pack_lost(event.pack)
             self._source.pack_ended(event.pack)
-        self._lost.worker_died(event, executor)
+        lost = self._held.of(event.pack)
+        if (ended := self._limits.lost(event.pack, lost)) is None:
+            self._lost.worker_died(event, executor)
+            return
+        failed, others = ended
+        for each in failed:
+            self._recorder.write([each])
+        self._lost.offer_at_once(others)
 
     # Time
 

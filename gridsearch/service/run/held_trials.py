@@ -73,6 +73,10 @@ class HeldTrials:
         """Return a pack's."""
         return [claim for claim in self if claim.pack == pack]
 
+    def numbers_of(self, pack: str) -> list[int]:
+        """Return the ledger ids of a pack's trials."""
+        return [claim.trial.id for claim in self.of(pack)]
+
     def claim(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
         """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
         run = self._run

@@ -48,10 +48,14 @@ class LostTrials:
         )
         if lost and event.memory and (relief := self._take_less_memory(lost, executor)):
             self._run.observer.say(relief)
-            self._held.release(lost)  # no try of theirs: the next one is another
-            self._source.look_soon()
+            self.offer_at_once(lost)
             return
         self.offer_again(lost, event.message, failed="its worker died")
+
+    def offer_at_once(self, lost: Sequence[Claim]) -> None:
+        """Let trials wait again through no fault of theirs: it is no try less."""
+        self._held.release(lost)
+        self._source.look_soon()
 
     def _take_less_memory(self, lost: Sequence[Claim], executor: Executor) -> str | None:
         """Make smaller packs, else fewer at a time; return what was done, None where nothing is left to do."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialState, Value
     from gridsearch.spec.words import Words
@@ -78,7 +78,10 @@ class Running:
         resumed: those of them that an earlier attempt trained.
         value: the ranking metric after the last of them, None before the first.
         units: the cost of one of its epochs; 0 for a function, whose steps nobody can count beforehand.
-        since: when the last of them ended, or the trial was claimed; by the monotonic clock.
+        since: when the last of them ended, or the trial was claimed; by the monotonic clock, like all times here.
+        took: how long the last of them took, by the clock on the wall.
+        began: when it began to train, None while it waits for other lanes of its pack.
+        heard: when its worker last said anything of it.
     """
 
     trial: Trial
@@ -88,6 +91,9 @@ class Running:
     value: float | None = None
     units: float = 0.0
     since: float = field(default_factory=time.monotonic)
+    took: float = 0.0
+    began: float | None = None
+    heard: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -148,6 +154,22 @@ class Progress:
             if running := self.running.get(trial):
                 running.worker = worker
 
+    def training(self, pack: Iterable[int], trials: Collection[int]) -> None:
+        """Take note of which trials of a pack train from now on."""
+        for trial in pack:
+            running = self.running[trial]
+            if trial not in trials:
+                running.began = None
+            elif running.began is None:
+                running.began = running.heard = time.monotonic()
+
+    def heard(self, trials: Iterable[int]) -> None:
+        """Take note of a sign of life from the worker of these trials."""
+        now = time.monotonic()
+        for trial in trials:
+            if running := self.running.get(trial):
+                running.heard = now
+
     def epoch_ended(self, event: Advance, units: float) -> None:
         """Take note of an epoch or a step that cost so many units."""
         self.done_units += units
@@ -155,7 +177,8 @@ class Progress:
         if running is not None:
             running.epoch = event.epoch
             running.units = units
-            running.since = time.monotonic()
+            now = time.monotonic()
+            running.took, running.since, running.heard = now - running.since, now, now
             running.value = event.value(self.metric)
 
     def leave(self, trial: Trial) -> None:

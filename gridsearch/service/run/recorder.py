@@ -102,19 +102,20 @@ class Recorder:
         if claim is not None and self._run.options.settled:
             self._of_packs.setdefault(claim.pack, []).append(event)
         elif claim is not None:
-            self._write([event])
+            self.write([event])
 
     def pack_ended(self, pack: str) -> None:
         """Write the results that waited for a pack's end, if all of them are there."""
         events = [event for event in self._of_packs.pop(pack, ()) if event.trial in self._held]
         if len(events) == len(self._held.of(pack)):
-            self._write(events)
+            self.write(events)
 
     def pack_lost(self, pack: str) -> None:
         """Drop the results that waited for the end of a pack that will not come to it."""
         self._of_packs.pop(pack, None)
 
-    def _write(self, events: Sequence[Ended]) -> None:
+    def write(self, events: Sequence[Ended]) -> None:
+        """Write results of trials that are claimed, with the epochs that came in before."""
         ended = [(self._held.end(event.trial), event) for event in events]
         for trial, event in ended:
             if trial.settings.length is None and isinstance(event, TrialFinished):

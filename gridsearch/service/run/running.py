@@ -17,6 +17,7 @@ from gridsearch.service.prepare.preparation import Prepared, images_joined, prep
 from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
 from gridsearch.service.run.coordinator import Coordinator
+from gridsearch.service.run.ending import Ending
 from gridsearch.service.run.progress import Observer, Progress, Silent
 from gridsearch.service.run.pruning import Pruning
 from gridsearch.service.run.publisher import TrialPublisher
@@ -187,12 +188,12 @@ def _execute(
     joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
     prepared = joined.prepared
     added = _add(store, prepared, options, watcher, notes=joined.notes)
-    signum = _train(store, prepared, options, devices, added, watcher, timing)
+    ending = _train(store, prepared, options, devices, added, watcher, timing)
     data = store.study_data(prepared.name)
     counts = store.open_counts(added.study_id, added.ids)
     done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
     report = None
-    if options.report and signum is None and done:
+    if options.report and done and not (ending is not None and ending.at_once):
         watcher.say("writing the report")
         with timing.part("report"):
             report = make_report(
@@ -215,7 +216,7 @@ def _execute(
         failed=counts.get(TrialState.FAILED, 0),
         open=counts.get(TrialState.WAITING, 0) + counts.get(TrialState.RUNNING, 0),
         seconds=time.monotonic() - timing.began,
-        signum=signum,
+        signum=None if ending is None else ending.signum,
         report=report,
         own=own,
     )
@@ -275,8 +276,8 @@ def _train(
     added: Added,
     observer: Observer,
     timing: Timing,
-) -> int | None:
-    """Train what waits; return the signal that ended it, if one did."""
+) -> Ending | None:
+    """Train what waits, if anything does; return what may have ended it before."""
     counts = store.open_counts(added.study_id, added.ids)
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
@@ -299,17 +300,18 @@ def _train(
             probes=run.probes,
             limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
         )
+        ending = Ending(run, interrupted)
         Coordinator(
             run,
             sizing=sizing,
             publisher=TrialPublisher(
                 store.home, prepared.name, facts=prepared.facts, images=prepared.at_hand
             ),
-            interruption=interrupted,
+            ending=ending,
             pruning=_pruning(lasting, prepared, options, added),
             idle=preload_report if options.report else None,
         ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
-    return interrupted.signum
+    return ending
 
 
 def _context(

@@ -110,9 +110,8 @@ class TrialSource:
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more trials shall begin: the time is over, or they would fail as the first have."""
-        budget = self._run.options.budget
-        return self._first.reason is not None or (budget is not None and self._run.progress.seconds > budget)
+        """Whether no more trials shall begin: they would fail as the first have."""
+        return self._first.reason is not None
 
     def went_on(self) -> None:
         """Take note that a trial got somewhere."""

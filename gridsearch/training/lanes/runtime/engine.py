@@ -121,6 +121,7 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     if len(entries) < min_lanes(context.device):
         yield from train_lane(entries[0].lane, context, entries[0].state)
         return
+    context.training([entry.lane for entry in entries if not entry.ended])
     started = time.perf_counter()
     settings = entries[0].lane.trial.settings
     try:
@@ -337,16 +338,17 @@ class _Group:
         return self._context.checkpoints.keep(progress, event)
 
     def _refill(self, free: set[int]) -> Iterator[Event]:
-        while free:
-            lanes = self._context.more(len(free))
-            if not lanes:
-                break
+        more = False
+        while free and (lanes := self._context.more(len(free))):
+            more = True
             for lane in lanes:
                 yield from self._fill_slot(lane, free)
         live = [slot for slot in range(len(self._progress)) if slot not in free]
         if free and live:
             self._program.compact(live)
         self._progress = [self._progress[slot] for slot in live]
+        if more:
+            self._context.training([progress.lane for progress in self._progress])
 
     def _fill_slot(self, lane: Lane[ImageSettings], free: set[int]) -> Iterator[Event]:
         """Put a lane into a free place; one that does not fit trains alone, afterwards."""

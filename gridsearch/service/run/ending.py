@@ -1,0 +1,83 @@
+"""Whether a run ends although trials wait or train: a signal, the budget, a request from elsewhere.
+
+Stands beside the coordinator, which then begins no more, and asks how long the packs under way may still take to come
+to their next epoch's end.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from gridsearch.service.prepare.option_words import duration_word
+
+if TYPE_CHECKING:
+    from gridsearch.service.run.interruption import Interruption
+    from gridsearch.service.run.run_context import RunContext
+
+_SIGNAL_SECONDS = 8.0
+"""Packs whose trials go on from checkpoints have so long to write them after the first signal; others none."""
+
+BUDGET_SECONDS = 15.0
+"""All packs have so long to come to an epoch's end, or to their own, when the budget is spent."""
+
+
+class Ending:
+    """How a run ends before its trials do.
+
+    Args:
+        run: the run.
+        interruption: whether there was a signal.
+    """
+
+    def __init__(self, run: RunContext, interruption: Interruption) -> None:
+        self._run = run
+        self._interruption = interruption
+        self._since: dict[str, float] = {}
+
+    @property
+    def begun(self) -> bool:
+        """Whether no more trials shall begin; says why, once."""
+        now, budget = time.monotonic(), self._run.options.budget
+        request = self._run.store.stop_request()
+        if self._interruption:
+            self._since.setdefault("signal", now)
+        if budget is not None and self._run.progress.seconds > budget:
+            self._begin("budget", f"the budget of {duration_word(budget)} is spent: what trains ends")
+        if request == "epoch":
+            self._begin("request", "asked to stop: what trains ends at its next epoch's end")
+        if request == "now":
+            self._begin("now", "asked to stop at once: what trains waits for the next run")
+        return bool(self._since)
+
+    def _begin(self, reason: str, words: str) -> None:
+        if reason not in self._since:
+            self._since[reason] = time.monotonic()
+            self._run.observer.say(words)
+
+    @property
+    def signum(self) -> int | None:
+        """The signal that ended the run, None where there was none."""
+        return self._interruption.signum
+
+    @property
+    def at_once(self) -> bool:
+        """Whether somebody wants it quickly, so that there is no time for a report either."""
+        return "signal" in self._since or "now" in self._since
+
+    def over(self, *, resumable: bool) -> bool:
+        """Whether packs under way have had their time.
+
+        Args:
+            resumable: their trials go on from checkpoints that they write at their epoch's end.
+        """
+        if not self.begun:
+            return False
+        grace = {
+            "signal": _SIGNAL_SECONDS if resumable else 0.0,
+            "now": 0.0,
+            "budget": BUDGET_SECONDS,
+            "request": math.inf,
+        }
+        return time.monotonic() >= min(since + grace[reason] for reason, since in self._since.items())
