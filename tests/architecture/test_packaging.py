@@ -22,7 +22,8 @@ def tracked(*under: str) -> list[str]:
 
 
 def test_a_wheel_holds_every_file_of_the_package():
-    patterns = PROJECT["tool"]["setuptools"]["package-data"]["gridsearch"]
+    data = PROJECT["tool"]["setuptools"]["package-data"]
+    patterns = [*data["gridsearch"], *data["*"]]
     others = [
         Path(name).relative_to("gridsearch") for name in tracked("gridsearch") if not name.endswith(".py")
     ]
