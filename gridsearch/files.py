@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock
 
+from gridsearch import faults
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
@@ -80,6 +82,7 @@ def write_whole(path: Path, content: bytes) -> None:
         OSError: it cannot be written; what was there is as it was.
     """
     with draft_of(path) as draft:
+        faults.at("write")
         draft.write_bytes(content)
         put_in_place(draft, path)
 
@@ -141,12 +144,15 @@ def rename(source: Path, target: Path) -> None:
     Raises:
         OSError: it cannot be; both are as they were.
     """
+    faults.at("rename")
     source.replace(target)
+    faults.at("renamed")
     sync(target.parent)
 
 
 def sync(path: Path) -> None:
     """Bring a file's bytes, or a folder's entries, to the disk."""
+    faults.at("sync")
     with suppress(PermissionError):  # a folder that may be written and not read
         handle = os.open(path, os.O_RDONLY)
         try:

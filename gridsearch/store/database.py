@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, Pool, QueuePool
 
+from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
 
 if TYPE_CHECKING:
@@ -127,6 +129,8 @@ class Database:
             connection.execution_options(**{_BEGIN: "BEGIN IMMEDIATE"})
             with connection.begin():
                 yield connection
+                faults.at("commit", failing=_refusal)
+        faults.at("committed")
 
     def settle_journal(self) -> None:
         """Set the journal mode that is safe with this library, unless others use the file just now."""
@@ -222,6 +226,14 @@ _WORDS = (
     ("SQLITE_IOERR", "cannot be read or written", "look at the disk it lies on"),
     ("SQLITE_NOMEM", "cannot be read", "free some memory"),
 )
+
+
+def _refusal(number: int) -> sqlite3.OperationalError:
+    """Return what SQLite raises where the system refuses it the disk."""
+    full = number == errno.ENOSPC
+    error = sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
+    error.sqlite_errorname = "SQLITE_FULL" if full else "SQLITE_IOERR"
+    return error
 
 
 def _free(path: Path) -> int:
