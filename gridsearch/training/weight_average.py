@@ -1,18 +1,18 @@
-"""The buffers average of a lane's weights, which is evaluated in their stead: the recipe's `ema`.
+"""The moving average of a lane's weights, which is evaluated instead of them: the recipe's `ema`.
 
 Temporal averaging as in Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization", section 7.2.  After every
 step of the optimizer
 
     average <- ema * average + (1 - ema) * weights
 
-from zero, and what is evaluated, selected and exported after n steps is average / (1 - ema^n), which is rid of the
-bias towards that zero.  Training itself goes on with the weights.
+from zero, and what is evaluated, selected and exported after n steps is average / (1 - ema^n), which corrects
+the bias towards that zero.  Training itself goes on with the weights.
 
 Averaged are the parameters that are trained and the floating-point buffers (batch norm's running statistics), as
 they stand after the step.  All else is taken as it is: counters, parameters that are not trained, and buffers that a
 user's model makes or resizes while it trains, or that are expanded, into which nothing can be written.
 
-Stands beside the optimizer of the plain engine; `lanes.averages` does the same for all lanes of a pack at once.
+Stands beside the optimizer of the plain engine; `lanes.runtime.averages` does the same for all lanes of a pack.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class WeightAverage:
         self._trained: list[tuple[torch.Tensor, torch.Tensor]] = [
             (self._averages[name], parameter) for name, parameter in trained.items()
         ]
-        # by their places, where a user's code may put other tensors
+        # by module and name, since a user's code may put other tensors there
         self._buffers = [
             (self._averages[name], model.get_submodule(place), own)
             for name in buffers
@@ -71,20 +71,20 @@ class WeightAverage:
 
     @torch.no_grad()
     def add(self, parameters: Mapping[str, torch.nn.Parameter], steps: int) -> None:
-        """Average these parameters too, by name, which have stood still for so many steps."""
+        """Average these parameters too, by name, which have not changed for so many steps."""
         for name, parameter in parameters.items():
             self._averages[name] = parameter.detach() * (weight_of(self._ema, steps) if steps else 0.0)
             self._trained.append((self._averages[name], parameter))
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take in the weights as they are now, after a step of the optimizer."""
+        """Update with the weights as they are now, after a step of the optimizer."""
         averages, tensors = zip(*self._pairs(), strict=True)
         torch._foreach_lerp_(averages, tensors, 1 - self._ema)
 
     @contextmanager
     def swapped_in(self, steps: int) -> Iterator[None]:
-        """Put the average in place of the weights, and the weights back, to the bit, at the end.
+        """Swap the average in for the weights; they come back at the end, to the bit.
 
         Args:
             steps: how many were taken; before the first there is no average, and the weights stay.

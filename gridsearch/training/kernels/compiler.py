@@ -247,7 +247,7 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Pat
 
 
 def _clean_up(folder: Path) -> None:
-    """Remove what compilations have left that were killed."""
+    """Remove the files of compilations that were killed."""
     for path in folder.glob(f"{files.PARTIAL}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > 2 * _TIMEOUT:
@@ -269,7 +269,7 @@ def _call(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 @functools.cache
 def _processor() -> str:
-    """Return what tells processors apart that have different instructions, or that a compiler treats differently.
+    """Return a text that differs for processors with different instructions, or that a compiler treats differently.
 
     On ARM two kinds of core may have the same features: there the implementer, part and variant count too.
     """

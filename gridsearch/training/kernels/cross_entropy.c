@@ -1,7 +1,8 @@
-/* Each lane's mean cross-entropy of a step and its gradient by the logits, with the lane's own label smoothing.
+/* Each lane's mean cross-entropy of a step and its gradient with respect to the logits, with the lane's own label
+ * smoothing.
  *
- * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  A step has few
- * logits: six passes over them cost mostly the calls.  Sums have a fixed order: the same bytes each time.
+ * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  A step has
+ * few logits: six passes over them cost mostly the calls.  Sums have a fixed order: the same bytes each time.
  */
 
 #include <math.h>
@@ -17,10 +18,10 @@
 /* logits and gradients [lanes][images][classes]; labels with the strides [2] of lanes and images; smoothing and losses
  * [lanes].  Returns 0, or the number, counted from 1, of the first label that is that of no class: nothing is read or
  * written for it, nor after it. */
-ptrdiff_t cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *by, const REAL *smoothing, REAL *losses,
-                   REAL *gradients, ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t classes) {
+ptrdiff_t cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff_t *by, const REAL *smoothing,
+                        REAL *losses, REAL *gradients, ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t classes) {
   for (ptrdiff_t k = 0; k < lanes; k++) {
-    const REAL rest = smoothing[k] / classes; /* every class's share of what the label gives away */
+    const REAL rest = smoothing[k] / classes; /* every class's share of the label smoothing */
     double loss = 0;
     for (ptrdiff_t n = 0; n < images; n++, logits += classes, gradients += classes) {
       const int64_t label = labels[k * by[0] + n * by[1]];
@@ -35,7 +36,7 @@ ptrdiff_t cross_entropy(const REAL *logits, const int64_t *labels, const ptrdiff
       for (ptrdiff_t y = 0; y < classes; y++) gradients[y] = (gradients[y] * scale - rest) / images;
       gradients[label] -= (1 - smoothing[k]) / images;
       const REAL own = level - (logits[label] - max);
-      /* where nothing is given away, an infinite loss of another class must not count */
+      /* without label smoothing an infinite loss of another class must not count */
       loss += rest > 0 ? (1 - smoothing[k]) * own + rest * (classes * level - all) : own;
     }
     losses[k] = (REAL)(loss / images);

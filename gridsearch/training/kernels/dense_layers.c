@@ -2,17 +2,17 @@
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.
  *
- * The batches of a small network's dense layers are small: what a product of matrices costs is not its arithmetic but
- * being called, being told shapes, and writing what the next one reads.  Here a lane goes through all layers at once,
- * with what it computes in its core's own cache.  Products run over vectors of a weight's row; where a row does not end
- * with a whole vector, the last one overlaps the one before it, so that nothing beyond a row is ever read: what lies
- * there may be another lane's, and no number.  Sums have a fixed order: the same bytes each time.
+ * The batches of a small network's dense layers are small: a matrix product costs less for its arithmetic than for
+ * the call, the handling of shapes, and writing what the next one reads.  Here a lane goes through all layers at
+ * once, with its intermediate results in its core's own cache.  Products run over vectors of a weight's row; where a
+ * row does not end with a whole vector, the last one overlaps the one before it, so that nothing beyond a row is
+ * ever read: what lies there may be another lane's, and NaN.  Sums have a fixed order: the same bytes each time.
  */
 
 #include "vectors.h"
 
 #if BYTES == 64
-enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `dots` and `matmul` */
+enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vectors: see `forward_layer` and `matmul` */
 #else
 enum { DOT_X = 2, DOT_W = 4, ROWS = 4, COLUMNS = 2 };
 #endif
@@ -132,8 +132,9 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
   }
 }
 
-/* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns, m is
- * [depth][m_step].  Where there is a gate [rows][count], what it holds back (ReLU's result is nothing) gets 0. */
+/* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns,
+ * m is [depth][m_step].  Where there is a gate [rows][count], the result is 0 where the gate (ReLU's result) is not
+ * positive. */
 INLINE void matmul_tile(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
                        ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
                        const int vectors) {
@@ -183,7 +184,8 @@ static void matmul(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const R
   }
 }
 
-/* Where a lane's inputs of a layer are.  saved: [lanes][images][inputs] of each layer, the first one's for maps alone. */
+/* Where a lane's inputs of a layer are.  saved: [lanes][images][inputs] of each layer, the first one's for maps
+ * alone. */
 static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdiff_t layer, REAL *saved, ptrdiff_t lane,
                        ptrdiff_t lanes, ptrdiff_t images, ptrdiff_t *step) {
   if (layer == 0 && !s->channels) {
@@ -195,7 +197,7 @@ static REAL *inputs_of(const struct source *s, const struct layer *layers, ptrdi
   return saved + lane * images * layers[layer].inputs;
 }
 
-/* y [lanes][images][outputs of the last layer]; saved is what `backward` wants. */
+/* y [lanes][images][outputs of the last layer]; saved is what `backward` needs. */
 void forward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
              REAL *saved, REAL *y) {
   const ptrdiff_t last = layers[count - 1].outputs;
@@ -212,10 +214,11 @@ void forward(const struct source *s, const struct layer *layers, ptrdiff_t count
     }
 }
 
-/* gradient [lanes][images][outputs of the last layer], and y and saved as `forward` left them; gx none, or maps like the
- * source's, or features in one piece; workspace [2][images][widest inputs or outputs of a layer]. */
+/* gradient [lanes][images][outputs of the last layer], and y and saved as `forward` left them; gx none, or maps like
+ * the source's, or features in one block; workspace [2][images][widest inputs or outputs of a layer]. */
 void backward(const struct source *s, const struct layer *layers, ptrdiff_t count, ptrdiff_t lanes, ptrdiff_t images,
-              REAL *saved, const REAL *y, const REAL *gradient, const struct source *gx, REAL *workspace, ptrdiff_t widest) {
+              REAL *saved, const REAL *y, const REAL *gradient, const struct source *gx, REAL *workspace,
+              ptrdiff_t widest) {
   for (ptrdiff_t k = 0; k < lanes; k++) {
     const struct layer *l = layers + count - 1;
     REAL *own = workspace, *other = workspace + images * widest;

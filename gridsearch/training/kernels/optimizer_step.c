@@ -1,7 +1,7 @@
 /* A step of an optimizer for all lanes, each with its own rate, decay and number of steps.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) and KIND, which optimizer (below), come from the
- * compiler's command line.  Every number goes through in one pass; the coefficients are computed in double precision from
+ * compiler's command line.  One pass over all numbers; the coefficients are computed in double precision from
  * torch's own formulas (torch.optim, and its fused kernels where there are any).
  */
 
@@ -17,14 +17,14 @@ enum { SGD, ADAM, ADAMW, NADAM, RMSPROP };
 #define SQRT sqrtf
 #endif
 
-/* What torch.optim has where nothing is said. */
+/* The defaults of torch.optim. */
 #define BETA1 0.9
 #define BETA2 0.999
 #define EPS 1e-8
 #define ALPHA 0.99
 #define MOMENTUM_DECAY 4e-3
 
-/* A lane's recipe, and where it is. */
+/* A lane's recipe, and how many steps it has taken. */
 struct lane {
   double lr, decay, momentum;
   int64_t nesterov, steps; /* this one included */
@@ -77,7 +77,9 @@ static void update(REAL *restrict weights, const REAL *restrict gradients, REAL 
     first[i] = mean;
     second[i] = square;
     const REAL root = SQRT(square) / correction + eps;
-    weights[i] = weight - (KIND == NADAM ? (gradient_rate * gradient + mean_rate * mean) / root : mean_rate * (mean / root));
+    const REAL change =
+        KIND == NADAM ? (gradient_rate * gradient + mean_rate * mean) / root : mean_rate * (mean / root);
+    weights[i] = weight - change;
   }
 }
 

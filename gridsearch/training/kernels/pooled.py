@@ -57,7 +57,7 @@ class PooledShape:
 
     @property
     def pooled(self) -> tuple[int, int]:
-        """Height and width of what comes out."""
+        """Height and width of the result."""
         sides = zip((self.height, self.width), self.kernel, self.padding, strict=True)
         height, width = ((side + 2 * zeros - taps + 1) // self.pool for side, taps, zeros in sides)
         return height, width

@@ -1,4 +1,4 @@
-/* Max pooling of a convolution, with ReLU after it if grads, as one operation: forwards and backwards.
+/* Max pooling of a convolution, with ReLU after it or not, as one operation: forwards and backwards.
  *
  * Compiled for one shape on the machine that runs it; the constants come from the compiler's command line:
  *
@@ -7,15 +7,16 @@
  *   PH, PW        zeros at each side          P             side of the pooling's windows, and their step
  *   RELU          1 with, 0 without
  *
- * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and on the
- * way back the gradients are spread out again, mostly zeros that are multiplied all the same.  Here the values of a window
- * stay in registers until the largest is known, and only that indices has a gradient on the way back: a P * P-th of the
- * products.
+ * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and in the
+ * backward pass the gradients are spread out again, mostly zeros that are multiplied all the same.  Here the values of
+ * a window stay in registers until the largest is known, and only its position has a gradient in the backward pass: a
+ * P * P-th of the products.
  *
- * Maps lie as [images][height][width][channels], groups side by side in the channels.  An image of one group is copied
- * into a small workspace of its own, with its padding around it, so that any memory layout may come in and a row of a
- * kernel's window is one piece of memory.  Loops over vectors read and write a little behind what they need; every workspace
- * has so much more at its end.  Sums run over a fixed order of images and windows: the same bytes each time.
+ * Maps lie as [images][height][width][channels], groups side by side in the channels.  An image of one group is
+ * copied into a small buffer, with its padding around it, so that any memory layout may come in and a row of a
+ * kernel's window is one block of memory.  Loops over vectors read and write a little behind what they need; every
+ * buffer has that much more at its end.  Sums run over a fixed order of images and windows: the same bytes each
+ * time.
  */
 
 #include "vectors.h"
@@ -34,8 +35,8 @@ enum {
   MAX_VECTORS = MAX(1, MIN(3, SUMS / (P * P))),
   MAX_BESIDE = 6,
 
-  /* gradients by the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
-   * windows are copied out of the image first, each in one piece: strip by strip, which stays in the nearest cache. */
+  /* gradients of the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
+   * windows are copied out of the image first, each in one block: strip by strip, which stays in the nearest cache. */
   IM2COL = KW * C < V,
   STRIP = IM2COL ? 1 : QH, /* rows of windows */
   COPIED = KW * C > 8 ? 16 : KW * C > 4 ? 8 : KW * C > 2 ? 4 : KW * C,
@@ -48,7 +49,7 @@ enum {
   ABREAST = MAX(1, MIN(6, SUMS / (ROWS * PART))),                /* channels at a time */
   PATCH = LONG * V,
 
-  /* gradients by the images: what a pooling window has seen, rows of vectors */
+  /* gradients of the images: the receptive field of a pooling window, as rows of vectors */
   FIELD = KH + P - 1,
   FIELD_NEEDED = CEIL_DIV((KW + P - 1) * C, V),
   FIELD_PART = CEIL_DIV(FIELD_NEEDED, CEIL_DIV(FIELD_NEEDED, SUMS)),
@@ -61,14 +62,14 @@ enum {
   SHIFTED = (KH + 2 * (P - 1)) * FIELD_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
   SPREAD = P * SHIFTED,
 
-  SLACK = (LONG + FIELD_LONG + 4) * V, /* what vectors may touch behind a workspace's end */
+  SLACK = (LONG + FIELD_LONG + 4) * V, /* what vectors may touch behind a buffer's end */
 
-  /* rooms, in whole vectors, so that each begins where a vector may */
+  /* buffers, in whole vectors, so that each begins where a vector may */
   IMAGE_BUFFER = CEIL_DIV(IMAGE, V) * V + SLACK,
   IM2COL_BUFFER = (IM2COL ? P * OW * PATCH : 0) + SLACK,
 };
 
-/* Copies a group of one image [C, H, W] with any strides into a padded workspace [H + 2 PH][W + 2 PW][C]. */
+/* Copies a group of one image [C, H, W] with any strides into a padded buffer [H + 2 PH][W + 2 PW][C]. */
 static void copy_image(REAL *restrict workspace, const REAL *restrict x, const ptrdiff_t *strides) {
   const ptrdiff_t by_channel = strides[1], by_row = strides[2], by_column = strides[3];
   for (ptrdiff_t h = 0; h < H; h++) {
@@ -84,7 +85,7 @@ static void copy_image(REAL *restrict workspace, const REAL *restrict x, const p
   }
 }
 
-/* Writes the first `count` numbers of a vector, and of the index_vec beside it. */
+/* Writes the first `count` numbers of a vector, and of the argmax indices beside it. */
 INLINE void store_max(REAL *y, uint8_t *indices, vec values, mask argmax, ptrdiff_t count) {
   const index_vec bytes = __builtin_convertvector(argmax, index_vec);
   if (count >= V) {
@@ -98,8 +99,8 @@ INLINE void store_max(REAL *y, uint8_t *indices, vec values, mask argmax, ptrdif
   }
 }
 
-/* The largest of each window's sums [P * P].  As torch does, the first of equal values counts, and what is no number is
- * the largest. */
+/* The largest of each window's sums [P * P].  As torch does, the first of equal values counts, and NaN is the
+ * largest. */
 INLINE void largest(const vec *sum, REAL *y, uint8_t *indices, ptrdiff_t count) {
   vec most = sum[0];
   mask argmax = {0};
@@ -133,7 +134,7 @@ INLINE void windows(const REAL *x, const REAL *w, ptrdiff_t channels, const REAL
   UNROLL for (int n = 0; n < beside; n++)
     UNROLL for (int v = 0; v < vectors; v++)
       UNROLL for (int p = 0; p < P * P; p++) done[n][v][p] = sum[n][v][p];
-  /* the compiler must not weave what follows into the loop above: it then runs out of registers there */
+  /* the compiler must not interleave what follows with the loop above: it then runs out of registers there */
   __asm__ volatile("" : : "r"(done) : "memory");
   for (int n = 0; n < beside; n++)
     for (int v = 0; v < vectors; v++)
@@ -153,11 +154,11 @@ INLINE void row_of_windows(const REAL *x, const REAL *w, ptrdiff_t channels, con
 
 static ptrdiff_t padded(ptrdiff_t outputs) { return CEIL_DIV(outputs, V) * V; }
 
-/* How many numbers of workspace `forward` needs. */
+/* The size of the workspace of `forward`, in numbers. */
 ptrdiff_t forward_workspace(ptrdiff_t outputs) { return (TAPS + 1) * padded(outputs) + IMAGE_BUFFER; }
 
-/* Weights and biases, or their gradients, of all lanes: w [lanes][per][C][KH][KW], b [lanes][per] or none, with the steps
- * from lane to lane.  The outputs of all groups are those of all lanes in turn. */
+/* Weights and biases, or their gradients, of all lanes: w [lanes][per][C][KH][KW], b [lanes][per] or none, with the
+ * steps from lane to lane.  The outputs of all groups are those of all lanes in turn. */
 struct weights {
   REAL *w, *b;
   ptrdiff_t w_step, b_step, per;
@@ -216,8 +217,8 @@ static void gate_gradients(REAL *restrict to, const REAL *restrict gradient, con
   }
 }
 
-/* Copies what the windows of a strip see, each in one piece.  A row is copied as a power of two: what is too much is
- * overwritten by the next, or lies behind a window's end. */
+/* Copies the receptive fields of a strip's windows, each in one block.  A row is copied as a power of two: what is
+ * too much is overwritten by the next, or lies behind a window's end. */
 static void copy_windows(REAL *restrict columns, const REAL *restrict image) {
   for (ptrdiff_t h = 0; h < P; h++)
     for (ptrdiff_t q = 0; q < OW; q++)
@@ -225,7 +226,7 @@ static void copy_windows(REAL *restrict columns, const REAL *restrict image) {
         memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C, sizeof(REAL) * COPIED);
 }
 
-/* Adds a strip's gradients by the weights of some channels: each channel has its own indices in each window.
+/* Adds a strip's share of the weight gradients of some channels: each channel has its own argmax in each window.
  *
  * from: the image, or the strip's copied windows; indices [STRIP * QW][all]; gradient [STRIP * QW][outputs];
  * sums [count][SEGMENTS][PATCH]. */
@@ -260,11 +261,12 @@ INLINE void weight_gradients(const REAL *restrict from, const uint8_t *restrict 
     }
 }
 
-/* Adds an image's gradients by its own numbers.
+/* Adds to the gradient of an image.
  *
- * spread [outputs][P][KH + 2 (P - 1)][FIELD_ROW]: each channel's weights in the middle of zeros, so that the indices in a
- * window decides where to begin to read. */
-static void image_gradients(REAL *restrict gx, const REAL *restrict spread, const uint8_t *restrict indices, ptrdiff_t all,
+ * spread [outputs][P][KH + 2 (P - 1)][FIELD_ROW]: each channel's weights in the middle of zeros, so that the argmax
+ * in a window decides where to begin to read. */
+static void image_gradients(REAL *restrict gx, const REAL *restrict spread,
+                            const uint8_t *restrict indices, ptrdiff_t all,
                      const REAL *restrict gradient, ptrdiff_t outputs) {
   int32_t begin[P * P];
   UNROLL for (int p = 0; p < P * P; p++) begin[p] = p % P * SHIFTED + (P - 1 - p / P) * FIELD_ROW;
@@ -291,13 +293,13 @@ static void image_gradients(REAL *restrict gx, const REAL *restrict spread, cons
     }
 }
 
-/* How many numbers of workspace `backward` needs. */
+/* The size of the workspace of `backward`, in numbers. */
 ptrdiff_t backward_workspace(ptrdiff_t outputs) {
   return 2 * IMAGE_BUFFER + IM2COL_BUFFER + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS + 1) + SLACK;
 }
 
-/* gradient, y and indices as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C] or none;
- * grads: where the gradients by the weights and biases go. */
+/* gradient, y and indices as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C]
+ * or none; grads: where the gradients of the weights and biases go. */
 void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const REAL *x, const ptrdiff_t *strides,
               const struct weights *params, REAL *gx, const struct weights *grads, ptrdiff_t images, ptrdiff_t groups,
               ptrdiff_t outputs, REAL *workspace) {

@@ -14,8 +14,8 @@ typedef float REAL;
 #endif
 
 #if defined(__AVX512F__)
-#define BYTES 64 /* of a vector register, */
-#define SUMS 24  /* and how many may hold sums */
+#define BYTES 64 /* of a vector register */
+#define SUMS 24  /* vector registers that may hold sums */
 #elif defined(__AVX__)
 #define BYTES 32
 #define SUMS 12
@@ -26,7 +26,8 @@ typedef float REAL;
 
 #define V (BYTES / (DOUBLE ? 8 : 4)) /* numbers in a vector */
 typedef REAL vec __attribute__((vector_size(BYTES)));
-typedef REAL unaligned_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias)); /* anywhere in memory */
+/* anywhere in memory */
+typedef REAL unaligned_vec __attribute__((vector_size(BYTES), aligned(sizeof(REAL)), may_alias));
 typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 8, (int64_t)0, (int32_t)0)) word;
 typedef word mask __attribute__((vector_size(BYTES))); /* of a comparison: all bits or none */
 typedef uint8_t index_vec __attribute__((vector_size(BYTES / sizeof(REAL)), aligned(1), may_alias));

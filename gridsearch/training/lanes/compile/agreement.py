@@ -1,7 +1,7 @@
-"""Whether a network of lanes computes what the models themselves do: asked of every network before it trains.
+"""Whether a network of lanes computes what the models themselves do: checked for every network before it trains.
 
-Stands between the networks and who chooses among them.  The reference is each lane's own module as its factory
-made it, and no copy: what a copy would lose, a network of lanes would lose with it, and nobody would see.
+Stands between the networks and the choice among them.  The reference is each lane's own module as its factory made
+it, and no copy: what a copy loses, a network of lanes would lose too, and no check would show it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassResult:
-    """What a model makes of a few images in a mode.
+    """What a model computes from a few images in a mode.
 
     Attributes:
         gradients: of the sum of the squared logits, by parameter; none in evaluation mode.
@@ -54,7 +54,7 @@ class PassResult:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """One lane's own module at work.
+    """What one lane's own module computes.
 
     Attributes:
         passes: by mode.
@@ -110,7 +110,7 @@ class Reference:
 def _run(
     model: nn.Module, x_BCHW: torch.Tensor, precision: Precision, watch: Watch | None, *, training: bool
 ) -> tuple[PassResult, bool]:
-    """Run a model once, on images of its own, and say whether a backward pass of somebody's own is in it."""
+    """Run a model once, on a copy of the images, and say whether its graph has an autograd function of its own."""
     model.train(training)
     seeds.reseed(x_BCHW.device, seeds.stream(0, "trial"))
     try:

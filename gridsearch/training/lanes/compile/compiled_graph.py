@@ -27,7 +27,7 @@ class Differentiable(Protocol):
     """An instruction that has its own backward pass.
 
     Attributes:
-        fresh: its result is new memory that its own gradient does not need.
+        fresh: its result is a new tensor that its own backward pass does not read.
     """
 
     fresh: bool
@@ -43,13 +43,13 @@ class Differentiable(Protocol):
         needs_grad: Sequence[bool],
         out: Sequence[torch.Tensor | None],
     ) -> Sequence[torch.Tensor | None]:
-        """Return the gradient of the loss with respect to each argument.
+        """Return the gradient of each argument.
 
         Args:
             grad_output: of the result.
             saved: from `forward`.
-            needs_grad: by which arguments.
-            out: memory that a gradient of the loss with respect to a weight may be written into, and then be returned.
+            needs_grad: for each argument, whether its gradient is needed.
+            out: buffers for the gradients of weights: one that is written into is returned.
         """
         ...
 
@@ -111,10 +111,10 @@ class ByAutograd:
 
 
 class Instruction(NamedTuple):
-    """A step of a stage.
+    """One operation of a compiled graph.
 
     Attributes:
-        function: what computes.
+        function: computes the result.
         operands: its arguments: slots (True, number) and constants (False, anything).
         output: the slot of its result.
     """
@@ -125,7 +125,7 @@ class Instruction(NamedTuple):
 
 
 class CompiledGraph:
-    """A rewritten graph: instructions over a memory of slots; slot 0 has the images.
+    """A rewritten graph: instructions over numbered slots; slot 0 has the images.
 
     Attributes:
         instructions: in their order; no more of them once it is closed.
@@ -148,7 +148,7 @@ class CompiledGraph:
         return self._slots - 1
 
     def close(self, result: Value) -> None:
-        """Say what the result is; values are freed after their last use."""
+        """Set the result; values are freed after their last use."""
         self.result = result.slot
         last = dict.fromkeys(range(self._slots), -1)
         for i, (_, operands, output) in enumerate(self.instructions):
@@ -161,7 +161,7 @@ class CompiledGraph:
         self._differentiate()
 
     def _differentiate(self) -> None:
-        """Find out what each instruction does on the way back."""
+        """Find the backward rule of each instruction."""
         requires_grad = [False] * self._slots
         users = [0] * self._slots
         fresh = [False] * self._slots

@@ -1,6 +1,6 @@
 """Instructions of a rewritten graph that become one: dense layers that follow each other.
 
-Stands between the rewrite, which has chosen a layer for every operation, and the stage that runs them.  It sees layers,
+Stands between the rewrite, which has chosen a layer for every operation, and the graph that runs them.  It sees layers,
 not the model's own words for them: features may come from `flatten`, `view` or `reshape`, ReLU from a module or a call.
 """
 
@@ -100,7 +100,7 @@ def _chains(graph: CompiledGraph, result: Value) -> list[_Chain]:
 
 
 def _size(one: Instruction, fetched: dict[int, Fetch]) -> tuple[int, int] | None:
-    """Return the features that go into a dense layer and come out of it; None for what cannot be a part of a chain.
+    """Return the features that go into a dense layer and come out of it; None for what cannot be in a chain.
 
     That is whatever is no dense layer over each lane's own features, whose weights are not as they are stored, or for
     which a kernel does not pay.

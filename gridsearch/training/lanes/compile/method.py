@@ -1,4 +1,4 @@
-"""How a model's lanes will train, told before anything trains: for `plan` and `doctor`.
+"""How a model's lanes will train, found before anything trains: for `plan` and `doctor`.
 
 Stands beside the engine, and asks the same question of two lanes that differ in their seeds alone.
 """

@@ -1,8 +1,8 @@
-"""What a module carries beside its tensors: state that its code may change, and what no K-lane form would keep.
+"""What a module has beside its tensors: state that its code may change, and what no K-lane form would keep.
 
 Stands before the networks of lanes.  A rewritten or vmapped network has a model's tensors and operations, and
-nothing else: hooks, methods that are called from outside, objects with a memory of their own would be lost without
-a word.  What is not known to be harmless trains lane after lane.
+nothing else: hooks, methods that are called from outside and objects with state of their own would be lost silently.
+A model with anything that is not known to be harmless trains lane after lane.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _DEEPEST = 8
-"""Objects inside of objects, as far as they are looked through."""
+"""How deep objects inside of objects are examined."""
 
 _OF_MODULES = frozenset(vars(nn.Module())) | {"__dict__", "__weakref__"}
 """Attributes that every module has: its tables of tensors, sub-modules and hooks, and its mode."""
@@ -65,7 +65,7 @@ _WITHOUT_MEMORY = (
     object, dict, list, tuple, set, frozenset, collections.deque, collections.OrderedDict, collections.defaultdict,
     types.SimpleNamespace,
 )  # fmt: skip
-"""Classes that are not written in Python, all of whose content is looked at."""
+"""Classes that are not written in Python, all of whose content is examined."""
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that was written in Python
 
 
@@ -80,7 +80,7 @@ def own_classes(module: nn.Module) -> Iterator[type]:
 
 
 def why_alone(model: nn.Module) -> str | None:
-    """Say what a model carries that a K-lane form would lose; None if there is nothing."""
+    """Return what a model has that a K-lane form would lose; None if there is nothing."""
     if nn.modules.module._has_any_global_hook():  # type: ignore[no-untyped-call]
         return "there are hooks on all modules"
     for name, module in model.named_modules():
@@ -132,10 +132,10 @@ def _definer(kind: type, name: str) -> type | None:
 
 
 def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
-    """Return what a model's modules and their classes hold that is no tensor, so that two looks can be compared.
+    """Return what a model's modules and their classes hold that is no tensor, so that two times can be compared.
 
     Args:
-        model: to look into.
+        model: to examine.
         rates: the rates of dropout modules too; a recipe may set them.
 
     Raises:
@@ -175,11 +175,11 @@ def _of_class(kind: type, fingerprint: Fingerprint) -> Iterator[tuple[str, objec
 
 
 class Fingerprint:
-    """A look at objects: what it returns of one is equal as long as the object stays as it is.
+    """Fingerprints of objects: that of an object is equal as long as the object stays as it is.
 
     Args:
         model: its modules may be referred to from anywhere in it.
-        tensors: tensors that are not the model's may be met, as constants; they are told by their versions.
+        tensors: tensors that are not the model's are allowed, as constants; their versions are compared.
     """
 
     def __init__(self, model: nn.Module, *, tensors: bool = False) -> None:
@@ -187,10 +187,10 @@ class Fingerprint:
         self._tensors = tensors
 
     def of(self, value: Any, where: str, depth: int = 0) -> object:
-        """Return what an object is.
+        """Return an object's fingerprint.
 
         Raises:
-            TrainsAlone: it cannot be told.
+            TrainsAlone: it has none.
         """
         if isinstance(value, _PLAIN):
             return f"{type(value).__qualname__} {value!r}"
@@ -244,7 +244,7 @@ class Fingerprint:
                 yield name, self.of(getattr(value, name), f"{where}.{name}", depth)
 
     def _function(self, function: types.FunctionType, where: str, depth: int) -> object:
-        """A function with what it holds; what its globals hold is looked at where it is called."""
+        """A function with what it holds; its globals are examined where it is called."""
         name = f"function {function.__module__}.{function.__qualname__}"
         if function.__module__.partition(".")[0] == "torch":
             return name

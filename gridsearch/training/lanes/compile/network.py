@@ -53,11 +53,11 @@ class Network(Protocol):
         ...
 
     def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
-        """Return the logits in training mode, with what gives the gradients once their gradients are known."""
+        """Return the logits in training mode, with the pass that computes the gradients from theirs."""
         ...
 
     def resize(self, lanes: int) -> None:
-        """Take note that the storage has so many lanes now."""
+        """Adapt to the storage's number of lanes."""
         ...
 
     def alike(self, model: nn.Module) -> bool:
@@ -66,7 +66,7 @@ class Network(Protocol):
 
 
 class ForwardPass(Protocol):
-    """A step's way forward, and back.
+    """A step's forward pass, and the backward pass from it.
 
     Attributes:
         logits: [K, B, Y].
@@ -78,7 +78,7 @@ class ForwardPass(Protocol):
         """Write the gradients of all trained parameters, in the order of the storage's buffer; once only.
 
         Args:
-            gradient_KBY: of the loss by the logits.
+            gradient_KBY: of the loss with respect to the logits.
             out_KP: where to write.
         """
         ...
@@ -99,11 +99,10 @@ class AutogradPass:
 
 
 class ManualPass:
-    """A step by hand; see `stage`."""
+    """A step by the graph's own backward pass; see `compiled_graph`."""
 
     def __init__(self, graph: CompiledGraph, x: torch.Tensor, storage: Storage, *, once: bool) -> None:
-        # inference mode counts no versions of tensors either; neither autograd nor what plays a step again can have
-        # part in it
+        # inference mode counts no versions of tensors either; neither autograd nor a replayed step may be in it
         self._mode = torch.inference_mode if once and not graph.needs_autograd else torch.no_grad
         with self._mode():
             self.logits, self._record = graph.record(x)
@@ -123,8 +122,8 @@ class StackedNetwork:
         model: any lane's, of which the storage has taken the weights; its running statistics move.
         storage: the lanes' weights.
         x_BCHW: `SAMPLE` images.
-        by_hand: steps go back without autograd, which knows what autocast does and this does not.
-        compiles: operations may become compiled kernels; by hand alone.
+        by_hand: the graph's own backward pass, which does not know autocast; else autograd.
+        compiles: operations may become compiled kernels; only `by_hand`.
 
     Raises:
         NotStackable: there is an operation without a rule.
@@ -174,14 +173,14 @@ class StackedNetwork:
         return self._graphs[training, form](x)
 
     def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
-        """Return a step's way forward, and back."""
+        """Return a step's forward pass."""
         if self._by_hand:
             once = self.dropout.counter is None
             return ManualPass(self._graphs[True, form], x, self._storage, once=once)
         return AutogradPass(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:
-        """Take note of the number of lanes."""
+        """Adapt to the number of lanes."""
         self._width.lanes = lanes
 
     def alike(self, model: nn.Module) -> bool:
@@ -231,7 +230,7 @@ class VmapNetwork:
         return logits
 
     def forward_pass(self, x: torch.Tensor, form: Form) -> ForwardPass:
-        """Return a step's way forward, and back."""
+        """Return a step's forward pass."""
         return AutogradPass(self(x, form, training=True), self._storage)
 
     def resize(self, lanes: int) -> None:

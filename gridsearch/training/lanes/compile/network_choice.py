@@ -40,11 +40,11 @@ def choose(
     """Return the best network for lanes that start from these models, and their weights.
 
     Args:
-        models: one for each lane, as its factory made it; they are worn out, their tensors copied before.
+        models: one for each lane, as its factory made it; they are used up, their tensors copied before.
         x_BCHW: `SAMPLE` images.
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
-        compiles: kernels may be compiled for them, which work that is recorded must not have.
+        compiles: kernels may be compiled for them, which recorded steps cannot run.
 
     Raises:
         NotPackable: they must train one after the other.
@@ -143,7 +143,7 @@ def _stacked(
     *,
     compiles: bool,
 ) -> StackedNetwork:
-    """Return the stacked network of `choose`; what a compiled kernel gets wrong is left to torch.
+    """Return the stacked network of `choose`; without compiled kernels where they compute something else.
 
     Raises:
         NotStackable: there is none.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def require(condition: bool, what: str) -> None:
-    """Refuse, unless.
+    """Check a condition of a rule.
 
     Raises:
         NotStackable: the condition does not hold.
@@ -41,7 +41,7 @@ def own_weight(g: GraphBuilder, place: str, module: nn.Module, name: str) -> Val
 
 
 def mark_images_read(g: GraphBuilder, *found: Any) -> None:
-    """A layer that cannot take the lanes' normalization reads the images, perhaps."""
+    """Note that a layer which cannot fold the lanes' normalization in reads the images, if it does."""
     if any(isinstance(v, Value) and v.form is not Form.PLAIN and g.is_images(v) for v in found):
         g.read_images(folds=False)
 

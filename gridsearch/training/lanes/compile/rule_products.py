@@ -65,7 +65,7 @@ def conv2d_rule(  # noqa: PLR0913, PLR0917  (torch's signature)
 
 
 def folded_affine(g: GraphBuilder, input: Value, padding: Any, groups: int) -> products.InputAffine | None:
-    """Note a convolution that reads the images; return the lanes' normalization if it takes that into itself."""
+    """Note a convolution that reads the images; return the lanes' normalization if it folds that into itself."""
     if not g.is_images(input):
         return None
     folds = padding in (0, (0, 0), "valid") and groups == 1

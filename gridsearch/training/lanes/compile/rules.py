@@ -1,6 +1,6 @@
 """The rules of the rewrite: for each layer, function and method what it is in the K-lane form.
 
-A rule takes the rewriter, the node, and its arguments (values where the graph has tensors), appends
+A rule takes the builder, the node, and its arguments (values where the graph has tensors), appends
 instructions and returns the value of the result.
 """
 

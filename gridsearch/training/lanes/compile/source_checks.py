@@ -1,9 +1,9 @@
-"""The code that a model's forward runs, looked through for what tracing it once would settle for good.
+"""The code that a model's forward runs, searched for what tracing it once would fix for good.
 
-Stands between a model's first pass and who chooses a network.  A K-lane form is made from what the first pass does;
-code that sets attributes, asks the clock, or reads what somebody else may change, can do something else at step 50.
-Only code that ran is looked at, all its branches included: a branch that is not taken yet can only be taken once
-something has changed, and what changes is told by code that ran.
+Stands between a model's first pass and the choice of a network.  A K-lane form is made from what the first pass does;
+code that sets attributes, reads the clock, or reads what others may change, can do something else at step 50.  Only
+code that ran is searched, all its branches included: a branch that is not taken yet can only be taken once something
+has changed, and code that ran shows what can change.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _TORCH = str(Path(torch.__file__).parent)
 _PACKAGE = Path(__file__).parents[3]
 _OURS = tuple(f"{_PACKAGE / part}{os.sep}" for part in ("training", "executors", "plugins"))
-"""What runs beside a model's forward and is no part of it: what measures memory, or takes what is printed."""
+"""What runs beside a model's forward without belonging to it: it measures memory, or captures what is printed."""
 
 _LIBRARY = sysconfig.get_paths()["stdlib"]
 
@@ -41,7 +41,7 @@ _OUTSIDE = frozenset(
     ("time", "random", "_random", "os", "posix", "nt", "datetime", "secrets", "uuid", "socket", "threading", "io",
      "_io", "subprocess", "tempfile", "shutil")
 )  # fmt: skip
-"""Modules that tell of the world, or have a memory."""
+"""Modules that depend on the world outside, or keep state."""
 
 _BUILTINS = frozenset(("open", "input", "globals", "setattr", "delattr", "vars", "exec", "eval"))
 
@@ -51,20 +51,25 @@ _METHODS = frozenset(
      "register_full_backward_pre_hook", "register_module", "add_module", "load_state_dict", "train", "eval",
      "__dict__", "__setattr__", "is_grad_enabled")
 )  # fmt: skip
-"""Attributes whose use may change a module, or tell of what is not in its graph."""
+"""Attributes whose use may change a module, or read what is not in its graph."""
 
 _STORES = {"STORE_ATTR": "sets", "DELETE_ATTR": "deletes", "STORE_GLOBAL": "sets", "DELETE_GLOBAL": "deletes"}
-_MAKERS = ("__init__", "__new__", "__post_init__", "__del__")  # they set attributes of what is new, or was
+_MAKERS = (
+    "__init__",
+    "__new__",
+    "__post_init__",
+    "__del__",
+)  # they set attributes of an object that is new, or ends
 
 
 class Watch:
-    """Notes the code that runs inside of a `with` block, and what it refers to.
+    """Notes the code that runs inside a `with` block, and what it refers to.
 
     Args:
         model: whose code it is.
 
     Attributes:
-        switches: whether gradients were switched off or on, which a traced graph forgets.
+        switches: whether gradients were switched off or on, which a traced graph does not contain.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -21,7 +21,7 @@ from gridsearch.training.lanes.compile.module_state import plain_state
 
 
 class _Tracer(fx.Tracer):
-    """Looks through all modules but torch's own layers."""
+    """Traces into all modules but torch's own layers."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
         """Whether a module stays one node."""
@@ -34,7 +34,7 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
 
     Raises:
         NotStackable: torch.fx cannot.
-        TrainsAlone: its forward draws numbers or keeps state that tracing settles.
+        TrainsAlone: its forward draws numbers or keeps state, which tracing fixes.
     """
     model.train(training)
     before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
@@ -81,7 +81,7 @@ class _ShapeFinder(fx.Interpreter):
         self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node and note what comes."""
+        """Run a node and note the result's shape."""
         result = super().run_node(n)
         self.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
         return result

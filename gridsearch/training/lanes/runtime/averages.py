@@ -1,10 +1,10 @@
-"""The buffers averages of all lanes' weights, which are evaluated in their stead; see `training.weight_average`.
+"""The moving averages of all lanes' weights, which are evaluated instead of them; see `training.weight_average`.
 
-Stands beside the optimizer of a pack.  A lane without `ema` has a row here as the others have, which nobody reads:
-it is evaluated as it is, to the bit.  A pack without any lane that has one keeps nothing and does nothing.
+Stands beside the optimizer of a pack.  A lane without `ema` has a row here too, which is never read: it is evaluated as
+it is, to the bit.  In a pack without any lane with `ema` nothing is kept or done.
 
-An average begins at zero and is rid of that bias only where it is read, so that a step's coefficient is the same at
-every step: it moves all lanes by one operation, in place, and needs nothing from the host.
+An average begins at zero and is corrected for that bias only where it is read, so that the coefficient is the same at
+every step: one operation moves all lanes, in place, and needs nothing from the host.
 
 Shapes: K lanes, P elements of a lane's trained parameters.
 """
@@ -43,11 +43,11 @@ class PackAverages:
 
     @property
     def active(self) -> bool:
-        """Whether any lane has one: if none does, a step leaves it out."""
+        """Whether any lane has an average: if none does, steps skip it."""
         return bool(self.state)
 
     def set_decays(self, emas: Sequence[float]) -> None:
-        """Take in each lane's decay; what is kept already stays in its place."""
+        """Set each lane's decay; averages that exist stay at their addresses."""
         self._emas = list(emas)
         if not any(emas):
             self.state = []
@@ -61,7 +61,7 @@ class PackAverages:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Take in the weights as they are now, after a step of the optimizer."""
+        """Update with the weights as they are now, after a step of the optimizer."""
         if not self.active:
             return
         for average, tensor in zip(self.state, self._tensors(), strict=True):
@@ -69,7 +69,7 @@ class PackAverages:
 
     @contextmanager
     def swapped_in(self, steps: Sequence[int]) -> Iterator[None]:
-        """Put the averages in place of the weights of the lanes that have one, and all back at the end, to the bit.
+        """Swap the averages in for the weights of the lanes that have one; these come back at the end, to the bit.
 
         Args:
             steps: how many each lane took; before its first a lane has no average.
@@ -110,7 +110,7 @@ class PackAverages:
             row.copy_(averages[name]) if name in averages else row.zero_()
 
     def compact(self, slots: Sequence[int]) -> None:
-        """Leave only these lanes, in this order; the storage has left them already."""
+        """Keep only these lanes, in this order; the storage has been compacted before."""
         chosen = torch.tensor(slots, device=self._storage.flat.device)
         self.state = [t.index_select(0, chosen) for t in self.state]
 

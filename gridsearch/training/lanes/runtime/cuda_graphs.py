@@ -1,9 +1,9 @@
-"""How the steps of an epoch are driven: one by one, or recorded as CUDA graphs and played back.
+"""How the steps of an epoch are run: one by one, or captured as CUDA graphs and replayed.
 
 Stands under a program whose steps need nothing from the host (`feed`).  Launching the hundred small kernels of a
 LeNet's step costs more than running them; a recording is launched whole, several steps at a time.
 
-A recording is not trusted before its first play has done what the same steps do when run one by one.  Whatever goes
+A recording is used only once its first replay has done what the same steps do when run one by one.  Whatever goes
 wrong with it, the steps go on one by one, with a line in the log.
 """
 
@@ -24,41 +24,41 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_WARM_UP = 3  # steps before a recording: libraries pick kernels and take their workspaces in the first
-_STEPS = 10  # of one play: a recording of more steps costs more to make and gains little
-_MAX_PENDING = 2  # plays that wait on the device while the host asks whether to stop
-_MIN_REPLAYS = 5  # a recording pays if so many plays of it are to come
+_WARM_UP = 3  # steps before a recording: libraries choose kernels and allocate their workspaces in the first
+_STEPS = 10  # of one replay: a recording of more steps costs more to capture and gains little
+_MAX_PENDING = 2  # replays that are queued on the device while the host asks whether to stop
+_MIN_REPLAYS = 5  # a recording pays if so many replays of it are to come
 
 
 class Recording(Protocol):
-    """Work on a device that was written down and can be done again."""
+    """Captured work of a device."""
 
     def replay(self) -> None:
-        """Do it; returns before it is done."""
+        """Launch it; returns before it is done."""
         ...
 
     def release(self) -> None:
-        """Give its memory back."""
+        """Free its memory."""
         ...
 
 
 class Recorder(Protocol):
-    """Writes work down."""
+    """Captures work."""
 
     def on_stream(self) -> AbstractContextManager[object]:
-        """Return the context in which an epoch's steps are run, recorded and played."""
+        """Return the context in which an epoch's steps are run, captured and replayed."""
         ...
 
     def capture(self, work: Callable[[], None]) -> Recording:
-        """Write down what the work does on the device, which may do it or not.
+        """Capture what the work launches; the work may be done meanwhile or not.
 
         Raises:
-            Exception: it cannot be written down.
+            Exception: it cannot be captured.
         """
         ...
 
     def throttle(self) -> None:
-        """Wait until few plays are left to do."""
+        """Wait until few replays are queued."""
         ...
 
 
@@ -91,18 +91,18 @@ class EagerSteps:
             self._step(count)
 
     def release(self) -> None:
-        """Take note that steps work on other memory from now on."""
+        """Do nothing: there are no recordings."""
 
 
 class RecordedSteps:
-    """Runs the first steps one by one, records them, and plays the rest.
+    """Runs the first steps one by one, captures them, and replays the rest.
 
     Args:
         step: takes the next step, of so many images; the device alone decides what it does.
         batch: images of a whole step.
-        recorder: writes steps down.
+        recorder: captures steps.
         state: gives the tensors that a step changes.
-        limit: how far a play may be from the steps themselves, as a share of each tensor's largest value.
+        limit: how far a replay may be from the steps themselves, as a share of each tensor's largest value.
 
     Attributes:
         replayed: steps that came from a recording.
@@ -143,7 +143,7 @@ class RecordedSteps:
                 self._step(images)
 
     def _warm_up(self, whole: int, check_stop: Callable[[], None], *, left: int, kind: Hashable) -> int:
-        """Record what will pay, where there is no recording yet; return how many steps that took."""
+        """Capture what will pay, where there is no recording yet; return how many steps that took."""
         done = 0
         for count in (_STEPS, 1):
             key = (kind, count)
@@ -161,7 +161,7 @@ class RecordedSteps:
         return done
 
     def _record(self, key: tuple[Hashable, int], count: int) -> None:
-        """Take so many steps, record them, and keep the recording if it does what they did."""
+        """Take so many steps, capture them, and keep the recording if it does what they did."""
 
         def work() -> None:
             for _ in range(count):
@@ -171,14 +171,14 @@ class RecordedSteps:
         work()
         after = [t.clone() for t in self._state()]
         try:
-            self._set(before)  # a recorder may do the work while it writes it down
+            self._set(before)  # a recorder may do the work while it captures it
             recording = self._recordings[key] = self._recorder.capture(work)
             self._set(before)
             recording.replay()
             for ours, theirs in zip(self._state(), after, strict=True):
                 if not _agree(ours, theirs, self._limit):
                     raise ArithmeticError("a recorded step does not do what the step does")
-        except Exception as error:  # noqa: BLE001  (a graph is a help, and never a reason to fail)
+        except Exception as error:  # noqa: BLE001  (a graph only saves time: it is no reason to fail)
             self._refused = True
             self.release()
             self._set(after)
@@ -191,7 +191,7 @@ class RecordedSteps:
             mine.copy_(value)
 
     def release(self) -> None:
-        """Give all recordings back: steps work on other memory from now on."""
+        """Free all recordings: steps use other buffers from now on."""
         for recording in self._recordings.values():
             recording.release()
         self._recordings.clear()
@@ -205,7 +205,7 @@ def _agree(ours: torch.Tensor, theirs: torch.Tensor, limit: float) -> bool:
 
 
 class CudaRecorder:
-    """Records work as CUDA graphs, on a stream of its own.
+    """Captures work as CUDA graphs, on a stream of its own.
 
     A graph holds addresses: what it reads and changes must stay where it is.
 
@@ -221,7 +221,7 @@ class CudaRecorder:
 
     @contextlib.contextmanager
     def on_stream(self) -> Any:
-        """Work on the recorder's stream, after what was asked for before, and before what is asked for next."""
+        """Work on the recorder's stream, after what was launched before, and before what is launched next."""
         around = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(around)
         try:
@@ -246,9 +246,9 @@ class CudaRecorder:
         return _Graph(graph)
 
     def _end_failed_capture(self, pool: Any) -> None:
-        """Tell torch that a capture that failed is over, which it does not find out for itself.
+        """End a capture that failed in torch's allocator and generator, which torch leaves as they are.
 
-        Its allocator would go on as if one were under way, and its generator would refuse to draw.
+        The allocator would go on as if a capture were under way, and the generator would refuse to draw.
         """
         index = torch.cuda.current_device()
         ours: Any = torch._C
@@ -263,7 +263,7 @@ class CudaRecorder:
             torch.cuda.synchronize(self._device)
 
     def throttle(self) -> None:
-        """Wait until few plays are left to do, so that a stop does not have to wait for an epoch."""
+        """Wait until few replays are queued, so that a stop does not have to wait for an epoch."""
         # a spinning wait would take a core from other workers
         event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         event.record(self._stream)
@@ -283,7 +283,7 @@ class _Graph:
         self._graph.replay()
 
     def release(self) -> None:
-        """Give its memory back, once it has been done."""
+        """Free its memory, once it is done."""
         torch.cuda.synchronize()
         self._graph.reset()
 
@@ -297,7 +297,7 @@ def step_runner(
     limit: float,
     recorder: Recorder | None = None,
 ) -> EagerSteps | RecordedSteps:
-    """Return what drives steps on a device: recordings on CUDA or where a recorder is given."""
+    """Return what runs steps on a device: recordings on CUDA or where a recorder is given."""
     if recorder is None and device.type == "cuda":
         recorder = CudaRecorder(device)
     if recorder is None:

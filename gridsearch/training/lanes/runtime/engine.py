@@ -1,8 +1,8 @@
-"""The engine of packs: lanes of one group train as one program, and each ends, fails or leaves on its own.
+"""The engine of packs: lanes of one group train as one program, and each ends or fails on its own.
 
-Stands behind the seam of `training.context`, before the plain engine.  What cannot be packed, and what raises in a
-pack, goes on lane after lane from its last epoch's end, so that only a guilty lane fails; a pack that is too
-large for the memory goes on in halves.
+Implements `training.context.Engine`, before the plain engine.  Lanes that cannot be packed, or whose pack raises, go
+on one after the other from the last epoch's end, so that only the lane that raises fails; a pack that is too large for
+the memory goes on in halves.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class LanesEngine:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A lane that waits for its program, and where it goes on from.
+    """A lane that waits for its program, and the state from which it goes on.
 
     Attributes:
         ended: it has its result already, and comes along so that the program is made as it was made before: which
@@ -127,7 +127,7 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     try:
         data = context.data(settings)
         precision = Precision.of(settings.dtype, context.device)
-    except Exception:  # noqa: BLE001  (each lane tells it as its own failure)
+    except Exception:  # noqa: BLE001  (each lane then reports it as its own failure)
         yield from _one_by_one(entries, context)
         return
     with precision.products():
@@ -144,7 +144,7 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
             yield from _one_by_one(ready, context)
             return
         group = _Group(ready, data, context, precision)
-        refused: Exception | None = None  # a lane that then fails by itself does not tell of this one
+        refused: Exception | None = None  # kept out of the traceback of a lane that then fails by itself
         try:
             group.start(models, started)
         except Exception as error:  # noqa: BLE001  (likewise)
@@ -209,7 +209,7 @@ class _Group:
     """The lanes of one program from the first epoch to the last lane's end.
 
     Attributes:
-        unfit: lanes that were sent for a free place and do not fit; they train alone afterwards.
+        unfit: lanes that were sent for a free slot and do not fit; they train alone afterwards.
     """
 
     def __init__(
@@ -247,7 +247,7 @@ class _Group:
         """Train epoch after epoch until no lane is left.
 
         Raises:
-            Stopped: told to leave.
+            Stopped: asked to stop.
             StoreError: a file cannot be written.
         """
         try:
@@ -256,7 +256,7 @@ class _Group:
             self._close()
 
     def _close(self) -> None:
-        """Let go of the program and its memory."""
+        """Close the program and free its memory."""
         if hasattr(self, "_program"):
             self._program.close()
             del self._program
@@ -320,7 +320,7 @@ class _Group:
             return end
 
     def _end_lanes(self, ended: set[int], *, dropped: Collection[int]) -> Iterator[Event]:
-        """End what has finished or shall be pruned, and give the free places to other trials."""
+        """End lanes that have finished or shall be pruned, and give the free slots to other trials."""
         for slot, progress in enumerate(self._progress):
             if slot in ended:
                 continue
@@ -351,7 +351,7 @@ class _Group:
             self._context.training([progress.lane for progress in self._progress])
 
     def _fill_slot(self, lane: Lane[ImageSettings], free: set[int]) -> Iterator[Event]:
-        """Put a lane into a free place; one that does not fit trains alone, afterwards."""
+        """Put a lane into a free slot; one that does not fit trains alone, afterwards."""
         started = time.perf_counter()
         trial = lane.trial
         yield from self._context.checkpoints.open([lane])
@@ -377,7 +377,7 @@ class _Group:
         self._progress[slot].seconds += time.perf_counter() - started
 
     def _lane_states(self) -> list[_Entry]:
-        """Return where each lane stands, for what goes wrong in the epoch to come."""
+        """Return each lane's state, from which it goes on if the next epoch fails."""
         kept = []
         for slot, progress in enumerate(self._progress):
             state = self._program.lane_state(slot)

@@ -1,7 +1,7 @@
-"""What all steps of an epoch read, on the lanes' device, in memory that stays where it is.
+"""What all steps of an epoch read, on the lanes' device, in buffers that stay where they are.
 
 Stands between the host, which draws an epoch's order and knows its learning rates ahead, and steps that run
-without the host: a step finds its images, its coefficients and its place in the epoch here, and moves the place on.
+without the host: a step finds its images, its coefficients and its position in the epoch here, and advances it.
 
 Shapes: K lanes, L one column for all lanes or K, B batch, N images of an epoch, M coefficients of a step.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchPosition:
-    """Where a step stands in its epoch.
+    """Where a step is in its epoch.
 
     Attributes:
         images: positions of its images in the epoch's order: a slice, or int64 [B] on the device.
@@ -57,7 +57,7 @@ class EpochImages:
         return self.order.shape[1] == 1
 
     def copy_(self, other: EpochImages) -> None:
-        """Take another epoch's, of the same sizes, into the same memory."""
+        """Copy another epoch's images, of the same sizes, into the same buffers."""
         self.order.copy_(other.order)
         self.labels.copy_(other.labels)
         for mine, theirs in zip(self.drawn, other.drawn, strict=True):

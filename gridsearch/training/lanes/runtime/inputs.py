@@ -1,8 +1,8 @@
 """The images of a step for all lanes: one batch for all, or a batch for each.
 
 Stands between the resident data and the network.  Lanes that differ in their normalization alone share the
-gathered pixels: the network takes each lane's own scale and shift into its first layer where it can, else
-each lane gets its own images.
+gathered pixels: the network folds each lane's own scale and shift into its first layer where it can, else each lane
+gets its own images.
 
 Shapes: K lanes, B batch, C/H/W channels, height, width.
 """
@@ -32,7 +32,7 @@ class PackInputs:
         norms: each lane's normalization.
         precision: how the lanes compute.
         memory_format: of the images.
-        network: told each lane's normalization, if they differ and it can take it.
+        network: takes each lane's normalization, if they differ and it can fold them in.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class PackInputs:
         return scale, shift
 
     def set_norms(self, norms: Sequence[str]) -> bool:
-        """Take other normalizations into the same memory; False where they need another way to normalize."""
+        """Write other normalizations into the same buffers; False where they need other operations."""
         if len(norms) != self._lanes or (len(set(norms)) > 1) != (len(self._norms) > 1):
             return False
         if self._affine is None:

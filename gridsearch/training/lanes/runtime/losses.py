@@ -1,6 +1,6 @@
-"""Each lane's loss of a step and its gradient by the logits, with the lane's own label smoothing.
+"""Each lane's loss of a step and its gradient with respect to the logits, with the lane's own label smoothing.
 
-Stands between the logits of all lanes and the network's way back.
+Stands between the logits of all lanes and the network's backward pass.
 
 Shapes: K lanes, L one column for all lanes or K, B batch, Y classes.
 """
@@ -25,10 +25,10 @@ class PackLosses:
         lanes: K.
         dtype: of the logits.
         device: the lanes'.
-        compiles: a compiled kernel may do it, which steps that are recorded must not have.
+        compiles: a compiled kernel may do it, which recorded steps cannot run.
 
     Attributes:
-        smooths: whether any lane smooths its labels: if none does, a step leaves it out.
+        smooths: whether any lane smooths its labels: if none does, steps skip it.
     """
 
     def __init__(
@@ -39,16 +39,16 @@ class PackLosses:
         self._smoothing_K1 = torch.zeros(lanes, 1, dtype=dtype, device=device)
 
     def set_smoothing(self, smoothing: Sequence[float]) -> None:
-        """Take in the lanes' label smoothing, into the memory where the last one was."""
+        """Set the lanes' label smoothing, in the same buffer."""
         self.smooths = any(smoothing)
         self._smoothing_K1.copy_(torch.tensor(smoothing, dtype=self._smoothing_K1.dtype).view(-1, 1))
 
     def __call__(
         self, logits_KBY: torch.Tensor, labels_LB: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return each lane's mean cross-entropy [K] and its gradient by the logits [K, B, Y].
+        """Return each lane's mean cross-entropy [K] and its gradient with respect to the logits [K, B, Y].
 
-        The gradient of a cross-entropy is softmax - target, which is cheaper than to have it derived.
+        That is softmax - target: cheaper to compute than by autograd.
         """
         if self._kernel is not None:
             return self._kernel(logits_KBY, labels_LB, self._smoothing_K1.squeeze(1))

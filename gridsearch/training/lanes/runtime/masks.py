@@ -1,8 +1,8 @@
 """Dropout masks from a counter: a lane's mask follows from its seed, its step and the layer, by arithmetic alone.
 
-Serves the dropout layers where steps run without the host.  A generator's state is the host's; a counter lies on
-the device beside the weights, so that a recorded step draws new masks each time it is played, and a lane draws the
-same ones whatever its place, its neighbours and the number of lanes.
+Used by the dropout layers where steps run without the host.  A generator's state is on the host; a counter is on the
+device beside the weights, so that a recorded step draws new masks each time it is replayed, and a lane draws the same
+masks whatever its slot, its neighbours and the number of lanes.
 
 An element's number is hashed with the lane's two keys of the step and the layer.  The hash is a 32-bit finalizer of
 three multiplications, Wellons' "triple32" (https://nullprogram.com/blog/2018/07/31/), in int64 since torch has no
@@ -32,7 +32,7 @@ class CounterMasks:
 
     Attributes:
         keys: int64 [2, K], two words of each lane's seed.
-        steps: int64 [K], the step each lane takes now; whoever steps moves it.
+        steps: int64 [K], the step that each lane takes now; the program counts it up.
         rates: float64 [K], each lane's dropout rate; NaN where it is the model's own.
     """
 
@@ -44,7 +44,7 @@ class CounterMasks:
         self._layer = 0
 
     def set_lanes(self, lanes: Sequence[int], steps: Sequence[int], rates: Sequence[float | None]) -> None:
-        """Take in who the lanes are.
+        """Say who the lanes are.
 
         Args:
             lanes: their seeds.

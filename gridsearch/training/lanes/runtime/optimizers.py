@@ -1,6 +1,6 @@
 """The optimizers of all lanes of a pack: one state, each lane with its own recipe.
 
-`LaneOptimizer` moves one lane; these move K, and give each what that would have given it, in one of three ways:
+`LaneOptimizer` moves one lane; these move K, and give each what that would give it, in one of three ways:
 
 - On a CPU one compiled kernel moves all lanes.
 - Without a compiler torch's own function moves one lane after the other.  Passes over all lanes would do for both
@@ -224,7 +224,7 @@ class PackOptimizer:
         self._storage.flat.addcdiv_(gradient.mul_(lr), root, value=-1)
 
     def compact(self, slots: Sequence[int]) -> None:
-        """Leave only these lanes, in this order; the storage has left them already."""
+        """Keep only these lanes, in this order; the storage has been compacted before."""
         chosen = torch.tensor(slots, device=self._storage.flat.device)
         self._state = {kind: t.index_select(0, chosen) for kind, t in self._state.items()}
         self._steps = [self._steps[i] for i in slots]

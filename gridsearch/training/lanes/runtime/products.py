@@ -1,7 +1,7 @@
 """The stacked layers that multiply by weights: convolutions and dense layers, with the images' normalization.
 
-Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].  They know
-their gradients (`compiled_graph.Differentiable`).
+They compute with tensors in the forms of `lane_values`; the rewrite chooses them.  Weights are [K, ...].  Each has its
+own backward pass (`compiled_graph.Differentiable`).
 
 Shapes: K lanes, B batch, C/O channels in and out, H/W height and width, F/G features.
 """
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 def merge(w: torch.Tensor | None) -> torch.Tensor | None:
-    """[K, O, ...] to [K*O, ...], in one piece of memory.
+    """[K, O, ...] to [K*O, ...], contiguous.
 
-    One channel a lane would else be a view that steps from row to row, and torch's batch norm reads that wrongly in
-    its backward pass over channels_last maps: it takes its scale for dense (seen in torch 2.13 on a CPU).
+    With one channel a lane the result would be a strided view, and torch's batch norm takes its scale for dense in its
+    backward pass over channels_last maps (seen in torch 2.13 on a CPU).
     """
     return None if w is None else w.flatten(0, 1).contiguous()
 
 
 class InputAffine:
-    """Each lane's own normalization of the images, taken into the weights of the layer that reads them.
+    """Each lane's own normalization of the images, folded into the weights of the layer that reads them.
 
     A layer without padding gives the same for weights w and images s * x + t as for weights w * s, images x
     and a bias that is larger by the sum of w * t.
@@ -45,7 +45,7 @@ class InputAffine:
         self.differs = False
 
     def set(self, scale: torch.Tensor, shift: torch.Tensor) -> None:
-        """Take in each lane's s and t, [K, C] both; what is written into their memory later counts too."""
+        """Set each lane's s and t, [K, C] both; they are not copied, so that later writes to them count too."""
         self.differs = True
         self._scale, self._shift = scale[:, None, :, None], shift[:, None, :, None]
         self._shift_column = shift.unsqueeze(2)
@@ -68,7 +68,7 @@ class InputAffine:
         return (by_channel * self._scale).view(w.shape), more if b is None else b + more
 
     def weight_gradient(self, gw: torch.Tensor, gb: torch.Tensor | None) -> torch.Tensor:
-        """Return the gradient with respect to the weights that `weights` was given, of those by what it gave."""
+        """Return the gradient of the weights before `weights`, given those of the weights and biases after it."""
         if not self.differs:
             return gw
         assert gb is not None
@@ -83,7 +83,7 @@ class Conv:
         width: how many lanes there are.
         groups: the layer's own.
         shared: over the shared images; of one group only.
-        affine: the lanes' normalization, if this layer takes it.
+        affine: the lanes' normalization, if it is folded into this layer.
         stride: and the rest as torch has them.
     """
 
@@ -128,7 +128,7 @@ class Conv:
         out: Sequence[torch.Tensor | None],
     ) -> list[torch.Tensor | None]:
         """Return the gradients with respect to x, w and b."""
-        del out  # torch makes new tensors of them, which are small
+        del out  # torch always allocates the gradients of a convolution's weights, which are small
         x, merged, has_bias, adds, groups = saved
         stride, padding, dilation = (pair(self._how[name]) for name in ("stride", "padding", "dilation"))
         gx, gw, gb = torch.ops.aten.convolution_backward(
@@ -147,7 +147,7 @@ class PooledConv:
 
     Args:
         kernel: for a lane's channels.
-        affine: the lanes' normalization, if this layer takes it.
+        affine: the lanes' normalization, if it is folded into this layer.
     """
 
     fresh = False
@@ -198,8 +198,8 @@ class Linear:
     Args:
         width: how many lanes there are.
         shared: over the shared images.
-        affine: the lanes' normalization, if this layer takes it.
-        can_fuse: it reads each lane's own features [K, B, F], so that it can be a part of `DenseLayers`.
+        affine: the lanes' normalization, if it is folded into this layer.
+        can_fuse: it reads each lane's own features [K, B, F], so that it can be one of `DenseLayers`.
     """
 
     fresh = True
@@ -258,7 +258,7 @@ class Linear:
 
 
 class FusedLinear:
-    """Dense layers that follow each other, with ReLU where it is between them, as one compiled kernel.
+    """Dense layers that follow each other, with the ReLUs between them, as one compiled kernel.
 
     Args:
         kernel: for their sizes.

@@ -1,6 +1,6 @@
-"""A pack as a program: K lanes step together, each with its own recipe, and end, leave and come one by one.
+"""A pack as a program: K lanes step together, each with its own recipe; lanes end and are replaced one by one.
 
-Stands between the network of all lanes and the engine that tells what happens to each.  Everything that a
+Stands between the network of all lanes and the engine that reports what happens to each.  Everything that a
 trial's result depends on is the lane's own: seed, epoch, step, schedule, rates.  Where all lanes are at the
 same epoch of the same seed they see the same images in the same order, and share one batch.
 
@@ -54,7 +54,7 @@ class Member:
         epoch: epochs trained.
         step: optimizer steps taken.
         schedule: of its learning rate; set by the program.
-        diverged: what broke it.
+        diverged: what ended it.
     """
 
     settings: ImageSettings
@@ -70,12 +70,12 @@ class PackProgram:
 
     Args:
         members: the lanes; their recipes differ in fusible settings alone.
-        models: each lane's model, as its own seed made it; worn out, the program has copies of its tensors.
+        models: each lane's model, as its own seed made it; they are used up, the program has copies of their tensors.
         data: what they train on.
         precision: how they compute.
         counted: steps run without the host, which then draws no masks and reads no losses; None for what the
-            device wants: all but a CPU do.
-        recorder: records such steps; None for CUDA graphs on CUDA.
+            device needs: all but a CPU do.
+        recorder: captures such steps; None for CUDA graphs on CUDA.
 
     Attributes:
         network: what computes.
@@ -138,7 +138,7 @@ class PackProgram:
         self._update_lanes()
 
     def close(self) -> None:
-        """Give recordings back, and let go of what refers to this program: it trains no more."""
+        """Free the recordings and what refers to this program: it trains no more."""
         self._runner.release()
         del self._runner
 
@@ -151,10 +151,10 @@ class PackProgram:
         """Return the learning rate of a lane's last step."""
         return self._optimizer.lr[slot]
 
-    # Lanes that leave and come
+    # Lanes that end and are replaced
 
     def lane_state(self, slot: int) -> LaneState:
-        """Return a copy of all that a lane is; the lane's course adds what it knows."""
+        """Return a copy of a lane's state; its `LaneProgress` adds the epochs' results."""
         return LaneState(
             epoch=self.members[slot].epoch,
             step=self.members[slot].step,
@@ -175,7 +175,7 @@ class PackProgram:
         self.averages.load_state_dict(slot, state.averages)
 
     def compact(self, slots: Sequence[int]) -> None:
-        """Leave only these lanes, in this order, so that none that has ended costs time."""
+        """Keep only these lanes, in this order, so that none that has ended costs time."""
         self.members = [self.members[slot] for slot in slots]
         self.storage.compact(slots)
         self._optimizer.compact(slots)
@@ -191,7 +191,7 @@ class PackProgram:
         )
 
     def _allocate(self) -> None:
-        """Make what must stay in its place as long as the number of lanes does."""
+        """Allocate what must stay at its address as long as the number of lanes does."""
         self._runner.release()
         lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
         norms = [m.settings.norm for m in self.members]
@@ -208,7 +208,7 @@ class PackProgram:
             dropout.generators = [torch.Generator(device) for _ in self.members]
 
     def _update_lanes(self) -> None:
-        """Take in who the lanes are now; recorded steps stay good unless they must do something else."""
+        """Adapt to the lanes as they are now; recordings stay valid unless steps need other operations."""
         settings = [m.settings for m in self.members]
         norms = [s.norm for s in settings]
         if not self._inputs.set_norms(norms):
@@ -230,7 +230,7 @@ class PackProgram:
         """Train every lane for its next epoch.
 
         Returns:
-            for each lane its totals, or what broke it; all lanes leave early when all are broken.
+            for each lane its totals, or what ended it; training stops early once all lanes have diverged.
         """
         members = self.members
         images, first = self._images(), members[0]
@@ -331,7 +331,7 @@ class PackProgram:
     def _forward_backward(
         self, images: EpochImages, position: BatchPosition
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Take the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
+        """Compute the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
         chosen_BL = images.order[position.images]
         if images.shared:
             x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], position.start)

@@ -1,6 +1,6 @@
 """The stacked layers without products: what each layer of a model is for all lanes at once; see `products`.
 
-Each takes and gives tensors in the forms of `values`; the rewrite chooses them.  Weights come as [K, ...].
+They compute with tensors in the forms of `lane_values`; the rewrite chooses them.  Weights are [K, ...].
 
 Shapes: K lanes, B batch, C/O channels in and out, I channels of a group, H/W height and width, F/G features.
 """
@@ -26,7 +26,7 @@ class Relu:
     """ReLU.
 
     Args:
-        overwrites: its argument, which nobody else needs.
+        overwrites: the result is written over the argument, which nothing else reads.
     """
 
     fresh = False
@@ -62,8 +62,8 @@ class Relu:
 class MaxPool:
     """Max pooling of maps; the arguments are torch's.
 
-    On the way back torch needs the place of each largest value, and of the maps nothing but their shape: they are
-    not kept.  The gradients are as large as the maps and always go to the same memory.
+    The backward pass needs the argmax indices, and of the maps nothing but their shape: they are not kept.  The
+    gradient is as large as the maps and is always written to the same buffer.
     """
 
     fresh = True
@@ -125,7 +125,7 @@ def batch_norm(
     eps: float,
 ) -> torch.Tensor:
     """Batch norm of [B, K*C, ...] with each lane's own statistics and weights [K, C]."""
-    flat_mean = None if mean is None else mean.view(-1)  # views: they are moved in place
+    flat_mean = None if mean is None else mean.view(-1)  # views, which are updated in place
     flat_var = None if var is None else var.view(-1)
     return F.batch_norm(x, flat_mean, flat_var, merge(w), merge(b), training, momentum, eps)
 
@@ -165,11 +165,11 @@ def layer_norm(
 
 
 class DropoutState:
-    """Each lane's random numbers of a step, and its dropout rate.
+    """Where each lane's dropout masks come from, and its rate.
 
     Attributes:
-        generators: one for each lane, set to the step's stream before it.
-        counter: draws in their stead, where steps run without the host.
+        generators: one for each lane, set to the step's stream before each step.
+        counter: draws the masks instead, where steps run without the host.
         rates: a rate for all the dropout modules of a lane; None leaves each as the model has it.
         channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
     """
@@ -184,15 +184,15 @@ class DropoutState:
 class Dropout:
     """Dropout with each lane's own rate, and the mask that torch would draw for that lane alone.
 
-    Torch draws a lane's masks one after the other from its step's stream, in the order of its calls; so does
-    this, from a generator for each lane, or else from the lanes' counter, which gives other masks.
+    Torch draws a lane's masks one after the other from the stream of its step, in the order of the calls.  So does
+    this, from a generator for each lane; the lanes' counter draws other masks.
 
     Args:
-        dropout: where the lanes' streams are.
+        dropout: has the lanes' generators or their counter.
         rate: the model's own.
         features: whole channels are dropped.
         from_recipe: a lane's recipe may set the rate.
-        packed: the form of what comes.
+        packed: the input is packed, else stacked.
     """
 
     def __init__(

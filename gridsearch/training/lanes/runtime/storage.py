@@ -1,4 +1,4 @@
-"""All lanes' weights: one row of one buffer per lane, so that an optimizer moves a lane in one call.
+"""All lanes' weights: one row of one buffer per lane, so that an optimizer updates a lane in one call.
 
 Stands between the models that lanes start from and the network that computes with all of them.
 
@@ -25,13 +25,13 @@ class Storage:
 
     Args:
         models: a model for each lane, alike in everything but the values of their tensors.
-        trained: names of the parameters that get a gradient; the others rest.
+        trained: names of the parameters that get a gradient.
 
     Attributes:
         lanes: K.
         flat: [K, P], the trained parameters; a lane's lie side by side.
         tensors: every parameter and buffer as [K, ...] by each of its names; the trained ones are leaves of
-            autograd that show `flat`.
+            autograd and views of `flat`.
         names: the trained parameters, in the order of `flat`.
         averaged_buffers: the buffers that are averaged with the weights.
     """
@@ -70,7 +70,7 @@ class Storage:
         return [self.tensors[name] for name in self.names]
 
     def trained(self, name: str) -> str | None:
-        """Return the first name of a parameter that is trained; None for what rests."""
+        """Return the first name of a parameter that is trained; None for other tensors."""
         first = self._aliases[name]
         return first if first in self._shapes else None
 
@@ -88,11 +88,11 @@ class Storage:
         return views
 
     def untrained(self) -> list[torch.Tensor]:
-        """Return the parameters that rest and the buffers [K, ...], each once."""
+        """Return the parameters that are not trained and the buffers [K, ...], each once."""
         return [self.tensors[name] for name in self._untrained]
 
     def compact(self, slots: Sequence[int]) -> None:
-        """Leave only these lanes, in this order; the tensors are new ones."""
+        """Keep only these lanes, in this order; the tensors are new ones."""
         chosen = torch.tensor(slots, device=self.flat.device)
         untrained = {n: self.tensors[n].index_select(0, chosen) for n in self._untrained}
         self._bind(self.flat.index_select(0, chosen), untrained)
