@@ -1,8 +1,7 @@
 """Serves Optuna's dashboard on a store, in the foreground; the only module that knows optuna-dashboard.
 
-The dashboard has no login: it is bound to the loopback interface unless told otherwise, and there it answers
-only requests that name this machine, so that a web page cannot reach it under a name of its own, and none that
-another site's page sends.
+The dashboard has no login: it is bound to the loopback interface unless another address is given, and it answers no
+page of another site (see `web_guard`).
 """
 
 from __future__ import annotations
@@ -18,17 +17,16 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from gridsearch.errors import UsageError
 from gridsearch.store.dashboard_changes import changing
+from gridsearch.web_guard import guarded
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
     from types import FrameType
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+    from wsgiref.types import WSGIApplication
 
     from gridsearch.store.artifacts import Home
     from gridsearch.store.store import Store
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def serve_dashboard(
@@ -54,9 +52,7 @@ def serve_dashboard(
     Raises:
         UsageError: the address or the port cannot be bound.
     """
-    app = changing(application(store.path, home=store.home), store)
-    if host in LOOPBACK:
-        app = _only_for(LOOPBACK, app)
+    app = guarded(changing(application(store.path, home=store.home), store), host=host)
     try:
         server = make_server(host, port, app, server_class=_server_class(host), handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
@@ -112,31 +108,6 @@ class _QuietHandler(WSGIRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class names it so
         """Say nothing of a request."""
-
-
-def _only_for(names: frozenset[str], app: WSGIApplication) -> WSGIApplication:
-    """Refuse requests that name another host, or that another site's page sends.
-
-    A foreign page may have pointed its own name here, or may let the browser of its reader send a form.
-    """
-
-    def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        origin = environ.get("HTTP_ORIGIN")
-        theirs = origin is not None and _host(origin.partition("://")[2]) not in names
-        link = environ["REQUEST_METHOD"] == "GET" and environ.get("HTTP_SEC_FETCH_MODE") == "navigate"
-        crossing = environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin") and not link
-        if _host(environ.get("HTTP_HOST", "")) not in names or theirs or crossing:
-            start_response("403 Forbidden", [("Content-Type", "text/plain")])
-            return [b"This dashboard answers only on the loopback interface, and only its own pages.\n"]
-        return app(environ, start_response)
-
-    return guarded
-
-
-def _host(address: str) -> str:
-    """Return the name in `name:port`."""
-    name, _, port = address.rpartition(":")
-    return (name if port.isdigit() else address).strip("[]")
 
 
 @contextlib.contextmanager

@@ -76,6 +76,16 @@ def test_tensorboard_serves_a_run_for_each_trial(study, serve):
     assert (
         set(tags["0"]) == set(tags["1"]) >= {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr"}
     )
+    for foreign in (
+        {"Host": "evil.example"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://evil.example"},
+    ):
+        with pytest.raises(urllib.error.HTTPError, match="403") as refused:
+            urllib.request.urlopen(
+                urllib.request.Request(url + "data/environment", headers=foreign), timeout=30
+            )
+        assert b"tensorboard" not in refused.value.read(), "no path of this machine"
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 143
 

@@ -10,14 +10,13 @@ from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
+from gridsearch.web_guard import LOOPBACK
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
     from gridsearch.zoo.datasets import Inspection
-
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def dashboard(arguments: argparse.Namespace) -> int:
@@ -55,7 +54,7 @@ def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
 
 
 def _warn_of_host(arguments: argparse.Namespace) -> None:
-    if arguments.host not in _LOOPBACK:
+    if arguments.host not in LOOPBACK:
         lines = display.Lines(no_color=arguments.no_color)
         lines.warn(f"listening on {arguments.host}: whoever reaches this address can read and delete studies")
 

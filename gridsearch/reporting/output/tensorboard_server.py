@@ -8,14 +8,16 @@ import logging
 import signal
 import threading
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import UsageError
+from gridsearch.web_guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import FrameType
+    from wsgiref.types import WSGIApplication
 
 
 def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str], None]) -> int:
@@ -54,7 +56,10 @@ def _launch(logdir: Path, host: str, port: int) -> str:
     """Start TensorBoard in threads of this process and return its address."""
     from tensorboard import program
 
-    board = program.TensorBoard()
+    def server(app: WSGIApplication, flags: Any) -> Any:
+        return program.WerkzeugServer(guarded(app, host=host), flags)
+
+    board = program.TensorBoard(server_class=server)
     board.configure(
         argv=["tensorboard", f"--logdir={logdir}", f"--host={host}", f"--port={port}", "--reload_interval=5"]
     )
