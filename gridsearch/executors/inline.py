@@ -85,7 +85,7 @@ class InlineExecutor:
             self._trainer.train(
                 task,
                 stop=self._interrupted,
-                leave=lambda: self._leaving,
+                leave=self._shall_leave,
                 given=self._take,
                 pruned=lambda: self._pruned,
             )
@@ -99,6 +99,10 @@ class InlineExecutor:
     def stop(self) -> None:
         """Forget a task that has not begun."""
         self._task = None
+
+    def _shall_leave(self) -> bool:
+        self._interrupted()  # whoever is asked may call `leave`
+        return self._leaving
 
     def _take(self) -> Sequence[Lane]:
         lanes, self._given = self._given, ()

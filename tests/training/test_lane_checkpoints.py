@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 
 import pytest
+from torch import nn
 
+from gridsearch import checkpoints
+from gridsearch.checkpoints import checkpoints_in
 from gridsearch.records import (
     EpochEnded,
     Lane,
@@ -122,6 +126,45 @@ def epoch_of(trial, epoch):
     return lambda event: isinstance(event, EpochEnded) and (event.trial, event.epoch) == (trial, epoch)
 
 
+class Cumulative(nn.Module):
+    """Has no stacked form, so that its lanes are vectorized; its buffers move."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.fc = nn.BatchNorm2d(1), nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.fc(self.norm(x).flatten(1).cumsum(1))
+
+
+class Hooked(nn.Module):
+    """Trains lane after lane, since it has a hook, which keeps nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.drop, self.fc = nn.BatchNorm2d(1), nn.Dropout(0.3), nn.Linear(64, 3)
+        self.fc.register_forward_hook(double)
+
+    def forward(self, x):
+        return self.fc(self.drop(self.norm(x)).flatten(1))
+
+
+def double(module, args, output):
+    return output * 2
+
+
+class Counting(nn.Module):
+    """Keeps a count beside its tensors, which decides what it computes."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc, self.calls = nn.Linear(64, 3), 0
+
+    def forward(self, x):
+        self.calls += self.training
+        return self.fc(x.flatten(1)) * (1 + 0.01 * self.calls)
+
+
 @pytest.fixture
 def trials(tmp_path, make_images, nets):
     """Make trials; those of one name share a folder."""
@@ -172,3 +215,193 @@ def test_lanes_killed_at_several_epochs_end_with_the_bytes_of_an_unbroken_run(
     assert rows(*parts) == rows(whole)
     assert broken.results() == unbroken.results()
     assert len(broken.results()) == 2 * 4
+
+
+@pytest.mark.parametrize("net", [Cumulative, Hooked])
+def test_vectorized_lanes_and_lanes_that_train_alone_go_on_likewise(trials, make_settings, net):
+    recipe = mixed(make_settings)
+    recipe = recipe[:4] if net is Cumulative else recipe
+    recipe = [(dataclasses.replace(s, dropout=None), seed) for s, seed in recipe]
+    unbroken, broken = (trials(*recipe, build=lambda s, d: net()) for _ in range(2))
+    whole = unbroken.run()
+    parts = [broken.run(kill=epoch_of(*moment)) for moment in ((0, 2), (2, 3))]
+    parts.append(broken.run())
+    assert rows(*parts) == rows(whole)
+    assert outcome(parts[-1]) == outcome(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_epochs_before_a_checkpoint_are_not_trained_again(trials, make_settings):
+    broken = trials(*mixed(make_settings))
+    kills = ((0, 2), (2, 3), (4, 6))
+    for moment in kills:
+        broken.run(kill=epoch_of(*moment))
+    last = broken.run()
+    again = len(broken.trained) - len(set(broken.trained))
+    assert 0 < again <= len(kills) * len(broken.settings)  # the epoch that was under way, of each lane
+    resumed = {e.trial: e.epoch for e in last if isinstance(e, TrialResumed)}
+    assert resumed == {0: 5, 1: 2, 2: 5, 3: 0, 4: 5}  # lanes that had ended are not trained at all
+    assert {e.trial for e in last if isinstance(e, EpochEnded)} == {4}
+    assert set(outcome(last)) == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "zeroed", "flipped"])
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(trials, make_settings, damage):
+    recipe = mixed(make_settings)
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    first = broken.run(kill=epoch_of(0, 4))
+    newest = checkpoints_in(broken.folder / "2" / ".attempt-1")[0]
+    content = bytearray(newest.path.read_bytes())
+    match damage:
+        case "truncated":
+            content = content[:-1]
+        case "zeroed":
+            content = bytearray(len(content))
+        case _:
+            content[len(content) // 2] ^= 1
+    newest.path.write_bytes(bytes(content))
+    rest = broken.run()
+    resumed = {e.trial: (e.epoch, e.damaged) for e in rest if isinstance(e, TrialResumed)}
+    assert newest.epoch == 3
+    assert resumed == {0: (2, 0), 1: (2, 0), 2: (2, 1), 3: (0, 0), 4: (2, 0)}  # together, as they trained
+    assert rows(first, rest) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_without_any_whole_checkpoint_lanes_begin_again(trials, make_settings):
+    recipe = mixed(make_settings)
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    first = broken.run(kill=epoch_of(0, 4))
+    for file in checkpoints_in(broken.folder / "0" / ".attempt-1"):
+        file.path.write_bytes(b"")
+    rest = broken.run()
+    resumed = [e for e in rest if isinstance(e, TrialResumed)]
+    assert {e.epoch for e in resumed} == {0}
+    assert [e.damaged for e in resumed] == [2, 0, 0, 0, 0]
+    assert rows(first, rest) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_a_checkpoint_of_another_trial_is_not_used(trials, make_settings):
+    broken, other = trials(make_settings(epochs=4)), trials(make_settings(epochs=4, lr=0.5))
+    broken.run(kill=epoch_of(0, 3))
+    other.settings = other.settings[:1]
+    other.run(kill=epoch_of(0, 3))
+    theirs = checkpoints_in(other.folder / "0" / ".attempt-1")[0].path
+    for file in checkpoints_in(broken.folder / "0" / ".attempt-1"):
+        file.path.unlink()
+    theirs.rename(broken.folder / "0" / ".attempt-1" / theirs.name)
+    broken.lanes = lambda: tuple(
+        dataclasses.replace(lane, trial=dataclasses.replace(lane.trial, key="another"))
+        for lane in Trials.lanes(broken)
+    )
+    resumed = [e for e in broken.run() if isinstance(e, TrialResumed)]
+    assert [(e.epoch, e.damaged) for e in resumed] == [(0, 1)]
+
+
+def test_lanes_that_are_written_only_in_part_go_on_together(trials, make_settings, monkeypatch):
+    """A kill between the checkpoints of two lanes: all go on from the last epoch of which each has one."""
+    recipe = mixed(make_settings)
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    write = checkpoints.write_checkpoint
+    written = itertools.count()
+
+    def killed(folder, content, *, epoch):
+        if next(written) == 14:  # in the middle of a generation
+            raise Killed
+        return write(folder, content, epoch=epoch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("gridsearch.training.lane_checkpoints.write_checkpoint", killed)
+        first = broken.run()
+    newest = {n: checkpoints_in(broken.folder / str(n) / ".attempt-1")[0].epoch for n in (0, 2, 4)}
+    assert len(set(newest.values())) == 2, newest
+    rest = broken.run()
+    together = {e.epoch for e in rest if isinstance(e, TrialResumed) and e.trial in newest}
+    assert together == {min(newest.values())}
+    assert rows(first, rest) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_a_pack_that_breaks_leaves_lanes_that_go_on_alone(trials, make_settings, monkeypatch):
+    """Where a program raises, its lanes train one after the other; after a kill they go on so."""
+    from gridsearch.training.lanes.runtime.program import PackProgram
+
+    train = PackProgram.train_epoch
+
+    def break_later(self, *args):
+        if self.members[0].epoch == 2:
+            raise RuntimeError("no more")
+        return train(self, *args)
+
+    monkeypatch.setattr(PackProgram, "train_epoch", break_later)
+    recipe = [make_settings(epochs=4, lr=lr) for lr in (0.01, 0.02, 0.03)]
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    parts = [broken.run(kill=epoch_of(*moment)) for moment in ((0, 2), (0, 3), (1, 3))]
+    parts.append(broken.run())
+    assert rows(*parts) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_a_module_that_keeps_state_beside_its_tensors_begins_again(trials, make_settings):
+    recipe = make_settings(epochs=4)
+    unbroken, broken = (trials(recipe, build=lambda s, d: Counting()) for _ in range(2))
+    whole = unbroken.run()
+    first = broken.run(kill=epoch_of(0, 3))
+    assert checkpoints_in(broken.folder / "0" / ".attempt-1") == []
+    rest = broken.run()
+    assert [e.epoch for e in rest if isinstance(e, TrialResumed)] == [0]
+    assert rows(first, rest) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
+def test_who_was_paused_cannot_touch_the_checkpoints_of_its_successor(trials, make_settings):
+    recipe = mixed(make_settings)
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    unbroken.run()
+    later = []
+
+    def paused(event):
+        if epoch_of(0, 3)(event) and not later:
+            later.append(broken.run())  # another worker has taken over meanwhile, and comes to its end
+        return False
+
+    broken.run(kill=paused)
+    assert {e.epoch for e in later[0] if isinstance(e, TrialResumed)} == {0, 2}
+    for number in ("0", "1", "2", "4"):
+        for name in ("weights.safetensors", "predictions.safetensors"):
+            ours = broken.folder / number / ".attempt-2" / name
+            assert ours.read_bytes() == unbroken.results()[f"{number}/{name}"]
+
+
+def test_asked_to_leave_a_pack_is_left_at_the_end_of_its_epoch_with_a_checkpoint(trials, make_settings):
+    asked = []
+    broken = trials(*mixed(make_settings), interval=3600.0)
+    events = broken.run(kill=asked.append, leave=lambda: len(asked) > 7)
+    left = {(e.trial, e.epoch) for e in events if isinstance(e, EpochEnded)}
+    rest = broken.run()
+    resumed = {e.trial: e.epoch for e in rest if isinstance(e, TrialResumed)}
+    assert resumed == {n: max((epoch for trial, epoch in left if trial == n), default=0) for n in range(5)}
+    assert max(resumed.values()) == 2
+
+
+def test_without_checkpoints_nothing_is_written(trials, make_settings):
+    broken = trials(*mixed(make_settings), interval=None)
+    broken.run(kill=epoch_of(0, 4))
+    assert list(broken.folder.rglob("checkpoint*")) == []
+
+
+def test_where_packs_are_not_settled_each_lane_goes_on_from_its_newest(trials, make_settings):
+    broken = trials(*mixed(make_settings), settled=False)
+    broken.run(kill=epoch_of(0, 4))
+    for file in checkpoints_in(broken.folder / "2" / ".attempt-1")[:1]:
+        file.path.write_bytes(b"damaged")
+    rest = broken.run()
+    resumed = {e.trial: e.epoch for e in rest if isinstance(e, TrialResumed)}
+    assert resumed == {0: 3, 1: 1, 2: 2, 3: 0, 4: 3}
+    ends = outcome(rest)
+    assert {n: end.epochs for n, end in ends.items()} == {0: 5, 1: 2, 2: 5, 3: 0, 4: 7}

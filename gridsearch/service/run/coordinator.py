@@ -219,6 +219,7 @@ class Coordinator:
         self._source.pack_ended(pack)
         left = self._held.of(pack)
         if self._ending.begun:  # it was left
+            self._recorder.flush()
             self._held.release(left)
         elif left:
             self._lost.offer_again(left, "its pack ended without it")
@@ -255,6 +256,8 @@ class Coordinator:
 
     def _leave(self) -> None:
         """Release what has not ended, so that the store is consistent whatever ended the run."""
+        with suppress(StoreError):
+            self._recorder.flush()
         with suppress(StoreError):
             self._held.release(list(self._held))
         self._run.probes.save()

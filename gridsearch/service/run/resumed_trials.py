@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gridsearch.records import Trial, TrialResumed
+    from gridsearch.records import Settings, Trial, TrialResumed
     from gridsearch.service.run.held_trials import HeldTrials
     from gridsearch.service.run.pruning import Pruning
     from gridsearch.service.run.publisher import TrialPublisher
@@ -50,7 +50,7 @@ class ResumedTrials:
             return
         events, self._waiting = self._waiting, []
         self._run.store.resume(events)
-        alike: dict[str, list[int]] = {}
+        alike: dict[tuple[str, str], list[int]] = {}
         for event in events:
             claim = self._held.get(event.trial)
             if claim is None or claim.trial.attempt != event.attempt:
@@ -58,10 +58,15 @@ class ResumedTrials:
             self._take(claim.trial, event)
             tries = self._tries.pop(event.trial, "")
             if event.epoch or tries:
-                alike.setdefault(_words(claim.trial, event, tries), []).append(claim.trial.number)
-        for words, numbers in alike.items():
-            named = f"trial{'s' * (len(numbers) > 1)} {', '.join(map(str, sorted(numbers)))}"
-            self._run.observer.say(f"{named}: {words}")
+                where = where_text(event.epoch, claim.trial.settings) if event.epoch else ""
+                alike.setdefault((where, tries), []).append(claim.trial.number)
+        for (where, tries), numbers in alike.items():
+            several = len(numbers) > 1
+            named = f"trial{'s' * several} {', '.join(map(str, sorted(numbers)))}"
+            begins = "start again" if several else "starts again"
+            goes_on = f"{'go' if several else 'goes'} on from {where}"
+            note = f" ({tries})" if tries else ""
+            self._run.observer.say(f"{named}: {goes_on if where else begins}{note}")
 
     def _take(self, trial: Trial, event: TrialResumed) -> None:
         if self._pruning is not None:
@@ -79,8 +84,6 @@ class ResumedTrials:
             )
 
 
-def _words(trial: Trial, event: TrialResumed, tries: str) -> str:
-    """Return where a trial goes on: "goes on from epoch 12 of 30 (attempt 2 of 3)"."""
-    length = trial.settings.length
-    where = f"step {event.epoch}" if length is None else f"epoch {event.epoch} of {length}"
-    return (f"goes on from {where}" if event.epoch else "starts again") + (f" ({tries})" if tries else "")
+def where_text(epoch: int, settings: Settings) -> str:
+    """Write how far a trial has come: "epoch 12 of 30", or "step 12" of a function."""
+    return f"step {epoch}" if settings.length is None else f"epoch {epoch} of {settings.length}"
