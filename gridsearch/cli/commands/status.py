@@ -14,6 +14,7 @@ from gridsearch.cli import standard_streams
 from gridsearch.cli.commands.queries import columns
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
+from gridsearch.service.run.resumed_trials import where_text
 
 if TYPE_CHECKING:
     import argparse
@@ -112,7 +113,7 @@ def stop(arguments: argparse.Namespace) -> int:
 
 
 def _runner_lines(entry: StudyStatus) -> list[str]:
-    """Return who trains what since when, who left trials behind, and the command that goes on where nobody trains."""
+    """Return who trains what since when, what was left behind and where it goes on, and the command that does it."""
     lines = []
     for runner in entry.runners:
         if not runner.gone:
@@ -123,6 +124,12 @@ def _runner_lines(entry: StudyStatus) -> list[str]:
         else:
             wait = "wait" if len(runner.trials) > 1 else "waits"
             lines.append(f"{entry.name}: its runner{_where(runner)} is gone; {_trials(runner.trials)} {wait}")
+    alike: dict[str, list[int]] = {}
+    for trial, epoch in entry.resumable:
+        alike.setdefault(where_text(epoch, trial.settings), []).append(trial.number)
+    for where, numbers in alike.items():
+        goes = "go" if len(numbers) > 1 else "goes"
+        lines.append(f"{entry.name}: {_trials(numbers)} {goes} on from {where}")
     if entry.idle:
         lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
     return lines

@@ -32,6 +32,7 @@ class StudyStatus:
             now; None where nothing runs or nothing has been measured.
         runners: who holds its trials, those included that are gone; their trials wait.
         idle: trials wait, and nobody is at work in this store.
+        resumable: the trials that wait and have a checkpoint, with the epoch, or step, that they go on from.
         again: the commands about it.
     """
 
@@ -41,6 +42,7 @@ class StudyStatus:
     eta: float | None
     runners: tuple[RunnerAtWork, ...] = ()
     idle: bool = False
+    resumable: tuple[tuple[TrialRecord, int], ...] = ()
     again: Advice = field(default_factory=Advice)
 
     @property
@@ -61,7 +63,13 @@ class StudyStatus:
             }
             for runner in self.runners
         ]
-        return {"study": self.name, "counts": self.counts, "eta_seconds": self.eta, "runners": runners}
+        return {
+            "study": self.name,
+            "counts": self.counts,
+            "eta_seconds": self.eta,
+            "runners": runners,
+            "resumable": [{"trial": trial.number, "epoch": epoch} for trial, epoch in self.resumable],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,13 @@ def _status(store: Store, name: str) -> StudyStatus:
         eta=_eta(data, store.running_packs(name)) if running else None,
         runners=tuple(store.runners(name)),
         idle=waits and not store.anybody_at_work(within=LEASE_SECONDS),
+        resumable=tuple(
+            (trial, epoch)
+            for trial in data.trials
+            if trial.state is TrialState.WAITING
+            and trial.epochs
+            and (epoch := store.home.checkpoint_epoch(name, trial.number))
+        ),
         again=data.again,
     )
 
