@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections import Counter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,29 @@ def test_the_choices_of_the_spec_are_those_that_training_knows():
 def test_no_two_modules_share_a_name():
     names = Counter(path.stem for path in MODULES if path.stem not in ("__init__", "__main__"))
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_within(path: Path, names: set[str]) -> set[str]:
+    """The modules of the package that a module imports anywhere: for types alone and inside functions, too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in names else node.module)
+    return found & names - {dotted(path)}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Imports for types alone and inside functions count: a cycle of them is a cycle of ideas."""
+    names = {dotted(path) for path in MODULES}
+    try:
+        TopologicalSorter({dotted(path): imports_within(path, names) for path in MODULES}).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))

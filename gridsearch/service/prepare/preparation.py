@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from gridsearch.records import ImageSettings, TrialDraft, trial_key
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.catalog import Catalog, images_changed, models_of
 from gridsearch.service.prepare.functions import FunctionCatalog
-from gridsearch.service.prepare.image_summary import passed, tell, with_doubts
+from gridsearch.service.prepare.image_summary import image_warnings, renamed_arguments, summary
 from gridsearch.service.prepare.replicates import has_result, more_replicates, stored_draft
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.service.prepare.stored import Joining, check_models, find_again, joining, located, present
@@ -166,11 +166,12 @@ def prepare(
     check(prepared)
     if fetch and prepared.images is not None:
         _check_files(catalog, prepared.images, prepared.drafts)
-    if fetch:
-        tell(prepared, say)
-    for note in passed(catalog, prepared.images, prepared.drafts) if prepared.images is not None else ():
+    notes = [*summary(prepared.described, prepared.images)] if fetch else []
+    if prepared.images is not None:
+        notes += renamed_arguments(catalog, prepared.images, prepared.drafts)
+    for note in notes:
         say(note)
-    return with_doubts(prepared)
+    return replace(prepared, warnings=(*prepared.warnings, *image_warnings(prepared.seen)))
 
 
 def _stored_settings(study: str, places: Places) -> list[Settings]:
@@ -266,8 +267,9 @@ def prepare_stored(
         images=_images(catalog, drafts[0].settings, fetch=True),
         stored=True,
     )
-    tell(prepared, say)
-    return with_doubts(prepared)
+    for note in summary(prepared.described, prepared.images):
+        say(note)
+    return replace(prepared, warnings=(*prepared.warnings, *image_warnings(prepared.seen)))
 
 
 def images_joined(store: Store, prepared: Prepared, places: Places) -> Joining:
