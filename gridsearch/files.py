@@ -34,6 +34,8 @@ REPORT: Final = "report"
 TENSORBOARD: Final = "tensorboard"
 BEST: Final = "best"
 BEST_WORK: Final = ".best"
+EARLIER: Final = ".earlier-"
+"""Before a token: what a study of the same name that was deleted has left."""
 
 # In the folder of a trial.
 LOG: Final = "log"

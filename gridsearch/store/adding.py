@@ -27,7 +27,7 @@ from gridsearch.store.params import Growth, StudyAxes, StudyAxis, grow, params_o
 from gridsearch.store.row_lookup import ledger_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _COMMANDS_KEPT = 100
 
@@ -59,7 +59,14 @@ class _Known:
     inactive: frozenset[str]
 
 
-def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool) -> Added:
+def add(
+    connection: Connection,
+    draft: StudyDraft,
+    drafts: Sequence[TrialDraft],
+    *,
+    prune: bool,
+    begins: Callable[[], None] = lambda: None,
+) -> Added:
     """Insert what is missing, offer again what failed, and let every trial show the same axes.
 
     Args:
@@ -67,13 +74,14 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
         draft: the study.
         drafts: the trials that the grid asks for.
         prune: whether pruning is on, so that a PRUNED trial counts as done.
+        begins: is called where the study is made.
 
     Raises:
         UsageError: the study holds another dataset or is ranked by another metric.
         StoreError: a study of that name is there that gridsearch did not make.
     """
     deletion.drop_orphans(connection)
-    study = _study(connection, draft)
+    study = _study(connection, draft, begins)
     wanted = {d.key: d for d in drafts}
     known = _known(connection, study.id)
     new = [d for key, d in wanted.items() if key not in known]
@@ -108,12 +116,13 @@ def add(connection: Connection, draft: StudyDraft, drafts: Sequence[TrialDraft],
     )
 
 
-def _study(connection: Connection, draft: StudyDraft) -> _Study:
+def _study(connection: Connection, draft: StudyDraft, begins: Callable[[], None]) -> _Study:
     """Find the study or make it, and note this run's command, environment and spec."""
     s = ledger_tables.studies
     row = connection.execute(select(s).where(s.c.name == draft.name)).one_or_none()
     if row is None:
         row = _insert_study(connection, draft)
+        begins()
     if row.dataset != draft.dataset and not draft.same_images:
         raise UsageError(
             f"study {draft.name!r} is of {row.dataset}, not of {draft.dataset}",

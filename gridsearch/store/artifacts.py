@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import re
+import secrets
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _LONGEST_FOLDER = 200
 _STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
 _FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
+_OF_TRIALS = (files.TRIALS, files.TENSORBOARD)
 _LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of before
 
 
@@ -272,17 +274,55 @@ class Home:
             study: its name.
             keep: numbers of the trials that run now, which are left alone.
         """
+        freed = self._remove(list(self.study_dir(study).glob(f"{files.EARLIER}*")))
         trials = self.study_dir(study) / files.TRIALS
-        freed = 0
         for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
             if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
                 continue
-            for left in (
-                each for kind in (f"{files.SCRATCH}*", *_LEFT_BY_WRITES) for each in folder.glob(kind)
-            ):
-                freed += _size(left) if left.is_dir() else left.lstat().st_size
-                with _writing(left):
-                    shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+            kinds = (f"{files.SCRATCH}*", *_LEFT_BY_WRITES)
+            freed += self._remove([each for kind in kinds for each in folder.glob(kind)])
+        return freed
+
+    def _remove(self, left: Iterable[Path]) -> int:
+        freed = 0
+        for each in left:
+            freed += _size(each) if each.is_dir() else each.lstat().st_size
+            with _writing(each):
+                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        return freed
+
+    def set_earlier_aside(self, study: str) -> None:
+        """Move what an earlier study of the same name has left out of the way of one that begins.
+
+        Its trials bear the numbers of the new ones, whose logs and curves would else go on from theirs.
+        """
+        there = [self._below(self.study_dir(study) / name) for name in _OF_TRIALS]
+        there = [folder for folder in there if folder.is_dir()]
+        if there:
+            place = self._below(self.study_dir(study) / f"{files.EARLIER}{secrets.token_hex(4)}")
+            with _writing(place):
+                place.mkdir()
+                for folder in there:
+                    files.rename(folder, place / folder.name)
+
+    def leftovers(self, studies: Collection[str]) -> dict[str, int]:
+        """Return the bytes of trials' files by study, of those that are not among these."""
+        found = {}
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if _STUDY_NAME.fullmatch(folder.name) and folder.name not in studies and not folder.is_symlink():
+                sizes = [_size(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
+                sizes += [_size(each) for each in folder.glob(f"{files.EARLIER}*")]
+                if sizes:
+                    found[folder.name] = sum(sizes)
+        return found
+
+    def remove_trials(self, study: str) -> int:
+        """Remove the files of a study's trials, and not its reports and exports; return the number of bytes."""
+        folder = self.study_dir(study)
+        freed = self._remove([*(folder / name for name in _OF_TRIALS if (folder / name).is_dir())])
+        freed += self._remove(list(folder.glob(f"{files.EARLIER}*")))
+        with contextlib.suppress(OSError):  # there is a report
+            folder.rmdir()
         return freed
 
     def remove_study(self, study: str) -> int:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from gridsearch.store.artifacts import Home
 
 _t = ledger_tables.trials
+_SHOWN = 12
+"""So many numbers of trials are named in one line."""
+
 _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 
 
@@ -309,6 +312,24 @@ def study_deleted() -> StoreError:
     return StoreError(
         "study deleted: the store does not hold it any more", hint="the same command begins it anew"
     )
+
+
+def require_trials(connection: Connection, study_id: int) -> None:
+    """Check that no trial of a study is missing.
+
+    Raises:
+        StoreError: one was deleted through another program.
+    """
+    gone = connection.scalars(
+        select(_t.c.number).where(_t.c.study_id == study_id, ~trial_is_there()).order_by(_t.c.number)
+    ).all()
+    if gone:
+        numbers = ", ".join(map(str, gone[:_SHOWN])) + (", ..." if len(gone) > _SHOWN else "")
+        what = f"trial{'s' * (len(gone) > 1)} {numbers} deleted: the store does not hold "
+        raise StoreError(
+            f"{what}{'them' if len(gone) > 1 else 'it'} any more",
+            hint=f"the same command begins {'them' if len(gone) > 1 else 'it'} anew",
+        )
 
 
 def lost(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[int]:

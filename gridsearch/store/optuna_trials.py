@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages._rdb import models
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, func, insert, select, update
 
 from gridsearch.records import TrialState
 from gridsearch.store.optuna_tables import (
@@ -56,6 +56,11 @@ def insert_trials(connection: Connection, study_id: int, *, first_number: int, c
     connection.execute(insert(trials), [{"study_id": study_id, "number": n, "state": state} for n in numbers])
     query = select(trials.c.trial_id).where(trials.c.study_id == study_id, trials.c.number >= first_number)
     return [row[0] for row in connection.execute(query.order_by(trials.c.number))]
+
+
+def count(connection: Connection, study_id: int) -> int:
+    """Return how many trials a study has."""
+    return int(connection.scalar(select(func.count()).where(trials.c.study_id == study_id)) or 0)
 
 
 def keys_of_trials(connection: Connection, study_id: int) -> list[tuple[int, str]]:
@@ -158,7 +163,9 @@ def set_states(connection: Connection, trial_ids: Sequence[int], state: TrialSta
     elif state is TrialState.RUNNING:
         values |= {"datetime_start": now, "datetime_complete": None}
     else:
-        values |= {"datetime_complete": now}
+        # A clock that was set back meanwhile would let the trial end before it began.
+        before = trials.c.datetime_start
+        values |= {"datetime_complete": case((before > now, before), else_=now)}
     statement = update(trials).where(trials.c.trial_id == bindparam("of_trial")).values(values)
     connection.execute(statement, [{"of_trial": i} for i in trial_ids])
 

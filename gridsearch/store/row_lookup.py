@@ -30,6 +30,12 @@ def is_there(connection: Connection, uid: str) -> bool:
     return bool(connection.scalar(select(func.count()).where(_s.c.uid == uid, study_is_there())))
 
 
+def count_trials(connection: Connection, study_id: int) -> int:
+    """Return how many trials a study has in Optuna's tables, those that were offered again twice."""
+    optuna_id = connection.scalar(select(_s.c.optuna_id).where(_s.c.id == study_id))
+    return 0 if optuna_id is None else optuna_trials.count(connection, optuna_id)
+
+
 def find_study(connection: Connection, name: str) -> Row[Any]:
     """Return the ledger's row of a study.
 

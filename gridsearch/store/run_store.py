@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from gridsearch.errors import StoreUnreachable, unwritable
 from gridsearch.records import TrialState
-from gridsearch.store import claims, spool, stops
+from gridsearch.store import claims, row_lookup, spool, stops
 from gridsearch.store.database import Database, may_return
 from gridsearch.store.spool import Spool, SpoolRecord
 from gridsearch.store.store import WEIGHTS_KEPT, Store
@@ -26,6 +26,8 @@ from gridsearch.store.store import WEIGHTS_KEPT, Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from gridsearch.records import Advance, Trial, TrialFailed, TrialFinished, TrialResumed
     from gridsearch.store.messages import Reclaimed, RunnerAtWork, TrialCurve
@@ -100,6 +102,7 @@ class RunStore(Store):
         with database.read() as connection:
             self._uid = claims.require_study(connection, run.study_id)
             self._stops = stops.asked(connection, run.study_id)
+            self._trials = row_lookup.count_trials(connection, run.study_id)
         self._stop: StopRequest | None = None
         self._lost: set[int] = set()
 
@@ -142,7 +145,16 @@ class RunStore(Store):
                 self._stop = "now" if asked.at_once else "epoch"
         self._follow()
         with self._database.read() as connection:
-            claims.require_study(connection, self._run.study_id)
+            self._require_all(connection)
+
+    def _require_all(self, connection: Connection) -> None:
+        """Check that nobody has deleted the study or a trial of it."""
+        if claims.require_study(connection, self._run.study_id) != self._uid:
+            raise claims.study_deleted()  # another store lies there now
+        there = row_lookup.count_trials(connection, self._run.study_id)
+        if there < self._trials:  # which one, takes a look at each
+            claims.require_trials(connection, self._run.study_id)
+        self._trials = there
 
     # Away and back
 
@@ -183,8 +195,7 @@ class RunStore(Store):
         try:
             lost = super().heartbeat(self._run.owner, lease=self._run.lease)
             with self._database.read() as connection:
-                if claims.require_study(connection, self._run.study_id) != self._uid:
-                    raise claims.study_deleted()  # another store lies there now
+                self._require_all(connection)
             for path in self._spool.paths():
                 _replay(self, path, warn=self._run.warn)
             super().prune_weights(self._run.study)

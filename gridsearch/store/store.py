@@ -123,7 +123,13 @@ class Store(StoreReader):
         """
         self.home.study_dir(study.name)
         with self._database.write() as connection:
-            return adding.add(connection, study, drafts, prune=prune)
+            return adding.add(
+                connection,
+                study,
+                drafts,
+                prune=prune,
+                begins=lambda: self.home.set_earlier_aside(study.name),
+            )
 
     def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
         """Take those of these trials that wait; return them as they are now, in the order of `ids`.

@@ -94,7 +94,7 @@ def study(arguments: argparse.Namespace) -> int:
         )
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     if arguments.action == "clean":
-        freed = studies.clean(places, arguments.name)
+        freed = studies.clean(places, arguments.name, warn=err.warn)
         _answer(
             arguments, {"schema": 1, "study": arguments.name, "freed_bytes": freed}, f"{_size(freed)} freed"
         )

@@ -183,6 +183,7 @@ def _store(places: Places) -> Iterator[Finding]:
             problems = store.problems()
             studies = store.studies()
             remnants = store.remnants()
+            leftovers = store.home.leftovers({*(study.name for study in studies), *remnants})
     except GridsearchError as error:
         yield Finding("store", "bad", error.message, error.hint)
         return
@@ -192,6 +193,9 @@ def _store(places: Places) -> Iterator[Finding]:
         yield Finding(
             "store", "bad", f"study {name!r} was deleted in part", replace(places.again, study=name).clean()
         )
+    for name, size in leftovers.items():
+        detail = f"files of trials of a study {name!r}, which the store does not hold: {size / 1e6:.1f} MB"
+        yield Finding("home", "note", detail, replace(places.again, study=name).clean())
     trials = sum(sum(study.counts.values()) for study in studies)
     yield Finding("store", "ok", f"{url}: {plural(len(studies), 'study')}, {plural(trials, 'trial')}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,10 @@ from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
 from gridsearch.service.prepare.options import LEASE_SECONDS
-from gridsearch.store import Home, open_store, store_exists
+from gridsearch.store import Home, open_store, store_exists, take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
@@ -115,8 +116,13 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
     if study is None and not store_exists(places.store):
         return []
     with existing(places) as store:
-        names = [study] if study is not None else [summary.name for summary in store.studies()]
-        return [_status(store, name) for name in names]
+        if study is not None:
+            return [_status(store, study)]
+        found = []
+        for summary in store.studies():
+            with suppress(StudyNotFound):  # deleted at this moment
+                found.append(_status(store, summary.name))
+        return found
 
 
 def stop(places: Places, study: str, *, now: bool) -> list[RunnerAtWork]:
@@ -221,8 +227,13 @@ def delete(places: Places, study: str) -> None:
         store.delete_study(study)
 
 
-def clean(places: Places, study: str) -> int:
+def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _: None) -> int:
     """Take away what is left of unfinished attempts, and of deletions that were cut off; results stay.
+
+    Args:
+        places: where things lie.
+        study: the study's name.
+        warn: is called with what could not be read of results that waited for the store.
 
     Returns:
         How many bytes were freed.
@@ -231,12 +242,15 @@ def clean(places: Places, study: str) -> int:
         StudyNotFound: there is no such study, and nothing is left of one.
     """
     with existing(places) as store:
+        take_in(store, warn=warn)  # what a runner could not write needs the files that it left
         try:
             trials = store.study_data(study).trials
         except StudyNotFound:
-            if not store.clear_remnant(study):
+            if store.clear_remnant(study):
+                return store.home.remove_study(study)
+            if study not in store.home.leftovers(()):
                 raise
-            return store.home.remove_study(study)
+            return store.home.remove_trials(study)
         return store.home.clean(study, keep={t.number for t in trials if t.state is TrialState.RUNNING})
 
 
