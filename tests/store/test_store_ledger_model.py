@@ -1,4 +1,4 @@
-"""The ledger against a model of it in a dict: whatever happens, in whatever order, they agree."""
+"""The ledger and the checkpoints against a model of both in a dict: whatever happens, in whatever order, they agree."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from optuna.storages._rdb import models as optuna_models
 
+from gridsearch.checkpoints import checkpoints_in, write_checkpoint
 from gridsearch.records import (
     EpochEnded,
     ImageSettings,
     TrialDraft,
     TrialFailed,
     TrialFinished,
+    TrialResumed,
     TrialState,
     trial_key,
 )
@@ -34,6 +36,11 @@ OWNERS = {
 }
 
 
+def epoch_ended(trial, attempt, epoch):
+    values = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.5, "lr": 0.1}
+    return EpochEnded(trial=trial, attempt=attempt, epoch=epoch, **values, seconds=1.0, images_per_second=1.0)
+
+
 @dataclasses.dataclass
 class Row:
     """What the model knows of a trial."""
@@ -44,10 +51,21 @@ class Row:
     tries: int = 0
     owner: str | None = None
     epochs: int = 0
+    checkpoint: int = 0  # the epoch of its newest
+    lapsed: bool = False  # its lease has ended, and its runner does not know
+
+    def wait(self):
+        """Wait again, with the epochs that a checkpoint holds."""
+        self.state, self.owner, self.lapsed = TrialState.WAITING, None, False
+        self.epochs = min(self.epochs, self.checkpoint)
+
+    def end(self, state):
+        """End; nothing goes on from it any more."""
+        self.state, self.checkpoint, self.lapsed = state, 0, False
 
 
 class Ledger(RuleBasedStateMachine):
-    """Adds, claims, finishes, fails, kills, reclaims, releases, deletes."""
+    """Adds, claims, saves, resumes, finishes, fails, kills, lets leases end, reclaims, releases, deletes."""
 
     claims = Bundle("claims")
     template: Path
@@ -60,6 +78,7 @@ class Ledger(RuleBasedStateMachine):
         self.store = open_store(f"sqlite:///{self.folder}/gridsearch.db", home=self.folder, create=False)
         self.store._dead = lambda owner: int(owner.started) in self.dead
         self.model: dict[int, Row] = {}
+        self.folders: dict[tuple[int, int], Path] = {}  # scratch folders by claim
         self.study_id = self.store.add(STUDY, []).study_id
 
     def teardown(self):
@@ -98,6 +117,12 @@ class Ledger(RuleBasedStateMachine):
             row.attempt += 1
             row.tries += 1
             assert trial.attempt == row.attempt
+            folder = self.store.home.make_scratch("digits", trial.number, trial.attempt)
+            self.folders[trial.id, trial.attempt] = folder
+            found = checkpoints_in(folder)
+            assert (found[0].epoch if found else 0) == row.checkpoint, (
+                "the next attempt gets its predecessor's"
+            )
         return [(t.id, t.attempt) for t in taken]
 
     def holds(self, claim):
@@ -106,23 +131,38 @@ class Ledger(RuleBasedStateMachine):
             None,
         )
 
+    @rule(claims=claims)
+    def save_a_checkpoint(self, claims):
+        for claim in claims:
+            row = self.holds(claim)
+            epoch = row.epochs if row else 3
+            if epoch and row:
+                assert write_checkpoint(self.folders[claim], b"weights", epoch=epoch)
+                row.checkpoint = epoch
+
+    @rule(claims=claims)
+    def one_that_lost_its_claim_writes_a_checkpoint(self, claims):
+        for trial, attempt in claims:
+            row = next((r for r in self.model.values() if r.id == trial), None)
+            if row and row.state is TrialState.RUNNING and row.attempt != attempt:
+                assert write_checkpoint(self.folders[trial, attempt], b"late", epoch=3) is None
+
+    @rule(claims=claims)
+    def resume(self, claims):
+        events, held = [], []
+        for trial, attempt in claims:
+            row = self.holds((trial, attempt))
+            upto = row.checkpoint if row else 2
+            rows = tuple(epoch_ended(trial, attempt, epoch) for epoch in range(1, upto + 1))
+            events.append(TrialResumed(trial=trial, attempt=attempt, epoch=upto, epochs=rows))
+            held += [row] if row else []
+        assert self.store.resume(events) == len(held)
+        for row in held:
+            row.epochs = row.checkpoint
+
     @rule(claims=claims, epoch=st.integers(1, 3))
     def record(self, claims, epoch):
-        events = [
-            EpochEnded(
-                trial=t,
-                attempt=a,
-                epoch=epoch,
-                train_loss=1.0,
-                train_accuracy=0.5,
-                val_loss=1.0,
-                val_accuracy=0.5,
-                lr=0.1,
-                seconds=1.0,
-                images_per_second=1.0,
-            )
-            for t, a in claims
-        ]
+        events = [epoch_ended(t, a, epoch) for t, a in claims]
         held = [row for claim in claims if (row := self.holds(claim))]
         assert self.store.record_epochs(events) == len(held)
         for row in held:
@@ -139,7 +179,8 @@ class Ledger(RuleBasedStateMachine):
         held = [self.holds(claim) for claim in claims]
         assert self.store.finish_many(events) == [row is not None for row in held]
         for row in filter(None, held):
-            row.state, row.epochs = state, 3
+            row.end(state)
+            row.epochs = 3
 
     @rule(claims=claims)
     def fail(self, claims):
@@ -148,21 +189,22 @@ class Ledger(RuleBasedStateMachine):
             event = TrialFailed(trial=trial, attempt=attempt, reason="error", message="no", traceback="")
             assert self.store.fail(event) == (row is not None)
             if row:
-                row.state = TrialState.FAILED
+                row.end(TrialState.FAILED)
 
     @rule(claims=consumes(claims))
     def release(self, claims):
         held = [row for claim in claims if (row := self.holds(claim))]
         assert self.store.release(claims) == len(held)
         for row in held:
-            row.state, row.owner, row.epochs = TrialState.WAITING, None, 0
+            row.wait()
             row.tries -= 1
 
     def died(self, rows):
         for row in rows:
-            spent = row.tries > RETRIES
-            row.state = TrialState.FAILED if spent else TrialState.WAITING
-            row.epochs = row.epochs if spent else 0
+            if row.tries > RETRIES:
+                row.end(TrialState.FAILED)
+            else:
+                row.wait()
 
     @rule(claims=claims)
     def worker_dies(self, claims):
@@ -179,15 +221,33 @@ class Ledger(RuleBasedStateMachine):
 
     @rule()
     def reclaim(self):
-        lost = [
-            r
-            for r in self.model.values()
-            if r.state is TrialState.RUNNING and "ab".index(r.owner) in self.dead
-        ]
+        lost = [r for r in self.model.values() if self.is_abandoned(r)]
         back = self.store.reclaim(self.study_id)
         assert sorted(r.trial for r in back) == sorted(r.id for r in lost)
         for row in lost:  # a runner that died is no try of its trials
-            row.state, row.tries, row.epochs = TrialState.WAITING, row.tries - 1, 0
+            row.wait()
+            row.tries -= 1
+
+    @rule(owner=st.sampled_from(sorted(OWNERS)))
+    def leases_end(self, owner):
+        """A runner is paused for longer than its leases."""
+        with self.store._database.write() as connection:
+            connection.exec_driver_sql(
+                "UPDATE gridsearch_trials SET lease_until = 1 WHERE state = 'running' AND runner_id IN "
+                "(SELECT id FROM gridsearch_runners WHERE name = ?)",
+                (OWNERS[owner].name,),
+            )
+        for row in self.model.values():
+            if row.state is TrialState.RUNNING and row.owner == owner:
+                row.lapsed = True
+
+    @rule(owner=st.sampled_from(sorted(OWNERS)))
+    def heartbeat(self, owner):
+        """A runner that was paused goes on: what nobody took meanwhile is its own again."""
+        self.store.heartbeat(OWNERS[owner], lease=3600)
+        for row in self.model.values():
+            if row.state is TrialState.RUNNING and row.owner == owner:
+                row.lapsed = False
 
     @rule(seed=st.sampled_from(SEEDS))
     def somebody_deletes_a_trial(self, seed):
@@ -205,10 +265,14 @@ class Ledger(RuleBasedStateMachine):
         storage.remove_session()
         storage.engine.dispose()
 
+    def is_abandoned(self, row):
+        return row.state is TrialState.RUNNING and ("ab".index(row.owner) in self.dead or row.lapsed)
+
     def shown(self, row):
-        """A trial whose runner is dead waits, as far as readers see."""
-        abandoned = row.state is TrialState.RUNNING and "ab".index(row.owner) in self.dead
-        return TrialState.WAITING if abandoned else row.state
+        """A trial whose runner is gone waits, as far as readers see, and nobody has said where it goes on from."""
+        if self.is_abandoned(row):
+            return TrialState.WAITING, row.tries, 0
+        return row.state, row.tries, row.epochs
 
     @invariant()
     def they_agree(self):
@@ -216,7 +280,7 @@ class Ledger(RuleBasedStateMachine):
             return
         data = self.store.study_data("digits")
         found = {t.seed: (t.state, t.attempts, t.epochs) for t in data.trials}
-        assert found == {seed: (self.shown(r), r.tries, r.epochs) for seed, r in self.model.items()}
+        assert found == {seed: self.shown(r) for seed, r in self.model.items()}
         counts = self.store.open_counts(self.study_id)
         assert sum(counts.values()) == len(self.model)
         with self.store._database.read() as connection:
@@ -228,6 +292,16 @@ class Ledger(RuleBasedStateMachine):
         same = {"diverged": "FAIL", "failed": "FAIL"}
         assert all(theirs == same.get(ours, ours.upper()) for ours, theirs in pairs)
         assert len(pairs) == len(self.model)
+        for (
+            row
+        ) in self.model.values():  # what was recorded is what was trained up to the checkpoint, and after it
+            if row.state is TrialState.WAITING:
+                assert max(self.recorded(row), default=0) <= row.checkpoint
+
+    def recorded(self, row):
+        with self.store._database.read() as connection:
+            query = "SELECT epoch FROM gridsearch_epochs WHERE trial_id = ?"
+            return [epoch for (epoch,) in connection.exec_driver_sql(query, (row.id,))]
 
 
 def test_the_ledger_agrees_with_its_model_whatever_happens(new_file):
