@@ -12,13 +12,13 @@ import os
 import re
 import secrets
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch import files
 from gridsearch.checkpoints import checkpoints_in
-from gridsearch.errors import ArtifactError, UsageError, unwritable
+from gridsearch.errors import ArtifactError, StoreUnreachable, UsageError, unwritable
 from gridsearch.folders import expanded
 from gridsearch.records import FileRef
 from gridsearch.store import trial_logs
@@ -40,15 +40,36 @@ class Home:
 
     Args:
         root: the folder; a link to it is the user's choice and is resolved, links below it are refused.
+        known: the folder that was there when this was made, see `bound`; None for any.
     """
 
     root: Path
+    known: tuple[int, int] | None = field(default=None, repr=False, compare=False)
     _given: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = expanded(self.root)
         object.__setattr__(self, "_given", given)
         object.__setattr__(self, "root", Path(os.path.realpath(given)))
+
+    def bound(self) -> Home:
+        """Return the same place, which counts as away once another folder, or none, lies there.
+
+        What would be written meanwhile would make a folder where the true one cannot come back to.
+        """
+        return replace(self, known=self._identity())
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the folder was moved or unmounted since `bound`."""
+        return self.known is not None and self._identity() != self.known
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            facts = self.root.stat()
+        except OSError:
+            return None
+        return facts.st_dev, facts.st_ino
 
     # Where things are.
 
@@ -252,6 +273,8 @@ class Home:
 
     def leave_scratch(self, study: str, number: int, attempt: int) -> None:
         """Keep of an attempt that has ended what the next one goes on from; without checkpoints nothing is left."""
+        if self.is_away:
+            return
         folder = self.scratch(study, number, attempt)
         if checkpoints_in(folder):
             _remove_drafts(folder)
@@ -260,6 +283,8 @@ class Home:
 
     def drop_scratch(self, study: str, number: int) -> None:
         """Remove what all attempts at a trial have left, which has ended."""
+        if self.is_away:
+            return
         for folder in self._attempts(study, number):
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -365,6 +390,8 @@ class Home:
 
     def _below(self, path: Path) -> Path:
         """Return the path if it lies below home with no link on its way."""
+        if self.is_away:
+            raise StoreUnreachable(f"home {self.root} is not there", hint="bring it back")
         if path.is_relative_to(self._given):
             path = path.relative_to(self._given)
         absolute = Path(os.path.normpath(self.root / path))

@@ -93,8 +93,9 @@ class RunStore(Store):
     def __init__(self, store: Store, run: RunOf) -> None:
         database = Database(store.path, busy=BUSY_SECONDS)
         super().__init__(database, url=store.url, home=store.home.root, dead=store._dead)
+        self.home = self.home.bound()
         self._run = run
-        self._spool = Spool(spool.roots(self.home.root, self.path), run.owner)
+        self._spool = Spool(spool.roots(self.home.root, self.path), run.owner, away=lambda: self.home.is_away)
         self._counts = dict.fromkeys(TrialState, 0)
         self._away_since: float | None = None
         self._back_since = float("-inf")
@@ -167,11 +168,14 @@ class RunStore(Store):
                 if not may_return(error):
                     raise
                 self._leave(error)
+        self._keep(record)
+        return otherwise
+
+    def _keep(self, record: SpoolRecord) -> None:
         try:
             self._spool.append(record)
         except OSError as error:
             raise unwritable(self._spool.place, error) from error
-        return otherwise
 
     def _read(self, call: Callable[[], T], otherwise: T) -> T:
         if not self.away:
@@ -184,6 +188,8 @@ class RunStore(Store):
         return otherwise
 
     def _leave(self, error: Exception) -> None:
+        if self.away:
+            return
         self._away_since = self._tried = time.monotonic()
         self._database.busy = _TRY_SECONDS
         self._run.warn(
@@ -193,6 +199,8 @@ class RunStore(Store):
 
     def _come_back(self, since: float) -> None:
         try:
+            if self.home.is_away:
+                raise StoreUnreachable(f"home {self.home.root} is not there")
             lost = super().heartbeat(self._run.owner, lease=self._run.lease)
             with self._database.read() as connection:
                 self._require_all(connection)
@@ -258,6 +266,18 @@ class RunStore(Store):
         record = SpoolRecord(call="release", study=self._uid, claims=pairs)
         write = super().release
         return self._write(record, lambda: write(pairs), len(pairs))
+
+    def append_log(self, number: int, text: str) -> None:
+        """Append text to a trial's log, once home is there."""
+        try:
+            self.home.append_log(self._run.study, number, text)
+        except StoreUnreachable as error:
+            self._leave(error)
+            self._keep(
+                SpoolRecord(
+                    call="append_log", study=self._uid, name=self._run.study, number=number, text=text
+                )
+            )
 
     def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
         """Remove the weights of all but the best trials, see `Store.prune_weights`."""
@@ -361,11 +381,11 @@ def _write_record(store: Store, record: SpoolRecord) -> list[int]:
             Store.requeue(store, record.claims, retries=record.retries, reason=record.reason)
         case "release":
             Store.release(store, record.claims)
+        case "append_log":
+            store.home.append_log(record.name, record.number, record.text)
         case "finish_many":
             accepted = Store.finish_many(store, record.ended, epochs=record.epochs, shown=record.shown)
             late = [(e.trial, e.attempt) for e, ok in zip(record.ended, accepted, strict=True) if not ok]
-            with (
-                store._database.read() as connection
-            ):  # one that was written before it seemed to fail is there
+            with store._database.read() as connection:  # one written before it seemed to fail is there
                 return claims.lost(connection, late)
     return []

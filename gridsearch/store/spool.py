@@ -27,7 +27,7 @@ from gridsearch.records.wire import decode, encode
 from gridsearch.store.runner_identity import RunnerIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gridsearch.records import Advance, TrialFailed, TrialFinished, TrialResumed
 
@@ -52,9 +52,10 @@ class SpoolRecord:
         claims: (trial, attempt), of those that are given back or offered again.
         retries: how often a trial is tried again.
         reason: why it is.
+        text: for the log of trial `number` of the study of that `name`.
     """
 
-    call: Literal["record_epochs", "resume", "finish_many", "requeue", "release"]
+    call: Literal["record_epochs", "resume", "finish_many", "requeue", "release", "append_log"]
     study: str
     epochs: Sequence[Advance] = ()
     resumed: Sequence[TrialResumed] = ()
@@ -63,6 +64,9 @@ class SpoolRecord:
     claims: Sequence[tuple[int, int]] = ()
     retries: int = 0
     reason: str = ""
+    name: str = ""
+    number: int = 0
+    text: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` reads back."""
@@ -94,10 +98,14 @@ class Spool:
     Args:
         roots: folders to keep them in, the one that is wanted first; the next is taken where nothing can be written.
         owner: whose they are.
+        away: whether the first of the folders is not to be used: what it should lie in is not there.
     """
 
-    def __init__(self, roots: Sequence[Path], owner: RunnerIdentity) -> None:
+    def __init__(
+        self, roots: Sequence[Path], owner: RunnerIdentity, *, away: Callable[[], bool] = lambda: False
+    ) -> None:
         self._owner = owner
+        self._away = away
         name = f"{_safe(owner.host)}-{owner.pid}-{secrets.token_hex(4)}"
         self._folders = [root / name for root in roots]
         self._next = 1
@@ -120,7 +128,7 @@ class Spool:
         """
         content = {"owner": dataclasses.asdict(self._owner), "record": record.to_json()}
         text = json.dumps(content).encode()
-        for folder in self._folders:
+        for folder in self._folders[1:] if self._away() else self._folders:
             try:
                 _make_private(folder)
                 files.write_whole(folder / f"{self._next:09d}.json", text)

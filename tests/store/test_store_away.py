@@ -7,9 +7,14 @@ import dataclasses
 import hashlib
 import shutil
 import sqlite3
+import tempfile
 from contextlib import closing
+from pathlib import Path
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
+from hypothesis import HealthCheck, given
 
 from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import FileRef, TrialState
@@ -212,6 +217,80 @@ def test_while_home_itself_is_away_its_results_wait_in_a_temporary_folder_and_ho
     assert store.study_data("digits").trials[0].value == 0.7
     run.store.close()
     assert not list(tmp_path.glob("gridsearch-*"))
+
+
+def test_while_home_is_unmounted_nothing_is_written_below_its_place(store, run, make, home, tmp_path):
+    """A mount point stays when what was mounted there goes."""
+    elsewhere = tmp_path / "unmounted"
+    home.rename(elsewhere)
+    home.mkdir()
+    run.store.append_log(0, "printed meanwhile\n")
+    run.store.finish_many([make.finished(run.trials[0], 0.7)])
+    run.store.tend()
+    assert run.store.away
+    assert list(home.iterdir()) == []
+    home.rmdir()
+    elsewhere.rename(home)
+    run.store.tend()
+    assert not run.store.away
+    assert store.study_data("digits").trials[0].value == 0.7
+    assert store.home.log("digits", 0).read_text() == "printed meanwhile\n"
+
+
+def test_what_others_of_home_are_told_while_it_is_away_makes_nothing(run, home):
+    run.store.home.make_scratch("digits", 0, 1)
+    with moved(home):
+        for write in (
+            lambda: run.store.home.make_scratch("digits", 1, 1),
+            lambda: run.store.home.append_log("digits", 0, "text"),
+            lambda: run.store.home.tensorboard_dir("digits", 0),
+        ):
+            with pytest.raises(StoreUnreachable, match="is not there"):
+                write()
+        run.store.home.leave_scratch("digits", 0, 1)
+        run.store.home.drop_scratch("digits", 0)
+        assert not home.exists()
+
+
+EVENTS = ("record 0", "record 1", "finish 0", "record 1", "fail 1", "release 2")
+
+
+@given(away=st.lists(st.sampled_from([None, *AWAY]), min_size=len(EVENTS), max_size=len(EVENTS)))
+@hypothesis.settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_whenever_the_store_is_away_the_ledger_is_the_same_in_the_end(new_file, make, away):
+    """With each event the store may be there, locked, gone or unreadable, and be back before the next."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder) / "home"
+        home.mkdir()
+        shutil.copy(new_file, home)
+        with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False) as store:
+            run = Run(store, make)
+            epochs = dict.fromkeys(range(3), 0)
+            for event, how in zip(EVENTS, away, strict=True):
+                what, number = event.split()
+                trial = run.trials[int(number)]
+                with AWAY[how](store.path) if how else contextlib.nullcontext():
+                    if what == "record":
+                        epochs[int(number)] += 1
+                        assert run.store.record_epochs([make.epoch(trial, epochs[int(number)])]) == 1
+                    elif what == "finish":
+                        assert run.store.finish_many([make.finished(trial, 0.7)]) == [True]
+                    elif what == "fail":
+                        assert run.store.fail(make.failed(trial))
+                    else:
+                        run.store.release([(trial.id, trial.attempt)])
+                if number == "1":  # sometimes it comes back at once, sometimes only later
+                    run.store.tend()
+            run.store.tend()
+            data = store.study_data("digits")
+            assert [(t.state, t.value) for t in data.trials] == [
+                ("complete", 0.7),
+                ("failed", None),
+                ("waiting", None),
+            ]
+            assert [len(data.epochs[n]) for n in range(3)] == [1, 2, 0]
+            run.store.close()
+            assert not (home / ".spool").exists()
 
 
 def test_a_study_deleted_while_the_store_was_away_ends_the_run(store, run, make):

@@ -11,7 +11,7 @@ from gridsearch.records import TrialFinished, TrialState
 from gridsearch.service.queries.reports import as_predictions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Advance, DataFacts, Trial, TrialFailed
@@ -54,6 +54,7 @@ class TrialPublisher:
         self._facts = facts or {}
         self._images = images or {}
         self._runs: dict[int, reporting.TensorBoardRun] = {}
+        self._waiting: list[Callable[[], None]] = []
 
     def start(self, trial: Trial) -> None:
         """Begin a trial's run anew; an earlier attempt's events go."""
@@ -64,7 +65,7 @@ class TrialPublisher:
     def epoch(self, event: Advance) -> None:
         """Add an epoch or a step."""
         if run := self._runs.get(event.trial):
-            run.epoch(event)
+            self._publish(lambda: run.epoch(event))
 
     def draw(self, trial: Trial, event: TrialFinished) -> Pictures:
         """Draw what a trial's predictions show; nothing where it left none.
@@ -102,6 +103,16 @@ class TrialPublisher:
             return
         images = pictures.images if pictures is not None else {}
         if isinstance(event, TrialFinished):
-            run.finish(event.metrics, epochs=event.epochs, state=event.state, images=images)
+            self._publish(
+                lambda: run.finish(event.metrics, epochs=event.epochs, state=event.state, images=images)
+            )
         else:
-            run.finish({}, state=TrialState.FAILED)
+            self._publish(lambda: run.finish({}, state=TrialState.FAILED))
+
+    def _publish(self, write: Callable[[], None]) -> None:
+        """Write below home, after what has waited for it; while home is away it waits."""
+        self._waiting.append(write)
+        if not self._home.is_away:
+            waiting, self._waiting = self._waiting, []
+            for each in waiting:
+                each()

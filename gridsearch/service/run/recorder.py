@@ -62,7 +62,7 @@ class Recorder:
         """Append what was printed to the logs of the trials that train."""
         for trial in event.trials:
             if claim := self._held.get(trial):
-                self._store.home.append_log(self._run.study, claim.trial.number, event.text)
+                self._store.append_log(claim.trial.number, event.text)
 
     def advance(self, event: Advance) -> None:
         """Take an epoch or a step; it is written with others, within a second."""
@@ -143,7 +143,7 @@ class Recorder:
         all_taken, complete = True, False
         for trial, event in ended:
             if isinstance(event, TrialFailed):
-                self._store.home.append_log(self._run.study, trial.number, event.traceback.rstrip() + "\n")
+                self._store.append_log(trial.number, event.traceback.rstrip() + "\n")
                 taken = self._store.fail(event)
             else:
                 taken = next(accepted)

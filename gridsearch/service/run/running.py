@@ -305,7 +305,7 @@ def _train(
             run,
             sizing=sizing,
             publisher=TrialPublisher(
-                store.home, prepared.name, facts=prepared.facts, images=prepared.at_hand
+                lasting.home, prepared.name, facts=prepared.facts, images=prepared.at_hand
             ),
             ending=ending,
             pruning=_pruning(lasting, prepared, options, added),
