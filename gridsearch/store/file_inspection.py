@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError
-from gridsearch.store import ledger_tables
+from gridsearch.store import ledger_tables, optuna_tables
 from gridsearch.store.database import connect, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
@@ -34,12 +34,21 @@ class FileKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StoreFile:
-    """The file as it is: whose, of which revisions, and whether it has all tables of its revision."""
+    """The file as it is.
+
+    Attributes:
+        kind: whose it is.
+        revision: of our tables, 0 where it does not say.
+        optuna_revision: of Optuna's.
+        complete: it has the tables too that an older version did not make.
+        missing: a table or a column that every version made and that is not there, None if all are.
+    """
 
     kind: FileKind
     revision: int = 0
     optuna_revision: str | None = None
     complete: bool = True
+    missing: str | None = None
 
 
 def inspect_file(path: Path) -> StoreFile:
@@ -125,5 +134,22 @@ def _inspect_tables(connection: sqlite3.Connection) -> StoreFile:
     revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
     optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
     return StoreFile(
-        FileKind.OURS, revision or 0, optuna_revision, names >= set(ledger_tables.metadata.tables)
+        FileKind.OURS,
+        revision or 0,
+        optuna_revision,
+        complete=names >= set(ledger_tables.metadata.tables),
+        missing=_missing(connection, names),
     )
+
+
+def _missing(connection: sqlite3.Connection, names: Collection[str]) -> str | None:
+    for table in (*ledger_tables.metadata.tables.values(), *optuna_tables.MODELS):
+        if table.name not in names:
+            if table not in ledger_tables.LATER:
+                return f"table {table.name}"
+            continue
+        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
+        for column in table.columns:
+            if column.name not in there:
+                return f"column {table.name}.{column.name}"
+    return None

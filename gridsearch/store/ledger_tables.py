@@ -169,6 +169,9 @@ stops = Table(  # requests that a study's runners stop; a store from before gets
     sqlite_with_rowid=False,
 )
 
+LATER = frozenset({data, steps, stops})
+"""The tables that a store of this revision may lack: versions before did not make them."""
+
 
 def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     """Cut ids, or rows, into pieces that fit a statement."""

@@ -111,6 +111,11 @@ def _require_usable(path: Path, file: StoreFile) -> None:
             f"this gridsearch writes {optuna_tables.REVISION}, of Optuna {optuna_tables.SUPPORTED})",
             hint=fix,
         )
+    if file.missing is not None:
+        raise StoreError(
+            f"store {path} is damaged: it has no {file.missing}",
+            hint="bring back a copy of the file, or begin a new store with --store",
+        )
 
 
 def _create(path: Path, *, there: bool) -> None:

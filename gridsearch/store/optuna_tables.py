@@ -56,7 +56,8 @@ trial_heartbeats = cast("Table", models.TrialHeartbeatModel.__table__)
 version_info = cast("Table", models.VersionInfoModel.__table__)
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
-TABLES = frozenset(models.BaseModel.metadata.tables) | {alembic_version.name}
+MODELS = tuple(models.BaseModel.metadata.tables.values())
+TABLES = frozenset(table.name for table in MODELS) | {alembic_version.name}
 
 OF_TRIAL = (
     trial_params,

@@ -163,6 +163,38 @@ def test_a_store_of_another_schema_is_refused_with_what_mends_it_and_left_as_it_
     assert digest(path) == before
 
 
+@pytest.mark.parametrize(
+    ("statement", "missing"),
+    [
+        ("DROP TABLE gridsearch_epochs", "table gridsearch_epochs"),
+        ("DROP TABLE trial_params", "table trial_params"),
+        ("ALTER TABLE gridsearch_trials DROP COLUMN reason", "column gridsearch_trials.reason"),
+        ("ALTER TABLE trials DROP COLUMN datetime_start", "column trials.datetime_start"),
+    ],
+)
+def test_a_store_that_lacks_a_table_or_a_column_is_refused_and_left_as_it_is(
+    url, home, make, statement, missing
+):
+    with open_store(url, home=home, create=True) as store:
+        store.add(make.study(), make.drafts({"lr": [0.1]}))
+    path = home / "gridsearch.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
+    before = digest(path)
+    assert "bring back a copy" in refused(url, home, match=f"is damaged: it has no {missing}").hint
+    assert digest(path) == before
+
+
+@pytest.mark.parametrize("table", ["gridsearch_data", "gridsearch_steps", "gridsearch_stops"])
+def test_a_store_from_before_a_table_was_made_gets_it_when_it_is_opened(url, home, table):
+    open_store(url, home=home, create=True).close()
+    with closing(sqlite3.connect(home / "gridsearch.db")) as connection, connection:
+        connection.execute(f"DROP TABLE {table}")
+    open_store(url, home=home, create=False).close()
+    with closing(sqlite3.connect(home / "gridsearch.db")) as connection:
+        assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
 def test_a_store_whose_writer_was_killed_is_rolled_back_and_opens(url, home, python, make):
     with open_store(url, home=home, create=True) as store:
         store.add(make.study(), make.drafts({"batch": [1, 2, 3]}))
