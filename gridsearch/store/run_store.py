@@ -135,6 +135,21 @@ class RunStore(Store):
             self._come_back(self._away_since)
             self._tried = time.monotonic()
 
+    def require(self) -> None:
+        """Check that the store is there, at the end of a run that was told to end and does not wait for it.
+
+        Raises:
+            StoreUnreachable: it is away.
+        """
+        if self.away:
+            raise self._too_long("is still away")
+
+    def _too_long(self, what: str) -> StoreUnreachable:
+        return StoreUnreachable(
+            f"store {self.path} {what}",
+            hint=f"what could not be written lies in {self._spool.place}; the same command takes it in",
+        )
+
     def stop_request(self) -> StopRequest | None:
         """Return whether somebody has asked since the run began that it ends: at the next epoch's end, or now."""
         return self._stop
@@ -211,10 +226,7 @@ class RunStore(Store):
             if not may_return(error):
                 raise
             if time.monotonic() - since > self._run.patience:
-                raise StoreUnreachable(
-                    f"store {self.path} has been away for more than {self._run.patience:.0f} s",
-                    hint=f"what could not be written lies in {self._spool.place}; the same command takes it in",
-                ) from error
+                raise self._too_long(f"has been away for more than {self._run.patience:.0f} s") from error
             return
         self._lost |= lost
         self._away_since, self._back_since = None, time.monotonic()

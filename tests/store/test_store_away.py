@@ -204,6 +204,15 @@ def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store,
         assert again.study_data("digits").trials[0].value == 0.7
 
 
+def test_a_run_that_is_told_to_end_while_the_store_is_away_leaves_its_results_to_the_next(store, run, make):
+    run.store.require()
+    with locked(store.path):
+        run.store.finish_many([make.finished(run.trials[0], 0.7)])
+        with pytest.raises(StoreUnreachable, match="is still away") as caught:
+            run.store.require()
+    assert "the same command takes it in" in caught.value.hint
+
+
 def test_while_home_itself_is_away_its_results_wait_in_a_temporary_folder_and_home_is_not_made_anew(
     store, run, make, home, tmp_path
 ):

@@ -311,6 +311,7 @@ def _train(
             pruning=_pruning(lasting, prepared, options, added),
             idle=preload_report if options.report else None,
         ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
+        lasting.require()
     return ending
 
 
