@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import math
 
@@ -261,3 +262,18 @@ def test_epochs_and_a_result_can_share_a_transaction(store, running, make):
     record, rows = store.trial_record("digits", trial.number)
     assert record.state is TrialState.COMPLETE
     assert [row.epoch for row in rows] == [1, 2]
+
+
+def test_a_trial_does_not_end_before_it_began_where_the_clock_was_set_back(store, make, running, monkeypatch):
+    from gridsearch.store import optuna_trials as written
+
+    class SetBack(dt.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return dt.datetime.now(tz) - dt.timedelta(hours=2)
+
+    monkeypatch.setattr(written, "datetime", SetBack)
+    store.finish_many([make.finished(running[0]), make.finished(running[1], state=TrialState.DIVERGED)])
+    store.fail(make.failed(running[2]))
+    for trial in optuna_trials(store):
+        assert trial.datetime_complete == trial.datetime_start
