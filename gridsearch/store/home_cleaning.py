@@ -1,0 +1,115 @@
+"""Takes away what nobody needs any more under home: of unfinished attempts, and of studies that were deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch import files
+from gridsearch.store.home_paths import STUDY_NAME, HomePaths, file_name, writing_to
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+_OF_TRIALS = (files.TRIALS, files.TENSORBOARD)
+_LEFT_BY_WRITES = (f"{files.PARTIAL}*", ".*.tmp")  # the second by versions of before
+
+
+@dataclass(frozen=True, slots=True)
+class HomeCleaning(HomePaths):
+    """What can be taken away below home."""
+
+    def remove_trial_file(self, study: str, number: int, name: str) -> None:
+        """Remove a file of a trial, if it is there."""
+        self.trial_file(study, number, name).unlink(missing_ok=True)
+
+    def clean(self, study: str, *, keep: Collection[int]) -> int:
+        """Remove what unfinished attempts and unfinished writes have left; return the number of bytes.
+
+        Args:
+            study: its name.
+            keep: numbers of the trials that run now, which are left alone.
+        """
+        freed = self._remove(list(self.study_dir(study).glob(f"{files.EARLIER}*")))
+        trials = self.study_dir(study) / files.TRIALS
+        for folder in sorted(trials.iterdir()) if trials.is_dir() else ():
+            if folder.is_symlink() or not folder.is_dir() or folder.name in {str(number) for number in keep}:
+                continue
+            kinds = (f"{files.SCRATCH}*", *_LEFT_BY_WRITES)
+            freed += self._remove([each for kind in kinds for each in folder.glob(kind)])
+        return freed
+
+    def set_earlier_aside(self, study: str) -> None:
+        """Move what an earlier study of the same name has left out of the way of one that begins.
+
+        Its trials bear the numbers of the new ones, whose logs and curves would else go on from theirs.
+        """
+        there = [self._below(self.study_dir(study) / name) for name in _OF_TRIALS]
+        there = [folder for folder in there if folder.is_dir()]
+        if there:
+            place = self._below(self.study_dir(study) / f"{files.EARLIER}{secrets.token_hex(4)}")
+            with writing_to(place):
+                place.mkdir()
+                for folder in there:
+                    files.rename(folder, place / folder.name)
+
+    def leftovers(self, studies: Collection[str]) -> dict[str, int]:
+        """Return the bytes of trials' files by study, of those that are not among these."""
+        found = {}
+        for folder in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if STUDY_NAME.fullmatch(folder.name) and folder.name not in studies and not folder.is_symlink():
+                sizes = [size_of(folder / name) for name in _OF_TRIALS if (folder / name).is_dir()]
+                sizes += [size_of(each) for each in folder.glob(f"{files.EARLIER}*")]
+                if sizes:
+                    found[folder.name] = sum(sizes)
+        return found
+
+    def remove_trials(self, study: str) -> int:
+        """Remove the files of a study's trials, and not its reports and exports; return the number of bytes."""
+        folder = self.study_dir(study)
+        freed = self._remove([*(folder / name for name in _OF_TRIALS if (folder / name).is_dir())])
+        freed += self._remove(list(folder.glob(f"{files.EARLIER}*")))
+        with contextlib.suppress(OSError):  # there is a report
+            folder.rmdir()
+        return freed
+
+    def remove_study(self, study: str) -> int:
+        """Remove the folder of a study; return the number of bytes that were in it."""
+        folder = self.study_dir(study)
+        size = size_of(folder)
+        with writing_to(folder):
+            if folder.exists():
+                shutil.rmtree(folder)
+        return size
+
+    def remove_copies(self, artifact_ids: Iterable[str]) -> None:
+        """Remove the dashboard's copies of these artifacts."""
+        for each in artifact_ids:
+            self._below(self.artifact_dir / file_name(each)).unlink(missing_ok=True)
+
+    def size(self, study: str) -> int:
+        """Return the number of bytes in the folder of a study."""
+        return size_of(self.study_dir(study))
+
+    def _remove(self, left: Iterable[Path]) -> int:
+        freed = 0
+        for each in left:
+            freed += size_of(each) if each.is_dir() else each.lstat().st_size
+            with writing_to(each):
+                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        return freed
+
+
+def size_of(folder: Path) -> int:
+    """Return the number of bytes in a folder."""
+    total = 0
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(where) / name).lstat().st_size
+    return total
