@@ -22,7 +22,7 @@ from gridsearch.reporting.figures.mpl_style import (
     slant,
 )
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
-from gridsearch.reporting.stats.predictions import row_shares
+from gridsearch.reporting.stats.predictions import most_mistaken, row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 
 if TYPE_CHECKING:
@@ -117,20 +117,11 @@ def _chosen(
 ) -> tuple[list[str], list[int], str]:
     """Return the names and labels of the classes that are drawn, and the note that says so if not all are."""
     matrix = np.sum(matrices, axis=0)
-    kept = _kept(matrix)
+    kept = most_mistaken(matrix, MOST_CLASSES)
     if len(kept) < len(matrix):
         note = f"{note} The {len(kept)} classes with the most mistakes, of {len(matrix)}.".strip()
     names = readable_names(class_names, len(matrix), limit=LONGEST_NAME)
     return [names[i] for i in kept], kept, note
-
-
-def _kept(matrix: np.ndarray) -> list[int]:
-    classes = len(matrix)
-    if classes <= MOST_CLASSES:
-        return list(range(classes))
-    hits = np.diag(matrix)
-    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * hits
-    return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
 
 
 def _draw_matrix(

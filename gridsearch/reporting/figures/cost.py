@@ -17,9 +17,8 @@ from gridsearch.reporting.figures.mpl_style import (
     ruled,
     settled,
 )
-from gridsearch.reporting.figures.panels import value_range
 from gridsearch.reporting.figures.rendering import INK
-from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import metric_name, show_seconds
 
@@ -45,38 +44,33 @@ _WIDE: Final = 20.0
 def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | None:
     """Return the metric against the mean seconds of a point's trials; None with fewer than two such points."""
     ranking = ranking or rank(data)
-    points = [p for p in ranking.points if p.mean is not None and not p.diverged and (p.seconds or 0.0) > 0.0]
+    points = [p for p in ranking.points if p.drawable and (p.seconds or 0.0) > 0.0]
     if len(points) < 2:
         return None
-    higher = ranking.direction != "minimize"
-    front = cheapest(points, higher=higher)
+    front = cheapest(points, higher=ranking.direction != "minimize")
     named = front[-MOST_NAMED:]
-    unit = Unit.of([p.mean for p in points], ranking.metric)
+    scale = Scale.of(points, ranking)
     metric = legible(metric_name(ranking.metric), "the metric")
-    low, high, clipped = value_range(
-        [unit.draw(p.mean) for p in points if p.mean is not None], better_high=higher
-    )
-    note = "Numbered: no cheaper point is as good. A trial's time is its share of its pack's."
-    note += f" {'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end." if clipped else ""
+    notes = ["Numbered: no cheaper point is as good. A trial's time is its share of its pack's."]
+    note = " ".join(notes + scale.clipped_words("lie at the scale's end"))
     figure = new_figure(_WIDTH, 3.2 + 0.21 * len(named), f"{metric.capitalize()} against time", note)
     axes = figure.add_subplot()
-    margin = 0.09 * (high - low)
-    _draw_points(axes, points, unit, limits=(low, high))
-    _draw_front(axes, front, unit, limits=(low, high))
+    _draw_points(axes, points, scale)
+    _draw_front(axes, front, scale)
     seconds = [p.seconds or 0.0 for p in points]
     if max(seconds) > _WIDE * min(seconds):
         axes.set_xscale("log")
     elif max(seconds) < 1.2 * min(seconds):  # the noise of equal times shall not fill the figure
         axes.set_xlim(0.8 * min(seconds), 1.2 * max(seconds))
-    axes.set(xlabel="time of a trial", ylabel=fitted(metric, 2.6, 9), ylim=(low - margin, high + margin))
+    axes.set(xlabel="time of a trial", ylabel=fitted(metric, 2.6, 9), ylim=scale.limits(0.09))
     plain_text([axes.yaxis.label])
     axes.xaxis.set_major_formatter(lambda v, _: _short(v))
     axes.xaxis.set_minor_formatter(lambda *_: "")
-    unit.dress(axes.yaxis)
+    scale.unit.dress(axes.yaxis)
     ruled(axes, along="both")
     _legend(figure, named, ranking)
     settled(figure)
-    _number(axes, [(p.seconds or 0.0, _within(p, unit, (low, high))) for p in named])
+    _number(axes, [(p.seconds or 0.0, scale.place(p)) for p in named])
     return figure
 
 
@@ -91,12 +85,10 @@ def cheapest(points: Sequence[RankedPoint], *, higher: bool) -> list[RankedPoint
     return front
 
 
-def _draw_points(
-    axes: Axes, points: Sequence[RankedPoint], unit: Unit, *, limits: tuple[float, float]
-) -> None:
+def _draw_points(axes: Axes, points: Sequence[RankedPoint], scale: Scale) -> None:
     axes.scatter(
         [p.seconds or 0.0 for p in points],
-        [_within(p, unit, limits) for p in points],
+        [scale.place(p) for p in points],
         s=22 if len(points) <= 300 else 6,
         color=PALETTE[0],
         alpha=0.5,
@@ -105,8 +97,8 @@ def _draw_points(
     )
 
 
-def _draw_front(axes: Axes, front: Sequence[RankedPoint], unit: Unit, *, limits: tuple[float, float]) -> None:
-    places = [(p.seconds or 0.0, _within(p, unit, limits)) for p in front]
+def _draw_front(axes: Axes, front: Sequence[RankedPoint], scale: Scale) -> None:
+    places = [(p.seconds or 0.0, scale.place(p)) for p in front]
     axes.plot(*zip(*places, strict=True), drawstyle="steps-post", color=ACCENT, linewidth=1.2, zorder=3)
     axes.plot(*zip(*places, strict=True), "o", color=ACCENT, markersize=4, zorder=4)
 
@@ -184,10 +176,6 @@ def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> N
         handletextpad=0.3,
     )
     plain_text(legend.get_texts())
-
-
-def _within(point: RankedPoint, unit: Unit, limits: tuple[float, float]) -> float:
-    return min(max(unit.draw(point.mean or 0.0), limits[0]), limits[1])
 
 
 def _short(seconds: float) -> str:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from gridsearch.reporting.figures.fonts import font_with, readable_names
 from gridsearch.reporting.figures.samples import MOST_ROWS, MOST_SHOWN, sample_of, viewable
-from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, row_shares
+from gridsearch.reporting.stats.predictions import Predictions, confusion_matrix, most_mistaken, row_shares
 from gridsearch.reporting.words.text import printable
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def quick_confusion_png(predictions: Predictions, *, class_names: Sequence[str],
         title: what it is about; any text.
     """
     matrix = confusion_matrix(predictions)
-    kept = _kept(matrix)
+    kept = most_mistaken(matrix, MOST_CLASSES)
     names = readable_names(class_names, len(matrix), limit=_NAME)
     frame, left, top, cell = _frame(tuple(names[i] for i in kept))
     canvas = frame.copy()
@@ -107,13 +107,6 @@ def quick_samples_png(
             colour = _INK if guess == label else _WRONG
             _write_fitting(draw, (x, y + _TILE + _LETTERS + 2), names[guess], fill=colour, width=width - 6)
     return _png(canvas)
-
-
-def _kept(matrix: np.ndarray) -> list[int]:
-    if len(matrix) <= MOST_CLASSES:
-        return list(range(len(matrix)))
-    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
-    return sorted(np.argsort(-mistakes, kind="stable")[:MOST_CLASSES].tolist())
 
 
 @functools.lru_cache(maxsize=4)

@@ -31,11 +31,10 @@ from gridsearch.reporting.figures.panels import (
     panel_titles,
     panels_of,
     plan_layout,
-    value_range,
     why_missing,
 )
 from gridsearch.reporting.figures.rendering import INK
-from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import (
@@ -74,15 +73,14 @@ _HATCHES: Final = {
 
 @drawn
 def heatmap_figures(
-    data: StudyData, *, ranking: Ranking | None = None, scale: tuple[float, float, str] | None = None
+    data: StudyData, *, ranking: Ranking | None = None, scale: Scale | None = None
 ) -> dict[str, Figure]:
     """Return the figures by their files' stems ("heatmap"); none for a single point.
 
     Args:
         data: the study.
         ranking: `rank(data)` where the caller has it already.
-        scale: the ends of the colour scale and which of them is clipped, as `panels.value_range` has it; default:
-            the study's own.
+        scale: the ends of the colour scale; default: the study's own.
     """
     ranking = ranking or rank(data)
     layout = plan_layout(ranking)
@@ -104,8 +102,7 @@ class _Common:
     rows: Sequence[str]
     cell: tuple[float, float]
     annotated: bool
-    unit: Unit
-    scale: tuple[float, float]
+    scale: Scale
 
     @property
     def labels_width(self) -> float:
@@ -120,15 +117,15 @@ class _Common:
 
     def value(self, point: RankedPoint | None) -> float:
         """Return the place of a point on the scale, NaN where it has none."""
-        has = point is not None and point.mean is not None and not point.diverged
-        return self.unit.draw(point.mean) if has and point and point.mean is not None else math.nan
+        drawn = point is not None and point.drawable
+        return self.scale.unit.draw(point.mean) if drawn and point and point.mean is not None else math.nan
 
 
-def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] | None) -> Figure:
+def _heatmap(ranking: Ranking, layout: Layout, scale: Scale | None) -> Figure:
     columns, rows = (levels_of(ranking.points, a) for a in (layout.x, layout.y))
     panels = panels_of(ranking, layout, columns, rows)
     titles = panel_titles(ranking, layout, panels)
-    common, clipped = _common(ranking, layout, panels, scale)
+    common = _common(ranking, layout, panels, scale)
     labels = common.labels_width + 0.6 + 0.16 * len(_y_label(common).split("\n"))
     titles = [fitted(t, max(_NARROWEST, common.cell[0] * len(columns)), 9.5) for t in titles]
     lines = max(t.count("\n") for t in titles)
@@ -138,7 +135,7 @@ def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] |
     across = math.ceil(len(panels) / down)
     width = max(panel_width * across + 1.2, 4.8)
     holes = any(p is None for panel in panels for row in panel.points for p in row)
-    note = _note(common, clipped=clipped, holes=holes)
+    note = _note(common, holes=holes)
     figure = new_figure(width, panel_height * down + 0.3, _title(common), note)
     grid = panel_grid(figure, len(panels), across)
     for place, (axes, panel, title) in enumerate(zip(grid, panels, titles, strict=True)):
@@ -146,32 +143,16 @@ def _heatmap(ranking: Ranking, layout: Layout, scale: tuple[float, float, str] |
         plain_text([axes.set_title(title, size=9.5)])
         outer = (place % across == 0, place + across >= len(panels))
         _label_panel(axes, common, outer=outer)
-    _colour_bar(figure, figure.axes, common, clipped=clipped)
+    _colour_bar(figure, figure.axes, common)
     return settled(figure)
 
 
-def _common(
-    ranking: Ranking, layout: Layout, panels: Sequence[Panel], scale: tuple[float, float, str] | None
-) -> tuple[_Common, str]:
-    """Return what the panels share, and which end of the scale is clipped."""
+def _common(ranking: Ranking, layout: Layout, panels: Sequence[Panel], scale: Scale | None) -> _Common:
+    """Return what the panels share."""
     columns, rows = (level_names(a, levels_of(ranking.points, a)) for a in (layout.x, layout.y))
     annotated = len(columns) <= MOST_ANNOTATED and len(rows) <= 2 * MOST_ANNOTATED
-    means = [p.mean for p in ranking.points if p.mean is not None and not p.diverged]
-    unit = Unit.of(scale[:2] if scale else means, ranking.metric)
-    better_high = ranking.direction != "minimize"
-    drawn = [
-        unit.draw(p.mean)
-        for panel in panels
-        for row in panel.points
-        for p in row
-        if p and p.mean is not None and not p.diverged
-    ]
-    low, high, clipped = (
-        (unit.draw(scale[0]), unit.draw(scale[1]), scale[2])
-        if scale
-        else value_range(drawn, better_high=better_high)
-    )
-    common = _Common(
+    drawn = [p for panel in panels for row in panel.points for p in row if p and p.drawable]
+    return _Common(
         ranking=ranking,
         layout=layout,
         names=axis_names(ranking.varying),
@@ -179,10 +160,8 @@ def _common(
         rows=rows,
         cell=_cell_size(ranking, columns, rows, panels=len(panels), annotated=annotated),
         annotated=annotated,
-        unit=unit,
-        scale=(low, high),
+        scale=scale or Scale.of(drawn, ranking),
     )
-    return common, clipped
 
 
 def _cell_size(
@@ -191,7 +170,7 @@ def _cell_size(
     """Return a cell's width and height in inches: annotated ones hold their words."""
     if annotated:
         words = {_cell_text(p, ranking) for p in ranking.points}
-        words |= {why_missing(p) for p in ranking.points if p.mean is None or p.diverged}
+        words |= {why_missing(p) for p in ranking.points if not p.drawable}
         lines = {line for text in words for line in text.split("\n")}
         widest = max((text_width(line, 8) for line in lines), default=0.0)
         most = max((text.count("\n") for text in words), default=0)
@@ -213,8 +192,8 @@ def _draw_panel(axes: Axes, panel: Panel, common: _Common) -> None:
     values = np.array([[common.value(p) for p in row] for row in panel.points], dtype=float)
     mesh = axes.pcolormesh(
         np.ma.masked_invalid(values),
-        vmin=common.scale[0],
-        vmax=common.scale[1],
+        vmin=common.scale.low,
+        vmax=common.scale.high,
         cmap=colours_for(common.ranking.direction),
         edgecolors="white" if common.annotated else "none",
         linewidth=0.8 if common.annotated else 0.0,
@@ -257,7 +236,7 @@ def _label_panel(axes: Axes, common: _Common, *, outer: tuple[bool, bool]) -> No
 
 def _cell_text(point: RankedPoint | None, ranking: Ranking) -> str:
     """Return the mean in percent, and below it the spread and n where there is more than one seed."""
-    if point is None or point.mean is None or point.diverged:
+    if point is None or not point.drawable:
         return ""
     digits = ranking.digits_of()
     text = digits.show(point.mean, unit=False)
@@ -328,21 +307,23 @@ def _set_ticks(axes: Axes, common: _Common) -> None:
         axis.set_ticks([p + 0.5 for p in places], labels=[names[p] for p in places])
 
 
-def _colour_bar(figure: Figure, axes: Sequence[Axes], common: _Common, *, clipped: str) -> None:
+def _colour_bar(figure: Figure, axes: Sequence[Axes], common: _Common) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    mappable = ScalarMappable(norm=Normalize(*common.scale), cmap=colours_for(common.ranking.direction))
+    mappable = ScalarMappable(
+        norm=Normalize(common.scale.low, common.scale.high), cmap=colours_for(common.ranking.direction)
+    )
     height = float(figure.get_figheight())
     bar = figure.colorbar(
         mappable,
         ax=list(axes),
-        extend=clipped or "neither",
+        extend=common.scale.clipped or "neither",
         shrink=min(1.0, 4.0 / height),
         aspect=18,
         pad=0.02,
     )
-    common.unit.dress(bar.ax.yaxis)
+    common.scale.unit.dress(bar.ax.yaxis)
     name = metric_name(common.ranking.metric)
     bar.set_label(fitted(legible(name, "the metric"), max(1.2, min(4.0, 0.6 * height)), 9))
     plain_text([bar.ax.yaxis.label])
@@ -355,7 +336,7 @@ def _title(common: _Common) -> str:
     return f"{metric_name(common.ranking.metric).capitalize()}{unit}, over {over}"
 
 
-def _note(common: _Common, *, clipped: str, holes: bool) -> str:
+def _note(common: _Common, *, holes: bool) -> str:
     ranking, layout = common.ranking, common.layout
     notes = ["Best point outlined."]
     if missing := missing_words(ranking):
@@ -370,8 +351,7 @@ def _note(common: _Common, *, clipped: str, holes: bool) -> str:
         notes.append(
             f"Each cell shows its best point over {listed([common.names[a] for a in layout.collapsed])}."
         )
-    if clipped:
-        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")
+    notes += common.scale.clipped_words("share the scale's end")
     if ranking.by_train:
         notes.append("By TRAIN accuracy: nothing was held out.")
     return " ".join(notes)

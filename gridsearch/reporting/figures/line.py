@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gridsearch.records import Value
+    from gridsearch.reporting.figures.scale import Scale
     from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_TICKS: Final = 40
@@ -38,14 +39,13 @@ _LINE: Final = 0.2
 """Inches from one slanted label to the next at least."""
 
 
-def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] | None = None) -> Figure:
+def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> Figure:
     """Return a figure of the metric over an axis; levels stand at equal distances, as the grid lists them.
 
     Args:
         ranking: the points.
         axis: the one that varies.
-        scale: the lowest and highest value to make room for, unless some are beyond them (the third is not "");
-            default: the study's own.
+        scale: what to make room for, unless values are beyond its ends; default: the study's own.
     """
     levels = levels_of(ranking.points, axis)
     places = {identity(v): i for i, v in enumerate(levels)}
@@ -63,9 +63,8 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: tuple[float, float, str] 
     numbered = len(levels) <= MOST_NUMBERS and 1.4 + _step(ranking) * len(levels) <= WIDEST
     _draw_means(axes, ranking, axis, places, unit, joined=joined, numbered=numbered)
     _mark_missing(axes, ranking, axis, places)
-    if scale is not None and not scale[2]:
-        low, high = unit.draw(scale[0]), unit.draw(scale[1])
-        axes.set_ylim(low - 0.2 * (high - low), high + 0.2 * (high - low))
+    if scale is not None and not scale.clipped:
+        axes.set_ylim(scale.drawn_in(unit).limits(0.2))
     step = max(math.ceil(len(levels) / MOST_TICKS), math.ceil(len(levels) * _LINE / (width - 1.4)))
     axes.set_xticks(range(0, len(levels), step), names[::step])
     axes.set_xlim(-0.6, len(levels) - 0.4)
@@ -115,7 +114,7 @@ def _draw_means(
         x, y, marker="o", markersize=6, color=PALETTE[0], linestyle="-" if joined else "none", linewidth=1.4
     )
     for point in ranking.points:
-        if numbered and point.mean is not None and not point.diverged:
+        if numbered and point.drawable and point.mean is not None:
             axes.annotate(
                 ranking.digits_of().show(point.mean, unit=False),
                 (_place(point, axis, places), unit.draw(point.mean)),
@@ -135,7 +134,7 @@ def _draw_means(
 
 def _mark_missing(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int]) -> None:
     for point in ranking.points:
-        if point.mean is None or point.diverged:
+        if not point.drawable:
             place = _place(point, axis, places)
             hatch_level(axes, place)
             axes.text(

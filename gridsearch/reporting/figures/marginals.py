@@ -24,8 +24,8 @@ from gridsearch.reporting.figures.mpl_style import (
     settled,
     slant,
 )
-from gridsearch.reporting.figures.panels import missing_words, value_range
-from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.figures.panels import missing_words
+from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.effects import strength
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from gridsearch.records import StudyData, Value
+    from gridsearch.reporting.figures.units import Unit
 
 MOST_AXES: Final = 6
 MOST_TICKS: Final = 14
@@ -57,7 +58,7 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     None with fewer than two varying axes, where the heatmap's place is taken by the same drawing of one axis.
     """
     ranking = ranking or rank(data)
-    points = [p for p in ranking.points if p.mean is not None and not p.diverged]
+    points = [p for p in ranking.points if p.drawable]
     axes = marginal_axes(ranking)
     if len(axes) < 2 or not points:
         return None
@@ -67,25 +68,21 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     below = max(_tick_height(ticks[a]) for a in axes)
     across = min(ACROSS, len(axes))
     down = math.ceil(len(axes) / across)
-    unit = Unit.of([p.mean for p in points], ranking.metric)
-    low, high, clipped = value_range(
-        [unit.draw(p.mean) for p in points if p.mean is not None], better_high=ranking.direction != "minimize"
-    )
-    margin = 0.06 * (high - low)
+    scale = Scale.of(points, ranking)
     width = max(_PANEL * across + 0.6, 6.0)
-    note = _note(ranking, clipped=clipped, left_out=len(axes))
+    note = _note(ranking, scale, left_out=len(axes))
     figure = new_figure(width, (2.9 + below) * down, "Each axis by itself", note)
     panels = panel_grid(figure, len(axes), across, sharey=True)
     for place, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
-        columns = _columns(points, axis, levels[axis], unit)
-        _draw_dots(panel, columns, limits=(low, high), best=ranking.best)
+        columns = _columns(points, axis, levels[axis], scale.unit)
+        _draw_dots(panel, columns, limits=(scale.low, scale.high), best=ranking.best)
         _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels[axis]))
         _name_levels(panel, columns, ticks[axis])
-        panel.set(ylim=(low - margin, high + margin), xlabel=fitted(names[axis], _PANEL - 0.6, 9))
+        panel.set(ylim=scale.limits(0.06), xlabel=fitted(names[axis], _PANEL - 0.6, 9))
         if place % across == 0:
             panel.set_ylabel(fitted(metric, 2.4, 9))
         plain_text([panel.xaxis.label, panel.yaxis.label])
-    unit.dress(panels[0].yaxis)  # shared by all
+    scale.unit.dress(panels[0].yaxis)  # shared by all
     return settled(figure)
 
 
@@ -177,10 +174,9 @@ def _draw_medians(
         panel.plot([place - 0.22, place + 0.22], [median] * 2, color="#d55e00", linewidth=2.4, zorder=4)
 
 
-def _note(ranking: Ranking, *, clipped: str, left_out: int) -> str:
+def _note(ranking: Ranking, scale: Scale, *, left_out: int) -> str:
     notes = ["A dot is a point, orange the median of its column; best point ringed."]
-    if clipped:
-        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values lie at the scale's end.")
+    notes += scale.clipped_words("lie at the scale's end")
     if missing := missing_words(ranking):
         notes.append(f"Without a result: {missing}.")
     if len(ranking.varying) > left_out:

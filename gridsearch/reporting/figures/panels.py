@@ -108,37 +108,6 @@ def panel_titles(ranking: Ranking, layout: Layout, panels: Sequence[Panel]) -> l
     return distinct_labels(titles, LONGEST_TITLE)
 
 
-def value_range(values: Sequence[float], *, better_high: bool) -> tuple[float, float, str]:
-    """Return the ends of the scale that values are drawn on, and which end was clipped ("", "min", "max").
-
-    A lost corner of the grid (10 % among 90 %) would leave all others in one colour, or in one line.  So where
-    the worst is far off the best seven tenths, the scale ends a little below these.
-    """
-    import numpy as np
-
-    if not len(values):
-        return 0.0, 1.0, ""
-    low, high = float(min(values)), float(max(values))
-    if better_high:
-        knee = float(np.quantile(values, 0.3))
-        if knee / 3 - low / 3 > high - knee > 0:
-            return knee - 0.5 * (high - knee), high, "min"
-    else:
-        knee = float(np.quantile(values, 0.7))
-        if high / 3 - knee / 3 > knee - low > 0:
-            return low, knee + 0.5 * (knee - low), "max"
-    if high > low:
-        return low, high, ""
-    margin = 0.01 * abs(low) or 0.005  # so that the only value lies in the middle
-    return low - margin, high + margin, ""
-
-
-def common_scale(rankings: Sequence[Ranking]) -> tuple[float, float, str]:
-    """Return one `value_range` for the points of several rankings by one metric."""
-    values = [p.mean for r in rankings for p in r.points if p.mean is not None and not p.diverged]
-    return value_range(values, better_high=rankings[0].direction != "minimize")
-
-
 def why_missing(point: RankedPoint) -> str:
     """Return why a point has no value to draw, in one line or two: "failed", or "pruned" and the epoch."""
     states = [t.state for t in point.trials]
@@ -159,7 +128,7 @@ def missing_words(ranking: Ranking) -> str:
     """Return how many points have no value to draw, by reason: "3 failed, 1 diverged"; "" if none."""
     found: dict[str, int] = {}
     for point in ranking.points:
-        if point.mean is None or point.diverged:
+        if not point.drawable:
             word = why_missing(point).split("\n")[0]
             found[word] = found.get(word, 0) + 1
     return ", ".join(f"{n:,} {word}" for word, n in sorted(found.items(), key=lambda item: -item[1]))

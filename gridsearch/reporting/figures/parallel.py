@@ -19,9 +19,9 @@ from gridsearch.reporting.figures.mpl_style import (
     plain_text,
     settled,
 )
-from gridsearch.reporting.figures.panels import missing_words, value_range
+from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import INK
-from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.effects import strength
 from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -47,7 +47,7 @@ _NAME: Final = 20
 def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | None:
     """Return parallel coordinates of all points with a result; None with fewer than two varying axes."""
     ranking = ranking or rank(data)
-    points = [p for p in ranking.points if p.mean is not None and not p.diverged]
+    points = [p for p in ranking.points if p.drawable]
     shares = strength(ranking)
     strongest = sorted(ranking.varying, key=lambda a: -shares[a])[:MOST_AXES]
     axes = [a for a in ranking.varying if a in strongest]
@@ -56,18 +56,17 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     levels = {a: levels_of(ranking.points, a) for a in axes}
     names, ticks = axis_names(ranking.varying, _NAME), {a: level_names(a, levels[a], _NAME) for a in axes}
     metric = legible(printable(metric_name(ranking.metric), _NAME + 6), "the metric")
-    unit = Unit.of([p.mean for p in points], ranking.metric)
-    values = np.array([unit.draw(p.mean) for p in points if p.mean is not None])
-    low, high, clipped = value_range(values.tolist(), better_high=ranking.direction != "minimize")
+    scale = Scale.of(points, ranking)
+    low, high = scale.low, scale.high
     heights = [_heights([p.level(a) for p in points], levels[a]) for a in axes]
-    result = (np.clip(values, low, high) - low) / (high - low)
+    result = (np.array([scale.place(p) for p in points]) - low) / (high - low)
     lines = np.stack([*heights, result], axis=1)
     steps = _steps([ticks[a] for a in axes], [*(names[a] for a in axes), metric])
     marks = _marks(low, high)
-    numbers = tick_labels([unit.value(m) for m in marks], ranking.metric)
+    numbers = tick_labels([scale.unit.value(m) for m in marks], ranking.metric)
     right = max(0.95, 0.3 + max((text_width(n, 8.5) for n in numbers), default=0.0))
     width = max(1.25 + right + sum(steps), 6.5)
-    note = _note(ranking, clipped=clipped, shown=len(axes))
+    note = _note(ranking, scale, shown=len(axes))
     figure = new_figure(width, 4.0, "Every point across the axes", note)
     panel = figure.add_subplot()
     places = np.concatenate([[0.0], np.cumsum(steps)])
@@ -177,10 +176,8 @@ def _draw_result(
         panel.text(place + 0.2, share, number, ha="left", va="center", size=8.5)
 
 
-def _note(ranking: Ranking, *, clipped: str, shown: int) -> str:
-    notes = ["A line is a point; best point in red."]
-    if clipped:
-        notes.append(f"{'Lower' if clipped == 'min' else 'Higher'} values share the scale's end.")
+def _note(ranking: Ranking, scale: Scale, *, shown: int) -> str:
+    notes = ["A line is a point; best point in red.", *scale.clipped_words("share the scale's end")]
     if missing := missing_words(ranking):
         notes.append(f"Not drawn, for want of a result: {missing}.")
     if len(ranking.varying) > shown:

@@ -313,7 +313,7 @@ def _draw(found: Pictures, comparison: Comparison) -> list[tuple[str, Sequence[s
     """Draw what the page shows; return each winner's commonest mistakes in words."""
     from gridsearch.reporting.figures.curves import winners_figure
     from gridsearch.reporting.figures.heatmap import heatmap_figures
-    from gridsearch.reporting.figures.panels import common_scale
+    from gridsearch.reporting.figures.scale import common_scale
 
     sides, axes = comparison.sides, varying(comparison.sides)
     names = [printable(s.data.name) for s in sides]

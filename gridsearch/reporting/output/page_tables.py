@@ -122,7 +122,7 @@ def point_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: frozenset[int]) -> Row:
     """Return a point as a row of the ranking."""
     result = show_mean(point, ranking.digits_of())
-    if point.mean is None or point.diverged or point.pruned:
+    if not point.drawable or point.pruned:
         state = "diverged" if point.diverged else "pruned" if point.pruned else point.trials[0].state.value
         result = state if point.mean is None else f"{result} ({point.diverged or point.pruned} {state})"
     cells = (
@@ -134,7 +134,7 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         *(ranking.digits_of(m).show(point.metric_mean(m)) for m in ranking.others),
         _seconds(point.seconds),
     )
-    kind = "best" if point is ranking.best else "lost" if point.mean is None or point.diverged else ""
+    kind = "best" if point is ranking.best else "" if point.drawable else "lost"
     links = tuple(str(t.number) for t in point.trials)
     return Row(cells, kind, "", tuple(n for n in links if int(n) in shown))
 

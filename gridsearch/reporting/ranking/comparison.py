@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import special
 
-from gridsearch.errors import ArtifactError
 from gridsearch.reporting.ranking.points import RankedPoint, metric_value, point_key, values_by_seed
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import same_images
+from gridsearch.reporting.stats.over_images import accuracy_intervals
+from gridsearch.reporting.stats.predictions import usable
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable
 
 if TYPE_CHECKING:
@@ -69,11 +70,7 @@ class Side:
     def stored_predictions(self) -> Predictions | None:
         """Return the predictions of the winner's first seed, None where they cannot be used."""
         trial = self.ranking.best_trial
-        try:
-            found = None if trial is None else self.predictions(trial.number)
-        except (ArtifactError, OSError, ValueError):
-            return None
-        return found if found is not None and len(found.labels) else None
+        return None if trial is None else usable(self.predictions, trial.number)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,19 +347,16 @@ def _over_images(first: Side, other: Side, level: float) -> _Interval | None:
         half = z * math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
         method = f"paired over the {images:,} validation images that both were asked about, {luck}"
         return _Interval((won - lost) / images, centre - half, centre + half, method, means)
-    share, ends = zip(*(_wilson(int(x.sum()), len(x), z) for x in (a_N, b_N)), strict=True)
-    gap = share[0] - share[1]
-    below = math.hypot(share[0] - ends[0][0], ends[1][1] - share[1])
-    above = math.hypot(ends[0][1] - share[0], share[1] - ends[1][0])
+    (low_a, high_a), (low_b, high_b) = (
+        accuracy_intervals(np.array([x.sum()]), len(x), level=level)[0].tolist() for x in (a_N, b_N)
+    )
+    gap = means[0] - means[1]
+    below, above = (
+        math.hypot(means[0] - low_a, high_b - means[1]),
+        math.hypot(high_a - means[0], means[1] - low_b),
+    )
     method = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
     return _Interval(gap, gap - below, gap + above, method, means)
-
-
-def _wilson(right: int, images: int, z: float) -> tuple[float, tuple[float, float]]:
-    share = right / images
-    centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
-    half = z / (1 + z**2 / images) * math.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))
-    return share, (centre - half, centre + half)
 
 
 def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:

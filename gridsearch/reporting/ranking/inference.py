@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from gridsearch.errors import ArtifactError
 from gridsearch.reporting.stats import over_images
 from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, is_constant, mean_intervals
+from gridsearch.reporting.stats.predictions import usable
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
 from gridsearch.reporting.words.text import is_share
 
@@ -181,10 +181,7 @@ def _read(
     """Read predictions of points by their place; one whose file is gone or damaged is left out."""
     found = {}
     for place, point in enumerate(points):
-        try:
-            stored = predictions(point.complete[0].number)
-        except (ArtifactError, OSError, ValueError):
-            continue
-        if stored is not None and len(stored.labels):
+        stored = usable(predictions, point.complete[0].number)
+        if stored is not None:
             found[place] = _Read(stored.labels, stored.right)
     return found

@@ -81,6 +81,11 @@ class RankedPoint:
         return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
 
     @property
+    def drawable(self) -> bool:
+        """Whether it has a mean that figures draw: no replicate diverged."""
+        return self.mean is not None and not self.diverged
+
+    @property
     def seconds(self) -> float | None:
         """Mean wall time of the COMPLETE replicates."""
         return moments.mean([t.seconds for t in self.complete if t.seconds is not None])

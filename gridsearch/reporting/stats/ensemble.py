@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from scipy import special
 
-from gridsearch.errors import ArtifactError
+from gridsearch.reporting.stats.over_images import accuracy_intervals
+from gridsearch.reporting.stats.predictions import Predictions, usable
 from gridsearch.reporting.words.text import show_metric
 
 if TYPE_CHECKING:
@@ -72,8 +74,6 @@ def ensembles(
         numbers: of the trials that stand for the points, the best point's first.
         predictions: the stored validation predictions of a trial by its number.
     """
-    from gridsearch.reporting.stats.over_images import accuracy_intervals  # brings scipy
-
     found: list[Ensemble] = []
     if len(numbers) < SIZES[0]:
         return ()
@@ -82,7 +82,7 @@ def ensembles(
     total_NY = np.zeros(0)
     alone = 0.0
     for number in numbers[: SIZES[-1]]:
-        stored = _read(number, predictions)
+        stored = usable(predictions, number)
         if stored is None or (first is not None and not same_images(first, stored)):
             break
         share_NY = probabilities(stored.logits)
@@ -127,9 +127,7 @@ def ensembles_in_words(found: Sequence[Ensemble]) -> str:
 
 def probabilities(logits_NY: np.ndarray) -> np.ndarray:
     """Return the softmax of each row, in double precision."""
-    logits_NY = logits_NY.astype(np.float64)
-    odds_NY = np.exp(logits_NY - logits_NY.max(axis=1, keepdims=True))
-    shares: np.ndarray = odds_NY / odds_NY.sum(axis=1, keepdims=True)
+    shares: np.ndarray = special.softmax(logits_NY.astype(np.float64), axis=1)
     return shares
 
 
@@ -144,11 +142,3 @@ def same_images(one: Predictions, other: Predictions) -> bool:
 
 def _right(scores_NY: np.ndarray, labels_N: np.ndarray) -> int:
     return int((scores_NY.argmax(axis=1) == labels_N).sum())
-
-
-def _read(number: int, predictions: Callable[[int], Predictions | None]) -> Predictions | None:
-    try:
-        stored = predictions(number)
-    except (ArtifactError, OSError, ValueError):
-        return None
-    return stored if stored is not None and len(stored.labels) else None

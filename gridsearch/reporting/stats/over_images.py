@@ -23,14 +23,15 @@ from scipy import special
 LEVEL: Final = 0.05
 
 
-def accuracy_intervals(right: np.ndarray, images: int) -> np.ndarray:
-    """Return the ends of the 95 % Wilson interval [M, 2].
+def accuracy_intervals(right: np.ndarray, images: int, *, level: float = LEVEL) -> np.ndarray:
+    """Return the ends of the Wilson interval [M, 2].
 
     Args:
         right: how many images each point has right [M].
         images: N.
+        level: share of such intervals that miss.
     """
-    z = special.ndtri(1 - LEVEL / 2)
+    z = special.ndtri(1 - level / 2)
     share = right / images
     centre = (share + z**2 / (2 * images)) / (1 + z**2 / images)
     half = z / (1 + z**2 / images) * np.sqrt(share * (1 - share) / images + z**2 / (4 * images**2))

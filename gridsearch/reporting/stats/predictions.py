@@ -16,7 +16,7 @@ from gridsearch.errors import ArtifactError, escaped
 from gridsearch.reporting.words.text import plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 MOST_LOST: Final = 0.005
 """Share of images of which an earlier version may have lost the class in rounding."""
@@ -119,6 +119,21 @@ class ClassResult:
     precision: float | None
     f1: float | None
     taken_for: str
+
+
+def usable(predictions: Callable[[int], Predictions | None], number: int) -> Predictions | None:
+    """Read a trial's predictions; None where it has none, or where they are gone or damaged."""
+    try:
+        found = predictions(number)
+    except (ArtifactError, OSError, ValueError):
+        return None
+    return found if found is not None and len(found.labels) else None
+
+
+def most_mistaken(matrix: np.ndarray, limit: int) -> list[int]:
+    """Return the labels of the classes with the most mistakes, ascending; all where there are no more than that."""
+    mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
+    return sorted(np.argsort(-mistakes, kind="stable")[:limit].tolist())
 
 
 def confusion_matrix(predictions: Predictions) -> np.ndarray:

@@ -8,8 +8,9 @@ import pytest
 from gridsearch.records import TrialState
 from gridsearch.reporting import cost_figure, marginals_figure, parallel_figure, rank
 from gridsearch.reporting.figures.cost import cheapest
-from gridsearch.reporting.figures.panels import missing_words, value_range
+from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
+from gridsearch.reporting.figures.scale import value_range
 
 FIVE = {
     "lr": [0.1, 0.01, 0.001],

@@ -157,7 +157,7 @@ def test_the_folder_holds_page_figures_and_strict_json_and_loses_old_figures(stu
 
 def test_heatmaps_of_two_studies_share_one_scale(study):
     from gridsearch.reporting import heatmap_figures
-    from gridsearch.reporting.figures.panels import common_scale
+    from gridsearch.reporting.figures.scale import common_scale
 
     studies = [study({"lr": lr, "batch": [10, 20]}).data() for lr in ([0.1, 0.01], [0.003, 0.001])]
     rankings = [rank(d) for d in studies]
@@ -166,9 +166,9 @@ def test_heatmaps_of_two_studies_share_one_scale(study):
     for data, ranking in zip(studies, rankings, strict=True):
         (figure,) = heatmap_figures(data, ranking=ranking, scale=scale).values()
         limits.append(figure.axes[0].collections[0].get_clim())
-    assert limits[0] == limits[1] == scale[:2]
+    assert limits[0] == limits[1] == (scale.low, scale.high)
     means = [p.mean for r in rankings for p in r.points]
-    assert scale[1] == max(means)
+    assert scale.high == max(means)
 
 
 def test_classes_that_differ_get_a_matrix_each_and_missing_predictions_a_sentence(
