@@ -115,11 +115,8 @@ def compare_studies(
         raise UsageError(f"{len(names)} studies: two to {MOST_STUDIES} are compared at a time")
     sides = [_side(store, store.study_data(name), where) for name in names]
 
-    def write(path: Path, content: bytes) -> None:
-        store.home.write_atomic(path, content)
-
     files = reporting.write_comparison(
-        sides, folder=store.home.comparison_dir(names, _part(sides)), write=write
+        sides, folder=store.home.comparison_dir(names, _part(sides)), write=store.home.write_atomic
     )
     return Compared(comparison=files.comparison, page=files.page, warnings=files.notes)
 

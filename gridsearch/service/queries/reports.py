@@ -76,8 +76,35 @@ def make_report(
         data = reporting.filter_data(data, where)
     require_result(data)
     warnings: list[str] = []
+    predictions = _with_warnings(reader(store, data), warnings)
+    folder = store.home.report_dir(study, data.part.folder if data.part else "")
+    page = None
+    if can_be_made(folder):
+        files = reporting.write_report(
+            data,
+            folder=folder,
+            predictions=predictions,
+            images=lambda trial: _images(
+                ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
+            ),
+            write=store.home.write_atomic,
+        )
+        ranking, page = files.ranking, files.page
+        for path in sorted(folder.glob("heatmap*.png")) if data.part is None else ():
+            store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
+    else:
+        ranking = reporting.rank(data, predictions=predictions)
+        warnings.append(
+            f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
+        )
+    content = reporting.report_json(data, ranking=ranking)
+    return Report(data, ranking, page, content, tuple(dict.fromkeys(warnings)))
 
-    read = reader(store, data)
+
+def _with_warnings(
+    read: Callable[[int], Predictions | None], warnings: list[str]
+) -> Callable[[int], Predictions | None]:
+    """Make predictions that cannot be used a warning and none."""
 
     def predictions(number: int) -> Predictions | None:
         try:
@@ -86,35 +113,7 @@ def make_report(
             warnings.append(error.message)
             return None
 
-    def write(path: Path, content: bytes) -> None:
-        store.home.write_atomic(path, content)
-
-    folder = store.home.report_dir(study, data.part.folder if data.part else "")
-    if not can_be_made(folder):
-        ranking = reporting.rank(data, predictions=predictions)
-        warnings.append(
-            f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
-        )
-        found = reporting.report_json(data, ranking=ranking)
-        return Report(data, ranking, None, found, tuple(dict.fromkeys(warnings)))
-    files = reporting.write_report(
-        data,
-        folder=folder,
-        predictions=predictions,
-        images=lambda trial: _images(
-            ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
-        ),
-        write=write,
-    )
-    for path in sorted(files.folder.glob("heatmap*.png")) if data.part is None else ():
-        store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
-    return Report(
-        data,
-        files.ranking,
-        files.page,
-        reporting.report_json(data, ranking=files.ranking),
-        tuple(dict.fromkeys(warnings)),
-    )
+    return predictions
 
 
 def require_result(data: StudyData) -> None:
