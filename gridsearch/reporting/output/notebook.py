@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean
+from gridsearch.reporting.output.page import environment
 from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ def ranking_html(data: StudyData, ranking: Ranking) -> str:
         for p in ranking.listed[:MOST_ROWS]
     ]
     hidden = len(ranking.listed) - len(rows)
-    about = f"{data.kind.preposition} {escape(printable(data.dataset))}"
-    parts = [f"<p><strong>{escape(printable(data.name))}</strong> {about}</p>"]
-    parts += [f"<p>{escape(line)}</p>" for line in lines]
-    parts.append(
-        "<table><thead><tr>" + "".join(f"<th>{escape(h)}</th>" for h in heading) + "</tr></thead><tbody>"
+    return (
+        environment()
+        .get_template("notebook.html")
+        .render(
+            study=printable(data.name),
+            about=f"{data.kind.preposition} {printable(data.dataset)}",
+            lines=lines,
+            heading=heading,
+            rows=rows,
+            hidden=plural(hidden, "more point") if hidden else "",
+        )
     )
-    parts += ["<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows]
-    parts.append("</tbody></table>")
-    if hidden > 0:
-        parts.append(f"<p>and {plural(hidden, 'more point')}</p>")
-    return "".join(parts)

@@ -115,12 +115,13 @@ def rendered(template: str, **values: Any) -> str:
         **values: what the template shows.
     """
     style, script = _asset("report.css"), _asset("report.js")
-    page = _environment().get_template(template)
+    page = environment().get_template(template)
     return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
+    """Return what renders our HTML templates: whatever names hold stays text."""
     import jinja2
 
     return jinja2.Environment(
