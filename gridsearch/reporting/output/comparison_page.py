@@ -58,7 +58,7 @@ class ComparisonFiles:
 
 
 def write_comparison(
-    sides: Sequence[Side], *, folder: Path, write: Callable[[Path, bytes], None] | None = None
+    sides: Sequence[Side], *, folder: Path, write: Callable[[Path, bytes], object] | None = None
 ) -> ComparisonFiles:
     """Write figures, JSON and page of a comparison into a folder of its own; figures of an earlier one go.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.ranking.effects import decompose
 from gridsearch.reporting.ranking.points import RankedPoint, finite, levels_of, metric_value
-from gridsearch.reporting.ranking.ranking import Ranking, rank
+from gridsearch.reporting.ranking.ranking import TRIAL_METRICS, Ranking, rank
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
@@ -82,11 +82,7 @@ def _point(point: RankedPoint) -> dict[str, Any]:
     return {
         "rank": point.rank,
         "params": dict(point.params),
-        "n": point.n,
-        "mean": point.mean,
-        "ci_low": point.ci_low,
-        "ci_high": point.ci_high,
-        "tied_with_best": point.tied_with_best,
+        **{name: getattr(point, name) for name in ("n", "mean", "ci_low", "ci_high", "tied_with_best")},
     }
 
 
@@ -99,10 +95,7 @@ def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
         "state": trial.state.value,
         "value": value,
         "metrics": {name: finite(x) for name, x in trial.metrics.items()},
-        "val_accuracy": finite(trial.metrics.get("val_accuracy")),
-        "val_loss": finite(trial.metrics.get("val_loss")),
-        "train_accuracy": finite(trial.metrics.get("train_accuracy")),
-        "train_loss": finite(trial.metrics.get("train_loss")),
+        **{name: finite(trial.metrics.get(name)) for name in TRIAL_METRICS},
         "epochs": trial.epochs,
         "seconds": finite(trial.seconds),
         "attempts": trial.attempts,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.records.axis import LARGEST_INT
 from gridsearch.reporting.ranking.points import finite, metric_value
-from gridsearch.reporting.ranking.ranking import CLASS_METRICS, Ranking, rank
+from gridsearch.reporting.ranking.ranking import CLASS_METRICS, TRIAL_METRICS, Ranking, rank
 from gridsearch.reporting.stats.predictions import harmless
 from gridsearch.spec.grammar import reads_as_other
 
@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from gridsearch.records import EpochRow, StudyData, TrialRecord
+    from gridsearch.records import StudyData, TrialRecord
 
 _TRIAL_COLUMNS = ("number", "seed", "state", "value")
-_RESULT_COLUMNS = (
-    "val_accuracy",
-    "val_loss",
-    "train_accuracy",
-    "train_loss",
-    "epochs",
-    "seconds",
-    "attempts",
-    "error",
-    "key",
-)
+_RESULT_COLUMNS = (*TRIAL_METRICS, "epochs", "seconds", "attempts", "error", "key")
 _POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "diverged", "trials")
 _EXACT = 2**53
 """Up to here a float64 holds every whole number."""
@@ -64,11 +54,7 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
             metric_value(t, data.metric),
             *(finite(t.metrics.get(m)) for m in _RESULT_COLUMNS[:4]),
             *(finite(t.metrics.get(m)) for m in extra),
-            t.epochs,
-            t.seconds,
-            t.attempts,
-            t.error,
-            t.key,
+            *(getattr(t, name) for name in _RESULT_COLUMNS[4:]),
         ]
         for t in sorted(data.trials, key=lambda t: t.number)
     ]
@@ -91,12 +77,7 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
         [
             p.rank,
             *(p.params.get(a) for a in data.axes),
-            p.n,
-            p.mean,
-            p.spread,
-            p.ci_low,
-            p.ci_high,
-            p.tied_with_best,
+            *(getattr(p, name) for name in _POINT_COLUMNS[1:7]),
             *(p.metric_mean(m) for m in extra),
             p.seconds,
             p.diverged,
@@ -120,7 +101,10 @@ def epochs_frame(data: StudyData) -> pd.DataFrame:
     rows: list[list[Any]] = []
     for trial in sorted(data.trials, key=lambda t: t.number):
         head = _epoch_head(trial, data.axes)
-        rows.extend([*head, *_epoch_values(row)] for row in data.epochs.get(trial.number, ()))
+        rows.extend(
+            [*head, *(getattr(row, name) for name in _EPOCH_COLUMNS)]
+            for row in data.epochs.get(trial.number, ())
+        )
     return _frame(rows, ["number", *axes, "seed", *_EPOCH_COLUMNS], words=axes)
 
 
@@ -247,7 +231,3 @@ def _cell(value: Any, *, mixed: bool = False) -> Any:
 
 def _epoch_head(trial: TrialRecord, axes: Sequence[str]) -> list[Any]:
     return [trial.number, *(trial.params.get(a) for a in axes), trial.seed]
-
-
-def _epoch_values(row: EpochRow) -> list[Any]:
-    return [getattr(row, name) for name in _EPOCH_COLUMNS]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.ranking.points import RankedPoint, finite
+from gridsearch.reporting.ranking.ranking import TRIAL_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,
@@ -34,8 +35,6 @@ MOST_STATIC: Final = 200
 """Rows of a table that stand in the HTML; the script shows the others as they are scrolled to, sorted or filtered."""
 MOST_FAILURES: Final = 50
 MOST_CLASSES: Final = 300
-
-_METRICS: Final = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +171,7 @@ def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
     if not ranking.kind.classifies:
         return (ranking.metric, *ranking.others)
-    return (*_METRICS, *ranking.class_metrics)
+    return (*TRIAL_METRICS, *ranking.class_metrics)
 
 
 def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:

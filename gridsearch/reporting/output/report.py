@@ -60,7 +60,7 @@ def write_report(
     folder: Path,
     predictions: Callable[[int], Predictions | None],
     images: Callable[[TrialRecord], ImageData] | None = None,
-    write: Callable[[Path, bytes], None] | None = None,
+    write: Callable[[Path, bytes], object] | None = None,
     where: Mapping[str, Value] | None = None,
 ) -> ReportFiles:
     """Write ranking, tables, figures and page of a study into a folder; a figure of an earlier report goes.

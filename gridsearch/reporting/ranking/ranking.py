@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from gridsearch.reporting.stats.predictions import Predictions
     from gridsearch.reporting.stats.uncertainty import Uncertainty
 
+TRIAL_METRICS: Final = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
+"""What every trial on images has."""
 CLASS_METRICS: Final = ("balanced_accuracy", "macro_f1")
 """Metrics in which every class counts alike, however many images it has."""
 UNEVEN: Final = 0.005
