@@ -21,17 +21,26 @@ def masked(text: str) -> str:
     return _PASSWORD_OPTION.sub(r"\g<before>***", _CREDENTIALS.sub(r"\g<before>:***@", text))
 
 
+def require_no_password(url: str) -> None:
+    """Refuse a store URL with a password in it, without repeating it.
+
+    Raises:
+        UsageError: there is one.
+    """
+    if masked(url) != url:
+        raise UsageError(
+            f"--store {masked(url)}: a password in a URL can be read by every user of this machine",
+            hint="stores are SQLite files and take none: write sqlite:///PATH, or leave --store out",
+        )
+
+
 def sqlite_path(url: str) -> Path:
     """Return the absolute path of the file that a store URL names.
 
     Raises:
         UsageError: the URL holds a password, is of a kind that this version does not take, or names no file.
     """
-    if masked(url) != url:
-        raise UsageError(
-            f"--store {masked(url)}: a password in a URL shows in the process list",
-            hint="give the URL without it; the password comes from the environment or a file",
-        )
+    require_no_password(url)
     scheme = url.partition(":")[0]
     if scheme.partition("+")[0] in ("postgresql", "postgres"):
         raise UsageError(

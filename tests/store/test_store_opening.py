@@ -340,6 +340,13 @@ def test_a_password_in_a_url_is_refused_and_never_repeated(tmp_path, secret_url)
     with pytest.raises(UsageError) as caught:
         open_store(secret_url, home=tmp_path, create=True)
     assert "hunter2" not in f"{caught.value.message} {caught.value.hint}"
+    way = (
+        str(caught.value.hint)
+        .partition("write ")[2]
+        .partition(",")[0]
+        .replace("PATH", f"{tmp_path}/there.db")
+    )
+    open_store(way, home=tmp_path, create=True).close()  # what the hint says works
     assert "hunter2" not in masked(f"while reading {secret_url}: it failed")
 
 

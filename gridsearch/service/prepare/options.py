@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from gridsearch.advice import Advice, default_home, place
 from gridsearch.errors import UsageError
 from gridsearch.folders import cache_root, expanded
 from gridsearch.service.prepare.option_words import count_or_auto, duration, interval, natural
+from gridsearch.store.url import require_no_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 """So long a claim holds without a heartbeat."""
-
-_URL_PASSWORD = re.compile(r"://[^/@:]*:[^/@]*@")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +45,7 @@ class Places:
         """
         root = expanded(home or default_home())
         url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / files.DATABASE}"
-        if _URL_PASSWORD.search(url):
-            raise UsageError(
-                "--store: a password in the URL can be read by every user of this machine",
-                hint="leave it out of the URL; take it from the environment or a file",
-            )
+        require_no_password(url)
         return cls(home=root, store=url, cache=cache_root(root))
 
     @property
