@@ -41,7 +41,6 @@ EARLIER: Final = ".earlier-"
 LOG: Final = "log"
 PREDICTIONS: Final = "predictions.safetensors"
 WEIGHTS: Final = "weights.safetensors"
-CHECKPOINTS: Final = ".checkpoints"
 SCRATCH: Final = ".attempt-"
 """Before the number of the attempt whose worker leaves its files there."""
 
@@ -223,4 +222,9 @@ def is_ours_alone(path: Path) -> bool:
 
 def owned_alone(facts: os.stat_result) -> bool:
     """Return whether what these facts are of is this user's, and nobody else may write to it."""
-    return facts.st_uid == os.getuid() and not facts.st_mode & _OTHERS_MAY_WRITE
+    return owned(facts) and not facts.st_mode & _OTHERS_MAY_WRITE
+
+
+def owned(facts: os.stat_result) -> bool:
+    """Return whether what these facts are of is this user's; in a shared cache it may be anybody's."""
+    return os.name != "posix" or facts.st_uid == os.getuid()

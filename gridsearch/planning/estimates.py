@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -204,10 +205,18 @@ def _probes(content: Mapping[str, Any]) -> dict[str, Probe]:
 
 
 def _read(entry: dict[str, Any]) -> Probe:
-    """Read one entry of the file; its sizes are text there."""
+    """Read one entry of the file, which anybody may have written; its sizes are text there.
+
+    Raises:
+        ValueError: a number in it is none of times or sizes.
+    """
     for name in ("seconds_per_image", "memory_mb", "observed"):
         entry[name] = {int(size): float(cost) for size, cost in entry[name].items()}
-    return Probe(**entry)
+        if not all(size > 0 and 0 <= cost < math.inf for size, cost in entry[name].items()):
+            raise ValueError(f"{name} of {entry[name]}")
+    if 0 in entry["seconds_per_image"].values():
+        raise ValueError("an image in no time")
+    return Probe(**{**entry, "upto": int(entry["upto"]), "epochs": int(entry["epochs"])})
 
 
 def image_cost(settings: ImageSettings, *, train_images: int = 50_000) -> float:

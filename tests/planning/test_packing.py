@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -288,7 +289,17 @@ def test_one_damaged_entry_does_not_cost_the_others(tmp_path):
     ProbeCache(path).put("a", Probe({1: 9.0}, upto=1))
     content = json.loads(path.read_text())
     path.write_text(
-        json.dumps({**content, "b": {"seconds_per_image": {"x": 1}}, "c": {**content["a"], "new": 1}})
+        json.dumps(
+            {
+                **content,
+                "b": {"seconds_per_image": {"x": 1}},
+                "c": {**content["a"], "new": 1},
+                "d": {**content["a"], "upto": "many"},
+                "e": {**content["a"], "seconds_per_image": {"1": math.nan}},
+                "f": {**content["a"], "observed": {"0": 1.0}},
+                "g": {**content["a"], "memory_mb": {"1": -5.0}},
+            }
+        )
     )
     assert ProbeCache(path).load() == {"a": Probe({1: 9.0}, upto=1)}
 

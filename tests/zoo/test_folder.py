@@ -407,6 +407,19 @@ def test_kept_images_that_were_altered_are_decoded_again(pets, damage):
     assert kept.read_bytes() == content
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+def test_what_another_user_has_put_into_a_shared_cache_is_not_taken_for_the_images(pets, monkeypatch):
+    first = load(pets)
+    (kept,) = (pets.parent / "root" / "folder").glob("*.npz")
+    with np.load(kept) as file:
+        np.savez(
+            kept, **{name: np.zeros_like(v) if name == "train_images" else v for name, v in file.items()}
+        )
+    assert not load(pets).train_images.any(), "whole, and under the right name"
+    monkeypatch.setattr(os, "getuid", lambda: kept.stat().st_uid + 1)
+    assert same(load(pets), first)
+
+
 def test_a_cache_that_cannot_be_written_is_done_without_and_that_is_said(pets):
     first = load(pets)
     root = pets.parent / "file"

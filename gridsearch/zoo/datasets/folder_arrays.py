@@ -23,7 +23,7 @@ import numpy as np
 import PIL
 
 from gridsearch.errors import DataError
-from gridsearch.files import draft_of, put_in_place
+from gridsearch.files import draft_of, owned, put_in_place
 from gridsearch.plugins import ImageData, Reading
 from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kinds
 from gridsearch.zoo.datasets.cache import Beat, exclusive
@@ -368,9 +368,14 @@ def _each(work: Callable[[In], Out], items: Sequence[In], beat: Beat = lambda: N
 
 
 def _read(path: Path) -> Decoded | None:
-    """Read what `_keep` wrote; None if it is not there or was altered (the zip's own checksums tell)."""
+    """Read what `_keep` wrote; None if it is not there, or was altered (the zip's own checksums tell).
+
+    Nor is another user's file taken, which may say anything of these images.
+    """
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+            if not owned(os.fstat(raw.fileno())):
+                return None
             about = json.loads(file["about"].tobytes())
             parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
         reading: dict[str, Any] = {
