@@ -58,7 +58,7 @@ def require_type(name: str, tensor: torch.Tensor, dtype: torch.dtype) -> None:
     Raises:
         ValueError: they are of another type, or not in the CPU's memory.
     """
-    if tensor.dtype != dtype or tensor.device.type != "cpu":
+    if tensor.dtype != dtype or not tensor.is_cpu:
         raise ValueError(
             f"{name} is {tensor.dtype} on {tensor.device}, where a kernel needs {dtype} on a CPU"
         )

@@ -145,7 +145,11 @@ class DenseLayers:
         """
         lanes, images = y.shape[:2]
         grad_output = grad_output.contiguous()
-        require("the gradient of the result", grad_output, tuple(y.shape), self._dtype)
+        require_type("the gradient of the result", grad_output, self._dtype)
+        if grad_output.shape != y.shape:
+            raise ValueError(
+                f"the gradient of the result is {tuple(grad_output.shape)}, not {tuple(y.shape)}"
+            )
         source = self._source(x, lanes)
         self._bind("w", weights, lanes)
         self._bind("gw", weight_grads, lanes)

@@ -104,6 +104,7 @@ class PooledConvolution:
         self._backward_workspace = function(library.backward_workspace, SIZE, SIZE)
         self._workspace = torch.empty(0, dtype=dtype)
         self._checked: tuple[object, ...] = ()
+        self._bound: dict[str, tuple[torch.Tensor, torch.Tensor | None, _Weights]] = {}
 
     @classmethod
     def build(cls, shape: PooledShape, dtype: torch.dtype) -> PooledConvolution | None:
@@ -143,7 +144,13 @@ class PooledConvolution:
         y = x.new_empty(size)
         indices = x.new_empty(size, dtype=torch.uint8) if return_indices else None
         self._forward(
-            *(address(x), strides(x), ctypes.byref(self._weights(w, b)), address(y), address(indices)),
+            *(
+                address(x),
+                strides(x),
+                ctypes.byref(self._weights("forward", w, b)),
+                address(y),
+                address(indices),
+            ),
             *(images, groups, outputs, self._workspace_address(self._forward_workspace(outputs))),
         )
         y = y.permute(0, 3, 1, 2)
@@ -174,39 +181,44 @@ class PooledConvolution:
             )
         require_type("the gradient of the result", grad_output, self._dtype)
         count, groups, outputs = self._sizes(x, w)
-        self._sizes(x, weight_grad)
         grad_output, y = (t.permute(0, 2, 3, 1).contiguous() for t in (grad_output, y))
         gx = x.new_empty(count, *x.shape[2:], x.shape[1]) if input_grad else None
         self._backward(
             *(address(grad_output), address(y), address(indices), address(x), strides(x)),
-            *(ctypes.byref(self._weights(w, None)), address(gx)),
-            *(ctypes.byref(self._weights(weight_grad, bias_grad)), count, groups, outputs),
+            *(ctypes.byref(self._weights("backward", w, None)), address(gx)),
+            *(ctypes.byref(self._weights("gradient", weight_grad, bias_grad)), count, groups, outputs),
             self._workspace_address(self._backward_workspace(outputs)),
         )
         return None if gx is None else gx.permute(0, 3, 1, 2)
 
     def _sizes(self, x: torch.Tensor, w: torch.Tensor) -> tuple[int, int, int]:
-        """Return images, groups and a group's outputs, once the maps and weights (or their gradient) are checked."""
+        """Return images, groups and a group's outputs, once the maps are checked."""
         shape = self.shape
         lanes, outputs = w.shape[:2]
         shared = x.shape[1] == shape.channels
-        layout = x.shape, w.shape, w.stride(), x.dtype, w.dtype
-        if layout != self._checked:
+        if (x.shape, x.dtype, lanes) != self._checked:
             maps = (len(x), (1 if shared else lanes) * shape.channels, shape.height, shape.width)
             if tuple(x.shape) != maps:
                 raise ValueError(
                     f"the maps are {tuple(x.shape)}, where the kernel of {lanes} lanes needs {maps}"
                 )
             require_type("the maps", x, self._dtype)
-            require("the weight", w, (lanes, outputs, shape.channels, *shape.kernel), self._dtype)
-            self._checked = layout
+            self._checked = x.shape, x.dtype, lanes
         return (x.shape[0], 1, lanes * outputs) if shared else (x.shape[0], lanes, outputs)
 
-    def _weights(self, w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
-        """Return where the weights and biases (or their gradients) are."""
-        if b is not None:
-            require("the bias", b, tuple(w.shape[:2]), self._dtype)
-        return _Weights(address(w), address(b), w.stride(0), 0 if b is None else b.stride(0), w.shape[1])
+    def _weights(self, use: str, w: torch.Tensor, b: torch.Tensor | None) -> _Weights:
+        """Return where the weights and biases (or their gradients) are, once they are checked.
+
+        Mostly they are where they were the last time.
+        """
+        bound = self._bound.get(use)
+        if bound is None or bound[0] is not w or bound[1] is not b:
+            require("the weight", w, (*w.shape[:2], self.shape.channels, *self.shape.kernel), self._dtype)
+            if b is not None:
+                require("the bias", b, tuple(w.shape[:2]), self._dtype)
+            step = 0 if b is None else b.stride(0)
+            bound = self._bound[use] = w, b, _Weights(address(w), address(b), w.stride(0), step, w.shape[1])
+        return bound[2]
 
     def _workspace_address(self, numbers: int) -> int:
         if self._workspace.numel() < numbers:
