@@ -45,8 +45,8 @@ class Executor(Protocol):
         """Ask for all packs to be left at their next epoch's end; return whether they then go on from there."""
         ...
 
-    def end_worker(self, pack: str) -> None:
-        """End the worker that trains a pack, if it can be ended; it is reported as one that died."""
+    def end_worker(self, task: str) -> None:
+        """End the worker of a pack (its id) or of a measurement (its key), if it can be; it is reported as dead."""
         ...
 
     def use_fewer(self) -> bool:

@@ -70,7 +70,7 @@ class InlineExecutor:
         self._leaving = True
         return self._setup.resumable
 
-    def end_worker(self, pack: str) -> None:
+    def end_worker(self, task: str) -> None:
         """Do nothing: this process is not ours to end."""
 
     def use_fewer(self) -> bool:

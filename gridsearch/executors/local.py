@@ -150,11 +150,13 @@ class LocalExecutor:
                     _send(worker.commands, encode(Leave()))
         return all(setup.resumable for setup in self._setups.values())
 
-    def end_worker(self, pack: str) -> None:
-        """End the worker that trains a pack; the next poll reports it."""
+    def end_worker(self, task: str) -> None:
+        """End the worker of a pack (its id) or of a measurement (its key); the next poll reports it."""
         for worker in self._workers.values():
-            if isinstance(worker.task, Pack) and worker.task.id == pack:
+            its = worker.task.key if isinstance(worker.task, ProbeRequest) else worker.task and worker.task.id
+            if its == task:
                 _signal(worker.process, signal.SIGTERM)
+                _signal(worker.process, signal.SIGCONT)  # somebody may have stopped it
 
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""

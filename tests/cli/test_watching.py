@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 
 import pytest
 from rich.console import Console
@@ -168,6 +170,20 @@ def test_status_says_who_trains_what_since_when_and_stop_asks_them_to_end(half_d
         store.release([(trial.id, trial.attempt) for trial in half_done])
     assert "nobody trains study" in cli("stop", "--study", NAME).out
     assert cli("stop", "--study", "nope").code == 4
+
+
+def test_status_tells_of_a_trial_of_which_nothing_was_recorded_for_minutes(half_done, home, cli):
+    [runner] = cli("status", "--json").json["studies"][0]["runners"]
+    assert "no epoch or step has ended" not in cli("status").out
+    number, study = runner["trials"][0], cli("status", "--json").json["studies"][0]["study"]
+    run = home / study / "tensorboard" / str(number)
+    run.mkdir(parents=True, exist_ok=True)
+    for file in (run / "events", *run.glob("*")):
+        file.touch()
+        os.utime(file, (time.time() - 420, time.time() - 420))
+    assert f"{study}: trial {number}: no epoch or step has ended for 7:00" in cli("status").out
+    found = cli("status", "--json").json["studies"][0]
+    assert found["quiet_seconds"].keys() == {str(number)}
 
 
 def test_a_runner_that_holds_nothing_just_now_is_still_at_work(half_done, home, cli):

@@ -477,6 +477,19 @@ def test_the_worker_of_a_pack_can_be_ended_while_a_step_hangs_and_the_others_go_
     assert any(isinstance(e, TrialFinished) for e in events)
 
 
+def test_a_measurement_that_hangs_can_be_ended_also_where_its_processes_are_stopped(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    settings = pack(nets, tmp_path, "Sleeps").lanes[0].trial.settings
+    executor.submit(ProbeRequest(key="k", settings=settings, lanes=(1,)))
+    poll_until(executor, lambda: any(isinstance(e, WorkerReady) for e in events))
+    os.killpg(*executor.pids().values(), signal.SIGSTOP)
+    executor.end_worker("k")
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    assert next(e for e in events if isinstance(e, Probed)).seconds_per_image == {}
+
+
 def test_an_executor_may_use_fewer_workers_and_always_keeps_one(nets, tmp_path):
     executor = LocalExecutor([setup(nets, "w0"), setup(nets, "w1")], lambda _: None)
     assert executor.free == 2

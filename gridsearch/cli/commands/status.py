@@ -130,6 +130,10 @@ def _runner_lines(entry: StudyStatus) -> list[str]:
     for where, numbers in alike.items():
         goes = "go" if len(numbers) > 1 else "goes"
         lines.append(f"{entry.name}: {_trials(numbers)} {goes} on from {where}")
+    for number, seconds in entry.quiet.items():
+        lines.append(
+            f"{entry.name}: trial {number}: no epoch or step has ended for {display.duration_text(seconds)}"
+        )
     if entry.idle:
         lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
     return lines

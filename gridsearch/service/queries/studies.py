@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,11 @@ from gridsearch.errors import StoreError, StudyNotFound
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
 from gridsearch.service.prepare.options import LEASE_SECONDS
+from gridsearch.service.run.silence import SILENT_SECONDS
 from gridsearch.store import Home, open_store, store_exists, take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
@@ -34,6 +36,7 @@ class StudyStatus:
         runners: who holds its trials, those included that are gone; their trials wait.
         idle: trials wait, and nobody is at work in this store.
         resumable: the trials that wait and have a checkpoint, with the epoch, or step, that they go on from.
+        quiet: trials that train and of which no epoch or step has ended for minutes: for how many seconds, by number.
         again: the commands about it.
     """
 
@@ -44,6 +47,7 @@ class StudyStatus:
     runners: tuple[RunnerAtWork, ...] = ()
     idle: bool = False
     resumable: tuple[tuple[TrialRecord, int], ...] = ()
+    quiet: Mapping[int, float] = field(default_factory=dict)
     again: Advice = field(default_factory=Advice)
 
     @property
@@ -70,6 +74,7 @@ class StudyStatus:
             "eta_seconds": self.eta,
             "runners": runners,
             "resumable": [{"trial": trial.number, "epoch": epoch} for trial, epoch in self.resumable],
+            "quiet_seconds": {str(number): round(seconds) for number, seconds in self.quiet.items()},
         }
 
 
@@ -169,8 +174,19 @@ def _status(store: Store, name: str) -> StudyStatus:
             and trial.epochs
             and (epoch := store.home.checkpoint_epoch(name, trial.number))
         ),
+        quiet=_quiet(store, name, running),
         again=data.again,
     )
+
+
+def _quiet(store: Store, name: str, running: Sequence[TrialRecord]) -> dict[int, float]:
+    """Return for how long nothing was recorded of trials that train, by their TensorBoard runs; minutes and more."""
+    now, found = time.time(), {}
+    for trial in running:
+        written = [file.stat().st_mtime for file in store.home.tensorboard_dir(name, trial.number).glob("*")]
+        if written and now - max(written) >= SILENT_SECONDS:
+            found[trial.number] = now - max(written)
+    return found
 
 
 def _eta(data: StudyData, packs: int) -> float | None:

@@ -20,6 +20,7 @@ from gridsearch.records import (
     PackEnded,
     PackStarted,
     Probed,
+    ProbeRequest,
     StepEnded,
     StillTraining,
     TrialFailed,
@@ -132,6 +133,8 @@ class Coordinator:
     def _submit(self, executor: Executor) -> None:
         """Give every free worker a pack, or a pack's size to measure."""
         while executor.free and (task := self._source.next()) is not None:
+            if isinstance(task, ProbeRequest):
+                self._limits.probing(task)
             executor.submit(task)
 
     def _tend(self) -> None:
@@ -181,6 +184,7 @@ class Coordinator:
                 lanes = () if self._ending.begun else self._source.refill(event)
                 self._executor.send_lanes(event.pack, lanes)
             case Probed():
+                self._limits.probed(event)
                 self._source.probed(event)
             case WorkerDied():
                 self._worker_died(event, self._executor)

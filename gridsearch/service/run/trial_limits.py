@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.executors import Executor
-    from gridsearch.records import Trial
+    from gridsearch.records import Probed, ProbeRequest, Trial
     from gridsearch.service.run.held_trials import Claim, HeldTrials
     from gridsearch.service.run.progress import Running
     from gridsearch.service.run.recorder import Ended
@@ -40,13 +40,26 @@ class TrialLimits:
         self._running = run.progress.running
         self._held = held
         self._over: dict[int, float] = {}
+        self._probes: dict[str, float] = {}
         self._ended_packs: set[str] = set()
+
+    def probing(self, request: ProbeRequest) -> None:
+        """Take note of a measurement that begins: a few steps of a trial, which the limit holds for as well."""
+        self._probes[request.key] = time.monotonic()
+
+    def probed(self, event: Probed) -> None:
+        """Take note of a measurement that has ended."""
+        self._probes.pop(event.key, None)
 
     def check(self, executor: Executor) -> None:
         """Ask for the end of each trial that trains for too long, and end its worker if that does not help."""
         if self._limit is None:
             return
         now = time.monotonic()
+        for key, began in list(self._probes.items()):
+            if now - began > max(self._limit, GRACE_SECONDS):
+                del self._probes[key]
+                executor.end_worker(key)
         for claim in self._held:
             running = self._running[claim.trial.id]
             if running.began is None or now - running.began <= self._limit:
