@@ -1,4 +1,4 @@
-"""The worker's other half: calls a plain function for each trial, where `worker.PackTrainer` trains networks.
+"""The worker's other half: calls a plain function for each trial, where `PackTrainer` trains networks.
 
 Between the pack and the events, like it; what the function returns or yields is checked here, and whatever is
 wrong with it fails this trial alone.

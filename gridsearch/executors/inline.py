@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.executors.worker import PackTrainer, make_trainer
+from gridsearch.executors.pack_trainer import PackTrainer
+from gridsearch.executors.worker import make_trainer
 from gridsearch.records import ExportRequest, Pack
 
 if TYPE_CHECKING:

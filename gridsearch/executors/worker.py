@@ -7,374 +7,46 @@ that; on Linux the kernel kills it besides.
 
 from __future__ import annotations
 
-import contextlib
-import math
 import os
 import queue
 import signal
 import threading
 import time
-import traceback
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gridsearch import plugins
-from gridsearch.errors import DataError, PluginError, StoreError, valid_text
-from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.function_trainer import FunctionRunner
-from gridsearch.executors.logs import LogStream, flush_native_output, one_line
+from gridsearch.executors.logs import flush_native_output
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
 from gridsearch.records import (
     EpochEnded,
     Event,
-    Exported,
     ExportRequest,
-    ImageSettings,
-    Lane,
     LanesGiven,
-    LanesTraining,
-    LanesWanted,
     Leave,
-    LogText,
     Pack,
     PackEnded,
-    PackStarted,
-    Probed,
-    ProbeRequest,
     PruningDecision,
     StepEnded,
     StillTraining,
     TrialFailed,
     TrialFinished,
-    Unwritable,
     WorkerReady,
     WorkerSetup,
 )
 from gridsearch.records.wire import decode, encode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-
-    import torch
+    from collections.abc import Callable, Mapping
 
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Task, Value
-    from gridsearch.training.resident_data import ResidentCache, ResidentData
-
-_PROBE_SECONDS = 0.2
-"""How long each size of a pack is timed in a round."""
-
-_PROBE_ROUNDS = 2
-
-_GAIN = 1.05
-"""Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
-
+    from gridsearch.records import Task
 
 _SIGN_SECONDS = 10.0
 """A worker that takes steps says something at least this often."""
-
-_SCRATCH = 1.5
-"""A pack's memory over that of its tensors: kernels take their own besides (1.0 to 2.1 on the networks tried)."""
-
-
-class PackTrainer:
-    """Trains packs on one device: finds models and data by their locators and keeps the data resident.
-
-    Args:
-        setup: the worker's name, device, threads and locators.
-        emit: takes each event as it happens.
-        objects: plug-ins given as objects from Python, by display name; they stand for their locators.
-    """
-
-    def __init__(
-        self, setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
-    ) -> None:
-        import torch
-
-        self.setup = setup
-        self.emit = emit
-        self._objects = {} if objects is None else objects
-        self._device = torch.device(setup.device)
-        # Not on the class, whose caches would keep every trainer of a session with all its data.
-        self._resident = lru_cache(maxsize=2)(self._load)
-        self._find = lru_cache(maxsize=64)(self._found)
-
-    def train(
-        self,
-        pack: Pack,
-        *,
-        stop: Callable[[], bool],
-        leave: Callable[[], bool] = lambda: False,
-        given: Callable[[], Sequence[Lane]] = lambda: (),
-        pruned: Callable[[], Collection[int]] = lambda: (),
-    ) -> None:
-        """Train a pack; whatever goes wrong becomes an event.
-
-        Args:
-            pack: the trials.
-            stop: asked now and then, while the pack takes its steps, whether to leave at once.
-            leave: asked after each epoch whether to leave then, once there is a checkpoint.
-            given: waits for the answer to a `LanesWanted` and returns it.
-            pruned: asked after each epoch for the trials that shall end now.
-        """
-        from gridsearch.training.lane_checkpoints import LaneCheckpoints
-        from gridsearch.training.loop import train_pack
-
-        self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
-        ids = list(pack.trial_ids)
-        left = {lane.trial.id: lane for lane in pack.lanes}
-        log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
-
-        def more(count: int) -> Sequence[Lane[ImageSettings]]:
-            self.emit(LanesWanted(worker=self.setup.name, pack=pack.id, count=count))
-            lanes = cast("Sequence[Lane[ImageSettings]]", given())
-            ids.extend(lane.trial.id for lane in lanes)
-            left.update({lane.trial.id: lane for lane in lanes})
-            return lanes
-
-        def training(lanes: Sequence[Lane[ImageSettings]]) -> None:
-            self.emit(LanesTraining(pack=pack.id, trials=tuple(lane.trial.id for lane in lanes)))
-
-        def report(event: Event) -> None:
-            if isinstance(event, TrialFinished | TrialFailed):
-                log.end()  # before the end of the trial: no log is open after it
-                left.pop(event.trial, None)
-            self.emit(event)
-
-        try:
-            with self._at_work(log):
-                train_pack(
-                    cast("Pack[ImageSettings]", pack),
-                    data=self._data,
-                    build=self._build,
-                    device=self._device,
-                    emit=report,
-                    stop=stop,
-                    more=more,
-                    drop=pruned,
-                    training=training,
-                    checkpoints=LaneCheckpoints(
-                        interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
-                    ),
-                )
-        except StoreError as error:
-            self.emit(self._unwritable(error))
-        except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
-            log.end()
-            self._fail(left.values(), error)
-        finally:
-            log.end()
-        self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
-
-    def probe(self, request: ProbeRequest) -> Probed:
-        """Time a few steps of a trial in packs of several sizes; a model that raises gives no times.
-
-        Each size is timed in two rounds and its better time counts: whatever else the machine does can only
-        make a pack look slower, and one look at each has chosen half the best size on a busy machine.
-        """
-        began = time.monotonic()
-        seconds: dict[int, float] = {}
-        memory: dict[int, float] = {}
-        log = LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
-        try:
-            with self._at_work(log):
-                for _ in range(_PROBE_ROUNDS):
-                    self._time_packs(request, seconds, memory)
-        except Exception:  # noqa: BLE001 - the trials will show it, each in its own log
-            log.end()
-        return Probed(
-            worker=self.setup.name,
-            key=request.key,
-            seconds_per_image=seconds,
-            memory_mb=memory,
-            seconds=time.monotonic() - began,
-        )
-
-    def _time_packs(self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float]) -> None:
-        """Time packs of growing size, until two in a row gain nothing or the next would not fit into memory."""
-        limit = math.inf if request.limit_mb is None else request.limit_mb
-        for lanes in request.lanes:
-            if memory and max(memory.values()) * lanes / max(memory) > limit:
-                break
-            found = self._time_pack(request.settings, lanes)
-            if found is None or (lanes > 1 and found[1] > limit):
-                break
-            seconds[lanes] = min(found[0], seconds.get(lanes, math.inf))
-            memory[lanes] = found[1]
-            tried = [size for size in seconds if size <= lanes]
-            best = min(tried, key=seconds.__getitem__)
-            if seconds[lanes] > _GAIN * seconds[best] and len([size for size in tried if size > best]) > 1:
-                break
-
-    def _time_pack(self, settings: ImageSettings, lanes: int) -> tuple[float, float] | None:
-        """Return seconds per image of one lane and megabytes; None where such lanes cannot share a program."""
-        from gridsearch.training.probe import probe
-
-        data = self._data(settings)
-        result = probe(
-            settings,
-            data=self._data,
-            build=self._build,
-            device=self._device,
-            lanes=lanes,
-            seconds=_PROBE_SECONDS,
-        )
-        if result.lanes < lanes:
-            return None
-        epoch = result.seconds(epochs=1, val_images=len(data.val))
-        return epoch / len(data.train), _SCRATCH * result.memory_bytes / 1e6
-
-    def export(self, request: ExportRequest) -> Exported | Unwritable:
-        """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""
-        from gridsearch.training.export import export
-
-        log = LogStream(lambda _: None)
-        try:
-            with self._at_work(log):
-                files, facts = export(
-                    request.lanes,
-                    data=self._cache(request.lanes[0].trial.settings),
-                    build=self._build,
-                    folder=Path(request.folder),
-                )
-        except StoreError as error:
-            return self._unwritable(error)
-        except Exception as error:  # noqa: BLE001 - a user's model may raise anything
-            return Exported(
-                worker=self.setup.name,
-                id=request.id,
-                error=one_line(error),
-                traceback=valid_text(traceback.format_exc()),
-            )
-        return Exported(worker=self.setup.name, id=request.id, files=files, facts=facts)
-
-    def parameters(self, settings: ImageSettings) -> int:
-        """Return how many parameters a model has, without making their values.
-
-        Raises:
-            Exception: whatever the model raises.
-        """
-        import torch
-
-        data = self._data(settings)
-        with torch.device("meta"):
-            return sum(p.numel() for p in self._build(settings, data).parameters())
-
-    def method(self, settings: ImageSettings) -> tuple[str, str]:
-        """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
-
-        Raises:
-            PluginError: the model cannot run.
-        """
-        from gridsearch.training import method_of
-
-        found: tuple[str, str] = self._tried(method_of, settings)
-        return found
-
-    def try_out(self, settings: ImageSettings) -> None:
-        """Let a model of these settings see a few images.
-
-        Raises:
-            PluginError: it cannot run.
-        """
-        from gridsearch.training import try_out
-
-        self._tried(try_out, settings)
-
-    def _tried(self, ask: Callable[..., Any], settings: ImageSettings) -> Any:
-        log = LogStream(lambda _: None)
-        try:
-            with self._at_work(log):
-                return ask(settings, data=self._data, build=self._build, device=self._device)
-        except Exception as error:
-            raise PluginError(
-                f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"
-            ) from error
-
-    @contextlib.contextmanager
-    def _at_work(self, log: LogStream) -> Iterator[None]:
-        """Compute as a worker does, with what is printed meanwhile sent to a log."""
-        from gridsearch.training import devices
-
-        with (
-            borrowed(),
-            devices.at_work(threads=self.setup.threads),
-            Printing(log).inside(),
-        ):
-            yield
-
-    def _unwritable(self, error: StoreError) -> Unwritable:
-        return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
-
-    def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
-        text = valid_text(traceback.format_exc())
-        for lane in lanes:
-            self.emit(
-                TrialFailed(
-                    trial=lane.trial.id,
-                    attempt=lane.trial.attempt,
-                    reason="error",
-                    message=one_line(error),
-                    traceback=text,
-                )
-            )
-
-    def _load(self, options: tuple[tuple[str, Value], ...]) -> tuple[ResidentCache, str]:
-        """Return the images that a dataset gives now, and their fingerprint."""
-        from gridsearch.training.resident_data import ResidentCache
-        from gridsearch.zoo import datasets
-
-        plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        images, fingerprint = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
-        resident = ResidentCache(
-            images, device=self._device, smallest_input=lambda settings: self._model(settings).smallest_input
-        )
-        return resident, fingerprint
-
-    def _found(self, name: str) -> Plugin:
-        return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
-
-    def _model(self, settings: ImageSettings) -> Plugin:
-        plugin = self._find(settings.model)
-        if plugin.identity(settings.model_options) != settings.model_source:
-            raise PluginError(
-                f"model {settings.model!r}: a file of it has changed since the run began", hint="run again"
-            )
-        return plugin
-
-    def _cache(self, settings: ImageSettings) -> ResidentCache:
-        """Return the images that a trial's key names.
-
-        Raises:
-            DataError: there are others by now.
-        """
-        options = tuple(sorted(settings.data_options.items()))
-        for again in (True, False):
-            resident, fingerprint = self._resident(options)
-            if fingerprint == settings.data_fingerprint:
-                return resident
-            if again:  # those that are kept may be older than this trial
-                self._resident.cache_clear()
-        raise DataError(
-            f"images changed: those of {settings.dataset!r} are other than when the run began",
-            hint="run again",
-        )
-
-    def _data(self, settings: ImageSettings) -> ResidentData:
-        return self._cache(settings)(settings)
-
-    def _build(self, settings: ImageSettings, data: ResidentData) -> torch.nn.Module:
-        model = self._model(settings).build(
-            in_channels=data.channels,
-            num_classes=data.num_classes,
-            image_size=data.image_size,
-            options=settings.model_options,
-        )
-        self._model(settings)  # a file that changed while it was read is no file that the key names
-        return model
 
 
 def make_trainer(

@@ -28,8 +28,8 @@ from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.local import LocalExecutor
 from gridsearch.executors.logs import LogStream
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.executors.shipping import Received, pickled
-from gridsearch.executors.worker import PackTrainer
 from gridsearch.importing import importable, imported_now
 from gridsearch.plugins import Plugin
 from gridsearch.records import (

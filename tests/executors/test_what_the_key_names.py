@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gridsearch import plugins
-from gridsearch.executors.worker import PackTrainer
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.records import (
     ImageSettings,
     Lane,

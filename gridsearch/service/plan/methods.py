@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from gridsearch.executors.worker import PackTrainer
+    from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.service.prepare.options import Places
 
 WORDS = {
@@ -48,7 +48,7 @@ class ModelMethod:
 
 def trainer_of(catalog: Catalog, device: str) -> PackTrainer:
     """Return a trainer of this process for what a catalog has found."""
-    from gridsearch.executors.worker import PackTrainer
+    from gridsearch.executors.pack_trainer import PackTrainer
 
     setup = WorkerSetup(
         name="plan",

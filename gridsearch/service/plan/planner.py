@@ -23,7 +23,7 @@ from gridsearch.store import open_store, store_exists
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gridsearch.executors.worker import PackTrainer
+    from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.planning import SimulatedPack
     from gridsearch.records import Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions

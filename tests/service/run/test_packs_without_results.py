@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gridsearch.executors.worker import PackTrainer
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.records import PackEnded, PackStarted
 
 WORDS = (

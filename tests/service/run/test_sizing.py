@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gridsearch.executors.worker import PackTrainer
+from gridsearch.executors.pack_trainer import PackTrainer
 from gridsearch.planning import ImageCost, Probe, ProbeCache
 from gridsearch.records import ImageSettings, Probed, ProbeRequest, WorkerSetup
 from gridsearch.service.run.sizing import Sizing
