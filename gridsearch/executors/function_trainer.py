@@ -72,7 +72,7 @@ class FunctionRunner:
         Args:
             pack: the trials.
             stop: asked after each step whether to leave at once.
-            leave: asked likewise, where a function that takes its state is left once that is saved.
+            leave: asked likewise; a function that takes its state is left once that is saved.
             given: not asked.
             pruned: asked after each step for the trials that shall end now.
         """
@@ -81,7 +81,7 @@ class FunctionRunner:
             if stop() or leave():
                 break
             self.emit(LanesTraining(pack=pack.id, trials=(lane.trial.id,)))
-            self._call(lane, stop=lambda: stop() or (self.setup.resumable and leave()), pruned=pruned)
+            self._call(lane, stop=lambda: stop() or leave(), pruned=pruned)
         self.emit(PackEnded(worker=self.setup.name, pack=pack.id))
 
     def _call(

@@ -205,6 +205,24 @@ def test_asked_to_leave_a_call_saves_its_state_though_it_is_not_time_yet(tmp_pat
     assert [e.epoch for e in of(TrialResumed, calls.run())] == [2]
 
 
+def test_asked_to_leave_a_call_without_a_state_ends_at_its_step_and_one_without_steps_at_its_end(tmp_path):
+    def steps(params, seed):
+        for value in range(5):
+            yield {"value": value}
+
+    seen = []
+    calls = Calls(tmp_path / "steps", steps, trials=2)
+    first = calls.run(kill=seen.append, leave=lambda: len(of(StepEnded, seen)) >= 2)
+    assert [event.step for event in of(StepEnded, first)] == [1, 2]
+    assert not of(TrialFinished, first)
+    assert not of(TrialFailed, first)
+
+    began = []
+    calls = Calls(tmp_path / "whole", lambda params, seed: began.append(seed) or {"value": 1}, trials=2)
+    whole = calls.run(leave=lambda: bool(began))
+    assert [event.trial for event in of(TrialFinished, whole)] == [0]
+
+
 def test_results_of_a_settled_pack_are_kept_until_it_has_ended(tmp_path):
     made = []
     calls = Calls(tmp_path, summing(made), trials=3, settled=True)

@@ -128,6 +128,7 @@ class Coordinator:
             return False
         if self._resumable is None:
             self._resumable = executor.leave()
+            self._limits.end_probes(executor)
         return self._ending.over(resumable=self._resumable)
 
     def _submit(self, executor: Executor) -> None:
@@ -233,6 +234,8 @@ class Coordinator:
         if event.pack is not None:
             self._recorder.pack_lost(event.pack)
             self._source.pack_ended(event.pack)
+        elif self._ending.begun:  # it measured something that nobody needs any more
+            return
         lost = self._held.of(event.pack)
         if (ended := self._limits.lost(event.pack, lost)) is None:
             self._lost.worker_died(event, executor)

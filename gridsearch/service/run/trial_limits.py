@@ -51,6 +51,11 @@ class TrialLimits:
         """Take note of a measurement that has ended."""
         self._probes.pop(event.key, None)
 
+    def end_probes(self, executor: Executor) -> None:
+        """End all measurements: nobody will need what they find."""
+        for key in self._probes:
+            executor.end_worker(key)
+
     def check(self, executor: Executor) -> None:
         """Ask for the end of each trial that trains for too long, and end its worker if that does not help."""
         if self._limit is None:
