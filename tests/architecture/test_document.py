@@ -30,3 +30,15 @@ def test_every_class_and_function_that_the_page_names_exists():
     source = "\n".join(path.read_text() for path in PACKAGE.rglob("*.py"))
     for name in re.findall(r"`([A-Z]\w+)`", PAGE):
         assert re.search(rf"^\s*class {name}\b", source, re.MULTILINE), name
+
+
+def test_every_test_that_a_page_names_exists():
+    named = {
+        (path, name)
+        for page in (ROOT / "docs").glob("*.md")
+        for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text())
+    }
+    assert named
+    for path, name in named:
+        assert (ROOT / path).is_file(), path
+        assert f"def {name}(" in (ROOT / path).read_text() or not name, f"{path}::{name}"
