@@ -16,6 +16,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given
 
+from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import FileRef, TrialState
 from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, run_store, spool, take_in
@@ -259,6 +260,27 @@ def test_what_others_of_home_are_told_while_it_is_away_makes_nothing(run, home):
         run.store.home.leave_scratch("digits", 0, 1)
         run.store.home.drop_scratch("digits", 0)
         assert not home.exists()
+
+
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_an_error_of_the_disk_at_any_commit_of_a_run_loses_and_doubles_nothing(store, run, make, nth):
+    one, two, three = run.trials
+    faults.plan(f"commit:EIO:{nth}")
+    try:
+        run.store.record_epochs([make.epoch(one, 1)])
+        assert run.store.finish_many([make.finished(one, 0.7)], epochs=[make.epoch(one, 2)]) == [True]
+        run.store.heartbeat(run.owner, lease=60.0)
+        run.store.release([(two.id, two.attempt)])
+        assert run.store.fail(make.failed(three))
+        run.store.tend()
+    finally:
+        faults.plan("")
+    run.store.tend()
+    data = store.study_data("digits")
+    assert [t.state for t in data.trials] == ["complete", "waiting", "failed"]
+    assert [row.epoch for row in data.epochs[0]] == [1, 2]
+    assert len(run.warned) == 1, "it was away once"
+    assert not run.store._spool
 
 
 EVENTS = ("record 0", "record 1", "finish 0", "record 1", "fail 1", "release 2")
