@@ -21,11 +21,12 @@ from gridsearch.records import TrialState
 from gridsearch.store import claims, row_lookup, spool, stops
 from gridsearch.store.database import Database, may_return
 from gridsearch.store.spool import Spool, SpoolRecord
-from gridsearch.store.store import WEIGHTS_KEPT, Store
+from gridsearch.store.spool_replay import replay, take_in
+from gridsearch.store.store import Store
+from gridsearch.store.study_store import WEIGHTS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -220,7 +221,7 @@ class RunStore(Store):
             with self._database.read() as connection:
                 self._require_all(connection)
             for path in self._spool.paths():
-                _replay(self, path, warn=self._run.warn)
+                replay(self, path, warn=self._run.warn)
             super().prune_weights(self._run.study)
         except Exception as error:
             if not may_return(error):
@@ -346,58 +347,3 @@ class RunStore(Store):
         """Return what trials have shown, see `Store.curves`; nothing new while the store is away."""
         curves = super().curves
         return self._read(lambda: curves(study_id, known), [])
-
-
-def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
-    """Write what runs that are gone could not; return how many results came in.
-
-    Args:
-        store: the open store.
-        warn: is called with what could not be taken in.
-    """
-    results = 0
-    for owner, paths in spool.left_behind(spool.roots(store.home.root, store.path)):
-        if store.is_gone(owner):
-            results += sum(_replay(store, path, warn=warn) for path in paths)
-    return results
-
-
-def _replay(store: Store, path: Path, *, warn: Callable[[str], None]) -> int:
-    """Write a record and take it away; return how many results it holds."""
-    if not path.exists():  # another run was first
-        return 0
-    record = spool.read(path)
-    if record is None:
-        warn(
-            f"{spool.set_aside(path)} is damaged: what it holds cannot be read, its trials are trained again"
-        )
-        return 0
-    for number in _write_record(store, record):
-        warn(
-            f"trial {number}: its runner lost the lease while the store was away; that result does not count"
-        )
-    spool.drop(path)
-    return len(record.ended)
-
-
-def _write_record(store: Store, record: SpoolRecord) -> list[int]:
-    """Write a record; return the numbers of the trials whose results came too late."""
-    if not store.holds(record.study):
-        return []
-    match record.call:
-        case "record_epochs":
-            Store.record_epochs(store, record.epochs)
-        case "resume":
-            Store.resume(store, record.resumed)
-        case "requeue":
-            Store.requeue(store, record.claims, retries=record.retries, reason=record.reason)
-        case "release":
-            Store.release(store, record.claims)
-        case "append_log":
-            store.home.append_log(record.name, record.number, record.text)
-        case "finish_many":
-            accepted = Store.finish_many(store, record.ended, epochs=record.epochs, shown=record.shown)
-            late = [(e.trial, e.attempt) for e, ok in zip(record.ended, accepted, strict=True) if not ok]
-            with store._database.read() as connection:  # one written before it seemed to fail is there
-                return claims.lost(connection, late)
-    return []

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, select
+from sqlalchemy import select
 
-from gridsearch.errors import ArtifactError, UsageError
-from gridsearch.files import WEIGHTS
 from gridsearch.records import (
     Advance,
     Trial,
@@ -23,38 +20,27 @@ from gridsearch.store import (
     adding,
     claims,
     dashboard_artifacts,
-    deletion,
     ledger_tables,
-    optuna_studies,
-    reconcile,
     result_writer,
-    row_lookup,
-    stops,
     study_queries,
 )
-from gridsearch.store.artifacts import file_name
 from gridsearch.store.params import StudyAxes
-from gridsearch.store.reader import StoreReader
 from gridsearch.store.runner_identity import RunnerIdentity
+from gridsearch.store.study_store import StudyStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
-
-    from sqlalchemy import Connection
 
     from gridsearch.store.database import Database
     from gridsearch.store.messages import (
         Added,
         Reclaimed,
-        RunnerAtWork,
         StudyDraft,
     )
 
-WEIGHTS_KEPT = 10
 
-
-class Store(StoreReader):
+class Store(StudyStore):
     """An open store; a context manager that closes it.
 
     It may be used by several threads.  Any method raises StoreError when the file is damaged, read-only or
@@ -276,157 +262,8 @@ class Store(StoreReader):
         self._forget(pairs)
         return accepted
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        """Give a writing transaction in which studies that others copied under another name are followed."""
-        with self._database.write() as connection:
-            reconcile.relink(connection)
-            yield connection
-
-    def _follow(self) -> None:
-        """Follow studies that others copied under another name meanwhile: their claims still hold."""
-        with self._database.read() as connection:
-            if not reconcile.moved(connection):
-                return
-        with self._writing():
-            pass
-
     def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
         with self._lock:
             for trial, attempt in pairs:
                 if self._held.get(trial) == attempt:
                     del self._held[trial]
-
-    def request_stop(self, study: str, *, at_once: bool) -> list[RunnerAtWork]:
-        """Ask all that run a study now to stop; return those that hold trials of it.
-
-        Args:
-            study: its name.
-            at_once: not at the next epoch's end.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._writing() as connection:
-            study_id = row_lookup.find_study(connection, study).id
-            stops.ask(connection, study_id, at_once=at_once)
-            return [each for each in claims.runners(connection, study_id, dead=self._dead) if not each.gone]
-
-    # Files and studies as a whole.
-
-    def retitle(self, optuna_id: int, title: str) -> dict[str, Any] | None:
-        """Give a study another name in Optuna's tables; its name here and its files stay.
-
-        Returns:
-            What Optuna's tables say of the study then, None if there is none of that id.
-
-        Raises:
-            UsageError: another study has that name.
-        """
-        with self._database.write() as connection:
-            there = optuna_studies.study_named(connection, title)
-            if there not in (None, optuna_id):
-                raise UsageError(f"a study named {title!r} is there already")
-            optuna_studies.rename_study(connection, optuna_id, title)
-            return optuna_studies.description(connection, optuna_id)
-
-    def delete_optuna_study(self, optuna_id: int) -> bool:
-        """Delete a study from Optuna's tables, with what the dashboard shows of it; return whether it was there.
-
-        The ledger drops it when it is next written; the files of its trials stay.
-        """
-        with self._database.write() as connection:
-            if optuna_studies.description(connection, optuna_id) is None:
-                return False
-            copies = deletion.copies(connection, optuna_id)
-            optuna_studies.delete_study(connection, optuna_id)
-        self.home.remove_copies(copies)
-        return True
-
-    def clear_remnant(self, name: str) -> bool:
-        """Delete what is left of a study, or an empty study of Optuna's; return whether there was any."""
-        with self._database.write() as connection:
-            return deletion.clear_remnant(connection, name)
-
-    def add_artifact(
-        self, *, study: str, number: int | None = None, path: Path, mimetype: str | None = None
-    ) -> None:
-        """Show a file in Optuna's dashboard, with a trial or (without a number) with the study.
-
-        A file of the same name replaces the one that was shown before.
-
-        Raises:
-            StudyNotFound: there is no such study.
-            StoreError: the study has no such trial.
-            ArtifactError: the file cannot be read.
-        """
-        name = file_name(path.name)
-        with self._database.read() as connection:
-            row = row_lookup.find_study(connection, study)
-            if number is not None:
-                row_lookup.optuna_id_of(connection, row, number)
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
-        file = dashboard_artifacts.copy(
-            self.home, uid=row.uid, number=number, name=name, content=content, mimetype=mimetype
-        )
-        with self._database.write() as connection:
-            row = row_lookup.find_study(connection, study)
-            trial_id = None if number is None else row_lookup.optuna_id_of(connection, row, number)
-            dashboard_artifacts.register(
-                connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id
-            )
-
-    def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
-        """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
-
-        Args:
-            study: its name.
-            result: JSON-able; what `StudyData.test` gives from now on.
-            nth: which reading of them it is, from 1; the first alone is a clean test.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.write() as connection:
-            row = row_lookup.find_study(connection, study)
-            there = study_queries.tests(connection, row)
-            if len(there) != nth - 1:
-                return False
-            attribute = {study_queries.TEST_ATTRIBUTE: [*there, dict(result)]}
-            optuna_studies.set_study_user_attributes(connection, row.optuna_id, attribute)
-        return True
-
-    def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
-        """Remove the weights of all but the best trials; return how many files went.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        a = ledger_tables.artifacts
-        with self._database.write() as connection:
-            row = row_lookup.find_study(connection, study)
-            best = set(study_queries.best_numbers(connection, row, keep))
-            there = connection.scalars(
-                select(a.c.number).where(a.c.study_id == row.id, a.c.name == WEIGHTS)
-            ).all()
-            gone = [number for number in there if number not in best]
-            for number in gone:  # before the commit: a file without its row would never be found again
-                self.home.remove_trial_file(study, number, WEIGHTS)
-            for some in ledger_tables.chunks(gone):
-                rows = (a.c.study_id == row.id, a.c.name == WEIGHTS, a.c.number.in_(some))
-                connection.execute(delete(a).where(*rows))
-        return len(gone)
-
-    def delete_study(self, study: str) -> int:
-        """Delete a study with its trials and files; return the number of bytes that were freed.
-
-        Raises:
-            StudyNotFound: there is no such study.
-        """
-        with self._database.write() as connection:
-            copies = deletion.remove(connection, study)
-        self.home.remove_copies(copies)
-        return self.home.remove_study(study)
