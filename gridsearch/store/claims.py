@@ -237,6 +237,12 @@ def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[
     return [rows[pair] for pair in pairs if pair in rows]
 
 
+def claimed_for(connection: Connection, ids: Sequence[int], pack: str) -> list[tuple[int, int]]:
+    """Return those of these trials that train in a pack, each with its attempt."""
+    query = select(_t.c.id, _t.c.attempt).where(_t.c.pack == pack, _t.c.state == TrialState.RUNNING)
+    return [(row.id, row.attempt) for row in connection.execute(query) if row.id in set(ids)]
+
+
 def release(connection: Connection, claims: Iterable[tuple[int, int]], *, home: Home) -> int:
     """Give claims back that were not worked to their end; they do not count as tries."""
     rows = held(connection, claims)

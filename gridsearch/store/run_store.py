@@ -301,8 +301,18 @@ class RunStore(Store):
 
     def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
         """Take trials that wait, see `Store.claim`; none while the store is away."""
-        claim = super().claim
-        return self._read(lambda: claim(ids, owner=owner, pack=pack, lease=lease), [])
+        if self.away:
+            return []
+        try:
+            return super().claim(ids, owner=owner, pack=pack, lease=lease)
+        except Exception as error:
+            if not may_return(error):
+                raise
+            self._leave(error)
+            # Perhaps it was made all the same: nobody would train them, while we keep them by our heartbeats.
+            asked = [(trial, 0) for trial in ids if trial not in self._held]
+            self._keep(SpoolRecord(call="unclaim", study=self._uid, claims=asked, name=pack))
+            return []
 
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases, see `Store.heartbeat`."""

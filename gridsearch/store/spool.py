@@ -52,10 +52,11 @@ class SpoolRecord:
         claims: (trial, attempt), of those that are given back or offered again.
         retries: how often a trial is tried again.
         reason: why it is.
-        text: for the log of trial `number` of the study of that `name`.
+        name: the pack's of claims that may have been made, or the study's of a log.
+        text: for the log of trial `number`.
     """
 
-    call: Literal["record_epochs", "resume", "finish_many", "requeue", "release", "append_log"]
+    call: Literal["record_epochs", "resume", "finish_many", "requeue", "release", "unclaim", "append_log"]
     study: str
     epochs: Sequence[Advance] = ()
     resumed: Sequence[TrialResumed] = ()

@@ -190,6 +190,12 @@ class Store(StudyStore):
         self._forget(pairs)
         return count
 
+    def unclaim(self, ids: Iterable[int], *, pack: str) -> int:
+        """Give those of these trials back that were claimed for a pack, where nobody knows whether they were."""
+        with self._writing() as connection:
+            pairs = claims.claimed_for(connection, list(ids), pack)
+            return claims.release(connection, pairs, home=self.home)
+
     def record_epochs(self, events: Sequence[Advance]) -> int:
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
         with self._writing() as connection:

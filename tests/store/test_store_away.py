@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given
 from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import FileRef, TrialState
-from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, run_store, spool, take_in
+from gridsearch.store import RunnerIdentity, RunOf, RunStore, Store, open_store, run_store, spool, take_in
 
 
 @pytest.fixture(autouse=True)
@@ -281,6 +281,24 @@ def test_an_error_of_the_disk_at_any_commit_of_a_run_loses_and_doubles_nothing(s
     assert [row.epoch for row in data.epochs[0]] == [1, 2]
     assert len(run.warned) == 1, "it was away once"
     assert not run.store._spool
+
+
+def test_a_claim_that_was_made_though_it_seemed_to_fail_is_given_back(store, run, make, monkeypatch):
+    one, two, three = run.trials
+    run.store.release([(t.id, t.attempt) for t in (two, three)])
+    claim = Store.claim
+
+    def made_and_failed(self, ids, **how):
+        claim(self, ids, **how)
+        raise StoreUnreachable("disk I/O error")
+
+    monkeypatch.setattr(Store, "claim", made_and_failed)
+    assert run.store.claim([one.id, two.id], owner=run.owner, pack="p", lease=60.0) == []
+    run.store.record_epochs([make.epoch(one, 1)])
+    run.store.tend()
+    assert not run.store.away
+    assert run.store.finish_many([make.finished(one, 0.7)]) == [True], "what trains is not given back"
+    assert [t.state for t in store.study_data("digits").trials] == ["complete", "waiting", "waiting"]
 
 
 EVENTS = ("record 0", "record 1", "finish 0", "record 1", "fail 1", "release 2")
