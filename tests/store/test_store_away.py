@@ -289,7 +289,7 @@ def test_a_claim_that_was_made_though_it_seemed_to_fail_is_given_back(store, run
     claim = Store.claim
 
     def made_and_failed(self, ids, **how):
-        claim(self, ids, **how)
+        claim(store, ids, **how)
         raise StoreUnreachable("disk I/O error")
 
     monkeypatch.setattr(Store, "claim", made_and_failed)
