@@ -128,6 +128,8 @@ class RunStore(Store):
             StoreUnreachable: the store has been away for too long.
         """
         now = time.monotonic()
+        if not self.away:
+            self.home_is_away()
         if self._away_since is None:
             if now - self._checked >= _CHECK_SECONDS:
                 self._checked = now
@@ -135,6 +137,15 @@ class RunStore(Store):
         elif now - self._tried >= _AGAIN_SECONDS:
             self._come_back(self._away_since)
             self._tried = time.monotonic()
+
+    def home_is_away(self) -> bool:
+        """Return whether home is not at its place just now; the store then counts as away with it."""
+        if self.home.is_away:
+            self._leave(self._no_home())
+        return self.home.is_away
+
+    def _no_home(self) -> StoreUnreachable:
+        return StoreUnreachable(f"home {self.home.root} is not there")
 
     def require(self) -> None:
         """Check that the store is there, at the end of a run that was told to end and does not wait for it.
@@ -216,7 +227,7 @@ class RunStore(Store):
     def _come_back(self, since: float) -> None:
         try:
             if self.home.is_away:
-                raise StoreUnreachable(f"home {self.home.root} is not there")
+                raise self._no_home()
             lost = super().heartbeat(self._run.owner, lease=self._run.lease)
             with self._database.read() as connection:
                 self._require_all(connection)
@@ -301,7 +312,7 @@ class RunStore(Store):
 
     def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
         """Take trials that wait, see `Store.claim`; none while the store is away."""
-        if self.away:
+        if self.away or self.home_is_away():
             return []
         try:
             return super().claim(ids, owner=owner, pack=pack, lease=lease)

@@ -190,7 +190,7 @@ class Coordinator:
             case WorkerDied():
                 self._worker_died(event, self._executor)
             case Unwritable():
-                raise StoreError(event.message, hint=event.hint)
+                self._unwritable(event)
             case WorkerReady() | Exported() | TrialResumed():  # no export is asked for in a run
                 pass
             case _:
@@ -228,6 +228,18 @@ class Coordinator:
             self._held.release(left)
         elif left:
             self._lost.offer_again(left, "its pack ended without it")
+
+    def _unwritable(self, event: Unwritable) -> None:
+        """End the run, unless home itself is away: what the worker trained for it then waits, and is no try.
+
+        Raises:
+            StoreError: a worker cannot write its files.
+        """
+        if not self._run.store.home_is_away():
+            raise StoreError(event.message, hint=event.hint)
+        running = self._run.progress.running
+        self._held.release([claim for claim in self._held if running[claim.trial.id].worker == event.worker])
+        self._source.look_soon()
 
     def _worker_died(self, event: WorkerDied, executor: Executor) -> None:
         self._recorder.flush()

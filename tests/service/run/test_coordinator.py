@@ -39,7 +39,7 @@ from gridsearch.service.run.progress import Progress, Silent
 from gridsearch.service.run.publisher import TrialPublisher
 from gridsearch.service.run.run_context import RunContext
 from gridsearch.service.run.sizing import Sizing
-from gridsearch.store import RunnerIdentity, RunOf, RunStore, StudyDraft, open_store
+from gridsearch.store import RunnerIdentity, RunOf, RunStore, StudyDraft, open_store, run_store
 
 METRICS = {"val_accuracy": 0.5, "val_loss": 1.0, "train_accuracy": 0.5, "train_loss": 1.0}
 OTHER = RunnerIdentity(host="elsewhere", boot="", pid=1, started=0.0)
@@ -521,6 +521,36 @@ def test_a_disk_that_takes_no_files_ends_the_run_and_blames_no_trial(study):
     with pytest.raises(StoreError, match="no space left"):
         run(work)
     assert run.states == {"complete": 1, "waiting": 2}
+    assert run.leftovers == []
+
+
+def test_while_home_is_away_what_workers_cannot_write_waits_and_is_no_try(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
+    elsewhere, polls = tmp_path / "elsewhere", []
+
+    def work(workers, pack):
+        home = run.store.home.root
+        if not polls:
+            workers.advance(workers.packs[pack][0])
+            home.rename(elsewhere)  # unmounted
+            workers.deliver(Unwritable(worker="w0", message="no such folder", hint=None))
+            workers.end(pack)
+        else:
+            to_the_end(workers, pack)
+        polls.append(pack)
+
+    run = study(3)
+    brought_back = Workers.poll
+
+    def poll(self, timeout):
+        brought_back(self, timeout)
+        if self.polls == 4:
+            assert not run.store.home.root.exists()
+            elsewhere.rename(run.store.home.root)
+
+    monkeypatch.setattr(Workers, "poll", poll)
+    assert run(work) == {"complete": 3}
+    assert [trial.attempts for trial in run.trials] == [1, 1, 1]
     assert run.leftovers == []
 
 
