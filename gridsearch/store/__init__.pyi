@@ -13,6 +13,6 @@ from .opening import open_store as open_store, store_exists as store_exists
 from .pruners import PruningStudy as PruningStudy
 from .run_store import RunOf as RunOf, RunStore as RunStore
 from .runner_identity import RunnerIdentity as RunnerIdentity
-from .spool_replay import take_in as take_in
+from .spool_replay import take_in as take_in, waiting as waiting
 from .store import Store as Store
 from .url import masked as masked

@@ -31,6 +31,7 @@ WAL_SINCE = (3, 51, 3)
 """Older libraries can corrupt a file in WAL mode when the log is reset, https://sqlite.org/wal.html#walresetbug."""
 
 _BEGIN = "gridsearch_begin"
+_BUSY = "gridsearch_busy"
 
 
 def journal_mode() -> str:
@@ -86,7 +87,9 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Connection) -> None:
-            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(self.busy * 1000)}")
+            if connection.info.get(_BUSY, BUSY_SECONDS) != self.busy:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(self.busy * 1000)}")
+                connection.info[_BUSY] = self.busy
             connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN"))
 
         return engine

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from gridsearch.store.spool import SpoolRecord
 
 
+def waiting(store: Store) -> int:
+    """Return how many records of runs that are gone wait for the next run."""
+    found = spool.left_behind(spool.roots(store.home.root, store.path))
+    return sum(len(paths) for owner, paths in found if store.is_gone(owner))
+
+
 def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
     """Write what runs that are gone could not; return how many results came in.
 

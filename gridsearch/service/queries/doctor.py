@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from gridsearch.errors import GridsearchError
 from gridsearch.folders import can_be_made, nearest_there
 from gridsearch.reporting.words.text import plural
-from gridsearch.store import masked, open_store, store_exists
+from gridsearch.store import masked, open_store, store_exists, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,6 +183,7 @@ def _store(places: Places) -> Iterator[Finding]:
             problems = store.problems()
             studies = store.studies()
             remnants = store.remnants()
+            spooled = waiting(store)
             leftovers = store.home.leftovers({*(study.name for study in studies), *remnants})
     except GridsearchError as error:
         yield Finding("store", "bad", error.message, error.hint)
@@ -193,6 +194,11 @@ def _store(places: Places) -> Iterator[Finding]:
         yield Finding(
             "store", "bad", f"study {name!r} was deleted in part", replace(places.again, study=name).clean()
         )
+    if spooled:
+        detail = (
+            f"{plural(spooled, 'record')} of a run that could not reach it wait: the next run takes them in"
+        )
+        yield Finding("store", "note", detail)
     for name, size in leftovers.items():
         detail = f"files of trials of a study {name!r}, which the store does not hold: {size / 1e6:.1f} MB"
         yield Finding("home", "note", detail, replace(places.again, study=name).clean())

@@ -6,6 +6,8 @@ import sqlite3
 
 import pytest
 
+from gridsearch.service.prepare.options import Places
+from gridsearch.service.queries import doctor
 from gridsearch.service.run import recorder
 from gridsearch.store import run_store
 
@@ -75,6 +77,7 @@ def test_a_run_whose_store_stays_locked_ends_with_75_and_the_next_takes_its_resu
     assert list((home / ".spool").glob("*/*.json"))
     sqlite3.of_others.close()
     monkeypatch.delenv("LOCKED_AT")
+    assert any("the next run takes them in" in finding.detail for finding in doctor._store(Places.find(home)))
     again = run()
     assert again.code == 0, again.err
     assert "1 result of an earlier run, whose store was away, came in" in again.err
