@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -23,6 +24,8 @@ WORDS = (
     *FIXED,
 )
 """Lanes of one pack that end at different epochs, that diverge, and that see other images than their neighbours."""
+
+SAVED = ("--checkpoint", "every-epoch")
 
 TRIALS = 16
 
@@ -132,12 +135,12 @@ def kill(process) -> None:
     psutil.wait_procs(workers, timeout=20)
 
 
-WAITING, ONE, HALF = (
+WAITING, WITHIN, HALF = (
     "gridsearch_trials where state = 'running'",
-    "gridsearch_trials where state in ('complete', 'diverged')",
+    "gridsearch_epochs where epoch = 4",
     "(select 1 from gridsearch_trials where state in ('complete', 'diverged') limit -1 offset 6)",
 )
-"""Before the first epoch, when the first results are there, when half of them are."""
+"""Before the first epoch, within a pack of which some lanes have ended, when half of the results are there."""
 
 
 def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_of_an_unbroken_one(
@@ -148,27 +151,31 @@ def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_o
     assert {number for _, _, number, *_ in expected["trials"]} == {0, 3, 9}
     assert len(expected["trials"]) == TRIALS
 
-    for moment in (WAITING, ONE):
-        process = start(home, *WORDS)
+    for moment in (WAITING, WITHIN):
+        process = start(home, *WORDS, *SAVED)
         until(home, process, moment)
         kill(process)
-    process = start(home, *WORDS)
+    process = start(home, *WORDS, *SAVED)
     until(home, process, HALF)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert re.search(r"trials? .*: goe?s? on from epoch [1-9] of 9", err)
     finish(home, "run", "--study", "digits", *FIXED)
     assert results(home) == expected
     assert packs(home) == packs(unbroken)
+    assert list(home.rglob(".attempt*")) == []
 
 
 def test_a_worker_killed_in_the_middle_of_a_pack_changes_no_byte(unbroken, home):
-    process = start(home, *WORDS)
-    until(home, process, "gridsearch_epochs where epoch = 4")
+    process = start(home, *WORDS, *SAVED)
+    until(home, process, WITHIN)
     victim = psutil.Process(process.pid).children()[0]
     victim.kill()
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "killed by SIGKILL" in err
+    assert re.search(r"trials? .*: goe?s? on from epoch \d of 9 \(attempt 2 of 3\)", err)
     assert results(home) == results(unbroken)
 
 

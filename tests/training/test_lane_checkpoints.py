@@ -343,6 +343,7 @@ def test_a_pack_that_breaks_leaves_lanes_that_go_on_alone(trials, make_settings,
     whole = unbroken.run()
     parts = [broken.run(kill=epoch_of(*moment)) for moment in ((0, 2), (0, 3), (1, 3))]
     parts.append(broken.run())
+    assert {e.trial: e.epoch for e in parts[-1] if isinstance(e, TrialResumed)} == {0: 4, 1: 2, 2: 2}
     assert rows(*parts) == rows(whole)
     assert broken.results() == unbroken.results()
 

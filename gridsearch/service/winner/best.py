@@ -190,7 +190,8 @@ def best(
                 beat=beat,
                 device=devices[0],
             )
-            setups = worker_setups(catalog, options, devices[:1], trials=1)
+            # a refit that is interrupted begins again: it takes no checkpoints
+            setups = worker_setups(catalog, replace(options, checkpoint=None), devices[:1], trials=1)
             try:
                 exported, seeds, lost = refit.execute(starter(catalog, options, setups))
             except Interrupted:

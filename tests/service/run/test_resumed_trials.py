@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
+import sqlite3
 
 import optuna
 import pytest
@@ -132,11 +134,17 @@ def test_an_interrupted_and_an_unbroken_run_end_with_the_same_bytes(run, tmp_pat
 
 
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(run):
+    """And rows that the store lacks come from the checkpoint."""
     run(epoch=4, checkpoint=0.0)
     with store_of(run) as store:
         scratch = next((store.home.trial_dir("digits", 1)).glob(".attempt*"))
     newest, before = checkpoints_in(scratch)
     newest.path.write_bytes(newest.path.read_bytes()[:-1])
+    with contextlib.closing(sqlite3.connect(run.places.home / "gridsearch.db")) as connection:
+        connection.execute(
+            "delete from gridsearch_epochs"
+        )  # as if the runner had been killed before it wrote them
+        connection.commit()
     lines = run(checkpoint=0.0).lines
     assert "trial 1: its last checkpoint is damaged; the one before it is used" in lines
     assert f"trials 0, 1: go on from epoch {before.epoch} of {EPOCHS}" in lines
