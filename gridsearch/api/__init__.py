@@ -32,6 +32,7 @@ from gridsearch.api.watching import Watcher
 from gridsearch.errors import PluginError, UsageError
 from gridsearch.files import PAGE, REPORT
 from gridsearch.importing import imported_now
+from gridsearch.records.study_kinds import kind_of
 from gridsearch.service.prepare.option_words import count
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 
@@ -155,7 +156,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         given.pop(name, None)
     given.pop("grid", None)
     _outside_of_imports()
-    made, axes = settings_of(recipe, settings, known=_ARGUMENTS, objective=objective)
+    made, axes = settings_of(recipe, settings, known=_ARGUMENTS, kind=kind_of({"objective": objective}))
     watcher = Watcher(quiet=flag("quiet", quiet))
     options = {**given, "report": report, "keep_going": keep_going}
     if grid is None and study is not None and not (set(given) & CHANGING or settings):

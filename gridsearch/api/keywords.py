@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
 from gridsearch.errors import SpecError, UsageError, nearest
 from gridsearch.records.axis import AxisScope
+from gridsearch.records.study_kinds import StudyKind, kind_of
 from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS, Places, RunOptions
 from gridsearch.spec import Grid, Recipe, StudySpec, build
 from gridsearch.spec.axes import ALIASES, canonical, find_axis, is_option
@@ -119,7 +120,7 @@ def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def settings_of(
-    recipe: Any, settings: Mapping[str, Any], *, known: Sequence[str], objective: Any
+    recipe: Any, settings: Mapping[str, Any], *, known: Sequence[str], kind: StudyKind
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the recipe, and the axes among the settings that were given as arguments of their own.
 
@@ -127,8 +128,7 @@ def settings_of(
         recipe: a mapping, or None.
         settings: arguments that `run` has no parameter for.
         known: the parameters of `run`.
-        objective: the function of a study of one; its params have any names, so that a misspelt argument would
-            pass for one.
+        kind: what the study is of; where its axes have any names, a misspelt argument would pass for one.
 
     Raises:
         UsageError: an argument that nobody knows, or a setting given twice.
@@ -139,10 +139,10 @@ def settings_of(
         )
     made: dict[str, Any] = dict(recipe or {})
     axes: dict[str, Any] = {}
-    there = {canonical(str(name), free=objective is not None) for name in made}
+    there = {canonical(str(name), free=kind.free_axes) for name in made}
     for name, value in settings.items():
-        if objective is not None:
-            hint = f"a param of the function stands in recipe={{{name!r}: ...}}, or in the grid"
+        if kind.free_axes:
+            hint = f"a param of the {kind.name} stands in recipe={{{name!r}: ...}}, or in the grid"
             raise UsageError(_unknown(name, known), hint=hint)
         if canonical(name) not in _RECIPE and not is_option(name):
             hint = "help(gridsearch.run) lists all arguments"
@@ -326,11 +326,9 @@ def spec_of(grid: Any, asked: Mapping[str, Any], recipe: Mapping[str, Any]) -> S
         return grid
     options = {name: asked[name] for name in OPTIONS if name in asked}
     rules: dict[str, Any] = {name: _several(name, asked.get(name, ())) for name in ("exclude", "when")}
-    objective = options.get("objective")
-    if objective is not None and "epochs" in asked:
-        raise UsageError(
-            "epochs: a plain function has its own params", hint='recipe={"epochs": ...} sets one'
-        )
+    kind = kind_of(options)
+    if kind.free_axes and "epochs" in asked:
+        raise UsageError(f"epochs: {kind.noun} has its own params", hint='recipe={"epochs": ...} sets one')
     epochs = {"epochs": asked["epochs"]} if "epochs" in asked else {}
     if "epochs" in recipe and epochs:
         raise UsageError("epochs is given twice: by itself and in recipe")
@@ -341,11 +339,11 @@ def spec_of(grid: Any, asked: Mapping[str, Any], recipe: Mapping[str, Any]) -> S
             raise UsageError("exclude, when: given beside a Grid", hint="give them to Grid(...)")
         made = grid
     elif grid is None or isinstance(grid, Mapping):
-        made = (Grid if objective is None else Grid.of_params)(grid or {}, **rules)
+        made = (Grid.of_params if kind.free_axes else Grid)(grid or {}, **rules)
     else:
         raise _no_grid(grid)
     fixed = {**recipe, **epochs}
-    _once(made, fixed | {n: asked[n] for n in ("model",) if n in asked}, free=objective is not None)
+    _once(made, fixed | {n: asked[n] for n in ("model",) if n in asked}, free=kind.free_axes)
     return StudySpec(**options, grid=made, recipe=fixed)
 
 

@@ -140,9 +140,8 @@ class FunctionRunner:
     def _function(self, settings: FunctionSettings) -> Callable[..., Any]:
         name, source = settings.code
         if self._found is None:
-            locator = self.setup.objective or ""
             with Streams(0).inside():  # a module may draw numbers when it is imported
-                self._found = self._objects.get(name) or plugins.find_objective(locator)
+                self._found = self._objects.get(name) or plugins.find_objective(self.setup.objective)
         if self._found.source != source:
             raise PluginError(
                 f"objective {name!r}: its file has changed since the run began",

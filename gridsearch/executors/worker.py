@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch.executors.function_trainer import FunctionRunner
@@ -37,6 +38,7 @@ from gridsearch.records import (
     WorkerReady,
     WorkerSetup,
 )
+from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.records.wire import decode, encode
 
 if TYPE_CHECKING:
@@ -52,9 +54,13 @@ _SIGN_SECONDS = 10.0
 def make_trainer(
     setup: WorkerSetup, emit: Callable[[Event], None], objects: Mapping[str, Plugin] | None = None
 ) -> PackTrainer | FunctionRunner:
-    """Return what executes packs: it trains networks, or calls the function that the setup names."""
-    kind = PackTrainer if setup.objective is None else FunctionRunner
-    return kind(setup, emit, objects)
+    """Return what executes packs of the setup's kind of study."""
+    return _TRAINERS[setup.kind](setup, emit, objects)
+
+
+_TRAINERS: Mapping[str, type[PackTrainer | FunctionRunner]] = MappingProxyType(
+    {IMAGES.name: PackTrainer, FUNCTION.name: FunctionRunner}
+)
 
 
 class _Pipe:

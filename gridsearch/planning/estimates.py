@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import singledispatch
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import files
@@ -219,6 +220,13 @@ def _read(entry: dict[str, Any]) -> Probe:
     return Probe(**{**entry, "upto": int(entry["upto"]), "epochs": int(entry["epochs"])})
 
 
+@singledispatch
+def relative_cost(settings: Settings) -> float:  # noqa: ARG001 - others know their settings
+    """Return what a trial costs beside others of its study; one is like the other where nobody knows more."""
+    return 1.0
+
+
+@relative_cost.register(ImageSettings)
 def image_cost(settings: ImageSettings, *, train_images: int = 50_000) -> float:
     """Return what a trial costs in units of one image through the network, steps' fixed cost included.
 
@@ -229,11 +237,6 @@ def image_cost(settings: ImageSettings, *, train_images: int = 50_000) -> float:
     images = min(settings.subset or train_images, train_images)
     batch = max(min(settings.batch, images), 1)
     return settings.epochs * images * (1.0 + _STEP_IN_IMAGES / batch)
-
-
-def relative_cost(settings: Settings) -> float:
-    """Return what a trial costs beside others of its study; one of a function is like the other."""
-    return image_cost(settings) if isinstance(settings, ImageSettings) else 1.0
 
 
 class CostModel(ABC):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from gridsearch.records.image_settings import ImageSettings
+from gridsearch.records.study_kinds import IMAGES
 from gridsearch.records.trials import Lane, Pack
 
 
@@ -16,6 +17,7 @@ class WorkerSetup:
 
     Attributes:
         name: the worker's name ("w0").
+        kind: the kind of study, by its name.
         dataset: locator of the dataset as the command line or the study file named it.
         models: locator of each model by its display name, likewise.
         data_root: folder of the datasets' files.
@@ -24,12 +26,13 @@ class WorkerSetup:
         pruning: whether the coordinator answers every epoch and step with a `PruningDecision`, since trials are pruned.
         checkpoint: seconds between two checkpoints of a trial, 0 for one at every epoch's end, None for none.
         settled: whether the packs are settled, so that their results are written together.
-        objective: locator of the function that the trials call; None where they train on images.
+        objective: locator of the function that the trials call.
         metric: which of the function's metrics ranks.
-        takes_state: whether the function takes the state that it yielded last.
+        takes_state: whether a trial goes on from the state that it left last, as networks do.
     """
 
     name: str
+    kind: str = IMAGES.name
     dataset: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     data_root: str = ""
@@ -38,14 +41,14 @@ class WorkerSetup:
     pruning: bool = False
     checkpoint: float | None = None
     settled: bool = False
-    objective: str | None = None
+    objective: str = ""
     metric: str = ""
     takes_state: bool = False
 
     @property
     def resumable(self) -> bool:
         """Whether trials that are left at an epoch's end go on from there."""
-        return self.checkpoint is not None and (self.objective is None or self.takes_state)
+        return self.checkpoint is not None and self.takes_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

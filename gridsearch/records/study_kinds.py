@@ -18,11 +18,14 @@ class StudyKind:
     Attributes:
         name: what the program calls it.
         options: the options of a study that say something of this kind alone; the first names what it is of.
+        code: the option that names the code which a trial runs.
+        noun: what a trial trains or calls.
         unit: what a trial's progress is counted in.
         work: what a trial does, in a word.
         preposition: between "a study" and what it is of.
         differ: how results are to each other that cannot be compared.
         alike: what the same point of two studies shares.
+        does: what such a study does, after its name.
         free_axes: whether an axis may bear any name, so that its name says nothing of its type.
         packs: whether trials are lanes of packs on a device; else they run one after another, each with a CPU core.
         classifies: whether trials classify labelled images: their metrics are those that this program knows, and
@@ -31,11 +34,14 @@ class StudyKind:
 
     name: str
     options: tuple[str, ...]
+    code: str
+    noun: str
     unit: str
     work: str
     preposition: str
     differ: str
     alike: str
+    does: str
     free_axes: bool
     packs: bool
     classifies: bool
@@ -49,11 +55,14 @@ class StudyKind:
 IMAGES = StudyKind(
     name="images",
     options=("dataset", "model", "val", "subset"),
+    code="model",
+    noun="a network",
     unit="epoch",
     work="training",
     preposition="on",
     differ="on different images",
     alike="same settings on the same images and split",
+    does="trains on images",
     free_axes=False,
     packs=True,
     classifies=True,
@@ -63,11 +72,14 @@ IMAGES = StudyKind(
 FUNCTION = StudyKind(
     name="function",
     options=("objective", "metric", "direction"),
+    code="objective",
+    noun="a plain function",
     unit="step",
     work="computing",
     preposition="of",
     differ="by different functions",
     alike="same function, same params",
+    does="is of a plain function",
     free_axes=True,
     packs=False,
     classifies=False,

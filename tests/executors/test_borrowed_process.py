@@ -62,7 +62,12 @@ def lane(number, plugin, params=None, seed=0):
 
 def setup(plugin):
     return WorkerSetup(
-        name="w0", device="cpu", threads=1, objective=plugin.locator or plugin.name, metric="y"
+        name="w0",
+        device="cpu",
+        threads=1,
+        kind="function",
+        objective=plugin.locator or plugin.name,
+        metric="y",
     )
 
 

@@ -35,7 +35,9 @@ def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()
     """Call a function for trials given as (params, seed); returns all events."""
     plugin = plugins.of_object(function, name="f.py:f")
     events = []
-    setup = WorkerSetup(name="w0", device="cpu", threads=1, objective="f.py:f", metric=metric)
+    setup = WorkerSetup(
+        name="w0", device="cpu", threads=1, kind="function", objective="f.py:f", metric=metric
+    )
     lanes = tuple(
         Lane(
             Trial(
@@ -231,7 +233,9 @@ def test_torch_is_seeded_also_where_the_first_trial_of_a_process_is_what_imports
 def test_a_function_whose_file_has_changed_is_not_called(tmp_path):
     file = tmp_path / "f.py"
     file.write_text("def f(params, seed):\n    return {'value': 1}\n")
-    setup = WorkerSetup(name="w0", device="cpu", threads=1, objective=f"{file}:f", metric="value")
+    setup = WorkerSetup(
+        name="w0", device="cpu", threads=1, kind="function", objective=f"{file}:f", metric="value"
+    )
     settings = FunctionSettings(objective="f.py:f", objective_source="0" * 64)
     trial = Trial(id=1, number=0, key="k", seed=0, settings=settings, params={}, state=TrialState.RUNNING)
     events = []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from gridsearch.records.study_kinds import StudyKind
     from gridsearch.service.plan.planner import Plan
     from gridsearch.spec import StudySpec
 
@@ -170,7 +171,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         out.print(f"data: {found.data}", soft_wrap=True)
     if found.groups:
         table = Listing(box=None, header_style="bold")
-        first = "objective" if found.function else "model"
+        first = found.kind.code
         for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
             table.add_column(name, justify="left" if name in (first, "method") else "right", overflow="fold")
         for group in found.groups:
@@ -183,10 +184,10 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
             f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
         ):
             out.print(line, soft_wrap=True)
-    time = _or_unknown(found.seconds, function=found.function)
+    time = _or_unknown(found.seconds, found.kind)
     out.print(f"time: {time} with {plural(found.workers, 'worker')}")
-    if found.function:
-        out.print(f"disk: {found.disk_mb:.1f} MB, beside what the function itself writes")
+    if not found.kind.packs:
+        out.print(f"disk: {found.disk_mb:.1f} MB, beside what the {found.kind.name} itself writes")
         return
     memory = (
         "unknown until probed" if found.memory_mb is None else f"{found.memory_mb:.0f} MB beyond torch's own"
@@ -195,9 +196,9 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     out.print(f"memory: {memory} · disk: {disk}")
 
 
-def _or_unknown(seconds: float | None, *, function: bool) -> str:
-    if seconds is None and function:
-        return "unknown: the function was never called here yet"
+def _or_unknown(seconds: float | None, kind: StudyKind) -> str:
+    if seconds is None and not kind.packs:
+        return f"unknown: the {kind.name} was never called here yet"
     if seconds is None:
         return "unknown: nothing like it was trained here yet (--probe measures a few steps)"
     return f"about {display.duration_text(seconds)}"

@@ -22,7 +22,14 @@ from gridsearch.planning import (
 from gridsearch.records import Probed
 from gridsearch.service.run.sizing import Sizing, settled_packs, sizes
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import device_name, hardware, pack_limit, starter, worker_setups
+from gridsearch.service.run.workers import (
+    device_name,
+    hardware,
+    lanes_at_most,
+    pack_limit,
+    starter,
+    worker_setups,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +37,7 @@ if TYPE_CHECKING:
     from gridsearch.planning import CostModel, Forecast, Overheads
     from gridsearch.records import Event, Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions
-    from gridsearch.service.prepare.preparation import Prepared
+    from gridsearch.service.prepare.prepared import Prepared
 
 _POLL_SECONDS = 0.25
 
@@ -69,13 +76,9 @@ class PlanForecast:
         ledger: Sequence[Trial] = (),
     ) -> Self:
         """Gather what is known; `ledger` are all trials of the study that the store holds."""
-        cost = sizing = None
-        function = prepared.ranked_by is not None
-        if prepared.images is not None or function:
-            probes = ProbeCache(options.places.probes)
-            cost = prepared.cost(hardware(prepared, devices), probes)
-            limit = None if function else pack_limit(devices, workers)
-            lanes = options.lanes or (1 if function else None)
+        probes, sizing = ProbeCache(options.places.probes), None
+        if (cost := prepared.cost(hardware(prepared, devices), probes)) is not None:
+            limit, lanes = pack_limit(devices, workers, prepared.kind), lanes_at_most(options, prepared.kind)
             sizing = Sizing(lanes=lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
         return cls(
             prepared=prepared,
@@ -184,8 +187,7 @@ class PlanForecast:
 
     def memory(self, simulated: Forecast[TrialDraft]) -> float | None:
         """Return the megabytes of all workers beyond torch's own, at most; None if a group was never probed."""
-        images = self.prepared.images
-        if self.cost is None or images is None:
+        if self.cost is None or not self.prepared.loaded:
             return None
         each = []
         for program in simulated.programs:
@@ -194,6 +196,9 @@ class PlanForecast:
             if size is None:
                 return None
             each.append(size)
-        data = images.train_images.nbytes + (0 if images.test_images is None else images.test_images.nbytes)
+        data = sum(
+            images.train_images.nbytes + (0 if images.test_images is None else images.test_images.nbytes)
+            for images in self.prepared.loaded.values()
+        )
         largest = heapq.nlargest(self.workers, each)
         return sum(largest) + len(largest) * (_KERNELS_MB + data / 1e6)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.service.prepare.options import Places
+    from gridsearch.service.prepare.prepared import Plugins
 
 WORDS = {
     "stacked": "its lanes train as one stacked network",
@@ -46,18 +47,11 @@ class ModelMethod:
     reason: str
 
 
-def trainer_of(catalog: Catalog, device: str) -> PackTrainer:
+def trainer_of(catalog: Plugins, device: str) -> PackTrainer:
     """Return a trainer of this process for what a catalog has found."""
     from gridsearch.executors.pack_trainer import PackTrainer
 
-    setup = WorkerSetup(
-        name="plan",
-        dataset=catalog.dataset.locator or catalog.dataset.name,
-        models=catalog.locators,
-        data_root=str(catalog.root),
-        device=device,
-        threads=1,
-    )
+    setup = WorkerSetup(name="plan", **catalog.setup, device=device, threads=1)
     return PackTrainer(setup, lambda _: None, catalog.objects)
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import ImageSettings, TrialState
+from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.service.plan.forecast import PlanForecast
 from gridsearch.service.plan.methods import trainer_of
-from gridsearch.service.prepare.catalog import Catalog
-from gridsearch.service.prepare.functions import FunctionCatalog
 from gridsearch.service.prepare.joining import join
-from gridsearch.service.prepare.preparation import images_joined, prepare, prepare_stored
-from gridsearch.service.prepare.splitting import split_sizes
+from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
+from gridsearch.service.prepare.prepared import Given
 from gridsearch.service.run.workers import devices_for, worker_setups
 from gridsearch.store import open_store, store_exists
 
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from gridsearch.planning import SimulatedPack
     from gridsearch.records import Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions
-    from gridsearch.service.prepare.preparation import Prepared
+    from gridsearch.service.prepare.prepared import Prepared
     from gridsearch.service.prepare.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
 
@@ -66,7 +65,7 @@ class Plan:
         seconds: wall time of what is missing, None where a group was never measured.
         memory_mb: of all workers beyond torch's own, None likewise.
         disk_mb: that the new trials will take, None where the data is not there.
-        function: whether it is a study of a plain function.
+        kind: what the study is of.
         data: the images in one line, as they were understood; "" where they are not there yet.
     """
 
@@ -84,7 +83,7 @@ class Plan:
     memory_mb: float | None
     disk_mb: float | None
     workers: int
-    function: bool = False
+    kind: StudyKind = IMAGES
     data: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -124,9 +123,9 @@ def plan(
         GridsearchError: what `run` would refuse.
     """
     began = time.monotonic()
-    devices = devices_for(options, function=spec.objective is not None)
-    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
-    prepared = prepare(spec, options.places, **given, fetch=probe, say=say)
+    devices = devices_for(options, spec.kind)
+    given = Given(objects=objects or {}, dataset=dataset, objective=objective)
+    prepared = prepare(spec, options.places, given, fetch=probe, say=say)
     return _plan(prepared, options, devices, probe=probe, say=say, began=began)
 
 
@@ -147,9 +146,9 @@ def plan_stored(
         GridsearchError: what `resume` would refuse.
     """
     began = time.monotonic()
-    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
-    prepared = prepare_stored(study, options.places, **named, more=more, say=say)
-    devices = devices_for(options, function=prepared.ranked_by is not None)
+    given = Given(dataset=dataset, models=models, objective=objective)
+    prepared = prepare_stored(study, options.places, given, more=more, say=say)
+    devices = devices_for(options, prepared.kind)
     return _plan(prepared, options, devices, probe=probe, say=say, began=began)
 
 
@@ -177,10 +176,10 @@ def _plan(
     ]
     workers = len(worker_setups(prepared.catalog, options, devices, trials=max(len(missing), 1)))
     forecast = PlanForecast.of(prepared, options, devices, missing, workers=workers, ledger=ledger)
-    if probe and prepared.ranked_by is None:
+    if probe and prepared.kind.packs:
         forecast.measure(began, say)
     elif probe:
-        say("a plain function is not measured beforehand; its time is known once some trials have run")
+        say(f"{prepared.kind.noun} is not measured beforehand; its time is known once some trials have run")
     simulated = forecast.simulate()
     return Plan(
         study=prepared.name,
@@ -197,7 +196,7 @@ def _plan(
         memory_mb=forecast.memory(simulated),
         disk_mb=_disk(prepared, missing),
         workers=workers,
-        function=prepared.ranked_by is not None,
+        kind=prepared.kind,
         data=prepared.described,
         warnings=prepared.warnings,
     )
@@ -208,7 +207,7 @@ def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], s
     if not store_exists(options.places.store):
         return (), set()
     with open_store(options.places.store, home=options.places.home, create=False) as store:
-        images_joined(store, prepared, options.places)
+        joined_data(store, prepared, options.places)
         return store.ledger(prepared.name), {each.name for each in store.studies()}
 
 
@@ -234,7 +233,7 @@ def _groups(
         found.append(
             Group(
                 model=settings.code[0],
-                batch=settings.batch if isinstance(settings, ImageSettings) else None,
+                batch=cast("int | None", settings.get("batch")) if settings.kind.packs else None,
                 trials=trials,
                 lanes=lanes,
                 method=method,
@@ -264,9 +263,10 @@ class _Methods:
 
     def of(self, settings: Settings, trials: int, lanes: int) -> tuple[str, str]:
         """Return the method and the reason of a group with so many trials and lanes."""
-        if isinstance(self._prepared.catalog, FunctionCatalog):
-            return "solo", "a plain function is called for one trial after another"
-        if self._prepared.images is None:
+        study = self._prepared.kind
+        if not study.packs:
+            return "solo", f"{study.noun} is called for one trial after another"
+        if not self._prepared.loaded:
             return "solo", _why_alone(
                 trials, self._options
             ) if lanes == 1 else "unknown until the data is fetched"
@@ -285,7 +285,6 @@ class _Methods:
     def _ask(self, settings: ImageSettings, *, alone: bool) -> tuple[str, str] | PluginError:
         if alone and settings.model_source is None:
             return "solo", ""  # what comes with the program runs
-        assert isinstance(self._prepared.catalog, Catalog)
         self._trainer = self._trainer or trainer_of(self._prepared.catalog, self._device)
         try:
             if not alone:
@@ -305,12 +304,6 @@ def _why_alone(trials: int, options: RunOptions) -> str:
 
 
 def _disk(prepared: Prepared, missing: Sequence[TrialDraft]) -> float | None:
-    """Return megabytes: predictions (half-precision logits, classes, index), rows, log and events of each trial."""
-    images = prepared.images
-    if prepared.ranked_by is not None:
-        return len(missing) * _ROW_BYTES / 1e6
-    if images is None or not missing:
-        return 0.0 if not missing else None
-    _, val = split_sizes(images, ImageSettings.of(missing[0].settings))
-    predictions = val * (2 * len(images.class_names) + 17)
-    return len(missing) * (predictions + _ROW_BYTES) / 1e6
+    """Return megabytes: predictions, rows, log and events of each trial."""
+    kept = prepared.bytes_kept() if missing else 0
+    return None if kept is None else len(missing) * (kept + _ROW_BYTES) / 1e6

@@ -11,6 +11,7 @@ from gridsearch import plugins
 from gridsearch.advice import is_own
 from gridsearch.errors import DataError, SpecError, UsageError, nearest, said
 from gridsearch.records import DataFacts, ImageSettings
+from gridsearch.records.study_kinds import IMAGES
 from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
@@ -56,10 +57,16 @@ class Catalog:
         return self.dataset.name
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What a worker is told of it."""
+    def setup(self) -> dict[str, Any]:
+        """What a worker's setup says of them."""
         dataset = self.dataset.locator or self.dataset.name
-        return {"dataset": dataset, "models": self.locators, "data_root": str(self.root)}
+        return {
+            "kind": IMAGES.name,
+            "dataset": dataset,
+            "models": self.locators,
+            "data_root": str(self.root),
+            "takes_state": True,
+        }
 
     @property
     def locators(self) -> dict[str, str]:

@@ -1,19 +1,34 @@
-"""Finds the plain function that a study calls; what `catalog` is for datasets and models."""
+"""Prepares studies that call a plain function: it is found, and is what it was.
+
+One of the two kinds that `preparation` chooses between.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.advice import is_own
 from gridsearch.errors import UsageError
+from gridsearch.planning import FunctionCost
+from gridsearch.records.study_kinds import FUNCTION
+from gridsearch.service.prepare import user_code
+from gridsearch.service.prepare.prepared import Prepared, stored_fields
+from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.user_code import check_same
+from gridsearch.spec import expand_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from gridsearch.planning import ProbeCache
     from gridsearch.plugins import Plugin
-    from gridsearch.records import Settings
+    from gridsearch.records import Settings, StudyData
+    from gridsearch.service.prepare.options import Places
+    from gridsearch.service.prepare.prepared import Given
+    from gridsearch.service.prepare.replicates import MoreSeeds
+    from gridsearch.spec import StudySpec
 
 
 class FunctionCatalog:
@@ -43,9 +58,10 @@ class FunctionCatalog:
         return self.plugin.name
 
     @property
-    def told(self) -> dict[str, Any]:
-        """What a worker is told of it."""
+    def setup(self) -> dict[str, Any]:
+        """What a worker's setup says of it."""
         return {
+            "kind": FUNCTION.name,
             "objective": self.plugin.locator or self.plugin.name,
             "metric": self._metric,
             "takes_state": plugins.takes_state(self.plugin),
@@ -105,3 +121,96 @@ class FunctionCatalog:
                 study=study,
                 spec=spec,
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedFunction(Prepared):
+    """Trials that call a plain function.
+
+    Attributes:
+        catalog: the function.
+        ranked_by: which of its metrics ranks, and the direction.
+    """
+
+    catalog: FunctionCatalog
+    ranked_by: tuple[str, str]
+
+    @property
+    def metric(self) -> str:
+        """What the study ranks by."""
+        return self.ranked_by[0]
+
+    @property
+    def direction(self) -> str:
+        """Which way is better."""
+        return self.ranked_by[1]
+
+    def cost(self, device: str, probes: ProbeCache) -> FunctionCost:  # noqa: ARG002 - it computes where it likes
+        """Return the cost model of these trials."""
+        return FunctionCost(probes.load())
+
+    def bytes_kept(self) -> int:
+        """Return nothing: what the function itself writes is its own."""
+        return 0
+
+
+def prepare_function(
+    spec: StudySpec,
+    places: Places,  # noqa: ARG001 - as `prepare_images`, likewise what else is not asked for
+    given: Given,
+    earlier: Callable[[], Iterable[Settings]],
+    *,
+    fetch: bool,  # noqa: ARG001
+    say: Callable[[str], None],  # noqa: ARG001
+) -> PreparedFunction:
+    """Expand a spec into drafts; see `preparation.prepare`."""
+    catalog = FunctionCatalog(given.objective or spec.objective, metric=spec.metric, version=spec.version)
+    catalog.known_as(earlier)
+    expansion = expand_study(spec, catalog)
+    return PreparedFunction(
+        name=spec.name,
+        axes=spec.grid.axes,
+        spec=spec.to_json(),
+        catalog=catalog,
+        drafts=expansion.drafts,
+        points=expansion.points,
+        excluded=expansion.excluded,
+        warnings=(*expansion.warnings, *user_code.warnings(catalog.own, version=spec.version)),
+        ranked_by=(spec.metric, spec.direction),
+    )
+
+
+def stored_function(
+    data: StudyData,
+    spec: Mapping[str, Any],
+    places: Places,  # noqa: ARG001 - as `stored_images`
+    given: Given,
+    *,
+    more: MoreSeeds | None,
+    say: Callable[[str], None],  # noqa: ARG001
+) -> PreparedFunction:
+    """Take trials of a stored study of a function; see `preparation.prepare_stored`."""
+    drafts = open_or_more(data, more)
+    catalog = FunctionCatalog(
+        given.objective or _stored_locator(data, spec), metric=data.metric, version=spec.get("version")
+    )
+    catalog.known_as(lambda: [draft.settings for draft in drafts])
+    catalog.check_unchanged(data.name, [d.settings for d in drafts], spec)
+    return PreparedFunction(
+        **stored_fields(data, drafts), spec=spec, catalog=catalog, ranked_by=(data.metric, data.direction)
+    )
+
+
+def _stored_locator(data: StudyData, spec: Mapping[str, Any]) -> str:
+    """Return the locator of a study's function.
+
+    Raises:
+        UsageError: it is a user's own, which has to be named again.
+    """
+    locator = str(spec.get("objective", data.dataset))
+    if ":" in locator:
+        raise UsageError(
+            f"study {data.name!r} calls your own function {data.dataset!r}, whose code runs only when it is named",
+            hint=data.again.name_again(),
+        )
+    return locator

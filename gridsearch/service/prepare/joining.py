@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from gridsearch.records import Trial
-    from gridsearch.service.prepare.preparation import Prepared
+    from gridsearch.service.prepare.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)

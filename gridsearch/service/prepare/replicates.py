@@ -73,6 +73,14 @@ def _of_point(point: RankedPoint, axes: Sequence[str], seeds: int) -> list[Trial
     return [*open_ones, *(_draft(first.settings, seed, tuple(first.params), axes) for seed in new)]
 
 
+def open_or_more(data: StudyData, more: MoreSeeds | None) -> tuple[TrialDraft, ...]:
+    """Return the trials without a result (all, where there is none), or more replicates of the best points."""
+    if more is not None:
+        return more_replicates(data, more)
+    missing = [t for t in data.trials if not has_result(t)] or data.trials
+    return tuple(stored_draft(t, data.axes) for t in missing)
+
+
 def has_result(trial: TrialRecord) -> bool:
     """Whether a trial need not be trained again."""
     return trial.state in (TrialState.COMPLETE, TrialState.DIVERGED)

@@ -17,6 +17,7 @@ from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.folders import expanded, tilde
 from gridsearch.records import ImageSettings
 from gridsearch.service.prepare.catalog import Catalog
+from gridsearch.service.prepare.prepared import Joining
 from gridsearch.service.prepare.user_code import CODE, check_same
 from gridsearch.spec import StudySpec
 
@@ -168,19 +169,6 @@ def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> N
                 if relative
                 else "put it back; a copy with other content makes other trials",
             )
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Joining:
-    """How a grid's images stand to those of the study that it joins.
-
-    Attributes:
-        same: they are some that it holds already, whatever their name and place are now.
-        earlier: how many trials it holds, where none is of these images.
-    """
-
-    same: bool = False
-    earlier: int = 0
 
 
 def joining(

@@ -13,7 +13,8 @@ from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.joining import join
-from gridsearch.service.prepare.preparation import Prepared, images_joined, prepare, prepare_stored
+from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
+from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, preload_report, rank_study
 from gridsearch.service.run import interruption
 from gridsearch.service.run.coordinator import Coordinator
@@ -28,6 +29,7 @@ from gridsearch.service.run.workers import (
     devices_for,
     environment,
     hardware,
+    lanes_at_most,
     pack_limit,
     starter,
     worker_setups,
@@ -125,12 +127,12 @@ def run(
     """
     watcher = observer or Silent()
     timing = Timing(time.monotonic())
-    given: dict[str, Any] = {"objects": objects, "dataset": dataset, "objective": objective}
+    given = Given(objects=objects or {}, dataset=dataset, objective=objective)
     with ExitStack() as stack:
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
         store = _open(stack, options) if store_exists(options.places.store) else None
-        devices = devices_for(options, function=spec.objective is not None)
-        prepared = prepare(spec, options.places, **given, fetch=True, say=watcher.say)
+        devices = devices_for(options, spec.kind)
+        prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
         return _execute(store or _open(stack, options), prepared, options, devices, watcher, timing)
 
 
@@ -162,9 +164,9 @@ def resume(
     """
     watcher = observer or Silent()
     timing = Timing(time.monotonic())
-    named: dict[str, Any] = {"dataset": dataset, "models": models, "objective": objective}
-    prepared = prepare_stored(study, options.places, **named, objects=objects, more=more, say=watcher.say)
-    devices = devices_for(options, function=prepared.ranked_by is not None)
+    given = Given(dataset=dataset, models=models, objective=objective, objects=objects or {})
+    prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
+    devices = devices_for(options, prepared.kind)
     with ExitStack() as stack:
         return _execute(_open(stack, options), prepared, options, devices, watcher, timing)
 
@@ -197,7 +199,7 @@ def _execute(
         watcher.say("writing the report")
         with timing.part("report"):
             report = make_report(
-                store, prepared.name, data=data, images=prepared.at_hand, root=options.places.data
+                store, prepared.name, data=data, images=prepared.loaded, root=options.places.data
             )
     own = None
     if not prepared.stored:
@@ -226,7 +228,7 @@ def _add(
     store: Store, prepared: Prepared, options: RunOptions, observer: Observer, *, notes: Sequence[str]
 ) -> Added:
     """Put the grid into the store, and say how it joins what is there and what of it is new."""
-    joined = images_joined(store, prepared, options.places)
+    joined = joined_data(store, prepared, options.places)
     if joined.earlier:
         observer.say(
             f"the images are other than those of the {joined.earlier} trials that study {prepared.name!r} holds: "
@@ -238,11 +240,11 @@ def _add(
         metric=prepared.metric,
         direction=prepared.direction,
         axes=prepared.axes,
-        class_names=prepared.images.class_names if prepared.images is not None else (),
+        class_names=prepared.class_names,
         facts=prepared.facts,
         same_images=joined.same,
         command=options.command,
-        environment=environment(function=prepared.ranked_by is not None),
+        environment=environment(prepared.kind),
         spec=user_code.kept(
             {**prepared.spec, LOCATORS: prepared.catalog.named},
             _stored_spec(store, prepared.name),
@@ -294,18 +296,18 @@ def _train(
     with RunStore(store, this_run) as lasting, interruption.listening() as interrupted:
         run = _context(lasting, prepared, options, devices, added, observer, workers=len(setups))
         sizing = Sizing(
-            lanes=options.lanes or (1 if prepared.ranked_by else None),
+            lanes=lanes_at_most(options, prepared.kind),
             device=devices[0],
             cost=run.cost,
             probes=run.probes,
-            limit_mb=None if prepared.ranked_by else pack_limit(devices, len(setups)),
+            limit_mb=pack_limit(devices, len(setups), prepared.kind),
         )
         ending = Ending(run, interrupted)
         Coordinator(
             run,
             sizing=sizing,
             publisher=TrialPublisher(
-                lasting.home, prepared.name, facts=prepared.facts, images=prepared.at_hand
+                lasting.home, prepared.name, facts=prepared.facts, images=prepared.loaded
             ),
             ending=ending,
             pruning=_pruning(lasting, prepared, options, added),
@@ -327,6 +329,7 @@ def _context(
 ) -> RunContext:
     probes = ProbeCache(options.places.probes)
     cost = prepared.cost(hardware(prepared, devices), probes)
+    assert cost is not None  # a run has loaded its data
     counts = store.open_counts(added.study_id, added.ids)
     progress = Progress(
         metric=prepared.metric,

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import UsageError
 from gridsearch.records import WorkerSetup
+from gridsearch.records.study_kinds import IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gridsearch.executors import Executor
     from gridsearch.records import Event
-    from gridsearch.service.prepare.catalog import Catalog
-    from gridsearch.service.prepare.functions import FunctionCatalog
+    from gridsearch.records.study_kinds import StudyKind
     from gridsearch.service.prepare.options import RunOptions
-    from gridsearch.service.prepare.preparation import Prepared
+    from gridsearch.service.prepare.prepared import Plugins, Prepared
 
 _WORKER_MB = 500.0
 """A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
@@ -32,17 +32,17 @@ _USABLE = 0.8
 _PACKAGES = ("torch", "torchvision", "optuna", "sqlalchemy", "numpy", "pandas")
 
 
-def devices_for(options: RunOptions, *, function: bool) -> tuple[str, ...]:
-    """Return where trials train; a plain function is called by as many processes as there are cores.
+def devices_for(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
+    """Return where trials train; what makes no packs runs in as many processes as there are cores.
 
     Raises:
         DeviceError: there is no such device here.
         UsageError: a device for a function, which computes where it likes.
     """
-    if not function:
+    if kind.packs:
         return resolve_devices(options.device)
     if options.device not in ("auto", "cpu"):
-        raise UsageError(f"--device {options.device}: a plain function chooses its device itself")
+        raise UsageError(f"--device {options.device}: {kind.noun} chooses its device itself")
     return ("cpu",)
 
 
@@ -59,7 +59,7 @@ def resolve_devices(device: str) -> tuple[str, ...]:
 
 def hardware(prepared: Prepared, devices: Sequence[str]) -> str:
     """Return where the overheads of such a run belong."""
-    return "function" if prepared.ranked_by is not None else device_name(devices[0])
+    return device_name(devices[0]) if prepared.kind.packs else prepared.kind.name
 
 
 def device_name(device: str) -> str:
@@ -72,7 +72,7 @@ def device_name(device: str) -> str:
 
 
 def worker_setups(
-    catalog: Catalog | FunctionCatalog, options: RunOptions, devices: Sequence[str], *, trials: int
+    catalog: Plugins, options: RunOptions, devices: Sequence[str], *, trials: int
 ) -> tuple[WorkerSetup, ...]:
     """Return the setup of each worker: one a core, or one an accelerator, but none for which there is no pack.
 
@@ -87,7 +87,7 @@ def worker_setups(
     return tuple(
         WorkerSetup(
             name=f"w{i}",
-            **catalog.told,
+            **catalog.setup,
             device=devices[i % len(devices)],
             threads=1,
             pruning=options.prune != "none",
@@ -106,7 +106,7 @@ def cores() -> int:
 
 
 def starter(
-    catalog: Catalog | FunctionCatalog,
+    catalog: Plugins,
     options: RunOptions,
     setups: Sequence[WorkerSetup],
     *,
@@ -137,11 +137,18 @@ def starter(
     return start
 
 
-def pack_limit(devices: Sequence[str], workers: int) -> float | None:
+def lanes_at_most(options: RunOptions, kind: StudyKind) -> int | None:
+    """Return the most lanes of a pack, None where that has to be found out."""
+    return options.lanes or (None if kind.packs else 1)
+
+
+def pack_limit(devices: Sequence[str], workers: int, kind: StudyKind = IMAGES) -> float | None:
     """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
 
     It leaves memory for what each worker needs before it has a pack, and a reserve.
     """
+    if not kind.packs:
+        return None
     from gridsearch.training import free_megabytes
 
     free = free_megabytes(devices[0])
@@ -151,8 +158,8 @@ def pack_limit(devices: Sequence[str], workers: int) -> float | None:
     return max(0.0, _USABLE * free / sharing - _WORKER_MB)
 
 
-def environment(*, function: bool = False) -> dict[str, str]:
-    """Return versions and hardware, for the record; of a plain function's run, nothing that needs torch."""
+def environment(kind: StudyKind = IMAGES) -> dict[str, str]:
+    """Return versions and hardware, for the record; of what makes no packs, nothing that needs torch."""
     from gridsearch._version import __version__
 
     found = {"gridsearch": __version__, "python": platform.python_version(), "platform": platform.platform()}
@@ -161,7 +168,7 @@ def environment(*, function: bool = False) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
-    if function:
+    if not kind.packs:
         return found
     from gridsearch.training import describe
 

@@ -1,0 +1,260 @@
+"""Prepares studies that train networks on images: the dataset and the models are found, and fit each other.
+
+One of the two kinds that `preparation` chooses between; `stored` finds again what a stored study needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import DataError, UsageError
+from gridsearch.planning import ImageCost
+from gridsearch.records import ImageSettings
+from gridsearch.service.prepare import stored, user_code
+from gridsearch.service.prepare.catalog import Catalog, images_changed, models_of
+from gridsearch.service.prepare.image_summary import image_warnings, renamed_arguments, summary
+from gridsearch.service.prepare.prepared import Joining, Prepared, stored_fields
+from gridsearch.service.prepare.replicates import open_or_more
+from gridsearch.service.prepare.splitting import check_splits, split_sizes
+from gridsearch.spec import expand_study
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+    from gridsearch.planning import ProbeCache
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import DataFacts, Settings, StudyData, Trial, TrialDraft
+    from gridsearch.service.prepare.options import Places
+    from gridsearch.service.prepare.prepared import Given
+    from gridsearch.service.prepare.replicates import MoreSeeds
+    from gridsearch.spec import StudySpec
+
+_CLASS_BYTES, _IMAGE_BYTES = 2, 17
+"""What stored predictions hold: half-precision logits of each class; label, index and the like of each image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedImages(Prepared):
+    """Trials that train networks on images.
+
+    Attributes:
+        catalog: the plug-ins that the study names.
+        images: the data of the first point, None where it was not loaded.
+    """
+
+    catalog: Catalog
+    images: ImageData | None
+
+    @property
+    def metric(self) -> str:
+        """Validation accuracy; train accuracy only where nothing is held out."""
+        return "train_accuracy" if all(d.settings.trains_on_all for d in self.drafts) else "val_accuracy"
+
+    @property
+    def direction(self) -> str:
+        """More accuracy is better."""
+        return "maximize"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """By label, of the images that were loaded."""
+        return () if self.images is None else self.images.class_names
+
+    @property
+    def facts(self) -> dict[str, DataFacts]:
+        """What the images of all trials are, by their fingerprint.
+
+        Raises:
+            DataError: they are other than a moment ago.
+        """
+        return self.catalog.facts(self.drafts)
+
+    @property
+    def described(self) -> str:
+        """The images in one line, as they were understood; "" where none were loaded."""
+        return " | ".join(facts.described for facts in self.catalog.seen(self.drafts))
+
+    @property
+    def loaded(self) -> dict[str, ImageData]:
+        """The loaded images by their fingerprint."""
+        return {} if self.images is None else {self.drafts[0].settings.data_fingerprint: self.images}
+
+    def cost(self, device: str, probes: ProbeCache) -> ImageCost | None:
+        """Return the cost model of these trials on a device; None where no images were loaded."""
+        data = self.images
+        if data is None:
+            return None
+        train, _ = split_sizes(data, ImageSettings.of(self.drafts[0].settings))
+        return ImageCost(
+            probes.load(),
+            device=device,
+            shape=tuple(data.train_images.shape[1:]),
+            classes=len(data.class_names),
+            train_images=train,
+        )
+
+    def bytes_kept(self) -> int | None:
+        """Return the size of a trial's predictions."""
+        if self.images is None:
+            return None
+        _, val = split_sizes(self.images, ImageSettings.of(self.drafts[0].settings))
+        return val * (_CLASS_BYTES * len(self.images.class_names) + _IMAGE_BYTES)
+
+    def joining(self, ledger: Sequence[Trial], spec: Mapping[str, Any], *, home: Path) -> Joining:
+        """Say how the grid's images stand to those that its study holds; see `Prepared`."""
+        if any(trial.settings.kind is not self.kind for trial in ledger[:1]):
+            return Joining()  # the store refuses it
+        return stored.joining(self.name, ledger, spec, self.catalog, self.drafts, home=home)
+
+    @property
+    def summary(self) -> Iterator[str]:
+        """One line on what the images were understood as, then those on what was done to them."""
+        return summary(self.described, self.images)
+
+    def with_doubts(self) -> PreparedImages:
+        """Return the trials with what puts results on their images in doubt among the warnings."""
+        return replace(self, warnings=(*self.warnings, *image_warnings(self.catalog.seen(self.drafts))))
+
+
+def prepare_images(
+    spec: StudySpec,
+    places: Places,
+    given: Given,
+    earlier: Callable[[], Iterable[Settings]],
+    *,
+    fetch: bool,
+    say: Callable[[str], None],
+) -> PreparedImages:
+    """Expand a spec into drafts, with its data at hand; see `preparation.prepare`.
+
+    Args:
+        spec: what to search.
+        places: where the data lies.
+        given: plug-ins that are objects.
+        earlier: gives the settings of the trials that the study holds.
+        fetch: bring the data if it is not there; else its fingerprint alone must do.
+        say: takes a message.
+    """
+    dataset = given.dataset if given.dataset is not None else spec.dataset
+    catalog = Catalog(dataset, places.data, given.objects, version=spec.version)
+    catalog.known_as(earlier)
+    expansion = expand_study(spec, catalog)
+    if fetch:  # only now: what is wrong with the words is said without waiting for a download
+        catalog.fetch(say)
+    prepared = PreparedImages(
+        name=spec.name,
+        axes=spec.grid.axes,
+        spec=stored.located(spec.to_json(), catalog),
+        catalog=catalog,
+        drafts=expansion.drafts,
+        points=expansion.points,
+        excluded=expansion.excluded,
+        warnings=(*expansion.warnings, *user_code.warnings(catalog.own, version=spec.version)),
+        images=_images(catalog, expansion.drafts[0].settings, fetch=fetch),
+    )
+    if fetch:
+        catalog.facts(expansion.drafts)  # all are read before anything is written
+    if prepared.images is not None:
+        check(catalog, prepared.images, prepared.drafts, files=fetch)
+    notes = [*prepared.summary] if fetch else []
+    if prepared.images is not None:
+        notes += renamed_arguments(catalog, prepared.images, prepared.drafts)
+    for note in notes:
+        say(note)
+    return prepared.with_doubts()
+
+
+def stored_images(
+    data: StudyData,
+    spec: Mapping[str, Any],
+    places: Places,
+    given: Given,
+    *,
+    more: MoreSeeds | None,
+    say: Callable[[str], None],
+) -> PreparedImages:
+    """Take trials of a stored study of images; see `preparation.prepare_stored`."""
+    catalog = stored.find_again(
+        data, spec, places, dataset=given.dataset, models=given.models, objects=given.objects, say=say
+    )
+    drafts = open_or_more(stored.present(data, catalog, spec, say=say), more)
+    needed = {d.settings.shape(): ImageSettings.of(d.settings) for d in drafts}
+    stored.check_models(data, catalog, spec, needed.values())
+    prepared = PreparedImages(
+        **stored_fields(data, drafts),
+        spec=stored.located(spec, catalog),
+        catalog=catalog,
+        images=_images(catalog, drafts[0].settings, fetch=True),
+    )
+    for note in prepared.summary:
+        say(note)
+    return prepared.with_doubts()
+
+
+def check(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft], *, files: bool = False) -> None:
+    """Refuse what the data does not allow, before anything is written.
+
+    Args:
+        catalog: the plug-ins of the trials.
+        images: their data.
+        drafts: the trials.
+        files: whether models that read a file are built, to see whether it is there and fits.
+
+    Raises:
+        UsageError: a split, a dropout rate for a model without dropout, or a file that does not fit.
+    """
+    check_splits(images, (ImageSettings.of(d.settings) for d in drafts))
+    _check_dropout(catalog, images, drafts)
+    if files:
+        _check_files(catalog, images, drafts)
+
+
+def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData | None:
+    """Load the data of a trial; a plan does without where it was not fetched yet."""
+    if not fetch and not catalog.available:
+        return None
+    settings = ImageSettings.of(settings)
+    try:
+        images, fingerprint = catalog.known(settings.data_options)
+    except DataError:
+        if fetch:
+            raise
+        return None
+    if fingerprint != settings.data_fingerprint:
+        raise images_changed(settings.dataset)
+    return images
+
+
+def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Build each model that reads a file once: what is not there, or does not fit, is told before all trials."""
+    for name, options in sorted(models_of(d.settings for d in drafts), key=str):
+        given = dict(options)
+        reads = getattr(catalog.find_model(name).target, "file_options", ())
+        if any(given.get(option) is not None for option in reads):
+            catalog.build(name, given, _input_shape(catalog, name, images), len(images.class_names))
+
+
+def _input_shape(catalog: Catalog, name: str, images: ImageData) -> tuple[int, int, int]:
+    """Return (C, H, W) that a model gets: smaller images are resized to the smallest it takes."""
+    channels, height, width = images.train_images.shape[1:]
+    smallest = catalog.find_model(name).smallest_input or (1, 1)
+    return channels, max(height, smallest[0]), max(width, smallest[1])
+
+
+def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Refuse a dropout rate for a model without dropout layers: its points would all be the same."""
+    wanted = models_of(d.settings for d in drafts if d.settings.get("dropout") is not None)
+    if not wanted:
+        return
+    from gridsearch.training import has_dropout
+
+    for name, options in sorted(wanted, key=str):
+        shape = _input_shape(catalog, name, images)
+        if not has_dropout(catalog.build(name, dict(options), shape, len(images.class_names))):
+            raise UsageError(
+                f"dropout: model {name!r} has no dropout layer that it could set",
+                hint="leave dropout out, or take a model that has one",
+            )
