@@ -42,6 +42,10 @@ class GridsearchError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """Return the message as a traceback shows it: names from users do not act on the terminal."""
+        return escaped(super().__str__())
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel whole between processes: a subclass may be made of other arguments than the message."""
         return _remade, (type(self), self.args, dict(self.__dict__))
@@ -49,6 +53,10 @@ class GridsearchError(Exception):
 
 class GridsearchWarning(UserWarning):
     """What a run has to say from Python that may not be as the user thinks; `warnings` filters reach it."""
+
+    def __str__(self) -> str:
+        """Return the warning as `warnings` prints it: what it quotes of users does not act on the terminal."""
+        return escaped(super().__str__())
 
 
 class UsageError(GridsearchError):

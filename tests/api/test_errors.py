@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import multiprocessing
 import pickle
+import traceback
 
 import pytest
 
@@ -99,3 +100,12 @@ class _NoText(Exception):
 )
 def test_what_an_error_says_is_valid_text_whatever_its_own_str_does(error, words):
     assert said(error) == words
+
+
+def test_what_users_named_does_not_act_on_the_terminal_that_shows_an_error_or_a_warning():
+    """Python prints both by itself: at the end of a traceback, and by `warnings`."""
+    hostile, shown = "axis \x1b[2J\x9b1m\u202e", r"axis \x1b[2J\x9b1m\u202e"
+    assert str(SpecError([hostile, "b"])) == f"{shown}; b"
+    assert str(gs.GridsearchWarning(hostile)) == shown
+    text = "".join(traceback.format_exception_only(GridsearchError(hostile)))
+    assert text.rstrip() == f"gridsearch.errors.GridsearchError: {shown}"
