@@ -163,6 +163,11 @@ def anybody(connection: Connection, *, dead: Callable[[RunnerIdentity], bool], w
     return any(not dead(RunnerIdentity(**row._mapping)) for row in connection.execute(query))
 
 
+def store_time(connection: Connection) -> float:
+    """Return the time by the store's clock, in seconds since 1970."""
+    return float(connection.scalar(select(ledger_tables.StoreNow())) or 0.0)
+
+
 def is_silent(connection: Connection, owner: RunnerIdentity) -> bool:
     """Return whether a runner holds no trial whose lease lasts."""
     r = ledger_tables.runners

@@ -49,8 +49,12 @@ _AGAIN_SECONDS = 1.0
 _CHECK_SECONDS = 2.0
 """How often to ask whether the study is still there, and whether somebody wants the run to stop."""
 
-_OTHERS_FIRST_SECONDS = 15.0
-"""After the store was away nobody's lease that ended meanwhile is taken for so long: its runner waited as we did."""
+_OTHERS_FIRST = 1 / 3
+"""After the store was away nobody's lease that ended meanwhile is taken for such a part of a lease, more than there is
+between two heartbeats: its runner waited as we did."""
+
+_STEP_SECONDS = 5.0
+"""By so much the store's clock must run ahead of the monotonic one to count as set forward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,7 @@ class RunStore(Store):
         with database.read() as connection:
             self._uid = claims.require_study(connection, run.study_id)
             self._stops = stops.asked(connection, run.study_id)
+            self._clock_ahead = claims.store_time(connection) - time.monotonic()
             self._trials = row_lookup.count_trials(connection, run.study_id)
         self._stop: StopRequest | None = None
         self._lost: set[int] = set()
@@ -334,15 +339,24 @@ class RunStore(Store):
 
     def reclaim(self, study_id: int) -> list[Reclaimed]:
         """Take back the claims of runners that are gone, once what they left is written; see `Store.reclaim`."""
-        if time.monotonic() - self._back_since < _OTHERS_FIRST_SECONDS:
-            return []
         reclaim = super().reclaim
 
         def take_back() -> list[Reclaimed]:
+            self._watch_clock()
+            if time.monotonic() - self._back_since < _OTHERS_FIRST * self._run.lease:
+                return []
             take_in(self, warn=self._run.warn)
             return reclaim(study_id)
 
         return self._read(take_back, [])
+
+    def _watch_clock(self) -> None:
+        """Let others renew their leases first where the store's clock was set forward: none has lasted so long."""
+        with self._database.read() as connection:
+            ahead = claims.store_time(connection) - time.monotonic()
+        if ahead - self._clock_ahead > _STEP_SECONDS:
+            self._back_since = time.monotonic()
+        self._clock_ahead = ahead
 
     def waiting(self, study_id: int, ids: Collection[int] | None = None) -> list[Trial]:
         """Return the trials that wait, see `Store.waiting`; none while the store is away."""

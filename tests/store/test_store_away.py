@@ -19,7 +19,17 @@ from hypothesis import HealthCheck, given
 from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import FileRef, TrialState
-from gridsearch.store import RunnerIdentity, RunOf, RunStore, Store, open_store, run_store, spool, take_in
+from gridsearch.store import (
+    RunnerIdentity,
+    RunOf,
+    RunStore,
+    Store,
+    claims,
+    open_store,
+    run_store,
+    spool,
+    take_in,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +38,7 @@ def quickly(monkeypatch, tmp_path):
     monkeypatch.setattr(run_store, "_TRY_SECONDS", 0.02)
     monkeypatch.setattr(run_store, "_AGAIN_SECONDS", 0.0)
     monkeypatch.setattr(run_store, "_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(run_store, "_OTHERS_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr(run_store, "_OTHERS_FIRST", 0.0)
     monkeypatch.setattr(spool.tempfile, "gettempdir", lambda: str(tmp_path))
 
 
@@ -299,6 +309,24 @@ def test_a_claim_that_was_made_though_it_seemed_to_fail_is_given_back(store, run
     assert not run.store.away
     assert run.store.finish_many([make.finished(one, 0.7)]) == [True], "what trains is not given back"
     assert [t.state for t in store.study_data("digits").trials] == ["complete", "waiting", "waiting"]
+
+
+@pytest.mark.parametrize(("step", "taken"), [(7200.0, False), (1.0, True), (-7200.0, True)])
+def test_after_the_clock_was_set_forward_others_renew_their_leases_before_any_is_taken(
+    store, run, make, monkeypatch, step, taken
+):
+    monkeypatch.setattr(run_store, "_OTHERS_FIRST", 1.0)
+    other = dataclasses.replace(run.owner, host="elsewhere")
+    run.store.release([(t.id, t.attempt) for t in run.trials])
+    store.claim(run.ids, owner=other, pack="q", lease=60.0)
+    with closing(sqlite3.connect(store.path)) as connection, connection:  # as its leases look after the step
+        connection.execute("UPDATE gridsearch_trials SET lease_until = 1")
+    true = claims.store_time
+    monkeypatch.setattr(claims, "store_time", lambda connection: true(connection) + step)
+    assert len(run.store.reclaim(run.study_id)) == (3 if taken else 0)
+    assert len(run.store.reclaim(run.study_id)) == 0, "a step is no news the second time"
+    monkeypatch.setattr(run_store, "_OTHERS_FIRST", 0.0)
+    assert len(run.store.reclaim(run.study_id)) == (0 if taken else 3), "who is gone does not renew them"
 
 
 EVENTS = ("record 0", "record 1", "finish 0", "record 1", "fail 1", "release 2")
