@@ -17,7 +17,8 @@ from gridsearch.spec.axes import AXES, SEED, find_axis
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import allowed
 from gridsearch.spec.grammar import write_row, write_values
-from gridsearch.spec.grid_builder import Entry, Parts, Written, assemble, merge, size_of
+from gridsearch.spec.grid_builder import Entry, Written, assemble
+from gridsearch.spec.grid_parts import Parts, merge, size_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from gridsearch.folders import tilde
 from gridsearch.records.study_kinds import kind_of
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import Condition, Exclusion, Term
-from gridsearch.spec.grid_builder import Entry, Group, Parts, Written, assemble
+from gridsearch.spec.grid_builder import Entry, Written, assemble
+from gridsearch.spec.grid_parts import Group, Parts
 from gridsearch.spec.recipe import OPTION_TABLES, read_settings
 from gridsearch.spec.study_options import OPTIONS, misplaced, read_option, refusal
 

@@ -14,7 +14,7 @@ from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS, kind_of
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.axis_values import require_text, typed
 from gridsearch.spec.collector import InvalidValue, shortened
-from gridsearch.spec.grid_builder import MAX_SEEDS
+from gridsearch.spec.grid_parts import MAX_SEEDS
 from gridsearch.spec.study_names import good_name
 
 OPTIONS = ("study", *(option for kind in KINDS for option in kind.options), "seeds", "version")
