@@ -141,7 +141,7 @@ class StudyData:
         """Return the class names of the images that a trial was trained on, by label.
 
         Nothing where the study is of an older version, which kept but those of the newest run, and its trials
-        were trained on several: they are told by number rather than by another's names.
+        were trained on several: they are shown by number rather than by another's names.
         """
         if settings.data_fingerprint in self.facts:
             return self.facts[settings.data_fingerprint].class_names

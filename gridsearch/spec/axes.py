@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SEED = "seed"
 
 RESERVED_PARAMS = ("objective", "objective_source", "objective_version", "code_version")
-"""What is told of a function beside its params; no param may bear such a name."""
+"""Names that describe a function beside its params; no param may have one of them."""
 
 _OPTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

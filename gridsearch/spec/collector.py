@@ -1,4 +1,4 @@
-"""Gathers what is wrong with a grid, a recipe or a study file, so that all of it is told at once.
+"""Gathers what is wrong with a grid, a recipe or a study file, so that all of it is reported at once.
 
 Below every other module of the spec: readers raise `InvalidValue` where they find a mistake, and whoever knows the
 place collects it.

@@ -98,7 +98,7 @@ def _of_another_kind(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 class StudySpec(BaseModel):
-    """A study: immutable, checked, with all its problems told at once.
+    """A study: immutable, checked, with all its problems reported at once.
 
         StudySpec(dataset="digits", grid=Grid(lr=[.01, .001]), recipe={"epochs": 5}, seeds=3)
 
@@ -212,7 +212,7 @@ class StudySpec(BaseModel):
         """Return the command line's arguments that give this study again, without a study file."""
         arguments = ["--study", self.name]
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
-        # What the grid sets at every point would be told as a conflict.
+        # What the grid sets at every point would be refused as given twice.
         gridded = set(self.grid.axes) - {condition.axis for condition in self.grid.parts.conditions}
         free = self.kind.free_axes
         for name in self.kind.options:

@@ -30,9 +30,9 @@ def image_warnings(seen: Iterable[DataFacts]) -> tuple[str, ...]:
 def renamed_arguments(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> Iterator[str]:
     """Yield what each model gets of the data's shape under a name that is not the protocol's."""
     built = models_of(d.settings for d in drafts)
-    told = {
+    lines = {
         f"{name} gets {words}": None
         for name, options in built
         if (words := in_words(catalog.passed(name, dict(options), images)))
     }
-    yield from (f"{line}, as the images are" for line in told)
+    yield from (f"{line}, as the images are" for line in lines)

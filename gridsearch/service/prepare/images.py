@@ -229,7 +229,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
 
 
 def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
-    """Build each model that reads a file once: what is not there, or does not fit, is told before all trials."""
+    """Build each model that reads a file once: what is not there, or does not fit, is reported before any trial."""
     for name, options in sorted(models_of(d.settings for d in drafts), key=str):
         given = dict(options)
         reads = getattr(catalog.find_model(name).target, "file_options", ())

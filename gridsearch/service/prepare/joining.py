@@ -36,7 +36,7 @@ def join(prepared: Prepared, ledger: Sequence[Trial], studies: Collection[str]) 
     """Let a grid join what its study holds.
 
     Args:
-        prepared: the grid's trials; those of a stored study are told nothing.
+        prepared: the grid's trials; those of a stored study give no notes.
         ledger: the trials that are there.
         studies: the names of all studies, so that another one can be proposed.
     """

@@ -1,6 +1,6 @@
-"""How images are parted for training, validation and test: asked before anything is trained, and refused if hopeless.
+"""How images are split for training, validation and test: checked before anything is trained, and refused if hopeless.
 
-Between the catalog, which has the images, and `training.split`, which parts them.
+Between the catalog, which has the images, and `training.split`, which splits them.
 """
 
 from __future__ import annotations
