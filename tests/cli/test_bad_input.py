@@ -54,6 +54,7 @@ WRONG_WORDS = {
     ("run", "--grid", "lr=.1", "--executor", "cloud"): ["cloud"],
     ("run", "--grid", "lr=.1", "--prune", "medium"): ["--prune", "median"],
     ("run", "--grid", "lr=.1", "--budget", "soon"): ["soon"],
+    ("run", "--grid", "lr=.1", "--checkpoint", "never"): ["'never'", "every-epoch or off"],
     ("run", "missing.toml"): ["missing.toml"],
     ("run", "--grid", "lr=.1", "--store", "sqlite:///x.db", "--store", "mysql://x"): ["mysql"],
     ("run", "--grid", "lr=.1", "--store", "postgresql://me:secret@host/db"): ["password"],

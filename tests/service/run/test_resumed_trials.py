@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import signal
 import sqlite3
@@ -10,7 +11,9 @@ import sqlite3
 import optuna
 import pytest
 
+from gridsearch import files
 from gridsearch.checkpoints import checkpoints_in
+from gridsearch.errors import StoreError
 from gridsearch.records import TrialState
 from gridsearch.service.prepare.options import Places, RunOptions
 from gridsearch.service.queries import studies
@@ -45,9 +48,9 @@ def run(tmp_path, monkeypatch):
     places = Places.find(tmp_path / "home")
     advance = Recorder.advance
 
-    def one(epoch=None, **changes):
+    def one(epoch=None, *, trial=1, spec=None, objective=None, **changes):
         options = {"executor": "inline", "lanes": 2, "workers": 1, "report": False, "places": places}
-        spec = build(
+        spec = spec or build(
             words=["lr=.05,.01", "model.hidden=8"],
             options={"dataset": "digits", "model": "mlp", "epochs": EPOCHS, "subset": 200},
         )
@@ -55,12 +58,13 @@ def run(tmp_path, monkeypatch):
 
         def interrupt(self, event):
             advance(self, event)
-            if event.epoch == epoch and event.trial == 1:
+            if event.epoch == epoch and event.trial == trial:
                 signal.raise_signal(signal.SIGINT)
 
         with monkeypatch.context() as patch:
             patch.setattr(Recorder, "advance", interrupt)
-            outcome = running.run(spec, RunOptions(**options | changes), observer=observer)
+            how = {"observer": observer, "objective": objective}
+            outcome = running.run(spec, RunOptions(**options | changes), **how)
         assert (outcome.signum == signal.SIGINT) == (epoch is not None)
         return observer
 
@@ -151,6 +155,42 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(run):
     with store_of(run) as store:
         data = store.study_data("digits")
     assert all([row.epoch for row in rows] == list(range(1, EPOCHS + 1)) for rows in data.epochs.values())
+
+
+def test_a_full_disk_ends_the_run_and_what_was_saved_before_is_gone_on_from(run, monkeypatch):
+    writes, write = itertools.count(), files.write_whole
+
+    def full(path, content):
+        if path.name.startswith("checkpoint-") and next(writes) == 7:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_whole", full)
+        with pytest.raises(StoreError, match="no space left"):
+            run(checkpoint=0.0)
+    assert f"trials 0, 1: go on from epoch 3 of {EPOCHS}" in run(checkpoint=0.0).lines
+    with store_of(run) as store:
+        trials = store.study_data("digits").trials
+    assert {(trial.state, trial.attempts) for trial in trials} == {(TrialState.COMPLETE, 1)}
+
+
+def test_a_function_that_takes_its_state_goes_on_likewise(run):
+    def count(params, seed, state=None):
+        state = 0 if state is None else state
+        while state < 8:
+            state += 1
+            yield {"value": params["x"] * state}, state
+
+    spec = build(words=["x=1,2"], options={"objective": "count", "study": "f"})
+    how = {"spec": spec, "objective": count, "lanes": 1}
+    run(epoch=3, trial=2, **how)
+    assert [(t.number, at) for t, at in studies.status(run.places, "f")[0].resumable] == [(1, 3)]
+    assert "trial 1: goes on from step 3" in run(**how).lines
+    with store_of(run) as store:
+        data = store.study_data("f")
+    assert [(t.state, t.value) for t in data.trials] == [(TrialState.COMPLETE, x * EPOCHS) for x in (1, 2)]
+    assert [[row.step for row in data.steps[n]] for n in (0, 1)] == [list(range(1, EPOCHS + 1))] * 2
 
 
 def test_without_checkpoints_trials_begin_again(run):
