@@ -21,6 +21,9 @@ from gridsearch.training.lanes.compile.lane_values import NotStackable, Value
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    Needs = Sequence[bool]
+    Grads = Sequence[torch.Tensor | None]
+
 
 @runtime_checkable
 class Differentiable(Protocol):
@@ -36,13 +39,7 @@ class Differentiable(Protocol):
         """Return the result, and what `backward` needs."""
         ...
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> Sequence[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradient of each argument.
 
         Args:
@@ -93,13 +90,7 @@ class ByAutograd:
             return result, None
         return result.detach(), (result, own) if result.requires_grad else None
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradients."""
         del out
         if saved is None:

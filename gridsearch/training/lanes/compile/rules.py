@@ -99,18 +99,12 @@ def apply_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict
         raise NotStackable(f"{node.target} is called in a way that has no stacked form") from error
 
 
-_RANDOM = {"rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "bernoulli", "bernoulli_"}
-_RANDOM |= {
-    "multinomial",
-    "normal",
-    "normal_",
-    "uniform_",
-    "randperm",
-    "rrelu",
-    "gumbel_softmax",
-    "exponential_",
-}
-_RANDOM |= {"alpha_dropout", "feature_alpha_dropout", "fractional_max_pool2d"}
+_RANDOM = frozenset(
+    ("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "bernoulli", "bernoulli_", "multinomial",
+     "normal", "normal_", "uniform_", "randperm", "rrelu", "gumbel_softmax", "exponential_", "alpha_dropout",
+     "feature_alpha_dropout", "fractional_max_pool2d")
+)  # fmt: skip
+"""Functions and methods that draw random numbers."""
 
 
 def _module(g: GraphBuilder, node: fx.Node, module: nn.Module, x: Value) -> Any:
@@ -125,6 +119,11 @@ def _module(g: GraphBuilder, node: fx.Node, module: nn.Module, x: Value) -> Any:
 
 
 # The tables
+
+_MAP_LAYERS: tuple[Any, ...] = (
+    nn.MaxPool2d, nn.AvgPool2d, nn.LPPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.ZeroPad2d,
+    nn.ReflectionPad2d, nn.ReplicationPad2d, nn.ConstantPad2d, nn.Upsample,
+)  # fmt: skip
 
 MODULES: dict[type[nn.Module], Rule] = {
     nn.Conv2d: conv_module,
@@ -157,16 +156,7 @@ MODULES: dict[type[nn.Module], Rule] = {
     nn.Hardtanh: activation_rule(F.hardtanh, "min_val", "max_val"),
     nn.Hardswish: activation_rule(F.hardswish),
     nn.Hardsigmoid: activation_rule(F.hardsigmoid),
-    nn.MaxPool2d: per_channel_module,
-    nn.AvgPool2d: per_channel_module,
-    nn.LPPool2d: per_channel_module,
-    nn.AdaptiveAvgPool2d: per_channel_module,
-    nn.AdaptiveMaxPool2d: per_channel_module,
-    nn.ZeroPad2d: per_channel_module,
-    nn.ReflectionPad2d: per_channel_module,
-    nn.ReplicationPad2d: per_channel_module,
-    nn.ConstantPad2d: per_channel_module,
-    nn.Upsample: per_channel_module,
+    **dict.fromkeys(_MAP_LAYERS, per_channel_module),
 }
 
 _UNARY: tuple[Any, ...] = (
@@ -175,20 +165,23 @@ _UNARY: tuple[Any, ...] = (
     torch.log, torch.sqrt, torch.abs, torch.square, torch.sin, torch.cos, torch.neg, torch.rsqrt, operator.neg,
     torch.clamp, operator.abs, torch.erf, torch.log1p,
 )  # fmt: skip
+_BINARY: tuple[Any, ...] = (
+    operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv, operator.pow, torch.add, torch.sub,
+    torch.mul, torch.div, torch.maximum, torch.minimum, torch.pow,
+)  # fmt: skip
+_PER_CHANNEL: tuple[Any, ...] = (
+    F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, F.adaptive_max_pool2d, F.pad, F.interpolate,
+    F.lp_pool2d,
+)  # fmt: skip
 
 FUNCTIONS: dict[Any, Rule] = {
     **{f: elementwise_rule(f) for f in _UNARY},
+    **{f: binary_rule(f) for f in _BINARY},
+    **{f: per_channel(f) for f in _PER_CHANNEL},
     F.relu: inplace_aware(torch.relu, 0),
-    F.relu6: inplace_aware(F.relu6, 0),
-    F.silu: inplace_aware(F.silu, 0),
-    F.mish: inplace_aware(F.mish, 0),
-    F.selu: inplace_aware(F.selu, 0),
-    F.leaky_relu: inplace_aware(F.leaky_relu, 1),
-    F.elu: inplace_aware(F.elu, 1),
-    F.celu: inplace_aware(F.celu, 1),
+    **{f: inplace_aware(f, 0) for f in (F.relu6, F.silu, F.mish, F.selu, F.hardswish, F.hardsigmoid)},
+    **{f: inplace_aware(f, 1) for f in (F.leaky_relu, F.elu, F.celu)},
     F.hardtanh: inplace_aware(F.hardtanh, 2),
-    F.hardswish: inplace_aware(F.hardswish, 0),
-    F.hardsigmoid: inplace_aware(F.hardsigmoid, 0),
     torch.conv2d: conv2d_rule,
     F.conv2d: conv2d_rule,
     pooled_convolution: pooled_convolution_rule,
@@ -207,65 +200,35 @@ FUNCTIONS: dict[Any, Rule] = {
     torch.cat: cat_rule,
     torch.concat: cat_rule,
     torch.stack: stack_rule,
-    torch.chunk: chunk_rule(torch.chunk),
-    torch.split: chunk_rule(torch.split),
-    torch.mean: reduction_rule(torch.mean),
-    torch.sum: reduction_rule(torch.sum),
-    torch.amax: reduction_rule(torch.amax),
-    torch.amin: reduction_rule(torch.amin),
-    torch.softmax: along_rule(torch.softmax),
-    F.softmax: along_rule(F.softmax),
-    torch.log_softmax: along_rule(torch.log_softmax),
-    F.log_softmax: along_rule(F.log_softmax),
-    torch.matmul: matmul_rule,
-    torch.bmm: matmul_rule,
-    operator.matmul: matmul_rule,
+    **{f: chunk_rule(f) for f in (torch.chunk, torch.split)},
+    **{f: reduction_rule(f) for f in (torch.mean, torch.sum, torch.amax, torch.amin)},
+    **{f: along_rule(f) for f in (torch.softmax, F.softmax, torch.log_softmax, F.log_softmax)},
+    **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul), matmul_rule),
     operator.getitem: getitem_rule,
     getattr: getattr_rule,
-    **{f: per_channel(f) for f in (F.max_pool2d, torch.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d)},
-    **{f: per_channel(f) for f in (F.adaptive_max_pool2d, F.pad, F.interpolate, F.lp_pool2d)},
-    **{
-        f: binary_rule(f)
-        for f in (operator.add, operator.sub, operator.mul, operator.truediv, operator.floordiv)
-    },
-    **{f: binary_rule(f) for f in (torch.add, torch.sub, torch.mul, torch.div, torch.maximum, torch.minimum)},
-    **{f: binary_rule(f) for f in (operator.pow, torch.pow)},
     operator.iadd: binary_rule(operator.add),
     operator.isub: binary_rule(operator.sub),
     operator.imul: binary_rule(operator.mul),
     operator.itruediv: binary_rule(operator.truediv),
 }
 
+
+def _as_methods(names: str, suffix: str = "") -> dict[str, Rule]:
+    """Return the rules of torch's functions of these names for the methods of the same names."""
+    return {name + suffix: FUNCTIONS[getattr(torch, name)] for name in names.split()}
+
+
 METHODS: dict[str, Rule] = {
-    **{
-        name: elementwise_rule(getattr(torch, name))
-        for name in ("relu", "tanh", "sigmoid", "exp", "log", "sqrt")
-    },
-    **{name: elementwise_rule(getattr(torch, name)) for name in ("abs", "square", "clamp", "neg", "rsqrt")},
-    **{f"{name}_": elementwise_rule(getattr(torch, name)) for name in ("relu", "tanh", "sigmoid", "clamp")},
-    **{
-        name: binary_rule(getattr(torch, name))
-        for name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum")
-    },
-    **{f"{name}_": binary_rule(getattr(torch, name)) for name in ("add", "sub", "mul", "div")},
-    "mean": reduction_rule(torch.mean),
-    "sum": reduction_rule(torch.sum),
-    "amax": reduction_rule(torch.amax),
-    "amin": reduction_rule(torch.amin),
-    "softmax": along_rule(torch.softmax),
-    "log_softmax": along_rule(torch.log_softmax),
-    "flatten": flatten_rule,
+    **_as_methods(
+        "relu tanh sigmoid exp log sqrt abs square clamp neg rsqrt add sub mul div pow maximum minimum"
+    ),
+    **_as_methods("relu tanh sigmoid clamp add sub mul div", suffix="_"),
+    **_as_methods(
+        "mean sum amax amin softmax log_softmax flatten reshape permute transpose squeeze unsqueeze"
+    ),
+    **_as_methods("chunk split matmul bmm"),
     "view": reshape_rule,
-    "reshape": reshape_rule,
     "unflatten": unflatten_rule,
-    "permute": permute_rule,
-    "transpose": transpose_rule,
-    "squeeze": squeeze_rule,
-    "unsqueeze": unsqueeze_rule,
-    "chunk": chunk_rule(torch.chunk),
-    "split": chunk_rule(torch.split),
-    "matmul": matmul_rule,
-    "bmm": matmul_rule,
     "size": size_rule,
     "contiguous": same_rule,
     "clone": same_rule,

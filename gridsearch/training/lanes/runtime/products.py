@@ -16,9 +16,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from gridsearch.training.lanes.compile.lane_values import unflatten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from gridsearch.training.kernels import DenseLayers, PooledConvolution
+    from gridsearch.training.lanes.compile.compiled_graph import Grads, Needs
     from gridsearch.training.lanes.compile.lane_values import LaneCount
 
 
@@ -120,13 +119,7 @@ class Conv:
         y = F.conv2d(x, merged, merge(b), groups=groups, **self._how)
         return y, (x, merged, has_bias, b is not None, groups)
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradients with respect to x, w and b."""
         del out  # torch always allocates the gradients of a convolution's weights, which are small
         x, merged, has_bias, adds, groups = saved
@@ -167,13 +160,7 @@ class PooledConv:
         y, kernel_saved = self._kernel.forward(x, w, b, return_indices=True)
         return y, (kernel_saved, has_bias)
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradients with respect to x, w and b."""
         kernel_saved, has_bias = saved
         w = kernel_saved.w
@@ -228,13 +215,7 @@ class Linear:
         saved = flat, w, x.shape
         return y if x.dim() == 3 else unflatten(y, 1, *x.shape[1:-1]) if x.dim() > 3 else y.squeeze(1), saved
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradients with respect to x, w and b."""
         flat, w, shape = saved
         grad_output = grad_output.reshape(*flat.shape[:2], w.shape[1])
@@ -244,17 +225,8 @@ class Linear:
             gb = grad_output.sum(1)
             gw = self._affine.weight_gradient(torch.bmm(grad_output.transpose(1, 2), flat), gb)
             return [gx, gw, gb if has_bias else None]
-        buffers = (out[1], out[2]) if has_bias else (out[1], None)
-        gw = torch.bmm(grad_output.transpose(1, 2), flat) if buffers[0] is None else buffers[0]
-        if buffers[0] is not None:
-            torch.bmm(grad_output.transpose(1, 2), flat, out=buffers[0])
-        if not has_bias:
-            return [gx, gw, None]
-        return [
-            gx,
-            gw,
-            grad_output.sum(1) if buffers[1] is None else torch.sum(grad_output, 1, out=buffers[1]),
-        ]
+        gw = torch.bmm(grad_output.transpose(1, 2), flat, out=out[1])
+        return [gx, gw, torch.sum(grad_output, 1, out=out[2]) if has_bias else None]
 
 
 class FusedLinear:
@@ -280,13 +252,7 @@ class FusedLinear:
         y, saved_inputs = self._kernel.forward(x, weights[::2], weights[1::2])
         return y, (x, weights, y, saved_inputs)
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradients with respect to x and each weight and bias."""
         x, weights, y, saved_inputs = saved
         buffers: list[Any] = [

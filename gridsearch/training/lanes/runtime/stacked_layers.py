@@ -18,6 +18,7 @@ from gridsearch.training.lanes.runtime.products import merge, pair
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from gridsearch.training.lanes.compile.compiled_graph import Grads, Needs
     from gridsearch.training.lanes.compile.lane_values import LaneCount
     from gridsearch.training.lanes.runtime.masks import CounterMasks
 
@@ -47,13 +48,7 @@ class Relu:
         y = torch.relu_(x) if self._overwrites else torch.relu(x)
         return y, y
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradient with respect to x."""
         del needs_grad, out
         return [torch.ops.aten.threshold_backward(grad_output, saved, 0)]
@@ -89,13 +84,7 @@ class MaxPool:
         y, indices = torch.ops.aten.max_pool2d_with_indices(x, *self._how)
         return y, (indices, x.shape, x.stride())
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradient with respect to the maps; the next call overwrites it."""
         del needs_grad, out
         indices, shape, strides = saved
@@ -254,13 +243,7 @@ class Flatten:
         """Return the features, and the layout of the maps."""
         return self(x), (x.shape, x.stride())
 
-    def backward(
-        self,
-        grad_output: torch.Tensor,
-        saved: Any,
-        needs_grad: Sequence[bool],
-        out: Sequence[torch.Tensor | None],
-    ) -> list[torch.Tensor | None]:
+    def backward(self, grad_output: torch.Tensor, saved: Any, needs_grad: Needs, out: Grads) -> Grads:
         """Return the gradient with respect to the maps, in their layout."""
         del needs_grad, out
         shape, strides = saved
