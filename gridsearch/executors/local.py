@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
-from gridsearch.executors.logs import LogStream
+from gridsearch.executors.logs import LogStream, merged
 from gridsearch.executors.shipping import pickled
 from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process_handle
 from gridsearch.records import (
@@ -178,8 +178,8 @@ class LocalExecutor:
         worker.rest += chunk
         *lines, rest = worker.rest.split(b"\n")
         worker.rest = bytearray(rest)
-        for line in lines:
-            self._handle(worker, decode(bytes(line)))
+        for event in merged([decode(bytes(line)) for line in lines]):
+            self._handle(worker, event)
         return bool(chunk)
 
     def _read_rest(self, worker: _Worker) -> None:

@@ -6,12 +6,16 @@ import contextlib
 import ctypes
 import io
 import sys
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError, said, valid_text
+from gridsearch.records import LogText
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
+
+    from gridsearch.records import Event
 
 
 _MOST_HELD = 1 << 16
@@ -63,6 +67,17 @@ class LogStream(io.TextIOBase):
         if self._held or self._within_line:
             self._hold("\n")
             self.flush()
+
+
+def merged(events: Sequence[Event]) -> Iterator[Event]:
+    """Yield events with the texts that follow one another for the same logs as one, for which a log is opened once."""
+    for trials, some in groupby(events, lambda event: event.trials if isinstance(event, LogText) else None):
+        if trials is None:
+            yield from some
+        else:
+            yield LogText(
+                trials=trials, text="".join(each.text for each in some if isinstance(each, LogText))
+            )
 
 
 def flush_native_output() -> None:

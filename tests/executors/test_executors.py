@@ -18,6 +18,7 @@ import pytest
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.inline import InlineExecutor
 from gridsearch.executors.local import LocalExecutor
+from gridsearch.executors.logs import merged
 from gridsearch.executors.worker_exit import MemoryKills
 from gridsearch.records import (
     EpochEnded,
@@ -273,6 +274,22 @@ def test_what_a_model_its_children_and_c_write_to_the_descriptors_is_in_its_log(
     text = log_before_the_end(events)
     for said in ("raw \u00e9\\xff\n", "from a child\n", "from C\n", "to the first stdout\n", "no newline"):
         assert said in text
+
+
+def test_texts_in_a_row_for_the_same_logs_are_one():
+    def log(trials: tuple[int, ...], text: str) -> LogText:
+        return LogText(trials=trials, text=text)
+
+    ready = WorkerReady(worker="w", device="cpu")
+    events = [log((1,), "a"), log((1,), "b"), ready, ready, log((1,), "c"), log((1, 2), "d"), log((1,), "e")]
+    assert list(merged(events)) == [
+        log((1,), "ab"),
+        ready,
+        ready,
+        log((1,), "c"),
+        log((1, 2), "d"),
+        log((1,), "e"),
+    ]
 
 
 def test_both_executors_give_the_same_bytes(nets, tmp_path):
