@@ -21,6 +21,7 @@ from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process
 from gridsearch.records import (
     Exported,
     LanesGiven,
+    LanesTraining,
     Leave,
     LogText,
     Pack,
@@ -219,7 +220,9 @@ class LocalExecutor:
         if isinstance(event, WorkerReady):
             worker.ready = True
             self._failed_starts = 0
-        elif isinstance(event, PackStarted):
+        elif isinstance(event, PackStarted | LanesTraining):
+            self._read_output(worker)
+            worker.log.end()
             worker.trials = event.trials
         elif isinstance(event, TrialFinished | TrialFailed):
             # What was written before the trial's end belongs to its log, and was written before this event.

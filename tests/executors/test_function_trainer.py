@@ -17,6 +17,7 @@ from gridsearch.random_streams import Streams
 from gridsearch.records import (
     FunctionSettings,
     Lane,
+    LanesTraining,
     LogText,
     Pack,
     PackEnded,
@@ -56,7 +57,7 @@ def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()
     FunctionRunner(setup, events.append, {"f.py:f": plugin}).train(Pack("p", lanes), stop=stop, pruned=pruned)
     assert isinstance(events[0], PackStarted)
     assert isinstance(events[-1], PackEnded)
-    return events[1:-1]
+    return [event for event in events[1:-1] if not isinstance(event, LanesTraining)]
 
 
 def ends(events):
