@@ -87,6 +87,10 @@ class Advice:
         """Return the command that lists the studies."""
         return self._command("study", "list")
 
+    def stop(self) -> str:
+        """Return the command that ends the runs of a study."""
+        return self._command("stop", *self._study)
+
     def clean(self) -> str:
         """Return the command that takes away what is left of a study."""
         return self._command("study", "clean", self.study)

@@ -163,6 +163,9 @@ def test_status_says_who_trains_what_since_when_and_stop_asks_them_to_end(half_d
     host = us.host.partition("/")[0]
     numbers = ", ".join(map(str, runner["trials"]))
     assert f"process {us.pid} on {host} trains trials {numbers} since " in cli("status").out
+    refused = cli("study", "delete", NAME, "--yes")
+    assert refused.code == 4
+    assert f"end that runner first: gridsearch stop --study {NAME}" in refused.err
     asked = cli("stop", "--study", NAME, "--json").json
     assert asked["runners"] == [{"host": host, "pid": us.pid, "trials": runner["trials"]}]
     assert "is asked to end now" in cli("stop", "--study", NAME, "--now").out

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import Advice
@@ -238,7 +238,7 @@ def delete(places: Places, study: str) -> None:
         if running and (running := store.study_data(study).counts()[TrialState.RUNNING]):
             raise StoreError(
                 f"study {study!r} cannot be deleted: a runner trains {running} of its trials",
-                hint="end that runner first",
+                hint=f"end that runner first: {replace(places.again, study=study).stop()}",
             )
         store.delete_study(study)
 
