@@ -120,19 +120,6 @@ class Home(HomeCleaning):
         with writing_to(path):
             trial_logs.append(path, text)
 
-    def adopt(self, source: Path, ref: FileRef, *, study: str, number: int) -> Path:
-        """Move a worker's file to its place in the trial's folder, if its bytes are those announced.
-
-        It may be called again after a kill: a file that is in its place already is left there.
-
-        Raises:
-            ArtifactError: the file is missing or altered.
-        """
-        target = self.trial_file(study, number, ref.name)
-        self.verify(source, ref, moved_to=target)
-        self.move_verified(source, target)
-        return target
-
     def verify(self, source: Path, ref: FileRef, *, moved_to: Path | None = None) -> None:
         """Check a worker's file against what was announced and bring it to the disk.
 

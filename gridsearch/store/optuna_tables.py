@@ -57,7 +57,6 @@ version_info = cast("Table", models.VersionInfoModel.__table__)
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
 MODELS = tuple(models.BaseModel.metadata.tables.values())
-TABLES = frozenset(table.name for table in MODELS) | {alembic_version.name}
 
 OF_TRIAL = (
     trial_params,

@@ -148,16 +148,24 @@ def test_what_is_read_is_what_was_recorded(files):
         files.read_verified(path, ref.sha256)
 
 
+def adopt(files, source, ref):
+    """Move a worker's file to its place as a result is written."""
+    place = files.trial_file("s", 1, ref.name)
+    files.verify(source, ref, moved_to=place)
+    files.move_verified(source, place)
+    return place
+
+
 def test_a_workers_file_is_adopted_when_it_is_the_announced_one(files):
     content = b"w" * 3_000_000
     scratch = files.make_scratch("s", 1, 1)
     (scratch / "predictions.safetensors").write_bytes(content)
     for wrong in (ref_of(b"other"), ref_of(content[:-1])):
         with pytest.raises(ArtifactError, match="announced"):
-            files.adopt(scratch / wrong.name, wrong, study="s", number=1)
+            adopt(files, scratch / wrong.name, wrong)
     ref = ref_of(content)
     for _ in range(2):  # again, as after a kill between this and the commit
-        place = files.adopt(scratch / ref.name, ref, study="s", number=1)
+        place = adopt(files, scratch / ref.name, ref)
     assert place.read_bytes() == content
     files.drop_scratch("s", 1)
     assert [p.name for p in files.trial_dir("s", 1).iterdir()] == ["predictions.safetensors"]
@@ -168,9 +176,7 @@ def test_a_worker_cannot_pass_a_link_off_as_its_file(files, tmp_path):
     scratch = files.make_scratch("s", 1, 1)
     (scratch / "weights.safetensors").symlink_to(tmp_path / "secret")
     with pytest.raises(ArtifactError, match="is a link"):
-        files.adopt(
-            scratch / "weights.safetensors", ref_of(b"secret", "weights.safetensors"), study="s", number=1
-        )
+        adopt(files, scratch / "weights.safetensors", ref_of(b"secret", "weights.safetensors"))
 
 
 def test_scratch_of_an_attempt_is_empty_when_it_begins(files):

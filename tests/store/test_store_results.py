@@ -177,7 +177,8 @@ def test_late_files_do_not_replace_those_of_the_successor(store, make, running):
 def test_a_result_whose_files_had_been_moved_before_a_kill_is_written(store, make, running):
     trial = running[0]
     ref = leave(store, trial, "predictions.safetensors", b"logits")
-    store.home.adopt(store.home.scratch("digits", 0, 1) / ref.name, ref, study="digits", number=0)
+    place = store.home.trial_file("digits", 0, ref.name)
+    store.home.move_verified(store.home.scratch("digits", 0, 1) / ref.name, place)
     assert store.finish(make.finished(trial, files=(ref,)))
     assert store.read_artifact("digits", 0, ref.name) == b"logits"
 
