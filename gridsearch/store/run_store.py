@@ -7,7 +7,7 @@ and in order, and gives up after `patience`.
 
 There is no thread of its own for this: one thread keeps one order of writes, and the coordinator knows at once what was
 accepted while all is well.  So that the workers' pipes are drained meanwhile, no call waits for a lock for longer than
-two seconds.
+five seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 StopRequest: TypeAlias = Literal["epoch", "now"]
 
-BUSY_SECONDS = 2.0
+BUSY_SECONDS = 5.0
 """So long a call waits for another process's lock before the store counts as away."""
 
 _TRY_SECONDS = 0.25
@@ -96,7 +96,7 @@ class RunStore(Store):
     """
 
     def __init__(self, store: Store, run: RunOf) -> None:
-        database = Database(store.path, busy=BUSY_SECONDS)
+        database = Database(store.path)  # which waits for a minute, until workers wait for us: see `tend`
         super().__init__(database, url=store.url, home=store.home.root, dead=store._dead)
         self.home = self.home.bound()
         self._run = run
@@ -134,6 +134,7 @@ class RunStore(Store):
         """
         now = time.monotonic()
         if not self.away:
+            self._database.busy = BUSY_SECONDS
             self.home_is_away()
         if self._away_since is None:
             if now - self._checked >= _CHECK_SECONDS:

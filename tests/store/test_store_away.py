@@ -63,6 +63,7 @@ class Run:
                 say=self.said.append,
             ),
         )
+        self.store.tend()
         self.ids = added.ids
         self.study_id = added.study_id
         self.trials = self.store.claim(added.ids, owner=self.owner, pack="p", lease=60.0)
