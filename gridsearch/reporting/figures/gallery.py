@@ -22,13 +22,7 @@ from gridsearch.reporting.stats.predictions import (
     most_confused,
     per_class,
 )
-from gridsearch.reporting.words.text import (
-    listed,
-    metric_name,
-    plural,
-    printable,
-    show_params,
-)
+from gridsearch.reporting.words.text import listed, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

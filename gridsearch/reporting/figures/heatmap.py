@@ -37,11 +37,7 @@ from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
-from gridsearch.reporting.words.text import (
-    is_share,
-    listed,
-    metric_name,
-)
+from gridsearch.reporting.words.text import is_share, listed, metric_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

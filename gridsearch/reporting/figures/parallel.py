@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gridsearch.reporting.figures.fonts import axis_names, legible, level_names, text_width
-from gridsearch.reporting.figures.mpl_style import (
-    ACCENT,
-    colours_for,
-    drawn,
-    new_figure,
-    plain_text,
-    settled,
-)
+from gridsearch.reporting.figures.mpl_style import ACCENT, colours_for, drawn, new_figure, plain_text, settled
 from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.scale import Scale

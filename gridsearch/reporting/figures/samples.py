@@ -11,13 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from gridsearch.reporting.figures.fonts import readable_names, text_width
-from gridsearch.reporting.figures.mpl_style import (
-    ACCENT,
-    drawn,
-    new_figure,
-    plain_text,
-    title_height,
-)
+from gridsearch.reporting.figures.mpl_style import ACCENT, drawn, new_figure, plain_text, title_height
 from gridsearch.reporting.figures.rendering import INK
 
 if TYPE_CHECKING:

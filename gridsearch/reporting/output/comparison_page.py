@@ -24,14 +24,7 @@ from gridsearch.reporting.ranking.comparison import (
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.text import (
-    NOTHING,
-    listed,
-    metric_name,
-    plural,
-    printable,
-    show_params,
-)
+from gridsearch.reporting.words.text import NOTHING, listed, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

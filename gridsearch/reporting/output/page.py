@@ -31,13 +31,7 @@ from gridsearch.reporting.output.page_tables import (
 from gridsearch.reporting.output.report_parts import parts_list
 from gridsearch.reporting.ranking.effects import Decomposition, decompose
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import (
-    NOTHING,
-    metric_name,
-    printable,
-    show_metric,
-    show_value,
-)
+from gridsearch.reporting.words.text import NOTHING, metric_name, printable, show_metric, show_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

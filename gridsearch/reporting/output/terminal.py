@@ -9,14 +9,7 @@ from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import (
-    NOTHING,
-    metric_name,
-    plural,
-    printable,
-    show_params,
-    show_seconds,
-)
+from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params, show_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
