@@ -10,24 +10,22 @@ from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
     PALETTE,
     hatch_level,
+    level_ticks,
     new_figure,
     plain_text,
     ruled,
     settled,
-    slant,
 )
 from gridsearch.reporting.figures.panels import missing_words, why_missing
 from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.ranking.points import Levels
 from gridsearch.reporting.words.text import metric_name
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gridsearch.records import Value
     from gridsearch.reporting.figures.scale import Scale
     from gridsearch.reporting.ranking.ranking import Ranking
 
@@ -47,9 +45,8 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> F
         axis: the one that varies.
         scale: what to make room for, unless values are beyond its ends; default: the study's own.
     """
-    levels = levels_of(ranking.points, axis)
-    places = {identity(v): i for i, v in enumerate(levels)}
-    names = level_names(axis, levels)
+    levels = Levels(ranking.points, axis)
+    names = level_names(axis, levels.values)
     name, metric = axis_names(ranking.varying)[axis], legible(metric_name(ranking.metric), "the metric")
     unit = Unit.of([v for p in ranking.points for v in p.values], ranking.metric)
     widest = max(text_width(n, 9) for n in names)
@@ -58,17 +55,14 @@ def axis_figure(ranking: Ranking, axis: str, *, scale: Scale | None = None) -> F
     below = widest / math.sqrt(2) if slanted else 0.0
     figure = new_figure(width, 3.0 + below, f"{metric.capitalize()} over {name}", _note(ranking))
     axes = figure.add_subplot()
-    _draw_seeds(axes, ranking, axis, places, unit)
-    joined = not any(isinstance(v, str | bool | None) for v in levels)
+    _draw_seeds(axes, ranking, levels, unit)
     numbered = len(levels) <= MOST_NUMBERS and 1.4 + _step(ranking) * len(levels) <= WIDEST
-    _draw_means(axes, ranking, axis, places, unit, joined=joined, numbered=numbered)
-    _mark_missing(axes, ranking, axis, places)
+    _draw_means(axes, ranking, levels, unit, numbered=numbered)
+    _mark_missing(axes, ranking, levels)
     if scale is not None and not scale.clipped:
         axes.set_ylim(scale.drawn_in(unit).limits(0.2))
     step = max(math.ceil(len(levels) / MOST_TICKS), math.ceil(len(levels) * _LINE / (width - 1.4)))
-    axes.set_xticks(range(0, len(levels), step), names[::step])
-    axes.set_xlim(-0.6, len(levels) - 0.4)
-    slant(axes.get_xticklabels(), slanted=slanted)
+    level_ticks(axes, names, every=step, slanted=slanted)
     axes.set(xlabel=fitted(name, width - 1.4, 9), ylabel=fitted(metric, 2.6, 9))
     unit.dress(axes.yaxis)
     ruled(axes)
@@ -82,42 +76,33 @@ def _step(ranking: Ranking) -> float:
     return max([0.75, *(text_width(text, 8) + 0.15 for text in shown)])
 
 
-def _place(point: RankedPoint, axis: str, places: dict[tuple[bool, Value], int]) -> int:
-    return places[identity(point.level(axis))]
-
-
-def _draw_seeds(
-    axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int], unit: Unit
-) -> None:
-    spots = [(_place(p, axis, places), unit.draw(v)) for p in ranking.points if p.n > 1 for v in p.values]
+def _draw_seeds(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit) -> None:
+    spots = [(levels.place(p), unit.draw(v)) for p in ranking.points if p.n > 1 for v in p.values]
     if spots:
         axes.scatter(
             [x for x, _ in spots], [y for _, y in spots], s=14, color=PALETTE[0], alpha=0.45, linewidths=0
         )
 
 
-def _draw_means(
-    axes: Axes,
-    ranking: Ranking,
-    axis: str,
-    places: dict[tuple[bool, Value], int],
-    unit: Unit,
-    *,
-    joined: bool,
-    numbered: bool,
-) -> None:
-    means = sorted((_place(p, axis, places), unit.draw(p.mean)) for p in ranking.points if p.mean is not None)
+def _draw_means(axes: Axes, ranking: Ranking, levels: Levels, unit: Unit, *, numbered: bool) -> None:
+    means = sorted((levels.place(p), unit.draw(p.mean)) for p in ranking.points if p.mean is not None)
     if not means:
         return
     x, y = zip(*means, strict=True)
     axes.plot(
-        x, y, marker="o", markersize=6, color=PALETTE[0], linestyle="-" if joined else "none", linewidth=1.4
+        x,
+        y,
+        marker="o",
+        markersize=6,
+        color=PALETTE[0],
+        linestyle="-" if levels.joined else "none",
+        linewidth=1.4,
     )
     for point in ranking.points:
         if numbered and point.drawable and point.mean is not None:
             axes.annotate(
                 ranking.digits_of().show(point.mean, unit=False),
-                (_place(point, axis, places), unit.draw(point.mean)),
+                (levels.place(point), unit.draw(point.mean)),
                 xytext=(0, 8),
                 textcoords="offset points",
                 ha="center",
@@ -127,15 +112,15 @@ def _draw_means(
             )
     best = ranking.best
     if best is not None and best.mean is not None:
-        place = (_place(best, axis, places), unit.draw(best.mean))
+        place = (levels.place(best), unit.draw(best.mean))
         axes.plot(*place, marker="o", markersize=12, fillstyle="none", color=ACCENT, mew=2)
     axes.margins(y=0.18)
 
 
-def _mark_missing(axes: Axes, ranking: Ranking, axis: str, places: dict[tuple[bool, Value], int]) -> None:
+def _mark_missing(axes: Axes, ranking: Ranking, levels: Levels) -> None:
     for point in ranking.points:
         if not point.drawable:
-            place = _place(point, axis, places)
+            place = levels.place(point)
             hatch_level(axes, place)
             axes.text(
                 place,

@@ -17,20 +17,19 @@ from gridsearch.reporting.figures.mpl_style import (
     PALETTE,
     drawn,
     hatch_level,
+    level_ticks,
     new_figure,
     panel_grid,
     plain_text,
     ruled,
     settled,
-    slant,
 )
 from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.effects import strength
-from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.ranking.points import Levels, RankedPoint
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.text import metric_name
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gridsearch.records import StudyData, Value
+    from gridsearch.records import StudyData
     from gridsearch.reporting.figures.units import Unit
 
 MOST_AXES: Final = 6
@@ -62,8 +61,8 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     axes = marginal_axes(ranking)
     if len(axes) < 2 or not points:
         return None
-    levels = {a: levels_of(ranking.points, a) for a in axes}
-    names, ticks = axis_names(ranking.varying), {a: level_names(a, levels[a]) for a in axes}
+    levels = {a: Levels(ranking.points, a) for a in axes}
+    names, ticks = axis_names(ranking.varying), {a: level_names(a, levels[a].values) for a in axes}
     metric = legible(metric_name(ranking.metric), "the metric")
     below = max(_tick_height(ticks[a]) for a in axes)
     across = min(ACROSS, len(axes))
@@ -74,9 +73,9 @@ def marginals_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figu
     figure = new_figure(width, (2.9 + below) * down, "Each axis by itself", note)
     panels = panel_grid(figure, len(axes), across, sharey=True)
     for place, (panel, axis) in enumerate(zip(panels, axes, strict=True)):
-        columns = _columns(points, axis, levels[axis], scale.unit)
+        columns = _columns(points, levels[axis], scale.unit)
         _draw_dots(panel, columns, limits=(scale.low, scale.high), best=ranking.best)
-        _draw_medians(panel, columns, joined=not any(isinstance(v, str | bool | None) for v in levels[axis]))
+        _draw_medians(panel, columns, joined=levels[axis].joined)
         _name_levels(panel, columns, ticks[axis])
         panel.set(ylim=scale.limits(0.06), xlabel=fitted(names[axis], _PANEL - 0.6, 9))
         if place % across == 0:
@@ -102,15 +101,13 @@ def _tick_height(names: Sequence[str]) -> float:
 
 
 def _columns(
-    points: Sequence[RankedPoint], axis: str, levels: Sequence[Value], unit: Unit
+    points: Sequence[RankedPoint], levels: Levels, unit: Unit
 ) -> dict[int, list[tuple[RankedPoint, float]]]:
     """Return the points of each level, with the places of their values, best first."""
-    places = {identity(v): i for i, v in enumerate(levels)}
     columns: dict[int, list[tuple[RankedPoint, float]]] = {}
     for point in points:
         if point.mean is not None:
-            place = places[identity(point.level(axis))]
-            columns.setdefault(place, []).append((point, unit.draw(point.mean)))
+            columns.setdefault(levels.place(point), []).append((point, unit.draw(point.mean)))
     return columns
 
 
@@ -118,10 +115,7 @@ def _name_levels(panel: Axes, columns: Mapping[int, object], names: Sequence[str
     for place in range(len(names)):
         if place not in columns:
             hatch_level(panel, place)
-    step = math.ceil(len(names) / MOST_TICKS)
-    panel.set_xticks(range(0, len(names), step), names[::step])
-    panel.set_xlim(-0.6, len(names) - 0.4)
-    slant(panel.get_xticklabels(), slanted=_tick_height(names) > 0)
+    level_ticks(panel, names, every=math.ceil(len(names) / MOST_TICKS), slanted=_tick_height(names) > 0)
     ruled(panel)
 
 

@@ -91,6 +91,13 @@ def ruled(axes: Axes, *, along: Literal["both", "x", "y"] = "y") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def level_ticks(axes: Axes, names: Sequence[str], *, every: int, slanted: bool) -> None:
+    """Name the levels along the x axis, every second, third ... one of very many."""
+    axes.set_xticks(range(0, len(names), every), names[::every])
+    axes.set_xlim(-0.6, len(names) - 0.4)
+    slant(axes.get_xticklabels(), slanted=slanted)
+
+
 def hatch_level(axes: Axes, place: float) -> None:
     """Hatch the column of a level that has nothing to draw."""
     axes.axvspan(place - 0.4, place + 0.4, facecolor="#eceef1", edgecolor="#a9adb6", hatch="///", linewidth=0)

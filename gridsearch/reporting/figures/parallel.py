@@ -16,11 +16,10 @@ from gridsearch.reporting.figures.panels import missing_words
 from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.effects import strength
-from gridsearch.reporting.ranking.points import levels_of
+from gridsearch.reporting.ranking.points import Levels, RankedPoint
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.words.digits import tick_labels
 from gridsearch.reporting.words.text import metric_name, printable
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from gridsearch.records import StudyData, Value
+    from gridsearch.records import StudyData
 
 MOST_AXES: Final = 10
 MOST_LEVELS: Final = 16
@@ -46,12 +45,15 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     axes = [a for a in ranking.varying if a in strongest]
     if len(axes) < 2 or len(points) < 2:
         return None
-    levels = {a: levels_of(ranking.points, a) for a in axes}
-    names, ticks = axis_names(ranking.varying, _NAME), {a: level_names(a, levels[a], _NAME) for a in axes}
+    levels = {a: Levels(ranking.points, a) for a in axes}
+    names, ticks = (
+        axis_names(ranking.varying, _NAME),
+        {a: level_names(a, levels[a].values, _NAME) for a in axes},
+    )
     metric = legible(printable(metric_name(ranking.metric), _NAME + 6), "the metric")
     scale = Scale.of(points, ranking)
     low, high = scale.low, scale.high
-    heights = [_heights([p.level(a) for p in points], levels[a]) for a in axes]
+    heights = [_heights(points, levels[a]) for a in axes]
     result = (np.array([scale.place(p) for p in points]) - low) / (high - low)
     lines = np.stack([*heights, result], axis=1)
     steps = _steps([ticks[a] for a in axes], [*(names[a] for a in axes), metric])
@@ -77,10 +79,9 @@ def parallel_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figur
     return settled(figure)
 
 
-def _heights(values: Sequence[Value], levels: Sequence[Value]) -> np.ndarray:
+def _heights(points: Sequence[RankedPoint], levels: Levels) -> np.ndarray:
     """Return each point's height, 0 to 1: its level's place, and within it the points' order, best on top."""
-    places = {identity(v): i for i, v in enumerate(levels)}
-    level = np.array([places[identity(v)] for v in values])
+    level = np.array([levels.place(p) for p in points])
     heights = np.empty(len(level))
     gap = 1.0 / len(levels)
     for i in range(len(levels)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.records import EpochRow
 from gridsearch.records.axis import LARGEST_INT
 from gridsearch.reporting.ranking.points import finite, metric_value
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS, TRIAL_METRICS, Ranking, rank
@@ -24,16 +26,7 @@ _POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with
 _EXACT = 2**53
 """Up to here a float64 holds every whole number."""
 
-_EPOCH_COLUMNS = (
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "lr",
-    "seconds",
-    "images_per_second",
-)
+_EPOCH_COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
 
 
 def trials_frame(data: StudyData) -> pd.DataFrame:

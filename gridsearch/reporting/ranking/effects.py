@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from gridsearch.reporting.ranking.points import RankedPoint, levels_of
+from gridsearch.reporting.ranking.points import Levels, RankedPoint, levels_of
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.words.typed import identity
 
@@ -95,14 +95,13 @@ def _factorial(points: Sequence[RankedPoint], axes: Sequence[str]) -> np.ndarray
     import numpy as np
 
     n = points[0].n
-    levels = {axis: levels_of(points, axis) for axis in axes}
-    shape = tuple(len(levels[axis]) for axis in axes)
+    levels = [Levels(points, axis) for axis in axes]
+    shape = tuple(map(len, levels))
     if any(p.n != n for p in points) or math.prod(shape) != len(points):
         return None
-    places = {axis: {identity(v): i for i, v in enumerate(levels[axis])} for axis in axes}
     values = np.full((*shape, n), np.nan)
     for point in points:
-        values[tuple(places[a][identity(point.level(a))] for a in axes)] = point.values
+        values[tuple(own.place(point) for own in levels)] = point.values
     return None if np.isnan(values).any() else values
 
 

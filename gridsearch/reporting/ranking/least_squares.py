@@ -17,8 +17,8 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import lsmr
 
-from gridsearch.reporting.ranking.points import RankedPoint, levels_of
-from gridsearch.reporting.words.typed import ABSENT, identity
+from gridsearch.reporting.ranking.points import Levels, RankedPoint
+from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,8 +105,8 @@ class LeastSquares:
 
 def _places(points: Sequence[RankedPoint], axis: str) -> np.ndarray:
     """Return for each point the number of its level [P]."""
-    numbers = {identity(v): i for i, v in enumerate(levels_of(points, axis))}
-    return np.array([numbers[identity(p.level(axis))] for p in points], dtype=np.int64)
+    levels = Levels(points, axis)
+    return np.array([levels.place(p) for p in points], dtype=np.int64)
 
 
 def _indicators(cells: np.ndarray) -> sparse.csr_array:

@@ -150,3 +150,29 @@ def levels_of(points: Sequence[RankedPoint], axis: str) -> tuple[Value, ...]:
         else:
             words.append(value)
     return (*words, *sorted(numbers))
+
+
+class Levels:
+    """An axis's values in the order of `levels_of`, and the place of each point among them.
+
+    Args:
+        points: whose values they are.
+        axis: the axis.
+    """
+
+    def __init__(self, points: Sequence[RankedPoint], axis: str) -> None:
+        self.axis = axis
+        self.values = levels_of(points, axis)
+        self._places = {identity(value): i for i, value in enumerate(self.values)}
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def place(self, point: RankedPoint) -> int:
+        """Return the place of a point's value, counted from 0."""
+        return self._places[identity(point.level(self.axis))]
+
+    @property
+    def joined(self) -> bool:
+        """Whether a line may join its values: all are numbers."""
+        return not any(isinstance(value, str | bool | None) for value in self.values)
