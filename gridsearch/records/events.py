@@ -8,6 +8,9 @@ from typing import Any, TypeAlias
 
 from gridsearch.records.trials import TrialState
 
+Metrics: TypeAlias = Mapping[str, int | float]
+"""Metrics by name.  A count stays a whole number on its way from a worker: it is stored and shown as one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReady:
@@ -86,7 +89,7 @@ class StepEnded:
     trial: int
     attempt: int
     step: int
-    metrics: Mapping[str, float]
+    metrics: Metrics
     seconds: float
 
     @property
@@ -154,7 +157,7 @@ class TrialFinished:
     state: TrialState
     epochs: int
     seconds: float
-    metrics: Mapping[str, float]
+    metrics: Metrics
     files: tuple[FileRef, ...] = ()
     message: str | None = None
     pruner: str | None = None

@@ -26,6 +26,7 @@ from gridsearch.records import (
     Probed,
     ProbeRequest,
     Settings,
+    StepEnded,
     Trial,
     TrialFailed,
     TrialFinished,
@@ -329,3 +330,14 @@ def test_settings_that_were_written_before_one_came_read_as_its_default():
     for name in LATER:
         text.pop(name, None)  # a version is not written where there is none
     assert Settings.from_json(text) == ImageSettings(dataset="digits", lr=0.5)
+
+
+def test_a_count_among_metrics_stays_a_whole_number_on_its_way_from_a_worker():
+    metrics = {"parameters": 9610, "val_accuracy": 1.0}
+    how = {"trial": 1, "attempt": 1, "seconds": 1.0, "metrics": metrics}
+    for event in (
+        TrialFinished(state=TrialState.COMPLETE, epochs=1, **how),
+        StepEnded(step=1, **how),
+    ):
+        found = decode(encode(event)).metrics
+        assert json.dumps(found) == json.dumps(metrics)
