@@ -26,6 +26,9 @@ POINTS: Final = ("write", "sync", "rename", "renamed", "commit", "committed")
 """Before a draft is written, before bytes are flushed, before and after a rename; before and after a commit."""
 
 ACTIONS: Final = ("die", "stop", "ENOSPC", "EIO")
+"""The last two where a step lies ahead."""
+
+_DONE = ("renamed", "committed")
 
 
 @dataclass(slots=True)
@@ -67,7 +70,8 @@ def plan(text: str) -> None:
     _planned.clear()
     for each in filter(None, text.split(",")):
         point, action, number = (*each.split(":"), "", "")[:3]
-        if point not in POINTS or action not in ACTIONS or not number.isdecimal() or each.count(":") != 2:
+        known = point in POINTS and action in (ACTIONS[:2] if point in _DONE else ACTIONS)
+        if not known or not number.isdecimal() or each.count(":") != 2:
             raise ValueError(
                 f"GRIDSEARCH_FAULT={each}: must be POINT:ACTION:N, with {', '.join(POINTS)} and {', '.join(ACTIONS)}"
             )

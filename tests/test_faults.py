@@ -109,7 +109,8 @@ def test_a_refused_commit_is_told_as_sqlite_tells_it_and_changes_nothing(action,
 
 
 @pytest.mark.parametrize(
-    "text", ["rename", "rename:die", "rename:die:x", "nowhere:die:1", "rename:explode:1", "a:b:c:d"]
+    "text",
+    ["rename", "rename:die", "rename:die:x", "nowhere:die:1", "rename:explode:1", "renamed:EIO:1", "a:b:c:d"],
 )
 def test_what_names_no_fault_is_refused(text, planned):
     with pytest.raises(ValueError, match="must be POINT:ACTION:N"):

@@ -1,0 +1,536 @@
+"""What is lost when a run is killed again and again: points, epochs, bytes. Each number must be 0.
+
+    python -m tests.benchmarks.chaos --kills 1000 [--seed 0] [--home FOLDER]
+
+A story is one study in a home of its own, from its first start until it is done: each start is killed at a random
+moment or at a fault point (`gridsearch.faults`), is refused the disk there, stopped and woken again, or interrupted;
+the next start goes on.  At its end everything is compared with a run that nothing disturbed.  Most starts train in
+their own process, a copy of one that has loaded everything (`Nursery`); every `WORKERS_EVERY`-th story has a worker
+process, which is killed too while its runner goes on.  A seed names a story: `--kills 1 --seed N` tells it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import json
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+from gridsearch.checkpoints import Damaged, checkpoints_in, facts_of
+from tests.benchmarks.measure import write
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EPOCHS = 4
+WORDS = (
+    *("run", "--dataset", "digits", "--model", "mlp", "--subset", "300", "--set", "optimizer=sgd"),
+    *(
+        "--grid",
+        "lr=.1,.03,1e12",
+        f"epochs=2,{EPOCHS}",
+        "--lanes",
+        "2",
+        "--workers",
+        "1",
+        "--retries",
+        "1000",
+    ),
+    *("--checkpoint", "every-epoch", "--no-report"),
+)
+"""Six trials in packs of two: lanes that end at different epochs, and two that diverge."""
+
+TRIALS = 6
+WORKERS_EVERY = 10
+STARTS = 200
+"""A story that is not done after so many starts gets nowhere."""
+
+WAITS = 30.0
+"""Seconds that a start may take; one that takes longer hangs."""
+
+FAULTS = (*(("write", 20), ("sync", 60), ("rename", 25), ("renamed", 25), ("commit", 12), ("committed", 12)),)
+"""Fault points, and how often a start passes them, about."""
+
+REFUSED = ("write", "sync", "rename", "commit")
+"""Where the disk may refuse a step; the others lie behind one."""
+
+
+@dataclass
+class Damage:
+    """What was found wrong; all of it must be nothing."""
+
+    lost: int = 0
+    doubled: int = 0
+    twice: int = 0
+    bytes_differ: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: Damage) -> Damage:
+        self.lost += other.lost
+        self.doubled += other.doubled
+        self.twice += other.twice
+        self.bytes_differ += other.bytes_differ
+        self.wrong += other.wrong
+        return self
+
+    def __bool__(self) -> bool:
+        return bool(self.lost or self.doubled or self.twice or self.bytes_differ or self.wrong)
+
+
+# Processes
+
+
+class Nursery:
+    """A process that has loaded everything and makes copies of itself, each of which runs one command line.
+
+    To import torch and the rest takes seconds, a copy milliseconds; it is killed like any other process.
+
+    Args:
+        folder: for its own files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        environment = os.environ | {"GRIDSEARCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.chaos", "--nursery", str(folder / "first")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        assert self._answer() == "ready"
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def start(self, words: tuple[str, ...], err: Path, environment: dict[str, str]) -> psutil.Process:
+        """Run a command line in a copy."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([words, str(err), environment]) + "\n")
+        self._process.stdin.flush()
+        return psutil.Process(int(self._answer()))
+
+    def ended(self, process: psutil.Process) -> int:
+        """Return the exit code of a copy that has ended, negative for a signal."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(process.pid) + "\n")
+        self._process.stdin.flush()
+        return int(self._answer())
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def nurse(first: str) -> None:
+    """Be a `Nursery`: run once, so that everything is loaded, then copy as told."""
+    from gridsearch import faults
+    from gridsearch.cli import main
+
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    main((*WORDS, "--home", first, "--executor", "inline", "-q"))
+    answers.write("ready\n")
+    answers.flush()
+    for line in sys.stdin:
+        told = json.loads(line)
+        if isinstance(told, int):
+            answer = os.waitstatus_to_exitcode(os.waitpid(told, 0)[1])
+        elif (answer := os.fork()) == 0:
+            words, err, environment = told
+            file = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(file, 2)
+            os.dup2(file, 1)
+            os.environ.update(environment)
+            faults.plan(os.environ.get("GRIDSEARCH_FAULT", ""))
+            faulthandler.register(signal.SIGUSR1, 2)
+            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+            code = main(words)
+            sys.stderr.flush()
+            os._exit(code)
+        answers.write(f"{answer}\n")
+        answers.flush()
+
+
+# One story
+
+
+class Story:
+    """One study from its first start to its end.
+
+    Args:
+        nursery: makes the runners.
+        home: the study's.
+        expected: what a run gives that nothing disturbs, see `results`.
+        seconds: that such a run takes.
+        seed: of all that happens.
+        workers: whether a worker process trains.
+    """
+
+    def __init__(
+        self, nursery: Nursery, home: Path, expected: dict, seconds: float, *, seed: int, workers: bool
+    ) -> None:
+        self.home = home
+        self.damage = Damage()
+        self.happened: Counter[str] = Counter()
+        self._nursery = nursery
+        self._expected = expected
+        self._seconds = seconds
+        self._random = random.Random(seed)
+        self._executor = "local" if workers else "inline"
+        self._err = home.with_suffix(".err")
+        self._mark = home.with_suffix(".mark")
+        self._told: list[str] = []
+
+    def tell(self, most: int) -> None:
+        """Start, and do something to it, until the study is done; from so many kills on nothing more is done to it."""
+        for _ in range(STARTS):
+            deed = self._deed() if sum(self.happened.values()) < most else None
+            expected = going_on_from(self.home)
+            code = self._start(deed)
+            self._check_going_on(expected, code)
+            if code == 0:
+                break
+            if problem := self._unexpected(code, deed):
+                self._complain(f"{deed}: exit {code}, {problem}")
+                if deed is None:
+                    break
+        else:
+            self._complain(f"not done after {STARTS} starts")
+        self._compare()
+
+    def _deed(self) -> tuple[str, ...]:
+        point, passes = self._random.choice(FAULTS)
+        number = str(self._random.randint(1, passes))
+        later = str(self._random.uniform(0.0, 1.2 * self._seconds))
+        deeds = [
+            ("kill", later),
+            ("fault", point, "die", number),
+            ("fault", point, "stop", number),
+            ("fault", self._random.choice(REFUSED), self._random.choice(("ENOSPC", "EIO")), number),
+            ("interrupt", self._random.choice(("INT", "TERM")), later),
+        ]
+        weights = [5, 5, 2, 2, 1]
+        if self._executor == "local":
+            deeds.append(("kill worker", later))
+            weights.append(8)
+        return self._random.choices(deeds, weights)[0]
+
+    def _start(self, deed: tuple[str, ...] | None) -> int:
+        """Start the run, do something to it, and return its exit code once it has ended."""
+        environment = {"GRIDSEARCH_FAULT": "", "GRIDSEARCH_FAULT_MARK": str(self._mark)}
+        if deed is not None and deed[0] == "fault":
+            environment["GRIDSEARCH_FAULT"] = ":".join(deed[1:])
+        self._mark.unlink(missing_ok=True)
+        words = (*WORDS, "--home", str(self.home), "--executor", self._executor)
+        process = self._nursery.start(words, self._err, environment)
+        if deed is not None and deed[0] != "fault":
+            self._strike(process, deed)
+        until = time.monotonic() + WAITS
+        while not over(process):
+            self._wake(process, deed)
+            if time.monotonic() > until:
+                self._complain(f"{deed}: hangs, {self._where(process)}")
+                process.kill()
+                until = float("inf")
+            time.sleep(0.005)
+        code = self._nursery.ended(process)
+        if deed is not None and deed[0] == "fault" and self._mark.exists():
+            self.happened[deed[2]] += 1
+        return code
+
+    def _where(self, process: psutil.Process) -> str:
+        """Return what a process that hangs is doing, and what it has said."""
+        process.send_signal(signal.SIGUSR1)
+        time.sleep(1)
+        doing = [(each.pid, each.status()) for each in (process, *process.children(recursive=True))]
+        return f"{doing}: {self._err.read_text(errors='replace')[-4000:]}"
+
+    def _strike(self, process: psutil.Process, deed: tuple[str, ...]) -> None:
+        until = time.monotonic() + float(deed[-1])
+        while time.monotonic() < until and not over(process):
+            time.sleep(0.002)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if over(process):
+                return
+            if deed[0] == "kill worker":
+                self._kill_worker(process)
+            elif deed[0] == "kill":
+                workers = process.children(recursive=True)
+                process.kill()
+                self.happened["kill"] += 1
+                _, alive = psutil.wait_procs(workers, timeout=20)
+                if alive:
+                    self._complain("a worker outlived its runner")
+            else:
+                process.send_signal(getattr(signal, f"SIG{deed[1]}"))
+                self.happened["interrupt"] += 1
+
+    def _kill_worker(self, process: psutil.Process) -> None:
+        """Kill the worker and leave the runner alone, once there is one."""
+        until = time.monotonic() + 10
+        while not (workers := process.children()) and time.monotonic() < until and not over(process):
+            time.sleep(0.01)
+        if workers:
+            time.sleep(self._random.uniform(0.0, 2.5))
+            workers[0].kill()
+            self.happened["kill worker"] += 1
+
+    def _wake(self, process: psutil.Process, deed: tuple[str, ...] | None) -> None:
+        """Let go on what has stopped at a fault point; now and then it is killed where it stands."""
+        if deed is None or "stop" not in deed or not self._mark.exists():
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for each in (process, *process.children(recursive=True)):
+                if each.status() == psutil.STATUS_STOPPED:
+                    if self._random.random() < 0.5:
+                        each.kill()
+                    else:
+                        each.resume()
+
+    # What must be
+
+    def _unexpected(self, code: int, deed: tuple[str, ...] | None) -> str | None:
+        """Return what is wrong with how a start has ended, None if it had to end so."""
+        said = self._err.read_text(errors="replace")
+        if "Traceback" in said or "a bug" in said:
+            return said[-2000:]
+        match deed:
+            case ("kill", _) | ("fault", _, "die" | "stop", _):
+                right = code == -signal.SIGKILL
+            case ("interrupt", "INT", _):
+                right = code == 130
+            case ("interrupt", "TERM", _):
+                right = code == 143
+            case ("fault", _, "ENOSPC" | "EIO", _):
+                right = code in (4, 75) and "gridsearch: error: " in said
+            case _:
+                right = False
+        return None if right else said[-2000:]
+
+    def _check_going_on(self, expected: dict[int, int], code: int) -> None:
+        """Compare from where trials go on with their checkpoints; who was killed before that has said nothing."""
+        said = self._err.read_text(errors="replace")
+        found = {
+            int(number): int(epoch)
+            for numbers, epoch in re.findall(r"trials? ([\d, ]+): goes on from epoch (\d+) of", said)
+            for number in numbers.split(",")
+        }
+        for trial, epoch in expected.items():
+            if trial in found:
+                self.damage.twice += max(0, epoch - found[trial])
+            elif code == 0 and epoch:
+                self.damage.twice += epoch
+
+    def _complain(self, text: str) -> None:
+        self.damage.wrong.append(text)
+
+    def _compare(self) -> None:
+        """Compare all that is there with what a run gives that nothing disturbs."""
+        found = results(self.home)
+        there, wanted = (
+            Counter(key for key, *_ in found["trials"]),
+            {key for key, *_ in self._expected["trials"]},
+        )
+        done = Counter(key for key, state, *_ in found["trials"] if state in ("complete", "diverged"))
+        self.damage.lost += len(wanted - set(done))
+        self.damage.doubled += sum(n - 1 for n in there.values()) + len(set(there) - wanted)
+        for kind, rows in self._expected.items():
+            differ = sorted(set(rows) ^ set(found[kind]), key=str)
+            self.damage.bytes_differ += len(differ) or abs(len(rows) - len(found[kind]))
+            if differ:
+                self._complain(f"{kind} differ: {differ[:4]}")
+        for pragma, right in (("integrity_check", [("ok",)]), ("foreign_key_check", [])):
+            if (answer := ask(self.home, f"pragma {pragma}")) != right:
+                self._complain(f"{pragma}: {answer}")
+        left = [
+            p.name for p in (self.home / "digits").rglob("*") if p.name.startswith((".attempt-", ".partial-"))
+        ]
+        if left:
+            self._complain(f"left behind: {left}")
+
+
+def over(process: psutil.Process) -> bool:
+    """Whether a copy has ended; the nursery has not asked for its exit code yet."""
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def ask(home: Path, query: str) -> list[tuple]:
+    with contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def results(home: Path) -> dict[str, list[tuple]]:
+    """All that a run has found, clocks aside: metrics to the last bit, every epoch, Optuna's values, file hashes."""
+    return {
+        "trials": ask(
+            home, "select key, state, epochs, value, metrics, error from gridsearch_trials order by key"
+        ),
+        "epochs": ask(
+            home,
+            "select t.key, e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.lr "
+            "from gridsearch_epochs e join gridsearch_trials t on t.id = e.trial_id order by 1, 2",
+        ),
+        "optuna": ask(
+            home,
+            "select t.number, v.step, v.intermediate_value from trial_intermediate_values v "
+            "join trials t on t.trial_id = v.trial_id order by 1, 2",
+        ),
+        "files": ask(
+            home,
+            "select t.key, a.name, a.sha256 from gridsearch_artifacts a "
+            "join gridsearch_trials t on t.number = a.number where a.name like '%.safetensors' order by 1, 2",
+        ),
+    }
+
+
+def going_on_from(home: Path) -> dict[int, int]:
+    """Return from which epoch each trial must go on at least, by its number, as its checkpoints say.
+
+    Lanes of one program stand where the last of them stood when it was killed: its checkpoints are written one after
+    the other.
+    """
+    newest: dict[tuple[str, ...], dict[int, tuple[int, int]]] = {}
+    for folder in (home / "digits" / "trials").glob("*/*"):
+        for file in checkpoints_in(folder):
+            try:
+                facts = facts_of(file.read())
+            except Damaged:
+                continue
+            turn = 10**6 if "ended" in facts else facts["turn"]
+            number, members = int(folder.parent.name), tuple(facts["members"])
+            best = newest.setdefault(members, {})
+            best[number] = max(best.get(number, (-1, -1)), (turn, file.epoch))
+    found = {}
+    for members, lanes in newest.items():
+        whole = len(lanes) == len(members)  # else one of them has no checkpoint yet, and all begin anew
+        turn = min(turn for turn, _ in lanes.values()) if whole else 0
+        found |= {number: min(epoch, turn) for number, (_, epoch) in lanes.items()}
+    return found
+
+
+# All stories
+
+
+@dataclass
+class Outcome:
+    """What came of all stories."""
+
+    kills: int = 0
+    stories: int = 0
+    happened: Counter[str] = field(default_factory=Counter)
+    damage: Damage = field(default_factory=Damage)
+    damaged: dict[int, Damage] = field(default_factory=dict)
+
+
+@contextlib.contextmanager
+def undisturbed(folder: Path) -> Iterator[tuple[Nursery, dict, float]]:
+    """Give a nursery, and the results and the seconds of a run that nothing disturbs."""
+    nursery = Nursery(folder)
+    try:
+        began = time.monotonic()
+        words = (*WORDS, "--home", str(folder / "unbroken"), "--executor", "inline")
+        process = nursery.start(words, folder / "unbroken.err", {})
+        code = nursery.ended(process)
+        assert code == 0, (folder / "unbroken.err").read_text()
+        expected = results(folder / "unbroken")
+        assert len(expected["trials"]) == TRIALS
+        assert {state for _, state, *_ in expected["trials"]} == {"complete", "diverged"}
+        yield nursery, expected, time.monotonic() - began
+    finally:
+        nursery.close()
+
+
+def chaos(folder: Path, kills: int, *, seed: int = 0, workers_every: int = WORKERS_EVERY) -> Outcome:
+    """Tell stories until there were so many kills (refusals, stops and interruptions count too).
+
+    Args:
+        folder: for all homes.
+        kills: how many.
+        seed: of the first story; the next has the next.
+        workers_every: every so manieth story has a worker process, the last of them first.
+    """
+    outcome = Outcome()
+    with undisturbed(folder) as (nursery, expected, seconds):
+        while outcome.kills < kills:
+            number = seed + outcome.stories
+            workers = number % workers_every == workers_every - 1
+            story = Story(nursery, folder / f"{number}", expected, seconds, seed=number, workers=workers)
+            story.tell(kills - outcome.kills)
+            outcome.stories += 1
+            outcome.happened += story.happened
+            outcome.kills = sum(outcome.happened.values())
+            outcome.damage += story.damage
+            if story.damage:
+                outcome.damaged[number] = story.damage
+    return outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the first story")
+    parser.add_argument("--home", type=Path, help="keep all homes there")
+    parser.add_argument(
+        "--keep", action="store_true", help="write the result beside those of other benchmarks"
+    )
+    parser.add_argument("--nursery", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.nursery:
+        nurse(options.nursery)
+        return 0
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        folder = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        outcome = chaos(folder, options.kills, seed=options.seed)
+    figures = {
+        "kills": outcome.kills,
+        "of them": dict(outcome.happened),
+        "studies": outcome.stories,
+        "seeds": f"{options.seed} to {options.seed + outcome.stories - 1}",
+        "points lost": outcome.damage.lost,
+        "points doubled": outcome.damage.doubled,
+        "epochs trained twice": outcome.damage.twice,
+        "rows and files different": outcome.damage.bytes_differ,
+        "anything else wrong": len(outcome.damage.wrong),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    for number, damage in outcome.damaged.items():
+        print(f"seed {number}: {json.dumps(asdict(damage), indent=1)}", file=sys.stderr)
+    if options.keep:
+        write("chaos", figures)
+    else:
+        print(json.dumps(figures, indent=1))
+    return 1 if outcome.damage else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
