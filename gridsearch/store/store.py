@@ -268,6 +268,12 @@ class Store(StudyStore):
         self._forget(pairs)
         return accepted
 
+    def drop_leftovers(self, study: str) -> None:
+        """Remove what attempts at trials that have ended have left: a runner may be killed right after its commit."""
+        for trial in self.ledger(study):
+            if trial.state.ended:
+                self.home.drop_scratch(study, trial.number)
+
     def _forget(self, pairs: Iterable[tuple[int, int]]) -> None:
         with self._lock:
             for trial, attempt in pairs:

@@ -18,6 +18,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -102,10 +103,16 @@ class Nursery:
 
     Args:
         folder: for its own files.
+
+    Attributes:
+        shim: the library through which the copies call the system, see `failing_disk.c`; None without a compiler.
     """
 
     def __init__(self, folder: Path) -> None:
         environment = os.environ | {"GRIDSEARCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        self.shim = compiled_shim(folder)
+        if self.shim:
+            environment["LD_PRELOAD"] = str(self.shim)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.benchmarks.chaos", "--nursery", str(folder / "first")],
             stdin=subprocess.PIPE,
@@ -141,6 +148,25 @@ class Nursery:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+
+def compiled_shim(folder: Path) -> Path | None:
+    """Compile `failing_disk.c`; None where there is no compiler, or no way to load it."""
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None or sys.platform != "linux":
+        return None
+    library = folder / "failing_disk.so"
+    words = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O1",
+        "-o",
+        str(library),
+        str(Path(__file__).with_name("failing_disk.c")),
+    ]
+    subprocess.run([*words, "-ldl"], check=True)
+    return library
 
 
 def nurse(first: str) -> None:
@@ -222,6 +248,8 @@ class Story:
         self._compare()
 
     def _deed(self) -> tuple[str, ...]:
+        if self._executor == "local" and not self.happened:
+            return "kill worker", "0"
         point, passes = self._random.choice(FAULTS)
         number = str(self._random.randint(1, passes))
         later = str(self._random.uniform(0.0, 1.2 * self._seconds))
@@ -233,6 +261,11 @@ class Story:
             ("interrupt", self._random.choice(("INT", "TERM")), later),
         ]
         weights = [5, 5, 2, 2, 1]
+        if self._nursery.shim:
+            call = self._random.choice(("pwrite", "fsync"))
+            action = self._random.choice(("EIO", "ENOSPC", "torn") if call == "pwrite" else ("EIO",))
+            deeds.append(("disk", call, action, str(self._random.randint(1, 150))))
+            weights.append(4)
         if self._executor == "local":
             deeds.append(("kill worker", later))
             weights.append(8)
@@ -243,10 +276,13 @@ class Story:
         environment = {"GRIDSEARCH_FAULT": "", "GRIDSEARCH_FAULT_MARK": str(self._mark)}
         if deed is not None and deed[0] == "fault":
             environment["GRIDSEARCH_FAULT"] = ":".join(deed[1:])
+        if deed is not None and deed[0] == "disk":
+            environment |= {"FAILING_CALL": deed[1], "FAILING_ACTION": deed[2], "FAILING_AT": deed[3]}
+            environment["FAILING_MARK"] = str(self._mark)
         self._mark.unlink(missing_ok=True)
         words = (*WORDS, "--home", str(self.home), "--executor", self._executor)
         process = self._nursery.start(words, self._err, environment)
-        if deed is not None and deed[0] != "fault":
+        if deed is not None and deed[0] not in ("fault", "disk"):
             self._strike(process, deed)
         until = time.monotonic() + WAITS
         while not over(process):
@@ -257,7 +293,7 @@ class Story:
                 until = float("inf")
             time.sleep(0.005)
         code = self._nursery.ended(process)
-        if deed is not None and deed[0] == "fault" and self._mark.exists():
+        if deed is not None and deed[0] in ("fault", "disk") and self._mark.exists():
             self.happened[deed[2]] += 1
         return code
 
@@ -289,14 +325,16 @@ class Story:
                 self.happened["interrupt"] += 1
 
     def _kill_worker(self, process: psutil.Process) -> None:
-        """Kill the worker and leave the runner alone, once there is one."""
-        until = time.monotonic() + 10
-        while not (workers := process.children()) and time.monotonic() < until and not over(process):
-            time.sleep(0.01)
-        if workers:
-            time.sleep(self._random.uniform(0.0, 2.5))
-            workers[0].kill()
-            self.happened["kill worker"] += 1
+        """Kill the worker and leave the runner alone: while it starts, or once it has written some checkpoints."""
+        order = self._random.randint(0, EPOCHS - 1)
+        while not over(process):
+            workers = process.children()
+            written = (self.home / "digits" / "trials").glob("*/.attempt-*/checkpoint-*")
+            if workers and (order == 0 or any(int(path.name.split("-")[1]) >= order for path in written)):
+                workers[0].kill()
+                self.happened["kill worker"] += 1
+                return
+            time.sleep(0.002)
 
     def _wake(self, process: psutil.Process, deed: tuple[str, ...] | None) -> None:
         """Let go on what has stopped at a fault point; now and then it is killed where it stands."""
@@ -320,11 +358,13 @@ class Story:
         match deed:
             case ("kill", _) | ("fault", _, "die" | "stop", _):
                 right = code == -signal.SIGKILL
+            case ("disk", _, "torn", _):
+                right = code == -signal.SIGKILL
             case ("interrupt", "INT", _):
                 right = code == 130
             case ("interrupt", "TERM", _):
-                right = code == 143
-            case ("fault", _, "ENOSPC" | "EIO", _):
+                right = code in (143, -signal.SIGTERM)  # the second before anything is trained
+            case ("fault" | "disk", _, "ENOSPC" | "EIO", _):
                 right = code in (4, 75) and "gridsearch: error: " in said
             case _:
                 right = False
@@ -335,7 +375,7 @@ class Story:
         said = self._err.read_text(errors="replace")
         found = {
             int(number): int(epoch)
-            for numbers, epoch in re.findall(r"trials? ([\d, ]+): goes on from epoch (\d+) of", said)
+            for numbers, epoch in re.findall(r"trials? ([\d, ]+): go(?:es)? on from epoch (\d+) of", said)
             for number in numbers.split(",")
         }
         for trial, epoch in expected.items():
@@ -416,7 +456,13 @@ def going_on_from(home: Path) -> dict[int, int]:
     the other.
     """
     newest: dict[tuple[str, ...], dict[int, tuple[int, int]]] = {}
+    if not (home / "digits" / "trials").exists() or (home / "gridsearch.db-journal").exists():
+        return {}  # to roll back what was half written is the next run's business
+    open_ones = "select number from gridsearch_trials where state in ('waiting', 'running')"
+    not_ended = {number for (number,) in ask(home, open_ones)}
     for folder in (home / "digits" / "trials").glob("*/*"):
+        if int(folder.parent.name) not in not_ended:
+            continue
         for file in checkpoints_in(folder):
             try:
                 facts = facts_of(file.read())

@@ -190,6 +190,7 @@ def _execute(
     joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
     prepared = joined.prepared
     added = _add(store, prepared, options, watcher, notes=joined.notes)
+    store.drop_leftovers(prepared.name)
     ending = _train(store, prepared, options, devices, added, watcher, timing)
     data = store.study_data(prepared.name)
     counts = store.open_counts(added.study_id, added.ids)
