@@ -116,13 +116,14 @@ def checkpoints_in(folder: Path) -> list[CheckpointFile]:
     return sorted(found, key=lambda file: file.order, reverse=True)
 
 
-def write_checkpoint(folder: Path, content: bytes, *, epoch: int) -> CheckpointFile | None:
+def write_checkpoint(folder: Path, content: bytes, *, epoch: int, kept: int = KEPT) -> CheckpointFile | None:
     """Write a checkpoint and remove those that are older than the one before it.
 
     Args:
         folder: the scratch folder of the attempt; where it is gone, the trial is another's by now.
         content: a file in the safetensors format, see `facts_of`.
         epoch: epochs, or steps, that have ended.
+        kept: how many are there afterwards, at most.
 
     Returns:
         The file, None where there is no such folder.
@@ -140,7 +141,7 @@ def write_checkpoint(folder: Path, content: bytes, *, epoch: int) -> CheckpointF
         if folder.is_dir():
             raise
         return None
-    for old in before[KEPT - 1 :]:
+    for old in before[kept - 1 :]:
         old.path.unlink(missing_ok=True)
     return CheckpointFile(path, order, epoch, digest)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import safetensors.torch
 import torch
 
 from gridsearch.checkpoints import (
+    KEPT,
     METADATA,
     Damaged,
     Pace,
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     Ended: TypeAlias = TrialFinished | TrialFailed
 
 _FORMAT = 1
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +103,7 @@ class LaneCheckpoints:
         self._settled = settled
         self._leave = leave
         self._found: dict[int, _Saved] = {}
+        self._warned: set[int] = set()
 
     # Going on
 
@@ -162,7 +166,9 @@ class LaneCheckpoints:
         found = self._found.get(lane.trial.id)
         if found is None or found.ended:
             return None
-        return _state(found.file.read(), found.facts, lane.trial.attempt)
+        state = _state(found.file.read(), found.facts, lane.trial.attempt)
+        state.alone &= self._settled  # elsewhere it may share a program again
+        return state
 
     # Writing
 
@@ -188,6 +194,12 @@ class LaneCheckpoints:
             for lane, state in lanes:
                 if state.resumable:
                     self._write(lane, state.epoch, *_content(lane, state))
+                elif lane.trial.id not in self._warned:
+                    self._warned.add(lane.trial.id)
+                    _log.warning(
+                        "trial %d has no checkpoint: its model keeps state beside its tensors",
+                        lane.trial.number,
+                    )
 
     def leave_program(self, lanes: Sequence[tuple[Lane[ImageSettings], LaneState]]) -> None:
         """Take note that lanes train alone from here on, each from where it stands.
@@ -211,7 +223,9 @@ class LaneCheckpoints:
         """
         if self._settled and self._pace.interval is not None:
             facts = _facts(progress.lane, progress)
-            self._write(progress.lane, progress.epochs, facts | {"ended": as_lines([event])}, {})
+            facts |= {"ended": as_lines([event])}
+            # The others may go on from before its end: two checkpoints stay beside it.
+            self._write(progress.lane, progress.epochs, facts, {}, kept=KEPT + 1)
         return event
 
     def _write(
@@ -220,12 +234,14 @@ class LaneCheckpoints:
         epoch: int,
         facts: Mapping[str, Any],
         tensors: Mapping[str, torch.Tensor],
+        *,
+        kept: int = KEPT,
     ) -> None:
         folder = Path(lane.scratch)
         text = json.dumps(facts, separators=(",", ":"))
         content = safetensors.torch.save(dict(tensors), {METADATA: text})
         try:
-            write_checkpoint(folder, content, epoch=epoch)
+            write_checkpoint(folder, content, epoch=epoch, kept=kept)
         except OSError as error:
             raise unwritable(folder, error) from error
 

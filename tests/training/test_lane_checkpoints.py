@@ -269,6 +269,20 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_it(trials, make_setti
     assert broken.results() == unbroken.results()
 
 
+def test_a_damaged_checkpoint_takes_a_lane_that_has_just_ended_back_with_it(trials, make_settings):
+    recipe = [make_settings(epochs=5), make_settings(epochs=3, lr=0.1)]
+    unbroken, broken = trials(*recipe), trials(*recipe)
+    whole = unbroken.run()
+    first = broken.run(kill=lambda event: isinstance(event, TrialFinished))
+    newest = checkpoints_in(broken.folder / "0" / ".attempt-1")[0]
+    newest.path.write_bytes(b"damaged")
+    rest = broken.run()
+    assert newest.epoch == 2
+    assert {e.trial: e.epoch for e in rest if isinstance(e, TrialResumed)} == {0: 1, 1: 1}
+    assert rows(first, rest) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
 def test_without_any_whole_checkpoint_lanes_begin_again(trials, make_settings):
     recipe = mixed(make_settings)
     unbroken, broken = trials(*recipe), trials(*recipe)
@@ -309,10 +323,10 @@ def test_lanes_that_are_written_only_in_part_go_on_together(trials, make_setting
     write = checkpoints.write_checkpoint
     written = itertools.count()
 
-    def killed(folder, content, *, epoch):
+    def killed(folder, content, **how):
         if next(written) == 14:  # in the middle of a generation
             raise Killed
-        return write(folder, content, epoch=epoch)
+        return write(folder, content, **how)
 
     with monkeypatch.context() as patch:
         patch.setattr("gridsearch.training.lane_checkpoints.write_checkpoint", killed)
@@ -348,12 +362,33 @@ def test_a_pack_that_breaks_leaves_lanes_that_go_on_alone(trials, make_settings,
     assert broken.results() == unbroken.results()
 
 
-def test_a_module_that_keeps_state_beside_its_tensors_begins_again(trials, make_settings):
+def test_lanes_that_trained_alone_share_a_program_again_where_packs_are_not_settled(
+    trials, make_settings, monkeypatch
+):
+    from gridsearch.training.lanes.runtime import engine
+
+    broken = trials(*(make_settings(epochs=4, lr=lr) for lr in (0.01, 0.02)), settled=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "ENGINES", (SoloEngine(),))
+        broken.run(kill=epoch_of(0, 3))
+    groups = []
+    build = engine.build_program
+    monkeypatch.setattr(
+        engine, "build_program", lambda members, *how: groups.append(len(members)) or build(members, *how)
+    )
+    rest = broken.run()
+    assert [e.epoch for e in rest if isinstance(e, TrialResumed)] == [2, 0]
+    assert groups == [2]
+    assert {n: end.epochs for n, end in outcome(rest).items()} == {0: 4, 1: 4}
+
+
+def test_a_module_that_keeps_state_beside_its_tensors_begins_again(trials, make_settings, caplog):
     recipe = make_settings(epochs=4)
     unbroken, broken = (trials(recipe, build=lambda s, d: Counting()) for _ in range(2))
     whole = unbroken.run()
     first = broken.run(kill=epoch_of(0, 3))
     assert checkpoints_in(broken.folder / "0" / ".attempt-1") == []
+    assert set(caplog.messages) == {"trial 0 has no checkpoint: its model keeps state beside its tensors"}
     rest = broken.run()
     assert [e.epoch for e in rest if isinstance(e, TrialResumed)] == [0]
     assert rows(first, rest) == rows(whole)
