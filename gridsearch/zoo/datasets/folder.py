@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
-    from gridsearch.zoo.datasets.folder_arrays import Decoded
+    from gridsearch.zoo.datasets.kept_images import Decoded
 
 MEMORY_LIMIT = 8 * 1024**3
 """Bytes that the decoded images of a folder may take."""

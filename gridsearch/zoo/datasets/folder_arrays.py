@@ -10,11 +10,8 @@ import hashlib
 import json
 import os
 import statistics
-import zipfile
-import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -23,11 +20,11 @@ import numpy as np
 import PIL
 
 from gridsearch.errors import DataError
-from gridsearch.files import draft_of, owned, put_in_place
 from gridsearch.plugins import ImageData, Reading
-from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kinds
+from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kept_images, kinds
 from gridsearch.zoo.datasets.cache import Beat, exclusive
 from gridsearch.zoo.datasets.folder_paths import is_named_as_image
+from gridsearch.zoo.datasets.kept_images import Decoded
 from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
 
 if TYPE_CHECKING:
@@ -46,24 +43,11 @@ _DEEP_READER = "fractions 1"
 _FORM = 4
 """Raised when what is kept beside the arrays changes."""
 
-_KEPT = 8
-"""Decoded folders in the cache; the least recently used goes."""
-
 _AT_ONCE = 256
 """Files in flight: decoding runs ahead of the checks by no more."""
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """The images of a folder, and the SHA-256 of what they were made of."""
-
-    data: ImageData
-    fingerprint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +88,13 @@ def decoded(
     tree = scan(folder)
     files = _hashed(tree)
     kept = cache / f"{_key(wanted, files, tree)}.npz"
-    if (found := _read(kept)) is not None:
+    if (found := kept_images.read(kept)) is not None:
         return found
     try:
         with exclusive(cache) as beat:
-            if (found := _read(kept)) is None:  # another process may have decoded them meanwhile
+            if (found := kept_images.read(kept)) is None:  # another process may have decoded them meanwhile
                 found = _decode_all(wanted, tree, files, beat)
-                _keep(found, kept)
+                kept_images.keep(found, kept)
             return found
     except OSError as error:
         found = found or _decode_all(wanted, tree, files, lambda: None)
@@ -365,49 +349,3 @@ def _each(work: Callable[[In], Out], items: Sequence[In], beat: Beat = lambda: N
             for result in pool.map(work, some):
                 beat()
                 yield result
-
-
-def _read(path: Path) -> Decoded | None:
-    """Read what `_keep` wrote; None if it is not there, or was altered (the zip's own checksums tell).
-
-    Nor is another user's file taken, which may say anything of these images.
-    """
-    try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            if not owned(os.fstat(raw.fileno())):
-                return None
-            about = json.loads(file["about"].tobytes())
-            parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
-        reading: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in about["reading"].items()
-        }
-        data = ImageData(
-            **parts,
-            class_names=tuple(about["class_names"]),
-            notes=tuple(about["notes"]),
-            reading=Reading(**reading),
-        )
-        with suppress(OSError):
-            os.utime(path)
-        return Decoded(data, about["fingerprint"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error):
-        return None
-
-
-def _keep(found: Decoded, path: Path) -> None:
-    data = found.data
-    assert data.reading is not None
-    about = {
-        "class_names": data.class_names,
-        "notes": data.notes,
-        "reading": dataclasses.asdict(data.reading),
-        "fingerprint": found.fingerprint,
-    }
-    arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
-    with draft_of(path) as draft:
-        with draft.open("wb") as file:
-            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
-        put_in_place(draft, path)
-    newest_first = sorted(path.parent.glob("*.npz"), key=lambda kept: kept.stat().st_mtime, reverse=True)
-    for old in newest_first[_KEPT:]:
-        old.unlink(missing_ok=True)
