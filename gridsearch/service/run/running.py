@@ -130,10 +130,10 @@ def run(
     given = Given(objects=objects or {}, dataset=dataset, objective=objective)
     with ExitStack() as stack:
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
-        store = _open(stack, options) if store_exists(options.places.store) else None
+        store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         devices = devices_for(options, spec.kind)
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
-        return _execute(store or _open(stack, options), prepared, options, devices, watcher, timing)
+        return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
 
 
 def resume(
@@ -165,14 +165,20 @@ def resume(
     watcher = observer or Silent()
     timing = Timing(time.monotonic())
     given = Given(dataset=dataset, models=models, objective=objective, objects=objects or {})
-    prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
-    devices = devices_for(options, prepared.kind)
     with ExitStack() as stack:
-        return _execute(_open(stack, options), prepared, options, devices, watcher, timing)
+        # First what waits for the store comes in: it may decide which points are best.
+        store = _open(stack, options, watcher) if store_exists(options.places.store) else None
+        prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
+        devices = devices_for(options, prepared.kind)
+        return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
 
 
-def _open(stack: ExitStack, options: RunOptions) -> Store:
-    return stack.enter_context(open_store(options.places.store, home=options.places.home, create=True))
+def _open(stack: ExitStack, options: RunOptions, watcher: Observer) -> Store:
+    """Open the store, made if it is not there, and write to it what a run that is gone could not."""
+    store = stack.enter_context(open_store(options.places.store, home=options.places.home, create=True))
+    if results := take_in(store, warn=watcher.warn):
+        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
+    return store
 
 
 def _execute(
@@ -185,8 +191,6 @@ def _execute(
 ) -> RunOutcome:
     for warning in prepared.warnings:
         watcher.warn(warning)
-    if results := take_in(store, warn=watcher.warn):
-        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
     joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
     prepared = joined.prepared
     added = _add(store, prepared, options, watcher, notes=joined.notes)

@@ -25,6 +25,12 @@ def f(params, seed):
 """
 
 
+WORDS = (
+    *("run", "--objective", "fit.py:f", "--grid", "x=1,2,3"),
+    *("--executor", "inline", "--no-report", "--json"),
+)
+
+
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch):
     monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.05)
@@ -37,18 +43,7 @@ def quickly(monkeypatch):
 def run(cli, tmp_path):
     """Run three trials, in this process: the second locks the store."""
     (tmp_path / "fit.py").write_text(FUNCTION)
-    grid = (
-        "run",
-        "--objective",
-        "fit.py:f",
-        "--grid",
-        "x=1,2,3",
-        "--executor",
-        "inline",
-        "--no-report",
-        "--json",
-    )
-    return lambda *more: cli(*grid, *more)
+    return lambda *more: cli(*WORDS, *more)
 
 
 def test_a_run_goes_on_while_its_store_is_locked_and_all_of_it_is_there_at_the_end(
@@ -67,8 +62,13 @@ def test_a_run_goes_on_while_its_store_is_locked_and_all_of_it_is_there_at_the_e
     assert steps == [(trial, step) for trial in (1, 2, 3) for step in range(1, 7)]
 
 
+@pytest.mark.parametrize(
+    "how",
+    [WORDS, ("run", "--study", "f", "--objective", "fit.py:f", "--no-report", "--json")],
+    ids=["the same command", "its name"],
+)
 def test_a_run_whose_store_stays_locked_ends_with_75_and_the_next_takes_its_results_in(
-    run, home, monkeypatch
+    run, cli, home, monkeypatch, how
 ):
     monkeypatch.setenv("LOCKED_AT", "2")
     done = run("--store-patience", "1s")
@@ -78,7 +78,7 @@ def test_a_run_whose_store_stays_locked_ends_with_75_and_the_next_takes_its_resu
     sqlite3.of_others.close()
     monkeypatch.delenv("LOCKED_AT")
     assert any("the next run takes them in" in finding.detail for finding in doctor._store(Places.find(home)))
-    again = run()
+    again = cli(*how)
     assert again.code == 0, again.err
     assert "1 result of an earlier run, whose store was away, came in" in again.err
     assert (again.json["new"], again.json["counts"]["complete"]) == (0, 3)
