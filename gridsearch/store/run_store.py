@@ -84,8 +84,8 @@ class RunStore(Store):
     """An open store that a run may go on without for a while.
 
     What `Store` says of its methods holds; while the store is away they answer as if all that is written were
-    accepted, and as if there were nothing to claim.  A trial that turns out to be another runner's when the store is
-    back is told of by a warning.
+    accepted, and as if there were nothing to claim.  A warning names each trial that turns out to be another
+    runner's when the store is back.
 
     Args:
         store: the store, opened; this is another connection to it.
@@ -154,7 +154,7 @@ class RunStore(Store):
         return StoreUnreachable(f"home {self.home.root} is not there")
 
     def require(self) -> None:
-        """Check that the store is there, at the end of a run that was told to end and does not wait for it.
+        """Check that the store is there, at the end of a run that was asked to end and does not wait for it.
 
         Raises:
             StoreUnreachable: it is away.

@@ -43,7 +43,7 @@ def quickly(monkeypatch, tmp_path):
 
 
 class Run:
-    """A run on a study of three trials, all of them claimed, and what it was told."""
+    """A run on a study of three trials, all of them claimed, and what it said."""
 
     def __init__(self, store, make, *, owner=None, patience=600.0, points=3):
         self.owner = owner or RunnerIdentity.current()
@@ -216,7 +216,7 @@ def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store,
         assert again.study_data("digits").trials[0].value == 0.7
 
 
-def test_a_run_that_is_told_to_end_while_the_store_is_away_leaves_its_results_to_the_next(store, run, make):
+def test_a_run_that_is_asked_to_end_while_the_store_is_away_leaves_its_results_to_the_next(store, run, make):
     run.store.require()
     with locked(store.path):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
@@ -258,7 +258,7 @@ def test_while_home_is_unmounted_nothing_is_written_below_its_place(store, run, 
     assert store.home.log("digits", 0).read_text() == "printed meanwhile\n"
 
 
-def test_what_others_of_home_are_told_while_it_is_away_makes_nothing(run, home):
+def test_nothing_that_is_asked_of_home_while_it_is_away_makes_a_folder(run, home):
     run.store.home.make_scratch("digits", 0, 1)
     with moved(home):
         for write in (

@@ -94,7 +94,7 @@ def test_a_living_owner_whose_lease_has_ended_is_reclaimed_and_learns_it(store, 
     with open_store(url, home=home, create=False) as other:
         assert [r.trial for r in other.reclaim(three.study_id)] == [trial.id]
     assert store.heartbeat(ME, lease=60) == {trial.id}
-    assert store.heartbeat(ME, lease=60) == set(), "it is told once"
+    assert store.heartbeat(ME, lease=60) == set(), "it is named once"
 
 
 def test_a_heartbeat_keeps_a_lease_alive(store, three):

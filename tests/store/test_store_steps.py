@@ -99,9 +99,13 @@ def test_the_best_of_a_study_that_minimizes_is_the_lowest(store):
 def test_metrics_named_as_what_is_told_of_every_trial_do_not_take_its_place(store):
     (trial,) = claimed(store, [{"x": 1}])
     store.finish(finished(trial, loss=1.0, seconds=9.0, epochs=8.0, key=7.0))
-    told = optuna_study(store).trials[0].user_attrs
-    assert (told["seconds"], told["epochs"], told["key"]) == (1.0, 2, trial.key)
-    assert (told["metrics.seconds"], told["metrics.epochs"], told["metrics.key"]) == (9.0, 8.0, 7.0)
+    attributes = optuna_study(store).trials[0].user_attrs
+    assert (attributes["seconds"], attributes["epochs"], attributes["key"]) == (1.0, 2, trial.key)
+    assert (attributes["metrics.seconds"], attributes["metrics.epochs"], attributes["metrics.key"]) == (
+        9.0,
+        8.0,
+        7.0,
+    )
     assert store.study_data("f").trials[0].metrics == {"loss": 1.0, "seconds": 9.0, "epochs": 8.0, "key": 7.0}
 
 

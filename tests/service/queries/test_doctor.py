@@ -14,7 +14,7 @@ from gridsearch.service.queries import doctor
         ("5.1.0", "bad", "5.1.0, but <5.1,>=5.0 is needed", "pip install 'optuna<5.1,>=5.0'"),
     ],
 )
-def test_optuna_is_told_with_the_versions_whose_tables_are_known(
+def test_optuna_is_named_with_the_versions_whose_tables_are_known(
     monkeypatch, installed, verdict, detail, fix
 ):
     monkeypatch.setattr(doctor, "requires", lambda _: ["optuna>=5.0,<5.1", "torch>=2.10"])

@@ -97,7 +97,7 @@ def test_a_study_that_is_begun_anew_does_not_go_on_in_the_files_of_the_one_that_
     assert log.exists()
 
 
-def test_the_files_of_a_study_that_others_deleted_are_told_by_the_doctor_and_taken_away_by_clean(
+def test_the_files_of_a_study_that_others_deleted_are_named_by_the_doctor_and_removed_by_clean(
     run, cli, home
 ):
     run()
