@@ -69,15 +69,18 @@ def find_compiler() -> Compiler | None:
 
 @functools.cache
 def _compiler(wanted: str, path: str) -> Compiler | None:
-    commands = [tuple(shlex.split(wanted))] if wanted else [(name,) for name in _NAMES]
+    try:
+        commands = [shlex.split(wanted)] if wanted.strip() else [[name] for name in _NAMES]
+    except ValueError:  # an open quotation mark
+        return None
     for command in commands:
-        found = shutil.which(command[0], path=path)
-        if found is None:
+        program = shutil.which(command[0], path=path)
+        if program is None:
             continue
         with suppress(OSError, subprocess.SubprocessError):
-            told = _call([found, *command[1:], "--version"])
-            if told.returncode == 0 and told.stdout:
-                return Compiler((found, *command[1:]), told.stdout.splitlines()[0].strip())
+            answer = _call([program, *command[1:], "--version"])
+            if answer.returncode == 0 and answer.stdout:
+                return Compiler((program, *command[1:]), answer.stdout.splitlines()[0].strip())
     return None
 
 
@@ -85,8 +88,10 @@ def describe() -> str:
     """Return in a few words what compiles kernels."""
     if os.environ.get("GRIDSEARCH_KERNELS") == OFF:
         return "off: torch computes everything"
-    found = find_compiler()
-    return "no C compiler: torch computes everything" if found is None else f"compiled by {found.version}"
+    compiler = find_compiler()
+    return (
+        "no C compiler: torch computes everything" if compiler is None else f"compiled by {compiler.version}"
+    )
 
 
 def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
@@ -96,11 +101,11 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
         source: the file; it may include headers that lie beside it.
         constants: what its text calls them, and their values.
     """
-    found = find_compiler()
-    if found is None:
+    compiler = find_compiler()
+    if compiler is None:
         return None
     defined = tuple(f"-D{name}={value}" for name, value in constants.items())
-    return _load(source, defined, found, str(_folder()))
+    return _load(source, defined, compiler, str(_folder()))
 
 
 def damaged_kernels() -> list[Path]:
@@ -126,24 +131,24 @@ def _folder() -> Path:
 
 
 @functools.cache
-def _load(source: Path, defined: tuple[str, ...], found: Compiler, kept: str) -> ctypes.CDLL | None:
+def _load(source: Path, defined: tuple[str, ...], compiler: Compiler, kept: str) -> ctypes.CDLL | None:
     parts = (
         *(path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))),
         *defined,
         *_FLAGS,
-        *found.command,
-        found.version,
+        *compiler.command,
+        compiler.version,
         _processor(),
     )
     name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_HASH_DIGITS]}"
     for folder in (Path(kept), None):
         try:
             if folder is None:
-                return _temporary(source, defined, found, name)
+                return _temporary(source, defined, compiler, name)
             library = _kept(folder, name)
             if library is None:
                 _make_private(folder)
-                _compile(source, defined, found, folder / name)
+                _compile(source, defined, compiler, folder / name)
                 library = _kept(folder, name)
             if library is not None:
                 return library
@@ -211,22 +216,22 @@ def _open_checked(folder: Path, name: str) -> int | None:
     return None
 
 
-def _temporary(source: Path, defined: tuple[str, ...], found: Compiler, name: str) -> ctypes.CDLL:
+def _temporary(source: Path, defined: tuple[str, ...], compiler: Compiler, name: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory(prefix="gridsearch-") as folder:  # once it is loaded, its file may go
-        return ctypes.CDLL(str(_compile(source, defined, found, Path(folder) / name)))
+        return ctypes.CDLL(str(_compile(source, defined, compiler, Path(folder) / name)))
 
 
 class _Refused(Exception):
     """The compiler fails; the message says how, in one line."""
 
 
-def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Path) -> Path:
+def _compile(source: Path, defined: tuple[str, ...], compiler: Compiler, place: Path) -> Path:
     """Compile into a file that is there whole or not at all; return it.
 
     Args:
         source: the C source.
-        defined: the compiler's words for its constants.
-        found: the compiler.
+        defined: the options that define its constants.
+        compiler: what compiles.
         place: the file without the hash of its bytes, which is added to its name.
 
     Raises:
@@ -234,16 +239,18 @@ def _compile(source: Path, defined: tuple[str, ...], found: Compiler, place: Pat
         OSError: the folder cannot be written.
     """
     said = ""
-    for words in _FOR_THIS_MACHINE:
+    for options in _FOR_THIS_MACHINE:
         with files.draft_of(place.with_suffix(".so")) as made:
-            done = _call([*found.command, *_FLAGS, *words, *defined, "-o", str(made), str(source), "-lm"])
+            done = _call(
+                [*compiler.command, *_FLAGS, *options, *defined, "-o", str(made), str(source), "-lm"]
+            )
             if done.returncode == 0:
                 path = place.with_name(f"{place.name}-{files.sha256_of(made)[:_HASH_DIGITS]}.so")
                 files.put_in_place(made, path, mode=0o700)
                 _clean_up(path.parent)
                 return path
             said = said or " ".join(done.stderr.split())
-    raise _Refused(f"{found.command[0]} says: {said[:200]}")
+    raise _Refused(f"{compiler.command[0]} says: {said[:200]}")
 
 
 def _clean_up(folder: Path) -> None:
@@ -274,12 +281,12 @@ def _processor() -> str:
     On ARM two kinds of core may have the same features: there the implementer, part and variant count too.
     """
     with suppress(OSError):
-        told: dict[str, set[str]] = {}
+        facts: dict[str, set[str]] = {}
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             name, _, value = line.partition(":")
             if name.strip() in _PROCESSOR_FACTS:
-                told.setdefault(name.strip(), set()).add(value.strip())
-        if told:
-            facts = (f"{name}: {' | '.join(sorted(values))}" for name, values in sorted(told.items()))
-            return " ".join((platform.machine(), *facts))
+                facts.setdefault(name.strip(), set()).add(value.strip())
+        if facts:
+            texts = (f"{name}: {' | '.join(sorted(values))}" for name, values in sorted(facts.items()))
+            return " ".join((platform.machine(), *texts))
     return f"{platform.system()} {platform.machine()} {platform.processor()} {platform.node()}"

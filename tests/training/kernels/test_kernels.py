@@ -317,6 +317,15 @@ def test_what_was_found_out_leaves_no_trace(monkeypatch, tmp_path):
     assert torch.equal(storage.tensors["3.running_mean"], torch.zeros(2, 4))
 
 
+@pytest.mark.parametrize("cc", [" ", "gcc '", "/nowhere/cc", "-O2"])
+def test_whatever_cc_says_is_no_error(cc, monkeypatch, tmp_path):
+    """Blanks alone are no wish; of the others none is a compiler."""
+    monkeypatch.setenv("CC", cc)
+    found = compiler.find_compiler()
+    assert (found is None) == bool(cc.strip()) or not any(map(shutil.which, ("cc", "gcc", "clang")))
+    assert ("compiled by" in describe()) == (found is not None)
+
+
 @needs_compiler
 def test_a_compiler_that_fails_is_said_once_and_torch_goes_on(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("CC", wrapped(tmp_path, "-Dfloat=nothing_known"))

@@ -1,4 +1,4 @@
-"""A rewritten graph as a list of instructions, run forwards, and backwards by hand.
+"""A rewritten graph as a list of instructions, with a forward pass and a backward pass of its own.
 
 Stands between the rewrite, which writes the instructions, and a step, which wants logits and gradients.  Autograd
 would do, but its bookkeeping costs, and it keeps what no gradient needs.  Epochs of a grid of 16 LeNets in four packs,
