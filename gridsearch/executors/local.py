@@ -331,13 +331,12 @@ def _send(stream: IO[bytes], line: bytes) -> None:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """End a worker, with all that the user's model has started; see `worker_process`."""
-    _signal(process, signal.SIGTERM)
-    deadline = time.monotonic() + _END_SECONDS
-    ended = (
-        os.WEXITED | os.WNOWAIT | os.WNOHANG
-    )  # not reaped: its number stays its own until the next line but one
-    while os.waitid(os.P_PID, process.pid, ended) is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    if sys.platform == "linux":
+        _signal(process, signal.SIGTERM)
+        deadline = time.monotonic() + _END_SECONDS
+        ended = os.WEXITED | os.WNOWAIT | os.WNOHANG  # not reaped: its number stays its own for what follows
+        while os.waitid(os.P_PID, process.pid, ended) is None and time.monotonic() < deadline:
+            time.sleep(0.005)
     # A worker leads a session of its own: where nothing could end what it leaves, this ends what stayed in that.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -38,7 +38,7 @@ class TrainContext:
         more: asked for up to so many more lanes where lanes are free; may give none.
         drop: gives the trials (ledger ids) that shall end now, as pruned.
         checkpoints: writes and finds those of the pack's lanes; None for none.
-        training: is told which lanes train from now on, and no others of the pack.
+        training: is called with the lanes that train from now on, and no others of the pack.
     """
 
     def __init__(
