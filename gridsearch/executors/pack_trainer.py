@@ -104,6 +104,7 @@ class PackTrainer:
         self.emit(PackStarted(worker=self.setup.name, pack=pack.id, trials=pack.trial_ids))
         ids = list(pack.trial_ids)
         left = {lane.trial.id: lane for lane in pack.lanes}
+        now_training: tuple[int, ...] = ()
         log = LogStream(lambda text: self.emit(LogText(trials=tuple(ids), text=text)))
 
         def more(count: int) -> Sequence[Lane[ImageSettings]]:
@@ -114,7 +115,11 @@ class PackTrainer:
             return lanes
 
         def training(lanes: Sequence[Lane[ImageSettings]]) -> None:
-            self.emit(LanesTraining(pack=pack.id, trials=tuple(lane.trial.id for lane in lanes)))
+            nonlocal now_training
+            trials = tuple(lane.trial.id for lane in lanes)
+            if trials != now_training:
+                now_training = trials
+                self.emit(LanesTraining(pack=pack.id, trials=trials))
 
         def report(event: Event) -> None:
             if isinstance(event, TrialFinished | TrialFailed):

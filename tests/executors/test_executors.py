@@ -212,7 +212,7 @@ def kinds(events) -> list[type]:
 
 def test_a_pack_comes_back_as_events_with_its_files(run, nets, tmp_path):
     events = run(pack(nets, tmp_path, "Plain"))
-    assert kinds(events) == [PackStarted, EpochEnded, TrialFinished, PackEnded]
+    assert kinds(events) == [PackStarted, LanesTraining, EpochEnded, TrialFinished, PackEnded]
     finished = next(e for e in events if isinstance(e, TrialFinished))
     assert finished.state is TrialState.COMPLETE
     assert (finished.trial, finished.attempt) == (10, 1)
@@ -234,7 +234,8 @@ def test_a_model_that_raises_fails_alone_with_its_own_traceback(run, nets, tmp_p
 def test_files_that_cannot_be_written_are_told_as_such_and_fail_no_trial(run, nets, tmp_path):
     (tmp_path / "scratch-p-1").write_text("a file where the folder should be")
     events = run(pack(nets, tmp_path, "Plain", "Plain"))
-    assert kinds(events) == [PackStarted, EpochEnded, EpochEnded, TrialFinished, Unwritable, PackEnded]
+    after = [EpochEnded, EpochEnded, TrialFinished, Unwritable, PackEnded]
+    assert kinds(events) == [PackStarted, LanesTraining, *after]
     told = next(e for e in events if isinstance(e, Unwritable))
     assert "scratch-p-1" in told.message
     assert told.hint is not None

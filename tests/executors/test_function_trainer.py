@@ -57,6 +57,8 @@ def run(function, *trials, metric="value", stop=lambda: False, pruned=lambda: ()
     FunctionRunner(setup, events.append, {"f.py:f": plugin}).train(Pack("p", lanes), stop=stop, pruned=pruned)
     assert isinstance(events[0], PackStarted)
     assert isinstance(events[-1], PackEnded)
+    training = [event.trials for event in events if isinstance(event, LanesTraining)]
+    assert training == [(lane.trial.id,) for lane in lanes[: len(training)]], "one after the other"
     return [event for event in events[1:-1] if not isinstance(event, LanesTraining)]
 
 
