@@ -63,20 +63,27 @@ _TRAINERS: Mapping[str, type[PackTrainer | FunctionRunner]] = MappingProxyType(
 )
 
 
-class _Pipe:
+class EventPipe:
     """The way to the coordinator; whole lines, from any thread."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._lock = threading.Lock()
-        self.last_sent = time.monotonic()
+        self._last_sent = time.monotonic()
 
     def send(self, event: Event) -> None:
+        """Send an event."""
         line = encode(event) + b"\n"
-        self.last_sent = time.monotonic()
+        self._last_sent = time.monotonic()
         with self._lock:
             self._stream.write(line)
             self._stream.flush()
+
+    def still_training(self, pack: str) -> bool:
+        """Say that a pack takes its steps, if nothing was said for long; return that it is not left for that."""
+        if time.monotonic() - self._last_sent >= _SIGN_SECONDS:
+            self.send(StillTraining(pack=pack))
+        return False
 
 
 def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> None:
@@ -108,7 +115,7 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
         os._exit(0)  # the pipe closed: nobody wants the result any more
 
     threading.Thread(target=read, daemon=True).start()
-    pipe = _Pipe(os.fdopen(events_fd, "wb"))
+    pipe = EventPipe(os.fdopen(events_fd, "wb"))
     replies = PruningReplies(decided)
 
     def emit(event: Event) -> None:
@@ -118,12 +125,6 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
             flush_native_output()
         pipe.send(event)
 
-    def sign_of_life(pack: str) -> bool:
-        """Say that a pack takes its steps, if nothing was said for long; it is never left for that."""
-        if time.monotonic() - pipe.last_sent >= _SIGN_SECONDS:
-            pipe.send(StillTraining(pack=pack))
-        return False
-
     trainer = make_trainer(setup, emit, None if objects_fd is None else Received(os.fdopen(objects_fd, "rb")))
     pipe.send(WorkerReady(worker=setup.name, device=setup.device))
     while True:
@@ -131,7 +132,7 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
         if isinstance(task, Pack):
             trainer.train(
                 task,
-                stop=partial(sign_of_life, task.id),
+                stop=partial(pipe.still_training, task.id),
                 leave=leaving.is_set,
                 given=lambda: given.get().lanes,
                 pruned=replies.pruned,
