@@ -26,7 +26,7 @@ def image_data(result: object, *, name: str) -> ImageData:
     Images may come as [N, H, W], [N, H, W, C] with at most four channels, or [N, C, H, W]; as numbers 0..255
     of any type (they become uint8), as booleans, or as fractions 0..1 (they become float32).  Labels may be
     any whole numbers or words if no class names are given: then their sorted values are the classes.  What can be
-    meant in two ways is refused; what is taken in one of several ways is told in the notes.
+    meant in two ways is refused; what is taken in one of several ways is said in the notes.
 
     Args:
         result: an `ImageData`, or an object or mapping with its attributes.
@@ -139,7 +139,7 @@ def _layout(value: Any, field: str, refuse: Refusal, *, sure: bool) -> np.ndarra
 def _pixels(
     train: np.ndarray, test: np.ndarray | None, notes: list[str], refuse: Refusal
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return both as uint8 (0..255) or both as float32 (0..1), after one look at the range of both."""
+    """Return both as uint8 (0..255) or both as float32 (0..1), by the range of both."""
     both = [part for part in (train, test) if part is not None]
     if all(part.dtype == bool for part in both):
         return train.astype(np.uint8) * 255, None if test is None else test.astype(np.uint8) * 255

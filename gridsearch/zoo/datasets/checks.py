@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 UNEVEN = 1.5
-"""Times its fair share (an even split of all images) from which a class's share is told as a constant answer's."""
+"""Times its fair share (an even split of all images) from which a class's share is reported as a constant answer's."""
 
 _NAMED = 3
 

@@ -55,7 +55,7 @@ def label_vector(value: Any, field: str, count: int, notes: list[str], refuse: R
         value: as the dataset gave them.
         field: their name, for refusals.
         count: N, how many images there are.
-        notes: told how they were taken, where they are not what is expected.
+        notes: gets how they were taken, where they are not what is expected.
         refuse: makes an error.
     """
     labels = as_array(value, field, refuse)

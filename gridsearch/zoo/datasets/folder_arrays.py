@@ -222,7 +222,7 @@ def _inspect(
 def _chosen_size(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     """Choose (H, W) by those of the training images as `FolderDataset` says."""
     if not sizes:
-        return 1, 1  # no image at all, which is told later with what was found instead
+        return 1, 1  # no image at all, which is an error later, with what was found instead
     (height, width), count = Counter(sizes).most_common(1)[0]
     if 2 * count <= len(sizes):
         height = round(statistics.median(h for h, _ in sizes))
