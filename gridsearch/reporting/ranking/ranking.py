@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.study_kinds import IMAGES, StudyKind
-from gridsearch.reporting.ranking.inference import assess
 from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
 from gridsearch.reporting.ranking.recipes import mixed_settings
 from gridsearch.reporting.stats import moments
-from gridsearch.reporting.stats.ensemble import Ensemble, ensembles
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.typed import identity
 
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.reporting.stats.ensemble import Ensemble
     from gridsearch.reporting.stats.predictions import Predictions
     from gridsearch.reporting.stats.uncertainty import Uncertainty
 
@@ -130,6 +129,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     images are ranked; those of others each among themselves (`Ranking.incomparable`): no accuracy on other images
     is compared.
     """
+    from gridsearch.reporting.ranking.inference import assess  # with scipy, which only a ranking needs
+    from gridsearch.reporting.stats.ensemble import ensembles
+
     if (by_images := _by_images(data)) is not None:
         return _with_incomparable([rank(part, predictions=predictions) for part in by_images], data)
     groups: dict[str, list[TrialRecord]] = {}

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from scipy import special
 
-from gridsearch.reporting.stats.over_images import accuracy_intervals
 from gridsearch.reporting.stats.predictions import Predictions, usable
 from gridsearch.reporting.words.text import show_metric
 
@@ -74,6 +72,8 @@ def ensembles(
         numbers: of the trials that stand for the points, the best point's first.
         predictions: the stored validation predictions of a trial by its number.
     """
+    from gridsearch.reporting.stats.over_images import accuracy_intervals  # brings scipy
+
     found: list[Ensemble] = []
     if len(numbers) < SIZES[0]:
         return ()
@@ -127,6 +127,8 @@ def ensembles_in_words(found: Sequence[Ensemble]) -> str:
 
 def probabilities(logits_NY: np.ndarray) -> np.ndarray:
     """Return the softmax of each row, in double precision."""
+    from scipy import special
+
     shares: np.ndarray = special.softmax(logits_NY.astype(np.float64), axis=1)
     return shares
 

@@ -52,7 +52,7 @@ class PlanForecast:
     Attributes:
         missing: the trials that a run would train.
         workers: how many would train side by side.
-        cost: None where the data is not there to tell.
+        cost: None where the data is not there.
     """
 
     prepared: Prepared
