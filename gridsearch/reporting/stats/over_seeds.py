@@ -75,6 +75,7 @@ def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.n
         spreads[constant], df[constant] = _pooled(np.ldexp(spreads, exponents - top), df, own, constant)
         spreads[constant] = np.ldexp(spreads[constant], top - exponents[constant])
     half = special.stdtrit(df, 1 - LEVEL / 2) * spreads / np.sqrt(n)
+    half[half > 0] = np.maximum(half, np.spacing(np.abs(means)))[half > 0]  # a width that floats can show
     with np.errstate(over="ignore"):
         found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
     found[(half == 0) | ~np.isfinite(found).all(1)] = np.nan

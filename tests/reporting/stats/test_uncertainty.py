@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -201,6 +201,7 @@ def test_one_point_alone_has_an_interval_and_nobody_to_be_tied_with(study):
         max_size=6,
     )
 )
+@example([[None, 0.0, 5.551925643027579e-292], [None, 1.0, 1.0]])
 def test_whatever_is_missing_the_best_is_tied_with_itself_and_intervals_hold_their_means(study, table):
     data = scored(study, table).data()
     ranking = rank(data)
