@@ -386,4 +386,4 @@ class _Group:
         return kept
 
 
-__all__ = ["LanesEngine", "NotPackable"]
+__all__ = ["LanesEngine"]
