@@ -7,11 +7,11 @@ from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import TrialState
+from gridsearch.records.axis import identity
 from gridsearch.reporting.figures.fonts import axis_names, level_names
 from gridsearch.reporting.ranking.effects import strength
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.words.labels import distinct_labels
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

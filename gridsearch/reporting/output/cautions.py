@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialState
+from gridsearch.records.axis import identity
 from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.ranking.ranking import CLASS_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable, show_metric, show_params
-from gridsearch.reporting.words.typed import as_typed, identity
+from gridsearch.reporting.words.typed import as_typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

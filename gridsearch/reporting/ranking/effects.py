@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from gridsearch.records.axis import identity
 from gridsearch.reporting.ranking.points import Levels, RankedPoint, levels_of
 from gridsearch.reporting.stats import moments
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

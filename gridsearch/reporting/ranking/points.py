@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.records import Settings, TrialRecord, TrialState, Value
+from gridsearch.records.axis import identity
 from gridsearch.reporting.stats import moments
-from gridsearch.reporting.words.typed import ABSENT, identity
+from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.records.axis import identity
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
 from gridsearch.reporting.ranking.recipes import mixed_settings
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.typed import identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import UsageError, nearest
 from gridsearch.records import Part
+from gridsearch.records.axis import identity
 from gridsearch.reporting.words.text import printable, show_value
-from gridsearch.reporting.words.typed import ABSENT, as_typed, identity, matching
+from gridsearch.reporting.words.typed import ABSENT, as_typed, matching
 from gridsearch.spec.axes import canonical
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import json
 import math
 from typing import TYPE_CHECKING, Final
 
+from gridsearch.records.axis import identity
 from gridsearch.reporting.words.text import show_value
 from gridsearch.spec.words import spelled
 
@@ -23,11 +24,6 @@ ABSENT_WORDS: Final = ("absent", "(not set)", "\u2013")
 """How a point that lacks an axis is asked for: by the first; the others are what figures and tables show."""
 FEWEST_DIGITS: Final = 4
 """A number of so many significant digits or more finds the one value that it is rounded from."""
-
-
-def identity(value: Value) -> tuple[bool, Value]:
-    """Return what distinguishes two axis values: 1 and 1.0 are one value, 1 and true are two."""
-    return isinstance(value, bool), value
 
 
 def matching(asked: Value, held: Sequence[Value]) -> list[Value]:

@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from gridsearch.errors import UsageError
 from gridsearch.records import TrialState
+from gridsearch.records.axis import identity
 from gridsearch.reporting import filter_data
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import show_params
-from gridsearch.reporting.words.typed import ABSENT, as_typed, identity, matching
+from gridsearch.reporting.words.typed import ABSENT, as_typed, matching
 
 
 @pytest.mark.parametrize(
