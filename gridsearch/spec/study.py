@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 
@@ -286,21 +286,24 @@ def build(
         problems=problems,
     )
     # Where a condition takes an axis away, the recipe's value holds: there, giving both makes sense.
-    both = gridded - {condition.axis for condition in parts.conditions}
-    for name, place in places.items():
-        if (SEED if name == "seeds" else name) in both:
-            problems.add(place, f"{name} is given with --grid as well; one of them must go")
+    _check_given_once(places, gridded - {condition.axis for condition in parts.conditions}, problems)
     for place, wrong in missing_files(said, but={*given, *gridded}):
         problems.add(place, wrong)
     problems.check()
-    merged = dict(said.options) | given
+    if "seeds" in given:  # they go before those of the file's grid
+        parts = dataclasses.replace(parts, seeds=None)
+    merged = {**said.options, **given}
     if parts.seeds is not None:
-        if "seeds" in given:
-            parts = dataclasses.replace(parts, seeds=None)
-        else:
-            merged.pop("seeds", None)
-    made = dict(said.recipe) | recipe
+        merged.pop("seeds", None)
+    made = {**said.recipe, **recipe}
     return StudySpec(**merged, grid=Grid.of(parts), recipe=Params(made) if free else Recipe.of(made))
+
+
+def _check_given_once(places: Mapping[str, str], gridded: Container[str], problems: ErrorCollector) -> None:
+    """Note what is given by an option and with `--grid` as well."""
+    for name, place in places.items():
+        if (SEED if name == "seeds" else name) in gridded:
+            problems.add(place, f"{name} is given with --grid as well; one of them must go")
 
 
 def _given(
