@@ -12,6 +12,7 @@ from gridsearch.records import (
     TrialDraft,
     TrialFailed,
     TrialFinished,
+    TrialResumed,
     TrialState,
     trial_key,
 )
@@ -98,6 +99,22 @@ def test_what_earlier_runs_have_shown_counts_from_the_first_epoch_on(store, clai
     rule = make("median")
     assert not rule.decide(poor, epoch(poor, 1, 0.5)).prune
     assert rule.decide(poor, epoch(poor, 2, 0.5)).prune
+
+
+@pytest.mark.parametrize(("upto", "prune"), [(2, False), (0, True)])
+def test_what_a_trial_showed_before_its_checkpoint_counts_when_it_goes_on(store, claim, make, upto, prune):
+    """By the median rule a trial whose best epoch is good goes on; one that begins again has no such epoch yet."""
+    for _ in range(5):
+        train(store, claim(), 0.9)
+    trial, rule = claim(), make("median")
+    rows = [epoch(trial, 1, 0.95), epoch(trial, 2, 0.5), epoch(trial, 3, 0.99)]
+    assert not any(rule.decide(trial, row).prune for row in rows)
+    store.release([(trial.id, trial.attempt)])
+    (again,) = store.claim([trial.id], owner=US, pack="q", lease=60)
+    event = TrialResumed(trial=trial.id, attempt=again.attempt, epoch=upto, epochs=tuple(rows[:upto]))
+    rule.resumed(again, event)
+    assert not rule.decide(again, epoch(again, upto + 1, 0.5)).prune
+    assert rule.decide(again, epoch(again, upto + 2, 0.5)).prune is prune
 
 
 def test_what_another_runner_finds_meanwhile_counts_too(store, claim, make, monkeypatch):
