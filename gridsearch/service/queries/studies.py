@@ -183,7 +183,10 @@ def _quiet(store: Store, name: str, running: Sequence[TrialRecord]) -> dict[int,
     """Return for how long nothing was recorded of trials that train, by their TensorBoard runs; minutes and more."""
     now, found = time.time(), {}
     for trial in running:
-        written = [file.stat().st_mtime for file in store.home.tensorboard_dir(name, trial.number).glob("*")]
+        written = []
+        for file in store.home.tensorboard_dir(name, trial.number).glob("*"):
+            with suppress(OSError):  # a trial that goes on has its files written anew
+                written.append(file.stat().st_mtime)
         if written and now - max(written) >= SILENT_SECONDS:
             found[trial.number] = now - max(written)
     return found
