@@ -38,13 +38,13 @@ from tests.benchmarks.measure import write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-EPOCHS = 4
+EPOCHS = 12
 WORDS = (
     *("run", "--dataset", "digits", "--model", "mlp", "--subset", "300", "--set", "optimizer=sgd"),
     *(
         "--grid",
         "lr=.1,.03,1e12",
-        f"epochs=2,{EPOCHS}",
+        f"epochs=4,{EPOCHS}",
         "--lanes",
         "2",
         "--workers",
@@ -64,7 +64,9 @@ STARTS = 200
 WAITS = 30.0
 """Seconds that a start may take; one that takes longer hangs."""
 
-FAULTS = (*(("write", 20), ("sync", 60), ("rename", 25), ("renamed", 25), ("commit", 12), ("committed", 12)),)
+FAULTS = (
+    *(("write", 43), ("sync", 103), ("rename", 51), ("renamed", 51), ("commit", 14), ("committed", 14)),
+)
 """Fault points, and how often a start passes them, about."""
 
 REFUSED = ("write", "sync", "rename", "commit")
@@ -221,6 +223,7 @@ class Story:
         self.home = home
         self.damage = Damage()
         self.happened: Counter[str] = Counter()
+        self.resumed = 0
         self._nursery = nursery
         self._expected = expected
         self._seconds = seconds
@@ -237,6 +240,7 @@ class Story:
             expected = going_on_from(self.home)
             code = self._start(deed)
             self._check_going_on(expected, code)
+            self.resumed += any(expected.values())
             if code == 0:
                 break
             if problem := self._unexpected(code, deed):
@@ -371,7 +375,8 @@ class Story:
         return None if right else said[-2000:]
 
     def _check_going_on(self, expected: dict[int, int], code: int) -> None:
-        """Compare from where trials go on with their checkpoints; who was killed before that has said nothing."""
+        """Check that no trial goes on from before its checkpoint: by what the run says, and by what lies there now."""
+        after = going_on_from(self.home)
         said = self._err.read_text(errors="replace")
         found = {
             int(number): int(epoch)
@@ -381,8 +386,9 @@ class Story:
         for trial, epoch in expected.items():
             if trial in found:
                 self.damage.twice += max(0, epoch - found[trial])
-            elif code == 0 and epoch:
+            elif code == 0:
                 self.damage.twice += epoch
+            self.damage.twice += max(0, epoch - after.get(trial, epoch))
 
     def _complain(self, text: str) -> None:
         self.damage.wrong.append(text)
@@ -425,6 +431,15 @@ def ask(home: Path, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
 
 
+def as_rolled_back(home: Path, query: str) -> list[int]:
+    """Return numbers from a copy of the store: to roll back what was half written is the next run's business."""
+    with tempfile.TemporaryDirectory() as copy:
+        for file in home.glob("gridsearch.db*"):
+            shutil.copy(file, copy)
+        with contextlib.closing(sqlite3.connect(Path(copy) / "gridsearch.db")) as connection:
+            return [number for (number,) in connection.execute(query)]
+
+
 def results(home: Path) -> dict[str, list[tuple]]:
     """All that a run has found, clocks aside: metrics to the last bit, every epoch, Optuna's values, file hashes."""
     return {
@@ -450,16 +465,17 @@ def results(home: Path) -> dict[str, list[tuple]]:
 
 
 def going_on_from(home: Path) -> dict[int, int]:
-    """Return from which epoch each trial must go on at least, by its number, as its checkpoints say.
+    """Return from which epoch each trial that has not ended must go on at least, by its number, as its checkpoints say.
 
     Lanes of one program stand where the last of them stood when it was killed: its checkpoints are written one after
     the other.
     """
     newest: dict[tuple[str, ...], dict[int, tuple[int, int]]] = {}
-    if not (home / "digits" / "trials").exists() or (home / "gridsearch.db-journal").exists():
-        return {}  # to roll back what was half written is the next run's business
-    open_ones = "select number from gridsearch_trials where state in ('waiting', 'running')"
-    not_ended = {number for (number,) in ask(home, open_ones)}
+    if not (home / "digits" / "trials").exists():
+        return {}
+    not_ended = set(
+        as_rolled_back(home, "select number from gridsearch_trials where state in ('waiting', 'running')")
+    )
     for folder in (home / "digits" / "trials").glob("*/*"):
         if int(folder.parent.name) not in not_ended:
             continue
@@ -472,7 +488,7 @@ def going_on_from(home: Path) -> dict[int, int]:
             number, members = int(folder.parent.name), tuple(facts["members"])
             best = newest.setdefault(members, {})
             best[number] = max(best.get(number, (-1, -1)), (turn, file.epoch))
-    found = {}
+    found = dict.fromkeys(not_ended, 0)
     for members, lanes in newest.items():
         whole = len(lanes) == len(members)  # else one of them has no checkpoint yet, and all begin anew
         turn = min(turn for turn, _ in lanes.values()) if whole else 0
@@ -489,6 +505,7 @@ class Outcome:
 
     kills: int = 0
     stories: int = 0
+    resumed: int = 0
     happened: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=Damage)
     damaged: dict[int, Damage] = field(default_factory=dict)
@@ -530,6 +547,7 @@ def chaos(folder: Path, kills: int, *, seed: int = 0, workers_every: int = WORKE
             story.tell(kills - outcome.kills)
             outcome.stories += 1
             outcome.happened += story.happened
+            outcome.resumed += story.resumed
             outcome.kills = sum(outcome.happened.values())
             outcome.damage += story.damage
             if story.damage:
@@ -561,6 +579,7 @@ def main() -> int:
         "kills": outcome.kills,
         "of them": dict(outcome.happened),
         "studies": outcome.stories,
+        "starts that found a checkpoint": outcome.resumed,
         "seeds": f"{options.seed} to {options.seed + outcome.stories - 1}",
         "points lost": outcome.damage.lost,
         "points doubled": outcome.damage.doubled,

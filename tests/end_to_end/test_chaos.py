@@ -14,3 +14,4 @@ def test_thirty_kills_lose_nothing_double_nothing_and_change_no_byte(tmp_path):
     assert not outcome.damage, outcome.damaged
     assert outcome.kills >= 30
     assert outcome.happened["kill worker"]
+    assert outcome.resumed, "starts that found a checkpoint"
