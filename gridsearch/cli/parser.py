@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
 
 from gridsearch._version import __version__
 from gridsearch.cli.argument_types import Parser, port_number
-from gridsearch.service.prepare.option_words import count, natural
-from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+from gridsearch.cli.search_parser import add_run_options, add_search_commands
+from gridsearch.service.prepare.option_words import natural
 
 
 def _common(*, default: str | None = None) -> Parser:
@@ -55,111 +51,6 @@ def _common(*, default: str | None = None) -> Parser:
     return parser
 
 
-def _add_study_arguments(parser: argparse.ArgumentParser, *, hidden: Collection[str] = ()) -> None:
-    _add_what_to_search(parser.add_argument_group("what to search"))
-    _add_run_options(parser.add_argument_group("how to run it"), hidden=hidden)
-
-
-def _add_what_to_search(what: argparse._ActionsContainer) -> None:
-    what.add_argument("file", nargs="?", metavar="STUDY.toml", help="a study file")
-    what.add_argument(
-        "--grid",
-        nargs="+",
-        action="extend",
-        metavar="AXIS=VALUES",
-        help="an axis and its values: lr=.01,.001  batch=10..50:10  lr=1e-4..1e-1:4log  "
-        "lr,batch=.01/100,.001/20",
-    )
-    what.add_argument(
-        "--exclude",
-        nargs="+",
-        action="append",
-        metavar="AXIS=VALUE",
-        help="leave out the points where all of these hold",
-    )
-    what.add_argument(
-        "--when",
-        action="append",
-        metavar="'AXIS: AXIS=VALUE'",
-        help="the axis exists only where the condition holds",
-    )
-    what.add_argument(
-        "--study", metavar="NAME", help="the study's name (default: the dataset's or objective's)"
-    )
-    what.add_argument(
-        "--dataset",
-        metavar="NAME",
-        help="fmnist (default), mnist, kmnist, cifar10, digits, folder:PATH, or your_file.py:Name",
-    )
-    what.add_argument(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="lenet (default), see `gridsearch models list`, or your_file.py:Name; with --study NAME alone, every "
-        "model of your own that its trials need",
-    )
-    what.add_argument(
-        "--objective",
-        metavar="FILE.py:NAME",
-        help="a function of your own instead of images and networks: f(params, seed) returns a dict of metrics, or "
-        "yields one for each step; the grid's axes and --set are its params",
-    )
-    what.add_argument("--metric", metavar="NAME", help="which of its metrics ranks (default: value)")
-    what.add_argument("--direction", metavar="D", help="maximize (default) or minimize it")
-    what.add_argument(
-        "--version",
-        metavar="TEXT",
-        help="version of your own code, for what of it has no address: files that it reads, say",
-    )
-    what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
-    what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
-    what.add_argument(
-        "--more-seeds",
-        type=count,
-        metavar="N",
-        help="with --study NAME alone: N more replicates for its best points",
-    )
-    what.add_argument("--top", type=count, metavar="K", help="for how many points (default: 2)")
-    what.add_argument(
-        "--val",
-        metavar="F",
-        help="fraction of train held out for the ranking (default: 1/6); 0 ranks by train accuracy",
-    )
-    what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
-    what.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help="settings of the recipe, for all points: optimizer=sgd momentum=.9; its keys are listed below",
-    )
-
-
-def _add_run_options(
-    group: argparse._ActionsContainer, names: Iterable[str] = RUN_OPTIONS, *, hidden: Collection[str] = ()
-) -> None:
-    """Add options of `RunOptions`, each as it is declared there.
-
-    Args:
-        group: what to add them to.
-        names: which.
-        hidden: those that are taken and not shown in the help.
-    """
-    for name in names:
-        declared, default = RUN_OPTIONS[name], DEFAULTS[name]
-        how: dict[str, Any] = {
-            "dest": name,
-            "default": default,
-            "help": argparse.SUPPRESS if name in hidden else declared.help,
-        }
-        if isinstance(default, bool):
-            how["action"] = "store_false" if default else "store_true"
-        else:
-            how |= {"metavar": declared.metavar, "type": declared.read, "choices": declared.choices or None}
-        words = name.replace("_", "-")
-        group.add_argument(f"--no-{words}" if default is True else f"--{words}", **how)
-
-
 def _add_study_name(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     parser.add_argument("--study", metavar="NAME", required=required, help="the study's name")
 
@@ -171,43 +62,6 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument(
         "--port", type=port_number, default=port, help=f"port to listen on (default: {port}; 0: any free one)"
     )
-
-
-def _keys_of_the_recipe() -> str:
-    from gridsearch.spec.key_table import help_text
-
-    return help_text()
-
-
-def _add_search_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what searches: ``run`` and ``plan``."""
-    run = commands.add_parser(
-        "run",
-        parents=common,
-        help="expand a grid, train what is missing, report",
-        example=(
-            "gridsearch run --grid lr=.01,.001 batch=10,20,50\n"
-            "gridsearch run studies/fmnist.toml --seeds 3\n"
-            "gridsearch run --study fmnist          (finish what the study still lacks)\n"
-            "gridsearch run --study fmnist --more-seeds 4 --top 2"
-        ),
-        appendix=_keys_of_the_recipe,
-    )
-    _add_study_arguments(run)
-    run.add_argument(
-        "--dry-run", action="store_true", help="say what would be done, as `gridsearch plan` does"
-    )
-    run.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
-
-    plan = commands.add_parser(
-        "plan",
-        parents=common,
-        help="what run would do: points, groups, time, memory, disk",
-        example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
-        appendix=_keys_of_the_recipe,
-    )
-    _add_study_arguments(plan, hidden=("report",))
-    plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
 
 
 def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
@@ -322,7 +176,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best.add_argument(
         "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
     )
-    _add_run_options(best, ("device", "executor"))
+    add_run_options(best, ("device", "executor"))
 
     predict = commands.add_parser(
         "predict",
@@ -410,7 +264,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
     common = [_common(default=argparse.SUPPRESS)]
     for add in (
-        _add_search_commands,
+        add_search_commands,
         _add_result_commands,
         _add_winner_commands,
         _add_server_commands,
