@@ -1,12 +1,12 @@
 """What is lost when a run is killed again and again: points, epochs, bytes. Each number must be 0.
 
-    python -m tests.benchmarks.chaos --kills 1000 [--seed 0] [--home FOLDER]
+    python -m tests.benchmarks.chaos --kills 1000 [--seed 0] [--home FOLDER] [--print]
 
-A story is one study in a home of its own, from its first start until it is done: each start is killed at a random
+A episode is one study in a home of its own, from its first start until it is done: each start is killed at a random
 moment or at a fault point (`gridsearch.faults`), is refused the disk there, stopped and woken again, or interrupted;
 the next start goes on.  At its end everything is compared with a run that nothing disturbed.  Most starts train in
-their own process, a copy of one that has loaded everything (`Nursery`); every `WORKERS_EVERY`-th story has a worker
-process, which is killed too while its runner goes on.  A seed names a story: `--kills 1 --seed N` tells it again.
+their own process, a copy of one that has loaded everything (`ForkServer`); every `WORKERS_EVERY`-th episode has a worker
+process, which is killed too while its runner goes on.  A seed names a episode: `--kills 1 --seed N` runs it again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WORDS = (
 TRIALS = 6
 WORKERS_EVERY = 10
 STARTS = 200
-"""A story that is not done after so many starts gets nowhere."""
+"""A episode that is not done after so many starts gets nowhere."""
 
 WAITS = 30.0
 """Seconds that a start may take; one that takes longer hangs."""
@@ -98,7 +98,7 @@ class Damage:
 # Processes
 
 
-class Nursery:
+class ForkServer:
     """A process that has loaded everything and makes copies of itself, each of which runs one command line.
 
     To import torch and the rest takes seconds, a copy milliseconds; it is killed like any other process.
@@ -116,7 +116,7 @@ class Nursery:
         if self.shim:
             environment["LD_PRELOAD"] = str(self.shim)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.chaos", "--nursery", str(folder / "first")],
+            [sys.executable, "-m", "tests.benchmarks.chaos", "--server", str(folder / "first")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -171,8 +171,8 @@ def compiled_shim(folder: Path) -> Path | None:
     return library
 
 
-def nurse(first: str) -> None:
-    """Be a `Nursery`: run once, so that everything is loaded, then copy as told."""
+def serve_forks(first: str) -> None:
+    """Be a `ForkServer`: run once, so that everything is loaded, then copy as asked."""
     from gridsearch import faults
     from gridsearch.cli import main
 
@@ -182,11 +182,11 @@ def nurse(first: str) -> None:
     answers.write("ready\n")
     answers.flush()
     for line in sys.stdin:
-        told = json.loads(line)
-        if isinstance(told, int):
-            answer = os.waitstatus_to_exitcode(os.waitpid(told, 0)[1])
+        asked = json.loads(line)
+        if isinstance(asked, int):
+            answer = os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1])
         elif (answer := os.fork()) == 0:
-            words, err, environment = told
+            words, err, environment = asked
             file = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             os.dup2(file, 2)
             os.dup2(file, 1)
@@ -202,14 +202,14 @@ def nurse(first: str) -> None:
         answers.flush()
 
 
-# One story
+# One episode
 
 
-class Story:
+class Episode:
     """One study from its first start to its end.
 
     Args:
-        nursery: makes the runners.
+        server: makes the runners.
         home: the study's.
         expected: what a run gives that nothing disturbs, see `results`.
         seconds: that such a run takes.
@@ -218,46 +218,45 @@ class Story:
     """
 
     def __init__(
-        self, nursery: Nursery, home: Path, expected: dict, seconds: float, *, seed: int, workers: bool
+        self, server: ForkServer, home: Path, expected: dict, seconds: float, *, seed: int, workers: bool
     ) -> None:
         self.home = home
         self.damage = Damage()
         self.happened: Counter[str] = Counter()
         self.resumed = 0
-        self._nursery = nursery
+        self._server = server
         self._expected = expected
         self._seconds = seconds
         self._random = random.Random(seed)
         self._executor = "local" if workers else "inline"
         self._err = home.with_suffix(".err")
         self._mark = home.with_suffix(".mark")
-        self._told: list[str] = []
 
-    def tell(self, most: int) -> None:
+    def run(self, most: int) -> None:
         """Start, and do something to it, until the study is done; from so many kills on nothing more is done to it."""
         for _ in range(STARTS):
-            deed = self._deed() if sum(self.happened.values()) < most else None
+            disturbance = self._disturbance() if sum(self.happened.values()) < most else None
             expected = going_on_from(self.home)
-            code = self._start(deed)
+            code = self._start(disturbance)
             self._check_going_on(expected, code)
             self.resumed += any(expected.values())
             if code == 0:
                 break
-            if problem := self._unexpected(code, deed):
-                self._complain(f"{deed}: exit {code}, {problem}")
-                if deed is None:
+            if problem := self._unexpected(code, disturbance):
+                self._complain(f"{disturbance}: exit {code}, {problem}")
+                if disturbance is None:
                     break
         else:
             self._complain(f"not done after {STARTS} starts")
         self._compare()
 
-    def _deed(self) -> tuple[str, ...]:
+    def _disturbance(self) -> tuple[str, ...]:
         if self._executor == "local" and not self.happened:
             return "kill worker", "0"
         point, passes = self._random.choice(FAULTS)
         number = str(self._random.randint(1, passes))
         later = str(self._random.uniform(0.0, 1.2 * self._seconds))
-        deeds = [
+        disturbances = [
             ("kill", later),
             ("fault", point, "die", number),
             ("fault", point, "stop", number),
@@ -265,40 +264,44 @@ class Story:
             ("interrupt", self._random.choice(("INT", "TERM")), later),
         ]
         weights = [5, 5, 2, 2, 1]
-        if self._nursery.shim:
+        if self._server.shim:
             call = self._random.choice(("pwrite", "fsync"))
             action = self._random.choice(("EIO", "ENOSPC", "torn") if call == "pwrite" else ("EIO",))
-            deeds.append(("disk", call, action, str(self._random.randint(1, 150))))
+            disturbances.append(("disk", call, action, str(self._random.randint(1, 150))))
             weights.append(4)
         if self._executor == "local":
-            deeds.append(("kill worker", later))
+            disturbances.append(("kill worker", later))
             weights.append(8)
-        return self._random.choices(deeds, weights)[0]
+        return self._random.choices(disturbances, weights)[0]
 
-    def _start(self, deed: tuple[str, ...] | None) -> int:
+    def _start(self, disturbance: tuple[str, ...] | None) -> int:
         """Start the run, do something to it, and return its exit code once it has ended."""
         environment = {"GRIDSEARCH_FAULT": "", "GRIDSEARCH_FAULT_MARK": str(self._mark)}
-        if deed is not None and deed[0] == "fault":
-            environment["GRIDSEARCH_FAULT"] = ":".join(deed[1:])
-        if deed is not None and deed[0] == "disk":
-            environment |= {"FAILING_CALL": deed[1], "FAILING_ACTION": deed[2], "FAILING_AT": deed[3]}
+        if disturbance is not None and disturbance[0] == "fault":
+            environment["GRIDSEARCH_FAULT"] = ":".join(disturbance[1:])
+        if disturbance is not None and disturbance[0] == "disk":
+            environment |= {
+                "FAILING_CALL": disturbance[1],
+                "FAILING_ACTION": disturbance[2],
+                "FAILING_AT": disturbance[3],
+            }
             environment["FAILING_MARK"] = str(self._mark)
         self._mark.unlink(missing_ok=True)
         words = (*WORDS, "--home", str(self.home), "--executor", self._executor)
-        process = self._nursery.start(words, self._err, environment)
-        if deed is not None and deed[0] not in ("fault", "disk"):
-            self._strike(process, deed)
+        process = self._server.start(words, self._err, environment)
+        if disturbance is not None and disturbance[0] not in ("fault", "disk"):
+            self._strike(process, disturbance)
         until = time.monotonic() + WAITS
         while not over(process):
-            self._wake(process, deed)
+            self._wake(process, disturbance)
             if time.monotonic() > until:
-                self._complain(f"{deed}: hangs, {self._where(process)}")
+                self._complain(f"{disturbance}: hangs, {self._where(process)}")
                 process.kill()
                 until = float("inf")
             time.sleep(0.005)
-        code = self._nursery.ended(process)
-        if deed is not None and deed[0] in ("fault", "disk") and self._mark.exists():
-            self.happened[deed[2]] += 1
+        code = self._server.ended(process)
+        if disturbance is not None and disturbance[0] in ("fault", "disk") and self._mark.exists():
+            self.happened[disturbance[2]] += 1
         return code
 
     def _where(self, process: psutil.Process) -> str:
@@ -308,16 +311,16 @@ class Story:
         doing = [(each.pid, each.status()) for each in (process, *process.children(recursive=True))]
         return f"{doing}: {self._err.read_text(errors='replace')[-4000:]}"
 
-    def _strike(self, process: psutil.Process, deed: tuple[str, ...]) -> None:
-        until = time.monotonic() + float(deed[-1])
+    def _strike(self, process: psutil.Process, disturbance: tuple[str, ...]) -> None:
+        until = time.monotonic() + float(disturbance[-1])
         while time.monotonic() < until and not over(process):
             time.sleep(0.002)
         with contextlib.suppress(psutil.NoSuchProcess):
             if over(process):
                 return
-            if deed[0] == "kill worker":
+            if disturbance[0] == "kill worker":
                 self._kill_worker(process)
-            elif deed[0] == "kill":
+            elif disturbance[0] == "kill":
                 workers = process.children(recursive=True)
                 process.kill()
                 self.happened["kill"] += 1
@@ -325,7 +328,7 @@ class Story:
                 if alive:
                     self._complain("a worker outlived its runner")
             else:
-                process.send_signal(getattr(signal, f"SIG{deed[1]}"))
+                process.send_signal(getattr(signal, f"SIG{disturbance[1]}"))
                 self.happened["interrupt"] += 1
 
     def _kill_worker(self, process: psutil.Process) -> None:
@@ -340,9 +343,9 @@ class Story:
                 return
             time.sleep(0.002)
 
-    def _wake(self, process: psutil.Process, deed: tuple[str, ...] | None) -> None:
+    def _wake(self, process: psutil.Process, disturbance: tuple[str, ...] | None) -> None:
         """Let go on what has stopped at a fault point; now and then it is killed where it stands."""
-        if deed is None or "stop" not in deed or not self._mark.exists():
+        if disturbance is None or "stop" not in disturbance or not self._mark.exists():
             return
         with contextlib.suppress(psutil.NoSuchProcess):
             for each in (process, *process.children(recursive=True)):
@@ -354,12 +357,12 @@ class Story:
 
     # What must be
 
-    def _unexpected(self, code: int, deed: tuple[str, ...] | None) -> str | None:
+    def _unexpected(self, code: int, disturbance: tuple[str, ...] | None) -> str | None:
         """Return what is wrong with how a start has ended, None if it had to end so."""
         said = self._err.read_text(errors="replace")
         if "Traceback" in said or "a bug" in said:
             return said[-2000:]
-        match deed:
+        match disturbance:
             case ("kill", _) | ("fault", _, "die" | "stop", _):
                 right = code == -signal.SIGKILL
             case ("disk", _, "torn", _):
@@ -419,7 +422,7 @@ class Story:
 
 
 def over(process: psutil.Process) -> bool:
-    """Whether a copy has ended; the nursery has not asked for its exit code yet."""
+    """Whether a copy has ended; the server has not asked for its exit code yet."""
     try:
         return process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -496,15 +499,15 @@ def going_on_from(home: Path) -> dict[int, int]:
     return found
 
 
-# All stories
+# All episodes
 
 
 @dataclass
 class Outcome:
-    """What came of all stories."""
+    """What came of all episodes."""
 
     kills: int = 0
-    stories: int = 0
+    episodes: int = 0
     resumed: int = 0
     happened: Counter[str] = field(default_factory=Counter)
     damage: Damage = field(default_factory=Damage)
@@ -512,46 +515,46 @@ class Outcome:
 
 
 @contextlib.contextmanager
-def undisturbed(folder: Path) -> Iterator[tuple[Nursery, dict, float]]:
-    """Give a nursery, and the results and the seconds of a run that nothing disturbs."""
-    nursery = Nursery(folder)
+def undisturbed(folder: Path) -> Iterator[tuple[ForkServer, dict, float]]:
+    """Give a server, and the results and the seconds of a run that nothing disturbs."""
+    server = ForkServer(folder)
     try:
         began = time.monotonic()
         words = (*WORDS, "--home", str(folder / "unbroken"), "--executor", "inline")
-        process = nursery.start(words, folder / "unbroken.err", {})
-        code = nursery.ended(process)
+        process = server.start(words, folder / "unbroken.err", {})
+        code = server.ended(process)
         assert code == 0, (folder / "unbroken.err").read_text()
         expected = results(folder / "unbroken")
         assert len(expected["trials"]) == TRIALS
         assert {state for _, state, *_ in expected["trials"]} == {"complete", "diverged"}
-        yield nursery, expected, time.monotonic() - began
+        yield server, expected, time.monotonic() - began
     finally:
-        nursery.close()
+        server.close()
 
 
 def chaos(folder: Path, kills: int, *, seed: int = 0, workers_every: int = WORKERS_EVERY) -> Outcome:
-    """Tell stories until there were so many kills (refusals, stops and interruptions count too).
+    """Run episodes until there were so many kills (refusals, stops and interruptions count too).
 
     Args:
         folder: for all homes.
         kills: how many.
-        seed: of the first story; the next has the next.
-        workers_every: every so manieth story has a worker process, the last of them first.
+        seed: of the first episode; the next has the next.
+        workers_every: in every so many episodes a worker process trains.
     """
     outcome = Outcome()
-    with undisturbed(folder) as (nursery, expected, seconds):
+    with undisturbed(folder) as (server, expected, seconds):
         while outcome.kills < kills:
-            number = seed + outcome.stories
+            number = seed + outcome.episodes
             workers = number % workers_every == workers_every - 1
-            story = Story(nursery, folder / f"{number}", expected, seconds, seed=number, workers=workers)
-            story.tell(kills - outcome.kills)
-            outcome.stories += 1
-            outcome.happened += story.happened
-            outcome.resumed += story.resumed
+            episode = Episode(server, folder / f"{number}", expected, seconds, seed=number, workers=workers)
+            episode.run(kills - outcome.kills)
+            outcome.episodes += 1
+            outcome.happened += episode.happened
+            outcome.resumed += episode.resumed
             outcome.kills = sum(outcome.happened.values())
-            outcome.damage += story.damage
-            if story.damage:
-                outcome.damaged[number] = story.damage
+            outcome.damage += episode.damage
+            if episode.damage:
+                outcome.damaged[number] = episode.damage
     return outcome
 
 
@@ -560,15 +563,13 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0, help="of the first story")
+    parser.add_argument("--seed", type=int, default=0, help="of the first episode")
     parser.add_argument("--home", type=Path, help="keep all homes there")
-    parser.add_argument(
-        "--keep", action="store_true", help="write the result beside those of other benchmarks"
-    )
-    parser.add_argument("--nursery", help=argparse.SUPPRESS)
+    parser.add_argument("--print", action="store_true", help="print the result, and write none")
+    parser.add_argument("--server", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.nursery:
-        nurse(options.nursery)
+    if options.server:
+        serve_forks(options.server)
         return 0
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -578,9 +579,9 @@ def main() -> int:
     figures = {
         "kills": outcome.kills,
         "of them": dict(outcome.happened),
-        "studies": outcome.stories,
+        "studies": outcome.episodes,
         "starts that found a checkpoint": outcome.resumed,
-        "seeds": f"{options.seed} to {options.seed + outcome.stories - 1}",
+        "seeds": f"{options.seed} to {options.seed + outcome.episodes - 1}",
         "points lost": outcome.damage.lost,
         "points doubled": outcome.damage.doubled,
         "epochs trained twice": outcome.damage.twice,
@@ -590,10 +591,10 @@ def main() -> int:
     }
     for number, damage in outcome.damaged.items():
         print(f"seed {number}: {json.dumps(asdict(damage), indent=1)}", file=sys.stderr)
-    if options.keep:
-        write("chaos", figures)
-    else:
+    if options.print:
         print(json.dumps(figures, indent=1))
+    else:
+        write("chaos", figures)
     return 1 if outcome.damage else 0
 
 
