@@ -111,7 +111,7 @@ def checkpoints_in(folder: Path) -> list[CheckpointFile]:
     found = [
         CheckpointFile(path, int(match[1]), int(match[2]), match[3])
         for path in folder.iterdir()
-        if (match := _NAME.fullmatch(path.name)) and not path.is_symlink()
+        if (match := _NAME.fullmatch(path.name)) and path.is_file() and not path.is_symlink()
     ]
     return sorted(found, key=lambda file: file.order, reverse=True)
 

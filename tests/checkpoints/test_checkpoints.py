@@ -54,11 +54,12 @@ def test_what_is_no_checkpoint_has_no_facts(wrong):
         facts_of(wrong)
 
 
-def test_drafts_links_and_other_files_are_no_checkpoints(tmp_path):
+def test_drafts_links_folders_and_other_files_are_no_checkpoints(tmp_path):
     file = write_checkpoint(tmp_path, content(), epoch=1)
     (tmp_path / ".partial-12.safetensors").write_bytes(b"")
     (tmp_path / "weights.safetensors").write_bytes(b"")
     (tmp_path / file.path.name.replace("-000001-", "-000002-")).symlink_to(file.path)
+    (tmp_path / file.path.name.replace("-000001-", "-000003-")).mkdir()
     assert [each.path for each in checkpoints_in(tmp_path)] == [file.path]
 
 
