@@ -51,7 +51,7 @@ class CallStates:
 
     Attributes:
         wanted: whether the function takes its state.
-        state: what it yielded last, None at its first start.
+        state: what the call begins with, None at its first start.
         rows: the steps that have ended.
         seconds: how long they took.
     """
@@ -65,7 +65,7 @@ class CallStates:
         self._keeps_results = setup.settled and setup.checkpoint is not None
         self._pace = Pace(setup.checkpoint)
         self._ended: Ended | None = None
-        self._new = False
+        self._new: tuple[int, float, bytes | str] | None = None
 
     def open(self) -> TrialResumed | None:
         """Find what the call goes on from, and say so of a trial that was tried before."""
@@ -113,8 +113,8 @@ class CallStates:
         """Whether a state is to be saved now."""
         return self._pace.due
 
-    def take(self, state: Any, *, step: int) -> None:
-        """Take the state that came with a step; it may be changed later, and is saved as it is when `save` is called.
+    def take(self, state: Any, *, step: int, seconds: float) -> None:
+        """Take the state that came with a step, as it is now: the function may go on changing it.
 
         Raises:
             Unusable: it is neither bytes nor what JSON holds.
@@ -123,22 +123,25 @@ class CallStates:
             raise Unusable(
                 f"yielded at step {step} a state with {wrong}; a state is bytes, or what JSON holds"
             )
-        self.state, self._new = state, True
+        self._new = step, seconds, state if isinstance(state, bytes) else json.dumps(state)
 
-    def save(self, *, seconds: float) -> None:
-        """Save the state of the last step, if that had one.
+    def save(self) -> None:
+        """Save the last state that is not saved yet, with the steps up to its own: later ones are computed again.
 
         Raises:
             StoreError: it cannot be written.
         """
-        if not self._new:
+        if self._new is None:
             return
-        self._new = False
-        is_bytes = isinstance(self.state, bytes)
-        facts = {"seconds": seconds, "bytes": is_bytes, "state": None if is_bytes else self.state}
-        tensors = {"state": np.frombuffer(self.state, np.uint8)} if is_bytes else {}
+        (step, seconds, state), self._new = self._new, None
+        facts: dict[str, Any] = {"seconds": seconds, "bytes": isinstance(state, bytes), "state": None}
+        tensors = {}
+        if isinstance(state, bytes):
+            tensors["state"] = np.frombuffer(state, np.uint8)
+        else:
+            facts["state"] = json.loads(state)
         with self._pace.writing():
-            self._write(facts, tensors)
+            self._write(self.rows[:step], facts, tensors)
 
     def keep(self, event: Ended) -> Ended:
         """Return how a call ended, kept where results wait for the end of the pack.
@@ -147,16 +150,16 @@ class CallStates:
             StoreError: it cannot be written.
         """
         if self._keeps_results:
-            self._write({"seconds": self.seconds, "ended": as_lines([event])}, {})
+            self._write(self.rows, {"seconds": self.seconds, "ended": as_lines([event])}, {})
         return event
 
-    def _write(self, facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
-        common = {"format": _FORMAT, "key": self._lane.trial.key, "rows": as_lines(self.rows)}
+    def _write(self, rows: list[StepEnded], facts: dict[str, Any], tensors: dict[str, np.ndarray]) -> None:
+        common = {"format": _FORMAT, "key": self._lane.trial.key, "rows": as_lines(rows)}
         text = json.dumps(common | facts, separators=(",", ":"))
         folder = Path(self._lane.scratch)
         try:
             content = safetensors.numpy.save(tensors, {METADATA: text})
-            write_checkpoint(folder, content, epoch=len(self.rows))
+            write_checkpoint(folder, content, epoch=len(rows))
         except OSError as error:
             raise unwritable(folder, error) from error
 

@@ -191,7 +191,7 @@ class _Call:
                     break
             if self._states.wanted and isinstance(found, tuple) and len(found) == 2:
                 found, state = found
-                self._states.take(state, step=self._steps + 1)
+                self._states.take(state, step=self._steps + 1, seconds=time.monotonic() - self._began)
             self._last = self._checked(found, "yielded")
             self._steps += 1
             step = StepEnded(
@@ -205,13 +205,13 @@ class _Call:
             yield step
 
     def save(self, *, now: bool) -> None:
-        """Save the state that came with the last step, if there is one and it is time, or `now`.
+        """Save the last state that is not saved yet, if it is time, or `now`.
 
         Raises:
             StoreError: it cannot be written.
         """
         if now or self._states.due:
-            self._states.save(seconds=time.monotonic() - self._began)
+            self._states.save()
 
     def prune(self) -> None:
         """End the call here; what it has shown so far is its result."""

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from gridsearch import plugins
-from gridsearch.checkpoints import checkpoints_in
+from gridsearch.checkpoints import Pace, checkpoints_in
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.records import (
     FunctionSettings,
@@ -236,3 +236,35 @@ def test_off_saves_nothing(tmp_path):
     calls = Calls(tmp_path, summing([]), checkpoint=None)
     calls.run(kill=step(3))
     assert list(tmp_path.rglob("checkpoint*")) == []
+
+
+def sometimes(made):
+    """A function of eight steps that yields its state with every third of them, one list that it goes on changing."""
+
+    def f(params, seed, state=None):
+        done = [] if state is None else state
+        for number in range(len(done), 8):
+            made.append(number + 1)
+            done.append(number / params["x"])
+            metrics = {"value": sum(done)}
+            yield (metrics, done) if number % 3 == 2 else metrics
+
+    return f
+
+
+@pytest.mark.parametrize("kill", [4, 5, 6, 8])
+def test_steps_after_the_last_state_are_computed_again_and_counted_once(tmp_path, monkeypatch, kill):
+    unbroken = Calls(tmp_path / "a", sometimes([])).run()
+    due = iter([False, False, False, True] + [False, True] * 9)  # never at the step of a state
+    monkeypatch.setattr(Pace, "due", property(lambda _: next(due)))
+    made = []
+    calls = Calls(tmp_path / "b", sometimes(made))
+    calls.run(kill=step(kill))
+    last = calls.run()
+    (resumed,) = of(TrialResumed, last)
+    before = resumed.epoch
+    assert before == (kill - 2) // 3 * 3
+    assert [row.step for row in resumed.rows] == list(range(1, before + 1))
+    assert [e.step for e in of(StepEnded, last)] == list(range(before + 1, 9))
+    assert made == [*range(1, kill + 1), *range(before + 1, 9)]
+    assert told(last) == told(unbroken)
