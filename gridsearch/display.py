@@ -49,6 +49,8 @@ _NARROWEST = 20
 
 _USUAL = 80
 
+_LEAST_BAR, _LEAST_PARAMS = 4, 8
+"""Columns below which a bar goes, and below which a trial's bar makes place for its params."""
 _LINES_ABOVE = 7
 """Lines of a live picture beside those of trials, long params of the best among them."""
 
@@ -235,13 +237,17 @@ class Picture(Lines):
 
     def _draw(self, progress: Progress) -> RenderableType:
         total = max(progress.total_units, 1e-9)
-        head = Table.grid(padding=(0, 2))
-        head.add_row(
-            ProgressBar(total=total, completed=min(progress.done_units, total), width=30),
+        facts = (
             f"{progress.ended}/{plural(progress.total, 'trial')}",
             f"{duration_text(progress.seconds)} gone",
             f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
         )
+        bar = min(30, self._console.width - sum(len(fact) + 2 for fact in facts))
+        head = Table.grid(padding=(0, 2))
+        for _ in facts:
+            head.add_column(no_wrap=True)
+        drawn = [ProgressBar(total=total, completed=min(progress.done_units, total), width=bar)]
+        head.add_row(*(drawn if bar >= _LEAST_BAR else []), *facts)
         counts = progress.counts
         words = [
             Text(f"{counts[state]} {word}", style=style)
@@ -271,17 +277,20 @@ class Picture(Lines):
             )
             for running in shown
         ]
+        left = self._console.width - sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True))
         bar = 12 if self._console.width >= 90 else 6
-        taken = bar + sum(max(map(len, column)) + 2 for column in zip(*rows, strict=True)) + 2
+        if left - bar - 2 < _LEAST_PARAMS:
+            bar = 0
+        left -= bar + 2 if bar else 0
         work = Table.grid(padding=(0, 2))
-        for _ in range(6):
+        for _ in range(6 if bar else 5):
             work.add_column(no_wrap=True)
         for running, (worker, trial, done, value) in zip(shown, rows, strict=True):
             length = running.trial.settings.length
             params = Text(params_text(running.trial.params, progress.words))
-            params.truncate(max(8, self._console.width - taken), overflow="ellipsis")  # a line each, not four
+            params.truncate(max(0, left), overflow="ellipsis")  # a line each, not four
             drawn = ProgressBar(total=length, completed=running.epoch, width=bar, pulse=length is None)
-            work.add_row(worker, trial, drawn, done, value, params)
+            work.add_row(worker, trial, *([drawn] if bar else []), done, value, params)
         if (more := len(progress.running) - room) > 0:
             work.add_row("", f"{more} more")
         return work
