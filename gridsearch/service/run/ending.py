@@ -35,6 +35,7 @@ class Ending:
         self._run = run
         self._interruption = interruption
         self._since: dict[str, float] = {}
+        self._said = False
 
     @property
     def begun(self) -> bool:
@@ -56,6 +57,14 @@ class Ending:
             self._since[reason] = time.monotonic()
             self._run.observer.say(words)
 
+    def _say_that_it_takes_time(self) -> None:
+        if not self._said:
+            self._said = True
+            seconds = duration_word(_SIGNAL_SECONDS)
+            self._run.observer.say(
+                f"interrupted: what trains has {seconds} to end its epoch and be saved; Ctrl-C again ends at once"
+            )
+
     @property
     def signum(self) -> int | None:
         """The signal that ended the run, None where there was none."""
@@ -74,6 +83,8 @@ class Ending:
         """
         if not self.begun:
             return False
+        if resumable and "signal" in self._since:
+            self._say_that_it_takes_time()
         grace = {
             "signal": _SIGNAL_SECONDS if resumable else 0.0,
             "now": 0.0,
