@@ -16,6 +16,8 @@ _LOOPS: Final = frozenset({"Loop", "Scan", "SequenceMap"})
 _STANDARD: Final = ("", "ai.onnx")
 _VALUES: Final = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
 _MOST_IN_A_BYTE: Final = 8
+_MOST_NODES: Final = 100_000
+"""A deep network has some thousands; millions take gigabytes before the first one runs."""
 
 
 def problem_of(proto: Any) -> str | None:
@@ -30,7 +32,10 @@ def problem_of(proto: Any) -> str | None:
         return "it defines operators of its own"
     if len(proto.graph.input) != 1 or len(proto.graph.output) != 1:
         return "it has other inputs and outputs than images and logits"
-    for graph in _graphs(proto.graph):
+    graphs = list(_graphs(proto.graph))
+    if (nodes := sum(len(graph.node) for graph in graphs)) > _MOST_NODES:
+        return f"it has {nodes:,} operators, and at most {_MOST_NODES:,} are taken"
+    for graph in graphs:
         for node in graph.node:
             if node.domain not in _STANDARD or not onnx.defs.has(node.op_type, ""):
                 return f"it has the operator {node.op_type!r}, which is none of the standard ones"

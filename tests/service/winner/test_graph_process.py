@@ -73,6 +73,7 @@ REFUSED = {
         graph(flatten(), initializers=[hollow([15 * 10**9], raw_data=b"1234")]), "less in it than it says",
     ),
     "a negative size": (graph(flatten(), initializers=[hollow([-2, -2], raw_data=b"1" * 16)]), "less in it"),
+    "100,001 operators": (graph(*[flatten()] * 100_001), "it has 100,001 operators, and at most 100,000"),
     "no graph": (onnx.ModelProto(), "other inputs and outputs"),
 }  # fmt: skip
 
