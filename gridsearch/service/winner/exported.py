@@ -264,6 +264,8 @@ def _require_file(path: Path, *, most: int) -> None:
     facts = path.stat()
     if not stat.S_ISREG(facts.st_mode):
         raise _damaged(path, "it is no file")
+    if not facts.st_size:  # as files of the kernel say that have no end
+        raise _damaged(path, "it is empty")
     if facts.st_size > most:
         raise _damaged(path, f"it has {facts.st_size / 1e9:.1f} GB, and at most {most / 1e9:.1f} are taken")
 

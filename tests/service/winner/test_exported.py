@@ -166,6 +166,13 @@ DAMAGE = {
         lambda f: ((f / "model.onnx").unlink(), os.mkfifo(f / "model.onnx")),
         "model.onnx is damaged: it is no file",
     ),
+    "a file without an end": (
+        lambda f: (
+            (f / "model.safetensors").unlink(),
+            os.symlink("/proc/self/pagemap", f / "model.safetensors"),
+        ),
+        "model.safetensors is damaged: it is empty",
+    ),
     "60 GB of weights": (
         lambda f: os.truncate(f / "model.safetensors", 60 * 10**9),  # a file with a hole takes no room
         "it has 60.0 GB, and at most 2.1 are taken",
