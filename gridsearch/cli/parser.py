@@ -132,7 +132,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     trial = commands.add_parser(
         "trial",
         parents=common,
-        help="one trial: params, curves in figures, log, error",
+        help="one trial: params, every epoch, log, error",
         example="gridsearch trial 3 --study fmnist",
     )
     trial.add_argument("number", type=natural, metavar="NUMBER", help="the trial's number, as in the report")

@@ -22,7 +22,9 @@ def help_text() -> str:
         for axis in axes_of(RecipeKeys)
     )
     wrapped = (textwrap.fill(line, width, initial_indent="  ", subsequent_indent=6 * " ") for line in lines)
-    return "\n".join(("keys of the recipe (for --set, and but for split_seed axes of --grid too):", *wrapped))
+    return "\n".join(
+        ("keys of the recipe (for --set; all but split_seed are axes of --grid, too):", *wrapped)
+    )
 
 
 def markdown_table() -> str:

@@ -106,12 +106,19 @@ class RunOptions:
     places: Places = field(default_factory=Places.find)
     command: str = ""
     device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
-    executor: str = _option("local", "local (default), or inline", choices=("inline", "local"))
+    executor: str = _option(
+        "local",
+        "where trials run: local (default, in worker processes), or inline (in this one, one after another)",
+        choices=("inline", "local"),
+    )
     workers: int | None = _option(
         None, "worker processes (default: one per core or GPU)", metavar="N", read=count_or_auto
     )
     lanes: int | None = _option(
-        None, "trials in one pack, at most (1 = never share)", metavar="N", read=count_or_auto
+        None,
+        "trials in one pack, at most (default: measured; 1: they never share one)",
+        metavar="N",
+        read=count_or_auto,
     )
     prune: str = _option(
         "none",
