@@ -124,7 +124,7 @@ class EpochMetrics:
 
     Args:
         labels_NL: labels of the epoch's images in its order, one column for all lanes or one for each.
-        lanes: before the epoch; one that diverges is told in its `diverged`.
+        lanes: before the epoch; one that diverges is marked in its `diverged`.
     """
 
     def __init__(self, labels_NL: torch.Tensor, lanes: Sequence[MetricLane]) -> None:

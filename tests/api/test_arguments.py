@@ -1,4 +1,4 @@
-"""Both doors take the same and refuse the same: every option of the command line has its argument in Python."""
+"""Both entries take the same and refuse the same: every option of the command line has its argument in Python."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Reached(BaseException):
 
 @pytest.fixture
 def meaning(monkeypatch):
-    """Call a door, and return what its words mean, or "refused"."""
+    """Call an entry point, and return what its words mean, or "refused"."""
 
     def reached(*args, **named):
         raise Reached(*args, named)
@@ -50,9 +50,9 @@ def meaning(monkeypatch):
     monkeypatch.setattr(running, "resume", reached)
     monkeypatch.setattr(best_service, "best", reached)
 
-    def mean(door):
+    def mean(entry):
         try:
-            door()
+            entry()
         except Reached as there:
             first, options, named = there.args
             how = {f: getattr(options, f) for f in options.__dataclass_fields__ if f != "command"}
@@ -102,14 +102,14 @@ def test_a_word_is_taken_by_both_doors_with_the_same_meaning_or_refused_by_both(
         here += [w for k, v in given.items() for w in (f"--{k.replace('_', '-')}={v}",)]
         typed_in = meaning(lambda words=here: typed("run", *words))
         if stored:
-            doors = [lambda given=given: gs.run(study="s", quiet=True, **given)]
+            entries = [lambda given=given: gs.run(study="s", quiet=True, **given)]
         else:
-            doors = [
+            entries = [
                 lambda given=given, grid=grid: gs.run(grid, quiet=True, **given)
                 for grid in (["lr=.1"], {"lr": [0.1]})
             ]
-        for door in doors:
-            assert meaning(door) == typed_in, (option, word)
+        for entry in entries:
+            assert meaning(entry) == typed_in, (option, word)
         taken += typed_in != "refused"
     assert taken, "one word at least is right"
 

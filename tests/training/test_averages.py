@@ -234,7 +234,7 @@ def test_a_lane_goes_on_the_same_in_another_pack_alone_and_when_others_leave(ben
     first.compact([2, 0])
     bench.check_pack(first, (3, 1), first.train_epoch(), 3)
     back = solo.lane_state()
-    back.epoch = 2  # as its course would say
+    back.epoch = 2  # as its progress would say
     solo.train_epoch(3)
     first.load_lane_state(0, bench.member(1), back)
     first.compact([0])
