@@ -169,7 +169,7 @@ DAMAGE = {
     "a file without an end": (
         lambda f: (
             (f / "model.safetensors").unlink(),
-            os.symlink("/proc/self/pagemap", f / "model.safetensors"),
+            (f / "model.safetensors").symlink_to("/proc/self/pagemap"),
         ),
         "model.safetensors is damaged: it is empty",
     ),
