@@ -136,6 +136,9 @@ _ACTING = re.compile(
 """Control characters but for tabs and line ends, marks that turn the direction of text, halves of characters."""
 
 
+_LONGEST_MESSAGE = 300
+
+
 def escaped(text: str) -> str:
     r"""Return text whose control characters are shown and do not act: an escape sequence as ``\x1b[31m``.
 
@@ -163,6 +166,11 @@ def said(error: BaseException) -> str:
     except Exception as failed:  # noqa: BLE001 - whatever it raises, what failed is the error itself
         return f"(its __str__ raised {type(failed).__name__})"
     return valid_text(text)
+
+
+def cut(text: str) -> str:
+    """Return a message that is short enough to be one of many lines; the whole of it belongs in a log."""
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 3] + "..."
 
 
 def valid_text(text: str) -> str:

@@ -176,10 +176,13 @@ class LocalExecutor:
     def _read(self, worker: _Worker) -> bool:
         """Deliver what a worker has said; False at the end of its pipe."""
         chunk = os.read(worker.events, 1 << 20)
-        worker.rest += chunk
-        *lines, rest = worker.rest.split(b"\n")
-        worker.rest = bytearray(rest)
-        for event in merged([decode(bytes(line)) for line in lines]):
+        begun, newline, rest = chunk.rpartition(b"\n")
+        lines: list[bytes] = []
+        if newline:  # only what is new is looked through: an event may be as long as what a model says
+            lines = bytes(worker.rest + begun).split(b"\n")
+            worker.rest.clear()
+        worker.rest += rest
+        for event in merged([decode(line) for line in lines]):
             self._handle(worker, event)
         return bool(chunk)
 

@@ -9,7 +9,7 @@ import sys
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import GridsearchError, said, valid_text
+from gridsearch.errors import GridsearchError, cut, said, valid_text
 from gridsearch.records import LogText
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def flush_native_output() -> None:
 
 
 def one_line(error: BaseException) -> str:
-    """Return what went wrong as one line: our own errors as they are, others with their type."""
+    """Return what went wrong as one line: our own errors as they are, others with their type, cut where long."""
     if isinstance(error, GridsearchError):
         return " ".join(error.message.split())
-    return " ".join(f"{type(error).__name__}: {said(error)}".split()).removesuffix(":")
+    return cut(" ".join(f"{type(error).__name__}: {said(error)}".split()).removesuffix(":"))

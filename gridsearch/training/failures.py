@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.errors import GridsearchError, said, valid_text
+from gridsearch.errors import GridsearchError, cut, said, valid_text
 from gridsearch.records import TrialFailed
 from gridsearch.training.model_setup import ModelRefused
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _OURS = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
-_LONGEST = 300
 
 
 def failure(lane: Lane[ImageSettings], error: BaseException) -> TrialFailed:
@@ -53,8 +52,7 @@ def _one_line(error: BaseException, own: TracebackType | None) -> str:
     text = " ".join(said(error).split())
     if isinstance(error, ModelRefused | GridsearchError):
         return text
-    if len(text) > _LONGEST:
-        text = text[: _LONGEST - 3] + "..."
+    text = cut(text)
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__
     place = _innermost_user_frame(own)
     return f"{line} ({place})" if place else line

@@ -57,6 +57,10 @@ NETS = """
         def forward(self, x):
             raise RuntimeError("no such luck")
 
+    class Shouts(Plain):
+        def forward(self, x):
+            raise RuntimeError("no " * 3_000_000)
+
     class Talks(Plain):
         def __init__(self, **k):
             super().__init__(**k)
@@ -126,6 +130,7 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
         for n in (
             "Plain",
             "Raises",
+            "Shouts",
             "Talks",
             "Murmurs",
             "Writes",
@@ -228,6 +233,14 @@ def test_a_model_that_raises_fails_alone_with_its_own_traceback(run, nets, tmp_p
     assert "no such luck" in failed.message
     assert "\n" not in failed.message
     assert "nets.py" in failed.traceback
+    assert [e.trial for e in events if isinstance(e, TrialFinished)] == [11]
+
+
+def test_an_error_of_many_megabytes_is_one_short_line_and_whole_in_its_traceback(run, nets, tmp_path):
+    events = run(pack(nets, tmp_path, "Shouts", "Plain"))
+    failed = next(e for e in events if isinstance(e, TrialFailed))
+    assert len(failed.message) < 500
+    assert failed.traceback.count("no no") == 1_500_000
     assert [e.trial for e in events if isinstance(e, TrialFinished)] == [11]
 
 

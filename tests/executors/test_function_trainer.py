@@ -135,6 +135,17 @@ def test_one_trial_that_raises_does_not_keep_the_others_from_running():
     assert third.metrics == {"value": 3.0}
 
 
+def test_a_long_error_is_cut_in_its_message_and_whole_in_its_traceback():
+    def f(params, seed):
+        raise ValueError("no" * 1_000_000)
+
+    (failed,) = ends(run(f, ({}, 0)))
+    assert failed.message.startswith("ValueError: nono")
+    assert failed.message.endswith("...")
+    assert len(failed.message) == 300
+    assert "no" * 1_000_000 in failed.traceback
+
+
 def test_a_generator_without_a_step_and_one_that_breaks_off_say_so():
     def f(params, seed):
         if params["x"]:
