@@ -74,7 +74,7 @@ class Printing:
 class _Divided(io.TextIOBase):
     """A standard stream with a different target for some threads; outside of `inside` it is the session's."""
 
-    def __init__(self, log: LogStream, session: TextIO) -> None:
+    def __init__(self, log: LogStream, session: TextIO | None) -> None:
         self._log = log
         self._session = session
         self._others: set[threading.Thread] | None = None
@@ -99,6 +99,10 @@ class _Divided(io.TextIOBase):
     def writable(self) -> bool:
         """Say yes."""
         return True
+
+    def fileno(self) -> int:
+        """Return the session's descriptor, for a child process or `faulthandler`; a worker's leads to the log."""
+        return super().fileno() if self._session is None else self._session.fileno()
 
     def isatty(self) -> bool:
         """Say no: a log is no terminal."""

@@ -12,6 +12,7 @@ import logging
 import os
 import pickle
 import random
+import subprocess
 import sys
 import threading
 import types
@@ -456,3 +457,9 @@ def test_the_session_is_given_back_after_an_error_too():
         sys.stdout = before["streams"][0]
         raise ValueError("out")
     assert state() == before
+
+
+def test_a_child_process_takes_the_descriptor_behind_what_is_printed_to(capfd):
+    with Printing(LogStream(lambda text: None)).inside():
+        subprocess.run([sys.executable, "-c", "print('from a child')"], stdout=sys.stdout, check=True)
+    assert capfd.readouterr().out == "from a child\n"
