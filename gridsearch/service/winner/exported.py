@@ -109,7 +109,7 @@ class ExportedModel:
             )
         described = _described(place)
         try:
-            classes = tuple(map(str, described["classes"]))
+            classes = _names(described["classes"])
             given = {name: int(described["input"][name]) for name in ("channels", "height", "width")}
             black_white = described["input"].get("levels")
             levels = None if black_white is None else (float(black_white[0]), float(black_white[1]))
@@ -230,7 +230,7 @@ def _described(place: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     schema = content.get("schema") if isinstance(content, dict) else None
-    if not isinstance(schema, int) or isinstance(schema, bool):
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
         raise _damaged(path, "it names no schema")
     if schema > SCHEMA:
         raise ArtifactError(
@@ -239,6 +239,19 @@ def _described(place: Path) -> dict[str, Any]:
         )
     found: dict[str, Any] = content
     return found
+
+
+def _names(classes: object) -> tuple[str, ...]:
+    """Return the names of classes.
+
+    Raises:
+        TypeError: they are no texts, or two are the same.
+    """
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TypeError("classes are no list of names")
+    if len(set(classes)) < len(classes):
+        raise TypeError("two classes have one name")
+    return tuple(classes)
 
 
 def _damaged(path: Path, reason: str) -> ArtifactError:

@@ -144,6 +144,9 @@ DAMAGE = {
     "a list": (lambda f: (f / "model.json").write_text("[]"), "model.json is damaged"),
     "newer": (lambda f: change(f, schema=2), "made by a newer gridsearch (schema 2"),
     "no classes": (lambda f: change(f, classes=None), "model.json is damaged"),
+    "classes as one text": (lambda f: change(f, classes="0123456789"), "classes are no list of names"),
+    "two classes of one name": (lambda f: change(f, classes=["a"] * 10), "two classes have one name"),
+    "no schema": (lambda f: change(f, schema=0), "it names no schema"),
     "too few classes": (lambda f: change(f, classes=["a", "b"]), "model.onnx does not run"),
     "a file elsewhere": (lambda f: change(f, files={"../../secret": {"sha256": ""}}), "it names a file"),
     "another size": (
