@@ -430,7 +430,8 @@ def over(process: psutil.Process) -> bool:
 
 
 def ask(home: Path, query: str) -> list[tuple]:
-    with contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=ro", uri=True)) as connection:
+    """Answer a query as the next reader would: what was half written is rolled back first."""
+    with contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=rw", uri=True)) as connection:
         return connection.execute(query).fetchall()
 
 
