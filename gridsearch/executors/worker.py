@@ -86,13 +86,20 @@ class EventPipe:
         return False
 
 
-def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> None:
+def serve(
+    commands_fd: int,
+    events_fd: int,
+    objects_fd: int | None = None,
+    *,
+    pack_ended: Callable[[], None] | None = None,
+) -> None:
     """Serve the coordinator until it closes the command pipe.
 
     Args:
         commands_fd: the pipe that commands come from.
         events_fd: the pipe that events go to.
         objects_fd: a file with the plug-ins of the runner's session, see `shipping`.
+        pack_ended: called after each pack.
     """
     go_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
@@ -137,6 +144,8 @@ def serve(commands_fd: int, events_fd: int, objects_fd: int | None = None) -> No
                 given=lambda: given.get().lanes,
                 pruned=replies.pruned,
             )
+            if pack_ended is not None:
+                pack_ended()
         else:
             assert isinstance(trainer, PackTrainer)
             pipe.send(trainer.export(task) if isinstance(task, ExportRequest) else trainer.probe(task))

@@ -1,9 +1,9 @@
 """The process that `LocalExecutor` starts: it forks the worker, waits for its end, and ends what that leaves behind.
 
 Stands between the executor and `worker`.  Children of a user's model, in a session of their own too, become children
-of this process when their parent goes (Linux: it is their subreaper), so that none goes on after the worker; also
-not when the runner is killed, of which the kernel tells this process.  Elsewhere it is the worker itself, and the
-executor ends its process group alone.
+of this process when their parent goes (Linux: it is their subreaper).  Such orphans end with the pack whose code left
+them, and all that the worker has started ends with the worker; also when the runner is killed, of which the kernel
+tells this process.  Elsewhere it is the worker itself, and the executor ends its process group alone.
 
     python -m gridsearch.executors.worker_process COMMANDS EVENTS PARENT [OBJECTS]
 
@@ -18,10 +18,17 @@ import ctypes
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
+
+PACK_ENDED = signal.SIGUSR1
+"""The worker sends it when a pack has ended."""
+
+_ROUNDS = 20
+"""So often the orphans of a pack are looked for: each may have children, which become orphans by its end."""
 
 
 def main(commands: int, events: int, parent: int, *objects: int) -> None:
@@ -40,13 +47,19 @@ def main(commands: int, events: int, parent: int, *objects: int) -> None:
         )  # the runner decides, a key on its terminal is not for us
         end_with_parent(parent, by=signal.SIGTERM)
         supervisor = os.getpid()
+        signal.signal(PACK_ENDED, signal.SIG_IGN)  # until there is somebody to spare
         worker = os.fork()
         if worker:
             _supervise(worker, (commands, events, *objects))
+        signal.signal(PACK_ENDED, signal.SIG_DFL)
         end_with_parent(supervisor, by=signal.SIGKILL)
     from gridsearch.executors.worker import serve
 
-    serve(commands, events, *objects)
+    serve(commands, events, *objects, pack_ended=_tell_supervisor if sys.platform == "linux" else None)
+
+
+def _tell_supervisor() -> None:
+    os.kill(os.getppid(), PACK_ENDED)
 
 
 def end_with_parent(parent: int, *, by: signal.Signals) -> None:
@@ -68,18 +81,34 @@ def _supervise(worker: int, pipes: tuple[int, ...]) -> None:
         pipes: descriptors that are its alone: an end of file is seen once nobody else holds them.
     """
     signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+    signal.signal(PACK_ENDED, lambda *_: _end_orphans(worker))
     for pipe in pipes:
         os.close(pipe)
     ended, status = os.waitpid(-1, 0)
     while ended != worker:  # a child that the worker has left, and that ended by itself
         ended, status = os.waitpid(-1, 0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(PACK_ENDED, signal.SIG_IGN)
     with contextlib.suppress(ChildProcessError):  # there is none left
         while True:
             for child in _children():
                 _end(child)
             os.waitpid(-1, 0)
     _end_as(status)
+
+
+def _end_orphans(worker: int) -> None:
+    """End what a pack's code has started and left: the worker's own children, a pool of processes say, may stay."""
+    for _ in range(_ROUNDS):
+        orphans = [child for child in _children() if child != worker]
+        if not orphans:
+            return
+        for orphan in orphans:
+            _end(orphan)
+        time.sleep(0.01)
+        for orphan in orphans:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(orphan, os.WNOHANG)
 
 
 def _children() -> list[int]:

@@ -104,6 +104,16 @@ NETS = """
                 os.kill(os.getpid(), 9)
             time.sleep(600)
 
+    class Daemons(Plain):
+        def forward(self, x):
+            here = pathlib.Path(__file__).parent
+            if not (here / "orphan").exists():
+                daemon = ["sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & echo $!"]
+                (here / "orphan").write_bytes(subprocess.run(daemon, stdout=subprocess.PIPE).stdout)
+                Daemons.pool = subprocess.Popen(["sleep", "600"])
+                (here / "child").write_text(str(Daemons.pool.pid))
+            return super().forward(x)
+
     class Exits(Plain):
         def forward(self, x):
             os.write(2, b"last words\\n")
@@ -137,6 +147,7 @@ def setup(nets: Path, name: str = "w0") -> WorkerSetup:
             "Dies",
             "Forks",
             "Leaves",
+            "Daemons",
             "Exits",
             "Sleeps",
         )
@@ -438,6 +449,22 @@ def test_what_a_model_leaves_in_a_session_of_its_own_ends_with_its_worker(nets, 
         assert not alive(int(written.read_text()))
     executor.stop()
     assert not alive(int(written.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a subreaper")
+def test_an_orphan_of_a_model_ends_with_its_trial_and_a_child_of_the_worker_with_the_worker(nets, tmp_path):
+    events: list = []
+    executor = LocalExecutor([setup(nets)], events.append)
+    executor.submit(pack(nets, tmp_path, "Daemons"))
+    poll_until(executor, lambda: any(isinstance(e, PackEnded) for e in events))
+    orphan, child = (int((tmp_path / name).read_text()) for name in ("orphan", "child"))
+    wait_for(lambda: not alive(orphan))
+    assert alive(child)
+    executor.submit(pack(nets, tmp_path, "Plain", name="next"))
+    poll_until(executor, lambda: sum(isinstance(e, PackEnded) for e in events) == 2)
+    assert not any(isinstance(e, WorkerDied) for e in events)
+    executor.stop()
+    assert not alive(child)
 
 
 def alive(pid: int) -> bool:
