@@ -72,7 +72,7 @@ def inspect_file(path: Path) -> StoreFile:
     if not header.startswith(_MAGIC) or len(header) < 100:
         raise StoreError(f"{path} is not a SQLite database", hint=ANOTHER)
     expected = _size_by_header(header)
-    if size < expected:
+    if size < expected and not _is_rolled_back(path):
         raise StoreError(
             f"store {path} is truncated: {size} bytes of {expected}",
             hint="bring back a copy of the file, or begin a new one",
@@ -98,6 +98,13 @@ def _size_by_header(header: bytes) -> int:
     pages = int.from_bytes(header[28:32], "big")
     valid = header[24:28] == header[92:96]  # else an old writer did not keep the number of pages
     return (65536 if page == 1 else page) * pages if valid else 0
+
+
+def _is_rolled_back(path: Path) -> bool:
+    """Whether SQLite rolls a write back before it reads: a machine that went down may have left a part of it."""
+    with contextlib.suppress(OSError):
+        return os.stat(f"{path}-journal").st_size > 0  # noqa: PTH116 - a name beside the path
+    return False
 
 
 @contextmanager
