@@ -47,5 +47,5 @@ def decode(line: bytes) -> Any:
 
 def _settings(wanted: type[Any], content: Any) -> Any:
     if wanted is not Settings:
-        raise NotImplementedError(wanted)
+        raise NotImplementedError(wanted)  # as msgspec asks of a hook for a type that it does not read
     return Settings.from_json(content)

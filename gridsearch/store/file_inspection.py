@@ -8,6 +8,7 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError
@@ -16,7 +17,6 @@ from gridsearch.store.database import connect, translated
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
 ANOTHER = "name another file with --store, or another folder with --home"
@@ -72,7 +72,7 @@ def inspect_file(path: Path) -> StoreFile:
     if not header.startswith(_MAGIC) or len(header) < 100:
         raise StoreError(f"{path} is not a SQLite database", hint=ANOTHER)
     expected = _size_by_header(header)
-    if size < expected and not _is_rolled_back(path):
+    if size < expected and not _has_journal(path):
         raise StoreError(
             f"store {path} is truncated: {size} bytes of {expected}",
             hint="bring back a copy of the file, or begin a new one",
@@ -100,10 +100,12 @@ def _size_by_header(header: bytes) -> int:
     return (65536 if page == 1 else page) * pages if valid else 0
 
 
-def _is_rolled_back(path: Path) -> bool:
-    """Whether SQLite rolls a write back before it reads: a machine that went down may have left a part of it."""
-    with contextlib.suppress(OSError):
-        return os.stat(f"{path}-journal").st_size > 0  # noqa: PTH116 - a name beside the path
+def _has_journal(path: Path) -> bool:
+    """Whether SQLite takes a write back, or completes it, before it reads: a kill or a power cut left it half done."""
+    for journal in (Path(f"{path}-journal"), Path(f"{path}-wal")):
+        with contextlib.suppress(OSError):
+            if journal.stat().st_size > 0:
+                return True
     return False
 
 

@@ -99,26 +99,30 @@ def test_a_truncated_store_is_refused_and_left_as_it_is(url, home):
     assert path.read_bytes() == whole[: len(whole) // 2]
 
 
-def test_a_write_of_which_the_end_is_missing_is_rolled_back(url, home, make):
-    """As a kill or a power cut in a commit leaves it: a header that counts pages which are not there, and a journal."""
+@pytest.mark.parametrize(("mode", "suffix", "kept"), [("DELETE", "-journal", 0), ("WAL", "-wal", 1)])
+def test_a_write_of_which_the_end_is_missing_is_taken_back_or_completed(url, home, make, mode, suffix, kept):
+    """As a kill or a power cut leaves it: a header that counts pages which are not there, and a journal."""
     with open_store(url, home=home, create=True) as store:
         store.add(make.study(), make.drafts({"batch": [1, 2]}))
-    path, journal = home / "gridsearch.db", home / "gridsearch.db-journal"
+    path, journal = home / "gridsearch.db", home / f"gridsearch.db{suffix}"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute(f"PRAGMA journal_mode = {mode}")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("CREATE TABLE more AS SELECT randomblob(100000) AS bytes")
-        begun = journal.read_bytes()
+        if mode == "DELETE":
+            left = journal.read_bytes()
         connection.execute("COMMIT")
+        if mode == "WAL":
+            left = journal.read_bytes()
     path.write_bytes(path.read_bytes()[:-4096])
     refused(url, home, match="truncated")
-    journal.write_bytes(begun)
+    journal.write_bytes(left)
     with open_store(url, home=home, create=False) as store:
         assert len(store.study_data("digits").trials) == 2
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        assert not connection.execute("SELECT * FROM sqlite_master WHERE name = 'more'").fetchall()
+        assert len(connection.execute("SELECT * FROM sqlite_master WHERE name = 'more'").fetchall()) == kept
 
 
 def test_a_page_that_was_overwritten_is_told_as_damage(url, home, make):
