@@ -48,12 +48,15 @@ run: $(VENV)/.runtime
 	@echo "Browse     $(BIN)/gridsearch dashboard     (Optuna dashboard)"
 	@echo "           $(BIN)/gridsearch tensorboard   (curves of every trial)"
 
-# Chromium checks the report's page, a C compiler makes the kernels; without one (and without the right to install it)
-# the tests that need it skip and say so.
+# Chromium checks the report's page, a C compiler makes the kernels, PostgreSQL, PgBouncer and Slurm are started by
+# tests; without one (and without the right to install it) the tests that need it skip and say so.
 system-packages:
 	@wanted=; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || wanted="$$wanted chromium"; \
 	command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || wanted="$$wanted gcc libc6-dev"; \
+	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || wanted="$$wanted postgresql"; \
+	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || wanted="$$wanted pgbouncer"; \
+	[ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] || wanted="$$wanted slurm-wlm munge"; \
 	if [ -z "$$wanted" ]; then exit 0; fi; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$wanted >/dev/null; \
@@ -64,7 +67,7 @@ test: $(VENV)/.dev system-packages
 	$(PYTEST) $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(PYTEST) -m "not end_to_end and not browser and not fashion and not gpu and not thorough" $(PYTEST_ARGS)
+	$(PYTEST) -m "not end_to_end and not browser and not fashion and not gpu and not thorough and not postgresql and not ray and not slurm" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
