@@ -8,42 +8,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import LOCATORS, place
-from gridsearch.planning import OverheadLog, ProbeCache
+from gridsearch.planning import OverheadLog
 from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
 from gridsearch.service.prepare.prepared import Given, Prepared
-from gridsearch.service.queries.reports import make_report, preload_report, rank_study
-from gridsearch.service.run import interruption
-from gridsearch.service.run.coordinator import Coordinator
-from gridsearch.service.run.ending import Ending
-from gridsearch.service.run.progress import Observer, Progress, Silent
-from gridsearch.service.run.pruning import Pruning
-from gridsearch.service.run.publisher import TrialPublisher
-from gridsearch.service.run.run_context import RunContext
-from gridsearch.service.run.sizing import Sizing
+from gridsearch.service.queries.reports import make_report, rank_study
+from gridsearch.service.run.progress import Observer, Silent
+from gridsearch.service.run.study_training import train_waiting
 from gridsearch.service.run.timing import Timing
-from gridsearch.service.run.workers import (
-    devices_for,
-    environment,
-    hardware,
-    lanes_at_most,
-    pack_limit,
-    starter,
-    worker_setups,
-)
-from gridsearch.spec.words import words_of
-from gridsearch.store import (
-    RunnerIdentity,
-    RunOf,
-    RunStore,
-    StudyDraft,
-    open_store,
-    store_exists,
-    take_in,
-)
+from gridsearch.service.run.workers import devices_for, environment, hardware
+from gridsearch.store import StudyDraft, open_store, store_exists, take_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -195,7 +172,7 @@ def _execute(
     prepared = joined.prepared
     added = _add(store, prepared, options, watcher, notes=joined.notes)
     store.drop_leftovers(prepared.name)
-    ending = _train(store, prepared, options, devices, added, watcher, timing)
+    ending = train_waiting(store, prepared, options, devices, added, watcher, timing)
     data = store.study_data(prepared.name)
     counts = store.open_counts(added.study_id, added.ids)
     done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
@@ -273,109 +250,3 @@ def _add(
 
 def _stored_spec(store: Store, study: str) -> Mapping[str, Any]:
     return store.spec(study) if any(each.name == study for each in store.studies()) else {}
-
-
-def _train(
-    store: Store,
-    prepared: Prepared,
-    options: RunOptions,
-    devices: Sequence[str],
-    added: Added,
-    observer: Observer,
-    timing: Timing,
-) -> Ending | None:
-    """Train what waits, if anything does; return what may have ended it before."""
-    counts = store.open_counts(added.study_id, added.ids)
-    if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
-        return None
-    setups = worker_setups(prepared.catalog, options, devices, trials=counts.get(TrialState.WAITING, 0))
-    this_run = RunOf(
-        study=prepared.name,
-        study_id=added.study_id,
-        owner=RunnerIdentity.current(),
-        lease=options.lease,
-        patience=options.store_patience,
-        warn=observer.warn,
-        say=observer.say,
-    )
-    with RunStore(store, this_run) as lasting, interruption.listening() as interrupted:
-        run = _context(lasting, prepared, options, devices, added, observer, workers=len(setups))
-        sizing = Sizing(
-            lanes=lanes_at_most(options, prepared.kind),
-            device=devices[0],
-            cost=run.cost,
-            probes=run.probes,
-            limit_mb=pack_limit(devices, len(setups), prepared.kind),
-        )
-        ending = Ending(run, interrupted)
-        Coordinator(
-            run,
-            sizing=sizing,
-            publisher=TrialPublisher(
-                lasting.home, prepared.name, facts=prepared.facts, images=prepared.loaded
-            ),
-            ending=ending,
-            pruning=_pruning(lasting, prepared, options, added),
-            idle=preload_report if options.report else None,
-        ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
-        lasting.require()
-    return ending
-
-
-def _context(
-    store: RunStore,
-    prepared: Prepared,
-    options: RunOptions,
-    devices: Sequence[str],
-    added: Added,
-    observer: Observer,
-    *,
-    workers: int,
-) -> RunContext:
-    probes = ProbeCache(options.places.probes)
-    cost = prepared.cost(hardware(prepared, devices), probes)
-    assert cost is not None  # a run has loaded its data
-    counts = store.open_counts(added.study_id, added.ids)
-    progress = Progress(
-        metric=prepared.metric,
-        direction=prepared.direction,
-        counts={state: counts.get(state, 0) for state in TrialState},
-        total_units=sum(cost.units(trial.settings) for trial in store.waiting(added.study_id, added.ids)),
-        workers=workers,
-        device=devices[0],
-        words=words_of(t.params for t in store.ledger(prepared.name)),
-    )
-    _recall_best(store, prepared, progress)
-    return RunContext(
-        study=prepared.name,
-        study_id=added.study_id,
-        ids=added.ids,
-        owner=RunnerIdentity.current(),
-        options=options,
-        store=store,
-        cost=cost,
-        probes=probes,
-        progress=progress,
-        observer=observer,
-    )
-
-
-def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added) -> Pruning | None:
-    if options.prune == "none":
-        return None
-    return Pruning(
-        options.prune,
-        store=store,
-        study=prepared.name,
-        study_id=added.study_id,
-        metric=prepared.metric,
-        direction=prepared.direction,
-    )
-
-
-def _recall_best(store: Store, prepared: Prepared, progress: Progress) -> None:
-    """Let the best so far begin with the results that the grid had before."""
-    keys = {draft.key for draft in prepared.drafts}
-    for trial in store.study_data(prepared.name).trials:
-        if trial.key in keys and trial.state is TrialState.COMPLETE:
-            progress.consider(trial.value, trial.params)

@@ -13,7 +13,7 @@ WORDS = ("run", "--dataset", "digits", "--model", "mlp", "--lanes", "1", "--work
 @pytest.fixture
 def preloads(monkeypatch):
     calls = []
-    monkeypatch.setattr("gridsearch.service.run.running.preload_report", lambda: calls.append(None))
+    monkeypatch.setattr("gridsearch.service.run.study_training.preload_report", lambda: calls.append(None))
     return calls
 
 

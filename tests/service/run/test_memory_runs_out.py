@@ -79,7 +79,7 @@ def scripted(monkeypatch):
 
             return start
 
-        monkeypatch.setattr("gridsearch.service.run.running.starter", starter)
+        monkeypatch.setattr("gridsearch.service.run.study_training.starter", starter)
         return made
 
     return with_room
