@@ -1,7 +1,8 @@
 """Executors carry packs to devices and events back; the coordinator alone writes what they report.
 
 `InlineExecutor` trains in this process (tests, debugging, classes that live in a script's `__main__`);
-`LocalExecutor` keeps a worker process per core or accelerator.
+`LocalExecutor` keeps a worker process per core or accelerator.  It is a `WorkerPool`, which knows packs and deaths,
+on a `Transport`, which knows how lines travel.
 """
 
 from __future__ import annotations
