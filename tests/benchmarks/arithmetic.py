@@ -12,26 +12,39 @@ if TYPE_CHECKING:
 _RATE = """
 import sys, time, torch
 torch.set_num_threads(1)
-a, b = torch.rand(1024, 1024), torch.rand(1024, 1024)
+a, b = (torch.rand(1024, 1024).to(getattr(torch, sys.argv[3])) for _ in range(2))
+product = torch.matmul
+if sys.argv[4] == "onednn":
+    product = lambda a, b: torch.ops.mkldnn._linear_pointwise(a, b, None, "none", [], "")
 for _ in range(5):
-    a @ b
+    product(a, b)
 rates = []
 for _ in range(int(sys.argv[1])):
     began = getattr(time, sys.argv[2])()
-    a @ b
+    product(a, b)
     rates.append(2 * 1024**3 / (getattr(time, sys.argv[2])() - began) / 1e9)
 print(*rates)
 """
 
 
-def matrix_rates(n: int = 50, *, processes: int = 1, clock: str = "perf_counter") -> list[float]:
-    """GFLOP/s of each of n products of 1024 x 1024 fp32 matrices, one thread, in each of some processes at once.
+def matrix_rates(
+    n: int = 50,
+    *,
+    processes: int = 1,
+    clock: str = "perf_counter",
+    dtype: str = "float32",
+    library: str = "torch",
+) -> list[float]:
+    """GFLOP/s of each of n products of 1024 x 1024 matrices, one thread, in each of some processes at once.
 
     They are processes of their own, so that neither threads nor allocator of the caller matter.  `clock` is a
-    function of `time`.
+    function of `time`, `dtype` a type of torch.  `library` is "torch" for what it takes for a product, or "onednn":
+    torch multiplies float32 by MKL, which reaches half of what some processors can.
     """
     started = [
-        subprocess.Popen([sys.executable, "-c", _RATE, str(n), clock], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-c", _RATE, str(n), clock, dtype, library], stdout=subprocess.PIPE, text=True
+        )
         for _ in range(processes)
     ]
     rates = []
@@ -49,8 +62,8 @@ def training_flops(batch: int = 100) -> float:
     return model_flops(network(), batch)
 
 
-def model_flops(model: nn.Module, batch: int) -> float:
-    """FLOPs per image 1x28x28 of a training step: forward and backward, without a gradient for the images.
+def model_flops(model: nn.Module, batch: int, image: tuple[int, int, int] = (1, 28, 28)) -> float:
+    """FLOPs per image [C, H, W] of a training step: forward and backward, without a gradient for the images.
 
     Counted by `torch.utils.flop_counter`, which counts convolutions and matrix products at two FLOPs a
     multiply-add; pooling, activations, norms, the loss and the optimizer count nothing.
@@ -61,6 +74,6 @@ def model_flops(model: nn.Module, batch: int) -> float:
 
     counter = FlopCounterMode(display=False)
     with counter:
-        logits_BY = model(torch.zeros(batch, 1, 28, 28))
+        logits_BY = model(torch.zeros(batch, *image))
         F.cross_entropy(logits_BY, torch.zeros(batch, dtype=torch.int64)).backward()
     return counter.get_total_flops() / batch

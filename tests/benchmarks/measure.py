@@ -17,6 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+FEATURES = (
+    "avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve",
+)  # fmt: skip
+"""What a processor can do that decides how fast it multiplies, as Linux names it."""
+
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("torch", "optuna", "sqlalchemy", "numpy", "pandas", "scikit-learn", "ray", "skorch")
 
@@ -52,11 +57,28 @@ def timed(work: Callable[[], object], n: int) -> list[float]:
     return seconds
 
 
-def hardware() -> dict[str, Any]:
-    """What it was measured on."""
+def processor() -> dict[str, str]:
+    """What Linux says of the first processor; empty elsewhere."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = reversed(cpuinfo.read_text().splitlines()) if cpuinfo.exists() else ()
-    described = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def features() -> list[str]:
+    """Which of `FEATURES` this processor has."""
+    described = processor()
+    flags = (described.get("flags") or described.get("Features", "")).split()
+    return [name for name in FEATURES if name in flags]
+
+
+def multiplies_bf16() -> bool:
+    """Whether this processor has instructions that multiply bfloat16."""
+    return any(name in features() for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def hardware() -> dict[str, Any]:
+    """What it was measured on."""
+    described = processor()
     found = {}
     for package in PACKAGES:
         try:
@@ -67,6 +89,7 @@ def hardware() -> dict[str, Any]:
         "cpu": described.get("model name", platform.processor() or platform.machine()),
         # one name may stand for several generations
         "model": ", ".join(f"{key} {described[key]}" for key in ("cpu family", "model") if key in described),
+        "features": features(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
         "system": platform.platform(),

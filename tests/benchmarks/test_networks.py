@@ -1,0 +1,43 @@
+"""The table of networks trains what it says: every row's network, in every way, on all of an epoch's images."""
+
+from __future__ import annotations
+
+import pytest
+
+from gridsearch.zoo import models
+from tests.benchmarks import networks
+from tests.benchmarks.network_process import Process
+from tests.benchmarks.network_rows import ROWS
+
+
+def test_each_way_trains_whole_epochs_of_all_its_lanes():
+    process = Process()
+    process.row("mlp, 10 hidden:32", steps=4)
+    process.plain()
+    assert process.prepare(lanes=2, dtype="float32") == {"method": "stacked"}
+    epoch = process.images
+    assert epoch == pytest.approx(4 * 32, abs=10)  # the split keeps the shares of the classes
+    assert process.train("plain", seconds=0)["images"] == epoch
+    assert process.train("lanes 2 float32", seconds=0)["images"] == 2 * epoch
+
+
+def test_auto_is_held_against_the_plain_loop_and_the_best_way():
+    found = {
+        "GFLOP per image": 0.5,
+        "rates": {
+            "plain": [100.0, 110.0, 90.0],
+            "lanes 1 float32": [150.0, 165.0, 135.0],
+            "lanes 2 float32": [300.0, 330.0, 270.0],
+            "lanes 4 float32": [200.0, 220.0, 180.0],
+        },
+        "auto": {"float32": {"lanes": 4, "method": "stacked", "reason": "", "costs": {"1": 1.0}}},
+    }
+    row = networks.figures_of(found, {"float32": 400.0})
+    assert row["auto of plain"].median == pytest.approx(2.0)
+    assert row["auto of the best, lanes 2"] == pytest.approx(2 / 3)
+    assert row["auto of the matrix rate"].median == pytest.approx(25.0)
+    assert row["lanes 1 of plain"].median == pytest.approx(1.5)
+
+
+def test_all_networks_of_the_zoo_are_in_the_table():
+    assert {row.name.partition(",")[0] for row in ROWS} >= set(models.__all__)
