@@ -21,11 +21,9 @@ from gridsearch.web_guard import guarded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from types import FrameType
     from wsgiref.types import WSGIApplication
 
-    from gridsearch.store.artifacts import Home
     from gridsearch.store.store import Store
 
 
@@ -52,7 +50,7 @@ def serve_dashboard(
     Raises:
         UsageError: the address or the port cannot be bound.
     """
-    app = guarded(changing(application(store.path, home=store.home), store), host=host)
+    app = guarded(changing(application(store), store), host=host)
     try:
         server = make_server(host, port, app, server_class=_server_class(host), handler_class=_QuietHandler)
     except (OSError, OverflowError) as error:
@@ -73,8 +71,8 @@ def serve_dashboard(
     return received[0] if received else None
 
 
-def application(path: Path, *, home: Home) -> WSGIApplication:
-    """Return the dashboard as a WSGI application on a store's file."""
+def application(store: Store) -> WSGIApplication:
+    """Return the dashboard as a WSGI application on a store."""
     from optuna.artifacts import FileSystemArtifactStore
 
     from gridsearch.store.viewer_storage import ViewerStorage
@@ -84,7 +82,8 @@ def application(path: Path, *, home: Home) -> WSGIApplication:
         from optuna_dashboard._app import wsgi
 
     app: WSGIApplication = wsgi(
-        ViewerStorage(path), artifact_store=FileSystemArtifactStore(home.artifact_dir)
+        ViewerStorage(store._database.dialect),
+        artifact_store=FileSystemArtifactStore(store.home.artifact_dir),
     )
     return app
 

@@ -6,53 +6,24 @@ import contextlib
 import os
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError
-from gridsearch.store import ledger_tables, optuna_tables
-from gridsearch.store.database import connect, translated
+from gridsearch.store import ledger_tables
+from gridsearch.store.database import translated
+from gridsearch.store.site import Found, Kind, kind_of, missing
+from gridsearch.store.sqlite_dialect import SqliteDialect, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Iterator
 
 _MAGIC = b"SQLite format 3\0"
-ANOTHER = "name another file with --store, or another folder with --home"
+_ANOTHER = "name another file with --store, or another folder with --home"
 
 
-class FileKind(StrEnum):
-    """What lies at the place where the store should be."""
-
-    NOTHING = "nothing"
-    EMPTY = "empty"  # no bytes, or a database without tables
-    OURS = "ours"
-    OPTUNA = "optuna"  # Optuna's tables alone
-    FOREIGN = "foreign"
-
-
-@dataclass(frozen=True, slots=True)
-class StoreFile:
-    """The file as it is.
-
-    Attributes:
-        kind: whose it is.
-        revision: of our tables, 0 where it does not say.
-        optuna_revision: of Optuna's.
-        complete: it has the tables too that an older version did not make.
-        missing: a table or a column that every version made and that is not there, None if all are.
-    """
-
-    kind: FileKind
-    revision: int = 0
-    optuna_revision: str | None = None
-    complete: bool = True
-    missing: str | None = None
-
-
-def inspect_file(path: Path) -> StoreFile:
-    """StoreFile at a file without changing it.
+def inspect_file(path: Path) -> Found:
+    """Return what lies at a path without changing it.
 
     Raises:
         StoreError: it cannot be read, or is no database.
@@ -68,28 +39,28 @@ def inspect_file(path: Path) -> StoreFile:
             f"store {path} cannot be read: {error.strerror}", hint="use a --home that you may read and write"
         ) from error
     if not header:
-        return StoreFile(FileKind.EMPTY)
+        return Found(Kind.EMPTY)
     if not header.startswith(_MAGIC) or len(header) < 100:
-        raise StoreError(f"{path} is not a SQLite database", hint=ANOTHER)
+        raise StoreError(f"{path} is not a SQLite database", hint=_ANOTHER)
     expected = _size_by_header(header)
     if size < expected and not _has_journal(path):
         raise StoreError(
             f"store {path} is truncated: {size} bytes of {expected}",
             hint="bring back a copy of the file, or begin a new one",
         )
-    with translated(path), _reading(path) as connection:
+    with translated(SqliteDialect(path)), _reading(path) as connection:
         return _inspect_tables(connection)
 
 
-def _inspect_absent(path: Path) -> StoreFile:
+def _inspect_absent(path: Path) -> Found:
     for parent in path.parents:
         if parent.exists() and not parent.is_dir():
-            raise StoreError(f"store {path}: {parent} is not a folder", hint=ANOTHER)
+            raise StoreError(f"store {path}: {parent} is not a folder", hint=_ANOTHER)
     if path.is_dir():
         raise StoreError(f"store {path} is a folder, not a file", hint="write sqlite:///PATH/gridsearch.db")
     if os.path.lexists(path):
-        raise StoreError(f"store {path} is not a regular file", hint=ANOTHER)
-    return StoreFile(FileKind.NOTHING)
+        raise StoreError(f"store {path} is not a regular file", hint=_ANOTHER)
+    return Found(Kind.NOTHING)
 
 
 def _size_by_header(header: bytes) -> int:
@@ -127,38 +98,25 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
         connection.close()
 
 
-def _inspect_tables(connection: sqlite3.Connection) -> StoreFile:
+def _inspect_tables(connection: sqlite3.Connection) -> Found:
     connection.execute("BEGIN")
     names = {
         row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")
     }
     names = {name for name in names if not name.startswith("sqlite_")}
-    if not names:
-        return StoreFile(FileKind.EMPTY)
-    if ledger_tables.schema.name not in names:
-        return StoreFile(
-            FileKind.OPTUNA if {"studies", "trials", "version_info"} <= names else FileKind.FOREIGN
-        )
-    # Also the tables of a damaged or unknown schema are ours: their revision says so, or is missing.
+    kind = kind_of(names)
+    if kind is not Kind.OURS:
+        return Found(kind)
     revision = connection.execute("SELECT max(revision) FROM gridsearch_schema").fetchone()[0]
     optuna_revision = connection.execute("SELECT max(version_num) FROM alembic_version").fetchone()[0]
-    return StoreFile(
-        FileKind.OURS,
+    columns = {
+        name: {row[1] for row in connection.execute("SELECT * FROM pragma_table_info(?)", (name,))}
+        for name in names
+    }
+    return Found(
+        kind,
         revision or 0,
         optuna_revision,
         complete=names >= set(ledger_tables.metadata.tables),
-        missing=_missing(connection, names),
+        missing=missing(columns),
     )
-
-
-def _missing(connection: sqlite3.Connection, names: Collection[str]) -> str | None:
-    for table in (*ledger_tables.metadata.tables.values(), *optuna_tables.MODELS):
-        if table.name not in names:
-            if table not in ledger_tables.LATER:
-                return f"table {table.name}"
-            continue
-        there = {row[1] for row in connection.execute(f"PRAGMA table_info({table.name})")}
-        for column in table.columns:
-            if column.name not in there:
-                return f"column {table.name}.{column.name}"
-    return None

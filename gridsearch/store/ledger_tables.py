@@ -5,7 +5,7 @@ No foreign key leads into Optuna's tables: others delete there, and must be able
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import (
     Boolean,
@@ -21,7 +21,6 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
 )
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
@@ -180,18 +179,8 @@ def chunks(rows: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 class StoreNow(FunctionElement[float]):
-    """The store's clock in seconds since 1970: one clock for all who share a store."""
+    """The store's clock in seconds since 1970: one clock for all who share a store; dialects say how it is read."""
 
     type = Float()
     inherit_cache = True
     name = "store_now"
-
-
-@compiles(StoreNow, "sqlite")
-def _sqlite_now(_element: StoreNow, _compiler: Any, **_options: Any) -> str:
-    return "((julianday('now') - 2440587.5) * 86400.0)"
-
-
-@compiles(StoreNow, "postgresql")
-def _postgresql_now(_element: StoreNow, _compiler: Any, **_options: Any) -> str:
-    return "extract(epoch from clock_timestamp())"

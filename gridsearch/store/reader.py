@@ -27,7 +27,7 @@ class StoreReader:
     """What can be read of an open store; a context manager that closes it.
 
     Args:
-        database: the file.
+        database: the database.
         url: how it is named.
         home: folder of the artifacts.
         dead: says whether an owner has certainly ended.
@@ -59,12 +59,12 @@ class StoreReader:
         self._database.close()
 
     @property
-    def path(self) -> Path:
-        """The store's file."""
-        return self._database.path
+    def place(self) -> str:
+        """The database as messages name it."""
+        return self._database.place
 
     def problems(self) -> tuple[str, ...]:
-        """Return what an integrity check of the whole file finds, nothing if all is well."""
+        """Return what an integrity check of the whole database finds, nothing if all is well."""
         return self._database.problems()
 
     # What is there.

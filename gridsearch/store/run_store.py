@@ -96,11 +96,15 @@ class RunStore(Store):
     """
 
     def __init__(self, store: Store, run: RunOf) -> None:
-        database = Database(store.path)  # which waits for a minute, until workers wait for us: see `tend`
+        database = Database(
+            store._database.dialect
+        )  # which waits for a minute, until workers wait for us: see `tend`
         super().__init__(database, url=store.url, home=store.home.root, dead=store._dead)
         self.home = self.home.bound()
         self._run = run
-        self._spool = Spool(spool.roots(self.home.root, self.path), run.owner, away=lambda: self.home.is_away)
+        self._spool = Spool(
+            spool.roots(self.home.root, self.place), run.owner, away=lambda: self.home.is_away
+        )
         self._counts = dict.fromkeys(TrialState, 0)
         self._away_since: float | None = None
         self._back_since = float("-inf")
@@ -164,7 +168,7 @@ class RunStore(Store):
 
     def _too_long(self, what: str) -> StoreUnreachable:
         return StoreUnreachable(
-            f"store {self.path} {what}",
+            f"store {self.place} {what}",
             hint=f"what could not be written lies in {self._spool.place}; the same command takes it in",
         )
 
@@ -250,7 +254,7 @@ class RunStore(Store):
         self._away_since, self._back_since = None, time.monotonic()
         self._database.busy = BUSY_SECONDS
         self._run.say(
-            f"store {self.path} is back after {self._back_since - since:.0f} s, and all results are in it"
+            f"store {self.place} is back after {self._back_since - since:.0f} s, and all results are in it"
         )
 
     # Writing

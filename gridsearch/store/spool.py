@@ -190,12 +190,12 @@ def left_behind(roots: Sequence[Path]) -> list[tuple[RunnerIdentity, list[Path]]
     return found
 
 
-def roots(home: Path, store: Path) -> tuple[Path, Path]:
+def roots(home: Path, store: str) -> tuple[Path, Path]:
     """Return where spools lie: below home, or while that is away in a temporary folder of this user's.
 
     Args:
         home: of the studies.
-        store: the store's file.
+        store: the database as messages name it.
     """
     digest = hashlib.sha256(os.fsencode(store)).hexdigest()[:16]
     user = os.getuid() if hasattr(os, "getuid") else "user"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def waiting(store: Store) -> int:
     """Return how many records of runs that are gone wait for the next run."""
-    found = spool.left_behind(spool.roots(store.home.root, store.path))
+    found = spool.left_behind(spool.roots(store.home.root, store.place))
     return sum(len(paths) for owner, paths in found if store.is_gone(owner))
 
 
@@ -28,7 +28,7 @@ def take_in(store: Store, *, warn: Callable[[str], None]) -> int:
         warn: is called with what could not be taken in.
     """
     results = 0
-    for owner, paths in spool.left_behind(spool.roots(store.home.root, store.path)):
+    for owner, paths in spool.left_behind(spool.roots(store.home.root, store.place)):
         if store.is_gone(owner):
             results += sum(replay(store, path, warn=warn) for path in paths)
     return results

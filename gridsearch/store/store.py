@@ -47,7 +47,7 @@ class Store(StudyStore):
     full, and StoreUnreachable when another process holds its lock for more than a minute.
 
     Args:
-        database: the file.
+        database: the database.
         url: how it is named.
         home: folder of the artifacts.
         dead: says whether an owner has certainly ended.

@@ -17,13 +17,14 @@ from sqlalchemy import Connection, select
 from sqlalchemy.pool import NullPool
 
 from gridsearch.store import ledger_tables, optuna_tables
-from gridsearch.store.database import connect, short_lived
+from gridsearch.store.database import short_lived
 
 if TYPE_CHECKING:
     from collections.abc import Container
-    from pathlib import Path
 
     from optuna.trial import FrozenTrial
+
+    from gridsearch.store.database import Dialect
 
 _MANY = 100
 """So many changed trials are read faster with the whole study: one at a time costs ten times as much each."""
@@ -43,21 +44,21 @@ class _CachedStudy:
 
 
 class ViewerStorage(RDBStorage):
-    """Optuna's storage on a store's file.
+    """Optuna's storage on a store's database.
 
     Args:
-        path: the file.
+        dialect: what kind of database it is and where.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         # A connection of ours waits for a writer as long as we do; Optuna's own gives up after 5 s.
         super().__init__(
-            "sqlite:///",
-            engine_kwargs={"creator": lambda: connect(path), "poolclass": NullPool},
+            dialect.sqlalchemy_url,
+            engine_kwargs={"creator": dialect.connect, "poolclass": NullPool},
             skip_compatibility_check=True,
             skip_table_creation=True,
         )
-        self._database = short_lived(path)
+        self._database = short_lived(dialect)
         self._seen: dict[int, _CachedStudy] = {}
         self._lock = threading.Lock()
 

@@ -110,7 +110,7 @@ def test_what_happens_while_the_store_is_away_is_written_once_and_in_order_when_
 ):
     one, two, three = run.trials
     run.store.record_epochs([make.epoch(one, 1, 0.3)])
-    with away(store.path):
+    with away(Path(store.place)):
         assert run.store.record_epochs([make.epoch(one, 2, 0.4), make.epoch(two, 1, 0.2)]) == 2
         assert run.store.away
         assert run.store.finish_many([make.finished(one, 0.7)], epochs=[make.epoch(one, 3, 0.7)]) == [True]
@@ -136,7 +136,7 @@ def test_a_result_keeps_its_files_and_its_pictures_while_the_store_is_away(store
     (folder / "weights.safetensors").write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     files = (FileRef(name="weights.safetensors", sha256=digest, size=7),)
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many(
             [make.finished(trial, 0.7, files=files)], shown={trial.id: {"confusion.png": b"png"}}
         )
@@ -149,7 +149,7 @@ def test_a_runner_that_dies_before_it_could_write_leaves_its_results_to_the_next
     ghost = dataclasses.replace(RunnerIdentity.current(), pid=2**22 + 1, started=1.0)
     run = Run(store, make, owner=ghost)
     one, two, _ = run.trials
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(one, 0.7)])
         run.store.record_epochs([make.epoch(two, 1)])
     run.store._database.close()  # killed: nothing more of it happens
@@ -167,7 +167,7 @@ def test_a_runner_that_dies_before_it_could_write_leaves_its_results_to_the_next
 
 
 def test_another_live_runner_s_results_are_left_to_it(store, make, run, monkeypatch):
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
     monkeypatch.setattr(
         RunnerIdentity, "current", classmethod(lambda cls: dataclasses.replace(run.owner, pid=1))
@@ -179,10 +179,10 @@ def test_another_live_runner_s_results_are_left_to_it(store, make, run, monkeypa
 
 def test_a_result_whose_lease_was_lost_meanwhile_does_not_count_and_that_is_said(store, run, make):
     one, two, _ = run.trials
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(one, 0.7)])
         run.store.record_epochs([make.epoch(two, 1)])
-    with closing(sqlite3.connect(store.path)) as other, other:  # another runner took both, and finished one
+    with closing(sqlite3.connect(store.place)) as other, other:  # another runner took both, and finished one
         other.execute("UPDATE gridsearch_trials SET attempt = attempt + 1 WHERE number < 2")
     run.store.tend()
     assert run.store.heartbeat(run.owner, lease=60.0) == {one.id, two.id}
@@ -195,7 +195,7 @@ def test_a_result_whose_lease_was_lost_meanwhile_does_not_count_and_that_is_said
 def test_a_write_that_was_done_before_it_seemed_to_fail_is_done_once_and_not_called_late(store, run, make):
     one, *_ = run.trials
     store.finish(make.finished(one, 0.7))
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(one, 0.7)])
     run.store.tend()
     assert store.study_data("digits").trials[0].value == 0.7
@@ -204,7 +204,7 @@ def test_a_write_that_was_done_before_it_seemed_to_fail_is_done_once_and_not_cal
 
 def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store, url, home, make):
     run = Run(store, make, patience=0.0)
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
         with pytest.raises(StoreUnreachable, match="away for more than 0 s") as caught:
             run.store.tend()
@@ -218,7 +218,7 @@ def test_past_the_patience_the_run_ends_and_its_results_wait_for_the_next(store,
 
 def test_a_run_that_is_asked_to_end_while_the_store_is_away_leaves_its_results_to_the_next(store, run, make):
     run.store.require()
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
         with pytest.raises(StoreUnreachable, match="is still away") as caught:
             run.store.require()
@@ -320,7 +320,7 @@ def test_after_the_clock_was_set_forward_others_renew_their_leases_before_any_is
     other = dataclasses.replace(run.owner, host="elsewhere")
     run.store.release([(t.id, t.attempt) for t in run.trials])
     store.claim(run.ids, owner=other, pack="q", lease=60.0)
-    with closing(sqlite3.connect(store.path)) as connection, connection:  # as its leases look after the step
+    with closing(sqlite3.connect(store.place)) as connection, connection:  # as its leases look after the step
         connection.execute("UPDATE gridsearch_trials SET lease_until = 1")
     true = claims.store_time
     monkeypatch.setattr(claims, "store_time", lambda connection: true(connection) + step)
@@ -347,7 +347,7 @@ def test_whenever_the_store_is_away_the_ledger_is_the_same_in_the_end(new_file, 
             for event, how in zip(EVENTS, away, strict=True):
                 what, number = event.split()
                 trial = run.trials[int(number)]
-                with AWAY[how](store.path) if how else contextlib.nullcontext():
+                with AWAY[how](Path(store.place)) if how else contextlib.nullcontext():
                     if what == "record":
                         epochs[int(number)] += 1
                         assert run.store.record_epochs([make.epoch(trial, epochs[int(number)])]) == 1
@@ -372,7 +372,7 @@ def test_whenever_the_store_is_away_the_ledger_is_the_same_in_the_end(new_file, 
 
 
 def test_a_study_deleted_while_the_store_was_away_ends_the_run(store, run, make):
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
     store.delete_study("digits")
     with pytest.raises(StoreError, match="study deleted"):
@@ -382,11 +382,11 @@ def test_a_study_deleted_while_the_store_was_away_ends_the_run(store, run, make)
 def test_results_are_not_written_to_another_store_that_lies_at_its_place(
     store, run, make, home, url, new_file
 ):
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(run.trials[0], 0.7)])
     store.close()
-    store.path.unlink()
-    shutil.copy(new_file, store.path)
+    Path(store.place).unlink()
+    shutil.copy(new_file, Path(store.place))
     with open_store(url, home=home, create=False) as other:
         added = other.add(make.study(axes=("lr",)), make.drafts({"lr": [0.5, 0.6, 0.7]}))
         other.claim(added.ids, owner=run.owner, pack="p", lease=60.0)
@@ -397,7 +397,7 @@ def test_results_are_not_written_to_another_store_that_lies_at_its_place(
 
 def test_a_damaged_record_is_set_aside_and_said_and_the_others_are_written(store, run, make):
     one, two, _ = run.trials
-    with locked(store.path):
+    with locked(Path(store.place)):
         run.store.finish_many([make.finished(one, 0.7)])
         run.store.finish_many([make.finished(two, 0.8)])
     first = next(run.store._spool.paths())

@@ -131,7 +131,7 @@ def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finishe
 
     added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2]}))
     first, second = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
-    cached = get_storage(RDBStorage(f"sqlite:///{store.path}"))  # as a viewer: reads a finished trial once
+    cached = get_storage(RDBStorage(f"sqlite:///{store.place}"))  # as a viewer: reads a finished trial once
     (study,) = cached.get_all_studies()
     assert [t.state.name for t in cached.get_all_trials(study._study_id)] == ["RUNNING"] * 2
     shown = {first.id: {"confusion.png": PNG, "per_class.csv": b"class\n"}, second.id: {"a.png": PNG}}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 
 import optuna
 import pytest
@@ -107,7 +108,7 @@ def as_of_revision_1(path):
 
 def test_an_older_store_gets_the_ranges_of_its_values_when_it_is_opened(filled, store, url, home):
     filled({"lr": [0.01, 0.1], "batch": [32, 64]})
-    as_of_revision_1(store.path)
+    as_of_revision_1(Path(store.place))
     with open_store(url, home=home, create=False) as again:
         distributions = [t.distributions for t in loaded(again).trials]
         assert (
@@ -115,18 +116,18 @@ def test_an_older_store_gets_the_ranges_of_its_values_when_it_is_opened(filled, 
             == [{"lr": FloatDistribution(0.01, 0.1, log=True), "batch": IntDistribution(32, 64, log=True)}]
             * 4
         )
-    with closing(sqlite3.connect(store.path)) as connection:
+    with closing(sqlite3.connect(store.place)) as connection:
         assert connection.execute("SELECT revision FROM gridsearch_schema").fetchall() == [(2,)]
 
 
 def test_an_older_store_that_may_not_be_written_is_read_as_it_is(filled, store, url, home, monkeypatch):
     filled({"lr": [0.01, 0.1], "batch": [32]})
-    as_of_revision_1(store.path)
+    as_of_revision_1(Path(store.place))
     monkeypatch.setattr("os.access", lambda *_: False)
-    before = store.path.read_bytes()
+    before = Path(store.place).read_bytes()
     with open_store(url, home=home, create=False) as again:
         assert [t.params for t in again.study_data("digits").trials] == [
             {"lr": 0.01, "batch": 32},
             {"lr": 0.1, "batch": 32},
         ]
-    assert store.path.read_bytes() == before
+    assert Path(store.place).read_bytes() == before

@@ -16,6 +16,7 @@ from gridsearch.errors import StoreError, StoreUnreachable, UsageError
 from gridsearch.store import RunnerIdentity, masked, open_store, store_exists
 from gridsearch.store import database as database_module
 from gridsearch.store.database import Database
+from gridsearch.store.sqlite_dialect import SqliteDialect
 
 
 def digest(path):
@@ -298,7 +299,7 @@ def test_a_read_only_home_is_refused_with_its_path_and_nothing_is_left(python):
 def test_a_full_disk_is_told_and_loses_nothing(url, home, make):
     with open_store(url, home=home, create=True) as store:
         store.add(make.study(), make.drafts({"batch": [1, 2]}))
-    database = Database(home / "gridsearch.db")
+    database = Database(SqliteDialect(home / "gridsearch.db"))
     with pytest.raises(StoreError, match="no space left") as caught, database.write() as connection:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")  # as SQLite behaves on a full disk
@@ -381,7 +382,7 @@ def test_a_home_of_any_name_works(tmp_path, name, make):
     home = tmp_path / name
     with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True) as store:
         store.add(make.study(), make.drafts({"lr": [0.1]}))
-        assert store.path == home / "gridsearch.db"
+        assert store.place == str(home / "gridsearch.db")
     assert sorted(p.name for p in tmp_path.iterdir()) == [name]
 
 

@@ -19,7 +19,7 @@ from gridsearch.store.dashboard_changes import changing
 
 def by_dashboard_itself(store):
     """Return the application as it is without our own way to rename and delete."""
-    return application(store.path, home=store.home)
+    return application(store)
 
 
 def by_ours(store):
@@ -48,7 +48,7 @@ def ask(app, method, path, **content):
 
 
 def optuna_id(store, name="digits"):
-    with closing(sqlite3.connect(store.path)) as connection:
+    with closing(sqlite3.connect(store.place)) as connection:
         return connection.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()[0]
 
 
@@ -167,7 +167,7 @@ LEFT = {
 
 @pytest.mark.parametrize("statements", LEFT.values(), ids=LEFT)
 def test_what_a_deletion_left_in_part_is_told_and_taken_away(store, make, half_done, statements):
-    with closing(sqlite3.connect(store.path)) as connection:
+    with closing(sqlite3.connect(store.place)) as connection:
         for statement in statements:
             connection.execute(statement)
         connection.commit()
@@ -181,7 +181,7 @@ def test_what_a_deletion_left_in_part_is_told_and_taken_away(store, make, half_d
 def test_what_a_deletion_left_in_part_does_not_stand_in_the_way_of_a_new_run(
     store, make, half_done, statements
 ):
-    with closing(sqlite3.connect(store.path)) as connection:
+    with closing(sqlite3.connect(store.place)) as connection:
         for statement in statements:
             connection.execute(statement)
         connection.commit()

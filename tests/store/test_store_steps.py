@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from pathlib import Path
 
 import optuna
 import pytest
@@ -143,7 +144,7 @@ def test_a_study_is_of_one_function_and_ranked_by_one_metric(store, change):
 
 def test_a_store_from_before_there_were_steps_gets_their_table_and_keeps_its_own(store, url, home, make):
     store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1]}))
-    path = store.path
+    path = Path(store.place)
     store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE gridsearch_steps")
@@ -159,11 +160,13 @@ def test_a_read_only_store_from_before_there_were_steps_can_still_be_read(
     store, url, home, make, monkeypatch
 ):
     store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1]}))
-    path = store.path
+    path = Path(store.place)
     store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("DROP TABLE gridsearch_steps")
     connection.close()
-    monkeypatch.setattr("gridsearch.store.opening.os.access", lambda *_: False)  # the tests may run as root
+    monkeypatch.setattr(
+        "gridsearch.store.sqlite_site.os.access", lambda *_: False
+    )  # the tests may run as root
     with open_store(url, home=home, create=False) as opened:
         assert len(opened.study_data("digits").trials) == 1

@@ -13,7 +13,7 @@ from gridsearch.store.viewer_storage import ViewerStorage
 @pytest.fixture
 def look(store):
     """Compare the viewer with a fresh reading; give how many trials the viewer read one by one, or "all"."""
-    viewer = ViewerStorage(store.path)
+    viewer = ViewerStorage(store._database.dialect)
     read: list[int] = []
     one, whole = viewer.get_trial, viewer._get_trials
     viewer.get_trial = lambda trial_id: (read.append(1), one(trial_id))[1]
@@ -22,7 +22,7 @@ def look(store):
     def compare(study_id: int = 1) -> int:
         read.clear()
         found = viewer.get_all_trials(study_id, deepcopy=False)
-        assert found == RDBStorage(f"sqlite:///{store.path}").get_all_trials(study_id)
+        assert found == RDBStorage(f"sqlite:///{store.place}").get_all_trials(study_id)
         return sum(read)
 
     return compare

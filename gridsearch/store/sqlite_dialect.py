@@ -1,0 +1,183 @@
+"""What SQLite does in a way of its own: files and their journals, `BEGIN IMMEDIATE`, its errors, its clock."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from sqlalchemy.ext.compiler import compiles
+
+from gridsearch.errors import StoreError, StoreUnreachable
+from gridsearch.store import database
+from gridsearch.store.database import Access, Dialect, StoreAway
+from gridsearch.store.ledger_tables import StoreNow
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection, Engine
+
+    from gridsearch.errors import GridsearchError
+
+_ROOM_BYTES = 1 << 20
+"""With less free space than this an I/O error is taken for a full disk, which does not pass by itself."""
+
+WAL_SINCE = (3, 51, 3)
+"""Older libraries can corrupt a file in WAL mode when the log is reset, https://sqlite.org/wal.html#walresetbug."""
+
+_BUSY = "gridsearch_busy"
+
+_BEGIN = {
+    Access.READ: "BEGIN",
+    # The lock is taken before the first read: two readers that both turn writers would deadlock.
+    Access.ROWS: "BEGIN IMMEDIATE",
+    Access.ALL: "BEGIN IMMEDIATE",
+}
+
+
+def journal_mode() -> str:
+    """Return the journal mode that is safe with this SQLite library."""
+    return "wal" if sqlite3.sqlite_version_info >= WAL_SINCE else "delete"
+
+
+def connect(path: Path, *, mode: str = "rw") -> sqlite3.Connection:
+    """Open a file as SQLite does, without transactions of its own.
+
+    Args:
+        path: the file.
+        mode: "ro", "rw" (the file must exist) or "rwc".
+
+    Raises:
+        sqlite3.Error: it does not open.
+    """
+    connection = sqlite3.connect(
+        f"file:{quote(os.fsencode(path))}?mode={mode}",
+        uri=True,
+        timeout=database.BUSY_SECONDS,
+        isolation_level=None,  # we say BEGIN ourselves: the module's own comes late and is not IMMEDIATE
+        check_same_thread=False,
+    )
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+class SqliteDialect(Dialect):
+    """One file, in which one process at a time writes.
+
+    Args:
+        path: the file, which exists.
+    """
+
+    sqlalchemy_url = "sqlite:///"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.place = str(path)
+
+    def connect(self) -> sqlite3.Connection:
+        """Open the file."""
+        return connect(self.path)
+
+    def find(self) -> tuple[int, int]:
+        """Return device and inode of the file.
+
+        Raises:
+            StoreUnreachable: there is none.
+        """
+        try:
+            facts = self.path.stat()
+        except OSError as error:
+            raise StoreUnreachable(
+                f"store {self.path} is not there: {error.strerror}", hint="bring it back, then run it again"
+            ) from error
+        return facts.st_dev, facts.st_ino
+
+    def begin(self, connection: Connection, access: Access, *, busy: float) -> None:
+        """Begin a transaction; a writer is the only one from the start."""
+        if connection.info.get(_BUSY, database.BUSY_SECONDS) != busy:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(busy * 1000)}")
+            connection.info[_BUSY] = busy
+        connection.exec_driver_sql(_BEGIN[access])
+
+    def explain(self, error: Exception, *, busy: float) -> GridsearchError | None:
+        """Return what an error of SQLite means for the user, None for a mistake of ours."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        name = getattr(error, "sqlite_errorname", None) or ""
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+            return StoreUnreachable(
+                f"store {self.path} was locked by another process for more than {busy:.0f} s",
+                hint="end the process that holds it (fuser shows which), then run the same command again",
+            )
+        kind: type[StoreError] = StoreAway if name.startswith(_PASSING) else StoreError
+        if str(error).startswith(("no such table", "no such column")):
+            name = "SQLITE_CORRUPT"  # the revision says that it should be there
+        if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN")) and self.path.exists():
+            # SQLite says "full" of a page that it cannot write, not of a file that it cannot make.
+            name = "SQLITE_FULL" if _free(self.path) < _ROOM_BYTES else name
+        for prefix, what, hint in _WORDS:
+            if name.startswith(prefix):
+                room = f" ({_free(self.path):,} bytes free)" if prefix == "SQLITE_FULL" else ""
+                return kind(f"store {self.path} {what}: {error}{room}", hint=hint)
+        return None
+
+    def refusal(self, number: int) -> sqlite3.OperationalError:
+        """Return what SQLite raises where the system refuses it the disk with that errno."""
+        full = number == errno.ENOSPC
+        error = sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
+        error.sqlite_errorname = "SQLITE_FULL" if full else "SQLITE_IOERR"
+        return error
+
+    def problems(self, connection: Connection) -> tuple[str, ...]:
+        """Return what SQLite's integrity check finds, nothing if all is well."""
+        rows = [row[0] for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+        return () if rows == ["ok"] else tuple(rows)
+
+
+def settle_journal(engine: Engine) -> None:
+    """Set the journal mode that is safe with this library, unless others use the file just now."""
+    with engine.connect() as connection:
+        raw: Any = connection.connection
+        try:
+            if raw.execute("PRAGMA journal_mode").fetchone()[0] != journal_mode():
+                raw.execute("PRAGMA busy_timeout = 0")
+                raw.execute(f"PRAGMA journal_mode = {journal_mode()}")
+        except sqlite3.OperationalError:
+            pass  # locked or read-only: it stays as it is
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {int(database.BUSY_SECONDS * 1000)}")
+
+
+_PASSING = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY_DBMOVED")
+"""What may pass by itself: a disk, or a folder, that is away."""
+
+_WORDS = (
+    ("SQLITE_FULL", "has no space left", "make room and run the same command again; nothing was lost"),
+    ("SQLITE_READONLY", "cannot be written", "use a --home that you may write"),
+    ("SQLITE_PERM", "cannot be written", "use a --home that you may write"),
+    ("SQLITE_CANTOPEN", "cannot be opened", "use a --home that you may read and write"),
+    ("SQLITE_NOTADB", "is not a SQLite database", "name another file with --store"),
+    ("SQLITE_CORRUPT", "is damaged", "bring back a copy of the file, or begin a new store with --store"),
+    ("SQLITE_IOERR", "cannot be read or written", "look at the disk it lies on"),
+    ("SQLITE_NOMEM", "cannot be read", "free some memory"),
+)
+
+
+@compiles(StoreNow, "sqlite")
+def _now(_element: StoreNow, _compiler: Any, **_options: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+def _free(path: Path) -> int:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return 0

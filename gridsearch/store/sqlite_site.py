@@ -1,0 +1,150 @@
+"""A SQLite file as the place of a store: inspected without a change, and made whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gridsearch import files
+from gridsearch.errors import StoreError
+from gridsearch.store.database import Database, short_lived, translated
+from gridsearch.store.file_inspection import inspect_file
+from gridsearch.store.site import Found, Kind, Site, fill
+from gridsearch.store.sqlite_dialect import SqliteDialect, connect, journal_mode, settle_journal
+from gridsearch.store.url import sqlite_path, sqlite_url
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LONGEST_PATH = 512
+
+
+class SqliteSite(Site):
+    """A file that is a store, or may become one.
+
+    Args:
+        url: `sqlite:///PATH`.
+
+    Raises:
+        UsageError: the URL is wrong.
+    """
+
+    another = "name another file with --store, or another folder with --home"
+    copy = "bring back a copy of the file, or begin a new store with --store"
+
+    def __init__(self, url: str) -> None:
+        self.path = sqlite_path(url)
+        self.place = str(self.path)
+        self.url = self.optuna_url = sqlite_url(self.path)
+
+    def exists(self) -> bool:
+        """Return whether there is anything at the path."""
+        return os.path.lexists(self.path)
+
+    def inspect(self) -> Found:
+        """Return what lies at the path, which is not changed."""
+        return inspect_file(self.path)
+
+    def create(self, found: Found) -> None:
+        """Make a new store; several processes may do so at once, and a failure leaves nothing behind."""
+        _create(self.path, there=found.kind is Kind.EMPTY)
+
+    def database(self) -> Database:
+        """Return the database on the file."""
+        _require_short(self.path)
+        return Database(SqliteDialect(self.path))
+
+    def settle(self, database: Database) -> bool:
+        """Choose the journal that is safe with this library; return whether the file can be written."""
+        settle_journal(database.engine)
+        return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
+
+
+def _create(path: Path, *, there: bool) -> None:
+    """Make a new store; several processes may do so at once, and a failure leaves nothing behind.
+
+    The database is made under another name and linked to its place when it is complete: whoever comes second
+    finds a whole one.
+    """
+    if there:
+        _require_short(path)
+        _fill(path)
+        return
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    _require_short(path, longest=draft)
+    with _folders(path.parent):
+        try:
+            with translated(SqliteDialect(path)):
+                connect(draft, mode="rwc").close()
+            _fill(draft, shown=path)
+            _publish(draft, path)
+        finally:
+            for left in (draft, Path(f"{draft}-journal"), Path(f"{draft}-wal"), Path(f"{draft}-shm")):
+                left.unlink(missing_ok=True)
+
+
+def _require_short(path: Path, *, longest: Path | None = None) -> None:
+    """Refuse a path that SQLite does not take, https://sqlite.org/c3ref/vfs.html: it has 512 bytes for the journal's.
+
+    Args:
+        path: the store's.
+        longest: the one that is needed, where that is a longer one.
+    """
+    taken = len(os.fsencode(longest or path)) + len("-journal")
+    if taken > _LONGEST_PATH:
+        most = len(os.fsencode(path)) - (taken - _LONGEST_PATH)
+        raise StoreError(
+            f"store {path}: SQLite takes no path as long as this one; it may have {most} bytes",
+            hint="name a place with a shorter path with --home or --store",
+        )
+
+
+def _publish(draft: Path, path: Path) -> None:
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return  # another process was first; its store is as good
+    except OSError:  # a file system without links: the first to lock the file fills it
+        with translated(SqliteDialect(path)):
+            connect(path, mode="rwc").close()
+        _fill(path)
+    files.sync(path.parent)
+
+
+def _fill(path: Path, *, shown: Path | None = None) -> None:
+    """Create all tables in one transaction, unless another process did so while we waited for the lock."""
+    with translated(SqliteDialect(shown or path)):
+        connection = connect(path)
+        try:
+            connection.execute(f"PRAGMA journal_mode = {journal_mode()}")
+        finally:
+            connection.close()
+    with translated(SqliteDialect(shown or path)):
+        fill(short_lived(SqliteDialect(path)))
+
+
+@contextmanager
+def _folders(folder: Path) -> Iterator[None]:
+    """Make a folder and its parents; take away again those that were made if what follows fails."""
+    made = []
+    try:
+        for parent in (*reversed(folder.parents), folder):
+            if not parent.exists():
+                with contextlib.suppress(FileExistsError):
+                    parent.mkdir()
+                    made.append(parent)
+        yield
+    except BaseException as error:
+        for parent in reversed(made):
+            with contextlib.suppress(OSError):  # another process put something there
+                parent.rmdir()
+        if isinstance(error, OSError):
+            raise StoreError(
+                f"store folder {folder} cannot be made or written: {error.strerror}",
+                hint="use a --home that you may write",
+            ) from error
+        raise
