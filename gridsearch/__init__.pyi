@@ -10,6 +10,7 @@ from .errors import (
     ArtifactError as ArtifactError,
     DataError as DataError,
     DeviceError as DeviceError,
+    EngineUnreachable as EngineUnreachable,
     GridsearchError as GridsearchError,
     GridsearchWarning as GridsearchWarning,
     PluginError as PluginError,

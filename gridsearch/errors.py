@@ -11,7 +11,8 @@
     |   |-- StoreError         4   a store that is not ours, damaged, read-only or full, or a file beside it
     |   |   `-- StudyNotFound  4   a study that the store does not hold
     |   `-- ArtifactError      4   a file under home that is missing or altered
-    `-- StoreUnreachable      75   a store that does not answer
+    |-- StoreUnreachable      75   a store that does not answer
+    `-- EngineUnreachable     75   a cluster that does not answer, or gives no workers
 
 The number is the exit code.  A message is one line: what is wrong and where; `hint` says how to fix it.
 """
@@ -126,6 +127,12 @@ class ArtifactError(UnusableError):
 
 class StoreUnreachable(GridsearchError):
     """The store does not answer."""
+
+    exit_code = 75
+
+
+class EngineUnreachable(GridsearchError):
+    """A cluster that was to run the workers does not answer, or has given none for too long."""
 
     exit_code = 75
 

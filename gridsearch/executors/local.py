@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gridsearch.executors.transport import Arrival
     from gridsearch.plugins import Plugin
     from gridsearch.records import Event, WorkerSetup
+    from gridsearch.records.wire import Command
 
 _PIPE_SIZE = 1 << 16
 _MOST_READS = (
@@ -93,7 +94,7 @@ class PipeTransport:
         self._running[setup.name] = process
         for descriptor in process.descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ, process)
-        process.send(encode(setup))
+        process.send(setup)
         return process
 
     def poll(self, timeout: float) -> Iterator[Arrival]:
@@ -207,10 +208,10 @@ class _Process:
         """The descriptors that can be waited for."""
         return tuple(filter(None, (self.events, self.output_end, self.handle)))
 
-    def send(self, line: bytes) -> None:
-        """Write a line; a process that has just ended is noticed by its descriptors."""
+    def send(self, command: Command) -> None:
+        """Write a command; a process that has just ended is noticed by its descriptors."""
         with contextlib.suppress(BrokenPipeError):
-            self._commands.write(line + b"\n")
+            self._commands.write(encode(command) + b"\n")
             self._commands.flush()
 
     def lines(self) -> list[bytes] | None:

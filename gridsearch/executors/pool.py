@@ -29,7 +29,7 @@ from gridsearch.records import (
     WorkerDied,
     WorkerReady,
 )
-from gridsearch.records.wire import decode, encode
+from gridsearch.records.wire import decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -100,7 +100,7 @@ class WorkerPool:
         idle = [w for w in self._workers.values() if w.task is None]
         worker = idle[0] if idle else self._start(self._transport.startable[0])
         worker.task = task
-        worker.channel.send(encode(task))
+        worker.channel.send(task)
 
     def send_lanes(self, pack: str, lanes: Sequence[Lane]) -> None:
         """Send lanes to the worker that trains a pack; one that has died is noticed by the next poll."""
@@ -114,7 +114,7 @@ class WorkerPool:
         """Send `Leave` to every worker that trains; return whether what they leave goes on from there."""
         for worker in self._workers.values():
             if isinstance(worker.task, Pack):
-                worker.channel.send(encode(Leave()))
+                worker.channel.send(Leave())
         return self._resumable
 
     def end_worker(self, task: str) -> None:
@@ -169,7 +169,7 @@ class WorkerPool:
     def _send_to(self, pack: str, command: LanesGiven | PruningDecision) -> None:
         for worker in self._workers.values():
             if isinstance(worker.task, Pack) and worker.task.id == pack:
-                worker.channel.send(encode(command))
+                worker.channel.send(command)
                 if isinstance(command, LanesGiven):
                     worker.trials += tuple(lane.trial.id for lane in command.lanes)
 
@@ -202,4 +202,12 @@ class WorkerPool:
             # It cost a worker; the trials will show whether it costs theirs.
             self._deliver(Probed(worker=worker.setup.name, key=worker.task.key, seconds_per_image={}))
         pack = worker.task.id if isinstance(worker.task, Pack) else None
-        self._deliver(WorkerDied(worker=worker.setup.name, pack=pack, message=message, memory=ended.memory))
+        self._deliver(
+            WorkerDied(
+                worker=worker.setup.name,
+                pack=pack,
+                message=message,
+                memory=ended.memory,
+                place_gone=ended.place_gone,
+            )
+        )

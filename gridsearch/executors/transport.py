@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gridsearch.records import WorkerSetup
+    from gridsearch.records.wire import Command
 
 __all__ = ["Arrival", "Channel", "Ended", "Lines", "Output", "Transport"]
 
@@ -30,8 +31,8 @@ class Channel(Protocol):
         """The worker's name, as in its setup; after its end another channel may have it."""
         ...
 
-    def send(self, line: bytes) -> None:
-        """Send a command, without the line's end; to a worker that has ended it is lost, and `poll` reports the end."""
+    def send(self, command: Command) -> None:
+        """Send a command; to a worker that has ended it is lost, and `poll` reports the end."""
         ...
 
     def output(self) -> bytes:
@@ -64,7 +65,7 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A worker has ended without being asked to; the last that is given of its channel.
+    """A worker has ended, whoever wanted that; the last that is given of its channel.
 
     Attributes:
         message: how, in words: "killed by SIGKILL", "node 10.0.0.7 has gone".
@@ -95,7 +96,7 @@ class Transport(Protocol):
         ...
 
     def start(self, setup: WorkerSetup) -> Channel:
-        """Start a startable worker, with the setup as the first line that it is sent; it may end at once.
+        """Start a startable worker, with the setup as the first command that it is sent; it may end at once.
 
         Raises:
             OSError: the system starts no more processes.

@@ -267,12 +267,14 @@ class WorkerDied:
         pack: what it was working on, if anything.
         message: how it ended.
         memory: the kernel ended it for lack of memory, as far as is known.
+        place_gone: its place ended with it: a node that was lost, an allocation that was taken away.
     """
 
     worker: str
     pack: str | None
     message: str
     memory: bool = False
+    place_gone: bool = False
 
 
 Event: TypeAlias = (

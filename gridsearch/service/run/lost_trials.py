@@ -50,7 +50,16 @@ class LostTrials:
             self._run.observer.say(relief)
             self.offer_at_once(lost)
             return
+        if event.place_gone:
+            blameless = [claim for claim in lost if self._went_on(claim)]
+            self.offer_at_once(blameless)
+            lost = [claim for claim in lost if claim not in blameless]
         self.offer_again(lost, event.message, failed="its worker died")
+
+    def _went_on(self, claim: Claim) -> bool:
+        """Whether a trial has come further in this attempt: one that has not may be what ends its places."""
+        running = self._run.progress.running[claim.trial.id]
+        return running.epoch > running.resumed
 
     def offer_at_once(self, lost: Sequence[Claim]) -> None:
         """Let trials wait again through no fault of theirs: it is no try less."""

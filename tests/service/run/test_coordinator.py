@@ -143,9 +143,9 @@ class Workers:
         del self.packs[pack]
         self.deliver(PackEnded(worker="w0", pack=pack))
 
-    def die(self, pack):
+    def die(self, pack, message="killed by SIGKILL", *, place_gone=False):
         del self.packs[pack]
-        self.deliver(WorkerDied(worker="w0", pack=pack, message="killed by SIGKILL"))
+        self.deliver(WorkerDied(worker="w0", pack=pack, message=message, place_gone=place_gone))
 
 
 def to_the_end(workers, pack):
@@ -318,6 +318,23 @@ def test_trials_of_a_dead_worker_start_again_and_those_tried_too_often_have_fail
     assert "trial 0: starts again (attempt 3 of 3)" in run.lines.said
     assert "trial 0: failed, its worker died 3 times" in run.lines.said
     assert run.leftovers == []
+
+
+def test_a_place_that_goes_is_a_try_only_for_trials_that_came_no_further_there(study):
+    run = study(2)
+    went_on = run.added.ids[0]
+
+    def work(workers, pack):
+        for lane in list(workers.packs[pack]):
+            if lane.trial.id == went_on:
+                workers.advance(lane)
+        if workers.polls <= 3:
+            workers.die(pack, "node has gone", place_gone=True)
+        else:
+            to_the_end(workers, pack)
+
+    assert run(work, retries=1) == {"complete": 1, "failed": 1}
+    assert next(t.number for t in run.trials if t.state is TrialState.COMPLETE) == 0
 
 
 def test_a_result_of_a_lost_lease_does_not_count(study):
