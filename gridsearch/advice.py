@@ -63,6 +63,10 @@ class Advice:
             return f"{', '.join(self.lost)} lived in a Python session: give the grid again from there"
         return f"add {quoted(*self.named)}"
 
+    def worker(self) -> str:
+        """Return the command that trains what waits in a store, of this study and any other."""
+        return self._command("worker", *self.named)
+
     def more_seeds(self, seeds: int, top: int) -> str:
         """Return the command that gives the best points more seeds."""
         return self.go_on("--more-seeds", str(seeds), "--top", str(top))

@@ -9,7 +9,8 @@
     |-- UnusableError          4   what is wrong with what is there
     |   |-- DataError          4   a dataset that is missing, truncated or altered
     |   |-- StoreError         4   a store that is not ours, damaged, read-only or full, or a file beside it
-    |   |   `-- StudyNotFound  4   a study that the store does not hold
+    |   |   |-- StudyNotFound  4   a study that the store does not hold
+    |   |   `-- StudyDeleted   4   a study, or a trial of it, that was deleted while it was run
     |   `-- ArtifactError      4   a file under home that is missing or altered
     |-- StoreUnreachable      75   a store that does not answer
     `-- EngineUnreachable     75   a cluster that does not answer, or gives no workers
@@ -119,6 +120,10 @@ class StudyNotFound(StoreError):
         there = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") if names else "none yet"
         super().__init__(f"no study named {name!r}; studies here: {there}")
         self.name = name
+
+
+class StudyDeleted(StoreError):
+    """A study that is being run, or a trial of it, is in the store no more."""
 
 
 class ArtifactError(UnusableError):

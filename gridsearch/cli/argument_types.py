@@ -11,10 +11,6 @@ from gridsearch.errors import UsageError, nearest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-_LATER = {
-    "worker": "a worker of its own",
-}
-
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose help begins with an example and whose errors are exceptions of one line.
@@ -60,8 +56,6 @@ def _plainly(message: str) -> str:
     match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
     if match and "command" in message:
         word = match[1]
-        if word in _LATER:
-            return f"{word!r} ({_LATER[word]}) is not part of this version"
         known = [choice.strip(" '") for choice in match[2].split(",")]
         return f"unknown command {word!r}{nearest(word, known)}"
     return message

@@ -1,4 +1,4 @@
-"""The words of ``run`` and ``plan``: what to search, and how to run it; a part of `parser`."""
+"""The words of ``run``, ``plan``, ``add`` and ``worker``: what to search, and how to run it; a part of `parser`."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _keys_of_the_recipe() -> str:
 
 
 def add_search_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what searches: ``run`` and ``plan``."""
+    """Add what searches: ``run`` and ``plan``, and what shares it out: ``add`` and ``worker``."""
     run = commands.add_parser(
         "run",
         parents=common,
@@ -154,3 +154,57 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     )
     _add_study_arguments(plan, hidden=("report",))
     plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
+
+    add = commands.add_parser(
+        "add",
+        parents=common,
+        help="put a grid into the store and train nothing: workers do",
+        example="gridsearch add --grid lr=.01,.001 batch=10,20,50\ngridsearch worker --until-empty",
+        appendix=_keys_of_the_recipe,
+    )
+    _add_what_to_search(add.add_argument_group("what to search"))
+    add_run_options(add.add_argument_group("what is offered again"), ("prune",))
+    _add_worker(commands, common)
+
+
+def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    worker = commands.add_parser(
+        "worker",
+        parents=common,
+        help="keep training what waits in the store, of any study",
+        example=(
+            "gridsearch worker --store postgresql://HOST/NAME --home /shared/runs\n"
+            "gridsearch worker --until-empty --study fmnist --model my_net.py:Net"
+        ),
+    )
+    worker.add_argument(
+        "--until-empty",
+        action="store_true",
+        help="end once nothing waits, and nothing that others train may come back",
+    )
+    worker.add_argument(
+        "--study",
+        action="append",
+        metavar="NAME",
+        help="only trials of this study (repeatable; default: any)",
+    )
+    worker.add_argument(
+        "--model",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="a model of your own that may run here, if a study's trials need it (repeatable)",
+    )
+    worker.add_argument(
+        "--dataset",
+        action="append",
+        metavar="NAME",
+        help="likewise a dataset of your own, FILE.py:NAME, or where folder:PATH is on this machine (repeatable)",
+    )
+    worker.add_argument(
+        "--objective",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="likewise a function of your own (repeatable)",
+    )
+    names = [name for name in RUN_OPTIONS if name != "report"]
+    add_run_options(worker.add_argument_group("how to train"), names)

@@ -3,6 +3,8 @@ from .dashboard import serve_dashboard as serve_dashboard
 from .messages import (
     Added as Added,
     Artifact as Artifact,
+    IdleRunner as IdleRunner,
+    OpenStudy as OpenStudy,
     Reclaimed as Reclaimed,
     RunnerAtWork as RunnerAtWork,
     StudyDraft as StudyDraft,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
-from gridsearch.errors import StoreError
+from gridsearch.errors import StudyDeleted
 from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
@@ -309,7 +309,7 @@ def require_study(connection: Connection, study_id: int) -> str:
     """Return the id that a study bears in Optuna's tables too; no other study ever bears it.
 
     Raises:
-        StoreError: the study was deleted, by us or through another program.
+        StudyDeleted: the study was deleted, by us or through another program.
     """
     s = ledger_tables.studies
     uid: str | None = connection.scalar(select(s.c.uid).where(s.c.id == study_id, study_is_there()))
@@ -318,9 +318,9 @@ def require_study(connection: Connection, study_id: int) -> str:
     return uid
 
 
-def study_deleted() -> StoreError:
+def study_deleted() -> StudyDeleted:
     """Return the error that a study which is being run is no longer there."""
-    return StoreError(
+    return StudyDeleted(
         "study deleted: the store does not hold it any more", hint="the same command begins it anew"
     )
 
@@ -329,7 +329,7 @@ def require_trials(connection: Connection, study_id: int) -> None:
     """Check that no trial of a study is missing.
 
     Raises:
-        StoreError: one was deleted through another program.
+        StudyDeleted: one was deleted through another program.
     """
     gone = connection.scalars(
         select(_t.c.number).where(_t.c.study_id == study_id, ~trial_is_there()).order_by(_t.c.number)
@@ -337,7 +337,7 @@ def require_trials(connection: Connection, study_id: int) -> None:
     if gone:
         numbers = ", ".join(map(str, gone[:_SHOWN])) + (", ..." if len(gone) > _SHOWN else "")
         what = f"trial{'s' * (len(gone) > 1)} {numbers} deleted: the store does not hold "
-        raise StoreError(
+        raise StudyDeleted(
             f"{what}{'them' if len(gone) > 1 else 'it'} any more",
             hint=f"the same command begins {'them' if len(gone) > 1 else 'it'} anew",
         )

@@ -161,6 +161,54 @@ class RunnerAtWork:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdleRunner:
+    """A runner that holds no trial: it waits for work, or for what others hold of its grid.
+
+    Attributes:
+        host: the machine's name.
+        pid: its process there.
+    """
+
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenStudy:
+    """What a worker has to know of a study before it takes it up.
+
+    Attributes:
+        uid: no other study ever bears it.
+        waiting: trials that wait, those included whose runner is gone.
+        running: trials that somebody trains.
+        numbers: how many trials it ever had; it grows with each that is added.
+        stops: how often its runners were asked to stop.
+    """
+
+    name: str
+    uid: str
+    waiting: int
+    running: int
+    numbers: int
+    stops: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTrial:
+    """A trial that waits or runs.
+
+    Attributes:
+        id: ledger id.
+        key: see `records.trial_key`.
+        waits: nobody trains it; its runner is gone, if it had one.
+    """
+
+    id: int
+    key: str
+    waits: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """A file under home as the store knows it.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from gridsearch.advice import place
 from gridsearch.errors import ArtifactError
-from gridsearch.store import claims, deletion, row_lookup, study_queries
+from gridsearch.store import claims, deletion, row_lookup, study_queries, worker_queries
 from gridsearch.store.artifacts import Home
 from gridsearch.store.runner_identity import RunnerIdentity
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
 
     from gridsearch.records import EpochRow, StudyData, Trial, TrialRecord, TrialState
     from gridsearch.store.database import Database
-    from gridsearch.store.messages import Artifact, RunnerAtWork, StudySummary, TrialCurve
+    from gridsearch.store.messages import (
+        Artifact,
+        IdleRunner,
+        OpenStudy,
+        OpenTrial,
+        RunnerAtWork,
+        StudySummary,
+        TrialCurve,
+    )
 
 
 class StoreReader:
@@ -111,6 +119,28 @@ class StoreReader:
         """Return whether a runner of any study was seen within so many seconds and may still live."""
         with self._database.read() as connection:
             return claims.anybody(connection, dead=self._dead, within=within)
+
+    def open_studies(self) -> list[OpenStudy]:
+        """Return all studies with how many of their trials wait and run, oldest first."""
+        with self._database.read() as connection:
+            return worker_queries.open_studies(connection, abandoned=lambda i: self._abandoned(connection, i))
+
+    def open_trials(self, study: str) -> list[OpenTrial]:
+        """Return the trials of a study that wait or run, in the order in which it got them.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            study_id = row_lookup.find_study(connection, study).id
+            return worker_queries.open_trials(
+                connection, study_id, abandoned=lambda i: self._abandoned(connection, i)
+            )
+
+    def idle_runners(self, *, within: float) -> list[IdleRunner]:
+        """Return the runners that hold no trial, were seen within so many seconds, and may still live."""
+        with self._database.read() as connection:
+            return worker_queries.idle_runners(connection, dead=self._dead, within=within)
 
     def is_gone(self, owner: RunnerIdentity) -> bool:
         """Return whether a runner has ended, or, on another machine, has not been seen for as long as a lease."""

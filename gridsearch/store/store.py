@@ -23,6 +23,7 @@ from gridsearch.store import (
     ledger_tables,
     result_writer,
     study_queries,
+    worker_queries,
 )
 from gridsearch.store.params import StudyAxes
 from gridsearch.store.runner_identity import RunnerIdentity
@@ -143,6 +144,16 @@ class Store(StudyStore):
             for trial, _ in lost:
                 del self._held[trial]
         return {trial for trial, _ in lost}
+
+    def announce(self, owner: RunnerIdentity) -> None:
+        """Note that a runner is there, though it holds nothing."""
+        with self._database.write() as connection:
+            claims.register(connection, owner)
+
+    def depart(self, owner: RunnerIdentity) -> None:
+        """Note that a runner ends, which holds nothing."""
+        with self._database.write() as connection:
+            worker_queries.depart(connection, owner)
 
     def reclaim(self, study_id: int) -> list[Reclaimed]:
         """Take back the claims of the dead on this host at once, and of anybody whose lease has ended.

@@ -18,11 +18,25 @@ import torch
 from gridsearch.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 _TF32 = 8  # the first compute capability whose units multiply TF32
 
 DTYPES = ("float32", "float64", "bfloat16", "tf32")
+
+
+def require_dtypes(names: Iterable[str], device: str) -> None:
+    """Refuse arithmetic that a device cannot do.
+
+    Args:
+        names: the recipe's words.
+        device: as torch writes it: "cpu", "cuda:0", "mps".
+
+    Raises:
+        UsageError: the first that it cannot.
+    """
+    for name in names:
+        Precision.of(name, torch.device(device))
 
 
 @dataclass(frozen=True, slots=True)

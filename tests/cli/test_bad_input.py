@@ -58,7 +58,7 @@ WRONG_WORDS = {
     ("run", "missing.toml"): ["missing.toml"],
     ("run", "--grid", "lr=.1", "--store", "sqlite:///x.db", "--store", "mysql://x"): ["mysql"],
     ("run", "--grid", "lr=.1", "--store", "postgresql://me:secret@host/db"): ["password"],
-    ("worker", "--store", "x"): ["not part of this version"],
+    ("worker", "--store", "x"): ["x: not a store URL"],
     ("best",): ["--study"],
     ("best", "--study", "x", "--where", "lr"): ["AXIS=VALUE"],
     ("predict", "folder"): ["IMAGE"],

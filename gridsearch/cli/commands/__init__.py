@@ -25,6 +25,14 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             if arguments.command == "plan" or arguments.dry_run:
                 return search.plan(arguments)
             return search.run(arguments, words)
+        case "add":
+            from gridsearch.cli.commands import search
+
+            return search.add(arguments, words)
+        case "worker":
+            from gridsearch.cli.commands import search
+
+            return search.worker(arguments)
         case "status" | "stop":
             from gridsearch.cli.commands import status
 

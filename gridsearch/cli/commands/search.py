@@ -1,4 +1,4 @@
-"""``run`` and ``plan``: from words to a spec, and from an outcome to an exit code."""
+"""``run``, ``add``, ``worker`` and ``plan``: from words to a spec, and from an outcome to an exit code."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from gridsearch import display
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.plan import planner
+from gridsearch.service.prepare.named_code import NamedCode
 from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
-from gridsearch.service.run import running
+from gridsearch.service.run import running, store_worker
 from gridsearch.spec import build
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _SPEC_OPTIONS = (
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Expand, train what is missing, report."""
-    options = _options(arguments, command=shlex.join(["gridsearch", *words]))
+    options = run_options(arguments, command=shlex.join(["gridsearch", *words]))
     observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
     spec = _spec(arguments)
     if spec is None:
@@ -46,9 +47,54 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     return outcome.exit_code
 
 
+def add(arguments: argparse.Namespace, words: Sequence[str]) -> int:
+    """Put a grid into the store, for workers to train."""
+    options = run_options(arguments, command=shlex.join(["gridsearch", *words]))
+    observer = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    spec = _spec(arguments)
+    if spec is None:
+        outcome = running.add_stored(arguments.study, options, observer=observer, **_of_stored(arguments))
+    else:
+        outcome = running.add(spec, options, observer=observer)
+    added = outcome.added
+    if arguments.json:
+        counts = {name: getattr(added, name) for name in ("new", "reused", "offered_again", "in_flight")}
+        print(json.dumps({"schema": 1, "study": outcome.study, "trials": len(set(added.ids)), **counts}))
+    elif added.new or added.offered_again or added.in_flight:
+        observer.say(f"`{outcome.again.worker()}` trains them")
+    return 0
+
+
+def worker(arguments: argparse.Namespace) -> int:
+    """Train until told to stop, or until nothing waits."""
+    named = NamedCode(
+        models=arguments.model or (),
+        datasets=arguments.dataset or (),
+        objectives=arguments.objective or (),
+    )
+    options = run_options(arguments)
+    outcome = store_worker.work(
+        options,
+        named=named,
+        studies=arguments.study or (),
+        until_empty=arguments.until_empty,
+        observer=display.observer(quiet=arguments.quiet, no_color=arguments.no_color),
+    )
+    lines = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    if arguments.json:
+        print(json.dumps(outcome.to_json(), allow_nan=False))
+    if outcome.signum is not None:
+        lines.warn("interrupted; what it held waits")
+    if outcome.failed:
+        lines.warn(f"{plural(outcome.failed, 'trial')} failed: `{options.places.again.watch()}` counts them")
+    for study in outcome.left:
+        lines.warn(f"trials of study {study!r} are left waiting, see above")
+    return outcome.exit_code
+
+
 def plan(arguments: argparse.Namespace) -> int:
     """Say what run would do."""
-    options = _options(arguments)
+    options = run_options(arguments)
     observer = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     spec = _spec(arguments)
     how: dict[str, Any] = {"probe": arguments.probe, "say": observer.say}
@@ -84,8 +130,9 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
-    given = {name: getattr(arguments, name) for name in RUN_OPTIONS}
+def run_options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
+    """Return the options of a run that a command has, those that it has not by their defaults."""
+    given = {name: getattr(arguments, name) for name in RUN_OPTIONS if hasattr(arguments, name)}
     return RunOptions(places=Places.find(arguments.home, arguments.store), command=command, **given)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gridsearch.reporting.output.listing import Listing
     from gridsearch.service.queries.studies import StudyStatus
-    from gridsearch.store import RunnerAtWork
+    from gridsearch.store import IdleRunner, RunnerAtWork
 
 _WATCH_SECONDS = 2.0
 _STATES = ("complete", "diverged", "failed", "pruned", "running", "waiting")
@@ -60,7 +60,7 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
         idle = 0
         while True:
             found = studies.status(places, arguments.study)
-            live.update(_status_view(found), refresh=True)
+            live.update(_status_view(found, studies.idle_runners(places)), refresh=True)
             idle = 0 if not found or studies.anybody_at_work(places) else idle + 1
             ended = found and not any(s.open for s in found)
             # Not at the first idle check: a run that has just begun has claimed nothing yet.
@@ -70,8 +70,8 @@ def _watch(places: Places, arguments: argparse.Namespace) -> int:
     return 128 + signal.SIGINT
 
 
-def _status_view(found: list[StudyStatus]) -> RenderableType:
-    """Return what `--watch` shows: the table, and below it the trials that train now, a line each."""
+def _status_view(found: list[StudyStatus], idle: Sequence[IdleRunner]) -> RenderableType:
+    """Return what `--watch` shows: the table, and below it the trials that train now and who trains them."""
     from rich.console import Group
     from rich.text import Text
 
@@ -91,7 +91,21 @@ def _status_view(found: list[StudyStatus]) -> RenderableType:
         _status_table(found),
         *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
         *(Text(line) for entry in found for line in _runner_lines(entry)),
+        *(Text(line) for line in _idle_lines(idle)),
     )
+
+
+def _idle_lines(idle: Sequence[IdleRunner]) -> list[str]:
+    """Return who holds no trial, the processes of a machine in one line."""
+    machines: dict[str, list[int]] = {}
+    for runner in idle:
+        machines.setdefault(runner.host, []).append(runner.pid)
+    return [
+        f"process{'es' * (len(pids) > 1)} {', '.join(map(str, pids[:_SHOWN_RUNNING]))}"
+        f"{f' and {len(pids) - _SHOWN_RUNNING} more' * (len(pids) > _SHOWN_RUNNING)} on {host} "
+        f"wait{'s' * (len(pids) == 1)} for trials"
+        for host, pids in machines.items()
+    ]
 
 
 def stop(arguments: argparse.Namespace) -> int:
@@ -153,8 +167,10 @@ def _trials(numbers: Sequence[int]) -> str:
 
 
 def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> None:
+    idle = studies.idle_runners(_places(arguments))
     if arguments.json:
-        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found]}))
+        waits = [{"host": each.host, "pid": each.pid} for each in idle]
+        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found], "idle": waits}))
         return
     out = display.console(no_color=arguments.no_color)
     if not found:
@@ -170,6 +186,8 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
             )
         for line in _runner_lines(entry):
             out.print(f"  {line}", soft_wrap=True)
+    for line in _idle_lines(idle):
+        out.print(line, soft_wrap=True)
 
 
 def _places(arguments: argparse.Namespace) -> Places:

@@ -5,6 +5,7 @@ Which kind of study it is is asked here; `images` and `functions` prepare one ki
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from gridsearch.records import Settings, StudyData
+    from gridsearch.service.prepare.named_code import NamedCode
     from gridsearch.service.prepare.options import Places
     from gridsearch.service.prepare.prepared import Prepared
     from gridsearch.service.prepare.replicates import MoreSeeds
@@ -100,6 +102,33 @@ def prepare_stored(
     given = given or Given()
     _refuse_misplaced(data, given)
     return _PREPARATIONS[data.kind.name].of_stored(data, spec, places, given, more=more, say=say)
+
+
+def prepare_open(
+    study: str, places: Places, named: NamedCode, *, say: Callable[[str], None]
+) -> Prepared | None:
+    """Take the trials of a stored study that wait or run, for a worker that may have the code of many studies.
+
+    Args:
+        study: the study's name.
+        places: where the store and the data lie.
+        named: the user's own code that may run here.
+        say: takes a message.
+
+    Returns:
+        None where all trials have ended.
+
+    Raises:
+        GridsearchError: as `prepare_stored`.
+    """
+    with existing(places) as store:
+        data = store.study_data(study)
+        spec = store.spec(study)
+    data = replace(data, trials=tuple(trial for trial in data.trials if not trial.state.ended))
+    if not data.trials:
+        return None
+    given = named.given(data)
+    return _PREPARATIONS[data.kind.name].of_stored(data, spec, places, given, more=None, say=say)
 
 
 def joined_data(store: Store, prepared: Prepared, places: Places) -> Joining:

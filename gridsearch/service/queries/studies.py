@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import EpochRow, StepRow, StudyData, TrialRecord
     from gridsearch.service.prepare.options import Places
-    from gridsearch.store import RunnerAtWork, Store, StudySummary
+    from gridsearch.store import IdleRunner, RunnerAtWork, Store, StudySummary
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +146,14 @@ def stop(places: Places, study: str, *, now: bool) -> list[RunnerAtWork]:
     """
     with existing(places) as store:
         return store.request_stop(study, at_once=now)
+
+
+def idle_runners(places: Places) -> list[IdleRunner]:
+    """Return the runners, on any machine, that hold no trial: they wait for work."""
+    if not store_exists(places.store):
+        return []
+    with existing(places) as store:
+        return store.idle_runners(within=LEASE_SECONDS)
 
 
 def anybody_at_work(places: Places) -> bool:

@@ -116,6 +116,7 @@ class Coordinator:
                 executor.poll(_POLL_SECONDS)
                 self._tend()
             if self._source.stopped_because:
+                self._ending.alike = self._source.stopped_because
                 self._run.observer.warn(self._source.stopped_because)
         finally:
             executor.stop()

@@ -29,6 +29,9 @@ class Ending:
     Args:
         run: the run.
         interruption: whether there was a signal.
+
+    Attributes:
+        alike: why what waits was not begun, where it would fail as the first trials have.
     """
 
     def __init__(self, run: RunContext, interruption: Interruption) -> None:
@@ -36,6 +39,7 @@ class Ending:
         self._interruption = interruption
         self._since: dict[str, float] = {}
         self._said = False
+        self.alike: str | None = None
 
     @property
     def begun(self) -> bool:
@@ -69,6 +73,11 @@ class Ending:
     def signum(self) -> int | None:
         """The signal that ended the run, None where there was none."""
         return self._interruption.signum
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked for it, on whatever machine, with `gridsearch stop`."""
+        return bool({"request", "now"} & self._since.keys())
 
     @property
     def at_once(self) -> bool:

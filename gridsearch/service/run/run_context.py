@@ -32,6 +32,7 @@ class RunContext:
         probes: takes the measured cost of each epoch.
         progress: is kept up to date.
         observer: is notified of what happens.
+        stays: whether it waits for what other runners hold of the grid, since that may come back.
     """
 
     study: str
@@ -44,6 +45,7 @@ class RunContext:
     probes: ProbeCache
     progress: Progress
     observer: Observer
+    stays: bool = True
 
     def waiting(self) -> Sequence[Trial]:
         """Return the trials of the grid that wait, as the store knows them now."""

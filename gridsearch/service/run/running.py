@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.advice import LOCATORS, place
+from gridsearch.advice import LOCATORS, Advice, named_again, place
 from gridsearch.planning import OverheadLog
 from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
@@ -16,11 +16,12 @@ from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
 from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, rank_study
+from gridsearch.service.run import interruption
 from gridsearch.service.run.progress import Observer, Silent
-from gridsearch.service.run.study_training import train_waiting
+from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
 from gridsearch.service.run.workers import devices_for, environment, hardware
-from gridsearch.store import StudyDraft, open_store, store_exists, take_in
+from gridsearch.store import StudyDraft, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -150,12 +151,70 @@ def resume(
         return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
 
 
+@dataclass(frozen=True, slots=True)
+class AddOutcome:
+    """What became of a grid that was added.
+
+    Attributes:
+        study: the study's name.
+        added: what was new, and what was there.
+        again: the commands about it.
+    """
+
+    study: str
+    added: Added
+    again: Advice
+
+
+def add(spec: StudySpec, options: RunOptions, *, observer: Observer | None = None) -> AddOutcome:
+    """Put what is missing of a spec into the store and train nothing of it: workers take it from there.
+
+    Args:
+        spec: what to search.
+        options: where; of how to run, only whether pruned trials are offered again.
+        observer: is notified of what happens.
+
+    Raises:
+        GridsearchError: what is wrong, before anything was written.
+    """
+    watcher = observer or Silent()
+    prepared = prepare(spec, options.places, fetch=True, say=watcher.say)
+    with open_for_runner(options, watcher, create=True) as store:
+        return _added(*_join(store, prepared, options, watcher), options)
+
+
+def add_stored(
+    study: str,
+    options: RunOptions,
+    *,
+    observer: Observer | None = None,
+    dataset: Any = None,
+    models: Sequence[str] = (),
+    objective: Any = None,
+    more: MoreSeeds | None = None,
+) -> AddOutcome:
+    """Offer what a stored study lacks again, failed trials included, or more seeds; see `add` and `resume`.
+
+    Raises:
+        GridsearchError: there is no such study, or what it needs is not there or has changed.
+    """
+    watcher = observer or Silent()
+    given = Given(dataset=dataset, models=models, objective=objective)
+    prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
+    with open_for_runner(options, watcher, create=False) as store:
+        return _added(*_join(store, prepared, options, watcher), options)
+
+
+def _added(prepared: Prepared, added: Added, options: RunOptions) -> AddOutcome:
+    uses = (use for draft in prepared.drafts for use in draft.settings.uses)
+    named, lost = named_again({**prepared.spec, LOCATORS: prepared.catalog.named}, uses)
+    places = options.places
+    again = Advice(study=prepared.name, where=place(places.home, places.store), named=named, lost=lost)
+    return AddOutcome(prepared.name, added, again)
+
+
 def _open(stack: ExitStack, options: RunOptions, watcher: Observer) -> Store:
-    """Open the store, made if it is not there, and write to it what a run that is gone could not."""
-    store = stack.enter_context(open_store(options.places.store, home=options.places.home, create=True))
-    if results := take_in(store, warn=watcher.warn):
-        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
-    return store
+    return stack.enter_context(open_for_runner(options, watcher, create=True))
 
 
 def _execute(
@@ -166,13 +225,13 @@ def _execute(
     watcher: Observer,
     timing: Timing,
 ) -> RunOutcome:
-    for warning in prepared.warnings:
-        watcher.warn(warning)
-    joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
-    prepared = joined.prepared
-    added = _add(store, prepared, options, watcher, notes=joined.notes)
+    prepared, added = _join(store, prepared, options, watcher)
     store.drop_leftovers(prepared.name)
-    ending = train_waiting(store, prepared, options, devices, added, watcher, timing)
+    share = Share(added.study_id, added.ids)
+    with interruption.listening() as interrupted:
+        ending = train_waiting(
+            store, prepared, options, devices, share, watcher, timing, interrupted=interrupted
+        )
     data = store.study_data(prepared.name)
     counts = store.open_counts(added.study_id, added.ids)
     done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
@@ -204,6 +263,14 @@ def _execute(
         report=report,
         own=own,
     )
+
+
+def _join(store: Store, prepared: Prepared, options: RunOptions, watcher: Observer) -> tuple[Prepared, Added]:
+    """Put trials into the store; return them as they join what is there, and what became of them."""
+    for warning in prepared.warnings:
+        watcher.warn(warning)
+    joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
+    return joined.prepared, _add(store, joined.prepared, options, watcher, notes=joined.notes)
 
 
 def _add(

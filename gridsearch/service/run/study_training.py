@@ -1,16 +1,17 @@
 """Trains what waits of one study, with a store that may be away for a while.
 
-Between `running` and the coordinator, which gets here all that it needs.
+Between `running`, or `store_worker`, and the coordinator, which gets here all that it needs.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch.planning import ProbeCache
 from gridsearch.records import TrialState
+from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.reports import preload_report
-from gridsearch.service.run import interruption
 from gridsearch.service.run.coordinator import Coordinator
 from gridsearch.service.run.ending import Ending
 from gridsearch.service.run.progress import Progress
@@ -20,16 +21,49 @@ from gridsearch.service.run.run_context import RunContext
 from gridsearch.service.run.sizing import Sizing
 from gridsearch.service.run.workers import hardware, lanes_at_most, pack_limit, starter, worker_setups
 from gridsearch.spec.words import words_of
-from gridsearch.store import RunnerIdentity, RunOf, RunStore
+from gridsearch.store import RunnerIdentity, RunOf, RunStore, open_store, take_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Prepared
+    from gridsearch.service.run.interruption import Interruption
     from gridsearch.service.run.progress import Observer
     from gridsearch.service.run.timing import Timing
-    from gridsearch.store import Added, Store
+    from gridsearch.store import Store
+
+
+def open_for_runner(options: RunOptions, watcher: Observer, *, create: bool) -> Store:
+    """Open the store, and write to it what a run that is gone could not.
+
+    Args:
+        options: say where it is.
+        watcher: is notified of what came in.
+        create: make it if it is not there.
+
+    Raises:
+        StoreError: it cannot be used.
+    """
+    store = open_store(options.places.store, home=options.places.home, create=create)
+    if results := take_in(store, warn=watcher.warn):
+        watcher.say(f"{plural(results, 'result')} of an earlier run, whose store was away, came in")
+    return store
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What of a study shall be trained.
+
+    Attributes:
+        study_id: the study's ledger id.
+        ids: those of the trials; nothing else is claimed.
+        stays: whether to wait for what other runners hold of them.
+    """
+
+    study_id: int
+    ids: Sequence[int]
+    stays: bool = True
 
 
 def train_waiting(
@@ -37,26 +71,47 @@ def train_waiting(
     prepared: Prepared,
     options: RunOptions,
     devices: Sequence[str],
-    added: Added,
+    share: Share,
     observer: Observer,
     timing: Timing,
+    *,
+    interrupted: Interruption,
 ) -> Ending | None:
-    """Train what waits, if anything does; return what may have ended it before."""
-    counts = store.open_counts(added.study_id, added.ids)
+    """Train what waits, if anything does.
+
+    Args:
+        store: the store.
+        prepared: the study's trials with what they need.
+        options: how to train.
+        devices: where.
+        share: which of its trials.
+        observer: is notified of what happens.
+        timing: measures what is no training.
+        interrupted: whether there was a signal.
+
+    Returns:
+        What may have ended it before all were trained; None where nothing waited.
+
+    Raises:
+        StudyDeleted: the study is there no more, or a trial of it.
+        StoreError: it cannot be written any more.
+        StoreUnreachable: the store was away for too long.
+    """
+    counts = store.open_counts(share.study_id, share.ids)
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
     setups = worker_setups(prepared.catalog, options, devices, trials=counts.get(TrialState.WAITING, 0))
     this_run = RunOf(
         study=prepared.name,
-        study_id=added.study_id,
+        study_id=share.study_id,
         owner=RunnerIdentity.current(),
         lease=options.lease,
         patience=options.store_patience,
         warn=observer.warn,
         say=observer.say,
     )
-    with RunStore(store, this_run) as lasting, interruption.listening() as interrupted:
-        run = _context(lasting, prepared, options, devices, added, observer, workers=len(setups))
+    with RunStore(store, this_run) as lasting:
+        run = _context(lasting, prepared, options, devices, share, observer, workers=len(setups))
         sizing = Sizing(
             lanes=lanes_at_most(options, prepared.kind),
             device=devices[0],
@@ -72,7 +127,7 @@ def train_waiting(
                 lasting.home, prepared.name, facts=prepared.facts, images=prepared.loaded
             ),
             ending=ending,
-            pruning=_pruning(lasting, prepared, options, added),
+            pruning=_pruning(lasting, prepared, options, share),
             idle=preload_report if options.report else None,
         ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
         lasting.require()
@@ -84,7 +139,7 @@ def _context(
     prepared: Prepared,
     options: RunOptions,
     devices: Sequence[str],
-    added: Added,
+    share: Share,
     observer: Observer,
     *,
     workers: int,
@@ -92,12 +147,12 @@ def _context(
     probes = ProbeCache(options.places.probes)
     cost = prepared.cost(hardware(prepared, devices), probes)
     assert cost is not None  # a run has loaded its data
-    counts = store.open_counts(added.study_id, added.ids)
+    counts = store.open_counts(share.study_id, share.ids)
     progress = Progress(
         metric=prepared.metric,
         direction=prepared.direction,
         counts={state: counts.get(state, 0) for state in TrialState},
-        total_units=sum(cost.units(trial.settings) for trial in store.waiting(added.study_id, added.ids)),
+        total_units=sum(cost.units(trial.settings) for trial in store.waiting(share.study_id, share.ids)),
         workers=workers,
         device=devices[0],
         words=words_of(t.params for t in store.ledger(prepared.name)),
@@ -105,8 +160,8 @@ def _context(
     _recall_best(store, prepared, progress)
     return RunContext(
         study=prepared.name,
-        study_id=added.study_id,
-        ids=added.ids,
+        study_id=share.study_id,
+        ids=share.ids,
         owner=RunnerIdentity.current(),
         options=options,
         store=store,
@@ -114,17 +169,18 @@ def _context(
         probes=probes,
         progress=progress,
         observer=observer,
+        stays=share.stays,
     )
 
 
-def _pruning(store: Store, prepared: Prepared, options: RunOptions, added: Added) -> Pruning | None:
+def _pruning(store: Store, prepared: Prepared, options: RunOptions, share: Share) -> Pruning | None:
     if options.prune == "none":
         return None
     return Pruning(
         options.prune,
         store=store,
         study=prepared.name,
-        study_id=added.study_id,
+        study_id=share.study_id,
         metric=prepared.metric,
         direction=prepared.direction,
     )

@@ -125,7 +125,7 @@ class TrialSource:
             self._first.failed(trial.settings, event.message)
 
     def worth_waiting(self) -> bool:
-        """Whether another runner still works on our grid, so that something may come back to us."""
+        """Whether anything of our grid waits, or may come back to us from another runner that works on it."""
         if self._run.store.away:  # what waits in the spool is to be written
             return True
         if self.exhausted:
@@ -134,7 +134,7 @@ class TrialSource:
             return True
         self._run.count()
         counts = self._run.progress.counts
-        return bool(counts[TrialState.WAITING] or counts[TrialState.RUNNING])
+        return bool(counts[TrialState.WAITING] or (self._run.stays and counts[TrialState.RUNNING]))
 
     # What waits
 
@@ -162,7 +162,7 @@ class TrialSource:
 
     def _name_other_runners(self) -> None:
         """Name the runners that hold what is left of our grid, once, while we have nothing to do."""
-        if self._queue or self._held:
+        if self._queue or self._held or not self._run.stays:
             self._named = ""
             return
         others = [runner for runner in self._run.store.runners(self._run.study) if not runner.gone]

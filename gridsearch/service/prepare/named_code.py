@@ -1,0 +1,58 @@
+"""The user's own code that a worker's command line names, and what of it each study in the store needs.
+
+A store never makes code run: what it holds of a study names its code, and here is what of that may run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.records.study_kinds import IMAGES
+from gridsearch.service.prepare.prepared import Given
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.records import StudyData
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCode:
+    """Locators of models, datasets and functions, for any number of studies.
+
+    Attributes:
+        models: of the user's own models.
+        datasets: of the user's own datasets, and where folders of images are here.
+        objectives: of the user's own functions.
+    """
+
+    models: Sequence[str] = ()
+    datasets: Sequence[str] = ()
+    objectives: Sequence[str] = ()
+
+    def given(self, data: StudyData) -> Given:
+        """Return what of it a study needs, by the names that its trials bear; whether it is the same is checked later.
+
+        Args:
+            data: the study, with the trials that are to be trained.
+        """
+        if data.kind is not IMAGES:
+            return Given(objective=_named_as(data.dataset, self.objectives))
+        uses = {_file(trial.settings.code[0]) for trial in data.trials}
+        return Given(
+            dataset=_named_as(data.dataset, self.datasets),
+            models=tuple(locator for locator in self.models if _file(locator) in uses),
+        )
+
+
+def _named_as(name: str, locators: Sequence[str]) -> str | None:
+    return next((locator for locator in locators if _file(locator) == _file(name)), None)
+
+
+def _file(locator: str) -> str:
+    """Return what a locator says without its folders: `my_net.py:Net` of `nets/my_net.py:Net`, `folder:cats` too."""
+    kind, colon, rest = locator.partition(":")
+    if kind == "folder":
+        return f"{kind}{colon}{rest.rstrip('/').rpartition('/')[2]}"
+    return locator.rpartition("/")[2]
