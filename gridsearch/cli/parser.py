@@ -25,7 +25,10 @@ def _common(*, default: str | None = None) -> Parser:
         help="where the store and all files of the studies live (default: runs, or $GRIDSEARCH_HOME)",
     )
     group.add_argument(
-        "--store", metavar="URL", help="the database (default: gridsearch.db in home, or $GRIDSEARCH_STORE)"
+        "--store",
+        metavar="URL",
+        help="the database: sqlite:///PATH or postgresql://USER@HOST/DATABASE (default: gridsearch.db in home, or "
+        "$GRIDSEARCH_STORE)",
     )
     group.add_argument(
         "--json",

@@ -1,24 +1,29 @@
 """Connections and transactions: the one place where the store begins, commits and translates errors.
 
-Below it stands a `Dialect` for each kind of database (`sqlite_dialect`); above it nobody asks which kind it is.
+Below it stands a `Dialect` for each kind of database (`sqlite_dialect`, `postgresql_dialect`); above it nobody asks
+which kind it is.
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import random
+import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.pool import NullPool, Pool, QueuePool
+from sqlalchemy.pool import NullPool, QueuePool
 
 from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Mapping
 
     from sqlalchemy import Connection
 
@@ -27,9 +32,22 @@ if TYPE_CHECKING:
 BUSY_SECONDS = 60.0
 """How long a transaction waits for another one's lock."""
 
+_ATTEMPTS = 8
+"""So often a transaction is begun that others are in the way of."""
+
+_FIRST_PAUSE = 0.02
+
+P = ParamSpec("P")
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 class StoreAway(StoreError):
     """The store cannot be read or written just now, and may soon answer again."""
+
+
+class StoreConflict(StoreUnreachable):
+    """What a transaction wrote disagrees with what others wrote meanwhile; begun anew it may succeed."""
 
 
 class Access(Enum):
@@ -46,10 +64,14 @@ class Dialect(ABC):
     Attributes:
         place: the database as messages name it.
         sqlalchemy_url: what names the dialect and its driver, and nothing else, to SQLAlchemy.
+        engine_options: of `sqlalchemy.create_engine`.
+        kept: most connections that stay open for the next transaction.
     """
 
     place: str
     sqlalchemy_url: str
+    engine_options: ClassVar[Mapping[str, Any]] = {}
+    kept: ClassVar[int] = 5
 
     @abstractmethod
     def connect(self) -> Any:
@@ -75,6 +97,10 @@ class Dialect(ABC):
     def explain(self, error: Exception, *, busy: float) -> GridsearchError | None:
         """Return what an error of the database means for the user, None for a mistake of ours."""
 
+    def is_crowded(self, error: BaseException | None) -> bool:  # noqa: ARG002 - for dialects that know such an error
+        """Return whether an error at connecting says that the database will soon take one more connection."""
+        return False
+
     @abstractmethod
     def refusal(self, number: int) -> Exception:
         """Return what the database raises where the system refuses it the disk with that errno."""
@@ -89,17 +115,20 @@ class Database:
 
     Args:
         dialect: what kind it is and where.
-        pool: how connections are kept; threads share what a QueuePool holds.
+        keeps: whether connections stay open for the next transaction; threads share them.
         busy: how long to wait for another's lock, in seconds; None for a minute.
 
     Attributes:
         busy: may be changed; it holds from the next transaction on.
     """
 
-    def __init__(self, dialect: Dialect, *, pool: type[Pool] = QueuePool, busy: float | None = None) -> None:
+    def __init__(self, dialect: Dialect, *, keeps: bool = True, busy: float | None = None) -> None:
         self.dialect = dialect
         self.busy = BUSY_SECONDS if busy is None else busy
-        self.engine = create_engine(dialect.sqlalchemy_url, creator=dialect.connect, poolclass=pool)
+        pool = {"poolclass": QueuePool, "pool_size": dialect.kept} if keeps else {"poolclass": NullPool}
+        self.engine = create_engine(
+            dialect.sqlalchemy_url, creator=dialect.connect, **pool, **dialect.engine_options
+        )
         self._found: Hashable = None
 
     @property
@@ -148,9 +177,35 @@ class Database:
         if self._found not in (None, found):
             self.engine.dispose()  # what its connections write would be lost
         self._found = found
-        with translated(self.dialect, self.busy), self.engine.connect() as connection, connection.begin():
-            self.dialect.begin(connection, access, busy=self.busy)
-            yield connection
+        with translated(self.dialect, self.busy), self._begun(access) as connection:
+            transaction = connection.get_transaction()
+            assert transaction is not None
+            with transaction:
+                yield connection
+
+    def _begun(self, access: Access) -> Connection:
+        """Return a connection that has begun a transaction, as soon as the database takes one more."""
+        began = time.monotonic()
+        fresh = False
+        for pause in _pauses():
+            connection = None
+            try:
+                connection = self.engine.connect()
+                connection.begin()
+                self.dialect.begin(connection, access, busy=self.busy)
+            except Exception as error:
+                if connection is not None:
+                    connection.close()
+                if isinstance(error, DBAPIError) and error.connection_invalidated and not fresh:
+                    fresh = True  # it was lost while nobody used it: no statement of ours is in question
+                    continue
+                crowded = isinstance(error, DBAPIError) and self.dialect.is_crowded(error.orig)
+                if not crowded or time.monotonic() - began + pause > self.busy:
+                    raise
+                time.sleep(pause)
+            else:
+                return connection
+        raise AssertionError("pauses have no end")
 
     def problems(self) -> tuple[str, ...]:
         """Return what an integrity check finds, nothing if all is well."""
@@ -164,7 +219,7 @@ class Database:
 
 def short_lived(dialect: Dialect) -> Database:
     """Return a database that keeps no connection open."""
-    return Database(dialect, pool=NullPool)
+    return Database(dialect, keeps=False)
 
 
 @contextmanager
@@ -185,6 +240,29 @@ def translated(dialect: Dialect, busy: float | None = None) -> Iterator[None]:
         if not known:
             raise
         raise known from error
+
+
+def retried(method: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Let a method that is one transaction begin anew where it disagreed with others; its arguments are read again."""
+
+    @functools.wraps(method)
+    def again(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        for pause in itertools.islice(_pauses(), _ATTEMPTS - 1):
+            try:
+                return method(self, *args, **kwargs)
+            except StoreConflict:
+                time.sleep(pause)
+        return method(self, *args, **kwargs)
+
+    return again
+
+
+def _pauses() -> Iterator[float]:
+    """Go through times to wait before the next attempt, each longer than the one before, up to about a second."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause * random.uniform(0.5, 1.0)  # else all who were in each other's way come back together
+        pause = min(2 * pause, 1.0)
 
 
 def may_return(error: Exception) -> bool:

@@ -5,9 +5,11 @@ No foreign key leads into Optuna's tables: others delete there, and must be able
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Double,
@@ -19,12 +21,15 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
 from sqlalchemy.sql.functions import FunctionElement
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Dialect
 
 T = TypeVar("T")
 
@@ -42,6 +47,18 @@ OF_STUDY = -1
 
 metadata = MetaData()
 
+
+class Number(TypeDecorator[float]):
+    """A number that may be missing, and is where it is no number: SQLite keeps NaN as NULL, so all databases do."""
+
+    impl = Double
+    cache_ok = True
+
+    def process_bind_param(self, value: float | None, dialect: Dialect) -> float | None:  # noqa: ARG002
+        """Return what is stored."""
+        return None if value is None or math.isnan(value) else value
+
+
 schema = Table(
     "gridsearch_schema", metadata, Column("revision", Integer, primary_key=True, autoincrement=False)
 )
@@ -54,7 +71,7 @@ studies = Table(
     Column("uid", String(32), nullable=False),  # also a user attribute of Optuna's study: its ids are reused
     Column("optuna_id", Integer, nullable=False),
     Column("dataset", Text, nullable=False),
-    Column("metric", String(64), nullable=False),
+    Column("metric", Text, nullable=False),
     Column("direction", String(16), nullable=False),
     Column("created", Double, nullable=False),  # seconds since 1970
     Column(
@@ -97,7 +114,7 @@ trials = Table(
     Column("id", Integer, primary_key=True),
     Column("study_id", ForeignKey(studies.c.id, ondelete="CASCADE"), nullable=False),
     Column("key", String(64), nullable=False),
-    Column("seed", Integer, nullable=False),
+    Column("seed", BigInteger, nullable=False),
     Column("settings", Text, nullable=False),  # canonical JSON
     Column("inactive", Text, nullable=False),  # JSON: axes that a condition takes away
     Column("state", String(16), nullable=False),
@@ -109,9 +126,9 @@ trials = Table(
     Column("pack", Text),
     Column("lease_until", Double),  # by the store's clock
     Column("epochs", Integer, nullable=False, default=0),
-    Column("value", Double),
+    Column("value", Number),
     Column("metrics", Text),
-    Column("seconds", Double),
+    Column("seconds", Number),
     Column("reason", Text),
     Column("error", Text),
     UniqueConstraint("study_id", "key"),  # this, not a check before an insert, makes a point run once
@@ -125,13 +142,13 @@ epochs = Table(
     metadata,
     Column("trial_id", ForeignKey(trials.c.id, ondelete="CASCADE"), primary_key=True),
     Column("epoch", Integer, primary_key=True),
-    Column("train_loss", Double),  # SQLite keeps NaN as NULL, see reading.epoch_row
-    Column("train_accuracy", Double),
-    Column("val_loss", Double),
-    Column("val_accuracy", Double),
-    Column("lr", Double),
-    Column("seconds", Double),
-    Column("images_per_second", Double),
+    Column("train_loss", Number),  # see study_queries.epoch_row
+    Column("train_accuracy", Number),
+    Column("val_loss", Number),
+    Column("val_accuracy", Number),
+    Column("lr", Number),
+    Column("seconds", Number),
+    Column("images_per_second", Number),
     sqlite_with_rowid=False,
 )
 
@@ -141,7 +158,7 @@ steps = Table(  # of plain functions; a store from before there were any gets it
     Column("trial_id", ForeignKey(trials.c.id, ondelete="CASCADE"), primary_key=True),
     Column("step", Integer, primary_key=True),
     Column("metrics", Text, nullable=False),  # JSON, with NaN and Infinity
-    Column("seconds", Double),
+    Column("seconds", Number),
     sqlite_with_rowid=False,
 )
 
@@ -153,7 +170,7 @@ artifacts = Table(
     Column("number", Integer, nullable=False),  # the trial's, or OF_STUDY
     Column("name", Text, nullable=False),
     Column("sha256", String(64), nullable=False),
-    Column("size", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
     Column("optuna_artifact", String(36)),  # where the dashboard shows a copy of it
     UniqueConstraint("study_id", "number", "name"),
     sqlite_autoincrement=True,

@@ -12,6 +12,7 @@ from gridsearch.store.database import translated
 from gridsearch.store.site import Found, Kind, Site
 from gridsearch.store.sqlite_site import SqliteSite
 from gridsearch.store.store import Store
+from gridsearch.store.url import postgresql_parameters
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,15 +24,16 @@ def open_store(url: str, *, home: Path, create: bool) -> Store:
     """Open the store that a URL names; inspect first, write only to what is ours.
 
     Args:
-        url: `sqlite:///PATH`.
+        url: `sqlite:///PATH` or `postgresql://USER@HOST/DATABASE`.
         home: folder of the artifacts; made when the first file is written.
         create: make the store, and the folder it lies in, if they are not there.
 
     Raises:
         UsageError: the URL is wrong.
         StoreError: no store there, not a database, not ours, of another schema, damaged or not writable.
+        StoreUnreachable: nobody answers.
     """
-    site = _site(url)
+    site = site_of(url)
     found = site.inspect()
     if found.kind in (Kind.NOTHING, Kind.EMPTY):
         if not create:
@@ -57,11 +59,21 @@ def store_exists(url: str) -> bool:
     Raises:
         UsageError: the URL is wrong.
     """
-    return _site(url).exists()
+    return site_of(url).exists()
 
 
-def _site(url: str) -> Site:
-    return SqliteSite(url)
+def site_of(url: str) -> Site:
+    """Return the place that a URL names.
+
+    Raises:
+        UsageError: the URL is wrong.
+    """
+    parameters = postgresql_parameters(url)
+    if parameters is None:
+        return SqliteSite(url)
+    from gridsearch.store.postgresql_site import PostgresqlSite  # psycopg is an extra
+
+    return PostgresqlSite(url, parameters)
 
 
 def _bring_up_to_date(database: Database, found: Found) -> None:

@@ -321,7 +321,7 @@ def epoch_row(
     seconds: float | None,
     images_per_second: float | None,
 ) -> EpochRow:
-    """Return an epoch from its row, where SQLite keeps NaN as NULL.
+    """Return an epoch from its row, where NaN is kept as NULL.
 
     A loss can be NaN, an accuracy cannot: so a validation loss is NaN, and not absent, beside an accuracy.
     """
