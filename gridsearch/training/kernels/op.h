@@ -20,8 +20,9 @@
  *
  *   features        [images][F], with F = C * H * W in this order where they come from maps
  *   channels last   [images][H][W][C]
- *   batch inner     [blocks][C][H][W][V]: a vector has V images of a block.  The last block's places beyond `images` hold
- *                   what follows from images of zeros, and exactly 0 in gradients, which each operation keeps up.
+ *   batch inner     [blocks][H][W][C][V], or [blocks][F][V]: a vector has V images of a block.  The last block's places
+ *                   beyond `images` hold what follows from images of zeros, and exactly 0 in gradients, which each
+ *                   operation keeps up.  Features that were maps are in the order (c, h, w) everywhere.
  */
 
 #pragma once
@@ -43,5 +44,6 @@ struct op_args {
   void *gx[OP_INPUTS];            /* where the gradient of each input goes; NULL where none is wanted */
   void *grads[OP_PARAMS];         /* likewise of each parameter */
   ptrdiff_t images;               /* of this batch */
+  const void *constants;          /* the operation's own, the same at each call; NULL for none */
   int adds[OP_INPUTS];            /* whether gx[i] is added to what is there */
 };

@@ -51,6 +51,7 @@ class OpArgs(ctypes.Structure):
         ("gx", POINTER * INPUTS),
         ("grads", POINTER * PARAMS),
         ("images", SIZE),
+        ("constants", POINTER),
         ("adds", ctypes.c_int * INPUTS),
     )
 
@@ -63,12 +64,14 @@ class Op(Protocol):
         output: layout of the output, and of its gradient.
         in_place: y may be x[0], and gx[0] may be gy.
         library: exports `forward`, `infer` and `backward`.
+        constants: address of what they read of the operation's shapes; None where they are compiled for them.
     """
 
     inputs: tuple[Layout, ...]
     output: Layout
     in_place: bool
     library: ctypes.CDLL
+    constants: int | None
 
     def saved_bytes(self, images: int) -> int:
         """Return the size of what `forward` leaves for `backward`, for a batch of so many images."""
@@ -109,7 +112,9 @@ def to_layout(x: torch.Tensor, layout: Layout) -> torch.Tensor:
     v = vector_numbers(x.dtype)
     padded = x.new_zeros(-(-len(x) // v) * v, *x.shape[1:])
     padded[: len(x)] = x
-    return padded.view(-1, v, numbers(tuple(x.shape[1:]))).transpose(1, 2).reshape(-1).clone()
+    if x.dim() == 4:
+        padded = padded.permute(0, 2, 3, 1)
+    return padded.reshape(-1, v, numbers(tuple(x.shape[1:]))).transpose(1, 2).reshape(-1).clone()
 
 
 def from_layout(flat: torch.Tensor, layout: Layout, shape: Shape, images: int) -> torch.Tensor:
@@ -121,5 +126,8 @@ def from_layout(flat: torch.Tensor, layout: Layout, shape: Shape, images: int) -
         return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)
     v = vector_numbers(flat.dtype)
     count = activation_numbers(layout, shape, images, flat.dtype)
-    by_image = flat[:count].view(-1, numbers(shape), v).transpose(1, 2).reshape(-1, *shape)
-    return by_image[:images].clone()
+    by_image = flat[:count].view(-1, numbers(shape), v).transpose(1, 2).reshape(-1, numbers(shape))[:images]
+    if len(shape) == 1:
+        return by_image.clone()
+    maps = by_image.view(images, *shape[1:], shape[0])
+    return maps.permute(0, 3, 1, 2).clone(memory_format=torch.contiguous_format)

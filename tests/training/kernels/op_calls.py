@@ -106,7 +106,7 @@ def call(op, xs, shape, params=(), buffers=(), gy=None, *, wants=None, before=No
     images, dtype = len(xs[0]), xs[0].dtype
     size = 8 if dtype == torch.float64 else 4
     arena = Arena()
-    args = OpArgs(images=images)
+    args = OpArgs(images=images, constants=op.constants)
     for i, x in enumerate(xs):
         numbers = to_layout(x, op.inputs[i])
         args.x[i] = arena.piece(numbers.numel() * size, numbers)
