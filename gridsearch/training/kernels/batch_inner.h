@@ -1,0 +1,59 @@
+/* What the operations on maps of the layout "batch inner" share: [blocks][H][W][C][V].
+ *
+ * A vector has one number of V images.  So a weight is one number for a whole vector, whatever a layer's channels, taps
+ * and steps are; nothing is left over but the places of no image in the last block. */
+
+#pragma once
+
+#include "op.h"
+#include "vectors.h"
+
+#if V == 16
+#define COPIES(r) r, r, r, r, r, r, r, r, r, r, r, r, r, r, r, r
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
+#elif V == 8
+#define COPIES(r) r, r, r, r, r, r, r, r
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
+#elif V == 4
+#define COPIES(r) r, r, r, r
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
+#else
+#define COPIES(r) r, r
+#define EVEN 0, 2
+#define ODD 1, 3
+#endif
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (mask){__VA_ARGS__})
+#endif
+/* The sums of neighbours: first those of a, then those of b. */
+#define NEIGHBOURS(a, b) (SHUFFLE(a, b, EVEN) + SHUFFLE(a, b, ODD))
+
+/* Keeps a compiler from reading a number again for each of its uses. */
+#if defined(__AVX512F__)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(__x86_64__)
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v)
+#endif
+
+INLINE vec all(REAL r) { return (vec){COPIES(r)}; }
+INLINE vec where(mask m, vec yes, vec no) { return (vec)(((mask)yes & m) | ((mask)no & ~m)); }
+
+INLINE double sum_of(vec v) {
+  double sum = 0;
+  for (int i = 0; i < V; i++) sum += v[i];
+  return sum;
+}
+
+/* Which places of a block are those of images. */
+INLINE mask present(ptrdiff_t images, ptrdiff_t block) {
+  mask m;
+  for (int i = 0; i < V; i++) m[i] = block * V + i < images ? -1 : 0;
+  return m;
+}

@@ -1,0 +1,269 @@
+"""Operations on maps with the images of a batch innermost: convolutions with what follows them; see map_stages.c.
+
+Stands between the plan of a network's step and the machine code: finds how many stages one operation takes, and writes
+the tables and sizes that the code reads.  It is compiled once for a machine and a type of numbers, not for each shape.
+
+Shapes: C/O channels in and out, H/W height and width.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.training.kernels.calling import POINTER, REALS, function
+from gridsearch.training.kernels.compiler import load
+from gridsearch.training.kernels.convolution_tables import (
+    Product,
+    Tables,
+    backward_side,
+    forward_side,
+    tables,
+)
+from gridsearch.training.kernels.op import Layout, vector_numbers
+from gridsearch.training.kernels.stages import Add, BatchNorm, Conv, MaxPool, Relu, shape_after
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from gridsearch.training.kernels.stages import Shape, Stage
+
+_SOURCE = Path(__file__).with_name("map_stages.c")
+_MOST_CHANNELS = 12  # of a tile, as in convolution.h
+_MOST_TAPS = 255  # of a pooling window: its argmax is a byte
+_CHUNK_PIXELS = (
+    64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
+)
+_MOST_MERGED = 6  # channels of which the gradients of weights are summed with those of the taps beside
+
+_INT = ctypes.c_int64
+_PAIR = _INT * 2
+
+
+class _Pool(ctypes.Structure):
+    _fields_ = (("is_there", _INT), *((n, _PAIR) for n in ("kernel", "step", "padding", "sides")))
+
+
+class _Shapes(ctypes.Structure):
+    """`struct shapes`."""
+
+    _fields_ = (
+        *((n, _INT) for n in ("channels", "height", "width")),
+        *((n, _INT) for n in ("convolves", "has_bias", "outputs", "rows", "columns")),
+        *((n, _PAIR) for n in ("kernel", "step", "padding", "dilation")),
+        *((n, _INT) for n in ("groups", "merged", "chunk", "gradient_channels")),
+        *((n, Product) for n in ("sums", "data")),
+        ("pool", _Pool * 2),
+        *((n, _INT) for n in ("normalizes", "affine")),
+        *((n, ctypes.c_double) for n in ("eps", "momentum")),
+        *((n, _INT) for n in ("adds", "activates")),
+        ("slope", ctypes.c_double),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MapRun:
+    """Stages that one operation takes, in this order; None for those that are not there.
+
+    Attributes:
+        conv: a convolution.
+        first_pool: pooling before batch norm.
+        norm: batch norm.
+        add: a residual sum.
+        activation: ReLU.
+        last_pool: pooling after it.
+    """
+
+    conv: Conv | None = None
+    first_pool: MaxPool | None = None
+    norm: BatchNorm | None = None
+    add: Add | None = None
+    activation: Relu | None = None
+    last_pool: MaxPool | None = None
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage]) -> tuple[MapRun, int]:
+        """Return the longest run at the beginning of some stages, and how many they are."""
+        taken: dict[str, Any] = {}
+        at = 0
+        for stage in stages:
+            places = [i for i in range(at, len(_ORDER)) if type(stage) is _ORDER[i][1]]
+            if not places or not _fits(stage) or (_ORDER[places[0]][0] == "last_pool" and "add" in taken):
+                break
+            at = places[0] + 1
+            taken[_ORDER[places[0]][0]] = stage
+        count = len(taken)
+        if "first_pool" in taken and not {"norm", "add", "last_pool"} & taken.keys():
+            taken["last_pool"] = taken.pop("first_pool")  # what grows with its argument may come before it
+        return cls(**taken), count
+
+
+_ORDER = (
+    ("conv", Conv),
+    ("first_pool", MaxPool),
+    ("norm", BatchNorm),
+    ("add", Add),
+    ("activation", Relu),
+    ("last_pool", MaxPool),
+)
+
+
+def _fits(stage: Stage) -> bool:
+    """Whether the code has this form of a stage."""
+    match stage:
+        case MaxPool():
+            return stage.kernel[0] * stage.kernel[1] <= _MOST_TAPS
+        case BatchNorm():
+            return stage.tracked
+        case _:
+            return True
+
+
+class MapStages:
+    """An operation on maps; see `map_stages.c`.
+
+    Attributes:
+        inputs: layouts of the inputs.
+        output: of the output.
+        in_place: whether the output may take the input's place.
+        library: the code.
+        constants: address of what it reads of the shapes.
+    """
+
+    in_place = False
+    output = Layout.BATCH_INNER
+
+    def __init__(self, run: MapRun, shape: Shape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+        self.library = library
+        self.inputs = (Layout.BATCH_INNER,) * (1 if run.add is None else 2)
+        self._tables: list[Tables] = []
+        self._shapes = self._fill(run, shape, vector_numbers(dtype) * dtype.itemsize)
+        self.constants = ctypes.addressof(self._shapes)
+        self._saved = function(library.saved_bytes, _INT, POINTER, _INT)
+        self._workspace = function(library.workspace_bytes, _INT, POINTER)
+
+    def saved_bytes(self, images: int) -> int:
+        """Return the size of what `forward` leaves for `backward`."""
+        return self._saved(self.constants, images)
+
+    def workspace_bytes(self, images: int) -> int:
+        """Return the size of the memory that a call needs besides."""
+        del images  # block by block
+        return self._workspace(self.constants)
+
+    def _fill(self, run: MapRun, shape: Shape, vector_bytes: int) -> _Shapes:
+        channels, height, width = shape
+        s = _Shapes(
+            channels=channels, height=height, width=width, outputs=channels, rows=height, columns=width
+        )
+        s.groups = s.gradient_channels = s.chunk = 1
+        if run.conv is not None:
+            shape = shape_after(run.conv, shape)
+            s.outputs, s.rows, s.columns = shape
+            self._fill_conv(s, run.conv, vector_bytes)
+        for place, pool in enumerate((run.first_pool, run.last_pool)):
+            if pool is not None:
+                shape = shape_after(pool, shape)
+                how = (_PAIR(*each) for each in (pool.kernel, pool.stride, pool.padding, shape[1:]))
+                s.pool[place] = _Pool(1, *how)
+        if run.norm is not None:
+            s.normalizes, s.affine = 1, int(run.norm.affine)
+            s.eps, s.momentum = run.norm.eps, run.norm.momentum
+        s.adds, s.activates = int(run.add is not None), int(run.activation is not None)
+        return s
+
+    def _fill_conv(self, s: _Shapes, conv: Conv, vector_bytes: int) -> None:
+        s.convolves, s.has_bias, s.groups = 1, int(conv.bias), conv.groups
+        s.kernel, s.step = _PAIR(*conv.kernel), _PAIR(*conv.stride)
+        s.padding, s.dilation = _PAIR(*conv.padding), _PAIR(*conv.dilation)
+        how = list(
+            zip(
+                (s.height, s.width),
+                (s.rows, s.columns),
+                conv.kernel,
+                conv.stride,
+                conv.padding,
+                conv.dilation,
+                strict=True,
+            )
+        )
+        for name, side_of, read, written in (
+            ("sums", forward_side, s.channels, s.outputs),
+            ("data", backward_side, s.outputs, s.channels),
+        ):
+            pixels = s.rows * s.columns if name == "sums" else s.height * s.width
+            tile = _sum_tile(self._tile_pixels, written // conv.groups, pixels)
+            found = tables(
+                *(side_of(*side) for side in how),
+                read=read,
+                written=written,
+                groups=conv.groups,
+                channels=tile,
+                pixels=self._tile_pixels(tile),
+                number_bytes=vector_bytes,
+                turned=name == "data",
+            )
+            self._tables.append(found)
+            setattr(s, name, found.product())
+        s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
+        s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
+
+    def _tile_pixels(self, channels: int) -> int:
+        return function(self.library.tile_pixels, _INT, _INT)(channels)
+
+
+def _sum_tile(pixels_of: Callable[[int], int], written: int, pixels: int) -> int:
+    """Return how many channels to sum at a time: those that cost the fewest cycles for a pixel and a number read."""
+
+    def cost(channels: int) -> float:
+        beside = pixels_of(channels)
+        loads = channels + beside
+        tiles = -(-written // channels) * -(-pixels // beside)
+        # two products and two loads a cycle; a map's numbers are read again for each tile of channels
+        return tiles * (max(channels * beside, loads) / 2 + beside / 4)
+
+    return min((n for n in range(1, _MOST_CHANNELS + 1) if pixels_of(n)), key=cost)
+
+
+def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bool]:
+    """Return how many outputs' gradients to sum at a time, and whether over taps beside each other too."""
+    channels, outputs = conv.channels // conv.groups, conv.outputs // conv.groups
+
+    def cost(choice: tuple[int, bool]) -> float:
+        own, merged = choice
+        beside = inputs_of(own)
+        row = -(-conv.kernel[1] * channels // beside) if merged else conv.kernel[1] * -(-channels // beside)
+        # two products and two loads a cycle, for each pixel; and the sum over a vector at the end
+        return -(-outputs // own) * row * (max(own * beside, own + beside) / 2 + 1.5)
+
+    # then all channels of some rows lie in the first cache together
+    merges = (False, True) if conv.dilation[1] == 1 and channels <= _MOST_MERGED else (False,)
+    return min(((n, m) for n in range(1, _MOST_CHANNELS + 1) if inputs_of(n) for m in merges), key=cost)
+
+
+@functools.cache
+def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
+    return load(_SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
+
+
+def cover(
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, bf16: bool = False
+) -> tuple[MapStages, int] | None:
+    """Return the operation for the longest run of stages at the beginning, and how many it takes; None for none.
+
+    Args:
+        stages: each is the only reader of the one before.
+        shape: [C, H, W] of one image that comes in.
+        dtype: of the weights.
+        bf16: activations in bfloat16, which this does not have.
+    """
+    run, count = MapRun.of(stages)
+    if bf16 or not count or len(shape) != 3:
+        return None
+    library = _library(dtype)
+    return None if library is None else (MapStages(run, shape, dtype, library), count)

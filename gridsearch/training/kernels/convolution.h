@@ -1,0 +1,141 @@
+/* The three products of a convolution over one block of images: its sums, and the gradients of its input and weights.
+ *
+ * The sums and the input's gradient are one and the same: for each pixel, a sum over some taps of the other map.  Tables
+ * say which (see convolution_tables.py): pixels with the same taps are taken some at a time, so that neither zeros of
+ * the padding nor the gaps of a stride are ever multiplied. */
+
+#pragma once
+
+#include "batch_inner.h"
+
+/* (channels, pixels) at a time: their sums and what they are made of fill the registers. */
+#if SUMS == 24
+#define MOST_PIXELS 12
+#define TILES(X) X(1, 12) X(2, 12) X(3, 8) X(4, 6) X(5, 4) X(6, 4) X(8, 3) X(10, 2) X(12, 2)
+#else
+#define MOST_PIXELS 8
+#define TILES(X) X(1, 8) X(2, 6) X(3, 4) X(4, 3) X(5, 2) X(6, 2)
+#endif
+#define MOST_CHANNELS 12
+
+struct run { /* numbers beside each other in the map and in the weights */
+  int32_t map, weights, count;
+};
+
+struct tile { /* pixels with the same taps; places in vectors */
+  int32_t first_run, runs, from[12], to[12];
+};
+
+struct product { /* all tables of one product */
+  const struct tile *tiles;
+  const int32_t *strips; /* first tile of each strip of rows */
+  const struct run *runs;
+  int64_t strip_count, channels; /* of a tile */
+};
+
+#define TILE(CHANNELS, PIXELS)                                                                                        \
+  static void tile_##CHANNELS(const vec *restrict map, const REAL *restrict weights, const REAL *restrict bias,      \
+                              vec *restrict to, const struct tile *restrict tile, ptrdiff_t count,                   \
+                              const struct run *restrict runs, ptrdiff_t outputs, int adds) {                        \
+    for (ptrdiff_t i = 0; i < count; i++, tile++) {                                                                  \
+      const vec *pixel[PIXELS];                                                                                      \
+      UNROLL for (int p = 0; p < PIXELS; p++) pixel[p] = map + tile->from[p];                                        \
+      vec sum[CHANNELS][PIXELS];                                                                                     \
+      UNROLL for (int o = 0; o < CHANNELS; o++)                                                                      \
+        UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = all(bias[o]);                                            \
+      const struct run *run = runs + tile->first_run;                                                                \
+      for (int r = 0; r < tile->runs; r++, run++) {                                                                  \
+        const REAL *w = weights + (ptrdiff_t)run->weights * CHANNELS;                                                \
+        const ptrdiff_t end = run->map + (ptrdiff_t)run->count;                                                      \
+        for (ptrdiff_t c = run->map; c < end; c++, w += CHANNELS) {                                                  \
+          vec number[PIXELS];                                                                                        \
+          UNROLL for (int p = 0; p < PIXELS; p++) number[p] = pixel[p][c];                                           \
+          UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                \
+            const vec weight = all(w[o]);                                                                            \
+            UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] += weight * number[p];                                 \
+          }                                                                                                          \
+        }                                                                                                            \
+      }                                                                                                              \
+      UNROLL for (int p = 0; p < PIXELS; p++) {                                                                      \
+        if (p > 0 && tile->to[p] == tile->to[p - 1]) break; /* the last one again */                                 \
+        vec *own = to + tile->to[p];                                                                                 \
+        UNROLL for (int o = 0; o < CHANNELS; o++)                                                                    \
+          if (o < outputs) own[o] = adds ? own[o] + sum[o][p] : sum[o][p];                                           \
+      }                                                                                                              \
+    }                                                                                                                \
+  }
+TILES(TILE)
+
+typedef void (*tile_function)(const vec *, const REAL *, const REAL *, vec *, const struct tile *, ptrdiff_t,
+                              const struct run *, ptrdiff_t, int);
+
+static tile_function tile_of(ptrdiff_t channels) {
+#define CHOOSE(CHANNELS, PIXELS)                                                                                      \
+  case CHANNELS: return tile_##CHANNELS;
+  switch (channels) { TILES(CHOOSE) }
+  return 0;
+}
+
+/* How many pixels a tile of so many channels has, or 0 where there is none. */
+int64_t tile_pixels(int64_t channels) {
+#define PIXELS_OF(CHANNELS, PIXELS)                                                                                   \
+  case CHANNELS: return PIXELS;
+  switch (channels) { TILES(PIXELS_OF) }
+  return 0;
+}
+
+/* Weights [groups][tiles of outputs][taps][inputs][channels of a tile], and biases [groups][all tiles' channels]. */
+static ptrdiff_t packed_outputs(const struct product *p, ptrdiff_t outputs) {
+  return CEIL_DIV(outputs, p->channels) * p->channels;
+}
+
+/* to [rows][columns][outputs] of one block: all pixels' sums over the taps of map. */
+static void multiply(const struct product *p, const vec *map, const REAL *weights, const REAL *bias, vec *to,
+                     ptrdiff_t groups, ptrdiff_t inputs, ptrdiff_t outputs, ptrdiff_t taps, int adds) {
+  const tile_function tile = tile_of(p->channels);
+  const ptrdiff_t padded = packed_outputs(p, outputs);
+  for (ptrdiff_t g = 0; g < groups; g++)
+    for (ptrdiff_t s = 0; s < p->strip_count; s++)
+      for (ptrdiff_t o = 0; o < outputs; o += p->channels)
+        tile(map + g * inputs, weights + (g * padded + o) * taps * inputs, bias + g * padded + o,
+             to + g * outputs + o, p->tiles + p->strips[s], p->strips[s + 1] - p->strips[s], p->runs, outputs - o,
+             adds);
+}
+
+/* Gradients of the weights: sums over pixels and images, (outputs, inputs) at a time. */
+#define GRADIENT(OUTPUTS, INPUTS)                                                                                     \
+  static void gradient_##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t rows,              \
+                                 ptrdiff_t columns, const ptrdiff_t *restrict by, vec *restrict sums) {              \
+    enum { ALL = CEIL_DIV(OUTPUTS * INPUTS, V) * V };                                                                \
+    vec sum[ALL];                                                                                                    \
+    UNROLL for (int i = 0; i < ALL; i++) sum[i] = (vec){0};                                                          \
+    for (ptrdiff_t r = 0; r < rows; r++) {                                                                           \
+      const vec *x = map + r * by[0], *d = gradient + r * by[2];                                                     \
+      for (ptrdiff_t c = 0; c < columns; c++, x += by[1], d += OUTPUTS) {                                            \
+        vec number[INPUTS];                                                                                          \
+        UNROLL for (int i = 0; i < INPUTS; i++) number[i] = x[i];                                                    \
+        UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                   \
+          vec factor = d[o];                                                                                         \
+          IN_REGISTER(factor);                                                                                       \
+          UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] += factor * number[i];                         \
+        }                                                                                                            \
+      }                                                                                                              \
+    }                                                                                                                \
+    UNROLL for (int part = 0; part < ALL; part += V) {                                                               \
+      vec level[V];                                                                                                  \
+      UNROLL for (int i = 0; i < V; i++) level[i] = sum[part + i];                                                   \
+      UNROLL for (int left = V / 2; left >= 1; left /= 2)                                                            \
+        UNROLL for (int i = 0; i < left; i++) level[i] = NEIGHBOURS(level[2 * i], level[2 * i + 1]);                 \
+      sums[part / V] += level[0];                                                                                    \
+    }                                                                                                                \
+  }
+TILES(GRADIENT)
+
+typedef void (*gradient_function)(const vec *, const vec *, ptrdiff_t, ptrdiff_t, const ptrdiff_t *, vec *);
+
+static gradient_function gradient_of(ptrdiff_t outputs) {
+#define CHOOSE_GRADIENT(OUTPUTS, INPUTS)                                                                              \
+  case OUTPUTS: return gradient_##OUTPUTS;
+  switch (outputs) { TILES(CHOOSE_GRADIENT) }
+  return 0;
+}

@@ -1,0 +1,183 @@
+"""Which pixels a convolution sums over, as tables for compiled code: `struct product` of convolution.h.
+
+Forwards, a pixel of the result is a sum over taps of the input; backwards, a pixel of the input is a sum over taps of
+the result.  Both are found here in the same way: pixels that have the same taps in the same places are taken together,
+so that neither the padding's zeros nor the gaps of a stride are multiplied.
+
+Shapes: C channels of the map that is read, O of the one that is written; places in vectors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from gridsearch.training.kernels.calling import POINTER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+_MOST_PIXELS = 12  # of a tile, as in convolution.h
+_CACHE = 256 * 1024  # bytes of a map that a strip of rows may read again for each tile of channels
+
+
+_Places = tuple[tuple[int, int], ...]
+_Taps = tuple[_Places, _Places]
+
+
+class Side(NamedTuple):
+    """Height or width.
+
+    Attributes:
+        size: of the map that is read.
+        taps: of the kernel.
+        places: for a pixel that is written, which tap reads which place: (tap, place), in the order of the places.
+    """
+
+    size: int
+    taps: int
+    places: tuple[_Places, ...]
+
+
+class Product(ctypes.Structure):
+    """`struct product`."""
+
+    _fields_ = (
+        *((name, POINTER) for name in ("tiles", "strips", "runs")),
+        *((name, ctypes.c_int64) for name in ("strip_count", "channels")),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A product's tables.
+
+    Attributes:
+        tiles: int32 [tiles, 2 + 12 + 12].
+        strips: int32 [strips + 1].
+        runs: int32 [runs, 3].
+        channels: of a tile.
+    """
+
+    tiles: np.ndarray
+    strips: np.ndarray
+    runs: np.ndarray
+    channels: int
+
+    def product(self) -> Product:
+        """Return what C reads; it is valid as long as this is there."""
+        addresses = (table.ctypes.data for table in (self.tiles, self.strips, self.runs))
+        return Product(*addresses, len(self.strips) - 1, self.channels)
+
+
+def forward_side(size: int, out: int, taps: int, step: int, padding: int, dilation: int) -> Side:
+    """Return which places of the input each pixel of the result reads."""
+    return Side(
+        size,
+        taps,
+        tuple(
+            tuple((k, at) for k in range(taps) if 0 <= (at := pixel * step - padding + k * dilation) < size)
+            for pixel in range(out)
+        ),
+    )
+
+
+def backward_side(size: int, out: int, taps: int, step: int, padding: int, dilation: int) -> Side:
+    """Return which places of the result each pixel of the input is in."""
+    found = []
+    for pixel in range(size):
+        reach = [(k, pixel + padding - k * dilation) for k in reversed(range(taps))]
+        found.append(tuple((k, at // step) for k, at in reach if at % step == 0 and 0 <= at // step < out))
+    return Side(out, taps, tuple(found))
+
+
+def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
+    rows: Side,
+    columns: Side,
+    *,
+    read: int,
+    written: int,
+    groups: int,
+    channels: int,
+    pixels: int,
+    number_bytes: int,
+    turned: bool,
+) -> Tables:
+    """Return a product's tables.
+
+    Args:
+        rows: of the maps.
+        columns: likewise.
+        read: channels of the map that is read.
+        written: channels of the map that is written.
+        groups: of the convolution.
+        channels: of a tile.
+        pixels: of a tile.
+        number_bytes: of a vector.
+        turned: the columns of the packed weights are backwards.
+    """
+    own = read // groups
+    tap_of: Callable[[int], int] = (lambda k: columns.taps - 1 - k) if turned else (lambda k: k)
+    strip_rows = max(1, _CACHE // max(1, columns.size * read * number_bytes))
+    runs: list[tuple[int, int, int]] = []
+    known: dict[_Taps, tuple[int, int]] = {}
+    tiles: list[list[int]] = []
+    strips = [0]
+    for strip in _strips(len(rows.places), strip_rows):
+        classes: dict[_Taps, list[tuple[int, int]]] = {}
+        for y, x in itertools.product(strip, range(len(columns.places))):
+            key = _relative(rows.places[y]), _relative(columns.places[x])
+            classes.setdefault(key, []).append((y, x))
+        for (down, across), members in classes.items():
+            if (down, across) not in known:
+                new = _merged(
+                    ((dy * columns.size + dx) * read, (ky * columns.taps + tap_of(kx)) * own, own)
+                    for (ky, dy), (kx, dx) in itertools.product(down, across)
+                )
+                known[down, across] = len(runs), len(new)
+                runs += new
+            for first in range(0, len(members), pixels):
+                some = members[first : first + pixels]
+                some += [some[-1]] * (_MOST_PIXELS - len(some))
+                begins = [
+                    (_first(rows.places[y]) * columns.size + _first(columns.places[x])) * read
+                    for y, x in some
+                ]
+                ends = [(y * len(columns.places) + x) * written for y, x in some]
+                tiles.append([*known[down, across], *begins, *ends])
+        strips.append(len(tiles))
+    return Tables(
+        np.array(tiles, np.int32),
+        np.array(strips, np.int32),
+        np.array(runs or [(0, 0, 0)], np.int32),
+        channels,
+    )
+
+
+def _strips(count: int, size: int) -> list[range]:
+    return [range(first, min(count, first + size)) for first in range(0, count, size)]
+
+
+def _first(places: _Places) -> int:
+    return places[0][1] if places else 0
+
+
+def _relative(places: _Places) -> _Places:
+    """Return the taps with their places behind that of the first."""
+    return tuple((k, at - places[0][1]) for k, at in places)
+
+
+def _merged(parts: Iterable[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return runs, with those made one that lie beside each other in the map and in the weights."""
+    found: list[tuple[int, int, int]] = []
+    for place, weights, count in parts:
+        if found and found[-1][0] + found[-1][2] == place and found[-1][1] + found[-1][2] == weights:
+            found[-1] = (*found[-1][:2], found[-1][2] + count)
+        else:
+            found.append((place, weights, count))
+    return found

@@ -1,0 +1,598 @@
+/* A run of stages over maps: a convolution, max pooling, batch norm, a residual sum, an activation, max pooling; each of
+ * them or none.
+ *
+ * Compiled once for a machine; shapes come with a call (`op_args.constants`).  Block by block: what a stage gives the
+ * next one stays in the core's own cache, and only what the next operation or the backward pass reads is written out.
+ */
+
+#include <math.h>
+
+#include "convolution.h"
+
+enum { BEFORE, AFTER }; /* max pooling: before batch norm and the sum, or after the activation */
+
+struct pool {
+  int64_t is, kernel[2], step[2], padding[2], rows, columns; /* rows and columns of the result */
+};
+
+/* All shapes of an operation. */
+struct shapes {
+  int64_t channels, height, width; /* of the input */
+  int64_t convolves, has_bias, outputs, rows, columns, kernel[2], step[2], padding[2], dilation[2], groups;
+  int64_t merged;       /* gradients of the weights: sums run over taps and channels beside each other, else channels */
+  int64_t chunk;        /* rows of the result at a time there */
+  int64_t gradient_channels; /* outputs at a time there */
+  struct product sums, data;
+  struct pool pool[2];
+  int64_t normalizes, affine;
+  double eps, momentum;
+  int64_t adds, activates;
+  double slope; /* of the activation below zero */
+};
+
+/* Maps between the stages, of one block, in vectors. */
+static ptrdiff_t convolved(const struct shapes *s) { return s->rows * s->columns * s->outputs; }
+static ptrdiff_t entered(const struct shapes *s) { return s->height * s->width * s->channels; }
+static ptrdiff_t middle_pixels(const struct shapes *s) {
+  return s->pool[BEFORE].is ? s->pool[BEFORE].rows * s->pool[BEFORE].columns : s->rows * s->columns;
+}
+static ptrdiff_t middle(const struct shapes *s) { return middle_pixels(s) * s->outputs; }
+static ptrdiff_t result(const struct shapes *s) {
+  return s->pool[AFTER].is ? s->pool[AFTER].rows * s->pool[AFTER].columns * s->outputs : middle(s);
+}
+static ptrdiff_t taps(const struct shapes *s) { return s->kernel[0] * s->kernel[1]; }
+
+/* What `forward` leaves for `backward`: the maps before batch norm, argmax indices, and each channel's statistics. */
+struct saved {
+  vec *before;
+  uint8_t *argmax[2];
+  REAL *mean, *scale; /* [outputs]; scale: of the normalization, without the weight */
+};
+
+static ptrdiff_t lay_out_saved(const struct shapes *s, char *at, ptrdiff_t blocks, struct saved *saved) {
+  const char *start = at;
+  saved->before = (vec *)at;
+  if (s->normalizes) at += sizeof(vec) * blocks * middle(s);
+  saved->argmax[BEFORE] = (uint8_t *)at;
+  if (s->pool[BEFORE].is) at += V * blocks * middle(s);
+  saved->argmax[AFTER] = (uint8_t *)at;
+  if (s->pool[AFTER].is) at += V * blocks * result(s);
+  at = (char *)(((uintptr_t)at + BYTES - 1) / BYTES * BYTES);
+  saved->mean = (REAL *)at;
+  saved->scale = saved->mean + s->outputs;
+  return (char *)(saved->scale + s->outputs) - start;
+}
+
+int64_t saved_bytes(const struct shapes *s, int64_t images) {
+  struct saved saved;
+  return lay_out_saved(s, 0, CEIL_DIV(images, V), &saved) + BYTES;
+}
+
+/* Memory of a call: maps of one block, packed weights, and what the gradients of the weights need. */
+struct workspace {
+  vec *convolved, *middle, *gradient;
+  REAL *weights, *bias;
+  vec *map, *gradients, *sums;
+  ptrdiff_t sums_bytes;
+  double *statistics; /* [4][outputs] */
+  REAL *channel;      /* [4][outputs] */
+  vec *partial;       /* [2][outputs] */
+};
+
+static ptrdiff_t tiles_of(const struct shapes *s, ptrdiff_t *inputs, ptrdiff_t *per_row) {
+  *inputs = tile_pixels(s->gradient_channels);
+  const ptrdiff_t own = s->channels / s->groups;
+  *per_row = s->merged ? CEIL_DIV(s->kernel[1] * own, *inputs) : s->kernel[1] * CEIL_DIV(own, *inputs);
+  return CEIL_DIV(s->outputs / s->groups, s->gradient_channels);
+}
+
+static ptrdiff_t sums_of_tile(const struct shapes *s) {
+  return CEIL_DIV(s->gradient_channels * tile_pixels(s->gradient_channels), V);
+}
+
+static char *take(char **at, ptrdiff_t bytes) {
+  char *own = *at;
+  *at += CEIL_DIV(bytes, BYTES) * BYTES;
+  return own;
+}
+
+static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct workspace *w) {
+  const char *start = at;
+  w->convolved = (vec *)take(&at, sizeof(vec) * convolved(s));
+  w->middle = (vec *)take(&at, sizeof(vec) * middle(s));
+  w->gradient = (vec *)take(&at, sizeof(vec) * convolved(s));
+  w->statistics = (double *)take(&at, sizeof(double) * 4 * s->outputs);
+  w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
+  w->partial = (vec *)take(&at, sizeof(vec) * 2 * s->outputs);
+  if (s->convolves) {
+    const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
+    const ptrdiff_t forth = packed_outputs(&s->sums, out) * own, back = packed_outputs(&s->data, own) * out;
+    w->weights = (REAL *)take(&at, sizeof(REAL) * s->groups * taps(s) * MAX(forth, back));
+    w->bias = (REAL *)take(&at, sizeof(REAL) * (s->groups * packed_outputs(&s->sums, out) + s->groups *
+                                                packed_outputs(&s->data, own)));
+    ptrdiff_t inputs, per_row;
+    const ptrdiff_t outer = tiles_of(s, &inputs, &per_row);
+    const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
+    const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
+    w->map = (vec *)take(&at, sizeof(vec) * (rows * columns * (s->merged ? own : inputs) + MOST_PIXELS));
+    w->gradients = (vec *)take(&at, sizeof(vec) * s->chunk * s->columns * outer * s->gradient_channels);
+    w->sums_bytes = sizeof(vec) * s->groups * outer * s->kernel[0] * per_row * sums_of_tile(s);
+    w->sums = (vec *)take(&at, w->sums_bytes);
+  }
+  return at - start;
+}
+
+int64_t workspace_bytes(const struct shapes *s) {
+  struct workspace w;
+  return lay_out_workspace(s, 0, &w) + BYTES;
+}
+
+/* Packs weights [outputs][inputs of a group][taps] for `multiply`: forwards, or turned for the gradient of the input. */
+static void pack(const struct shapes *s, const struct product *p, const REAL *restrict w, const REAL *bias,
+                 REAL *restrict to, REAL *restrict biases, int turned) {
+  const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
+  const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
+  const ptrdiff_t by_row = turned ? own * all_taps : all_taps, by_column = turned ? all_taps : own * all_taps;
+  for (ptrdiff_t g = 0; g < s->groups; g++) {
+    const REAL *from = w + g * out * own * all_taps;
+    for (ptrdiff_t o = 0; o < padded; o += n)
+      for (ptrdiff_t k = 0; k < all_taps; k++) {
+        /* turned: the columns of taps backwards, as they then lie beside each other in the map */
+        const ptrdiff_t c = k % s->kernel[1], tap = turned ? k - c + s->kernel[1] - 1 - c : k;
+        for (ptrdiff_t i = 0; i < rows; i++, to += n)
+          for (ptrdiff_t j = 0; j < n; j++)
+            to[j] = o + j < columns ? from[(o + j) * by_column + i * by_row + tap] : 0;
+      }
+    for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * out + o] : 0;
+  }
+}
+
+/* The largest of each window, where the first of equal values counts and NaN is the largest; argmax may be NULL. */
+static void max_pool(const struct pool *p, const vec *restrict x, vec *restrict y, uint8_t *restrict argmax,
+                     ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t channels) {
+  for (ptrdiff_t r = 0; r < p->rows; r++)
+    for (ptrdiff_t q = 0; q < p->columns; q++) {
+      const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
+      const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
+      const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
+      const ptrdiff_t at = (r * p->columns + q) * channels;
+      for (ptrdiff_t c = 0; c < channels; c++) {
+        const vec *window = x + (top * columns + left) * channels + c;
+        vec most = window[(h0 * columns + w0) * channels];
+        mask index = (mask){0} + (word)(h0 * p->kernel[1] + w0);
+        for (ptrdiff_t h = h0; h < h1; h++)
+          for (ptrdiff_t w = w0; w < w1; w++) {
+            const vec value = window[(h * columns + w) * channels];
+            const mask more = (mask)(value > most) | (mask)(value != value);
+            most = where(more, value, most);
+            index = (index & ~more) | (((mask){0} + (word)(h * p->kernel[1] + w)) & more);
+          }
+        y[at + c] = most;
+        if (argmax) *(index_vec *)(argmax + (at + c) * V) = __builtin_convertvector(index, index_vec);
+      }
+    }
+}
+
+INLINE mask index_at(const uint8_t *argmax) {
+  return __builtin_convertvector(*(const index_vec *)argmax, mask);
+}
+
+/* Whether windows neither overlap nor leave anything out. */
+static int partitions(const struct pool *p, ptrdiff_t rows, ptrdiff_t columns) {
+  return p->kernel[0] == p->step[0] && p->kernel[1] == p->step[1] && !p->padding[0] && !p->padding[1] &&
+         p->rows * p->step[0] == rows && p->columns * p->step[1] == columns;
+}
+
+/* The gradient of the maps, given that of the pooled maps; y gates it where an activation follows, else NULL. */
+INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
+  return y ? where((mask)(*y <= 0), all((REAL)s->slope) * gradient, gradient) : gradient;
+}
+
+static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy, const vec *restrict y,
+                              const uint8_t *restrict argmax, vec *restrict gx, ptrdiff_t rows, ptrdiff_t columns) {
+  const ptrdiff_t channels = s->outputs;
+  const int writes = partitions(p, rows, columns);
+  if (!writes) memset(gx, 0, sizeof(vec) * rows * columns * channels);
+  for (ptrdiff_t r = 0; r < p->rows; r++)
+    for (ptrdiff_t q = 0; q < p->columns; q++) {
+      const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
+      const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
+      const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
+      const ptrdiff_t at = (r * p->columns + q) * channels;
+      for (ptrdiff_t c = 0; c < channels; c++) {
+        vec *window = gx + (top * columns + left) * channels + c;
+        const vec gradient = gated(s, gy[at + c], y ? y + at + c : 0);
+        const mask index = index_at(argmax + (at + c) * V);
+        for (ptrdiff_t h = h0; h < h1; h++)
+          for (ptrdiff_t w = w0; w < w1; w++) {
+            const vec own = (vec)((mask)gradient & (index == (word)(h * p->kernel[1] + w)));
+            vec *to = window + (h * columns + w) * channels;
+            *to = writes ? own : *to + own;
+          }
+      }
+    }
+}
+
+/* y = scale * x + shift of each channel, plus `more`, and the activation; each of them or none. */
+static void finish(const struct shapes *s, const vec *x, const REAL *scale, const REAL *shift, const vec *more,
+                   vec *y, int activates) {
+  const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
+  const vec slope = all((REAL)s->slope);
+  for (ptrdiff_t p = 0; p < pixels; p++, x += channels, y += channels) {
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      vec value = scale ? x[c] * all(scale[c]) + all(shift[c]) : x[c];
+      if (more) value += more[c];
+      if (activates) value = where((mask)(value <= 0), s->slope == 0 ? (vec){0} : slope * value, value);
+      y[c] = value;
+    }
+    if (more) more += channels;
+  }
+}
+
+/* Adds a block's images to each channel's count, mean and sum of squared deviations: statistics [2][outputs]. */
+static void add_statistics(const struct shapes *s, const vec *x, mask places, double before, double *mean, double *squares,
+                           vec *partial) {
+  const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
+  double here = 0;
+  for (int i = 0; i < V; i++) here += places[i] ? pixels : 0;
+  for (ptrdiff_t c = 0; c < channels; c++) partial[c] = (vec){0};
+  for (ptrdiff_t p = 0; p < pixels; p++)
+    for (ptrdiff_t c = 0; c < channels; c++) partial[c] += x[p * channels + c];
+  vec *deviation = partial + channels;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    partial[c] = all((REAL)(sum_of((vec)((mask)partial[c] & places)) / here));
+    deviation[c] = (vec){0};
+  }
+  for (ptrdiff_t p = 0; p < pixels; p++)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const vec d = x[p * channels + c] - partial[c];
+      deviation[c] += d * d;
+    }
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const double own = partial[c][0], apart = own - mean[c], share = here / (before + here);
+    squares[c] += sum_of((vec)((mask)deviation[c] & places)) + apart * apart * before * share;
+    mean[c] += apart * share;
+  }
+}
+
+/* Scale and shift of each channel: channel [2][outputs]. */
+static void affine_of(const struct shapes *s, const REAL *mean, const REAL *scale, const struct op_args *a,
+                      REAL *channel) {
+  const REAL *weight = s->affine ? a->params[2 * s->convolves] : 0, *bias = s->affine ? a->params[2 * s->convolves + 1] : 0;
+  for (ptrdiff_t c = 0; c < s->outputs; c++) {
+    const REAL own = scale[c] * (weight ? weight[c] : 1);
+    channel[c] = own;
+    channel[s->outputs + c] = (bias ? bias[c] : 0) - mean[c] * own;
+  }
+}
+
+/* The convolution of a block, and the pooling right after it; `to` is where the result may go. */
+static const vec *enter(const struct shapes *s, const struct workspace *w, const vec *x, vec *to, uint8_t *argmax) {
+  const int pools = s->pool[BEFORE].is;
+  const vec *maps = x;
+  if (s->convolves) {
+    vec *own = pools ? w->convolved : to;
+    multiply(&s->sums, x, w->weights, w->bias, own, s->groups, s->channels / s->groups, s->outputs / s->groups, taps(s), 0);
+    maps = own;
+  }
+  if (!pools) return maps;
+  max_pool(&s->pool[BEFORE], maps, to, argmax, s->rows, s->columns, s->outputs);
+  return to;
+}
+
+/* What comes after the maps before batch norm, for a block. */
+static void leave(const struct shapes *s, const vec *maps, const REAL *channel, const vec *more, vec *y, uint8_t *argmax,
+                  vec *room) {
+  const REAL *scale = s->normalizes ? channel : 0, *shift = channel + s->outputs;
+  if (!s->pool[AFTER].is) {
+    if (scale || more || s->activates || maps != y) finish(s, maps, scale, shift, more, y, (int)s->activates);
+    return;
+  }
+  if (scale || more) {
+    finish(s, maps, scale, shift, more, room, 0);
+    maps = room;
+  }
+  const struct pool *p = &s->pool[AFTER];
+  const ptrdiff_t rows = s->pool[BEFORE].is ? s->pool[BEFORE].rows : s->rows;
+  max_pool(p, maps, y, argmax, rows, middle_pixels(s) / rows, s->outputs);
+  if (!s->activates) return;
+  const vec slope = all((REAL)s->slope);
+  for (ptrdiff_t i = 0; i < result(s); i++) /* what grows with its argument may come after the maximum */
+    y[i] = where((mask)(y[i] <= 0), s->slope == 0 ? (vec){0} : slope * y[i], y[i]);
+}
+
+static void start(const struct shapes *s, const struct op_args *a, struct workspace *w) {
+  lay_out_workspace(s, a->workspace, w);
+  if (s->convolves) pack(s, &s->sums, a->params[0], s->has_bias ? a->params[1] : 0, w->weights, w->bias, 0);
+}
+
+/* Each channel's statistics of the whole batch, as `saved` keeps them; running ones move. */
+static void close_statistics(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                             const struct saved *saved) {
+  const double *mean = w->statistics, *squares = mean + s->outputs, count = (double)a->images * middle_pixels(s);
+  REAL *running_mean = a->buffers[0], *running_var = a->buffers[1];
+  for (ptrdiff_t c = 0; c < s->outputs; c++) {
+    saved->mean[c] = (REAL)mean[c];
+    saved->scale[c] = (REAL)(1 / sqrt(squares[c] / count + s->eps));
+    running_mean[c] = (REAL)(s->momentum * mean[c] + (1 - s->momentum) * running_mean[c]);
+    running_var[c] = (REAL)(s->momentum * (squares[c] / (count - 1)) + (1 - s->momentum) * running_var[c]);
+  }
+}
+
+static const vec *summand(const struct shapes *s, const struct op_args *a, ptrdiff_t block) {
+  return s->adds ? (const vec *)a->x[1] + block * middle(s) : 0;
+}
+
+static uint8_t *indices(uint8_t *argmax, ptrdiff_t block, ptrdiff_t numbers) {
+  return argmax ? argmax + block * numbers * V : 0;
+}
+
+/* In evaluation each block goes through all stages; in training without batch norm too. */
+static void run_through(const struct shapes *s, const struct op_args *a, struct workspace *w, const struct saved *saved) {
+  if (s->normalizes) {
+    const REAL *var = a->buffers[1];
+    REAL *scale = w->channel + 2 * s->outputs;
+    for (ptrdiff_t c = 0; c < s->outputs; c++) scale[c] = (REAL)(1 / sqrt((double)var[c] + s->eps));
+    affine_of(s, a->buffers[0], scale, a, w->channel);
+  }
+  for (ptrdiff_t b = 0; b < CEIL_DIV(a->images, V); b++) {
+    vec *y = (vec *)a->y + b * result(s), *to = s->pool[AFTER].is || s->adds ? w->middle : y;
+    const vec *maps = enter(s, w, (const vec *)a->x[0] + b * entered(s), to, indices(saved->argmax[BEFORE], b, middle(s)));
+    leave(s, maps, w->channel, summand(s, a, b), y, indices(saved->argmax[AFTER], b, result(s)), w->middle);
+  }
+}
+
+void infer(const struct op_args *a) {
+  const struct shapes *s = a->constants;
+  struct workspace w;
+  start(s, a, &w);
+  run_through(s, a, &w, &(struct saved){0});
+}
+
+void forward(const struct op_args *a) {
+  const struct shapes *s = a->constants;
+  const ptrdiff_t blocks = CEIL_DIV(a->images, V);
+  struct workspace w;
+  struct saved saved;
+  start(s, a, &w);
+  lay_out_saved(s, a->saved, blocks, &saved);
+  if (!s->pool[BEFORE].is) saved.argmax[BEFORE] = 0;
+  if (!s->pool[AFTER].is) saved.argmax[AFTER] = 0;
+  if (!s->normalizes) {
+    run_through(s, a, &w, &saved);
+    return;
+  }
+  memset(w.statistics, 0, sizeof(double) * 2 * s->outputs);
+  for (ptrdiff_t b = 0; b < blocks; b++) {
+    vec *to = saved.before + b * middle(s);
+    const vec *maps = enter(s, &w, (const vec *)a->x[0] + b * entered(s), to, indices(saved.argmax[BEFORE], b, middle(s)));
+    if (maps != to) memcpy(to, maps, sizeof(vec) * middle(s));
+    add_statistics(s, to, present(a->images, b), (double)b * V * middle_pixels(s), w.statistics, w.statistics + s->outputs,
+                   w.partial);
+  }
+  close_statistics(s, a, &w, &saved);
+  affine_of(s, saved.mean, saved.scale, a, w.channel);
+  for (ptrdiff_t b = 0; b < blocks; b++)
+    leave(s, saved.before + b * middle(s), w.channel, summand(s, a, b), (vec *)a->y + b * result(s),
+          indices(saved.argmax[AFTER], b, result(s)), w.middle);
+}
+
+/* Adds a block's share of each channel's sums of gradients, and of gradients by deviations from the mean. */
+static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *y, const vec *before, const uint8_t *argmax,
+                              const struct workspace *w, const REAL *mean) {
+  const struct pool *p = &s->pool[AFTER];
+  const ptrdiff_t channels = s->outputs, pixels = result(s) / channels;
+  const ptrdiff_t columns = s->pool[BEFORE].is ? s->pool[BEFORE].columns : s->columns;
+  const ptrdiff_t rows = middle_pixels(s) / columns;
+  vec *first = w->partial, *second = first + channels;
+  for (ptrdiff_t c = 0; c < 2 * channels; c++) first[c] = (vec){0};
+  for (ptrdiff_t q = 0; q < pixels; q++)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const ptrdiff_t at = q * channels + c;
+      const vec gradient = gated(s, gy[at], y ? y + at : 0);
+      vec value;
+      if (p->is) {
+        const ptrdiff_t top = q / p->columns * p->step[0] - p->padding[0];
+        const ptrdiff_t left = q % p->columns * p->step[1] - p->padding[1];
+        const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
+        const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
+        const mask index = index_at(argmax + at * V);
+        const vec *window = before + (top * columns + left) * channels + c;
+        value = (vec){0};
+        for (ptrdiff_t h = h0; h < h1; h++)
+          for (ptrdiff_t v = w0; v < w1; v++)
+            value = where(index == (word)(h * p->kernel[1] + v), window[(h * columns + v) * channels], value);
+      } else {
+        value = before[at];
+      }
+      first[c] += gradient;
+      second[c] += gradient * (value - all(mean[c]));
+    }
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    w->statistics[c] += sum_of(first[c]);
+    w->statistics[channels + c] += sum_of(second[c]);
+  }
+}
+
+/* The gradient of the maps before batch norm, in place: (g - mean of g - deviation * its share) * scale. */
+static void normalize_gradient(const struct shapes *s, vec *gradient, const vec *before, const REAL *mean, const REAL *channel,
+                               mask places) {
+  const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
+  const REAL *level = channel, *share = level + channels, *scale = share + channels;
+  for (ptrdiff_t p = 0; p < pixels; p++, gradient += channels, before += channels)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const vec deviation = before[c] - all(mean[c]);
+      const vec value = (gradient[c] - all(level[c]) - deviation * all(share[c])) * all(scale[c]);
+      gradient[c] = (vec)((mask)value & places);
+    }
+}
+
+/* Batch norm's own gradients, and what `normalize_gradient` needs of each channel. */
+static void norm_gradients(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                           const struct saved *saved, ptrdiff_t blocks) {
+  const ptrdiff_t channels = s->outputs;
+  const double count = (double)a->images * middle_pixels(s);
+  const int gates = (int)s->activates;
+  memset(w->statistics, 0, sizeof(double) * 2 * channels);
+  for (ptrdiff_t b = 0; b < blocks; b++)
+    add_gradient_sums(s, (const vec *)a->gy + b * result(s), gates ? (const vec *)a->y + b * result(s) : 0,
+                      saved->before + b * middle(s), saved->argmax[AFTER] + b * result(s) * V, w, saved->mean);
+  const ptrdiff_t at = 2 * s->convolves;
+  const REAL *weight = s->affine ? a->params[at] : 0;
+  REAL *level = w->channel, *share = level + channels, *scale = share + channels;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const double invstd = saved->scale[c], first = w->statistics[c], second = w->statistics[channels + c];
+    level[c] = (REAL)(first / count);
+    share[c] = (REAL)(second * invstd * invstd / count);
+    scale[c] = (REAL)invstd * (weight ? weight[c] : 1);
+    if (s->affine) ((REAL *)a->grads[at])[c] = (REAL)(second * invstd), ((REAL *)a->grads[at + 1])[c] = (REAL)first;
+  }
+}
+
+/* A chunk of the gradients for `weight_gradients`: [tiles of outputs][rows][columns][outputs of a tile]. */
+static void pack_gradients(const struct shapes *s, const vec *gradient, vec *to, ptrdiff_t pixels, ptrdiff_t outer) {
+  const ptrdiff_t n = s->gradient_channels, out = s->outputs / s->groups;
+  for (ptrdiff_t o = 0; o < outer * n; o += n)
+    for (ptrdiff_t p = 0; p < pixels; p++, to += n) {
+      const vec *from = gradient + p * s->outputs + o;
+      const ptrdiff_t there = MIN(n, out - o);
+      for (ptrdiff_t j = 0; j < there; j++) to[j] = from[j];
+      for (ptrdiff_t j = there; j < n; j++) to[j] = (vec){0};
+    }
+}
+
+/* Some channels of the rows of the input that a chunk reads: [rows][columns][count], with the padding's zeros. */
+static void pack_map(const struct shapes *s, const vec *x, vec *to, ptrdiff_t top, ptrdiff_t rows, ptrdiff_t columns,
+                     ptrdiff_t first, ptrdiff_t count, ptrdiff_t most) {
+  for (ptrdiff_t r = top; r < top + rows; r++)
+    for (ptrdiff_t c = -s->padding[1]; c < columns - s->padding[1]; c++, to += count) {
+      const int inside = r >= 0 && r < s->height && c >= 0 && c < s->width;
+      const vec *from = x + (r * s->width + c) * s->channels + first;
+      const ptrdiff_t there = inside ? MIN(count, most) : 0;
+      for (ptrdiff_t i = 0; i < there; i++) to[i] = from[i];
+      for (ptrdiff_t i = there; i < count; i++) to[i] = (vec){0};
+    }
+}
+
+/* The first of `count` outputs, and the one behind the last, for which from + output * step is inside. */
+static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t inside, ptrdiff_t *first, ptrdiff_t *end) {
+  *first = from < 0 ? CEIL_DIV(-from, step) : 0;
+  *end = MIN(count, inside > from ? CEIL_DIV(inside - from, step) : 0);
+}
+
+/* Adds a block's share of the gradients of the weights to w->sums. */
+static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, const struct workspace *w) {
+  const gradient_function add = gradient_of(s->gradient_channels);
+  const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
+  ptrdiff_t inputs, per_row;
+  const ptrdiff_t outer = tiles_of(s, &inputs, &per_row), of_tile = sums_of_tile(s);
+  const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
+  const ptrdiff_t wide = s->merged ? own : inputs;
+  for (ptrdiff_t g = 0; g < s->groups; g++)
+    for (ptrdiff_t h = 0; h < s->rows; h += s->chunk) {
+      const ptrdiff_t chunk = MIN(s->chunk, s->rows - h), top = h * s->step[0] - s->padding[0];
+      const ptrdiff_t rows = (chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
+      pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, chunk * s->columns, outer);
+      for (ptrdiff_t i = 0; i < own; i += wide) {
+        pack_map(s, x, w->map, top, rows, columns, g * own + i, wide, own - i);
+        /* all taps of a tile of outputs in turn: what they read stays in the first cache */
+        for (ptrdiff_t o = 0; o < outer; o++)
+          for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
+            for (ptrdiff_t j = 0; j < (s->merged ? per_row : s->kernel[1]); j++) {
+              ptrdiff_t h0, h1, w0 = 0, w1 = s->columns;
+              bounds(top + r * s->dilation[0], s->step[0], chunk, s->height, &h0, &h1);
+              const ptrdiff_t left = s->merged ? 0 : j * s->dilation[1];
+              if (!s->merged) bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
+              if (h0 >= h1 || w0 >= w1) continue;
+              const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] + left) * wide +
+                               (s->merged ? j * inputs : 0);
+              const ptrdiff_t by[] = {s->step[0] * columns * wide, s->step[1] * wide, s->columns * n};
+              const ptrdiff_t tile = s->merged ? j : j * (per_row / s->kernel[1]) + i / inputs;
+              add(map, w->gradients + (o * chunk * s->columns + h0 * s->columns + w0) * n, h1 - h0, w1 - w0, by,
+                  w->sums + (((g * s->kernel[0] + r) * per_row + tile) * outer + o) * of_tile);
+            }
+      }
+    }
+}
+
+/* Writes the gradients of the weights as torch has them. */
+static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) {
+  const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
+  ptrdiff_t inputs, per_row;
+  const ptrdiff_t outer = tiles_of(s, &inputs, &per_row), of_tile = sums_of_tile(s);
+  const ptrdiff_t beside = s->merged ? s->kernel[1] * own : own, tiles = s->merged ? per_row : per_row / s->kernel[1];
+  const REAL *from = (const REAL *)w->sums;
+  for (ptrdiff_t g = 0; g < s->groups; g++)
+    for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
+      for (ptrdiff_t t = 0; t < per_row; t++)
+        for (ptrdiff_t o = 0; o < outer; o++, from += of_tile * V)
+          for (ptrdiff_t j = 0; j < MIN(n, out - o * n); j++)
+            for (ptrdiff_t i = 0; i < MIN(inputs, beside - t % tiles * inputs); i++) {
+              const ptrdiff_t at = t % tiles * inputs + i;
+              const ptrdiff_t column = s->merged ? at / own : t / tiles, c = s->merged ? at % own : at;
+              to[((g * out + o * n + j) * own + c) * taps(s) + r * s->kernel[1] + column] = from[j * inputs + i];
+            }
+}
+
+/* The gradient of the convolution's result in one block (or of the input, where there is no convolution). */
+static vec *gradient_of_block(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                              const struct saved *saved, ptrdiff_t b) {
+  const vec *gy = (const vec *)a->gy + b * result(s);
+  const vec *y = s->activates ? (const vec *)a->y + b * result(s) : 0;
+  const int pools = s->pool[BEFORE].is;
+  vec *gradient = pools ? w->middle : w->gradient;
+  if (s->pool[AFTER].is) {
+    const ptrdiff_t columns = pools ? s->pool[BEFORE].columns : s->columns;
+    max_pool_gradient(s, &s->pool[AFTER], gy, y, saved->argmax[AFTER] + b * result(s) * V, gradient,
+                      middle_pixels(s) / columns, columns);
+  } else {
+    for (ptrdiff_t i = 0; i < middle(s); i++) gradient[i] = gated(s, gy[i], y ? y + i : 0);
+  }
+  if (s->adds && a->gx[1]) {
+    vec *to = (vec *)a->gx[1] + b * middle(s);
+    for (ptrdiff_t i = 0; i < middle(s); i++) to[i] = a->adds[1] ? to[i] + gradient[i] : gradient[i];
+  }
+  if (s->normalizes)
+    normalize_gradient(s, gradient, saved->before + b * middle(s), saved->mean, w->channel, present(a->images, b));
+  if (!pools) return gradient;
+  max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, w->gradient, s->rows,
+                    s->columns);
+  return w->gradient;
+}
+
+static void add_bias_gradient(const struct shapes *s, const vec *gradient, const struct workspace *w, double *sums) {
+  for (ptrdiff_t c = 0; c < s->outputs; c++) w->partial[c] = (vec){0};
+  for (ptrdiff_t p = 0; p < s->rows * s->columns; p++)
+    for (ptrdiff_t c = 0; c < s->outputs; c++) w->partial[c] += gradient[p * s->outputs + c];
+  for (ptrdiff_t c = 0; c < s->outputs; c++) sums[c] += sum_of(w->partial[c]);
+}
+
+void backward(const struct op_args *a) {
+  const struct shapes *s = a->constants;
+  const ptrdiff_t blocks = CEIL_DIV(a->images, V), own = s->channels / s->groups, out = s->outputs / s->groups;
+  struct workspace w;
+  struct saved saved;
+  lay_out_workspace(s, a->workspace, &w);
+  lay_out_saved(s, a->saved, blocks, &saved);
+  if (s->normalizes) norm_gradients(s, a, &w, &saved, blocks);
+  double *bias = w.statistics + 2 * s->outputs;
+  if (s->convolves) {
+    memset(w.sums, 0, w.sums_bytes);
+    memset(bias, 0, sizeof(double) * s->outputs);
+    if (a->gx[0]) pack(s, &s->data, a->params[0], 0, w.weights, w.bias, 1);
+  }
+  for (ptrdiff_t b = 0; b < blocks; b++) {
+    const vec *gradient = gradient_of_block(s, a, &w, &saved, b);
+    vec *gx = a->gx[0] ? (vec *)a->gx[0] + b * entered(s) : 0;
+    if (s->convolves) {
+      if (s->has_bias) add_bias_gradient(s, gradient, &w, bias);
+      weight_gradients(s, (const vec *)a->x[0] + b * entered(s), gradient, &w);
+      if (gx) multiply(&s->data, gradient, w.weights, w.bias, gx, s->groups, out, own, taps(s), a->adds[0]);
+    } else if (gx) {
+      for (ptrdiff_t i = 0; i < entered(s); i++) gx[i] = a->adds[0] ? gx[i] + gradient[i] : gradient[i];
+    }
+  }
+  if (!s->convolves) return;
+  unpack(s, &w, a->grads[0]);
+  for (ptrdiff_t c = 0; s->has_bias && c < s->outputs; c++) ((REAL *)a->grads[1])[c] = (REAL)bias[c];
+}

@@ -1,0 +1,161 @@
+"""Operations with the images innermost, against torch: every form of their stages, forwards and backwards."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.kernels.batch_inner import cover
+from gridsearch.training.kernels.op import vector_numbers
+from gridsearch.training.kernels.stages import Add, BatchNorm, Conv, MaxPool, Relu, shape_after
+from tests.training.kernels.op_calls import call
+
+pytestmark = pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
+)
+
+HALVES = MaxPool((2, 2), (2, 2))
+OVERLAPPING = MaxPool((3, 3), (2, 2), (1, 1))
+
+
+def conv(channels, outputs, side, stride=1, padding=0, dilation=1, groups=1, *, bias=True):
+    """Return a square convolution."""
+    pairs = ((each, each) for each in (side, stride, padding, dilation))
+    return Conv(channels, outputs, *pairs, groups, bias)
+
+
+def by_torch(stages, xs, params, buffers, *, training):
+    """Return what torch computes."""
+    x, left = xs[0], iter(params)
+    for stage in stages:
+        match stage:
+            case Conv():
+                how = (stage.stride, stage.padding, stage.dilation, stage.groups)
+                x = F.conv2d(x, next(left), next(left), *how)
+            case BatchNorm():
+                how = (training, stage.momentum, stage.eps)
+                x = F.batch_norm(x, *buffers, next(left), next(left), *how)
+            case Relu():
+                x = torch.relu(x)
+            case Add():
+                x = x + xs[1]
+            case MaxPool():
+                x = F.max_pool2d(x, stage.kernel, stage.stride, stage.padding)
+    return x
+
+
+def drawn(stages, shape, images, dtype):
+    """Return random inputs, parameters and buffers of an operation, and the shape of its result."""
+    xs, params, buffers = [torch.randn(images, *shape, dtype=dtype)], [], []
+    for stage in stages:
+        match stage:
+            case Conv():
+                weight = torch.randn(stage.outputs, stage.channels // stage.groups, *stage.kernel)
+                bias = torch.randn(stage.outputs, dtype=dtype) if stage.bias else None
+                params += [weight.to(dtype) * 0.3, bias]
+            case BatchNorm():
+                params += [torch.randn(stage.channels, dtype=dtype) if stage.affine else None for _ in "wb"]
+                draw = torch.randn, torch.rand
+                buffers = [one(stage.channels, dtype=dtype) + 0.5 for one in draw]
+            case Add():
+                xs.append(torch.randn(images, *shape, dtype=dtype))
+        shape = shape_after(stage, shape)
+    return xs, params, buffers, shape
+
+
+def check(stages, shape, images, dtype=torch.float64, tolerance=1e-9, *, adds=False):
+    """Hold an operation against torch: results, buffers, all gradients."""
+    torch.manual_seed(images)
+    op, count = cover(stages, shape, dtype)
+    assert count == len(stages)
+    xs, params, buffers, result = drawn(stages, shape, images, dtype)
+    gy = torch.randn(images, *result, dtype=dtype)
+    before = [torch.randn_like(x) if adds else None for x in xs]
+    got = call(op, xs, result, params, buffers, gy, before=before)
+    close = {"rtol": tolerance, "atol": 10 * tolerance}
+    moved = [b.clone() for b in buffers]
+    torch.testing.assert_close(got.infer, by_torch(stages, xs, params, moved, training=False), **close)
+    leaves = [None if t is None else t.clone().requires_grad_() for t in (*xs, *params)]
+    y = by_torch(stages, leaves[: len(xs)], leaves[len(xs) :], moved, training=True)
+    torch.testing.assert_close(got.y, y.detach(), **close)
+    torch.testing.assert_close(got.buffers, moved, **close)
+    expected = torch.autograd.grad(y, [t for t in leaves if t is not None], gy)
+    found = [gx if b is None else gx - b for gx, b in zip(got.gx, before, strict=True)]
+    found += [g for g in got.grads if g is not None]
+    torch.testing.assert_close(found, list(expected), **close)
+    assert not any(bool(p.any()) for p in got.padding)  # gradients of no image, which the next one sums up
+
+
+FORMS = {
+    "one channel": ([conv(1, 6, 5), Relu()], (1, 9, 8)),
+    "padded": ([conv(3, 10, 3, padding=1)], (3, 7, 6)),
+    "padded by more than the kernel": ([conv(2, 3, 2, padding=3)], (2, 3, 4)),
+    "strided": ([conv(4, 7, 3, 2, 1), BatchNorm(7), Relu()], (4, 7, 9)),
+    "strided over gaps": ([conv(3, 9, 2, 3)], (3, 8, 7)),
+    "pointwise and strided": ([conv(4, 8, 1, 2), BatchNorm(8, affine=False)], (4, 7, 7)),
+    "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
+    "grouped and dilated": ([conv(6, 4, 3, 1, 2, 2, 2), Relu(), HALVES], (6, 7, 7)),
+    "oblong": ([Conv(2, 5, (1, 3), (2, 1), (0, 2), (1, 2))], (2, 5, 6)),
+    "of one pixel": ([conv(20, 30, 3, 1, 1)], (20, 1, 1)),
+    "of four pixels": ([conv(20, 30, 3, 2, 1)], (20, 2, 2)),
+    "pooled": ([conv(2, 13, 3, 1, 1), HALVES, Relu()], (2, 6, 5)),
+    "pooled, then normed": ([conv(2, 13, 3, 1, 1), HALVES, BatchNorm(13), Relu()], (2, 6, 5)),
+    "normed, then pooled": ([conv(2, 5, 3, 1, 1), BatchNorm(5), Relu(), OVERLAPPING], (2, 6, 7)),
+    "pooled twice": ([conv(2, 5, 3, 1, 1), HALVES, BatchNorm(5), Relu(), HALVES], (2, 9, 8)),
+    "residual": ([conv(4, 7, 3, 1, 1, bias=False), BatchNorm(7), Add(), Relu()], (4, 5, 6)),
+    "norm alone": ([BatchNorm(5, momentum=0.3, eps=0.01), Relu()], (5, 4, 3)),
+    "sum alone": ([Add(), Relu()], (5, 4, 3)),
+    "pooling alone": ([OVERLAPPING], (5, 7, 6)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_operation_on_maps_gives_what_torch_gives(form):
+    v = vector_numbers(torch.float64)
+    stages, shape = FORMS[form]
+    for images, adds in ((v - 1, False), (2 * v + 3, True)):
+        check(stages, shape, images, adds=adds)
+
+
+def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
+    check([conv(10, 12, 3, 1, 1), BatchNorm(12), Relu(), HALVES], (10, 9, 8), 37, torch.float32, 2e-4)
+
+
+def test_batch_norm_keeps_its_digits_where_the_mean_is_large():
+    op, _ = cover([BatchNorm(2)], (2, 5, 5), torch.float32)
+    x = torch.randn(40, 2, 5, 5, dtype=torch.float64) * 0.01 + 100
+    exact = F.batch_norm(x, None, None, training=True)
+    buffers = torch.zeros(2), torch.ones(2)
+    got = call(op, [x.float()], (2, 5, 5), [torch.ones(2), torch.zeros(2)], buffers).y
+    theirs = F.batch_norm(x.float(), None, None, training=True)
+    assert (got - exact).abs().max() <= 1.5 * (theirs - exact).abs().max()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_goes_where_it_goes_in_torch(value):
+    stages = [conv(2, 5, 3, 1, 1), Relu(), HALVES]
+    op, _ = cover(stages, (2, 6, 6), torch.float32)
+    xs, params, _, shape = drawn(stages, (2, 6, 6), 20, torch.float32)
+    xs[0][3, 1, 2, 2] = value
+    got = call(op, xs, shape, params, [], torch.ones(20, *shape))
+    expected = by_torch(stages, xs, params, [], training=True)
+    torch.testing.assert_close(got.y, expected, equal_nan=True, rtol=1e-4, atol=1e-4)
+    assert bool(got.grads[0].isfinite().all()) == bool(expected.isfinite().all())
+
+
+def test_the_largest_of_equal_values_is_the_first_and_nan_the_largest():
+    op, _ = cover([HALVES], (1, 2, 4), torch.float32)
+    x = torch.tensor([[[[1.0, 1.0, 2.0, float("nan")], [1.0, 0.0, 3.0, 4.0]]]])
+    got = call(op, [x], (1, 1, 2), gy=torch.ones(1, 1, 1, 2))
+    assert got.gx[0].flatten().tolist() == [1, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_a_run_of_stages_ends_where_the_code_has_no_form_of_the_next():
+    stages = [conv(1, 4, 3), Relu(), HALVES, conv(4, 4, 3)]
+    assert cover(stages, (1, 9, 9), torch.float32)[1] == 3
+    assert cover([conv(1, 4, 3), BatchNorm(4, tracked=False)], (1, 9, 9), torch.float32)[1] == 1
+    assert cover([conv(1, 4, 3), Add(), HALVES], (1, 9, 9), torch.float32)[1] == 2
+    assert cover([MaxPool((16, 16), (16, 16))], (1, 32, 32), torch.float32) is None
