@@ -80,8 +80,8 @@ class Coordinator:
         self._pruning = pruning
         self._idle = idle
         self._held = HeldTrials(run, publisher)
-        self._source = TrialSource(run, held=self._held, sizing=sizing)
         self._recorder = Recorder(run, held=self._held, publisher=publisher, pruning=pruning)
+        self._source = TrialSource(run, held=self._held, sizing=sizing, write=self._recorder.flush)
         self._resumed = ResumedTrials(run, held=self._held, publisher=publisher, pruning=pruning)
         self._lost = LostTrials(run, held=self._held, source=self._source, resumed=self._resumed)
         self._limits = TrialLimits(run, self._held)
@@ -110,11 +110,10 @@ class Coordinator:
                 if executor.free and executor.busy and self._idle is not None:
                     self._idle()
                     self._idle = None
-                executor.poll(_POLL_SECONDS)
-                self._tend()
+                self._poll(executor)
             while executor.busy and not self._over(executor):
-                executor.poll(_POLL_SECONDS)
-                self._tend()
+                self._poll(executor)
+            self._recorder.flush()
             if self._source.stopped_because:
                 self._ending.alike = self._source.stopped_because
                 self._run.observer.warn(self._source.stopped_because)
@@ -122,6 +121,11 @@ class Coordinator:
             executor.stop()
             self._leave()
             self._run.observer.ended(self._run.progress)
+
+    def _poll(self, executor: Executor) -> None:
+        """Take what the workers say, or wait a moment for it, and do what the time asks for."""
+        executor.poll(min(_POLL_SECONDS, self._recorder.patience))
+        self._tend()
 
     def _over(self, executor: Executor) -> bool:
         """Whether packs under way have had their time, once they are asked to be left at their next epoch's end."""
@@ -211,6 +215,7 @@ class Coordinator:
         self._source.went_on()
         claim = self._held.get(event.trial)
         if claim is not None and self._pruning is not None:  # first: the worker waits for it
+            self._recorder.flush_results()  # which decide with
             executor.send_decision(claim.pack, self._pruning.decide(claim.trial, event))
         self._recorder.advance(event)
 
@@ -254,8 +259,7 @@ class Coordinator:
             self._lost.worker_died(event, executor)
             return
         failed, others = ended
-        for each in failed:
-            self._recorder.write([each])
+        self._recorder.take(failed)
         self._lost.offer_at_once(others)
 
     # Time

@@ -26,6 +26,10 @@ Ended: TypeAlias = TrialFinished | TrialFailed
 _FLUSH_SECONDS = 1.0
 """Epochs wait that long for others to share a transaction: short epochs would else cost a commit each."""
 
+_RESULT_SECONDS = 0.1
+"""There is so much time between two transactions with results: one that comes alone is written at once, those of
+trials that take milliseconds share a transaction."""
+
 
 class Recorder:
     """Writes epochs, logs and results of one run.
@@ -54,7 +58,9 @@ class Recorder:
         self._pruning = pruning
         self._epochs: list[Advance] = []
         self._of_packs: dict[str, list[Ended]] = {}
+        self._results: list[tuple[Trial, Ended]] = []
         self._last_flush = time.monotonic()
+        self._last_results = float("-inf")
 
     # Epochs and logs
 
@@ -77,17 +83,27 @@ class Recorder:
             cost, lanes = self._run.cost, len(self._held.of(claim.pack))
             self._run.probes.observe(cost.key(settings), lanes, event.seconds / cost.images(settings))
 
+    @property
+    def patience(self) -> float:
+        """Seconds until `flush_in_time` has something to write, as far as is known now."""
+        if not self._results:
+            return _FLUSH_SECONDS
+        return max(0.0, self._last_results + _RESULT_SECONDS - time.monotonic())
+
     def flush_in_time(self) -> None:
-        """Write the epochs that came in if the oldest have waited long enough."""
+        """Write the results and epochs that came in if they have waited long enough for others."""
+        if self._results and self.patience == 0:
+            self.flush_results()
         if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write all epochs that came in, of all lanes, in one transaction.
+        """Write all that came in, of all lanes, in one transaction.
 
         Raises:
             StoreError: somebody has deleted the study.
         """
+        self.flush_results()
         self._last_flush = time.monotonic()
         if self._epochs:
             epochs, self._epochs = self._epochs, []
@@ -97,37 +113,49 @@ class Recorder:
     # Results
 
     def ended(self, event: Ended) -> None:
-        """Write a result at once, or let it wait for the rest of its settled pack: half a pack is not the same pack."""
+        """Take a result; that of a settled pack waits for the rest of it: half a pack is not the same pack."""
         claim = self._held.get(event.trial)
         if claim is not None and self._run.options.settled:
             self._of_packs.setdefault(claim.pack, []).append(event)
         elif claim is not None:
-            self.write([event])
+            self.take([event])
 
     def pack_ended(self, pack: str) -> None:
-        """Write the results that waited for a pack's end, if all of them are there."""
+        """Take the results that waited for a pack's end, if all of them are there."""
         events = [event for event in self._of_packs.pop(pack, ()) if event.trial in self._held]
         if len(events) == len(self._held.of(pack)):
-            self.write(events)
+            self.take(events)
 
     def pack_lost(self, pack: str) -> None:
         """Drop the results that waited for the end of a pack that will not come to it."""
         self._of_packs.pop(pack, None)
 
-    def write(self, events: Sequence[Ended]) -> None:
-        """Write results of trials that are claimed, with the epochs that came in before."""
-        ended = [(self._held.end(event.trial), event) for event in events]
-        for trial, event in ended:
+    def take(self, events: Sequence[Ended]) -> None:
+        """Take results of trials that are claimed; `flush_in_time` writes them together with others."""
+        for event in events:
+            trial = self._held.end(event.trial)
             if trial.settings.length is None and isinstance(event, TrialFinished):
                 self._run.probes.observe(self._run.cost.key(trial.settings), 1, event.seconds)
-        if self._pruning is not None:
-            ended = [(trial, self._pruning.named(trial, event)) for trial, event in ended]
+            named = event if self._pruning is None else self._pruning.named(trial, event)
+            self._results.append((trial, named))
+
+    def flush_results(self) -> None:
+        """Write the results that came in, with the epochs that came in before, in one transaction.
+
+        Raises:
+            StoreError: somebody has deleted the study.
+        """
+        if not self._results:
+            return
+        results, self._results = self._results, []
         epochs, self._epochs = self._epochs, []
-        if not self._write_results(ended, epochs):
+        all_taken = self._write_results(results, epochs)
+        self._last_results = time.monotonic()
+        if not all_taken:
             self._run.require_study()
 
     def _write_results(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
-        """Write results, those of trials that did not fail in one transaction.
+        """Write results.
 
         Args:
             ended: trials and how they ended.
@@ -136,30 +164,26 @@ class Recorder:
         Returns:
             Whether all were taken: not those of a trial that others have claimed meanwhile, or deleted.
         """
-        finished = [event for _, event in ended if isinstance(event, TrialFinished)]
-        pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
-        shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
-        accepted = iter(self._store.finish_many(finished, epochs=epochs, shown=shown))
-        all_taken, complete = True, False
         for trial, event in ended:
             if isinstance(event, TrialFailed):
                 self._store.append_log(trial.number, event.traceback.rstrip() + "\n")
-                taken = self._store.fail(event)
-            else:
-                taken = next(accepted)
+        pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
+        shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
+        accepted = self._store.finish_many([event for _, event in ended], epochs=epochs, shown=shown)
+        complete = False
+        for (trial, event), taken in zip(ended, accepted, strict=True):
             self._publisher.finish(event, pictures[trial.id])
             self._progress.leave(trial)
             if taken:
                 self._notify(trial, event)
                 complete |= isinstance(event, TrialFinished) and event.state is TrialState.COMPLETE
             else:
-                all_taken = False
                 self._observer.warn(
                     f"trial {trial.number}: lost its lease to another runner; the result is not ours"
                 )
         if complete:
             self._store.prune_weights(self._run.study)
-        return all_taken
+        return all(accepted)
 
     def _draw(self, trial: Trial, event: Ended) -> Pictures:
         """Draw the pictures of one of the best trials; a failure is a warning, never a lost result."""

@@ -15,6 +15,8 @@ from gridsearch.service.run.same_failure import FirstTrials
 from gridsearch.service.run.sizing import settled_packs
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gridsearch.planning import PackQueue
     from gridsearch.records import Lane, LanesWanted, Probed, ProbeRequest, Settings, Trial, TrialFailed
     from gridsearch.service.run.held_trials import HeldTrials
@@ -35,10 +37,14 @@ class TrialSource:
         run: what is to be done.
         held: claims what is handed out.
         sizing: says how many lanes a pack gets.
+        write: writes the results that came in; called before the store is asked what waits.
     """
 
-    def __init__(self, run: RunContext, *, held: HeldTrials, sizing: Sizing) -> None:
+    def __init__(
+        self, run: RunContext, *, held: HeldTrials, sizing: Sizing, write: Callable[[], None]
+    ) -> None:
         self._run = run
+        self._write = write
         self._held = held
         self._sizing = sizing
         self._queue = self._make_queue()
@@ -132,6 +138,7 @@ class TrialSource:
             return False
         if self._queue:
             return True
+        self._write()
         self._run.count()
         counts = self._run.progress.counts
         return bool(counts[TrialState.WAITING] or (self._run.stays and counts[TrialState.RUNNING]))
@@ -148,6 +155,7 @@ class TrialSource:
         if now - self._last_look < LOOK_AGAIN_SECONDS:
             return False
         self._last_look = now
+        self._write()
         self._reclaim()
         self._queue.fill(self._run.waiting())
         self._run.count()
