@@ -23,7 +23,7 @@ from gridsearch.store.database import Database, may_return
 from gridsearch.store.spool import Spool, SpoolRecord
 from gridsearch.store.spool_replay import replay, take_in
 from gridsearch.store.store import Store
-from gridsearch.store.study_store import WEIGHTS_KEPT
+from gridsearch.store.kept_weights import WEIGHTS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -317,6 +317,16 @@ class RunStore(Store):
         """Remove the weights of all but the best trials, see `Store.prune_weights`."""
         prune = super().prune_weights
         return self._read(lambda: prune(study, keep=keep), 0)
+
+    def drop_weights(self, study: str, numbers: Sequence[int]) -> int:
+        """Remove the weights of trials, see `Store.drop_weights`; not while the store is away."""
+        drop = super().drop_weights
+        return self._read(lambda: drop(study, numbers), 0)
+
+    def show(self, study: str, number: int, files: Mapping[str, bytes]) -> None:
+        """Show files with a trial, see `Store.show`; not while the store is away."""
+        show = super().show
+        self._read(lambda: show(study, number, files), None)
 
     # Claiming and reading
 

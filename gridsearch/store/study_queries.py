@@ -280,16 +280,21 @@ def artifacts(connection: Connection, name: str, number: int | None) -> dict[str
     }
 
 
-def best_numbers(connection: Connection, study: Row[Any], count: int) -> list[int]:
-    """Return the numbers of a study's best COMPLETE trials, best first; the older of two equals wins."""
+def best_values(connection: Connection, study: Row[Any], count: int) -> list[tuple[float, int]]:
+    """Return (value, number) of a study's best COMPLETE trials, best first; the older of two equals wins."""
     value = _t.c.value.desc() if study.direction == "maximize" else _t.c.value.asc()
     query = (
-        select(_t.c.number)
+        select(_t.c.value, _t.c.number)
         .where(_t.c.study_id == study.id, _t.c.state == TrialState.COMPLETE, trial_is_there())
         .order_by(value, _t.c.number)
         .limit(count)
     )
-    return list(connection.scalars(query))
+    return [(value, number) for value, number in connection.execute(query)]
+
+
+def numbers_with(connection: Connection, study_id: int, name: str) -> list[int]:
+    """Return the numbers of the trials of a study that have a file of this name."""
+    return list(connection.scalars(select(_a.c.number).where(_a.c.study_id == study_id, _a.c.name == name)))
 
 
 def _record(row: Row[Any], axes: Iterable[str], *, waits: bool = False) -> TrialRecord:

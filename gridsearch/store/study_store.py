@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.files import WEIGHTS
@@ -21,10 +21,11 @@ from gridsearch.store import (
     study_queries,
 )
 from gridsearch.store.artifacts import file_name
+from gridsearch.store.kept_weights import WEIGHTS_KEPT, KeptWeights
 from gridsearch.store.reader import StoreReader
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from gridsearch.store.messages import (
         RunnerAtWork,
     )
-
-WEIGHTS_KEPT = 10
 
 
 class StudyStore(StoreReader):
@@ -119,6 +118,26 @@ class StudyStore(StoreReader):
                 connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id
             )
 
+    def show(self, study: str, number: int, files: Mapping[str, bytes]) -> None:
+        """Show files by name with a trial in Optuna's dashboard.
+
+        Raises:
+            StudyNotFound: there is no such study.
+            StoreError: the study has no such trial.
+        """
+        with self._database.read() as connection:
+            uid = row_lookup.find_study(connection, study).uid
+        copies = [
+            dashboard_artifacts.copy(self.home, uid=uid, number=number, name=name, content=content)
+            for name, content in files.items()
+        ]
+        with self._database.write() as connection:
+            row = row_lookup.find_study(connection, study)
+            trial_id = row_lookup.optuna_id_of(connection, row, number)
+            dashboard_artifacts.register(
+                connection, [(file, trial_id) for file in copies], study_id=row.id, optuna_id=row.optuna_id
+            )
+
     def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
         """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
 
@@ -139,26 +158,47 @@ class StudyStore(StoreReader):
             optuna_studies.set_study_user_attributes(connection, row.optuna_id, attribute)
         return True
 
+    def kept_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> KeptWeights:
+        """Return what decides, as results come in, which trials keep their weights.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        with self._database.read() as connection:
+            row = row_lookup.find_study(connection, study)
+            best = study_queries.best_values(connection, row, keep)
+            having = study_queries.numbers_with(connection, row.id, WEIGHTS)
+        return KeptWeights(best, having=having, direction=row.direction, keep=keep)
+
     def prune_weights(self, study: str, *, keep: int = WEIGHTS_KEPT) -> int:
         """Remove the weights of all but the best trials; return how many files went.
 
         Raises:
             StudyNotFound: there is no such study.
         """
+        with self._database.read() as connection:
+            row = row_lookup.find_study(connection, study)
+            best = {number for _, number in study_queries.best_values(connection, row, keep)}
+            there = study_queries.numbers_with(connection, row.id, WEIGHTS)
+        return self.drop_weights(study, [number for number in there if number not in best])
+
+    def drop_weights(self, study: str, numbers: Sequence[int]) -> int:
+        """Remove the weights of trials; return how many these are.
+
+        Raises:
+            StudyNotFound: there is no such study.
+        """
+        if not numbers:
+            return 0
         a = ledger_tables.artifacts
         with self._database.write() as connection:
             row = row_lookup.find_study(connection, study)
-            best = set(study_queries.best_numbers(connection, row, keep))
-            there = connection.scalars(
-                select(a.c.number).where(a.c.study_id == row.id, a.c.name == WEIGHTS)
-            ).all()
-            gone = [number for number in there if number not in best]
-            for number in gone:  # before the commit: a file without its row would never be found again
+            for number in numbers:  # before the commit: a file without its row would never be found again
                 self.home.remove_trial_file(study, number, WEIGHTS)
-            for some in ledger_tables.chunks(gone):
+            for some in ledger_tables.chunks(numbers):
                 rows = (a.c.study_id == row.id, a.c.name == WEIGHTS, a.c.number.in_(some))
                 connection.execute(delete(a).where(*rows))
-        return len(gone)
+        return len(numbers)
 
     def delete_study(self, study: str) -> int:
         """Delete a study with its trials and files; return the number of bytes that were freed.

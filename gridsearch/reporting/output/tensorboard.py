@@ -44,29 +44,28 @@ _PREFIX: Final = "events.out.tfevents."
 class TensorBoardRun:
     """One trial's run; holds no open file, so ten thousand may exist at once.
 
-    `start` begins the run anew, `epoch` and `finish` append.  A run that another process began is appended to
-    without `start`; a record that was cut off by a crash is dropped first.
+    `start` begins the run anew, `epoch`, `finish` and `pictures` append.  A run that another process began is appended
+    to without `start`; a record that was cut off by a crash is dropped first.
 
     Args:
-        folder: the run's folder; made by `start`, and by the first `epoch` where there was no start.
+        folder: the run's folder; made when something is appended.
     """
 
-    __slots__ = ("_file", "folder")
+    __slots__ = ("_file", "_start", "folder")
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._file: Path | None = None
+        self._start: list[bytes] = []
 
     def start(self, params: Mapping[str, Value]) -> None:
-        """Begin the run: earlier events are removed, and HParams written.
+        """Begin the run: earlier events are removed, and HParams written, with what is appended first.
 
         The session names no group, so that TensorBoard has a row for each trial, replicates too, under its number.
 
         Args:
             params: every key of the study, for this trial ("none" stands for what it does not have).
         """
-        for old in self._event_files():
-            old.unlink(missing_ok=True)
         protos = _protos()
         info = protos.plugin.SessionStartInfo(start_time_secs=time.time())
         for name, value in sorted(params.items()):
@@ -78,8 +77,7 @@ class TensorBoardRun:
             else:
                 held.string_value = show_value(value)
         content = protos.plugin.HParamsPluginData(session_start_info=info)
-        self._file = self._new_file()
-        self._append([_hparams_summary(protos.metadata.SESSION_START_INFO_TAG, content)], step=0)
+        self._start = _events([_hparams_summary(protos.metadata.SESSION_START_INFO_TAG, content)], step=0)
 
     def epoch(self, row: EpochRow | EpochEnded | StepEnded) -> None:
         """Append the scalars of an epoch or a function's step at step `row.epoch`; absent ones are left out."""
@@ -96,26 +94,16 @@ class TensorBoardRun:
         *,
         epochs: int = 0,
         state: TrialState = TrialState.COMPLETE,
-        images: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Append the final metrics, pictures and the session's end.
+        """Append the final metrics and the session's end.
 
         Args:
             metrics: final metrics by name; shown as "final/NAME".
             epochs: the step at which they are shown.
             state: COMPLETE, DIVERGED and PRUNED end a session with success, anything else with failure.
-            images: PNGs by tag ("confusion", "samples").
         """
         protos = _protos()
         summaries = [_scalars({FINAL_PREFIX + name: value for name, value in sorted(metrics.items())})]
-        for tag, png in (images or {}).items():
-            width, height = struct.unpack(">II", png[16:24])  # the IHDR chunk comes first in every PNG
-            image = protos.summary.Summary.Image(
-                height=height, width=width, colorspace=3, encoded_image_string=png
-            )
-            summaries.append(
-                protos.summary.Summary(value=[protos.summary.Summary.Value(tag=tag, image=image)])
-            )
         good = state in (TrialState.COMPLETE, TrialState.DIVERGED, TrialState.PRUNED)
         end = protos.plugin.SessionEndInfo(
             status=protos.api.STATUS_SUCCESS if good else protos.api.STATUS_FAILURE, end_time_secs=time.time()
@@ -124,16 +112,31 @@ class TensorBoardRun:
         summaries.append(_hparams_summary(protos.metadata.SESSION_END_INFO_TAG, content))
         self._append(summaries, step=epochs)
 
+    def pictures(self, images: Mapping[str, bytes], *, epochs: int = 0) -> None:
+        """Append pictures, also to a run that has ended.
+
+        Args:
+            images: PNGs by tag ("confusion", "samples").
+            epochs: the step at which they are shown.
+        """
+        summary = _protos().summary.Summary
+        summaries = []
+        for tag, png in images.items():
+            width, height = struct.unpack(">II", png[16:24])  # the IHDR chunk comes first in every PNG
+            image = summary.Image(height=height, width=width, colorspace=3, encoded_image_string=png)
+            summaries.append(summary(value=[summary.Value(tag=tag, image=image)]))
+        self._append(summaries, step=epochs)
+
     def _event_files(self) -> list[Path]:
         return sorted(self.folder.glob(_PREFIX + "*")) if self.folder.is_dir() else []
 
-    def _new_file(self) -> Path:
+    def _new_file(self, events: Iterable[bytes] = ()) -> Path:
         """Make an event file under a new name: a reader keeps its place by the name."""
         self.folder.mkdir(parents=True, exist_ok=True)
         seconds, rest = divmod(time.time_ns(), 10**9)
         path = self.folder / f"{_PREFIX}{seconds:010d}.gridsearch.{os.getpid()}.{rest:09d}"
         version = _protos().event.Event(wall_time=time.time(), file_version="brain.Event:2")
-        path.write_bytes(_records([version.SerializeToString()]))
+        path.write_bytes(_records([version.SerializeToString(), *events]))
         return path
 
     def _open_file(self) -> Path:
@@ -146,16 +149,25 @@ class TensorBoardRun:
         return files[-1]
 
     def _append(self, summaries: Iterable[Any], *, step: int) -> None:
-        now = time.time()
-        events = [
-            _protos().event.Event(wall_time=now, step=step, summary=s).SerializeToString()
-            for s in summaries
-            if s.value
-        ]
+        events = _events(summaries, step=step)
+        if self._start:
+            for old in self._event_files():
+                old.unlink(missing_ok=True)
+            self._file, self._start = self._new_file([*self._start, *events]), []
+            return
         if self._file is None or not self._file.exists():
             self._file = self._open_file()
         with self._file.open("ab") as file:
             file.write(_records(events))
+
+
+def _events(summaries: Iterable[Any], *, step: int) -> list[bytes]:
+    now = time.time()
+    return [
+        _protos().event.Event(wall_time=now, step=step, summary=s).SerializeToString()
+        for s in summaries
+        if s.value
+    ]
 
 
 @functools.cache

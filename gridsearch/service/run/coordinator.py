@@ -113,7 +113,7 @@ class Coordinator:
                 self._poll(executor)
             while executor.busy and not self._over(executor):
                 self._poll(executor)
-            self._recorder.flush()
+            self._recorder.finish()
             if self._source.stopped_because:
                 self._ending.alike = self._source.stopped_because
                 self._run.observer.warn(self._source.stopped_because)

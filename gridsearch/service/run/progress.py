@@ -201,11 +201,18 @@ class Progress:
         if len(self._highest) > PICTURED:
             heapq.heappop(self._highest)
 
-    def among_best(self, value: float | None) -> bool:
-        """Whether a result would be among the best so far of which pictures are drawn."""
+    def among_best(self, value: float | None, *, considered: bool = False) -> bool:
+        """Whether a result would be among the best so far of which pictures are drawn.
+
+        Args:
+            value: what ranks it.
+            considered: it is one of those that `consider` has seen.
+        """
         if value is None or not math.isfinite(value):
             return False
-        return len(self._highest) < PICTURED or self._signed(value) > self._highest[0]
+        if len(self._highest) < PICTURED or self._signed(value) > self._highest[0]:
+            return True
+        return considered and self._signed(value) == self._highest[0]
 
     def _signed(self, value: float) -> float:
         return -value if self.direction == "minimize" else value

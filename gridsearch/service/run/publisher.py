@@ -1,4 +1,4 @@
-"""What Optuna's dashboard and TensorBoard show of a trial: runs written epoch by epoch, pictures when it ends."""
+"""What Optuna's dashboard and TensorBoard show of a trial: runs written epoch by epoch, pictures of the best."""
 
 from __future__ import annotations
 
@@ -70,12 +70,9 @@ class TrialPublisher:
     def draw(self, trial: Trial, event: TrialFinished) -> Pictures:
         """Draw what a trial's predictions show; nothing where it left none.
 
-        Before its result is written: viewers never read a finished trial again, and its pictures not at all
-        if they come later.
-
         Args:
             trial: as it was claimed.
-            event: its result, whose files still lie in the scratch folder.
+            event: its result, which is written.
 
         Raises:
             ArtifactError: the file is missing or altered.
@@ -83,8 +80,8 @@ class TrialPublisher:
         ref = next((ref for ref in event.files if ref.name == PREDICTIONS), None)
         if ref is None:
             return Pictures()
-        scratch = self._home.scratch(self._study, trial.number, event.attempt)
-        found = as_predictions(self._home.read_verified(scratch / ref.name, ref.sha256))
+        place = self._home.trial_file(self._study, trial.number, ref.name)
+        found = as_predictions(self._home.read_verified(place, ref.sha256))
         facts = self._facts.get(trial.settings.data_fingerprint)
         names = facts.class_names if facts is not None else ()
         confusion = reporting.quick_confusion_png(found, class_names=names, title=f"Trial {trial.number}")
@@ -96,18 +93,20 @@ class TrialPublisher:
         files = {"confusion.png": confusion, PER_CLASS: reporting.per_class_csv(found, names)}
         return Pictures(files, images)
 
-    def finish(self, event: TrialFinished | TrialFailed, pictures: Pictures | None = None) -> None:
+    def finish(self, event: TrialFinished | TrialFailed) -> None:
         """End a trial's run."""
         run = self._runs.pop(event.trial, None)
         if run is None:
             return
-        images = pictures.images if pictures is not None else {}
         if isinstance(event, TrialFinished):
-            self._publish(
-                lambda: run.finish(event.metrics, epochs=event.epochs, state=event.state, images=images)
-            )
+            self._publish(lambda: run.finish(event.metrics, epochs=event.epochs, state=event.state))
         else:
             self._publish(lambda: run.finish({}, state=TrialState.FAILED))
+
+    def show(self, trial: Trial, event: TrialFinished, pictures: Pictures) -> None:
+        """Add pictures to the run of a trial that has ended."""
+        run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
+        self._publish(lambda: run.pictures(pictures.images, epochs=event.epochs))
 
     def _publish(self, write: Callable[[], None]) -> None:
         """Write below home, after what has waited for it; while home is away it waits."""

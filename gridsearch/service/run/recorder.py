@@ -5,12 +5,13 @@ All that a run writes of its trials' results goes through here: each batch of ev
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from typing import TYPE_CHECKING, TypeAlias
 
 from gridsearch.errors import GridsearchError
+from gridsearch.files import PREDICTIONS, WEIGHTS
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
-from gridsearch.service.run.publisher import Pictures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,10 @@ _FLUSH_SECONDS = 1.0
 _RESULT_SECONDS = 0.1
 """There is so much time between two transactions with results: one that comes alone is written at once, those of
 trials that take milliseconds share a transaction."""
+
+_QUIET_SECONDS = 0.5
+"""So long after the last result pictures are drawn: 21 ms and two files each are much beside trials that take
+milliseconds, and most of those are not among the best any more when the run ends."""
 
 
 class Recorder:
@@ -61,6 +66,8 @@ class Recorder:
         self._results: list[tuple[Trial, Ended]] = []
         self._last_flush = time.monotonic()
         self._last_results = float("-inf")
+        self._weights = run.store.kept_weights(run.study)
+        self._undrawn: list[tuple[Trial, TrialFinished]] = []
 
     # Epochs and logs
 
@@ -91,9 +98,11 @@ class Recorder:
         return max(0.0, self._last_results + _RESULT_SECONDS - time.monotonic())
 
     def flush_in_time(self) -> None:
-        """Write the results and epochs that came in if they have waited long enough for others."""
+        """Write the results and epochs that came in if they have waited long enough for others; draw meanwhile."""
         if self._results and self.patience == 0:
             self.flush_results()
+        elif self._undrawn and time.monotonic() - self._last_results > _QUIET_SECONDS:
+            self._draw(*self._undrawn.pop(0))
         if self._epochs and time.monotonic() - self._last_flush > _FLUSH_SECONDS:
             self.flush()
 
@@ -154,6 +163,13 @@ class Recorder:
         if not all_taken:
             self._run.require_study()
 
+    def finish(self) -> None:
+        """Write all that came in, and do what is done once, at a run's end."""
+        self.flush()
+        while self._undrawn:
+            self._draw(*self._undrawn.pop(0))
+        self._store.prune_weights(self._run.study)
+
     def _write_results(self, ended: Sequence[tuple[Trial, Ended]], epochs: Sequence[Advance]) -> bool:
         """Write results.
 
@@ -167,37 +183,58 @@ class Recorder:
         for trial, event in ended:
             if isinstance(event, TrialFailed):
                 self._store.append_log(trial.number, event.traceback.rstrip() + "\n")
-        pictures = {trial.id: self._draw(trial, event) for trial, event in ended}
-        shown = {trial: drawn.files for trial, drawn in pictures.items() if drawn.files}
-        accepted = self._store.finish_many([event for _, event in ended], epochs=epochs, shown=shown)
-        complete = False
+        ended, gone = self._without_weights(ended)
+        accepted = self._store.finish_many([event for _, event in ended], epochs=epochs)
         for (trial, event), taken in zip(ended, accepted, strict=True):
-            self._publisher.finish(event, pictures[trial.id])
+            self._publisher.finish(event)
             self._progress.leave(trial)
             if taken:
                 self._notify(trial, event)
-                complete |= isinstance(event, TrialFinished) and event.state is TrialState.COMPLETE
             else:
                 self._observer.warn(
                     f"trial {trial.number}: lost its lease to another runner; the result is not ours"
                 )
-        if complete:
-            self._store.prune_weights(self._run.study)
+        self._store.drop_weights(self._run.study, gone)
         return all(accepted)
 
-    def _draw(self, trial: Trial, event: Ended) -> Pictures:
-        """Draw the pictures of one of the best trials; a failure is a warning, never a lost result."""
-        if not isinstance(event, TrialFinished):
-            return Pictures()
-        if not self._progress.among_best(event.metrics.get(self._progress.metric)):
-            return Pictures()  # `report --trial` draws any
+    def _without_weights(
+        self, ended: Sequence[tuple[Trial, Ended]]
+    ) -> tuple[list[tuple[Trial, Ended]], list[int]]:
+        """Take weights that are not to be kept out of results.
+
+        Returns:
+            The results, and the numbers of trials that ended before and keep their weights no longer.
+        """
+        gone: set[int] = set()
+        for trial, event in ended:
+            if isinstance(event, TrialFinished):
+                complete = event.state is TrialState.COMPLETE
+                value = event.metrics.get(self._progress.metric) if complete else None
+                weights = any(ref.name == WEIGHTS for ref in event.files)
+                if (worst := self._weights.take(value, trial.number, weights=weights)) is not None:
+                    gone.add(worst)
+        kept: list[tuple[Trial, Ended]] = []
+        for trial, event in ended:
+            if trial.number in gone and isinstance(event, TrialFinished):
+                gone.discard(trial.number)
+                files = tuple(ref for ref in event.files if ref.name != WEIGHTS)
+                kept.append((trial, dataclasses.replace(event, files=files)))
+            else:
+                kept.append((trial, event))
+        return kept, sorted(gone)
+
+    def _draw(self, trial: Trial, event: TrialFinished) -> None:
+        """Draw one of the best trials and show it; a failure is a warning, never a lost result."""
+        if not self._progress.among_best(event.metrics.get(self._progress.metric), considered=True):
+            return  # any more; `report --trial` draws any
         try:
-            return self._publisher.draw(trial, event)
+            pictures = self._publisher.draw(trial, event)
+            self._store.show(self._run.study, trial.number, pictures.files)
+            self._publisher.show(trial, event, pictures)
         except GridsearchError:
-            return Pictures()  # the store reports what is wrong with its file
+            return  # the store reports what is wrong with its file
         except Exception as error:  # noqa: BLE001 -- of a drawing, which is worth no result
             self._observer.warn(f"trial {trial.number}: its pictures could not be drawn: {error!r}")
-            return Pictures()
 
     def _notify(self, trial: Trial, event: Ended) -> None:
         state = event.state if isinstance(event, TrialFinished) else TrialState.FAILED
@@ -205,5 +242,8 @@ class Recorder:
         if self._pruning is not None:
             self._pruning.ended(trial, state)
         if isinstance(event, TrialFinished) and state is TrialState.COMPLETE:
-            self._progress.consider(event.metrics.get(self._progress.metric), trial.params)
+            value = event.metrics.get(self._progress.metric)
+            if self._progress.among_best(value) and any(ref.name == PREDICTIONS for ref in event.files):
+                self._undrawn.append((trial, event))
+            self._progress.consider(value, trial.params)
         self._observer.trial_ended(self._progress, trial, event)

@@ -29,13 +29,13 @@ def hparams(folder, tag, field):
 PARAMS = {"lr": 0.001, "batch": 20, "norm": "standard", "nesterov": True, "dropout": None, "seed": 0}
 
 
-def write(folder, study, *, images=None, params=PARAMS):
+def write(folder, study, *, params=PARAMS):
     builder = study({"lr": [0.001]}, epochs=3)
     run = TensorBoardRun(folder)
     run.start(params)
     for row in builder.epochs[0]:
         run.epoch(row)
-    run.finish({"val_accuracy": 0.9, "balanced_accuracy": 0.89}, epochs=3, images=images)
+    run.finish({"val_accuracy": 0.9, "balanced_accuracy": 0.89}, epochs=3)
     return builder.epochs[0]
 
 
@@ -72,7 +72,8 @@ def test_the_session_ends_with_its_status(tmp_path, state, status):
 
 def test_the_confusion_matrix_is_an_image(tmp_path, study, predictions, fashion):
     png = quick_confusion_png(predictions(10), class_names=fashion, title="t")
-    write(tmp_path / "0", study, images={"confusion": png})
+    write(tmp_path / "0", study)
+    TensorBoardRun(tmp_path / "0").pictures({"confusion": png}, epochs=3)
     image = read(tmp_path / "0").Images("confusion")[0]
     assert image.encoded_image_string == png
     assert (image.width, image.height) == struct.unpack(">II", png[16:24])
