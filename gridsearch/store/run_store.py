@@ -20,10 +20,10 @@ from gridsearch.errors import StoreUnreachable, unwritable
 from gridsearch.records import TrialState
 from gridsearch.store import claims, row_lookup, spool, stops
 from gridsearch.store.database import Database, may_return
+from gridsearch.store.kept_weights import WEIGHTS_KEPT
 from gridsearch.store.spool import Spool, SpoolRecord
 from gridsearch.store.spool_replay import replay, take_in
 from gridsearch.store.store import Store
-from gridsearch.store.kept_weights import WEIGHTS_KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence

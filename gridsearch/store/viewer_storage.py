@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState as OptunaState
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.pool import NullPool
 
 from gridsearch.store import ledger_tables, optuna_tables
@@ -37,10 +37,12 @@ class _CachedStudy:
     Attributes:
         version: changes whenever trials of any state may have changed.
         trials: by Optuna's id.
+        files: how many files are shown with those that have any, by Optuna's id; pictures come after the result.
     """
 
     version: tuple[Any, ...] | None = None
     trials: dict[int, FrozenTrial] = field(default_factory=dict)
+    files: dict[int, int] = field(default_factory=dict)
 
 
 class ViewerStorage(RDBStorage):
@@ -84,8 +86,13 @@ class ViewerStorage(RDBStorage):
             t = optuna_tables.trials
             query = select(t.c.trial_id, t.c.state).where(t.c.study_id == study_id).order_by(t.c.number)
             now = {row.trial_id: row.state for row in connection.execute(query)}
+            files = _files(connection, study_id)
         seen = self._seen.setdefault(study_id, _CachedStudy())
-        changed = [i for i, state in now.items() if _changed(seen.trials.get(i), state)]
+        changed = [
+            i
+            for i, state in now.items()
+            if _changed(seen.trials.get(i), state) or files.get(i) != seen.files.get(i)
+        ]
         if not now or version != seen.version or len(changed) > _MANY:
             trials = {trial._trial_id: trial for trial in super().get_all_trials(study_id, deepcopy=False)}
         else:
@@ -95,12 +102,25 @@ class ViewerStorage(RDBStorage):
                     trials[i] = self.get_trial(i)
                 except KeyError:  # deleted at this moment
                     trials.pop(i, None)
-        self._seen[study_id] = _CachedStudy(version, trials)
+        self._seen[study_id] = _CachedStudy(version, trials, files)
         return sorted(trials.values(), key=lambda trial: trial.number)
 
 
 def _changed(before: FrozenTrial | None, state: OptunaState) -> bool:
     return before is None or before.state is not state or state is OptunaState.RUNNING
+
+
+def _files(connection: Connection, study_id: int) -> dict[int, int]:
+    """Return how many files are shown with each trial of a study that has any."""
+    a, t, s = ledger_tables.artifacts, ledger_tables.trials, ledger_tables.studies
+    query = (
+        select(t.c.optuna_id, func.count())
+        .join(s, s.c.id == t.c.study_id)
+        .join(a, (a.c.study_id == t.c.study_id) & (a.c.number == t.c.number))
+        .where(s.c.optuna_id == study_id, a.c.optuna_artifact.is_not(None))
+        .group_by(t.c.optuna_id)
+    )
+    return {row.optuna_id: row[1] for row in connection.execute(query)}
 
 
 def _version(connection: Connection, study_id: int) -> tuple[Any, ...] | None:

@@ -39,6 +39,9 @@ def test_only_what_changes_is_read_again(store, make, look):
     store.finish(make.finished(first), epochs=[make.epoch(first, 2, 0.9)])
     assert look() == 2
     assert look() == 1, "a finished trial stays as it is"
+    store.show("digits", 0, {"confusion.png": b"png", "per_class.csv": b"a,b"})
+    assert look() == 2, "until files are shown with it"
+    assert look() == 1
     store.release([(second.id, second.attempt)])
     assert look() == 1
     assert look() == 0
