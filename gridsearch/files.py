@@ -62,6 +62,7 @@ TEST_OUTPUTS: Final = "test.safetensors"
 # In the cache.
 DATA: Final = "data"
 KERNELS: Final = "kernels"
+SHARED: Final = "shared"
 PROBES: Final = "probes.json"
 OVERHEADS: Final = "overheads.json"
 

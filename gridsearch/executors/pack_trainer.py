@@ -9,7 +9,7 @@ import contextlib
 import math
 import time
 import traceback
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -305,17 +305,33 @@ class PackTrainer:
                 )
             )
 
-    def _load(self, options: tuple[tuple[str, Value], ...]) -> tuple[ResidentCache, str]:
-        """Return the images that a dataset gives now, and their fingerprint."""
+    def _load(self, options: tuple[tuple[str, Value], ...], fingerprint: str) -> ResidentCache:
+        """Return the images of a fingerprint: those that are shared, else those that the dataset gives now.
+
+        Raises:
+            DataError: it gives others.
+        """
         from gridsearch.training.resident_data import ResidentCache
         from gridsearch.zoo import datasets
 
-        plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        images, fingerprint = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
-        resident = ResidentCache(
-            images, device=self._device, smallest_input=lambda settings: self._model(settings).smallest_input
+        key = self.setup.images.get(fingerprint)
+        images = None if key is None else datasets.find_shared(key)
+        if images is None:
+            plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
+            images, found = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
+            if found != fingerprint:
+                raise DataError(
+                    f"images changed: those of {plugin.name!r} are other than when the run began",
+                    hint="run again",
+                )
+            key = datasets.key_of(images, fingerprint)
+            images = datasets.share(images, fingerprint)
+        return ResidentCache(
+            images,
+            device=self._device,
+            smallest_input=lambda settings: self._model(settings).smallest_input,
+            share=partial(datasets.share_resized, key),
         )
-        return resident, fingerprint
 
     def _found(self, name: str) -> Plugin:
         return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
@@ -334,17 +350,7 @@ class PackTrainer:
         Raises:
             DataError: there are others by now.
         """
-        options = tuple(sorted(settings.data_options.items()))
-        for again in (True, False):
-            resident, fingerprint = self._resident(options)
-            if fingerprint == settings.data_fingerprint:
-                return resident
-            if again:  # those that are kept may be older than this trial
-                self._resident.cache_clear()
-        raise DataError(
-            f"images changed: those of {settings.dataset!r} are other than when the run began",
-            hint="run again",
-        )
+        return self._resident(tuple(sorted(settings.data_options.items())), settings.data_fingerprint)
 
     def _data(self, settings: ImageSettings) -> ResidentData:
         return self._cache(settings)(settings)

@@ -21,6 +21,7 @@ class WorkerSetup:
         dataset: locator of the dataset as the command line or the study file named it.
         models: locator of each model by its display name, likewise.
         data_root: folder of the datasets' files.
+        images: under which key the images of a fingerprint are shared by the processes of this machine.
         device: "cpu", "cuda:0", "mps".
         threads: CPU threads for the arithmetic.
         pruning: whether the coordinator answers every epoch and step with a `PruningDecision`, since trials are pruned.
@@ -36,6 +37,7 @@ class WorkerSetup:
     dataset: str = ""
     models: Mapping[str, str] = field(default_factory=dict)
     data_root: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
     device: str
     threads: int
     pruning: bool = False

@@ -10,6 +10,7 @@ since a row of pixels with its channels is what a gather copies and what channel
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from gridsearch.records import ImageSettings
 
 _NO_SPREAD = 1e-6  # a channel that varies less than this holds rounding errors, not pictures
-_CHUNK = 1024  # images at a time for statistics and resizing, which need 8 bytes and more per pixel
+_CHUNK = 1024  # images at a time for resizing, and for statistics of fractions, whose sums depend on it
+_CHUNK_PIXELS = 1 << 20  # at a time for statistics of bytes: each takes 16 bytes there
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -177,6 +179,8 @@ class ResidentCache:
         device: where to keep it.
         smallest_input: gives the smallest (H, W) that the settings' model takes, or None.
         keep: how many splits to keep; the least recently used goes first.
+        share: given a size and what makes the images [N, H, W, C] of that size, returns them; other processes of this
+            machine may have made them before.
     """
 
     def __init__(
@@ -186,8 +190,10 @@ class ResidentCache:
         device: torch.device | str,
         smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
         keep: int = 16,
+        share: Callable[[tuple[int, int], Callable[[], np.ndarray]], np.ndarray] = lambda _, make: make(),
     ) -> None:
         self._data = data
+        self._share = share
         self._device = torch.device(device)
         self._smallest_input = smallest_input
         self._keep = keep
@@ -260,6 +266,12 @@ class ResidentCache:
             return height, width
         return max(height, smallest[0]), max(width, smallest[1])
 
+    def _pixels_of(self, images: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+        """Return images on the host, in mapped memory where they can be shared."""
+        if tuple(images.shape[2:]) == size:
+            return resident_pixels(images, size=size)
+        return _tensor(self._share(size, lambda: resident_pixels(images, size=size).numpy()))
+
     def _build(
         self, *, val: float, split_seed: int, subset: int | None, size: tuple[int, int]
     ) -> ResidentData:
@@ -271,7 +283,7 @@ class ResidentCache:
             hold_out_test=self._data.test_images is None,
         )
         if size not in self._pixels:
-            host = resident_pixels(self._data.train_images, size=size)
+            host = self._pixels_of(self._data.train_images, size)
             self._pixels[size] = (host, host.to(self._device))
         if self._labels is None:
             labels = np.array(self._data.train_labels, dtype=np.int64)
@@ -301,9 +313,18 @@ def resident_pixels(images: np.ndarray, *, size: tuple[int, int]) -> torch.Tenso
         size: (H', W').
     """
     if tuple(images.shape[2:]) == size:
-        return torch.from_numpy(np.array(images.transpose(0, 2, 3, 1), order="C"))
+        rows = images.transpose(0, 2, 3, 1)
+        # whoever may write to an array may do so while others train on it; mapped images nobody can
+        return _tensor(np.array(rows, order="C") if images.flags.writeable else np.ascontiguousarray(rows))
     resized = [_resize(images[i : i + _CHUNK], size) for i in range(0, len(images), _CHUNK)]
     return torch.cat(resized).permute(0, 2, 3, 1).contiguous()
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """Return an array's memory as a tensor; nothing writes to it where it is mapped."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def _resize(images: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
@@ -327,7 +348,8 @@ def channel_statistics(
     wide = torch.int64 if exact else torch.float64
     total = torch.zeros(pixels.shape[3], dtype=wide)
     squares = torch.zeros(pixels.shape[3], dtype=wide)
-    for part in torch.split(chosen, _CHUNK):
+    images = max(1, _CHUNK_PIXELS // pixels[0].numel()) if exact else _CHUNK
+    for part in torch.split(chosen, images):
         values = pixels[part].to(wide)
         total += values.sum(dim=(0, 1, 2))
         squares += (values * values).sum(dim=(0, 1, 2))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,7 @@ from gridsearch.records import (
     WorkerSetup,
 )
 from gridsearch.zoo import datasets
+from gridsearch.zoo.datasets import shared_images
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -228,3 +230,35 @@ def test_a_weights_file_that_changes_during_a_run_fails_its_trials(tmp_path, mon
     ended = worker.train(settings)
     assert isinstance(ended, TrialFailed)
     assert "has changed since the run began" in ended.message
+
+
+OWN = """
+import numpy as np
+def images():
+    rng = np.random.default_rng(0)
+    return {'train_images': rng.integers(0, 255, (24, 4, 4), dtype='uint8'), 'train_labels': np.arange(24) % 2}
+"""
+
+
+def test_images_that_are_shared_are_trained_on_without_the_datasets_code(tmp_path, monkeypatch):
+    source = tmp_path / "own.py"
+    source.write_text(OWN)
+    plugin = datasets.open_dataset(f"{source}:images")
+    data, fingerprint = datasets.load_known(plugin, tmp_path, {})
+    worker = Worker(tmp_path)
+    settings = ImageSettings(
+        dataset=plugin.name, data_fingerprint=fingerprint, epochs=1, batch=4, **worker.model
+    )
+
+    def trained(images):
+        setup = replace(worker.trainer.setup, dataset=plugin.locator, images=images)
+        worker.trainer = PackTrainer(setup, worker.events.append)
+        return worker.train(settings)
+
+    alone = trained({})
+    monkeypatch.setattr(shared_images, "SHARED_FROM", 0)
+    datasets.share(data, fingerprint)
+    source.unlink()
+    assert isinstance(trained({}), TrialFailed)
+    shared = trained({fingerprint: datasets.key_of(data, fingerprint)})
+    assert shared.metrics == alone.metrics

@@ -50,6 +50,7 @@ class Catalog:
         }
         self._models: dict[str, Plugin] = {}
         self._facts: dict[str, DataFacts] = {}
+        self._shared: dict[str, str] = {}
 
     @property
     def subject(self) -> str:
@@ -65,6 +66,7 @@ class Catalog:
             "dataset": dataset,
             "models": self.locators,
             "data_root": str(self.root),
+            "images": dict(self._shared),
             "takes_state": True,
         }
 
@@ -170,6 +172,8 @@ class Catalog:
         images, fingerprint = datasets.load_known(self.dataset, self.root, dict(options))
         if fingerprint not in self._facts:
             self._facts[fingerprint] = _facts(images, self.dataset.locator)
+        if (key := datasets.key_of(images, fingerprint)) is not None:
+            self._shared[fingerprint] = key
         return images, fingerprint
 
     def facts(self, drafts: Iterable[TrialDraft]) -> dict[str, DataFacts]:

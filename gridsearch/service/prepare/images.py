@@ -18,6 +18,7 @@ from gridsearch.service.prepare.prepared import Joining, Prepared, stored_fields
 from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.spec import expand_study
+from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -135,7 +136,7 @@ def prepare_images(
         places: where the data lies.
         given: plug-ins that are objects.
         earlier: gives the settings of the trials that the study holds.
-        fetch: bring the data if it is not there; else its fingerprint alone must do.
+        fetch: bring the data if it is not there, and share it with the workers; else its fingerprint alone must do.
         say: takes a message.
     """
     dataset = given.dataset if given.dataset is not None else spec.dataset
@@ -225,7 +226,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
         return None
     if fingerprint != settings.data_fingerprint:
         raise images_changed(settings.dataset)
-    return images
+    return datasets.share(images, fingerprint) if fetch else images
 
 
 def _check_files(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:

@@ -21,6 +21,8 @@ from gridsearch.zoo.datasets.access import (
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import data_root
 from gridsearch.zoo.datasets.dataset_list import DatasetInfo, DatasetState, listing
+from gridsearch.zoo.datasets.shared_images import find as find_shared
+from gridsearch.zoo.datasets.shared_images import key_of, share, share_resized
 from gridsearch.zoo.datasets.summary import cautions, described
 
 __all__ = [
@@ -35,10 +37,12 @@ __all__ = [
     "cautions",
     "examine",
     "fetch",
+    "find_shared",
     "fingerprint",
     "fingerprint_of",
     "fmnist",
     "folder",
+    "key_of",
     "kmnist",
     "listing",
     "load",
@@ -46,5 +50,7 @@ __all__ = [
     "mnist",
     "open_dataset",
     "has_own_fingerprint",
+    "share",
+    "share_resized",
     "verify",
 ]
