@@ -70,14 +70,22 @@ class PipeTransport:
     Args:
         setups: of the workers that can be started, one at a time of each.
         objects: plug-ins that only the runner's process has, see `shipping.pickled`.
+        end: the signal that ends them; see `worker_process` for what another than SIGTERM means.
     """
 
-    def __init__(self, setups: Sequence[WorkerSetup], *, objects: bytes | None = None) -> None:
+    def __init__(
+        self,
+        setups: Sequence[WorkerSetup],
+        *,
+        objects: bytes | None = None,
+        end: signal.Signals = signal.SIGTERM,
+    ) -> None:
         self._setups = {setup.name: setup for setup in setups}
         self._objects = None if objects is None else _inherited_file(objects)
         self._running: dict[str, _Process] = {}
         self._selector = selectors.DefaultSelector()
         self._kills = MemoryKills()
+        self._end = end
 
     @property
     def startable(self) -> Sequence[WorkerSetup]:
@@ -90,7 +98,7 @@ class PipeTransport:
 
     def start(self, setup: WorkerSetup) -> _Process:
         """Start a process."""
-        process = _Process(setup, None if self._objects is None else self._objects.fileno())
+        process = _Process(setup, None if self._objects is None else self._objects.fileno(), end=self._end)
         self._running[setup.name] = process
         for descriptor in process.descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ, process)
@@ -122,7 +130,7 @@ class PipeTransport:
         """Kill every process and wait for its end."""
         for process in self._running.values():
             process.close_commands()
-            process.signal(signal.SIGTERM)
+            process.signal(self._end)
         for process in self._running.values():
             process.kill()
             self._release(process)
@@ -162,6 +170,7 @@ class _Process:
     Args:
         setup: the worker's.
         objects: descriptor of a file that it inherits.
+        end: the signal that ends it.
 
     Attributes:
         name: the worker's.
@@ -172,8 +181,9 @@ class _Process:
         handle: descriptor that can be read once the process has ended; None where the system has none.
     """
 
-    def __init__(self, setup: WorkerSetup, objects: int | None) -> None:
+    def __init__(self, setup: WorkerSetup, objects: int | None, *, end: signal.Signals) -> None:
         self.name = setup.name
+        self._end = end
         commands_read, commands_write = os.pipe()
         self.events, events_write = os.pipe()
         self.output_end, output_write = os.pipe()
@@ -183,7 +193,7 @@ class _Process:
             self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [
                     *(sys.executable, "-P", "-m", "gridsearch.executors.worker_process"),
-                    *map(str, (commands_read, events_write, os.getpid(), *inherited)),
+                    *map(str, (end.value, commands_read, events_write, os.getpid(), *inherited)),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=output_write,
@@ -243,7 +253,7 @@ class _Process:
 
     def end(self) -> None:
         """End the process, even if somebody has stopped it."""
-        self.signal(signal.SIGTERM)
+        self.signal(self._end)
         self.signal(signal.SIGCONT)
 
     def signal(self, number: signal.Signals) -> None:
@@ -254,7 +264,7 @@ class _Process:
     def kill(self) -> int:
         """End it with all that the user's model has started, see `worker_process`; return its exit code."""
         if sys.platform == "linux":
-            self.signal(signal.SIGTERM)
+            self.signal(self._end)
             deadline = time.monotonic() + _END_SECONDS
             ended = (
                 os.WEXITED | os.WNOWAIT | os.WNOHANG

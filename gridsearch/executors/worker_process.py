@@ -5,10 +5,13 @@ of this process when their parent goes (Linux: it is their subreaper).  Such orp
 them, and all that the worker has started ends with the worker; also when the runner is killed, of which the kernel
 tells this process.  Elsewhere it is the worker itself, and the executor ends its process group alone.
 
-    python -m gridsearch.executors.worker_process COMMANDS EVENTS PARENT [OBJECTS]
+    python -m gridsearch.executors.worker_process END COMMANDS EVENTS PARENT [OBJECTS]
 
-with the descriptors of two inherited pipes, the runner's process id, and a file where the session has plug-ins of its
-own.  It imports next to nothing: what it forks is small, and has no threads.
+with the signal that ends it, the descriptors of two inherited pipes, the runner's process id, and a file where the
+session has plug-ins of its own.  It imports next to nothing: what it forks is small, and has no threads.
+
+Where END is not SIGTERM, that is passed over: Slurm sends it to every process of an allocation that shall end soon, and
+who started this one then decides what becomes of the worker.
 """
 
 from __future__ import annotations
@@ -20,6 +23,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -31,10 +38,11 @@ _ROUNDS = 20
 """So often the orphans of a pack are looked for: each may have children, which become orphans by its end."""
 
 
-def main(commands: int, events: int, parent: int, *objects: int) -> None:
+def main(end: int, commands: int, events: int, parent: int, *objects: int) -> None:
     """Be a worker, or what waits for one; see the module.
 
     Args:
+        end: the number of the signal that ends it.
         commands: the pipe that commands come from.
         events: the pipe that events go to.
         parent: process id of the runner.
@@ -45,17 +53,25 @@ def main(commands: int, events: int, parent: int, *objects: int) -> None:
         signal.signal(
             signal.SIGINT, signal.SIG_IGN
         )  # the runner decides, a key on its terminal is not for us
-        end_with_parent(parent, by=signal.SIGTERM)
+        if end != signal.SIGTERM:
+            signal.signal(signal.SIGTERM, _pass_over)
+        end_with_parent(parent, by=signal.Signals(end))
         supervisor = os.getpid()
         signal.signal(PACK_ENDED, signal.SIG_IGN)  # until there is somebody to spare
         worker = os.fork()
         if worker:
-            _supervise(worker, (commands, events, *objects))
+            _supervise(worker, (commands, events, *objects), end=end)
+        if end != signal.SIGTERM:  # for the worker, and not for what its code starts
+            os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
         signal.signal(PACK_ENDED, signal.SIG_DFL)
         end_with_parent(supervisor, by=signal.SIGKILL)
     from gridsearch.executors.worker import serve
 
     serve(commands, events, *objects, pack_ended=_tell_supervisor if sys.platform == "linux" else None)
+
+
+def _pass_over(number: int, frame: FrameType | None) -> None:
+    """Do nothing: a handler, unlike SIG_IGN, is not inherited by programs that the worker's code starts."""
 
 
 def _tell_supervisor() -> None:
@@ -73,21 +89,22 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value)
 
 
-def _supervise(worker: int, pipes: tuple[int, ...]) -> None:
+def _supervise(worker: int, pipes: tuple[int, ...], *, end: int) -> None:
     """Wait for a worker, end all processes that it leaves, and end as it did.
 
     Args:
         worker: its process id.
         pipes: descriptors that are its alone: an end of file is seen once nobody else holds them.
+        end: the signal that ends it.
     """
-    signal.signal(signal.SIGTERM, lambda *_: _end(worker))
+    signal.signal(end, lambda *_: _end(worker))
     signal.signal(PACK_ENDED, lambda *_: _end_orphans(worker))
     for pipe in pipes:
         os.close(pipe)
     ended, status = os.waitpid(-1, 0)
     while ended != worker:  # a child that the worker has left, and that ended by itself
         ended, status = os.waitpid(-1, 0)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(end, signal.SIG_IGN)
     signal.signal(PACK_ENDED, signal.SIG_IGN)
     with contextlib.suppress(ChildProcessError):  # there is none left
         while True:
