@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import GridsearchError
 from gridsearch.executors.logs import LogStream, merged
-from gridsearch.executors.transport import Ended, Lines, Output
+from gridsearch.executors.transport import Ended, Leaving, Lines, Output, Said
 from gridsearch.records import (
+    EngineSays,
     Exported,
     LanesGiven,
     LanesTraining,
+    LanesWanted,
     Leave,
     LogText,
     Pack,
@@ -27,6 +29,7 @@ from gridsearch.records import (
     TrialFailed,
     TrialFinished,
     WorkerDied,
+    WorkerLeft,
     WorkerReady,
 )
 from gridsearch.records.wire import decode
@@ -49,6 +52,7 @@ class _Worker:
     log: LogStream
     ready: bool = False
     task: Task | None = None
+    leaving: str = ""
     trials: tuple[int, ...] = ()
     last_output: bytes = b""
     decoder: codecs.IncrementalDecoder = field(
@@ -86,7 +90,8 @@ class WorkerPool:
     @property
     def _most(self) -> int:
         """How many workers may have a task now."""
-        there = len(self._workers) + len(self._transport.startable)
+        staying = sum(not worker.leaving or worker.task is not None for worker in self._workers.values())
+        there = staying + len(self._transport.startable)
         return min(there, max(1, there - self._left_out))
 
     def use_fewer(self) -> bool:
@@ -97,7 +102,7 @@ class WorkerPool:
 
     def submit(self, task: Task) -> None:
         """Send a task to an idle worker, starting one if none is idle."""
-        idle = [w for w in self._workers.values() if w.task is None]
+        idle = [w for w in self._workers.values() if w.task is None and not w.leaving]
         worker = idle[0] if idle else self._start(self._transport.startable[0])
         worker.task = task
         worker.channel.send(task)
@@ -127,6 +132,9 @@ class WorkerPool:
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
         for arrival in self._transport.poll(timeout):
+            if isinstance(arrival, Said):
+                self._deliver(EngineSays(message=arrival.message, warning=arrival.warning))
+                continue
             worker = self._workers.get(arrival.channel.name)
             if worker is None or worker.channel is not arrival.channel:
                 continue
@@ -136,6 +144,8 @@ class WorkerPool:
                         self._handle(worker, event)
                 case Output():
                     self._read_output(worker)
+                case Leaving():
+                    self._let_leave(worker, arrival.message)
                 case Ended():
                     self._worker_ended(worker, arrival)
 
@@ -164,7 +174,24 @@ class WorkerPool:
             worker.log.end()
         elif isinstance(event, PackEnded | Probed | Exported):
             worker.task, worker.trials = None, ()
-        self._deliver(event)
+        if worker.leaving and isinstance(event, LanesWanted):
+            worker.channel.send(LanesGiven(pack=event.pack, lanes=()))
+        elif worker.leaving and isinstance(event, TrialFailed):
+            pass  # of a place that goes: its processes may have got its signal, and the trial goes on elsewhere
+        elif worker.leaving and isinstance(event, PackEnded):
+            self._deliver(WorkerLeft(worker=event.worker, pack=event.pack, message=worker.leaving))
+        else:
+            self._deliver(event)
+        if worker.leaving and worker.task is None:
+            worker.channel.end()
+
+    def _let_leave(self, worker: _Worker, message: str) -> None:
+        """Let a worker come to an epoch's end, and then end."""
+        worker.leaving = message
+        if worker.task is None:
+            worker.channel.end()
+        elif isinstance(worker.task, Pack):
+            worker.channel.send(Leave())
 
     def _send_to(self, pack: str, command: LanesGiven | PruningDecision) -> None:
         for worker in self._workers.values():
@@ -190,7 +217,7 @@ class WorkerPool:
         tail = worker.last_output.decode(errors="replace").strip().splitlines()
         message = ended.message + (f": {tail[-1]}" if tail else "")
         del self._workers[worker.setup.name]
-        if not worker.ready and not ended.place_gone:
+        if not worker.ready and not ended.place_gone and not worker.leaving:
             self._failed_starts += 1
             if self._failed_starts >= _FAILED_STARTS_LIMIT:
                 self.stop()
@@ -202,6 +229,10 @@ class WorkerPool:
             # It cost a worker; the trials will show whether it costs theirs.
             self._deliver(Probed(worker=worker.setup.name, key=worker.task.key, seconds_per_image={}))
         pack = worker.task.id if isinstance(worker.task, Pack) else None
+        if worker.leaving:
+            if worker.task is not None:
+                self._deliver(WorkerLeft(worker=worker.setup.name, pack=pack, message=worker.leaving))
+            return
         self._deliver(
             WorkerDied(
                 worker=worker.setup.name,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gridsearch.records import WorkerSetup
     from gridsearch.records.wire import Command
 
-__all__ = ["Arrival", "Channel", "Ended", "Lines", "Output", "Transport"]
+__all__ = ["Arrival", "Channel", "Ended", "Leaving", "Lines", "Output", "Said", "Transport"]
 
 
 class Channel(Protocol):
@@ -80,7 +80,27 @@ class Ended:
     place_gone: bool = False
 
 
-Arrival: TypeAlias = Lines | Output | Ended
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A worker's place will end soon: it shall leave its pack with checkpoints, and gets no other.
+
+    Attributes:
+        message: why, in words: "allocation 12 on node7: its time is nearly over".
+    """
+
+    channel: Channel
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the user may want to know of the engine: what the run waits for, what it has lost."""
+
+    message: str
+    warning: bool = False
+
+
+Arrival: TypeAlias = Lines | Output | Ended | Leaving | Said
 
 
 class Transport(Protocol):

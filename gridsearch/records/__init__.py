@@ -16,6 +16,7 @@ from gridsearch.records.commands import (
 )
 from gridsearch.records.events import (
     Advance,
+    EngineSays,
     EpochEnded,
     Event,
     Exported,
@@ -33,6 +34,7 @@ from gridsearch.records.events import (
     TrialResumed,
     Unwritable,
     WorkerDied,
+    WorkerLeft,
     WorkerReady,
 )
 from gridsearch.records.function_settings import FunctionSettings
@@ -46,6 +48,7 @@ __all__ = [
     "DataFacts",
     "Advance",
     "DATA_PREFIX",
+    "EngineSays",
     "EpochEnded",
     "EpochRow",
     "Event",
@@ -86,6 +89,7 @@ __all__ = [
     "Value",
     "PruningDecision",
     "WorkerDied",
+    "WorkerLeft",
     "WorkerReady",
     "WorkerSetup",
     "trial_key",

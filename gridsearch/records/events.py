@@ -277,6 +277,28 @@ class WorkerDied:
     place_gone: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLeft:
+    """A worker has left its place, which was taken away and said so before: what it trained goes on elsewhere.
+
+    Attributes:
+        pack: what it was working on, at an epoch's end where it had the time to come to it.
+        message: why it left.
+    """
+
+    worker: str
+    pack: str | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSays:
+    """What a cluster's workers wait for, or that some of them do not come back."""
+
+    message: str
+    warning: bool = False
+
+
 Event: TypeAlias = (
     WorkerReady
     | PackStarted
@@ -294,4 +316,6 @@ Event: TypeAlias = (
     | Exported
     | Unwritable
     | WorkerDied
+    | WorkerLeft
+    | EngineSays
 )

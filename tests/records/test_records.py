@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gridsearch.records import (
     LATER,
+    EngineSays,
     EpochEnded,
     FileRef,
     FunctionSettings,
@@ -32,6 +33,7 @@ from gridsearch.records import (
     TrialFinished,
     TrialState,
     WorkerDied,
+    WorkerLeft,
     WorkerReady,
     WorkerSetup,
     trial_key,
@@ -135,6 +137,8 @@ events_st = st.one_of(
     st.builds(LogText, trials=st.lists(ids).map(tuple), text=st.text()),
     st.builds(PackEnded, worker=st.text(), pack=st.text()),
     st.builds(WorkerDied, worker=st.text(), pack=st.none() | st.text(), message=st.text()),
+    st.builds(WorkerLeft, worker=st.text(), pack=st.none() | st.text(), message=st.text()),
+    st.builds(EngineSays, message=st.text(), warning=st.booleans()),
 )
 
 

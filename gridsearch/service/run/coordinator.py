@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from gridsearch.errors import StoreError
 from gridsearch.records import (
+    EngineSays,
     EpochEnded,
     Exported,
     LanesTraining,
@@ -28,6 +29,7 @@ from gridsearch.records import (
     TrialResumed,
     Unwritable,
     WorkerDied,
+    WorkerLeft,
     WorkerReady,
 )
 from gridsearch.service.run.held_trials import HeldTrials
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from gridsearch.executors import Executor
     from gridsearch.records import Advance, Event
     from gridsearch.service.run.ending import Ending
+    from gridsearch.service.run.held_trials import Claim
     from gridsearch.service.run.pruning import Pruning
     from gridsearch.service.run.publisher import TrialPublisher
     from gridsearch.service.run.recorder import Ended
@@ -194,6 +197,8 @@ class Coordinator:
                 self._source.probed(event)
             case WorkerDied():
                 self._worker_died(event, self._executor)
+            case WorkerLeft() | EngineSays():
+                self._of_the_engine(event)
             case Unwritable():
                 self._unwritable(event)
             case WorkerReady() | Exported() | TrialResumed():  # no export is asked for in a run
@@ -246,6 +251,22 @@ class Coordinator:
         running = self._run.progress.running
         self._held.release([claim for claim in self._held if running[claim.trial.id].worker == event.worker])
         self._source.look_soon()
+
+    def _of_the_engine(self, event: WorkerLeft | EngineSays) -> None:
+        """Say what an engine says; what a worker has left waits again, from its checkpoints, and it is no try less."""
+        if isinstance(event, EngineSays):
+            (self._run.observer.warn if event.warning else self._run.observer.say)(event.message)
+            return
+        left: list[Claim] = []
+        if event.pack is not None:
+            self._recorder.pack_ended(event.pack)
+            self._source.pack_ended(event.pack)
+            left = self._held.of(event.pack)
+        self._recorder.flush()
+        self._lost.offer_at_once(left)
+        numbers = ", ".join(str(claim.trial.number) for claim in left)
+        rest = f"; trial{'s' * (len(left) > 1)} {numbers} wait{'s' * (len(left) == 1)} again" if left else ""
+        self._run.observer.say(f"worker {event.worker} left: {event.message}{rest}")
 
     def _worker_died(self, event: WorkerDied, executor: Executor) -> None:
         self._recorder.flush()

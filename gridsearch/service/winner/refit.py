@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError, TrainingFailed
 from gridsearch.records import (
+    EngineSays,
     EpochEnded,
     Exported,
     ExportRequest,
@@ -26,6 +27,7 @@ from gridsearch.records import (
     TrialState,
     Unwritable,
     WorkerDied,
+    WorkerLeft,
     trial_key,
 )
 from gridsearch.service.run.progress import Progress, Running
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gridsearch.executors import Executor
-    from gridsearch.records import Event, ImageSettings, Value
+    from gridsearch.records import Event, ImageSettings, Task, Value
     from gridsearch.service.run.interruption import Interruption
     from gridsearch.service.run.progress import Observer
 
@@ -109,8 +111,7 @@ class Refit:
         self._executor = start(self._take, self._interrupted)
         try:
             self.observer.started(self._progress)
-            self._executor.submit(Pack("best", tuple(lanes)))
-            self._wait()
+            self._do(Pack("best", tuple(lanes)))
             self.observer.ended(self._progress)
             done = [lane for lane in lanes if lane.trial.seed in self._finished]
             if not done:
@@ -121,10 +122,7 @@ class Refit:
             self.observer.say(
                 f"reading the test set with {len(done)} network{'s' * (len(done) > 1)}, exporting"
             )
-            self._executor.submit(
-                ExportRequest(id="best", lanes=tuple(done), folder=str(self.folder / "export"))
-            )
-            self._wait()
+            self._do(ExportRequest(id="best", lanes=tuple(done), folder=str(self.folder / "export")))
         finally:
             self.observer.ended(self._progress)
             self._executor.stop()
@@ -150,11 +148,15 @@ class Refit:
         self._progress.running[seed] = Running(trial, "")
         return Lane(trial, str(scratch))
 
-    def _wait(self) -> None:
-        """Poll until the task has ended."""
+    def _do(self, task: Task) -> None:
+        """Submit a task once there is a worker for it, and poll until it has ended."""
         assert self._executor is not None
         self._busy = True
+        submitted = False
         while self._busy:
+            if not submitted and self._executor.free:
+                self._executor.submit(task)
+                submitted = True
             if self.interruption:
                 raise Interrupted
             self._executor.poll(_POLL_SECONDS)
@@ -185,7 +187,9 @@ class Refit:
                 self._exported, self._busy = event, False
             case Unwritable():
                 raise StoreError(event.message, hint=event.hint)
-            case WorkerDied():
+            case EngineSays():
+                self.observer.say(event.message)
+            case WorkerDied() | WorkerLeft():
                 raise TrainingFailed(
                     f"the worker died while the winner was trained again ({event.message})", hint=self._hint()
                 )

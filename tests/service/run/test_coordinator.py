@@ -28,6 +28,7 @@ from gridsearch.records import (
     TrialState,
     Unwritable,
     WorkerDied,
+    WorkerLeft,
     trial_key,
 )
 from gridsearch.service.prepare.options import Places, RunOptions
@@ -146,6 +147,10 @@ class Workers:
     def die(self, pack, message="killed by SIGKILL", *, place_gone=False):
         del self.packs[pack]
         self.deliver(WorkerDied(worker="w0", pack=pack, message=message, place_gone=place_gone))
+
+    def leave_place(self, pack, message):
+        del self.packs[pack]
+        self.deliver(WorkerLeft(worker="w0", pack=pack, message=message))
 
 
 def to_the_end(workers, pack):
@@ -335,6 +340,23 @@ def test_a_place_that_goes_is_a_try_only_for_trials_that_came_no_further_there(s
 
     assert run(work, retries=1) == {"complete": 1, "failed": 1}
     assert next(t.number for t in run.trials if t.state is TrialState.COMPLETE) == 0
+
+
+@pytest.mark.parametrize("lanes", [None, 2])
+def test_what_a_worker_left_that_was_told_to_go_waits_again_and_lost_no_try(study, lanes):
+    run = study(2)
+
+    def work(workers, pack):
+        if workers.polls <= 3:
+            workers.leave_place(pack, "its time is nearly over")
+        else:
+            to_the_end(workers, pack)
+
+    settled = {"lanes": 2, "workers": 1} if lanes else {}
+    assert run(work, retries=0, **settled) == {"complete": 2}
+    assert any(
+        "worker w0 left: its time is nearly over; trials 0, 1 wait again" in said for said in run.lines.said
+    )
 
 
 def test_a_result_of_a_lost_lease_does_not_count(study):
