@@ -17,6 +17,8 @@ COMMANDS = (
     "run",
     "plan",
     "report",
+    "add",
+    "worker",
     "status",
     "stop",
     "study",
@@ -179,6 +181,7 @@ def test_data_fetch_from_an_empty_folder_is_exit_4(cli, tmp_path):
 
 def test_doctor_examines_everything_and_writes_nothing(cli, home):
     result = cli("doctor", "--json")
+    assert result.json["engines"][0] == {"engine": "local", "ready": True, "missing": []}
     assert result.code == 0, result.out
     subjects = {finding["subject"]: finding for finding in result.json["findings"]}
     assert {"python", "torch", "optuna", "device", "home", "cache", "store", "data fmnist"} <= set(subjects)

@@ -170,7 +170,8 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
     idle = studies.idle_runners(_places(arguments))
     if arguments.json:
         waits = [{"host": each.host, "pid": each.pid} for each in idle]
-        print(json.dumps({"schema": 1, "studies": [entry.to_json() for entry in found], "idle": waits}))
+        content = {"schema": 1, "studies": [entry.to_json() for entry in found]}
+        print(json.dumps({**content, "idle": waits} if waits else content))
         return
     out = display.console(no_color=arguments.no_color)
     if not found:

@@ -193,6 +193,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict
 
     from gridsearch.service.queries.doctor import examine
+    from gridsearch.service.queries.engines import engines
 
     if arguments.dataset and not arguments.model:
         raise UsageError("doctor --dataset: of which model?", hint="name it with --model")
@@ -200,9 +201,9 @@ def doctor(arguments: argparse.Namespace) -> int:
     found = examine(places, model=arguments.model, dataset=arguments.dataset)
     bad = any(finding.verdict == "bad" for finding in found)
     if arguments.json:
-        print(
-            json.dumps({"schema": 1, "healthy": not bad, "findings": [asdict(finding) for finding in found]})
-        )
+        there = [{"engine": e.name, "ready": e.ready, "missing": list(e.missing)} for e in engines()]
+        findings = [asdict(finding) for finding in found]
+        print(json.dumps({"schema": 1, "healthy": not bad, "findings": findings, "engines": there}))
         return 4 if bad else 0
     out = display.console(no_color=arguments.no_color)
     styles = {"ok": "green", "note": "yellow", "bad": "bold red"}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from gridsearch.errors import GridsearchError
 from gridsearch.folders import can_be_made, nearest_there
 from gridsearch.reporting.words.text import plural
+from gridsearch.service.queries.engines import engines
 from gridsearch.store import masked, open_store, store_exists, waiting
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def examine(places: Places, *, model: str | None = None, dataset: str | None = N
         *_packages(),
         *_torchvision(),
         *_devices(),
+        *_engines(),
         *_places(places),
         *_caches(places),
         *_data(places),
@@ -122,6 +124,15 @@ def _devices() -> Iterator[Finding]:
             yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _FIX_COMPILER)
         elif name not in ("torch", "python"):
             yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
+
+
+def _engines() -> Iterator[Finding]:
+    for engine in engines():
+        if engine.ready:
+            yield Finding(f"engine {engine.name}", "ok", engine.detail)
+        else:
+            detail = f"{engine.detail}: {'; '.join(engine.missing)}"
+            yield Finding(f"engine {engine.name}", "note", detail, "; ".join(engine.fixes))
 
 
 def _caches(places: Places) -> Iterator[Finding]:

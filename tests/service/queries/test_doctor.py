@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import tomllib
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
-from gridsearch.service.queries import doctor
+import pytest
+from packaging.requirements import Requirement
+
+from gridsearch.service.queries import doctor, engines
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,51 @@ def test_optuna_is_named_with_the_versions_whose_tables_are_known(
     found = {finding.subject: finding for finding in doctor._packages()}
     assert (found["optuna"].verdict, found["optuna"].detail, found["optuna"].mend) == (verdict, detail, fix)
     assert found["torch"].detail == "9.9", "a range without an end says nothing of it"
+
+
+RANGES = ["optuna>=5.0", 'submitit>=1.5; extra == "slurm"', 'ray>=2.52; extra == "ray"']
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Say which versions of which packages are installed, and let no program be found but those that are named."""
+
+    def set_up(versions: dict[str, str], *, programs: tuple[str, ...] = ()) -> None:
+        def version(package: str) -> str:
+            if package not in versions:
+                raise PackageNotFoundError(package)
+            return versions[package]
+
+        monkeypatch.setattr(engines, "requires", lambda _: RANGES)
+        monkeypatch.setattr(engines, "version", version)
+        monkeypatch.setattr(engines.shutil, "which", lambda name: name if name in programs else None)
+
+    return set_up
+
+
+def test_an_engine_that_is_there_is_shown_with_its_version_and_address(installed, monkeypatch):
+    versions = {"ray": "2.60.0", "submitit": "1.5.3", "psycopg": "3.3.4"}
+    installed(versions, programs=("sbatch", "squeue", "scancel"))
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    found = {engine.name: engine for engine in engines.engines()}
+    assert list(found) == ["local", "ray", "slurm", "postgresql"]
+    assert all(engine.ready for engine in found.values())
+    assert found["ray"].detail == "--executor ray, ray 2.60.0, at 10.0.0.1:6379"
+
+
+def test_what_an_engine_lacks_is_a_note_with_the_way_to_get_it(installed):
+    installed({"ray": "2.40.0", "submitit": "1.5.3"}, programs=("squeue",))
+    found = {finding.subject: finding for finding in doctor._engines()}
+    ray, slurm = found["engine ray"], found["engine slurm"]
+    assert "psycopg is not installed" in found["engine postgresql"].detail
+    assert (ray.verdict, ray.mend) == ("note", "pip install 'gridsearch[ray]'")
+    assert "ray 2.40.0, but >=2.52 is needed" in ray.detail
+    assert (slurm.verdict, slurm.mend) == ("note", "run it on a node that submits jobs")
+    assert "no sbatch, scancel on the search path" in slurm.detail
+
+
+def test_the_package_of_each_engine_is_that_of_its_extra():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    extras = project["project"]["optional-dependencies"]
+    for extra, package in engines._PACKAGES.items():
+        assert Requirement(extras[extra][0]).name == package
