@@ -309,17 +309,18 @@ def described_commands():
         for line in re.sub(r"\\\n", " ", block).splitlines():
             words = shlex.split(line, comments=True)
             start = next(
-                (i for i, w in enumerate(words) if w == "runner" or w.startswith("gridsearch:")), None
+                (i for i, w in enumerate(words) if w in ("runner", "grid") or w.startswith("gridsearch:")),
+                None,
             )
             if start is not None:
                 yield words[start + 1 :]
-    for line in re.findall(r"`((?:run|data) [^`]*)`", text):
+    for line in re.findall(r"`((?:run|data|worker) [^`]*)`", text):
         yield shlex.split(line)
 
 
 def test_every_command_in_the_description_is_one_that_the_program_takes():
     commands = list(described_commands())
-    assert len(commands) == 6
+    assert len(commands) == 10
     for words in commands:
         accepted(words)
 
@@ -335,7 +336,9 @@ def test_the_description_names_every_build_argument_with_its_default():
 
 
 @pytest.mark.parametrize(
-    "path", [*sorted(DOCKER.iterdir()), ROOT / ".dockerignore"], ids=lambda path: path.name
+    "path",
+    [*sorted(path for path in DOCKER.rglob("*") if path.is_file()), ROOT / ".dockerignore"],
+    ids=lambda path: path.name,
 )
 def test_no_host_but_the_loopback_is_named(path):
     hosts = re.findall(r"https?://([\w.-]+)", path.read_text())
