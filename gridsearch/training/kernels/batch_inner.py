@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,19 @@ from gridsearch.training.kernels.convolution_tables import (
     forward_side,
     tables,
 )
+from gridsearch.training.kernels.map_means import MapMeans
 from gridsearch.training.kernels.op import Layout, vector_numbers
-from gridsearch.training.kernels.stages import Add, BatchNorm, Conv, MaxPool, Relu, shape_after
+from gridsearch.training.kernels.stages import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    GlobalMean,
+    LeakyRelu,
+    MaxPool,
+    Relu,
+    shape_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +46,7 @@ if TYPE_CHECKING:
 
 _SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
+_MAP_SIDES = 3  # of a shape [C, H, W]
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 _CHUNK_PIXELS = (
     64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
@@ -56,7 +68,9 @@ class _Shapes(ctypes.Structure):
         *((n, _INT) for n in ("channels", "height", "width")),
         *((n, _INT) for n in ("convolves", "has_bias", "outputs", "rows", "columns")),
         *((n, _PAIR) for n in ("kernel", "step", "padding", "dilation")),
-        *((n, _INT) for n in ("groups", "merged", "chunk", "gradient_channels")),
+        *((n, _INT) for n in ("groups", "merged", "chunk", "span")),
+        *((n, _PAIR) for n in ("whole", "first")),
+        ("gradient_channels", _INT),
         *((n, Product) for n in ("sums", "data")),
         ("pool", _Pool * 2),
         *((n, _INT) for n in ("normalizes", "affine")),
@@ -75,7 +89,7 @@ class MapRun:
         first_pool: pooling before batch norm.
         norm: batch norm.
         add: a residual sum.
-        activation: ReLU.
+        activation: ReLU, leaky or not.
         last_pool: pooling after it.
     """
 
@@ -83,7 +97,7 @@ class MapRun:
     first_pool: MaxPool | None = None
     norm: BatchNorm | None = None
     add: Add | None = None
-    activation: Relu | None = None
+    activation: Relu | LeakyRelu | None = None
     last_pool: MaxPool | None = None
 
     @classmethod
@@ -92,7 +106,7 @@ class MapRun:
         taken: dict[str, Any] = {}
         at = 0
         for stage in stages:
-            places = [i for i in range(at, len(_ORDER)) if type(stage) is _ORDER[i][1]]
+            places = [i for i in range(at, len(_ORDER)) if isinstance(stage, _ORDER[i][1])]
             if not places or not _fits(stage) or (_ORDER[places[0]][0] == "last_pool" and "add" in taken):
                 break
             at = places[0] + 1
@@ -103,12 +117,12 @@ class MapRun:
         return cls(**taken), count
 
 
-_ORDER = (
+_ORDER: tuple[tuple[str, Any], ...] = (
     ("conv", Conv),
     ("first_pool", MaxPool),
     ("norm", BatchNorm),
     ("add", Add),
-    ("activation", Relu),
+    ("activation", (Relu, LeakyRelu)),
     ("last_pool", MaxPool),
 )
 
@@ -120,6 +134,8 @@ def _fits(stage: Stage) -> bool:
             return stage.kernel[0] * stage.kernel[1] <= _MOST_TAPS
         case BatchNorm():
             return stage.tracked
+        case LeakyRelu():
+            return stage.slope > 0  # the sign of its result then tells that of its argument
         case _:
             return True
 
@@ -161,7 +177,7 @@ class MapStages:
         s = _Shapes(
             channels=channels, height=height, width=width, outputs=channels, rows=height, columns=width
         )
-        s.groups = s.gradient_channels = s.chunk = 1
+        s.groups = s.gradient_channels = s.chunk = s.span = 1
         if run.conv is not None:
             shape = shape_after(run.conv, shape)
             s.outputs, s.rows, s.columns = shape
@@ -175,29 +191,22 @@ class MapStages:
             s.normalizes, s.affine = 1, int(run.norm.affine)
             s.eps, s.momentum = run.norm.eps, run.norm.momentum
         s.adds, s.activates = int(run.add is not None), int(run.activation is not None)
+        s.slope = run.activation.slope if isinstance(run.activation, LeakyRelu) else 0.0
         return s
 
-    def _fill_conv(self, s: _Shapes, conv: Conv, vector_bytes: int) -> None:
+    def _fill_conv(self, s: _Shapes, whole: Conv, vector_bytes: int) -> None:
+        conv, first = _cropped(whole, (s.height, s.width), (s.rows, s.columns))
+        s.whole, s.first = _PAIR(*whole.kernel), _PAIR(*first)
         s.convolves, s.has_bias, s.groups = 1, int(conv.bias), conv.groups
         s.kernel, s.step = _PAIR(*conv.kernel), _PAIR(*conv.stride)
         s.padding, s.dilation = _PAIR(*conv.padding), _PAIR(*conv.dilation)
-        how = list(
-            zip(
-                (s.height, s.width),
-                (s.rows, s.columns),
-                conv.kernel,
-                conv.stride,
-                conv.padding,
-                conv.dilation,
-                strict=True,
-            )
-        )
-        for name, side_of, read, written in (
-            ("sums", forward_side, s.channels, s.outputs),
-            ("data", backward_side, s.outputs, s.channels),
+        sizes = (s.height, s.width), (s.rows, s.columns)
+        how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
+        for name, side_of, read, written, size in (
+            ("sums", forward_side, s.channels, s.outputs, sizes[1]),
+            ("data", backward_side, s.outputs, s.channels, sizes[0]),
         ):
-            pixels = s.rows * s.columns if name == "sums" else s.height * s.width
-            tile = _sum_tile(self._tile_pixels, written // conv.groups, pixels)
+            tile = _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
             found = tables(
                 *(side_of(*side) for side in how),
                 read=read,
@@ -205,16 +214,30 @@ class MapStages:
                 groups=conv.groups,
                 channels=tile,
                 pixels=self._tile_pixels(tile),
-                number_bytes=vector_bytes,
+                vector_bytes=vector_bytes,
                 turned=name == "data",
             )
             self._tables.append(found)
             setattr(s, name, found.product())
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
         s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
+        s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
 
     def _tile_pixels(self, channels: int) -> int:
         return function(self.library.tile_pixels, _INT, _INT)(channels)
+
+
+def _cropped(conv: Conv, size: tuple[int, int], out: tuple[int, int]) -> tuple[Conv, tuple[int, int]]:
+    """Return a convolution without the outer taps that meet nothing but padding, and its first tap."""
+    first, kernel, padding = [], [], []
+    for side in zip(size, out, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True):
+        used = sorted({tap for places in forward_side(*side).places for tap, _ in places}) or [0]
+        first.append(used[0])
+        kernel.append(used[-1] - used[0] + 1)
+        padding.append(side[4] - used[0] * side[5])
+    height, width = kernel
+    cropped = replace(conv, kernel=(height, width), padding=(padding[0], padding[1]))
+    return cropped, (first[0], first[1])
 
 
 def _sum_tile(pixels_of: Callable[[int], int], written: int, pixels: int) -> int:
@@ -253,7 +276,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
 
 def cover(
     stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, bf16: bool = False
-) -> tuple[MapStages, int] | None:
+) -> tuple[MapStages | MapMeans, int] | None:
     """Return the operation for the longest run of stages at the beginning, and how many it takes; None for none.
 
     Args:
@@ -262,8 +285,11 @@ def cover(
         dtype: of the weights.
         bf16: activations in bfloat16, which this does not have.
     """
-    run, count = MapRun.of(stages)
-    if bf16 or not count or len(shape) != 3:
+    if bf16 or len(shape) != _MAP_SIDES:
         return None
-    library = _library(dtype)
+    if stages and isinstance(stages[0], AvgPool | GlobalMean):
+        means = MapMeans.build(stages[0], shape, dtype)
+        return None if means is None else (means, 1)
+    run, count = MapRun.of(stages)
+    library = _library(dtype) if count else None
     return None if library is None else (MapStages(run, shape, dtype, library), count)

@@ -102,25 +102,31 @@ static void multiply(const struct product *p, const vec *map, const REAL *weight
              adds);
 }
 
+struct steps { /* from one block, row or column to the next, in vectors */
+  ptrdiff_t map_block, map_row, map_column, gradient_block, gradient_row;
+};
+
 /* Gradients of the weights: sums over pixels and images, (outputs, inputs) at a time. */
 #define GRADIENT(OUTPUTS, INPUTS)                                                                                     \
-  static void gradient_##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t rows,              \
-                                 ptrdiff_t columns, const ptrdiff_t *restrict by, vec *restrict sums) {              \
+  static void gradient_##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks,            \
+                                 ptrdiff_t rows, ptrdiff_t columns, const struct steps *restrict by,                 \
+                                 vec *restrict sums) {                                                               \
     enum { ALL = CEIL_DIV(OUTPUTS * INPUTS, V) * V };                                                                \
     vec sum[ALL];                                                                                                    \
     UNROLL for (int i = 0; i < ALL; i++) sum[i] = (vec){0};                                                          \
-    for (ptrdiff_t r = 0; r < rows; r++) {                                                                           \
-      const vec *x = map + r * by[0], *d = gradient + r * by[2];                                                     \
-      for (ptrdiff_t c = 0; c < columns; c++, x += by[1], d += OUTPUTS) {                                            \
-        vec number[INPUTS];                                                                                          \
-        UNROLL for (int i = 0; i < INPUTS; i++) number[i] = x[i];                                                    \
-        UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                   \
-          vec factor = d[o];                                                                                         \
-          IN_REGISTER(factor);                                                                                       \
-          UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] += factor * number[i];                         \
+    for (; blocks; blocks--, map += by->map_block, gradient += by->gradient_block)                                   \
+      for (ptrdiff_t r = 0; r < rows; r++) {                                                                         \
+        const vec *x = map + r * by->map_row, *d = gradient + r * by->gradient_row;                                  \
+        for (ptrdiff_t c = 0; c < columns; c++, x += by->map_column, d += OUTPUTS) {                                 \
+          vec number[INPUTS];                                                                                        \
+          UNROLL for (int i = 0; i < INPUTS; i++) number[i] = x[i];                                                  \
+          UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                 \
+            vec factor = d[o];                                                                                       \
+            IN_REGISTER(factor);                                                                                     \
+            UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] += factor * number[i];                       \
+          }                                                                                                          \
         }                                                                                                            \
       }                                                                                                              \
-    }                                                                                                                \
     UNROLL for (int part = 0; part < ALL; part += V) {                                                               \
       vec level[V];                                                                                                  \
       UNROLL for (int i = 0; i < V; i++) level[i] = sum[part + i];                                                   \
@@ -131,7 +137,8 @@ static void multiply(const struct product *p, const vec *map, const REAL *weight
   }
 TILES(GRADIENT)
 
-typedef void (*gradient_function)(const vec *, const vec *, ptrdiff_t, ptrdiff_t, const ptrdiff_t *, vec *);
+typedef void (*gradient_function)(const vec *, const vec *, ptrdiff_t, ptrdiff_t, ptrdiff_t, const struct steps *,
+                                  vec *);
 
 static gradient_function gradient_of(ptrdiff_t outputs) {
 #define CHOOSE_GRADIENT(OUTPUTS, INPUTS)                                                                              \

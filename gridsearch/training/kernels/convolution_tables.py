@@ -105,7 +105,7 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
     groups: int,
     channels: int,
     pixels: int,
-    number_bytes: int,
+    vector_bytes: int,
     turned: bool,
 ) -> Tables:
     """Return a product's tables.
@@ -118,12 +118,12 @@ def tables(  # noqa: PLR0913  (what a product is made of, each by its name)
         groups: of the convolution.
         channels: of a tile.
         pixels: of a tile.
-        number_bytes: of a vector.
+        vector_bytes: of a vector.
         turned: the columns of the packed weights are backwards.
     """
     own = read // groups
     tap_of: Callable[[int], int] = (lambda k: columns.taps - 1 - k) if turned else (lambda k: k)
-    strip_rows = max(1, _CACHE // max(1, columns.size * read * number_bytes))
+    strip_rows = max(1, _CACHE // max(1, columns.size * read * vector_bytes))
     runs: list[tuple[int, int, int]] = []
     known: dict[_Taps, tuple[int, int]] = {}
     tiles: list[list[int]] = []

@@ -21,6 +21,8 @@ struct shapes {
   int64_t convolves, has_bias, outputs, rows, columns, kernel[2], step[2], padding[2], dilation[2], groups;
   int64_t merged;       /* gradients of the weights: sums run over taps and channels beside each other, else channels */
   int64_t chunk;        /* rows of the result at a time there */
+  int64_t span;         /* and blocks, where maps are small */
+  int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
   int64_t gradient_channels; /* outputs at a time there */
   struct product sums, data;
   struct pool pool[2];
@@ -100,7 +102,7 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
   const char *start = at;
   w->convolved = (vec *)take(&at, sizeof(vec) * convolved(s));
   w->middle = (vec *)take(&at, sizeof(vec) * middle(s));
-  w->gradient = (vec *)take(&at, sizeof(vec) * convolved(s));
+  w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
   w->statistics = (double *)take(&at, sizeof(double) * 4 * s->outputs);
   w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
   w->partial = (vec *)take(&at, sizeof(vec) * 2 * s->outputs);
@@ -114,8 +116,8 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     const ptrdiff_t outer = tiles_of(s, &inputs, &per_row);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-    w->map = (vec *)take(&at, sizeof(vec) * (rows * columns * (s->merged ? own : inputs) + MOST_PIXELS));
-    w->gradients = (vec *)take(&at, sizeof(vec) * s->chunk * s->columns * outer * s->gradient_channels);
+    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : inputs) + MOST_PIXELS));
+    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * outer * s->gradient_channels);
     w->sums_bytes = sizeof(vec) * s->groups * outer * s->kernel[0] * per_row * sums_of_tile(s);
     w->sums = (vec *)take(&at, w->sums_bytes);
   }
@@ -132,16 +134,20 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
                  REAL *restrict to, REAL *restrict biases, int turned) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
   const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
-  const ptrdiff_t by_row = turned ? own * all_taps : all_taps, by_column = turned ? all_taps : own * all_taps;
+  const ptrdiff_t whole = s->whole[0] * s->whole[1], first = s->first[0] * s->whole[1] + s->first[1];
+  const ptrdiff_t by_row = turned ? own * whole : whole, by_column = turned ? whole : own * whole;
   for (ptrdiff_t g = 0; g < s->groups; g++) {
-    const REAL *from = w + g * out * own * all_taps;
+    const REAL *from = w + g * out * own * whole + first;
     for (ptrdiff_t o = 0; o < padded; o += n)
       for (ptrdiff_t k = 0; k < all_taps; k++) {
         /* turned: the columns of taps backwards, as they then lie beside each other in the map */
-        const ptrdiff_t c = k % s->kernel[1], tap = turned ? k - c + s->kernel[1] - 1 - c : k;
-        for (ptrdiff_t i = 0; i < rows; i++, to += n)
-          for (ptrdiff_t j = 0; j < n; j++)
-            to[j] = o + j < columns ? from[(o + j) * by_column + i * by_row + tap] : 0;
+        const ptrdiff_t c = k % s->kernel[1], tap = k / s->kernel[1] * s->whole[1] + (turned ? s->kernel[1] - 1 - c : c);
+        const REAL *own_tap = from + o * by_column + tap;
+        const ptrdiff_t there = MIN(n, columns - o);
+        for (ptrdiff_t i = 0; i < rows; i++, to += n, own_tap += by_row) {
+          for (ptrdiff_t j = 0; j < there; j++) to[j] = own_tap[j * by_column];
+          for (ptrdiff_t j = there; j < n; j++) to[j] = 0;
+        }
       }
     for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * out + o] : 0;
   }
@@ -183,9 +189,14 @@ static int partitions(const struct pool *p, ptrdiff_t rows, ptrdiff_t columns) {
          p->rows * p->step[0] == rows && p->columns * p->step[1] == columns;
 }
 
+/* The numbers, and where `low` times the slope: without one zeros, also of what is no finite number. */
+INLINE vec sloped(mask low, vec numbers, REAL slope) {
+  return slope == 0 ? (vec)((mask)numbers & ~low) : where(low, all(slope) * numbers, numbers);
+}
+
 /* The gradient of the maps, given that of the pooled maps; y gates it where an activation follows, else NULL. */
 INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
-  return y ? where((mask)(*y <= 0), all((REAL)s->slope) * gradient, gradient) : gradient;
+  return y ? sloped((mask)(*y <= 0), gradient, (REAL)s->slope) : gradient;
 }
 
 static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy, const vec *restrict y,
@@ -217,12 +228,11 @@ static void max_pool_gradient(const struct shapes *s, const struct pool *p, cons
 static void finish(const struct shapes *s, const vec *x, const REAL *scale, const REAL *shift, const vec *more,
                    vec *y, int activates) {
   const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
-  const vec slope = all((REAL)s->slope);
   for (ptrdiff_t p = 0; p < pixels; p++, x += channels, y += channels) {
     for (ptrdiff_t c = 0; c < channels; c++) {
       vec value = scale ? x[c] * all(scale[c]) + all(shift[c]) : x[c];
       if (more) value += more[c];
-      if (activates) value = where((mask)(value <= 0), s->slope == 0 ? (vec){0} : slope * value, value);
+      if (activates) value = sloped((mask)(value <= 0), value, (REAL)s->slope);
       y[c] = value;
     }
     if (more) more += channels;
@@ -296,9 +306,8 @@ static void leave(const struct shapes *s, const vec *maps, const REAL *channel, 
   const ptrdiff_t rows = s->pool[BEFORE].is ? s->pool[BEFORE].rows : s->rows;
   max_pool(p, maps, y, argmax, rows, middle_pixels(s) / rows, s->outputs);
   if (!s->activates) return;
-  const vec slope = all((REAL)s->slope);
   for (ptrdiff_t i = 0; i < result(s); i++) /* what grows with its argument may come after the maximum */
-    y[i] = where((mask)(y[i] <= 0), s->slope == 0 ? (vec){0} : slope * y[i], y[i]);
+    y[i] = sloped((mask)(y[i] <= 0), y[i], (REAL)s->slope);
 }
 
 static void start(const struct shapes *s, const struct op_args *a, struct workspace *w) {
@@ -480,8 +489,9 @@ static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t in
   *end = MIN(count, inside > from ? CEIL_DIV(inside - from, step) : 0);
 }
 
-/* Adds a block's share of the gradients of the weights to w->sums. */
-static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, const struct workspace *w) {
+/* Adds some blocks' share of the gradients of the weights to w->sums. */
+static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
+                             const struct workspace *w) {
   const gradient_function add = gradient_of(s->gradient_channels);
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
   ptrdiff_t inputs, per_row;
@@ -492,9 +502,11 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
     for (ptrdiff_t h = 0; h < s->rows; h += s->chunk) {
       const ptrdiff_t chunk = MIN(s->chunk, s->rows - h), top = h * s->step[0] - s->padding[0];
       const ptrdiff_t rows = (chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
-      pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, chunk * s->columns, outer);
+      /* more blocks than one are taken only where a chunk is the whole map: their pixels then follow each other */
+      pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, blocks * chunk * s->columns, outer);
       for (ptrdiff_t i = 0; i < own; i += wide) {
-        pack_map(s, x, w->map, top, rows, columns, g * own + i, wide, own - i);
+        for (ptrdiff_t b = 0; b < blocks; b++)
+          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i, wide, own - i);
         /* all taps of a tile of outputs in turn: what they read stays in the first cache */
         for (ptrdiff_t o = 0; o < outer; o++)
           for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
@@ -506,9 +518,11 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
               if (h0 >= h1 || w0 >= w1) continue;
               const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] + left) * wide +
                                (s->merged ? j * inputs : 0);
-              const ptrdiff_t by[] = {s->step[0] * columns * wide, s->step[1] * wide, s->columns * n};
+              const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, s->step[1] * wide,
+                                       chunk * s->columns * n, s->columns * n};
               const ptrdiff_t tile = s->merged ? j : j * (per_row / s->kernel[1]) + i / inputs;
-              add(map, w->gradients + (o * chunk * s->columns + h0 * s->columns + w0) * n, h1 - h0, w1 - w0, by,
+              const vec *own_gradients = w->gradients + (o * blocks * chunk * s->columns + h0 * s->columns + w0) * n;
+              add(map, own_gradients, blocks, h1 - h0, w1 - w0, &by,
                   w->sums + (((g * s->kernel[0] + r) * per_row + tile) * outer + o) * of_tile);
             }
       }
@@ -521,7 +535,10 @@ static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) 
   ptrdiff_t inputs, per_row;
   const ptrdiff_t outer = tiles_of(s, &inputs, &per_row), of_tile = sums_of_tile(s);
   const ptrdiff_t beside = s->merged ? s->kernel[1] * own : own, tiles = s->merged ? per_row : per_row / s->kernel[1];
+  const ptrdiff_t whole = s->whole[0] * s->whole[1];
   const REAL *from = (const REAL *)w->sums;
+  if (whole != taps(s)) memset(to, 0, sizeof(REAL) * s->outputs * own * whole);
+  to += s->first[0] * s->whole[1] + s->first[1];
   for (ptrdiff_t g = 0; g < s->groups; g++)
     for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
       for (ptrdiff_t t = 0; t < per_row; t++)
@@ -530,17 +547,17 @@ static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) 
             for (ptrdiff_t i = 0; i < MIN(inputs, beside - t % tiles * inputs); i++) {
               const ptrdiff_t at = t % tiles * inputs + i;
               const ptrdiff_t column = s->merged ? at / own : t / tiles, c = s->merged ? at % own : at;
-              to[((g * out + o * n + j) * own + c) * taps(s) + r * s->kernel[1] + column] = from[j * inputs + i];
+              to[((g * out + o * n + j) * own + c) * whole + r * s->whole[1] + column] = from[j * inputs + i];
             }
 }
 
-/* The gradient of the convolution's result in one block (or of the input, where there is no convolution). */
-static vec *gradient_of_block(const struct shapes *s, const struct op_args *a, const struct workspace *w,
-                              const struct saved *saved, ptrdiff_t b) {
+/* Writes the gradient of the convolution's result in one block (or of the input, where there is no convolution). */
+static void gradient_of_block(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                              const struct saved *saved, ptrdiff_t b, vec *to_convolution) {
   const vec *gy = (const vec *)a->gy + b * result(s);
   const vec *y = s->activates ? (const vec *)a->y + b * result(s) : 0;
   const int pools = s->pool[BEFORE].is;
-  vec *gradient = pools ? w->middle : w->gradient;
+  vec *gradient = pools ? w->middle : to_convolution;
   if (s->pool[AFTER].is) {
     const ptrdiff_t columns = pools ? s->pool[BEFORE].columns : s->columns;
     max_pool_gradient(s, &s->pool[AFTER], gy, y, saved->argmax[AFTER] + b * result(s) * V, gradient,
@@ -554,10 +571,9 @@ static vec *gradient_of_block(const struct shapes *s, const struct op_args *a, c
   }
   if (s->normalizes)
     normalize_gradient(s, gradient, saved->before + b * middle(s), saved->mean, w->channel, present(a->images, b));
-  if (!pools) return gradient;
-  max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, w->gradient, s->rows,
-                    s->columns);
-  return w->gradient;
+  if (pools)
+    max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, to_convolution, s->rows,
+                      s->columns);
 }
 
 static void add_bias_gradient(const struct shapes *s, const vec *gradient, const struct workspace *w, double *sums) {
@@ -582,12 +598,14 @@ void backward(const struct op_args *a) {
     if (a->gx[0]) pack(s, &s->data, a->params[0], 0, w.weights, w.bias, 1);
   }
   for (ptrdiff_t b = 0; b < blocks; b++) {
-    const vec *gradient = gradient_of_block(s, a, &w, &saved, b);
-    vec *gx = a->gx[0] ? (vec *)a->gx[0] + b * entered(s) : 0;
+    const ptrdiff_t place = b % s->span;
+    vec *gradient = w.gradient + place * convolved(s), *gx = a->gx[0] ? (vec *)a->gx[0] + b * entered(s) : 0;
+    gradient_of_block(s, a, &w, &saved, b, gradient);
     if (s->convolves) {
       if (s->has_bias) add_bias_gradient(s, gradient, &w, bias);
-      weight_gradients(s, (const vec *)a->x[0] + b * entered(s), gradient, &w);
       if (gx) multiply(&s->data, gradient, w.weights, w.bias, gx, s->groups, out, own, taps(s), a->adds[0]);
+      if (place + 1 == s->span || b + 1 == blocks)
+        weight_gradients(s, (const vec *)a->x[0] + (b - place) * entered(s), w.gradient, place + 1, &w);
     } else if (gx) {
       for (ptrdiff_t i = 0; i < entered(s); i++) gx[i] = a->adds[0] ? gx[i] + gradient[i] : gradient[i];
     }

@@ -49,6 +49,13 @@ class Relu:
 
 
 @dataclass(frozen=True, slots=True)
+class LeakyRelu:
+    """Leaky ReLU; its slope is positive."""
+
+    slope: float
+
+
+@dataclass(frozen=True, slots=True)
 class Add:
     """The sum with another value of the same shape, which is the operation's next input."""
 
@@ -107,7 +114,9 @@ class Dropout:
     layer: int
 
 
-Stage = Conv | BatchNorm | Relu | Add | MaxPool | AvgPool | GlobalMean | Flatten | Linear | Dropout
+Stage = (
+    Conv | BatchNorm | Relu | LeakyRelu | Add | MaxPool | AvgPool | GlobalMean | Flatten | Linear | Dropout
+)
 Shape = tuple[int, ...]
 
 

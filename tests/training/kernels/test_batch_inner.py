@@ -10,7 +10,17 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.batch_inner import cover
 from gridsearch.training.kernels.op import vector_numbers
-from gridsearch.training.kernels.stages import Add, BatchNorm, Conv, MaxPool, Relu, shape_after
+from gridsearch.training.kernels.stages import (
+    Add,
+    AvgPool,
+    BatchNorm,
+    Conv,
+    GlobalMean,
+    LeakyRelu,
+    MaxPool,
+    Relu,
+    shape_after,
+)
 from tests.training.kernels.op_calls import call
 
 pytestmark = pytest.mark.skipif(
@@ -40,8 +50,14 @@ def by_torch(stages, xs, params, buffers, *, training):
                 x = F.batch_norm(x, *buffers, next(left), next(left), *how)
             case Relu():
                 x = torch.relu(x)
+            case LeakyRelu():
+                x = F.leaky_relu(x, stage.slope)
             case Add():
                 x = x + xs[1]
+            case AvgPool():
+                x = F.avg_pool2d(x, stage.kernel, stage.stride, stage.padding)
+            case GlobalMean():
+                x = x.mean((2, 3))
             case MaxPool():
                 x = F.max_pool2d(x, stage.kernel, stage.stride, stage.padding)
     return x
@@ -104,6 +120,10 @@ FORMS = {
     "pooled": ([conv(2, 13, 3, 1, 1), HALVES, Relu()], (2, 6, 5)),
     "pooled, then normed": ([conv(2, 13, 3, 1, 1), HALVES, BatchNorm(13), Relu()], (2, 6, 5)),
     "normed, then pooled": ([conv(2, 5, 3, 1, 1), BatchNorm(5), Relu(), OVERLAPPING], (2, 6, 7)),
+    "leaky": ([conv(2, 13, 3, 1, 1), HALVES, BatchNorm(13), LeakyRelu(0.1)], (2, 6, 5)),
+    "leaky before pooling": ([conv(2, 13, 3, 1, 1), LeakyRelu(0.1), HALVES], (2, 6, 5)),
+    "mean of windows": ([AvgPool((3, 2), (2, 2), (1, 0))], (5, 7, 6)),
+    "mean of maps": ([GlobalMean()], (5, 3, 4)),
     "pooled twice": ([conv(2, 5, 3, 1, 1), HALVES, BatchNorm(5), Relu(), HALVES], (2, 9, 8)),
     "residual": ([conv(4, 7, 3, 1, 1, bias=False), BatchNorm(7), Add(), Relu()], (4, 5, 6)),
     "norm alone": ([BatchNorm(5, momentum=0.3, eps=0.01), Relu()], (5, 4, 3)),
