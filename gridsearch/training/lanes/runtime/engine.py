@@ -89,8 +89,10 @@ class LanesEngine:
                     if (result := context.checkpoints.result(lane)) is not None:
                         yield result
                     entries.append(_Entry(lane, context.checkpoints.state(lane), ended=result is not None))
-                yield from _train([e for e in entries if not e.alone], context)
-                yield from _one_by_one([e for e in entries if e.alone], context)
+                # Both at once: a lane of the first may leave its program, and has trained then.
+                together, alone = [e for e in entries if not e.alone], [e for e in entries if e.alone]
+                yield from _train(together, context)
+                yield from _one_by_one(alone, context)
         except Stopped:
             return
 
