@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gridsearch.plugins import Plugin
+    from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import Value
     from gridsearch.training.resident_data import ResidentCache, ResidentData
 
@@ -317,13 +317,7 @@ class PackTrainer:
         key = self.setup.images.get(fingerprint)
         images = None if key is None else datasets.find_shared(key)
         if images is None:
-            plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-            images, found = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
-            if found != fingerprint:
-                raise DataError(
-                    f"images changed: those of {plugin.name!r} are other than when the run began",
-                    hint="run again",
-                )
+            images = self._read(options, fingerprint)
             key = datasets.key_of(images, fingerprint)
             images = datasets.share(images, fingerprint)
         return ResidentCache(
@@ -332,6 +326,25 @@ class PackTrainer:
             smallest_input=lambda settings: self._model(settings).smallest_input,
             share=partial(datasets.share_resized, key),
         )
+
+    def _read(self, options: tuple[tuple[str, Value], ...], fingerprint: str) -> ImageData:
+        """Return the images of a fingerprint that were sent here, else those that the dataset gives now.
+
+        Raises:
+            DataError: they are others.
+        """
+        from gridsearch.zoo import datasets
+
+        if (sent := self.setup.image_files.get(fingerprint)) is not None:
+            return datasets.read_sent(Path(sent), fingerprint)
+        plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
+        images, found = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
+        if found != fingerprint:
+            raise DataError(
+                f"images changed: those of {plugin.name!r} are other than when the run began",
+                hint="run again",
+            )
+        return images
 
     def _found(self, name: str) -> Plugin:
         return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)

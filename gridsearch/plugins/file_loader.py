@@ -110,6 +110,11 @@ class OwnModules:
         """The file's module."""
         return sys.modules[f"{self.package}.{self.name}"]
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files of all its modules that were run or are imported later, by the modules' names."""
+        return dict(self._files)
+
     def load(self) -> None:
         """Run the file; what it adds to `sys.path` becomes its own, and the session's stays as it was."""
         root = ModuleType(self.package)

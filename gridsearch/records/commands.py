@@ -30,6 +30,7 @@ class WorkerSetup:
         objective: locator of the function that the trials call.
         metric: which of the function's metrics ranks.
         takes_state: whether a trial goes on from the state that it left last, as networks do.
+        image_files: files of the images of a fingerprint that another machine has loaded and sent.
     """
 
     name: str
@@ -46,6 +47,7 @@ class WorkerSetup:
     objective: str = ""
     metric: str = ""
     takes_state: bool = False
+    image_files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def resumable(self) -> bool:

@@ -21,6 +21,7 @@ from gridsearch.zoo.datasets.access import (
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import data_root
 from gridsearch.zoo.datasets.dataset_list import DatasetInfo, DatasetState, listing
+from gridsearch.zoo.datasets.kept_images import as_sent, read_sent
 from gridsearch.zoo.datasets.shared_images import find as find_shared
 from gridsearch.zoo.datasets.shared_images import key_of, share, share_resized
 from gridsearch.zoo.datasets.summary import cautions, described
@@ -29,6 +30,7 @@ __all__ = [
     "DatasetInfo",
     "DatasetState",
     "Inspection",
+    "as_sent",
     "available",
     "cifar10",
     "data_root",
@@ -49,6 +51,7 @@ __all__ = [
     "load_known",
     "mnist",
     "open_dataset",
+    "read_sent",
     "has_own_fingerprint",
     "share",
     "share_resized",

@@ -1,4 +1,4 @@
-"""The cache of decoded folders: one file for each, named by what it was made of.
+"""Images as files: the cache of decoded folders, one for each, and what is sent to other machines.
 
 Below `folder_arrays`, which decodes where nothing is kept.
 """
@@ -6,16 +6,18 @@ Below `folder_arrays`, which decodes where nothing is kept.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import zipfile
 import zlib
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from gridsearch.errors import DataError
 from gridsearch.files import draft_of, owned, put_in_place
 from gridsearch.plugins import ImageData, Reading
 
@@ -47,14 +49,11 @@ def read(path: Path) -> Decoded | None:
                 return None
             about = json.loads(file["about"].tobytes())
             parts: dict[str, Any] = {name: file.get(name) for name in _ARRAYS}
-        reading: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in about["reading"].items()
-        }
         data = ImageData(
             **parts,
             class_names=tuple(about["class_names"]),
             notes=tuple(about["notes"]),
-            reading=Reading(**reading),
+            reading=_reading(about["reading"]),
         )
         with suppress(OSError):
             os.utime(path)
@@ -63,24 +62,55 @@ def read(path: Path) -> Decoded | None:
         return None
 
 
+def _reading(about: dict[str, Any] | None) -> Reading | None:
+    if about is None:
+        return None
+    parts: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in about.items()}
+    return Reading(**parts)
+
+
+def as_sent(data: ImageData, fingerprint: str) -> bytes:
+    """Return images as the bytes of a file for another machine, see `read_sent`."""
+    file = io.BytesIO()
+    _write(Decoded(data, fingerprint), file)
+    return file.getvalue()
+
+
+def read_sent(path: Path, fingerprint: str) -> ImageData:
+    """Return the images of a file that another machine has sent.
+
+    Raises:
+        DataError: it does not hold those of this fingerprint, whole.
+    """
+    found = read(path)
+    if found is None or found.fingerprint != fingerprint:
+        raise DataError(
+            "the images that were sent here are not those that the run has loaded", hint="run again"
+        )
+    return found.data
+
+
+def _write(found: Decoded, file: IO[bytes]) -> None:
+    data = found.data
+    about = {
+        "class_names": data.class_names,
+        "notes": data.notes,
+        "reading": None if data.reading is None else dataclasses.asdict(data.reading),
+        "fingerprint": found.fingerprint,
+    }
+    arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
+    np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+
+
 def keep(found: Decoded, path: Path) -> None:
     """Write decoded images; of others only the most recently used stay.
 
     Raises:
         OSError: they cannot be written.
     """
-    data = found.data
-    assert data.reading is not None
-    about = {
-        "class_names": data.class_names,
-        "notes": data.notes,
-        "reading": dataclasses.asdict(data.reading),
-        "fingerprint": found.fingerprint,
-    }
-    arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
     with draft_of(path) as draft:
         with draft.open("wb") as file:
-            np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
+            _write(found, file)
         put_in_place(draft, path)
     newest_first = sorted(path.parent.glob("*.npz"), key=lambda kept: kept.stat().st_mtime, reverse=True)
     for old in newest_first[_KEPT:]:
