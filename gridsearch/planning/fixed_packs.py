@@ -59,7 +59,10 @@ class SettledQueue(Generic[T]):
         packs = (tuple(there[key] for key in pack if key in there) for pack in self._packs)
         self._waiting = deque(pack for pack in packs if pack)
 
-    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | None:  # noqa: ARG002 - the queue's
+    def next(
+        self,
+        ahead: Callable[[], Sequence[float]] = tuple,  # noqa: ARG002 - the queue's
+    ) -> tuple[T, ...] | None:
         """Take the next pack; None if there is none."""
         return self._waiting.popleft() if self._waiting else None
 
@@ -70,7 +73,7 @@ class SettledQueue(Generic[T]):
         self,
         settings: Settings,  # noqa: ARG002 - the queue's
         count: int,  # noqa: ARG002
-        ahead: Sequence[float] = (),  # noqa: ARG002
+        ahead: Callable[[], Sequence[float]] = tuple,  # noqa: ARG002
     ) -> tuple[T, ...]:
         """Take nothing: a free lane stays free."""
         return ()

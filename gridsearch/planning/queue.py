@@ -53,11 +53,11 @@ class PackQueue(Protocol[T]):
         """Hold these trials and no others."""
         ...
 
-    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unprobed[T] | None:
+    def next(self, ahead: Callable[[], Sequence[float]] = tuple) -> tuple[T, ...] | Unprobed[T] | None:
         """Take the next pack, or return a group that must be measured first; None if there is neither.
 
         Args:
-            ahead: for each worker that has a pack, how long it will still take.
+            ahead: gives, for each worker that has a pack, how long it will still take; asked near the end alone.
         """
         ...
 
@@ -65,7 +65,9 @@ class PackQueue(Protocol[T]):
         """Take note that the number of lanes of a group is known now."""
         ...
 
-    def refill(self, settings: Settings, count: int, ahead: Sequence[float] = ()) -> tuple[T, ...]:
+    def refill(
+        self, settings: Settings, count: int, ahead: Callable[[], Sequence[float]] = tuple
+    ) -> tuple[T, ...]:
         """Take up to so many trials of one group, for the free lanes of a pack that is under way."""
         ...
 
@@ -115,14 +117,15 @@ class WorkQueue(Generic[T]):
         self._unseen = list(reversed(self._groups))
         self._heap.clear()
 
-    def next(self, ahead: Sequence[float] = ()) -> tuple[T, ...] | Unprobed[T] | None:
+    def next(self, ahead: Callable[[], Sequence[float]] = tuple) -> tuple[T, ...] | Unprobed[T] | None:
         """Take the pack that takes longest, or an unprobed group that must be measured first; None if there is neither.
 
         A group that was returned as unprobed is passed over until `sized` is called for it.  The trials of a pack share
         their shaping settings, and are of like cost, so that its lanes end together.
 
         Args:
-            ahead: for each worker that has a pack, how long it will still take, in the unit of `cost`.
+            ahead: gives, for each worker that has a pack, how long it will still take, in the unit of `cost`;
+                asked near the end alone.
         """
         while self._unseen:
             key = self._unseen.pop()
@@ -149,7 +152,9 @@ class WorkQueue(Generic[T]):
         if key in self._groups:
             self._unseen.append(key)
 
-    def refill(self, settings: Settings, count: int, ahead: Sequence[float] = ()) -> tuple[T, ...]:
+    def refill(
+        self, settings: Settings, count: int, ahead: Callable[[], Sequence[float]] = tuple
+    ) -> tuple[T, ...]:
         """Take up to so many trials of one group, for the free lanes of a pack that is under way.
 
         Near the end it takes no more than its share, so that the other workers have something to do too.
@@ -165,7 +170,7 @@ class WorkQueue(Generic[T]):
         even = min(count, len(self._groups[key]), math.ceil(self._count / self._workers))
         return self._take(key, self._width(key, even, count, ahead))
 
-    def _width(self, key: Shape, even: int, most: int, ahead: Sequence[float]) -> int:
+    def _width(self, key: Shape, even: int, most: int, ahead: Callable[[], Sequence[float]]) -> int:
         """Return how many trials of a group to take now, so that what is left ends soonest.
 
         Near the end an even share for each worker is too little where the others are busy for long: then they
@@ -175,17 +180,17 @@ class WorkQueue(Generic[T]):
             key: the group.
             even: the share of each worker.
             most: lanes of a pack at most.
-            ahead: how long each of the other workers will be busy.
+            ahead: gives how long each of the other workers will be busy.
         """
         most = min(most, len(self._groups[key]))
-        if even >= most or not ahead:
+        if even >= most or not (busy := ahead()):
             return even
         trial = self._groups[key][0]
         alone = self._cost(trial)
         pack = [0.0, *(n * alone * self._share(trial, n) for n in range(1, most + 1))]
 
         def end(width: int) -> float:
-            free = [pack[width], *ahead][: self._workers]
+            free = [pack[width], *busy][: self._workers]
             free += [0.0] * (self._workers - len(free))
             heapq.heapify(free)
             left, last = self._count - width, pack[width]

@@ -128,14 +128,14 @@ class _Simulation(Generic[T]):
         before = len(worker.lanes)
         worker.lanes = [(trial, left - ended) for trial, left in worker.lanes if left > ended]
         free = before - len(worker.lanes)
-        given = self._queue.refill(settings, free, self._ahead(worker, now))
+        given = self._queue.refill(settings, free, lambda: self._ahead(worker, now))
         if given or worker.lanes:
             self._go_on(worker, given, now)
             return
         self._programs.append(SimulatedPack(tuple(worker.trials), worker.widest, now - worker.began))
 
     def _start_pack(self, worker: _Worker[T], now: float) -> None:
-        work = self._queue.next(self._ahead(worker, now))
+        work = self._queue.next(lambda: self._ahead(worker, now))
         if work is None:
             return
         if isinstance(work, Unprobed):

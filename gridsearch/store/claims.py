@@ -31,17 +31,18 @@ _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 
 
 def claim(
-    connection: Connection, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float
-) -> list[Trial]:
-    """Take those of the trials that wait, by a conditional statement; return them in the order of `ids`."""
+    connection: Connection, packs: Mapping[str, Sequence[int]], *, owner: RunnerIdentity, lease: float
+) -> dict[str, list[Trial]]:
+    """Take those of the trials of some packs that wait, by a conditional statement; return them in their order."""
     runner = register(connection, owner)
+    pack_of = {trial: pack for pack, ids in packs.items() for trial in ids}
     taken: dict[int, Row[Any]] = {}
-    for some in ledger_tables.chunks(ids):
+    for some in ledger_tables.chunks(list(pack_of)):
         waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
         values = {
             "state": TrialState.RUNNING,
             "runner_id": runner,
-            "pack": pack,
+            "pack": next(iter(packs)),
             "attempt": _t.c.attempt + 1,
             "tries": _t.c.tries + 1,
             "lease_until": ledger_tables.StoreNow() + lease,
@@ -49,10 +50,17 @@ def claim(
         statement = update(_t).where(*waiting).values(values).returning(_t)
         taken |= {row.id: row for row in connection.execute(statement)}
     if not taken:
-        return []
+        return {pack: [] for pack in packs}
+    if len(packs) > 1:
+        pairs = [{"of_trial": trial, "in_pack": pack_of[trial]} for trial in taken]
+        connection.execute(_SET_PACK, pairs)
     optuna_trials.set_states(connection, [row.optuna_id for row in taken.values()], TrialState.RUNNING)
     names = _shown_names(connection, {row.study_id for row in taken.values()})
-    return [as_trial(taken[i], names[taken[i].study_id]) for i in dict.fromkeys(ids) if i in taken]
+    trials = {trial: as_trial(row, names[row.study_id]) for trial, row in taken.items()}
+    return {pack: [trials[i] for i in dict.fromkeys(ids) if i in trials] for pack, ids in packs.items()}
+
+
+_SET_PACK = update(_t).where(_t.c.id == bindparam("of_trial")).values(pack=bindparam("in_pack"))
 
 
 def as_trial(row: Row[Any], names: Sequence[str]) -> Trial:

@@ -330,20 +330,24 @@ class RunStore(Store):
 
     # Claiming and reading
 
-    def claim(self, ids: Sequence[int], *, owner: RunnerIdentity, pack: str, lease: float) -> list[Trial]:
-        """Take trials that wait, see `Store.claim`; none while the store is away."""
+    def claim_packs(
+        self, packs: Mapping[str, Sequence[int]], *, owner: RunnerIdentity, lease: float
+    ) -> dict[str, list[Trial]]:
+        """Take trials that wait, see `Store.claim_packs`; none while the store is away."""
+        nothing: dict[str, list[Trial]] = {pack: [] for pack in packs}
         if self.away or self.home_is_away():
-            return []
+            return nothing
         try:
-            return super().claim(ids, owner=owner, pack=pack, lease=lease)
+            return super().claim_packs(packs, owner=owner, lease=lease)
         except Exception as error:
             if not may_return(error):
                 raise
             self._leave(error)
             # Perhaps it was made all the same: nobody would train them, while we keep them by our heartbeats.
-            asked = [(trial, 0) for trial in ids if trial not in self._held]
-            self._keep(SpoolRecord(call="unclaim", study=self._uid, claims=asked, name=pack))
-            return []
+            for pack, ids in packs.items():
+                asked = [(trial, 0) for trial in ids if trial not in self._held]
+                self._keep(SpoolRecord(call="unclaim", study=self._uid, claims=asked, name=pack))
+            return nothing
 
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases, see `Store.heartbeat`."""

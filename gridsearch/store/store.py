@@ -127,10 +127,22 @@ class Store(StudyStore):
             pack: id of the pack in which they train together.
             lease: seconds until others may take them, unless `heartbeat` extends it.
         """
+        return self.claim_packs({pack: ids}, owner=owner, lease=lease)[pack]
+
+    def claim_packs(
+        self, packs: Mapping[str, Sequence[int]], *, owner: RunnerIdentity, lease: float
+    ) -> dict[str, list[Trial]]:
+        """Take the trials of several packs in one transaction, see `claim`.
+
+        Args:
+            packs: ledger ids by the packs' ids; at least one pack, and no trial twice.
+            owner: who will work on them.
+            lease: seconds until others may take them.
+        """
         with self._writing() as connection:
-            taken = claims.claim(connection, ids, owner=owner, pack=pack, lease=lease)
+            taken = claims.claim(connection, packs, owner=owner, lease=lease)
         with self._lock:
-            self._held |= {trial.id: trial.attempt for trial in taken}
+            self._held |= {trial.id: trial.attempt for trials in taken.values() for trial in trials}
         return taken
 
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:

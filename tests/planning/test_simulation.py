@@ -75,11 +75,11 @@ def test_near_the_end_a_pack_is_not_split_for_a_worker_that_is_busy_for_long():
     half = lambda t, n: 0.5 + 0.5 / n  # noqa: E731
     trials = [trial(0, epochs=10), trial(1, epochs=10)]
     idle = queue_of(trials, lanes=2, workers=2, share=half)
-    assert len(idle.next([])) == 1
+    assert len(idle.next(list)) == 1
     busy = queue_of(trials, lanes=2, workers=2, share=half)
-    assert len(busy.next([30.0])) == 2
+    assert len(busy.next(lambda: [30.0])) == 2
     soon = queue_of(trials, lanes=2, workers=2, share=half)
-    assert len(soon.next([1.0])) == 1
+    assert len(soon.next(lambda: [1.0])) == 1
 
 
 def test_a_refill_leaves_the_others_their_share():

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridsearch.records import Lane, TrialState
+from gridsearch.records import Lane, Pack, TrialState
 from gridsearch.service.run.progress import Running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from gridsearch.records import Settings, Trial
     from gridsearch.service.run.publisher import TrialPublisher
@@ -52,6 +52,7 @@ class HeldTrials:
         self._progress = run.progress
         self._publisher = publisher
         self._by_trial: dict[int, Claim] = {}
+        self._by_pack: dict[str, dict[int, Claim]] = {}
 
     def __bool__(self) -> bool:
         """Whether there is any."""
@@ -71,37 +72,56 @@ class HeldTrials:
 
     def of(self, pack: str | None) -> list[Claim]:
         """Return a pack's."""
-        return [claim for claim in self if claim.pack == pack]
+        return [] if pack is None else list(self._by_pack.get(pack, {}).values())
 
     def numbers_of(self, pack: str) -> list[int]:
         """Return the ledger ids of a pack's trials."""
-        return [claim.trial.id for claim in self.of(pack)]
+        return list(self._by_pack.get(pack, ()))
 
-    def claim(self, wanted: Sequence[Trial], pack: str) -> tuple[Lane, ...]:
-        """Claim trials for a pack; what somebody else has taken meanwhile is left out."""
+    def claim(self, packs: Mapping[str, Sequence[Trial]]) -> list[Pack]:
+        """Claim the trials of packs in one transaction; what somebody else has taken meanwhile is left out.
+
+        Args:
+            packs: what is wanted, by the packs' ids.
+
+        Returns:
+            The packs of which there is any trial left.
+        """
         run = self._run
-        got = run.store.claim(
-            [trial.id for trial in wanted], owner=run.owner, pack=pack, lease=run.options.lease
-        )
-        for trial in got:
-            self._by_trial[trial.id] = Claim(trial, pack)
-            self._publisher.start(trial)
-            self._progress.move(TrialState.WAITING, TrialState.RUNNING)
-            self._progress.running[trial.id] = Running(trial, worker="")
-        return tuple(Lane(trial, self._make_scratch(trial)) for trial in got)
+        wanted = {pack: [trial.id for trial in trials] for pack, trials in packs.items()}
+        got = run.store.claim_packs(wanted, owner=run.owner, lease=run.options.lease)
+        for pack, trials in got.items():
+            for trial in trials:
+                self._by_trial[trial.id] = self._by_pack.setdefault(pack, {})[trial.id] = Claim(trial, pack)
+                self._publisher.start(trial)
+                self._progress.move(TrialState.WAITING, TrialState.RUNNING)
+                self._progress.running[trial.id] = Running(trial, worker="")
+        return [
+            Pack(pack, tuple(Lane(trial, self._make_scratch(trial)) for trial in trials))
+            for pack, trials in got.items()
+            if trials
+        ]
 
     def _make_scratch(self, trial: Trial) -> str:
         return str(self._run.store.home.make_scratch(self._run.study, trial.number, trial.attempt))
 
     def end(self, trial: int) -> Trial:
         """Forget a trial that has a result, and return it."""
-        return self._by_trial.pop(trial).trial
+        return self._forget(trial).trial
+
+    def _forget(self, trial: int) -> Claim:
+        claim = self._by_trial.pop(trial)
+        of_pack = self._by_pack[claim.pack]
+        del of_pack[trial]
+        if not of_pack:
+            del self._by_pack[claim.pack]
+        return claim
 
     def drop(self, claims: Sequence[Claim]) -> None:
         """Forget trials without a result; their checkpoints stay, for whoever tries them next."""
         for claim in claims:
             trial = claim.trial
-            del self._by_trial[trial.id]
+            self._forget(trial.id)
             running = self._progress.running.pop(trial.id)
             self._progress.move(TrialState.RUNNING, TrialState.WAITING)
             units = self.epoch_units(trial.settings)
@@ -122,17 +142,14 @@ class HeldTrials:
         lost = self._run.store.heartbeat(self._run.owner, lease=self._run.options.lease)
         return [claim for trial in lost if (claim := self.get(trial))]
 
-    def ahead(self, *, but: str | None = None) -> list[float]:
+    def ahead(self, *, but: Collection[str] = ()) -> list[float]:
         """Return how long each pack under way will still take, about, in seconds.
 
         Args:
-            but: a pack to leave out.
+            but: packs to leave out.
         """
-        live: dict[str, list[Claim]] = {}
-        for claim in self:
-            if claim.pack != but:
-                live.setdefault(claim.pack, []).append(claim)
-        return [sum(self._left(claim, len(claims)) for claim in claims) for claims in live.values()]
+        live = [list(claims.values()) for pack, claims in self._by_pack.items() if pack not in but]
+        return [sum(self._left(claim, len(claims)) for claim in claims) for claims in live]
 
     def _left(self, claim: Claim, lanes: int) -> float:
         running = self._progress.running[claim.trial.id]

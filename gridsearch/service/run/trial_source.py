@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING
 
 from gridsearch.planning import SettledQueue, Unprobed, WorkQueue
 from gridsearch.records import Pack, TrialFinished, TrialState
+from gridsearch.service.run.claim_pace import ClaimPace
 from gridsearch.service.run.same_failure import FirstTrials
 from gridsearch.service.run.sizing import settled_packs
 
@@ -50,6 +52,8 @@ class TrialSource:
         self._queue = self._make_queue()
         self._first = FirstTrials(keep_going=run.options.keep_going, waiting=run.waiting)
         self._groups: dict[str, Settings] = {}
+        self._pace = ClaimPace()
+        self._ready: deque[Pack] = deque()
         self._named = ""
         self._last_look = float("-inf")
 
@@ -68,30 +72,56 @@ class TrialSource:
     # What to train
 
     def next(self) -> Pack | ProbeRequest | None:
-        """Claim and return the next pack, or a request to measure; None if there is nothing to begin now."""
-        while not self._run.store.away and not self.exhausted and (self._queue or self.look()):
-            work = self._queue.next(self._held.ahead())
-            if work is None:
-                return None
-            if isinstance(work, Unprobed):
-                settings = work.trial.settings
+        """Return the next pack, claimed, or a request to measure; None if there is nothing to begin now."""
+        while not self._run.store.away and not self.exhausted:
+            if (pack := self._next_ready()) is not None:
+                return pack
+            if not self._queue and not self.look():
+                break
+            wanted, unprobed = self._next_packs()
+            self._ready.extend(self._held.claim(wanted) if wanted else ())
+            if unprobed is not None:
+                settings = unprobed.trial.settings
                 self._run.observer.say(
                     f"measuring packs of {settings.code[0]} at batch {settings.get('batch')}"
                 )
-                return self._sizing.request(settings, work.count)
-            pack = uuid.uuid4().hex[:12]
-            if lanes := self._held.claim(work, pack):
-                self._groups[pack] = lanes[0].trial.settings
-                return Pack(pack, lanes)
+                return self._sizing.request(settings, unprobed.count)
+            if not wanted:
+                break
         return None
+
+    def _next_ready(self) -> Pack | None:
+        """Return a pack that is claimed and still ours, if there is one."""
+        while self._ready:
+            pack = self._ready.popleft()
+            lanes = tuple(lane for lane in pack.lanes if lane.trial.id in self._held)
+            if lanes:
+                self._groups[pack.id] = lanes[0].trial.settings
+                return Pack(pack.id, lanes)
+        return None
+
+    def _next_packs(self) -> tuple[dict[str, tuple[Trial, ...]], Unprobed[Trial] | None]:
+        """Take packs of what waits, as many as are claimed at a time; stop at a group that must be measured first."""
+        wanted: dict[str, tuple[Trial, ...]] = {}
+        for _ in range(self._pace.next(len(self._queue), self._run.progress.workers)):
+            work = self._queue.next(self._held.ahead)
+            if isinstance(work, Unprobed):
+                return wanted, work
+            if work is None:
+                break
+            wanted[uuid.uuid4().hex[:12]] = work
+        return wanted, None
 
     def refill(self, event: LanesWanted) -> tuple[Lane, ...]:
         """Claim and return waiting trials for the free lanes of a pack."""
         if not self._queue or self.exhausted or self._run.store.away:
             return ()
-        ahead = self._held.ahead(but=event.pack)
-        wanted = self._queue.refill(self._groups[event.pack], event.count, ahead)
-        lanes = self._held.claim(wanted, event.pack) if wanted else ()
+        others = {event.pack, *(pack.id for pack in self._ready)}
+        wanted = self._queue.refill(
+            self._groups[event.pack], event.count, lambda: self._held.ahead(but=others)
+        )
+        packs = self._held.claim({event.pack: wanted}) if wanted else ()
+        lanes = packs[0].lanes if packs else ()
         self._run.progress.assign((lane.trial.id for lane in lanes), event.worker)
         return lanes
 
