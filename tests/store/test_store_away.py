@@ -297,14 +297,15 @@ def test_an_error_of_the_disk_at_any_commit_of_a_run_loses_and_doubles_nothing(s
 def test_a_claim_that_was_made_though_it_seemed_to_fail_is_given_back(store, run, make, monkeypatch):
     one, two, three = run.trials
     run.store.release([(t.id, t.attempt) for t in (two, three)])
-    claim = Store.claim
+    claim = Store.claim_packs
 
-    def made_and_failed(self, ids, **how):
-        claim(store, ids, **how)
+    def made_and_failed(self, packs, **how):
+        claim(store, packs, **how)
         raise StoreUnreachable("disk I/O error")
 
-    monkeypatch.setattr(Store, "claim", made_and_failed)
-    assert run.store.claim([one.id, two.id], owner=run.owner, pack="p", lease=60.0) == []
+    monkeypatch.setattr(Store, "claim_packs", made_and_failed)
+    wanted = {"p": [one.id], "q": [two.id]}
+    assert run.store.claim_packs(wanted, owner=run.owner, lease=60.0) == {"p": [], "q": []}
     run.store.record_epochs([make.epoch(one, 1)])
     run.store.tend()
     assert not run.store.away

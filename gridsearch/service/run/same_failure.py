@@ -24,7 +24,7 @@ class FirstTrials:
 
     Args:
         keep_going: never stop.
-        waiting: gives the trials that wait.
+        waiting: gives the trials that have not begun.
     """
 
     def __init__(self, *, keep_going: bool, waiting: Callable[[], Iterable[Trial]]) -> None:
@@ -53,7 +53,7 @@ class FirstTrials:
         if len({_ADDRESS.sub("0x", error) for error in self._errors}) > 1:
             self.went_on()
         elif len(self._errors) >= FIRST and self._reason is None:
-            left = [trial for trial in self._waiting() if trial.state.name == "WAITING"]
+            left = list(self._waiting())
             if left and {trial.settings.code[0] for trial in left} <= self._subjects:
                 self._reason = (
                     f"the first {len(self._errors)} trials all failed with the same error: {message}; "

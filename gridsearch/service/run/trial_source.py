@@ -50,7 +50,7 @@ class TrialSource:
         self._held = held
         self._sizing = sizing
         self._queue = self._make_queue()
-        self._first = FirstTrials(keep_going=run.options.keep_going, waiting=run.waiting)
+        self._first = FirstTrials(keep_going=run.options.keep_going, waiting=self._not_begun)
         self._groups: dict[str, Settings] = {}
         self._pace = ClaimPace()
         self._ready: deque[Pack] = deque()
@@ -89,6 +89,10 @@ class TrialSource:
             if not wanted:
                 break
         return None
+
+    def _not_begun(self) -> list[Trial]:
+        """Return the trials that wait, in the store or claimed."""
+        return [*self._run.waiting(), *(lane.trial for pack in self._ready for lane in pack.lanes)]
 
     def _next_ready(self) -> Pack | None:
         """Return a pack that is claimed and still ours, if there is one."""
