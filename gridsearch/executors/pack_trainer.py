@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import Value
+    from gridsearch.training.memory import ProcessPeak
     from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 _PROBE_SECONDS = 0.2
@@ -55,7 +56,7 @@ _GAIN = 1.05
 """Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
 
 _SCRATCH = 1.5
-"""A pack's memory over that of its tensors: kernels take their own besides (1.0 to 2.1 on the networks tried)."""
+"""A pack's memory over that of its tensors where a process cannot be measured: kernels take their own besides."""
 
 
 class PackTrainer:
@@ -79,6 +80,7 @@ class PackTrainer:
         # Not on the class, whose caches would keep every trainer of a session with all its data.
         self._resident = lru_cache(maxsize=2)(self._load)
         self._find = lru_cache(maxsize=64)(self._found)
+        self._peak: ProcessPeak | None = None
 
     def train(
         self,
@@ -173,8 +175,15 @@ class PackTrainer:
             key=request.key,
             seconds_per_image=seconds,
             memory_mb=memory,
+            worker_mb=self._own_megabytes(request.settings) if memory else None,
             seconds=time.monotonic() - began,
         )
+
+    def _own_megabytes(self, settings: ImageSettings) -> float | None:
+        """Return what this process has without a pack and the images; None where that is not known."""
+        if self._peak is None or self._peak.base is None:
+            return None
+        return (self._peak.base - self._data(settings).pixels.nbytes) / 1e6
 
     def _time_packs(self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float]) -> None:
         """Time packs of growing size, until two in a row gain nothing or the next would not fit into memory."""
@@ -186,7 +195,9 @@ class PackTrainer:
             if found is None or (lanes > 1 and found[1] > limit):
                 break
             seconds[lanes] = min(found[0], seconds.get(lanes, math.inf))
-            memory[lanes] = found[1]
+            memory[lanes] = min(
+                found[1], memory.get(lanes, math.inf)
+            )  # the process may hold freed memory by now
             tried = [size for size in seconds if size <= lanes]
             best = min(tried, key=seconds.__getitem__)
             if seconds[lanes] > _GAIN * seconds[best] and len([size for size in tried if size > best]) > 1:
@@ -194,21 +205,28 @@ class PackTrainer:
 
     def _time_pack(self, settings: ImageSettings, lanes: int) -> tuple[float, float] | None:
         """Return seconds per image of one lane and megabytes; None where such lanes cannot share a program."""
+        from gridsearch.training.memory import ProcessPeak
         from gridsearch.training.probe import probe
 
         data = self._data(settings)
-        result = probe(
-            settings,
-            data=self._data,
-            build=self._build,
-            device=self._device,
-            lanes=lanes,
-            seconds=_PROBE_SECONDS,
-        )
+        self._peak = self._peak or ProcessPeak()
+        with self._peak:
+            result = probe(
+                settings,
+                data=self._data,
+                build=self._build,
+                device=self._device,
+                lanes=lanes,
+                seconds=_PROBE_SECONDS,
+            )
         if result.lanes < lanes:
             return None
         epoch = result.seconds(epochs=1, val_images=len(data.val))
-        return epoch / len(data.train), _SCRATCH * result.memory_bytes / 1e6
+        on_cpu = self._device.type == "cpu"
+        needed = (
+            self._peak.beyond if on_cpu and self._peak.beyond is not None else _SCRATCH * result.memory_bytes
+        )
+        return epoch / len(data.train), needed / 1e6
 
     def export(self, request: ExportRequest) -> Exported | Unwritable:
         """Evaluate trained lanes on the test images and export the first; what goes wrong is in the answer."""

@@ -75,6 +75,7 @@ class Probe:
         upto: the largest number of lanes that a probe was asked for; 0 where there was none.
         observed: as `seconds_per_image`, by wall time, of epochs that were really trained.
         epochs: how many those were.
+        worker_mb: megabytes of a worker without a pack and the images; None where that was not measured.
     """
 
     seconds_per_image: Mapping[int, float] = field(default_factory=dict)
@@ -82,6 +83,7 @@ class Probe:
     upto: int = 0
     observed: Mapping[int, float] = field(default_factory=dict)
     epochs: int = 0
+    worker_mb: float | None = None
 
     def knows(self, most: int) -> bool:
         """Whether a probe has measured which size up to `most` is best."""
@@ -135,6 +137,7 @@ class Probe:
             first.upto,
             {**self.observed, **newer.observed},
             newer.epochs or self.epochs,
+            first.worker_mb,
         )
 
 
@@ -217,6 +220,8 @@ def _read(entry: dict[str, Any]) -> Probe:
             raise ValueError(f"{name} of {entry[name]}")
     if 0 in entry["seconds_per_image"].values():
         raise ValueError("an image in no time")
+    if (own := entry.get("worker_mb")) is not None and not 0 <= float(own) < math.inf:
+        raise ValueError(f"a worker of {own} MB")
     return Probe(**{**entry, "upto": int(entry["upto"]), "epochs": int(entry["epochs"])})
 
 

@@ -216,6 +216,7 @@ class Probed:
     Attributes:
         seconds_per_image: by number of lanes, of one lane; empty where the model could not be trained.
         memory_mb: of a pack beyond torch's own and the data's, by number of lanes.
+        worker_mb: of the worker without a pack and the images; None where it is not known.
         seconds: how long all of it took.
     """
 
@@ -223,6 +224,7 @@ class Probed:
     key: str
     seconds_per_image: Mapping[int, float]
     memory_mb: Mapping[int, float] = field(default_factory=dict)
+    worker_mb: float | None = None
     seconds: float = 0.0
 
 

@@ -5,13 +5,14 @@ Knows nothing of torch; packs are sized by it, and a worker's end is explained b
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 _ROOT = Path("/sys/fs/cgroup")
 _OWN = Path("/proc/self/cgroup")
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"  # makes VmHWM what VmRSS is, man proc_pid_clear_refs
 _NO_LIMIT = 2**60
 """Version 1 writes "no limit" as a number near 2**63."""
 
@@ -53,6 +57,44 @@ def described() -> str:
     """Return the tightest limit in words: "1.0 GiB (control group)"."""
     limit = tightest()
     return f"{limit.most / 2**30:.1f} GiB ({limit.name})"
+
+
+class ProcessPeak:
+    """Measures the most memory that this process has inside a `with` block, beyond what it has now.
+
+    The kernel counts it (Linux).  What was freed before a block is given back to it first: else that would serve the
+    block, and not be seen.
+
+    Attributes:
+        base: bytes of the process now; None where the kernel does not count them.
+        beyond: bytes beyond that, once a block was left; None likewise.
+    """
+
+    def __init__(self) -> None:
+        self.base = _status("VmRSS")
+        self.beyond: float | None = None
+
+    def __enter__(self) -> Self:
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        try:
+            _CLEAR.write_text(_RESET_PEAK)
+        except OSError:
+            self.base = None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        peak = _status("VmHWM")
+        self.beyond = None if peak is None or self.base is None else max(0.0, peak - self.base)
+
+
+def _status(name: str) -> float | None:
+    """Return a size of this process that the kernel tells, in bytes."""
+    with suppress(OSError, ValueError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return 1024.0 * int(line.split()[1])
+    return None
 
 
 def limits(*, root: Path = _ROOT, own: Path = _OWN) -> list[Limit]:

@@ -276,6 +276,25 @@ def test_peak_memory_counts_what_lives_at_a_time_and_not_what_was_there():
     assert third == 7 << 21
 
 
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the kernel counts a process's peak on Linux"
+)
+def test_the_peak_of_a_process_is_what_a_block_needs_and_not_what_was_freed_before():
+    code = """
+import numpy as np
+from gridsearch.training.memory import ProcessPeak
+peak = ProcessPeak()
+for megabytes in (300, 60):
+    with peak:
+        np.ones(megabytes << 17).sum()
+    print(peak.beyond / 2**20)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    larger, smaller = map(float, done.stdout.split())
+    assert larger == pytest.approx(300, abs=15)
+    assert smaller == pytest.approx(60, abs=15)
+
+
 def test_every_public_name_is_there_and_importing_the_package_imports_no_torch():
     for name in gridsearch.training.__all__:
         assert getattr(gridsearch.training, name) is not None

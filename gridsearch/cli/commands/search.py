@@ -236,11 +236,19 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     if not found.kind.packs:
         out.print(f"disk: {found.disk_mb:.1f} MB, beside what the {found.kind.name} itself writes")
         return
-    memory = (
-        "unknown until probed" if found.memory_mb is None else f"{found.memory_mb:.0f} MB beyond torch's own"
-    )
     disk = "unknown until the data is fetched" if found.disk_mb is None else f"{found.disk_mb:.1f} MB"
-    out.print(f"memory: {memory} · disk: {disk}")
+    out.print(f"memory: {_memory_text(found)} · disk: {disk}")
+
+
+def _memory_text(found: Plan) -> str:
+    if found.memory is None:
+        return "unknown until probed"
+    if found.memory.worker_mb is None:
+        return f"{found.memory.beyond_torch_mb:.0f} MB beyond torch's own"
+    shared = (
+        f", {found.memory.shared_mb:.0f} MB of it images that all share" if found.memory.shared_mb else ""
+    )
+    return f"up to {found.memory.worker_mb:.0f} MB a worker{shared}"
 
 
 def _or_unknown(seconds: float | None, kind: StudyKind) -> str:

@@ -30,6 +30,7 @@ from gridsearch.service.run.workers import (
     starter,
     worker_setups,
 )
+from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,6 +44,24 @@ _POLL_SECONDS = 0.25
 
 _KERNELS_MB = 100.0
 """What a worker loads at its first training step, beside tensors; measured 92 to 105."""
+
+_TORCH_MB = 250.0
+"""A worker without a pack and images, where that was not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What the workers of a run need at most, in megabytes.
+
+    Attributes:
+        worker_mb: of the largest one, with its torch and the images; None where packs are on a device of their own.
+        shared_mb: of images that all workers share, and that count once.
+        beyond_torch_mb: of all workers, beyond what torch takes in each.
+    """
+
+    worker_mb: float | None
+    shared_mb: float
+    beyond_torch_mb: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,20 +204,38 @@ class PlanForecast:
         overheads = self._overheads()
         return overheads.start + simulated.seconds + (overheads.report if self.options.report else 0.0)
 
-    def memory(self, simulated: Forecast[TrialDraft]) -> float | None:
-        """Return the megabytes of all workers beyond torch's own, at most; None if a group was never probed."""
+    def memory(self, simulated: Forecast[TrialDraft]) -> Memory | None:
+        """Return what the workers need at most; None if a group was never probed."""
         if self.cost is None or not self.prepared.loaded:
             return None
-        each = []
+        packs, own = [], []
         for program in simulated.programs:
             known = self.cost.probe(program.trials[0].settings)
             size = known.megabytes(program.lanes) if known is not None else None
-            if size is None:
+            if known is None or size is None:
                 return None
-            each.append(size)
-        data = sum(
-            images.train_images.nbytes + (0 if images.test_images is None else images.test_images.nbytes)
-            for images in self.prepared.loaded.values()
+            measured = known.worker_mb is not None  # then the kernels are in the size of the pack
+            packs.append(size if measured else size + _KERNELS_MB)
+            own.append(known.worker_mb if known.worker_mb is not None else _TORCH_MB)
+        if not packs:
+            return None
+        shared, copies = self._images()
+        largest = heapq.nlargest(self.workers, packs)
+        on_host = self.devices[0] == "cpu"
+        return Memory(
+            worker_mb=max(own) + largest[0] + shared + copies if on_host else None,
+            shared_mb=shared,
+            beyond_torch_mb=sum(largest) + shared + len(largest) * copies,
         )
-        largest = heapq.nlargest(self.workers, each)
-        return sum(largest) + len(largest) * (_KERNELS_MB + data / 1e6)
+
+    def _images(self) -> tuple[float, float]:
+        """Return the megabytes of images that all workers share, and of those that each of them copies."""
+        shared = copies = 0.0
+        for fingerprint, images in self.prepared.loaded.items():
+            train = images.train_images.nbytes / 1e6
+            test = 0.0 if images.test_images is None else images.test_images.nbytes / 1e6
+            if datasets.key_of(images, fingerprint) is not None:
+                shared += train
+            else:
+                copies += 2 * train + test  # as the dataset gives them, and as training reads them
+        return shared, copies

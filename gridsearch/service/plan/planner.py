@@ -11,7 +11,7 @@ from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import ImageSettings, TrialState
 from gridsearch.records.study_kinds import IMAGES, StudyKind
-from gridsearch.service.plan.forecast import PlanForecast
+from gridsearch.service.plan.forecast import Memory, PlanForecast
 from gridsearch.service.plan.methods import trainer_of
 from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
@@ -63,7 +63,7 @@ class Plan:
         pruned: trials that were ended early and, without pruning, train again.
         open: trials that wait or run already.
         seconds: wall time of what is missing, None where a group was never measured.
-        memory_mb: of all workers beyond torch's own, None likewise.
+        memory: what the workers need at most, None likewise.
         disk_mb: that the new trials will take, None where the data is not there.
         kind: what the study is of.
         data: the images in one line, as they were understood; "" where they are not there yet.
@@ -80,7 +80,7 @@ class Plan:
     excluded: int
     groups: tuple[Group, ...]
     seconds: float | None
-    memory_mb: float | None
+    memory: Memory | None
     disk_mb: float | None
     workers: int
     kind: StudyKind = IMAGES
@@ -93,7 +93,13 @@ class Plan:
         shown = ("model", "batch", "trials", "lanes", "method", "reason", "seconds")
         groups = [{k: g[k] for k in shown} for g in content["groups"]]
         kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
-        rest = {name: content[name] for name in ("seconds", "memory_mb", "disk_mb")}
+        memory = self.memory
+        rest = {
+            "seconds": self.seconds,
+            "memory_mb": None if memory is None else memory.beyond_torch_mb,
+            "worker_mb": None if memory is None else memory.worker_mb,
+            "disk_mb": self.disk_mb,
+        }
         kept_data = {"data": self.data} if self.data else {}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
 
@@ -193,7 +199,7 @@ def _plan(
         excluded=prepared.excluded,
         groups=_groups(prepared, options, devices[0], forecast, simulated.programs),
         seconds=forecast.wall(simulated),
-        memory_mb=forecast.memory(simulated),
+        memory=forecast.memory(simulated),
         disk_mb=_disk(prepared, missing),
         workers=workers,
         kind=prepared.kind,

@@ -112,7 +112,9 @@ class Sizing:
         self._tried.add(event.key)
         request = self._asking.pop(event.key)
         if event.seconds_per_image:
-            found = Probe(event.seconds_per_image, event.memory_mb, upto=max(request.lanes))
+            found = Probe(
+                event.seconds_per_image, event.memory_mb, upto=max(request.lanes), worker_mb=event.worker_mb
+            )
             tried = max(found.seconds_per_image)
             if self._fitting(found, 2 * tried) < 2 * tried:  # more memory, another time, may hold more lanes
                 found = replace(found, upto=tried)
