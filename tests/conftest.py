@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.servers.postgresql import new_database, one_store, pgbouncer, postgresql, store_database  # noqa: F401 - fixtures
+
 # No test asserts a time: on a machine that has other work, drawing an example may take seconds.
 settings.register_profile("gridsearch", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gridsearch")

@@ -81,6 +81,10 @@ class Dialect(ABC):
             Exception: the driver's; see `explain`.
         """
 
+    def connect_others(self) -> Any:
+        """Return a new connection for code that is not ours, which begins transactions as the driver does."""
+        return self.connect()
+
     @abstractmethod
     def find(self) -> Hashable:
         """Return what tells the database from another one at the same place.

@@ -84,6 +84,12 @@ class PostgresqlDialect(Dialect):
             prepare_threshold=None,
         )
 
+    def connect_others(self) -> psycopg.Connection[Any]:
+        """Connect to the server for code that begins no transaction itself."""
+        connection = self.connect()
+        connection.autocommit = False
+        return connection
+
     def find(self) -> Hashable:
         """Return nothing that would change: a server that was replaced has lost its connections."""
         return None

@@ -56,7 +56,7 @@ class ViewerStorage(RDBStorage):
         # A connection of ours waits for a writer as long as we do; Optuna's own gives up after 5 s.
         super().__init__(
             dialect.sqlalchemy_url,
-            engine_kwargs={"creator": dialect.connect, "poolclass": NullPool},
+            engine_kwargs={"creator": dialect.connect_others, "poolclass": NullPool},
             skip_compatibility_check=True,
             skip_table_creation=True,
         )

@@ -205,6 +205,22 @@ def start_pgbouncer(server: Postgresql, *, pool_size: int = 3) -> PgBouncer:
         time.sleep(0.02)
 
 
+def _start_keeper(shared: Path, ready: Path) -> None:
+    """Start the process that starts the server; it outlives us where others use the server still."""
+    with (shared / "log").open("wb") as log:
+        keeper = os.posix_spawn(
+            sys.executable,
+            [sys.executable, __file__, str(shared)],
+            os.environ,
+            setsid=True,
+            file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)],
+        )
+    while not ready.exists():
+        if os.waitpid(keeper, os.WNOHANG) != (0, 0):
+            raise RuntimeError((shared / "log").read_text())
+        time.sleep(0.02)
+
+
 @pytest.fixture(scope="session")
 def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]:
     """The server that all tests share."""
@@ -218,20 +234,20 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgresql]
         fcntl.flock(starting, fcntl.LOCK_EX)
         ready = shared / "ready.json"
         if not ready.exists():
-            keeper = subprocess.Popen(
-                [sys.executable, __file__, shared],
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=(shared / "log").open("wb"),
-            )
-            while not ready.exists():
-                if keeper.poll() is not None:
-                    raise RuntimeError((shared / "log").read_text())
-                time.sleep(0.02)
+            _start_keeper(shared, ready)
         fcntl.flock(starting, fcntl.LOCK_UN)
         found = json.loads(ready.read_text())
         yield Postgresql(Path(found["folder"]), found["port"])
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgresql: Postgresql) -> Iterator[PgBouncer]:
+    """A PgBouncer in transaction mode before that server."""
+    if pgbouncer_program() is None:
+        pytest.skip("no PgBouncer here (Debian: apt-get install pgbouncer)")
+    started = start_pgbouncer(postgresql)
+    yield started
+    started.remove()
 
 
 _numbers = itertools.count(1)
@@ -244,6 +260,37 @@ def new_database(postgresql: Postgresql) -> Iterator[str]:
     postgresql.execute(f"CREATE DATABASE {name}")
     yield name
     postgresql.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def one_store(postgresql: Postgresql, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database that holds a store: to make one takes longer than most tests."""
+    from gridsearch.store import open_store
+
+    name = f"store_{os.getpid()}"
+    postgresql.execute(f"CREATE DATABASE {name}")
+    open_store(postgresql.url(name), home=tmp_path_factory.mktemp("store"), create=True).close()
+    return name
+
+
+@pytest.fixture
+def store_database(postgresql: Postgresql, one_store: str) -> str:
+    """The URL of an empty store."""
+    emptied(postgresql, one_store)
+    return postgresql.url(one_store)
+
+
+def emptied(server: Postgresql, name: str) -> None:
+    """Take everything out of a store."""
+    kept = "('gridsearch_schema', 'alembic_version', 'version_info')"
+    of_ours = f"FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relname NOT IN {kept}"
+    server.execute(
+        "SET session_replication_role = replica",  # no foreign key has to be followed where all goes
+        f"DO $$ DECLARE each text; BEGIN FOR each IN SELECT relname {of_ours} AND relkind = 'r' "
+        "LOOP EXECUTE format('DELETE FROM %I', each); END LOOP; END $$",
+        f"SELECT setval(oid::regclass, 1, false) {of_ours} AND relkind = 'S'",
+        database=name,
+    )
 
 
 def _keep(shared: Path) -> None:

@@ -21,10 +21,14 @@ from gridsearch.records import (
     trial_key,
 )
 from gridsearch.store import Store, StudyDraft, open_store
+from gridsearch.store.opening import site_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from gridsearch.store.database import Database
+    from tests.servers.postgresql import Postgresql
 
 
 class Make:
@@ -92,9 +96,12 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-@pytest.fixture
-def url(home: Path) -> str:
-    return f"sqlite:///{home}/gridsearch.db"
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def url(request: pytest.FixtureRequest, home: Path) -> str:
+    """Where a store may be made: a file that is not there, or a database that holds an empty store."""
+    if request.param == "sqlite":
+        return f"sqlite:///{home}/gridsearch.db"
+    return request.getfixturevalue("store_database")
 
 
 @pytest.fixture(scope="session")
@@ -105,11 +112,23 @@ def new_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "gridsearch.db"
 
 
+@pytest.fixture(scope="session")
+def one_database(postgresql: Postgresql, one_store: str) -> Iterator[Database]:
+    """The store in PostgreSQL for all tests, which know its statements then: to compile them takes most of the time."""
+    database = site_of(postgresql.url(one_store)).database()
+    yield database
+    database.close()
+
+
 @pytest.fixture
-def store(url: str, home: Path, new_file: Path) -> Iterator[Store]:
+def store(request: pytest.FixtureRequest, url: str, home: Path, new_file: Path) -> Iterator[Store]:
     home.mkdir()
-    shutil.copy(new_file, home)
-    with open_store(url, home=home, create=False) as opened:
+    if url.startswith("sqlite"):
+        shutil.copy(new_file, home)
+        opened = open_store(url, home=home, create=False)
+    else:
+        opened = Store(request.getfixturevalue("one_database"), url=url, home=home)
+    with opened:
         yield opened
 
 

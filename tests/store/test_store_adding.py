@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sqlite3
 import warnings
-from contextlib import closing
 
 import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from sqlalchemy import select, update
 
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import LATER, ImageSettings, TrialState
-from gridsearch.store import RunnerIdentity, open_store
+from gridsearch.store import RunnerIdentity, ledger_tables, open_store
 from gridsearch.store.params import StudyAxes, grow, params_of, rows_of
-
-
-def reader(store):
-    """Return Optuna's storage on the file, without the check of its schema that another test makes."""
-    return optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+from tests.store.readers import only_sqlite, reader
 
 
 def trials(store, name="digits"):
@@ -170,17 +165,16 @@ def test_a_store_of_before_a_setting_came_finds_its_trials_and_shows_what_new_on
     store, make, home
 ):
     first = add(store, make, {"lr": [0.1, 0.2]})
-    with closing(sqlite3.connect(home / "gridsearch.db")) as connection, connection:
-        (shown,) = connection.execute("SELECT shown FROM gridsearch_studies").fetchone()
+    with store._database.write() as connection:
+        studies, rows = ledger_tables.studies, ledger_tables.trials
+        shown = connection.scalar(select(studies.c.shown))
         shown = json.loads(shown)
         for name in LATER:
             assert shown["common"].pop(name) == LATER[name]
-        connection.execute("UPDATE gridsearch_studies SET shown = ?", (json.dumps(shown),))
-        for number, text in connection.execute("SELECT id, settings FROM gridsearch_trials").fetchall():
+        connection.execute(update(studies).values(shown=json.dumps(shown)))
+        for number, text in connection.execute(select(rows.c.id, rows.c.settings)).all():
             settings = {k: v for k, v in json.loads(text).items() if k not in LATER}
-            connection.execute(
-                "UPDATE gridsearch_trials SET settings = ? WHERE id = ?", (json.dumps(settings), number)
-            )
+            connection.execute(update(rows).where(rows.c.id == number).values(settings=json.dumps(settings)))
     again = add(store, make, {"lr": [0.1, 0.2]})
     assert (again.new, again.ids) == (0, first.ids)
     assert add(store, make, {"lr": [0.1]}, ema=0.9).varied == ("ema",)
@@ -355,6 +349,7 @@ def test_a_trial_deleted_through_optuna_is_added_anew(store, make):
     assert [t.number for t in trials(store)] == [0, 2], "a number, and so a folder, is never used twice"
 
 
+@only_sqlite
 def test_an_id_that_sqlite_gave_to_another_trial_is_not_taken_for_the_old_one(store, make):
     first = add(store, make, {"lr": [0.1, 0.01]})
     run(store, first.ids[:1], lambda t: store.finish(make.finished(t)))
@@ -399,7 +394,7 @@ def test_two_stores_on_one_file_see_each_others_trials(store, url, home, make):
 
 def delete_trial(store, number):
     """Delete a trial as another program does: with no regard to our tables."""
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     with storage.scoped_session() as session:
         models = optuna.storages._rdb.models
         session.delete(

@@ -32,6 +32,12 @@ from gridsearch.store import (
 )
 
 
+@pytest.fixture
+def url(home):
+    """A file: what is tested here is what SQLite does."""
+    return f"sqlite:///{home}/gridsearch.db"
+
+
 @pytest.fixture(autouse=True)
 def quickly(monkeypatch, tmp_path):
     monkeypatch.setattr(run_store, "BUSY_SECONDS", 0.02)

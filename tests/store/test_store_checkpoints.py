@@ -10,6 +10,7 @@ import pytest
 from gridsearch.checkpoints import checkpoints_in, write_checkpoint
 from gridsearch.records import TrialResumed, TrialState
 from gridsearch.store import RunnerIdentity, open_store
+from tests.store.readers import reader
 
 ME = RunnerIdentity.current()
 DEAD = dataclasses.replace(ME, started=ME.started - 1)
@@ -40,7 +41,7 @@ def rows(store):
     """Epochs of the ledger with their values, and the same of Optuna's tables."""
     data = store.study_data("digits")
     ours = {row.epoch: row.val_accuracy for row in data.epochs.get(0, ())}
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     theirs = optuna.load_study(study_name="digits", storage=storage).trials[0].intermediate_values
     assert ours == theirs
     assert data.trials[0].epochs == max(ours, default=0)

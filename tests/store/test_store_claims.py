@@ -10,6 +10,7 @@ import pytest
 from gridsearch.errors import StoreError
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity, open_store
+from tests.store.readers import reader
 
 ME = RunnerIdentity.current()
 DEAD = dataclasses.replace(ME, started=ME.started - 1)
@@ -19,11 +20,6 @@ ELSEWHERE = dataclasses.replace(ME, host="elsewhere")
 @pytest.fixture
 def three(store, make):
     return store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2, 0.3]}))
-
-
-def reader(store):
-    """Return Optuna's storage on the file, without the check of its schema that another test makes."""
-    return optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
 
 
 def states(store):

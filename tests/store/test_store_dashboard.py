@@ -14,6 +14,7 @@ import pytest
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity, serve_dashboard
+from tests.store.readers import only_sqlite, reader
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(40)
 
@@ -107,6 +108,7 @@ def test_the_dashboard_shows_studies_trials_files_and_may_delete(store, make, tm
         store.open_counts(added.study_id)
 
 
+@only_sqlite
 def test_a_file_of_the_same_name_replaces_the_one_shown_before(store, make, tmp_path):
     store.add(make.study(), make.drafts({"lr": [0.1]}))
     for content in (b"one", b"two"):
@@ -117,6 +119,7 @@ def test_a_file_of_the_same_name_replaces_the_one_shown_before(store, make, tmp_
     assert list(store.artifacts("digits", 0)) == ["a.png"]
 
 
+@only_sqlite
 def test_a_large_study_gives_its_trials_no_notes_since_the_dashboard_reads_all_for_each(store, make):
     store.add(make.study(), make.drafts({"lr": [i / 1000 for i in range(1, 202)]}))
     with served(store) as ask:
@@ -127,11 +130,11 @@ def test_a_large_study_gives_its_trials_no_notes_since_the_dashboard_reads_all_f
 
 
 def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finished(store, make):
-    from optuna.storages import RDBStorage, get_storage
+    from optuna.storages import get_storage
 
     added = store.add(make.study(), make.drafts({"lr": [0.1, 0.2]}))
     first, second = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
-    cached = get_storage(RDBStorage(f"sqlite:///{store.place}"))  # as a viewer: reads a finished trial once
+    cached = get_storage(reader(store))  # as a viewer: reads a finished trial once
     (study,) = cached.get_all_studies()
     assert [t.state.name for t in cached.get_all_trials(study._study_id)] == ["RUNNING"] * 2
     shown = {first.id: {"confusion.png": PNG, "per_class.csv": b"class\n"}, second.id: {"a.png": PNG}}
@@ -150,6 +153,7 @@ def test_files_given_with_a_result_are_there_when_a_viewer_first_sees_it_finishe
     assert set(store.artifacts("digits", 0)) == {"confusion.png", "per_class.csv"}
 
 
+@only_sqlite
 def test_files_of_a_result_that_lost_its_lease_are_shown_by_nobody(store, make):
     added = store.add(make.study(), make.drafts({"lr": [0.1]}))
     (trial,) = store.claim(added.ids, owner=RunnerIdentity.current(), pack="p", lease=60)
@@ -159,6 +163,7 @@ def test_files_of_a_result_that_lost_its_lease_are_shown_by_nobody(store, make):
     assert not store.home.artifact_dir.exists()
 
 
+@only_sqlite
 def test_a_file_of_a_trial_or_study_that_is_not_there_is_refused(store, make, tmp_path):
     (tmp_path / "a.png").write_bytes(PNG)
     store.add(make.study(), make.drafts({"lr": [0.1]}))
@@ -169,6 +174,7 @@ def test_a_file_of_a_trial_or_study_that_is_not_there_is_refused(store, make, tm
     assert not (store.home.root / ".artifacts").exists(), "nothing is left behind"
 
 
+@only_sqlite
 def test_a_port_that_is_taken_is_a_wrong_usage(store):
     with (
         socket.create_server(("127.0.0.1", 0)) as taken,
@@ -200,6 +206,7 @@ def test_the_server_ends_cleanly_at_sigint_and_at_sigterm(home, python):
     assert server.returncode == 0
 
 
+@only_sqlite
 def test_only_its_own_pages_may_ask_the_dashboard(store, make):
     store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1]}))
     with served(store) as ask:

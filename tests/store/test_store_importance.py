@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from sqlalchemy import update
 
-from gridsearch.store import RunnerIdentity, open_store
+from gridsearch.store import RunnerIdentity, open_store, optuna_tables
+from tests.store.readers import only_sqlite, reader
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def filled(store, make):
 
 
 def loaded(store):
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     return optuna.load_study(study_name="digits", storage=storage)
 
 
@@ -55,6 +55,7 @@ def evaluators():
     return PedAnovaImportanceEvaluator(), FanovaImportanceEvaluator(n_trees=16, seed=0)
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     "axes",
     [
@@ -71,11 +72,13 @@ def test_importances_equal_those_of_the_same_trials_in_a_study_of_optuna(filled,
         assert ours == pytest.approx(get_param_importances(of_optuna(study), evaluator=evaluator))
 
 
+@only_sqlite
 def test_an_axis_that_never_varies_has_no_importance(filled):
     study = filled({"lr": [0.01], "batch": [32, 64, 128]})
     assert all(get_param_importances(study, evaluator=e).get("lr", 0) == 0 for e in evaluators())
 
 
+@only_sqlite
 def test_a_grid_that_grows_brings_the_range_of_all_trials_along(filled):
     filled({"lr": [0.01, 0.1], "batch": [32]})
     study = filled({"lr": [0.001, 0.01, 0.3], "batch": [32, 128]})
@@ -83,6 +86,7 @@ def test_a_grid_that_grows_brings_the_range_of_all_trials_along(filled):
     assert {t.distributions["batch"] for t in study.trials} == {IntDistribution(32, 128, log=True)}
 
 
+@only_sqlite
 def test_an_axis_is_logarithmic_where_its_values_span_decades(filled):
     study = filled({"weight_decay": [1e-5, 1e-3], "momentum": [0.5, 0.9], "lr": [0.1]})
     assert study.trials[0].distributions["weight_decay"] == FloatDistribution(1e-5, 1e-3, log=True)
@@ -91,24 +95,23 @@ def test_an_axis_is_logarithmic_where_its_values_span_decades(filled):
     assert {t.distributions["weight_decay"] for t in study.trials} == {FloatDistribution(0, 1e-3)}
 
 
-def as_of_revision_1(path):
+def as_of_revision_1(store):
     """Make the store what the first revision wrote: wide bounds that the grid does not decide."""
     wide = {
         "lr": '{"name": "FloatDistribution", "attributes": {"step": null, "low": 1e-12, "high": 1000000.0, "log": true}}',
         "batch": '{"name": "IntDistribution", "attributes": {"log": true, "step": 1, "low": 1, "high": 16777216}}',
     }
-    with closing(sqlite3.connect(path)) as connection:
+    params = optuna_tables.trial_params
+    with store._database.write() as connection:
         for name, text in wide.items():
-            connection.execute(
-                "UPDATE trial_params SET distribution_json = ? WHERE param_name = ?", (text, name)
-            )
-        connection.execute("UPDATE gridsearch_schema SET revision = 1")
-        connection.commit()
+            of_name = update(params).where(params.c.param_name == name)
+            connection.execute(of_name.values(distribution_json=text))
+        connection.exec_driver_sql("UPDATE gridsearch_schema SET revision = 1")
 
 
 def test_an_older_store_gets_the_ranges_of_its_values_when_it_is_opened(filled, store, url, home):
     filled({"lr": [0.01, 0.1], "batch": [32, 64]})
-    as_of_revision_1(Path(store.place))
+    as_of_revision_1(store)
     with open_store(url, home=home, create=False) as again:
         distributions = [t.distributions for t in loaded(again).trials]
         assert (
@@ -116,13 +119,14 @@ def test_an_older_store_gets_the_ranges_of_its_values_when_it_is_opened(filled, 
             == [{"lr": FloatDistribution(0.01, 0.1, log=True), "batch": IntDistribution(32, 64, log=True)}]
             * 4
         )
-    with closing(sqlite3.connect(store.place)) as connection:
-        assert connection.execute("SELECT revision FROM gridsearch_schema").fetchall() == [(2,)]
+    with store._database.read() as connection:
+        assert connection.exec_driver_sql("SELECT revision FROM gridsearch_schema").all() == [(2,)]
 
 
+@only_sqlite
 def test_an_older_store_that_may_not_be_written_is_read_as_it_is(filled, store, url, home, monkeypatch):
     filled({"lr": [0.01, 0.1], "batch": [32]})
-    as_of_revision_1(Path(store.place))
+    as_of_revision_1(store)
     monkeypatch.setattr("os.access", lambda *_: False)
     before = Path(store.place).read_bytes()
     with open_store(url, home=home, create=False) as again:

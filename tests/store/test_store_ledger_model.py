@@ -6,9 +6,10 @@ import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
-import optuna
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 from optuna.storages._rdb import models as optuna_models
@@ -25,6 +26,11 @@ from gridsearch.records import (
     trial_key,
 )
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
+from tests.servers.postgresql import emptied
+from tests.store.readers import reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RETRIES = 1
 SEEDS = tuple(range(4))
@@ -68,14 +74,14 @@ class Ledger(RuleBasedStateMachine):
     """Adds, claims, saves, resumes, finishes, fails, kills, lets leases end, reclaims, releases, deletes."""
 
     claims = Bundle("claims")
-    template: Path
+    new_store: Callable[[Path], str]
+    """Makes an empty store and returns its URL."""
 
     @initialize()
     def open(self):
         self.folder = Path(tempfile.mkdtemp())
-        shutil.copy(self.template, self.folder / "gridsearch.db")
         self.dead = set()
-        self.store = open_store(f"sqlite:///{self.folder}/gridsearch.db", home=self.folder, create=False)
+        self.store = open_store(self.new_store(self.folder), home=self.folder, create=False)
         self.store._dead = lambda owner: int(owner.started) in self.dead
         self.model: dict[int, Row] = {}
         self.folders: dict[tuple[int, int], Path] = {}  # scratch folders by claim
@@ -234,8 +240,7 @@ class Ledger(RuleBasedStateMachine):
         with self.store._database.write() as connection:
             connection.exec_driver_sql(
                 "UPDATE gridsearch_trials SET lease_until = 1 WHERE state = 'running' AND runner_id IN "
-                "(SELECT id FROM gridsearch_runners WHERE name = ?)",
-                (OWNERS[owner].name,),
+                f"(SELECT id FROM gridsearch_runners WHERE name = '{OWNERS[owner].name}')"
             )
         for row in self.model.values():
             if row.state is TrialState.RUNNING and row.owner == owner:
@@ -254,9 +259,7 @@ class Ledger(RuleBasedStateMachine):
         row = self.model.pop(seed, None)
         if row is None:
             return
-        storage = optuna.storages.RDBStorage(
-            self.store.url, skip_compatibility_check=True, skip_table_creation=True
-        )
+        storage = reader(self.store)
         with storage.scoped_session() as session:
             attributes = session.query(optuna_models.TrialUserAttributeModel)
             for attribute in attributes.filter_by(key="key", value_json=f'"{DRAFTS[seed].key}"').all():
@@ -300,17 +303,32 @@ class Ledger(RuleBasedStateMachine):
 
     def recorded(self, row):
         with self.store._database.read() as connection:
-            query = "SELECT epoch FROM gridsearch_epochs WHERE trial_id = ?"
-            return [epoch for (epoch,) in connection.exec_driver_sql(query, (row.id,))]
+            query = f"SELECT epoch FROM gridsearch_epochs WHERE trial_id = {row.id}"
+            return [epoch for (epoch,) in connection.exec_driver_sql(query)]
+
+
+def check(new_store, examples):
+    from hypothesis.stateful import run_state_machine_as_test
+
+    Ledger.new_store = staticmethod(new_store)
+    quickly = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+    run_state_machine_as_test(
+        Ledger, settings=settings(max_examples=examples, stateful_step_count=20, **quickly)
+    )
 
 
 def test_the_ledger_agrees_with_its_model_whatever_happens(new_file):
-    from hypothesis.stateful import run_state_machine_as_test
+    def new_store(folder):
+        shutil.copy(new_file, folder / "gridsearch.db")
+        return f"sqlite:///{folder}/gridsearch.db"
 
-    Ledger.template = new_file
-    run_state_machine_as_test(
-        Ledger,
-        settings=settings(
-            max_examples=15, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
-    )
+    check(new_store, 15)
+
+
+@pytest.mark.postgresql
+def test_the_ledger_in_postgresql_agrees_with_the_same_model(postgresql, one_store):
+    def new_store(folder):
+        emptied(postgresql, one_store)
+        return postgresql.url(one_store)
+
+    check(new_store, 8)

@@ -19,6 +19,12 @@ from gridsearch.store.database import Database
 from gridsearch.store.sqlite_dialect import SqliteDialect
 
 
+@pytest.fixture
+def url(home):
+    """A file: what is tested here is what SQLite does."""
+    return f"sqlite:///{home}/gridsearch.db"
+
+
 def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 

@@ -11,6 +11,7 @@ import pytest
 
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity, open_store
+from tests.store.readers import only_sqlite
 
 PREAMBLE = """
 import json, os, sys, time
@@ -102,6 +103,7 @@ def answers(process):
     return json.loads(out)
 
 
+@only_sqlite
 @pytest.mark.parametrize("prepare", [False, True], ids=["no file", "an empty file"])
 def test_processes_that_create_the_same_file_all_find_a_whole_store(url, home, python, prepare):
     if prepare:
@@ -109,6 +111,17 @@ def test_processes_that_create_the_same_file_all_find_a_whole_store(url, home, p
         (home / "gridsearch.db").touch()
     assert sorted(answers(python(CREATORS, url, home))) == [0] * 7 + [3]
     assert [p.name for p in home.iterdir()] == ["gridsearch.db"]
+    with open_store(url, home=home, create=False) as store:
+        assert store.problems() == ()
+        assert len(store.study_data("digits").trials) == 3
+
+
+@pytest.mark.postgresql
+def test_processes_that_make_the_tables_of_one_database_all_find_a_whole_store(
+    postgresql, new_database, home, python
+):
+    url = postgresql.url(new_database)
+    assert sorted(answers(python(CREATORS, url, home))) == [0] * 7 + [3]
     with open_store(url, home=home, create=False) as store:
         assert store.problems() == ()
         assert len(store.study_data("digits").trials) == 3

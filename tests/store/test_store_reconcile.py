@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import io
 import json
-import sqlite3
-from contextlib import closing
 
 import optuna
 import pytest
 
 from gridsearch.errors import StoreError
 from gridsearch.records import TrialState
-from gridsearch.store import RunnerIdentity, open_store
+from gridsearch.store import RunnerIdentity, open_store, optuna_studies, optuna_tables
 from gridsearch.store.dashboard import application
 from gridsearch.store.dashboard_changes import changing
+from tests.store.readers import reader
 
 
 def by_dashboard_itself(store):
@@ -48,8 +47,8 @@ def ask(app, method, path, **content):
 
 
 def optuna_id(store, name="digits"):
-    with closing(sqlite3.connect(store.place)) as connection:
-        return connection.execute("SELECT study_id FROM studies WHERE study_name = ?", (name,)).fetchone()[0]
+    with store._database.read() as connection:
+        return optuna_studies.study_named(connection, name)
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ def test_a_study_that_is_renamed_while_it_runs_keeps_all_and_goes_on(store, make
     assert [t.value for t in there] == [0.7, 0.8, 0.9, None]
     again = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2, 0.3, 0.4]}))
     assert (again.new, again.reused) == (0, 3), "nothing is trained again"
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     seen = optuna.load_study(study_name=name, storage=storage)
     assert [t.value for t in seen.trials] == [0.7, 0.8, 0.9, None]
     assert seen.metric_names == ["val_accuracy"]
@@ -109,7 +108,7 @@ def test_no_new_study_takes_the_title_of_a_renamed_one(store, make, half_done):
 
 def test_a_trial_that_ends_while_the_dashboard_copies_is_complete_in_the_copy(store, make, half_done):
     _, (one, _) = half_done
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     old = optuna.load_study(study_name="digits", storage=storage)
     copy = optuna.create_study(study_name="copy", storage=storage, direction="maximize")
     copy.add_trials(old.get_trials())
@@ -158,6 +157,10 @@ LEFT = {
     ],
     "the ledger's rows are gone": ["DELETE FROM gridsearch_trials", "DELETE FROM gridsearch_studies"],
     "some trials are gone": [
+        *(
+            f"DELETE FROM {table.name} WHERE trial_id IN (SELECT trial_id FROM trials WHERE number > 1)"
+            for table in optuna_tables.OF_TRIAL
+        ),
         "DELETE FROM trials WHERE number > 1",
         "DELETE FROM study_user_attributes",
         "DELETE FROM gridsearch_studies",
@@ -167,10 +170,9 @@ LEFT = {
 
 @pytest.mark.parametrize("statements", LEFT.values(), ids=LEFT)
 def test_what_a_deletion_left_in_part_is_told_and_taken_away(store, make, half_done, statements):
-    with closing(sqlite3.connect(store.place)) as connection:
+    with store._database.write() as connection:
         for statement in statements:
-            connection.execute(statement)
-        connection.commit()
+            connection.exec_driver_sql(statement)
     assert store.remnants() == ("digits",)
     assert store.clear_remnant("digits")
     assert store.remnants() == ()
@@ -181,17 +183,16 @@ def test_what_a_deletion_left_in_part_is_told_and_taken_away(store, make, half_d
 def test_what_a_deletion_left_in_part_does_not_stand_in_the_way_of_a_new_run(
     store, make, half_done, statements
 ):
-    with closing(sqlite3.connect(store.place)) as connection:
+    with store._database.write() as connection:
         for statement in statements:
-            connection.execute(statement)
-        connection.commit()
+            connection.exec_driver_sql(statement)
     again = store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1, 0.2]}))
     assert again.new == 2
     assert [t.state for t in store.study_data("digits").trials] == [TrialState.WAITING] * 2
 
 
 def test_a_study_that_is_not_ours_is_never_taken_away(store, make):
-    storage = optuna.storages.RDBStorage(store.url, skip_compatibility_check=True, skip_table_creation=True)
+    storage = reader(store)
     theirs = optuna.create_study(study_name="theirs", storage=storage)
     theirs.add_trial(optuna.trial.create_trial(value=1.0))
     optuna.create_study(study_name="empty", storage=storage)

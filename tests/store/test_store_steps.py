@@ -20,6 +20,7 @@ from gridsearch.records import (
     trial_key,
 )
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
+from tests.store.readers import only_sqlite, reader
 
 OWNER = RunnerIdentity.current()
 
@@ -59,7 +60,7 @@ def finished(trial, **metrics):
 
 
 def optuna_study(store):
-    return optuna.load_study(study_name="f", storage=store.url)
+    return optuna.load_study(study_name="f", storage=reader(store))
 
 
 def test_steps_come_back_as_they_were_and_the_ranking_metric_is_optunas_curve(store):
@@ -144,11 +145,8 @@ def test_a_study_is_of_one_function_and_ranked_by_one_metric(store, change):
 
 def test_a_store_from_before_there_were_steps_gets_their_table_and_keeps_its_own(store, url, home, make):
     store.add(make.study(axes=("lr",)), make.drafts({"lr": [0.1]}))
-    path = Path(store.place)
-    store.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("DROP TABLE gridsearch_steps")
-    connection.close()
+    with store._database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE gridsearch_steps")
     with open_store(url, home=home, create=False) as opened:
         assert [t.params for t in opened.study_data("digits").trials] == [{"lr": 0.1}]
         (trial,) = claimed(opened, [{"x": 1}])
@@ -156,6 +154,7 @@ def test_a_store_from_before_there_were_steps_gets_their_table_and_keeps_its_own
         assert opened.study_data("f").steps[trial.number][0].metrics == {"loss": 1.0}
 
 
+@only_sqlite
 def test_a_read_only_store_from_before_there_were_steps_can_still_be_read(
     store, url, home, make, monkeypatch
 ):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from optuna.storages import RDBStorage
 
 from gridsearch.records import TrialState
 from gridsearch.store import RunnerIdentity
 from gridsearch.store.viewer_storage import ViewerStorage
+from tests.store.readers import reader
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def look(store):
     def compare(study_id: int = 1) -> int:
         read.clear()
         found = viewer.get_all_trials(study_id, deepcopy=False)
-        assert found == RDBStorage(f"sqlite:///{store.place}").get_all_trials(study_id)
+        assert found == reader(store).get_all_trials(study_id)
         return sum(read)
 
     return compare
