@@ -38,7 +38,12 @@ def claim(
     pack_of = {trial: pack for pack, ids in packs.items() for trial in ids}
     taken: dict[int, Row[Any]] = {}
     for some in ledger_tables.chunks(list(pack_of)):
-        waiting = (_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
+        # What another runner claims at this moment is passed over, not waited for, where rows can be locked.
+        waiting = (
+            select(_t.c.id)
+            .where(_t.c.id.in_(some), _t.c.state == TrialState.WAITING, trial_is_there())
+            .with_for_update(skip_locked=True, of=_t)
+        )
         values = {
             "state": TrialState.RUNNING,
             "runner_id": runner,
@@ -47,7 +52,7 @@ def claim(
             "tries": _t.c.tries + 1,
             "lease_until": ledger_tables.StoreNow() + lease,
         }
-        statement = update(_t).where(*waiting).values(values).returning(_t)
+        statement = update(_t).where(_t.c.id.in_(waiting)).values(values).returning(_t)
         taken |= {row.id: row for row in connection.execute(statement)}
     if not taken:
         return {pack: [] for pack in packs}
@@ -123,7 +128,10 @@ def reclaim(
 
     That a runner ended is not its trials' fault: it does not count as a try.
     """
-    lost = [row for row, gone in _running(connection, study_id, dead=dead) if gone]
+    seen = [row.id for row, gone in _running(connection, study_id, dead=dead) if gone]
+    lost: list[Row[Any]] = []
+    for some in ledger_tables.chunks(seen):  # looked at again under a lock: others may be first
+        lost += [row for row, gone in _running(connection, study_id, dead=dead, lock=some) if gone]
     epochs = put_back(connection, lost, tries_back=1, home=home)
     return [reclaimed(row, tries=row.tries - 1, epoch=epochs[row.id]) for row in lost]
 
@@ -187,9 +195,20 @@ def is_silent(connection: Connection, owner: RunnerIdentity) -> bool:
 
 
 def _running(
-    connection: Connection, study_id: int, *, dead: Callable[[RunnerIdentity], bool]
+    connection: Connection,
+    study_id: int,
+    *,
+    dead: Callable[[RunnerIdentity], bool],
+    lock: Sequence[int] | None = None,
 ) -> list[tuple[Row[Any], bool]]:
-    """Return the trials of a study whose rows say that they train, each with whether its runner is gone."""
+    """Return the trials of a study whose rows say that they train, each with whether its runner is gone.
+
+    Args:
+        connection: for reading, or of a writing transaction.
+        study_id: the ledger's.
+        dead: says whether a runner has certainly ended.
+        lock: the ids of those to lock and return, but for any that others have locked; None for all, without a lock.
+    """
     r = ledger_tables.runners
     running = (_t.c.study_id == study_id, _t.c.state == TrialState.RUNNING, trial_is_there())
     owner = (r.c.host, r.c.boot, r.c.pid, r.c.started, r.c.seen)
@@ -210,6 +229,8 @@ def _running(
         .where(*running)
         .order_by(_t.c.number)
     )
+    if lock is not None:
+        query = query.where(_t.c.id.in_(lock)).with_for_update(skip_locked=True, of=_t)
     gone: dict[int | None, bool] = {None: True}
     found = []
     for row in connection.execute(query):
@@ -238,15 +259,24 @@ _HELD = (
 )
 
 
-def held(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[Row[Any]]:
+_LOCKED = _HELD.order_by(_t.c.id).with_for_update(of=_t)
+
+
+def held(connection: Connection, claims: Iterable[tuple[int, int]], *, lock: bool = True) -> list[Row[Any]]:
     """Return the rows of those claims (trial, attempt) that still hold, in their order.
 
     A claim has ended when another attempt runs, the trial waits or has ended, or others deleted it.
+
+    Args:
+        connection: of a writing transaction, or without a lock for reading.
+        claims: which.
+        lock: whether they hold until the transaction ends.
     """
+    query = _LOCKED if lock else _HELD
     pairs = list(dict.fromkeys(claims))
     rows: dict[tuple[int, int], Row[Any]] = {}
     for some in ledger_tables.chunks([trial for trial, _ in pairs]):
-        rows |= {(row.id, row.attempt): row for row in connection.execute(_HELD, {"ids": list(some)})}
+        rows |= {(row.id, row.attempt): row for row in connection.execute(query, {"ids": list(some)})}
     return [rows[pair] for pair in pairs if pair in rows]
 
 
@@ -256,7 +286,7 @@ def claimed_for(connection: Connection, ids: Sequence[int], pack: str) -> list[t
     return [(row.id, row.attempt) for row in connection.execute(query) if row.id in set(ids)]
 
 
-def release(connection: Connection, claims: Iterable[tuple[int, int]], *, home: Home) -> int:
+def release(connection: Connection, claims: Sequence[tuple[int, int]], *, home: Home) -> int:
     """Give claims back that were not worked to their end; they do not count as tries."""
     rows = held(connection, claims)
     put_back(connection, rows, tries_back=1, home=home)

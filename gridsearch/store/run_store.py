@@ -26,7 +26,7 @@ from gridsearch.store.spool_replay import replay, take_in
 from gridsearch.store.store import Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -286,7 +286,7 @@ class RunStore(Store):
         return self._write(record, lambda: write(events, epochs=epochs, shown=shown), [True] * len(events))
 
     def requeue(
-        self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
+        self, held: Collection[tuple[int, int]], *, retries: int, reason: str = "worker died"
     ) -> list[Reclaimed]:
         """Let trials wait again, see `Store.requeue`; what became of them nobody knows while the store is away."""
         pairs = list(held)
@@ -294,7 +294,7 @@ class RunStore(Store):
         write = super().requeue
         return self._write(record, lambda: write(pairs, retries=retries, reason=reason), [])
 
-    def release(self, held: Iterable[tuple[int, int]]) -> int:
+    def release(self, held: Collection[tuple[int, int]]) -> int:
         """Give claims back, see `Store.release`."""
         pairs = list(held)
         record = SpoolRecord(call="release", study=self._uid, claims=pairs)

@@ -64,7 +64,7 @@ def _write_record(store: Store, record: SpoolRecord) -> list[int]:
         case "requeue":
             Store.requeue(store, record.claims, retries=record.retries, reason=record.reason)
         case "unclaim":
-            Store.unclaim(store, (trial for trial, _ in record.claims), pack=record.name)
+            Store.unclaim(store, [trial for trial, _ in record.claims], pack=record.name)
         case "release":
             Store.release(store, record.claims)
         case "append_log":

@@ -25,6 +25,7 @@ from gridsearch.store import (
     study_queries,
     worker_queries,
 )
+from gridsearch.store.database import retried
 from gridsearch.store.params import StudyAxes
 from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_store import StudyStore
@@ -96,6 +97,7 @@ class Store(StudyStore):
             claims.require_study(connection, study_id)
             return study_queries.counts(connection, study_id, ids)
 
+    @retried
     def add(self, study: StudyDraft, drafts: Sequence[TrialDraft], *, prune: bool = False) -> Added:
         """Insert the trials of a grid that the store lacks, and offer again those that failed.
 
@@ -129,6 +131,7 @@ class Store(StudyStore):
         """
         return self.claim_packs({pack: ids}, owner=owner, lease=lease)[pack]
 
+    @retried
     def claim_packs(
         self, packs: Mapping[str, Sequence[int]], *, owner: RunnerIdentity, lease: float
     ) -> dict[str, list[Trial]]:
@@ -145,6 +148,7 @@ class Store(StudyStore):
             self._held |= {trial.id: trial.attempt for trials in taken.values() for trial in trials}
         return taken
 
+    @retried
     def heartbeat(self, owner: RunnerIdentity, *, lease: float) -> set[int]:
         """Extend the leases of all that an owner holds; return the trials lost since the last call."""
         with self._lock:
@@ -157,16 +161,19 @@ class Store(StudyStore):
                 del self._held[trial]
         return {trial for trial, _ in lost}
 
+    @retried
     def announce(self, owner: RunnerIdentity) -> None:
         """Note that a runner is there, though it holds nothing."""
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             claims.register(connection, owner)
 
+    @retried
     def depart(self, owner: RunnerIdentity) -> None:
         """Note that a runner ends, which holds nothing."""
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             worker_queries.depart(connection, owner)
 
+    @retried
     def reclaim(self, study_id: int) -> list[Reclaimed]:
         """Take back the claims of the dead on this host at once, and of anybody whose lease has ended.
 
@@ -175,8 +182,9 @@ class Store(StudyStore):
         with self._writing() as connection:
             return claims.reclaim(connection, study_id, dead=self._dead, home=self.home)
 
+    @retried
     def requeue(
-        self, held: Iterable[tuple[int, int]], *, retries: int, reason: str = "worker died"
+        self, held: Collection[tuple[int, int]], *, retries: int, reason: str = "worker died"
     ) -> list[Reclaimed]:
         """Let trials (id, attempt) wait again whose worker died; those tried often enough have FAILED."""
         pairs = list(held)
@@ -205,7 +213,8 @@ class Store(StudyStore):
             for row in rows
         ]
 
-    def release(self, held: Iterable[tuple[int, int]]) -> int:
+    @retried
+    def release(self, held: Collection[tuple[int, int]]) -> int:
         """Give claims (id, attempt) back without counting them as tries; return how many still held."""
         pairs = list(held)
         with self._writing() as connection:
@@ -213,17 +222,20 @@ class Store(StudyStore):
         self._forget(pairs)
         return count
 
-    def unclaim(self, ids: Iterable[int], *, pack: str) -> int:
+    @retried
+    def unclaim(self, ids: Collection[int], *, pack: str) -> int:
         """Give those of these trials back that were claimed for a pack, where nobody knows whether they were."""
         with self._writing() as connection:
             pairs = claims.claimed_for(connection, list(ids), pack)
             return claims.release(connection, pairs, home=self.home)
 
+    @retried
     def record_epochs(self, events: Sequence[Advance]) -> int:
         """Write epochs and steps; return how many were accepted: not those of an attempt that has lost its claim."""
         with self._writing() as connection:
             return result_writer.record_epochs(connection, events)
 
+    @retried
     def resume(self, events: Sequence[TrialResumed]) -> int:
         """Let running trials have recorded what their checkpoints hold, and nothing of later epochs.
 
@@ -241,6 +253,7 @@ class Store(StudyStore):
         """Write that a trial could not be trained; return False if the attempt has lost its claim."""
         return self.finish_many([event])[0]
 
+    @retried
     def finish_many(
         self,
         events: Sequence[TrialFinished | TrialFailed],
@@ -265,7 +278,7 @@ class Store(StudyStore):
         pairs = [(e.trial, e.attempt) for e in events]
         self._follow()
         with self._database.read() as connection:
-            rows = claims.held(connection, pairs)
+            rows = claims.held(connection, pairs, lock=False)
         by_claim = {(row.id, row.attempt): row for row in rows}
         for e in events:  # hashed before the lock is taken
             row = by_claim.get((e.trial, e.attempt))
@@ -283,7 +296,7 @@ class Store(StudyStore):
             ]
             for row in rows
         }
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             result_writer.record_epochs(connection, epochs)
             accepted = result_writer.write_results(connection, events, home=self.home, copies=copies)
         for row in rows:

@@ -21,6 +21,7 @@ from gridsearch.store import (
     study_queries,
 )
 from gridsearch.store.artifacts import file_name
+from gridsearch.store.database import retried
 from gridsearch.store.kept_weights import WEIGHTS_KEPT, KeptWeights
 from gridsearch.store.reader import StoreReader
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 class StudyStore(StoreReader):
     """What can be changed of the studies of an open store, but for the life of their trials; see `Store`."""
 
+    @retried
     def request_stop(self, study: str, *, at_once: bool) -> list[RunnerAtWork]:
         """Ask all that run a study now to stop; return those that hold trials of it.
 
@@ -53,6 +55,7 @@ class StudyStore(StoreReader):
             stops.ask(connection, study_id, at_once=at_once)
             return [each for each in claims.runners(connection, study_id, dead=self._dead) if not each.gone]
 
+    @retried
     def retitle(self, optuna_id: int, title: str) -> dict[str, Any] | None:
         """Give a study another name in Optuna's tables; its name here and its files stay.
 
@@ -69,6 +72,7 @@ class StudyStore(StoreReader):
             optuna_studies.rename_study(connection, optuna_id, title)
             return optuna_studies.description(connection, optuna_id)
 
+    @retried
     def delete_optuna_study(self, optuna_id: int) -> bool:
         """Delete a study from Optuna's tables, with what the dashboard shows of it; return whether it was there.
 
@@ -82,11 +86,13 @@ class StudyStore(StoreReader):
         self.home.remove_copies(copies)
         return True
 
+    @retried
     def clear_remnant(self, name: str) -> bool:
         """Delete what is left of a study, or an empty study of Optuna's; return whether there was any."""
         with self._database.write() as connection:
             return deletion.clear_remnant(connection, name)
 
+    @retried
     def add_artifact(
         self, *, study: str, number: int | None = None, path: Path, mimetype: str | None = None
     ) -> None:
@@ -111,13 +117,14 @@ class StudyStore(StoreReader):
         file = dashboard_artifacts.copy(
             self.home, uid=row.uid, number=number, name=name, content=content, mimetype=mimetype
         )
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             row = row_lookup.find_study(connection, study)
             trial_id = None if number is None else row_lookup.optuna_id_of(connection, row, number)
             dashboard_artifacts.register(
                 connection, [(file, trial_id)], study_id=row.id, optuna_id=row.optuna_id
             )
 
+    @retried
     def show(self, study: str, number: int, files: Mapping[str, bytes]) -> None:
         """Show files by name with a trial in Optuna's dashboard.
 
@@ -131,13 +138,14 @@ class StudyStore(StoreReader):
             dashboard_artifacts.copy(self.home, uid=uid, number=number, name=name, content=content)
             for name, content in files.items()
         ]
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             row = row_lookup.find_study(connection, study)
             trial_id = row_lookup.optuna_id_of(connection, row, number)
             dashboard_artifacts.register(
                 connection, [(file, trial_id) for file in copies], study_id=row.id, optuna_id=row.optuna_id
             )
 
+    @retried
     def record_test(self, study: str, result: Mapping[str, Any], *, nth: int) -> bool:
         """Record what the test images showed; return False if somebody else recorded that reading meanwhile.
 
@@ -182,6 +190,7 @@ class StudyStore(StoreReader):
             there = study_queries.numbers_with(connection, row.id, WEIGHTS)
         return self.drop_weights(study, [number for number in there if number not in best])
 
+    @retried
     def drop_weights(self, study: str, numbers: Sequence[int]) -> int:
         """Remove the weights of trials; return how many these are.
 
@@ -191,7 +200,7 @@ class StudyStore(StoreReader):
         if not numbers:
             return 0
         a = ledger_tables.artifacts
-        with self._database.write() as connection:
+        with self._database.write_rows() as connection:
             row = row_lookup.find_study(connection, study)
             for number in numbers:  # before the commit: a file without its row would never be found again
                 self.home.remove_trial_file(study, number, WEIGHTS)
@@ -200,6 +209,7 @@ class StudyStore(StoreReader):
                 connection.execute(delete(a).where(*rows))
         return len(numbers)
 
+    @retried
     def delete_study(self, study: str) -> int:
         """Delete a study with its trials and files; return the number of bytes that were freed.
 
@@ -213,8 +223,8 @@ class StudyStore(StoreReader):
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        """Give a writing transaction in which studies that others copied under another name are followed."""
-        with self._database.write() as connection:
+        """Give a transaction that writes rows; studies that others copied under another name are followed in it."""
+        with self._database.write_rows() as connection:
             reconcile.relink(connection)
             yield connection
 
