@@ -21,8 +21,6 @@ from gridsearch.errors import StoreError, StoreUnreachable
 from gridsearch.records import FileRef, TrialState
 from gridsearch.store import (
     RunnerIdentity,
-    RunOf,
-    RunStore,
     Store,
     claims,
     open_store,
@@ -30,6 +28,7 @@ from gridsearch.store import (
     spool,
     take_in,
 )
+from tests.store.runs import Run
 
 
 @pytest.fixture
@@ -46,33 +45,6 @@ def quickly(monkeypatch, tmp_path):
     monkeypatch.setattr(run_store, "_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(run_store, "_OTHERS_FIRST", 0.0)
     monkeypatch.setattr(spool.tempfile, "gettempdir", lambda: str(tmp_path))
-
-
-class Run:
-    """A run on a study of three trials, all of them claimed, and what it said."""
-
-    def __init__(self, store, make, *, owner=None, patience=600.0, points=3):
-        self.owner = owner or RunnerIdentity.current()
-        self.said, self.warned = [], []
-        added = store.add(
-            make.study(axes=("lr",)), make.drafts({"lr": [0.1 * n for n in range(1, points + 1)]})
-        )
-        self.store = RunStore(
-            store,
-            RunOf(
-                study="digits",
-                study_id=added.study_id,
-                owner=self.owner,
-                lease=60.0,
-                patience=patience,
-                warn=self.warned.append,
-                say=self.said.append,
-            ),
-        )
-        self.store.tend()
-        self.ids = added.ids
-        self.study_id = added.study_id
-        self.trials = self.store.claim(added.ids, owner=self.owner, pack="p", lease=60.0)
 
 
 @pytest.fixture
