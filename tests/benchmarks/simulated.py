@@ -1,6 +1,6 @@
 """A thousand workers that compute nothing, for the coordinator to keep busy; used by `scale`.
 
-``python -m tests.benchmarks.simulated --workers 1000 --seconds 80 --packs 4``
+``python -m tests.benchmarks.simulated --workers 1000 --seconds 10 --packs 4``
 
 All is as in a run (the command's own way, its store, its coordinator and pool of workers, the lines of JSON) but for
 what carries the lines: each pack is answered after a drawn time.  Where the coordinator waits, the clock jumps to what
@@ -15,11 +15,10 @@ import heapq
 import itertools
 import json
 import random
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -99,6 +98,20 @@ class Channel:
         """Do nothing: nothing is ended here."""
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOut:
+    """A pack that a worker got, and how long it takes."""
+
+    start: float
+    takes: float
+    lanes: int
+
+    @property
+    def end(self) -> float:
+        """When its results come."""
+        return self.start + self.takes
+
+
 @dataclass(slots=True)
 class SimulatedTransport:
     """Workers that take a drawn time for a pack.
@@ -106,15 +119,14 @@ class SimulatedTransport:
     Attributes:
         setups: one for each worker.
         clock: tells the time.
-        seconds: of a pack, on average.
-        began: when each pack was handed out, and when it ends.
+        seconds: of a lane, on average; a pack takes as long as its lanes together.
+        packs: what was handed out.
     """
 
     setups: dict[str, WorkerSetup]
     clock: Clock
     seconds: float
-    began: list[tuple[float, float]] = field(default_factory=list)
-    polled: int = 0
+    packs: list[HandedOut] = field(default_factory=list)
     _free: dict[str, WorkerSetup] = field(default_factory=dict)
     _due: list[tuple[float, int, Channel, list[bytes]]] = field(default_factory=list)
     _order: Iterator[int] = field(default_factory=itertools.count)
@@ -143,8 +155,8 @@ class SimulatedTransport:
     def train(self, channel: Channel, pack: Pack) -> None:
         """Answer a pack: all its lanes train side by side and end together."""
         with self.clock.stopped():
-            takes = self.seconds * self._random.uniform(1 - _SPREAD, 1 + _SPREAD)
-            self.began.append((self.clock(), takes))
+            takes = self.seconds * len(pack.lanes) * self._random.uniform(1 - _SPREAD, 1 + _SPREAD)
+            self.packs.append(HandedOut(self.clock(), takes, len(pack.lanes)))
             ids = pack.trial_ids
             begin = [
                 PackStarted(worker=channel.name, pack=pack.id, trials=ids),
@@ -161,7 +173,6 @@ class SimulatedTransport:
 
     def poll(self, timeout: float) -> Iterator[Arrival]:
         """Give what has arrived, or let time pass until something does."""
-        self.polled += 1
         until = self.clock() + timeout
         if not self._due or self._due[0][0] > self.clock():
             self.clock.wait_until(min(until, self._due[0][0]) if self._due else until)
@@ -208,11 +219,11 @@ class Simulated:
 
     Attributes:
         trials: how many ended.
-        busy: share of the workers' time in which they trained, from when each has had its first pack until no more
-            packs waited.
+        busy: share of the workers' time in which they trained, from when each has had its first pack until packs
+            become narrower, since not enough is left for all.
         whole: the same over the whole run, its first and its last packs included.
         first: seconds until the last worker had its first pack.
-        trials_per_second: that ended, in the time of `busy`.
+        rate: trials a second that ended in the time of `busy`.
         work: seconds that the coordinator worked a trial.
     """
 
@@ -220,7 +231,7 @@ class Simulated:
     busy: float
     whole: float
     first: float
-    trials_per_second: float
+    rate: float
     work: float
 
 
@@ -230,8 +241,8 @@ def simulate(*, workers: int, lanes: int, seconds: float, packs: int) -> Simulat
     Args:
         workers: how many there are.
         lanes: of a pack.
-        seconds: of a pack, on average.
-        packs: for each worker, on average.
+        seconds: of a lane, on average.
+        packs: for each worker, about.
     """
     clock, made = Clock(), []
 
@@ -264,26 +275,23 @@ def simulate(*, workers: int, lanes: int, seconds: float, packs: int) -> Simulat
         ):
             done = running.run(spec, options)
         assert done.open == done.failed == 0
-    return _summary(made[0], trials, workers, work=before[0] - before[1])
+    return _summary(made[0].packs, workers, lanes, work=before[0] - before[1])
 
 
-def _summary(transport: SimulatedTransport, trials: int, workers: int, *, work: float) -> Simulated:
-    began = sorted(transport.began)
-    starts = [start for start, _ in began]
-    origin, full, last = starts[0], starts[workers - 1], starts[-1]
+def _summary(packs: Sequence[HandedOut], workers: int, lanes: int, *, work: float) -> Simulated:
+    origin, full, end = packs[0].start, packs[workers - 1].start, max(pack.end for pack in packs)
+    last = next((pack.start for pack in packs[workers:] if pack.lanes < lanes), packs[-1].start)
 
     def trained(since: float, until: float) -> float:
-        return sum(max(0.0, min(start + takes, until) - max(start, since)) for start, takes in began)
+        return sum(max(0.0, min(pack.end, until) - max(pack.start, since)) for pack in packs)
 
-    end = max(start + takes for start, takes in began)
-    lanes = trials / len(began)
-    ended = sum(full <= start + takes < last for start, takes in began)
+    trials = sum(pack.lanes for pack in packs)
     return Simulated(
         trials=trials,
         busy=trained(full, last) / (workers * (last - full)),
         whole=trained(origin, end) / (workers * (end - origin)),
         first=full - origin,
-        trials_per_second=lanes * ended / (last - full),
+        rate=sum(pack.lanes for pack in packs if full <= pack.end < last) / (last - full),
         work=work / trials,
     )
 
@@ -292,13 +300,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.simulated")
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--lanes", type=int, default=8)
-    parser.add_argument("--seconds", type=float, default=80.0, help="of a pack, on average (default: 80)")
-    parser.add_argument("--packs", type=int, default=4, help="for each worker (default: 4)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of a lane, on average (default: 10)")
+    parser.add_argument("--packs", type=int, default=4, help="for each worker, about (default: 4)")
     words = parser.parse_args(arguments)
     found = simulate(workers=words.workers, lanes=words.lanes, seconds=words.seconds, packs=words.packs)
-    print(
-        json.dumps({name: getattr(found, name) for name in Simulated.__dataclass_fields__}), file=sys.stdout
-    )
+    print(json.dumps(asdict(found)))
 
 
 if __name__ == "__main__":
