@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "gridsearch.db"
 DASHBOARD_COPIES: Final = ".artifacts"
 SPOOL: Final = ".spool"
+SLURM: Final = ".slurm"
+"""Holds a folder for each run whose workers Slurm starts, while it lasts."""
 
 # In the folder of a study.
 TRIALS: Final = "trials"

@@ -74,6 +74,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     workers: int | str | None = None,
     lanes: int | str | None = None,
     executor: str | None = None,
+    slurm: Mapping[str, Any] | str | Sequence[str] | None = None,
     prune: str | None = None,
     budget: float | str | timedelta | None = None,
     trial_limit: float | str | timedelta | None = None,
@@ -118,11 +119,13 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         home: where the store and all files of the studies lie; default: $GRIDSEARCH_HOME, or "runs".
         store: the database's URL; default: $GRIDSEARCH_STORE, or gridsearch.db in home.
         device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
-        workers: worker processes; default: one per core or GPU.
+        workers: worker processes; default: one per core or GPU.  With executor="slurm": allocations; default: 4.
         lanes: trials in one pack at most; 1 trains each alone.  Default: measured.
         executor: "local" trains in worker processes, which get copies of what this session alone defines; "inline" in
             this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
-            (with a warning) for a function that fills a list or an object of this session or cannot be copied.
+            (with a warning) for a function that fills a list or an object of this session or cannot be copied.  "slurm"
+            trains in allocations of a Slurm cluster, with copies as for "local".
+        slurm: options of sbatch for each allocation, {"partition": "gpu", "time": "4:00:00"}.
         prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
         budget: end after that time: seconds, "1h30m", or a `timedelta`.  No more trials start, and those that train
             end at their next epoch's end, or after 15 seconds; they wait, and go on with the next run.
@@ -346,6 +349,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     store: str | None = None,
     device: Any = None,
     executor: str | None = None,
+    slurm: Mapping[str, Any] | str | Sequence[str] | None = None,
     quiet: bool = False,
 ) -> BestOutcome:
     """Refit a study's winner on train and validation, read the test set once, export the model.
@@ -359,7 +363,9 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
         home: where the store and all files of the studies lie; default as on the command line.
         store: the database's URL; default as on the command line.
         device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
-        executor: "local" trains in a worker process, "inline" in this one; default: "local".
+        executor: "local" trains in a worker process, "inline" in this one, "slurm" in an allocation of a Slurm cluster;
+            default: "local".
+        slurm: options of sbatch for that allocation.
         quiet: no progress and no messages; warnings all the same.
 
     Raises:
@@ -369,7 +375,14 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     from gridsearch.service.winner import best as service
 
     _outside_of_imports()
-    given = {"home": home, "store": store, "device": device, "model": model, "dataset": dataset}
+    given = {
+        "home": home,
+        "store": store,
+        "device": device,
+        "model": model,
+        "dataset": dataset,
+        "slurm": slurm,
+    }
     given = {name: value for name, value in given.items() if value is not None}
     watcher, objects = Watcher(quiet=flag("quiet", quiet)), Objects()
     named = objects.named(given)

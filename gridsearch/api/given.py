@@ -121,7 +121,7 @@ class Objects:
         """
         session = self.of_the_session
         if asked is not None or not session:
-            if asked == "local" and session:
+            if asked not in (None, "inline") and session:
                 pickled(session)
             return asked or "local"
         reason = held_by(self.objective) if self.objective is not None else None

@@ -67,6 +67,7 @@ class RunArguments(SearchArguments, total=False):
     workers: int | str | None
     lanes: int | str | None
     executor: str | None
+    slurm: Mapping[str, Any] | str | Sequence[str] | None
     prune: str | None
     budget: float | str | timedelta | None
     trial_limit: float | str | timedelta | None
@@ -90,6 +91,7 @@ class BestArguments(TypedDict, total=False):
     store: str | None
     device: Any
     executor: str | None
+    slurm: Mapping[str, Any] | str | Sequence[str] | None
     quiet: bool
 
 
@@ -226,6 +228,8 @@ def read(name: str, value: Any) -> Any:
     declared = RUN_OPTIONS[name]
     if isinstance(DEFAULTS[name], bool):
         return flag(name, value)
+    if declared.many:
+        return _words(name, value)
     if declared.time and not isinstance(value, str):
         return _seconds(name, value)
     found = read_word(name, value, declared.read) if declared.read else _word(name, value)
@@ -290,6 +294,15 @@ def _word(name: str, value: Any) -> str:
     raise UsageError(
         f"{name}: {value!r:.60} is a {type(value).__name__}, and neither a text nor a whole number"
     )
+
+
+def _words(name: str, value: Any) -> tuple[str, ...]:
+    """Return the words that an option was given, of a mapping "KEY=VALUE" each."""
+    if isinstance(value, Mapping):
+        return tuple(
+            str(key) if given is True else f"{key}={_word(name, given)}" for key, given in value.items()
+        )
+    return tuple(_several(name, value))
 
 
 def _seconds(name: str, value: Any) -> float:

@@ -179,7 +179,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
     best.add_argument(
         "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
     )
-    add_run_options(best, ("device", "executor"))
+    add_run_options(best, ("device", "executor", "slurm"))
 
     predict = commands.add_parser(
         "predict",

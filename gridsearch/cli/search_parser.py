@@ -113,6 +113,8 @@ def add_run_options(
         }
         if isinstance(default, bool):
             how["action"] = "store_false" if default else "store_true"
+        elif declared.many:
+            how |= {"metavar": declared.metavar, "action": "append", "default": []}
         else:
             how |= {"metavar": declared.metavar, "type": declared.read, "choices": declared.choices or None}
         words = name.replace("_", "-")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -52,9 +53,13 @@ class NodeWorker:
     Args:
         folder: of this object alone, for files; whoever made it removes it.
         content: gives what travels with a run by its SHA-256, see `node_messages.RunFiles`.
+        end: the signal that ends the worker, see `worker_process`.
     """
 
-    def __init__(self, folder: Path, content: Callable[[str], bytes]) -> None:
+    def __init__(
+        self, folder: Path, content: Callable[[str], bytes], *, end: signal.Signals = signal.SIGTERM
+    ) -> None:
+        self._end = end
         self._folder = folder
         self._content = content
         self._transport: PipeTransport | None = None
@@ -105,7 +110,7 @@ class NodeWorker:
                 run = UnpackedRun(setup, objects)
             else:
                 run = unpack_run(setup, message.files, self._folder, self._content)
-            transport = PipeTransport([run.setup], objects=run.objects, roots=run.roots)
+            transport = PipeTransport([run.setup], objects=run.objects, roots=run.roots, end=self._end)
             channel = transport.start(run.setup)
         except Exception as error:  # noqa: BLE001 - the runner says what a node cannot do
             with self._changed:

@@ -25,7 +25,7 @@ OTHER_NAMES = {"file": "grid", "set": "recipe"}
 
 WORDS = (
     "", " ", "0", "1", "2", " 2", "-1", "1.5", ".5", "1e3", "9" * 30, "x", "a b", "a/b", "none", "auto", "true", "1h", "90s",
-    "1h30m", "inline", "local", "median", "cpu", "cuda:0", "digits", "mlp", "maximize", "f.py:g", "é", "\x00", "momentum: optimizer=sgd",
+    "1h30m", "inline", "local", "median", "cpu", "cuda:0", "digits", "mlp", "maximize", "f.py:g", "é", "\x00", "momentum: optimizer=sgd", "partition=gpu",
 )  # fmt: skip
 
 
@@ -93,7 +93,7 @@ def test_every_option_has_its_argument_and_every_argument_its_option(command):
 def test_a_word_is_taken_by_both_doors_with_the_same_meaning_or_refused_by_both(meaning, name):
     (option,) = (s for s in actions("run")[name].option_strings if s.startswith("--"))
     stored = name in ("more_seeds", "top")
-    more = {"top": {"more_seeds": "1"}}.get(name, {})
+    more = {"top": {"more_seeds": "1"}, "slurm": {"executor": "slurm"}}.get(name, {})
     of_function = {"objective": "f.py:g"} if name in ("metric", "direction") else {}
     taken = 0
     for word in WORDS:

@@ -133,6 +133,7 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
 def run_options(arguments: argparse.Namespace, *, command: str = "") -> RunOptions:
     """Return the options of a run that a command has, those that it has not by their defaults."""
     given = {name: getattr(arguments, name) for name in RUN_OPTIONS if hasattr(arguments, name)}
+    given |= {name: tuple(value) for name, value in given.items() if RUN_OPTIONS[name].many}
     return RunOptions(places=Places.find(arguments.home, arguments.store), command=command, **given)
 
 

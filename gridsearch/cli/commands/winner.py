@@ -40,6 +40,7 @@ def best(arguments: argparse.Namespace) -> int:
         places=Places.find(arguments.home, arguments.store),
         device=arguments.device,
         executor=arguments.executor,
+        slurm=tuple(arguments.slurm),
     )
     observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
     found = service.best(

@@ -23,7 +23,6 @@ from gridsearch.records import Probed
 from gridsearch.service.run.sizing import Sizing, settled_packs, sizes
 from gridsearch.service.run.timing import Timing
 from gridsearch.service.run.workers import (
-    device_name,
     hardware,
     lanes_at_most,
     pack_limit,
@@ -96,8 +95,11 @@ class PlanForecast:
     ) -> Self:
         """Gather what is known; `ledger` are all trials of the study that the store holds."""
         probes, sizing = ProbeCache(options.places.probes), None
-        if (cost := prepared.cost(hardware(prepared, devices), probes)) is not None:
-            limit, lanes = pack_limit(devices, workers, prepared.kind), lanes_at_most(options, prepared.kind)
+        if (cost := prepared.cost(hardware(prepared, devices, options), probes)) is not None:
+            limit, lanes = (
+                pack_limit(options, devices, workers, prepared.kind),
+                lanes_at_most(options, prepared.kind),
+            )
             sizing = Sizing(lanes=lanes, device=devices[0], cost=cost, probes=probes, limit_mb=limit)
         return cls(
             prepared=prepared,
@@ -152,7 +154,9 @@ class PlanForecast:
                 executor.poll(_POLL_SECONDS)
         finally:
             executor.stop()
-        OverheadLog(self.options.places.overheads).add(device_name(self.devices[0]), timing.parts)
+        OverheadLog(self.options.places.overheads).add(
+            hardware(self.prepared, self.devices, self.options), timing.parts
+        )
 
     def simulate(self) -> Forecast[TrialDraft]:
         """Return how the run goes: its packs, and its time in measured or guessed seconds."""
@@ -161,7 +165,9 @@ class PlanForecast:
         return simulate(queue, workers=self.workers, cost=self._guess, overheads=self._overheads())
 
     def _overheads(self) -> Overheads:
-        return OverheadLog(self.options.places.overheads).load(hardware(self.prepared, self.devices))
+        return OverheadLog(self.options.places.overheads).load(
+            hardware(self.prepared, self.devices, self.options)
+        )
 
     def _guess(self, draft: TrialDraft, lanes: int) -> float:
         if self.cost is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import files
 from gridsearch.advice import Advice, default_home, place
 from gridsearch.errors import UsageError
+from gridsearch.executors.slurm_words import AllocationRequest, read_request
 from gridsearch.folders import cache_root, expanded
 from gridsearch.service.prepare.option_words import count_or_auto, duration, interval, natural
 from gridsearch.store.url import require_no_password
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60.0
 """So long a claim holds without a heartbeat."""
+
+ALLOCATIONS = 4
+"""Allocations that are asked for by default: few enough for the limits of shared clusters, and soon granted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ class Option:
         read: makes a value of a word; raises `argparse.ArgumentTypeError`.
         choices: the words that it takes; empty where `read` decides.
         time: whether it is a time: Python may give a number of seconds or a timedelta.
+        many: whether it may be given several times; its value is a tuple of words, and Python may give a mapping.
     """
 
     help: str
@@ -86,6 +91,7 @@ class Option:
     read: Callable[[str], Any] | None = None
     choices: tuple[str, ...] = ()
     time: bool = False
+    many: bool = False
 
 
 def _option(default: Any, text: str, **how: Any) -> Any:
@@ -108,11 +114,22 @@ class RunOptions:
     device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
     executor: str = _option(
         "local",
-        "where trials run: local (default, in worker processes), or inline (in this one, one after another)",
-        choices=("inline", "local"),
+        "where trials run: local (default, in worker processes), inline (in this one, one after another), or slurm "
+        "(in allocations of a Slurm cluster)",
+        choices=("inline", "local", "slurm"),
+    )
+    slurm: tuple[str, ...] = _option(
+        (),
+        "with --executor slurm: an option of sbatch for each allocation, such as partition=gpu, time=4:00:00, "
+        "gpus_per_node=1, cpus_per_task=8, mem=16G, account=NAME, qos=NAME (repeatable)",
+        metavar="KEY=VALUE",
+        many=True,
     )
     workers: int | None = _option(
-        None, "worker processes (default: one per core or GPU)", metavar="N", read=count_or_auto
+        None,
+        f"worker processes (default: one per core or GPU); with --executor slurm, allocations (default: {ALLOCATIONS})",
+        metavar="N",
+        read=count_or_auto,
     )
     lanes: int | None = _option(
         None,
@@ -176,6 +193,11 @@ class RunOptions:
         """Whether the packs follow from the study's trials alone, whenever it is begun; see `planning.fixed_packs`."""
         return self.lanes is not None and self.workers is not None and self.prune == "none"
 
+    @property
+    def allocation(self) -> AllocationRequest:
+        """What each allocation of a Slurm cluster shall have."""
+        return read_request(self.slurm)
+
     def __post_init__(self) -> None:
         """Refuse what cannot be meant.
 
@@ -190,6 +212,9 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise UsageError(f"--{name} {value}: must be a whole number of at least 1")
+        if self.slurm and self.executor != "slurm":
+            raise UsageError(f"--slurm {self.slurm[0]}: only with --executor slurm")
+        read_request(self.slurm)
         if self.retries < 0:
             raise UsageError(f"--retries {self.retries}: must be at least 0")
 

@@ -249,7 +249,7 @@ def _execute(
         for warning in user_code.changed_meanwhile(prepared.catalog.own, version=prepared.catalog.version):
             watcher.warn(warning)
     if timing.parts["start"]:  # something was trained
-        OverheadLog(options.places.overheads).add(hardware(prepared, devices), timing.parts)
+        OverheadLog(options.places.overheads).add(hardware(prepared, devices, options), timing.parts)
     return RunOutcome(
         study=prepared.name,
         data=data,

@@ -117,7 +117,7 @@ def train_waiting(
             device=devices[0],
             cost=run.cost,
             probes=run.probes,
-            limit_mb=pack_limit(devices, len(setups), prepared.kind),
+            limit_mb=pack_limit(options, devices, len(setups), prepared.kind),
         )
         ending = Ending(run, interrupted)
         Coordinator(
@@ -145,7 +145,7 @@ def _context(
     workers: int,
 ) -> RunContext:
     probes = ProbeCache(options.places.probes)
-    cost = prepared.cost(hardware(prepared, devices), probes)
+    cost = prepared.cost(hardware(prepared, devices, options), probes)
     assert cost is not None  # a run has loaded its data
     counts = store.open_counts(share.study_id, share.ids)
     progress = Progress(

@@ -10,9 +10,10 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import UsageError
+from gridsearch.errors import DeviceError, UsageError
 from gridsearch.records import WorkerSetup
 from gridsearch.records.study_kinds import IMAGES
+from gridsearch.service.prepare.options import ALLOCATIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,13 +38,33 @@ def devices_for(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
 
     Raises:
         DeviceError: there is no such device here.
-        UsageError: a device for a function, which computes where it likes.
+        UsageError: a device for a function, which computes where it likes; or Slurm refuses what is asked for.
+        UnusableError: Slurm or what it needs is not here.
+        EngineUnreachable: Slurm does not answer.
     """
+    if options.executor == "slurm":
+        return _devices_of_allocations(options, kind)
     if kind.packs:
         return resolve_devices(options.device)
     if options.device not in ("auto", "cpu"):
         raise UsageError(f"--device {options.device}: {kind.noun} chooses its device itself")
     return ("cpu",)
+
+
+def _devices_of_allocations(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
+    """Return where trials train in each allocation: on the GPUs that are asked for, else on its cores."""
+    from gridsearch.executors.slurm import require_slurm
+
+    request = options.allocation
+    wanted = options.device.partition(":")[0]
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"no device {options.device!r} in an allocation", hint="use auto, cpu or cuda")
+    if wanted == "cuda" and not request.gpus:
+        raise DeviceError(f"--device {options.device}: no GPU is asked for", hint="--slurm gpus_per_node=1")
+    require_slurm(request)
+    if wanted == "cpu" or not request.gpus or not kind.packs:
+        return ("cpu",)
+    return tuple(f"cuda:{i}" for i in range(request.gpus))
 
 
 def resolve_devices(device: str) -> tuple[str, ...]:
@@ -57,9 +78,15 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     return resolve_device(device)
 
 
-def hardware(prepared: Prepared, devices: Sequence[str]) -> str:
-    """Return where the overheads of such a run belong."""
-    return device_name(devices[0]) if prepared.kind.packs else prepared.kind.name
+def hardware(prepared: Prepared, devices: Sequence[str], options: RunOptions) -> str:
+    """Return where the measured costs of such a run belong; of an allocation only what was asked for is known."""
+    if not prepared.kind.packs:
+        return prepared.kind.name
+    if options.executor == "slurm":
+        request = options.allocation
+        named = (request.partition, str(request.options.get("constraint", "")), devices[0].partition(":")[0])
+        return " ".join(("slurm", *filter(None, named)))
+    return device_name(devices[0])
 
 
 def device_name(device: str) -> str:
@@ -83,6 +110,8 @@ def worker_setups(
     wanted = options.workers or (cores() if on_cpu else len(devices))
     if options.executor == "inline":  # in this process, one pack after the other
         wanted = 1
+    if options.executor == "slurm":
+        wanted = (options.workers or ALLOCATIONS) * (options.allocation.workers if on_cpu else len(devices))
     packs = -(-trials // (options.lanes or 1))
     return tuple(
         WorkerSetup(
@@ -130,6 +159,16 @@ def starter(
             from gridsearch.executors.inline import InlineExecutor
 
             return InlineExecutor(setups[0], deliver, interrupted=interrupted, objects=catalog.objects)
+        if options.executor == "slurm":
+            from gridsearch.executors.slurm_transport import SlurmExecutor
+
+            return SlurmExecutor(
+                setups,
+                deliver,
+                request=options.allocation,
+                home=options.places.home,
+                objects=catalog.objects,
+            )
         from gridsearch.executors.local import LocalExecutor
 
         return LocalExecutor(setups, deliver, objects=catalog.objects)
@@ -142,7 +181,9 @@ def lanes_at_most(options: RunOptions, kind: StudyKind) -> int | None:
     return options.lanes or (None if kind.packs else 1)
 
 
-def pack_limit(devices: Sequence[str], workers: int, kind: StudyKind = IMAGES) -> float | None:
+def pack_limit(
+    options: RunOptions, devices: Sequence[str], workers: int, kind: StudyKind = IMAGES
+) -> float | None:
     """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
 
     It leaves memory for what each worker needs before it has a pack, and a reserve.
@@ -151,7 +192,11 @@ def pack_limit(devices: Sequence[str], workers: int, kind: StudyKind = IMAGES) -
         return None
     from gridsearch.training import free_megabytes
 
-    free = free_megabytes(devices[0])
+    if options.executor == "slurm":
+        free = options.allocation.megabytes if devices[0] == "cpu" else None
+        workers = options.allocation.workers
+    else:
+        free = free_megabytes(devices[0])
     if free is None:
         return None
     sharing = -(-workers // len(devices))

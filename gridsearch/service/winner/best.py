@@ -26,7 +26,7 @@ from gridsearch.service.queries.reports import rank_study
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
 from gridsearch.service.run.progress import Observer, Silent
-from gridsearch.service.run.workers import environment, resolve_devices, starter, worker_setups
+from gridsearch.service.run.workers import devices_for, environment, starter, worker_setups
 from gridsearch.service.winner.exported import SCHEMA
 from gridsearch.service.winner.refit import Interrupted, Refit
 from gridsearch.zoo.datasets.cache import exclusive
@@ -150,7 +150,7 @@ def best(
                     "the test set was read before: no data and no model is looked at without --again"
                 )
             return _recorded(store, data, choose(store, data, where or {}), watcher)
-        devices = resolve_devices(options.device)
+        devices = devices_for(options, data.kind)
         spec = store.spec(study)
         catalog = find_again(
             data,
