@@ -178,9 +178,11 @@ def add(spec: StudySpec, options: RunOptions, *, observer: Observer | None = Non
         GridsearchError: what is wrong, before anything was written.
     """
     watcher = observer or Silent()
-    prepared = prepare(spec, options.places, fetch=True, say=watcher.say)
-    with open_for_runner(options, watcher, create=True) as store:
-        return _added(*_join(store, prepared, options, watcher), options)
+    with ExitStack() as stack:
+        store = _open(stack, options, watcher) if store_exists(options.places.store) else None
+        prepared = prepare(spec, options.places, fetch=True, say=watcher.say)
+        joined = _join(store or _open(stack, options, watcher), prepared, options, watcher)
+    return _added(*joined, options)
 
 
 def add_stored(
