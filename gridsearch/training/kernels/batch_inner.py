@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from gridsearch.training.kernels.calling import POINTER, REALS, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.convolution_tables import (
@@ -40,8 +42,6 @@ from gridsearch.training.kernels.stages import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import torch
-
     from gridsearch.training.kernels.stages import Shape, Stage
 
 _SOURCE = Path(__file__).with_name("map_stages.c")
@@ -51,6 +51,7 @@ _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
 _CHUNK_PIXELS = (
     64  # of the result, whose gradients stay in a core's first cache while weights' gradients are summed
 )
+_FEWEST_COLUMNS = 3  # of which taking two at a time pays
 _MOST_MERGED = 6  # channels of which the gradients of weights are summed with those of the taps beside
 
 _INT = ctypes.c_int64
@@ -70,7 +71,7 @@ class _Shapes(ctypes.Structure):
         *((n, _PAIR) for n in ("kernel", "step", "padding", "dilation")),
         *((n, _INT) for n in ("groups", "merged", "chunk", "span")),
         *((n, _PAIR) for n in ("whole", "first")),
-        ("gradient_channels", _INT),
+        *((n, _INT) for n in ("gradient_channels", "narrows")),
         *((n, Product) for n in ("sums", "data")),
         ("pool", _Pool * 2),
         *((n, _INT) for n in ("normalizes", "affine")),
@@ -154,8 +155,11 @@ class MapStages:
     in_place = False
     output = Layout.BATCH_INNER
 
-    def __init__(self, run: MapRun, shape: Shape, dtype: torch.dtype, library: ctypes.CDLL) -> None:
+    def __init__(
+        self, run: MapRun, shape: Shape, dtype: torch.dtype, library: ctypes.CDLL, *, bf16: bool
+    ) -> None:
         self.library = library
+        self._bf16 = bf16
         self.inputs = (Layout.BATCH_INNER,) * (1 if run.add is None else 2)
         self._tables: list[Tables] = []
         self._shapes = self._fill(run, shape, vector_numbers(dtype) * dtype.itemsize)
@@ -206,10 +210,13 @@ class MapStages:
             ("sums", forward_side, s.channels, s.outputs, sizes[1]),
             ("data", backward_side, s.outputs, s.channels, sizes[0]),
         ):
+            own = read // conv.groups
+            narrows = self._bf16 and own > 1
+            words = conv.groups * -(-own // 2) if narrows else read
             tile = _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
             found = tables(
                 *(side_of(*side) for side in how),
-                read=read,
+                read=words,
                 written=written,
                 groups=conv.groups,
                 channels=tile,
@@ -218,8 +225,9 @@ class MapStages:
                 turned=name == "data",
             )
             self._tables.append(found)
-            setattr(s, name, found.product())
+            setattr(s, name, found.product(narrows=narrows))
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
+        s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS)
         s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
         s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
 
@@ -250,7 +258,7 @@ def _sum_tile(pixels_of: Callable[[int], int], written: int, pixels: int) -> int
         # two products and two loads a cycle; a map's numbers are read again for each tile of channels
         return tiles * (max(channels * beside, loads) / 2 + beside / 4)
 
-    return min((n for n in range(1, _MOST_CHANNELS + 1) if pixels_of(n)), key=cost)
+    return min((n for n in range(_MOST_CHANNELS, 0, -1) if pixels_of(n)), key=cost)
 
 
 def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bool]:
@@ -261,12 +269,13 @@ def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bo
         own, merged = choice
         beside = inputs_of(own)
         row = -(-conv.kernel[1] * channels // beside) if merged else conv.kernel[1] * -(-channels // beside)
-        # two products and two loads a cycle, for each pixel; and the sum over a vector at the end
-        return -(-outputs // own) * row * (max(own * beside, own + beside) / 2 + 1.5)
+        # two products and two loads a cycle, for each pixel; few inputs at a time leave registers free
+        loads = own + beside
+        return -(-outputs // own) * row * (max(own * beside, loads) / 2 + 0.15 * loads + 0.1 * beside)
 
     # then all channels of some rows lie in the first cache together
     merges = (False, True) if conv.dilation[1] == 1 and channels <= _MOST_MERGED else (False,)
-    return min(((n, m) for n in range(1, _MOST_CHANNELS + 1) if inputs_of(n) for m in merges), key=cost)
+    return min(((n, m) for n in range(_MOST_CHANNELS, 0, -1) if inputs_of(n) for m in merges), key=cost)
 
 
 @functools.cache
@@ -283,13 +292,22 @@ def cover(
         stages: each is the only reader of the one before.
         shape: [C, H, W] of one image that comes in.
         dtype: of the weights.
-        bf16: activations in bfloat16, which this does not have.
+        bf16: convolutions multiply bfloat16 and add in single precision; all else is as without.
     """
-    if bf16 or len(shape) != _MAP_SIDES:
+    if len(shape) != _MAP_SIDES:
         return None
     if stages and isinstance(stages[0], AvgPool | GlobalMean):
         means = MapMeans.build(stages[0], shape, dtype)
         return None if means is None else (means, 1)
     run, count = MapRun.of(stages)
     library = _library(dtype) if count else None
-    return None if library is None else (MapStages(run, shape, dtype, library), count)
+    if library is None or (bf16 and not multiplies_bfloat16()):
+        return None
+    return MapStages(run, shape, dtype, library, bf16=bf16), count
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether this machine's processor multiplies bfloat16, and its compiler knows how."""
+    library = _library(torch.float32)
+    return library is not None and bool(function(library.multiplies_narrow, _INT)())

@@ -6,7 +6,7 @@
 
 #pragma once
 
-#include "batch_inner.h"
+#include "narrow.h"
 
 /* (channels, pixels) at a time: their sums and what they are made of fill the registers. */
 #if SUMS == 24
@@ -30,11 +30,11 @@ struct product { /* all tables of one product */
   const struct tile *tiles;
   const int32_t *strips; /* first tile of each strip of rows */
   const struct run *runs;
-  int64_t strip_count, channels; /* of a tile */
+  int64_t strip_count, channels, narrows; /* channels of a tile; whether bfloat16 is multiplied */
 };
 
-#define TILE(CHANNELS, PIXELS)                                                                                        \
-  static void tile_##CHANNELS(const vec *restrict map, const REAL *restrict weights, const REAL *restrict bias,      \
+#define TILE_OF(KIND, CHANNELS, PIXELS)                                                                                        \
+  static void tile_##KIND##CHANNELS(const vec *restrict map, const REAL *restrict weights, const REAL *restrict bias,      \
                               vec *restrict to, const struct tile *restrict tile, ptrdiff_t count,                   \
                               const struct run *restrict runs, ptrdiff_t outputs, int adds) {                        \
     for (ptrdiff_t i = 0; i < count; i++, tile++) {                                                                  \
@@ -52,7 +52,7 @@ struct product { /* all tables of one product */
           UNROLL for (int p = 0; p < PIXELS; p++) number[p] = pixel[p][c];                                           \
           UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                \
             const vec weight = all(w[o]);                                                                            \
-            UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] += weight * number[p];                                 \
+            UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = KIND(sum[o][p], weight, number[p]);                                 \
           }                                                                                                          \
         }                                                                                                            \
       }                                                                                                              \
@@ -64,14 +64,25 @@ struct product { /* all tables of one product */
       }                                                                                                              \
     }                                                                                                                \
   }
+#define TILE(CHANNELS, PIXELS) TILE_OF(whole, CHANNELS, PIXELS)
 TILES(TILE)
+#if NARROW
+#define NARROW_TILE(CHANNELS, PIXELS) TILE_OF(narrow, CHANNELS, PIXELS)
+TILES(NARROW_TILE)
+#endif
 
 typedef void (*tile_function)(const vec *, const REAL *, const REAL *, vec *, const struct tile *, ptrdiff_t,
                               const struct run *, ptrdiff_t, int);
 
-static tile_function tile_of(ptrdiff_t channels) {
+static tile_function tile_of(ptrdiff_t channels, int narrows) {
+#if NARROW
 #define CHOOSE(CHANNELS, PIXELS)                                                                                      \
-  case CHANNELS: return tile_##CHANNELS;
+  case CHANNELS: return narrows ? tile_narrow##CHANNELS : tile_whole##CHANNELS;
+#else
+#define CHOOSE(CHANNELS, PIXELS)                                                                                      \
+  case CHANNELS: return tile_whole##CHANNELS;
+#endif
+  (void)narrows;
   switch (channels) { TILES(CHOOSE) }
   return 0;
 }
@@ -89,10 +100,10 @@ static ptrdiff_t packed_outputs(const struct product *p, ptrdiff_t outputs) {
   return CEIL_DIV(outputs, p->channels) * p->channels;
 }
 
-/* to [rows][columns][outputs] of one block: all pixels' sums over the taps of map. */
+/* to [rows][columns][outputs] of one block: all pixels' sums over the taps of map; inputs in the words of both. */
 static void multiply(const struct product *p, const vec *map, const REAL *weights, const REAL *bias, vec *to,
                      ptrdiff_t groups, ptrdiff_t inputs, ptrdiff_t outputs, ptrdiff_t taps, int adds) {
-  const tile_function tile = tile_of(p->channels);
+  const tile_function tile = tile_of(p->channels, (int)p->narrows);
   const ptrdiff_t padded = packed_outputs(p, outputs);
   for (ptrdiff_t g = 0; g < groups; g++)
     for (ptrdiff_t s = 0; s < p->strip_count; s++)
@@ -107,8 +118,8 @@ struct steps { /* from one block, row or column to the next, in vectors */
 };
 
 /* Gradients of the weights: sums over pixels and images, (outputs, inputs) at a time. */
-#define GRADIENT(OUTPUTS, INPUTS)                                                                                     \
-  static void gradient_##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks,            \
+#define GRADIENT_OF(KIND, OUTPUTS, INPUTS)                                                                                     \
+  static void gradient_##KIND##OUTPUTS(const vec *restrict map, const vec *restrict gradient, ptrdiff_t blocks,            \
                                  ptrdiff_t rows, ptrdiff_t columns, const struct steps *restrict by,                 \
                                  vec *restrict sums) {                                                               \
     enum { ALL = CEIL_DIV(OUTPUTS * INPUTS, V) * V };                                                                \
@@ -123,7 +134,7 @@ struct steps { /* from one block, row or column to the next, in vectors */
           UNROLL for (int o = 0; o < OUTPUTS; o++) {                                                                 \
             vec factor = d[o];                                                                                       \
             IN_REGISTER(factor);                                                                                     \
-            UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] += factor * number[i];                       \
+            UNROLL for (int i = 0; i < INPUTS; i++) sum[o * INPUTS + i] = KIND(sum[o * INPUTS + i], factor, number[i]);                       \
           }                                                                                                          \
         }                                                                                                            \
       }                                                                                                              \
@@ -135,14 +146,25 @@ struct steps { /* from one block, row or column to the next, in vectors */
       sums[part / V] += level[0];                                                                                    \
     }                                                                                                                \
   }
+#define GRADIENT(OUTPUTS, INPUTS) GRADIENT_OF(whole, OUTPUTS, INPUTS)
 TILES(GRADIENT)
+#if NARROW
+#define NARROW_GRADIENT(OUTPUTS, INPUTS) GRADIENT_OF(narrow, OUTPUTS, INPUTS)
+TILES(NARROW_GRADIENT)
+#endif
 
 typedef void (*gradient_function)(const vec *, const vec *, ptrdiff_t, ptrdiff_t, ptrdiff_t, const struct steps *,
                                   vec *);
 
-static gradient_function gradient_of(ptrdiff_t outputs) {
+static gradient_function gradient_of(ptrdiff_t outputs, int narrows) {
+#if NARROW
 #define CHOOSE_GRADIENT(OUTPUTS, INPUTS)                                                                              \
-  case OUTPUTS: return gradient_##OUTPUTS;
+  case OUTPUTS: return narrows ? gradient_narrow##OUTPUTS : gradient_whole##OUTPUTS;
+#else
+#define CHOOSE_GRADIENT(OUTPUTS, INPUTS)                                                                              \
+  case OUTPUTS: return gradient_whole##OUTPUTS;
+#endif
+  (void)narrows;
   switch (outputs) { TILES(CHOOSE_GRADIENT) }
   return 0;
 }

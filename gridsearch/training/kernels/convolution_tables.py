@@ -49,7 +49,7 @@ class Product(ctypes.Structure):
 
     _fields_ = (
         *((name, POINTER) for name in ("tiles", "strips", "runs")),
-        *((name, ctypes.c_int64) for name in ("strip_count", "channels")),
+        *((name, ctypes.c_int64) for name in ("strip_count", "channels", "narrows")),
     )
 
 
@@ -69,10 +69,14 @@ class Tables:
     runs: np.ndarray
     channels: int
 
-    def product(self) -> Product:
-        """Return what C reads; it is valid as long as this is there."""
+    def product(self, *, narrows: bool) -> Product:
+        """Return what C reads; it is valid as long as this is there.
+
+        Args:
+            narrows: bfloat16 is multiplied.
+        """
         addresses = (table.ctypes.data for table in (self.tiles, self.strips, self.runs))
-        return Product(*addresses, len(self.strips) - 1, self.channels)
+        return Product(*addresses, len(self.strips) - 1, self.channels, int(narrows))
 
 
 def forward_side(size: int, out: int, taps: int, step: int, padding: int, dilation: int) -> Side:

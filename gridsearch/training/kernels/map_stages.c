@@ -23,7 +23,7 @@ struct shapes {
   int64_t chunk;        /* rows of the result at a time there */
   int64_t span;         /* and blocks, where maps are small */
   int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
-  int64_t gradient_channels; /* outputs at a time there */
+  int64_t gradient_channels, narrows; /* outputs at a time there; whether bfloat16 is multiplied */
   struct product sums, data;
   struct pool pool[2];
   int64_t normalizes, affine;
@@ -43,6 +43,9 @@ static ptrdiff_t result(const struct shapes *s) {
   return s->pool[AFTER].is ? s->pool[AFTER].rows * s->pool[AFTER].columns * s->outputs : middle(s);
 }
 static ptrdiff_t taps(const struct shapes *s) { return s->kernel[0] * s->kernel[1]; }
+
+/* The words of some channels: two share one where bfloat16 is multiplied. */
+static ptrdiff_t words_of(const struct product *p, ptrdiff_t channels) { return p->narrows ? CEIL_DIV(channels, 2) : channels; }
 
 /* What `forward` leaves for `backward`: the maps before batch norm, argmax indices, and each channel's statistics. */
 struct saved {
@@ -72,7 +75,7 @@ int64_t saved_bytes(const struct shapes *s, int64_t images) {
 
 /* Memory of a call: maps of one block, packed weights, and what the gradients of the weights need. */
 struct workspace {
-  vec *convolved, *middle, *gradient;
+  vec *convolved, *middle, *gradient, *words;
   REAL *weights, *bias;
   vec *map, *gradients, *sums;
   ptrdiff_t sums_bytes;
@@ -81,11 +84,19 @@ struct workspace {
   vec *partial;       /* [2][outputs] */
 };
 
-static ptrdiff_t tiles_of(const struct shapes *s, ptrdiff_t *inputs, ptrdiff_t *per_row) {
-  *inputs = tile_pixels(s->gradient_channels);
-  const ptrdiff_t own = s->channels / s->groups;
-  *per_row = s->merged ? CEIL_DIV(s->kernel[1] * own, *inputs) : s->kernel[1] * CEIL_DIV(own, *inputs);
-  return CEIL_DIV(s->outputs / s->groups, s->gradient_channels);
+/* How the sums for the gradients of the weights lie: [groups][outer][middle][kernel rows][inner][of a tile]. */
+struct tiling {
+  ptrdiff_t inputs; /* of a tile */
+  ptrdiff_t outer;  /* tiles of outputs */
+  ptrdiff_t middle; /* of inputs; 1 where those and the taps are summed together */
+  ptrdiff_t inner;  /* taps of a row, or tiles of inputs and taps */
+};
+
+static struct tiling tiling_of(const struct shapes *s) {
+  const ptrdiff_t inputs = tile_pixels(s->gradient_channels), own = s->channels / s->groups;
+  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels),
+                         s->merged ? 1 : CEIL_DIV(own, inputs),
+                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1]};
 }
 
 static ptrdiff_t sums_of_tile(const struct shapes *s) {
@@ -103,6 +114,8 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
   w->convolved = (vec *)take(&at, sizeof(vec) * convolved(s));
   w->middle = (vec *)take(&at, sizeof(vec) * middle(s));
   w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
+  w->words = (vec *)take(&at, sizeof(vec) * MAX(s->sums.narrows ? entered(s) + s->height * s->width * s->groups : 0,
+                                                s->data.narrows ? convolved(s) + s->rows * s->columns * s->groups : 0));
   w->statistics = (double *)take(&at, sizeof(double) * 4 * s->outputs);
   w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
   w->partial = (vec *)take(&at, sizeof(vec) * 2 * s->outputs);
@@ -112,13 +125,12 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     w->weights = (REAL *)take(&at, sizeof(REAL) * s->groups * taps(s) * MAX(forth, back));
     w->bias = (REAL *)take(&at, sizeof(REAL) * (s->groups * packed_outputs(&s->sums, out) + s->groups *
                                                 packed_outputs(&s->data, own)));
-    ptrdiff_t inputs, per_row;
-    const ptrdiff_t outer = tiles_of(s, &inputs, &per_row);
+    const struct tiling t = tiling_of(s);
     const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : inputs) + MOST_PIXELS));
-    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * outer * s->gradient_channels);
-    w->sums_bytes = sizeof(vec) * s->groups * outer * s->kernel[0] * per_row * sums_of_tile(s);
+    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
+    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
+    w->sums_bytes = sizeof(vec) * s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s);
     w->sums = (vec *)take(&at, w->sums_bytes);
   }
   return at - start;
@@ -134,21 +146,28 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
                  REAL *restrict to, REAL *restrict biases, int turned) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
   const ptrdiff_t rows = turned ? out : own, columns = turned ? own : out, padded = packed_outputs(p, columns);
+  const ptrdiff_t each = p->narrows ? 2 : 1, packed_rows = words_of(p, rows);
   const ptrdiff_t whole = s->whole[0] * s->whole[1], first = s->first[0] * s->whole[1] + s->first[1];
   const ptrdiff_t by_row = turned ? own * whole : whole, by_column = turned ? whole : own * whole;
   for (ptrdiff_t g = 0; g < s->groups; g++) {
     const REAL *from = w + g * out * own * whole + first;
-    for (ptrdiff_t o = 0; o < padded; o += n)
-      for (ptrdiff_t k = 0; k < all_taps; k++) {
-        /* turned: the columns of taps backwards, as they then lie beside each other in the map */
-        const ptrdiff_t c = k % s->kernel[1], tap = k / s->kernel[1] * s->whole[1] + (turned ? s->kernel[1] - 1 - c : c);
-        const REAL *own_tap = from + o * by_column + tap;
-        const ptrdiff_t there = MIN(n, columns - o);
-        for (ptrdiff_t i = 0; i < rows; i++, to += n, own_tap += by_row) {
-          for (ptrdiff_t j = 0; j < there; j++) to[j] = own_tap[j * by_column];
-          for (ptrdiff_t j = there; j < n; j++) to[j] = 0;
-        }
+    for (ptrdiff_t o = 0; o < padded; o += n, to += all_taps * packed_rows * n) {
+      const ptrdiff_t there = MIN(n, columns - o);
+      const REAL *row = from + o * by_column;
+      for (ptrdiff_t i = 0; i < packed_rows; i++, row += each * by_row) {
+        REAL *packed = to + i * n;
+        for (ptrdiff_t r = 0; r < s->kernel[0]; r++) /* taps inmost, for a number's taps are beside each other */
+          for (ptrdiff_t c = 0; c < s->kernel[1]; c++, packed += packed_rows * n) {
+            /* turned: the columns of taps backwards, as they then lie beside each other in the map */
+            const REAL *number = row + r * s->whole[1] + (turned ? s->kernel[1] - 1 - c : c);
+            for (ptrdiff_t j = 0; !p->narrows && j < there; j++) packed[j] = number[j * by_column];
+            const REAL *second = i * 2 + 1 < rows ? number + by_row : 0;
+            for (ptrdiff_t j = 0; p->narrows && j < there; j++)
+              packed[j] = word_of(number[j * by_column], second ? second[j * by_column] : 0);
+            for (ptrdiff_t j = there; j < n; j++) packed[j] = 0;
+          }
       }
+    }
     for (ptrdiff_t o = 0; o < padded; o++) biases[g * padded + o] = bias && o < columns ? bias[g * out + o] : 0;
   }
 }
@@ -276,13 +295,25 @@ static void affine_of(const struct shapes *s, const REAL *mean, const REAL *scal
   }
 }
 
+/* `multiply` of a block of so many pixels, rounded to bfloat16 first where that is multiplied. */
+static void multiply_block(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w, vec *to,
+                           ptrdiff_t pixels, ptrdiff_t inputs, ptrdiff_t outputs, int adds) {
+  if (p->narrows) {
+    vec *word = w->words;
+    for (ptrdiff_t i = 0; i < pixels * s->groups; i++, map += inputs)
+      for (ptrdiff_t c = 0; c < inputs; c += 2) *word++ = words(map[c], c + 1 < inputs ? map[c + 1] : (vec){0});
+    map = w->words;
+  }
+  multiply(p, map, w->weights, w->bias, to, s->groups, words_of(p, inputs), outputs, taps(s), adds);
+}
+
 /* The convolution of a block, and the pooling right after it; `to` is where the result may go. */
 static const vec *enter(const struct shapes *s, const struct workspace *w, const vec *x, vec *to, uint8_t *argmax) {
   const int pools = s->pool[BEFORE].is;
   const vec *maps = x;
   if (s->convolves) {
     vec *own = pools ? w->convolved : to;
-    multiply(&s->sums, x, w->weights, w->bias, own, s->groups, s->channels / s->groups, s->outputs / s->groups, taps(s), 0);
+    multiply_block(s, &s->sums, x, w, own, s->height * s->width, s->channels / s->groups, s->outputs / s->groups, 0);
     maps = own;
   }
   if (!pools) return maps;
@@ -459,18 +490,25 @@ static void norm_gradients(const struct shapes *s, const struct op_args *a, cons
 }
 
 /* A chunk of the gradients for `weight_gradients`: [tiles of outputs][rows][columns][outputs of a tile]. */
-static void pack_gradients(const struct shapes *s, const vec *gradient, vec *to, ptrdiff_t pixels, ptrdiff_t outer) {
-  const ptrdiff_t n = s->gradient_channels, out = s->outputs / s->groups;
+static void pack_gradients(const struct shapes *s, const vec *gradient, vec *to, ptrdiff_t rows, ptrdiff_t outer) {
+  const ptrdiff_t n = s->gradient_channels, out = s->outputs / s->groups, each = s->narrows ? 2 : 1;
   for (ptrdiff_t o = 0; o < outer * n; o += n)
-    for (ptrdiff_t p = 0; p < pixels; p++, to += n) {
-      const vec *from = gradient + p * s->outputs + o;
-      const ptrdiff_t there = MIN(n, out - o);
-      for (ptrdiff_t j = 0; j < there; j++) to[j] = from[j];
-      for (ptrdiff_t j = there; j < n; j++) to[j] = (vec){0};
-    }
+    for (ptrdiff_t r = 0; r < rows; r++)
+      for (ptrdiff_t c = 0; c < s->columns; c += each, to += n) {
+        const vec *from = gradient + (r * s->columns + c) * s->outputs + o;
+        const ptrdiff_t there = MIN(n, out - o);
+        if (!s->narrows)
+          for (ptrdiff_t j = 0; j < there; j++) to[j] = from[j];
+        else if (c + 1 < s->columns)
+          for (ptrdiff_t j = 0; j < there; j++) to[j] = words(from[j], from[j + s->outputs]);
+        else
+          for (ptrdiff_t j = 0; j < there; j++) to[j] = words(from[j], (vec){0});
+        for (ptrdiff_t j = there; j < n; j++) to[j] = (vec){0};
+      }
 }
 
-/* Some channels of the rows of the input that a chunk reads: [rows][columns][count], with the padding's zeros. */
+/* Some channels of the rows of the input that a chunk reads: [rows][columns][count], with the padding's zeros.  A word
+ * has a column and the one that the next column of the result reads in its place. */
 static void pack_map(const struct shapes *s, const vec *x, vec *to, ptrdiff_t top, ptrdiff_t rows, ptrdiff_t columns,
                      ptrdiff_t first, ptrdiff_t count, ptrdiff_t most) {
   for (ptrdiff_t r = top; r < top + rows; r++)
@@ -480,6 +518,11 @@ static void pack_map(const struct shapes *s, const vec *x, vec *to, ptrdiff_t to
       const ptrdiff_t there = inside ? MIN(count, most) : 0;
       for (ptrdiff_t i = 0; i < there; i++) to[i] = from[i];
       for (ptrdiff_t i = there; i < count; i++) to[i] = (vec){0};
+      if (!s->narrows) continue;
+      const ptrdiff_t next = c + s->step[1];
+      const int follows = r >= 0 && r < s->height && next >= 0 && next < s->width;
+      for (ptrdiff_t i = 0; i < count; i++)
+        to[i] = words(to[i], follows && i < most ? from[s->step[1] * s->channels + i] : (vec){0});
     }
 }
 
@@ -492,39 +535,42 @@ static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t in
 /* Adds some blocks' share of the gradients of the weights to w->sums. */
 static void weight_gradients(const struct shapes *s, const vec *x, const vec *gradient, ptrdiff_t blocks,
                              const struct workspace *w) {
-  const gradient_function add = gradient_of(s->gradient_channels);
+  const gradient_function add = gradient_of(s->gradient_channels, (int)s->narrows);
+  const ptrdiff_t each = s->narrows ? 2 : 1, across = CEIL_DIV(s->columns, each); /* words of a row */
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
-  ptrdiff_t inputs, per_row;
-  const ptrdiff_t outer = tiles_of(s, &inputs, &per_row), of_tile = sums_of_tile(s);
+  const ptrdiff_t of_tile = sums_of_tile(s);
+  const struct tiling t = tiling_of(s);
   const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
-  const ptrdiff_t wide = s->merged ? own : inputs;
+  const ptrdiff_t wide = s->merged ? own : t.inputs;
   for (ptrdiff_t g = 0; g < s->groups; g++)
     for (ptrdiff_t h = 0; h < s->rows; h += s->chunk) {
       const ptrdiff_t chunk = MIN(s->chunk, s->rows - h), top = h * s->step[0] - s->padding[0];
       const ptrdiff_t rows = (chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
       /* more blocks than one are taken only where a chunk is the whole map: their pixels then follow each other */
-      pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, blocks * chunk * s->columns, outer);
-      for (ptrdiff_t i = 0; i < own; i += wide) {
+      pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, blocks * chunk, t.outer);
+      for (ptrdiff_t i = 0; i < t.middle; i++) {
         for (ptrdiff_t b = 0; b < blocks; b++)
-          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i, wide, own - i);
+          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i * wide, wide,
+                   own - i * wide);
         /* all taps of a tile of outputs in turn: what they read stays in the first cache */
-        for (ptrdiff_t o = 0; o < outer; o++)
+        for (ptrdiff_t o = 0; o < t.outer; o++) {
+          vec *sums = w->sums + ((g * t.outer + o) * t.middle + i) * s->kernel[0] * t.inner * of_tile;
           for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
-            for (ptrdiff_t j = 0; j < (s->merged ? per_row : s->kernel[1]); j++) {
-              ptrdiff_t h0, h1, w0 = 0, w1 = s->columns;
+            for (ptrdiff_t j = 0; j < t.inner; j++) {
+              ptrdiff_t h0, h1, w0 = 0, w1 = across;
               bounds(top + r * s->dilation[0], s->step[0], chunk, s->height, &h0, &h1);
               const ptrdiff_t left = s->merged ? 0 : j * s->dilation[1];
-              if (!s->merged) bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
+              if (!s->merged && !s->narrows) /* words of two columns are taken with the padding's zeros */
+                bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
               if (h0 >= h1 || w0 >= w1) continue;
               const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] + left) * wide +
-                               (s->merged ? j * inputs : 0);
-              const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, s->step[1] * wide,
-                                       chunk * s->columns * n, s->columns * n};
-              const ptrdiff_t tile = s->merged ? j : j * (per_row / s->kernel[1]) + i / inputs;
-              const vec *own_gradients = w->gradients + (o * blocks * chunk * s->columns + h0 * s->columns + w0) * n;
-              add(map, own_gradients, blocks, h1 - h0, w1 - w0, &by,
-                  w->sums + (((g * s->kernel[0] + r) * per_row + tile) * outer + o) * of_tile);
+                               (s->merged ? j * t.inputs : 0);
+              const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, each * s->step[1] * wide,
+                                       chunk * across * n, across * n};
+              const vec *own_gradients = w->gradients + (o * blocks * chunk * across + h0 * across + w0) * n;
+              add(map, own_gradients, blocks, h1 - h0, w1 - w0, &by, sums + (r * t.inner + j) * of_tile);
             }
+        }
       }
     }
 }
@@ -532,23 +578,24 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
 /* Writes the gradients of the weights as torch has them. */
 static void unpack(const struct shapes *s, const struct workspace *w, REAL *to) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, n = s->gradient_channels;
-  ptrdiff_t inputs, per_row;
-  const ptrdiff_t outer = tiles_of(s, &inputs, &per_row), of_tile = sums_of_tile(s);
-  const ptrdiff_t beside = s->merged ? s->kernel[1] * own : own, tiles = s->merged ? per_row : per_row / s->kernel[1];
-  const ptrdiff_t whole = s->whole[0] * s->whole[1];
+  const ptrdiff_t whole = s->whole[0] * s->whole[1], of_tile = sums_of_tile(s) * V;
+  const struct tiling t = tiling_of(s);
   const REAL *from = (const REAL *)w->sums;
   if (whole != taps(s)) memset(to, 0, sizeof(REAL) * s->outputs * own * whole);
   to += s->first[0] * s->whole[1] + s->first[1];
-  for (ptrdiff_t g = 0; g < s->groups; g++)
-    for (ptrdiff_t r = 0; r < s->kernel[0]; r++)
-      for (ptrdiff_t t = 0; t < per_row; t++)
-        for (ptrdiff_t o = 0; o < outer; o++, from += of_tile * V)
-          for (ptrdiff_t j = 0; j < MIN(n, out - o * n); j++)
-            for (ptrdiff_t i = 0; i < MIN(inputs, beside - t % tiles * inputs); i++) {
-              const ptrdiff_t at = t % tiles * inputs + i;
-              const ptrdiff_t column = s->merged ? at / own : t / tiles, c = s->merged ? at % own : at;
-              to[((g * out + o * n + j) * own + c) * whole + r * s->whole[1] + column] = from[j * inputs + i];
-            }
+  for (ptrdiff_t o = 0; o < s->groups * t.outer; o++)
+    for (ptrdiff_t m = 0; m < t.middle; m++, from += s->kernel[0] * t.inner * of_tile)
+      for (ptrdiff_t j = 0; j < MIN(n, out - o % t.outer * n); j++)
+        for (ptrdiff_t i = 0; i < (s->merged ? own : MIN(t.inputs, own - m * t.inputs)); i++) {
+          const ptrdiff_t output = o / t.outer * out + o % t.outer * n + j;
+          REAL *number = to + (output * own + m * t.inputs + i) * whole;
+          for (ptrdiff_t c = 0; c < s->kernel[1]; c++) {
+            const ptrdiff_t place = c * own + i; /* in a row's tiles, if taps and inputs are summed together */
+            const REAL *sum = s->merged ? from + place / t.inputs * of_tile + place % t.inputs : from + c * of_tile + i;
+            sum += j * t.inputs;
+            for (ptrdiff_t r = 0; r < s->kernel[0]; r++) number[r * s->whole[1] + c] = sum[r * t.inner * of_tile];
+          }
+        }
 }
 
 /* Writes the gradient of the convolution's result in one block (or of the input, where there is no convolution). */
@@ -603,7 +650,7 @@ void backward(const struct op_args *a) {
     gradient_of_block(s, a, &w, &saved, b, gradient);
     if (s->convolves) {
       if (s->has_bias) add_bias_gradient(s, gradient, &w, bias);
-      if (gx) multiply(&s->data, gradient, w.weights, w.bias, gx, s->groups, out, own, taps(s), a->adds[0]);
+      if (gx) multiply_block(s, &s->data, gradient, &w, gx, s->rows * s->columns, out, own, a->adds[0]);
       if (place + 1 == s->span || b + 1 == blocks)
         weight_gradients(s, (const vec *)a->x[0] + (b - place) * entered(s), w.gradient, place + 1, &w);
     } else if (gx) {

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels.batch_inner import cover
+from gridsearch.training.kernels.batch_inner import cover, multiplies_bfloat16
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -142,6 +142,39 @@ def test_an_operation_on_maps_gives_what_torch_gives(form):
 
 def test_an_operation_on_maps_is_as_exact_as_torch_in_single_precision():
     check([conv(10, 12, 3, 1, 1), BatchNorm(12), Relu(), HALVES], (10, 9, 8), 37, torch.float32, 2e-4)
+
+
+def rounded(x):
+    """Return a tensor rounded to bfloat16, for exact products."""
+    return x.bfloat16().double()
+
+
+@pytest.mark.parametrize(
+    "form", ["padded", "grouped and dilated", "pointwise and strided", "of four pixels", "of one pixel"]
+)
+def test_products_of_bfloat16_are_exact_and_added_in_single_precision(form):
+    stage, shape = FORMS[form][0][0], FORMS[form][1]
+    if not multiplies_bfloat16():
+        assert cover([stage], shape, torch.float32, bf16=True) is None
+        pytest.skip("the processor does not multiply bfloat16")
+    op, _ = cover([stage], shape, torch.float32, bf16=True)
+    (x,), (w, b), _, result = drawn([stage], shape, 21, torch.float32)
+    gy = torch.randn(21, *result)
+    got = call(op, [x], result, [w, b], [], gy)
+    how = (stage.stride, stage.padding, stage.dilation, stage.groups)
+    leaves = rounded(x).requires_grad_(), rounded(w).requires_grad_()
+    y = F.conv2d(*leaves, b.double(), *how)
+    gx, gw = torch.autograd.grad(y, leaves, rounded(gy))
+    if min(result[1:]) < 3:  # too narrow to take two columns at a time: these products are not rounded at all
+        exact = x.double(), w.double().requires_grad_()
+        (gw,) = torch.autograd.grad(F.conv2d(*exact, None, *how), exact[1], gy.double())
+    for own, expected in (
+        (got.y, y),
+        (got.gx[0], gx),
+        (got.grads[0], gw),
+        (got.grads[1], gy.double().sum((0, 2, 3))),
+    ):
+        assert (own - expected).abs().max() <= 2e-6 * expected.abs().max()
 
 
 def test_batch_norm_keeps_its_digits_where_the_mean_is_large():
