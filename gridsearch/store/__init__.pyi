@@ -11,7 +11,7 @@ from .messages import (
     StudySummary as StudySummary,
     TrialCurve as TrialCurve,
 )
-from .opening import open_store as open_store, store_exists as store_exists
+from .opening import open_store as open_store, store_exists as store_exists, store_facts as store_facts
 from .pruners import PruningStudy as PruningStudy
 from .run_store import RunOf as RunOf, RunStore as RunStore
 from .runner_identity import RunnerIdentity as RunnerIdentity

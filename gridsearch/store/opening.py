@@ -62,6 +62,22 @@ def store_exists(url: str) -> bool:
     return site_of(url).exists()
 
 
+def store_facts(url: str) -> tuple[str, bool]:
+    """Return what kind of database a store is in, with its version, and whether this user may write it.
+
+    Raises:
+        StoreError: it cannot be read.
+        StoreUnreachable: nobody answers.
+    """
+    site = site_of(url)
+    database = site.database()
+    try:
+        with translated(database.dialect):
+            return site.server(database), site.settle(database)
+    finally:
+        database.close()
+
+
 def site_of(url: str) -> Site:
     """Return the place that a URL names.
 

@@ -100,6 +100,13 @@ class PostgresqlSite(Site):
         """Return the database."""
         return Database(self._dialect)
 
+    def server(self, database: Database) -> str:
+        """Return the server's version, and who we are there."""
+        with database.read() as connection:
+            query = "SELECT current_setting('server_version'), current_user"
+            version, user = connection.exec_driver_sql(query).one()
+        return f"PostgreSQL {version.split()[0]}, as user {user}"
+
     def settle(self, database: Database) -> bool:
         """Return whether this user may write the store."""
         with database.read() as connection:

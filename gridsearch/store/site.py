@@ -95,6 +95,10 @@ class Site(ABC):
         """
 
     @abstractmethod
+    def server(self, database: Database) -> str:
+        """Return the kind of the database and its version, in a few words."""
+
+    @abstractmethod
     def settle(self, database: Database) -> bool:
         """Set what has to be set before it is used; return whether this user may write it."""
 

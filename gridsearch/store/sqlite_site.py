@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,6 +58,10 @@ class SqliteSite(Site):
         """Return the database on the file."""
         _require_short(self.path)
         return Database(SqliteDialect(self.path))
+
+    def server(self, database: Database) -> str:  # noqa: ARG002 - the library says it
+        """Return the version of the library."""
+        return f"SQLite {sqlite3.sqlite_version}"
 
     def settle(self, database: Database) -> bool:
         """Choose the journal that is safe with this library; return whether the file can be written."""

@@ -14,7 +14,7 @@ from gridsearch.errors import GridsearchError
 from gridsearch.folders import can_be_made, nearest_there
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.engines import engines
-from gridsearch.store import masked, open_store, store_exists, waiting
+from gridsearch.store import masked, open_store, store_exists, store_facts, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,7 +132,8 @@ def _engines() -> Iterator[Finding]:
             yield Finding(f"engine {engine.name}", "ok", engine.detail)
         else:
             detail = f"{engine.detail}: {'; '.join(engine.missing)}"
-            yield Finding(f"engine {engine.name}", "note", detail, "; ".join(engine.fixes))
+            verdict: Verdict = "bad" if engine.wanted else "note"
+            yield Finding(f"engine {engine.name}", verdict, detail, "; ".join(engine.fixes))
 
 
 def _caches(places: Places) -> Iterator[Finding]:
@@ -192,6 +193,7 @@ def _store(places: Places) -> Iterator[Finding]:
             return
         with open_store(places.store, home=places.home, create=False) as store:
             problems = store.problems()
+            server, writable = store_facts(places.store)
             studies = store.studies()
             remnants = store.remnants()
             spooled = waiting(store)
@@ -214,7 +216,12 @@ def _store(places: Places) -> Iterator[Finding]:
         detail = f"files of trials of a study {name!r}, which the store does not hold: {size / 1e6:.1f} MB"
         yield Finding("home", "note", detail, replace(places.again, study=name).clean())
     trials = sum(sum(study.counts.values()) for study in studies)
-    yield Finding("store", "ok", f"{url}: {plural(len(studies), 'study')}, {plural(trials, 'trial')}")
+    held = f"{plural(len(studies), 'study')}, {plural(trials, 'trial')}"
+    if writable:
+        yield Finding("store", "ok", f"{url}: {held}; {server}")
+    else:
+        detail = f"{url}: {held}; {server}: it can be read here, and not written"
+        yield Finding("store", "note", detail, "ask for the right to write it, or begin another with --store")
 
 
 def _models(places: Places, *, model: str | None, dataset: str | None) -> Iterator[Finding]:

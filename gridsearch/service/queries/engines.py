@@ -1,6 +1,7 @@
 """Which engines this machine has (local, Ray, Slurm, PostgreSQL), and what each of them lacks; for the doctor.
 
-Nothing is started and nothing is asked over the network here: packages by their metadata, programs by the search path.
+Packages are known by their metadata and programs by the search path; what is there is asked whether it answers, and
+nothing is started.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from gridsearch.errors import GridsearchError
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.run.workers import cores
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 _PACKAGES = {"ray": "ray", "slurm": "submitit", "postgresql": "psycopg"}
 """What the extra of each engine installs."""
@@ -44,12 +47,14 @@ class Engine:
         detail: the versions that are there and where it is, in a few words.
         missing: what it lacks here, a few words each.
         fixes: how to get each of these.
+        wanted: whether the environment says where it is.
     """
 
     name: str
     detail: str
     missing: tuple[str, ...] = ()
     fixes: tuple[str, ...] = ()
+    wanted: bool = False
 
     @property
     def ready(self) -> bool:
@@ -84,7 +89,24 @@ def _of_extra(extra: str) -> Engine:
         fixes.append("run it on a node that submits jobs")
     address = os.environ.get(_ADDRESSES.get(extra, ""), "")
     there += [f"at {address}"] if address else []
-    return Engine(extra, ", ".join((_USES[extra], *there)), tuple(missing), tuple(fixes))
+    if not missing:
+        try:
+            there += _ANSWERS[extra]() if extra in _ANSWERS else ()
+        except GridsearchError as error:
+            missing.append(error.message)
+            fixes.append(error.hint or "look whether it runs")
+    detail = ", ".join((_USES[extra], *there))
+    return Engine(extra, detail, tuple(missing), tuple(fixes), wanted=bool(address))
+
+
+def _slurm_answers() -> list[str]:
+    from gridsearch.executors import slurm
+
+    return [slurm.slurm_version(), f"partitions {', '.join(slurm.partitions()) or 'none'}"]
+
+
+_ANSWERS: Mapping[str, Callable[[], list[str]]] = MappingProxyType({"slurm": _slurm_answers})
+"""What asks an engine whether it answers, and says in a few words what did."""
 
 
 def _range_of(package: str) -> SpecifierSet:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from gridsearch.errors import StoreUnreachable
+from gridsearch.executors import slurm
 from gridsearch.service.queries import doctor, engines
 
 
@@ -45,6 +47,8 @@ def installed(monkeypatch):
         monkeypatch.setattr(engines, "requires", lambda _: RANGES)
         monkeypatch.setattr(engines, "version", version)
         monkeypatch.setattr(engines.shutil, "which", lambda name: name if name in programs else None)
+        monkeypatch.setattr(slurm, "slurm_version", lambda: "slurm 22.05.8")
+        monkeypatch.setattr(slurm, "partitions", lambda: ("main*", "high"))
 
     return set_up
 
@@ -57,6 +61,7 @@ def test_an_engine_that_is_there_is_shown_with_its_version_and_address(installed
     assert list(found) == ["local", "ray", "slurm", "postgresql"]
     assert all(engine.ready for engine in found.values())
     assert found["ray"].detail == "--executor ray, ray 2.60.0, at 10.0.0.1:6379"
+    assert found["slurm"].detail.endswith("submitit 1.5.3, slurm 22.05.8, partitions main*, high")
 
 
 def test_what_an_engine_lacks_is_a_note_with_the_way_to_get_it(installed):
@@ -75,3 +80,38 @@ def test_the_package_of_each_engine_is_that_of_its_extra():
     extras = project["project"]["optional-dependencies"]
     for extra, package in engines._PACKAGES.items():
         assert Requirement(extras[extra][0]).name == package
+
+
+def test_an_engine_that_does_not_answer_is_said_so(installed, monkeypatch):
+    installed({"submitit": "1.5.3"}, programs=("sbatch", "squeue", "scancel"))
+
+    def silent() -> str:
+        raise StoreUnreachable("Slurm does not answer", hint="ask who runs it")
+
+    monkeypatch.setattr(slurm, "slurm_version", silent)
+    found = next(finding for finding in doctor._engines() if finding.subject == "engine slurm")
+    assert (found.verdict, found.mend) == ("note", "ask who runs it")
+    assert found.detail.endswith("Slurm does not answer")
+
+
+@pytest.mark.postgresql
+def test_a_store_in_postgresql_is_shown_with_its_version_and_rights(cli, postgresql, new_database, tmp_path):
+    url = postgresql.url(new_database)
+    assert cli("doctor", "--model", "mlp", "--store", url).code == 0, "there is none yet"
+    (tmp_path / "f.py").write_text("def f(params, seed):\n    return {'value': params['x']}\n")
+    words = ("--objective", "f.py:f", "--grid", "x=1,2", "--store", url)
+    assert cli("add", *words).code == 0
+    found = cli("doctor", "--model", "mlp", "--store", url).out
+    assert "1 study, 2 trials; PostgreSQL 1" in found
+    assert "as user postgres" in found
+    postgresql.execute(
+        "CREATE ROLE reader LOGIN",
+        "GRANT USAGE ON SCHEMA public TO reader",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader",
+        database=new_database,
+    )
+    try:
+        reading = cli("doctor", "--model", "mlp", "--store", postgresql.url(new_database, user="reader")).out
+        assert "as user reader: it can be read here, and not written" in reading
+    finally:
+        postgresql.execute("DROP OWNED BY reader", "DROP ROLE reader", database=new_database)
