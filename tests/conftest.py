@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -94,10 +95,12 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def cli(capsys, tmp_path, monkeypatch):
-    """Run the program in this process, in a folder of its own."""
+    """Run the program in this process, in a folder of its own; torch is loaded here, so no worker starts early."""
     from gridsearch.cli import main
+    from gridsearch.cli.commands import early_start
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(early_start, "workers_early", lambda _: contextlib.nullcontext())
 
     def run(*words: str) -> Result:
         capsys.readouterr()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, ClassVar
 
 from gridsearch.executors.pool import WorkerPool
 from gridsearch.executors.shipping import pickled
@@ -56,6 +56,8 @@ class LocalExecutor(WorkerPool):
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
         assert setups
+        while len(WorkerProcess.waiting) > len(setups):
+            WorkerProcess.waiting.pop().discard()
         self._pipes = PipeTransport(setups, objects=pickled(objects) if objects else None)
         super().__init__(self._pipes, deliver, resumable=all(setup.resumable for setup in setups))
 
@@ -84,7 +86,7 @@ class PipeTransport:
     ) -> None:
         self._setups = {setup.name: setup for setup in setups}
         self._objects = None if objects is None else _inherited_file(objects)
-        self._running: dict[str, _Process] = {}
+        self._running: dict[str, WorkerProcess] = {}
         self._selector = selectors.DefaultSelector()
         self._kills = MemoryKills()
         self._end = end
@@ -99,11 +101,12 @@ class PipeTransport:
         """Return the process id of each running worker."""
         return {name: process.pid for name, process in self._running.items()}
 
-    def start(self, setup: WorkerSetup) -> _Process:
+    def start(self, setup: WorkerSetup) -> WorkerProcess:
         """Start a process."""
         environment = worker_environment(threads=setup.threads, roots=self._roots)
         objects = None if self._objects is None else self._objects.fileno()
-        process = _Process(setup, objects, environment, end=self._end)
+        process = WorkerProcess.take(objects, environment, end=self._end)
+        process.name = setup.name
         self._running[setup.name] = process
         for descriptor in process.descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ, process)
@@ -113,7 +116,7 @@ class PipeTransport:
     def poll(self, timeout: float) -> Iterator[Arrival]:
         """Give what the processes write, and who has ended."""
         for key, _ in self._selector.select(timeout):
-            process: _Process = key.data
+            process: WorkerProcess = key.data
             if self._running.get(process.name) is not process:  # its end came with the descriptor before
                 continue
             if key.fd == process.output_end:
@@ -144,7 +147,7 @@ class PipeTransport:
         if self._objects is not None:
             self._objects.close()
 
-    def _rest(self, process: _Process) -> Iterator[Arrival]:
+    def _rest(self, process: WorkerProcess) -> Iterator[Arrival]:
         """Give what a process that has ended said before; a child of its may hold the pipe open."""
         os.set_blocking(process.events, False)
         with contextlib.suppress(BlockingIOError):
@@ -152,7 +155,7 @@ class PipeTransport:
                 if lines:
                     yield Lines(process, lines)
 
-    def _ended(self, process: _Process) -> Ended:
+    def _ended(self, process: WorkerProcess) -> Ended:
         """Kill what a process that has ended has started, and say how it ended."""
         code = process.kill()
         memory = code == -signal.SIGKILL and self._kills.another()
@@ -162,23 +165,23 @@ class PipeTransport:
         del self._running[process.name]
         return Ended(process, describe_exit(code) + why, memory=memory)
 
-    def _release(self, process: _Process) -> None:
+    def _release(self, process: WorkerProcess) -> None:
         for descriptor in process.descriptors:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(descriptor)
         process.close()
 
 
-class _Process:
+class WorkerProcess:
     """A worker process, and the pipes to it.
 
     Args:
-        setup: the worker's.
         objects: descriptor of a file that it inherits.
         environment: its environment.
         end: the signal that ends it.
 
     Attributes:
+        waiting: processes that were started before anybody knew what for, see `early`.
         name: the worker's.
         pid: of the process that waits for the worker, see `worker_process`.
         events: descriptor that its events are read from.
@@ -187,10 +190,11 @@ class _Process:
         handle: descriptor that can be read once the process has ended; None where the system has none.
     """
 
-    def __init__(
-        self, setup: WorkerSetup, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals
-    ) -> None:
-        self.name = setup.name
+    waiting: ClassVar[list[WorkerProcess]] = []
+
+    def __init__(self, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals) -> None:
+        self.name = ""
+        self._started_as = (objects, environment, end)
         self._end = end
         commands_read, commands_write = os.pipe()
         self.events, events_write = os.pipe()
@@ -220,6 +224,23 @@ class _Process:
         self._commands = os.fdopen(commands_write, "wb")
         self._rest = bytearray()
         self._kept = b""
+
+    @classmethod
+    def take(
+        cls, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals
+    ) -> WorkerProcess:
+        """Return a process that waits and was started just so, or start one."""
+        for process in cls.waiting:
+            if process._started_as == (objects, environment, end):
+                cls.waiting.remove(process)
+                return process
+        return cls(objects, environment, end=end)
+
+    @classmethod
+    def end_waiting(cls) -> None:
+        """End the processes that wait."""
+        while cls.waiting:
+            cls.waiting.pop().discard()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -288,6 +309,12 @@ class _Process:
         """Close the pipe of its commands, at whose end a worker ends."""
         with contextlib.suppress(BrokenPipeError):
             self._commands.close()
+
+    def discard(self) -> None:
+        """End it: nobody needs it."""
+        self.close_commands()
+        self.kill()
+        self.close()
 
     def close(self) -> None:
         """Close all descriptors."""

@@ -59,6 +59,14 @@ _SCRATCH = 1.5
 """A pack's memory over that of its tensors where a process cannot be measured: kernels take their own besides."""
 
 
+def load_training() -> None:
+    """Import what training a network needs, a second's work."""
+    import gridsearch.training.lane_checkpoints
+    import gridsearch.training.loop
+    import gridsearch.training.resident_data
+    import gridsearch.zoo.datasets  # noqa: F401 - they are kept where imports are
+
+
 class PackTrainer:
     """Trains packs on one device: finds models and data by their locators and keeps the data resident.
 

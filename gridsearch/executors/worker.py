@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import queue
+import select
 import signal
 import threading
 import time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gridsearch.executors.function_trainer import FunctionRunner
 from gridsearch.executors.logs import flush_native_output
-from gridsearch.executors.pack_trainer import PackTrainer
+from gridsearch.executors.pack_trainer import PackTrainer, load_training
 from gridsearch.executors.pruning_replies import PruningReplies
 from gridsearch.executors.shipping import Received
 from gridsearch.executors.worker_exit import go_first_when_memory_runs_out
@@ -103,6 +104,8 @@ def serve(
     """
     go_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
+    if not select.select([commands_fd], [], [], 0)[0]:  # it was started early, see `early`
+        load_training()
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())
     work: queue.SimpleQueue[Task] = queue.SimpleQueue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +21,13 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """
     match arguments.command:
         case "run" | "plan":
-            from gridsearch.cli.commands import search
+            from gridsearch.cli.commands.early_start import workers_early
 
-            if arguments.command == "plan" or arguments.dry_run:
-                return search.plan(arguments)
-            return search.run(arguments, words)
+            only_plan = arguments.command == "plan" or arguments.dry_run
+            with nullcontext() if only_plan else workers_early(arguments):  # torch loads there meanwhile
+                from gridsearch.cli.commands import search
+
+                return search.plan(arguments) if only_plan else search.run(arguments, words)
         case "add":
             from gridsearch.cli.commands import search
 
