@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from torch import nn
 
 from gridsearch.zoo import models
 from tests.benchmarks import networks
+from tests.benchmarks.arithmetic import model_flops
 from tests.benchmarks.network_process import Process
 from tests.benchmarks.network_rows import ROWS
 
@@ -41,3 +43,14 @@ def test_auto_is_held_against_the_plain_loop_and_the_best_way():
 
 def test_all_networks_of_the_zoo_are_in_the_table():
     assert {row.name.partition(",")[0] for row in ROWS} >= set(models.__all__)
+
+
+def test_a_grouped_convolution_counts_what_it_multiplies():
+    layers = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.Conv2d(6, 6, 3, groups=6, stride=2), nn.Conv2d(6, 4, 1, groups=2)
+    )
+    net = nn.Sequential(layers, nn.Flatten(), nn.Linear(4 * 12 * 12, 3))
+    outputs = 26 * 26 * 6 * 9, 12 * 12 * 6 * 9, 12 * 12 * 4 * 3, 3 * 4 * 12 * 12
+    passes = 2, 3, 3, 3  # no gradient for the images
+    expected = sum(2 * one * times for one, times in zip(outputs, passes, strict=True))
+    assert model_flops(net, 5) == expected
