@@ -7,6 +7,7 @@ Shapes: B batch, C/H/W channels, height, width, Y classes, N images of an epoch 
 
 from __future__ import annotations
 
+import operator
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
@@ -259,6 +260,8 @@ class SoloProgram:
         with torch.no_grad():
             for name, tensor in tensors.items():
                 tensor.copy_(state.weights[name])
+            for name in state.weights.keys() - tensors.keys():  # a pack had made a buffer of it
+                operator.attrgetter(name)(self.model).copy_(state.weights[name])
         with_state = {name for tensors in state.optimizer_state.values() for name in tensors}
         self._unfreeze([name for name in self._frozen if name in with_state])
         self._optimizer.load_state_dict(self._names, state.optimizer_state)

@@ -113,8 +113,9 @@ LARGE = {"googlenet": 32, "alexnet": 63, "inception v3": 75}
 FAMILIES = {
     "resnet": "stacked", "resnext": "stacked", "densenet": "stacked", "vgg": "stacked", "squeezenet": "stacked",
     "shufflenet": "stacked", "mobilenet v2": "stacked", "mobilenet v3": "stacked", "mnasnet": "stacked",
-    "regnet": "stacked", "efficientnet": "solo", "efficientnet, dropping blocks": "solo", "convnext": "vmap",
-    "vision transformer": "vmap", "swin": "vmap", "swin v2": "vmap", "maxvit": "vmap",
+    "regnet": "stacked", "efficientnet": "stacked", "efficientnet, dropping blocks": "stacked",
+    "convnext": "stacked", "vision transformer": "stacked", "swin": "stacked", "swin v2": "stacked",
+    "maxvit": "stacked",
 }  # fmt: skip
 
 
@@ -154,7 +155,6 @@ def hold(make, make_settings, images):
     return method
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_torchvision_s_classifiers_train_in_packs_as_alone(name, make_settings, make_images):
     method = hold(lambda: vision(name), make_settings, make_images(18, size=SIDES.get(name, 32), channels=3))
@@ -169,10 +169,9 @@ def test_those_of_one_width_likewise(name, make_settings, make_images):
     assert hold(lambda: vision(name), make_settings, images) == "stacked"
 
 
-METHODS = {"drop path": "solo", "recurrent": "solo", "maxout": "solo"}
+METHODS = {"recurrent": "solo"}
 
 
-@pytest.mark.filterwarnings("ignore:There is a performance drop")
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_networks_of_papers_train_in_packs_as_alone(name, make_settings, make_images):
     method = hold(lambda: PUBLISHED[name](2, CLASSES), make_settings, make_images(18, size=12, channels=2))

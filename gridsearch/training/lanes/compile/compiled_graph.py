@@ -138,6 +138,11 @@ class CompiledGraph:
         self._slots += 1
         return self._slots - 1
 
+    def cut(self, count: int) -> None:
+        """Keep the first so many instructions alone."""
+        del self.instructions[count:]
+        self._slots = count + 1
+
     def close(self, result: Value) -> None:
         """Set the result; values are freed after their last use."""
         self.result = result.slot

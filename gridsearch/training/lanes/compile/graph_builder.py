@@ -5,14 +5,16 @@ Stands between the rewrite, which goes through a traced graph, and its rules, wh
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.training.lanes.compile import lane_values
 from gridsearch.training.lanes.compile.compiled_graph import CompiledGraph, Fetch
 from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, Value
+from gridsearch.training.lanes.compile.tracing import Found
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import fx, nn
 
@@ -32,10 +34,11 @@ class GraphBuilder:
         affine: the lanes' normalization, where the first layer takes it.
         training: the mode in which the graph was traced.
         compiles: operations may become compiled kernels, which autograd and captured steps cannot run.
+        host_streams: each lane has a generator on the host, from which any operation can draw.
 
     Attributes:
         graph: what was built so far.
-        shapes: one lane's shape of each node's result; None where it gives no tensor.
+        found: what a sample has shown of each node.
         kernels: how many compiled kernels it has.
         has_dropout: whether it has dropout.
     """
@@ -50,12 +53,13 @@ class GraphBuilder:
         *,
         training: bool,
         compiles: bool = False,
+        host_streams: bool = True,
     ) -> None:
         self.model, self.storage, self.width = model, storage, width
         self.dropout, self.affine = dropout, affine
-        self.training, self.compiles = training, compiles
+        self.training, self.compiles, self.host_streams = training, compiles, host_streams
         self.graph = CompiledGraph()
-        self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
+        self.found = Found()
         self.kernels = 0
         self.has_dropout = False
         self._flat_images: set[int] = set()
@@ -93,7 +97,7 @@ class GraphBuilder:
 
     def shape_of(self, node: fx.Node) -> tuple[int, ...]:
         """Return one lane's shape of a node's result."""
-        found = self.shapes[node]
+        found = self.found.shapes[node]
         if not isinstance(found, tuple):
             raise NotStackable(f"{node_name(node)} gives no tensor")
         return found
@@ -109,6 +113,20 @@ class GraphBuilder:
     def read_images(self, *, folds: bool) -> None:
         """Note that a layer reads the images, and whether it takes the lanes' normalization into itself."""
         self._readers.append(folds)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Take back all that was written inside, where it raises that there is no stacked form."""
+        before = len(self.graph.instructions), len(self._readers), self.kernels, self.has_dropout
+        weights, flat = dict(self._weights), set(self._flat_images)
+        try:
+            yield
+        except NotStackable:
+            count, readers, self.kernels, self.has_dropout = before
+            self.graph.cut(count)
+            del self._readers[readers:]
+            self._weights, self._flat_images = weights, flat
+            raise
 
     @property
     def folds(self) -> bool:

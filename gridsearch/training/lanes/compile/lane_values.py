@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -61,6 +61,19 @@ class Value:
     def rank(self) -> int:
         """Dimensions of one lane."""
         return len(self.shape)
+
+
+class Parts(list[Any]):
+    """The values of an operation that gives several tensors, None where nobody asks for one.
+
+    Args:
+        values: one for each tensor.
+        names: places of values that have a name.
+    """
+
+    def __init__(self, values: Sequence[Value | None], names: Mapping[str, int]) -> None:
+        super().__init__(values)
+        self.names = names
 
 
 SAMPLE = 3

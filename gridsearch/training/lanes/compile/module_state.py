@@ -13,6 +13,7 @@ import functools
 import hashlib
 import logging
 import types
+import weakref
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -138,8 +139,10 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
         model: to examine.
         rates: the rates of dropout modules too; a recipe may set them.
 
+    Tensors that are attributes, and neither parameter nor buffer, count with their content.
+
     Raises:
-        TrainsAlone: something keeps a tensor that no two lanes need have alike, or may have a memory of its own.
+        TrainsAlone: something deeper keeps a tensor, or may have a memory of its own.
     """
     fingerprint = Fingerprint(model)
     found: dict[str, object] = {}
@@ -151,7 +154,8 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
             ):
                 continue
             if isinstance(value, torch.Tensor):
-                raise TrainsAlone(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
+                found[f"{name}.{key}"] = content(value)
+                continue
             found[f"{name}.{key}"] = fingerprint.of(value, f"{name}.{key}" if name else key)
         found[f"{name}:type"] = f"{type(module).__module__}.{type(module).__qualname__}"
         for kind in own_classes(module):
@@ -161,6 +165,56 @@ def plain_state(model: nn.Module, *, rates: bool = True) -> dict[str, object]:
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
         found[f"{name}:tensor"] = (tuple(tensor.shape), tensor.dtype, tensor.requires_grad)
     return found
+
+
+def content(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Return what two tensors have alike that hold the same."""
+    plain = tensor.detach().cpu().contiguous().view(-1)
+    data = plain.view(torch.uint8).numpy() if plain.numel() else np.empty(0)
+    return str(tensor.dtype), tuple(tensor.shape), hashlib.sha256(data.tobytes()).hexdigest()
+
+
+# Tensors that are plain attributes
+
+_ADOPTED: weakref.WeakKeyDictionary[nn.Module, set[str]] = weakref.WeakKeyDictionary()
+
+
+def adopt_tensors(model: nn.Module) -> None:
+    """Make buffers of the tensors that a model's modules keep as plain attributes, so that each lane has its own.
+
+    A fixed position embedding is one.  They are no part of its state_dict, before or after.
+
+    Raises:
+        TrainsAlone: one shares its memory with another tensor, has a graph behind it, or is of another kind.
+    """
+    named = [*model.named_parameters(), *model.named_buffers()]
+    owners = collections.Counter(t.untyped_storage().data_ptr() for _, t in named)
+    plain = [
+        (name, module, key, value)
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if isinstance(value, torch.Tensor)
+    ]
+    for name, _, key, value in plain:
+        strided = type(value) is torch.Tensor and value.layout is torch.strided
+        if not strided or value.grad_fn is not None or value._backward_hooks:
+            raise TrainsAlone(f"{name or 'the model'} keeps a tensor, {key}, that is no buffer")
+    owners.update(value.untyped_storage().data_ptr() for *_, value in plain)
+    for name, module, key, value in plain:
+        if owners[value.untyped_storage().data_ptr()] > 1 or hasattr(type(module), key):
+            raise TrainsAlone(f"{name or 'the model'} keeps a tensor, {key}, that is part of another")
+        delattr(module, key)
+        module.register_buffer(key, value.detach().clone(), persistent=False)
+        _ADOPTED.setdefault(module, set()).add(key)
+
+
+def adopted(model: nn.Module) -> set[str]:
+    """Return the names of buffers that `adopt_tensors` has made."""
+    return {
+        f"{name}.{key}" if name else key
+        for name, module in model.named_modules()
+        for key in _ADOPTED.get(module, ())
+    }
 
 
 def _of_class(kind: type, fingerprint: Fingerprint) -> Iterator[tuple[str, object]]:
@@ -264,4 +318,15 @@ def _name(value: Any) -> str:
     return str(getattr(value, "__qualname__", getattr(value, "__name__", value)))
 
 
-__all__ = ["HOOKS", "Fingerprint", "identities", "is_torchs", "own_classes", "plain_state", "why_alone"]
+__all__ = [
+    "HOOKS",
+    "Fingerprint",
+    "adopt_tensors",
+    "adopted",
+    "content",
+    "identities",
+    "is_torchs",
+    "own_classes",
+    "plain_state",
+    "why_alone",
+]

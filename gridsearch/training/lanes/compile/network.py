@@ -14,9 +14,10 @@ from torch.func import functional_call, vmap
 
 from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 from gridsearch.training.lanes.compile.lane_values import Form, LaneCount, NotStackable, unpack
-from gridsearch.training.lanes.compile.module_state import plain_state, why_alone
+from gridsearch.training.lanes.compile.module_state import adopt_tensors, plain_state, why_alone
 from gridsearch.training.lanes.compile.rewrite import rewrite
 from gridsearch.training.lanes.compile.tracing import trace
+from gridsearch.training.lanes.runtime.mapped import quiet
 from gridsearch.training.lanes.runtime.products import InputAffine
 from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
 from gridsearch.training.lanes.runtime.storage import Storage, aliases
@@ -61,7 +62,7 @@ class Network(Protocol):
         ...
 
     def alike(self, model: nn.Module) -> bool:
-        """Whether a model may take a lane: it differs in the values of its tensors alone."""
+        """Whether a model may take a lane: it differs in the values of its tensors alone; it is used up."""
         ...
 
 
@@ -124,6 +125,7 @@ class StackedNetwork:
         x_BCHW: `SAMPLE` images.
         by_hand: the graph's own backward pass, which does not know autocast; else autograd.
         compiles: operations may become compiled kernels; only `by_hand`.
+        host_streams: each lane has a generator on the host.
 
     Raises:
         NotStackable: there is an operation without a rule.
@@ -140,6 +142,7 @@ class StackedNetwork:
         *,
         by_hand: bool = False,
         compiles: bool = False,
+        host_streams: bool = True,
     ) -> None:
         self._storage = storage
         self._by_hand = by_hand
@@ -150,7 +153,8 @@ class StackedNetwork:
         self.kernels = False
         self._width = LaneCount(storage.lanes)
         self._graphs: dict[tuple[bool, Form], CompiledGraph] = {}
-        self._pattern = _pattern(model)
+        self._sample = x_BCHW
+        self._pattern = _pattern(model, x_BCHW)
         for training in (True, False):
             for form in (Form.SHARED, Form.PACKED):
                 builder = GraphBuilder(
@@ -161,8 +165,9 @@ class StackedNetwork:
                     self.affine,
                     training=training,
                     compiles=by_hand and compiles,
+                    host_streams=host_streams,
                 )
-                traced = trace(model, training=training)
+                traced = trace(model, x_BCHW, training=training)
                 self._graphs[training, form] = rewrite(builder, traced, x_BCHW, form)
                 self.folds &= builder.folds
                 self.has_dropout |= builder.has_dropout
@@ -186,15 +191,16 @@ class StackedNetwork:
     def alike(self, model: nn.Module) -> bool:
         """Whether a model has the same graph."""
         try:
-            return not why_alone(model) and _pattern(model) == self._pattern
+            adopt_tensors(model)
+            return not why_alone(model) and _pattern(model, self._sample) == self._pattern
         except NotStackable:
             return False
 
 
-def _pattern(model: nn.Module) -> tuple[object, ...]:
+def _pattern(model: nn.Module, x_BCHW: torch.Tensor) -> tuple[object, ...]:
     """What two models have alike that have the same K-lane form; dropout rates that a recipe sets included."""
-    code = [trace(model, training=mode).python_code("self").src for mode in (True, False)]
-    return plain_state(model, rates=False), aliases(model), *code
+    graphs = [trace(model, x_BCHW, training=mode).pattern for mode in (True, False)]
+    return plain_state(model, rates=False), aliases(model), *graphs
 
 
 class VmapNetwork:
@@ -207,6 +213,7 @@ class VmapNetwork:
 
     def __init__(self, model: nn.Module, storage: Storage, x_BCHW: torch.Tensor, reason: str) -> None:
         del x_BCHW
+        quiet()
         self.reason = reason
         self.dropout = DropoutState()
         self.affine = InputAffine()
@@ -239,6 +246,7 @@ class VmapNetwork:
     def alike(self, model: nn.Module) -> bool:
         """Whether a model has the same modules and plain attributes."""
         try:
+            adopt_tensors(model)
             return not why_alone(model) and (plain_state(model), aliases(model)) == self._state
         except NotStackable:
             return False

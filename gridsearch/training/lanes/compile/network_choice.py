@@ -14,6 +14,7 @@ from gridsearch.errors import said
 from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lanes.compile.agreement import Disagrees, Reference, check
 from gridsearch.training.lanes.compile.lane_values import NotPackable, NotStackable, TrainsAlone
+from gridsearch.training.lanes.compile.module_state import adopt_tensors
 from gridsearch.training.lanes.compile.network import StackedNetwork, VmapNetwork
 from gridsearch.training.lanes.runtime.storage import Storage
 
@@ -36,6 +37,7 @@ def choose(
     rates: Sequence[float | None] | None = None,
     *,
     compiles: bool = False,
+    host_streams: bool = True,
 ) -> tuple[Network, Storage]:
     """Return the best network for lanes that start from these models, and their weights.
 
@@ -45,6 +47,7 @@ def choose(
         precision: how the lanes compute.
         rates: each lane's dropout rate, None where it is the model's own.
         compiles: kernels may be compiled for them, which recorded steps cannot run.
+        host_streams: each lane has a generator on the host, which recorded steps cannot ask.
 
     Raises:
         NotPackable: they must train one after the other.
@@ -58,7 +61,8 @@ def choose(
         try:
             if reason := next((r.not_stacked for r in references if r.not_stacked), ""):
                 raise NotStackable(reason)
-            return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=compiles), storage
+            how = {"compiles": compiles, "host_streams": host_streams}
+            return _stacked(models, storage, references, x_BCHW, precision, rates, **how), storage
         except TrainsAlone:
             raise
         except Exception as error:  # noqa: BLE001  (the rewrite meets whatever there is)
@@ -119,6 +123,8 @@ def _references(
         Exception: whatever the models raise.
     """
     try:
+        for model in models:
+            adopt_tensors(model)
         references = [Reference.of(model, x_BCHW, precision) for model in models]
     except TrainsAlone as error:
         raise NotPackable(str(error)) from error
@@ -142,6 +148,7 @@ def _stacked(
     rates: Sequence[float | None],
     *,
     compiles: bool,
+    host_streams: bool,
 ) -> StackedNetwork:
     """Return the stacked network of `choose`; without compiled kernels where they compute something else.
 
@@ -149,7 +156,8 @@ def _stacked(
         NotStackable: there is none.
     """
     by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
-    stacked = StackedNetwork(models[0], storage, x_BCHW, by_hand=by_hand, compiles=compiles)
+    how = {"by_hand": by_hand, "compiles": compiles, "host_streams": host_streams}
+    stacked = StackedNetwork(models[0], storage, x_BCHW, **how)
     if not all(stacked.alike(m) for m in models[1:]):
         raise NotStackable("the lanes' models are not alike")
     stacked.dropout.rates = list(rates)
@@ -159,5 +167,6 @@ def _stacked(
         if not compiles:
             raise
         _log.warning("without compiled kernels: %s", error)
-        return _stacked(models, storage, references, x_BCHW, precision, rates, compiles=False)
+        how = {"compiles": False, "host_streams": host_streams}
+        return _stacked(models, storage, references, x_BCHW, precision, rates, **how)
     return stacked

@@ -14,8 +14,10 @@ from gridsearch.training.lanes.compile import fusion
 from gridsearch.training.lanes.compile.dense_chains import fuse_dense
 from gridsearch.training.lanes.compile.graph_builder import node_name
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Value
+from gridsearch.training.lanes.compile.rule_any import any_rule
+from gridsearch.training.lanes.compile.rule_layers import any_values
 from gridsearch.training.lanes.compile.rules import apply_rule
-from gridsearch.training.lanes.compile.tracing import lane_shapes
+from gridsearch.training.lanes.compile.tracing import Traced, inspect
 
 if TYPE_CHECKING:
     import torch
@@ -24,32 +26,33 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
 
 
-def rewrite(g: GraphBuilder, traced: fx.Graph, x_BCHW: torch.Tensor, form: Form) -> CompiledGraph:
+def rewrite(g: GraphBuilder, traced: Traced, x_BCHW: torch.Tensor, form: Form) -> CompiledGraph:
     """Rewrite a traced graph for images in a form, shared or packed.
 
     Args:
         g: what the rules write with.
-        traced: the model's graph in the builder's mode; it is changed.
+        traced: the model in the builder's mode; its graph is changed.
         x_BCHW: a sample of `SAMPLE` images, to find shapes with.
         form: how the images come.
 
     Raises:
         NotStackable: there is an operation without a rule.
     """
-    fusion.reorder(traced, g.model)
+    graph = traced.graph
+    fusion.reorder(graph, g.model)
     if g.compiles:
-        fusion.fuse(traced, g.model)
+        fusion.fuse(graph, g.model)
     g.model.train(g.training)  # rules ask each module for its mode
     values: dict[fx.Node, Any] = {}
     try:
-        g.shapes = lane_shapes(g.model, traced, x_BCHW)
-        for node in traced.nodes:
+        g.found = inspect(g.model, traced, x_BCHW)
+        for node in graph.nodes:
             if node.op == "placeholder":
                 values[node] = _input_value(node, x_BCHW, form, first=not values)
             elif node.op == "output":
                 _close(g, _resolve(node.args[0], values))
             elif node.op == "get_attr":
-                values[node] = g.weight(str(node.target))
+                values[node] = _tensor(g, str(node.target), traced)
             else:
                 values[node] = _result(g, node, values)
     finally:
@@ -66,6 +69,14 @@ def _input_value(node: fx.Node, x_BCHW: torch.Tensor, form: Form, *, first: bool
     return node.args[0]
 
 
+def _tensor(g: GraphBuilder, name: str, traced: Traced) -> Value:
+    """Return a parameter or buffer of the lanes, or a constant that they share."""
+    if name not in traced.constants:
+        return g.weight(name)
+    constant = traced.constants[name].detach()
+    return g.emit(Form.SHARED, tuple(constant.shape), lambda: constant)
+
+
 def _close(g: GraphBuilder, result: Any) -> None:
     if not isinstance(result, Value) or result.form not in (Form.PACKED, Form.STACKED):
         raise NotStackable("its logits do not come from its weights")
@@ -77,24 +88,14 @@ def _close(g: GraphBuilder, result: Any) -> None:
 
 def _result(g: GraphBuilder, node: fx.Node, values: dict[fx.Node, Any]) -> Any:
     args, kwargs = _resolve(node.args, values), _resolve(node.kwargs, values)
-    if not _touches(args) and not _touches(kwargs):
-        raise NotStackable(f"{node_name(node)} takes no image and no weight")
     _check_in_place(node, g.model)
+    if not any_values((args, kwargs)):
+        return any_rule(g, node, args, kwargs)
     return apply_rule(g, node, args, kwargs)
 
 
 def _resolve(content: Any, values: dict[fx.Node, Any]) -> Any:
     return fx.node.map_arg(content, lambda node: values[node])
-
-
-def _touches(content: Any) -> bool:
-    if isinstance(content, Value):
-        return True
-    if isinstance(content, dict):
-        return any(_touches(v) for v in content.values())
-    if isinstance(content, slice):
-        return any(_touches(v) for v in (content.start, content.stop, content.step))
-    return isinstance(content, tuple | list) and any(_touches(v) for v in content)
 
 
 _VIEWS = {"view", "reshape", "flatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous", "chunk"}

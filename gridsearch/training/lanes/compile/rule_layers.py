@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
+from torch.utils import _pytree as pytree
 
-from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, TrainsAlone, Value
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, TrainsAlone, Value
 from gridsearch.training.lanes.runtime import stacked_layers
 
 if TYPE_CHECKING:
@@ -33,6 +34,14 @@ def require(condition: bool, what: str) -> None:
     """
     if not condition:
         raise NotStackable(what)
+
+
+def any_values(content: Any) -> bool:
+    """Whether there is a value among arguments, or in a tuple, a list or a slice of them."""
+    leaves = pytree.tree_leaves(content)
+    slices = [s for s in leaves if isinstance(s, slice)]
+    parts = [part for s in slices for part in (s.start, s.stop, s.step)]
+    return any(isinstance(leaf, Value | Parts) for leaf in (*leaves, *parts))
 
 
 def own_weight(g: GraphBuilder, place: str, module: nn.Module, name: str) -> Value | None:
@@ -153,6 +162,28 @@ def layer_norm_rule(
     )
 
 
+# Attention
+
+
+def attention_rule(
+    g: GraphBuilder, node: fx.Node, query: Value, key: Value, value: Value, **kwargs: Any
+) -> Value:
+    """Scaled dot-product attention without mask or dropout: lanes are more images."""
+    known = kwargs.pop("dropout_p", 0.0) == 0.0 and kwargs.pop("attn_mask", None) is None
+    require(known and not any_values(kwargs) and query.rank >= 3, "attention with a mask or dropout")
+    mark_images_read(g, query, key, value)
+    ready = [g.to(v, Form.STACKED) for v in (query, key, value)]
+    same = len({v.shape[0] for v in ready}) == 1 and len({v.rank for v in ready}) == 1
+    require(same, "attention over a batch that broadcasts")
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        lanes, batch = q.shape[:2]
+        whole = F.scaled_dot_product_attention(q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1), **kwargs)
+        return whole.reshape(lanes, batch, *whole.shape[1:])
+
+    return g.emit(Form.STACKED, g.shape_of(node), attend, *ready)
+
+
 # Maps: layers that treat each channel alone
 
 
@@ -162,6 +193,9 @@ def per_channel(function: Callable[..., Any]) -> Rule:
     def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
         require(input.rank == 4, f"{getattr(function, '__name__', function)} of features has no stacked form")
         require(not kwargs.get("return_indices"), "pooling with indices has no stacked form")
+        require(
+            not any_values((args, kwargs)), f"{getattr(function, '__name__', function)} by a computed size"
+        )
         mark_images_read(g, input)
         form = map_form(input)
         if function in (F.max_pool2d, torch.max_pool2d):
@@ -192,7 +226,7 @@ def elementwise_rule(function: Callable[..., Any]) -> Rule:
 
     def rule(g: GraphBuilder, node: fx.Node, input: Value, *args: Any, **kwargs: Any) -> Value:
         kwargs.pop("inplace", None)
-        require(not any(isinstance(a, Value) for a in (*args, *kwargs.values())), "values as options")
+        require(not any_values((args, kwargs)), "values as options")
         mark_images_read(g, input)
         layer = stacked_layers.Relu() if function is torch.relu else lambda t: function(t, *args, **kwargs)
         return g.emit(input.form, input.shape, layer, input)

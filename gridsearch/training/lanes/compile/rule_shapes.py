@@ -11,8 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Value
-from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require, to_common_form
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, Value
+from gridsearch.training.lanes.compile.rule_layers import (
+    any_values,
+    mark_images_read,
+    require,
+    to_common_form,
+)
 from gridsearch.training.lanes.runtime import stacked_layers
 
 if TYPE_CHECKING:
@@ -144,6 +149,7 @@ def reshape_rule(g: GraphBuilder, node: fx.Node, input: Value, *sizes: Any, **kw
 
 def unflatten_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int, sizes: Sequence[int]) -> Value:
     """One dimension split into several."""
+    require(not any_values(sizes), "computed sizes")
     mark_images_read(g, input)
     place, x = shifted(dim, input.rank), g.to(input, Form.STACKED)
     return g.emit(Form.STACKED, g.shape_of(node), lambda t: t.unflatten(place, tuple(sizes)), x)
@@ -262,8 +268,10 @@ def size_rule(g: GraphBuilder, node: fx.Node, input: Value, dim: int | None = No
     return g.emit(Form.PLAIN, (), size, input)
 
 
-def getattr_rule(g: GraphBuilder, node: fx.Node, input: Value, name: str) -> Any:
-    """An attribute of a tensor: its shape or its rank."""
+def getattr_rule(g: GraphBuilder, node: fx.Node, input: Any, name: str) -> Any:
+    """An attribute of a tensor, its shape or its rank, or one of several results by its name."""
+    if isinstance(input, Parts):
+        return input[input.names[name]]
     if name == "shape":
         return size_rule(g, node, input)
     if name == "ndim":

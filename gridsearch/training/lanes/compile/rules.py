@@ -14,9 +14,11 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
 from gridsearch.training.lanes.compile.fusion import pooled_convolution
-from gridsearch.training.lanes.compile.lane_values import NotStackable, TrainsAlone, Value
+from gridsearch.training.lanes.compile.lane_values import NotStackable, TrainsAlone
+from gridsearch.training.lanes.compile.rule_any import any_rule
 from gridsearch.training.lanes.compile.rule_layers import (
     activation_rule,
+    attention_rule,
     batch_norm_module,
     batch_norm_rule,
     binary_rule,
@@ -73,49 +75,55 @@ if TYPE_CHECKING:
 
 
 def apply_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """Rewrite one node.
+    """Rewrite one node: by the rule that knows it, else as its own operation over all lanes.
 
     Raises:
-        NotStackable: no rule knows it, or not with these arguments.
+        NotStackable: it has neither form.
+        TrainsAlone: lanes cannot share it.
+    """
+    try:
+        with g.attempt():
+            return _known(g, node, args, kwargs)
+    except TrainsAlone:
+        raise
+    except NotStackable as reason:
+        try:
+            with g.attempt():
+                return any_rule(g, node, args, kwargs)
+        except TrainsAlone:
+            raise
+        except NotStackable as other:
+            raise NotStackable(f"{reason}; {other}") from other
+
+
+def _known(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Rewrite a node by the rule that knows it.
+
+    Raises:
+        NotStackable: none does, or not with these arguments.
     """
     try:
         if node.op == "call_module":
-            module = g.model.get_submodule(str(node.target))
-            return _module(g, node, module, args[0] if args else kwargs["input"])
-        if node.op == "call_method":
-            rule = METHODS.get(str(node.target))
-        else:
-            rule = FUNCTIONS.get(node.target)
+            return _module(g, node, g.model.get_submodule(str(node.target)), args, kwargs)
+        rule = METHODS.get(str(node.target)) if node.op == "call_method" else FUNCTIONS.get(node.target)
     except (KeyError, AttributeError) as error:
         raise NotStackable(f"{node.target} cannot be looked through") from error
     if rule is None:
-        name = getattr(node.target, "__name__", node.target)
-        if name in _RANDOM:
-            raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
-        raise NotStackable(f"{name} has no stacked form")
+        raise NotStackable(f"{getattr(node.target, '__name__', node.target)} has no stacked form")
     try:
         return rule(g, node, *args, **kwargs)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise NotStackable(f"{node.target} is called in a way that has no stacked form") from error
 
 
-_RANDOM = frozenset(
-    ("rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "bernoulli", "bernoulli_", "multinomial",
-     "normal", "normal_", "uniform_", "randperm", "rrelu", "gumbel_softmax", "exponential_", "alpha_dropout",
-     "feature_alpha_dropout", "fractional_max_pool2d")
-)  # fmt: skip
-"""Functions and methods that draw random numbers."""
-
-
-def _module(g: GraphBuilder, node: fx.Node, module: nn.Module, x: Value) -> Any:
-    if any(h for h in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)):
-        raise NotStackable(f"{node.target} has hooks")
-    if isinstance(module, nn.RReLU | nn.AlphaDropout | nn.FeatureAlphaDropout | nn.FractionalMaxPool2d):
-        raise TrainsAlone(f"its {type(module).__name__} draws random numbers of its own")
+def _module(
+    g: GraphBuilder, node: fx.Node, module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
     rule = MODULES.get(type(module))
-    if rule is None:
+    given = [*args, *kwargs.values()]
+    if rule is None or len(given) != 1:
         raise NotStackable(f"{type(module).__name__} has no stacked form")
-    return rule(g, node, str(node.target), module, x)
+    return rule(g, node, str(node.target), module, given[0])
 
 
 # The tables
@@ -189,6 +197,7 @@ FUNCTIONS: dict[Any, Rule] = {
     F.batch_norm: batch_norm_rule,
     F.group_norm: group_norm_rule,
     F.layer_norm: layer_norm_rule,
+    F.scaled_dot_product_attention: attention_rule,
     F.dropout: dropout_rule(features=False),
     F.dropout2d: dropout_rule(features=True),
     torch.flatten: flatten_rule,

@@ -7,30 +7,51 @@ Stands between a model and the rewrite.  A model is traced twice, for training a
 from __future__ import annotations
 
 import random
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
 from gridsearch.training.kernels import MOST_WEIGHTS
 from gridsearch.training.lanes.compile import fusion
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
-from gridsearch.training.lanes.compile.module_state import plain_state
+from gridsearch.training.lanes.compile.module_state import content, plain_state
+from gridsearch.training.lanes.compile.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class _Tracer(fx.Tracer):
-    """Traces into all modules but torch's own layers."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """A model's graph in one mode.
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
-        """Whether a module stays one node."""
-        own = type(m).__module__.startswith("torch.nn.")
-        return own and not isinstance(m, nn.Sequential)
+    Attributes:
+        graph: as torch.fx has it.
+        constants: tensors that the forward makes of nothing, by the names that the graph has for them.
+    """
+
+    graph: fx.Graph
+    constants: Mapping[str, torch.Tensor]
+
+    @property
+    def pattern(self) -> tuple[object, ...]:
+        """What two graphs have alike that compute the same."""
+        constants = sorted((name, content(t)) for name, t in self.constants.items())
+        return self.graph.python_code("self").src, *constants
 
 
-def trace(model: nn.Module, *, training: bool) -> fx.Graph:
+def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: bool) -> Traced:
     """Trace a model in a mode.
+
+    Args:
+        model: to trace.
+        x_BCHW: sample images, without which a model may ask for no size while it is traced.
+        training: the mode.
 
     Raises:
         NotStackable: torch.fx cannot.
@@ -39,21 +60,23 @@ def trace(model: nn.Module, *, training: bool) -> fx.Graph:
     model.train(training)
     before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
     own = set(vars(model))
+    tracer = Tracer(x_BCHW)
     try:
         with torch.set_grad_enabled(training):  # as it will be
-            graph = _Tracer().trace(model)
+            graph = tracer.trace(model)
     except Exception as error:
         raise NotStackable(f"torch.fx cannot trace it: {_one_line(error)}") from error
     finally:
-        for constant in vars(model).keys() - own:  # the tracer leaves tensors that it met
-            delattr(model, constant)
+        constants = {name: vars(model)[name] for name in vars(model).keys() - own}
+        for name in constants:  # the tracer leaves tensors that it met
+            delattr(model, name)
         model.train()
     if plain_state(model) != before[0]:
         raise TrainsAlone("its forward keeps state of its own")
     drawn = random.getstate() != before[1] or repr(np.random.get_state()) != before[2]
     if drawn or not torch.equal(torch.get_rng_state(), before[3]):
         raise TrainsAlone("its forward draws random numbers of its own")
-    return graph
+    return Traced(graph, {n: t for n, t in constants.items() if isinstance(t, torch.Tensor)})
 
 
 def all_torch(model: nn.Module) -> bool:
@@ -64,7 +87,7 @@ def all_torch(model: nn.Module) -> bool:
 def takes_kernels(model: nn.Module) -> bool:
     """Whether a model has something for which a kernel would be compiled."""
     try:
-        graph = trace(model, training=True)
+        graph = trace(model, training=True).graph
     except NotStackable:
         return False
     fusion.reorder(graph, model)
@@ -73,36 +96,65 @@ def takes_kernels(model: nn.Module) -> bool:
     return any(model.get_parameter(node.args[1].target).numel() <= MOST_WEIGHTS for node in fused)
 
 
-class _ShapeFinder(fx.Interpreter):
-    """Runs a graph and notes the shape of every tensor."""
+@dataclass(slots=True)
+class Found:
+    """What running a graph on a sample has shown, node by node.
 
-    def __init__(self, model: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(model, graph=graph)
-        self.shapes: dict[fx.Node, tuple[int, ...] | None] = {}
+    Attributes:
+        shapes: one lane's shape of each result, None where it is no tensor.
+        results: the results themselves, where they are used.
+        draws: nodes that drew from torch's generator.
+        changes: nodes that changed an argument in place.
+    """
+
+    shapes: dict[fx.Node, tuple[int, ...] | None] = field(default_factory=dict)
+    results: dict[fx.Node, Any] = field(default_factory=dict)
+    draws: set[fx.Node] = field(default_factory=set)
+    changes: set[fx.Node] = field(default_factory=set)
+
+
+class _Inspector(fx.Interpreter):
+    """Runs a graph and notes what it sees."""
+
+    def __init__(self, model: nn.Module, traced: Traced) -> None:
+        super().__init__(model, graph=traced.graph)
+        self.found = Found()
+        self._constants = traced.constants
+
+    def fetch_attr(self, target: str) -> Any:
+        """Return a parameter, a buffer or a constant."""
+        return self._constants[target] if target in self._constants else super().fetch_attr(target)
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run a node and note the result's shape."""
+        """Run a node and note what came of it."""
+        given = [self.env[node] for node in n.all_input_nodes]
+        tensors = [one for one in given if isinstance(one, torch.Tensor)]
+        versions, state = [t._version for t in tensors], torch.get_rng_state()
         result = super().run_node(n)
-        self.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
+        found = self.found
+        found.shapes[n] = tuple(result.shape) if isinstance(result, torch.Tensor) else None
+        found.results[n] = pytree.tree_map_only(torch.Tensor, lambda t: t.to("meta"), result)
+        if not torch.equal(state, torch.get_rng_state()):
+            found.draws.add(n)
+        if [t._version for t in tensors] != versions:
+            found.changes.add(n)
         return result
 
 
-def lane_shapes(
-    model: nn.Module, graph: fx.Graph, x_BCHW: torch.Tensor
-) -> dict[fx.Node, tuple[int, ...] | None]:
-    """Return one lane's shape of each node's result, None where it gives no tensor.
+def inspect(model: nn.Module, traced: Traced, x_BCHW: torch.Tensor) -> Found:
+    """Run a graph on a sample of `SAMPLE` images.
 
     Raises:
         NotStackable: the graph does not run.
     """
     assert len(x_BCHW) == SAMPLE
-    finder = _ShapeFinder(model, graph)
+    inspector = _Inspector(model, traced)
     try:
         with torch.no_grad():
-            finder.run(x_BCHW)
+            inspector.run(x_BCHW)
     except Exception as error:
         raise NotStackable(f"its graph does not run: {_one_line(error)}") from error
-    return finder.shapes
+    return inspector.found
 
 
 def _one_line(error: BaseException) -> str:

@@ -112,6 +112,7 @@ class PackProgram:
             precision,
             [m.settings.dropout for m in members],
             compiles=not self._counted,
+            host_streams=not self._counted,
         )
         self.plan = batch_plan(
             len(data.train),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training.lanes.compile.module_state import adopted
 from gridsearch.training.weight_average import averaged_buffers
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ class Storage:
         canonical = dict(model.named_parameters()) | dict(model.named_buffers())
         self.names = tuple(n for n, p in model.named_parameters() if n in wanted)
         self._shapes = {n: tuple(canonical[n].shape) for n in self.names}
-        self.averaged_buffers = tuple(averaged_buffers(model))
+        own = adopted(model)
+        self.averaged_buffers = tuple(name for name in averaged_buffers(model) if name not in own)
         self._untrained = tuple(n for n in canonical if n not in wanted)
         self.parameter_count = sum(p.numel() for p in model.parameters() if p.requires_grad)
         self._all_parameters = tuple(n for n, _ in model.named_parameters())

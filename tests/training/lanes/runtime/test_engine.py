@@ -359,7 +359,7 @@ def test_a_model_that_raises_in_a_pack_fails_its_own_lane_alone(train, alone, ma
 
 
 class CumulativeNet(nn.Module):
-    """`torch.cumsum` has no stacked form; vmap knows it."""
+    """No rule knows `torch.cumsum`; it is mapped over the lanes."""
 
     def __init__(self):
         super().__init__()
@@ -409,12 +409,12 @@ class AliasNet(nn.Module):
 
 METHODS = [
     (UserNet, "stacked", ""),
-    (CumulativeNet, "vmap", "cumsum has no stacked form"),
+    (CumulativeNet, "stacked", ""),
     (AliasNet, "vmap", "relu_ changes in place what is used elsewhere"),
-    (NoiseNet, "solo", "rand"),
+    (NoiseNet, "stacked", ""),
     (CountingNet, "solo", "state"),
     (BranchNet, "solo", ""),
-    (HiddenTensorNet, "solo", "scale"),
+    (HiddenTensorNet, "stacked", ""),
 ]
 
 

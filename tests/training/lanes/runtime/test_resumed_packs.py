@@ -40,14 +40,14 @@ class Stacked(nn.Sequential):
 
 
 class Vectorized(nn.Module):
-    """`torch.cumsum` has no stacked form; vmap knows it."""
+    """Asks how many images there are, which no trace can answer; vmap can."""
 
     def __init__(self, data):
         super().__init__()
         self.norm, self.layer = nn.BatchNorm1d(64), nn.Linear(64, data.num_classes)
 
     def forward(self, x):
-        return self.layer(torch.cumsum(self.norm(x.flatten(1)), 1) / 8)
+        return self.layer(torch.cumsum(self.norm(x.flatten(1)), 1) / (8 if len(x) else 1))
 
 
 LANES = (

@@ -1,0 +1,150 @@
+"""The rule for what no other rule knows: the operation itself, mapped over the lanes, or called for each in turn.
+
+One unknown operation so does not condemn a network: the others stay stacked layers.  A pure operation is vectorized
+by `torch.func.vmap`.  One that draws random numbers is called lane by lane, each time with the lane's own generator
+in the place of torch's, so that it draws what it would draw for that lane alone.  What changes its arguments (a
+method in place works on a copy, where nobody else reads them), or draws where no generator can be, has no such form.
+
+Shapes: K lanes.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.func import functional_call
+from torch.utils import _pytree as pytree
+
+from gridsearch.training.lanes.compile.graph_builder import node_name
+from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, Parts, TrainsAlone, Value
+from gridsearch.training.lanes.compile.rule_layers import mark_images_read, require
+from gridsearch.training.lanes.runtime.mapped import LaneByLane, Mapped, PlainResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import fx
+
+    from gridsearch.training.lanes.compile.graph_builder import GraphBuilder
+
+_CHANGES = frozenset(
+    getattr(operator, name)
+    for name in dir(operator)
+    if name in ("setitem", "delitem") or (name.startswith("i") and f"__{name}__" in dir(operator))
+) - {operator.invert, operator.inv, operator.index}
+"""Operators that change their first argument."""
+
+
+def any_rule(g: GraphBuilder, node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Rewrite a node as its own operation.
+
+    Returns:
+        the value; for an operation that gives several tensors a list, with None for those that nobody asks for.
+
+    Raises:
+        NotStackable: it changes its arguments, or its results are no tensors.
+        TrainsAlone: it draws random numbers that no lane could draw alone.
+    """
+    name = node_name(node)
+    changes = node in g.found.changes and not _in_place_method(node)
+    if changes or node.target in _CHANGES or kwargs.get("inplace") or "out" in kwargs:
+        raise NotStackable(f"{name} changes its arguments, which has no stacked form")
+    draws = node in g.found.draws
+    if draws and not g.training:
+        raise TrainsAlone(f"its forward draws random numbers in evaluation too ({name})")
+    if draws and not g.host_streams:
+        raise TrainsAlone(f"its forward draws random numbers of its own ({name})")
+    function, weights = _operation(g, node)
+    leaves, spec = pytree.tree_flatten((weights, list(args), kwargs))
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Value)]
+    values = [_by_lane(g, leaves[i], draws=draws) for i in places]
+    mark_images_read(g, *values)
+    g.has_dropout |= draws
+    constants = [None if isinstance(leaf, Value) else leaf for leaf in leaves]
+    dims = tuple(0 if v.form is Form.STACKED else None for v in values)
+
+    def run(*given: Any) -> Any:
+        filled = list(constants)
+        for place, one in zip(places, given, strict=True):
+            filled[place] = one
+        own, positional, named = pytree.tree_unflatten(filled, spec)
+        return function(own, *positional, **named)
+
+    def emit(pick: Callable[[Any], Any], shape: tuple[int, ...] | None) -> Value:
+        def operation(*given: Any) -> Any:
+            return pick(run(*given))
+
+        if shape is None:
+            return g.emit(Form.PLAIN, (), PlainResult(operation, dims), *values)
+        if 0 not in dims and not draws:
+            return g.emit(Form.SHARED, shape, operation, *values)
+        layer = LaneByLane(g.width, g.dropout, operation, dims) if draws else Mapped(operation, dims)
+        return g.emit(Form.STACKED, shape, layer, *values)
+
+    return _results(node, g.found.results[node], emit, draws=draws)
+
+
+def _results(
+    node: fx.Node, result: Any, emit: Callable[[Callable[[Any], Any], Any], Value], *, draws: bool
+) -> Any:
+    """Return a value for each tensor of a node's result."""
+    if isinstance(result, torch.Tensor):
+        return emit(lambda found: found, tuple(result.shape))
+    if not isinstance(result, tuple | list) or not any(isinstance(r, torch.Tensor) for r in result):
+        require(not draws, f"{node_name(node)} draws numbers that are no tensor")
+        return emit(lambda found: found, None)
+    wanted = sorted({_place(user, result) for user in node.users})
+    require(not wanted or wanted[0] >= 0, f"{node_name(node)} gives several tensors at once")
+    require(len(wanted) <= 1 or not draws, f"{node_name(node)} gives several random tensors")
+    names = {name: i for i in wanted for name in dir(result) if getattr(result, name, None) is result[i]}
+    found = Parts([None] * len(result), names)
+    for i in wanted:
+        if result[i] is not None:
+            require(isinstance(result[i], torch.Tensor), f"{node_name(node)} gives more than tensors")
+            found[i] = emit(operator.itemgetter(i), tuple(result[i].shape))
+    return found
+
+
+def _place(user: fx.Node, result: Sequence[Any]) -> int:
+    """Return which of several results a node takes; -1 where it takes all, or an unknown one."""
+    if user.target is operator.getitem and isinstance(user.args[1], int):
+        return user.args[1] % len(result)
+    if user.target is getattr and isinstance(user.args[1], str):  # of a named tuple, as torch.max gives
+        chosen = getattr(result, user.args[1], None)
+        return next((i for i, one in enumerate(result) if one is chosen), -1)
+    return -1
+
+
+def _by_lane(g: GraphBuilder, value: Value, *, draws: bool) -> Value:
+    """Return a value as the operation takes it: its first dimension that of the lanes, unless they share it."""
+    if value.form in (Form.PLAIN, Form.STACKED) or (value.form is Form.SHARED and not draws):
+        return value
+    return g.to(value, Form.STACKED)
+
+
+def _operation(g: GraphBuilder, node: fx.Node) -> tuple[Callable[..., Any], dict[str, Value]]:
+    """Return what a node calls, as a function of a module's tensors and its arguments, with those tensors' values."""
+    target: Any = node.target
+    if node.op == "call_module":
+        module = g.model.get_submodule(str(target))
+        names = [n for n, _ in module.named_parameters(remove_duplicate=False)]
+        names += [n for n, _ in module.named_buffers(remove_duplicate=False)]
+        training = g.training
+
+        def call(own: dict[str, torch.Tensor], *args: Any, **kwargs: Any) -> Any:
+            module.train(training)
+            return functional_call(module, own, args, kwargs, tie_weights=False)
+
+        return call, {name: g.weight(f"{target}.{name}") for name in names}
+    if node.op == "call_method":
+        if _in_place_method(node):  # on what nobody else reads: the rewrite has looked
+            return lambda _, own, *args, **kwargs: getattr(own.clone(), str(target))(*args, **kwargs), {}
+        return lambda _, own, *args, **kwargs: getattr(own, str(target))(*args, **kwargs), {}
+    return lambda _, *args, **kwargs: target(*args, **kwargs), {}
+
+
+def _in_place_method(node: fx.Node) -> bool:
+    name = str(node.target)
+    return node.op == "call_method" and name.endswith("_") and not name.endswith("__")

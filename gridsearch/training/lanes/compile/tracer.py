@@ -1,0 +1,208 @@
+"""torch.fx's tracer, with sizes that do not depend on the batch known while it traces.
+
+A model may ask for a size in an `if`, an `assert` or a `range`; torch.fx knows no size and gives up.  Here such a
+question is answered from two small batches of different size: a number that follows from shapes alone, and that no
+part of it differs between the two, is the same for every batch.  All other questions (how many images there are,
+what a tensor holds) are refused as before.
+
+Stands below `tracing`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Callable  # noqa: TC003  (of a constant's annotation)
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.fx.proxy import Attribute, TraceError
+
+_OTHER_BATCH = 5
+"""Images of the second sample; the first has `SAMPLE`."""
+
+_SHAPES = ("shape", "ndim", "size", "dim", "ndimension", "numel")
+"""Attributes and methods of a tensor that tell of its shape."""
+
+
+_MAKERS: tuple[Callable[..., Any], ...] = (
+    torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn, torch.randint, torch.randperm,
+    torch.arange, torch.linspace, torch.eye,
+)  # fmt: skip
+"""Functions that make a tensor of sizes, which are none of a tensor's: torch.fx does not see them by itself."""
+
+
+class _Known:
+    """A proxy whose value may be asked for."""
+
+    node: fx.Node
+    tracer: Any
+
+    def __int__(self) -> int:
+        return int(self.tracer.known(self.node))
+
+    def __index__(self) -> int:
+        return operator.index(self.tracer.known(self.node))
+
+    def __float__(self) -> float:
+        return float(self.tracer.known(self.node))
+
+    def __len__(self) -> int:
+        return int(self.tracer.known_length(self.node))
+
+    def __getattr__(self, name: str) -> Any:
+        return _Part(self, name)  # type: ignore[arg-type]  # every `_Known` is a proxy
+
+
+class _Proxy(_Known, fx.Proxy):
+    """What stands for a tensor or a size while a model is traced."""
+
+
+class _Part(_Known, Attribute):
+    """An attribute of it, or a method."""
+
+
+class Tracer(fx.Tracer):
+    """Traces into all modules but torch's own layers.
+
+    Args:
+        x_BCHW: sample images; None where no size may be asked for.
+    """
+
+    proxy_buffer_attributes = (
+        True  # a buffer's value is none to branch on, or to compute with once and for all
+    )
+
+    def __init__(self, x_BCHW: torch.Tensor | None) -> None:
+        super().__init__(autowrap_functions=_MAKERS)
+        self._autowrap_search.append(torch)
+        self._sample = x_BCHW
+        self._values: dict[fx.Node, tuple[Any, Any]] = {}
+        self._computes = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        """Whether a module stays one node."""
+        own = type(m).__module__.startswith("torch.nn.")
+        return own and not isinstance(m, nn.Sequential)
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        """Trace a call of a module, unless it is one that computes a sample's value."""
+        return forward(*args, **kwargs) if self._computes else super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Return what stands for a module's attribute, likewise."""
+        return attr_val if self._computes else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for a node's result."""
+        return _Proxy(node, self)
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        """Return a proxy's truth, where it is known."""
+        return bool(self.known(obj.node))
+
+    def known(self, node: fx.Node) -> Any:
+        """Return a number that follows from shapes and not from how many images there are.
+
+        Raises:
+            TraceError: it is none.
+        """
+        if not self._settled(node):
+            raise TraceError(f"{node.name} depends on the batch, or on what a tensor holds")
+        return self._value(node)[0]
+
+    def known_length(self, node: fx.Node) -> int:
+        """Return the length of a shape, or of a tensor's first dimension, likewise."""
+        first, second = self._value(node)
+        if self._is_shape(node) or len(first) == len(second):
+            if isinstance(first, torch.Tensor):
+                raise TraceError(f"the length of {node.name} may be that of the batch")
+            return len(first)
+        raise TraceError(f"the length of {node.name} depends on the batch")
+
+    def _settled(self, node: fx.Node) -> bool:
+        """Whether a node is a number made of sizes, none of which depends on the batch."""
+        first, second = self._value(node)
+        if not isinstance(first, bool | int | float) or first != second:
+            return False
+        if _asks_shape(node):
+            return True
+        if node.op != "call_function" or not _is_arithmetic(node.target):
+            return False
+        return all(self._settled(n) or self._picked(node, n) for n in node.all_input_nodes)
+
+    def _picked(self, node: fx.Node, shape: fx.Node) -> bool:
+        """Whether a node takes one number, which is settled then, from a shape."""
+        return node.target is operator.getitem and isinstance(node.args[1], int) and self._is_shape(shape)
+
+    def _is_shape(self, node: fx.Node) -> bool:
+        """Whether a node is a shape, or a part of one."""
+        if not isinstance(self._value(node)[0], tuple):
+            return False
+        if node.target is operator.getitem and isinstance(node.args[0], fx.Node):
+            return isinstance(node.args[1], slice) and self._is_shape(node.args[0])
+        return _asks_shape(node)
+
+    def _value(self, wanted: fx.Node) -> tuple[Any, Any]:
+        """Return a node's value for both samples; all before it run first, in their order."""
+        if self._sample is None:
+            raise TraceError("symbolically traced variables cannot be used as inputs to control flow")
+        if wanted not in self._values:
+            other = self._sample[:1].expand(_OTHER_BATCH, *self._sample.shape[1:])
+            samples = self._sample, other
+            state = torch.get_rng_state()
+            buffers = {name: b.detach().clone() for name, b in self.root.named_buffers()}
+            self._computes = True
+            try:
+                with torch.no_grad():
+                    for node in self.graph.nodes:
+                        if node not in self._values:
+                            self._values[node] = (
+                                self._run(node, 0, samples[0]),
+                                self._run(node, 1, samples[1]),
+                            )
+                        if node is wanted:
+                            break
+            except Exception as error:
+                raise TraceError(f"what leads to {wanted.name} does not run") from error
+            finally:
+                self._computes = False
+                torch.set_rng_state(state)
+                with torch.no_grad():
+                    for name, buffer in self.root.named_buffers():
+                        buffer.copy_(buffers[name])
+        return self._values[wanted]
+
+    def _run(self, node: fx.Node, which: int, x_BCHW: torch.Tensor) -> Any:
+        def value(content: Any) -> Any:
+            return fx.node.map_arg(content, lambda n: self._values[n][which])
+
+        if node.op == "placeholder":
+            return node.args[0] if node.args else x_BCHW
+        target: Any = node.target
+        if node.op == "get_attr":
+            return operator.attrgetter(target)(self.root)
+        args, kwargs = value(node.args), value(node.kwargs)
+        if node.op == "call_method":
+            return getattr(args[0], target)(*args[1:], **kwargs)
+        called: Callable[..., Any] = self.root.get_submodule(target) if node.op == "call_module" else target
+        return called(*args, **kwargs)
+
+
+def _asks_shape(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for its shape, or for a number of it."""
+    if node.op == "call_method":
+        return node.target in _SHAPES
+    return node.target is getattr and node.args[1] in _SHAPES
+
+
+def _is_arithmetic(function: Any) -> bool:
+    return getattr(function, "__module__", "") in ("_operator", "math") or function in (
+        builtins.min,
+        builtins.max,
+        builtins.abs,
+        builtins.round,
+        math.prod,
+    )

@@ -1,0 +1,100 @@
+"""Operations of a network that have no stacked layer: as they are, over all lanes at once or one after the other.
+
+Used by the compiled graph as its instructions; `compile.rule_any` writes them.
+
+Shapes: K lanes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.func import vmap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.training.lanes.compile.lane_values import LaneCount
+    from gridsearch.training.lanes.runtime.stacked_layers import DropoutState
+
+    Dims = Sequence[int | None]
+
+
+def quiet() -> None:
+    """Let `vmap` loop over the lanes without a word where an operation has no rule for it: it is right all the same."""
+    torch._C._functorch._set_vmap_fallback_warning_enabled(False)  # type: ignore[attr-defined]
+
+
+class Mapped:
+    """A pure operation, vectorized by `torch.func.vmap`.
+
+    Args:
+        operation: of one lane's tensors.
+        dims: for each argument 0 where it has a lane's part each, None where all lanes share it.
+    """
+
+    def __init__(self, operation: Callable[..., torch.Tensor], dims: Dims) -> None:
+        quiet()
+        self._operation, self._dims = operation, tuple(dims)
+
+    def __call__(self, *arguments: Any) -> torch.Tensor:
+        """Return [K, ...]."""
+        result: torch.Tensor = vmap(self._operation, in_dims=self._dims, randomness="error")(*arguments)
+        return result
+
+
+class PlainResult:
+    """An operation that gives no tensor but a size or a type, which is the same for all lanes."""
+
+    def __init__(self, operation: Callable[..., Any], dims: Dims) -> None:
+        self._operation, self._dims = operation, tuple(dims)
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return what it gives for one lane; it may ask for no value of a tensor that lanes do not share."""
+        if 0 not in self._dims:
+            return self._operation(*arguments)
+        found: list[Any] = []
+
+        def noted(*lane: Any) -> torch.Tensor:
+            found.append(self._operation(*lane))
+            one: torch.Tensor = lane[self._dims.index(0)]
+            return one
+
+        vmap(noted, in_dims=self._dims, randomness="error")(*arguments)
+        return found[0]
+
+
+class LaneByLane:
+    """An operation that draws random numbers from torch's generator: called for each lane with the lane's own.
+
+    Args:
+        width: how many lanes there are.
+        dropout: has their generators.
+        operation: of one lane's tensors.
+        dims: see `Mapped`.
+    """
+
+    def __init__(
+        self,
+        width: LaneCount,
+        dropout: DropoutState,
+        operation: Callable[..., torch.Tensor],
+        dims: Dims,
+    ) -> None:
+        self._width, self._dropout = width, dropout
+        self._operation, self._dims = operation, tuple(dims)
+
+    def __call__(self, *arguments: Any) -> torch.Tensor:
+        """Return [K, ...]."""
+        pairs = list(zip(arguments, self._dims, strict=True))
+        own, before = torch.default_generator, torch.default_generator.get_state()
+        found = []
+        try:
+            for lane, generator in zip(range(self._width.lanes), self._dropout.generators, strict=True):
+                own.set_state(generator.get_state())
+                found.append(self._operation(*[a if dim is None else a[lane] for a, dim in pairs]))
+                generator.set_state(own.get_state())
+        finally:
+            own.set_state(before)
+        return torch.stack(found)
