@@ -33,37 +33,52 @@ struct product { /* all tables of one product */
   int64_t strip_count, channels, narrows; /* channels of a tile; whether bfloat16 is multiplied */
 };
 
-#define TILE_OF(KIND, CHANNELS, PIXELS)                                                                                        \
-  static void tile_##KIND##CHANNELS(const vec *restrict map, const REAL *restrict weights, const REAL *restrict bias,      \
-                              vec *restrict to, const struct tile *restrict tile, ptrdiff_t count,                   \
-                              const struct run *restrict runs, ptrdiff_t outputs, int adds) {                        \
-    for (ptrdiff_t i = 0; i < count; i++, tile++) {                                                                  \
-      const vec *pixel[PIXELS];                                                                                      \
-      UNROLL for (int p = 0; p < PIXELS; p++) pixel[p] = map + tile->from[p];                                        \
-      vec sum[CHANNELS][PIXELS];                                                                                     \
-      UNROLL for (int o = 0; o < CHANNELS; o++)                                                                      \
-        UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = all(bias[o]);                                            \
-      const struct run *run = runs + tile->first_run;                                                                \
-      for (int r = 0; r < tile->runs; r++, run++) {                                                                  \
-        const REAL *w = weights + (ptrdiff_t)run->weights * CHANNELS;                                                \
-        const ptrdiff_t end = run->map + (ptrdiff_t)run->count;                                                      \
-        for (ptrdiff_t c = run->map; c < end; c++, w += CHANNELS) {                                                  \
-          vec number[PIXELS];                                                                                        \
-          UNROLL for (int p = 0; p < PIXELS; p++) number[p] = pixel[p][c];                                           \
-          UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                \
-            const vec weight = all(w[o]);                                                                            \
-            UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = KIND(sum[o][p], weight, number[p]);                                 \
-          }                                                                                                          \
+#define TILE_SUMS(KIND, CHANNELS, PIXELS)                                                                            \
+  INLINE void sums_##KIND##CHANNELS##of##PIXELS(const vec *restrict map, const REAL *restrict weights,               \
+                                                const REAL *restrict bias, vec *restrict to,                         \
+                                                const struct tile *restrict tile, const struct run *restrict run,    \
+                                                ptrdiff_t outputs, int adds) {                                       \
+    const vec *pixel[PIXELS];                                                                                        \
+    UNROLL for (int p = 0; p < PIXELS; p++) pixel[p] = map + tile->from[p];                                          \
+    vec sum[CHANNELS][PIXELS];                                                                                       \
+    UNROLL for (int o = 0; o < CHANNELS; o++)                                                                        \
+      UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = all(bias[o]);                                              \
+    for (int r = 0; r < tile->runs; r++, run++) {                                                                    \
+      const REAL *w = weights + (ptrdiff_t)run->weights * CHANNELS;                                                  \
+      const ptrdiff_t end = run->map + (ptrdiff_t)run->count;                                                        \
+      for (ptrdiff_t c = run->map; c < end; c++, w += CHANNELS) {                                                    \
+        vec number[PIXELS];                                                                                          \
+        UNROLL for (int p = 0; p < PIXELS; p++) number[p] = pixel[p][c];                                             \
+        UNROLL for (int o = 0; o < CHANNELS; o++) {                                                                  \
+          const vec weight = all(w[o]);                                                                              \
+          UNROLL for (int p = 0; p < PIXELS; p++) sum[o][p] = KIND(sum[o][p], weight, number[p]);                    \
         }                                                                                                            \
       }                                                                                                              \
-      UNROLL for (int p = 0; p < PIXELS; p++) {                                                                      \
-        if (p > 0 && tile->to[p] == tile->to[p - 1]) break; /* the last one again */                                 \
-        vec *own = to + tile->to[p];                                                                                 \
-        UNROLL for (int o = 0; o < CHANNELS; o++)                                                                    \
-          if (o < outputs) own[o] = adds ? own[o] + sum[o][p] : sum[o][p];                                           \
-      }                                                                                                              \
+    }                                                                                                                \
+    UNROLL for (int p = 0; p < PIXELS; p++) {                                                                        \
+      if (p > 0 && tile->to[p] == tile->to[p - 1]) break; /* the last one again */                                   \
+      vec *own = to + tile->to[p];                                                                                   \
+      UNROLL for (int o = 0; o < CHANNELS; o++)                                                                      \
+        if (o < outputs) own[o] = adds ? own[o] + sum[o][p] : sum[o][p];                                             \
     }                                                                                                                \
   }
+
+/* Pixels with the same taps, some at a time; one that is alone is not computed as if it were as many. */
+#define TILE_OF(KIND, CHANNELS, PIXELS)                                                                              \
+  TILE_SUMS(KIND, CHANNELS, PIXELS)                                                                                  \
+  TILE_SUMS(KIND, CHANNELS, 1)                                                                                       \
+  static void tile_##KIND##CHANNELS(const vec *restrict map, const REAL *restrict weights, const REAL *restrict bias,\
+                                    vec *restrict to, const struct tile *restrict tile, ptrdiff_t count,             \
+                                    const struct run *restrict runs, ptrdiff_t outputs, int adds) {                  \
+    for (ptrdiff_t i = 0; i < count; i++, tile++) {                                                                  \
+      const struct run *own = runs + tile->first_run;                                                                \
+      if (tile->to[0] == tile->to[1])                                                                                \
+        sums_##KIND##CHANNELS##of1(map, weights, bias, to, tile, own, outputs, adds);                                \
+      else                                                                                                           \
+        sums_##KIND##CHANNELS##of##PIXELS(map, weights, bias, to, tile, own, outputs, adds);                         \
+    }                                                                                                                \
+  }
+
 #define TILE(CHANNELS, PIXELS) TILE_OF(whole, CHANNELS, PIXELS)
 TILES(TILE)
 #if NARROW

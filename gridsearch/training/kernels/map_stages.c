@@ -172,29 +172,50 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
   }
 }
 
-/* The largest of each window, where the first of equal values counts and NaN is the largest; argmax may be NULL. */
+/* The part of a window that lies on the map. */
+struct window {
+  ptrdiff_t top, left, h0, h1, w0, w1; /* h and w from top and left */
+};
+
+static struct window window_of(const struct pool *p, ptrdiff_t r, ptrdiff_t q, ptrdiff_t rows, ptrdiff_t columns) {
+  const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
+  return (struct window){top, left, MAX(0, -top), MIN(p->kernel[0], rows - top), MAX(0, -left), MIN(p->kernel[1], columns - left)};
+}
+
+static int is_square(const struct window *w, int side) { return !w->h0 && !w->w0 && w->h1 == side && w->w1 == side; }
+
+/* The largest of a window of all channels, where the first of equal values counts and NaN is the largest. */
+INLINE void max_of_window(const vec *restrict window, ptrdiff_t columns, ptrdiff_t channels, const ptrdiff_t h0,
+                          const ptrdiff_t h1, const ptrdiff_t w0, const ptrdiff_t w1, const ptrdiff_t side,
+                          vec *restrict y, uint8_t *restrict argmax) {
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    vec most = window[(h0 * columns + w0) * channels + c];
+    mask index = (mask){0} + (word)(h0 * side + w0);
+    for (ptrdiff_t h = h0; h < h1; h++)
+      for (ptrdiff_t w = w0; w < w1; w++) {
+        const vec value = window[(h * columns + w) * channels + c];
+        const mask more = (mask)(value > most) | (mask)(value != value);
+        most = where(more, value, most);
+        index = (index & ~more) | (((mask){0} + (word)(h * side + w)) & more);
+      }
+    y[c] = most;
+    if (argmax) *(index_vec *)(argmax + c * V) = __builtin_convertvector(index, index_vec);
+  }
+}
+
+/* Max pooling of a block; argmax may be NULL. */
 static void max_pool(const struct pool *p, const vec *restrict x, vec *restrict y, uint8_t *restrict argmax,
                      ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t channels) {
   for (ptrdiff_t r = 0; r < p->rows; r++)
-    for (ptrdiff_t q = 0; q < p->columns; q++) {
-      const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
-      const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
-      const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
-      const ptrdiff_t at = (r * p->columns + q) * channels;
-      for (ptrdiff_t c = 0; c < channels; c++) {
-        const vec *window = x + (top * columns + left) * channels + c;
-        vec most = window[(h0 * columns + w0) * channels];
-        mask index = (mask){0} + (word)(h0 * p->kernel[1] + w0);
-        for (ptrdiff_t h = h0; h < h1; h++)
-          for (ptrdiff_t w = w0; w < w1; w++) {
-            const vec value = window[(h * columns + w) * channels];
-            const mask more = (mask)(value > most) | (mask)(value != value);
-            most = where(more, value, most);
-            index = (index & ~more) | (((mask){0} + (word)(h * p->kernel[1] + w)) & more);
-          }
-        y[at + c] = most;
-        if (argmax) *(index_vec *)(argmax + (at + c) * V) = __builtin_convertvector(index, index_vec);
-      }
+    for (ptrdiff_t q = 0; q < p->columns; q++, y += channels, argmax = argmax ? argmax + channels * V : 0) {
+      const struct window w = window_of(p, r, q, rows, columns);
+      const vec *window = x + (w.top * columns + w.left) * channels;
+      if (p->kernel[1] == 2 && is_square(&w, 2)) /* the usual ones with sides that the compiler knows */
+        max_of_window(window, columns, channels, 0, 2, 0, 2, 2, y, argmax);
+      else if (p->kernel[1] == 3 && is_square(&w, 3))
+        max_of_window(window, columns, channels, 0, 3, 0, 3, 3, y, argmax);
+      else
+        max_of_window(window, columns, channels, w.h0, w.h1, w.w0, w.w1, p->kernel[1], y, argmax);
     }
 }
 
@@ -218,28 +239,36 @@ INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
   return y ? sloped((mask)(*y <= 0), gradient, (REAL)s->slope) : gradient;
 }
 
+/* Spreads a window's gradients over the map, or adds them. */
+INLINE void spread(const struct shapes *s, const vec *restrict gy, const vec *restrict y, const uint8_t *restrict argmax,
+                   vec *restrict window, ptrdiff_t columns, const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0,
+                   const ptrdiff_t w1, const ptrdiff_t side, const int writes) {
+  const ptrdiff_t channels = s->outputs;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const vec gradient = gated(s, gy[c], y ? y + c : 0);
+    const mask index = index_at(argmax + c * V);
+    for (ptrdiff_t h = h0; h < h1; h++)
+      for (ptrdiff_t w = w0; w < w1; w++) {
+        const vec own = (vec)((mask)gradient & (index == (word)(h * side + w)));
+        vec *to = window + (h * columns + w) * channels + c;
+        *to = writes ? own : *to + own;
+      }
+  }
+}
+
 static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy, const vec *restrict y,
                               const uint8_t *restrict argmax, vec *restrict gx, ptrdiff_t rows, ptrdiff_t columns) {
   const ptrdiff_t channels = s->outputs;
   const int writes = partitions(p, rows, columns);
   if (!writes) memset(gx, 0, sizeof(vec) * rows * columns * channels);
   for (ptrdiff_t r = 0; r < p->rows; r++)
-    for (ptrdiff_t q = 0; q < p->columns; q++) {
-      const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
-      const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
-      const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
-      const ptrdiff_t at = (r * p->columns + q) * channels;
-      for (ptrdiff_t c = 0; c < channels; c++) {
-        vec *window = gx + (top * columns + left) * channels + c;
-        const vec gradient = gated(s, gy[at + c], y ? y + at + c : 0);
-        const mask index = index_at(argmax + (at + c) * V);
-        for (ptrdiff_t h = h0; h < h1; h++)
-          for (ptrdiff_t w = w0; w < w1; w++) {
-            const vec own = (vec)((mask)gradient & (index == (word)(h * p->kernel[1] + w)));
-            vec *to = window + (h * columns + w) * channels;
-            *to = writes ? own : *to + own;
-          }
-      }
+    for (ptrdiff_t q = 0; q < p->columns; q++, gy += channels, y = y ? y + channels : 0, argmax += channels * V) {
+      const struct window w = window_of(p, r, q, rows, columns);
+      vec *window = gx + (w.top * columns + w.left) * channels;
+      if (writes && p->kernel[1] == 2 && is_square(&w, 2))
+        spread(s, gy, y, argmax, window, columns, 0, 2, 0, 2, 2, 1);
+      else
+        spread(s, gy, y, argmax, window, columns, w.h0, w.h1, w.w0, w.w1, p->kernel[1], writes);
     }
 }
 
@@ -417,37 +446,49 @@ void forward(const struct op_args *a) {
           indices(saved.argmax[AFTER], b, result(s)), w.middle);
 }
 
+/* Adds a window's gradients, and those by the deviations from the mean of the values that they belong to. */
+INLINE void add_window_sums(const struct shapes *s, const vec *restrict gy, const vec *restrict y,
+                            const uint8_t *restrict argmax, const vec *restrict window, ptrdiff_t columns,
+                            const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0, const ptrdiff_t w1,
+                            const ptrdiff_t side, const REAL *restrict mean, vec *restrict first, vec *restrict second) {
+  const ptrdiff_t channels = s->outputs;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const vec gradient = gated(s, gy[c], y ? y + c : 0);
+    vec value = {0};
+    if (argmax) {
+      const mask index = index_at(argmax + c * V);
+      for (ptrdiff_t h = h0; h < h1; h++)
+        for (ptrdiff_t w = w0; w < w1; w++)
+          value = where(index == (word)(h * side + w), window[(h * columns + w) * channels + c], value);
+    } else {
+      value = window[c];
+    }
+    first[c] += gradient;
+    second[c] += gradient * (value - all(mean[c]));
+  }
+}
+
 /* Adds a block's share of each channel's sums of gradients, and of gradients by deviations from the mean. */
 static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *y, const vec *before, const uint8_t *argmax,
                               const struct workspace *w, const REAL *mean) {
   const struct pool *p = &s->pool[AFTER];
   const ptrdiff_t channels = s->outputs, pixels = result(s) / channels;
   const ptrdiff_t columns = s->pool[BEFORE].is ? s->pool[BEFORE].columns : s->columns;
-  const ptrdiff_t rows = middle_pixels(s) / columns;
   vec *first = w->partial, *second = first + channels;
   for (ptrdiff_t c = 0; c < 2 * channels; c++) first[c] = (vec){0};
-  for (ptrdiff_t q = 0; q < pixels; q++)
-    for (ptrdiff_t c = 0; c < channels; c++) {
-      const ptrdiff_t at = q * channels + c;
-      const vec gradient = gated(s, gy[at], y ? y + at : 0);
-      vec value;
-      if (p->is) {
-        const ptrdiff_t top = q / p->columns * p->step[0] - p->padding[0];
-        const ptrdiff_t left = q % p->columns * p->step[1] - p->padding[1];
-        const ptrdiff_t h0 = MAX(0, -top), h1 = MIN(p->kernel[0], rows - top);
-        const ptrdiff_t w0 = MAX(0, -left), w1 = MIN(p->kernel[1], columns - left);
-        const mask index = index_at(argmax + at * V);
-        const vec *window = before + (top * columns + left) * channels + c;
-        value = (vec){0};
-        for (ptrdiff_t h = h0; h < h1; h++)
-          for (ptrdiff_t v = w0; v < w1; v++)
-            value = where(index == (word)(h * p->kernel[1] + v), window[(h * columns + v) * channels], value);
-      } else {
-        value = before[at];
-      }
-      first[c] += gradient;
-      second[c] += gradient * (value - all(mean[c]));
+  for (ptrdiff_t q = 0; q < pixels; q++, gy += channels, y = y ? y + channels : 0) {
+    if (!p->is) {
+      add_window_sums(s, gy, y, 0, before + q * channels, columns, 0, 1, 0, 1, 1, mean, first, second);
+      continue;
     }
+    const struct window v = window_of(p, q / p->columns, q % p->columns, middle_pixels(s) / columns, columns);
+    const vec *window = before + (v.top * columns + v.left) * channels;
+    const uint8_t *own = argmax + q * channels * V;
+    if (p->kernel[1] == 2 && is_square(&v, 2))
+      add_window_sums(s, gy, y, own, window, columns, 0, 2, 0, 2, 2, mean, first, second);
+    else
+      add_window_sums(s, gy, y, own, window, columns, v.h0, v.h1, v.w0, v.w1, p->kernel[1], mean, first, second);
+  }
   for (ptrdiff_t c = 0; c < channels; c++) {
     w->statistics[c] += sum_of(first[c]);
     w->statistics[channels + c] += sum_of(second[c]);
