@@ -219,7 +219,8 @@ _CROWDED = (
 )
 _AT_CONNECTING: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = (
     (_CROWDED, StoreUnreachable, "has no connection left", _CONNECTIONS),
-    (("the database system is",), StoreUnreachable, "does not answer", _ANSWERS),
+    (("the database system is", "is not currently accepting", "server login"), StoreUnreachable, "does not answer",
+     _ANSWERS),
     (("password", "authentication"), StoreError, "refuses this user", _PASSWORD),
     (("database",), StoreError, "is not there", "createdb makes a database"),
     (("role", "user"), StoreError, "refuses this user", "createuser makes a user"),

@@ -119,8 +119,8 @@ class Postgresql:
         options = _QUICK | {"port": str(self.port), "unix_socket_directories": str(self.folder)} | settings
         command = [*_DIES_WITH_US, bin_dir / "postgres", "-D", self.folder / "data"]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
         until = time.monotonic() + 60
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
