@@ -110,6 +110,14 @@ class Dialect(ABC):
         """Return what the database raises where the system refuses it the disk with that errno."""
 
     @abstractmethod
+    def counters(self, connection: Connection) -> dict[str, int]:
+        """Return the highest id that was ever given in each table that counts its ids."""
+
+    @abstractmethod
+    def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
+        """Let the tables give ids above these from now on."""
+
+    @abstractmethod
     def problems(self, connection: Connection) -> tuple[str, ...]:
         """Return what an integrity check finds, nothing if all is well."""
 

@@ -129,7 +129,8 @@ class Postgresql:
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError):
-            return "ready" in (self.folder / "data/postmaster.pid").read_text().splitlines()[-1]
+            lines = (self.folder / "data/postmaster.pid").read_text().splitlines()
+            return lines[-1:] == ["ready   "]
         return False
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
@@ -138,6 +139,7 @@ class Postgresql:
             self.process.send_signal(how)
             self.process.wait(timeout=60)
             self.process = None
+            (self.folder / "data/postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         self.stop()
