@@ -227,7 +227,8 @@ class MapStages:
             self._tables.append(found)
             setattr(s, name, found.product(narrows=narrows))
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
-        s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS)
+        by_channel = 1 < conv.groups == conv.channels == conv.outputs
+        s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS and not by_channel)
         s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
         s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
 

@@ -1,0 +1,141 @@
+/* Batch norm over blocks: statistics, and the gradients. */
+
+#pragma once
+
+#include <math.h>
+
+#include "map_pooling.h"
+
+/* Adds a block's images to each channel's count, mean and sum of squared deviations: statistics [2][outputs]. */
+static void add_statistics(const struct shapes *s, const vec *x, mask places, double before, double *mean, double *squares,
+                           vec *partial) {
+  const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
+  double here = 0;
+  for (int i = 0; i < V; i++) here += places[i] ? pixels : 0;
+  for (ptrdiff_t c = 0; c < channels; c++) partial[c] = (vec){0};
+  for (ptrdiff_t p = 0; p < pixels; p++)
+    for (ptrdiff_t c = 0; c < channels; c++) partial[c] += x[p * channels + c];
+  vec *deviation = partial + channels;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    partial[c] = all((REAL)(sum_of((vec)((mask)partial[c] & places)) / here));
+    deviation[c] = (vec){0};
+  }
+  for (ptrdiff_t p = 0; p < pixels; p++)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const vec d = x[p * channels + c] - partial[c];
+      deviation[c] += d * d;
+    }
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const double own = partial[c][0], apart = own - mean[c], share = here / (before + here);
+    squares[c] += sum_of((vec)((mask)deviation[c] & places)) + apart * apart * before * share;
+    mean[c] += apart * share;
+  }
+}
+
+/* Scale and shift of each channel: channel [2][outputs]. */
+static void affine_of(const struct shapes *s, const REAL *mean, const REAL *scale, const struct op_args *a,
+                      REAL *channel) {
+  const REAL *weight = s->affine ? a->params[2 * s->convolves] : 0, *bias = s->affine ? a->params[2 * s->convolves + 1] : 0;
+  for (ptrdiff_t c = 0; c < s->outputs; c++) {
+    const REAL own = scale[c] * (weight ? weight[c] : 1);
+    channel[c] = own;
+    channel[s->outputs + c] = (bias ? bias[c] : 0) - mean[c] * own;
+  }
+}
+
+/* Each channel's statistics of the whole batch, as `saved` keeps them; running ones move. */
+static void close_statistics(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                             const struct saved *saved) {
+  const double *mean = w->statistics, *squares = mean + s->outputs, count = (double)a->images * middle_pixels(s);
+  REAL *running_mean = a->buffers[0], *running_var = a->buffers[1];
+  for (ptrdiff_t c = 0; c < s->outputs; c++) {
+    saved->mean[c] = (REAL)mean[c];
+    saved->scale[c] = (REAL)(1 / sqrt(squares[c] / count + s->eps));
+    running_mean[c] = (REAL)(s->momentum * mean[c] + (1 - s->momentum) * running_mean[c]);
+    running_var[c] = (REAL)(s->momentum * (squares[c] / (count - 1)) + (1 - s->momentum) * running_var[c]);
+  }
+}
+
+/* Adds a window's gradients, and those by the deviations from the mean of the values that they belong to. */
+INLINE void add_window_sums(const struct shapes *s, const vec *restrict gy, const vec *restrict y,
+                            const uint8_t *restrict argmax, const vec *restrict window, ptrdiff_t columns,
+                            const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0, const ptrdiff_t w1,
+                            const ptrdiff_t side, const REAL *restrict mean, vec *restrict first, vec *restrict second) {
+  const ptrdiff_t channels = s->outputs;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const vec gradient = gated(s, gy[c], y ? y + c : 0);
+    vec value = {0};
+    if (argmax) {
+      const mask index = index_at(argmax + c * V);
+      for (ptrdiff_t h = h0; h < h1; h++)
+        for (ptrdiff_t w = w0; w < w1; w++)
+          value = where(index == (word)(h * side + w), window[(h * columns + w) * channels + c], value);
+    } else {
+      value = window[c];
+    }
+    first[c] += gradient;
+    second[c] += gradient * (value - all(mean[c]));
+  }
+}
+
+/* Adds a block's share of each channel's sums of gradients, and of gradients by deviations from the mean. */
+static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *y, const vec *before, const uint8_t *argmax,
+                              const struct workspace *w, const REAL *mean) {
+  const struct pool *p = &s->pool[AFTER];
+  const ptrdiff_t channels = s->outputs, pixels = result(s) / channels;
+  const ptrdiff_t columns = s->pool[BEFORE].is ? s->pool[BEFORE].columns : s->columns;
+  vec *first = w->partial, *second = first + channels;
+  for (ptrdiff_t c = 0; c < 2 * channels; c++) first[c] = (vec){0};
+  for (ptrdiff_t q = 0; q < pixels; q++, gy += channels, y = y ? y + channels : 0) {
+    if (!p->is) {
+      add_window_sums(s, gy, y, 0, before + q * channels, columns, 0, 1, 0, 1, 1, mean, first, second);
+      continue;
+    }
+    const struct window v = window_of(p, q / p->columns, q % p->columns, middle_pixels(s) / columns, columns);
+    const vec *window = before + (v.top * columns + v.left) * channels;
+    const uint8_t *own = argmax + q * channels * V;
+    if (p->kernel[1] == 2 && is_square(&v, 2))
+      add_window_sums(s, gy, y, own, window, columns, 0, 2, 0, 2, 2, mean, first, second);
+    else
+      add_window_sums(s, gy, y, own, window, columns, v.h0, v.h1, v.w0, v.w1, p->kernel[1], mean, first, second);
+  }
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    w->statistics[c] += sum_of(first[c]);
+    w->statistics[channels + c] += sum_of(second[c]);
+  }
+}
+
+/* The gradient of the maps before batch norm, in place: (g - mean of g - deviation * its share) * scale. */
+static void normalize_gradient(const struct shapes *s, vec *gradient, const vec *before, const REAL *mean, const REAL *channel,
+                               mask places) {
+  const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
+  const REAL *level = channel, *share = level + channels, *scale = share + channels;
+  for (ptrdiff_t p = 0; p < pixels; p++, gradient += channels, before += channels)
+    for (ptrdiff_t c = 0; c < channels; c++) {
+      const vec deviation = before[c] - all(mean[c]);
+      const vec value = (gradient[c] - all(level[c]) - deviation * all(share[c])) * all(scale[c]);
+      gradient[c] = (vec)((mask)value & places);
+    }
+}
+
+/* Batch norm's own gradients, and what `normalize_gradient` needs of each channel. */
+static void norm_gradients(const struct shapes *s, const struct op_args *a, const struct workspace *w,
+                           const struct saved *saved, ptrdiff_t blocks) {
+  const ptrdiff_t channels = s->outputs;
+  const double count = (double)a->images * middle_pixels(s);
+  const int gates = (int)s->activates;
+  memset(w->statistics, 0, sizeof(double) * 2 * channels);
+  for (ptrdiff_t b = 0; b < blocks; b++)
+    add_gradient_sums(s, (const vec *)a->gy + b * result(s), gates ? (const vec *)a->y + b * result(s) : 0,
+                      saved->before + b * middle(s), saved->argmax[AFTER] + b * result(s) * V, w, saved->mean);
+  const ptrdiff_t at = 2 * s->convolves;
+  const REAL *weight = s->affine ? a->params[at] : 0;
+  REAL *level = w->channel, *share = level + channels, *scale = share + channels;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const double invstd = saved->scale[c], first = w->statistics[c], second = w->statistics[channels + c];
+    level[c] = (REAL)(first / count);
+    share[c] = (REAL)(second * invstd * invstd / count);
+    scale[c] = (REAL)invstd * (weight ? weight[c] : 1);
+    if (s->affine) ((REAL *)a->grads[at])[c] = (REAL)(second * invstd), ((REAL *)a->grads[at + 1])[c] = (REAL)first;
+  }
+}

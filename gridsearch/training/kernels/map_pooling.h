@@ -1,0 +1,105 @@
+/* Max pooling of a block, forwards and backwards, and the activation's slope. */
+
+#pragma once
+
+#include "map_shapes.h"
+
+/* The part of a window that lies on the map. */
+struct window {
+  ptrdiff_t top, left, h0, h1, w0, w1; /* h and w from top and left */
+};
+
+static struct window window_of(const struct pool *p, ptrdiff_t r, ptrdiff_t q, ptrdiff_t rows, ptrdiff_t columns) {
+  const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
+  return (struct window){top, left, MAX(0, -top), MIN(p->kernel[0], rows - top), MAX(0, -left), MIN(p->kernel[1], columns - left)};
+}
+
+static int is_square(const struct window *w, int side) { return !w->h0 && !w->w0 && w->h1 == side && w->w1 == side; }
+
+/* The largest of a window of all channels, where the first of equal values counts and NaN is the largest. */
+INLINE void max_of_window(const vec *restrict window, ptrdiff_t columns, ptrdiff_t channels, const ptrdiff_t h0,
+                          const ptrdiff_t h1, const ptrdiff_t w0, const ptrdiff_t w1, const ptrdiff_t side,
+                          vec *restrict y, uint8_t *restrict argmax) {
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    vec most = window[(h0 * columns + w0) * channels + c];
+    mask index = (mask){0} + (word)(h0 * side + w0);
+    for (ptrdiff_t h = h0; h < h1; h++)
+      for (ptrdiff_t w = w0; w < w1; w++) {
+        const vec value = window[(h * columns + w) * channels + c];
+        const mask more = (mask)(value > most) | (mask)(value != value);
+        most = where(more, value, most);
+        index = (index & ~more) | (((mask){0} + (word)(h * side + w)) & more);
+      }
+    y[c] = most;
+    if (argmax) *(index_vec *)(argmax + c * V) = __builtin_convertvector(index, index_vec);
+  }
+}
+
+/* Max pooling of a block; argmax may be NULL. */
+static void max_pool(const struct pool *p, const vec *restrict x, vec *restrict y, uint8_t *restrict argmax,
+                     ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t channels) {
+  for (ptrdiff_t r = 0; r < p->rows; r++)
+    for (ptrdiff_t q = 0; q < p->columns; q++, y += channels, argmax = argmax ? argmax + channels * V : 0) {
+      const struct window w = window_of(p, r, q, rows, columns);
+      const vec *window = x + (w.top * columns + w.left) * channels;
+      if (p->kernel[1] == 2 && is_square(&w, 2)) /* the usual ones with sides that the compiler knows */
+        max_of_window(window, columns, channels, 0, 2, 0, 2, 2, y, argmax);
+      else if (p->kernel[1] == 3 && is_square(&w, 3))
+        max_of_window(window, columns, channels, 0, 3, 0, 3, 3, y, argmax);
+      else
+        max_of_window(window, columns, channels, w.h0, w.h1, w.w0, w.w1, p->kernel[1], y, argmax);
+    }
+}
+
+INLINE mask index_at(const uint8_t *argmax) {
+  return __builtin_convertvector(*(const index_vec *)argmax, mask);
+}
+
+/* Whether windows neither overlap nor leave anything out. */
+static int partitions(const struct pool *p, ptrdiff_t rows, ptrdiff_t columns) {
+  return p->kernel[0] == p->step[0] && p->kernel[1] == p->step[1] && !p->padding[0] && !p->padding[1] &&
+         p->rows * p->step[0] == rows && p->columns * p->step[1] == columns;
+}
+
+/* The numbers, and where `low` times the slope: without one zeros, also of what is no finite number. */
+INLINE vec sloped(mask low, vec numbers, REAL slope) {
+  return slope == 0 ? (vec)((mask)numbers & ~low) : where(low, all(slope) * numbers, numbers);
+}
+
+/* The gradient of the maps, given that of the pooled maps; y gates it where an activation follows, else NULL. */
+INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
+  return y ? sloped((mask)(*y <= 0), gradient, (REAL)s->slope) : gradient;
+}
+
+/* Spreads a window's gradients over the map, or adds them. */
+INLINE void spread(const struct shapes *s, const vec *restrict gy, const vec *restrict y, const uint8_t *restrict argmax,
+                   vec *restrict window, ptrdiff_t columns, const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0,
+                   const ptrdiff_t w1, const ptrdiff_t side, const int writes) {
+  const ptrdiff_t channels = s->outputs;
+  for (ptrdiff_t c = 0; c < channels; c++) {
+    const vec gradient = gated(s, gy[c], y ? y + c : 0);
+    const mask index = index_at(argmax + c * V);
+    for (ptrdiff_t h = h0; h < h1; h++)
+      for (ptrdiff_t w = w0; w < w1; w++) {
+        const vec own = (vec)((mask)gradient & (index == (word)(h * side + w)));
+        vec *to = window + (h * columns + w) * channels + c;
+        *to = writes ? own : *to + own;
+      }
+  }
+}
+
+static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy, const vec *restrict y,
+                              const uint8_t *restrict argmax, vec *restrict gx, ptrdiff_t rows, ptrdiff_t columns) {
+  const ptrdiff_t channels = s->outputs;
+  const int writes = partitions(p, rows, columns);
+  if (!writes) memset(gx, 0, sizeof(vec) * rows * columns * channels);
+  for (ptrdiff_t r = 0; r < p->rows; r++)
+    for (ptrdiff_t q = 0; q < p->columns; q++, gy += channels, y = y ? y + channels : 0, argmax += channels * V) {
+      const struct window w = window_of(p, r, q, rows, columns);
+      vec *window = gx + (w.top * columns + w.left) * channels;
+      if (writes && p->kernel[1] == 2 && is_square(&w, 2))
+        spread(s, gy, y, argmax, window, columns, 0, 2, 0, 2, 2, 1);
+      else
+        spread(s, gy, y, argmax, window, columns, w.h0, w.h1, w.w0, w.w1, p->kernel[1], writes);
+    }
+}

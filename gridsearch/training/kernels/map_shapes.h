@@ -1,0 +1,147 @@
+/* What an operation on maps knows of its shapes, and where it keeps what; see map_stages.c. */
+
+#pragma once
+
+#include "convolution.h"
+
+enum { BEFORE, AFTER }; /* max pooling: before batch norm and the sum, or after the activation */
+
+struct pool {
+  int64_t is, kernel[2], step[2], padding[2], rows, columns; /* rows and columns of the result */
+};
+
+/* All shapes of an operation. */
+struct shapes {
+  int64_t channels, height, width; /* of the input */
+  int64_t convolves, has_bias, outputs, rows, columns, kernel[2], step[2], padding[2], dilation[2], groups;
+  int64_t merged;       /* gradients of the weights: sums run over taps and channels beside each other, else channels */
+  int64_t chunk;        /* rows of the result at a time there */
+  int64_t span;         /* and blocks, where maps are small */
+  int64_t whole[2], first[2]; /* kernel as the weights have it, and its first tap that is ever used */
+  int64_t gradient_channels, narrows; /* outputs at a time there; whether bfloat16 is multiplied */
+  struct product sums, data;
+  struct pool pool[2];
+  int64_t normalizes, affine;
+  double eps, momentum;
+  int64_t adds, activates;
+  double slope; /* of the activation below zero */
+};
+
+/* Maps between the stages, of one block, in vectors. */
+static ptrdiff_t convolved(const struct shapes *s) { return s->rows * s->columns * s->outputs; }
+static ptrdiff_t entered(const struct shapes *s) { return s->height * s->width * s->channels; }
+static ptrdiff_t middle_pixels(const struct shapes *s) {
+  return s->pool[BEFORE].is ? s->pool[BEFORE].rows * s->pool[BEFORE].columns : s->rows * s->columns;
+}
+static ptrdiff_t middle(const struct shapes *s) { return middle_pixels(s) * s->outputs; }
+static ptrdiff_t result(const struct shapes *s) {
+  return s->pool[AFTER].is ? s->pool[AFTER].rows * s->pool[AFTER].columns * s->outputs : middle(s);
+}
+static ptrdiff_t taps(const struct shapes *s) { return s->kernel[0] * s->kernel[1]; }
+
+/* The words of some channels: two share one where bfloat16 is multiplied. */
+static ptrdiff_t words_of(const struct product *p, ptrdiff_t channels) { return p->narrows ? CEIL_DIV(channels, 2) : channels; }
+
+/* The first of `count` outputs, and the one behind the last, for which from + output * step is inside. */
+static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t inside, ptrdiff_t *first, ptrdiff_t *end) {
+  *first = from < 0 ? CEIL_DIV(-from, step) : 0;
+  *end = MIN(count, inside > from ? CEIL_DIV(inside - from, step) : 0);
+}
+
+/* What `forward` leaves for `backward`: the maps before batch norm, argmax indices, and each channel's statistics. */
+struct saved {
+  vec *before;
+  uint8_t *argmax[2];
+  REAL *mean, *scale; /* [outputs]; scale: of the normalization, without the weight */
+};
+
+static ptrdiff_t lay_out_saved(const struct shapes *s, char *at, ptrdiff_t blocks, struct saved *saved) {
+  const char *start = at;
+  saved->before = (vec *)at;
+  if (s->normalizes) at += sizeof(vec) * blocks * middle(s);
+  saved->argmax[BEFORE] = (uint8_t *)at;
+  if (s->pool[BEFORE].is) at += V * blocks * middle(s);
+  saved->argmax[AFTER] = (uint8_t *)at;
+  if (s->pool[AFTER].is) at += V * blocks * result(s);
+  at = (char *)(((uintptr_t)at + BYTES - 1) / BYTES * BYTES);
+  saved->mean = (REAL *)at;
+  saved->scale = saved->mean + s->outputs;
+  return (char *)(saved->scale + s->outputs) - start;
+}
+
+int64_t saved_bytes(const struct shapes *s, int64_t images) {
+  struct saved saved;
+  return lay_out_saved(s, 0, CEIL_DIV(images, V), &saved) + BYTES;
+}
+
+/* Memory of a call: maps of one block, packed weights, and what the gradients of the weights need. */
+struct workspace {
+  vec *convolved, *middle, *gradient, *words;
+  REAL *weights, *bias;
+  vec *map, *gradients, *sums;
+  ptrdiff_t sums_bytes;
+  double *statistics; /* [4][outputs] */
+  REAL *channel;      /* [4][outputs] */
+  vec *partial;       /* [2][outputs] */
+};
+
+/* How the sums for the gradients of the weights lie: [groups][outer][middle][kernel rows][inner][of a tile]. */
+struct tiling {
+  ptrdiff_t inputs; /* of a tile */
+  ptrdiff_t outer;  /* tiles of outputs */
+  ptrdiff_t middle; /* of inputs; 1 where those and the taps are summed together */
+  ptrdiff_t inner;  /* taps of a row, or tiles of inputs and taps */
+};
+
+static struct tiling tiling_of(const struct shapes *s) {
+  const ptrdiff_t inputs = tile_pixels(s->gradient_channels), own = s->channels / s->groups;
+  return (struct tiling){inputs, CEIL_DIV(s->outputs / s->groups, s->gradient_channels),
+                         s->merged ? 1 : CEIL_DIV(own, inputs),
+                         s->merged ? CEIL_DIV(s->kernel[1] * own, inputs) : s->kernel[1]};
+}
+
+static int is_depthwise(const struct shapes *s) {
+  return s->convolves && s->groups > 1 && s->groups == s->channels && s->outputs == s->channels;
+}
+
+static ptrdiff_t sums_of_tile(const struct shapes *s) {
+  return CEIL_DIV(s->gradient_channels * tile_pixels(s->gradient_channels), V);
+}
+
+static char *take(char **at, ptrdiff_t bytes) {
+  char *own = *at;
+  *at += CEIL_DIV(bytes, BYTES) * BYTES;
+  return own;
+}
+
+static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct workspace *w) {
+  const char *start = at;
+  w->convolved = (vec *)take(&at, sizeof(vec) * convolved(s));
+  w->middle = (vec *)take(&at, sizeof(vec) * middle(s));
+  w->gradient = (vec *)take(&at, sizeof(vec) * s->span * convolved(s));
+  w->words = (vec *)take(&at, sizeof(vec) * MAX(s->sums.narrows ? entered(s) + s->height * s->width * s->groups : 0,
+                                                s->data.narrows ? convolved(s) + s->rows * s->columns * s->groups : 0));
+  w->statistics = (double *)take(&at, sizeof(double) * 4 * s->outputs);
+  w->channel = (REAL *)take(&at, sizeof(REAL) * 4 * s->outputs);
+  w->partial = (vec *)take(&at, sizeof(vec) * 2 * s->outputs);
+  if (s->convolves) {
+    const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups;
+    const ptrdiff_t forth = packed_outputs(&s->sums, out) * own, back = packed_outputs(&s->data, own) * out;
+    w->weights = (REAL *)take(&at, sizeof(REAL) * s->groups * taps(s) * MAX(forth, back));
+    w->bias = (REAL *)take(&at, sizeof(REAL) * (s->groups * packed_outputs(&s->sums, out) + s->groups *
+                                                packed_outputs(&s->data, own)));
+    const struct tiling t = tiling_of(s);
+    const ptrdiff_t rows = (s->chunk - 1) * s->step[0] + (s->kernel[0] - 1) * s->dilation[0] + 1;
+    const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
+    w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
+    w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
+    w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
+    w->sums = (vec *)take(&at, w->sums_bytes);
+  }
+  return at - start;
+}
+
+int64_t workspace_bytes(const struct shapes *s) {
+  struct workspace w;
+  return lay_out_workspace(s, 0, &w) + BYTES;
+}
