@@ -1,0 +1,179 @@
+"""Compiled convolutions with the images innermost against torch's: billions of operations a second for each shape.
+
+``python -m tests.benchmarks.kernels [--seconds S]``
+
+One thread; each of a shape's three products is timed alone, in single precision and (where the processor multiplies
+it) in bfloat16, ours and torch's in turn, the fastest of its calls.  Torch computes channels_last, ours in its own
+layout, with what it packs and unpacks at each call.  The gradient of the weights is the backward pass without that of
+the input, bias included; the gradient of the input is what it takes longer with it.  Operations are those of all taps,
+zeros of the padding included: who leaves them out may exceed the processor's rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+
+from gridsearch.training.kernels.batch_inner import cover
+from gridsearch.training.kernels.op import SLACK, Layout, OpArgs, activation_numbers, to_layout
+from gridsearch.training.kernels.stages import Conv, numbers, shape_after
+from tests.benchmarks.measure import multiplies_bf16, write
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.training.kernels.stages import Shape
+
+SHAPES = {  # of one image that comes in, the convolution, images of a batch
+    "1 -> 6, 5x5, 28 px": ((1, 28, 28), Conv(1, 6, (5, 5)), 100),
+    "6 -> 12, 5x5, 12 px": ((6, 12, 12), Conv(6, 12, (5, 5)), 100),
+    "10 -> 10, 3x3, 28 px": ((10, 28, 28), Conv(10, 10, (3, 3), padding=(1, 1)), 32),
+    "10 -> 10, 3x3, 14 px": ((10, 14, 14), Conv(10, 10, (3, 3), padding=(1, 1)), 32),
+    "32 -> 32, 3x3, 26 px": ((32, 26, 26), Conv(32, 32, (3, 3)), 32),
+    "32 -> 64, 3x3, 14 px": ((32, 14, 14), Conv(32, 64, (3, 3), padding=(1, 1)), 32),
+    "64 -> 64, 3x3, 7 px": ((64, 7, 7), Conv(64, 64, (3, 3), padding=(1, 1)), 32),
+    "64 -> 128, 3x3 by 2, 7 px": ((64, 7, 7), Conv(64, 128, (3, 3), (2, 2), (1, 1)), 32),
+    "128 -> 128, 3x3, 28 px": ((128, 28, 28), Conv(128, 128, (3, 3), padding=(1, 1)), 32),
+    "128 -> 128, 1x1, 14 px": ((128, 14, 14), Conv(128, 128, (1, 1)), 32),
+    "256 -> 256, 3x3, 2 px": ((256, 2, 2), Conv(256, 256, (3, 3), padding=(1, 1)), 32),
+    "512 -> 512, 3x3, 1 px": ((512, 1, 1), Conv(512, 512, (3, 3), padding=(1, 1)), 32),
+    "64 depthwise, 3x3, 14 px": ((64, 14, 14), Conv(64, 64, (3, 3), padding=(1, 1), groups=64), 32),
+}
+PRODUCTS = ("forward", "weights", "both")
+
+
+class _Memory:
+    """Pieces of memory as an operation wants them."""
+
+    def __init__(self) -> None:
+        self._pieces: list[torch.Tensor] = []
+
+    def __call__(self, content: torch.Tensor | int) -> int:
+        """Return the address of some floats, or of so many bytes."""
+        size = content if isinstance(content, int) else content.numel() * content.element_size()
+        raw = torch.zeros(size + SLACK + 64, dtype=torch.uint8)
+        self._pieces.append(raw)
+        begin = -raw.data_ptr() % 64
+        if isinstance(content, torch.Tensor):
+            raw[begin : begin + size].view(content.dtype).copy_(content.flatten())
+        return raw.data_ptr() + begin
+
+
+def ours(
+    shape: Shape, conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool
+) -> dict[str, Callable[[], object]]:
+    """Return calls of the three products."""
+    found = cover([conv], shape, torch.float32, bf16=bf16)
+    assert found is not None, "no compiler"
+    op, images, memory = found[0], len(tensors["x"]), _Memory()
+    args = OpArgs(images=images, constants=op.constants)
+    sizes = {"x": shape, "y": shape_after(conv, shape)}
+    room = {
+        n: 4 * activation_numbers(Layout.BATCH_INNER, each, images, torch.float32)
+        for n, each in sizes.items()
+    }
+    args.x[0], args.y = memory(to_layout(tensors["x"], Layout.BATCH_INNER)), memory(room["y"])
+    args.gy = memory(to_layout(tensors["gy"], Layout.BATCH_INNER))
+    for i, name in enumerate(("w", "b")):
+        args.params[i], args.grads[i] = memory(tensors[name]), memory(4 * tensors[name].numel())
+    args.saved, args.workspace = memory(op.saved_bytes(images)), memory(op.workspace_bytes(images))
+    args.gx[0] = memory(room["x"])
+    weights = OpArgs.from_buffer_copy(args)
+    weights.gx[0] = None
+
+    def call(function: Any, given: OpArgs) -> Callable[[], object]:
+        def run(keep: object = (memory, op)) -> object:  # the code reads what they own
+            return function(ctypes.byref(given))
+
+        return run
+
+    library = op.library
+    return dict(
+        zip(
+            PRODUCTS,
+            (call(library.forward, args), call(library.backward, weights), call(library.backward, args)),
+            strict=True,
+        )
+    )
+
+
+def theirs(conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool) -> dict[str, Callable[[], object]]:
+    """Return calls of torch's three products."""
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    cast = {n: t.to(dtype) for n, t in tensors.items()}
+    x, w, gy = (cast[n].contiguous(memory_format=torch.channels_last) for n in ("x", "w", "gy"))
+    how = (list(conv.stride), list(conv.padding), list(conv.dilation))
+
+    def backward(*, data: bool) -> object:
+        outputs = [conv.outputs]
+        return torch.ops.aten.convolution_backward(
+            gy, x, w, outputs, *how, False, [0, 0], conv.groups, [data, True, True]
+        )
+
+    return {
+        "forward": lambda: F.conv2d(x, w, cast["b"], *how, conv.groups),
+        "weights": lambda: backward(data=False),
+        "both": lambda: backward(data=True),
+    }
+
+
+def fastest(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
+    """Return the shortest of each call's times; they take turns."""
+    least = dict.fromkeys(calls, float("inf"))
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            least[name] = min(least[name], time.perf_counter() - began)
+    return least
+
+
+def rates(shape: Shape, conv: Conv, images: int, seconds: float) -> dict[str, Any]:
+    """Return GFLOP/s of one shape."""
+    torch.manual_seed(0)
+    out = shape_after(conv, shape)
+    tensors = {
+        "x": torch.randn(images, *shape),
+        "w": torch.randn(conv.outputs, conv.channels // conv.groups, *conv.kernel),
+        "b": torch.randn(conv.outputs),
+        "gy": torch.randn(images, *out),
+    }
+    operations = 2 * images * numbers(out) * tensors["w"][0].numel() / 1e9
+    calls = {}
+    for bf16 in (False, True) if multiplies_bf16() else (False,):
+        for who, found in (
+            ("ours", ours(shape, conv, tensors, bf16=bf16)),
+            ("torch", theirs(conv, tensors, bf16=bf16)),
+        ):
+            calls |= {f"{'bf16' if bf16 else 'fp32'} {who} {name}": call for name, call in found.items()}
+    with torch.no_grad():
+        least = fastest(calls, seconds)
+    figures = {}
+    for name in least:
+        who, _, product = name.rpartition(" ")
+        if product == "both":
+            beside = max(least[name] - least[f"{who} weights"], 1e-9)
+            figures[f"{who} data"] = round(operations / beside, 1)
+        else:
+            figures[name] = round(operations / least[name], 1)
+    return figures
+
+
+def main(words: list[str]) -> None:
+    """Measure all shapes and write them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=3.0, help="for each shape")
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    write("kernels", {name: rates(*each, options.seconds) for name, each in SHAPES.items()})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
