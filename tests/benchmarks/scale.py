@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from wsgiref.util import setup_testing_defaults
 
 from gridsearch.records import FunctionSettings, TrialDraft, TrialFinished, TrialState, trial_key
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
@@ -197,20 +198,13 @@ def _dashboard(figures: dict[str, Any], home: Path) -> None:
     from gridsearch.store.dashboard import application
 
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=False) as store:
-        app = application(store.dialect, home=store.home)
+        app = application(store)
 
     def ask(where: str) -> int:
-        environ = {
-            "REQUEST_METHOD": "GET",
-            "PATH_INFO": where,
-            "QUERY_STRING": "after=0",
-            "SERVER_NAME": "localhost",
-            "SERVER_PORT": "80",
-            "wsgi.url_scheme": "http",
-            "wsgi.input": None,
-        }
+        environ: dict[str, Any] = {"PATH_INFO": where, "QUERY_STRING": "after=0"}
+        setup_testing_defaults(environ)
         status: list[str] = []
-        body = b"".join(app(environ, lambda answer, _headers: status.append(answer)))
+        body = b"".join(app(environ, lambda answer, *_: status.append(answer)))
         assert status[0].startswith("200"), status
         return len(body)
 
@@ -241,7 +235,7 @@ def _of_module(name: str) -> Callable[[], dict[str, Any]]:
 
     def measure() -> dict[str, Any]:
         importlib.import_module(f"tests.benchmarks.{name}").main([])
-        content = json.loads((RESULTS / f"{name}.json").read_text())
+        content = json.loads((RESULTS / f"{name.replace('_', '-')}.json").read_text())
         return dict(content["figures"])
 
     return measure
