@@ -23,7 +23,8 @@ def workers_early(arguments: argparse.Namespace) -> AbstractContextManager[None]
         return nullcontext()
     from gridsearch.executors.early import early_workers
 
-    return early_workers(arguments.workers or len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0))
+    return early_workers(min(arguments.workers or cores, cores))  # more would only wait for each other
 
 
 def _networks(arguments: argparse.Namespace) -> bool:
