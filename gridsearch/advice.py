@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import escaped
-from gridsearch.files import DATABASE
+from gridsearch.files import DATABASE, object_address
 from gridsearch.folders import expanded
 
 if TYPE_CHECKING:
@@ -153,7 +153,9 @@ def place(home: Path, store: str, *, kept: bool = False) -> tuple[str, ...]:
     """
     given: list[str] = []
     there = home
-    if _real(home) != _real(expanded(default_home())):
+    if (address := object_address(home)) is not None:
+        given += ["--home", address] if address != default_home().rstrip("/") else []
+    elif _real(home) != _real(expanded(default_home())):
         given += ["--home", str(home) if kept else near(home)]
     else:
         there = expanded(default_home())

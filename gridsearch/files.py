@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DATABASE: Final = "gridsearch.db"
 DASHBOARD_COPIES: Final = ".artifacts"
 SPOOL: Final = ".spool"
+OBJECTS: Final = ".objects"
+"""In a folder that stands for a home in object storage: its address."""
 SLURM: Final = ".slurm"
 """Holds a folder for each run whose workers Slurm starts, while it lasts."""
 
@@ -63,6 +65,8 @@ TEST_OUTPUTS: Final = "test.safetensors"
 
 # In the cache.
 DATA: Final = "data"
+HOMES: Final = "homes"
+"""Folders that stand for homes in object storage."""
 KERNELS: Final = "kernels"
 SHARED: Final = "shared"
 PROBES: Final = "probes.json"
@@ -73,6 +77,14 @@ PARTIAL: Final = ".partial-"
 
 _PATIENCE = 10.0  # seconds; those who hold such a lock only read and write a small file
 _OTHERS_MAY_WRITE = 0o022
+
+
+def object_address(home: Path) -> str | None:
+    """Return the address of the home in object storage that a folder stands for, None for a folder of its own."""
+    try:
+        return (home / OBJECTS).read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -84,6 +84,7 @@ class Home(HomeCleaning):
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             files.write_whole(path, content)
+        self._put_up(path)
         return FileRef(name=path.name, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
     def publish_best(self, study: str, name: str) -> bool:
@@ -106,6 +107,8 @@ class Home(HomeCleaning):
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
             else:
                 files.rename(ready, place)
+        for file in place.iterdir() if self.objects is not None else ():
+            self._put_up(file)
         return True
 
     @contextlib.contextmanager
@@ -120,8 +123,19 @@ class Home(HomeCleaning):
         with writing_to(path):
             trial_logs.append(path, text)
 
+    def put_up_log(self, study: str, number: int) -> None:
+        """Put the log of a trial that ends where all can read it, if the home is in object storage."""
+        path = self.log(study, number)
+        if path.exists():
+            self._put_up(path)
+
     def verify(self, source: Path, ref: FileRef, *, moved_to: Path | None = None) -> None:
-        """Check a worker's file against what was announced and bring it to the disk.
+        """Check a worker's file against what was announced and bring it to the disk, or to object storage.
+
+        Args:
+            source: where the worker left it.
+            ref: what it announced.
+            moved_to: its place, where it may lie already.
 
         Raises:
             ArtifactError: the file is missing or altered.
@@ -137,6 +151,8 @@ class Home(HomeCleaning):
             )
         with writing_to(path):
             files.sync(path)
+        if self.objects is not None and moved_to is not None:
+            self.objects.put(path, self._name(moved_to, ref.sha256))
 
     def move_verified(self, source: Path, target: Path) -> None:
         """Rename a verified file into its place; one that has been moved already is left alone."""
@@ -171,6 +187,8 @@ class Home(HomeCleaning):
             ArtifactError: it is missing, or its bytes are not those that were recorded.
         """
         path = self._below(path)
+        if self.objects is not None and not path.exists():
+            self.objects.get(self._name(path, sha256), path)
         try:
             with _open(path) as file:
                 content = file.read()

@@ -73,8 +73,7 @@ def serve_dashboard(
 
 def application(store: Store) -> WSGIApplication:
     """Return the dashboard as a WSGI application on a store."""
-    from optuna.artifacts import FileSystemArtifactStore
-
+    from gridsearch.store.dashboard_copies import DashboardCopies
     from gridsearch.store.viewer_storage import ViewerStorage
 
     with warnings.catch_warnings():
@@ -83,7 +82,7 @@ def application(store: Store) -> WSGIApplication:
 
     app: WSGIApplication = wsgi(
         ViewerStorage(store._database.dialect),
-        artifact_store=FileSystemArtifactStore(store.home.artifact_dir),
+        artifact_store=DashboardCopies(store.home),
     )
     return app
 

@@ -26,7 +26,10 @@ class HomeCleaning(HomePaths):
 
     def remove_trial_file(self, study: str, number: int, name: str) -> None:
         """Remove a file of a trial, if it is there."""
-        self.trial_file(study, number, name).unlink(missing_ok=True)
+        path = self.trial_file(study, number, name)
+        path.unlink(missing_ok=True)
+        if self.objects is not None:
+            self.objects.remove(f"{self._name(path)}.*")
 
     def clean(self, study: str, *, keep: Collection[int]) -> int:
         """Remove what unfinished attempts and unfinished writes have left; return the number of bytes.
@@ -76,6 +79,8 @@ class HomeCleaning(HomePaths):
         freed += self._remove(list(folder.glob(f"{files.EARLIER}*")))
         with contextlib.suppress(OSError):  # there is a report
             folder.rmdir()
+        if self.objects is not None:
+            self.objects.remove(f"{study}/{files.TRIALS}")
         return freed
 
     def remove_study(self, study: str) -> int:
@@ -85,12 +90,17 @@ class HomeCleaning(HomePaths):
         with writing_to(folder):
             if folder.exists():
                 shutil.rmtree(folder)
+        if self.objects is not None:
+            self.objects.remove(study)
         return size
 
     def remove_copies(self, artifact_ids: Iterable[str]) -> None:
         """Remove the dashboard's copies of these artifacts."""
         for each in artifact_ids:
-            self._below(self.artifact_dir / file_name(each)).unlink(missing_ok=True)
+            copy = self._below(self.artifact_dir / file_name(each))
+            copy.unlink(missing_ok=True)
+            if self.objects is not None:
+                self.objects.remove(self._name(copy))
 
     def size(self, study: str) -> int:
         """Return the number of bytes in the folder of a study."""

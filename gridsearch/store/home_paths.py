@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Self
 from gridsearch import files
 from gridsearch.errors import ArtifactError, StoreUnreachable, UsageError, unwritable
 from gridsearch.folders import expanded
+from gridsearch.store.object_storage import storage_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from gridsearch.store.object_storage import ObjectStorage
+
 _LONGEST_FOLDER = 200
+_NAMED_DIGITS = 16
 STUDY_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,64}")
 _FILE_NAME = re.compile(r"(?![.-])[A-Za-z0-9._-]{1,128}")
 
@@ -32,16 +36,22 @@ class HomePaths:
     Args:
         root: the folder; a link to it is the user's choice and is resolved, links below it are refused.
         known: the folder that was there when this was made, see `bound`; None for any.
+
+    Attributes:
+        objects: where its files go, if the folder stands for a home in object storage.
     """
 
     root: Path
     known: tuple[int, int] | None = field(default=None, repr=False, compare=False)
+    objects: ObjectStorage | None = field(init=False, repr=False, compare=False)
     _given: Path = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = expanded(self.root)
         object.__setattr__(self, "_given", given)
         object.__setattr__(self, "root", Path(os.path.realpath(given)))
+        address = files.object_address(given)
+        object.__setattr__(self, "objects", None if address is None else storage_at(address))
 
     def bound(self) -> Self:
         """Return the same place, which counts as away once another folder, or none, lies there.
@@ -125,6 +135,24 @@ class HomePaths:
     def best_work(self, study: str) -> Path:
         """The folder where the winner is trained again and its export is put together."""
         return self._below(self.study_dir(study) / files.BEST_WORK)
+
+    def fetch(self, path: Path) -> None:
+        """Fetch a file that is not here from object storage, if the home is there.
+
+        Raises:
+            StoreUnreachable: it does not answer.
+        """
+        if self.objects is not None and not path.exists():
+            self.objects.get(self._name(path), path)
+
+    def _put_up(self, path: Path) -> None:
+        if self.objects is not None:
+            self.objects.put(path, self._name(path))
+
+    def _name(self, path: Path, sha256: str | None = None) -> str:
+        """Return the name of a file's object, one of its content where it has a SHA-256."""
+        name = path.relative_to(self.root).as_posix()
+        return name if sha256 is None else f"{name}.{sha256[:_NAMED_DIGITS]}"
 
     def _below(self, path: str | Path) -> Path:
         """Return the path if it lies below home with no link on its way; done for each file of each trial."""

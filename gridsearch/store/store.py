@@ -287,6 +287,8 @@ class Store(StudyStore):
                 for ref in e.files:
                     place = self.home.trial_file(row.study, row.number, ref.name)
                     self.home.verify(scratch / ref.name, ref, moved_to=place)
+        for row in rows:
+            self.home.put_up_log(row.study, row.number)
         copies = {
             row.id: [
                 dashboard_artifacts.copy(

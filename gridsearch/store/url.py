@@ -25,16 +25,22 @@ def masked(text: str) -> str:
     return _PASSWORD_OPTION.sub(r"\g<before>***", _CREDENTIALS.sub(r"\g<before>:***@", text))
 
 
-def require_no_password(url: str) -> None:
-    """Refuse a store URL with a password in it, without repeating it.
+def require_no_password(url: str, *, option: str = "--store") -> None:
+    """Refuse a URL with a password in it, without repeating it.
+
+    Args:
+        url: of a store, or of a home.
+        option: what gave it.
 
     Raises:
         UsageError: there is one.
     """
     if masked(url) != url:
         raise UsageError(
-            f"--store {masked(url)}: a password in a URL can be read by every user of this machine",
-            hint=_without_password(url),
+            f"{option} {masked(url)}: a password in a URL can be read by every user of this machine",
+            hint=_without_password(url)
+            if option == "--store"
+            else "leave it out: its client's own variables hold it",
         )
 
 

@@ -13,7 +13,8 @@ from gridsearch.errors import UsageError
 from gridsearch.executors.slurm_words import AllocationRequest, read_request
 from gridsearch.folders import cache_root, expanded
 from gridsearch.service.prepare.option_words import count_or_auto, duration, interval, natural
-from gridsearch.store.url import require_no_password
+from gridsearch.store import object_storage
+from gridsearch.store.url import masked, require_no_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,7 +32,7 @@ class Places:
     """Where things lie.
 
     Attributes:
-        home: the store and all files of the studies.
+        home: the store and all files of the studies; a folder of the cache where they are in object storage.
         store: the database's URL.
         cache: datasets and measured costs, shared by many homes.
     """
@@ -45,10 +46,20 @@ class Places:
         """Resolve places: the argument, then the environment, then the default.
 
         Raises:
-            UsageError: the URL bears a password.
+            UsageError: a URL bears a password, or a home in object storage has no store.
         """
-        root = expanded(home or default_home())
-        url = store or os.environ.get("GRIDSEARCH_STORE") or f"sqlite:///{root / files.DATABASE}"
+        where = home or default_home()
+        given = store or os.environ.get("GRIDSEARCH_STORE")
+        if object_storage.is_address(where):
+            if given is None:
+                raise UsageError(
+                    f"--home {masked(str(where))}: object storage holds files, and no ledger",
+                    hint="name a store as well: --store postgresql://HOST/NAME",
+                )
+            root = object_storage.mirror(str(where), cache_root())
+        else:
+            root = expanded(where)
+        url = given or f"sqlite:///{root / files.DATABASE}"
         require_no_password(url)
         return cls(home=root, store=url, cache=cache_root(root))
 

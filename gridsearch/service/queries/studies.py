@@ -229,7 +229,9 @@ def view_trial(places: Places, study: str, number: int) -> TrialView:
         numbers = sorted(trial.number for trial in data.trials)
         there = f"it has {numbers[0]} to {numbers[-1]}" if numbers else "it has none"
         raise StoreError(f"study {study!r} has no trial {number}; {there}")
-    log = Home(places.home).log(study, number)
+    home = Home(places.home)
+    log = home.log(study, number)
+    home.fetch(log)
     text = log.read_text(errors="replace") if log.exists() else ""
     steps = data.steps.get(number, ())
     path = str(log) if log.exists() else None
