@@ -115,7 +115,9 @@ class PipeTransport:
 
     def poll(self, timeout: float) -> Iterator[Arrival]:
         """Give what the processes write, and who has ended."""
-        for key, _ in self._selector.select(timeout):
+        selected = self._selector.select(timeout)
+        # Output last: the event that a pack has begun was written before what its code prints.
+        for key, _ in sorted(selected, key=lambda each: each[0].fd == each[0].data.output_end):
             process: WorkerProcess = key.data
             if self._running.get(process.name) is not process:  # its end came with the descriptor before
                 continue

@@ -165,6 +165,8 @@ class WorkerPool:
             worker.ready = True
             self._failed_starts = 0
         elif isinstance(event, PackStarted | LanesTraining):
+            if isinstance(event, PackStarted):  # what is there has come since: between packs nothing waits
+                worker.trials = event.trials
             self._read_output(worker)
             worker.log.end()
             worker.trials = event.trials
