@@ -123,8 +123,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         lanes: trials in one pack at most; 1 trains each alone.  Default: measured.
         executor: "local" trains in worker processes, which get copies of what this session alone defines; "inline" in
             this process, one trial after the other, sharing its memory and threads.  Default: "local", but "inline"
-            (with a warning) for a function that fills a list or an object of this session or cannot be copied.  "slurm"
-            trains in allocations of a Slurm cluster, with copies as for "local".
+            (with a warning) for a function that fills a list or an object of this session or cannot be copied.  "ray"
+            and "slurm" train on a cluster, with copies as for "local".
         slurm: options of sbatch for each allocation, {"partition": "gpu", "time": "4:00:00"}.
         prune: "none" (default), "median", "asha" or "hyperband" ends poor trials early.
         budget: end after that time: seconds, "1h30m", or a `timedelta`.  No more trials start, and those that train
@@ -363,8 +363,8 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
         home: where the store and all files of the studies lie; default as on the command line.
         store: the database's URL; default as on the command line.
         device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
-        executor: "local" trains in a worker process, "inline" in this one, "slurm" in an allocation of a Slurm cluster;
-            default: "local".
+        executor: "local" trains in a worker process, "inline" in this one, "ray" and "slurm" on a cluster; default:
+            "local".
         slurm: options of sbatch for that allocation.
         quiet: no progress and no messages; warnings all the same.
 

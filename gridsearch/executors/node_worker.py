@@ -31,7 +31,7 @@ from gridsearch.executors.node_messages import (
 )
 from gridsearch.executors.run_files import UnpackedRun, unpack_run
 from gridsearch.executors.transport import Ended, Lines, Output
-from gridsearch.records import ExportRequest, Lane, LanesGiven, Pack
+from gridsearch.records import ExportRequest, Lane, LanesGiven, Pack, PackStarted
 from gridsearch.records.wire import decode
 
 if TYPE_CHECKING:
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from gridsearch.records.wire import Command
 
     _CommandT = TypeVar("_CommandT", bound=Command)
+
+
+_PACK_STARTED = f'["{PackStarted.__name__}"'.encode()
 
 
 class NodeWorker:
@@ -69,20 +72,29 @@ class NodeWorker:
         self._failed: WorkerEnded | None = None
 
     def take(self, content: bytes) -> None:
-        """Do what the runner's messages ask for, in their order."""
+        """Do what the runner's messages ask for, in order; where that fails the worker ends, and `poll` says why."""
         for message in from_bytes(content):
-            match message:
-                case StartWorker():
-                    self._start(message)
-                case CommandSent() if self._channel is not None:
-                    command = decode(message.line)
-                    if self._files is not None:
-                        command = self._files.placed(command, message.files)
-                    self._channel.send(command)
-                case EndWorker() if self._channel is not None:
-                    self._channel.end()
-                case _:  # of a worker that has ended
-                    pass
+            try:
+                self._take(message)
+            except Exception as error:  # noqa: BLE001 - the runner says what a node cannot do
+                self.close()
+                with self._changed:
+                    self._failed = WorkerEnded(f"its node cannot go on: {type(error).__name__}: {error}")
+                    self._changed.notify_all()
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case StartWorker():
+                self._start(message)
+            case CommandSent() if self._channel is not None:
+                command = decode(message.line)
+                if self._files is not None:
+                    command = self._files.placed(command, message.files)
+                self._channel.send(command)
+            case EndWorker() if self._channel is not None:
+                self._channel.end()
+            case _:  # of a worker that has ended
+                pass
 
     def poll(self, timeout: float) -> bytes:
         """Return messages for the runner; wait at most `timeout` seconds for the first."""
@@ -104,19 +116,12 @@ class NodeWorker:
     def _start(self, message: StartWorker) -> None:
         self.close()
         setup = decode(message.setup)
-        try:
-            if message.shared:
-                objects = self._content(message.files.objects) if message.files.objects else None
-                run = UnpackedRun(setup, objects)
-            else:
-                run = unpack_run(setup, message.files, self._folder, self._content)
-            transport = PipeTransport([run.setup], objects=run.objects, roots=run.roots, end=self._end)
-            channel = transport.start(run.setup)
-        except Exception as error:  # noqa: BLE001 - the runner says what a node cannot do
-            with self._changed:
-                self._failed = WorkerEnded(f"a node cannot start it: {type(error).__name__}: {error}")
-                self._changed.notify_all()
-            return
+        if message.shared:
+            run = UnpackedRun(setup, self._content(message.files.objects) if message.files.objects else None)
+        else:
+            run = unpack_run(setup, message.files, self._folder, self._content)
+        transport = PipeTransport([run.setup], objects=run.objects, roots=run.roots, end=self._end)
+        channel = transport.start(run.setup)
         with self._changed:
             self._transport, self._channel = transport, channel
             self._files = None if message.shared else NodeFiles(self._folder / "places")
@@ -127,17 +132,30 @@ class NodeWorker:
         for arrival in transport.poll(timeout):
             if not isinstance(arrival, Lines | Output | Ended):
                 continue  # of which pipes give none
-            if output := arrival.channel.output():
-                yield OutputSent(output)
             if isinstance(arrival, Lines):
-                yield from self._new_files()
-                yield LinesSent(list(arrival.lines))
-            elif isinstance(arrival, Ended):
+                yield from self._lines(arrival.channel, list(arrival.lines))
+                continue
+            yield from self._output(arrival.channel)
+            if isinstance(arrival, Ended):
                 yield from self._new_files()
                 yield WorkerEnded(arrival.message, arrival.memory)
                 self.close()
                 return
         yield from self._new_files()
+
+    def _lines(self, channel: Channel, lines: list[bytes]) -> Iterator[Message]:
+        """Yield events: the start of a pack before what its code has printed since, all others after that."""
+        started = 1 + max((i for i, line in enumerate(lines) if line.startswith(_PACK_STARTED)), default=-1)
+        if started:
+            yield LinesSent(lines[:started])
+        yield from self._output(channel)
+        yield from self._new_files()
+        if lines[started:]:
+            yield LinesSent(lines[started:])
+
+    def _output(self, channel: Channel) -> Iterator[Message]:
+        if output := channel.output():
+            yield OutputSent(output)
 
     def _new_files(self) -> Iterator[Message]:
         return iter(()) if self._files is None else self._files.changes()

@@ -21,8 +21,6 @@ from gridsearch.store.url import sqlite_path, sqlite_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gridsearch.store.site import Filler
-
 _LONGEST_PATH = 512
 
 
@@ -42,7 +40,6 @@ class SqliteSite(Site):
     def __init__(self, url: str) -> None:
         self.path = sqlite_path(url)
         self.place = str(self.path)
-        self.dialect = SqliteDialect(self.path)
         self.url = self.optuna_url = sqlite_url(self.path)
 
     def exists(self) -> bool:
@@ -53,14 +50,14 @@ class SqliteSite(Site):
         """Return what lies at the path, which is not changed."""
         return inspect_file(self.path)
 
-    def create(self, found: Found, *, then: Filler | None = None) -> bool:
+    def create(self, found: Found) -> None:
         """Make a new store; several processes may do so at once, and a failure leaves nothing behind."""
-        return _create(self.path, there=found.kind is Kind.EMPTY, then=then)
+        _create(self.path, there=found.kind is Kind.EMPTY)
 
     def database(self) -> Database:
         """Return the database on the file."""
         _require_short(self.path)
-        return Database(self.dialect)
+        return Database(SqliteDialect(self.path))
 
     def server(self, database: Database) -> str:  # noqa: ARG002 - the library says it
         """Return the version of the library."""
@@ -72,7 +69,7 @@ class SqliteSite(Site):
         return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
 
-def _create(path: Path, *, there: bool, then: Filler | None) -> bool:
+def _create(path: Path, *, there: bool) -> None:
     """Make a new store; several processes may do so at once, and a failure leaves nothing behind.
 
     The database is made under another name and linked to its place when it is complete: whoever comes second
@@ -80,15 +77,16 @@ def _create(path: Path, *, there: bool, then: Filler | None) -> bool:
     """
     if there:
         _require_short(path)
-        return _fill(path, then)
+        _fill(path)
+        return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     _require_short(path, longest=draft)
     with _folders(path.parent):
         try:
             with translated(SqliteDialect(path)):
                 connect(draft, mode="rwc").close()
-            _fill(draft, then, shown=path)
-            return _publish(draft, path, then)
+            _fill(draft, shown=path)
+            _publish(draft, path)
         finally:
             for left in (draft, Path(f"{draft}-journal"), Path(f"{draft}-wal"), Path(f"{draft}-shm")):
                 left.unlink(missing_ok=True)
@@ -110,21 +108,19 @@ def _require_short(path: Path, *, longest: Path | None = None) -> None:
         )
 
 
-def _publish(draft: Path, path: Path, then: Filler | None) -> bool:
-    made = True
+def _publish(draft: Path, path: Path) -> None:
     try:
         os.link(draft, path)
     except FileExistsError:
-        return False  # another process was first; its store is as good
+        return  # another process was first; its store is as good
     except OSError:  # a file system without links: the first to lock the file fills it
         with translated(SqliteDialect(path)):
             connect(path, mode="rwc").close()
-        made = _fill(path, then)
+        _fill(path)
     files.sync(path.parent)
-    return made
 
 
-def _fill(path: Path, then: Filler | None, *, shown: Path | None = None) -> bool:
+def _fill(path: Path, *, shown: Path | None = None) -> None:
     """Create all tables in one transaction, unless another process did so while we waited for the lock."""
     with translated(SqliteDialect(shown or path)):
         connection = connect(path)
@@ -133,7 +129,7 @@ def _fill(path: Path, then: Filler | None, *, shown: Path | None = None) -> bool
         finally:
             connection.close()
     with translated(SqliteDialect(shown or path)):
-        return fill(short_lived(SqliteDialect(path)), then)
+        fill(short_lived(SqliteDialect(path)))
 
 
 @contextmanager

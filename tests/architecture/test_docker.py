@@ -343,3 +343,32 @@ def test_the_description_names_every_build_argument_with_its_default():
 def test_no_host_but_the_loopback_is_named(path):
     hosts = re.findall(r"https?://([\w.-]+)", path.read_text())
     assert set(hosts) <= {"127.0.0.1"}
+
+
+# KubeRay
+
+
+def test_the_ray_job_runs_a_command_that_there_is_and_keeps_its_results():
+    job, claim = yaml.safe_load_all((DOCKER / "kuberay.yaml").read_text())
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    program, *words = shlex.split(job["spec"]["entrypoint"])
+    assert program == "gridsearch"
+    accepted(words)
+    asked = build_parser().parse_args(words)
+    assert asked.executor == "ray"
+    cluster = job["spec"]["rayClusterSpec"]
+    pinned = re.search(r"^ray==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[1]
+    assert cluster["rayVersion"] == pinned
+    head = cluster["headGroupSpec"]
+    (runner,) = head["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount["name"] for mount in runner["volumeMounts"]}
+    volumes = {each["name"]: each for each in head["template"]["spec"]["volumes"]}
+    assert volumes[mounts[asked.home]]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    assert head["rayStartParams"]["num-cpus"] == "0"  # a text, as Ray's start takes it
+    (group,) = cluster["workerGroupSpecs"]
+    (worker,) = group["template"]["spec"]["containers"]
+    assert group["minReplicas"] == group["replicas"] == 0 < group["maxReplicas"]
+    assert group["maxReplicas"] * int(worker["resources"]["limits"]["cpu"]) >= asked.workers
+    assert worker["image"] == runner["image"]
+    for container in (runner, worker):
+        assert {"name": "RAY_USAGE_STATS_ENABLED", "value": "0"} in container["env"]

@@ -143,7 +143,9 @@ class PlanForecast:
                 sizing.record(event)
 
         setups = worker_setups(self.prepared.catalog, self.options, self.devices, trials=len(self.missing))
-        executor = starter(self.prepared.catalog, self.options, setups)(take, lambda: False)
+        of_missing = [draft.settings for draft in self.missing]
+        start = starter(self.prepared.catalog, self.options, setups, settings=of_missing)
+        executor = start(take, lambda: False)
         waiting = list(reversed(wanted.values()))
         try:
             while waiting or executor.busy:

@@ -176,6 +176,21 @@ class Catalog:
             self._shared[fingerprint] = key
         return images, fingerprint
 
+    def images_of(self, settings: Iterable[Settings]) -> dict[str, ImageData]:
+        """Return the images that trials of these settings train on, by fingerprint.
+
+        Raises:
+            DataError: they are not what they were when the trials were made.
+        """
+        found: dict[str, ImageData] = {}
+        for each in map(ImageSettings.of, settings):
+            if each.data_fingerprint not in found:
+                images, fingerprint = self.known(each.data_options)
+                if fingerprint != each.data_fingerprint:
+                    raise images_changed(each.dataset)
+                found[fingerprint] = images
+        return found
+
     def facts(self, drafts: Iterable[TrialDraft]) -> dict[str, DataFacts]:
         """Return what the images of trials are, by fingerprint.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from gridsearch.planning import ProbeCache
-    from gridsearch.plugins import Plugin
+    from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import Settings, StudyData
     from gridsearch.service.prepare.options import Places
     from gridsearch.service.prepare.prepared import Given
@@ -85,6 +85,10 @@ class FunctionCatalog:
     def objects(self) -> dict[str, Plugin]:
         """The function, if it exists in this process alone, by its display name."""
         return {} if self.plugin.locator else {self.plugin.name: self.plugin}
+
+    def images_of(self, settings: Iterable[Settings]) -> dict[str, ImageData]:  # noqa: ARG002 - as `Plugins` has it
+        """Return none: what a function reads is its own affair."""
+        return {}
 
     def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
         """Take the address under which a study's trials have the function; they are asked for only where it matters."""

@@ -125,9 +125,9 @@ class RunOptions:
     device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
     executor: str = _option(
         "local",
-        "where trials run: local (default, in worker processes), inline (in this one, one after another), or slurm "
-        "(in allocations of a Slurm cluster)",
-        choices=("inline", "local", "slurm"),
+        "where trials run: local (default, in worker processes), inline (in this one, one after another), ray (on a "
+        "Ray cluster), or slurm (in allocations of a Slurm cluster)",
+        choices=("inline", "local", "ray", "slurm"),
     )
     slurm: tuple[str, ...] = _option(
         (),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gridsearch.records import trial_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.plugins import ImageData, Plugin
-    from gridsearch.records import DataFacts, StudyData, Trial, TrialDraft
+    from gridsearch.records import DataFacts, Settings, StudyData, Trial, TrialDraft
     from gridsearch.records.study_kinds import StudyKind
 
 
@@ -80,6 +80,14 @@ class Plugins(Protocol):
     @property
     def objects(self) -> dict[str, Plugin]:
         """Those that exist in this process alone, by display name."""
+        ...
+
+    def images_of(self, settings: Iterable[Settings]) -> dict[str, ImageData]:
+        """Return the images that trials of these settings train on, by fingerprint; none where they take none.
+
+        Raises:
+            DataError: they are not what they were when the trials were made.
+        """
         ...
 
 

@@ -105,7 +105,15 @@ def _slurm_answers() -> list[str]:
     return [slurm.slurm_version(), f"partitions {', '.join(slurm.partitions()) or 'none'}"]
 
 
-_ANSWERS: Mapping[str, Callable[[], list[str]]] = MappingProxyType({"slurm": _slurm_answers})
+def _ray_answers() -> list[str]:
+    from gridsearch.executors import ray
+
+    return ray.answers()
+
+
+_ANSWERS: Mapping[str, Callable[[], list[str]]] = MappingProxyType(
+    {"ray": _ray_answers, "slurm": _slurm_answers}
+)
 """What asks an engine whether it answers, and says in a few words what did."""
 
 

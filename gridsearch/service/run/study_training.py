@@ -129,7 +129,15 @@ def train_waiting(
             ending=ending,
             pruning=_pruning(lasting, prepared, options, share),
             idle=preload_report if options.report else None,
-        ).run(starter(prepared.catalog, options, setups, watch=timing.observe))
+        ).run(
+            starter(
+                prepared.catalog,
+                options,
+                setups,
+                settings=[draft.settings for draft in prepared.drafts],
+                watch=timing.observe,
+            )
+        )
         lasting.require()
     return ending
 

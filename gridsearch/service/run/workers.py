@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from gridsearch.executors import Executor
-    from gridsearch.records import Event
+    from gridsearch.records import Event, Settings
     from gridsearch.records.study_kinds import StudyKind
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Plugins, Prepared
@@ -39,16 +39,19 @@ def devices_for(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
     Raises:
         DeviceError: there is no such device here.
         UsageError: a device for a function, which computes where it likes; or Slurm refuses what is asked for.
-        UnusableError: Slurm or what it needs is not here.
-        EngineUnreachable: Slurm does not answer.
+        UnusableError: the cluster that was asked for, or what it needs, is not here or cannot be used.
+        EngineUnreachable: it does not answer.
     """
     if options.executor == "slurm":
         return _devices_of_allocations(options, kind)
-    if kind.packs:
-        return resolve_devices(options.device)
-    if options.device not in ("auto", "cpu"):
+    if not kind.packs and options.device not in ("auto", "cpu"):
         raise UsageError(f"--device {options.device}: {kind.noun} chooses its device itself")
-    return ("cpu",)
+    device = options.device if kind.packs else "cpu"
+    if options.executor == "ray":
+        from gridsearch.executors.ray import devices_of_cluster
+
+        return devices_of_cluster(device)
+    return resolve_devices(device) if kind.packs else ("cpu",)
 
 
 def _devices_of_allocations(options: RunOptions, kind: StudyKind) -> tuple[str, ...]:
@@ -79,9 +82,11 @@ def resolve_devices(device: str) -> tuple[str, ...]:
 
 
 def hardware(prepared: Prepared, devices: Sequence[str], options: RunOptions) -> str:
-    """Return where the measured costs of such a run belong; of an allocation only what was asked for is known."""
+    """Return where the measured costs of such a run belong; of a cluster only what was asked for is known."""
     if not prepared.kind.packs:
         return prepared.kind.name
+    if options.executor == "ray":
+        return f"ray {devices[0].partition(':')[0]}"
     if options.executor == "slurm":
         request = options.allocation
         named = (request.partition, str(request.options.get("constraint", "")), devices[0].partition(":")[0])
@@ -112,6 +117,10 @@ def worker_setups(
         wanted = 1
     if options.executor == "slurm":
         wanted = (options.workers or ALLOCATIONS) * (options.allocation.workers if on_cpu else len(devices))
+    if options.executor == "ray":
+        from gridsearch.executors.ray import places
+
+        wanted = options.workers or max(1, places(devices[0]))
     packs = -(-trials // (options.lanes or 1))
     return tuple(
         WorkerSetup(
@@ -139,6 +148,7 @@ def starter(
     options: RunOptions,
     setups: Sequence[WorkerSetup],
     *,
+    settings: Sequence[Settings] = (),
     watch: Callable[[Event], None] = lambda _: None,
 ) -> Callable[[Callable[[Event], None], Callable[[], bool]], Executor]:
     """Return what starts the executor: it takes who gets the events, and who says whether to stop.
@@ -147,6 +157,7 @@ def starter(
         catalog: the plug-ins of the trials.
         options: which executor.
         setups: the workers.
+        settings: of the trials; their images travel with a run to other machines.
         watch: sees each event before it is delivered.
     """
 
@@ -168,6 +179,17 @@ def starter(
                 request=options.allocation,
                 home=options.places.home,
                 objects=catalog.objects,
+            )
+        if options.executor == "ray":
+            from gridsearch.executors.ray_workers import RayExecutor
+
+            return RayExecutor(
+                setups[0],
+                deliver,
+                own=catalog.own,
+                images=catalog.images_of(settings),
+                workers=options.workers,
+                most=max(1, -(-len(settings) // (options.lanes or 1))),
             )
         from gridsearch.executors.local import LocalExecutor
 
@@ -195,6 +217,11 @@ def pack_limit(
     if options.executor == "slurm":
         free = options.allocation.megabytes if devices[0] == "cpu" else None
         workers = options.allocation.workers
+    elif options.executor == "ray":
+        from gridsearch.executors.ray import megabytes_of_place
+
+        free = megabytes_of_place(devices[0])
+        workers = len(devices)
     else:
         free = free_megabytes(devices[0])
     if free is None:

@@ -193,7 +193,9 @@ def best(
             # a refit that is interrupted begins again: it takes no checkpoints
             setups = worker_setups(catalog, replace(options, checkpoint=None), devices[:1], trials=1)
             try:
-                exported, seeds, lost = refit.execute(starter(catalog, options, setups))
+                exported, seeds, lost = refit.execute(
+                    starter(catalog, options, setups, settings=[winner.settings])
+                )
             except Interrupted:
                 return BestOutcome(
                     study=study,
