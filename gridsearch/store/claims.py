@@ -92,16 +92,19 @@ def _shown_names(connection: Connection, study_ids: Iterable[int]) -> dict[int, 
 def register(connection: Connection, owner: RunnerIdentity) -> int:
     """Return the row of a runner, made if need be, and note that it was seen."""
     r = ledger_tables.runners
-    row = {
-        "name": owner.name,
-        "host": owner.host,
-        "boot": owner.boot,
-        "pid": owner.pid,
-        "started": owner.started,
-    }
-    optuna_tables.upsert(connection, r, ("name",), [row | {"seen": 0.0}])
-    connection.execute(update(r).where(r.c.name == owner.name).values(seen=ledger_tables.StoreNow()))
-    found = connection.scalar(select(r.c.id).where(r.c.name == owner.name))
+    seen = update(r).where(r.c.name == owner.name).values(seen=ledger_tables.StoreNow()).returning(r.c.id)
+    found = connection.scalar(seen)
+    if found is None:
+        row = {
+            "name": owner.name,
+            "host": owner.host,
+            "boot": owner.boot,
+            "pid": owner.pid,
+            "started": owner.started,
+            "seen": 0.0,
+        }
+        optuna_tables.upsert(connection, r, ("name",), [row])
+        found = connection.scalar(seen)
     assert found is not None
     return int(found)
 

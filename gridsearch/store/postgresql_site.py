@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import StoreError
@@ -31,6 +32,11 @@ AND NOT EXISTS (
 _WRITABLE = """
 SELECT NOT pg_is_in_recovery() AND current_setting('default_transaction_read_only') = 'off'
 AND has_table_privilege('gridsearch_schema', 'UPDATE')
+"""
+
+_SERVER = """
+SELECT current_setting('server_version'), current_user, current_setting('max_connections'),
+(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend')
 """
 
 _OLDEST_SERVER = 120000
@@ -101,11 +107,16 @@ class PostgresqlSite(Site):
         return Database(self._dialect)
 
     def server(self, database: Database) -> str:
-        """Return the server's version, and who we are there."""
+        """Return the server's version, who we are there, how many connections it has, and how soon it answers."""
         with database.read() as connection:
-            query = "SELECT current_setting('server_version'), current_user"
-            version, user = connection.exec_driver_sql(query).one()
-        return f"PostgreSQL {version.split()[0]}, as user {user}"
+            version, user, most, used = connection.exec_driver_sql(_SERVER).one()
+            asked = time.perf_counter()
+            connection.exec_driver_sql("SELECT 1")
+            milliseconds = 1000 * (time.perf_counter() - asked)
+        return (
+            f"PostgreSQL {version.split()[0]}, {used} of {most} connections, answers in {milliseconds:.1f} ms, "
+            f"as user {user}"
+        )
 
     def settle(self, database: Database) -> bool:
         """Return whether this user may write the store."""

@@ -28,6 +28,8 @@ from gridsearch.records import (
     trial_key,
 )
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store, optuna_tables
+from tests.servers.postgresql import emptied
+from tests.store.readers import reader
 
 POINTS = [
     {"lr": lr, "batch": batch, "norm": norm, "nesterov": nesterov}
@@ -42,15 +44,20 @@ POINTS = [
 EPOCHS = {0: [0.1, 0.7], 1: [0.2, math.nan], 3: [math.inf]}
 
 
-@pytest.fixture(scope="module")
-def ours(tmp_path_factory):
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def ours(request, tmp_path_factory):
     """A study with a trial in every state, read back by Optuna."""
     home = tmp_path_factory.mktemp("conformance")
     drafts = []
     for point in POINTS:
         settings = ImageSettings(dataset="digits", **point)
         drafts.append(TrialDraft(key=trial_key(settings, 7), seed=7, settings=settings, axes=tuple(point)))
-    with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=True) as store:
+    url = f"sqlite:///{home}/gridsearch.db"
+    if request.param == "postgresql":
+        server, name = request.getfixturevalue("postgresql"), request.getfixturevalue("one_store")
+        emptied(server, name)
+        url = server.url(name)
+    with open_store(url, home=home, create=True) as store:
         study = StudyDraft(name="digits", dataset="digits", metric="val_accuracy", axes=tuple(POINTS[0]))
         added = store.add(study, drafts)
         trials = store.claim(added.ids[:4], owner=RunnerIdentity.current(), pack="p", lease=60)
@@ -69,7 +76,7 @@ def ours(tmp_path_factory):
         (home / "a.png").write_bytes(b"png")
         store.add_artifact(study="digits", number=3, path=home / "a.png")
         store.add_artifact(study="digits", path=home / "a.png", mimetype="image/x-ours")
-        yield optuna.load_study(study_name="digits", storage=store.url), store
+        yield optuna.load_study(study_name="digits", storage=reader(store)), store
 
 
 def epoch(trial, step, value):
