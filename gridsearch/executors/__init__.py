@@ -54,6 +54,10 @@ class Executor(Protocol):
         """Work on one pack fewer at a time; return whether there was one to spare."""
         ...
 
+    def expect(self, *, more: bool) -> None:
+        """Take note of whether trials wait that were not submitted: where none does, free workers may be given back."""
+        ...
+
     def poll(self, timeout: float) -> None:
         """Deliver what has happened; wait at most `timeout` seconds for the first event."""
         ...

@@ -78,6 +78,9 @@ class InlineExecutor:
         """Nothing to spare: there is but one pack here."""
         return False
 
+    def expect(self, *, more: bool) -> None:
+        """Do nothing: there is nothing to give back."""
+
     def poll(self, timeout: float) -> None:  # noqa: ARG002 - the protocol's; here work takes as long as it takes
         """Execute what was submitted, to its end."""
         task, self._task = self._task, None

@@ -129,6 +129,15 @@ class WorkerPool:
             if its == task:
                 worker.channel.end()
 
+    def expect(self, *, more: bool) -> None:
+        """Do nothing: a worker that waits costs nobody anything."""
+
+    def end_idle(self, why: str) -> None:
+        """End the workers that have no task."""
+        for worker in self._workers.values():
+            if worker.task is None and not worker.leaving:
+                self._let_leave(worker, why)
+
     def poll(self, timeout: float) -> None:
         """Deliver what the workers say, and who has died."""
         for arrival in self._transport.poll(timeout):

@@ -51,6 +51,9 @@ _LOOK_SELDOM_SECONDS = 60.0
 
 _ASK_AGAIN_SECONDS = 60.0
 
+SPARE_SECONDS = 60.0
+"""Once nothing has waited for so long, allocations without work are given back."""
+
 ADDRESS = "GRIDSEARCH_LISTEN"
 """Names the host, or host:port, by which nodes reach the runner, where they do not by its own names."""
 
@@ -85,8 +88,17 @@ class SlurmExecutor(WorkerPool):
         cluster: str = "slurm",
     ) -> None:
         content = pickled(objects) if objects else None
-        transport = SlurmTransport(setups, request=request, home=home, objects=content, cluster=cluster)
-        super().__init__(transport, deliver, resumable=all(setup.resumable for setup in setups))
+        self._slurm = SlurmTransport(setups, request=request, home=home, objects=content, cluster=cluster)
+        self._spare_since: float | None = None
+        super().__init__(self._slurm, deliver, resumable=all(setup.resumable for setup in setups))
+
+    def expect(self, *, more: bool) -> None:
+        """Give allocations back that have had nothing to do for long; ask for them again once more trials wait."""
+        now = time.monotonic()
+        self._spare_since = None if more else self._spare_since or now
+        self._slurm.spare = self._spare_since is not None and now - self._spare_since > SPARE_SECONDS
+        if self._slurm.spare:
+            self.end_idle("nothing waits")
 
 
 class SlurmTransport:
@@ -98,6 +110,9 @@ class SlurmTransport:
         home: a folder that nodes see under the same path.
         objects: see `shipping.pickled`.
         cluster: see `slurm.Allocations`.
+
+    Attributes:
+        spare: whether allocations without workers are given back, and none is asked for.
     """
 
     def __init__(
@@ -116,6 +131,7 @@ class SlurmTransport:
         self._failed_starts = 0
         self._ask_again = 0.0
         self._closed = False
+        self.spare = False
         token = secrets.token_hex(6)
         self._folder = make_folder(home, token)
         self._listener: Listener | None = None
@@ -187,6 +203,8 @@ class SlurmTransport:
                 yield from self._compare(item)
             if self._closed:
                 return
+        if self.spare:
+            yield from self._give_back()
         yield from self._awaited.now(self._allocations)
 
     def close(self) -> None:
@@ -333,6 +351,14 @@ class SlurmTransport:
                 hint=f"nodes must see this home and this Python, and reach this machine by TCP (${ADDRESS} names it)",
             )
 
+    def _give_back(self) -> Iterator[Arrival]:
+        """End the allocations that run no worker."""
+        for allocation in self._allocations:
+            if allocation.startable and not allocation.running:
+                allocation.leaving = "nothing waits"
+                allocation.end()
+                yield Said(f"allocation {allocation.job} has nothing to do: it is given back")
+
     def _replace(self) -> Iterator[Arrival]:
         """Ask for allocations in place of those that have ended.
 
@@ -340,7 +366,7 @@ class SlurmTransport:
             GridsearchError: Slurm gives none, and there is no other.
         """
         missing = [each for each in self._allocations if not each.job and not each.given_up]
-        if not missing or time.monotonic() < self._ask_again:
+        if not missing or self.spare or time.monotonic() < self._ask_again:
             return
         try:
             for allocation, job in zip(missing, self._jobs.submit(len(missing)), strict=True):

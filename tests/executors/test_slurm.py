@@ -43,7 +43,7 @@ FILES = """
         for step in range(3):
             yield {"value": params["x"] + step}
             (HERE / f"{params['x']}-{step}").touch()
-            while (HERE / "hold").exists():
+            while (HERE / "hold").exists() or (HERE / f"hold-{params['x']}").exists():
                 time.sleep(0.02)
 """
 
@@ -96,7 +96,7 @@ class Meanwhile:
     """Does something in another thread while a run goes on; what fails there fails the test."""
 
     def __init__(self, code, work):
-        self._hold, self._work, self._failed = code.with_name("hold"), work, None
+        self._folder, self._work, self._failed = code.parent, work, None
         self._thread = threading.Thread(target=self._do, daemon=True)
 
     def _do(self):
@@ -105,7 +105,8 @@ class Meanwhile:
         except BaseException as error:
             self._failed = error
         finally:
-            self._hold.unlink(missing_ok=True)
+            for hold in self._folder.glob("hold*"):
+                hold.unlink(missing_ok=True)
 
     def __enter__(self):
         self._thread.start()
@@ -161,7 +162,9 @@ def test_a_preempted_job_leaves_checkpoints_and_its_trials_are_those_of_a_local_
 
 
 @pytest.mark.slurm
-def test_a_job_that_dies_is_replaced_and_each_trial_counts_once(slurm, code, home):
+def test_a_job_that_dies_is_replaced_and_one_without_work_is_given_back(slurm, code, home, monkeypatch):
+    monkeypatch.setattr(slurm_transport, "SPARE_SECONDS", 1.0)
+    code.with_name("hold-6").touch()
     heard = Heard()
 
     def kill():
@@ -169,6 +172,10 @@ def test_a_job_that_dies_is_replaced_and_each_trial_counts_once(slurm, code, hom
         in_allocations(home)[0].kill()
         until(lambda: heard.has("died"))
         until(lambda: len(in_allocations(home)) == 2)
+        code.with_name("hold").unlink()
+        until(lambda: heard.has("has nothing to do: it is given back"))
+        until(lambda: len(in_allocations(home)) == len(slurm.jobs()) == 1)
+        code.with_name("hold-6").unlink()
 
     with Meanwhile(code, kill):
         trials = run(

@@ -145,6 +145,8 @@ class Coordinator:
             if isinstance(task, ProbeRequest):
                 self._limits.probing(task)
             executor.submit(task)
+        all_busy = executor.busy and not executor.free
+        executor.expect(more=bool(all_busy or self._source.more()))
 
     def _tend(self) -> None:
         """Write what has waited long enough, renew the leases, show how it goes.

@@ -164,6 +164,12 @@ class TrialSource:
         elif event.reason == "error":
             self._first.failed(trial.settings, event.message)
 
+    def more(self) -> bool:
+        """Look whether trials wait that have not been handed out, those of groups that are being measured included."""
+        if self._run.store.away or self.exhausted:
+            return False
+        return bool(self._queue or self._ready or self.look())
+
     def worth_waiting(self) -> bool:
         """Whether anything of our grid waits, or may come back to us from another runner that works on it."""
         if self._run.store.away:  # what waits in the spool is to be written

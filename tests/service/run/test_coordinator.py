@@ -97,6 +97,9 @@ class Workers:
     def use_fewer(self):
         return False
 
+    def expect(self, *, more):
+        self.more = more
+
     def poll(self, _timeout):
         self.polls += 1
         for pack in list(self.packs):
