@@ -120,20 +120,47 @@ class Program:
         return open_store(url, home=self.home, create=False)
 
 
-def executor(name: str, *words: str, **environment: str) -> Callable[[Path, Sequence[str]], Engine]:
-    """An engine that is an executor of `gridsearch run`, with nothing killed."""
+def executor(
+    name: str, *how: str, disturb: Callable[[], str] = str, **environment: str
+) -> Callable[[Path, Sequence[str]], Engine]:
+    """An engine that is an executor of `gridsearch run`.
+
+    Args:
+        name: of the executor.
+        how: further options.
+        disturb: kills something in the middle of the run and says what; by default nothing.
+        environment: variables of the run.
+    """
 
     def engine(folder: Path, words_of_grid: Sequence[str]) -> Engine:
         program = Program(folder, **environment)
+        program.run("add", *words_of_grid)
         began = time.perf_counter()
-        program.run("run", *words_of_grid, *HOW, "--executor", name, "--no-report", *words)
+        run = program.start("run", *words_of_grid, *HOW, "--executor", name, "--no-report", *how)
+        try:
+            _wait_for_the_middle(program)
+            killed = disturb()
+            if run.wait():
+                raise RuntimeError(f"--executor {name}: exit code {run.returncode}")
+        finally:
+            _kill(run)
         seconds = time.perf_counter() - began
         accuracies, trials, twice, again = program.results()
         return Engine(
-            seconds=seconds, accuracies=accuracies, trials=trials, twice=twice, again=again, killed=""
+            seconds=seconds, accuracies=accuracies, trials=trials, twice=twice, again=again, killed=killed
         )
 
     return engine
+
+
+def _wait_for_the_middle(program: Program) -> None:
+    """Wait until a trial is done, and others are not."""
+    with program.store() as store:
+        study = store.study_id("digits")
+        while not (counts := store.open_counts(study))[TrialState.COMPLETE]:
+            time.sleep(0.05)
+    if not counts[TrialState.RUNNING] + counts[TrialState.WAITING]:
+        raise RuntimeError("the grid was done before anything could be killed: it is too small")
 
 
 def shared_store(
@@ -198,20 +225,41 @@ def _kill(worker: subprocess.Popen[bytes]) -> None:
 
 def engines(names: Sequence[str], stack: ExitStack) -> dict[str, Callable[[Path, Sequence[str]], Engine]]:
     """The engines of these names; what they need is started, and ended with the stack."""
-    made: dict[str, Callable[[Path, Sequence[str]], Engine]] = {}
-    for name in names:
-        if name == "postgresql":
-            from tests.servers.postgresql import Postgresql
+    makers = {"postgresql": _postgresql, "slurm": _slurm, "ray": _ray, "sqlite": lambda _: shared_store(None)}
+    return {name: makers[name](stack) if name in makers else executor(name) for name in names}
 
-            server = Postgresql.make()
-            stack.callback(server.remove)
-            server.start()
-            made[name] = shared_store(server.url())
-        elif name == "sqlite":
-            made[name] = shared_store(None)
-        else:
-            made[name] = executor(name)
-    return made
+
+def _postgresql(stack: ExitStack) -> Callable[[Path, Sequence[str]], Engine]:
+    from tests.servers.postgresql import Postgresql
+
+    server = Postgresql.make()
+    stack.callback(server.remove)
+    server.start()
+    return shared_store(server.url())
+
+
+def _slurm(stack: ExitStack) -> Callable[[Path, Sequence[str]], Engine]:
+    from tests.servers import slurm
+
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sl-")))
+    cluster = slurm.start(folder)
+    stack.callback(cluster.stop)
+    stack.callback(cluster.cancel_all)
+    return executor("slurm", **cluster.environment)
+
+
+def _ray(stack: ExitStack) -> Callable[[Path, Sequence[str]], Engine]:
+    from tests.servers.ray_cluster import RayCluster
+
+    cluster = RayCluster()
+    stack.callback(cluster.stop)
+    cluster.add(3)
+
+    def kill() -> str:
+        cluster.kill()
+        return "one of 3 nodes"
+
+    return executor("ray", "--workers", "3", disturb=kill, RAY_ADDRESS=cluster.address)
 
 
 def compare(names: Sequence[str], *, trials: int) -> dict[str, Any]:
@@ -243,7 +291,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--trials", type=int, default=200, help="of the grid (default: 200)")
     parser.add_argument(
-        "--engines", default="local,postgresql", help="local, sqlite, postgresql, or an executor, by commas"
+        "--engines",
+        default="local,postgresql,ray,slurm",
+        help="local, sqlite, postgresql, ray, slurm, or another executor, by commas",
     )
     words = parser.parse_args(argv)
     measure.write("scale-engines", compare(words.engines.split(","), trials=words.trials))
