@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test unit lint check bench format system-packages clean
+.PHONY: help run test unit lint check bench gpu format system-packages clean
 
 help:
 	@echo "make run    install, fetch Fashion-MNIST, run the example grid, report"
@@ -22,6 +22,7 @@ help:
 	@echo "make lint   ruff, mypy, import contracts"
 	@echo "make check  lint, then test"
 	@echo "make bench  install the peers, measure what the README claims (hours)"
+	@echo "make gpu    install, then the tests that need a GPU, and measure it (eight minutes)"
 
 # The environment is made anew in place whenever what it is made of changes.
 $(VENV)/.runtime: pyproject.toml constraints.txt
@@ -84,6 +85,11 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/gridsearch data fetch fmnist
 	$(BIN)/python -m tests.benchmarks
+
+gpu: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group test
+	$(BIN)/python -m pytest -m gpu -q
+	$(BIN)/python -m tests.benchmarks.gpu --within 360
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

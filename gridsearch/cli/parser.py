@@ -222,6 +222,18 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     data.add_argument("name", nargs="?", metavar="NAME", help="the dataset (for fetch and verify)")
     data.add_argument("--from", dest="source", metavar="DIR", help="a folder that holds the files already")
 
+    store = commands.add_parser(
+        "store",
+        parents=common,
+        help="copy a store from SQLite to PostgreSQL or back, whole and verified",
+        example="gridsearch store copy sqlite:///runs/gridsearch.db postgresql://me@host/grids",
+    )
+    store.add_argument("action", choices=["copy"])
+    store.add_argument("source", metavar="FROM", help="the URL of a store in which no run is at work")
+    store.add_argument(
+        "target", metavar="TO", help="the URL of an empty database, or of a file that is not there"
+    )
+
     models = commands.add_parser(
         "models",
         parents=common,

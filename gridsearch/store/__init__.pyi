@@ -1,4 +1,5 @@
 from .artifacts import Home as Home
+from .copying import copy_store as copy_store
 from .dashboard import serve_dashboard as serve_dashboard
 from .messages import (
     Added as Added,

@@ -173,13 +173,16 @@ def runners(
     return list(found.values())
 
 
-def anybody(connection: Connection, *, dead: Callable[[RunnerIdentity], bool], within: float) -> bool:
-    """Return whether a runner of any study may be at work: seen within so many seconds, and not known to be dead."""
+def at_work(
+    connection: Connection, *, dead: Callable[[RunnerIdentity], bool], within: float
+) -> list[RunnerIdentity]:
+    """Return the runners of all studies that may be at work: seen within so many seconds, and not known to be dead."""
     r = ledger_tables.runners
     query = select(r.c.host, r.c.boot, r.c.pid, r.c.started).where(
         r.c.seen > ledger_tables.StoreNow() - within
     )
-    return any(not dead(RunnerIdentity(**row._mapping)) for row in connection.execute(query))
+    seen = [RunnerIdentity(**row._mapping) for row in connection.execute(query)]
+    return [each for each in seen if not dead(each)]
 
 
 def store_time(connection: Connection) -> float:

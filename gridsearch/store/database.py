@@ -25,7 +25,7 @@ from gridsearch.errors import StoreError, StoreUnreachable
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from gridsearch.errors import GridsearchError
 
@@ -110,6 +110,14 @@ class Dialect(ABC):
         """Return what the database raises where the system refuses it the disk with that errno."""
 
     @abstractmethod
+    def counters(self, connection: Connection) -> dict[str, int]:
+        """Return the highest id that was ever given in each table that counts its ids."""
+
+    @abstractmethod
+    def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
+        """Let the tables give ids above these from now on."""
+
+    @abstractmethod
     def problems(self, connection: Connection) -> tuple[str, ...]:
         """Return what an integrity check finds, nothing if all is well."""
 
@@ -120,20 +128,29 @@ class Database:
     Args:
         dialect: what kind it is and where.
         keeps: whether connections stay open for the next transaction; threads share them.
+        engine: whose connections to use, None for its own.
         busy: how long to wait for another's lock, in seconds; None for a minute.
 
     Attributes:
         busy: may be changed; it holds from the next transaction on.
     """
 
-    def __init__(self, dialect: Dialect, *, keeps: bool = True, busy: float | None = None) -> None:
+    def __init__(
+        self,
+        dialect: Dialect,
+        *,
+        keeps: bool = True,
+        busy: float | None = None,
+        engine: Engine | None = None,
+    ) -> None:
         self.dialect = dialect
         self.busy = BUSY_SECONDS if busy is None else busy
-        pool = {"poolclass": QueuePool, "pool_size": dialect.kept} if keeps else {"poolclass": NullPool}
-        self.engine = create_engine(
-            dialect.sqlalchemy_url, creator=dialect.connect, **pool, **dialect.engine_options
-        )
+        self.engine = _engine(dialect, keeps=keeps) if engine is None else engine
         self._found: Hashable = None
+
+    def beside(self) -> Database:
+        """Return another view of this database through the same connections, which waits as long as it is told."""
+        return Database(self.dialect, busy=self.busy, engine=self.engine)
 
     @property
     def place(self) -> str:
@@ -219,6 +236,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _engine(dialect: Dialect, *, keeps: bool) -> Engine:
+    pool = {"poolclass": QueuePool, "pool_size": dialect.kept} if keeps else {"poolclass": NullPool}
+    return create_engine(dialect.sqlalchemy_url, creator=dialect.connect, **pool, **dialect.engine_options)
 
 
 def short_lived(dialect: Dialect) -> Database:

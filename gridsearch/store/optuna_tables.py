@@ -27,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from gridsearch.records import TrialState
+from gridsearch.store import ledger_tables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,8 @@ trial_heartbeats = cast("Table", models.TrialHeartbeatModel.__table__)
 version_info = cast("Table", models.VersionInfoModel.__table__)
 alembic_version = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 
-MODELS = tuple(models.BaseModel.metadata.tables.values())
+metadata = models.BaseModel.metadata
+MODELS = tuple(metadata.tables.values())
 
 OF_TRIAL = (
     trial_params,
@@ -106,6 +108,16 @@ def create(connection: Connection) -> None:
         {"version_info_id": 1, "schema_version": models.SCHEMA_VERSION, "library_version": version()},
     )
     connection.execute(insert(alembic_version), {"version_num": REVISION})
+
+
+def counted() -> list[tuple[str, Column[Any]]]:
+    """Return each table of a store that counts its ids, Optuna's and the ledger's, with the column of the ids."""
+    tables = (*MODELS, *ledger_tables.metadata.tables.values())
+    return [
+        (table.name, column)
+        for table in tables
+        if (column := table.autoincrement_column) is not None and table is not version_info
+    ]
 
 
 def upsert(

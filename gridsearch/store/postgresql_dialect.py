@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import psycopg
+from sqlalchemy import func, select
 from sqlalchemy.ext.compiler import compiles
 
 from gridsearch.errors import StoreError, StoreUnreachable, UsageError
 from gridsearch.store.database import Access, Dialect, StoreAway, StoreConflict
 from gridsearch.store.ledger_tables import StoreNow
+from gridsearch.store.optuna_tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -125,6 +127,8 @@ class PostgresqlDialect(Dialect):
         for prefixes, kind, what, hint in _BY_CODE:
             if state.startswith(prefixes):
                 return kind(f"store {self.place} {what}: {text}", hint=hint)
+        if not state and isinstance(error, psycopg.DataError):  # found before it was sent: a NUL
+            return StoreError(f"store {self.place} cannot hold a text: {text}", hint="take the NUL out of it")
         if state or not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return None
         said = (
@@ -144,6 +148,20 @@ class PostgresqlDialect(Dialect):
             return psycopg.errors.DiskFull("could not extend file: No space left on device")
         return psycopg.errors.IoError("could not write block: Input/output error")
 
+    def counters(self, connection: Connection) -> dict[str, int]:
+        """Return the last value of each table's sequence."""
+        found = {}
+        for name, sequence in _sequences(connection):
+            last, called = connection.exec_driver_sql(f"SELECT last_value, is_called FROM {sequence}").one()  # noqa: S608
+            found[name] = last if called else last - 1
+        return found
+
+    def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
+        """Let each table's sequence go on after these."""
+        for name, sequence in _sequences(connection):
+            if (last := counters.get(name, 0)) > 0:
+                connection.execute(select(func.setval(sequence, last)))
+
     def problems(self, connection: Connection) -> tuple[str, ...]:
         """Return the indexes that do not hold what they should; checksums are the server's own business."""
         query = (
@@ -151,6 +169,16 @@ class PostgresqlDialect(Dialect):
             "WHERE NOT i.indisvalid AND c.relnamespace = current_schema()::regnamespace ORDER BY c.relname"
         )
         return tuple(f"index {name} is not valid" for name in connection.exec_driver_sql(query).scalars())
+
+
+def _sequences(connection: Connection) -> list[tuple[str, str]]:
+    """Return each table that counts its ids, and its sequence."""
+    found = []
+    for name, column in counted():
+        query = select(func.pg_get_serial_sequence(name, column.name))
+        if (sequence := connection.scalar(query)) is not None:
+            found.append((name, sequence))
+    return found
 
 
 def _password() -> str | None:
@@ -219,7 +247,8 @@ _CROWDED = (
 )
 _AT_CONNECTING: tuple[tuple[tuple[str, ...], type[GridsearchError], str, str], ...] = (
     (_CROWDED, StoreUnreachable, "has no connection left", _CONNECTIONS),
-    (("the database system is",), StoreUnreachable, "does not answer", _ANSWERS),
+    (("the database system is", "is not currently accepting", "server login"), StoreUnreachable, "does not answer",
+     _ANSWERS),
     (("password", "authentication"), StoreError, "refuses this user", _PASSWORD),
     (("database",), StoreError, "is not there", "createdb makes a database"),
     (("role", "user"), StoreError, "refuses this user", "createuser makes a user"),

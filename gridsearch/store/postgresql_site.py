@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from gridsearch.store.site import Filler
+
 _COLUMNS = """
 SELECT c.relname, a.attname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -56,7 +58,7 @@ class PostgresqlSite(Site):
     def __init__(self, url: str, parameters: Mapping[str, str]) -> None:
         self.place = self.url = postgresql_url(url)
         self.optuna_url = self.url.replace("postgresql://", PostgresqlDialect.sqlalchemy_url, 1)
-        self._dialect = PostgresqlDialect(self.place, parameters)
+        self.dialect = PostgresqlDialect(self.place, parameters)
 
     def exists(self) -> bool:
         """Return whether the database holds any table."""
@@ -64,7 +66,7 @@ class PostgresqlSite(Site):
 
     def inspect(self) -> Found:
         """Return whose tables the database holds."""
-        with short_lived(self._dialect).read() as connection:
+        with short_lived(self.dialect).read() as connection:
             self._require_server(connection)
             columns: dict[str, set[str]] = {}
             for table, column in connection.exec_driver_sql(_COLUMNS):
@@ -98,13 +100,13 @@ class PostgresqlSite(Site):
                 hint="CREATE SCHEMA makes the one that the search path names",
             )
 
-    def create(self, found: Found) -> None:  # noqa: ARG002 - a database that is not there cannot be made from here
+    def create(self, found: Found, *, then: Filler | None = None) -> bool:  # noqa: ARG002 - it is always there
         """Make all tables; of several processes that do so at once the first makes them."""
-        fill(short_lived(self._dialect))
+        return fill(short_lived(self.dialect), then)
 
     def database(self) -> Database:
         """Return the database."""
-        return Database(self._dialect)
+        return Database(self.dialect)
 
     def server(self, database: Database) -> str:
         """Return the server's version, who we are there, how many connections it has, and how soon it answers."""

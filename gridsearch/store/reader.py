@@ -118,7 +118,7 @@ class StoreReader:
     def anybody_at_work(self, *, within: float) -> bool:
         """Return whether a runner of any study was seen within so many seconds and may still live."""
         with self._database.read() as connection:
-            return claims.anybody(connection, dead=self._dead, within=within)
+            return bool(claims.at_work(connection, dead=self._dead, within=within))
 
     def open_studies(self) -> list[OpenStudy]:
         """Return all studies with how many of their trials wait and run, oldest first."""

@@ -30,6 +30,11 @@ def is_there(connection: Connection, uid: str) -> bool:
     return bool(connection.scalar(select(func.count()).where(_s.c.uid == uid, study_is_there())))
 
 
+def names(connection: Connection) -> list[str]:
+    """Return the names of all studies, oldest first."""
+    return list(connection.scalars(select(_s.c.name).where(study_is_there()).order_by(_s.c.id)))
+
+
 def count_trials(connection: Connection, study_id: int) -> int:
     """Return how many trials a study has in Optuna's tables, those that were offered again twice."""
     optuna_id = connection.scalar(select(_s.c.optuna_id).where(_s.c.id == study_id))
@@ -50,8 +55,7 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
                 f"{name!r} is what the dashboard calls study {renamed!r}",
                 hint=f"name it with --study {renamed}",
             )
-        names = connection.scalars(select(_s.c.name).where(study_is_there())).all()
-        raise StudyNotFound(name, names)
+        raise StudyNotFound(name, names(connection))
     return row
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 from gridsearch.errors import StoreUnreachable, unwritable
 from gridsearch.records import TrialState
 from gridsearch.store import claims, row_lookup, spool, stops
-from gridsearch.store.database import Database, may_return
+from gridsearch.store.database import may_return
 from gridsearch.store.kept_weights import WEIGHTS_KEPT
 from gridsearch.store.spool import Spool, SpoolRecord
 from gridsearch.store.spool_replay import replay, take_in
@@ -88,7 +88,7 @@ class RunStore(Store):
     runner's when the store is back.
 
     Args:
-        store: the store, opened; this is another connection to it.
+        store: the store, opened; this is another view of it.
         run: who uses it.
 
     Attributes:
@@ -96,9 +96,7 @@ class RunStore(Store):
     """
 
     def __init__(self, store: Store, run: RunOf) -> None:
-        database = Database(
-            store._database.dialect
-        )  # which waits for a minute, until workers wait for us: see `tend`
+        database = store._database.beside()  # which waits for a minute, until workers wait for us: see `tend`
         super().__init__(database, url=store.url, home=store.home.root, dead=store._dead)
         self.home = self.home.bound()
         self._run = run

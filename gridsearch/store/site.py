@@ -5,18 +5,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from sqlalchemy import insert, inspect
 
 from gridsearch.store import ledger_tables, optuna_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
-    from sqlalchemy import Table
+    from sqlalchemy import Connection, Table
 
-    from gridsearch.store.database import Database
+    from gridsearch.store.database import Database, Dialect
+
+    Filler: TypeAlias = Callable[[Connection], None]
 
 
 class Kind(StrEnum):
@@ -55,6 +57,7 @@ class Site(ABC):
         place: as messages name it.
         url: as a command names it.
         optuna_url: as Optuna's own commands name it.
+        dialect: what kind of database it is.
         another: how to name another place.
         copy: what helps where it is damaged.
     """
@@ -62,6 +65,7 @@ class Site(ABC):
     place: str
     url: str
     optuna_url: str
+    dialect: Dialect
     another: str
     copy: str
 
@@ -79,8 +83,15 @@ class Site(ABC):
         """
 
     @abstractmethod
-    def create(self, found: Found) -> None:
+    def create(self, found: Found, *, then: Filler | None = None) -> bool:
         """Make a new store where nothing is, whole or not at all; another process may do so at the same time.
+
+        Args:
+            found: what is there.
+            then: what comes into it in the same transaction.
+
+        Returns:
+            Whether it was we who made it.
 
         Raises:
             StoreError: it cannot be made.
@@ -131,11 +142,22 @@ def missing(columns: Mapping[str, Collection[str]]) -> str | None:
     return None
 
 
-def fill(database: Database) -> None:
-    """Create all tables in one transaction, unless another process did so while we waited for the lock."""
+def fill(database: Database, then: Filler | None = None) -> bool:
+    """Create all tables in one transaction, unless another process did so while we waited for the lock.
+
+    Args:
+        database: which.
+        then: what comes into them in the same transaction.
+
+    Returns:
+        Whether it was we who made them.
+    """
     with database.write() as transaction:
         if inspect(transaction).get_table_names():
-            return
+            return False
         optuna_tables.create(transaction)
         ledger_tables.metadata.create_all(transaction)
         transaction.execute(insert(ledger_tables.schema), {"revision": ledger_tables.REVISION})
+        if then is not None:
+            then(transaction)
+    return True

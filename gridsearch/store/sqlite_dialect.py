@@ -9,14 +9,17 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from sqlalchemy import func, select
 from sqlalchemy.ext.compiler import compiles
 
 from gridsearch.errors import StoreError, StoreUnreachable
-from gridsearch.store import database
+from gridsearch.store import database, ledger_tables
 from gridsearch.store.database import Access, Dialect, StoreAway
 from gridsearch.store.ledger_tables import StoreNow
+from gridsearch.store.optuna_tables import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from sqlalchemy import Connection, Engine
@@ -135,6 +138,26 @@ class SqliteDialect(Dialect):
         error = sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
         error.sqlite_errorname = "SQLITE_FULL" if full else "SQLITE_IOERR"
         return error
+
+    def counters(self, connection: Connection) -> dict[str, int]:
+        """Return what SQLite notes of tables that never give an id twice, and the highest id of all others."""
+        noted = {
+            row.name: row.seq for row in connection.exec_driver_sql("SELECT name, seq FROM sqlite_sequence")
+        }
+        return {
+            name: max(noted.get(name, 0), connection.scalar(select(func.max(column))) or 0)
+            for name, column in counted()
+        }
+
+    def set_counters(self, connection: Connection, counters: Mapping[str, int]) -> None:
+        """Note the highest id of the tables that never give one twice; the others go by their rows."""
+        for table in ledger_tables.metadata.tables.values():
+            if table.dialect_kwargs.get("sqlite_autoincrement") and table.name in counters:
+                connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
+                connection.exec_driver_sql(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)",
+                    (table.name, counters[table.name]),
+                )
 
     def problems(self, connection: Connection) -> tuple[str, ...]:
         """Return what SQLite's integrity check finds, nothing if all is well."""

@@ -21,6 +21,8 @@ from gridsearch.store.url import sqlite_path, sqlite_url
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from gridsearch.store.site import Filler
+
 _LONGEST_PATH = 512
 
 
@@ -40,6 +42,7 @@ class SqliteSite(Site):
     def __init__(self, url: str) -> None:
         self.path = sqlite_path(url)
         self.place = str(self.path)
+        self.dialect = SqliteDialect(self.path)
         self.url = self.optuna_url = sqlite_url(self.path)
 
     def exists(self) -> bool:
@@ -50,14 +53,14 @@ class SqliteSite(Site):
         """Return what lies at the path, which is not changed."""
         return inspect_file(self.path)
 
-    def create(self, found: Found) -> None:
+    def create(self, found: Found, *, then: Filler | None = None) -> bool:
         """Make a new store; several processes may do so at once, and a failure leaves nothing behind."""
-        _create(self.path, there=found.kind is Kind.EMPTY)
+        return _create(self.path, there=found.kind is Kind.EMPTY, then=then)
 
     def database(self) -> Database:
         """Return the database on the file."""
         _require_short(self.path)
-        return Database(SqliteDialect(self.path))
+        return Database(self.dialect)
 
     def server(self, database: Database) -> str:  # noqa: ARG002 - the library says it
         """Return the version of the library."""
@@ -69,7 +72,7 @@ class SqliteSite(Site):
         return os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
 
 
-def _create(path: Path, *, there: bool) -> None:
+def _create(path: Path, *, there: bool, then: Filler | None) -> bool:
     """Make a new store; several processes may do so at once, and a failure leaves nothing behind.
 
     The database is made under another name and linked to its place when it is complete: whoever comes second
@@ -77,16 +80,15 @@ def _create(path: Path, *, there: bool) -> None:
     """
     if there:
         _require_short(path)
-        _fill(path)
-        return
+        return _fill(path, then)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
     _require_short(path, longest=draft)
     with _folders(path.parent):
         try:
             with translated(SqliteDialect(path)):
                 connect(draft, mode="rwc").close()
-            _fill(draft, shown=path)
-            _publish(draft, path)
+            _fill(draft, then, shown=path)
+            return _publish(draft, path, then)
         finally:
             for left in (draft, Path(f"{draft}-journal"), Path(f"{draft}-wal"), Path(f"{draft}-shm")):
                 left.unlink(missing_ok=True)
@@ -108,19 +110,21 @@ def _require_short(path: Path, *, longest: Path | None = None) -> None:
         )
 
 
-def _publish(draft: Path, path: Path) -> None:
+def _publish(draft: Path, path: Path, then: Filler | None) -> bool:
+    made = True
     try:
         os.link(draft, path)
     except FileExistsError:
-        return  # another process was first; its store is as good
+        return False  # another process was first; its store is as good
     except OSError:  # a file system without links: the first to lock the file fills it
         with translated(SqliteDialect(path)):
             connect(path, mode="rwc").close()
-        _fill(path)
+        made = _fill(path, then)
     files.sync(path.parent)
+    return made
 
 
-def _fill(path: Path, *, shown: Path | None = None) -> None:
+def _fill(path: Path, then: Filler | None, *, shown: Path | None = None) -> bool:
     """Create all tables in one transaction, unless another process did so while we waited for the lock."""
     with translated(SqliteDialect(shown or path)):
         connection = connect(path)
@@ -129,7 +133,7 @@ def _fill(path: Path, *, shown: Path | None = None) -> None:
         finally:
             connection.close()
     with translated(SqliteDialect(shown or path)):
-        fill(short_lived(SqliteDialect(path)))
+        return fill(short_lived(SqliteDialect(path)), then)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """Packs on one GPU: a grid of 16 trials, one of 1,024, and a step's time against the number of lanes.
 
+    make gpu     (the tests that need a GPU, then this within six minutes)
     python -m tests.benchmarks.gpu [--epochs 20] [--seeds 64] [--lanes 1 4 16 64 256] [--rounds 3] [--device cuda:0]
+                                   [--within SECONDS]
 
 The grid is a LeNet with 4 batches x 2 learning rates x 2 normalizations, on 50,000 images of 28x28 with 10,000 held
 out.  Pixels are noise: the arithmetic does not depend on them.  Each figure is taken with CUDA graphs and without.
 A grid's time is that of training alone, in one process, its files written; the first round warms up.  Needs no store
-and so runs where optuna is missing; refuses where there is no CUDA device.
+and so runs where optuna is missing; refuses where there is no CUDA device.  The figures that matter most come first; with
+--within, those that are not begun by then are left out and named, and what was measured is written after each.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from tests.benchmarks.lanes import noise
 from tests.benchmarks.measure import Spread, write
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 BATCHES = (10, 20, 50, 100)
 RATES = (0.01, 0.001)
@@ -48,27 +51,37 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 4, 16, 64, 256])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--within", type=float, default=float("inf"), metavar="SECONDS")
     chosen = parser.parse_args(words)
     if not chosen.device.startswith("cuda") or chosen.device not in devices.available():
         raise SystemExit(
             f"no device {chosen.device!r} to measure: {devices.cuda_problem() or 'it is not there'}"
         )
     devices.prepare_process(threads=1)
-    found = figures(
+    began = time.monotonic()
+    found: dict[str, Any] = {"device": devices.describe()[chosen.device]}
+    left_out = []
+    for name, part in figures(
         torch.device(chosen.device),
         images=50_000,
         epochs=chosen.epochs,
         seeds=chosen.seeds,
         lanes=chosen.lanes,
         rounds=chosen.rounds,
-    )
-    write("gpu", {"device": devices.describe()[chosen.device], **found})
+    ):
+        if time.monotonic() - began > chosen.within:
+            left_out.append(name)
+            continue
+        found[name] = part()
+        write("gpu", found)
+    if left_out:
+        write("gpu", found | {"left out, no time": ", ".join(left_out)})
 
 
 def figures(
     device: torch.device, *, images: int, epochs: int, seeds: int, lanes: Sequence[int], rounds: int
-) -> dict[str, Any]:
-    """Return all figures, with graphs and without.
+) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Give each figure's name and what measures it, those that matter most first.
 
     Args:
         device: where to train.
@@ -79,21 +92,29 @@ def figures(
         rounds: of each figure.
     """
     data = ResidentCache(noise(images), device=device)
-    found: dict[str, Any] = {}
-    for name, how in (("with graphs", as_is), ("without graphs", one_by_one)):
-        with how():
-            found[name] = {
-                f"16 trials of {epochs} epochs": grid(data, device, epochs=epochs, seeds=1, rounds=rounds),
-                f"{16 * seeds} trials of {epochs} epochs": grid(
-                    data, device, epochs=epochs, seeds=seeds, rounds=1, warm=False
-                ),
-                "a step of one trial": {
-                    f"batch {batch}, {count} lanes": step(data, device, batch, count, rounds)
-                    for batch in BATCHES
-                    for count in lanes
-                },
-            }
-    return found
+
+    def of_grid(name: str, how: Any, seeds: int, rounds: int, *, warm: bool) -> tuple[str, Callable[[], Any]]:
+        def work() -> Spread:
+            with how():
+                return grid(data, device, epochs=epochs, seeds=seeds, rounds=rounds, warm=warm)
+
+        return f"{16 * seeds} trials of {epochs} epochs, {name}", work
+
+    def of_steps(name: str, how: Any, batch: int) -> tuple[str, Callable[[], Any]]:
+        def work() -> dict[str, Spread]:
+            with how():
+                return {f"{count} lanes": step(data, device, batch, count, rounds) for count in lanes}
+
+        return f"a step of one trial at batch {batch}, {name}", work
+
+    yield of_grid("with graphs", as_is, 1, rounds, warm=True)
+    yield of_grid("with graphs", as_is, seeds, 1, warm=False)
+    for batch in BATCHES:
+        yield of_steps("with graphs", as_is, batch)
+    yield of_grid("without graphs", one_by_one, 1, 1, warm=True)
+    for batch in BATCHES:
+        yield of_steps("without graphs", one_by_one, batch)
+    yield of_grid("without graphs", one_by_one, seeds, 1, warm=False)
 
 
 def build(_: ImageSettings, data: Any) -> torch.nn.Module:

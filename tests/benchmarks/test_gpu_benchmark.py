@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.benchmarks import gpu
+from tests.benchmarks import gpu, launches
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -22,8 +22,17 @@ def test_the_grid_has_a_pack_for_each_batch_and_every_trial_ends(tmp_path, monke
     monkeypatch.setattr(gpu, "BATCHES", (50,))
     monkeypatch.setattr(gpu, "RATES", (0.01,))  # two trials, the grid's shape was looked at above
     monkeypatch.setattr(gpu, "_PROBE_SECONDS", 0.01)
-    found = gpu.figures(torch.device("cpu"), images=100, epochs=1, seeds=1, lanes=[2], rounds=1)
-    assert found.keys() == {"with graphs", "without graphs"}
-    for figures in found.values():
-        assert figures["16 trials of 1 epochs"].median > 0
-        assert len(figures["a step of one trial"]) == 1
+    parts = gpu.figures(torch.device("cpu"), images=100, epochs=1, seeds=2, lanes=[2], rounds=1)
+    found = {name: part() for name, part in parts}
+    assert list(found)[:2] == ["16 trials of 1 epochs, with graphs", "32 trials of 1 epochs, with graphs"]
+    assert len(found) == 6
+    for name, figure in found.items():
+        each = figure.values() if name.startswith("a step") else [figure]
+        assert all(spread.median > 0 for spread in each)
+
+
+def test_a_pack_launches_what_one_of_its_lanes_does_and_the_host_waits_for_no_step():
+    few, many = (launches.counts("mlp", lanes) for lanes in (2, 5))
+    assert few == many
+    assert few["operations a step"] > 10
+    assert (few["waits of the host a step"], few["launches a step, recorded"]) == (0, 0.1)

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.end_to_end
 
 ROOT = Path(__file__).parents[2]
 SERVICES = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())["services"]
+WORKERS = yaml.safe_load((ROOT / "docker" / "compose.workers.yaml").read_text())["services"]
 
 
 def free_port() -> int:
@@ -96,3 +97,21 @@ def test_only_home_cache_and_tmp_are_written(tmp_path, program):
     assert {path.name for path in set(tmp_path.iterdir()) - before} <= {"home", "cache"}
     assert {path.name for path in tmp.iterdir()} <= {"matplotlib"}
     assert (cwd / "gridsearch.db").exists()
+
+
+def test_a_worker_waits_for_its_first_grid_is_healthy_and_ends_at_sigterm(program):
+    service = WORKERS["worker"]
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *service["command"]], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert "nothing waits" in worker.stderr.readline()
+        shown = program(*service["healthcheck"]["test"][2:])
+        assert shown.code == 0
+        assert [each["pid"] for each in shown.json["idle"]] == [worker.pid]
+        worker.terminate()
+        assert worker.wait(timeout=30) == 143
+    finally:
+        worker.kill()
+        worker.wait()
+        worker.stderr.close()

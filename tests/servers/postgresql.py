@@ -119,8 +119,8 @@ class Postgresql:
         options = _QUICK | {"port": str(self.port), "unix_socket_directories": str(self.folder)} | settings
         command = [*_DIES_WITH_US, bin_dir / "postgres", "-D", self.folder / "data"]
         command += [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
-        log = (self.folder / "log").open("ab")
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/", **_user())
         until = time.monotonic() + 60
         while not self._is_ready():
             if self.process.poll() is not None or time.monotonic() > until:
@@ -129,7 +129,8 @@ class Postgresql:
 
     def _is_ready(self) -> bool:
         with contextlib.suppress(OSError):
-            return "ready" in (self.folder / "data/postmaster.pid").read_text().splitlines()[-1]
+            lines = (self.folder / "data/postmaster.pid").read_text().splitlines()
+            return lines[-1:] == ["ready   "]
         return False
 
     def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
@@ -138,6 +139,7 @@ class Postgresql:
             self.process.send_signal(how)
             self.process.wait(timeout=60)
             self.process = None
+            (self.folder / "data/postmaster.pid").unlink(missing_ok=True)
 
     def remove(self) -> None:
         self.stop()

@@ -36,7 +36,7 @@ def blobs(root):
     return {"train_images": images.astype("uint8"), "train_labels": labels, "class_names": ("a", "b")}
 """
 COMMAND = re.compile(
-    r"gridsearch (?:run|report|best|trial|status|study|plan|data|doctor|predict|export)(?: [^`\n]*)?"
+    r"gridsearch (?:run|worker|report|best|trial|status|study|plan|data|doctor|predict|export)(?: [^`\n]*)?"
 )
 
 
@@ -107,6 +107,21 @@ def test_what_failed_is_shown_and_trained_by_the_commands_that_the_run_prints(he
     (tmp_path / "mended").touch()
     here("run", "--study", "f", "--objective", "my 'own' code/f.py:f", *HOME, *INLINE)
     assert counts(here, *HOME)["complete"] == 2
+
+
+@pytest.mark.postgresql
+def test_a_worker_trains_a_grid_in_postgresql_by_the_command_that_add_prints(
+    here, postgresql, new_database, monkeypatch
+):
+    url = postgresql.url(new_database)
+    add = ("add", "--objective", "my 'own' code/f.py:f", *HOME, "--grid")
+    (words,) = advised(here(*add, "x=1,2", "--store", url))
+    assert f"--store {shlex.quote(url)}" in words
+    here(*shlex.split(words)[1:], "--until-empty", "--executor", "inline")
+    assert counts(here, "--store", url)["complete"] == 2
+    monkeypatch.setenv("GRIDSEARCH_STORE", url)
+    (words,) = advised(here(*add, "x=1,2,3"))
+    assert "--store" not in words
 
 
 def test_what_waits_goes_on_by_the_command_that_status_and_report_print(here):

@@ -1,4 +1,4 @@
-"""Commands beside the search: ``dashboard``, ``tensorboard``, ``data``, ``models``, ``doctor``."""
+"""Commands beside the search: ``dashboard``, ``tensorboard``, ``store``, ``data``, ``models``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import display
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
-from gridsearch.service.prepare.options import Places
+from gridsearch.service.prepare.options import LEASE_SECONDS, Places
 from gridsearch.service.queries import studies
 from gridsearch.web_guard import LOOPBACK
 
@@ -46,6 +46,28 @@ def tensorboard(arguments: argparse.Namespace) -> int:
     _warn_of_host(arguments)
     logdir = studies.tensorboard_folder(places, arguments.study)
     return 128 + serve_tensorboard(logdir, host=arguments.host, port=arguments.port, say=_say(arguments))
+
+
+def store(arguments: argparse.Namespace) -> int:
+    """Copy a store into another database."""
+    from gridsearch.store import copy_store, masked
+
+    places = Places.find(arguments.home, arguments.source)
+    copied = copy_store(arguments.source, arguments.target, home=places.home, lease=LEASE_SECONDS)
+    rows = sum(each.rows for each in copied.values())
+    if arguments.json:
+        tables = {name: {"rows": each.rows, "digest": each.digest} for name, each in copied.items()}
+        there = {"from": masked(arguments.source), "to": masked(arguments.target)}
+        print(json.dumps({"schema": 1, **there, "rows": rows, "tables": tables}))
+    else:
+        filled = sum(each.rows > 0 for each in copied.values())
+        print(
+            f"{rows:,} rows of {filled} tables are in {arguments.target}, the same as in {arguments.source}"
+        )
+    _say(arguments)(
+        f"the files of the trials are not in a store, and stay in {tilde(places.home)}: name it with --home"
+    )
+    return 0
 
 
 def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
@@ -226,6 +248,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "dashboard": dashboard,
     "tensorboard": tensorboard,
+    "store": store,
     "data": data,
     "models": models,
     "doctor": doctor,

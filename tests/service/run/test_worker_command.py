@@ -10,10 +10,11 @@ import shutil
 
 import pytest
 
+from gridsearch.errors import StoreUnreachable
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.service.run import store_worker
-from gridsearch.store import RunnerIdentity, open_store
+from gridsearch.store import RunnerIdentity, Store, open_store
 
 FIT = """
 import os, signal, sys
@@ -203,6 +204,44 @@ def test_until_empty_lasts_until_others_have_ended_what_they_hold(add, work, hom
     assert waits[:3] == sorted(waits[:3])
     assert os.getpid() not in idle(store), "it has ended"
     store.close()
+
+
+@pytest.fixture
+def away(monkeypatch):
+    """Let the store be away at so many looks of a worker, which waits for nothing then."""
+
+    def at_looks(times: int) -> list[float]:
+        looks, look = [], Store.open_studies
+
+        def open_studies(self):
+            looks.append(1.0)
+            if len(looks) <= times:
+                raise StoreUnreachable("the store does not answer")
+            return look(self)
+
+        monkeypatch.setattr(Store, "open_studies", open_studies)
+        monkeypatch.setattr(store_worker.StoreWorker, "_wait", lambda self, pause: None)
+        return looks
+
+    return at_looks
+
+
+def test_a_worker_waits_for_a_store_that_is_away_and_goes_on(add, work, away):
+    add("line", "--grid", "x=1,2")
+    away(3)
+    done = work("--objective", "fit.py:line")
+    assert done.code == 0, done.err
+    assert done.err.count("the store does not answer; waits") == 1
+    assert "the store is back" in done.err
+    assert counts("line", "complete") == 2
+
+
+def test_a_store_that_is_away_for_too_long_is_exit_75(add, work, away):
+    add("line", "--grid", "x=1,2")
+    away(10**9)
+    done = work("--objective", "fit.py:line", "--store-patience", "1s")
+    assert done.code == 75
+    assert done.error == "the store does not answer"
 
 
 def test_an_idle_worker_is_shown_by_status(cli, add, home):
