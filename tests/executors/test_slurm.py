@@ -208,6 +208,19 @@ def test_a_run_says_what_it_waits_for_and_ends_where_all_its_jobs_are_cancelled(
 
 
 @pytest.mark.slurm
+def test_allocations_that_cannot_reach_the_runner_end_the_run_with_what_they_said(
+    slurm, code, home, monkeypatch
+):
+    monkeypatch.setenv(slurm_transport.ADDRESS, "nowhere.invalid")
+    options = {"executor": "slurm", "workers": 3, "lanes": 1}
+    with pytest.raises(
+        EngineUnreachable, match=r"no connection from .* cannot be reached at nowhere\.invalid"
+    ):
+        run(home, grid={"x": [1, 2, 3]}, objective=f"{code}:paced", **options)
+    assert not (home / ".slurm").exists()
+
+
+@pytest.mark.slurm
 def test_a_killed_runner_leaves_no_allocation_and_the_next_run_clears_its_folder(slurm, code, home):
     words = [
         "run",
