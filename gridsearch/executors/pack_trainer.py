@@ -52,6 +52,9 @@ _PROBE_SECONDS = 0.2
 
 _PROBE_ROUNDS = 2
 
+_PROBE_LIMIT = 15.0
+"""Seconds after which no other size is tried: a network whose steps take that long fills a core, and gains little."""
+
 _GAIN = 1.05
 """Larger packs are tried as long as the last one was hardly slower than the best, per lane and image."""
 
@@ -166,7 +169,8 @@ class PackTrainer:
         """Time a few steps of a trial in packs of several sizes; a model that raises gives no times.
 
         Each size is timed in two rounds and its better time counts: whatever else the machine does can only
-        make a pack look slower, and one look at each has chosen half the best size on a busy machine.
+        make a pack look slower, and one look at each has chosen half the best size on a busy machine.  Where one
+        round takes long, it is the only one.
         """
         began = time.monotonic()
         seconds: dict[int, float] = {}
@@ -175,7 +179,7 @@ class PackTrainer:
         try:
             with self._at_work(log):
                 for _ in range(_PROBE_ROUNDS):
-                    self._time_packs(request, seconds, memory)
+                    self._time_packs(request, seconds, memory, began + _PROBE_LIMIT)
         except Exception:  # noqa: BLE001 - the trials will show it, each in its own log
             log.end()
         return Probed(
@@ -193,10 +197,14 @@ class PackTrainer:
             return None
         return (self._peak.base - self._data(settings).pixels.nbytes) / 1e6
 
-    def _time_packs(self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float]) -> None:
-        """Time packs of growing size, until two in a row gain nothing or the next would not fit into memory."""
+    def _time_packs(
+        self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float], end: float
+    ) -> None:
+        """Time packs of growing size, until two in a row gain nothing, the next would not fit, or time is up."""
         limit = math.inf if request.limit_mb is None else request.limit_mb
         for lanes in request.lanes:
+            if seconds and time.monotonic() > end:
+                break
             if memory and max(memory.values()) * lanes / max(memory) > limit:
                 break
             found = self._time_pack(request.settings, lanes)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _WARM_UP = 2  # blocks that are not timed: the first step allocates, and picks kernels
 _HARMLESS_LR = 1e-12  # costs the same, and no lane diverges while it is timed
 _ENOUGH = 3  # timed blocks, however slow
+_SLOW = 0.5  # seconds of a block from which on one warms up and one is timed: its noise is small beside it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def probe(
         data: gives the data of the settings, on `device`.
         build: gives a new model.
         device: where to train.
-        seconds: about how long to go on with the timed steps; there are three at least.
+        seconds: about how long to go on with the timed steps; there are three at least, one where steps are slow.
         lanes: how many lanes to train side by side; where they cannot, one is timed.
 
     Raises:
@@ -298,13 +299,14 @@ class _Stopwatch:
             return
         _wait_for(self._device)
         now = self._clock()
-        if self._blocks > _WARM_UP:
+        slow = self._blocks > 0 and now - self._last > _SLOW
+        if self._blocks > (1 if slow else _WARM_UP):
             self.times.append((now - self._last) / _block(self._device))
         else:
             self._started = now
         self._blocks += 1
         self._last = now
-        if len(self.times) >= _ENOUGH and now - self._started > self._seconds:
+        if len(self.times) >= (1 if slow else _ENOUGH) and now - self._started > self._seconds:
             raise Stopped
 
 
