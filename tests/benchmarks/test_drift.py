@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,15 @@ def test_packs_move_validation_accuracy_neither_up_nor_down_and_no_farther_than_
     assert found.packed != found.alone, "the two ways round differently, else there is nothing to compare"
     assert abs(found.mean) <= 0.3
     assert found.ratio <= 1.5
+
+
+@pytest.mark.fashion
+@pytest.mark.thorough
+def test_bfloat16_moves_validation_accuracy_neither_up_nor_down(fashion_cache):
+    found = drift.compare_dtypes(Path(fashion_cache) / "data", "lenet", trials=16)
+    assert any(found), "the two round differently, else there is nothing to compare"
+    # the benchmark holds the mean of more trials to 0.2 points; these are as far off as their number makes them
+    assert abs(statistics.fmean(found)) <= 0.2 + 2 * statistics.stdev(found) / math.sqrt(len(found))
 
 
 def test_the_trials_that_are_compared_are_each_another_one():

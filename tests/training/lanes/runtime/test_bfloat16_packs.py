@@ -1,0 +1,41 @@
+"""bfloat16 is what layers multiply in: weights, gradients, sums and the optimizer of a pack stay in float32."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
+from gridsearch.zoo import models
+
+
+@pytest.mark.parametrize("kernels", ["on", "off"])
+def test_a_pack_in_bfloat16_keeps_steps_that_bfloat16_weights_would_lose(
+    kernels, make_settings, make_images, monkeypatch
+):
+    monkeypatch.setenv("GRIDSEARCH_KERNELS", kernels)
+    settings = [
+        make_settings(dtype="bfloat16", optimizer="sgd", lr=lr, momentum=0.9, batch=16) for lr in (1e-5, 2e-5)
+    ]
+    data = ResidentCache(make_images(40, size=28), device="cpu")(settings[0])
+    precision = Precision.of("bfloat16", torch.device("cpu"))
+
+    def build(*_):
+        return models.lenet(data.channels, data.num_classes, data.image_size)
+
+    built = [build_network(s, 0, data, build, precision) for s in settings]
+    before = [p.detach().clone() for p in built[0].parameters()]
+    pack = PackProgram([Member(s, 0) for s in settings], built, data, precision)
+    losses = [totals.loss for totals in pack.train_epoch()]
+    after = [dict(pack.lane_state(k).weights) for k in range(2)]
+    momenta = pack.lane_state(0).optimizer_state
+    tensors = [*after[0].values(), *(t for group in momenta.values() for t in group.values())]
+    assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+    assert all(isinstance(loss, float) and loss != float(torch.tensor(loss).bfloat16()) for loss in losses)
+    for weight, (name, slow), fast in zip(before, after[0].items(), after[1].values(), strict=True):
+        moved = float((slow - weight).abs().max())
+        assert 0 < moved < 0.004 * float(weight.abs().max()), f"{name}: below the last digit of bfloat16"
+        torch.testing.assert_close(fast - weight, 2 * (slow - weight), rtol=0.05, atol=0.1 * moved)
