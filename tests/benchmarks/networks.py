@@ -196,7 +196,7 @@ def main(words: Sequence[str]) -> None:
         * max(statistics.median(found) for name, found in rates.items() if name.startswith(dtype))
         for dtype in ("float32", "bfloat16")[: 1 + bf16]
     }
-    figures: dict[str, Any] = {
+    figures: dict[str, Any] = {"processes": chosen.processes} | {
         f"matrix rate, {name}, each of {chosen.processes} processes": Spread.of(found, "GFLOP/s")
         for name, found in rates.items()
     }
@@ -211,8 +211,11 @@ def main(words: Sequence[str]) -> None:
     if not chosen.only:
         write(NAME, figures)
     elif chosen.keep:
-        before = json.loads((RESULTS / f"{NAME}.json").read_text())["figures"]
-        write(NAME, before | figures)
+        path = RESULTS / f"{NAME}.json"
+        kept = json.loads(path.read_text())["figures"] if path.exists() else {}
+        found = kept | figures
+        places = {row.title: i for i, row in enumerate(ROWS)}
+        write(NAME, dict(sorted(found.items(), key=lambda item: places.get(item[0], -1))))
 
 
 if __name__ == "__main__":

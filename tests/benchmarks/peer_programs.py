@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from tests.benchmarks import peer_jax
 from tests.benchmarks.peer_loops import (
     BATCHES,
     EVALUATION_BATCH,
@@ -198,6 +199,12 @@ def _resident_worker(index: int, folder: Path, epochs: int, subset: int | None) 
         train(resident_epochs, work, point).write(folder)
 
 
+def jax_vmap(folder: Path, *, epochs: int, subset: int | None) -> None:
+    """JAX, the trials of a batch size vmapped: the smallest in one process, the others in the other."""
+    first, *others = BATCHES
+    _in_processes(peer_jax.work_on, [(sizes, folder, epochs, subset) for sizes in ((first,), tuple(others))])
+
+
 def _in_processes(work: Callable[..., None], arguments: list[tuple]) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=words) for words in arguments]
@@ -215,6 +222,7 @@ PROGRAMS = {
     "ray": ray_tune,
     "skorch": skorch_search,
     "resident": resident,
+    "jax": jax_vmap,
 }
 
 

@@ -23,6 +23,7 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ CORES = 2
 RATES_A_RUN = 6  # before every peer's, since a machine's pace changes within minutes
 """Matrix products timed before each repeat, in each process."""
 
+OPTIONAL = ("jax",)
+"""Peers that are passed over where their library is not installed."""
+
 OURS = {"gridsearch": (), "gridsearch-no-report": ("--no-report",)}
 PEERS = {
     "script": "DataLoader loop, one process, default threads",
@@ -43,6 +47,7 @@ PEERS = {
     "ray": "Ray Tune grid_search, that loop, 2 trials at a time",
     "skorch": "skorch in GridSearchCV, n_jobs=2 (validates once, at the end)",
     "resident": "resident plain loop, channels_last, 2 processes x 1 thread",
+    "jax": "JAX vmap by hand, an epoch a scan, 2 processes x 1 thread",
     "gridsearch-no-report": "gridsearch run --no-report",
     "gridsearch": "gridsearch run, with its report",
 }
@@ -52,6 +57,7 @@ LIBRARIES = {
     "ray": ("ray", "torch"),
     "skorch": ("skorch", "scikit-learn", "torch"),
     "resident": ("torch",),
+    "jax": ("jax", "jaxlib"),
     "gridsearch-no-report": ("gridsearch", "torch"),
     "gridsearch": ("gridsearch", "torch"),
 }
@@ -307,6 +313,9 @@ def main(arguments: list[str] | None = None) -> int:
         "cores": CORES,
     }
     names = [peer for peer in PEERS if words.only is None or peer in words.only]
+    for peer in [name for name in names if name in OPTIONAL and find_spec(name) is None]:
+        print(f"{peer} is passed over: {peer} is not installed", file=sys.stderr)
+        names.remove(peer)
     runs: dict[str, list[Measured]] = {peer: [] for peer in PEERS}
     failed: dict[str, str] = {}
     alone: list[float] = []

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from gridsearch.zoo import models
-from tests.benchmarks import networks
+from tests.benchmarks import networks, networks_figure
 from tests.benchmarks.arithmetic import model_flops
 from tests.benchmarks.network_process import Process
 from tests.benchmarks.network_rows import ROWS
@@ -39,6 +39,30 @@ def test_auto_is_held_against_the_plain_loop_and_the_best_way():
     assert row["auto of the best, lanes 2"] == pytest.approx(2 / 3)
     assert row["auto of the matrix rate"].median == pytest.approx(25.0)
     assert row["lanes 1 of plain"].median == pytest.approx(1.5)
+
+
+def test_the_picture_and_the_table_have_a_line_for_each_network_that_was_measured():
+    spread = {"median": 2.0, "least": 1.0, "most": 3.0, "n": 3, "unit": "x"}
+    row = {
+        "image": "1x28x28",
+        "plain": spread,
+        "lanes 1 of plain": spread,
+        "auto": {"lanes": 4, "method": "vmap"},
+        "auto of plain": spread,
+        "auto of the best, lanes 4": 0.97,
+        "auto of the matrix rate": spread,
+    }
+    machine = {"cpu": "One", "model": "model 1", "cores": 2, "features": ["avx2"], "versions": {"torch": "9"}}
+    figures = {"processes": 2, "matrix rate, float32, onednn, each of 2 processes": spread, "a net:32": row}
+    result = {"hardware": machine, "figures": figures | {"b net:8": row | {"auto bfloat16 of plain": spread}}}
+    written = networks_figure.table(result).splitlines()
+    assert written[2].split(" | ")[0] == "| a net, batch 32"
+    assert "**2.00x** | 4 (vmap) | 97 %" in written[2]
+    assert written[2].endswith("- |")
+    assert written[3].endswith("2.00x |")
+    axes = networks_figure.draw(result).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a net, batch 32", "b net, batch 8"]
+    assert "2 processes" in networks_figure.draw(result).texts[0].get_text()
 
 
 def test_all_networks_of_the_zoo_are_in_the_table():
