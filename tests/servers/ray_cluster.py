@@ -21,6 +21,7 @@ SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    "RAY_raylet_start_wait_time_s": "120",  # where the machine has much else to do
 }
 
 
