@@ -67,7 +67,7 @@ def come_and_go(nodes, home: Path) -> None:
 
 
 def wait_for(found) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not found() and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -121,7 +121,7 @@ def test_nodes_come_late_and_one_is_killed_and_the_study_is_as_on_this_machine(
     cli, ray_cluster, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(ray_workers, "_SAY_SECONDS", 0.0)
-    monkeypatch.setattr(ray_workers, "PATIENCE", 30.0)
+    monkeypatch.setattr(ray_workers, "PATIENCE", 300.0)
     home = tmp_path / "far"
     with ThreadPoolExecutor() as meanwhile:
         changes = meanwhile.submit(come_and_go, ray_cluster, home)
