@@ -23,11 +23,37 @@ RESOURCES = {
     for path in sorted((DOCKER / "kubernetes").glob("*.yaml"))
     for each in yaml.safe_load_all(path.read_text())
 }
+RAY_JOB, RAY_CLAIM = yaml.safe_load_all((DOCKER / "kuberay.yaml").read_text())
 
 # Of each kind of object the fields that are used here, by type: a name stands for another kind, [] for a list of it.
 KINDS = {
     "PersistentVolumeClaim": {"apiVersion": str, "kind": str, "metadata": "Meta", "spec": "ClaimSpec"},
     "Job": {"apiVersion": str, "kind": str, "metadata": "Meta", "spec": "JobSpec"},
+    "RayJob": {"apiVersion": str, "kind": str, "metadata": "Meta", "spec": "RayJobSpec"},
+    "RayJobSpec": {
+        "entrypoint": str,
+        "shutdownAfterJobFinishes": bool,
+        "backoffLimit": int,
+        "rayClusterSpec": "RayCluster",
+    },
+    "RayCluster": {
+        "rayVersion": str,
+        "authOptions": "RayAuth",
+        "enableInTreeAutoscaling": bool,
+        "autoscalerOptions": "RayScaling",
+        "headGroupSpec": "RayGroup",
+        "workerGroupSpecs": ["RayGroup"],
+    },
+    "RayAuth": {"mode": str, "secretName": str},
+    "RayScaling": {"idleTimeoutSeconds": int},
+    "RayGroup": {
+        "groupName": str,
+        "replicas": int,
+        "minReplicas": int,
+        "maxReplicas": int,
+        "rayStartParams": dict,
+        "template": "PodTemplate",
+    },
     "Meta": {"name": str, "labels": dict},
     "ClaimSpec": {"accessModes": [str], "resources": "Resources", "storageClassName": str},
     "JobSpec": {
@@ -209,6 +235,27 @@ def test_the_grid_and_the_workers_share_one_volume_that_many_nodes_write():
     for pod in PODS.values():
         (runs,) = [v["persistentVolumeClaim"] for v in pod["volumes"] if v["name"] == "runs"]
         assert runs["claimName"] == claim["metadata"]["name"]
+
+
+# KubeRay
+
+
+def test_a_ray_job_has_no_field_that_its_kind_lacks_and_no_rights_that_it_does_not_need():
+    conform(RAY_JOB, "RayJob", "kuberay")
+    conform(RAY_CLAIM, "PersistentVolumeClaim", "kuberay")
+    cluster = RAY_JOB["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    pods = [each["template"]["spec"] for each in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        (container,) = pod["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+        assert {mount["name"] for mount in container["volumeMounts"]} == {
+            each["name"] for each in pod["volumes"]
+        }
+        compile(container["readinessProbe"]["exec"]["command"][-1], "probe", "exec")
+    assert RAY_CLAIM["metadata"]["name"] != RESOURCES["grid PersistentVolumeClaim"]["metadata"]["name"]
 
 
 # Compose
