@@ -152,7 +152,7 @@ def test_a_preempted_job_leaves_checkpoints_and_its_trials_are_those_of_a_local_
 
     with Meanwhile(code, preempt):
         trials = run(home, heard, executor="slurm", slurm={"partition": "low", "time": 10}, **how)
-    assert slurm.jobs() == {}
+    until(lambda: not slurm.jobs())
     assert heard.has("Slurm takes it away; trial")
     assert heard.has("go on from epoch") or heard.has("goes on from epoch")
     assert not (home / ".slurm").exists()
@@ -331,7 +331,7 @@ def test_a_grid_on_submitit_s_own_processes_is_that_of_a_local_run(code, home, t
     assert heard.has("its time is nearly over")
     local = run(tmp_path / "local", executor="inline", **how)
     assert [(t.params, t.seed, t.metrics) for t in trials] == [(t.params, t.seed, t.metrics) for t in local]
-    assert not in_allocations(home)
+    until(lambda: not in_allocations(home))
 
 
 _slurm_transport = slurm_transport.SlurmTransport.__init__
