@@ -2,10 +2,10 @@
 
 ``python -m tests.benchmarks.kernels [--seconds S]``
 
-One thread; each of a shape's three products is timed alone, in single precision and (where the processor multiplies
+One thread; each of a shape's passes is timed alone, in single precision and (where the processor multiplies
 it) in bfloat16, ours and torch's in turn, the fastest of its calls.  Torch computes channels_last, ours in its own
-layout, with what it packs and unpacks at each call.  The gradient of the weights is the backward pass without that of
-the input, bias included; the gradient of the input is what it takes longer with it.  Operations are those of all taps,
+layout, with what it packs and unpacks at each call.  "weights" is the backward pass of a first layer, which has no use
+for the gradient of its input, "backward" that of any other; both have the bias's.  Operations are those of all taps,
 zeros of the padding included: who leaves them out may exceed the processor's rate.
 """
 
@@ -45,7 +45,7 @@ SHAPES = {  # of one image that comes in, the convolution, images of a batch
     "512 -> 512, 3x3, 1 px": ((512, 1, 1), Conv(512, 512, (3, 3), padding=(1, 1)), 32),
     "64 depthwise, 3x3, 14 px": ((64, 14, 14), Conv(64, 64, (3, 3), padding=(1, 1), groups=64), 32),
 }
-PRODUCTS = ("forward", "weights", "both")
+PRODUCTS = ("forward", "weights", "backward")
 
 
 class _Memory:
@@ -68,7 +68,7 @@ class _Memory:
 def ours(
     shape: Shape, conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool
 ) -> dict[str, Callable[[], object]]:
-    """Return calls of the three products."""
+    """Return calls of the passes."""
     found = cover([conv], shape, torch.float32, bf16=bf16)
     assert found is not None, "no compiler"
     op, images, memory = found[0], len(tensors["x"]), _Memory()
@@ -104,7 +104,7 @@ def ours(
 
 
 def theirs(conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool) -> dict[str, Callable[[], object]]:
-    """Return calls of torch's three products."""
+    """Return calls of torch's passes."""
     dtype = torch.bfloat16 if bf16 else torch.float32
     cast = {n: t.to(dtype) for n, t in tensors.items()}
     x, w, gy = (cast[n].contiguous(memory_format=torch.channels_last) for n in ("x", "w", "gy"))
@@ -119,7 +119,7 @@ def theirs(conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool) -> dict[
     return {
         "forward": lambda: F.conv2d(x, w, cast["b"], *how, conv.groups),
         "weights": lambda: backward(data=False),
-        "both": lambda: backward(data=True),
+        "backward": lambda: backward(data=True),
     }
 
 
@@ -155,15 +155,11 @@ def rates(shape: Shape, conv: Conv, images: int, seconds: float) -> dict[str, An
             calls |= {f"{'bf16' if bf16 else 'fp32'} {who} {name}": call for name, call in found.items()}
     with torch.no_grad():
         least = fastest(calls, seconds)
-    figures = {}
-    for name in least:
-        who, _, product = name.rpartition(" ")
-        if product == "both":
-            beside = max(least[name] - least[f"{who} weights"], 1e-9)
-            figures[f"{who} data"] = round(operations / beside, 1)
-        else:
-            figures[name] = round(operations / least[name], 1)
-    return figures
+    products = {"backward": 2}
+    return {
+        name: round(products.get(name.split()[-1], 1) * operations / spent, 1)
+        for name, spent in least.items()
+    }
 
 
 def main(words: list[str]) -> None:

@@ -1,6 +1,7 @@
 /* The three products of a convolution over one block of images: its sums, and the gradients of its input and weights.
  *
- * The sums and the input's gradient are one and the same: for each pixel, a sum over some taps of the other map.  Tables
+ * The sums and the input's gradient are one and the same: for each pixel,
+     a sum over some taps of the other map.  Tables
  * say which (see convolution_tables.py): pixels with the same taps are taken some at a time, so that neither zeros of
  * the padding nor the gaps of a stride are ever multiplied. */
 

@@ -7,8 +7,8 @@
 #include "map_pooling.h"
 
 /* Adds a block's images to each channel's count, mean and sum of squared deviations: statistics [2][outputs]. */
-static void add_statistics(const struct shapes *s, const vec *x, mask places, double before, double *mean, double *squares,
-                           vec *partial) {
+static void add_statistics(const struct shapes *s, const vec *x, mask places, double before, double *mean,
+                           double *squares, vec *partial) {
   const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
   double here = 0;
   for (int i = 0; i < V; i++) here += places[i] ? pixels : 0;
@@ -35,7 +35,8 @@ static void add_statistics(const struct shapes *s, const vec *x, mask places, do
 /* Scale and shift of each channel: channel [2][outputs]. */
 static void affine_of(const struct shapes *s, const REAL *mean, const REAL *scale, const struct op_args *a,
                       REAL *channel) {
-  const REAL *weight = s->affine ? a->params[2 * s->convolves] : 0, *bias = s->affine ? a->params[2 * s->convolves + 1] : 0;
+  const ptrdiff_t at = 2 * s->convolves;
+  const REAL *weight = s->affine ? a->params[at] : 0, *bias = s->affine ? a->params[at + 1] : 0;
   for (ptrdiff_t c = 0; c < s->outputs; c++) {
     const REAL own = scale[c] * (weight ? weight[c] : 1);
     channel[c] = own;
@@ -60,7 +61,8 @@ static void close_statistics(const struct shapes *s, const struct op_args *a, co
 INLINE void add_window_sums(const struct shapes *s, const vec *restrict gy, const vec *restrict y,
                             const uint8_t *restrict argmax, const vec *restrict window, ptrdiff_t columns,
                             const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0, const ptrdiff_t w1,
-                            const ptrdiff_t side, const REAL *restrict mean, vec *restrict first, vec *restrict second) {
+                            const ptrdiff_t side, const REAL *restrict mean, vec *restrict first,
+                            vec *restrict second) {
   const ptrdiff_t channels = s->outputs;
   for (ptrdiff_t c = 0; c < channels; c++) {
     const vec gradient = gated(s, gy[c], y ? y + c : 0);
@@ -79,8 +81,8 @@ INLINE void add_window_sums(const struct shapes *s, const vec *restrict gy, cons
 }
 
 /* Adds a block's share of each channel's sums of gradients, and of gradients by deviations from the mean. */
-static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *y, const vec *before, const uint8_t *argmax,
-                              const struct workspace *w, const REAL *mean) {
+static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *y, const vec *before,
+                              const uint8_t *argmax, const struct workspace *w, const REAL *mean) {
   const struct pool *p = &s->pool[AFTER];
   const ptrdiff_t channels = s->outputs, pixels = result(s) / channels;
   const ptrdiff_t columns = s->pool[BEFORE].is ? s->pool[BEFORE].columns : s->columns;
@@ -106,8 +108,8 @@ static void add_gradient_sums(const struct shapes *s, const vec *gy, const vec *
 }
 
 /* The gradient of the maps before batch norm, in place: (g - mean of g - deviation * its share) * scale. */
-static void normalize_gradient(const struct shapes *s, vec *gradient, const vec *before, const REAL *mean, const REAL *channel,
-                               mask places) {
+static void normalize_gradient(const struct shapes *s, vec *gradient, const vec *before, const REAL *mean,
+                               const REAL *channel, mask places) {
   const ptrdiff_t pixels = middle_pixels(s), channels = s->outputs;
   const REAL *level = channel, *share = level + channels, *scale = share + channels;
   for (ptrdiff_t p = 0; p < pixels; p++, gradient += channels, before += channels)

@@ -11,7 +11,8 @@ struct window {
 
 static struct window window_of(const struct pool *p, ptrdiff_t r, ptrdiff_t q, ptrdiff_t rows, ptrdiff_t columns) {
   const ptrdiff_t top = r * p->step[0] - p->padding[0], left = q * p->step[1] - p->padding[1];
-  return (struct window){top, left, MAX(0, -top), MIN(p->kernel[0], rows - top), MAX(0, -left), MIN(p->kernel[1], columns - left)};
+  return (struct window){top, left, MAX(0, -top), MIN(p->kernel[0], rows - top), MAX(0, -left), MIN(p->kernel[1],
+                                                                                                    columns - left)};
 }
 
 static int is_square(const struct window *w, int side) { return !w->h0 && !w->w0 && w->h1 == side && w->w1 == side; }
@@ -72,7 +73,8 @@ INLINE vec gated(const struct shapes *s, vec gradient, const vec *y) {
 }
 
 /* Spreads a window's gradients over the map, or adds them. */
-INLINE void spread(const struct shapes *s, const vec *restrict gy, const vec *restrict y, const uint8_t *restrict argmax,
+INLINE void spread(const struct shapes *s, const vec *restrict gy, const vec *restrict y,
+                   const uint8_t *restrict argmax,
                    vec *restrict window, ptrdiff_t columns, const ptrdiff_t h0, const ptrdiff_t h1, const ptrdiff_t w0,
                    const ptrdiff_t w1, const ptrdiff_t side, const int writes) {
   const ptrdiff_t channels = s->outputs;
@@ -88,7 +90,8 @@ INLINE void spread(const struct shapes *s, const vec *restrict gy, const vec *re
   }
 }
 
-static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy, const vec *restrict y,
+static void max_pool_gradient(const struct shapes *s, const struct pool *p, const vec *restrict gy,
+                              const vec *restrict y,
                               const uint8_t *restrict argmax, vec *restrict gx, ptrdiff_t rows, ptrdiff_t columns) {
   const ptrdiff_t channels = s->outputs;
   const int writes = partitions(p, rows, columns);

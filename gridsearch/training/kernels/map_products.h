@@ -4,7 +4,8 @@
 
 #include "depthwise.h"
 
-/* Packs weights [outputs][inputs of a group][taps] for `multiply`: forwards, or turned for the gradient of the input. */
+/* Packs weights [outputs][inputs of a group][taps] for `multiply`: forwards, or turned for the gradient of the
+ * input. */
 static void pack(const struct shapes *s, const struct product *p, const REAL *restrict w, const REAL *bias,
                  REAL *restrict to, REAL *restrict biases, int turned) {
   const ptrdiff_t own = s->channels / s->groups, out = s->outputs / s->groups, all_taps = taps(s), n = p->channels;
@@ -36,7 +37,8 @@ static void pack(const struct shapes *s, const struct product *p, const REAL *re
 }
 
 /* `multiply` of a block of so many pixels, rounded to bfloat16 first where that is multiplied. */
-static void multiply_block(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w, vec *to,
+static void multiply_block(const struct shapes *s, const struct product *p, const vec *map, const struct workspace *w,
+                           vec *to,
                            ptrdiff_t pixels, ptrdiff_t inputs, ptrdiff_t outputs, int adds) {
   if (p->narrows) {
     vec *word = w->words;
@@ -110,7 +112,8 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
       pack_gradients(s, gradient + h * s->columns * s->outputs + g * out, w->gradients, blocks * chunk, t.outer);
       for (ptrdiff_t i = 0; i < t.middle; i++) {
         for (ptrdiff_t b = 0; b < blocks; b++)
-          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i * wide, wide,
+          pack_map(s, x + b * entered(s), w->map + b * rows * columns * wide, top, rows, columns, g * own + i * wide,
+                   wide,
                    own - i * wide);
         /* all taps of a tile of outputs in turn: what they read stays in the first cache */
         for (ptrdiff_t o = 0; o < t.outer; o++) {
@@ -123,7 +126,8 @@ static void weight_gradients(const struct shapes *s, const vec *x, const vec *gr
               if (!s->merged && !s->narrows) /* words of two columns are taken with the padding's zeros */
                 bounds(left - s->padding[1], s->step[1], s->columns, s->width, &w0, &w1);
               if (h0 >= h1 || w0 >= w1) continue;
-              const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] + left) * wide +
+              const vec *map = w->map + ((h0 * s->step[0] + r * s->dilation[0]) * columns + w0 * s->step[1] +
+                                         left) * wide +
                                (s->merged ? j * t.inputs : 0);
               const struct steps by = {rows * columns * wide, s->step[0] * columns * wide, each * s->step[1] * wide,
                                        chunk * across * n, across * n};

@@ -40,10 +40,12 @@ static ptrdiff_t result(const struct shapes *s) {
 static ptrdiff_t taps(const struct shapes *s) { return s->kernel[0] * s->kernel[1]; }
 
 /* The words of some channels: two share one where bfloat16 is multiplied. */
-static ptrdiff_t words_of(const struct product *p, ptrdiff_t channels) { return p->narrows ? CEIL_DIV(channels, 2) : channels; }
+static ptrdiff_t words_of(const struct product *p, ptrdiff_t channels) { return p->narrows ? CEIL_DIV(channels, 2)
+                                                                        : channels; }
 
 /* The first of `count` outputs, and the one behind the last, for which from + output * step is inside. */
-static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t inside, ptrdiff_t *first, ptrdiff_t *end) {
+static void bounds(ptrdiff_t from, ptrdiff_t step, ptrdiff_t count, ptrdiff_t inside, ptrdiff_t *first,
+                   ptrdiff_t *end) {
   *first = from < 0 ? CEIL_DIV(-from, step) : 0;
   *end = MIN(count, inside > from ? CEIL_DIV(inside - from, step) : 0);
 }
@@ -135,7 +137,8 @@ static ptrdiff_t lay_out_workspace(const struct shapes *s, char *at, struct work
     const ptrdiff_t columns = (s->columns - 1) * s->step[1] + (s->kernel[1] - 1) * s->dilation[1] + 1;
     w->map = (vec *)take(&at, sizeof(vec) * (s->span * rows * columns * (s->merged ? own : t.inputs) + MOST_PIXELS));
     w->gradients = (vec *)take(&at, sizeof(vec) * s->span * s->chunk * s->columns * t.outer * s->gradient_channels);
-    w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
+    w->sums_bytes = sizeof(vec) * (is_depthwise(s) ? taps(s) * s->channels
+                                   : s->groups * t.outer * t.middle * s->kernel[0] * t.inner * sums_of_tile(s));
     w->sums = (vec *)take(&at, w->sums_bytes);
   }
   return at - start;

@@ -1,5 +1,5 @@
-/* A run of stages over maps: a convolution, max pooling, batch norm, a residual sum, an activation, max pooling; each of
- * them or none.
+/* A run of stages over maps: a convolution, max pooling, batch norm, a residual sum, an activation, max pooling;
+ * each of them or none.
  *
  * Compiled once for a machine; shapes come with a call (`op_args.constants`).  Block by block: what a stage gives the
  * next one stays in the core's own cache, and only what the next operation or the backward pass reads is written out.
@@ -38,8 +38,8 @@ static const vec *enter(const struct shapes *s, const struct workspace *w, const
 }
 
 /* What comes after the maps before batch norm, for a block. */
-static void leave(const struct shapes *s, const vec *maps, const REAL *channel, const vec *more, vec *y, uint8_t *argmax,
-                  vec *room) {
+static void leave(const struct shapes *s, const vec *maps, const REAL *channel, const vec *more, vec *y,
+                  uint8_t *argmax, vec *room) {
   const REAL *scale = s->normalizes ? channel : 0, *shift = channel + s->outputs;
   if (!s->pool[AFTER].is) {
     if (scale || more || s->activates || maps != y) finish(s, maps, scale, shift, more, y, (int)s->activates);
@@ -71,7 +71,8 @@ static uint8_t *indices(uint8_t *argmax, ptrdiff_t block, ptrdiff_t numbers) {
 }
 
 /* In evaluation each block goes through all stages; in training without batch norm too. */
-static void run_through(const struct shapes *s, const struct op_args *a, struct workspace *w, const struct saved *saved) {
+static void run_through(const struct shapes *s, const struct op_args *a, struct workspace *w,
+                        const struct saved *saved) {
   if (s->normalizes) {
     const REAL *var = a->buffers[1];
     REAL *scale = w->channel + 2 * s->outputs;
@@ -80,7 +81,8 @@ static void run_through(const struct shapes *s, const struct op_args *a, struct 
   }
   for (ptrdiff_t b = 0; b < CEIL_DIV(a->images, V); b++) {
     vec *y = (vec *)a->y + b * result(s), *to = s->pool[AFTER].is || s->adds ? w->middle : y;
-    const vec *maps = enter(s, w, (const vec *)a->x[0] + b * entered(s), to, indices(saved->argmax[BEFORE], b, middle(s)));
+    uint8_t *argmax = indices(saved->argmax[BEFORE], b, middle(s));
+    const vec *maps = enter(s, w, (const vec *)a->x[0] + b * entered(s), to, argmax);
     leave(s, maps, w->channel, summand(s, a, b), y, indices(saved->argmax[AFTER], b, result(s)), w->middle);
   }
 }
@@ -108,10 +110,11 @@ void forward(const struct op_args *a) {
   memset(w.statistics, 0, sizeof(double) * 2 * s->outputs);
   for (ptrdiff_t b = 0; b < blocks; b++) {
     vec *to = saved.before + b * middle(s);
-    const vec *maps = enter(s, &w, (const vec *)a->x[0] + b * entered(s), to, indices(saved.argmax[BEFORE], b, middle(s)));
+    uint8_t *argmax = indices(saved.argmax[BEFORE], b, middle(s));
+    const vec *maps = enter(s, &w, (const vec *)a->x[0] + b * entered(s), to, argmax);
     if (maps != to) memcpy(to, maps, sizeof(vec) * middle(s));
-    add_statistics(s, to, present(a->images, b), (double)b * V * middle_pixels(s), w.statistics, w.statistics + s->outputs,
-                   w.partial);
+    add_statistics(s, to, present(a->images, b), (double)b * V * middle_pixels(s), w.statistics,
+                   w.statistics + s->outputs, w.partial);
   }
   close_statistics(s, a, &w, &saved);
   affine_of(s, saved.mean, saved.scale, a, w.channel);
@@ -141,8 +144,8 @@ static void gradient_of_block(const struct shapes *s, const struct op_args *a, c
   if (s->normalizes)
     normalize_gradient(s, gradient, saved->before + b * middle(s), saved->mean, w->channel, present(a->images, b));
   if (pools)
-    max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, to_convolution, s->rows,
-                      s->columns);
+    max_pool_gradient(s, &s->pool[BEFORE], gradient, 0, saved->argmax[BEFORE] + b * middle(s) * V, to_convolution,
+                      s->rows, s->columns);
 }
 
 static void add_bias_gradient(const struct shapes *s, const vec *gradient, const struct workspace *w, double *sums) {

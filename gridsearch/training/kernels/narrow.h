@@ -16,7 +16,8 @@ INLINE vec narrow(vec sum, vec a, vec b) { return (vec)_mm512_dpbf16_ps((__m512)
 
 /* Words of two vectors' numbers, rounded to even: those of `low` in the lower halves. */
 INLINE vec words(vec low, vec high) {
-  const __m512i places = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21,
+  const __m512i places = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                          21,
                                           5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   return (vec)_mm512_permutexvar_epi16(places, (__m512i)_mm512_cvtne2ps_pbh((__m512)high, (__m512)low));
 }
