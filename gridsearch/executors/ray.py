@@ -67,7 +67,7 @@ def connect() -> Any:
     if ray.is_initialized():
         return ray
     if how["address"] != "local":
-        _require_answer(address)
+        require_answer(address)
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(**how, log_to_driver=False, logging_level=logging.CRITICAL, namespace="gridsearch")
@@ -134,11 +134,11 @@ def answers() -> list[str]:
     address = os.environ.get(ADDRESS, "")
     if address in ("", "local"):
         return ["starts a cluster on this machine"]
-    _require_answer(address)
+    require_answer(address)
     return ["answers"]
 
 
-def _require_answer(address: str) -> None:
+def require_answer(address: str) -> None:
     """Refuse an address at which no cluster answers soon: Ray itself would try for minutes, and end the process.
 
     Raises:

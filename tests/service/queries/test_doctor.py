@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from gridsearch.errors import StoreUnreachable
-from gridsearch.executors import slurm
+from gridsearch.executors import ray, slurm
 from gridsearch.service.queries import doctor, engines
 
 
@@ -47,6 +47,7 @@ def installed(monkeypatch):
         monkeypatch.setattr(engines, "requires", lambda _: RANGES)
         monkeypatch.setattr(engines, "version", version)
         monkeypatch.setattr(engines.shutil, "which", lambda name: name if name in programs else None)
+        monkeypatch.setattr(ray, "require_answer", lambda _: None)
         monkeypatch.setattr(slurm, "slurm_version", lambda: "slurm 22.05.8")
         monkeypatch.setattr(slurm, "partitions", lambda: ("main*", "high"))
 
@@ -60,19 +61,19 @@ def test_an_engine_that_is_there_is_shown_with_its_version_and_address(installed
     found = {engine.name: engine for engine in engines.engines()}
     assert list(found) == ["local", "ray", "slurm", "postgresql"]
     assert all(engine.ready for engine in found.values())
-    assert found["ray"].detail == "--executor ray, ray 2.60.0, at 10.0.0.1:6379"
+    assert found["ray"].detail == "--executor ray, ray 2.60.0, at 10.0.0.1:6379, answers"
     assert found["slurm"].detail.endswith("submitit 1.5.3, slurm 22.05.8, partitions main*, high")
 
 
 def test_what_an_engine_lacks_is_a_note_with_the_way_to_get_it(installed):
     installed({"ray": "2.40.0", "submitit": "1.5.3"}, programs=("squeue",))
     found = {finding.subject: finding for finding in doctor._engines()}
-    ray, slurm = found["engine ray"], found["engine slurm"]
+    of_ray, of_slurm = found["engine ray"], found["engine slurm"]
     assert "psycopg is not installed" in found["engine postgresql"].detail
-    assert (ray.verdict, ray.mend) == ("note", "pip install 'gridsearch[ray]'")
-    assert "ray 2.40.0, but >=2.52 is needed" in ray.detail
-    assert (slurm.verdict, slurm.mend) == ("note", "run it on a node that submits jobs")
-    assert "no sbatch, scancel on the search path" in slurm.detail
+    assert (of_ray.verdict, of_ray.mend) == ("note", "pip install 'gridsearch[ray]'")
+    assert "ray 2.40.0, but >=2.52 is needed" in of_ray.detail
+    assert (of_slurm.verdict, of_slurm.mend) == ("note", "run it on a node that submits jobs")
+    assert "no sbatch, scancel on the search path" in of_slurm.detail
 
 
 def test_the_package_of_each_engine_is_that_of_its_extra():
