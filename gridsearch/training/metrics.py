@@ -1,6 +1,6 @@
 """How well lanes did: totals over an epoch without a transfer per step, and scores from a confusion matrix.
 
-Shapes: K lanes, L one column for all lanes or K, B batch, N images, Y classes.
+Shapes: K lanes, L one column for all lanes or K, B batch, N images, S steps, Y classes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
@@ -113,6 +114,31 @@ class LossHistory:
             weighted = math.fsum(row[k] * size for row, size in zip(self._rows, sizes, strict=True))
             found.append(EpochTotals(weighted / seen, hits[k] / seen, seen))
         return found
+
+
+def epoch_results(
+    lanes: Sequence[MetricLane], losses_KS: np.ndarray, sizes_S: np.ndarray, hits: Sequence[int]
+) -> list[EpochTotals | Diverged]:
+    """Return each lane's means over an epoch whose losses are all there, or what ended it.
+
+    Args:
+        lanes: before the epoch; one that diverged is marked in its `diverged`.
+        losses_KS: mean losses of the steps, up to the first that is not finite.
+        sizes_S: images of each step.
+        hits: each lane's right guesses.
+    """
+    seen = int(sizes_S.sum())
+    found: list[EpochTotals | Diverged] = []
+    for lane, losses_S, own in zip(lanes, losses_KS, hits, strict=True):
+        broken = np.flatnonzero(~np.isfinite(losses_S))
+        if len(broken):
+            at = int(broken[0])
+            step, value = lane.step + at + 1, float(losses_S[at])
+            lane.diverged = Diverged("loss", step=step, epoch=lane.epoch + 1, value=value)
+            found.append(lane.diverged)
+        else:
+            found.append(EpochTotals(math.fsum((losses_S * sizes_S).tolist()) / seen, own / seen, seen))
+    return found
 
 
 class EpochMetrics:

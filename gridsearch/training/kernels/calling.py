@@ -35,6 +35,13 @@ def address(tensor: torch.Tensor | None) -> int | None:
     return None if tensor is None else tensor.data_ptr()
 
 
+def place_of(found: Callable[..., int]) -> int:
+    """Return where a library's function lies, for other compiled code to call."""
+    place = ctypes.cast(found, POINTER).value  # type: ignore[arg-type]
+    assert place is not None
+    return place
+
+
 def strides(x: torch.Tensor) -> ctypes.Array[ctypes.c_ssize_t]:
     """Return a tensor's strides, in numbers."""
     return (SIZE * x.dim())(*x.stride())

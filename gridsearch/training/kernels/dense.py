@@ -31,7 +31,7 @@ from gridsearch.training.kernels.compiler import load
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SOURCE = Path(__file__).with_name("dense_layers.c")
+SOURCE = Path(__file__).with_name("dense_layers.c")
 _FEWEST_INPUTS = 16  # a row of weights must fill a vector of any processor
 
 
@@ -93,7 +93,7 @@ class DenseLayers:
     @classmethod
     def build(cls, shape: DenseShape, dtype: torch.dtype) -> DenseLayers | None:
         """Return the kernel for some layers; None where it cannot be compiled."""
-        library = load(_SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
+        library = load(SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
         return None if library is None else cls(shape, dtype, library)
 
     def forward(

@@ -16,6 +16,7 @@ from gridsearch.training.kernels.calling import (
     SIZE,
     address,
     function,
+    place_of,
     require,
     require_type,
     strides,
@@ -32,11 +33,15 @@ class CrossEntropy:
     """Mean cross-entropies of K lanes.
 
     Its results are torch's up to rounding, NaN included.  It computes in one thread, in a fixed order.
+
+    Attributes:
+        address: of its function, for plans.
     """
 
     def __init__(self, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         self._dtype = dtype
         self._call = function(library.cross_entropy, SIZE, *[POINTER] * 6, *[SIZE] * 3)
+        self.address = place_of(library.cross_entropy)
 
     @classmethod
     def build(cls, dtype: torch.dtype) -> CrossEntropy | None:

@@ -12,7 +12,7 @@ import ctypes
 import functools
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
@@ -70,7 +70,7 @@ class Op(Protocol):
     inputs: tuple[Layout, ...]
     output: Layout
     in_place: bool
-    library: ctypes.CDLL
+    library: Any
     constants: int | None
 
     def saved_bytes(self, images: int) -> int:

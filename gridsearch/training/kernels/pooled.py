@@ -29,7 +29,7 @@ from gridsearch.training.kernels.calling import (
 )
 from gridsearch.training.kernels.compiler import load
 
-_SOURCE = Path(__file__).with_name("pooled_convolution.c")
+SOURCE = Path(__file__).with_name("pooled_convolution.c")
 _POOLS = (2, 3)
 
 
@@ -67,6 +67,21 @@ class PooledShape:
         weights = outputs * self.channels * math.prod(self.kernel)
         return self.pool in _POOLS and min(self.pooled) > 0 and weights <= MOST_WEIGHTS
 
+    def constants(self, dtype: torch.dtype) -> dict[str, int]:
+        """Return the constants of the source."""
+        return {
+            "DOUBLE": REALS.index(dtype),
+            "C": self.channels,
+            "H": self.height,
+            "W": self.width,
+            "KH": self.kernel[0],
+            "KW": self.kernel[1],
+            "PH": self.padding[0],
+            "PW": self.padding[1],
+            "P": self.pool,
+            "RELU": int(self.relu),
+        }
+
 
 class _Weights(ctypes.Structure):
     _fields_ = (("w", POINTER), ("b", POINTER), ("w_step", SIZE), ("b_step", SIZE), ("per", SIZE))
@@ -99,7 +114,7 @@ class PooledConvolution:
         self._pooled = shape.pooled
         self._dtype = dtype
         self._forward = function(library.forward, None, *[POINTER] * 5, *[SIZE] * 3, POINTER)
-        self._backward = function(library.backward, None, *[POINTER] * 8, *[SIZE] * 3, POINTER)
+        self._backward = function(library.backward, None, *[POINTER] * 8, *[SIZE] * 3, POINTER, ctypes.c_int)
         self._forward_workspace = function(library.forward_workspace, SIZE, SIZE)
         self._backward_workspace = function(library.backward_workspace, SIZE, SIZE)
         self._workspace = torch.empty(0, dtype=dtype)
@@ -111,21 +126,7 @@ class PooledConvolution:
         """Return the kernel for a shape; None where it cannot be compiled."""
         if dtype not in REALS:
             return None
-        library = load(
-            _SOURCE,
-            {
-                "DOUBLE": REALS.index(dtype),
-                "C": shape.channels,
-                "H": shape.height,
-                "W": shape.width,
-                "KH": shape.kernel[0],
-                "KW": shape.kernel[1],
-                "PH": shape.padding[0],
-                "PW": shape.padding[1],
-                "P": shape.pool,
-                "RELU": int(shape.relu),
-            },
-        )
+        library = load(SOURCE, shape.constants(dtype))
         return None if library is None else cls(shape, dtype, library)
 
     def forward(
@@ -188,6 +189,7 @@ class PooledConvolution:
             *(ctypes.byref(self._weights("backward", w, None)), address(gx)),
             *(ctypes.byref(self._weights("gradient", weight_grad, bias_grad)), count, groups, outputs),
             self._workspace_address(self._backward_workspace(outputs)),
+            0,
         )
         return None if gx is None else gx.permute(0, 3, 1, 2)
 

@@ -5,7 +5,7 @@
  *   DOUBLE        1 for double, 0 for float   C             channels of a group that come in
  *   H, W          height and width of a map   KH, KW        height and width of the kernel
  *   PH, PW        zeros at each side          P             side of the pooling's windows, and their step
- *   RELU          1 with, 0 without
+ *   RELU          1 with, 0 without           OUTPUTS       channels that come out of a plan's operation, if it is one
  *
  * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and in the
  * backward pass the gradients are spread out again, mostly zeros that are multiplied all the same.  Here the values of
@@ -302,7 +302,7 @@ ptrdiff_t backward_workspace(ptrdiff_t outputs) {
  * or none; grads: where the gradients of the weights and biases go. */
 void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const REAL *x, const ptrdiff_t *strides,
               const struct weights *params, REAL *gx, const struct weights *grads, ptrdiff_t images, ptrdiff_t groups,
-              ptrdiff_t outputs, REAL *workspace) {
+              ptrdiff_t outputs, REAL *workspace, int adds) {
   const ptrdiff_t all = groups * outputs;
   REAL *image = workspace, *image_gradient = image + IMAGE_BUFFER, *columns = image_gradient + IMAGE_BUFFER,
        *sums = columns + IM2COL_BUFFER, *spread = sums + outputs * SEGMENTS * PATCH,
@@ -342,9 +342,14 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
       memset(image_gradient, 0, sizeof(REAL) * IMAGE_BUFFER);
       image_gradients(image_gradient, spread, argmax, all, gradients, outputs);
       for (ptrdiff_t h = 0; h < H; h++)
-        for (ptrdiff_t q = 0; q < W; q++)
-          memcpy(gx + ((b * H + h) * W + q) * groups * C + g * C, image_gradient + (h + PH) * ROW + (q + PW) * C,
-                 sizeof(REAL) * C);
+        for (ptrdiff_t q = 0; q < W; q++) {
+          REAL *to = gx + ((b * H + h) * W + q) * groups * C + g * C;
+          const REAL *from = image_gradient + (h + PH) * ROW + (q + PW) * C;
+          if (adds)
+            for (ptrdiff_t c = 0; c < C; c++) to[c] += from[c];
+          else
+            memcpy(to, from, sizeof(REAL) * C);
+        }
     }
     for (ptrdiff_t o = 0; o < outputs; o++) {
       REAL *own = weights_of(grads, g * outputs + o);
@@ -356,3 +361,25 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
     }
   }
 }
+
+#ifdef OUTPUTS
+/* As an operation of a plan: one group of OUTPUTS channels, maps with the channels last; `saved` has the argmax
+ * indices. */
+#include "op.h"
+
+static const ptrdiff_t op_strides[4] = {H * W * C, 1, W * C, C};
+
+void op_infer(const struct op_args *a) {
+  const struct weights params = {(REAL *)a->params[0], (REAL *)a->params[1], 0, 0, OUTPUTS};
+  forward(a->x[0], op_strides, &params, a->y, a->saved, a->images, 1, OUTPUTS, a->workspace);
+}
+
+void op_forward(const struct op_args *a) { op_infer(a); }
+
+void op_backward(const struct op_args *a) {
+  const struct weights params = {(REAL *)a->params[0], (REAL *)a->params[1], 0, 0, OUTPUTS};
+  const struct weights grads = {a->grads[0], a->grads[1], 0, 0, OUTPUTS};
+  backward(a->gy, a->y, a->saved, a->x[0], op_strides, &params, a->gx[0], &grads, a->images, 1, OUTPUTS, a->workspace,
+           a->adds[0]);
+}
+#endif

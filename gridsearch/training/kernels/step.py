@@ -9,7 +9,15 @@ import ctypes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, address, function, require_type
+from gridsearch.training.kernels.calling import (
+    POINTER,
+    REALS,
+    SIZE,
+    address,
+    function,
+    place_of,
+    require_type,
+)
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 
@@ -35,11 +43,15 @@ class OptimizerStep:
     """Moves the weights of K lanes, each by its own recipe.
 
     Its results are those of `torch.optim` up to rounding.  It computes in one thread, in a fixed order.
+
+    Attributes:
+        address: of its function, for plans.
     """
 
     def __init__(self, dtype: torch.dtype, library: ctypes.CDLL) -> None:
         self._dtype = dtype
         self._call = function(library.step, None, *[POINTER] * 4, *[SIZE] * 2, POINTER)
+        self.address = place_of(library.step)
         self._lanes = (_Lane * 0)()
 
     @classmethod
@@ -88,6 +100,20 @@ class OptimizerStep:
             *(address(weights), address(gradient), address(first), address(second)),
             *(*weights.shape, self._lanes),
         )
+
+    def recipe(self, slot: int) -> tuple[int, int]:
+        """Return where a lane's recipe is, which begins with its rate, and where in it its count of steps."""
+        return ctypes.addressof(self._lanes[slot]), _Lane.steps.offset
+
+    @property
+    def steps(self) -> list[int]:
+        """How many steps each lane has taken."""
+        return [lane.steps for lane in self._lanes]
+
+    @property
+    def rates(self) -> list[float]:
+        """The learning rates of the lanes' last steps."""
+        return [lane.lr for lane in self._lanes]
 
     @property
     def mu_products(self) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -32,6 +32,23 @@ if TYPE_CHECKING:
 
 class Disagrees(NotStackable):
     """A K-lane form gives other numbers than the model itself."""
+
+
+class PassNetwork(Protocol):
+    """What computes a network's passes; see `network.Network`."""
+
+    @property
+    def dropout(self) -> Any:
+        """Has the lanes' generators."""
+        ...
+
+    def __call__(self, x: torch.Tensor, form: Form, *, training: bool) -> torch.Tensor:
+        """Return logits [K, B, Y]."""
+        ...
+
+    def forward_pass(self, x: torch.Tensor, form: Form) -> Any:
+        """Return the logits in training mode, with the pass that computes the gradients from theirs."""
+        ...
 
 
 AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
@@ -162,6 +179,35 @@ def check(
             finally:  # a pass moves running statistics, from which whatever comes next must not start
                 for slot, weights in enumerate(before):
                     storage.load_lane_tensors(slot, weights)
+
+
+def check_same(
+    ours: PassNetwork, theirs: Network, storage: Storage, x_BCHW: torch.Tensor, precision: Precision
+) -> None:
+    """Compare another way of computing a network's passes with the network, which was held against the models.
+
+    Raises:
+        Disagrees: they differ.
+    """
+    lanes = range(storage.lanes)
+    before = [storage.lane_tensors(slot) for slot in lanes]
+    results: list[list[torch.Tensor]] = []
+    for network in (ours, theirs):
+        network.dropout.generators = [
+            torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
+        ]
+        gradients = torch.empty_like(storage.flat)
+        try:
+            forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
+            forward.gradients(2 * forward.logits, gradients)
+            moved = [t.detach().clone() for t in storage.untrained()]
+            logits = network(x_BCHW.clone(), Form.SHARED, training=False)
+        finally:
+            for slot, weights in enumerate(before):
+                storage.load_lane_tensors(slot, weights)
+        found = [forward.logits, *storage.split(gradients).values(), *moved, logits]
+        results.append([tensor.detach().clone() for tensor in found])
+    _compare(list(zip(*results, strict=True)), AGREEMENT[precision.name])
 
 
 def _check_pass(

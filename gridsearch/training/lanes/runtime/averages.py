@@ -100,6 +100,10 @@ class PackAverages:
         """Return the lane's parameters, likewise."""
         return self._storage.parameters(slot, self._values(slot, steps))
 
+    def pairs(self, slot: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return a lane's averages, each with what it is of, as views."""
+        return [(a[slot], t.detach()[slot]) for a, t in zip(self.state, self._tensors(), strict=True)]
+
     def state_dict(self, slot: int) -> dict[str, torch.Tensor]:
         """Return a copy of a lane's average as `WeightAverage.state_dict` would give it."""
         return {name: row.clone() for name, row in self._rows(slot).items()} if self._emas[slot] else {}

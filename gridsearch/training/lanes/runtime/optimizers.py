@@ -91,6 +91,22 @@ class PackOptimizer:
         return flat[slot], state | {kind: [torch.tensor(x, device=device)] for kind, x in scalars.items()}
 
     @property
+    def address(self) -> int | None:
+        """Where the compiled step is, which plans call; None where there is none."""
+        return None if self._kernel is None else self._kernel.address
+
+    def recipe(self, slot: int) -> tuple[int, int]:
+        """Return where a lane's recipe is, which plans change, and where in it its count of steps."""
+        assert self._kernel is not None
+        return self._kernel.recipe(slot)
+
+    def took_planned(self) -> None:
+        """Take note of the steps that a plan has taken."""
+        assert self._kernel is not None
+        self._steps, self.lr = self._kernel.steps, self._kernel.rates
+        self._mu_products = self._kernel.mu_products
+
+    @property
     def form(self) -> tuple[bool, bool]:
         """What a step does beside the numbers in its table: with another form it is another program."""
         return self._decays, self._nesterov

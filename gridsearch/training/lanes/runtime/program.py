@@ -9,17 +9,21 @@ Shapes: K lanes, B batch, N images of an epoch or of the validation split, P par
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.compile.agreement import AGREEMENT
+from gridsearch.training.lanes.compile.agreement import AGREEMENT, Disagrees, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+from gridsearch.training.lanes.compile.step_plan import plan_network
 from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
@@ -28,6 +32,7 @@ from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
+from gridsearch.training.lanes.runtime.planned_steps import LaneEpoch, PlannedSteps, PlanNetwork
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
 from gridsearch.training.schedules import Schedule
@@ -42,6 +47,12 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.runtime.cuda_graphs import Recorder
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
+
+
+_log = logging.getLogger(__name__)
+
+PLANNED = ("float32", "float64")
+"""Precisions for which there are step plans."""
 
 
 @dataclass(slots=True, eq=False)
@@ -126,6 +137,7 @@ class PackProgram:
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._schedule(member)
+        self._planned = self._plan_steps(models[0], sample(tried))
         self._runner = step_runner(
             self._counted_step,
             batch=self.plan.batch,
@@ -147,6 +159,16 @@ class PackProgram:
     def lanes(self) -> int:
         """K."""
         return len(self.members)
+
+    @property
+    def planned(self) -> bool:
+        """Whether compiled calls take the steps, several at a time."""
+        return self._planned is not None
+
+    @property
+    def taken(self) -> int | None:
+        """How many steps all lanes have taken by such calls; None where there are none."""
+        return None if self._planned is None else self._planned.taken
 
     def lr(self, slot: int) -> float:
         """Return the learning rate of a lane's last step."""
@@ -184,6 +206,29 @@ class PackProgram:
         self.network.resize(len(slots))
         self._allocate()
         self._update_lanes()
+
+    def _plan_steps(self, model: nn.Module, x_BCHW: torch.Tensor) -> PlannedSteps | None:
+        """Return the steps as compiled calls; None where there is no operation for a part of the network."""
+        if self._counted or self.network.method != "stacked" or self._precision.name not in PLANNED:
+            return None
+        try:
+            steps = plan_network(
+                model, x_BCHW, self.storage, channels_last=self._memory_format == torch.channels_last
+            )
+            planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
+            self.averages.set_decays([m.settings.ema for m in self.members])
+            rates = [m.settings.dropout for m in self.members]
+            planned.bind(self.members, self._optimizer, self.averages, rates)
+            self.network.dropout.rates = rates
+            ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
+            check_same(ours, self.network, self.storage, x_BCHW, self._precision)
+        except NoPlan as error:
+            _log.debug("no step plan: %s", error)
+            return None
+        except Disagrees as error:
+            _log.warning("without a step plan: %s", error)
+            return None
+        return planned
 
     def _schedule(self, member: Member) -> None:
         s = member.settings
@@ -224,6 +269,8 @@ class PackProgram:
         if form != self._form:
             self._runner.release()
             self._form = form
+        if self._planned is not None:
+            self._planned.bind(self.members, self._optimizer, self.averages, rates)
 
     # Training
 
@@ -234,10 +281,13 @@ class PackProgram:
             for each lane its totals, or what ended it; training stops early once all lanes have diverged.
         """
         members = self.members
-        images, first = self._images(), members[0]
+        first = members[0]
         seeds.reseed_others(seeds.stream(first.seed, seeds.EPOCH, first.epoch + 1))
-        run = self._run_counted if self._counted else self._run
-        results = run(images, check_stop)
+        if self._planned is not None:
+            results = self._run_planned(self._planned, check_stop)
+        else:
+            run = self._run_counted if self._counted else self._run
+            results = run(self._images(), check_stop)
         for member in members:
             member.epoch += 1
         return results
@@ -250,6 +300,32 @@ class PackProgram:
             epochs = epochs[:1]
         order_NL = torch.stack([self._order(*one) for one in epochs], 1)
         return EpochImages(order_NL, data.labels[order_NL], [self._augment(*one) for one in epochs])
+
+    def _run_planned(
+        self, planned: PlannedSteps, check_stop: Callable[[], None]
+    ) -> list[EpochTotals | Diverged]:
+        """Train an epoch by compiled calls."""
+        orders: dict[tuple[int, int], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
+        epochs = []
+        for m in self.members:
+            key = m.seed, m.epoch + 1
+            if key not in orders:
+                orders[key] = self._order(*key).contiguous(), self._augment(*key)
+            epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
+        try:
+            results = planned.train(self.members, epochs, check_stop)
+        finally:
+            self._optimizer.took_planned()
+        for member in self.members:
+            member.step += self.plan.steps
+        return results
+
+    def _lane_rates(self, m: Member) -> np.ndarray:
+        """Return the learning rates of a lane's next epoch's steps, [S]."""
+        steps = self.plan.steps
+        if not m.schedule.moves:
+            return np.full(steps, m.settings.lr)
+        return np.array([m.settings.lr * m.schedule.factor(m.step + i) for i in range(steps)])
 
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
@@ -369,6 +445,10 @@ class PackProgram:
         data = self.data
         if len(data.val) == 0:
             return [None] * self.lanes
+        if self._planned is not None:
+            with torch.no_grad(), self.averages.swapped_in([m.step for m in self.members]):
+                logits_KNY = self._planned.evaluate(data.val, self.evaluation_batch, check_stop)
+            return [Evaluation.of(own, data.labels.index_select(0, data.val)) for own in logits_KNY]
         parts = []
         with torch.no_grad(), self.averages.swapped_in([m.step for m in self.members]):
             for chosen_B in torch.split(data.val, self.evaluation_batch):

@@ -1,0 +1,333 @@
+"""Which compiled operations a network's step is made of, and where each finds its memory.
+
+Stands between the stages of a network and the plan that C runs: covers the stages with operations, puts conversions where
+two of them want other layouts, and lays out one arena for all.
+
+Shapes: B batch, P elements of a lane's trained parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from gridsearch.training.kernels import families, small_ops
+from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_numbers
+from gridsearch.training.kernels.stages import Dropout, Flatten, numbers
+from gridsearch.training.lanes.compile import fusion
+from gridsearch.training.lanes.compile.lane_values import NotStackable
+from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
+from gridsearch.training.lanes.compile.tracing import lane_shapes, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    import torch
+    from torch import nn
+
+    from gridsearch.training.kernels.op import Op
+    from gridsearch.training.kernels.stages import Shape
+    from gridsearch.training.lanes.compile.step_graph import Node, StepGraph
+    from gridsearch.training.lanes.runtime.storage import Storage
+
+_LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An activation in one layout.
+
+    Attributes:
+        shape: of one image.
+        layout: in memory.
+        trained: a parameter lies before it, so that its gradient is needed.
+    """
+
+    shape: Shape
+    layout: Layout
+    trained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An operation and its operands: slots by number, parameters and buffers by name."""
+
+    op: Op
+    inputs: tuple[int, ...]
+    output: int
+    params: tuple[str | None, ...] = ()
+    buffers: tuple[str, ...] = ()
+    draws: bool = False
+
+
+@dataclass(slots=True)
+class Steps:
+    """The operations of a step, in the order of the forward pass.
+
+    Attributes:
+        slots: all activations; the first has the images.
+        ops: all operations; the last one's output, in rows of features, are the logits.
+        counters: names of the counts of batches that batch norms have seen.
+    """
+
+    slots: list[Slot] = field(default_factory=list)
+    ops: list[Placed] = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
+
+    @property
+    def logits(self) -> int:
+        """Slot of the logits."""
+        return self.ops[-1].output
+
+
+class _Coverer:
+    """Covers a network with operations."""
+
+    def __init__(
+        self, graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, channels_last: bool
+    ) -> None:
+        self.steps = Steps()
+        self._graph, self._trained, self._dtype = graph, set(trained), dtype
+        self._channels_last = channels_last
+        self._found: dict[int, dict[Layout, int]] = {}  # slots of each value, by layout
+        self._done: set[int] = set()
+
+    def run(self) -> Steps:
+        """Return the operations.
+
+        Raises:
+            NoPlan: there is none for a stage.
+        """
+        runs = []
+        covered: set[int] = set()
+        for n in range(1, len(self._graph.nodes) + 1):
+            if n not in covered:
+                op, members = self._choose(n)
+                covered |= set(members)
+                runs.append((members, op))
+        # an operation may need another input than its first stage's: it runs where its last stage does
+        for members, op in sorted(runs, key=lambda run: run[0][-1]):
+            self._place([self._graph.nodes[n - 1] for n in members], members, op)
+        logits = len(self._graph.nodes)
+        last = self._slot(logits, Layout.FEATURES)
+        if last != self.steps.logits or len(self.steps.slots[last].shape) != 1:
+            raise NoPlan("logits that no operation writes")
+        return self.steps
+
+    def _choose(self, first: int) -> tuple[Op | None, list[int]]:
+        members = list(chain(self._graph, first))
+        stages = [self._graph.nodes[n - 1].stage for n in members]
+        if isinstance(stages[0], Flatten | Dropout):
+            return None, members[:1]
+        found = families.cover(stages, self._graph.shape(self._graph.nodes[first - 1].inputs[0]), self._dtype)
+        if found is None:
+            raise NoPlan(f"{type(stages[0]).__name__} has no operation")
+        return found[0], members[: found[1]]
+
+    def _place(self, nodes: Sequence[Node], members: Sequence[int], op: Op | None) -> None:
+        first, result = nodes[0], members[-1]
+        if isinstance(first.stage, Flatten):
+            self._flatten(first, result)
+            return
+        if isinstance(first.stage, Dropout):
+            self._dropout(first, result)
+            return
+        assert op is not None
+        values = [first.inputs[0], *(value for node in nodes for value in node.inputs[1:])]
+        params = tuple(p for node in nodes for p in node.params)
+        buffers = tuple(b for node in nodes for b in node.buffers)
+        self.steps.counters += [node.counter for node in nodes if node.counter is not None]
+        if len(params) > PARAMS:
+            raise NoPlan("an operation with too many parameters")
+        inputs = tuple(self._slot(v, layout) for v, layout in zip(values, op.inputs, strict=True))
+        self._emit(op, inputs, result, nodes[-1].shape, params, buffers)
+
+    def _emit(
+        self,
+        op: Op,
+        inputs: tuple[int, ...],
+        result: int,
+        shape: Shape,
+        params: tuple[str | None, ...] = (),
+        buffers: tuple[str, ...] = (),
+        *,
+        draws: bool = False,
+    ) -> None:
+        slots = self.steps.slots
+        trained = any(slots[i].trained for i in inputs) or any(p in self._trained for p in params)
+        slots.append(Slot(shape, op.output, trained))
+        self.steps.ops.append(Placed(op, inputs, len(slots) - 1, params, buffers, draws))
+        self._found.setdefault(result, {})[op.output] = len(slots) - 1
+
+    def _slot(self, value: int, layout: Layout) -> int:
+        """Return the slot of a value in a layout; an operation converts it, if need be."""
+        shape, slots = self._graph.shape(value), self.steps.slots
+        if value == 0 and not slots:
+            slots.append(Slot(shape, layout, trained=False))
+            self._found[0] = {layout: 0}
+        found = self._found[value]
+        if layout in found:
+            return found[layout]
+        for known, slot in found.items():
+            if small_ops.same_memory(known, layout, shape):
+                found[layout] = slot
+                return slot
+        known, slot = next(iter(found.items()))
+        self._convert(slot, known, layout, shape, value)
+        return found[layout]
+
+    def _convert(self, slot: int, known: Layout, layout: Layout, shape: Shape, result: int) -> None:
+        op = small_ops.conversion(known, layout, shape, self._dtype)
+        if op is None:
+            raise NoPlan("no compiler")
+        self._emit(op, (slot,), result, self._graph.shape(result))
+
+    def _flatten(self, node: Node, result: int) -> None:
+        value = node.inputs[0]
+        if value == 0:
+            self._found[result] = {Layout.FEATURES: self._slot(0, Layout.FEATURES)}
+            return
+        known, slot = next(iter(self._found[value].items()))
+        shape = self._graph.shape(value)
+        if known is Layout.BATCH_INNER and numbers(shape[1:]) == 1:
+            self._found[result] = {known: slot}
+        elif small_ops.same_memory(known, Layout.FEATURES, shape):
+            self._found[result] = {Layout.FEATURES: slot}
+        else:
+            self._convert(slot, known, Layout.FEATURES, shape, result)
+
+    def _dropout(self, node: Node, result: int) -> None:
+        assert isinstance(node.stage, Dropout)
+        value = node.inputs[0]
+        if value == 0:
+            self._slot(0, Layout.FEATURES)
+        layout, slot = next(iter(self._found[value].items()))
+        op = small_ops.dropout(node.stage, layout, node.shape, self._dtype, channels_last=self._channels_last)
+        if op is None:
+            raise NoPlan("no compiler")
+        self._emit(op, (slot,), result, node.shape, draws=True)
+
+
+def cover_steps(
+    graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, channels_last: bool
+) -> Steps:
+    """Return the operations of a network's step.
+
+    Args:
+        graph: the network in training.
+        trained: names of the parameters that are trained.
+        dtype: of the weights.
+        channels_last: the layout of a lone lane's maps, in whose order torch draws dropout masks.
+
+    Raises:
+        NoPlan: there is no operation for a stage.
+    """
+    params = [p for node in graph.nodes for p in node.params if p is not None]
+    if len(set(params)) != len(params):
+        raise NoPlan("a layer that is used twice")
+    return _Coverer(graph, trained, dtype, channels_last=channels_last).run()
+
+
+def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, channels_last: bool) -> Steps:
+    """Return the operations of a model's step.
+
+    Args:
+        model: a lane's, which has been used up.
+        x_BCHW: `SAMPLE` images.
+        storage: the lanes' weights.
+        channels_last: the layout of a lone lane's maps.
+
+    Raises:
+        NoPlan: there is no operation for a part of it.
+    """
+    graphs = []
+    try:
+        for training in (True, False):
+            traced = trace(model, training=training)
+            fusion.reorder(traced, model)
+            model.train(training)
+            graphs.append(step_graph(model, traced, lane_shapes(model, traced, x_BCHW), training=training))
+    except NotStackable as error:
+        raise NoPlan(str(error)) from error
+    finally:
+        model.train()
+    if not same_network(*graphs):
+        raise NoPlan("evaluation runs other layers than training")
+    return cover_steps(graphs[0], storage.names, storage.flat.dtype, channels_last=channels_last)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Where things lie in an arena, in bytes from its beginning.
+
+    Attributes:
+        slots: each activation.
+        gradients: each activation's gradient; None where it has none.
+        saved: what each operation leaves for its backward pass.
+        workspace: of whichever operation runs.
+        size: of the whole arena.
+    """
+
+    slots: list[int]
+    gradients: list[int | None]
+    saved: list[int]
+    workspace: int
+    size: int
+
+
+def lay_out(steps: Steps, batch: int, evaluated: int, dtype: torch.dtype) -> Memory:
+    """Lay out an arena: what is not needed at the same time may have the same place.
+
+    Args:
+        steps: the operations.
+        batch: most images of a training step.
+        evaluated: most images of an evaluated batch.
+        dtype: of the weights.
+    """
+    ops, slots = steps.ops, steps.slots
+    count, size = len(ops), 8 if str(dtype) == "torch.float64" else 4
+    most = max(batch, evaluated)
+
+    def backward(op: int) -> int:  # when it runs, after all forward passes and the loss
+        return 2 * count - op
+
+    maker = {placed.output: n for n, placed in enumerate(ops)}
+    readers: dict[int, list[int]] = {}
+    for n, placed in enumerate(ops):
+        for i in placed.inputs:
+            readers.setdefault(i, []).append(n)
+    wanted: list[tuple[int, int, int]] = []  # bytes, first and last time of use
+    for s, slot in enumerate(slots):
+        numbers = activation_numbers(slot.layout, slot.shape, most, dtype)
+        wanted.append((numbers * size, maker.get(s, 0), backward(maker.get(s, 0))))
+    with_gradient = [s for s, slot in enumerate(slots) if slot.trained]
+    for s in with_gradient:
+        numbers = activation_numbers(slots[s].layout, slots[s].shape, batch, dtype)
+        begins = count if s == steps.logits else backward(max(readers[s]))
+        wanted.append((numbers * size, begins, backward(maker[s])))
+    wanted += [(placed.op.saved_bytes(batch), n, backward(n)) for n, placed in enumerate(ops)]
+    wanted.append((max(placed.op.workspace_bytes(most) for placed in ops), 0, backward(0)))
+    places, total = _pack(wanted)
+    gradients: list[int | None] = [None] * len(slots)
+    for s, place in zip(with_gradient, places[len(slots) :], strict=False):
+        gradients[s] = place
+    saved = places[len(slots) + len(with_gradient) : -1]
+    return Memory(places[: len(slots)], gradients, saved, places[-1], total)
+
+
+def _pack(wanted: Sequence[tuple[int, int, int]]) -> tuple[list[int], int]:
+    """Place pieces (bytes, first and last time of use), the largest first, each in the lowest gap that is free."""
+    placed: list[tuple[int, int, int, int]] = []  # begin, end, first, last
+    places = [0] * len(wanted)
+    for i in sorted(range(len(wanted)), key=lambda i: -wanted[i][0]):
+        size, first, last = wanted[i]
+        size = -(-(size + SLACK) // _LINE) * _LINE
+        at = 0
+        for begin, end, others_first, others_last in sorted(placed):
+            if others_first <= last and first <= others_last:
+                if begin >= at + size:
+                    break
+                at = max(at, end)
+        placed.append((at, at + size, first, last))
+        places[i] = at
+    return places, max((end for _, end, _, _ in placed), default=0)
