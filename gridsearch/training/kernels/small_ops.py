@@ -5,6 +5,9 @@ Stands between their C sources and a plan; see `op`.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training.kernels import dense, pooled
-from gridsearch.training.kernels.calling import REALS, SIZE, function
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function, place_of
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.dense import DenseShape
 from gridsearch.training.kernels.op import Layout
@@ -62,7 +65,7 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
         case Conv():
             return _pooled(stages, shape, dtype)
         case Linear():
-            return _dense(stages, dtype)
+            return _dense(stages, dtype) or _large_dense(stages, dtype)
     return None
 
 
@@ -137,6 +140,38 @@ def _dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int
         lambda images: workspace(images) * size,
     )
     return op, covered
+
+
+def _large_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return a dense layer by the BLAS that torch has, and perhaps ReLU."""
+    layer, blas = stages[0], _blas()
+    if blas is None or not isinstance(layer, Linear):
+        return None
+    relu = len(stages) > 1 and isinstance(stages[1], Relu)
+    constants = {
+        "DOUBLE": REALS.index(dtype),
+        "INPUTS": layer.inputs,
+        "OUTPUTS": layer.outputs,
+        "RELU": int(relu),
+    }
+    library = load(_FOLDER / "large_dense.c", constants)
+    if library is None:
+        return None
+    function(library.op_use, None, POINTER)(place_of(blas.dgemm_ if dtype == torch.float64 else blas.sgemm_))
+    rows = Layout.FEATURES
+    return CompiledOp((rows,), rows, _calls(library), lambda _: 0, lambda _: 0), 2 if relu else 1
+
+
+@functools.cache
+def _blas() -> ctypes.CDLL | None:
+    """Return the library that has torch's matrix product; None where it exports none."""
+    folder = Path(torch.__file__).parent / "lib"
+    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(str(folder / name))
+            if hasattr(library, "sgemm_") and hasattr(library, "dgemm_"):
+                return library
+    return None
 
 
 _MOST_LAYERS = 8  # their weights and biases are the operation's parameters

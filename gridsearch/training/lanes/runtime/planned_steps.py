@@ -116,6 +116,7 @@ class PlannedSteps:
     def _build(self, losses: int, optimizer: int) -> PlanStruct:
         """Return the C structure of the plan."""
         steps, data, size = self._steps, self._data, len(self._steps.ops)
+        self._random = torch.zeros(self._library.random_bytes // 8 + 1, dtype=torch.int64)
         args = (OpArgs * (2 * size))()  # in training, then in evaluation
         relocations: list[Relocation] = []
         written: set[int] = set()
@@ -131,7 +132,6 @@ class PlannedSteps:
         ]
         forward, backward, infer = (_calls(each, args) for each in calls)
         labels, image = torch.empty(self._batch, dtype=torch.int64), torch.empty_like(data.pixels[0])
-        self._random = torch.zeros(self._library.random_bytes // 8 + 1, dtype=torch.int64)
         table = (Relocation * len(relocations))(*relocations)
         self._parts = forward, backward, infer, args, table, labels, image
         logits = steps.slots[steps.logits]
