@@ -74,15 +74,17 @@ def _size(dtype: torch.dtype) -> int:
 
 
 def _pooled(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
-    """Return a convolution with its max pooling, and perhaps ReLU."""
-    conv, pool = stages[0], stages[1] if len(stages) > 1 else None
+    """Return a convolution with its max pooling, and perhaps ReLU, before it or after."""
+    conv, *after = stages[:3]
+    relu = any(isinstance(stage, Relu) for stage in after)
+    after = [stage for stage in after if not isinstance(stage, Relu)]
+    pool = after[0] if after else None
     plain = isinstance(conv, Conv) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
     if not plain or not isinstance(conv, Conv) or not isinstance(pool, MaxPool):
         return None
     side = pool.kernel[0]
     if pool.kernel != (side, side) or pool.stride != pool.kernel or pool.padding != (0, 0):
         return None
-    relu = len(stages) > 2 and isinstance(stages[2], Relu)
     _, height, width = shape
     sides = {"channels": conv.channels, "height": height, "width": width}
     found = PooledShape(**sides, kernel=conv.kernel, padding=conv.padding, pool=side, relu=relu)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from gridsearch.training.kernels import families, small_ops
 from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_numbers
 from gridsearch.training.kernels.stages import Dropout, Flatten, numbers
-from gridsearch.training.lanes.compile import fusion
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
 from gridsearch.training.lanes.compile.tracing import lane_shapes, trace
@@ -244,7 +243,6 @@ def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, ch
     try:
         for training in (True, False):
             traced = trace(model, training=training)
-            fusion.reorder(traced, model)
             model.train(training)
             graphs.append(step_graph(model, traced, lane_shapes(model, traced, x_BCHW), training=training))
     except NotStackable as error:

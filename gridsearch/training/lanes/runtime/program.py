@@ -220,6 +220,7 @@ class PackProgram:
             rates = [m.settings.dropout for m in self.members]
             planned.bind(self.members, self._optimizer, self.averages, rates)
             self.network.dropout.rates = rates
+            self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
             check_same(ours, self.network, self.storage, x_BCHW, self._precision)
         except NoPlan as error:
