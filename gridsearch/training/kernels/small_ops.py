@@ -21,7 +21,7 @@ from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.dense import DenseShape
 from gridsearch.training.kernels.op import Layout
 from gridsearch.training.kernels.pooled import PooledShape
-from gridsearch.training.kernels.stages import Conv, Dropout, Linear, MaxPool, Relu, numbers
+from gridsearch.training.kernels.stages import Conv, Dropout, LeakyRelu, Linear, MaxPool, Relu, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,6 +66,8 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
             return _pooled(stages, shape, dtype)
         case Linear():
             return _dense(stages, dtype) or _large_dense(stages, dtype)
+        case Relu() | LeakyRelu() if len(shape) == 1:
+            return _rectifier(stages[0], shape, dtype)
     return None
 
 
@@ -162,6 +164,17 @@ def _large_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledO
     function(library.op_use, None, POINTER)(place_of(blas.dgemm_ if dtype == torch.float64 else blas.sgemm_))
     rows = Layout.FEATURES
     return CompiledOp((rows,), rows, _calls(library), lambda _: 0, lambda _: 0), 2 if relu else 1
+
+
+def _rectifier(
+    stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype
+) -> tuple[CompiledOp, int] | None:
+    """Return an activation of features."""
+    slope = stage.slope if isinstance(stage, LeakyRelu) else 0.0
+    constants = {"DOUBLE": REALS.index(dtype), "FEATURES": shape[0], "SLOPE": slope}
+    library = load(_FOLDER / "rectifier.c", constants)
+    rows = Layout.FEATURES
+    return None if library is None else (CompiledOp((rows,), rows, library, lambda _: 0, lambda _: 0), 1)
 
 
 @functools.cache

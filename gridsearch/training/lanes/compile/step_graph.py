@@ -24,6 +24,7 @@ from gridsearch.training.kernels.stages import (
     Dropout,
     Flatten,
     GlobalMean,
+    LeakyRelu,
     Linear,
     MaxPool,
     Relu,
@@ -201,6 +202,8 @@ class _Reader:
                 self._add(node, norm, x, params=names("weight", "bias"), **rest)
             case nn.ReLU() if type(m) is nn.ReLU:
                 self._add(node, Relu(), x)
+            case nn.LeakyReLU() if type(m) is nn.LeakyReLU:
+                self._leaky(node, x, m.negative_slope)
             case nn.MaxPool2d() | nn.AvgPool2d() if type(m) in (nn.MaxPool2d, nn.AvgPool2d):
                 self._add(node, _pool(m), x)
             case nn.AdaptiveAvgPool2d() if type(m) is nn.AdaptiveAvgPool2d:
@@ -228,6 +231,9 @@ class _Reader:
         match target:
             case F.relu | torch.relu | "relu" | "relu_":
                 self._add(node, Relu(), x)
+            case F.leaky_relu:
+                how = dict(zip(("negative_slope", "inplace"), node.args[1:], strict=False)) | dict(node.kwargs)
+                self._leaky(node, x, how.get("negative_slope", 0.01))
             case F.max_pool2d | torch.max_pool2d | F.avg_pool2d:
                 self._functional_pool(node, x)
             case F.adaptive_avg_pool2d:
@@ -249,6 +255,11 @@ class _Reader:
                 self._same(node, x)
             case _:
                 raise NoPlan(f"{getattr(target, '__name__', target)}")
+
+    def _leaky(self, node: fx.Node, x: int, slope: float) -> None:
+        if slope <= 0:
+            raise NoPlan("leaky ReLU that falls")
+        self._add(node, LeakyRelu(slope), x)
 
     def _sum(self, node: fx.Node) -> None:
         values = [self._values.get(a) if isinstance(a, fx.Node) else None for a in node.args]
