@@ -207,14 +207,33 @@ void forward(const REAL *x, const ptrdiff_t *strides, const struct weights *para
   }
 }
 
-/* The gradients that reach the convolution, one a window and channel, and their sums. */
-static void gate_gradients(REAL *restrict to, const REAL *restrict gradient, const REAL *restrict y, REAL *restrict sum,
-                        ptrdiff_t outputs) {
-  for (ptrdiff_t o = 0; o < outputs; o++) {
-    const REAL s = RELU && y[o] <= 0 ? 0 : gradient[o];
-    to[o] = s;
-    sum[o] += s;
+/* The gradients that reach the convolution, one a window and channel.  A comparison of each would be a branch that no
+ * processor foretells: they are masks. */
+INLINE void gate(REAL *restrict to, const REAL *restrict gradient, const REAL *restrict y, ptrdiff_t count) {
+  ptrdiff_t i = 0;
+  for (; i + V <= count; i += V) {
+    const vec value = *(const unaligned_vec *)(y + i), all = *(const unaligned_vec *)(gradient + i);
+    *(unaligned_vec *)(to + i) = RELU ? (vec)((mask)all & ~(mask)(value <= 0)) : all;
   }
+  for (; i < count; i++) {
+    const word shut = RELU ? -(word)(y[i] <= 0) : 0;
+    word bits;
+    memcpy(&bits, gradient + i, sizeof bits);
+    bits &= ~shut;
+    memcpy(to + i, &bits, sizeof bits);
+  }
+}
+
+/* The gradients of an image's windows [WINDOWS][outputs], and their sums for each channel. */
+static void gate_gradients(REAL *restrict to, const REAL *restrict gradient, const REAL *restrict y, ptrdiff_t all,
+                           REAL *restrict sum, ptrdiff_t outputs) {
+  if (all == outputs)
+    gate(to, gradient, y, WINDOWS * outputs);
+  else
+    for (ptrdiff_t n = 0; n < WINDOWS; n++)
+      gate(to + n * outputs, gradient + n * all, y + n * all, outputs);
+  for (ptrdiff_t n = 0; n < WINDOWS; n++)
+    for (ptrdiff_t o = 0; o < outputs; o++) sum[o] += to[n * outputs + o];
 }
 
 /* Copies the receptive fields of a strip's windows, each in one block.  A row is copied as a power of two: what is
@@ -324,10 +343,8 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
     for (ptrdiff_t b = 0; b < images; b++) {
       const uint8_t *argmax = indices + b * WINDOWS * all + g * outputs;
       copy_image(image, x + b * strides[0] + g * C * strides[1], strides);
-      for (ptrdiff_t n = 0; n < WINDOWS; n++) {
-        const ptrdiff_t at = (b * WINDOWS + n) * all + g * outputs;
-        gate_gradients(gradients + n * outputs, gradient + at, y + at, bias_sums, outputs);
-      }
+      const ptrdiff_t at = b * WINDOWS * all + g * outputs;
+      gate_gradients(gradients, gradient + at, y + at, all, bias_sums, outputs);
       for (ptrdiff_t h = 0; h < QH; h += STRIP) {
         if (IM2COL) copy_windows(columns, image + h * P * ROW);
         const REAL *from = IM2COL ? columns : image, *strip = gradients + h * QW * outputs;

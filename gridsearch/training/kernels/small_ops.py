@@ -166,9 +166,7 @@ def _large_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledO
     return CompiledOp((rows,), rows, _calls(library), lambda _: 0, lambda _: 0), 2 if relu else 1
 
 
-def _rectifier(
-    stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype
-) -> tuple[CompiledOp, int] | None:
+def _rectifier(stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
     """Return an activation of features."""
     slope = stage.slope if isinstance(stage, LeakyRelu) else 0.0
     constants = {"DOUBLE": REALS.index(dtype), "FEATURES": shape[0], "SLOPE": slope}

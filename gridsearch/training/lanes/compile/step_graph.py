@@ -232,7 +232,9 @@ class _Reader:
             case F.relu | torch.relu | "relu" | "relu_":
                 self._add(node, Relu(), x)
             case F.leaky_relu:
-                how = dict(zip(("negative_slope", "inplace"), node.args[1:], strict=False)) | dict(node.kwargs)
+                how = dict(zip(("negative_slope", "inplace"), node.args[1:], strict=False)) | dict(
+                    node.kwargs
+                )
                 self._leaky(node, x, how.get("negative_slope", 0.01))
             case F.max_pool2d | torch.max_pool2d | F.avg_pool2d:
                 self._functional_pool(node, x)

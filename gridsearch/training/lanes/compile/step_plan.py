@@ -83,11 +83,17 @@ class _Coverer:
     """Covers a network with operations."""
 
     def __init__(
-        self, graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, channels_last: bool
+        self,
+        graph: StepGraph,
+        trained: Iterable[str],
+        dtype: torch.dtype,
+        images: int,
+        *,
+        channels_last: bool,
     ) -> None:
         self.steps = Steps()
         self._graph, self._trained, self._dtype = graph, set(trained), dtype
-        self._channels_last = channels_last
+        self._images, self._channels_last = images, channels_last
         self._found: dict[int, dict[Layout, int]] = {}  # slots of each value, by layout
         self._done: set[int] = set()
 
@@ -118,7 +124,10 @@ class _Coverer:
         stages = [self._graph.nodes[n - 1].stage for n in members]
         if isinstance(stages[0], Flatten | Dropout):
             return None, members[:1]
-        found = families.cover(stages, self._graph.shape(self._graph.nodes[first - 1].inputs[0]), self._dtype)
+        value = self._graph.nodes[first - 1].inputs[0]
+        found = families.cover(
+            stages, self._graph.shape(value), self._dtype, images=self._images, input_grad=value != 0
+        )
         if found is None:
             raise NoPlan(f"{type(stages[0]).__name__} has no operation")
         return found[0], members[: found[1]]
@@ -208,7 +217,7 @@ class _Coverer:
 
 
 def cover_steps(
-    graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, channels_last: bool
+    graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, images: int, channels_last: bool
 ) -> Steps:
     """Return the operations of a network's step.
 
@@ -216,6 +225,7 @@ def cover_steps(
         graph: the network in training.
         trained: names of the parameters that are trained.
         dtype: of the weights.
+        images: of a batch.
         channels_last: the layout of a lone lane's maps, in whose order torch draws dropout masks.
 
     Raises:
@@ -224,7 +234,7 @@ def cover_steps(
     params = [p for node in graph.nodes for p in node.params if p is not None]
     if len(set(params)) != len(params):
         raise NoPlan("a layer that is used twice")
-    return _Coverer(graph, trained, dtype, channels_last=channels_last).run()
+    return _Coverer(graph, trained, dtype, images, channels_last=channels_last).run()
 
 
 def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, channels_last: bool) -> Steps:
@@ -234,6 +244,7 @@ def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, ch
         model: a lane's, which has been used up.
         x_BCHW: `SAMPLE` images.
         storage: the lanes' weights.
+        images: of a batch.
         channels_last: the layout of a lone lane's maps.
 
     Raises:
@@ -251,7 +262,8 @@ def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, ch
         model.train()
     if not same_network(*graphs):
         raise NoPlan("evaluation runs other layers than training")
-    return cover_steps(graphs[0], storage.names, storage.flat.dtype, channels_last=channels_last)
+    trained, dtype = storage.names, storage.flat.dtype
+    return cover_steps(graphs[0], trained, dtype, images=images, channels_last=channels_last)
 
 
 @dataclass(frozen=True, slots=True)

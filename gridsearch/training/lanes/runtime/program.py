@@ -213,7 +213,9 @@ class PackProgram:
             return None
         try:
             steps = plan_network(
-                model, x_BCHW, self.storage, channels_last=self._memory_format == torch.channels_last
+                *(model, x_BCHW, self.storage),
+                images=self.plan.batch,
+                channels_last=self._memory_format == torch.channels_last,
             )
             planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
             self.averages.set_decays([m.settings.ema for m in self.members])
