@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # on 13 shapes (Zen 5): the choice is the same at each start, which a choice by the clock would not be.
 _POOLED = 1.4, 2.4
 _INNER = 1.1, 1.65
+_ONE_CHANNEL = 1.8  # times that, with one channel in
+_MARGIN = 1.2  # by which the former must be less, for what it is beside may have images innermost
 
 
 def cover(
@@ -62,11 +64,18 @@ def _pooled_pays(
     pixels, windows = height * width, (height // pool.kernel[0]) * (width // pool.kernel[1])
     taps = conv.kernel[0] * conv.kernel[1] * conv.channels
     row, field = conv.kernel[1] * conv.channels, (conv.kernel[1] + pool.kernel[1] - 1) * conv.channels
+    vectors = (
+        -(-conv.outputs // v) if conv.channels > 1 else min(-(-conv.outputs // v), 1.5 * conv.outputs / v)
+    )
     weights = -(-taps // v) if row < v else conv.kernel[0] * -(-row // v)
     data = (conv.kernel[0] + pool.kernel[0] - 1) * -(-field // v) if input_grad else 0
-    ours = _POOLED[0] * pixels * taps * -(-conv.outputs // v) + _POOLED[1] * windows * conv.outputs * (
-        weights + data
-    )
-    filled = -(-images // v) / images
-    dense = pixels * taps * conv.outputs * filled
-    return ours < dense * (_INNER[0] + _INNER[1] * (2 if input_grad else 1))
+    pooled = (pixels * taps * vectors, windows * conv.outputs * (weights + data))
+    dense = pixels * taps * conv.outputs * -(-images // v) / images
+    if conv.channels == 1:
+        dense *= _ONE_CHANNEL
+    inner = (dense, dense * (2 if input_grad else 1))
+    return _MARGIN * _cost(pooled, _POOLED) < _cost(inner, _INNER)
+
+
+def _cost(passes: tuple[float, float], factors: tuple[float, float]) -> float:
+    return passes[0] * factors[0] + passes[1] * factors[1]

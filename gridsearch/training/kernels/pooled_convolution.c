@@ -382,11 +382,85 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
 #ifdef OUTPUTS
 /* As an operation of a plan: one group of OUTPUTS channels, maps with the channels last; `saved` has the argmax
  * indices. */
-#include "op.h"
+#include "batch_inner.h"
 
 static const ptrdiff_t op_strides[4] = {H * W * C, 1, W * C, C};
 
+/* With one channel in and few out, vectors of channels would be mostly empty: forwards they hold columns. */
+enum {
+  BESIDE = CEIL_DIV(OW, V), /* vectors of a row's columns; the last one ends where the row does, or a column before */
+  BY_COLUMNS = C == 1 && P == 2 && OW >= V && 2 * BESIDE <= SUMS / 2 &&
+               OUTPUTS * BESIDE * V <= OW * CEIL_DIV(OUTPUTS, V) * V,
+  TILES = CEIL_DIV(OUTPUTS, MAX(1, SUMS / (2 * BESIDE))),
+  TILE = CEIL_DIV(OUTPUTS, TILES), /* channels at a time */
+  PAIRS = CEIL_DIV(BESIDE, 2),
+};
+
+INLINE ptrdiff_t first_column(ptrdiff_t v) { return MIN(v * V, (OW - V) / 2 * 2); }
+
+/* A row of windows of some channels; x: two rows of the image and those below them that the kernel meets. */
+INLINE void row_of_columns(const REAL *x, const REAL *w, const REAL *b, REAL *y, uint8_t *indices, ptrdiff_t outputs) {
+  vec sum[TILE][2][BESIDE];
+  const REAL *own[TILE];
+  UNROLL for (int t = 0; t < TILE; t++) {
+    own[t] = w + MIN(t, outputs - 1) * TAPS;
+    const vec bias = (vec){0} + (b ? b[MIN(t, outputs - 1)] : 0);
+    UNROLL for (int i = 0; i < 2; i++)
+      UNROLL for (int v = 0; v < BESIDE; v++) sum[t][i][v] = bias;
+  }
+  for (int r = 0; r < KH; r++)
+    for (int q = 0; q < KW; q++) {
+      vec pixel[2][BESIDE];
+      UNROLL for (int i = 0; i < 2; i++)
+        UNROLL for (int v = 0; v < BESIDE; v++)
+          pixel[i][v] = *(const unaligned_vec *)(x + (r + i) * ROW + first_column(v) + q);
+      UNROLL for (int t = 0; t < TILE; t++) {
+        const REAL weight = own[t][r * KW + q];
+        UNROLL for (int i = 0; i < 2; i++)
+          UNROLL for (int v = 0; v < BESIDE; v++) sum[t][i][v] += weight * pixel[i][v];
+      }
+    }
+  REAL values[TILE][PAIRS * V];
+  uint8_t argmax[TILE][PAIRS * V];
+  UNROLL for (int t = 0; t < TILE; t++)
+    for (int v = 0; v < PAIRS; v++) {
+      const int left = 2 * v, right = MIN(2 * v + 1, BESIDE - 1);
+      const vec window[4] = {
+          SHUFFLE(sum[t][0][left], sum[t][0][right], EVEN), SHUFFLE(sum[t][0][left], sum[t][0][right], ODD),
+          SHUFFLE(sum[t][1][left], sum[t][1][right], EVEN), SHUFFLE(sum[t][1][left], sum[t][1][right], ODD)};
+      largest(window, values[t] + v * V, argmax[t] + v * V, V);
+    }
+  const ptrdiff_t here = MIN(TILE, outputs);
+  for (ptrdiff_t q = 0; q < QW; q++) {
+    const ptrdiff_t v = MIN(2 * q / V, BESIDE - 1);
+    const ptrdiff_t at = v * (V / 2) + q - first_column(v) / 2;
+    for (ptrdiff_t t = 0; t < here; t++) y[q * OUTPUTS + t] = values[t][at];
+    if (indices)
+      for (ptrdiff_t t = 0; t < here; t++) indices[q * OUTPUTS + t] = argmax[t][at];
+  }
+}
+
+static void forward_by_columns(const struct op_args *a) {
+  REAL *image = a->workspace;
+  if (PH || PW) memset(image, 0, sizeof(REAL) * IMAGE_BUFFER);
+  for (ptrdiff_t n = 0; n < a->images; n++) {
+    const REAL *x = (const REAL *)a->x[0] + n * H * W;
+    if (PH || PW) copy_image(image, x, op_strides);
+    for (ptrdiff_t h = 0; h < QH; h++)
+      for (ptrdiff_t o = 0; o < OUTPUTS; o += TILE) {
+        const REAL *w = (const REAL *)a->params[0] + o * TAPS, *b = a->params[1];
+        const ptrdiff_t at = (n * QH + h) * QW * OUTPUTS + o;
+        row_of_columns((PH || PW ? image : x) + 2 * h * ROW, w, b ? b + o : 0, (REAL *)a->y + at,
+                       a->saved ? (uint8_t *)a->saved + at : 0, OUTPUTS - o);
+      }
+  }
+}
+
 void op_infer(const struct op_args *a) {
+  if (BY_COLUMNS) {
+    forward_by_columns(a);
+    return;
+  }
   const struct weights params = {(REAL *)a->params[0], (REAL *)a->params[1], 0, 0, OUTPUTS};
   forward(a->x[0], op_strides, &params, a->y, a->saved, a->images, 1, OUTPUTS, a->workspace);
 }

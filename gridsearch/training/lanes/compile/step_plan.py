@@ -237,7 +237,9 @@ def cover_steps(
     return _Coverer(graph, trained, dtype, images, channels_last=channels_last).run()
 
 
-def plan_network(model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, channels_last: bool) -> Steps:
+def plan_network(
+    model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, images: int, channels_last: bool
+) -> Steps:
     """Return the operations of a model's step.
 
     Args:
