@@ -116,7 +116,7 @@ def probe(
             if device.type == "cpu":
                 _first_step(program)
         try:
-            times = _time_steps(program, device, seconds)
+            times, steps = _time_steps(program, device, seconds)
             image_seconds = _time_evaluation(program, device, seconds / 4)
         finally:
             memory.measure()
@@ -127,7 +127,7 @@ def probe(
         step_seconds=statistics.median(times) / program.lanes,
         image_seconds=None if image_seconds is None else image_seconds / program.lanes,
         memory_bytes=memory.peak,
-        steps=len(times) * _block(device),
+        steps=steps,
         steps_per_epoch=program.steps_per_epoch,
         parameters=program.parameters,
         lanes=program.lanes,
@@ -137,7 +137,10 @@ def probe(
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Program:
-    """A lane, or a pack of them, as the stopwatch sees it: what trains epoch n, and what evaluates."""
+    """A lane, or a pack of them, as the stopwatch sees it: what trains epoch n, and what evaluates.
+
+    `taken` says how many steps were taken where a call takes several; None where each look is before one step.
+    """
 
     train: Callable[[int, Callable[[], None]], object]
     evaluate: Callable[[Callable[[], None]], object]
@@ -148,6 +151,7 @@ class _Program:
     lanes: int
     method: str
     close: Callable[[], None] = lambda: None
+    taken: Callable[[], int | None] = lambda: None
 
 
 def _program(
@@ -171,6 +175,7 @@ def _program(
                 lanes=lanes,
                 method=pack.network.method,
                 close=pack.close,
+                taken=lambda: pack.taken,
             )
     solo = SoloProgram(settings, 0, data, build, precision)
     return _Program(
@@ -281,10 +286,14 @@ class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class _Stopwatch:
-    """Called before each step: notes the time after each block of steps, and leaves when it is enough."""
+    """Called before each step, or several: notes a step's time after each block, and leaves when it is enough."""
 
-    def __init__(self, device: torch.device, seconds: float) -> None:
+    def __init__(
+        self, device: torch.device, seconds: float, taken: Callable[[], int | None] = lambda: None
+    ) -> None:
         self.times: list[float] = []
+        self.steps = 0
+        self._taken, self._before = taken, taken() or 0
         self._device = device
         self._clock = _clock(device)
         self._seconds = seconds
@@ -299,9 +308,13 @@ class _Stopwatch:
             return
         _wait_for(self._device)
         now = self._clock()
-        slow = self._blocks > 0 and now - self._last > _SLOW
+        taken = self._taken()
+        steps = _block(self._device) if taken is None else max(1, taken - self._before)
+        self._before = taken or 0
+        slow = self._blocks > 0 and (now - self._last) / steps > _SLOW
         if self._blocks > (1 if slow else _WARM_UP):
-            self.times.append((now - self._last) / _block(self._device))
+            self.times.append((now - self._last) / steps)
+            self.steps += steps
         else:
             self._started = now
         self._blocks += 1
@@ -310,17 +323,18 @@ class _Stopwatch:
             raise Stopped
 
 
-def _time_steps(program: _Program, device: torch.device, seconds: float) -> list[float]:
-    watch = _Stopwatch(device, seconds)
+def _time_steps(program: _Program, device: torch.device, seconds: float) -> tuple[list[float], int]:
+    """Return the seconds of a step, measured several times, and how many steps that were."""
+    watch = _Stopwatch(device, seconds, program.taken)
     epoch = 1
     while True:
         try:
             program.train(epoch, watch)
         except Stopped:
-            return watch.times
+            return watch.times, watch.steps
         except Diverged:
             if watch.times:
-                return watch.times
+                return watch.times, watch.steps
             raise
         epoch += 1
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from gridsearch.training.kernels.op import Op
     from gridsearch.training.kernels.stages import Shape, Stage
 
-# How much longer than their products of vectors alone the passes of each family take, forwards and backwards, as measured
-# on 13 shapes (Zen 5): the choice is the same at each start, which a choice by the clock would not be.
+# How much longer than their products of vectors alone the passes of each family take, forwards and backwards, as
+# measured on 13 shapes (Zen 5): the choice is the same at each start, which a choice by the clock would not be.
 _POOLED = 1.4, 2.4
 _INNER = 1.1, 1.65
 _ONE_CHANNEL = 1.8  # times that, with one channel in
@@ -54,8 +54,8 @@ def _pooled_pays(
 ) -> bool:
     """Whether a convolution and its pooling take less time as `pooled_convolution.c` than with images innermost.
 
-    The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs many
-    images.
+    The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs
+    many images.
     """
     conv, pool = stages[0], next(stage for stage in stages if isinstance(stage, MaxPool))
     assert isinstance(conv, Conv)

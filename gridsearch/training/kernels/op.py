@@ -67,11 +67,16 @@ class Op(Protocol):
         constants: address of what they read of the operation's shapes; None where they are compiled for them.
     """
 
-    inputs: tuple[Layout, ...]
-    output: Layout
-    in_place: bool
-    library: Any
-    constants: int | None
+    @property
+    def inputs(self) -> tuple[Layout, ...]: ...  # noqa: D102
+    @property
+    def output(self) -> Layout: ...  # noqa: D102
+    @property
+    def in_place(self) -> bool: ...  # noqa: D102
+    @property
+    def library(self) -> Any: ...  # noqa: D102
+    @property
+    def constants(self) -> int | None: ...  # noqa: D102
 
     def saved_bytes(self, images: int) -> int:
         """Return the size of what `forward` leaves for `backward`, for a batch of so many images."""

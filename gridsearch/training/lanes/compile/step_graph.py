@@ -32,7 +32,7 @@ from gridsearch.training.kernels.stages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from gridsearch.training.kernels.stages import Pair, Shape, Stage
 
@@ -180,83 +180,96 @@ class _Reader:
             raise NoPlan(f"{node.target} of what is no activation")
         return self._values[first]
 
-    def _module(self, node: fx.Node, m: nn.Module) -> None:
-        x, place = self._input(node), str(node.target)
-        shape = self._shape(x)
-
-        def names(*each: str) -> tuple[str | None, ...]:
-            return tuple(None if getattr(m, name) is None else f"{place}.{name}" for name in each)
-
-        match m:
-            case nn.Conv2d() if type(m) is nn.Conv2d:
-                self._add(node, _conv(m, shape), x, params=names("weight", "bias"))
-            case nn.Linear() if type(m) is nn.Linear and len(shape) == 1:
-                stage = Linear(m.in_features, m.out_features, m.bias is not None)
-                self._add(node, stage, x, params=names("weight", "bias"))
-            case nn.BatchNorm2d() | nn.BatchNorm1d() if type(m) in (nn.BatchNorm2d, nn.BatchNorm1d):
-                if m.momentum is None or m.running_mean is None or len(shape) == 2:
-                    raise NoPlan("a batch norm without moving averages")
-                norm = BatchNorm(m.num_features, m.eps, m.momentum, affine=m.weight is not None)
-                buffers = (f"{place}.running_mean", f"{place}.running_var")
-                rest = {"buffers": buffers, "counter": f"{place}.num_batches_tracked"}
-                self._add(node, norm, x, params=names("weight", "bias"), **rest)
-            case nn.ReLU() if type(m) is nn.ReLU:
+    def _module(self, node: fx.Node, m: Any) -> None:
+        """Take in a layer."""
+        x = self._input(node)
+        match type(m):
+            case nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d:
+                self._weighted(node, x, m)
+            case nn.ReLU:
                 self._add(node, Relu(), x)
-            case nn.LeakyReLU() if type(m) is nn.LeakyReLU:
+            case nn.LeakyReLU:
                 self._leaky(node, x, m.negative_slope)
-            case nn.MaxPool2d() | nn.AvgPool2d() if type(m) in (nn.MaxPool2d, nn.AvgPool2d):
+            case nn.MaxPool2d | nn.AvgPool2d:
                 self._add(node, _pool(m), x)
-            case nn.AdaptiveAvgPool2d() if type(m) is nn.AdaptiveAvgPool2d:
+            case nn.AdaptiveAvgPool2d:
                 self._global_mean(node, x, m.output_size)
-            case nn.Flatten() if type(m) is nn.Flatten and (m.start_dim, m.end_dim) in ((1, -1), (1, 3)):
+            case nn.Flatten if (m.start_dim, m.end_dim) in ((1, -1), (1, 3)):
                 self._flatten(node, x)
-            case nn.Dropout() | nn.Dropout2d() if type(m) in (nn.Dropout, nn.Dropout2d):
+            case nn.Dropout | nn.Dropout2d:
                 self._dropout(node, x, m.p, features=isinstance(m, nn.Dropout2d), from_recipe=True)
-            case nn.Identity() if type(m) is nn.Identity:
+            case nn.Identity:
                 self._same(node, x)
-            case _:
-                raise NoPlan(type(m).__name__)
+            case kind:
+                raise NoPlan(kind.__name__)
+
+    def _weighted(self, node: fx.Node, x: int, m: Any) -> None:
+        """Take in a layer with parameters."""
+        place, shape = str(node.target), self._shape(x)
+        params = tuple(None if getattr(m, n) is None else f"{place}.{n}" for n in ("weight", "bias"))
+        if isinstance(m, nn.Conv2d):
+            self._add(node, _conv(m, shape), x, params=params)
+        elif isinstance(m, nn.Linear):
+            if len(shape) != 1:
+                raise NoPlan("a dense layer over maps")
+            self._add(node, Linear(m.in_features, m.out_features, m.bias is not None), x, params=params)
+        else:
+            if m.momentum is None or m.running_mean is None or len(shape) == 2:
+                raise NoPlan("a batch norm without moving averages")
+            norm = BatchNorm(m.num_features, m.eps, m.momentum, affine=m.weight is not None)
+            buffers = (f"{place}.running_mean", f"{place}.running_var")
+            counter = f"{place}.num_batches_tracked"
+            self._add(node, norm, x, params=params, buffers=buffers, counter=counter)
 
     def _call(self, node: fx.Node) -> None:
+        """Take in a function or a method."""
         target = node.target
         given = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
-        if not any(a in self._values for a in given) or (target in _SIZES and self._shapes[node] is None):
-            if all(a not in self._values or target in _SIZES for a in given):
-                return  # a shape, or what is computed of one: where it is used, the result's own shape says as much
+        known = any(a in self._values for a in given)
+        if not known or (target in _SIZES and self._shapes[node] is None):
+            return  # a shape, or what is made of one: where it is used, the result's own shape says as much
         if target in _ADDS and len(node.args) == 2 and not node.kwargs:
             self._sum(node)
             return
         x = self._input(node)
-        rest = (*node.args[1:], *node.kwargs.values())
-        match target:
-            case F.relu | torch.relu | "relu" | "relu_":
-                self._add(node, Relu(), x)
-            case F.leaky_relu:
-                how = dict(zip(("negative_slope", "inplace"), node.args[1:], strict=False)) | dict(
-                    node.kwargs
-                )
-                self._leaky(node, x, how.get("negative_slope", 0.01))
-            case F.max_pool2d | torch.max_pool2d | F.avg_pool2d:
-                self._functional_pool(node, x)
-            case F.adaptive_avg_pool2d:
-                self._global_mean(node, x, rest[0])
-            case "mean" | torch.mean if len(self._shape(x)) == 3 and rest and rest[0] in _MAP_DIMENSIONS:
-                self._global_mean(node, x, 1)
-            case torch.flatten | "flatten" if rest in ((1,), (1, -1), (1, 3)):
-                self._flatten(node, x)
-            case "view" | "reshape" | torch.reshape if len(self._shapes[node]) == 2:
-                self._flatten(node, x)
-            case F.dropout | F.dropout2d:
-                how = dict(zip(("p", "training", "inplace"), node.args[1:], strict=False)) | dict(node.kwargs)
-                if not how.get("training", True):
-                    self._same(node, x)
-                else:
-                    rate = how.get("p", 0.5)
-                    self._dropout(node, x, rate, features=target is F.dropout2d, from_recipe=False)
-            case "contiguous" | "clone":
-                self._same(node, x)
-            case _:
-                raise NoPlan(f"{getattr(target, '__name__', target)}")
+        name = getattr(target, "__name__", str(target))
+        read = _CALLS.get(target)
+        if read is None:
+            raise NoPlan(name)
+        read(self, node, x)
+
+    def _options(self, node: fx.Node, *names: str) -> dict[str, Any]:
+        """Return a call's arguments after the first by their names."""
+        if len(node.args) > 1 + len(names):
+            raise NoPlan(f"{node.target} with options")
+        return dict(zip(names, node.args[1:], strict=False)) | dict(node.kwargs)
+
+    def _relu(self, node: fx.Node, x: int) -> None:
+        self._add(node, Relu(), x)
+
+    def _leaky_call(self, node: fx.Node, x: int) -> None:
+        self._leaky(node, x, self._options(node, "negative_slope", "inplace").get("negative_slope", 0.01))
+
+    def _adaptive_call(self, node: fx.Node, x: int) -> None:
+        self._global_mean(node, x, self._options(node, "output_size").get("output_size"))
+
+    def _mean_call(self, node: fx.Node, x: int) -> None:
+        dims = self._options(node, "dim", "keepdim").get("dim")
+        if len(self._shape(x)) != 3 or dims not in _MAP_DIMENSIONS:
+            raise NoPlan("a mean that is not over maps")
+        self._global_mean(node, x, 1)
+
+    def _flatten_call(self, node: fx.Node, x: int) -> None:
+        if len(self._shapes[node]) != 2:
+            raise NoPlan("a view of other shape than rows")
+        self._flatten(node, x)
+
+    def _dropout_call(self, node: fx.Node, x: int) -> None:
+        how = self._options(node, "p", "training", "inplace")
+        if how.get("training", True):
+            self._dropout(node, x, how.get("p", 0.5), features=node.target is F.dropout2d, from_recipe=False)
+        else:
+            self._same(node, x)
 
     def _leaky(self, node: fx.Node, x: int, slope: float) -> None:
         if slope <= 0:
@@ -305,6 +318,19 @@ _SIZES = ("size", getattr, operator.getitem)
 _MAP_DIMENSIONS = ((2, 3), [2, 3], (-2, -1), [-2, -1], (-1, -2), (3, 2))
 
 
+_CALLS: dict[Any, Callable[[_Reader, fx.Node, int], None]] = {
+    **dict.fromkeys((F.relu, torch.relu, "relu", "relu_"), _Reader._relu),
+    **dict.fromkeys((F.max_pool2d, torch.max_pool2d, F.avg_pool2d), _Reader._functional_pool),
+    **dict.fromkeys(("mean", torch.mean), _Reader._mean_call),
+    **dict.fromkeys(("flatten", "view", "reshape", torch.flatten, torch.reshape), _Reader._flatten_call),
+    **dict.fromkeys((F.dropout, F.dropout2d), _Reader._dropout_call),
+    **dict.fromkeys(("contiguous", "clone"), _Reader._same),
+    F.leaky_relu: _Reader._leaky_call,
+    F.adaptive_avg_pool2d: _Reader._adaptive_call,
+}
+"""What takes in a function or a method."""
+
+
 def _pair(sides: Any) -> Pair:
     return (sides, sides) if isinstance(sides, int) else (int(sides[0]), int(sides[-1]))
 
@@ -312,11 +338,12 @@ def _pair(sides: Any) -> Pair:
 def _conv(m: nn.Conv2d, shape: Shape) -> Conv:
     if isinstance(m.padding, str) or m.padding_mode != "zeros" or len(shape) != 3:
         raise NoPlan("a convolution padded by other than zeros")
-    pairs = (_pair(s) for s in (m.kernel_size, m.stride, m.padding, m.dilation))
-    return Conv(m.in_channels, m.out_channels, *pairs, m.groups, m.bias is not None)
+    kernel, stride, padding, dilation = (_pair(s) for s in (m.kernel_size, m.stride, m.padding, m.dilation))
+    bias = m.bias is not None
+    return Conv(m.in_channels, m.out_channels, kernel, stride, padding, dilation, m.groups, bias)
 
 
-def _pool(m: nn.MaxPool2d | nn.AvgPool2d) -> MaxPool | AvgPool:
+def _pool(m: Any) -> MaxPool | AvgPool:
     stride = m.kernel_size if m.stride in (None, [], ()) else m.stride
     pairs = _pair(m.kernel_size), _pair(stride), _pair(m.padding)
     if m.ceil_mode:

@@ -1,7 +1,7 @@
 """Which compiled operations a network's step is made of, and where each finds its memory.
 
-Stands between the stages of a network and the plan that C runs: covers the stages with operations, puts conversions where
-two of them want other layouts, and lays out one arena for all.
+Stands between the stages of a network and the plan that C runs: covers the stages with operations, puts conversions
+where two of them want other layouts, and lays out one arena for all.
 
 Shapes: B batch, P elements of a lane's trained parameters.
 """

@@ -16,8 +16,6 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
-from gridsearch.training.kernels import MOST_WEIGHTS
-from gridsearch.training.lanes.compile import fusion
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
 from gridsearch.training.lanes.compile.module_state import content, plain_state
 from gridsearch.training.lanes.compile.tracer import Tracer
@@ -79,21 +77,12 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
     return Traced(graph, {n: t for n, t in constants.items() if isinstance(t, torch.Tensor)})
 
 
-def all_torch(model: nn.Module) -> bool:
-    """Whether a model is made of torch's own modules alone."""
-    return all(type(m).__module__.startswith("torch.nn.") for m in model.modules())
+def known_code(model: nn.Module) -> bool:
+    """Whether a model is made of torch's, torchvision's and our own modules alone."""
+    return all(type(m).__module__.startswith(_KNOWN) for m in model.modules())
 
 
-def takes_kernels(model: nn.Module) -> bool:
-    """Whether a model has something for which a kernel would be compiled."""
-    try:
-        graph = trace(model, training=True).graph
-    except NotStackable:
-        return False
-    fusion.reorder(graph, model)
-    fusion.fuse(graph, model)
-    fused = (node for node in graph.nodes if node.target is fusion.pooled_convolution)
-    return any(model.get_parameter(node.args[1].target).numel() <= MOST_WEIGHTS for node in fused)
+_KNOWN = ("torch.nn.", "torchvision.", "gridsearch.zoo.")
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.compile.tracing import all_torch, takes_kernels
+from gridsearch.training.lanes.compile.tracing import known_code
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
@@ -57,10 +57,10 @@ def build_program(
     alone = NotPackable("a lone lane trains as its model is")
     wants_kernels = len(members) == 1 and data.device.type == "cpu"
     # a lone model's own code runs when it trains, and not besides: one that has any is not looked into
-    if wants_kernels and not (all_torch(models[0]) and takes_kernels(models[0])):
+    if wants_kernels and not known_code(models[0]):
         raise alone
     program = PackProgram(members, models, data, precision)
-    if wants_kernels and not program.network.kernels:
+    if wants_kernels and not (program.network.kernels or program.planned):
         program.close()
         raise alone
     return program

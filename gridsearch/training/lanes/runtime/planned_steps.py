@@ -3,8 +3,8 @@
 Stands between the program, which knows its lanes and their epochs, and plan.c, which computes.  One plan, in one arena,
 serves all lanes in turn, so that their number changes neither what a lane computes nor what a step of it costs.
 
-Shapes: K lanes, B batch, C/H/W channels, height, width, N images of an epoch or of the validation split, P elements of a
-lane's trained parameters, S steps of an epoch, Y classes.
+Shapes: K lanes, B batch, C/H/W channels, height, width, N images of an epoch or of the validation split, P elements of
+a lane's trained parameters, S steps of an epoch, Y classes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -212,9 +212,7 @@ class PlannedSteps:
             args.buffers[0] = self._random.data_ptr()
             args.saved = self._at(memory.saved[number])
 
-    def _relocate(
-        self, relocations: list[Relocation], args: OpArgs, field: ctypes._CField, i: int, name: str
-    ) -> None:
+    def _relocate(self, relocations: list[Relocation], args: OpArgs, field: Any, i: int, name: str) -> None:
         place = ctypes.addressof(args) + field.offset + i * ctypes.sizeof(POINTER)
         offset = self._offset(name)
         if offset is None:
@@ -225,7 +223,9 @@ class PlannedSteps:
     def _offset(self, name: str) -> int | None:
         """Return where a parameter lies in a lane's row of trained ones; None for what is not trained."""
         first = self._storage.trained(name)
-        return None if first is None else self._storage.split(self._storage.flat)[first].storage_offset()
+        if first is None:
+            return None
+        return int(self._storage.split(self._storage.flat)[first].storage_offset())
 
     # The lanes
 
@@ -253,7 +253,9 @@ class PlannedSteps:
             bases = (POINTER * len(tensors))(*(t[k].data_ptr() for t in tensors))
             state = [t[k].data_ptr() for t in optimizer.state]
             pairs = averages.pairs(k) if settings.ema else []
-            averaged = (Averaged * len(pairs))(*((a.data_ptr(), t.data_ptr(), t.numel()) for a, t in pairs))
+            averaged = (Averaged * len(pairs))(
+                *(Averaged(a.data_ptr(), t.data_ptr(), t.numel()) for a, t in pairs)
+            )
             counts = [storage.tensors[name][k].data_ptr() for name in self._steps.counters]
             counters = (POINTER * len(counts))(*counts)
             recipe, steps_at = optimizer.recipe(k)

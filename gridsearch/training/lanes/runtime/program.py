@@ -18,6 +18,7 @@ import torch
 
 from gridsearch.training import augment, seeds
 from gridsearch.training.batches import batch_plan
+from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.compile.agreement import AGREEMENT, Disagrees, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
@@ -225,11 +226,15 @@ class PackProgram:
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
             check_same(ours, self.network, self.storage, x_BCHW, self._precision)
-        except NoPlan as error:
-            _log.debug("no step plan: %s", error)
-            return None
         except Disagrees as error:
             _log.warning("without a step plan: %s", error)
+            return None
+        except Exception as error:  # the plan meets whatever there is
+            if is_out_of_memory(error):
+                raise
+            _log.log(
+                logging.DEBUG if isinstance(error, NoPlan) else logging.WARNING, "no step plan: %s", error
+            )
             return None
         return planned
 
