@@ -16,7 +16,7 @@ from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_num
 from gridsearch.training.kernels.stages import Dropout, Flatten, numbers
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
-from gridsearch.training.lanes.compile.tracing import lane_shapes, trace
+from gridsearch.training.lanes.compile.tracing import inspect, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -257,7 +257,8 @@ def plan_network(
         for training in (True, False):
             traced = trace(model, training=training)
             model.train(training)
-            graphs.append(step_graph(model, traced, lane_shapes(model, traced, x_BCHW), training=training))
+            shapes = inspect(model, traced, x_BCHW).shapes
+            graphs.append(step_graph(model, traced.graph, shapes, training=training))
     except NotStackable as error:
         raise NoPlan(str(error)) from error
     finally:
