@@ -1,7 +1,6 @@
 /* Dense layers that follow each other, each with ReLU after it or not, for all lanes: forwards and backwards.
  *
- * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line, and of a plan's
- * operation its layers (COUNT, SIZES, RELUS).
+ * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.
  *
  * The batches of a small network's dense layers are small: a matrix product costs less for its arithmetic than for
  * the call, the handling of shapes, and writing what the next one reads.  Here a lane goes through all layers at
@@ -248,40 +247,46 @@ void backward(const struct source *s, const struct layer *layers, ptrdiff_t coun
   }
 }
 
-#ifdef COUNT
-/* As an operation of a plan: COUNT layers of SIZES[0], SIZES[1], ... features, with ReLU after them where RELUS says so.
- * `saved` has the inputs of all layers but the first. */
+/* As an operation of a plan, whose layers are in `constants`; `saved` has the inputs of all layers but the first. */
 #include "op.h"
 
-static const ptrdiff_t sizes[COUNT + 1] = {SIZES}, relus[COUNT] = {RELUS};
+enum { MOST_LAYERS = OP_PARAMS / 2 };
 
-static ptrdiff_t op_widest(void) {
+struct chain {
+  int64_t count, relus[MOST_LAYERS], sizes[MOST_LAYERS + 1];
+};
+
+static ptrdiff_t op_widest(const struct chain *c) {
   ptrdiff_t most = 0;
-  for (ptrdiff_t i = 0; i <= COUNT; i++) most = MAX(most, sizes[i]);
+  for (ptrdiff_t i = 0; i <= c->count; i++) most = MAX(most, c->sizes[i]);
   return most;
 }
 
 /* Sizes of saved and of the workspace, in numbers, for so many images. */
-ptrdiff_t op_saved(ptrdiff_t images) {
+ptrdiff_t op_saved(const struct chain *c, ptrdiff_t images) {
   ptrdiff_t sum = 0;
-  for (ptrdiff_t i = 1; i < COUNT; i++) sum += sizes[i];
+  for (ptrdiff_t i = 1; i < c->count; i++) sum += c->sizes[i];
   return images * sum;
 }
 
-ptrdiff_t op_workspace(ptrdiff_t images) { return MAX(op_saved(images), images * (2 * op_widest() + sizes[0])); }
+ptrdiff_t op_workspace(const struct chain *c, ptrdiff_t images) {
+  return MAX(op_saved(c, images), images * (2 * op_widest(c) + c->sizes[0]));
+}
 
 static void op_layers(struct layer *layers, const struct op_args *a) {
-  for (ptrdiff_t i = 0; i < COUNT; i++)
-    layers[i] = (struct layer){sizes[i], sizes[i + 1], relus[i], a->params[2 * i], a->params[2 * i + 1], 0, 0,
+  const struct chain *c = a->constants;
+  for (ptrdiff_t i = 0; i < c->count; i++)
+    layers[i] = (struct layer){c->sizes[i], c->sizes[i + 1], c->relus[i], a->params[2 * i], a->params[2 * i + 1], 0, 0,
                                a->grads[2 * i], a->grads[2 * i + 1], 0, 0};
 }
 
 static void op_run(const struct op_args *a, REAL *saved) {
-  const ptrdiff_t strides[2] = {0, sizes[0]};
+  const struct chain *c = a->constants;
+  const ptrdiff_t strides[2] = {0, c->sizes[0]};
   const struct source source = {(REAL *)a->x[0], strides, 0, 0, 0};
-  struct layer layers[COUNT];
+  struct layer layers[MOST_LAYERS];
   op_layers(layers, a);
-  forward(&source, layers, COUNT, 1, a->images, saved, a->y);
+  forward(&source, layers, c->count, 1, a->images, saved, a->y);
 }
 
 void op_forward(const struct op_args *a) { op_run(a, a->saved); }
@@ -289,14 +294,14 @@ void op_forward(const struct op_args *a) { op_run(a, a->saved); }
 void op_infer(const struct op_args *a) { op_run(a, a->workspace); }
 
 void op_backward(const struct op_args *a) {
-  const ptrdiff_t strides[2] = {0, sizes[0]}, widest = op_widest(), count = a->images * sizes[0];
+  const struct chain *c = a->constants;
+  const ptrdiff_t strides[2] = {0, c->sizes[0]}, widest = op_widest(c), count = a->images * c->sizes[0];
   const struct source source = {(REAL *)a->x[0], strides, 0, 0, 0};
   REAL *scratch = (REAL *)a->workspace, *apart = scratch + 2 * a->images * widest, *gx = a->gx[0];
   const struct source into = {a->adds[0] ? apart : gx, strides, 0, 0, 0};
-  struct layer layers[COUNT];
+  struct layer layers[MOST_LAYERS];
   op_layers(layers, a);
-  backward(&source, layers, COUNT, 1, a->images, a->saved, a->y, a->gy, gx ? &into : 0, scratch, widest);
+  backward(&source, layers, c->count, 1, a->images, a->saved, a->y, a->gy, gx ? &into : 0, scratch, widest);
   if (gx && a->adds[0])
     for (ptrdiff_t i = 0; i < count; i++) gx[i] += apart[i];
 }
-#endif

@@ -259,3 +259,9 @@ void forward_pass(const struct plan *plan, const struct lane *lane, ptrdiff_t im
 void backward_pass(const struct plan *plan) { run(plan->backward, plan->backward_count); }
 
 ptrdiff_t random_bytes(void) { return sizeof(struct random); }
+
+/* Sets what dropout draws from, as a lane's step does. */
+void seed(struct random *random, uint64_t number, double rate) {
+  seed_random(random, number);
+  random->rate = rate;
+}

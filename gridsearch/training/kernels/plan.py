@@ -106,6 +106,7 @@ class PlanLibrary:
             library.forward_pass, None, POINTER, POINTER, SIZE, ctypes.c_int, ctypes.c_uint64
         )
         self.backward_pass = function(library.backward_pass, None, POINTER)
+        self.seed = function(library.seed, None, POINTER, ctypes.c_uint64, ctypes.c_double)
         self.random_bytes = function(library.random_bytes, SIZE)()
 
     @classmethod

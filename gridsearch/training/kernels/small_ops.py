@@ -19,7 +19,7 @@ from gridsearch.training.kernels import dense, pooled
 from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function, place_of
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.dense import DenseShape
-from gridsearch.training.kernels.op import Layout
+from gridsearch.training.kernels.op import Layout, activation_numbers
 from gridsearch.training.kernels.pooled import PooledShape
 from gridsearch.training.kernels.stages import Conv, Dropout, LeakyRelu, Linear, MaxPool, Relu, numbers
 
@@ -41,8 +41,13 @@ class CompiledOp:
     library: Any
     saved: Callable[[int], int]
     workspace: Callable[[int], int]
+    shape: ctypes.Structure | None = None
     in_place: bool = False
-    constants: int | None = None
+
+    @property
+    def constants(self) -> int | None:
+        """Where the shape is that its functions read; None where they are compiled for it."""
+        return None if self.shape is None else ctypes.addressof(self.shape)
 
     def saved_bytes(self, images: int) -> int:
         """Return the size of what `forward` leaves for `backward`, for a batch of so many images."""
@@ -102,7 +107,11 @@ def _pooled(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[
     results = conv.outputs * found.pooled[0] * found.pooled[1]
     maps = Layout.CHANNELS_LAST
     op = CompiledOp(
-        (maps,), maps, _calls(library), lambda images: images * results, lambda _: max(spaces) * _size(dtype)
+        (maps,),
+        maps,
+        _calls(library, "op"),
+        lambda images: images * results,
+        lambda _: max(spaces) * _size(dtype),
     )
     return op, 3 if relu else 2
 
@@ -120,28 +129,21 @@ def _dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int
         sizes.append(layer.outputs)
         relus.append(int(isinstance(stages[covered + 1], Relu)) if covered + 1 < len(stages) else 0)
         covered += 1 + relus[-1]
-    if not relus:
-        return None
-    constants = {
-        "DOUBLE": REALS.index(dtype),
-        "COUNT": len(relus),
-        "SIZES": ",".join(map(str, sizes)),
-        "RELUS": ",".join(map(str, relus)),
-    }
-    library = load(dense.SOURCE, constants)
+    library = load(dense.SOURCE, {"DOUBLE": REALS.index(dtype)}) if relus else None
     if library is None:
         return None
+    layers = _Chain(len(relus), (_INT * _MOST_LAYERS)(*relus), (_INT * (_MOST_LAYERS + 1))(*sizes))
+    place, size = ctypes.addressof(layers), _size(dtype)
     saved, workspace = (
-        function(getattr(library, f"op_{what}"), SIZE, SIZE) for what in ("saved", "workspace")
+        function(getattr(library, f"op_{what}"), SIZE, POINTER, SIZE) for what in ("saved", "workspace")
     )
-    size = _size(dtype)
-    rows = Layout.FEATURES
     op = CompiledOp(
-        (rows,),
-        rows,
-        _calls(library),
-        lambda images: saved(images) * size,
-        lambda images: workspace(images) * size,
+        (Layout.FEATURES,),
+        Layout.FEATURES,
+        _calls(library, "op"),
+        lambda images: saved(place, images) * size,
+        lambda images: workspace(place, images) * size,
+        shape=layers,
     )
     return op, covered
 
@@ -152,27 +154,17 @@ def _large_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledO
     if blas is None or not isinstance(layer, Linear):
         return None
     relu = len(stages) > 1 and isinstance(stages[1], Relu)
-    constants = {
-        "DOUBLE": REALS.index(dtype),
-        "INPUTS": layer.inputs,
-        "OUTPUTS": layer.outputs,
-        "RELU": int(relu),
-    }
-    library = load(_FOLDER / "large_dense.c", constants)
-    if library is None:
-        return None
-    function(library.op_use, None, POINTER)(place_of(blas.dgemm_ if dtype == torch.float64 else blas.sgemm_))
-    rows = Layout.FEATURES
-    return CompiledOp((rows,), rows, _calls(library), lambda _: 0, lambda _: 0), 2 if relu else 1
+    product = place_of(blas.dgemm_ if dtype == torch.float64 else blas.sgemm_)
+    shape = _Product(layer.inputs, layer.outputs, int(relu), product)
+    op = _small("product", shape, (Layout.FEATURES, Layout.FEATURES), dtype)
+    return None if op is None else (op, 2 if relu else 1)
 
 
 def _rectifier(stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
     """Return an activation of features."""
     slope = stage.slope if isinstance(stage, LeakyRelu) else 0.0
-    constants = {"DOUBLE": REALS.index(dtype), "FEATURES": shape[0], "SLOPE": slope}
-    library = load(_FOLDER / "rectifier.c", constants)
-    rows = Layout.FEATURES
-    return None if library is None else (CompiledOp((rows,), rows, library, lambda _: 0, lambda _: 0), 1)
+    op = _small("rectify", _Rectifier(shape[0], slope), (Layout.FEATURES, Layout.FEATURES), dtype)
+    return None if op is None else (op, 1)
 
 
 @functools.cache
@@ -187,7 +179,35 @@ def _blas() -> ctypes.CDLL | None:
     return None
 
 
+_INT = ctypes.c_int64
 _MOST_LAYERS = 8  # their weights and biases are the operation's parameters
+
+
+class _Chain(ctypes.Structure):
+    _fields_ = (
+        ("count", _INT),
+        ("relus", _INT * _MOST_LAYERS),
+        ("sizes", _INT * (_MOST_LAYERS + 1)),
+    )
+
+
+class _Product(ctypes.Structure):
+    _fields_ = (*((name, _INT) for name in ("inputs", "outputs", "relu")), ("gemm", POINTER))
+
+
+class _Rectifier(ctypes.Structure):
+    _fields_ = (("features", _INT), ("slope", ctypes.c_double))
+
+
+class _Dropout(ctypes.Structure):
+    _fields_ = (
+        *((name, _INT) for name in ("layout", "channels", "pixels", "whole", "last", "from_recipe")),
+        ("rate", ctypes.c_double),
+    )
+
+
+class _Conversion(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("before", "after", "channels", "pixels"))
 
 
 def dropout(
@@ -202,25 +222,19 @@ def dropout(
         dtype: of the weights.
         channels_last: the layout of a lone lane's maps, in whose order torch draws a mask.
     """
-    maps = len(shape) == 3
-    channels, pixels = (shape[0], numbers(shape[1:])) if maps else (numbers(shape), 1)
-    library = load(
-        _FOLDER / "dropout.c",
-        {
-            "DOUBLE": REALS.index(dtype),
-            "LAYOUT": _LAYOUTS.index(layout),
-            "C": channels,
-            "PIXELS": pixels,
-            "WHOLE": int(stage.features),
-            "LAST": int(maps and channels_last),
-            "RATE": stage.rate,
-            "RECIPE": int(stage.from_recipe),
-        },
-    )
-    if library is None:
-        return None
-    mask = channels if stage.features else channels * pixels
-    return CompiledOp((layout,), layout, library, lambda images: images * mask, lambda _: 0, in_place=True)
+    channels, pixels = _sides(shape)
+    last = len(shape) > 1 and channels_last
+    how = int(stage.features), int(last), int(stage.from_recipe), stage.rate
+    own = _Dropout(_LAYOUTS.index(layout), channels, pixels, *how)
+    drawn = channels if stage.features else channels * pixels
+
+    def saved(images: int) -> int:
+        return images * drawn + _LINE + activation_numbers(layout, shape, images, dtype)
+
+    return _small("dropout", own, (layout, layout), dtype, saved)
+
+
+_LINE = 64  # where the mask in the activation's layout begins, behind the mask as it was drawn
 
 
 def conversion(before: Layout, after: Layout, shape: Shape, dtype: torch.dtype) -> CompiledOp | None:
@@ -232,19 +246,28 @@ def conversion(before: Layout, after: Layout, shape: Shape, dtype: torch.dtype) 
         shape: of one image, [C, H, W] or [F].
         dtype: of the weights.
     """
-    maps = len(shape) == 3
-    channels, pixels = (shape[0], numbers(shape[1:])) if maps else (numbers(shape), 1)
-    library = load(
-        _FOLDER / "convert.c",
-        {
-            "DOUBLE": REALS.index(dtype),
-            "FROM": _LAYOUTS.index(before),
-            "TO": _LAYOUTS.index(after),
-            "C": channels,
-            "PIXELS": pixels,
-        },
-    )
-    return None if library is None else CompiledOp((before,), after, library, lambda _: 0, lambda _: 0)
+    own = _Conversion(_LAYOUTS.index(before), _LAYOUTS.index(after), *_sides(shape))
+    return _small("convert", own, (before, after), dtype)
+
+
+def _sides(shape: Shape) -> tuple[int, int]:
+    """Return an image's channels, and how many numbers each has."""
+    return (numbers(shape), 1) if len(shape) == 1 else (shape[0], numbers(shape[1:]))
+
+
+def _small(
+    name: str,
+    shape: ctypes.Structure,
+    layouts: tuple[Layout, Layout],
+    dtype: torch.dtype,
+    saved: Callable[[int], int] = lambda _: 0,
+) -> CompiledOp | None:
+    """Return an operation of `small_ops.c`, with its layouts before and after; None where it cannot be compiled."""
+    library = load(_FOLDER / "small_ops.c", {"DOUBLE": REALS.index(dtype)})
+    if library is None:
+        return None
+    calls = _calls(library, name)
+    return CompiledOp(layouts[:1], layouts[1], calls, saved, lambda _: 0, shape=shape)
 
 
 def same_memory(before: Layout, after: Layout, shape: Shape) -> bool:
@@ -255,8 +278,7 @@ def same_memory(before: Layout, after: Layout, shape: Shape) -> bool:
     return inner not in (before, after) and (len(shape) == 1 or shape[0] == 1 or numbers(shape[1:]) == 1)
 
 
-def _calls(library: Any) -> SimpleNamespace:
-    """Return a library's functions for a plan under the names that all operations have."""
-    return SimpleNamespace(
-        forward=library.op_forward, infer=library.op_infer, backward=library.op_backward, kept=library
-    )
+def _calls(library: Any, name: str) -> SimpleNamespace:
+    """Return a library's functions of an operation under the names that all operations have."""
+    functions = {call: getattr(library, f"{name}_{call}") for call in ("forward", "infer", "backward")}
+    return SimpleNamespace(**functions)

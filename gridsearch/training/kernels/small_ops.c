@@ -1,0 +1,284 @@
+/* The small operations of a plan: activations in another layout, dropout, ReLU of features, and dense layers that are too
+ * large for `dense_layers.c`, each of one lane.
+ *
+ * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  Each operation
+ * reads its shape from `constants`, so that no network needs a compiler of its own.
+ */
+
+#include <math.h>
+
+#include "batch_inner.h"
+#include "random.h"
+
+enum { FEATURES, CHANNELS_LAST, BATCH_INNER };
+
+INLINE void put(REAL *to, REAL value, int adds) { *to = adds ? *to + value : value; }
+
+/* --- Another layout ------------------------------------------------------------------------------------------------ */
+
+struct conversion {
+  int64_t from, to, channels, pixels;
+};
+
+/* V rows of V numbers with rows and columns exchanged: each pass moves the lowest bit of a number's place to the top. */
+INLINE void transpose(vec *rows) {
+  vec other[V];
+  UNROLL for (int left = V; left > 1; left /= 4) {
+    UNROLL for (int i = 0; i < V / 2; i++) {
+      other[i] = SHUFFLE(rows[2 * i], rows[2 * i + 1], EVEN);
+      other[i + V / 2] = SHUFFLE(rows[2 * i], rows[2 * i + 1], ODD);
+    }
+    if (left == 2) {
+      UNROLL for (int i = 0; i < V; i++) rows[i] = other[i];
+      break;
+    }
+    UNROLL for (int i = 0; i < V / 2; i++) {
+      rows[i] = SHUFFLE(other[2 * i], other[2 * i + 1], EVEN);
+      rows[i + V / 2] = SHUFFLE(other[2 * i], other[2 * i + 1], ODD);
+    }
+  }
+}
+
+/* Between images in rows and a block of them, whose places of no image are set to 0.  Numbers that lie beside each other
+ * in a row are `step` vectors apart in the block. */
+INLINE void stretch(REAL *restrict row, REAL *restrict block, ptrdiff_t numbers, ptrdiff_t images, ptrdiff_t count,
+                    ptrdiff_t step, const int to_block, int adds) {
+  for (ptrdiff_t i = 0; i < count; i += V) {
+    if (i + V > count) {
+      if (count < V || adds) { /* what is left, one by one */
+        for (; i < count; i++)
+          for (ptrdiff_t n = 0; n < V; n++)
+            if (to_block)
+              put(block + i * step * V + n, n < images ? row[n * numbers + i] : 0, adds);
+            else if (n < images)
+              put(row + n * numbers + i, block[i * step * V + n], adds);
+        return;
+      }
+      i = count - V; /* some of them twice */
+    }
+    vec tile[V];
+    UNROLL for (int n = 0; n < V; n++) {
+      if (to_block)
+        tile[n] = (vec){0};
+      else
+        tile[n] = *(const unaligned_vec *)(block + (i + n) * step * V);
+    }
+    if (to_block)
+      for (ptrdiff_t n = 0; n < images; n++) tile[n] = *(const unaligned_vec *)(row + n * numbers + i);
+    transpose(tile);
+    UNROLL for (int n = 0; n < V; n++) {
+      if (!to_block && n >= images) continue;
+      unaligned_vec *to = (unaligned_vec *)(to_block ? block + (i + n) * step * V : row + n * numbers + i);
+      if (adds) tile[n] += *to;
+      *to = tile[n];
+    }
+  }
+}
+
+INLINE void blocks(const struct conversion *s, REAL *rows, REAL *inner, ptrdiff_t images, int64_t layout,
+                   const int to_block, int adds) {
+  const ptrdiff_t numbers = s->channels * s->pixels;
+  for (ptrdiff_t b = 0; b < images; b += V, rows += V * numbers, inner += V * numbers) {
+    const ptrdiff_t here = MIN(V, images - b);
+    if (layout == CHANNELS_LAST)
+      stretch(rows, inner, numbers, here, numbers, 1, to_block, adds);
+    else
+      for (ptrdiff_t c = 0; c < s->channels; c++)
+        stretch(rows + c * s->pixels, inner + c * V, numbers, here, s->pixels, s->channels, to_block, adds);
+  }
+}
+
+static void convert(const struct conversion *s, const REAL *from, REAL *to, ptrdiff_t images, int64_t before,
+                    int64_t after, int adds) {
+  const ptrdiff_t channels = s->channels, pixels = s->pixels;
+  if (after == BATCH_INNER) {
+    blocks(s, (REAL *)from, to, images, before, 1, adds);
+    return;
+  }
+  if (before == BATCH_INNER) {
+    blocks(s, to, (REAL *)from, images, after, 0, adds);
+    return;
+  }
+  for (ptrdiff_t n = 0; n < images; n++, from += channels * pixels, to += channels * pixels)
+    for (ptrdiff_t c = 0; c < channels; c++)
+      for (ptrdiff_t p = 0; p < pixels; p++) {
+        const ptrdiff_t feature = c * pixels + p, last = p * channels + c;
+        put(to + (after == FEATURES ? feature : last), from[before == FEATURES ? feature : last], adds);
+      }
+}
+
+void convert_forward(const struct op_args *a) {
+  const struct conversion *s = a->constants;
+  convert(s, a->x[0], a->y, a->images, s->from, s->to, 0);
+}
+
+void convert_infer(const struct op_args *a) { convert_forward(a); }
+
+void convert_backward(const struct op_args *a) {
+  const struct conversion *s = a->constants;
+  if (a->gx[0]) convert(s, a->gy, a->gx[0], a->images, s->to, s->from, a->adds[0]);
+}
+
+/* --- Dropout, with the mask that torch would draw for the lane alone ---------------------------------------------- */
+
+struct dropout {
+  int64_t layout, channels, pixels;
+  int64_t whole;       /* whole channels are dropped */
+  int64_t last;        /* torch's own mask has the channels last */
+  int64_t from_recipe; /* a lane's rate goes before the model's own */
+  double rate;
+};
+
+/* Bytes of 1 for what is kept: a number of 53 bits, from two words of which the first is the higher, is below `keep`. */
+static void draw_mask(struct random *r, uint8_t *mask, ptrdiff_t count, double keep) {
+  const uint64_t limit = (uint64_t)ceil(ldexp(keep, 53));
+  for (ptrdiff_t done = 0; done < count;) {
+    if (r->next == WORDS) draw_words(r);
+    const ptrdiff_t here = MIN(count - done, (WORDS - r->next) / 2);
+    const uint32_t *words = r->drawn + r->next;
+    for (ptrdiff_t i = 0; i < here; i++)
+      mask[done + i] = ((uint64_t)(words[2 * i] & 0x1fffffu) << 32 | words[2 * i + 1]) < limit;
+    done += here;
+    r->next += 2 * here;
+  }
+}
+
+/* buffers[0]: the lane's `struct random`. */
+static double dropout_rate(const struct op_args *a) {
+  const struct dropout *s = a->constants;
+  const struct random *r = a->buffers[0];
+  return s->from_recipe && r->rate >= 0 ? r->rate : s->rate;
+}
+
+/* The mask of a batch in the activation's layout, from torch's own order; places of no image are 0. */
+static void order_mask(const struct dropout *s, const uint8_t *restrict drawn, uint8_t *restrict mask,
+                       ptrdiff_t images) {
+  const ptrdiff_t numbers = s->channels * s->pixels, side = s->layout == BATCH_INNER ? V : 1;
+  const ptrdiff_t each = s->whole ? s->channels : numbers;
+  for (ptrdiff_t b = 0; b < images; b += side)
+    for (ptrdiff_t i = 0; i < numbers; i++, mask += side) {
+      const ptrdiff_t c = s->layout == FEATURES ? i / s->pixels : i % s->channels;
+      const ptrdiff_t p = s->layout == FEATURES ? i % s->pixels : i / s->channels;
+      const uint8_t *from = drawn + b * each + (s->whole ? c : s->last ? p * s->channels + c : c * s->pixels + p);
+      for (ptrdiff_t v = 0; v < side; v++) mask[v] = b + v < images ? from[v * each] : 0;
+    }
+}
+
+/* saved: the mask as it is drawn, then in the activation's layout. */
+static uint8_t *ordered(const struct op_args *a) {
+  const struct dropout *s = a->constants;
+  const ptrdiff_t drawn = a->images * s->channels * (s->whole ? 1 : s->pixels);
+  return (uint8_t *)a->saved + CEIL_DIV(drawn, 64) * 64;
+}
+
+static ptrdiff_t dropout_numbers(const struct op_args *a) {
+  const struct dropout *s = a->constants;
+  const ptrdiff_t images = s->layout == BATCH_INNER ? CEIL_DIV(a->images, V) * V : a->images;
+  return images * s->channels * s->pixels;
+}
+
+/* to = from where the mask is set, times the scale; what is dropped is from times 0, as torch has it */
+static void apply_mask(const struct op_args *a, const REAL *restrict from, REAL *restrict to, int adds) {
+  const double rate = dropout_rate(a);
+  const ptrdiff_t count = dropout_numbers(a);
+  const uint8_t *restrict mask = ordered(a);
+  const REAL scale = rate >= 1 ? 0 : 1 / (REAL)(1 - rate);
+  if (adds)
+    for (ptrdiff_t i = 0; i < count; i++) to[i] += from[i] * (mask[i] ? scale : 0);
+  else
+    for (ptrdiff_t i = 0; i < count; i++) to[i] = from[i] * (mask[i] ? scale : 0);
+}
+
+void dropout_forward(const struct op_args *a) {
+  const struct dropout *s = a->constants;
+  const double rate = dropout_rate(a);
+  const ptrdiff_t drawn = a->images * s->channels * (s->whole ? 1 : s->pixels);
+  if (rate > 0 && rate < 1)
+    draw_mask(a->buffers[0], a->saved, drawn, 1 - rate);
+  else
+    memset(a->saved, rate == 0, drawn);
+  order_mask(s, a->saved, ordered(a), a->images);
+  apply_mask(a, a->x[0], a->y, 0);
+}
+
+void dropout_infer(const struct op_args *a) { memcpy(a->y, a->x[0], sizeof(REAL) * dropout_numbers(a)); }
+
+void dropout_backward(const struct op_args *a) {
+  if (a->gx[0]) apply_mask(a, a->gy, a->gx[0], a->adds[0]);
+}
+
+/* --- ReLU of features, or leaky ReLU, where no other operation takes it along -------------------------------------- */
+
+struct rectifier {
+  int64_t features;
+  double slope;
+};
+
+void rectify_forward(const struct op_args *a) {
+  const struct rectifier *s = a->constants;
+  const REAL *restrict x = a->x[0], slope = s->slope;
+  REAL *restrict y = a->y;
+  for (ptrdiff_t i = 0; i < a->images * s->features; i++) y[i] = x[i] <= 0 ? (slope > 0 ? slope * x[i] : 0) : x[i];
+}
+
+void rectify_infer(const struct op_args *a) { rectify_forward(a); }
+
+void rectify_backward(const struct op_args *a) {
+  const struct rectifier *s = a->constants;
+  const REAL *restrict x = a->x[0], *restrict gy = a->gy;
+  const REAL slope = s->slope;
+  REAL *restrict gx = a->gx[0];
+  if (gx)
+    for (ptrdiff_t i = 0; i < a->images * s->features; i++)
+      put(gx + i, x[i] <= 0 ? (slope > 0 ? slope * gy[i] : 0) : gy[i], a->adds[0]);
+}
+
+/* --- A dense layer by the BLAS that torch has, with ReLU after it or not -------------------------------------------- */
+
+/* Fortran's own: matrices are column by column, so that ours are transposed to it. */
+typedef void (*gemm_function)(const char *, const char *, const int *, const int *, const int *, const REAL *,
+                              const REAL *, const int *, const REAL *, const int *, const REAL *, REAL *,
+                              const int *);
+
+struct product {
+  int64_t inputs, outputs, relu;
+  gemm_function gemm;
+};
+
+/* c [n][m] = a [n][k] b [k][m] (+ c), row by row as C has them; with at, a is [k][n], and with bt, b is [m][k]. */
+static void multiply(const struct product *s, REAL *c, const REAL *a, int at, const REAL *b, int bt, int n, int k,
+                     int m, int adds) {
+  const REAL one = 1, sum = adds;
+  const int a_step = at ? n : k, b_step = bt ? k : m;
+  s->gemm(bt ? "T" : "N", at ? "T" : "N", &m, &n, &k, &one, b, &b_step, a, &a_step, &sum, c, &m);
+}
+
+void product_forward(const struct op_args *a) {
+  const struct product *s = a->constants;
+  const ptrdiff_t count = a->images * s->outputs;
+  const REAL *bias = a->params[1];
+  REAL *y = a->y;
+  if (bias)
+    for (ptrdiff_t n = 0; n < a->images; n++) memcpy(y + n * s->outputs, bias, sizeof(REAL) * s->outputs);
+  multiply(s, y, a->x[0], 0, a->params[0], 1, a->images, s->inputs, s->outputs, bias != 0);
+  if (s->relu)
+    for (ptrdiff_t i = 0; i < count; i++) y[i] = y[i] <= 0 ? 0 : y[i];
+}
+
+void product_infer(const struct op_args *a) { product_forward(a); }
+
+void product_backward(const struct op_args *a) {
+  const struct product *s = a->constants;
+  const ptrdiff_t count = a->images * s->outputs;
+  const REAL *y = a->y;
+  REAL *gy = (REAL *)a->gy, *gb = a->grads[1];
+  if (s->relu)
+    for (ptrdiff_t i = 0; i < count; i++) gy[i] = y[i] <= 0 ? 0 : gy[i];
+  multiply(s, a->grads[0], gy, 1, a->x[0], 0, s->outputs, a->images, s->inputs, 0);
+  if (gb) {
+    memset(gb, 0, sizeof(REAL) * s->outputs);
+    for (ptrdiff_t n = 0; n < a->images; n++)
+      for (ptrdiff_t g = 0; g < s->outputs; g++) gb[g] += gy[n * s->outputs + g];
+  }
+  if (a->gx[0]) multiply(s, a->gx[0], gy, 0, a->params[0], 0, a->images, s->outputs, s->inputs, a->adds[0]);
+}
