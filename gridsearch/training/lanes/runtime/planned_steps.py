@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -33,23 +33,30 @@ from gridsearch.training.kernels.plan import (
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.step_plan import lay_out
-from gridsearch.training.metrics import epoch_results
+from gridsearch.training.metrics import MetricLane, epoch_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gridsearch.records import ImageSettings
     from gridsearch.training.augment import EpochAugment
     from gridsearch.training.batches import BatchPlan
     from gridsearch.training.lanes.compile.step_plan import Steps
     from gridsearch.training.lanes.runtime.averages import PackAverages
     from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-    from gridsearch.training.lanes.runtime.program import Member
     from gridsearch.training.lanes.runtime.storage import Storage
     from gridsearch.training.metrics import Diverged, EpochTotals
     from gridsearch.training.resident_data import ResidentData
 
 _SLICE = 0.02  # seconds of all lanes together between two looks at whether to stop
 _EVALUATED = 32  # images of an evaluated batch, at least: more would not stay in the core's own cache
+
+
+class PlannedLane(MetricLane, Protocol):
+    """A lane of a pack: its recipe, the seed of its streams, and how far it is."""
+
+    settings: ImageSettings
+    seed: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,7 +238,7 @@ class PlannedSteps:
 
     def bind(
         self,
-        members: Sequence[Member],
+        members: Sequence[PlannedLane],
         optimizer: PackOptimizer,
         averages: PackAverages,
         dropout_rates: Sequence[float | None],
@@ -291,7 +298,7 @@ class PlannedSteps:
     # Training and evaluation
 
     def train(
-        self, members: Sequence[Member], epochs: Sequence[LaneEpoch], check_stop: Callable[[], None]
+        self, members: Sequence[PlannedLane], epochs: Sequence[LaneEpoch], check_stop: Callable[[], None]
     ) -> list[EpochTotals | Diverged]:
         """Train an epoch, each lane its own; the members' steps are those before it.
 
