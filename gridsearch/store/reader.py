@@ -84,6 +84,11 @@ class StoreReader:
                 connection, home=self.home, abandoned=lambda i: self._abandoned(connection, i)
             )
 
+    def names(self) -> list[str]:
+        """Return the names of all studies; `studies` counts their trials and measures their files besides."""
+        with self._database.read() as connection:
+            return row_lookup.names(connection)
+
     def _abandoned(self, connection: Connection, study_id: int) -> Collection[int]:
         return claims.abandoned(connection, study_id, dead=self._dead)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import time
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from gridsearch import display
 from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
+from gridsearch.service.queries import studies
 from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build, expand_study
 from gridsearch.store import RunnerIdentity, StudyDraft, open_store
@@ -208,3 +210,13 @@ def test_a_moment_is_written_as_the_clock_on_the_wall_with_its_zone(half_done, c
     finally:
         monkeypatch.delenv("TZ")
         time.tzset()
+
+
+def test_the_dashboard_says_which_studies_a_report_shows_sooner(cli, half_done, home, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends at once
+        words = ("dashboard", "--home", str(home), "--port", str(taken.getsockname()[1]))
+        assert "has 8 trials" not in cli(*words).err
+        monkeypatch.setattr(studies, "DASHBOARD_TRIALS", 7)
+        told = cli(*words).err
+    assert f"study {NAME!r} has 8 trials" in told
+    assert f"gridsearch report --study {NAME} --home {home}" in told

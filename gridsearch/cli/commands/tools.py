@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,15 @@ def dashboard(arguments: argparse.Namespace) -> int:
     from gridsearch.store import serve_dashboard
 
     say = _say(arguments)
-    with studies.existing(Places.find(arguments.home, arguments.store)) as store:
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
         _warn_of_host(arguments)
+        for study, trials in studies.too_large_for_dashboard(store):
+            again = dataclasses.replace(places.again, study=study)
+            say(
+                f"study {study!r} has {trials:,} trials, all of which the dashboard sends whenever it is opened: "
+                f"`{again.report()}` shows them at once"
+            )
         signum = serve_dashboard(
             store,
             host=arguments.host,

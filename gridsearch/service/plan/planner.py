@@ -214,7 +214,7 @@ def _ledger(options: RunOptions, prepared: Prepared) -> tuple[Sequence[Trial], s
         return (), set()
     with open_store(options.places.store, home=options.places.home, create=False) as store:
         joined_data(store, prepared, options.places)
-        return store.ledger(prepared.name), {each.name for each in store.studies()}
+        return store.ledger(prepared.name), set(store.names())
 
 
 def _groups(

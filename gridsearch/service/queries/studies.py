@@ -90,6 +90,10 @@ class TrialView:
     log_path: str | None
 
 
+DASHBOARD_TRIALS = 5000
+"""Of more trials Optuna's dashboard takes seconds to open, and sends megabytes; see docs/scale.md."""
+
+
 def existing(places: Places) -> Store:
     """Open the store that is there.
 
@@ -110,6 +114,12 @@ def summaries(places: Places) -> list[StudySummary]:
         return []
     with existing(places) as store:
         return store.studies()
+
+
+def too_large_for_dashboard(store: Store) -> list[tuple[str, int]]:
+    """Return the studies that have more trials than a browser shows at ease, each with their number."""
+    found = ((study.name, sum(study.counts.values())) for study in store.studies())
+    return [(name, trials) for name, trials in found if trials > DASHBOARD_TRIALS]
 
 
 def status(places: Places, study: str | None = None) -> list[StudyStatus]:

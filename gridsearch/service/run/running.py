@@ -271,7 +271,7 @@ def _join(store: Store, prepared: Prepared, options: RunOptions, watcher: Observ
     """Put trials into the store; return them as they join what is there, and what became of them."""
     for warning in prepared.warnings:
         watcher.warn(warning)
-    joined = join(prepared, store.ledger(prepared.name), {each.name for each in store.studies()})
+    joined = join(prepared, store.ledger(prepared.name), set(store.names()))
     return joined.prepared, _add(store, joined.prepared, options, watcher, notes=joined.notes)
 
 
@@ -318,4 +318,4 @@ def _add(
 
 
 def _stored_spec(store: Store, study: str) -> Mapping[str, Any]:
-    return store.spec(study) if any(each.name == study for each in store.studies()) else {}
+    return store.spec(study) if study in store.names() else {}
