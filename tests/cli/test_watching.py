@@ -219,4 +219,4 @@ def test_the_dashboard_says_which_studies_a_report_shows_sooner(cli, half_done, 
         monkeypatch.setattr(studies, "DASHBOARD_TRIALS", 7)
         told = cli(*words).err
     assert f"study {NAME!r} has 8 trials" in told
-    assert f"gridsearch report --study {NAME} --home {home}" in told
+    assert f"`gridsearch report --study {NAME}" in told
