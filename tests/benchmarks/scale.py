@@ -250,8 +250,8 @@ SECTIONS: dict[str, Callable[[], dict[str, Any]]] = {
     "small": small,
     "stages": lambda: stages(10_000),
     "large": lambda: stages(100_000),
-    "workers": lambda: workers(seconds=SECONDS, packs=2),
-    "short": lambda: workers(seconds=SECONDS / LANES, packs=2),
+    "workers": lambda: workers(seconds=SECONDS, packs=4),
+    "short": lambda: workers(seconds=SECONDS / LANES, packs=3),
     "claims": _of_module("scale_claims"),
     "engines": _of_module("scale_engines"),
 }

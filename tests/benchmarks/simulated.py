@@ -223,7 +223,7 @@ class Simulated:
             become narrower, since not enough is left for all.
         whole: the same over the whole run, its first and its last packs included.
         first: seconds until the last worker had its first pack.
-        rate: trials a second that ended in the time of `busy`.
+        rate: trials a second that this share of the workers ends.
         work: seconds that the coordinator worked a trial.
     """
 
@@ -291,7 +291,7 @@ def _summary(packs: Sequence[HandedOut], workers: int, lanes: int, *, work: floa
         busy=trained(full, last) / (workers * (last - full)),
         whole=trained(origin, end) / (workers * (end - origin)),
         first=full - origin,
-        rate=sum(pack.lanes for pack in packs if full <= pack.end < last) / (last - full),
+        rate=trained(full, last) / (last - full) * trials / sum(pack.takes for pack in packs),
         work=work / trials,
     )
 
