@@ -84,9 +84,10 @@ def _draw_stages(axes: Axes, there: list[tuple[str, dict[str, Any], str]]) -> No
                 fontsize=7,
             )
     axes.set_xscale("log")
+    axes.set_xlim(left=0.1)
     axes.set_yticks(range(len(STEPS)), STEPS)
     axes.invert_yaxis()
-    axes.margins(x=0.25)
+    axes.set_xlim(right=3 * axes.get_xlim()[1])
     axes.set_xlabel("seconds")
     axes.set_title("Once for the study", loc="left")
     axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -38,6 +38,9 @@ def _rows(sections: dict[str, Any]) -> list[tuple[str, str]]:
         most = figures[f"{sizes[-1]} trials: memory of the largest process"]
         rows.append((f"{sizes[-1]:,} such trials, whole run", _spread(figures[f"{sizes[-1]} trials: wall"])))
         rows.append(("its largest process", _spread(most)))
+    if "small" in sections:
+        figures = sections["small"]["figures"]
+        rows += [(f"whole run: {what}", _spread(spread)) for what, spread in figures.items()]
     for name, size in (("stages", "10,000"), ("large", "100,000")):
         if name in sections:
             figures = sections[name]["figures"]
@@ -48,7 +51,11 @@ def _rows(sections: dict[str, Any]) -> list[tuple[str, str]]:
             seconds = figures["a lane's seconds"] * figures["lanes of a pack"]
             what = f"{figures['workers']:,} simulated workers, packs of {figures['lanes of a pack']} in {seconds:.0f} s"
             rate, work = _spread(figures["trials a second"]), _spread(figures["coordinator's work a trial"])
-            rows.append((f"{what}: busy", f"{_spread(figures['busy'])}, {rate}; {work} of work a trial"))
+            whole = _spread(figures["busy, first and last packs included"])
+            rows.append(
+                (f"{what}: busy", f"{_spread(figures['busy'])} ({whole} with the first and last packs)")
+            )
+            rows.append(("trials a second, and the coordinator's work a trial", f"{rate}, {work}"))
     return rows
 
 
@@ -64,6 +71,8 @@ def _spread(spread: dict[str, Any]) -> str:
     """Write a figure as `measure.Spread` shows it; one that was measured once has no range."""
 
     def text(x: float) -> str:
+        if spread["unit"] == "%":
+            return f"{x:.2f}"
         return f"{x:.3g}" if x < 100 else f"{x:.0f}"
 
     middle = f"{text(spread['median'])} {spread['unit']}"
