@@ -59,11 +59,6 @@ def find_study(connection: Connection, name: str) -> Row[Any]:
     return row
 
 
-def names(connection: Connection) -> list[str]:
-    """Return the names of the studies that nobody deleted, oldest first."""
-    return list(connection.scalars(select(_s.c.name).where(study_is_there()).order_by(_s.c.id)))
-
-
 def ledger_name(connection: Connection, title: str) -> str | None:
     """Return the name of the study that others renamed to `title`, None if there is none."""
     there = optuna_studies.study_named(connection, title)
