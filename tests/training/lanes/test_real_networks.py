@@ -19,6 +19,7 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import torchvision
+from tests.benchmarks import own_networks
 from tests.training.plain_loop import train_plainly
 from tests.training.published import PUBLISHED
 
@@ -119,9 +120,9 @@ FAMILIES = {
 }  # fmt: skip
 
 
-def hold(make, make_settings, images):
+def hold(make, make_settings, images, epochs=EPOCHS):
     """Train two lanes as a pack, if they can be one, and beside plain loops; return the method."""
-    common = {"dtype": "float64", "optimizer": "sgd", "batch": 8, "epochs": EPOCHS}
+    common = {"dtype": "float64", "optimizer": "sgd", "batch": 8, "epochs": epochs}
     lanes = [make_settings(**common, lr=0.001, momentum=0.9), make_settings(**common, lr=0.002, norm="none")]
     data, precision = (
         ResidentCache(images, device="cpu")(lanes[0]),
@@ -138,14 +139,14 @@ def hold(make, make_settings, images):
         method, found = "solo", []
         for seed, s in enumerate(lanes):
             solo = SoloProgram(s, seed, data, build, precision)
-            losses = [solo.train_epoch(epoch).loss for epoch in range(1, EPOCHS + 1)]
-            found.append((losses, solo.evaluate(EPOCHS).logits))
+            losses = [solo.train_epoch(epoch).loss for epoch in range(1, epochs + 1)]
+            found.append((losses, solo.evaluate(epochs).logits))
     else:
         method = pack.network.method
-        epochs = [[totals.loss for totals in pack.train_epoch()] for _ in range(EPOCHS)]
+        turns = [[totals.loss for totals in pack.train_epoch()] for _ in range(epochs)]
         found = [
             (list(losses), e.logits)
-            for losses, e in zip(zip(*epochs, strict=True), pack.evaluate(), strict=True)
+            for losses, e in zip(zip(*turns, strict=True), pack.evaluate(), strict=True)
         ]
     for seed, (losses, logits) in enumerate(found):
         plain = train_plainly(make, lanes[seed], seed, images)
@@ -176,3 +177,15 @@ METHODS = {"recurrent": "solo"}
 def test_networks_of_papers_train_in_packs_as_alone(name, make_settings, make_images):
     method = hold(lambda: PUBLISHED[name](2, CLASSES), make_settings, make_images(18, size=12, channels=2))
     assert method in (METHODS.get(name, "stacked"), "vmap"), method
+
+
+OWN = {
+    "transformer": lambda: own_networks.SmallViT(2, CLASSES, (12, 12), dim=12, depth=1, drop=0.2),
+    "mixer": lambda: own_networks.SmallMixer(2, CLASSES, (12, 12), dim=8, depth=1),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_networks_of_a_users_file_hold_for_two_hundred_steps(name, make_settings, make_images):
+    images = make_images(18, size=12, channels=2)  # two steps an epoch
+    assert hold(OWN[name], make_settings, images, epochs=100) == "stacked"
