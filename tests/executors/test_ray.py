@@ -122,6 +122,7 @@ def test_nodes_come_late_and_one_is_killed_and_the_study_is_as_on_this_machine(
 ):
     monkeypatch.setattr(ray_workers, "_SAY_SECONDS", 0.0)
     monkeypatch.setattr(ray_workers, "PATIENCE", 300.0)
+    monkeypatch.setattr(cluster, "_ANSWER_SECONDS", 300.0)
     home = tmp_path / "far"
     with ThreadPoolExecutor() as meanwhile:
         changes = meanwhile.submit(come_and_go, ray_cluster, home)
