@@ -29,7 +29,9 @@ MAY_ASK = {
     "spec/expand.py": "has a builder of points for each kind",
     "service/prepare/preparation.py": "has a preparation for each kind",
     "service/prepare/functions.py": "is one of them",
+    "service/prepare/named_code.py": "gives each kind its code that a worker's command named",
     "executors/worker.py": "has a trainer for each kind",
+    "executors/run_files.py": "sends the code of each kind to other machines",
     "api/given.py": "takes the objects of each kind",
 }
 """The modules in which it is asked which kind a study is."""

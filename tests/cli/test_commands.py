@@ -28,6 +28,7 @@ COMMANDS = (
     "dashboard",
     "tensorboard",
     "export",
+    "store",
     "data",
     "models",
     "doctor",
