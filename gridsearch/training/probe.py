@@ -110,9 +110,6 @@ def probe(
     with seeds.isolated(device), precision.products():
         with memory:
             program = _program(harmless, resident, build, precision, lanes)
-            # space for the averages of lanes that differ in having one: it takes memory and no time
-            averages = 0 if settings.ema else program.lanes * program.parameters
-            space = torch.empty(averages, dtype=precision.weights, device=device)
             if device.type == "cpu":
                 _first_step(program)
         try:
@@ -121,12 +118,13 @@ def probe(
         finally:
             memory.measure()
             program.close()
-            del space
+    # lanes may differ in averaging their weights, which takes memory from the start and no time
+    averages = 0 if settings.ema else program.lanes * program.parameters * precision.weights.itemsize
     return ProbeResult(
         device=str(device),
         step_seconds=statistics.median(times) / program.lanes,
         image_seconds=None if image_seconds is None else image_seconds / program.lanes,
-        memory_bytes=memory.peak,
+        memory_bytes=memory.peak + averages,
         steps=steps,
         steps_per_epoch=program.steps_per_epoch,
         parameters=program.parameters,
