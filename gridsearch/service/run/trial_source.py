@@ -5,6 +5,7 @@ Between the coordinator, which asks for work, and the planner's queue; what is h
 
 from __future__ import annotations
 
+import random
 import time
 import uuid
 from collections import deque
@@ -17,7 +18,7 @@ from gridsearch.service.run.same_failure import FirstTrials
 from gridsearch.service.run.sizing import settled_packs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from gridsearch.planning import PackQueue
     from gridsearch.records import Lane, LanesWanted, Probed, ProbeRequest, Settings, Trial, TrialFailed
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 LOOK_AGAIN_SECONDS = 2.0
 """How often to look for trials that came back, and for runners that died."""
+
+_CROWDED_SECONDS = 0.5
+"""How often to look for what others have left, where they take what this runner wants."""
 
 _SHOWN = 12
 """So many numbers of trials are named in one line."""
@@ -56,6 +60,7 @@ class TrialSource:
         self._ready: deque[Pack] = deque()
         self._named = ""
         self._last_look = float("-inf")
+        self._crowded = False
 
     def _make_queue(self) -> PackQueue[Trial]:
         """Return what says which trials go together: the settled packs, or whatever suits at the moment."""
@@ -79,7 +84,10 @@ class TrialSource:
             if not self._queue and not self.look():
                 break
             wanted, unprobed = self._next_packs()
-            self._ready.extend(self._held.claim(wanted) if wanted else ())
+            claimed = self._held.claim(wanted) if wanted else ()
+            self._ready.extend(claimed)
+            if wanted and not claimed:
+                self._begin_elsewhere()
             if unprobed is not None:
                 settings = unprobed.trial.settings
                 self._run.observer.say(
@@ -189,6 +197,13 @@ class TrialSource:
         """Look at the store again when the next trial is wanted: something waits that did not."""
         self._last_look = float("-inf")
 
+    def _begin_elsewhere(self) -> None:
+        """Others took what was wanted: look at what they have left, from another place in it than theirs."""
+        self._crowded = True
+        if time.monotonic() - self._last_look > _CROWDED_SECONDS:
+            self.look_soon()
+            self.look()
+
     def look(self) -> bool:
         """Fill the queue with what waits now; the store is asked every other second at most."""
         now = time.monotonic()
@@ -197,10 +212,17 @@ class TrialSource:
         self._last_look = now
         self._write()
         self._reclaim()
-        self._queue.fill(self._run.waiting())
+        self._queue.fill(self._in_own_order(self._run.waiting()))
         self._run.count()
         self._name_other_runners()
         return bool(self._queue)
+
+    def _in_own_order(self, waiting: Sequence[Trial]) -> Sequence[Trial]:
+        """Return trials as they are, or begun anywhere where runners that begin alike want the same ones."""
+        if not self._crowded or not waiting or self._run.options.settled:
+            return waiting
+        first = random.randrange(len(waiting))
+        return [*waiting[first:], *waiting[:first]]
 
     def _reclaim(self) -> None:
         run = self._run
