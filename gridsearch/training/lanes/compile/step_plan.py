@@ -234,6 +234,9 @@ def cover_steps(
     params = [p for node in graph.nodes for p in node.params if p is not None]
     if len(set(params)) != len(params):
         raise NoPlan("a layer that is used twice")
+    trained = set(trained)
+    if not trained.issuperset(params):
+        raise NoPlan("a layer that is not trained")  # operations write the gradients of all their parameters
     return _Coverer(graph, trained, dtype, images, channels_last=channels_last).run()
 
 

@@ -80,7 +80,7 @@ def recipes(make_settings, **changes):
 
 
 def pack(settings, data, build, *, seeds=None, planned=True):
-    """Return a program of lanes, whose steps are planned or not."""
+    """Return a program of lanes, whose steps are planned or not, or as may be (None)."""
     resident = ResidentCache(data, device="cpu")(settings[0])
     precision = Precision.of(settings[0].dtype, CPU)
     seeds = list(range(len(settings))) if seeds is None else seeds
@@ -89,10 +89,10 @@ def pack(settings, data, build, *, seeds=None, planned=True):
         build_network(s, seed, resident, build, precision) for s, seed in zip(settings, seeds, strict=True)
     ]
     with pytest.MonkeyPatch.context() as patch:
-        if not planned:
+        if planned is False:
             patch.setattr(program, "PLANNED", ())
         found = PackProgram(members, models, resident, precision)
-    assert found.planned is planned
+    assert planned is None or found.planned is planned
     return found
 
 
@@ -229,3 +229,22 @@ def test_a_label_of_no_class_is_an_error_and_a_network_with_other_layers_has_no_
     model = nn.Sequential(nn.Tanh(), pooled_net(settings[0], ours.data)).double()
     precision = Precision.of("float64", CPU)
     assert not PackProgram([Member(settings[0], 0)], [model], ours.data, precision).planned
+
+
+@pytest.mark.parametrize("frozen", ["0", "4", "8", "11.bias"])
+def test_a_network_with_a_layer_that_is_not_trained_has_no_plan(make_settings, make_images, frozen):
+    settings, data = recipes(make_settings), make_images(58)
+
+    def partly_frozen(settings, data):
+        model = pooled_net(settings, data)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+        return model
+
+    ours = pack(settings, data, partly_frozen, planned=None)
+    assert not ours.planned
+    before = {name: tensor.clone() for name, tensor in ours.lane_state(0).weights.items()}
+    ours.train_epoch()
+    after = ours.lane_state(0).weights
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if not name.startswith(frozen)}
