@@ -17,6 +17,7 @@ from .errors import (
     SpecError as SpecError,
     StoreError as StoreError,
     StoreUnreachable as StoreUnreachable,
+    StudyDeleted as StudyDeleted,
     StudyNotFound as StudyNotFound,
     TrainingFailed as TrainingFailed,
     UnusableError as UnusableError,
