@@ -16,8 +16,8 @@ class Plain(nn.Module):
         return self.out(x.flatten(1))
 
 class Unknown(Plain):
-    def forward(self, x):
-        return torch.cumsum(super().forward(x), 1)
+    def forward(self, x):  # how many images there are no trace can answer; vmap can
+        return super().forward(x) * (2 if len(x) else 1)
 
 class Draws(Plain):
     def forward(self, x):
@@ -34,7 +34,7 @@ def one(num_classes, depth):
 
 METHODS = {
     "Plain": ("stacked", ""),
-    "Unknown": ("vmap", "cumsum"),
+    "Unknown": ("vmap", "the length of x depends on the batch"),
     "Draws": ("solo", "rand_like"),
     "Raises": ("solo", "RuntimeError: no such luck"),
 }
