@@ -13,6 +13,7 @@ import optuna
 import pytest
 
 import gridsearch as gs
+from gridsearch.training.kernels import find_compiler
 
 pytestmark = pytest.mark.end_to_end
 
@@ -53,7 +54,8 @@ def test_poor_trials_end_early_whatever_the_number_of_lanes(cli, home, lanes):
     with sqlite3.connect(home / "gridsearch.db") as connection:
         packs = connection.execute("select count(distinct pack) from gridsearch_trials").fetchone()[0]
     connection.close()
-    assert packs == (8 if lanes == "1" else 1)  # a lane that was pruned took the next trial
+    # a lane that was pruned took the next trial; without compiled steps a lone lane is no program that could
+    assert packs == (8 if lanes == "1" and find_compiler() is None else 1)
 
 
 def test_optuna_sees_pruned_trials_as_its_own_would_be(cli, home):

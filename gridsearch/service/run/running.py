@@ -21,7 +21,7 @@ from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
 from gridsearch.service.run.workers import devices_for, environment, hardware
-from gridsearch.store import StudyDraft, store_exists
+from gridsearch.store import RunnerIdentity, StudyDraft, store_exists
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -234,6 +234,7 @@ def _execute(
         ending = train_waiting(
             store, prepared, options, devices, share, watcher, timing, interrupted=interrupted
         )
+    store.depart(RunnerIdentity.current())  # this process may live on, and waits for nothing
     data = store.study_data(prepared.name)
     counts = store.open_counts(added.study_id, added.ids)
     done = any(trial.state is TrialState.COMPLETE for trial in data.trials)
