@@ -51,7 +51,7 @@ def kernels(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _own_places(tmp_path, monkeypatch, kernels):
-    """No test touches the user's home, cache or environment."""
+    """No test touches the user's home, cache or environment, or where others find modules."""
     for name in [
         n for n in os.environ if n.startswith("GRIDSEARCH_") and not n.startswith("GRIDSEARCH_TEST_")
     ]:
@@ -59,6 +59,7 @@ def _own_places(tmp_path, monkeypatch, kernels):
     monkeypatch.setenv("GRIDSEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GRIDSEARCH_KERNELS", str(kernels))
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the program adds its working folder
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(
