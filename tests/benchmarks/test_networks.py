@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from gridsearch.training import devices
 from gridsearch.zoo import models
 from tests.benchmarks import networks, networks_figure
 from tests.benchmarks.arithmetic import model_flops
@@ -14,13 +15,14 @@ from tests.benchmarks.network_rows import ROWS
 
 def test_each_way_trains_whole_epochs_of_all_its_lanes():
     process = Process()
-    process.row("mlp, 10 hidden:32", steps=4)
-    process.plain()
-    assert process.prepare(lanes=2, dtype="float32") == {"method": "stacked"}
-    epoch = process.images
-    assert epoch == pytest.approx(4 * 32, abs=10)  # the split keeps the shares of the classes
-    assert process.train("plain", seconds=0)["images"] == epoch
-    assert process.train("lanes 2 float32", seconds=0)["images"] == 2 * epoch
+    with devices.at_work(threads=1):  # gives back how this process computes
+        process.row("mlp, 10 hidden:32", steps=4)
+        process.plain()
+        assert process.prepare(lanes=2, dtype="float32") == {"method": "stacked"}
+        epoch = process.images
+        assert epoch == pytest.approx(4 * 32, abs=10)  # the split keeps the shares of the classes
+        assert process.train("plain", seconds=0)["images"] == epoch
+        assert process.train("lanes 2 float32", seconds=0)["images"] == 2 * epoch
 
 
 def test_auto_is_held_against_the_plain_loop_and_the_best_way():

@@ -109,7 +109,11 @@ def assert_same(run, oracle):
             assert getattr(ended, name) == pytest.approx(value, rel=1e-9, abs=1e-9), (name, ended.epoch)
     state = model.state_dict()
     assert run.weights().keys() == state.keys()
+    # a bias that feeds a batch norm has no gradient but rounding, which Adam turns into steps; the mean absorbs it
+    absorbed = {"0.bias", "1.running_mean"} if "1.running_mean" in state else set()
     for name, tensor in run.weights().items():
+        if name in absorbed:
+            continue
         torch.testing.assert_close(tensor, state[name], **TOLERANCE, msg=lambda m, n=name: f"{n}: {m}")
     predictions = run.predictions()
     assert predictions["indices"].tolist() == parts.val.tolist()

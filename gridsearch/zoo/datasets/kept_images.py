@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-
 from gridsearch.errors import DataError
 from gridsearch.files import draft_of, owned, put_in_place
 from gridsearch.plugins import ImageData, Reading
@@ -43,6 +41,8 @@ def read(path: Path) -> Decoded | None:
 
     Nor is another user's file taken, which may say anything of these images.
     """
+    import numpy as np
+
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if not owned(os.fstat(raw.fileno())):
@@ -99,6 +99,8 @@ def _write(found: Decoded, file: IO[bytes]) -> None:
         "fingerprint": found.fingerprint,
     }
     arrays = {name: array for name in _ARRAYS if (array := getattr(data, name)) is not None}
+    import numpy as np
+
     np.savez(file, about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
 
 

@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from gridsearch import files
 from gridsearch.folders import cache_root
 from gridsearch.zoo.datasets.cache import Beat, exclusive
@@ -22,6 +20,8 @@ from gridsearch.zoo.datasets.cache import Beat, exclusive
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
+
+    import numpy as np
 
 _KEPT = 8
 """Sets of arrays in the cache; the least recently used goes."""
@@ -103,6 +103,8 @@ def _write(place: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, An
 
 
 def _write_array(path: Path, array: np.ndarray, beat: Beat) -> None:
+    import numpy as np
+
     mapped = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=array.shape)
     for rows in _pieces(array):
         beat()
@@ -124,6 +126,8 @@ def _read(place: Path, *, verified: bool = False) -> SharedArrays | None:
         place: its folder.
         verified: whether this process has just written them.
     """
+    import numpy as np
+
     content = files.read_json(place / _ABOUT)
     digests = content.get("sha256")
     if content.get("form") != _FORM or not isinstance(digests, dict):

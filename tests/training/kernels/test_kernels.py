@@ -600,21 +600,21 @@ def lone_program(model, make_settings, make_images, *, size=28):
 
 
 @needs_compiler
-def test_a_lone_lane_has_a_program_where_that_gets_kernels(make_settings, make_images):
-    assert lone_program(models.lenet(1, 3, (28, 28)), make_settings, make_images).network.kernels
+@pytest.mark.parametrize("name", ["lenet", "mlp", "lenet_bn"])
+def test_a_lone_lane_has_a_program_where_that_gets_kernels(name, make_settings, make_images):
+    found = lone_program(getattr(models, name)(1, 3, (28, 28)), make_settings, make_images)
+    assert found.planned or found.network.kernels
 
 
-@pytest.mark.parametrize("name", ["mlp", "lenet_bn", "wide", "own"])
+@pytest.mark.parametrize("name", ["wide", "own"])
 def test_a_lone_lane_without_kernels_trains_as_its_model_is(name, make_settings, make_images):
     if name == "wide":
         model = nn.Sequential(
             *(nn.Conv2d(1, 200, 3), nn.Conv2d(200, 200, 3), nn.MaxPool2d(24)),
             *(nn.Flatten(), nn.Linear(200, 3)),
         )
-    elif name == "own":
-        model = nn.Sequential(Own(), nn.Flatten(), nn.Linear(338, 3))
     else:
-        model = getattr(models, name)(1, 3, (28, 28))
+        model = nn.Sequential(Own(), nn.Flatten(), nn.Linear(338, 3))
     with pytest.raises(NotPackable, match="a lone lane trains as its model is"):
         lone_program(model, make_settings, make_images)
 
