@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels import families, small_ops
 from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_numbers
-from gridsearch.training.kernels.stages import Dropout, Flatten, numbers
+from gridsearch.training.kernels.stages import BatchNorm, Dropout, Flatten, numbers
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
 from gridsearch.training.lanes.compile.tracing import inspect, trace
@@ -237,6 +237,8 @@ def cover_steps(
     trained = set(trained)
     if not trained.issuperset(params):
         raise NoPlan("a layer that is not trained")  # operations write the gradients of all their parameters
+    if images == 1 and any(isinstance(n.stage, BatchNorm) and numbers(n.shape[1:]) == 1 for n in graph.nodes):
+        raise NoPlan("a batch norm of one value")  # which torch refuses in words
     return _Coverer(graph, trained, dtype, images, channels_last=channels_last).run()
 
 

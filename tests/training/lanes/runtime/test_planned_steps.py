@@ -248,3 +248,17 @@ def test_a_network_with_a_layer_that_is_not_trained_has_no_plan(make_settings, m
     after = ours.lane_state(0).weights
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == {name for name in before if not name.startswith(frozen)}
+
+
+def test_a_batch_norm_of_one_value_is_refused_as_torch_refuses_it(make_settings, make_images):
+    def one_value(settings, data):
+        del settings
+        return nn.Sequential(
+            nn.Conv2d(data.channels, 4, data.image_size), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 3)
+        )
+
+    settings, data = recipes(make_settings, batch=1), make_images(58)
+    ours = pack(settings[:1], data, one_value, planned=None)
+    assert not ours.planned
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        ours.train_epoch()
