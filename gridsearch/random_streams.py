@@ -25,6 +25,9 @@ _NUMPY_SEEDS = 2**32
 TURN = threading.RLock()
 """Held by the thread whose code has the process's streams, its standard output and its defaults."""
 
+CHANCE = random.SystemRandom()
+"""What the program itself draws from: the process's streams may be a trial's in another thread just now."""
+
 
 class Streams:
     """The streams of one trial.

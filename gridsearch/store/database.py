@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from gridsearch import faults
 from gridsearch.errors import StoreError, StoreUnreachable
+from gridsearch.random_streams import CHANCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -287,7 +287,7 @@ def _pauses() -> Iterator[float]:
     """Go through times to wait before the next attempt, each longer than the one before, up to about a second."""
     pause = _FIRST_PAUSE
     while True:
-        yield pause * random.uniform(0.5, 1.0)  # else all who were in each other's way come back together
+        yield pause * CHANCE.uniform(0.5, 1.0)  # else all who were in each other's way come back together
         pause = min(2 * pause, 1.0)
 
 

@@ -26,6 +26,18 @@ def test_the_import_contracts_hold():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_program_draws_from_no_stream_of_the_process():
+    """It may be that of a trial in another thread, whose numbers would then depend on the moment."""
+    package = Path(__file__).parents[2] / "gridsearch"
+    importing = {
+        path.name
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names)
+    }
+    assert importing == {"random_streams.py"}
+
+
 def test_the_public_names_are_these():
     import gridsearch
 
@@ -45,6 +57,7 @@ def test_the_public_names_are_these():
         "SpecError",
         "StoreError",
         "StoreUnreachable",
+        "StudyDeleted",
         "StudyNotFound",
         "StudyResult",
         "StudySpec",

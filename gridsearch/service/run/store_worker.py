@@ -7,13 +7,13 @@ others, and is said once.
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import DataError, StoreUnreachable, StudyDeleted, StudyNotFound, UsageError
+from gridsearch.random_streams import CHANCE
 from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare.preparation import prepare_open
@@ -258,7 +258,7 @@ class StoreWorker:
 
     def _wait(self, pause: float) -> None:
         """Pause; many workers that began together do not look at the store together."""
-        until = time.monotonic() + pause * random.uniform(0.5, 1.0)
+        until = time.monotonic() + pause * CHANCE.uniform(0.5, 1.0)
         while not self._over and (left := until - time.monotonic()) > 0:
             time.sleep(min(_SLICE, left))
 

@@ -5,13 +5,13 @@ Between the coordinator, which asks for work, and the planner's queue; what is h
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
 from gridsearch.planning import SettledQueue, Unprobed, WorkQueue
+from gridsearch.random_streams import CHANCE
 from gridsearch.records import Pack, TrialFinished, TrialState
 from gridsearch.service.run.claim_pace import ClaimPace
 from gridsearch.service.run.same_failure import FirstTrials
@@ -221,7 +221,7 @@ class TrialSource:
         """Return trials as they are, or begun anywhere where runners that begin alike want the same ones."""
         if not self._crowded or not waiting or self._run.options.settled:
             return waiting
-        first = random.randrange(len(waiting))
+        first = CHANCE.randrange(len(waiting))
         return [*waiting[first:], *waiting[:first]]
 
     def _reclaim(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -71,7 +72,7 @@ def source(store: Store) -> TrialSource:
 def test_runners_that_begin_with_the_same_list_soon_take_different_trials(monkeypatch, runners):
     now = [0.0]
     monkeypatch.setattr(trial_source.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(trial_source.random, "randrange", __import__("random").Random(0).randrange)
+    monkeypatch.setattr(trial_source, "CHANCE", random.Random(0))
     store = Store(1200)
     sources = [source(store) for _ in range(runners)]
     taken: list[int] = []
