@@ -96,7 +96,7 @@ def quick_samples_png(
         "RGB", (2 * _PAD + width * max(map(len, rows)), 2 * _PAD + 20 + height * len(rows)), "white"
     )
     draw = ImageDraw.Draw(canvas)
-    caption = "What it is, below it what it was taken for (red: wrong)"
+    caption = "True class; below it the predicted class (red: wrong)"
     draw.text((_PAD, _PAD), caption, fill=_INK, font=_font(_LETTERS))
     for down, row in enumerate(rows):
         for across, (label, place) in enumerate(row):

@@ -206,7 +206,7 @@ def _draw_winner(
         title="Confusion matrix of the winner",
         note=_winner_note(best, trial, ranking, images=len(found.winner.labels)),
     )
-    commonest = f" Commonest mistake: {pairs[0].words}." if pairs else " No mistakes."
+    commonest = f"Most common error: {pairs[0].words}." if pairs else " No mistakes."
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
     found.add("confusion", figure, title="Confusion matrix", alt=alt)
     found.classes = Classes(
@@ -297,7 +297,7 @@ def _draw_mistakes(
         pictures[[int(places[m.image]) for m in mistakes]],
         mistakes,
         class_names=class_names,
-        title="The winner's surest mistakes",
+        title="The winner's most confident errors",
         note=f"Of {plural(wrong, 'mistake')} among {plural(len(places), 'validation image')}.",
     )
     found.add("mistakes", figure, title="Surest mistakes", alt=_mistakes_alt(mistakes, class_names))
@@ -313,7 +313,7 @@ def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> st
         f"at {100 * m.probability:.1f} %"
         for m in mistakes[:4]
     ]
-    return f"The {plural(len(mistakes), 'image')} that the winner was surest to get wrong: {listed(words)}."
+    return f"The {plural(len(mistakes), 'image')} that the winner got wrong with the most confidence: {listed(words)}."
 
 
 def _winner_note(best: RankedPoint, trial: TrialRecord, ranking: Ranking, *, images: int) -> str:

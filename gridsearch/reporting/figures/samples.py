@@ -108,7 +108,7 @@ def mistakes_figure(
     captions = [
         (names[m.true], f"{names[m.predicted]}, {_percent(m.probability)}") for m in mistakes[:MOST_MISTAKES]
     ]
-    note = f"{note} Below each image what it is, and in red what it was taken for.".strip()
+    note = f"{note} Below each image its true class, and in red what the winner predicts.".strip()
     return _captioned(list(images[:MOST_MISTAKES]), captions, title=title, note=note)
 
 

@@ -28,7 +28,7 @@ MOST_NAMED: Final = 3
 _VERSION: Final = "data_version"
 
 ONE_SEED: Final = (
-    "One seed per point: this says nothing about the luck of the seed; small differences may be chance."
+    "One seed per point: how much another seed would change is unknown; small differences may be chance."
 )
 
 
@@ -38,9 +38,7 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if ranking.best is not None:
         found.append(_seed_caution(ranking))
         if ranking.best.diverged:
-            found.append(
-                "The winner itself diverged with another seed: no point came through with all of its seeds."
-            )
+            found.append("The winner itself diverged with another seed: no point completed all of its seeds.")
     special = (_few_caution, _fewer_caution, _unsettled_caution, _outsized_caution)
     found += [words for caution in special if (words := caution(ranking))]
     if caution := _pruned_caution(data, ranking):
@@ -54,15 +52,15 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     selects = {t.settings.get("select") for t in data.trials}
     if data.kind.classifies and "best" in selects:
         found.append(
-            "A trial's value is that of its best epoch, which was chosen on the same images that rank it: "
-            "it is a little too high."
+            "A trial's value is that of its best epoch, chosen on the very images that rank it, so "
+            "is slightly too high."
             if selects == {"best"}
-            else "Some trials count their best epoch and others their last one: their values do not compare."
+            else "Some trials count their best epoch and others their last: these values are not comparable."
         )
     if data.trials and not ranking.by_train and data.kind.classifies:
         found.append(
-            "Ranked by the validation split alone; the test set plays no part in it. The winner of many is a "
-            "little lucky: expect somewhat less on new images."
+            "Ranked by the validation split alone; the test set plays no part in it. The best of many is partly "
+            "lucky: expect a slightly lower accuracy on new images."
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
     if any(open_states.values()):
@@ -79,11 +77,11 @@ def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:
     text = (
         f"{plural(len(ranking.incomparable), 'point')} {'was' if one else 'were'} trained on other images"
         f"{f' ({_VERSION} {versions})' if names else ''}: {'it stands' if one else 'they stand'} below, "
-        "ranked among their own, and nothing here compares them with the others."
+        "ranked separately, and not compared with the others."
     )
     if not names:
         return text
-    return f"{text} More of them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
+    return f"{text}To see them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
 
 
 def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
@@ -116,8 +114,10 @@ def _class_caution(data: StudyData, ranking: Ranking) -> str:
         uneven = " and ".join(f"{counts.class_names[i]} {counts.train[i]:,}" for i in (fewest, most))
         words = f"The classes are uneven ({uneven} images)"
     else:
-        words = "Accuracy and balanced accuracy differ, so some classes are told better than others"
-    words += ": beside accuracy stand balanced accuracy and macro F1, where all count alike."
+        words = "Accuracy and balanced accuracy differ, so some classes are recognized better than others"
+    words += (
+        ": balanced accuracy and macro F1, in which all classes count equally, are shown beside accuracy."
+    )
     best = ranking.best
     scores = {
         i: s for i, p in enumerate(ranking.ranked) if (s := p.metric_mean(CLASS_METRICS[0])) is not None
@@ -139,14 +139,17 @@ def _seed_caution(ranking: Ranking) -> str:
     words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
     if found.exact:
         words = words.partition(",")[0]
-        return f"{words}. No point differs between its seeds: they show no luck, and there are no intervals."
+        return (
+            f"{words}. No point differs between its seeds, so there is no variation to measure and there are no "
+            "intervals."
+        )
     if found.pooled:
         words += (
-            f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} one value at all seeds, which "
-            "does not say that another seed would give it too: the interval takes the scatter of points like it."
+            f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} the same value for each seed, "
+            "which does not mean that another seed would give it too: the interval uses how similar points vary."
         )
     if ranking.most_seeds == FEW_SEEDS:
-        words += " Two seeds hardly show how much a point scatters, so intervals are wide; a third narrows them most."
+        words += " Two seeds hardly show how much a point varies, so intervals are wide; a third narrows them most."
     return words
 
 
@@ -166,8 +169,8 @@ def _outsized_caution(ranking: Ranking) -> str:
         return ""
     names = _named(ranking, found, lambda p: ranking.digits_of().show(p.mean))
     return (
-        f"The {metric_name(ranking.metric)} of {names} is finite, but too large for any sum with the others: "
-        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and shares of variance leave "
+        f"The {metric_name(ranking.metric)} of {names} is finite, but too large to be summed with the others: "
+        f"{'this point ranks' if len(found) == 1 else 'these points rank'} last, and the shares of variance leave "
         f"{'it' if len(found) == 1 else 'them'} out."
     )
 
@@ -180,21 +183,19 @@ def _unsettled_caution(ranking: Ranking) -> str:
     names = _named(ranking, found, lambda p: f"{plural(p.n, 'seed')}, {_range(p, ranking.digits_of())}")
     one = len(found) == 1
     return (
-        f"{names} {'scatters' if one else 'scatter'} so widely over {'its' if one else 'their'} seeds that these "
-        f"cannot tell whether {'it is' if one else 'they are'} worse than the best, though better points are told "
-        "from it; more seeds would."
+        f"{names} {'varies' if one else 'vary'} so widely over {'its' if one else 'their'} seeds that these "
+        f"cannot show whether {'it is' if one else 'they are'} worse than the best, though better points can be "
+        "distinguished from it; more seeds would."
     )
 
 
 def _images_caution(found: Uncertainty) -> str:
     words, unread = (
-        f"Intervals and ties are about the {found.images or 0:,} validation images. ",
+        f"Intervals and ties cover the choice of the {found.images or 0:,} validation images. ",
         found.unread,
     )
     if unread:
-        words += (
-            f"The predictions of {plural(unread, 'point')} are not there, or not used: no interval for them. "
-        )
+        words += f"The predictions of {plural(unread, 'point')} are missing or unusable, so they have no interval. "
     if found.beyond:
         words += f"Only the first {found.compared - found.beyond:,} points have an interval. "
     return words
@@ -203,7 +204,7 @@ def _images_caution(found: Uncertainty) -> str:
 def _why_none(ranking: Ranking) -> str:
     """Say why a ranking of one seed has no intervals, where predictions were looked for."""
     if ranking.uncertainty.unread:
-        return f"The winner's predictions are not there, or not used, so there are no intervals. {ONE_SEED}"
+        return f"The winner's predictions are missing or unusable, so there are no intervals. {ONE_SEED}"
     return ONE_SEED
 
 
@@ -234,7 +235,7 @@ def _few_caution(ranking: Ranking) -> str:
     least = f", where other points have up to {ranking.most_seeds:,}" if best.n < ranking.most_seeds else ""
     of = f" of its {plural(len(best.trials), 'seed')}" if lost else f" {'seed' if best.n == 1 else 'seeds'}"
     return (
-        f"The winner stands on {best.n:,}{of}{missing}{least}: the others might have shown it worse. Complete them "
+        f"The winner's result rests on {best.n:,}{of}{missing}{least}: the others might have lowered it. Complete them "
         "before you rely on its lead."
     )
 
@@ -246,8 +247,8 @@ def _fewer_caution(ranking: Ranking) -> str:
         return ""
     has = "has" if len(found) == 1 else "have"
     return (
-        f"{plural(len(found), 'point')} {has} other seeds than the best: compared with it over those that both have, "
-        "which need not give the means that are shown."
+        f"{plural(len(found), 'point')} {has} other seeds than the best: they are compared over the seeds that both "
+        "have, so not by the means shown here."
     )
 
 
@@ -269,7 +270,7 @@ def mixed_words(data: StudyData, ranking: Ranking) -> str:
     alone = data.again.report("--where", f"{first}={as_typed(best)}")
     found = "; ".join(parts)
     return (
-        f"Points of several recipes stand in this ranking: {found}. Compare each with its own kind: {alone}"
+        f"This ranking mixes points of several recipes: {found}. Compare each only with its own kind: {alone}"
     )
 
 

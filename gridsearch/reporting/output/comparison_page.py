@@ -156,7 +156,7 @@ def _difference_words(found: Difference, metric: str, first: float, second: floa
     words = _ahead_words(found, metric, first, second)
     if found.differs is None:
         return f"{words}; {found.method}."
-    explained = "more than luck explains" if found.differs else "which luck may explain"
+    explained = "more than chance explains" if found.differs else "which chance may explain"
     return f"{words} (95 % interval {_gap_interval(found, metric)}), {explained}."
 
 
@@ -213,7 +213,7 @@ def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list
         Column("n", True),
         Column(heading(sides[0].data.metric) if len(metrics) == 1 else "result", True),
         Column("95 % interval", True),
-        *([Column("behind", True), Column("luck?", False)] if with_gaps else []),
+        *([Column("behind", True), Column("chance?", False)] if with_gaps else []),
     ]
     rows = []
     for place, side in enumerate(sides, start=1):
@@ -280,7 +280,7 @@ def _cautions(comparison: Comparison) -> list[str]:
     found = []
     counts = listed([f"{printable(s.data.name)}: {len(s.ranking.points):,}" for s in sides])
     found.append(
-        "Each winner was picked from its study's points by the value shown here, so it is a little lucky, the more "
+        "Each winner was picked from its study's points by the value shown here, so it is partly lucky, the more "
         f"so the more points there were to pick from ({counts})."
     )
     found += [

@@ -63,14 +63,14 @@ METHODS = {
         "With 95 % confidence an interval holds the mean that its point would have over all seeds, judged by the "
         "scatter of the point's own seeds (Student's t), or by that of points like it where its seeds give one value "
         "(pooled variance); a point is tied with the best unless the best's lead is "
-        "larger than luck makes it in 5 % of such studies, allowing for the best being the pick of all points "
+        "larger than chance makes it in 5 % of such studies, allowing for the best being the pick of all points "
         "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
         "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
     ),
     Basis.IMAGES: (
         "With 95 % confidence an interval holds the accuracy that its network would have over all images of this "
         "kind (Wilson's interval); a point is tied with the best unless the best has more of the images that only "
-        "one of the two has right than luck gives it in 5 % of such studies, allowing for the best being the pick "
+        "one of the two has right than chance gives it in 5 % of such studies, allowing for the best being the pick "
         "of all points (McNemar's exact test). This assumes that the validation images are a random sample, and "
         "covers their choice alone: with another seed the ranking may be another."
     ),
@@ -108,12 +108,12 @@ def _test(data: StudyData, ranking: Ranking) -> str:
     if best is None or tested is best:
         return words
     if tested is None:
-        return f"{words} This is not about any point of those ranked here."
+        return f"{words} It is about none of the points ranked here."
     name = show_params(best.params, ranking.varying or None)
     if tested.settings.data_fingerprint != best.settings.data_fingerprint:
-        return f"{words} This is about other images than those of the winner, {name}, which was not tested."
+        return f"{words} It is about other images than those of the winner, {name}, which was not tested."
     place = "a point without a rank" if tested.rank is None else f"rank {tested.rank}"
-    return f"{words} Another point wins by now, {name}: the test is not of that one but of {place}."
+    return f"{words} Another point leads by now, {name}: the test result is not that point's but that of {place}."
 
 
 def show_mean(point: RankedPoint, digits: Digits, *, spread: bool = True) -> str:
@@ -147,7 +147,7 @@ def time_spent(data: StudyData) -> str:
     return (
         f"{show_seconds(sum(seconds))} of {data.kind.work} in {plural(len(seconds), 'trial')}"
         if seconds
-        else "no time yet"
+        else "no training time yet"
     )
 
 
@@ -172,11 +172,11 @@ def _margin(ranking: Ranking) -> str:
     if second.tier > best.tier:
         words = _below(ranking, second, better=gap < 0)
     elif second.mean == best.mean:
-        words = f"The second, {name}, has exactly the same mean."
+        words = f"The runner-up, {name}, has exactly the same mean."
     elif abs(gap) <= _ROUNDING * max(abs(best.mean), abs(second.mean)):
-        words = f"The second, {name}, has the same mean but for rounding."
+        words = f"The runner-up, {name}, has the same mean up to rounding."
     else:
-        words = f"It is {digits.difference(gap)} ahead of the second, {name}."
+        words = f"It is {digits.difference(gap)} ahead of the runner-up, {name}."
     return " ".join(w for w in (words, _over_fewer(ranking, best, second), _tie(ranking)) if w)
 
 
@@ -189,7 +189,7 @@ def _below(ranking: Ranking, point: RankedPoint, *, better: bool) -> str:
     """Say why a point ranks below the best whatever its mean."""
     why = "some of its seeds were pruned"
     if point.outsized:
-        why = "its values are out of all measure"
+        why = "its values are far out of range"
     elif point.diverged:
         why = f"{point.diverged} of its {plural(len(point.trials), 'seed')} diverged"
     mean = ranking.digits_of().show(point.mean)
@@ -218,16 +218,19 @@ def _tie(ranking: Ranking) -> str:
     """Say how many points are tied with the best, and by whose luck."""
     found = ranking.uncertainty
     tied, of = len(ranking.tied), found.compared
-    luck = {Basis.SEEDS: "the luck of the seed", Basis.IMAGES: "the choice of the validation images"}.get(
-        found.basis
-    )
+    luck = {
+        Basis.SEEDS: "chance variation between seeds",
+        Basis.IMAGES: "the choice of the validation images",
+    }.get(found.basis)
     means = {p.mean for p in ranking.tied}
     equal = ranking.best is not None and means == {ranking.best.mean}
     if luck is None or of < 2 or found.exact or equal:  # no difference that luck might explain
         return f"So {'has' if tied == 2 else 'have'} {plural(tied - 1, 'more point')}." if tied > 1 else ""
     if not tied:
-        over = " over those that can be told" if found.unsettled else ""
-        return f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % sure)."
+        over = "over the points that can be compared" if found.unsettled else ""
+        return (
+            f"No other point is tied with it: its lead{over} is more than {luck} explains (95 % confidence)."
+        )
     points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
     return f"It is tied with {points}: {luck} may explain the difference."
 
@@ -244,14 +247,14 @@ def _advice(data: StudyData, ranking: Ranking) -> str:
     if found.more_seeds is None:
         return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."
     return (
-        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if their difference is what it "
-        f"seems (80 % chance){_by(data, found.more_seeds, 2)}"
+        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if the difference is as large as "
+        f"it seems (power 80 %){_by(data, found.more_seeds, 2)}"
     )
 
 
 def _try_seeds(data: StudyData, ranking: Ranking) -> str:
     top = max(2, min(len(ranking.tied) + 1, 5))
-    return f"More seeds would show how much is luck{_by(data, 2, top)}"
+    return f"More seeds would show how much is chance{_by(data, 2, top)}"
 
 
 def _by(data: StudyData, seeds: int, top: int) -> str:

@@ -239,10 +239,10 @@ def _reached(trial: TrialRecord, data: StudyData) -> float | None:
 CLASS_COLUMNS: Final = [
     Column("class", False),
     Column("images", True),
-    Column("recognised (recall)", True),
+    Column("recall", True),
     Column("precision", True),
     Column("F1", True),
-    Column("most often taken for", False),
+    Column("most often predicted as", False),
 ]
 
 

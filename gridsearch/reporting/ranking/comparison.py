@@ -266,9 +266,9 @@ def _difference(first: Side, other: Side, *, level: float) -> Difference:
     found = _over_seeds(first, other, level) or _over_images(first, other, level)
     behind = sign * (_mean(first) - _mean(other))
     if found is None:
-        method = "one seed of one of them and no stored predictions to go by: luck may explain it or not"
+        method = "one seed of one of them and no stored predictions to go by: chance may explain it or not"
         if min(first.winner.n, other.winner.n) > 1:
-            method = "the seeds of each give one value, so that they show no luck to measure it by"
+            method = "the seeds of each give one value, so there is no variation to measure it by"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=None, method=method)
     low, high = sorted((sign * found.low, sign * found.high))
     compared = (
@@ -335,7 +335,7 @@ def _over_images(first: Side, other: Side, level: float) -> _Interval | None:
     a_N, b_N = (t.right for t in stored if t is not None)
     z = float(special.ndtri(1 - level / 2))
     means = float(a_N.mean()), float(b_N.mean())
-    luck = "of the first seed of each, which says nothing about the luck of the seed"
+    luck = "of the first seed of each, which says nothing about variation between seeds"
     if _same_split(first, other) and same_images(stored[0], stored[1]):
         won, lost, images = int((a_N & ~b_N).sum()), int((~a_N & b_N).sum()), len(a_N)
         plus, minus, total = won + 0.5, lost + 0.5, images + 2.0

@@ -127,7 +127,7 @@ def interval_words(test: Mapping[str, Any]) -> str:
     seeds = plural(len(test["seeds"]), "seed")
     if test["interval"] == "seeds":
         return f"Student's t over {seeds}"
-    luck = "Wilson's over the images: it says nothing about the luck of the seed"
+    luck = "Wilson's over the images: it says nothing about variation between seeds"
     if len(test["seeds"]) == 1:
         return f"one seed; {luck}"
     return f"Student's t over {seeds} of one value has no width; {luck}"

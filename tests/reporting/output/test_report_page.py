@@ -158,14 +158,14 @@ def test_the_header_says_what_won_by_how_much_and_what_is_not_covered(study):
     builder = study({"lr": [0.01, 0.001]}).score(0, 0.90).score(1, 0.92)
     text = page_of(builder.data()).text
     assert "lr=0.001 is best: 92.00 % validation accuracy (one seed)." in text
-    assert "It is 2.00 percentage points ahead of the second, lr=0.01." in text
-    assert "this says nothing about the luck of the seed" in text
+    assert "It is 2.00 percentage points ahead of the runner-up, lr=0.01." in text
+    assert "how much another seed would change is unknown" in text
     assert "the test set plays no part in it" in text
 
 
 def test_equal_means_are_called_equal(study):
     builder = study({"lr": [0.01, 0.001]}).score(0, 0.9).score(1, 0.9)
-    assert "The second, lr=0.001, has exactly the same mean." in page_of(builder.data()).text
+    assert "The runner-up, lr=0.001, has exactly the same mean." in page_of(builder.data()).text
 
 
 def test_a_ranking_by_train_accuracy_is_warned_of(study):
@@ -269,7 +269,8 @@ def test_a_long_table_keeps_its_first_rows_in_the_page_and_the_others_for_the_sc
     assert "<" not in re.search(r'data-rows="trials">(.*?)</script>', page, re.DOTALL)[1]
     assert len(stored_rows(page, "points")) == 600 - MOST_STATIC
     assert (
-        f"… and {600 - MOST_STATIC:,} more rows, shown where scripts may run; all are in trials.csv" in page
+        f"… and {600 - MOST_STATIC:,} more rows, shown where scripts are enabled; all of them are in trials.csv"
+        in page
     )
 
 
@@ -293,7 +294,7 @@ def test_a_report_of_a_study_that_still_runs_says_how_far_it_is(study):
     builder = study({"lr": [0.1, 0.2], "batch": [1, 2]}).lose(0, TrialState.RUNNING)
     builder.lose(1, TrialState.WAITING)
     text = page_of(builder.data()).text
-    assert "2 of 4 trials have ended: this is how it stands so far." in text
+    assert "2 of 4 trials are done; these are the results so far." in text
     assert "trials have ended" not in page_of(study({"lr": [0.1, 0.2]}).data()).text
 
 
@@ -309,7 +310,7 @@ def test_pruned_trials_are_listed_with_their_epoch_and_what_they_had_reached(stu
 
 def test_the_top_of_the_page_says_what_the_winner_gets_wrong(written):
     page = Reader(written[1].page.read_text()).text
-    assert page.index("Its commonest mistake: Shirt taken for T-shirt/top") < page.index("trials")
+    assert page.index("Its most common error: Shirt taken for T-shirt/top") < page.index("trials")
 
 
 def test_an_empty_study_and_one_with_nothing_but_failures_have_a_page(tmp_path, study):

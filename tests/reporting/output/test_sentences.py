@@ -51,13 +51,13 @@ def test_a_point_that_ranks_below_for_a_lost_seed_is_not_said_to_be_behind_by_it
 
 def test_a_lead_that_is_less_than_rounding_is_no_lead(study):
     words = words_of(scored(study, [[0.1 + 0.2], [0.3]]).data())
-    assert "same mean but for rounding" in words.margin
+    assert "same mean up to rounding" in words.margin
 
 
 def test_where_two_points_have_other_seeds_their_comparison_names_the_seeds_and_gives_their_means(study):
     data = scored(study, [[0.90, 0.80, 0.88, 0.89], [0.895, 0.79, None, None], [0.7, 0.6, 0.65, 0.66]]).data()
     words = words_of(data)
-    assert "It is 2.50 percentage points ahead of the second, batch=2." in words.margin
+    assert "It is 2.50 percentage points ahead of the runner-up, batch=2." in words.margin
     assert (
         "They are compared over the 2 seeds that both have: there it is 0.75 percentage points ahead (85.00 % against "
         "84.25 %)." in words.margin
@@ -67,14 +67,18 @@ def test_where_two_points_have_other_seeds_their_comparison_names_the_seeds_and_
 def test_a_winner_that_lost_seeds_leads_with_a_caution(study):
     data = scored(study, [[0.95, None, None], [0.9, 0.91, 0.92], [0.8, 0.81, 0.82]]).data()
     cautions = " ".join(words_of(data).cautions)
-    assert "The winner stands on 1 of its 3 seeds: 2 failed, where other points have up to 3" in cautions
+    assert (
+        "The winner's result rests on 1 of its 3 seeds: 2 failed, where other points have up to 3" in cautions
+    )
     whole = scored(study, [[0.95, 0.95, 0.94], [0.9, 0.91, 0.92]]).data()
-    assert "The winner stands on" not in " ".join(words_of(whole).cautions)
+    assert "The winner's result rests on" not in " ".join(words_of(whole).cautions)
 
 
 def test_a_winner_with_fewer_seeds_than_others_leads_with_a_caution(study):
     data = scored(study, [[0.95, None], [0.9, 0.91]]).without(1).data()
-    assert "The winner stands on 1 seed, where other points have up to 2" in " ".join(words_of(data).cautions)
+    assert "The winner's result rests on 1 seed, where other points have up to 2" in " ".join(
+        words_of(data).cautions
+    )
 
 
 @settings(max_examples=80, deadline=None)
@@ -94,13 +98,13 @@ def test_whoever_is_said_to_be_ahead_has_the_better_mean_in_the_table(study, tab
     if best is None or second is None:
         return
     better = second.mean > best.mean if direction == "maximize" else second.mean < best.mean
-    if f"ahead of the second, batch={second.params['batch']}" in words.margin:
+    if f"ahead of the runner-up, batch={second.params['batch']}" in words.margin:
         assert not better
         assert second.mean != best.mean
     if better:
         assert "though that is better, it ranks below" in words.margin
     if best.n < 3:
-        assert "The winner stands on" in " ".join(words.cautions)
+        assert "The winner's result rests on" in " ".join(words.cautions)
 
 
 # Studies beside each other.
@@ -154,7 +158,7 @@ def test_studies_whose_seeds_give_one_value_each_are_not_told_apart_by_luck_that
     sides = seeds_of(study, "A", [0.9, 0.9], 0.1), seeds_of(study, "B", [0.8, 0.8], 0.2)
     (found,) = compare(sides).differences
     assert (found.differs, found.ci_low) == (None, None)
-    assert "more than luck" not in said(*sides)
+    assert "more than chance" not in said(*sides)
 
 
 # The test set.
@@ -183,11 +187,13 @@ def test_the_test_names_its_point_and_says_when_another_one_wins_by_now(study):
     data = scored(study, [[0.5], [0.9]]).data()
     mine = words_of(scored(study, [[0.5], [0.9]]).data(test=found_of(data, 1))).test
     assert mine.startswith("On the test set (300 images) batch=2: 25.11 % accuracy")
-    assert "Another point wins" not in mine
+    assert "Another point leads" not in mine
     other = scored(study, [[0.5], [0.9]]).data(test=found_of(data, 0))
     words = words_of(other).test
     assert words.startswith("On the test set (300 images) batch=1: 25.11 % accuracy")
-    assert words.endswith("Another point wins by now, batch=2: the test is not of that one but of rank 2.")
+    assert words.endswith(
+        "Another point leads by now, batch=2: the test result is not that point's but that of rank 2."
+    )
     assert words in html.unescape(" ".join(render_page(other, rank(other)).split()))
 
 
@@ -197,11 +203,9 @@ def test_a_test_on_other_images_or_of_a_point_that_is_not_shown_says_so(study):
     data = builder.data()
     words = words_of(builder.data(test=found_of(data, 0))).test
     assert "On the test set (300 images) batch=1:" in words
-    assert words.endswith(
-        "This is about other images than those of the winner, batch=2, which was not tested."
-    )
+    assert words.endswith("It is about other images than those of the winner, batch=2, which was not tested.")
     gone = words_of(builder.data(test=found_of(data, 0, trial=99))).test
-    assert gone.endswith("This is not about any point of those ranked here.")
+    assert gone.endswith("It is about none of the points ranked here.")
 
 
 # Values out of all measure, and any unit.
@@ -221,7 +225,7 @@ def test_a_finite_value_beyond_all_measure_ranks_last_and_is_named(study, direct
     assert {p.params["batch"] for p in ranking.points[-2:]} == {2, 4}
     words = headline(data, ranking)
     assert any(
-        "too large for any sum with the others" in c and "batch=2 (1e+181)" in c for c in words.cautions
+        "too large to be summed with the others" in c and "batch=2 (1e+181)" in c for c in words.cautions
     )
     export_json(data, ranking=ranking)
     render_page(data, ranking)
@@ -260,14 +264,14 @@ def test_points_whose_means_differ_in_the_last_digits_are_not_said_to_have_exact
     for number, value in enumerate(v for row in table for v in row):
         builder.score(number, 0.5, val_loss=value)
     data = builder.data(metric="val_loss", direction="minimize")
-    assert words_of(data).margin.endswith("has the same mean but for rounding. So has 1 more point.")
+    assert words_of(data).margin.endswith("has the same mean up to rounding. So has 1 more point.")
 
 
 def test_luck_is_not_said_to_explain_a_difference_where_there_is_none(study):
     data = scored(study, [[0.93, 0.95], [0.95, 0.93]]).data()
     ranking = rank(data)
     assert [p.tied_with_best for p in ranking.points] == [True, True]
-    assert words_of(data).margin == "The second, batch=2, has exactly the same mean."
+    assert words_of(data).margin == "The runner-up, batch=2, has exactly the same mean."
 
 
 def test_studies_of_one_metric_and_two_directions_are_said_to_differ_in_these(study):

@@ -148,7 +148,7 @@ def test_the_card_says_how_the_images_were_read_and_what_is_in_doubt():
     }
     text = card(model(logits, labels, dataset=about), logits, labels)
     assert (
-        "As it was read: 54 images, 2 classes: cat 27, dog 27; 6 rotated, 3 skipped; test: ds/test, 12."
+        "How it was read: 54 images, 2 classes: cat 27, dog 27; 6 rotated, 3 skipped; test: ds/test, 12."
         in text
     )
     assert "- 5 of 12 test images are training images too." in text

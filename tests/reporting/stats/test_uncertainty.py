@@ -124,7 +124,7 @@ def test_values_that_seeds_do_not_change_give_no_intervals_and_tell_all_points(s
     best = ranking.points[0]
     assert (best.ci_low, best.ci_high) == (None, None)
     words = " ".join(headline(scored(study, [[0.9] * 3, [0.8] * 3]).data(), ranking).cautions)
-    assert "they show no luck, and there are no intervals" in words
+    assert "so there is no variation to measure and there are no intervals" in words
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
@@ -136,7 +136,9 @@ def test_a_point_of_equal_values_has_an_interval_as_wide_as_the_scatter_of_point
     assert (point.ci_high - point.ci_low) / 2 > 2 * pooled**0.5
     assert point.ci_low < 0.932 < point.ci_high
     assert ranking.uncertainty.pooled == 1
-    assert "has one value at all seeds" in " ".join(headline(scored(study, table).data(), ranking).cautions)
+    assert "has the same value for each seed" in " ".join(
+        headline(scored(study, table).data(), ranking).cautions
+    )
 
 
 def test_a_wild_point_lends_its_scatter_to_none_that_errs_half_as_much(study):
@@ -248,7 +250,7 @@ def test_without_the_winners_predictions_there_is_no_interval_and_that_is_said(s
     data, _ = with_images(study, half(280), half(250))
     ranking = rank(data, predictions=lambda number: None)
     assert [p.ci_low for p in ranking.points] == [None, None]
-    assert "The winner's predictions are not there" in " ".join(headline(data, ranking).cautions)
+    assert "The winner's predictions are missing" in " ".join(headline(data, ranking).cautions)
     assert tied(ranking) == [1]
 
 
@@ -343,7 +345,7 @@ def test_the_headline_tells_the_interval_the_ties_and_whose_luck_it_is(study):
     words = headline(data, rank(data))
     assert "95 % interval [85.15, 97.85]" in words.won
     assert "tied with" in words.margin
-    assert "the luck of the seed may explain the difference" in words.margin
+    assert "chance variation between seeds may explain the difference" in words.margin
     assert words.method.count(". ") == 1
 
 

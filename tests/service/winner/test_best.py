@@ -187,7 +187,7 @@ def test_of_two_that_record_the_same_reading_the_second_is_refused(exported):
 def test_one_seed_has_an_interval_over_images_and_says_so(cli):
     assert cli(*RUN, "--grid", "lr=.01").code == 0
     result = cli(*BEST)
-    assert "one seed; Wilson's over the images: it says nothing about the luck of the seed" in result.out
+    assert "one seed; Wilson's over the images: it says nothing about variation between seeds" in result.out
 
 
 @pytest.mark.end_to_end
