@@ -37,6 +37,8 @@ class Reading:
     Attributes:
         changes: what was done to how many images, and how many files were left out: "6 rotated", "3 skipped".
         test_from: where the test images lie, "" where that is not known.
+        val_from: likewise the dataset's own validation images.
+        group_from: what the groups are: "column patient"; "" where that is not known.
         warnings: what makes results doubtful (images in two classes, test images to train on), in sentences.
         levels: which values of images of more than 8 bits are black (0) and white (1); None without such images.
     """
@@ -45,6 +47,8 @@ class Reading:
     test_from: str = ""
     warnings: tuple[str, ...] = ()
     levels: tuple[float, float] | None = None
+    val_from: str = ""
+    group_from: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -58,6 +62,10 @@ class ImageData:
         class_names: Y names, by label.
         notes: what a user should know of how the data was read (skipped files and why).
         reading: how files became images; None where the dataset does not tell.
+        val_indices: int64, ascending: which training images are the dataset's own validation images; None where it
+            has none, and some are held out for each study.
+        groups: int64 [N], 0 to G-1: which training images belong together (pictures of one patient); None where
+            the dataset does not tell.
     """
 
     train_images: np.ndarray
@@ -67,13 +75,15 @@ class ImageData:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     reading: Reading | None = None
+    val_indices: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
 
 class Dataset(Protocol):
     """Called with `root` (a folder for its files) and the `data.*` options; gives the images.
 
     It returns an `ImageData`, or any object or mapping with those attributes; images may also be [N, H, W]
-    or [N, H, W, C].
+    or [N, H, W, C].  Validation images of its own may be given as `val_images` and `val_labels` beside the others.
     """
 
     def __call__(self, root: Path, **options: Any) -> ImageData:

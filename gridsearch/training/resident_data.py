@@ -281,6 +281,7 @@ class ResidentCache:
             split_seed=split_seed,
             subset=subset,
             hold_out_test=self._data.test_images is None,
+            own_val=self._data.val_indices,
         )
         if size not in self._pixels:
             host = self._pixels_of(self._data.train_images, size)

@@ -1,7 +1,8 @@
 """Which images are for training, for validation and for test: decided once per study, before any training.
 
 The order is fixed: first a sixth is held out as test where the dataset has no test set, then the validation
-fraction of what is left, then the subset of what is left of that.  Each step is stratified and seeded.
+fraction of what is left, then the subset of what is left of that.  Each step is stratified and seeded.  Validation
+images of the dataset's own take the place of that fraction; none of them is ever held out as test.
 
 A draw ranks the images by 64-bit words straight from PCG64, whose bit stream numpy keeps stable over its
 versions; the methods of `numpy.random.Generator` carry no such promise (NEP 19).
@@ -76,6 +77,7 @@ def split(
     split_seed: int,
     subset: int | None = None,
     hold_out_test: bool = False,
+    own_val: Indices | None = None,
 ) -> Split:
     """Split a training set; see the module's docstring for the order of the steps.
 
@@ -88,12 +90,15 @@ def split(
         split_seed: fixes all the draws.
         subset: train on that many of the rest; None for all.
         hold_out_test: hold out a sixth as test.
+        own_val: the dataset's own validation images, ascending: they are held out unless `val` is 0.
 
     Raises:
         UsageError: `val` leaves nothing on one of its sides, or `subset` is out of range.
     """
     rest = np.arange(len(labels), dtype=np.int64)
-    classes = len(np.unique(labels))
+    if own_val is not None:
+        rest = np.setdiff1d(rest, own_val, assume_unique=True)
+    classes = len(np.unique(labels[rest]))
     test = np.empty(0, np.int64)
     if hold_out_test:
         count = _held_out(len(rest), classes, TEST_FRACTION)
@@ -102,10 +107,15 @@ def split(
                 f"{len(rest)} images of {classes} classes are too few to hold out a sixth as test",
                 hint="give the dataset a test set of its own, or more images",
             )
-        test = stratified_pick(labels, count, stream(split_seed, "split test"), spare_one=True)
+        test = rest[stratified_pick(labels[rest], count, stream(split_seed, "split test"), spare_one=True)]
         rest = np.setdiff1d(rest, test, assume_unique=True)
     held_out = np.empty(0, np.int64)
-    if val != 0:
+    if own_val is not None:
+        if val != 0:
+            held_out = own_val
+        else:
+            rest = np.union1d(rest, own_val)
+    elif val != 0:
         count = _validation_count(len(rest), classes, val)
         held_out = rest[stratified_pick(labels[rest], count, stream(split_seed, "split val"), spare_one=True)]
         rest = np.setdiff1d(rest, held_out, assume_unique=True)

@@ -149,3 +149,20 @@ def test_too_few_images_for_a_test_part_are_refused():
 def test_more_than_there_is_cannot_be_picked():
     with pytest.raises(ValueError, match="cannot pick 4 of 3 items"):
         stratified_pick(np.zeros(3, int), 4, 0)
+
+
+@given(
+    labels=st.lists(st.integers(0, 3), min_size=30, max_size=80).map(np.array),
+    seed=st.integers(0, 9),
+    hold_out_test=st.booleans(),
+)
+def test_validation_images_of_its_own_are_the_validation_part_and_never_the_test_part(
+    labels, seed, hold_out_test
+):
+    own = np.arange(0, len(labels), 5)
+    drawn = split(labels, val=1 / 6, split_seed=seed, hold_out_test=hold_out_test, own_val=own)
+    everything = split(labels, val=0, split_seed=seed, hold_out_test=hold_out_test, own_val=own)
+    assert drawn.val.tolist() == own.tolist()
+    assert sorted([*drawn.train, *own, *drawn.test_from_train]) == list(range(len(labels)))
+    assert everything.train.tolist() == sorted([*drawn.train, *own])
+    assert everything.test_from_train.tolist() == drawn.test_from_train.tolist()

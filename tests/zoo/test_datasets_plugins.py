@@ -413,3 +413,62 @@ def test_the_list_tells_what_is_ready_what_is_not_fetched_and_what_is_damaged(tm
         "MIT",
     )
     assert found["fmnist"].size == 54_950_048
+
+
+# Validation images and groups of a dataset's own
+
+
+VAL = {"val_images": IMAGES[:3] // 2, "val_labels": LABELS[:3]}
+
+
+def test_validation_images_of_its_own_stand_behind_the_others_and_are_told_apart():
+    data = normal(**VAL, groups=["ann", "bob", "ann", "bob", "eve", "eve", "zoe", "zoe", "zoe"])
+    assert data.train_labels.tolist() == [*LABELS, *LABELS[:3]]
+    assert data.val_indices.tolist() == [6, 7, 8]
+    assert np.array_equal(data.train_images[6:, 0], VAL["val_images"])
+    assert data.groups.tolist() == [0, 1, 0, 1, 2, 2, 3, 3, 3]
+    assert datasets.described(data).startswith(
+        "9 images, 3 classes: 0 3, 1 3, 2 3; validation: 3 of these; 4 groups"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"val_images": IMAGES}, "val_images and val_labels must be given together"),
+        (VAL | {"val_labels": [0, 1, 7]}, "val_labels hold 7, which is not among the 3 classes"),
+        (VAL | {"val_images": IMAGES[:3, :2]}, "val_images are 1x2x5, train_images 1x4x5"),
+        ({"groups": [0, 1]}, "groups have the shape (2,), expected [6]"),
+        ({"val_indices": [0, 6]}, "val_indices are not places among the 6 train_images"),
+        ({"val_indices": np.arange(6)}, "all images are validation images"),
+    ],
+)
+def test_validation_images_and_groups_that_do_not_fit_are_refused(changes, problem):
+    with pytest.raises(DataError, match=re.escape(problem)):
+        normal(**changes)
+
+
+def test_which_images_are_validation_and_the_groups_belong_to_the_fingerprint_and_old_ones_stay():
+    plain = normal()
+    assert (
+        datasets.fingerprint_of(plain) == "da89df092ebcf650dcc9f51b47801c20fcca349a27113ad3afeb936cbdb00bc5"
+    )
+    others = [normal(val_indices=[1]), normal(val_indices=[2]), normal(groups=LABELS)]
+    assert len({datasets.fingerprint_of(data) for data in [plain, *others]}) == 4
+
+
+@pytest.mark.parametrize("store", ["kept", "shared"])
+def test_they_are_kept_with_the_images(tmp_path, monkeypatch, store):
+    from gridsearch.zoo.datasets import kept_images, shared_images
+
+    data = normal(**VAL, groups=[0, 1, 0, 1, 2, 2, 3, 3, 3])
+    if store == "kept":
+        kept_images.keep(kept_images.Decoded(data, "f"), tmp_path / "a.npz")
+        found = kept_images.read(tmp_path / "a.npz").data
+    else:
+        monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path))
+        monkeypatch.setattr(shared_images, "SHARED_FROM", 0)
+        found = shared_images.share(data, "f" * 64)
+        assert not found.train_images.flags.writeable
+    assert found.val_indices.tolist() == [6, 7, 8]
+    assert found.groups.tolist() == data.groups.tolist()

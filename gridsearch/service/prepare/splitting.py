@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.errors import DataError
+from gridsearch.errors import DataError, UsageError
+from gridsearch.records import ImageSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from gridsearch.plugins import ImageData
-    from gridsearch.records import ImageSettings
     from gridsearch.training import Split
+
+_DEFAULT_VAL = ImageSettings().val
 
 
 def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
@@ -29,6 +31,11 @@ def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
 
 
 def _check(images: ImageData, settings: ImageSettings) -> None:
+    if images.val_indices is not None and settings.val not in (0, _DEFAULT_VAL):
+        raise UsageError(
+            f"val={settings.val:g}: {settings.dataset!r} has {len(images.val_indices)} validation images of its own",
+            hint="leave --val out to rank by these, or give --val 0 to train on them too",
+        )
     count, classes = len(images.train_labels), len(images.class_names)
     there = f"{settings.dataset!r}: {count} images of {classes} classes are too few"
     if count <= classes:
@@ -65,4 +72,5 @@ def _split(images: ImageData, settings: ImageSettings, subset: int | None) -> Sp
         split_seed=settings.split_seed,
         subset=subset,
         hold_out_test=images.test_images is None,
+        own_val=images.val_indices,
     )

@@ -12,7 +12,11 @@ from gridsearch.errors import nearest
 from gridsearch.plugins import ImageData
 from gridsearch.zoo.datasets.class_labels import Refusal, as_array, classes_of, label_vector, name_list
 
-_FIELDS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "notes")
+_PARTS = ("train", "val", "test")
+_FIELDS = (
+    *(f"{part}_{what}" for part in _PARTS for what in ("images", "labels")),
+    *("class_names", "notes", "val_indices", "groups"),
+)
 _REQUIRED = ("train_images", "train_labels")
 
 _MOST_CHANNELS = 4
@@ -26,7 +30,8 @@ def image_data(result: object, *, name: str) -> ImageData:
     Images may come as [N, H, W], [N, H, W, C] with at most four channels, or [N, C, H, W]; as numbers 0..255
     of any type (they become uint8), as booleans, or as fractions 0..1 (they become float32).  Labels may be
     any whole numbers or words if no class names are given: then their sorted values are the classes.  What can be
-    meant in two ways is refused; what is taken in one of several ways is said in the notes.
+    meant in two ways is refused; what is taken in one of several ways is said in the notes.  Validation images become
+    training images, behind the others, and `val_indices` says which these are.
 
     Args:
         result: an `ImageData`, or an object or mapping with its attributes.
@@ -38,39 +43,34 @@ def image_data(result: object, *, name: str) -> ImageData:
     refuse = Refusal(name)
     given = _fields(result, refuse)
     notes = list(map(str, given["notes"] or ()))
-    has_test = given["test_images"] is not None
-    if has_test != (given["test_labels"] is not None):
-        raise refuse("test_images and test_labels must be given together")
     reading = result.reading if isinstance(result, ImageData) else None
-    sure = reading is not None  # made here, and so in the one form
-    train = _layout(given["train_images"], "train_images", refuse, sure=sure)
-    test = _layout(given["test_images"], "test_images", refuse, sure=sure) if has_test else None
-    if test is not None and test.shape[1:] != train.shape[1:]:
-        raise refuse(
-            f"test_images are {_shape(test)}, train_images {_shape(train)}, expected one image shape"
-        )
-    train, test = _pixels(train, test, notes, refuse)
-    labels = label_vector(given["train_labels"], "train_labels", len(train), notes, refuse)
-    test_labels = (
-        label_vector(given["test_labels"], "test_labels", len(test), notes, refuse)
-        if test is not None
-        else None
-    )
-    names = name_list(given["class_names"], refuse)
-    labels, test_labels, class_names = classes_of(labels, test_labels, names, refuse)
-    absent = sorted(set(range(len(class_names))) - set(labels.tolist()))
+    images = _images(given, refuse, sure=reading is not None)  # made here, and so in the one form
+    images = _pixels(images, notes, refuse)
+    labels = {
+        part: label_vector(given[f"{part}_labels"], f"{part}_labels", len(images[part]), notes, refuse)
+        for part in images
+    }
+    labels, class_names = classes_of(labels, name_list(given["class_names"], refuse), refuse)
+    absent = sorted(set(range(len(class_names))) - set(labels["train"].tolist()))
     if absent:
         named = ", ".join(repr(class_names[label]) for label in absent[:5]) + (", ..." if absent[5:] else "")
         notes.append(f"no training image is of class {named}")
     notes += _unread(result)
+    train, train_labels = (
+        np.concatenate([all_of["train"], all_of["val"]]) if "val" in all_of else all_of["train"]
+        for all_of in (images, labels)
+    )
+    val = np.arange(len(labels["train"]), len(train)) if "val" in images else given["val_indices"]
     return ImageData(
         train_images=train,
-        train_labels=labels,
-        test_images=test,
-        test_labels=test_labels,
+        train_labels=train_labels,
+        test_images=images.get("test"),
+        test_labels=labels.get("test"),
         class_names=class_names,
         notes=tuple(notes),
         reading=reading,
+        val_indices=None if val is None else _val_indices(val, len(train), refuse),
+        groups=None if given["groups"] is None else _groups(given["groups"], len(train), refuse),
     )
 
 
@@ -83,6 +83,10 @@ def fingerprint_of(data: ImageData) -> str:
         else:
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
+    for what, array in (("val", data.val_indices), ("groups", data.groups)):
+        if array is not None:  # datasets had neither when stores held trials already
+            digest.update(f"{what}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array, np.int64).data)
     return digest.hexdigest()
 
 
@@ -99,6 +103,42 @@ def _fields(result: object, refuse: Refusal) -> dict[str, Any]:
             "and, if there are any, test_images, test_labels, class_names",
         )
     return given
+
+
+def _images(given: Mapping[str, Any], refuse: Refusal, *, sure: bool) -> dict[str, np.ndarray]:
+    """Return the images of each part that is there, all of one shape."""
+    for part in _PARTS:
+        if (given[f"{part}_images"] is None) != (given[f"{part}_labels"] is None):
+            raise refuse(f"{part}_images and {part}_labels must be given together")
+    found = {
+        part: _layout(value, f"{part}_images", refuse, sure=sure)
+        for part in _PARTS
+        if (value := given[f"{part}_images"]) is not None
+    }
+    for part, images in found.items():
+        if images.shape[1:] != found["train"].shape[1:]:
+            raise refuse(
+                f"{part}_images are {_shape(images)}, train_images {_shape(found['train'])}, expected one image shape"
+            )
+    return found
+
+
+def _val_indices(value: Any, count: int, refuse: Refusal) -> np.ndarray:
+    """Return which training images are validation images, ascending."""
+    indices = np.unique(as_array(value, "val_indices", refuse))
+    if not len(indices) or indices.dtype.kind not in "iu" or not 0 <= indices[0] <= indices[-1] < count:
+        raise refuse(f"val_indices are not places among the {count} train_images")
+    if len(indices) == count:
+        raise refuse("all images are validation images, and none is left to train on")
+    return indices.astype(np.int64)
+
+
+def _groups(value: Any, count: int, refuse: Refusal) -> np.ndarray:
+    """Return the group of each training image, then of each validation image, as 0 to G-1."""
+    groups = as_array(value, "groups", refuse)
+    if groups.shape != (count,):
+        raise refuse(f"groups have the shape {groups.shape}, expected [{count}], one for each training image")
+    return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 
 def _unread(result: object) -> list[str]:
@@ -136,14 +176,12 @@ def _layout(value: Any, field: str, refuse: Refusal, *, sure: bool) -> np.ndarra
     return images
 
 
-def _pixels(
-    train: np.ndarray, test: np.ndarray | None, notes: list[str], refuse: Refusal
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return both as uint8 (0..255) or both as float32 (0..1), by the range of both."""
-    both = [part for part in (train, test) if part is not None]
-    if all(part.dtype == bool for part in both):
-        return train.astype(np.uint8) * 255, None if test is None else test.astype(np.uint8) * 255
-    low, high = min(part.min() for part in both), max(part.max() for part in both)
+def _pixels(parts: dict[str, np.ndarray], notes: list[str], refuse: Refusal) -> dict[str, np.ndarray]:
+    """Return all parts as uint8 (0..255) or all as float32 (0..1), by the range of all."""
+    all_of = list(parts.values())
+    if all(part.dtype == bool for part in all_of):
+        return {part: images.astype(np.uint8) * 255 for part, images in parts.items()}
+    low, high = min(part.min() for part in all_of), max(part.max() for part in all_of)
     if not (np.isfinite(low) and np.isfinite(high)):
         raise refuse("images hold NaN or infinite pixels")
     if low < 0 or high > 255:
@@ -151,17 +189,16 @@ def _pixels(
             f"pixels go from {low:g} to {high:g}, expected 0 to 255, or 0 to 1",
             hint="give them as they were before they were normalized: `norm` does that for each trial",
         )
-    tops = [float(part.max()) for part in both]
-    floats = any(np.issubdtype(part.dtype, np.floating) for part in both)
-    if min(tops) <= 1 < max(tops) and (floats or len({part.dtype for part in both}) > 1):
-        raise refuse(
-            f"train_images go up to {tops[0]:g} and test_images up to {tops[1]:g}, expected one scale"
-        )
+    tops = {part: float(images.max()) for part, images in parts.items()}
+    floats = any(np.issubdtype(part.dtype, np.floating) for part in all_of)
+    if min(tops.values()) <= 1 < high and (floats or len({part.dtype for part in all_of}) > 1):
+        shown = " and ".join(f"{part}_images up to {top:g}" for part, top in tops.items())
+        raise refuse(f"{shown.replace('up', 'go up', 1)}, expected one scale")
     kind: type[np.generic]
     if floats and high <= 1:
         kind = np.float32
     elif all(
-        not np.issubdtype(part.dtype, np.floating) or np.array_equal(part, np.trunc(part)) for part in both
+        not np.issubdtype(part.dtype, np.floating) or np.array_equal(part, np.trunc(part)) for part in all_of
     ):
         kind = np.uint8
         if floats:
@@ -173,9 +210,10 @@ def _pixels(
             )
     else:
         raise refuse(f"pixels are fractions up to {high:g}, expected 0 to 1", hint="divide them by 255")
-    if train.shape[1] not in (1, 3):
-        notes.append(f"images have {train.shape[1]} channels; all of them are trained on")
-    return np.ascontiguousarray(train, kind), None if test is None else np.ascontiguousarray(test, kind)
+    channels = all_of[0].shape[1]
+    if channels not in (1, 3):
+        notes.append(f"images have {channels} channels; all of them are trained on")
+    return {part: np.ascontiguousarray(images, kind) for part, images in parts.items()}
 
 
 def _shape(images: np.ndarray) -> str:

@@ -104,9 +104,10 @@ def name_list(class_names: Any, refuse: Refusal) -> tuple[str, ...]:
 
 
 def classes_of(
-    train: np.ndarray, test: np.ndarray | None, names: tuple[str, ...], refuse: Refusal
-) -> tuple[np.ndarray, np.ndarray | None, tuple[str, ...]]:
-    """Return both label vectors as int64 0 to Y-1, and the Y names."""
+    labels: Mapping[str, np.ndarray], names: tuple[str, ...], refuse: Refusal
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the label vectors of "train" and other parts as int64 0 to Y-1, and the Y names."""
+    train = labels["train"]
     present = np.unique(train)
     if len(present) < 2:
         raise refuse(f"train_labels hold one class ({present[0]}), expected two or more")
@@ -118,16 +119,14 @@ def classes_of(
     if train.dtype.kind == "U" or not names:
         known = names or tuple(map(str, present.tolist()))
         values = np.array(known) if train.dtype.kind == "U" else present
-        return _index(train, values, "train_labels", refuse), _maybe_index(test, values, refuse), known
-    for field, labels in (("train_labels", train), ("test_labels", test)):
-        if labels is not None and (
-            labels.dtype.kind == "U" or labels.min() < 0 or labels.max() >= len(names)
-        ):
-            found = "words" if labels.dtype.kind == "U" else f"{labels.min()} to {labels.max()}"
+        return {part: _index(own, values, f"{part}_labels", refuse) for part, own in labels.items()}, known
+    for part, own in labels.items():
+        if own.dtype.kind == "U" or own.min() < 0 or own.max() >= len(names):
+            found = "words" if own.dtype.kind == "U" else f"{own.min()} to {own.max()}"
             raise refuse(
-                f"{field}: expected 0 to {len(names) - 1} for {len(names)} class_names, found {found}"
+                f"{part}_labels: expected 0 to {len(names) - 1} for {len(names)} class_names, found {found}"
             )
-    return train, test, names
+    return dict(labels), names
 
 
 def _check_items(items: list[Any], field: str, refuse: Refusal) -> None:
@@ -162,7 +161,3 @@ def _index(labels: np.ndarray, values: np.ndarray, field: str, refuse: Refusal) 
     if len(wrong):
         raise refuse(f"{field} hold {wrong[0]}, which is not among the {len(values)} classes")
     return index.astype(np.int64)
-
-
-def _maybe_index(labels: np.ndarray | None, values: np.ndarray, refuse: Refusal) -> np.ndarray | None:
-    return None if labels is None else _index(labels, values, "test_labels", refuse)

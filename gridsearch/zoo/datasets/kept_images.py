@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KEPT = 8
 """Decoded folders in the cache; the least recently used goes."""
 
-_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+_ARRAYS = ("train_images", "train_labels", "test_images", "test_labels", "val_indices", "groups")
 
 
 @dataclass(frozen=True, slots=True)

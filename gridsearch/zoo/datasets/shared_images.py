@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 SHARED_FROM = 32 << 20
 """Bytes of images from which they are shared."""
 
-_IMAGES, _LABELS = ("train_images", "test_images"), ("train_labels", "test_labels")
+_IMAGES = ("train_images", "test_images")
+_LABELS = ("train_labels", "test_labels", "val_indices", "groups")
 
 
 def key_of(data: ImageData, fingerprint: str) -> str | None:

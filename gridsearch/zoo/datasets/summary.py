@@ -22,6 +22,12 @@ def described(data: ImageData) -> str:
     ]
     if data.reading is not None and data.reading.changes:
         parts.append(", ".join(data.reading.changes))
+    if data.val_indices is not None:
+        where = data.reading.val_from if data.reading is not None else ""
+        parts.append(f"validation: {where}{', ' if where else ''}{len(data.val_indices):,} of these")
+    if data.groups is not None:
+        what = data.reading.group_from if data.reading is not None else ""
+        parts.append(f"{len(set(data.groups.tolist())):,} groups{f' ({what})' if what else ''}")
     if data.test_labels is None:
         parts.append("no test set, so a sixth is held out as test")
     else:
