@@ -54,8 +54,8 @@ class Advice:
     def goes_on(self, *options: str) -> str:
         """Return how a study is finished, in words: the command that "goes on", or what comes nearest to one."""
         if self.lost:
-            return f"the same call from Python goes on ({', '.join(self.lost)} lived in its session)"
-        return f"`{self.go_on(*options)}` goes on"
+            return f"the same call from Python continues ({', '.join(self.lost)} lived in its session)"
+        return f"`{self.go_on(*options)}` continues"
 
     def name_again(self) -> str:
         """Return how the user's own code is named again, in words."""

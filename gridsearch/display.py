@@ -239,8 +239,8 @@ class Picture(Lines):
         total = max(progress.total_units, 1e-9)
         facts = (
             f"{progress.ended}/{plural(progress.total, 'trial')}",
-            f"{duration_text(progress.seconds)} gone",
-            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
+            f"{duration_text(progress.seconds)} elapsed",
+            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating time left",
         )
         bar = min(30, self._console.width - sum(len(fact) + 2 for fact in facts))
         head = Table.grid(padding=(0, 2))

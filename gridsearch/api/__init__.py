@@ -135,7 +135,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
             or "off"; an interrupted trial goes on from there.  Default: 60 seconds.
         store_patience: go on for that long while the store is locked or away, as for `budget`; results wait on the
             disk.  Default: 10 minutes.
-        lease: a runner that says nothing for so long has lost its trials to others; as for `budget`.  Default:
+        lease: a runner silent for this long loses its trials to others; as for `budget`.  Default:
             1 minute.
         keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
         report: whether to write the report at the end.
@@ -197,7 +197,7 @@ def _search(
 
     if "more_seeds" in given or "top" in given:
         _more_seeds(given)
-        raise UsageError("more_seeds adds to a study that is there: give `study`, and nothing to search")
+        raise UsageError("more_seeds extends a study that exists: give `study`, and nothing to search")
     if grid is None and not recipe and not set(given) & {"exclude", "when"}:
         raise UsageError(
             "nothing to search: no grid and no study file",
@@ -261,7 +261,7 @@ def _more_seeds(given: Mapping[str, Any]) -> MoreSeeds | None:
     if "more_seeds" not in given and "top" not in given:
         return None
     if "more_seeds" not in given:
-        raise UsageError("top says for how many points, and not what", hint="give more_seeds too")
+        raise UsageError("top has no effect without more_seeds", hint="give more_seeds too")
     top = read_word("top", given["top"], count) if "top" in given else TOP
     return MoreSeeds(read_word("more_seeds", given["more_seeds"], count), top)
 
@@ -271,7 +271,7 @@ def _tell_failures(outcome: RunOutcome, watcher: Watcher) -> None:
     again = f"run(study={outcome.study!r})"
     if outcome.open:
         left = "1 trial is" if outcome.open == 1 else f"{outcome.open} trials are"
-        watcher.warn(f"{left} left waiting: {again} goes on")
+        watcher.warn(f"{left} left waiting: {again} continues")
     if not outcome.failed:
         return
     failed = [t for t in outcome.data.trials if t.state == "failed"]
@@ -357,7 +357,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     Args:
         study: its name.
         where: the winner among the trials with these values.
-        again: read the test set once more: no clean test any longer.
+        again: read the test set again; the result no longer counts as a clean test.
         model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
         dataset: likewise, or where "folder:PATH" is now.
         home: where the store and all files of the studies lie; default as on the command line.

@@ -181,7 +181,7 @@ class StudyResult:
         settings = {trial.number: trial.settings for trial in self.data.trials}
         names = self.data.classes_of(settings[numbers[0]])
         if other := [n for n in numbers if self.data.classes_of(settings[n]) != names]:
-            raise UsageError(f"trial {other[0]} knows other classes than trial {numbers[0]}")
+            raise UsageError(f"trial {other[0]} predicts other classes than trial {numbers[0]}")
         if len(matrices) == 1:
             return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
         titles = [f"Trial {number}" for number in numbers]

@@ -143,7 +143,7 @@ class Cell(Lines):
 
 
 def _progress_line(progress: Progress) -> str:
-    words = [f"{progress.ended}/{progress.total} trials", f"{duration_text(progress.seconds)} gone"]
+    words = [f"{progress.ended}/{progress.total} trials", f"{duration_text(progress.seconds)} elapsed"]
     if progress.ended < progress.total and progress.eta is not None:
         words.append(f"about {duration_text(progress.eta)} left")
     if progress.best is not None:

@@ -18,7 +18,7 @@ def _common(*, default: str | None = None) -> Parser:
     """
     parser = Parser(add_help=False, argument_default=default)
     flag = False if default is None else default
-    group = parser.add_argument_group("on every command")
+    group = parser.add_argument_group("options of every command")
     group.add_argument(
         "--home",
         metavar="DIR",
@@ -34,7 +34,7 @@ def _common(*, default: str | None = None) -> Parser:
         "--json",
         action="store_true",
         default=flag,
-        help="one JSON object on standard output, nothing else there",
+        help="print one JSON object on standard output and nothing else",
     )
     group.add_argument(
         "-q",
@@ -84,7 +84,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         action="append",
         metavar="NAME",
         required=True,
-        help="the study's name; twice or more: these studies compared, on a page of their own",
+        help="the study's name; twice or more: compare these studies on a page of their own",
     )
     report.add_argument(
         "--trial",
@@ -105,20 +105,20 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     status = commands.add_parser(
         "status",
         parents=common,
-        help="counts by state, running trials, ETA",
+        help="show counts by state, running trials, time left",
         example="gridsearch status --watch",
     )
     _add_study_name(status, required=False)
-    status.add_argument("--watch", action="store_true", help="again every two seconds, until interrupted")
+    status.add_argument("--watch", action="store_true", help="refresh every two seconds until interrupted")
 
     stop = commands.add_parser(
         "stop",
         parents=common,
-        help="end the runs of a study, on any machine; what they hold waits",
+        help="end the runs of a study on any machine; their unfinished trials stay waiting",
         example="gridsearch stop --study fmnist",
     )
     _add_study_name(stop)
-    stop.add_argument("--now", action="store_true", help="at once, not at the next epoch's end")
+    stop.add_argument("--now", action="store_true", help="at once, not at the end of the current epoch")
 
     study = commands.add_parser(
         "study",
@@ -130,12 +130,12 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         "action", choices=["list", "delete", "clean"], help="clean: remove left-over files, keep results"
     )
     study.add_argument("name", nargs="?", metavar="NAME", help="the study's name (for delete and clean)")
-    study.add_argument("--yes", action="store_true", help="do not ask")
+    study.add_argument("--yes", action="store_true", help="do not ask for confirmation")
 
     trial = commands.add_parser(
         "trial",
         parents=common,
-        help="one trial: params, every epoch, log, error",
+        help="show one trial: params, every epoch, log, error",
         example="gridsearch trial 3 --study fmnist",
     )
     trial.add_argument("number", type=natural, metavar="NUMBER", help="the trial's number, as in the report")
@@ -144,7 +144,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     export = commands.add_parser(
         "export",
         parents=common,
-        help="all trials as CSV or JSON",
+        help="write all trials as CSV or JSON",
         example="gridsearch export --study fmnist --format csv > trials.csv",
     )
     _add_study_name(export)
@@ -168,23 +168,25 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="the winner among the trials where all of these hold",
     )
     best.add_argument(
-        "--again", action="store_true", help="read the test set once more: no clean test any longer"
+        "--again",
+        action="store_true",
+        help="read the test set again; the result no longer counts as a clean test",
     )
     best.add_argument(
         "--model",
         action="append",
         metavar="NAME",
-        help="your_file.py:Name again, if the winner is your own",
+        help="name your_file.py:Name again, if the winner is a model of your own",
     )
     best.add_argument(
-        "--dataset", metavar="NAME", help="your_file.py:Name again, or where folder:PATH is now"
+        "--dataset", metavar="NAME", help="name your_file.py:Name again, or say where folder:PATH is now"
     )
     add_run_options(best, ("device", "executor", "slurm"))
 
     predict = commands.add_parser(
         "predict",
         parents=common,
-        help="class and probability for images, from an exported model",
+        help="predict the class of images, with an exported model",
         example="gridsearch predict runs/fmnist/best shoe.jpg shirt.png",
     )
     predict.add_argument("model", metavar="MODEL_DIR", help="a folder that `gridsearch best` exported")
@@ -196,14 +198,14 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
     dashboard = commands.add_parser(
         "dashboard",
         parents=common,
-        help="Optuna dashboard on the store",
+        help="open Optuna's dashboard on the store",
         example="gridsearch dashboard --port 8080",
     )
     _add_server(dashboard, 8080)
     board = commands.add_parser(
         "tensorboard",
         parents=common,
-        help="TensorBoard on the trials",
+        help="open TensorBoard on the trials of a study",
         example="gridsearch tensorboard --port 6006",
     )
     _add_server(board, 6006)
@@ -220,7 +222,7 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     )
     data.add_argument("action", choices=["list", "fetch", "verify"])
     data.add_argument("name", nargs="?", metavar="NAME", help="the dataset (for fetch and verify)")
-    data.add_argument("--from", dest="source", metavar="DIR", help="a folder that holds the files already")
+    data.add_argument("--from", dest="source", metavar="DIR", help="a folder that already holds the files")
 
     store = commands.add_parser(
         "store",
@@ -229,9 +231,9 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
         example="gridsearch store copy sqlite:///runs/gridsearch.db postgresql://me@host/grids",
     )
     store.add_argument("action", choices=["copy"])
-    store.add_argument("source", metavar="FROM", help="the URL of a store in which no run is at work")
+    store.add_argument("source", metavar="FROM", help="the URL of a store that no run is using")
     store.add_argument(
-        "target", metavar="TO", help="the URL of an empty database, or of a file that is not there"
+        "target", metavar="TO", help="the URL of an empty database, or of a file that does not exist yet"
     )
 
     models = commands.add_parser(
@@ -250,16 +252,18 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     doctor = commands.add_parser(
         "doctor",
         parents=common,
-        help="versions, accelerators, data, store, models: what is wrong and how to fix it",
+        help="check versions, accelerators, data, store and models; say what is wrong and how to fix it",
         example="gridsearch doctor\ngridsearch doctor --model my_net.py:Net",
     )
     doctor.add_argument(
         "--model",
         metavar="NAME",
-        help="say how this model's lanes would train, or your_file.py:Name (default: all built-in ones)",
+        help="the model, or your_file.py:Name, whose packs are checked (default: all built-in ones)",
     )
     doctor.add_argument(
-        "--dataset", metavar="NAME", help="on these images (default: made-up grey ones of 28x28)"
+        "--dataset",
+        metavar="NAME",
+        help="on the images of this dataset (default: made-up grey images of 28x28)",
     )
 
 

@@ -63,12 +63,12 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         help="a function of your own instead of images and networks: f(params, seed) returns a dict of metrics, or "
         "yields one for each step; the grid's axes and --set are its params",
     )
-    what.add_argument("--metric", metavar="NAME", help="which of its metrics ranks (default: value)")
+    what.add_argument("--metric", metavar="NAME", help="the metric to rank by (default: value)")
     what.add_argument("--direction", metavar="D", help="maximize (default) or minimize it")
     what.add_argument(
         "--version",
         metavar="TEXT",
-        help="version of your own code, for what of it has no address: files that it reads, say",
+        help="a version for your own code, for anything in it that has no address, such as files that it reads",
     )
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
@@ -78,7 +78,9 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         metavar="N",
         help="with --study NAME alone: N more replicates for its best points",
     )
-    what.add_argument("--top", type=count, metavar="K", help="for how many points (default: 2)")
+    what.add_argument(
+        "--top", type=count, metavar="K", help="to how many points --more-seeds adds (default: 2)"
+    )
     what.add_argument(
         "--val",
         metavar="F",
@@ -150,7 +152,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     plan = commands.add_parser(
         "plan",
         parents=common,
-        help="what run would do: points, groups, time, memory, disk",
+        help="say what run would do: points, groups, time, memory, disk",
         example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
         appendix=_keys_of_the_recipe,
     )
@@ -160,12 +162,12 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
     add = commands.add_parser(
         "add",
         parents=common,
-        help="put a grid into the store and train nothing: workers do",
+        help="put a grid into the store without training it: workers do that",
         example="gridsearch add --grid lr=.01,.001 batch=10,20,50\ngridsearch worker --until-empty",
         appendix=_keys_of_the_recipe,
     )
     _add_what_to_search(add.add_argument_group("what to search"))
-    add_run_options(add.add_argument_group("what is offered again"), ("prune",))
+    add_run_options(add.add_argument_group("which trials to train again"), ("prune",))
     _add_worker(commands, common)
 
 
@@ -173,7 +175,7 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
     worker = commands.add_parser(
         "worker",
         parents=common,
-        help="keep training what waits in the store, of any study",
+        help="train the waiting trials of any study in the store",
         example=(
             "gridsearch worker --store postgresql://HOST/NAME --home /shared/runs\n"
             "gridsearch worker --until-empty --study fmnist --model my_net.py:Net"
@@ -182,7 +184,7 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
     worker.add_argument(
         "--until-empty",
         action="store_true",
-        help="end once nothing waits, and nothing that others train may come back",
+        help="exit once no trial is waiting and none in training elsewhere may come back",
     )
     worker.add_argument(
         "--study",
@@ -200,13 +202,13 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
         "--dataset",
         action="append",
         metavar="NAME",
-        help="likewise a dataset of your own, FILE.py:NAME, or where folder:PATH is on this machine (repeatable)",
+        help="a dataset of your own likewise, FILE.py:NAME, or where folder:PATH is on this machine (repeatable)",
     )
     worker.add_argument(
         "--objective",
         action="append",
         metavar="FILE.py:NAME",
-        help="likewise a function of your own (repeatable)",
+        help="a function of your own likewise (repeatable)",
     )
     names = [name for name in RUN_OPTIONS if name != "report"]
     add_run_options(worker.add_argument_group("how to train"), names)

@@ -375,7 +375,7 @@ class PackTrainer:
         images, found = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
         if found != fingerprint:
             raise DataError(
-                f"images changed: those of {plugin.name!r} are other than when the run began",
+                f"the images have changed: those of {plugin.name!r} are other than when the run began",
                 hint="run again",
             )
         return images

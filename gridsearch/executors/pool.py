@@ -234,7 +234,7 @@ class WorkerPool:
                 self.stop()
                 raise GridsearchError(
                     f"workers end before they are ready: {message}",
-                    hint="`gridsearch doctor` tells what is wrong; `--executor inline` trains without workers",
+                    hint="`gridsearch doctor` says what is wrong; `--executor inline` trains without workers",
                 )
         if isinstance(worker.task, ProbeRequest):
             # It cost a worker; the trials will show whether it costs theirs.

@@ -331,7 +331,7 @@ class RayTransport:
             raise EngineUnreachable(
                 f"the Ray cluster has given no worker for {PATIENCE / 60:.0f} minutes; each needs 1 {unit}, "
                 f"and the nodes that are there have {there}",
-                hint="the same command goes on when there are nodes; `ray status` says what the cluster has",
+                hint="the same command continues once there are nodes; `ray status` shows what the cluster has",
             )
         if now - self._said_at >= _SAY_AGAIN_SECONDS:
             self._said_at = now

@@ -332,7 +332,7 @@ class SlurmTransport:
         yield from self._replace()
         if all(each.given_up for each in self._allocations):
             raise EngineUnreachable(
-                "all allocations were cancelled: what waits goes on with the next run",
+                "all allocations were cancelled: waiting trials continue with the next run",
                 hint="run the same command again",
             )
 

@@ -200,7 +200,7 @@ class OpenTrial:
     Attributes:
         id: ledger id.
         key: see `records.trial_key`.
-        waits: nobody trains it; its runner is gone, if it had one.
+        waits: no runner is training it; its runner is gone, if it had one.
     """
 
     id: int

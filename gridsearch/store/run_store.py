@@ -228,7 +228,7 @@ class RunStore(Store):
         self._away_since = self._tried = time.monotonic()
         self._database.busy = _TRY_SECONDS
         self._run.warn(
-            f"{error.args[0]}; training goes on for up to {self._run.patience:.0f} s more, "
+            f"{error.args[0]}; training continues for up to {self._run.patience:.0f} s more, "
             f"results wait in {self._spool.place}"
         )
 

@@ -111,7 +111,7 @@ def tested(run: Runner, study: str) -> dict[str, Any]:
     outcome = run("best", "--study", study)
     if outcome["winner_changed"]:
         raise SystemExit(
-            f"{study}: another point wins by now than the one that was tested; take a new --home"
+            f"{study}: another point leads by now, not the one that was tested; take a new --home"
         )
     test = outcome["test"]
     ends = {name: test[name] for name in ("ci_low", "ci_high", "interval", "params", "clean")}

@@ -299,7 +299,7 @@ def test_a_command_that_is_advised_is_one_line_on_a_narrow_terminal_too(cli, mon
     words = ("--dataset", "digits", "--model", "mlp", "--epochs", "1", "--grid")
     cli("run", *words, "lr=.01,.1", "--executor", "inline", "--no-report")
     assert "gridsearch run --study digits --more-seeds 2 --top 2" in cli("report", "--study", "digits").out
-    assert "to begin another: --study digits-2" in cli("plan", *words, "lr=.2").err
+    assert "to start another study: --study digits-2" in cli("plan", *words, "lr=.2").err
 
 
 def narrow_terminal(make, **how):

@@ -100,7 +100,7 @@ def test_the_live_picture_has_a_line_for_each_trial_and_room_for_no_more_than_th
         picture._console.print(picture._draw(progress))
         lines = out.getvalue().splitlines()
         assert len(lines) < height
-        assert lines[0].endswith("estimating"), "the first line is cut nowhere, and is one"
+        assert lines[0].endswith("estimating time left"), "the first line is cut nowhere, and is one"
         trials = [line for line in lines if "trial " in line and "w1" in line]
         assert len(trials) == min(16, height - display._LINES_ABOVE)
         assert all("epoch 2/4" in line and "50.00 %" in line and "lr=" in line for line in trials)
@@ -149,7 +149,7 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     said = cli("status").out
     assert f"its runner (process {us.pid} on " in said
     assert "is gone; trial 0 waits" in said
-    assert "nobody trains it; `gridsearch run --study left` goes on" in said
+    assert "no runner is training it; `gridsearch run --study left` continues" in said
     assert "gridsearch run --study left" in cli("report", "--study", "left").err
     assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
     monkeypatch.setattr("gridsearch.cli.commands.status._WATCH_SECONDS", 0.01)
@@ -169,10 +169,10 @@ def test_status_says_who_trains_what_since_when_and_stop_asks_them_to_end(half_d
     assert f"end that runner first: gridsearch stop --study {NAME}" in refused.err
     asked = cli("stop", "--study", NAME, "--json").json
     assert asked["runners"] == [{"host": host, "pid": us.pid, "trials": runner["trials"]}]
-    assert "is asked to end now" in cli("stop", "--study", NAME, "--now").out
+    assert "was asked to stop now" in cli("stop", "--study", NAME, "--now").out
     with open_store(f"sqlite:///{home / 'gridsearch.db'}", home=home, create=False) as store:
         store.release([(trial.id, trial.attempt) for trial in half_done])
-    assert "nobody trains study" in cli("stop", "--study", NAME).out
+    assert "no runner is training study" in cli("stop", "--study", NAME).out
     assert cli("stop", "--study", "nope").code == 4
 
 

@@ -57,19 +57,19 @@ def test_from_python_it_is_the_same(cli, study):
     result = gs.run(study="digits", more_seeds=1, top=2, executor="inline", quiet=True, report=False)
     assert result.new == 2
     assert list(result.points["n"]) in ([2, 2, 1], [2, 1, 2])
-    with pytest.raises(UsageError, match="more_seeds adds to a study that is there"):
+    with pytest.raises(UsageError, match="more_seeds extends a study that exists"):
         gs.run(grid={"lr": [0.1]}, study="digits", more_seeds=1)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--more-seeds", "2"), "--more-seeds adds to a study that is there"),
+        (("--more-seeds", "2"), "--more-seeds extends a study that exists"),
         (
             ("--more-seeds", "2", "--study", "x", "--grid", "lr=.1"),
-            "--more-seeds adds to a study that is there",
+            "--more-seeds extends a study that exists",
         ),
-        (("--top", "2", "--study", "x"), "--top says for how many points"),
+        (("--top", "2", "--study", "x"), "--top has no effect without --more-seeds"),
         (("--study", "x", "--more-seeds", "0"), "not a whole number of at least 1"),
         (("--study", "x", "--more-seeds", "2", "--seeds", "3"), "--seeds changes what is searched"),
     ],

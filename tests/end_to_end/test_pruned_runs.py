@@ -174,6 +174,6 @@ def test_an_interrupted_run_says_how_to_go_on_with_pruning(cli):
         *RUN, *INLINE, "--no-report", "--grid", LRS, "--prune", "asha", "--lanes", "1", "--budget", "1s"
     )
     if "left waiting" in done.err:  # a fast machine may have done all of it
-        assert "`gridsearch run --study digits --prune asha` goes on" in done.err
+        assert "`gridsearch run --study digits --prune asha` continues" in done.err
     again = cli("run", "--study", "digits", *QUICK, "--prune", "asha").json
     assert again["counts"]["waiting"] == 0

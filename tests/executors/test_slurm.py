@@ -154,7 +154,7 @@ def test_a_preempted_job_leaves_checkpoints_and_its_trials_are_those_of_a_local_
         trials = run(home, heard, executor="slurm", slurm={"partition": "low", "time": 10}, **how)
     until(lambda: not slurm.jobs())
     assert heard.has("Slurm takes it away; trial")
-    assert heard.has("go on from epoch") or heard.has("goes on from epoch")
+    assert heard.has("continue from epoch") or heard.has("continues from epoch")
     assert not (home / ".slurm").exists()
     local = run(tmp_path / "local", **how)
     assert [(t.params, t.seed, t.metrics) for t in trials] == [(t.params, t.seed, t.metrics) for t in local]

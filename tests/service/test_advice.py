@@ -46,7 +46,7 @@ def advised(text):
     for match in COMMAND.finditer(text):
         words = match[0]
         if text[max(0, match.start() - 1)] != "`":
-            words = re.split(r" goes on| IMAGE|\.$", words.strip())[0]
+            words = re.split(r" continues| IMAGE|\.$", words.strip())[0]
         found.append(words)
     return found
 

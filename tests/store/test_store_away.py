@@ -103,7 +103,7 @@ def test_what_happens_while_the_store_is_away_is_written_once_and_in_order_when_
     assert [t.state for t in store.study_data("digits").trials] == ["complete", "failed", "waiting"]
     assert [row.epoch for row in store.study_data("digits").epochs[0]] == [1, 2, 3]
     assert len(run.warned) == len(run.said) == 1
-    assert "training goes on" in run.warned[0]
+    assert "training continues" in run.warned[0]
     run.store.close()
     assert not list(store.home.root.glob(".spool/*")), "nothing is left to be written"
 

@@ -118,7 +118,7 @@ def test_too_few_images_for_every_split_and_a_majority_are_told(pets):
         (pets / "dog" / f"{i}.jpg").unlink()
     words = said(pets)
     assert "too few images for one each in training, validation and test: 'dog' 1" in words
-    assert "to answer 'cat' always would be right for 85.7 % of the training images" in words
+    assert "always answering 'cat' would be right for 85.7 % of the training images" in words
 
 
 def test_even_classes_of_different_images_leave_no_doubt(pets):

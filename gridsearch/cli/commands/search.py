@@ -84,7 +84,7 @@ def worker(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(outcome.to_json(), allow_nan=False))
     if outcome.signum is not None:
-        lines.warn("interrupted; what it held waits")
+        lines.warn("interrupted; its unfinished trials wait for the next run")
     if outcome.failed:
         lines.warn(f"{plural(outcome.failed, 'trial')} failed: `{options.places.again.watch()}` counts them")
     for study in outcome.left:
@@ -116,8 +116,8 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("epochs", "seeds", "val", "subset", "metric", "direction", "version"):
         if getattr(arguments, name) is not None:
             raise UsageError(
-                f"--{name} changes what is searched, and no grid is given",
-                hint=f"give the grid again with --{name}; or leave it out to finish what the study lacks",
+                f"--{name} changes what is searched, but no grid is given",
+                hint=f"give the grid again with --{name}, or leave it out to finish the study",
             )
     more = None
     if arguments.more_seeds is not None:
@@ -150,11 +150,11 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     models = given.pop("model", [])
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
-        raise UsageError("--top says for how many points, and not what", hint="add --more-seeds N")
+        raise UsageError("--top has no effect without --more-seeds", hint="add --more-seeds N")
     if arguments.more_seeds is not None and (described or "study" not in given):
         raise UsageError(
-            "--more-seeds adds to a study that is there, without a grid",
-            hint="name the study with --study, and nothing to search; a grid takes --seeds N",
+            "--more-seeds extends a study that exists, and takes no grid",
+            hint="name the study with --study and leave the grid out; a grid takes --seeds N",
         )
     if not described and "study" in given:
         return None
@@ -235,7 +235,7 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     time = _or_unknown(found.seconds, found.kind)
     out.print(f"time: {time} with {plural(found.workers, 'worker')}")
     if not found.kind.packs:
-        out.print(f"disk: {found.disk_mb:.1f} MB, beside what the {found.kind.name} itself writes")
+        out.print(f"disk: {found.disk_mb:.1f} MB, plus what the {found.kind.name} itself writes")
         return
     disk = "unknown until the data is fetched" if found.disk_mb is None else f"{found.disk_mb:.1f} MB"
     out.print(f"memory: {_memory_text(found)} · disk: {disk}")
@@ -247,14 +247,16 @@ def _memory_text(found: Plan) -> str:
     if found.memory.worker_mb is None:
         return f"{found.memory.beyond_torch_mb:.0f} MB beyond torch's own"
     shared = (
-        f", {found.memory.shared_mb:.0f} MB of it images that all share" if found.memory.shared_mb else ""
+        f", {found.memory.shared_mb:.0f} MB of it images that all workers share"
+        if found.memory.shared_mb
+        else ""
     )
     return f"up to {found.memory.worker_mb:.0f} MB a worker{shared}"
 
 
 def _or_unknown(seconds: float | None, kind: StudyKind) -> str:
     if seconds is None and not kind.packs:
-        return f"unknown: the {kind.name} was never called here yet"
+        return f"unknown: the {kind.name} has not been called here yet"
     if seconds is None:
-        return "unknown: nothing like it was trained here yet (--probe measures a few steps)"
+        return "unknown: nothing similar has been trained here yet (--probe measures a few steps)"
     return f"about {display.duration_text(seconds)}"

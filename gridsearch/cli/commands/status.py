@@ -116,13 +116,13 @@ def stop(arguments: argparse.Namespace) -> int:
         print(json.dumps({"schema": 1, "study": arguments.study, "now": arguments.now, "runners": runners}))
         return 0
     out = display.console(no_color=arguments.no_color)
-    when = "now" if arguments.now else "at the end of this epoch"
+    when = "now" if arguments.now else "at the end of its epoch"
     for runner in asked:
         wait = "wait" if len(runner.trials) > 1 else "waits"
         named = f"process {runner.pid} on {runner.host}"
-        out.print(f"{named} is asked to end {when}; {_trials(runner.trials)} then {wait}", soft_wrap=True)
+        out.print(f"{named} was asked to stop {when}; {_trials(runner.trials)} then {wait}", soft_wrap=True)
     if not asked:
-        out.print(f"nobody trains study {arguments.study!r} just now", soft_wrap=True)
+        out.print(f"no runner is training study {arguments.study!r}", soft_wrap=True)
     return 0
 
 
@@ -142,14 +142,14 @@ def _runner_lines(entry: StudyStatus) -> list[str]:
     for trial, epoch in entry.resumable:
         alike.setdefault(where_text(epoch, trial.settings), []).append(trial.number)
     for where, numbers in alike.items():
-        goes = "go" if len(numbers) > 1 else "goes"
-        lines.append(f"{entry.name}: {_trials(numbers)} {goes} on from {where}")
+        continues = "continue" if len(numbers) > 1 else "continues"
+        lines.append(f"{entry.name}: {_trials(numbers)} {continues} from {where}")
     for number, seconds in entry.quiet.items():
         lines.append(
             f"{entry.name}: trial {number}: no epoch or step has ended for {display.duration_text(seconds)}"
         )
     if entry.idle:
-        lines.append(f"{entry.name}: nobody trains it; {entry.again.goes_on()}")
+        lines.append(f"{entry.name}: no runner is training it; {entry.again.goes_on()}")
     return lines
 
 

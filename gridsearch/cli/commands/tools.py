@@ -247,7 +247,7 @@ def doctor(arguments: argparse.Namespace) -> int:
             out.print(f"     to fix: {finding.mend}", soft_wrap=True)
     if not arguments.quiet:
         out.print(
-            "something is wrong, see above" if bad else "all is well",
+            "problems found, see above" if bad else "no problems found",
             style="bold red" if bad else "bold green",
         )
     return 4 if bad else 0

@@ -68,8 +68,8 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     assert found.test is not None
     out = display.console(no_color=arguments.no_color)
     if not found.fresh:
-        out.print("the test set was read before; this is what was found then:", soft_wrap=True)
-    whose = "tested then, not the winner by now" if found.changed else "winner"
+        out.print("the test set has been read before; this was the result:", soft_wrap=True)
+    whose = "tested then, no longer the winner" if found.changed else "winner"
     out.print(f"{whose}: {display.params_text(found.test['params'])}", soft_wrap=True)
     out.print(reporting.in_words(found.test), soft_wrap=True, style="bold")
     if found.folder.is_dir():

@@ -248,7 +248,7 @@ def _draw_images(
         return
     pictures, labels = dataset.train_images, dataset.train_labels
     if found.winner is not None and not _same_images(found.winner, labels):
-        found.notes.append("No images are shown: they are other than when the winner trained.")
+        found.notes.append("No images are shown: they have changed since the winner was trained.")
         return
     places = _showable(found.winner, dataset)
     if places is not None:

@@ -138,4 +138,4 @@ def reading_words(test: Mapping[str, Any]) -> str:
     day = f"{datetime.fromisoformat(test['when']).astimezone():%Y-%m-%d}"  # as on the wall, not in UTC
     if test["clean"]:
         return f"read once, on {day}"
-    return f"read {test['reading']} times, last on {day}: not a clean test any more"
+    return f"read {test['reading']} times, last on {day}: no longer a clean test"

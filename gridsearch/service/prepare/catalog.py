@@ -271,7 +271,7 @@ def _base(name: str) -> str:
 def images_changed(dataset: str) -> DataError:
     """Return the error of a dataset that is another one than a moment ago."""
     return DataError(
-        f"images changed: those of {dataset!r} are other than when the run began", hint="run again"
+        f"the images have changed: those of {dataset!r} are other than when the run began", hint="run again"
     )
 
 

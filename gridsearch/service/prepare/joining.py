@@ -59,7 +59,7 @@ def _extended(prepared: Prepared, ledger: Sequence[Trial], studies: Collection[s
     new = len(points - old)
     line = (
         f"this grid extends study {prepared.name!r}, which has {plural(len(old), 'point')}, by {plural(new, 'point')}; "
-        f"to begin another: --study {_free(prepared.name, studies)}"
+        f"to start another study: --study {_free(prepared.name, studies)}"
     )
     return [line]
 

@@ -144,29 +144,29 @@ class RunOptions:
     )
     lanes: int | None = _option(
         None,
-        "trials in one pack, at most (default: measured; 1: they never share one)",
+        "trials in one pack at most (default: measured; 1: no packs)",
         metavar="N",
         read=count_or_auto,
     )
     prune: str = _option(
         "none",
-        "end poor trials early: none (default); median: below the median of the complete trials at that epoch "
+        "stop poor trials early: none (default); median: below the median of the complete trials at that epoch "
         "(5 or more of them, from epoch 2 on); asha: after a ninth of the epochs and after a third of them, one "
-        "trial in three goes on; hyperband: asha with several starts",
+        "trial in three continues; hyperband: asha with several starts",
         metavar="P",
         choices=("none", "median", "asha", "hyperband"),
     )
     budget: float | None = _option(
         None,
-        "end after 30m, 2h, ...: no more trials start, and those that train end at their next epoch's end, or after "
-        "15 seconds; they wait, and go on with the next run",
+        "stop after 30m, 2h, ...: no more trials start, and running ones stop at the end of their epoch, or after "
+        "15 seconds; the next run continues them",
         metavar="TIME",
         read=duration,
         time=True,
     )
     trial_limit: float | None = _option(
         None,
-        "a trial that trains for longer than 10m, 2h, ... fails (reason: limit), and the others go on",
+        "a trial that trains for longer than 10m, 2h, ... fails (reason: limit); the others continue",
         metavar="TIME",
         read=duration,
         time=True,
@@ -175,27 +175,27 @@ class RunOptions:
     checkpoint: float | None = _option(
         60.0,
         "save each trial at an epoch's end, at most this often: 60s (default), every-epoch, or off; an interrupted "
-        "trial goes on from there",
+        "trial continues from there",
         metavar="TIME",
         read=interval,
         time=True,
     )
     store_patience: float = _option(
         600.0,
-        "go on for so long while the store is locked or away; results wait on the disk (default: 10m)",
+        "keep training for this long while the store is locked or unreachable; results wait on disk (default: 10m)",
         metavar="TIME",
         read=duration,
         time=True,
     )
     lease: float = _option(
         LEASE_SECONDS,
-        "a runner that says nothing for so long has lost its trials to others (default: 1m)",
+        "a runner silent for this long loses its trials to others (default: 1m)",
         metavar="TIME",
         read=duration,
         time=True,
     )
     keep_going: bool = _option(
-        False, "go on where the first trials all fail with the same error; else a run of such trials stops"
+        False, "continue even if the first trials all fail with the same error; otherwise the run stops"
     )
     report: bool = _option(True, "skip the report at the end")
 

@@ -116,7 +116,7 @@ def present(
     if left := len(data.trials) - len(trials):
         say(
             f"{left} trial{'s' * (left > 1)} of study {data.name!r} were trained on other images than are there now; "
-            f"it goes on with the other {len(trials)}"
+            f"it continues with the other {len(trials)}"
         )
     numbers = {t.number for t in trials}
     epochs = {number: rows for number, rows in data.epochs.items() if number in numbers}

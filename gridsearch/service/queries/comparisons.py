@@ -187,7 +187,7 @@ def _unlike(data: StudyData, first: TrialClasses, other: TrialClasses) -> str:
         return f"trial {other.trial.number} knows {known} classes, not {wanted}"
     its, theirs = (data.classes_of(t.trial.settings) for t in (other, first))
     if its != theirs:
-        return f"trial {other.trial.number} knows other classes than trial {first.trial.number}"
+        return f"trial {other.trial.number} predicts other classes than trial {first.trial.number}"
     return ""
 
 

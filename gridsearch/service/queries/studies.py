@@ -146,7 +146,7 @@ def stop(places: Places, study: str, *, now: bool) -> list[RunnerAtWork]:
     Args:
         places: where things lie.
         study: the study's name.
-        now: at once, not at the next epoch's end.
+        now: at once, not at the end of the current epoch.
 
     Returns:
         The runners that hold trials of it; one that waits for others' is asked too.

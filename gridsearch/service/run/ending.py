@@ -49,11 +49,13 @@ class Ending:
         if self._interruption:
             self._since.setdefault("signal", now)
         if budget is not None and self._run.progress.seconds > budget:
-            self._begin("budget", f"the budget of {duration_word(budget)} is spent: what trains ends")
+            self._begin(
+                "budget", f"the budget of {duration_word(budget)} is spent: running trials are stopped"
+            )
         if request == "epoch":
-            self._begin("request", "asked to stop: what trains ends at its next epoch's end")
+            self._begin("request", "asked to stop: running trials stop at the end of their epoch")
         if request == "now":
-            self._begin("now", "asked to stop at once: what trains waits for the next run")
+            self._begin("now", "asked to stop at once: running trials wait for the next run")
         return bool(self._since)
 
     def _begin(self, reason: str, words: str) -> None:
@@ -66,7 +68,8 @@ class Ending:
             self._said = True
             seconds = duration_word(_SIGNAL_SECONDS)
             self._run.observer.say(
-                f"interrupted: what trains has {seconds} to end its epoch and be saved; Ctrl-C again ends at once"
+                f"interrupted: running trials have {seconds} to finish their epoch and be saved; "
+                "Ctrl-C again stops at once"
             )
 
     @property

@@ -73,7 +73,7 @@ class LostTrials:
         if len(lost) > 1:
             fewer = self._source.smaller_packs(lost[0].trial, len(lost) // 2)
             return f"packs of {lost[0].trial.settings.code[0]} get {fewer} lane{'s' * (fewer > 1)} at most"
-        return "one worker fewer trains at a time" if executor.use_fewer() else None
+        return "one worker fewer runs from now on" if executor.use_fewer() else None
 
     def offer_again(self, lost: Sequence[Claim], reason: str, *, failed: str | None = None) -> None:
         """Let trials wait again that ended without a result; those tried often enough have failed.

@@ -64,7 +64,7 @@ class ResumedTrials:
             several = len(numbers) > 1
             named = f"trial{'s' * several} {', '.join(map(str, sorted(numbers)))}"
             begins = "start again" if several else "starts again"
-            goes_on = f"{'go' if several else 'goes'} on from {where}"
+            goes_on = f"{'continue' if several else 'continues'} from {where}"
             note = f" ({tries})" if tries else ""
             self._run.observer.say(f"{named}: {goes_on if where else begins}{note}")
 

@@ -283,8 +283,8 @@ def _add(
     joined = joined_data(store, prepared, options.places)
     if joined.earlier:
         observer.say(
-            f"the images are other than those of the {joined.earlier} trials that study {prepared.name!r} holds: "
-            "new trials stand beside them and are not compared with them"
+            f"the images differ from those of the {joined.earlier} trials that study {prepared.name!r} holds: "
+            "new trials are added beside them and not compared with them"
         )
     draft = StudyDraft(
         name=prepared.name,

@@ -57,7 +57,7 @@ class FirstTrials:
             if left and {trial.settings.code[0] for trial in left} <= self._subjects:
                 self._reason = (
                     f"the first {len(self._errors)} trials all failed with the same error: {message}; "
-                    "what was not begun stays waiting (--keep-going goes on)"
+                    "trials not yet started stay waiting (--keep-going continues anyway)"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Says when a worker has said nothing for long; stands beside the coordinator.
+"""Says when a worker has been silent for long; stands beside the coordinator.
 
 A worker that trains a network says every few seconds that it goes on.  So its silence means that one step, or what
 comes before the first (the model's own code, reading data), takes that long or hangs; a function is silent until it
@@ -51,7 +51,7 @@ class Silence:
                 self._said[worker] = last
                 numbers = ", ".join(map(str, sorted(trials[worker])))
                 self._run.observer.warn(
-                    f"worker {worker} has said nothing for {duration_word(round(now - last))}, "
-                    f"trial{'s' * (len(trials[worker]) > 1)} {numbers}: a step of it takes that long, or hangs; "
+                    f"worker {worker} has been silent for {duration_word(round(now - last))}, "
+                    f"trial{'s' * (len(trials[worker]) > 1)} {numbers}: one step takes that long, or hangs; "
                     "--trial-limit TIME ends such a trial"
                 )

@@ -241,7 +241,7 @@ class StoreWorker:
     def _say_what_it_waits_for(self, running: int, missing: Sequence[str]) -> None:
         elsewhere = f"; {plural(running, 'trial')} of other runners may come back" if running else ""
         absent = f"; there is no study {missing[0]!r} yet" if missing else ""
-        line = f"nothing waits that can be trained here{elsewhere}{absent}"
+        line = f"no waiting trial can be trained here{elsewhere}{absent}"
         if line != self._said:
             self._said = line
             self.observer.say(line)

@@ -228,7 +228,7 @@ class TrialSource:
         run = self._run
         for back in run.store.reclaim(run.study_id):
             run.store.home.leave_scratch(run.study, back.number, back.attempt)
-            run.observer.say(f"trial {back.number}: its runner is gone; offered again")
+            run.observer.say(f"trial {back.number}: its runner is gone; it is trained again")
 
     def _name_other_runners(self) -> None:
         """Name the runners that hold what is left of our grid, once, while we have nothing to do."""

@@ -78,7 +78,7 @@ class BestOutcome:
     Attributes:
         test: the result on the test images, None after an interruption.
         fresh: whether they were read now.
-        changed: whether another point wins by now than the one that was tested.
+        changed: whether another point leads by now, not the one that was tested.
         folder: where the exported model lies.
         signum: the signal that ended it, or None.
     """
@@ -147,7 +147,7 @@ def best(
         if data.test is not None and not again:
             if dataset is not None or models or objects:
                 watcher.warn(
-                    "the test set was read before: no data and no model is looked at without --again"
+                    "the test set has been read before: without --again neither data nor a model is used"
                 )
             return _recorded(store, data, choose(store, data, where or {}), watcher)
         devices = devices_for(options, data.kind)
@@ -249,7 +249,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         )
     if unfinished := sum(not t.state.ended for t in data.trials):
         open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"
-        notes.append(f"The study is not finished ({open_ones}): another point may win yet.")
+        notes.append(f"The study is not finished ({open_ones}): another point may still win.")
     return Winner(
         point=point,
         ranking=ranking,
@@ -266,8 +266,8 @@ def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) 
     folder, changed = store.home.best_dir(data.name), data.test["point"] != winner.id
     if changed:
         watcher.warn(
-            "another point wins by now than the one that was tested; `--again` tests it, but a test that is "
-            "repeated until it pleases is none"
+            "another point leads by now, not the one that was tested; `--again` tests it, but a test "
+            "repeated until its result pleases is no test"
         )
     if not folder.is_dir():
         watcher.warn(f"{folder} is gone; `--again` makes it anew, which reads the test set again")

@@ -51,8 +51,8 @@ def majority(labels: np.ndarray, class_names: Sequence[str]) -> str:
     if share * np.count_nonzero(counts) < UNEVEN:
         return ""
     return (
-        f"to answer {class_names[top]!r} always would be right for {100 * share:.3g} % of the training images: an "
-        "accuracy counts from there on"
+        f"always answering {class_names[top]!r} would be right for {100 * share:.3g} % of the training images: "
+        "that is the accuracy to beat"
     )
 
 
@@ -97,7 +97,7 @@ def _same(
         classes = sorted({int(parts[test][1][i]) for test, i in two_classes[0]})
         shown = " and ".join(repr(class_names[label]) for label in classes[:_NAMED])
         found.append(
-            f"{count} images lie in two classes or more ({example or shown}): no network can tell them right"
+            f"{count} images lie in two classes or more ({example or shown}): no network can get all of them right"
         )
     if leaked:
         count = sum(len(test) for test, _ in leaked)

@@ -177,7 +177,7 @@ def absent(trial):
         (absent, "No images are shown: dataset 'fmnist' is not on this machine."),
         (
             lambda trial: dataset(images=30),
-            "No images are shown: they are other than when the winner trained.",
+            "No images are shown: they have changed since the winner was trained.",
         ),
     ],
 )

@@ -58,4 +58,4 @@ def test_images_that_workers_share_count_once(cli, monkeypatch):
     images = 1797 * 64 / 1e6  # a sixth of them test images, which are no array of their own
     assert apart["memory_mb"] - shared["memory_mb"] == pytest.approx(3 * images, rel=0.01)
     assert apart["worker_mb"] - shared["worker_mb"] == pytest.approx(images, rel=0.01)
-    assert "images that all share" in cli("plan", *GRID[:-4], "--workers", "2", "--lanes", "1").out
+    assert "images that all workers share" in cli("plan", *GRID[:-4], "--workers", "2", "--lanes", "1").out

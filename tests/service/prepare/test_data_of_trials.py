@@ -105,7 +105,7 @@ def test_a_folder_by_another_path_is_the_same_folder(search, tmp_path, how):
     fill(tmp_path / "pets", first=100, count=2)
     found = search(f"folder:{path[how]}")
     assert found.code == 0, found.err
-    assert "the images are other than those of the 1 trials" in found.err
+    assert "the images differ from those of the 1 trials" in found.err
 
 
 @pytest.mark.parametrize("name", ["pets", "animals"])
@@ -202,10 +202,10 @@ def test_each_trial_is_tabled_with_the_names_of_its_own_classes(cli, search, tmp
     assert data.classes_of(new.settings) == ("dog", "yak")
     assert data.facts[new.settings.data_fingerprint].train == (12, 12)
     side = cli("report", "--study", "pets", "--trial", "0", "--trial", "1")
-    assert "trial 1 knows other classes than trial 0" in side.err + side.out
+    assert "trial 1 predicts other classes than trial 0" in side.err + side.out
     import gridsearch as gs
 
-    with pytest.raises(gs.GridsearchError, match="knows other classes"):
+    with pytest.raises(gs.GridsearchError, match="predicts other classes"):
         gs.load("pets", home=home).confusion(0, 1)
     for version, names in ((old, "cat"), (new, "yak")):
         where = f"data_version={version.params['data_version']}"

@@ -54,7 +54,7 @@ def test_a_run_says_first_what_it_understood_once_for_all_sizes_and_warns_of_wha
     assert said.count(LINE) == 1
     assert "skipped Training/cat/bad.png: not an image" in said
     assert sum(warning.startswith(LEAK) for warning in prepared.warnings) == 1
-    assert any("to answer 'cat' always would be right for 75 %" in warning for warning in prepared.warnings)
+    assert any("always answering 'cat' would be right for 75 %" in warning for warning in prepared.warnings)
     facts = prepared.facts[prepared.drafts[0].settings.data_fingerprint]
     assert facts.described == LINE
     assert facts.doubts[0].startswith(LEAK)

@@ -26,7 +26,7 @@ def extends(text):
 
 def test_a_grid_that_adds_to_points_of_other_words_says_so_and_how_to_begin_another(run):
     assert not extends(run("--grid", "x=1,2"))
-    line = "this grid extends study 's', which has 2 points, by 1 point; to begin another: --study s-2"
+    line = "this grid extends study 's', which has 2 points, by 1 point; to start another study: --study s-2"
     assert extends(run("--grid", "x=5", command="plan")) == [line]
     assert extends(run("--grid", "x=5")) == [line]
     assert not extends(run("--grid", "x=5"))

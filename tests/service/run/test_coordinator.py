@@ -446,7 +446,10 @@ def test_a_run_that_is_to_end_lets_packs_come_to_their_epochs_end_and_begins_no_
     run = study(4)
     assert run(work, **({"budget": 1e-9} if how == "budget" else {})) == {"waiting": 4}
     assert len(run.workers.made) == (how == "request"), "a pack was under way, and no other came"
-    said = {"budget": "is spent: what trains ends", "request": "asked to stop: what trains ends at its next"}
+    said = {
+        "budget": "is spent: running trials are stopped",
+        "request": "asked to stop: running trials stop at the end",
+    }
     assert sum(said[how] in line for line in run.lines.said) == 1
     assert all(run.store.trial_record("digits", trial.number)[0].attempts in (0, 1) for trial in run.trials)
     assert run() == {"complete": 4}, "no later run heeds it"
@@ -545,13 +548,13 @@ def test_a_worker_that_says_nothing_for_long_is_told_of_once_and_again_after_it_
             to_the_end(workers, pack)
 
     def silent():
-        return [line for line in run.lines.said if "has said nothing for" in line]
+        return [line for line in run.lines.said if "has been silent for" in line]
 
     run = study(2)
     assert run(work) == {"complete": 2}
     assert spoken == [1]
     assert len(silent()) == 2
-    assert silent()[0].startswith("worker w0 has said nothing for 0s, trials 0, 1: ")
+    assert silent()[0].startswith("worker w0 has been silent for 0s, trials 0, 1: ")
 
 
 def test_a_disk_that_takes_no_files_ends_the_run_and_blames_no_trial(study):

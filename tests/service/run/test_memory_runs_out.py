@@ -104,7 +104,7 @@ def test_trials_that_fit_alone_are_trained_one_after_the_other(cli, scripted):
     assert done.code == 0, done.err
     assert done.json["counts"]["complete"] == 8
     assert "packs of mlp get 1 lane at most" in done.err
-    assert "one worker fewer trains at a time" in done.err
+    assert "one worker fewer runs from now on" in done.err
 
 
 def test_a_trial_that_does_not_fit_alone_fails(cli, scripted):

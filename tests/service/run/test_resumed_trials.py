@@ -96,8 +96,8 @@ def test_an_interrupted_trial_goes_on_and_each_epoch_is_on_record_once(run):
     assert status.to_json()["resumable"] == [{"trial": n, "epoch": epoch} for n in (0, 1)]
 
     second = run()
-    assert f"trials 0, 1: goes on from epoch {epoch} of {EPOCHS}" not in first.lines
-    assert f"trials 0, 1: go on from epoch {epoch} of {EPOCHS}" in second.lines
+    assert f"trials 0, 1: continues from epoch {epoch} of {EPOCHS}" not in first.lines
+    assert f"trials 0, 1: continue from epoch {epoch} of {EPOCHS}" in second.lines
     with store_of(run) as store:
         data = store.study_data("digits")
     study = optuna.load_study(study_name="digits", storage=run.places.store)
@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_used(run):
         connection.commit()
     lines = run(checkpoint=0.0).lines
     assert "trial 1: its last checkpoint is damaged; the one before it is used" in lines
-    assert f"trials 0, 1: go on from epoch {before.epoch} of {EPOCHS}" in lines
+    assert f"trials 0, 1: continue from epoch {before.epoch} of {EPOCHS}" in lines
     with store_of(run) as store:
         data = store.study_data("digits")
     assert all([row.epoch for row in rows] == list(range(1, EPOCHS + 1)) for rows in data.epochs.values())
@@ -169,7 +169,7 @@ def test_a_full_disk_ends_the_run_and_what_was_saved_before_is_gone_on_from(run,
         patch.setattr(files, "write_whole", full)
         with pytest.raises(StoreError, match="no space left"):
             run(checkpoint=0.0)
-    assert f"trials 0, 1: go on from epoch 3 of {EPOCHS}" in run(checkpoint=0.0).lines
+    assert f"trials 0, 1: continue from epoch 3 of {EPOCHS}" in run(checkpoint=0.0).lines
     with store_of(run) as store:
         trials = store.study_data("digits").trials
     assert {(trial.state, trial.attempts) for trial in trials} == {(TrialState.COMPLETE, 1)}
@@ -186,7 +186,7 @@ def test_a_function_that_takes_its_state_goes_on_likewise(run):
     how = {"spec": spec, "objective": count, "lanes": 1}
     run(epoch=3, trial=2, **how)
     assert [(t.number, at) for t, at in studies.status(run.places, "f")[0].resumable] == [(1, 3)]
-    assert "trial 1: goes on from step 3" in run(**how).lines
+    assert "trial 1: continues from step 3" in run(**how).lines
     with store_of(run) as store:
         data = store.study_data("f")
     assert [(t.state, t.value) for t in data.trials] == [(TrialState.COMPLETE, x * EPOCHS) for x in (1, 2)]

@@ -53,7 +53,7 @@ def test_a_run_goes_on_while_its_store_is_locked_and_all_of_it_is_there_at_the_e
     monkeypatch.setenv("FREE_AT", "5")
     done = run()
     assert done.code == 0, done.err
-    assert "training goes on" in done.err
+    assert "training continues" in done.err
     assert "is back after" in done.err
     assert done.json["counts"]["complete"] == 3
     assert not (home / ".spool").exists()

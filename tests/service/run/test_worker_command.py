@@ -179,7 +179,7 @@ def test_trials_of_a_runner_that_died_elsewhere_are_waited_for_and_taken_over(ad
     done = work("--objective", "fit.py:line", "--lease", "3s")
     assert done.code == 0, done.err
     assert "1 trial of other runners may come back" in done.err
-    assert "its runner is gone; offered again" in done.err
+    assert "its runner is gone; it is trained again" in done.err
     assert counts("line", "complete") == 2
 
 

@@ -128,7 +128,7 @@ def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, mon
     assert "was read before" in cli(*BEST).out
     assert files_of(exported.home) == before
     named = cli(*BEST, "--dataset", "fmnist")
-    assert "no data and no model is looked at without --again" in named.err
+    assert "without --again neither data nor a model is used" in named.err
 
 
 def test_again_says_that_it_is_no_clean_test(cli, exported):
@@ -167,7 +167,7 @@ def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
     result = cli(*BEST, "--json")
     assert result.json["winner_changed"] is True
     assert result.json["test"] == exported.test
-    assert "another point wins by now" in result.err
+    assert "another point leads by now" in result.err
     again = cli(*BEST, "--again", "--json").json["test"]
     assert again["epochs"] == 8
     assert again["clean"] is False
