@@ -71,15 +71,22 @@ def test_train_and_test_sub_folders_are_the_two_sets(tmp_path):
     assert data.test_labels.tolist() == [0, 0, 1, 1]
 
 
-def test_a_validation_folder_is_not_used_and_that_is_said(tmp_path):
-    for part in ("train", "val"):
-        for name in ("a", "b"):
-            paint(tmp_path / "im" / part / name / "0.png")
+def test_validation_images_of_a_folder_are_told_apart_and_one_that_is_trained_on_too_is_told(tmp_path):
+    for number, part in enumerate(("train", "val")):
+        for seed, name in enumerate(("a", "b")):
+            paint(tmp_path / "im" / part / name / "0.png", seed=seed)
+            paint(tmp_path / "im" / part / name / "1.png", seed=10 * seed + number + 5)
     data = load(tmp_path / "im")
-    assert data.class_names == ("a", "b")
-    assert len(data.train_images) == 2
+    assert data.train_labels.tolist() == [0, 0, 1, 1] * 2
+    assert data.val_indices.tolist() == [4, 5, 6, 7]
     assert data.test_images is None
-    assert data.notes == ("skipped val/: not used; validation images are held out of train/",)
+    assert "validation: im/val, 4 of these" in datasets.described(data)
+    assert data.reading.warnings[0] == (
+        "2 of 4 validation images are training images too (val/a/0.png is train/a/0.png): the validation accuracy "
+        "will be better than on new images"
+    )
+    (tmp_path / "im" / "val").rename(tmp_path / "im" / "Dev")
+    assert fingerprint(tmp_path / "im") != datasets.fingerprint_of(data)
 
 
 def test_a_train_may_be_a_thing_to_recognise(tmp_path):

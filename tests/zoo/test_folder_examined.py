@@ -32,7 +32,7 @@ def test_a_folder_that_is_all_right_has_no_problem_and_is_described(pets):
     assert "skipped README.md: not in the folder of a class" in found.notes
 
 
-def test_validation_images_that_a_run_does_not_use_are_told_and_no_problem(pets):
+def test_validation_images_of_its_own_are_told(pets):
     for split in ("train", "val"):
         (pets.parent / "ds" / split).mkdir(parents=True)
     (pets / "cat").rename(pets.parent / "ds" / "train" / "cat")
@@ -43,7 +43,7 @@ def test_validation_images_that_a_run_does_not_use_are_told_and_no_problem(pets)
         Image.fromarray(picture).save(pets.parent / "ds" / "val" / name / "0.png")
     found = examine(pets.parent / "ds")
     assert found.problems == ()
-    assert "val/ not used" in found.notes[0]
+    assert "; validation: ds/val, 2 of these; " in found.notes[0]
 
 
 def test_every_file_that_a_run_would_skip_is_named_however_many_they_are(pets):

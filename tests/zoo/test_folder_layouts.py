@@ -38,10 +38,6 @@ def said(tree):
         ("TrainImages/{cat,dog} TestImages/{cat,dog}", ""),
         ("train/{cat,dog} test_images/{cat,dog}", ""),
         ("train/{cat,dog} test/{cat,dog} samples", "samples/: not used"),
-        (
-            "TRAIN/{cat,dog} VALID/{cat,dog} Test/{cat,dog}",
-            "VALID/: not used; validation images are held out",
-        ),
         ("pets/train/{cat,dog} pets/test/{cat,dog} __MACOSX/pets", "pets/"),
         ("a/b/train/{cat,dog} a/b/test/{cat,dog}", "a/b/"),
     ],
@@ -51,6 +47,29 @@ def test_splits_by_another_name_are_taken_as_splits_and_what_is_beside_them_is_t
     assert tree.classes == ("cat", "dog")
     assert [found.test for found in tree.files] == [False] * 4 + [True] * 4
     assert skipped in said(tree)
+
+
+@pytest.mark.parametrize("name", ["val", "VALID", "Validation", "dev", "Dev_Set", "seg_val", "val2017"])
+def test_validation_images_are_a_split_of_their_own_however_it_is_named(tmp_path, name):
+    train = name.replace("val", "train") if "_val" in name or "2017" in name else "Training"
+    tree = scan(build(tmp_path / "im", f"{train}/{{cat,dog}} {name}/{{cat,dog}}"))
+    assert [found.part for found in tree.files] == ["train"] * 4 + ["val"] * 4
+    assert tree.where == {"train": f"im/{train}", "val": f"im/{name}"}
+    assert said(tree) == ""
+
+
+def test_a_validation_folder_without_classes_is_not_used_and_that_is_said(tmp_path):
+    tree = scan(build(tmp_path / "im", "train/{cat,dog} test/{cat,dog} val"))
+    assert {found.part for found in tree.files} == {"train", "test"}
+    assert "val/: not used; it stands beside train/" in said(tree)
+
+
+def test_what_lies_in_one_sub_folder_of_the_classes_is_one_group(tmp_path):
+    tree = scan(build(tmp_path / "im", "cat/{ann,bob} dog/{ann,eve/monday} dog"))
+    groups = {found.relative: found.group for found in tree.files}
+    assert groups["cat/ann/0.png"] == groups["dog/ann/1.png"] == "ann"
+    assert groups["dog/eve/monday/0.png"] == "eve"
+    assert groups["dog/0.png"] == ""
 
 
 @given(
@@ -86,6 +105,8 @@ def test_a_split_is_a_split_however_its_name_is_written(tmp_path_factory, names,
         ("images/{train,val} labels/{train,val}", "images/ holds splits"),
         ("train/{cat,dog} training/{cat,dog} test/{cat,dog}", "both named as training images"),
         ("train/{cat,dog} test/{cat,dog} testing/{cat,dog}", "both named as test images"),
+        ("train/{cat,dog} val/{cat,dog} dev/{cat,dog}", "both named as validation images"),
+        ("train/{cat,dog} val/{cat,cow}", "train/ and val/ have different classes: val/ lacks 'dog'"),
         ("trainA trainB testA testB", "trainA/ and trainB/ are both named as training images"),
         ("Train/{cat,dog} Test/{cat}", "Train/ and Test/ have different classes: Test/ lacks 'dog'"),
     ],
@@ -122,8 +143,8 @@ def test_parts_of_a_dataset_by_any_name_are_never_learned_as_classes(tmp_path, w
 
 
 def test_a_split_that_is_not_used_is_named_and_is_not_counted_as_one_file(tmp_path):
-    tree = scan(build(tmp_path / "im", "train/{cat,dog} val/{cat,dog} samples"))
-    assert tree.skipped.unused == ["samples/", "val/"]
+    tree = scan(build(tmp_path / "im", "train/{cat,dog} val/{cat,dog} extra/{cat,dog} samples"))
+    assert tree.skipped.unused == ["extra/", "samples/"]
     assert tree.skipped.count == 0
 
 

@@ -29,6 +29,7 @@ def cautions(
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
     class_names: Sequence[str],
     name: Name | None = None,
+    val: Sequence[int] = (),
 ) -> tuple[str, ...]:
     """Return what puts results in doubt, in sentences.
 
@@ -36,9 +37,10 @@ def cautions(
         parts: images [N, C, H, W] and labels [N] of the training set and, if there is one, of the test set.
         class_names: by label.
         name: tells images by name where they have one.
+        val: which of the training set are the dataset's own validation images.
     """
     found = [_constant(parts)]
-    found += _same(parts, class_names, name)
+    found += _same(parts, class_names, name, set(val))
     found += [_few(parts, class_names), majority(parts[0][1], class_names)]
     return tuple(words for words in found if words)
 
@@ -70,7 +72,10 @@ def _constant(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> str:
 
 
 def _same(
-    parts: Sequence[tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], name: Name | None
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+    class_names: Sequence[str],
+    name: Name | None,
+    val: set[int],
 ) -> list[str]:
     """Say which images are the same as others: in two classes, in training and test, or otherwise."""
     where: dict[bytes, list[tuple[bool, int]]] = defaultdict(list)
@@ -80,14 +85,18 @@ def _same(
                 (bool(part), i)
             )
     several = [places for places in where.values() if len(places) > 1]
-    two_classes, leaked, copies = [], [], []
+    two_classes, copies = [], []
+    leaked: dict[str, list[tuple[list[tuple[bool, int]], list[tuple[bool, int]]]]] = defaultdict(list)
     for places in several:
         labels = {int(parts[test][1][i]) for test, i in places}
         test = [place for place in places if place[0]]
+        held = [place for place in places if not place[0] and place[1] in val]
         if len(labels) > 1:
             two_classes.append(places)
         if test and len(test) < len(places):
-            leaked.append((test, places))
+            leaked["test"].append((test, [place for place in places if not place[0]]))
+        elif held and len(held) < len(places):
+            leaked["validation"].append((held, [place for place in places if place not in held]))
         elif not test and len(labels) == 1:
             copies.append(places)
     found = []
@@ -99,14 +108,14 @@ def _same(
         found.append(
             f"{count} images lie in two classes or more ({example or shown}): no network can get all of them right"
         )
-    if leaked:
-        count = sum(len(test) for test, _ in leaked)
-        test, places = leaked[0]
-        example = _example([test[0], next(place for place in places if not place[0])], name)
+    for which, cases in leaked.items():
+        count = sum(len(held) for held, _ in cases)
+        held, trained = cases[0]
+        example = _example([held[0], trained[0]], name)
         are = "is a training image" if count == 1 else "are training images"
         found.append(
-            f"{count} of {len(parts[1][1])} test images {are} too{f' ({example})' if example else ''}: "
-            "the test accuracy will be better than on new images"
+            f"{count} of {len(parts[1][1]) if which == 'test' else len(val)} {which} images {are} too"
+            f"{f' ({example})' if example else ''}: the {which} accuracy will be better than on new images"
         )
     if copies:
         count = sum(len(places) - 1 for places in copies)

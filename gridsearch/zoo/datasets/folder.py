@@ -70,23 +70,30 @@ class FolderDataset:
             DataError: it is not a folder of images.
         """
         from gridsearch.zoo.datasets.folder_arrays import examined
+        from gridsearch.zoo.datasets.scan import scan
 
-        return examined(self.path, memory_limit=self.memory_limit)
+        return examined(scan(self.path), memory_limit=self.memory_limit)
 
     def with_fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
         """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
         from gridsearch.zoo.datasets.folder_arrays import decoded
+        from gridsearch.zoo.datasets.scan import scan
 
         return decoded(
-            self.path,
+            scan(self.path),
             root / "folder",
-            size=_size_option(size),
-            channels=_channels_option(channels),
+            size=size_option(size),
+            channels=channels_option(channels),
             memory_limit=self.memory_limit,
         )
 
 
-def _size_option(value: Value) -> tuple[int, int] | None:
+def size_option(value: Value) -> tuple[int, int] | None:
+    """Return (H, W) of the option `data.size`; None where it is to be chosen.
+
+    Raises:
+        UsageError: it is no size.
+    """
     match = _SIZE.fullmatch(str(value)) if not isinstance(value, bool) else None
     if value in ("auto", None):
         return None
@@ -98,7 +105,12 @@ def _size_option(value: Value) -> tuple[int, int] | None:
     raise UsageError(f"data.size={value}: expected auto, a side in pixels (28), or HEIGHTxWIDTH (28x32)")
 
 
-def _channels_option(value: Value) -> int | None:
+def channels_option(value: Value) -> int | None:
+    """Return the option `data.channels`; None where it is to be chosen.
+
+    Raises:
+        UsageError: it is neither.
+    """
     known = {"auto": None, "None": None, "1": 1, "3": 3}
     if isinstance(value, bool) or str(value) not in known:
         raise UsageError(f"data.channels={value}: expected auto, 1 or 3")

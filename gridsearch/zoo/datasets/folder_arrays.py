@@ -1,4 +1,4 @@
-"""Between a scanned folder and its arrays: hash every file, look the result up in the cache, else decode.
+"""Between a scanned folder or list of images and its arrays: hash every file, look them up in the cache, else decode.
 
 What is kept is named by the content of all files and by the options, so that it is never out of date.
 """
@@ -25,7 +25,7 @@ from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kept_im
 from gridsearch.zoo.datasets.cache import Beat, exclusive
 from gridsearch.zoo.datasets.folder_paths import is_named_as_image
 from gridsearch.zoo.datasets.kept_images import Decoded
-from gridsearch.zoo.datasets.scan import LAYOUT, Found, Skipped, Tree, scan
+from gridsearch.zoo.datasets.scan import TRAIN, VAL, Found, Skipped, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -40,7 +40,7 @@ _READER = 1
 _DEEP_READER = "fractions 1"
 """Likewise, where images have more than 8 bits."""
 
-_FORM = 4
+_FORM = 5
 """Raised when what is kept beside the arrays changes."""
 
 _AT_ONCE = 256
@@ -52,7 +52,7 @@ Out = TypeVar("Out")
 
 @dataclass(frozen=True, slots=True)
 class _Hashed:
-    """A file with its content's hash."""
+    """A file with its content's size and hash."""
 
     found: Found
     size: int
@@ -61,21 +61,20 @@ class _Hashed:
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """The options, and the folder as the user named it."""
+    """The options."""
 
-    folder: Path
     size: tuple[int, int] | None
     channels: int | None
     memory_limit: int
 
 
 def decoded(
-    folder: Path, cache: Path, *, size: tuple[int, int] | None, channels: int | None, memory_limit: int
+    tree: Tree, cache: Path, *, size: tuple[int, int] | None, channels: int | None, memory_limit: int
 ) -> Decoded:
-    """Return the images of a folder, decoded now or before.
+    """Return the images of a folder or a list, decoded now or before.
 
     Args:
-        folder: the folder of images.
+        tree: which files they are in.
         cache: where decoded images are kept; a cache that cannot be written is done without.
         size: (H, W), or None to choose it.
         channels: 1, 3, or None to choose it.
@@ -84,8 +83,7 @@ def decoded(
     Raises:
         DataError: see `FolderDataset`.
     """
-    wanted = _Wanted(folder, size, channels, memory_limit)
-    tree = scan(folder)
+    wanted = _Wanted(size, channels, memory_limit)
     files = _hashed(tree)
     kept = cache / f"{_key(wanted, files, tree)}.npz"
     if (found := kept_images.read(kept)) is not None:
@@ -102,14 +100,13 @@ def decoded(
         return Decoded(dataclasses.replace(found.data, notes=(*found.data.notes, note)), found.fingerprint)
 
 
-def examined(folder: Path, *, memory_limit: int) -> tuple[ImageData, tuple[str, ...]]:
-    """Read every file of a folder anew, and return the images and each file that should be one and is not used.
+def examined(tree: Tree, *, memory_limit: int) -> tuple[ImageData, tuple[str, ...]]:
+    """Read every file anew, and return the images and each file that should be one and is not used.
 
     Raises:
         DataError: see `FolderDataset`.
     """
-    tree = scan(folder)
-    found = _decode_all(_Wanted(folder, None, None, memory_limit), tree, _hashed(tree), lambda: None)
+    found = _decode_all(_Wanted(None, None, memory_limit), tree, _hashed(tree), lambda: None)
     return found.data, tuple(tree.skipped.problems)
 
 
@@ -125,11 +122,10 @@ def _hashed(tree: Tree) -> list[_Hashed]:
 
 def _hash(found: Found) -> _Hashed | str:
     try:
-        size = found.path.stat().st_size
-        if size > image_decoding.MOST_BYTES:
+        if found.size() > image_decoding.MOST_BYTES:
             return f"over {image_decoding.MOST_BYTES >> 20} MB"
-        with found.path.open("rb") as file:
-            return _Hashed(found, size, hashlib.file_digest(file, "sha256").hexdigest())
+        content = found.read()
+        return _Hashed(found, len(content), hashlib.sha256(content).hexdigest())
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 
@@ -146,13 +142,19 @@ def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
         tree.skipped.notes(),
         tree.skipped.count,
         tree.skipped.cautions,
-        tree.test_from,
+        sorted(tree.where.items()),
+        tree.group_from,
     ]
-    return _sum([*parts, _listed(files), tree.classes])
+    return _sum([*parts, _content(files, tree), tree.classes])
 
 
-def _listed(files: Sequence[_Hashed]) -> list[tuple[str, int, str]]:
-    return [(entry.found.relative, entry.size, entry.sha256) for entry in files]
+def _content(files: Sequence[_Hashed], tree: Tree) -> list[tuple[object, ...]]:
+    """Return what files hold and are: of those in folders the path says all else."""
+    own = [(entry.found.relative, entry.size, entry.sha256) for entry in files]
+    if not tree.listed:
+        return list(own)
+    rows = [entry.found for entry in files]
+    return [(*a, tree.classes[f.label], f.part, f.group) for a, f in zip(own, rows, strict=True)]
 
 
 def _sum(content: object) -> str:
@@ -165,12 +167,12 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         size = wanted.size or _chosen_size([found[0] for e, found in looked if not e.found.test])
         ranges = [found[1] for _, found in looked if found[1] is not None]
         levels = deep_pixels.levels(ranges, beside_8_bits=len(ranges) < len(looked)) if ranges else None
-        used, pictures = _decode(wanted, size, levels, files, tree.skipped, beat)
-    _check_classes(wanted.folder, tree, used)
+        used, pictures = _decode(wanted, size, levels, files, tree, beat)
+    _check_classes(tree, used)
     arrays = [picture.pixels for picture in pictures]
     channels = wanted.channels or max(len(array) for array in arrays)
     kind = np.result_type(*{array.dtype for array in arrays})
-    _check_memory(wanted, len(arrays), (channels, *size), kind.itemsize)
+    _check_memory(wanted, tree, len(arrays), (channels, *size), kind.itemsize)
     changes = _changes(pictures, channels, kind, levels, tree.skipped)
     train = [i for i, entry in enumerate(used) if not entry.found.test]
     test = [i for i, entry in enumerate(used) if entry.found.test]
@@ -179,10 +181,13 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         (_stacked(arrays, rows, (channels, *size), kind), labels[rows], rows)
         for rows in ([train, test] if tree.has_test else [train])
     ]
+    own = [entry.found for entry in used if not entry.found.test]
+    val = np.array([i for i, found in enumerate(own) if found.part == VAL], np.int64)
     warnings = checks.cautions(
         [part[:2] for part in parts],
         tree.classes,
         lambda is_test, i: used[parts[is_test][2][i]].found.relative,
+        val.tolist(),
     )
     data = ImageData(
         train_images=parts[0][0],
@@ -194,11 +199,15 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
         reading=Reading(
             changes=changes,
             test_from=tree.test_from or "",
+            val_from=tree.where.get(VAL, ""),
+            group_from=tree.group_from,
             warnings=(*tree.skipped.cautions, *warnings),
             levels=levels,
         ),
+        val_indices=val if len(val) else None,
+        groups=_groups(own) if tree.group_from else None,
     )
-    content: list[object] = [_READER, size, channels, _listed(used)]
+    content: list[object] = [_READER, size, channels, _content(used, tree)]
     return Decoded(data, _sum([*content, _DEEP_READER, levels] if kind != np.uint8 else content))
 
 
@@ -211,7 +220,7 @@ def _inspect(
         if kinds.raw_file(entry.found.relative):
             return None
         try:
-            return image_decoding.inspect(entry.found.path.read_bytes())
+            return image_decoding.inspect(entry.found.read())
         except (image_decoding.NotUsable, OSError):
             return None  # which decoding tells
 
@@ -236,7 +245,7 @@ def _decode(
     size: tuple[int, int],
     levels: deep_pixels.Levels | None,
     files: Sequence[_Hashed],
-    skipped: Skipped,
+    tree: Tree,
     beat: Beat,
 ) -> tuple[list[_Hashed], list[image_decoding.Picture]]:
     """Decode what can be decoded; returns the files that were used, and what became of them."""
@@ -245,9 +254,9 @@ def _decode(
         if (raw := kinds.raw_file(entry.found.relative)) is not None:
             return kinds.sentence(raw)
         try:
-            content = entry.found.path.read_bytes()
+            content = entry.found.read()
             if hashlib.sha256(content).hexdigest() != entry.sha256:
-                raise DataError(f"{entry.found.path} changed while it was read", hint="start again")
+                raise DataError(f"{entry.found.relative} changed while it was read", hint="start again")
             return image_decoding.decode(content, size=size, channels=wanted.channels, levels=levels)
         except image_decoding.NotUsable as error:
             return str(error)
@@ -258,7 +267,7 @@ def _decode(
     for entry, result in zip(files, _each(one, files, beat), strict=True):
         if isinstance(result, str):
             name = entry.found.relative
-            skipped.add(
+            tree.skipped.add(
                 name, result, expected=result == image_decoding.NO_IMAGE and not is_named_as_image(name)
             )
             continue
@@ -266,7 +275,7 @@ def _decode(
         pictures.append(result)
         held += result.pixels.nbytes
         if held > wanted.memory_limit:
-            _check_memory(wanted, len(files), (wanted.channels or 3, *size), result.pixels.itemsize)
+            _check_memory(wanted, tree, len(files), (wanted.channels or 3, *size), result.pixels.itemsize)
     return used, pictures
 
 
@@ -301,27 +310,33 @@ def _changes(
     return (*found, *([f"{', '.join(skipped.unused)} not used"] if skipped.unused else []))
 
 
-def _check_classes(folder: Path, tree: Tree, used: Sequence[_Hashed]) -> None:
-    for test in (False, True) if tree.has_test else (False,):
-        counts = Counter(entry.found.label for entry in used if entry.found.test == test)
+def _check_classes(tree: Tree, used: Sequence[_Hashed]) -> None:
+    """Refuse a class without images to train on, or without images in a folder that is there for it."""
+    for part in tree.where:
+        counts = Counter(entry.found.label for entry in used if entry.found.part == part)
         empty = [name for label, name in enumerate(tree.classes) if not counts[label]]
-        if empty:
-            where = f"{tree.where[test]}/".lstrip("/")
-            names = ", ".join(repr(where + name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
-            first = next(iter(tree.skipped.lines), "")
-            raise DataError(
-                f"folder of images {str(folder)!r}: no usable image in {names}"
-                + (f" ({first})" if first else ""),
-                hint=LAYOUT,
-            )
+        if not empty or (tree.listed and part != TRAIN and counts):
+            continue
+        where = f"{tree.folders.get(part, part)}/".lstrip("/")
+        names = ", ".join(repr(where + name) for name in empty[:5]) + (", ..." if len(empty) > 5 else "")
+        first = next(iter(tree.skipped.lines), "")
+        raise DataError(
+            f"{tree.title}: no usable image in {names}" + (f" ({first})" if first else ""), hint=tree.layout
+        )
 
 
-def _check_memory(wanted: _Wanted, count: int, shape: tuple[int, int, int], each: int) -> None:
+def _groups(files: Sequence[Found]) -> np.ndarray:
+    """Return the group of each file as 0 to G-1; one that belongs to none is a group by itself."""
+    names = [found.group or f"/{i}" for i, found in enumerate(files)]
+    return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
+
+
+def _check_memory(wanted: _Wanted, tree: Tree, count: int, shape: tuple[int, int, int], each: int) -> None:
     """Refuse so many images of a shape, of so many bytes for each value."""
     need = count * shape[0] * shape[1] * shape[2] * each
     if need > wanted.memory_limit:
         raise DataError(
-            f"folder of images {str(wanted.folder)!r}: {count} images of {'x'.join(map(str, shape))} need "
+            f"{tree.title}: {count} images of {'x'.join(map(str, shape))} need "
             f"{need / 1e9:.1f} GB of memory, expected at most {wanted.memory_limit / 1e9:.1f} GB",
             hint="make them smaller: --set data.size=32, or --set data.channels=1",
         )

@@ -71,7 +71,7 @@ class Skipped:
         problems: likewise, but for what is plainly no image of the dataset.
         hidden: how many hidden files and folders there are.
         clutter: how often each name of `_CLUTTER` was met.
-        unused: folders among the lines that are left out whole: validation images, what stands beside the splits.
+        unused: folders among the lines that are left out whole: what stands beside the splits.
         more: anything else.
         cautions: what puts results in doubt.
     """

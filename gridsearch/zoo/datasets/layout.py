@@ -28,11 +28,11 @@ LAYOUT = (
     "a folder of images has one sub-folder per class, or train/ and test/ with one sub-folder per class each"
 )
 
-_TRAIN, _TEST, _VAL = "train", "test", "val"
+TRAIN, TEST, VAL = "train", "test", "val"
 _ROLES = {
-    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset", "traindata", "trainval"), _TRAIN),
-    **dict.fromkeys(("test", "testing", "tst", "testset", "testdata"), _TEST),
-    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devset", "eval", "evaluation"), _VAL),
+    **dict.fromkeys(("train", "training", "trn", "trainset", "trainingset", "traindata", "trainval"), TRAIN),
+    **dict.fromkeys(("test", "testing", "tst", "testset", "testdata"), TEST),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "dev", "devset", "eval", "evaluation"), VAL),
 }
 _THINGS = {"train", "training", "valid", "dev"}
 """Names of splits that may be names of classes as well, where nothing else speaks of splits."""
@@ -55,11 +55,11 @@ class Split:
 
     Attributes:
         where: the folder.
-        test: whether its images are the test set.
+        part: what its images are for: `TRAIN`, `VAL` or `TEST`.
     """
 
     where: Place
-    test: bool
+    part: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,7 +83,7 @@ class _Root:
 
 
 def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
-    """Return the folders that hold class folders: one, or one for training and one for test.
+    """Return the folders that hold class folders: one, or one for training with those for validation and test.
 
     Args:
         folder: as the user named it.
@@ -107,18 +107,15 @@ def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
             f"{_listed(flat)} hold{'s' * (len(flat) == 1)} no folders of classes",
             "put the images of each class into a folder of its own, no link: train/CLASS/, test/CLASS/",
         )
-    tests = [one for one in group if one.role == _TEST]
-    if len(tests) > 1:
-        names = _listed([one.place.name for one in tests])
-        raise root.refuse(f"{names} are both named as test images", "keep one of them in the folder")
-    used = [train.place, *(one.place for one in tests)]
-    unused = [one.place for one in group if one.role == _VAL]
+    used = {train.place: TRAIN}
+    for part, what in ((VAL, "validation"), (TEST, "test")):
+        alike = [one.place for one in group if one.role == part and (one.inside or part == TEST)]
+        if len(alike) > 1:
+            names = _listed([place.name for place in alike])
+            raise root.refuse(f"{names} are both named as {what} images", "keep one of them in the folder")
+        used |= dict.fromkeys(alike, part)
     for place in sorted(entries(where, skipped), key=lambda place: natural(place.shown)):
-        if place in unused:
-            skipped.unused.append(f"{place.shown}/")
-            reason = f"not used; validation images are held out of {train.place.name}/"
-            skipped.add(f"{place.shown}/", reason, expected=True)
-        elif place in folders and place not in used:
+        if place in folders and place not in used:
             skipped.unused.append(f"{place.shown}/")
             reason = f"not used; it stands beside {train.place.name}/"
             skipped.add(f"{place.shown}/", reason, expected=True)
@@ -126,7 +123,7 @@ def splits(folder: Path, base: Place, skipped: Skipped) -> tuple[Split, ...]:
             skipped.add(f"{place.shown}/", "a link to a folder")
         elif place not in used:
             outside(place, skipped)
-    return tuple(Split(_unwrapped(place, skipped), place is not train.place) for place in used)
+    return tuple(Split(_unwrapped(place, skipped), part) for place, part in used.items())
 
 
 def outside(place: Place, skipped: Skipped) -> None:
@@ -141,7 +138,7 @@ def _innermost(root: _Root, base: Place, skipped: Skipped) -> Place:
         inside, links = _sorted_out(root, where)
         if len(inside) != 1 or links or _loose(where) or not _holds_classes(inside[0]):
             break
-        if _role_of(inside[0].name) and not _stem(inside[0].name):
+        if role_of(inside[0].name) and not _stem(inside[0].name):
             break
         for place in entries(where, skipped):
             if place != inside[0]:
@@ -177,13 +174,13 @@ def _sorted_out(root: _Root, where: Place) -> tuple[list[Place], list[Place]]:
         is_link = place.path.is_symlink()
         if place.path.is_dir():
             (links if is_link else folders).append(place)
-        elif is_link and _role_of(place.name) in (_TRAIN, _TEST) and not _stem(place.name):
+        elif is_link and role_of(place.name) in (TRAIN, TEST) and not _stem(place.name):
             raise root.refuse(f"{place.name} is a link to nothing", "fix the link, or remove it")
     return sorted(folders, key=lambda p: natural(p.name)), sorted(links, key=lambda p: natural(p.name))
 
 
 def _named(place: Place) -> _Named | None:
-    role = _role_of(place.name)
+    role = role_of(place.name)
     if role is None:
         return None
     inside = frozenset(inner.name for inner in _folders(_unwrapped(place)))
@@ -192,7 +189,7 @@ def _named(place: Place) -> _Named | None:
 
 def _train(root: _Root, named: Sequence[_Named]) -> _Named | None:
     """Return the folder of training images, if there is one."""
-    found = [one for one in named if one.role == _TRAIN and (not one.stem or any(_group(one, [one, *named])))]
+    found = [one for one in named if one.role == TRAIN and (not one.stem or any(_group(one, [one, *named])))]
     if len(found) > 1:
         names = _listed([one.place.name for one in found])
         raise root.refuse(f"{names} are both named as training images", "keep one of them in the folder")
@@ -204,7 +201,7 @@ def _group(train: _Named, named: Iterable[_Named]) -> list[_Named]:
     return [
         one
         for one in named
-        if one.role != _TRAIN
+        if one.role != TRAIN
         and (one.stem == train.stem or ((not one.stem or not train.stem) and bool(one.inside & train.inside)))
     ]
 
@@ -222,7 +219,7 @@ def _without_partner(
     if train is not None:
         others = sorted(names - {train.place.name}, key=natural)
         if not others and train.inside:
-            return (Split(_unwrapped(train.place), test=False),)
+            return (Split(_unwrapped(train.place), TRAIN),)
         if others and len(train.inside) > 1:
             raise root.refuse(
                 f"{train.place.name}/ holds folders of classes, and beside it stand {_listed(others)}",
@@ -232,15 +229,15 @@ def _without_partner(
     for one in named:
         beside = sorted(names - {one.place.name}, key=natural)
         doubtful = not one.stem and "".join(_words(one.place.name)) not in _THINGS
-        if one.role != _TRAIN and (doubtful or one.inside & names):
+        if one.role != TRAIN and (doubtful or one.inside & names):
             raise root.refuse(
                 f"{one.place.name}/ is named as a split, "
                 + (f"and beside it stand {_listed(beside)}" if beside else "and no train/ is beside it"),
                 "put the folders of the classes into train/; or rename it if it is a class",
             )
     for place in folders:
-        roles = {_role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
-        if _TRAIN in roles and len(roles - {None}) > 1:
+        roles = {role_of(inner.name) for inner in _folders(place) if not _stem(inner.name)}
+        if TRAIN in roles and len(roles - {None}) > 1:
             raise root.refuse(
                 f"{place.name}/ holds splits, expected them outside of the classes",
                 "put them the other way round: train/CLASS/, test/CLASS/",
@@ -257,7 +254,7 @@ def _without_partner(
                 "put the folders of the classes into train/ and test/; or rename what is a class",
             )
         skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
-    return (Split(where, test=False),)
+    return (Split(where, TRAIN),)
 
 
 def _folders(place: Place) -> list[Place]:
@@ -276,7 +273,8 @@ def _words(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold())
 
 
-def _role_of(name: str) -> str | None:
+def role_of(name: str) -> str | None:
+    """Return the part of a dataset that a name speaks of, `TRAIN`, `VAL` or `TEST`; None where it speaks of none."""
     roles = [_ROLES[word] for word in _words(name) if word in _ROLES]
     return roles[0] if len(roles) == 1 else None
 

@@ -7,18 +7,20 @@ is followed within the folder.  Hidden files are left alone.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
 from gridsearch.zoo.datasets.folder_paths import Place, Skipped, entries, natural, shown
-from gridsearch.zoo.datasets.layout import LAYOUT, Split, outside, splits
+from gridsearch.zoo.datasets.layout import LAYOUT, TEST, TRAIN, VAL, Split, outside, splits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["LAYOUT", "Found", "Skipped", "Tree", "scan"]
+__all__ = ["LAYOUT", "TEST", "TRAIN", "VAL", "Found", "Skipped", "Tree", "scan"]
+
+SUB_FOLDERS = "sub-folders of the classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,37 +31,65 @@ class Found:
         path: absolute.
         relative: below the folder, with slashes, Unicode composed: the same on every machine.
         label: index of its class.
-        test: whether it lies under test/.
+        part: what it is for: `TRAIN`, `VAL` or `TEST`.
+        group: what it belongs to with others: the folder below its class's; "" for none.
     """
 
     path: Path
     relative: str
     label: int
-    test: bool
+    part: str = TRAIN
+    group: str = ""
+
+    @property
+    def test(self) -> bool:
+        """Whether it is of the test set."""
+        return self.part == TEST
+
+    def size(self) -> int:
+        """Return how many bytes it holds."""
+        return self.path.stat().st_size
+
+    def read(self) -> bytes:
+        """Return what it holds."""
+        return self.path.read_bytes()
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A folder of images.
+    """The images of a folder, or of a list, before any is decoded.
 
     Attributes:
+        title: what it is, for refusals: "folder of images '/pets'".
+        layout: how it should look, for refusals.
         classes: names in the order of the labels.
         files: in the order in which they are read: by split, class and path.
-        where: the folder of class folders, or those of the two splits; "" is the folder itself.
-        test_from: which folder gives the test images, as people would say it; None if there is none.
+        where: for each part that is there, where it lies, as people would say it: "ds/test".
+        folders: likewise, the folder of its class folders; "" is the folder itself.
         skipped: what is not used so far; decoding adds to it.
+        group_from: what the groups of the files are; "" where there are none.
+        listed: whether a list says of which class, part and group a file is, and not its path.
     """
 
+    title: str
+    layout: str
     classes: tuple[str, ...]
     files: tuple[Found, ...]
-    where: tuple[str, ...]
-    test_from: str | None
+    where: dict[str, str]
     skipped: Skipped
+    folders: dict[str, str] = field(default_factory=dict)
+    group_from: str = ""
+    listed: bool = False
 
     @property
     def has_test(self) -> bool:
         """Whether there are test images."""
-        return self.test_from is not None
+        return TEST in self.where
+
+    @property
+    def test_from(self) -> str | None:
+        """Where the test images lie; None where there are none."""
+        return self.where.get(TEST)
 
 
 def scan(folder: Path) -> Tree:
@@ -82,13 +112,15 @@ def scan(folder: Path) -> Tree:
         files: list[Found] = []
         for split in found:
             classes = _classes(folder, split.where, skipped)
-            if split.test:
-                _check_agreement(folder, found, names, tuple(classes))
+            if split.part != TRAIN:
+                _check_agreement(folder, (found[0], split), names, tuple(classes))
             names = names or tuple(classes)
             roots = (base.path, split.where.path.resolve())
             for label, place in enumerate(classes.values()):
                 here = sorted(_walk(place, roots, skipped), key=lambda file: natural(file.shown))
-                files += (Found(file.path, file.shown, label, split.test) for file in here)
+                files += (
+                    Found(file.path, file.shown, label, split.part, _group(file, place)) for file in here
+                )
     except PermissionError as error:
         raise DataError(f"folder of images {str(folder)!r}: {error.filename} cannot be read") from error
     if len(names) < 2:
@@ -99,17 +131,29 @@ def scan(folder: Path) -> Tree:
             f"folder of images {str(folder)!r}: expected at least two classes, found {what}{more}",
             hint=LAYOUT,
         )
-    test = next((split.where for split in found if split.test), None)
-    where = tuple(split.where.shown for split in found)
-    return Tree(names, tuple(files), where, None if test is None else _origin(folder, test), skipped)
+    return Tree(
+        title=f"folder of images {str(folder)!r}",
+        layout=LAYOUT,
+        classes=names,
+        files=tuple(files),
+        where={split.part: _origin(folder, split.where) for split in found},
+        folders={split.part: split.where.shown for split in found},
+        skipped=skipped,
+        group_from=SUB_FOLDERS if any(file.group for file in files) else "",
+    )
 
 
-def _origin(folder: Path, test: Place) -> str:
-    """Return where test images lie: "ds/test", and what that is a link to."""
-    top = test.shown.partition("/")[0]
+def _group(file: Place, of_class: Place) -> str:
+    """Return the folder in a class's folder that a file lies in, at any depth; "" where it lies in none."""
+    return file.shown.removeprefix(f"{of_class.shown}/").rpartition("/")[0].partition("/")[0]
+
+
+def _origin(folder: Path, split: Place) -> str:
+    """Return where the images of a split lie: "ds/test", and what that is a link to."""
+    top = split.shown.partition("/")[0]
     link = folder / top
-    target = f" (a link to {shown(str(link.resolve()))})" if link.is_symlink() else ""
-    return f"{shown(folder.resolve().name)}/{test.shown}{target}"
+    target = f" (a link to {shown(str(link.resolve()))})" if top and link.is_symlink() else ""
+    return f"{shown(folder.resolve().name)}/{split.shown}{target}"
 
 
 def _classes(folder: Path, split: Place, skipped: Skipped) -> dict[str, Place]:

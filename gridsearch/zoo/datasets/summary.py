@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gridsearch.zoo.datasets.scan import SUB_FOLDERS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -25,8 +27,8 @@ def described(data: ImageData) -> str:
     if data.val_indices is not None:
         where = data.reading.val_from if data.reading is not None else ""
         parts.append(f"validation: {where}{', ' if where else ''}{len(data.val_indices):,} of these")
-    if data.groups is not None:
-        what = data.reading.group_from if data.reading is not None else ""
+    what = data.reading.group_from if data.reading is not None else ""
+    if data.groups is not None and what != SUB_FOLDERS:  # which nested folders have, whatever they mean
         parts.append(f"{len(set(data.groups.tolist())):,} groups{f' ({what})' if what else ''}")
     if data.test_labels is None:
         parts.append("no test set, so a sixth is held out as test")
@@ -47,7 +49,8 @@ def cautions(data: ImageData) -> tuple[str, ...]:
     parts = [(data.train_images, data.train_labels)]
     if data.test_images is not None and data.test_labels is not None:
         parts.append((data.test_images, data.test_labels))
-    return checks.cautions(parts, data.class_names)
+    val = [] if data.val_indices is None else data.val_indices.tolist()
+    return checks.cautions(parts, data.class_names, val=val)
 
 
 def _by_class(counts: np.ndarray, names: tuple[str, ...]) -> str:
