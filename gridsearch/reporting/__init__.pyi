@@ -30,6 +30,7 @@ from .output.notebook import ranking_html as ranking_html
 from .output.report import ReportFiles as ReportFiles, preload as preload, write_report as write_report
 from .output.tensorboard import TensorBoardRun as TensorBoardRun
 from .output.terminal import print_ranking as print_ranking
+from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metric, ranked_by as ranked_by
 from .ranking.comparison import Comparison as Comparison, Side as Side
 from .ranking.points import RankedPoint as RankedPoint
 from .ranking.ranking import Ranking as Ranking, rank as rank

@@ -59,7 +59,7 @@ def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataF
     """Return one row a point, best first: rank, params, n, mean, spread over seeds, interval, other means."""
     ranking = ranking or rank(data)
     extra = list(ranking.others)
-    if data.kind.classifies and data.metric != "val_accuracy":
+    if data.kind.classifies and "val_accuracy" not in (data.metric, *extra):
         extra.append("val_accuracy")
     if data.kind.classifies:
         recorded = {m for t in data.trials for m in t.metrics}

@@ -171,7 +171,8 @@ def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
 def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
     if not ranking.kind.classifies:
         return (ranking.metric, *ranking.others)
-    return (*TRIAL_METRICS, *ranking.class_metrics)
+    shown = (*TRIAL_METRICS, *ranking.class_metrics)
+    return shown if ranking.metric in shown else (ranking.metric, *shown)
 
 
 def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:

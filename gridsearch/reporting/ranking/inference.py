@@ -7,13 +7,16 @@ not at all; `Uncertainty.basis` says which.  Needs scipy, so it is imported when
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gridsearch.records.image_metrics import known_metric
 from gridsearch.reporting.stats import over_images
 from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, is_constant, mean_intervals
+from gridsearch.reporting.stats.prediction_scores import ImageScores, Parts, Score, Unmeasured
 from gridsearch.reporting.stats.predictions import usable
 from gridsearch.reporting.stats.uncertainty import Basis, Uncertainty
 from gridsearch.reporting.words.text import is_share
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 MOST_READ: Final = 200
 """Points whose predictions are read, the best first; 1.3 MB and some milliseconds each with 10,000 images."""
 
+_UP_TO_ONE: Final = ("auc", "ece")
+"""Metrics between 0 and 1 that are not shown in percent."""
+
 
 def assess(
     points: Sequence[RankedPoint],
@@ -36,6 +42,7 @@ def assess(
     sign: float,
     peers: int,
     predictions: Callable[[int], Predictions | None] | None,
+    label_of: Callable[[RankedPoint], int | None] = lambda _: None,
 ) -> tuple[list[RankedPoint], Uncertainty]:
     """Return the points with intervals and ties, and how they came about.
 
@@ -46,11 +53,14 @@ def assess(
         sign: 1.0 where larger is better, else -1.0.
         peers: how many points, from the first, may be tied with the best.
         predictions: the stored validation predictions of a trial by its number.
+        label_of: returns the label, for a point, of the class that the metric is about.
     """
     if any(len(v) > 1 for v in values):
         return _over_seeds(points, values, metric=metric, sign=sign, peers=peers)
-    if peers and predictions is not None and metric == "val_accuracy":
-        return _over_images(points, peers=peers, predictions=predictions)
+    if peers and predictions is not None and known_metric(metric) is not None:
+        first = points[: min(peers, MOST_READ)]
+        read = _read(first, predictions, metric=metric, label_of=label_of)
+        return _over_images(points, peers=peers, sign=sign, read=read)
     return list(points), Uncertainty()
 
 
@@ -100,8 +110,8 @@ def _places(marked: np.ndarray) -> tuple[int, ...]:
 
 
 def _ceiling(table: np.ndarray, metric: str) -> float | None:
-    """Return the largest value that an accuracy can have, as a fraction or in percent; None for other metrics."""
-    if not (is_share(metric) or metric.endswith("accuracy")) or np.nanmin(table) < 0:
+    """Return the largest value that an accuracy or the like can have, as a fraction or in percent; None for others."""
+    if not (is_share(metric) or metric in _UP_TO_ONE or metric.endswith("accuracy")) or np.nanmin(table) < 0:
         return None
     most = float(np.nanmax(table))
     return next((top for top in (1.0, 100.0) if most <= top), None)
@@ -123,7 +133,12 @@ def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:
     Of an accuracy what it lacks to 1.  Any other metric has no zero that means anything: there it is how far the
     point is behind the best, over twice what the better quarter is behind; so that neither unit nor offset matter.
     """
-    if is_share(metric) and sign > 0 and np.nanmin(means) >= 0 and np.nanmax(means) <= 1:
+    if (
+        (is_share(metric) or metric in _UP_TO_ONE)
+        and sign > 0
+        and np.nanmin(means) >= 0
+        and np.nanmax(means) <= 1
+    ):
         return np.asarray(np.maximum(1 - means, 0.0))
     size = float(np.nanmax(np.abs(means))) or 1.0
     best = np.nanmax(sign * means)
@@ -136,52 +151,75 @@ def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:
 
 
 def _over_images(
-    points: Sequence[RankedPoint], *, peers: int, predictions: Callable[[int], Predictions | None]
+    points: Sequence[RankedPoint], *, peers: int, sign: float, read: Mapping[int, _Read]
 ) -> tuple[list[RankedPoint], Uncertainty]:
-    read = _read(points[: min(peers, MOST_READ)], predictions)
     best = read.get(0)
     if best is None:
         return list(points), Uncertainty(compared=peers, unread=1)
-    images = len(best.labels)
-    means = np.array([p.mean for p in points[:peers]], dtype=float)
-    p_values = over_images.conservative_p_values(means[0], means, images)
-    same = [i for i, r in read.items() if np.array_equal(r.labels, best.labels)]
-    right = {i: r.right for i, r in read.items()}
-    p_values[same] = over_images.p_values(right[0], np.stack([right[i] for i in same]))
+    p_values = _p_values(points[:peers], read, sign=sign)
     tied = p_values > LEVEL / peers
     tied[0] = True
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(points)]
-    for (
-        i,
-        r,
-    ) in right.items():  # of the accuracy that is shown: images whose class rounding took may miss in `r`
-        low, high = over_images.accuracy_intervals(np.rint(means[[i]] * len(r)), len(r))[0]
-        found[i] = dataclasses.replace(found[i], ci_low=float(low), ci_high=float(high))
+    for i, r in read.items():
+        found[i] = dataclasses.replace(found[i], ci_low=r.score.ci_low, ci_high=r.score.ci_high)
     return found, Uncertainty(
         basis=Basis.IMAGES,
         compared=peers,
-        images=images,
+        images=len(best.labels),
         unread=min(peers, MOST_READ) - len(read),
         beyond=max(0, peers - MOST_READ),
         runner_up_differs=bool(peers > 1 and not tied[1]),
     )
 
 
+def _p_values(points: Sequence[RankedPoint], read: Mapping[int, _Read], *, sign: float) -> np.ndarray:
+    """Return for each point how likely so large a lead of the best is, were both equally good [M].
+
+    A point whose predictions were not read is judged by its value: where hits are counted by the most images that two
+    networks can differ on, else like the nearest point above it that was read.
+    """
+    best = read[0]
+    same = {i for i, r in read.items() if np.array_equal(r.labels, best.labels)}
+    if best.parts.hits is not None:
+        means = np.array([p.mean for p in points], dtype=float)
+        found = over_images.conservative_p_values(means[0], means, len(best.parts.hits))
+        hits = {i: r.parts.hits for i, r in read.items() if i in same and r.parts.hits is not None}
+        found[list(hits)] = over_images.p_values(best.parts.hits, np.stack(list(hits.values())))
+        return found
+    found = np.full(len(points), np.nan)
+    first = best.parts.shares
+    assert first is not None
+    for i, r in read.items():
+        assert r.parts.shares is not None
+        found[i] = over_images.p_values_of_means(sign * first, sign * r.parts.shares, same=i in same)
+    known = np.maximum.accumulate(np.where(np.isnan(found), 0, np.arange(len(points))))
+    return np.asarray(found[known])
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What is kept of a trial's predictions: the classes [N], and whether each image is right [N]."""
+    """What is kept of a trial's predictions: the classes [N], the metric, and what each image contributes to it."""
 
     labels: np.ndarray
-    right: np.ndarray
+    score: Score
+    parts: Parts
 
 
 def _read(
-    points: Sequence[RankedPoint], predictions: Callable[[int], Predictions | None]
+    points: Sequence[RankedPoint],
+    predictions: Callable[[int], Predictions | None],
+    *,
+    metric: str,
+    label_of: Callable[[RankedPoint], int | None],
 ) -> dict[int, _Read]:
-    """Read predictions of points by their place; one whose file is gone or damaged is left out."""
+    """Read predictions of points by their place; one whose file is gone, damaged or short of the metric is left out."""
     found = {}
     for place, point in enumerate(points):
         stored = usable(predictions, point.complete[0].number)
-        if stored is not None:
-            found[place] = _Read(stored.labels, stored.right)
+        if stored is None:
+            continue
+        scores, label = ImageScores(stored), label_of(point)
+        with suppress(Unmeasured):  # the value that is shown counts: rounding may have moved an image's class
+            score = scores.score(metric, label=label, recorded=point.mean)
+            found[place] = _Read(stored.labels, score, scores.parts(metric, label=label))
     return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.axis import identity
+from gridsearch.records.image_metrics import ACCURACY, TRAIN_ACCURACY, label_of
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
 from gridsearch.reporting.ranking.recipes import mixed_settings
@@ -149,6 +150,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         sign=sign,
         peers=peers,
         predictions=predictions if data.kind.classifies else None,
+        label_of=lambda point: label_of(data.metric, data.classes_of(point.settings)),
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     others = other_metrics(data)
@@ -200,6 +202,8 @@ def winners_classes(data: StudyData, ranking: Ranking) -> tuple[str, ...]:
 def other_metrics(data: StudyData) -> tuple[str, ...]:
     """Return the metrics beside the ranking one that tables show: of images ours, of a function its own."""
     names: Iterable[str] = ("val_loss", "train_accuracy", "train_loss")
+    if data.metric not in (ACCURACY, TRAIN_ACCURACY):
+        names = (ACCURACY, *names)
     if _uneven(data):
         names = (*CLASS_METRICS, *names)
     if not data.kind.classifies:

@@ -8,7 +8,8 @@ Journal of the American Statistical Association 22, 1927), which holds its 95 % 
 images ends in a width of zero.
 
 *Tied with the best*: the images on which exactly one of the two is right (McNemar's exact test, Psychometrika 12,
-1947, one-sided), with the level shared among all points as over seeds.  It is what a paired bootstrap over the
+1947, one-sided), with the level shared among all points as over seeds.  For metrics that are no shares of images, the
+differences of what each image contributes to them (`prediction_scores.Parts`).  It is what a paired bootstrap over the
 images approximates; but at 5 % over 200 points a bootstrap would need 100,000 resamples to see the tail, and would
 give another answer with other random numbers.
 """
@@ -53,6 +54,27 @@ def p_values(best_N: np.ndarray, others_MN: np.ndarray) -> np.ndarray:
     # P(X >= won) where X is binomial(won + lost, 1/2), which is 1 for won = 0
     found: np.ndarray = np.where(won > 0, special.bdtrc(won - 1.0, won + lost, 0.5), 1.0)
     return found
+
+
+def p_values_of_means(best_N: np.ndarray, other_N: np.ndarray, *, same: bool) -> float:
+    """Return the same for a metric that is the mean of what each image contributes to it.
+
+    Where images are the same, by the differences image by image and their scatter about zero, which for shares of
+    images is McNemar's test without its correction for small numbers; else by the two standard errors.
+
+    Args:
+        best_N: what each image contributes to the best point's metric, larger is better.
+        other_N: likewise of another point.
+        same: whether these are the same images in the same order.
+    """
+    gap = float(best_N.mean() - other_N.mean())
+    if same:
+        variance = float(((best_N - other_N) ** 2).mean()) / len(best_N)
+    else:
+        variance = float(best_N.var() / len(best_N) + other_N.var() / len(other_N))
+    if variance <= 0:
+        return 1.0 if gap <= 0 else 0.0
+    return float(special.ndtr(-gap / np.sqrt(variance)))
 
 
 def conservative_p_values(best: float, others: np.ndarray, images: int) -> np.ndarray:

@@ -12,6 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import escaped
+from gridsearch.records.image_metrics import RECALL
 from gridsearch.spec.axes import AXES
 from gridsearch.spec.axis_values import read_plain
 from gridsearch.spec.collector import InvalidValue
@@ -31,12 +32,15 @@ METRIC_NAMES: Final = {
     "val_loss": "validation loss",
     "train_loss": "train loss",
     "macro_f1": "macro F1",
+    "top3": "top-3 accuracy",
+    "auc": "AUC",
+    "ece": "expected calibration error",
 }
 
 SHARES: Final = frozenset(
     {
         *("val_accuracy", "train_accuracy", "test_accuracy", "balanced_accuracy"),
-        *("macro_f1", "f1", "precision", "recall"),
+        *("macro_f1", "f1", "precision", "recall", "top3"),
     }
 )
 """Our own metrics that are fractions; what a function calls "accuracy" may be in percent already."""
@@ -108,12 +112,14 @@ def show_params(
 
 def metric_name(metric: str) -> str:
     """Return a metric's name in words."""
+    if metric.startswith(RECALL):
+        return f"recall of {printable(metric.removeprefix(RECALL))}"
     return METRIC_NAMES.get(metric, printable(metric.replace("_", " ")))
 
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a fraction that is shown in percent."""
-    return metric in SHARES
+    return metric in SHARES or metric.startswith(RECALL)
 
 
 def written(value: float, place: int | None = None) -> str:

@@ -1,0 +1,133 @@
+"""Metrics from stored predictions: scikit-learn's values, intervals that hold the truth, parts that add up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from gridsearch.reporting.stats import over_images
+from gridsearch.reporting.stats.prediction_scores import ImageScores, Unmeasured
+from gridsearch.reporting.stats.predictions import Predictions
+
+NAMES = ("val_accuracy", "balanced_accuracy", "macro_f1", "val_loss", "top3", "auc", "ece", "recall:1")
+HITS = ("val_accuracy", "top3", "recall:1")
+SAMPLES = 120
+
+
+def answers(rng: np.random.Generator, images: int, *, classes: int = 5, skew: float = 3.0) -> Predictions:
+    """Return the answers of a network whose images differ in difficulty, over classes of uneven size."""
+    shares = np.ones(classes)
+    shares[0] = skew
+    labels = rng.choice(classes, images, p=shares / shares.sum())
+    logits = rng.normal(size=(images, classes))
+    logits[np.arange(images), labels] += 4 * rng.gamma(2, 0.5, images)
+    return Predictions((2 * logits).astype(np.float32), labels)
+
+
+@pytest.fixture(scope="module")
+def some() -> Predictions:
+    return answers(np.random.default_rng(5), 400)
+
+
+@pytest.fixture(scope="module")
+def probabilities(some) -> np.ndarray:
+    odds = np.exp(some.logits.astype(float) - some.logits.max(1, keepdims=True))
+    return odds / odds.sum(1, keepdims=True)
+
+
+def test_each_value_is_that_of_scikit_learn(some, probabilities):
+    labels, guesses, every = some.labels, some.guesses, range(5)
+    expected = {
+        "val_accuracy": sk.accuracy_score(labels, guesses),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, guesses),
+        "macro_f1": sk.f1_score(labels, guesses, average="macro"),
+        "val_loss": sk.log_loss(labels, probabilities, labels=every),
+        "top3": sk.top_k_accuracy_score(labels, some.logits, k=3, labels=every),
+        "auc": sk.roc_auc_score(labels, probabilities, multi_class="ovr", average="macro"),
+        "recall:1": sk.recall_score(labels, guesses, labels=[1], average=None)[0],
+    }
+    scores = ImageScores(some)
+    found = {name: scores.value(name, label=1) for name in expected}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_auc_of_two_classes_is_that_of_either():
+    two = answers(np.random.default_rng(1), 200, classes=2)
+    score = two.logits[:, 1].astype(float) - two.logits[:, 0]
+    assert ImageScores(two).value("auc") == pytest.approx(sk.roc_auc_score(two.labels, score), rel=1e-9)
+
+
+def test_the_calibration_error_is_the_mean_gap_of_fifteen_equal_bins(some, probabilities):
+    confidence, right = probabilities.max(1), some.guesses == some.labels
+    gaps = 0.0
+    for low in np.arange(15) / 15:
+        inside = (confidence > low) & (confidence <= low + 1 / 15 + 1e-12)
+        if inside.any():
+            gaps += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    assert ImageScores(some).value("ece") == pytest.approx(gaps / len(right), rel=1e-9)
+    sure = Predictions(np.where(np.eye(5)[some.labels] > 0, 50.0, 0.0), some.labels)
+    assert ImageScores(sure).value("ece") == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_parts_of_the_images_make_the_metric(some, name):
+    scores = ImageScores(some)
+    parts = scores.parts(name, label=1)
+    mean = parts.hits if parts.hits is not None else parts.shares
+    assert (parts.hits is not None) == (name in HITS)
+    assert float(np.mean(mean)) == pytest.approx(scores.value(name, label=1), rel=1e-9)
+
+
+def test_intervals_hold_the_truth_in_about_95_of_100_samples_of_images():
+    """120 samples tell 95 % to within 4 points (two standard errors)."""
+    rng = np.random.default_rng(11)
+    big = ImageScores(answers(rng, 60_000))
+    truth = {name: big.value(name, label=1) for name in NAMES}
+    held = dict.fromkeys(NAMES, 0)
+    for _ in range(SAMPLES):
+        scores = ImageScores(answers(rng, 250))
+        for name in NAMES:
+            found = scores.score(name, label=1)
+            assert found.ci_low <= found.value <= found.ci_high
+            held[name] += found.ci_low <= truth[name] <= found.ci_high
+    shares = {name: count / SAMPLES for name, count in held.items()}
+    assert min(shares.values()) >= 0.9, shares
+    assert np.mean([share for name, share in shares.items() if name != "ece"]) <= 0.97, shares
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in HITS])
+def test_of_two_networks_equally_good_one_is_ahead_beyond_luck_in_about_5_of_100_samples(name):
+    rng = np.random.default_rng(23)
+    ahead = 0
+    for _ in range(SAMPLES):
+        one = answers(rng, 150)
+        other = Predictions(one.logits.copy(), one.labels)
+        for answer in (one, other):
+            answer.logits[:] += rng.normal(0, 1.5, one.logits.shape)
+        first, second = (ImageScores(a).parts(name).shares for a in (one, other))
+        ahead += over_images.p_values_of_means(first, second, same=True) < 0.05
+    assert 0.01 <= ahead / SAMPLES <= 0.09
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("val_loss", "ece")])
+def test_a_perfect_network_has_an_interval_with_a_width(name):
+    labels = np.repeat(np.arange(5), 4)
+    found = ImageScores(Predictions(np.eye(5)[labels] * 9.0, labels)).score(name, label=1)
+    assert found.value == found.ci_high == 1.0
+    assert 0.4 < found.ci_low < 0.97
+
+
+def test_what_predictions_cannot_give_is_said():
+    labels = np.array([0, 1, 1])
+    few = ImageScores(Predictions(np.eye(3)[labels], labels))
+    with pytest.raises(Unmeasured, match="there are but 3 classes"):
+        few.value("top3")
+    with pytest.raises(Unmeasured, match="none of the validation images is of class 'x'"):
+        few.value("recall:x", label=2)
+    with pytest.raises(Unmeasured, match="all validation images are of one class"):
+        ImageScores(Predictions(np.eye(3)[[1, 2]], np.array([1, 1]))).value("auc")
+    cut = ImageScores(Predictions(np.array([[np.inf, 0.0, 0.0]]), np.array([0])))
+    assert cut.value("val_accuracy") == 1.0
+    with pytest.raises(Unmeasured, match="not finite"):
+        cut.value("val_loss")
