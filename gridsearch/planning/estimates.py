@@ -60,8 +60,19 @@ def probe_key(settings: ImageSettings, *, device: str, shape: tuple[int, ...], c
         "optimizer": settings.optimizer,
         "augment": settings.augment,
         "dtype": settings.dtype,
+        **_of_images(settings),
     }
     return json.dumps(facts, sort_keys=True, separators=(",", ":"))
+
+
+def _of_images(settings: ImageSettings) -> dict[str, object]:
+    """Return what else is done to the images of a step; nothing where there is none, as in caches of before."""
+    found: dict[str, object] = {}
+    if settings.mixup > 0 or settings.cutmix > 0:
+        found["mixes"] = True
+    if "randaugment" in settings.augment:
+        found["operations"] = settings.operations
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +367,7 @@ class ImageCost(CostModel):
         kind = (
             *(*settings.code, repr(settings.model_options)),
             *(settings.batch, settings.optimizer, settings.augment, settings.dtype),
+            repr(_of_images(settings)),
         )
         key = self._keys.get(kind)
         if key is None:

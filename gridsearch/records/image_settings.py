@@ -20,6 +20,7 @@ from gridsearch.records.axis import (
     POSITIVE,
     WHOLE,
     AxisScope,
+    Bounds,
     Value,
     axes_of,
     identity,
@@ -58,7 +59,31 @@ class RecipeKeys:
     warmup: float = key(
         0.0, "epochs of linear warm-up of the learning rate; may be fractional", NOT_NEGATIVE, fusible=True
     )
-    augment: str = key("none", "augmentation, on the device", "none flip shift flip+shift erase")
+    augment: str = key(
+        "none",
+        "augmentation, on the device",
+        "none flip shift flip+shift erase randaugment flip+randaugment flip+shift+randaugment",
+    )
+    operations: int = key(
+        2, "operations of randaugment on each image", Bounds(1, 14), fusible=True, later=True
+    )
+    magnitude: int = key(
+        9, "how strong the operations of randaugment are", Bounds(0, 30), fusible=True, later=True
+    )
+    mixup: float = key(
+        0.0,
+        "alpha of mixup, which blends pairs of images and labels; 0: none",
+        NOT_NEGATIVE,
+        fusible=True,
+        later=True,
+    )
+    cutmix: float = key(
+        0.0,
+        "alpha of cutmix, which pastes boxes of other images; 0: none",
+        NOT_NEGATIVE,
+        fusible=True,
+        later=True,
+    )
     label_smoothing: float = key(0.0, "label smoothing", FRACTION, fusible=True)
     dropout: float | None = key(
         None, "rate of every dropout layer; none leaves the model's own", FRACTION, fusible=True

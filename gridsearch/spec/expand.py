@@ -14,7 +14,7 @@ from gridsearch.errors import SpecError
 from gridsearch.records import TrialDraft, trial_keys
 from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.spec.function_points import FunctionPoints
-from gridsearch.spec.image_points import ImagePoints
+from gridsearch.spec.image_points import ImagePoints, decided_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -126,5 +126,6 @@ def _idle(grid: Grid, fixed: Mapping[str, Value], drafts: Sequence[TrialDraft]) 
         if rules:
             yield f"{name} exists at no point: {' and '.join(map(repr, rules))} never holds"
         else:
-            because = "" if "optimizer" in grid.axes else f" (optimizer={fixed['optimizer']})"
+            decided = decided_by(name)
+            because = "" if decided in grid.axes else f" ({decided}={fixed[decided]})"
             yield f"{name} has no effect at any point{because}"

@@ -48,11 +48,20 @@ class Resolver(Protocol):
         ...
 
 
-def without_effect(optimizer: Value, momentum: Value) -> tuple[str, ...]:
-    """Return the settings that cannot matter for this optimizer, and so are set to their defaults."""
+def without_effect(optimizer: Value, momentum: Value, augment: Value = "none") -> tuple[str, ...]:
+    """Return the settings that cannot matter beside these, and so are set to their defaults."""
+    idle = () if "randaugment" in str(augment).split("+") else _OF_RANDAUGMENT
     if optimizer != "sgd":
-        return ("momentum", "nesterov")
-    return () if momentum else ("nesterov",)
+        return ("momentum", "nesterov", *idle)
+    return idle if momentum else ("nesterov", *idle)
+
+
+_OF_RANDAUGMENT = ("operations", "magnitude")
+
+
+def decided_by(name: str) -> str:
+    """Return the setting that decides whether another has an effect."""
+    return "augment" if name in _OF_RANDAUGMENT else "optimizer"
 
 
 class ImagePoints:
@@ -78,7 +87,7 @@ class ImagePoints:
         data = self._ask(("data", *data_options.items()), lambda: self._resolve.data(data_options))
         if model is None or data is None:
             return None
-        idle = without_effect(plain["optimizer"], plain["momentum"])
+        idle = without_effect(plain["optimizer"], plain["momentum"], plain["augment"])
         for name in idle:
             plain[name] = _DEFAULTS[name]
         plain["model"], plain["model_options"], plain["model_source"] = model
@@ -122,9 +131,10 @@ class ImagePoints:
 
     def warnings(self, drafts: Sequence[TrialDraft]) -> Iterator[str]:
         """Warn of settings of the recipe that have no effect at any point, and of an axis that ranks nothing."""
-        shapes = {(draft.settings.get("optimizer"), draft.settings.get("momentum")) for draft in drafts}
+        decisive = ("optimizer", "momentum", "augment")
+        shapes = {tuple(draft.settings.get(name) for name in decisive) for draft in drafts}
         changed, axes = self._spec.recipe.changes(), self._spec.grid.axes
-        for name in ("momentum", "nesterov"):
+        for name in ("momentum", "nesterov", *_OF_RANDAUGMENT):
             if name in changed and name not in axes and all(name in without_effect(*s) for s in shapes):
                 text = write_scalar(find_axis(name), changed[name])
                 yield f"{name}={text} of the recipe has no effect at any point"

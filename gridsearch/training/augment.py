@@ -10,19 +10,31 @@ the same images wherever it trains.  Pixels are changed before they are normaliz
     flip+shift  both
     erase       with probability 1/2 a rectangle of .02 to 1/3 of the image, sides at .3 to 3.3 (Zhong et al.
                 2020, section 4); its sides are cut to the image's, its place is uniform
+    randaugment a few operations drawn at random, after all else (Cubuk et al. 2020; see `randaugment`)
 
-Shapes: N images of an epoch in their order, B batch.
+Shapes: N images of an epoch in their order, B batch, R operations of randaugment.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from gridsearch.training import seeds
+from gridsearch.training.randaugment import RandAugment, draw_operations, rand_augment
 
-AUGMENTATIONS = ("none", "flip", "shift", "flip+shift", "erase")
+if TYPE_CHECKING:
+    from gridsearch.records import ImageSettings
+    from gridsearch.training.resident_data import ResidentData
+
+AUGMENTATIONS = (
+    *("none", "flip", "shift", "flip+shift", "erase"),
+    *("randaugment", "flip+randaugment", "flip+shift+randaugment"),
+)
+COMPILED = ("none", "flip", "shift", "flip+shift", "erase")
+"""Those that step plans know."""
 
 _ERASE_AREA = (0.02, 1 / 3)
 _ERASE_RATIO = (0.3, 3.3)
@@ -36,11 +48,15 @@ class EpochAugment:
         flips: bool [N].
         shifts: int64 [N, 2], (down, right) in pixels.
         boxes: int64 [N, 4], (top, bottom, left, right), bottom and right exclusive; empty for no erasing.
+        operations: int64 [N, R], of randaugment.
+        strengths: float64 [N, R], of each.
     """
 
     flips: torch.Tensor | None = None
     shifts: torch.Tensor | None = None
     boxes: torch.Tensor | None = None
+    operations: torch.Tensor | None = None
+    strengths: torch.Tensor | None = None
 
     def apply(self, raw_BHWC: torch.Tensor, start: int | torch.Tensor) -> torch.Tensor:
         """Return a batch's pixels, changed.
@@ -56,18 +72,34 @@ class EpochAugment:
             raw_BHWC = shift(raw_BHWC, self.shifts[part])
         if self.boxes is not None:
             raw_BHWC = erase(raw_BHWC, self.boxes[part])
+        if self.operations is not None and self.strengths is not None:
+            raw_BHWC = rand_augment(raw_BHWC, self.operations[part], self.strengths[part])
         return raw_BHWC
+
+    @property
+    def sizes(self) -> tuple[torch.Size | None, ...]:
+        """The sizes of what is drawn: what has the same can be copied."""
+        return tuple(None if t is None else t.shape for t in self._all())
 
     def copy_(self, other: EpochAugment) -> None:
         """Take another epoch's draws, of the same kind and size, into the same memory."""
-        for name in ("flips", "shifts", "boxes"):
-            mine, theirs = getattr(self, name), getattr(other, name)
-            if mine is not None:
+        for mine, theirs in zip(self._all(), other._all(), strict=True):
+            if mine is not None and theirs is not None:
                 mine.copy_(theirs)
+
+    def _all(self) -> tuple[torch.Tensor | None, ...]:
+        return self.flips, self.shifts, self.boxes, self.operations, self.strengths
 
 
 def draw(
-    kind: str, *, seed: int, epoch: int, count: int, image_size: tuple[int, int], device: torch.device
+    kind: str,
+    *,
+    seed: int,
+    epoch: int,
+    count: int,
+    image_size: tuple[int, int],
+    device: torch.device,
+    rand: RandAugment = RandAugment(),  # noqa: B008  (a tuple)
 ) -> EpochAugment | None:
     """Draw one epoch's augmentation; None if there is none.
 
@@ -78,6 +110,7 @@ def draw(
         count: images in the epoch.
         image_size: (H, W).
         device: where to put the draws.
+        rand: how much randaugment.
     """
     assert kind in AUGMENTATIONS, kind
     if kind == "none":
@@ -87,10 +120,24 @@ def draw(
     flips = torch.rand(count, generator=generator) < 0.5 if "flip" in words else None
     shifts = _draw_shifts(count, image_size, generator) if "shift" in words else None
     boxes = _draw_boxes(count, image_size, generator) if "erase" in words else None
-    return EpochAugment(
-        flips=None if flips is None else flips.to(device),
-        shifts=None if shifts is None else shifts.to(device),
-        boxes=None if boxes is None else boxes.to(device),
+    drawn = draw_operations(count, rand, image_size, generator) if "randaugment" in words else (None, None)
+    every = (flips, shifts, boxes, *drawn)
+    names = ("flips", "shifts", "boxes", "operations", "strengths")
+    return EpochAugment(**{n: t.to(device) for n, t in zip(names, every, strict=True) if t is not None})
+
+
+def draw_for(
+    settings: ImageSettings, seed: int, epoch: int, *, count: int, data: ResidentData
+) -> EpochAugment | None:
+    """Draw the augmentation of a trial's epoch; see `draw`."""
+    return draw(
+        settings.augment,
+        seed=seed,
+        epoch=epoch,
+        count=count,
+        image_size=data.image_size,
+        device=data.device,
+        rand=RandAugment(settings.operations, settings.magnitude),
     )
 
 

@@ -5,7 +5,8 @@ or on what was drawn before: epoch 7's order can be drawn without drawing the si
 
     weights     0       initial weights, drawn on the CPU whatever the device
     order       epoch   order of the training images
-    augment     epoch   which images are flipped, shifted or erased, and how
+    augment     epoch   which images are flipped, shifted or erased, and how; the operations of randaugment
+    mix         epoch   how the images of each batch are mixed
     step        step    what the model itself draws in training: dropout masks, a user's own noise
     evaluation  epoch   what the model itself draws in evaluation mode
     epoch       epoch   numpy's and Python's own generators, for models that draw from those
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 WEIGHTS = "weights"
 ORDER = "order"
 AUGMENT = "augment"
+MIX = "mix"
 STEP = "step"
 EVALUATION = "evaluation"
 EPOCH = "epoch"

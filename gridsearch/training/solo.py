@@ -10,13 +10,13 @@ from __future__ import annotations
 import operator
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import StoreError
-from gridsearch.training import augment, seeds
+from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
@@ -166,6 +166,20 @@ def evaluation_batch(data: ResidentData) -> int:
     return min(_EVALUATION_BATCH, max(1, limit // (4 * data.channels * height * width)))
 
 
+class _Labels(NamedTuple):
+    """The labels of a batch.
+
+    Attributes:
+        own: of its images.
+        others: of those that are mixed in, None where none are.
+        share: of the own labels, one number.
+    """
+
+    own: torch.Tensor
+    others: torch.Tensor | None = None
+    share: torch.Tensor | None = None
+
+
 class SoloProgram:
     """One lane as a program: a model, its optimizer, its place in the schedule and its streams.
 
@@ -283,25 +297,32 @@ class SoloProgram:
         """
         order = self._order(epoch)
         labels_N = self.data.labels.index_select(0, order)
-        drawn = augment.draw(
-            self.settings.augment,
-            seed=self._seed,
-            epoch=epoch,
-            count=len(order),
+        drawn = augment.draw_for(self.settings, self._seed, epoch, count=len(order), data=self.data)
+        mix = mixing.draw(
+            [(self.settings, self._seed, epoch)],
+            self.plan,
             image_size=self.data.image_size,
             device=self.data.device,
+            dtype=self._precision.weights,
         )
-        metrics = EpochMetrics(labels_N.unsqueeze(1), [LoneLane(epoch - 1, self.step)])
+        labels_N1 = labels_N.unsqueeze(1)
+        others_N1, guessed_N1 = (None, labels_N1) if mix is None else mix.labels(labels_N1)
+        metrics = EpochMetrics(guessed_N1, [LoneLane(epoch - 1, self.step)])
         seeds.reseed_others(seeds.stream(self._seed, seeds.EPOCH, epoch))
         self.model.train()
         batch = self.plan.batch
-        pairs = zip(torch.split(order, batch), torch.split(labels_N, batch), strict=True)
-        for i, (chosen_B, labels_B) in enumerate(pairs):
+        for i, chosen_B in enumerate(torch.split(order, batch)):
             check_stop()
+            part = slice(i * batch, (i + 1) * batch)
             raw_BHWC = self._make.raw(chosen_B)
             if drawn is not None:
-                raw_BHWC = drawn.apply(raw_BHWC, i * batch)
-            self._train_step(self._make.finish(raw_BHWC), labels_B, metrics, check=i == 0)
+                raw_BHWC = drawn.apply(raw_BHWC, part.start)
+            x_BCHW = self._make.finish(raw_BHWC)
+            labels = _Labels(labels_N[part])
+            if mix is not None and others_N1 is not None:
+                x_BCHW = mix.images(x_BCHW, part)
+                labels = _Labels(labels_N[part], others_N1[part, 0], mix.shares_of(part)[0])
+            self._train_step(x_BCHW, labels, metrics, check=i == 0)
             if metrics.all_diverged:
                 break
         (totals,) = metrics.results()
@@ -336,7 +357,7 @@ class SoloProgram:
         return evaluation_batch(self.data)
 
     def _train_step(
-        self, x_BCHW: torch.Tensor, labels_B: torch.Tensor, metrics: EpochMetrics, *, check: bool
+        self, x_BCHW: torch.Tensor, labels: _Labels, metrics: EpochMetrics, *, check: bool
     ) -> None:
         seeds.reseed(self.data.device, seeds.stream(self._seed, seeds.STEP, self.step))
         with self._precision.forward():
@@ -344,7 +365,9 @@ class SoloProgram:
         if check:
             check_logits(logits_BY, len(x_BCHW), self.data.num_classes)
         logits_BY = logits_BY.to(self._precision.weights)
-        loss = F.cross_entropy(logits_BY, labels_B, label_smoothing=self.settings.label_smoothing)
+        loss = self._loss(logits_BY, labels.own)
+        if labels.others is not None and labels.share is not None:
+            loss = torch.lerp(self._loss(logits_BY, labels.others), loss, labels.share)
         metrics.add(loss.detach().unsqueeze(0), logits_BY.detach().unsqueeze(0))
         if metrics.all_diverged:
             return
@@ -359,6 +382,9 @@ class SoloProgram:
         if self._average is not None:
             self._average.step()
         self.step += 1
+
+    def _loss(self, logits_BY: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
+        return F.cross_entropy(logits_BY, labels_B, label_smoothing=self.settings.label_smoothing)
 
     def _unfreeze(self, names: list[str]) -> None:
         """Train parameters that rested so far: a model's own code has asked for their gradients."""

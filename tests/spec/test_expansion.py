@@ -129,6 +129,16 @@ def test_an_axis_without_effect_is_told(resolver):
     )
 
 
+def test_how_much_randaugment_there_is_matters_with_randaugment_alone(resolver):
+    grid = Grid(magnitude=[5, 9], augment=["flip", "flip+randaugment"])
+    assert [d.settings.magnitude for d in expand(resolver, grid).drafts] == [9, 5, 9]
+    assert expand(resolver, Grid(operations=[1, 2])).warnings[0] == (
+        "operations has no effect at any point (augment=none)"
+    )
+    told = "magnitude=5 of the recipe has no effect at any point"
+    assert told in expand(resolver, recipe={"magnitude": 5}).warnings
+
+
 def test_an_axis_whose_condition_never_holds_is_told(resolver):
     grid = Grid(momentum=[0, 0.9], when="momentum: optimizer=sgd")
     expansion = expand(resolver, grid)

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.training.augment import AUGMENTATIONS, EpochAugment, draw, erase, flip, shift
+from gridsearch.training.randaugment import OPERATIONS, RandAugment, draw_operations, rand_augment
+from gridsearch.zoo import torchvision
 
 CPU = torch.device("cpu")
 
@@ -83,7 +85,7 @@ def test_the_source_images_stay_as_they_are():
 def test_draws_follow_from_seed_and_epoch_alone(kind):
     def drawn(seed, epoch) -> list:
         found = draw(kind, seed=seed, epoch=epoch, count=50, image_size=(9, 7), device=CPU)
-        return [None if t is None else t.tolist() for t in (found.flips, found.shifts, found.boxes)]
+        return [None if t is None else t.tolist() for t in found._all()]
 
     torch.manual_seed(3)
     assert drawn(1, 2) == drawn(1, 2)
@@ -119,3 +121,62 @@ def test_floating_pixels_are_changed_like_bytes():
     )
     raw = pixels(batch=1)
     assert torch.equal(drawn.apply(raw.float(), 0), drawn.apply(raw, 0).float())
+
+
+def words(name):
+    return name.title().replace("_", "")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_each_operation_of_randaugment_is_torchvision_s_to_the_byte(channels):
+    """Either way; torchvision's factors are rounded to single precision, and may cut a number to the byte beside it."""
+    torchvision.load()
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms.autoaugment import RandAugment as Theirs
+    from torchvision.transforms.autoaugment import _apply_op
+
+    low = torch.rand(60, channels, 5, 6, generator=torch.Generator().manual_seed(1))
+    images = (torch.nn.functional.interpolate(low, size=(17, 20), mode="bilinear") * 220 + 20).to(torch.uint8)
+    space = Theirs()._augmentation_space(31, (17, 20))
+    for magnitude in (0, 9, 30):
+        drawn = draw_operations(
+            60, RandAugment(1, magnitude), (17, 20), torch.Generator().manual_seed(magnitude)
+        )
+        ours = rand_augment(images.permute(0, 2, 3, 1), *drawn).permute(0, 3, 1, 2)
+        assert set(drawn[0].flatten().tolist()) == set(range(14))
+        for image, changed, (number,), (strength,) in zip(
+            images, ours, *(d.tolist() for d in drawn), strict=True
+        ):
+            name = words(OPERATIONS[number])
+            values, signed = space[name]
+            wanted = float(values[magnitude]) if values.ndim else 0.0
+            wanted = -wanted if signed and strength < 0 else wanted
+            theirs = _apply_op(image, name, wanted, InterpolationMode.NEAREST, None)
+            slack = name in ("Brightness", "Color", "Contrast", "Sharpness")
+            assert (changed.int() - theirs.int()).abs().max() <= slack, (name, strength, wanted)
+
+
+def test_randaugment_draws_each_operation_as_often_and_each_way_as_often():
+    numbers, strengths = draw_operations(9000, RandAugment(2, 10), (8, 8), torch.Generator().manual_seed(0))
+    counts = torch.bincount(numbers.flatten(), minlength=14)
+    assert (counts - 18000 / 14).abs().max() < 5 * (18000 / 14) ** 0.5
+    turned = strengths[numbers == OPERATIONS.index("rotate")]
+    assert set(turned.tolist()) == {10.0, -10.0} and abs(turned.mean()) < 1
+    assert (strengths[numbers == OPERATIONS.index("posterize")] == 7).all()
+
+
+def test_lanes_that_want_more_operations_draw_the_same_first_ones():
+    one, three = (
+        draw_operations(50, RandAugment(n, 9), (8, 8), torch.Generator().manual_seed(4))[0] for n in (1, 3)
+    )
+    assert torch.equal(one, three[:, :1])
+
+
+def test_images_kept_as_fractions_are_changed_as_bytes_are_but_for_the_cut():
+    whole = pixels(batch=40, height=9, width=8, channels=3)
+    numbers = (torch.arange(40) % 14).view(-1, 1)
+    strengths = draw_operations(40, RandAugment(1, 12), (9, 8), torch.Generator().manual_seed(0))[1].abs()
+    strengths = torch.where(numbers == OPERATIONS.index("posterize"), 6.0, strengths.clamp(max=0.9))
+    bytes_ = rand_augment(whole, numbers, strengths)
+    fractions = rand_augment(whole.float() / 255, numbers, strengths)
+    assert (fractions * 255 - bytes_).abs().max() <= 1.5  # sharpness rounds its blur to bytes, and cuts

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from gridsearch.training.augment import EpochAugment
+    from gridsearch.training.mixing import EpochMix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,16 +46,39 @@ class EpochImages:
         order: their indices, int64 [N, L].
         labels: their labels, int64 [N, L].
         drawn: their augmentation, for each of L.
+        mix: how they are mixed, likewise; None where they are not.
+        others: with `mix`, the labels of the images that are mixed in, int64 [N, L].
+        guessed: the labels that count as right guesses, int64 [N, L].
     """
 
     order: torch.Tensor
     labels: torch.Tensor
     drawn: Sequence[EpochAugment | None]
+    mix: EpochMix | None
+    others: torch.Tensor | None
+    guessed: torch.Tensor
+
+    @classmethod
+    def of(
+        cls,
+        order: torch.Tensor,
+        labels: torch.Tensor,
+        drawn: Sequence[EpochAugment | None],
+        mix: EpochMix | None,
+    ) -> EpochImages:
+        """Return an epoch's images with what follows from their mixtures."""
+        others, guessed = (None, labels) if mix is None else mix.labels(labels)
+        return cls(order, labels, drawn, mix, others, guessed)
 
     @property
     def shared(self) -> bool:
         """Whether all lanes see the same images."""
         return self.order.shape[1] == 1
+
+    @property
+    def form(self) -> Hashable:
+        """What makes the images: those of one form can be copied, and are made by the same operations."""
+        return self.shared, tuple(d and d.sizes for d in self.drawn), self.mix is None
 
     def copy_(self, other: EpochImages) -> None:
         """Copy another epoch's images, of the same sizes, into the same buffers."""
@@ -63,6 +87,11 @@ class EpochImages:
         for mine, theirs in zip(self.drawn, other.drawn, strict=True):
             if mine is not None and theirs is not None:
                 mine.copy_(theirs)
+        self.guessed.copy_(other.guessed)
+        if self.mix is not None and other.mix is not None:
+            self.mix.copy_(other.mix)
+        if self.others is not None and other.others is not None:
+            self.others.copy_(other.others)
 
 
 class EpochFeed:
@@ -83,7 +112,7 @@ class EpochFeed:
         self._range_B = torch.arange(batch, device=device)
         self._start_1 = torch.zeros(1, dtype=torch.int64, device=device)
         self._step_1 = torch.zeros(1, dtype=torch.int64, device=device)
-        self._buffers: dict[bool, EpochImages] = {}
+        self._buffers: dict[Hashable, EpochImages] = {}
         self._coefficients = torch.empty(0)
         self.state = [self._start_1, self._step_1]
 
@@ -94,7 +123,7 @@ class EpochFeed:
             images: of it.
             coefficients: coefficients [steps, M, K, 1].
         """
-        self.images = self._buffers.setdefault(images.shared, images)
+        self.images = self._buffers.setdefault(images.form, images)
         if self.images is not images:
             self.images.copy_(images)
         if self._coefficients.shape == coefficients.shape:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gridsearch.training.augment import EpochAugment
     from gridsearch.training.lanes.compile.network import Network
+    from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochImages
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
 
@@ -79,38 +80,42 @@ class PackInputs:
             mine.copy_(new)
         return True
 
-    def shared(
-        self, chosen_B: torch.Tensor, drawn: EpochAugment | None = None, start: int | torch.Tensor = 0
-    ) -> tuple[torch.Tensor, Form]:
-        """Return the images with these indices, the same for all lanes, and their form.
+    def step(self, images: EpochImages, position: BatchPosition) -> tuple[torch.Tensor, Form]:
+        """Return the images of a step, augmented and mixed, and their form."""
+        chosen_BL, start = images.order[position.images], position.start
+        if images.shared:
+            drawn = images.drawn[0]
+            raw_BHWC = self._batches.raw(chosen_BL[:, 0])
+            raw_BHWC = raw_BHWC if drawn is None else drawn.apply(raw_BHWC, start)
+        else:
+            raw_BHWC = self._side_by_side(chosen_BL, images.drawn, start)
+        x = self._batches.finish(raw_BHWC, chosen_BL.shape[1])
+        if images.mix is not None:
+            x = images.mix.images(x, position.images)
+        return self._for_all(x) if images.shared else (self._own(x), Form.PACKED)
 
-        Args:
-            chosen_B: indices.
-            drawn: the epoch's augmentation.
-            start: position of the first in the epoch's order, or of each.
-        """
-        raw_BHWC = self._batches.raw(chosen_B)
-        if drawn is not None:
-            raw_BHWC = drawn.apply(raw_BHWC, start)
-        x = self._batches.finish(raw_BHWC)
+    def shared(self, chosen_B: torch.Tensor) -> tuple[torch.Tensor, Form]:
+        """Return the images with these indices as they are, the same for all lanes, and their form."""
+        return self._for_all(self._batches.finish(self._batches.raw(chosen_B)))
+
+    def _for_all(self, x: torch.Tensor) -> tuple[torch.Tensor, Form]:
         if self._each is None:
             return x, Form.SHARED
         # one channel alone has both layouts, and what is made of it has torch's default
         packed = x.repeat(1, self._lanes, 1, 1).contiguous(memory_format=self._memory_format)
         return self._own(packed), Form.PACKED
 
-    def own(
+    def _side_by_side(
         self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int | torch.Tensor
-    ) -> tuple[torch.Tensor, Form]:
-        """Return each lane's images and their form; the arguments are `shared`'s, for each lane."""
+    ) -> torch.Tensor:
+        """Return each lane's pixels [B, H, W, K*C]."""
         if drawn[0] is None:
             raw = unflatten(self._batches.raw(chosen_BK.flatten()), 0, *chosen_BK.shape)
         else:
             pairs = zip(chosen_BK.unbind(1), drawn, strict=True)
             raw = torch.stack([d.apply(self._batches.raw(c), start) for c, d in pairs if d is not None], 1)
         # [B, K, H, W, C] to [B, H, W, K*C], then the bytes become numbers in the layout that is wanted
-        raw_BHWC = raw.permute(0, 2, 3, 1, 4).flatten(3)
-        return self._own(self._batches.finish(raw_BHWC, self._lanes)), Form.PACKED
+        return raw.permute(0, 2, 3, 1, 4).flatten(3)
 
     def _own(self, x: torch.Tensor) -> torch.Tensor:
         if self._each is not None:

@@ -69,3 +69,23 @@ class PackLosses:
                 2, labels_KB1, (self._smoothing_K1 - 1).unsqueeze(2).expand(labels_KB1.shape)
             )
         return losses_K.div_(count), gradient_KBY.div_(count)
+
+    def mixed(
+        self,
+        logits_KBY: torch.Tensor,
+        labels_LB: torch.Tensor,
+        others_LB: torch.Tensor,
+        shares_L: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return losses and gradients of mixed images: the same mixture of both labels'.
+
+        Args:
+            logits_KBY: of the network.
+            labels_LB: of the images.
+            others_LB: of those that are mixed in.
+            shares_L: of the images' own labels.
+        """
+        own_K, own_KBY = self(logits_KBY, labels_LB)
+        other_K, other_KBY = self(logits_KBY, others_LB)
+        shares_K = shares_L.expand(len(logits_KBY))
+        return torch.lerp(other_K, own_K, shares_K), torch.lerp(other_KBY, own_KBY, shares_K.view(-1, 1, 1))

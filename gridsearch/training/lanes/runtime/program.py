@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from gridsearch.training import augment, seeds
+from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lane_progress import LaneState
@@ -164,12 +164,17 @@ class PackProgram:
     @property
     def planned(self) -> bool:
         """Whether compiled calls take the steps, several at a time."""
-        return self._planned is not None
+        return self._planned is not None and not self._mixes
 
     @property
     def taken(self) -> int | None:
         """How many steps all lanes have taken by such calls; None where there are none."""
-        return None if self._planned is None else self._planned.taken
+        return self._planned.taken if self._planned is not None and not self._mixes else None
+
+    @property
+    def _mixes(self) -> bool:
+        """Whether any lane mixes its images, which step plans do not."""
+        return any(mixing.mixes(m.settings) for m in self.members)
 
     def lr(self, slot: int) -> float:
         """Return the learning rate of a lane's last step."""
@@ -211,6 +216,8 @@ class PackProgram:
     def _plan_steps(self, model: nn.Module, x_BCHW: torch.Tensor) -> PlannedSteps | None:
         """Return the steps as compiled calls; None where there is no operation for a part of the network."""
         if self._counted or self.network.method != "stacked" or self._precision.name not in PLANNED:
+            return None
+        if self.members[0].settings.augment not in augment.COMPILED:
             return None
         try:
             steps = plan_network(
@@ -291,7 +298,7 @@ class PackProgram:
         members = self.members
         first = members[0]
         seeds.reseed_others(seeds.stream(first.seed, seeds.EPOCH, first.epoch + 1))
-        if self._planned is not None:
+        if self._planned is not None and not self._mixes:
             results = self._run_planned(self._planned, check_stop)
         else:
             run = self._run_counted if self._counted else self._run
@@ -302,12 +309,25 @@ class PackProgram:
 
     def _images(self) -> EpochImages:
         """Return the images of the lanes' next epoch in their order."""
-        data = self.data
-        epochs = [(m.seed, m.epoch + 1) for m in self.members]
-        if len(set(epochs)) == 1:
-            epochs = epochs[:1]
-        order_NL = torch.stack([self._order(*one) for one in epochs], 1)
-        return EpochImages(order_NL, data.labels[order_NL], [self._augment(*one) for one in epochs])
+        data, members = self.data, self.members
+        if len({self._sees(m) for m in members}) == 1:
+            members = members[:1]
+        order_NL = torch.stack([self._order(m.seed, m.epoch + 1) for m in members], 1)
+        mix = mixing.draw(
+            [(m.settings, m.seed, m.epoch + 1) for m in members],
+            self.plan,
+            image_size=data.image_size,
+            device=data.device,
+            dtype=self._precision.weights,
+        )
+        drawn = [self._augment(m) for m in members]
+        return EpochImages.of(order_NL, data.labels[order_NL], drawn, mix)
+
+    @staticmethod
+    def _sees(m: Member) -> tuple[object, ...]:
+        """Return what decides which images a lane sees in its next epoch, beside what all lanes have in common."""
+        s = m.settings
+        return m.seed, m.epoch, s.operations, s.magnitude, s.mixup, s.cutmix
 
     def _run_planned(
         self, planned: PlannedSteps, check_stop: Callable[[], None]
@@ -318,7 +338,7 @@ class PackProgram:
         for m in self.members:
             key = m.seed, m.epoch + 1
             if key not in orders:
-                orders[key] = self._order(*key).contiguous(), self._augment(*key)
+                orders[key] = self._order(*key).contiguous(), self._augment(m)
             epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
         try:
             results = planned.train(self.members, epochs, check_stop)
@@ -338,15 +358,14 @@ class PackProgram:
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
         members, batch = self.members, self.plan.batch
-        metrics = EpochMetrics(images.labels, members)
+        metrics = EpochMetrics(images.guessed, members)
         for i in range(self.plan.steps):
             check_stop()
             if self.network.has_dropout:
                 for generator, m in zip(self.network.dropout.generators, members, strict=True):
                     generator.manual_seed(seeds.stream(m.seed, seeds.STEP, m.step))
-            losses_K, logits_KBY, _ = self._forward_backward(
-                images, BatchPosition(slice(i * batch, (i + 1) * batch))
-            )
+            position = BatchPosition(slice(i * batch, (i + 1) * batch))
+            losses_K, logits_KBY = self._forward_backward(images, position)
             metrics.add(losses_K, logits_KBY)
             if self._lr_changes:
                 self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
@@ -373,7 +392,7 @@ class PackProgram:
         rest = plan.images % plan.batch
         whole = plan.images // plan.batch
         later = max(0, max(m.settings.epochs - m.epoch for m in members) - 1)
-        self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.shared)
+        self._runner.run(whole, rest, check_stop, left=later * whole, kind=images.form)
         self._optimizer.advance(rates)
         sizes = [plan.batch] * whole + [rest] * (rest > 0)
         results = self._device_metrics.results(members, sizes)
@@ -399,8 +418,9 @@ class PackProgram:
         position = feed.position(count)
         assert position.step is not None
         masks.begin_step()
-        losses_K, logits_KBY, labels_LB = self._forward_backward(feed.images, position)
-        self._device_metrics.add(losses_K, logits_KBY, labels_LB, position.step)
+        losses_K, logits_KBY = self._forward_backward(feed.images, position)
+        guessed_LB = feed.images.guessed[position.images].t()
+        self._device_metrics.add(losses_K, logits_KBY, guessed_LB, position.step)
         self._optimizer.step(self._gradient, feed.coefficients())
         self.averages.step()
         masks.steps.add_(1)
@@ -415,20 +435,26 @@ class PackProgram:
 
     def _forward_backward(
         self, images: EpochImages, position: BatchPosition
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Compute the gradients of a step, and return its losses [K], logits [K, B, Y] and labels [L, B]."""
-        chosen_BL = images.order[position.images]
-        if images.shared:
-            x, form = self._inputs.shared(chosen_BL[:, 0], images.drawn[0], position.start)
-        else:
-            x, form = self._inputs.own(chosen_BL, images.drawn, position.start)
-        labels_LB = images.labels[position.images].t()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the gradients of a step, and return its losses [K] and logits [K, B, Y]."""
+        x, form = self._inputs.step(images, position)
         with self._precision.forward():
             forward = self.network.forward_pass(x, form)
         logits_KBY = forward.logits.to(self._precision.weights)
-        losses_K, gradient_KBY = self._losses(logits_KBY, labels_LB)
+        losses_K, gradient_KBY = self._loss(logits_KBY, images, position)
         forward.gradients(gradient_KBY, self._gradient)
-        return losses_K, logits_KBY, labels_LB
+        return losses_K, logits_KBY
+
+    def _loss(
+        self, logits_KBY: torch.Tensor, images: EpochImages, position: BatchPosition
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the losses [K] of a step, and their gradients with respect to the logits."""
+        part = position.images
+        labels_LB = images.labels[part].t()
+        if images.mix is None or images.others is None:
+            return self._losses(logits_KBY, labels_LB)
+        others_LB, shares_L = images.others[part].t(), images.mix.shares_of(part)
+        return self._losses.mixed(logits_KBY, labels_LB, others_LB, shares_L)
 
     def _order(self, seed: int, epoch: int) -> torch.Tensor:
         """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""
@@ -436,15 +462,9 @@ class PackProgram:
         drawn = torch.randperm(len(train), generator=seeds.generator(seed, seeds.ORDER, epoch))
         return train.index_select(0, drawn[: self.plan.images].to(train.device))
 
-    def _augment(self, seed: int, epoch: int) -> augment.EpochAugment | None:
-        return augment.draw(
-            self.members[0].settings.augment,
-            seed=seed,
-            epoch=epoch,
-            count=self.plan.images,
-            image_size=self.data.image_size,
-            device=self.data.device,
-        )
+    def _augment(self, m: Member) -> augment.EpochAugment | None:
+        """Return the augmentation of a lane's next epoch."""
+        return augment.draw_for(m.settings, m.seed, m.epoch + 1, count=self.plan.images, data=self.data)
 
     # Evaluation
 
