@@ -65,6 +65,9 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     val: float | None = None,
     subset: int | None = None,
     version: str | None = None,
+    sample: int | None = None,
+    order: str | None = None,
+    ignore: str | Sequence[str] | None = None,
     recipe: Mapping[str, Value] | None = None,
     more_seeds: int | None = None,
     top: int | None = None,
@@ -113,6 +116,10 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         subset: train on so many images only, stratified.
         version: of code of your own: it stands for what of it has no address (files that it reads, objects that
             nobody can look into), and another version is computed again.
+        sample: only so many of the grid's points, spread evenly over it; a larger number later adds to them.
+        order: which points train first: "given" (default; the longest packs first, so that the run ends soonest),
+            "spread" (evenly over the grid), or "cheap-first".
+        ignore: findings that this study's reports leave out, "GS101" or "edge-of-axis", one or several.
         recipe: settings that are the same for all points, by name.
         more_seeds: replicates to add to the best points of the stored `study`, with nothing to search beside it.
         top: for how many points; default: 2.

@@ -24,7 +24,7 @@ from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS, Places, Ru
 from gridsearch.spec import Grid, Recipe, StudySpec, build
 from gridsearch.spec.axes import ALIASES, canonical, find_axis, is_option
 from gridsearch.spec.study_file import PLUGINS
-from gridsearch.spec.study_options import OPTIONS
+from gridsearch.spec.study_options import OPTIONS, changes
 
 if TYPE_CHECKING:
     from gridsearch.records import Value
@@ -33,7 +33,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data"}
-CHANGING = frozenset(OPTIONS) - {"study", *PLUGINS} | {"exclude", "when", "epochs", "recipe"}
+CHANGING = frozenset(OPTIONS) - {"study", "order", "ignore", *PLUGINS} | {
+    "exclude",
+    "when",
+    "epochs",
+    "recipe",
+}
 """Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
 
 
@@ -53,6 +58,9 @@ class SearchArguments(TypedDict, total=False):
     val: float | None
     subset: int | None
     version: str | None
+    sample: int | None
+    order: str | None
+    ignore: str | Sequence[str] | None
     recipe: Mapping[str, Value] | None
 
 
@@ -200,7 +208,9 @@ def run_options(given: Mapping[str, Any]) -> RunOptions:
         UsageError: a value that the option of that name does not take either.
     """
     values = {n: read(n, given[n]) for n in RUN_OPTIONS if given.get(n) is not None}
-    return RunOptions(places=places(given), command="gridsearch.run(...) from Python", **values)
+    changed = changes({name: given.get(name) for name in ("order", "ignore")})
+    command = "gridsearch.run(...) from Python"
+    return RunOptions(places=places(given), command=command, changed=changed, **values)
 
 
 def places(given: Mapping[str, Any]) -> Places:

@@ -88,11 +88,39 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
     )
     what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
     what.add_argument(
+        "--sample",
+        metavar="N",
+        help="only N of the grid's points, spread evenly over it; a larger N later adds to them",
+    )
+    what.add_argument(
+        "--order",
+        metavar="O",
+        help="which points train first: given (default; the longest packs first, so that the run ends soonest), "
+        "spread (evenly over the grid, so that the heatmap is readable early), cheap-first",
+    )
+    add_ignore(what, "and of this study from now on")
+    what.add_argument(
         "--set",
         nargs="+",
         action="extend",
         metavar="KEY=VALUE",
         help="settings of the recipe, for all points: optimizer=sgd momentum=.9; its keys are listed below",
+    )
+
+
+def add_ignore(group: argparse._ActionsContainer, beyond: str) -> None:
+    """Add the option that silences findings of the report.
+
+    Args:
+        group: what to add it to.
+        beyond: how long it holds.
+    """
+    group.add_argument(
+        "--ignore",
+        action="append",
+        metavar="CODE",
+        help=f"leave a finding out of this report, {beyond}: GS101 or edge-of-axis, several joined by commas "
+        "(repeatable)",
     )
 
 

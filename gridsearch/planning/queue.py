@@ -1,4 +1,4 @@
-"""The waiting trials of a run, handed out as packs: longest first, and small enough that no worker idles."""
+"""The waiting trials of a run, handed out as packs: longest first, or as asked, and so small that no worker idles."""
 
 from __future__ import annotations
 
@@ -81,6 +81,7 @@ class WorkQueue(Generic[T]):
             has to be measured first.
         cost: what one trial costs alone, in seconds or in any unit.
         share: what it costs as a lane of a pack of so many, as a share of that.
+        rank: says which of two trials goes first, the one of lower rank; None for those that take longest.
     """
 
     def __init__(
@@ -90,38 +91,44 @@ class WorkQueue(Generic[T]):
         lanes: Callable[[T, int], int | None],
         cost: Callable[[T], float],
         share: Callable[[T, int], float] = lambda _trial, _lanes: 1.0,
+        rank: Callable[[T], float] | None = None,
     ) -> None:
         self._workers = workers
         self._lanes = lanes
         self._cost = cost
         self._share = share
+        self._rank = rank
         self._groups: dict[Shape, deque[T]] = {}
         self._count = 0
         self._unseen: list[Shape] = []
         self._most: dict[Shape, int] = {}
         self._order = itertools.count()
-        # Each group's next pack by cost, the dearest first.  An entry may be out of date: a group's next pack
-        # only ever becomes cheaper, so it is priced again when it comes up.
+        # Each group by the cost of its next pack, the dearest first, or by the rank of its next trial.  An entry may
+        # be out of date: a group's next pack only ever becomes less urgent, so it is judged again when it comes up.
         self._heap: list[tuple[float, int, Shape]] = []
 
     def __len__(self) -> int:
         return self._count
 
     def fill(self, trials: Iterable[T]) -> None:
-        """Hold these trials and no others; of a group those that take longest come first."""
+        """Hold these trials and no others; of a group those that take longest come first, or those of lowest rank."""
+        rank = self._rank
+        if rank is not None:
+            trials = sorted(trials, key=rank)
         groups = group_trials(trials, lambda trial: trial.settings)
         self._groups = {
-            key: deque(sorted(group, key=lambda trial: -self._cost(trial))) for key, group in groups.items()
+            key: deque(group if rank is not None else sorted(group, key=lambda trial: -self._cost(trial)))
+            for key, group in groups.items()
         }
         self._count = sum(map(len, self._groups.values()))
         self._unseen = list(reversed(self._groups))
         self._heap.clear()
 
     def next(self, ahead: Callable[[], Sequence[float]] = tuple) -> tuple[T, ...] | Unprobed[T] | None:
-        """Take the pack that takes longest, or an unprobed group that must be measured first; None if there is neither.
+        """Take the most urgent pack, or an unprobed group that must be measured first; None if there is neither.
 
         A group that was returned as unprobed is passed over until `sized` is called for it.  The trials of a pack share
-        their shaping settings, and are of like cost, so that its lanes end together.
+        their shaping settings, and where no rank is asked for are of like cost, so that its lanes end together.
 
         Args:
             ahead: gives, for each worker that has a pack, how long it will still take, in the unit of `cost`;
@@ -136,11 +143,11 @@ class WorkQueue(Generic[T]):
             self._most[key] = most
             self._offer(key)
         while self._heap:
-            negative, _, key = heapq.heappop(self._heap)
-            width, cost = self._price(key)
-            if cost < -negative:
+            urgency, _, key = heapq.heappop(self._heap)
+            if self._urgency(key) > urgency:
                 self._offer(key)
                 continue
+            width, _ = self._price(key)
             taken = self._take(key, self._width(key, width, self._most[key], ahead))
             self._offer(key)
             return taken
@@ -205,7 +212,13 @@ class WorkQueue(Generic[T]):
 
     def _offer(self, key: Shape) -> None:
         if key in self._groups:
-            heapq.heappush(self._heap, (-self._price(key)[1], next(self._order), key))
+            heapq.heappush(self._heap, (self._urgency(key), next(self._order), key))
+
+    def _urgency(self, key: Shape) -> float:
+        """Return where a group stands, the lowest first; a group that is gone comes last."""
+        if key not in self._groups:
+            return math.inf
+        return -self._price(key)[1] if self._rank is None else self._rank(self._groups[key][0])
 
     def _price(self, key: Shape) -> tuple[int, float]:
         """Return width and cost of a group's next pack; a group that is gone has none."""

@@ -78,7 +78,7 @@ class _Simulation(Generic[T]):
         self._workers = [_Worker[T]() for _ in range(workers)]
         self._clock = [(0.0, i) for i in range(workers)]
         self._idle: list[int] = []
-        self._programs: list[SimulatedPack[T]] = []
+        self._programs: list[tuple[float, SimulatedPack[T]]] = []
 
     def run(self) -> Forecast[T]:
         last = 0.0
@@ -99,7 +99,8 @@ class _Simulation(Generic[T]):
                 heapq.heappush(self._clock, (worker.ends, i))
             else:
                 self._idle.append(i)
-        return Forecast(last, tuple(self._programs))
+        self._programs.sort(key=lambda begun: begun[0])
+        return Forecast(last, tuple(program for _, program in self._programs))
 
     def _wake(self, now: float) -> None:
         for i in self._idle:
@@ -132,7 +133,8 @@ class _Simulation(Generic[T]):
         if given or worker.lanes:
             self._go_on(worker, given, now)
             return
-        self._programs.append(SimulatedPack(tuple(worker.trials), worker.widest, now - worker.began))
+        program = SimulatedPack(tuple(worker.trials), worker.widest, now - worker.began)
+        self._programs.append((worker.began, program))
 
     def _start_pack(self, worker: _Worker[T], now: float) -> None:
         work = self._queue.next(lambda: self._ahead(worker, now))

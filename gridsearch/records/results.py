@@ -13,6 +13,9 @@ from gridsearch.records.settings import Settings
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.records.trials import TrialState
 
+SAMPLED_FROM = "sampled_from"
+"""Where a study's spec keeps how many points the grid has of which it is a sample."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRow:
@@ -102,6 +105,7 @@ class StudyData:
         part: which trials are here, None where all are.
         facts: what is known of the images of its trials, by fingerprint.
         advice: what commands about it need, None where that is its name alone.
+        spec: as it was last asked for, see `StudySpec.to_json`; empty where that is not known.
     """
 
     name: str
@@ -119,6 +123,13 @@ class StudyData:
     part: Part | None = None
     facts: Mapping[str, DataFacts] = field(default_factory=dict)
     advice: Advice | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sample(self) -> tuple[int, int] | None:
+        """How many points were asked for last, of how many of the grid; None where that was all of them."""
+        count, of = self.spec.get("sample"), self.spec.get(SAMPLED_FROM)
+        return None if count is None or of is None else (count, of)
 
     @property
     def again(self) -> Advice:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gridsearch.errors import SpecError
 from gridsearch.records import TrialDraft, trial_keys
+from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.spec.function_points import FunctionPoints
 from gridsearch.spec.image_points import ImagePoints, decided_by
@@ -54,6 +55,7 @@ class Expansion:
     Attributes:
         drafts: in the grid's order, seeds innermost; no key twice.
         points: how many different points they are.
+        sampled_from: how many points the grid has, where they are a sample of it.
         excluded: points that the exclusions leave out.
         dropped: points that repeat an earlier one, since they differ in nothing that has an effect.
         warnings: what looks unintended, one line each.
@@ -64,6 +66,12 @@ class Expansion:
     excluded: int
     dropped: int
     warnings: tuple[str, ...]
+    sampled_from: int | None = None
+
+    @property
+    def noted(self) -> dict[str, int]:
+        """What a study's spec keeps of it."""
+        return {} if self.sampled_from is None else {SAMPLED_FROM: self.sampled_from}
 
 
 def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
@@ -82,14 +90,15 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
     if not points:
         raise SpecError([f"the exclusions leave none of the {excluded:,} points"])
     seeds = spec.seed_list
-    if len(points) * len(seeds) > MAX_TRIALS:
-        count = len(points) * len(seeds)
-        many = f"{len(points):,} points with {len(seeds):,} seeds are {count:,} trials"
+    count = min(len(points), spec.sample or len(points))
+    if count * len(seeds) > MAX_TRIALS:
+        many = f"{count:,} points with {len(seeds):,} seeds are {count * len(seeds):,} trials"
         raise SpecError([f"{many}, and at most {MAX_TRIALS:,} are taken"])
     builder = _BUILDERS[spec.kind.name](spec, resolve)
+    chosen = points if spec.sample is None else _sampled(spec.sample, points, builder)
     drafts: list[TrialDraft] = []
     seen: set[str] = set()
-    for point in points:
+    for point in chosen:
         built = builder.settings(point)
         if built is None:
             continue
@@ -102,7 +111,7 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
                 for key, seed in zip(keys, seeds, strict=True)
             ]
     builder.check()
-    dropped = len(points) - len(seen)
+    dropped = len(chosen) - len(seen)
     warnings = [*spec.warnings, *_idle(spec.grid, fixed, drafts), *builder.warnings(drafts)]
     if spec.version is not None and all(draft.settings.code_version is None for draft in drafts):
         warnings.append("version stands for code of your own, and here is none: it has no effect")
@@ -110,8 +119,36 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
         repeat = "repeats another: it differs" if dropped == 1 else "repeat others: they differ"
         warnings.append(f"{dropped:,} of {len(points):,} points {repeat} in nothing that has an effect")
     return Expansion(
-        drafts=tuple(drafts), points=len(seen), excluded=excluded, dropped=dropped, warnings=tuple(warnings)
+        drafts=tuple(drafts),
+        points=len(seen),
+        excluded=excluded,
+        dropped=dropped,
+        warnings=tuple(warnings),
+        sampled_from=None if spec.sample is None else len(points),
     )
+
+
+def _sampled(count: int, points: Sequence[GridPoint], builder: PointBuilder) -> list[GridPoint]:
+    """Return so many different points, spread evenly over the grid, in the grid's order.
+
+    Raises:
+        SpecError: there are not so many.
+    """
+    from gridsearch.spec.spread import Spread  # with numpy, which a sample alone needs
+
+    order = Spread([point.values for point in points])
+    found: dict[str, int] = {}
+    while len(found) < count and (index := order.propose()) is not None:
+        if (built := builder.settings(points[index])) is None:
+            continue
+        settings, _, inactive = built
+        if (key := trial_keys(settings, (0,))[0]) not in found:
+            found[key] = index
+            order.take(without=inactive)
+    builder.check()
+    if len(found) < count:
+        raise SpecError([f"sample {count:,}: the grid has {len(found):,} points, and no more can be sampled"])
+    return [points[index] for index in sorted(found.values())]
 
 
 def _idle(grid: Grid, fixed: Mapping[str, Value], drafts: Sequence[TrialDraft]) -> Iterator[str]:

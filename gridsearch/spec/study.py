@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gridsearch.errors import SpecError
 from gridsearch.records import ImageSettings
+from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import StudyKind, kind_of
 from gridsearch.spec.axes import AXES, SEED, canonical, find_axis
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
@@ -26,7 +27,7 @@ from gridsearch.spec.grid_builder import Entry, assemble
 from gridsearch.spec.recipe import Params, Recipe, read_setting
 from gridsearch.spec.study_file import StudyFile, load_toml, missing_files
 from gridsearch.spec.study_names import check_study_name, default_name
-from gridsearch.spec.study_options import OPTIONS, misplaced, read_option, refusal
+from gridsearch.spec.study_options import OPTIONS, ORDERS, misplaced, read_option, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,7 @@ def _option(name: str) -> BeforeValidator:
     return BeforeValidator(
         lambda value: (
             None
-            if value is None and name in ("study", "subset", "objective", "version")
+            if value is None and name in ("study", "subset", "objective", "version", "sample")
             else read_option(name, value)
         )
     )
@@ -114,6 +115,9 @@ class StudySpec(BaseModel):
         subset: train on that many images of the training split.
         version: of the user's own code: it stands for what of that code has no address (files that it reads, objects
             that nobody can look into); another version is another point.
+        sample: how many of the grid's points, spread evenly over it; None for all.
+        order: in which order they train: "given", "spread" or "cheap-first".
+        ignore: codes of findings that reports leave out.
         grid: the axes; a mapping will do.  Its axes win over the recipe.
         recipe: what is the same for all points; a mapping will do ("model.width" for options).
 
@@ -133,6 +137,9 @@ class StudySpec(BaseModel):
     val: Annotated[float, _option("val")] = _DEFAULTS.val
     subset: Annotated[int | None, _option("subset")] = _DEFAULTS.subset
     version: Annotated[str | None, _option("version")] = None
+    sample: Annotated[int | None, _option("sample")] = None
+    order: Annotated[str, _option("order")] = ORDERS[0]
+    ignore: Annotated[tuple[str, ...], _option("ignore")] = ()
     grid: Annotated[Grid, _converted(Grid, Grid)] = Field(default_factory=Grid)
     recipe: Annotated[Recipe | Params, _converted((Recipe, Params), Recipe.of)] = Field(
         default_factory=Recipe
@@ -193,6 +200,9 @@ class StudySpec(BaseModel):
             **{name: getattr(self, name) for name in self.kind.options},
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
             **({} if self.version is None else {"version": self.version}),
+            **({} if self.sample is None else {"sample": self.sample}),
+            **({} if self.order == ORDERS[0] else {"order": self.order}),
+            **({"ignore": list(self.ignore)} if self.ignore else {}),
             "grid": self.grid.to_json(),
             "recipe": self.recipe.flat(),
         }
@@ -205,7 +215,7 @@ class StudySpec(BaseModel):
             SpecError: it is not what this version's `to_json` writes.
         """
         grid = Grid.from_json(data["grid"], free=kind_of(data).free_axes)
-        skipped = ("grid", "code", *(("seeds",) if grid.seeds is not None else ()))
+        skipped = ("grid", "code", SAMPLED_FROM, *(("seeds",) if grid.seeds is not None else ()))
         return cls(**{k: v for k, v in data.items() if k not in skipped}, grid=grid)
 
     def arguments(self) -> tuple[str, ...]:
@@ -221,6 +231,12 @@ class StudySpec(BaseModel):
                 arguments += [f"--{name}", repr(value) if name == "val" else str(value)]
         if self.version is not None:
             arguments += ["--version", self.version]
+        if self.sample is not None:
+            arguments += ["--sample", str(self.sample)]
+        if self.order != ORDERS[0]:
+            arguments += ["--order", self.order]
+        if self.ignore:
+            arguments += ["--ignore", ",".join(self.ignore)]
         arguments += self.grid.arguments()
         if self.grid.seeds is None and isinstance(self.seeds, int) and self.seeds != 1:
             arguments += ["--seeds", str(self.seeds)]

@@ -10,16 +10,22 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gridsearch.errors import nearest
+from gridsearch.records.finding_codes import FINDINGS
 from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS, kind_of
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.axis_values import require_text, typed
-from gridsearch.spec.collector import InvalidValue, shortened
+from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.grid_parts import MAX_SEEDS
 from gridsearch.spec.study_names import good_name
 
-OPTIONS = ("study", *(option for kind in KINDS for option in kind.options), "seeds", "version")
+OPTIONS = (
+    *("study", *(option for kind in KINDS for option in kind.options), "seeds", "version"),
+    *("sample", "order", "ignore"),
+)
 MAX_VERSION = 64
 DIRECTIONS = ("maximize", "minimize")
+ORDERS = ("given", "spread", "cheap-first")
+"""In which order a run trains: the longest packs first, so that it ends soonest; evenly over the grid; the cheapest."""
 
 _METRIC = re.compile(r"[^\W\d][\w.\- ]{0,63}")
 
@@ -36,13 +42,35 @@ def read_option(name: str, value: object) -> Any:
         if not isinstance(value, str):
             raise InvalidValue(f"study must be a name, not {value!r}")
         return good_name(value)
+    if name == "ignore":
+        return read_codes(value)
     if isinstance(value, Mapping | list | tuple | set):
         raise InvalidValue(f"{name} takes one value")
     if name == "version":
         return _version(value)
+    if name == "sample":
+        return _sample(value)
+    if name == "order":
+        return _order(value)
     if name in FUNCTION.options:
         return _of_function(name, value)
     return typed(AXES[name], value)
+
+
+def changes(given: Mapping[str, object]) -> dict[str, Any]:
+    """Type options of a stored study that decide nothing about its trials; None is one that was not given.
+
+    Raises:
+        SpecError: a value that an option does not take.
+    """
+    problems = ErrorCollector()
+    found = {}
+    for name, value in given.items():
+        if value is not None:
+            with problems.at(f"--{name} {shortened(str(value))}"):
+                found[name] = read_option(name, value)
+    problems.check()
+    return found
 
 
 def _of_function(name: str, value: object) -> str:
@@ -67,6 +95,39 @@ def _version(value: object) -> str:
             f"version must be a text of 1 to {MAX_VERSION} letters, not {shortened(repr(value))}"
         )
     return text.strip()
+
+
+def _sample(value: object) -> int:
+    number = value if isinstance(value, int) else _number(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InvalidValue(f"sample must be a whole number of at least 1, not {shortened(str(value))}")
+    return number
+
+
+def _order(value: object) -> str:
+    if not isinstance(value, str) or value not in ORDERS:
+        raise InvalidValue(f"unknown order {shortened(str(value))!r}{nearest(str(value), ORDERS)}")
+    return value
+
+
+def read_codes(value: object) -> tuple[str, ...]:
+    """Type the findings that a report leaves out: codes or names, one text of several or a list; returns codes.
+
+    Raises:
+        InvalidValue: no such finding.
+    """
+    texts = value if isinstance(value, list | tuple) else [value]
+    names = {name: code for code, name in FINDINGS.items()}
+    found: dict[str, None] = {}
+    for text in texts:
+        if not isinstance(text, str):
+            raise InvalidValue(f"ignore takes codes of findings, not {shortened(repr(text))}")
+        for word in re.split(r"[,\s]+", text.strip()):
+            code = names.get(word.lower(), word.upper())
+            if code not in FINDINGS:
+                raise InvalidValue(f"unknown finding {shortened(word)!r}{nearest(word, [*FINDINGS, *names])}")
+            found[code] = None
+    return tuple(found)
 
 
 _MISPLACED = {

@@ -159,6 +159,7 @@ def study_data(
         test=_test(connection, study, words),
         facts=data_facts.read(connection, study),
         advice=_advice(study, trials),
+        spec=json.loads(study.spec),
     )
 
 

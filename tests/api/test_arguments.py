@@ -25,7 +25,7 @@ OTHER_NAMES = {"file": "grid", "set": "recipe"}
 
 WORDS = (
     "", " ", "0", "1", "2", " 2", "-1", "1.5", ".5", "1e3", "9" * 30, "x", "a b", "a/b", "none", "auto", "true", "1h", "90s",
-    "1h30m", "inline", "local", "median", "cpu", "cuda:0", "digits", "mlp", "maximize", "f.py:g", "é", "\x00", "momentum: optimizer=sgd", "partition=gpu",
+    "1h30m", "inline", "local", "median", "cpu", "cuda:0", "digits", "mlp", "maximize", "f.py:g", "é", "\x00", "momentum: optimizer=sgd", "partition=gpu", "spread", "GS101",
 )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 from gridsearch.service.run import running, store_worker
 from gridsearch.spec import build
+from gridsearch.spec.study_options import ORDERS, changes
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 _SPEC_OPTIONS = (
     *("study", "dataset", "model", "objective", "metric", "direction"),
-    *("epochs", "seeds", "val", "subset", "version"),
+    *("epochs", "seeds", "val", "subset", "version", "sample", "order", "ignore"),
 )
 
 
@@ -113,7 +114,7 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what may stand beside a stored study: plug-ins named again, more seeds; nothing else may."""
-    for name in ("epochs", "seeds", "val", "subset", "metric", "direction", "version"):
+    for name in ("epochs", "seeds", "val", "subset", "metric", "direction", "version", "sample"):
         if getattr(arguments, name) is not None:
             raise UsageError(
                 f"--{name} changes what is searched, but no grid is given",
@@ -134,7 +135,15 @@ def run_options(arguments: argparse.Namespace, *, command: str = "") -> RunOptio
     """Return the options of a run that a command has, those that it has not by their defaults."""
     given = {name: getattr(arguments, name) for name in RUN_OPTIONS if hasattr(arguments, name)}
     given |= {name: tuple(value) for name, value in given.items() if RUN_OPTIONS[name].many}
-    return RunOptions(places=Places.find(arguments.home, arguments.store), command=command, **given)
+    changed = changes({"order": getattr(arguments, "order", None), "ignore": ignored(arguments)})
+    places = Places.find(arguments.home, arguments.store)
+    return RunOptions(places=places, command=command, changed=changed, **given)
+
+
+def ignored(arguments: argparse.Namespace) -> str | None:
+    """Return the findings that `--ignore` names, in one text."""
+    codes = getattr(arguments, "ignore", None)
+    return None if codes is None else ",".join(codes)
 
 
 def _spec(arguments: argparse.Namespace) -> StudySpec | None:
@@ -148,6 +157,8 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
         raise UsageError(f"two study files: {files[0]} and {files[1]}", hint="name one")
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
     models = given.pop("model", [])
+    if "ignore" in given:
+        given["ignore"] = ignored(arguments)
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
         raise UsageError("--top has no effect without --more-seeds", hint="add --more-seeds N")
@@ -206,9 +217,12 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     out = display.console(no_color=arguments.no_color)
     seeds, uneven = divmod(found.trials, max(found.points, 1))
     each = ", " if uneven else f" x {plural(seeds, 'seed')} = "  # a stored study's points may lack some seeds
+    beside = [f"{plural(found.excluded, 'point')} excluded"] if found.excluded else []
+    if found.sampled_from is not None:
+        beside.insert(0, f"a sample of the grid's {plural(found.sampled_from, 'point')}")
     out.print(
         f"study {found.study}: {plural(found.points, 'point')}{each}{plural(found.trials, 'trial')}"
-        + (f" ({plural(found.excluded, 'point')} excluded)" if found.excluded else "")
+        + (f" ({', '.join(beside)})" if beside else "")
     )
     out.print(
         f"new {found.new} · done {found.done} · failed {found.failed} (offered again) · "
@@ -232,6 +246,12 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
             f"{g.method}: {g.model}: {g.reason}" for g in found.groups if g.lanes > 1 and g.reason
         ):
             out.print(line, soft_wrap=True)
+    if found.order != ORDERS[0] and found.first:
+        first = ", then ".join(
+            display.params_text(params) + (f" and {lanes - 1} more beside it" if lanes > 1 else "")
+            for params, lanes in found.first
+        )
+        out.print(f"order: {found.order}, first {first}", soft_wrap=True)
     time = _or_unknown(found.seconds, found.kind)
     out.print(f"time: {time} with {plural(found.workers, 'worker')}")
     if not found.kind.packs:

@@ -57,6 +57,12 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
             if selects == {"best"}
             else "Some trials count their best epoch and others their last: these values are not comparable."
         )
+    if data.sample is not None:
+        count, of = data.sample
+        found.append(
+            f"Only {plural(count, 'point')} of the grid's {of:,} {'was' if count == 1 else 'were'} asked for last "
+            "(--sample), spread evenly over it: a point that is not here may be better."
+        )
     if data.trials and not ranking.by_train and data.kind.classifies:
         found.append(
             "Ranked by the validation split alone; the test set plays no part in it. The best of many is partly "

@@ -35,6 +35,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "direction": data.direction,
         **({} if data.part is None else {"part": _part(data.part)}),
         **_recipes(ranking),
+        **_sample(data),
         "counts": dict(ranking.counts),
         "points": [
             *map(_point, ranking.points),
@@ -76,6 +77,15 @@ def _recipes(ranking: Ranking) -> dict[str, Any]:
     """Return the settings in which the study's recipes differ, with their values; nothing where there is one."""
     mixed = {axis: [v for v in levels_of(ranking.points, axis) if v != ABSENT] for axis in ranking.mixed}
     return {"recipes": mixed} if mixed else {}
+
+
+def _sample(data: StudyData) -> dict[str, Any]:
+    """Return how many points of the grid were asked for, and in which order; nothing where all were, as given."""
+    order = {"order": data.spec["order"]} if "order" in data.spec else {}
+    if data.sample is None:
+        return order
+    count, of = data.sample
+    return {"sample": {"points": count, "of": of}, **order}
 
 
 def _point(point: RankedPoint) -> dict[str, Any]:

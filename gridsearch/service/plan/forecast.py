@@ -16,6 +16,7 @@ from gridsearch.planning import (
     SettledQueue,
     WorkQueue,
     group_trials,
+    rank_of,
     relative_cost,
     simulate,
 )
@@ -171,7 +172,7 @@ class PlanForecast:
             hardware(self.prepared, self.devices, self.options)
         )
 
-    def _guess(self, draft: TrialDraft, lanes: int) -> float:
+    def _guess(self, draft: Trial | TrialDraft, lanes: int) -> float:
         if self.cost is None:
             return relative_cost(draft.settings)
         return self.cost.guess(draft.settings, lanes=lanes)
@@ -180,7 +181,17 @@ class PlanForecast:
         """Return the packs of a run whose packs are settled beforehand."""
         known = {trial.key for trial in self.ledger}
         to_come = [draft for draft in self.missing if draft.key not in known]
-        return SettledQueue(settled_packs([*self.ledger, *to_come], self.options))
+        known_ones: list[Trial | TrialDraft] = [*self.ledger, *to_come]
+        return SettledQueue(settled_packs(known_ones, self.options, self._rank()))
+
+    def _rank(self) -> Callable[[Trial | TrialDraft], float] | None:
+        """Return what says which trials go first, as a run has it; None where the longest do."""
+        known = {trial.key for trial in self.ledger}
+        return rank_of(
+            self.prepared.order,
+            lambda: [*self.ledger, *(draft for draft in self.missing if draft.key not in known)],
+            cost=lambda trial: self._guess(trial, 1),
+        )
 
     def _free(self) -> WorkQueue[TrialDraft]:
         """Return the queue of a run that makes its packs as it goes."""
@@ -201,6 +212,7 @@ class PlanForecast:
             lanes=lanes,
             cost=lambda draft: self._guess(draft, 1),
             share=lambda draft, n: self._guess(draft, n) / self._guess(draft, 1),
+            rank=self._rank(),
         )
 
     def wall(self, simulated: Forecast[TrialDraft]) -> float | None:

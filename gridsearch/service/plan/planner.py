@@ -17,6 +17,7 @@ from gridsearch.service.prepare.joining import join
 from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
 from gridsearch.service.prepare.prepared import Given
 from gridsearch.service.run.workers import devices_for, worker_setups
+from gridsearch.spec.study_options import ORDERS
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
@@ -24,11 +25,14 @@ if TYPE_CHECKING:
 
     from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.planning import SimulatedPack
-    from gridsearch.records import Settings, Trial, TrialDraft
+    from gridsearch.records import Settings, Trial, TrialDraft, Value
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Prepared
     from gridsearch.service.prepare.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
+
+_FIRST = 4
+"""Packs that are shown."""
 
 _ROW_BYTES = 6_000
 """Database rows, log and event file of a trial, beside its predictions; measured on a 10-epoch trial."""
@@ -67,6 +71,9 @@ class Plan:
         disk_mb: that the new trials will take, None where the data is not there.
         kind: what the study is of.
         data: the images in one line, as they were understood; "" where they are not there yet.
+        order: in which order the trials go.
+        first: the trial that each of the first packs begins with, and how many lanes that pack has.
+        sampled_from: how many points the grid has, where these are a sample of it.
     """
 
     study: str
@@ -86,6 +93,9 @@ class Plan:
     kind: StudyKind = IMAGES
     data: str = ""
     warnings: tuple[str, ...] = ()
+    order: str = ORDERS[0]
+    first: tuple[tuple[Mapping[str, Value], int], ...] = ()
+    sampled_from: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as schema 1."""
@@ -94,11 +104,16 @@ class Plan:
         groups = [{k: g[k] for k in shown} for g in content["groups"]]
         kept = ("study", "points", "trials", "new", "done", "failed", "pruned", "excluded")
         memory = self.memory
-        rest = {
+        rest: dict[str, Any] = {
             "seconds": self.seconds,
             "memory_mb": None if memory is None else memory.beyond_torch_mb,
             "worker_mb": None if memory is None else memory.worker_mb,
             "disk_mb": self.disk_mb,
+        }
+        rest |= {
+            "order": self.order,
+            "first": [{"params": dict(params), "lanes": lanes} for params, lanes in self.first],
+            "sampled_from": self.sampled_from,
         }
         kept_data = {"data": self.data} if self.data else {}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
@@ -153,7 +168,7 @@ def plan_stored(
     """
     began = time.monotonic()
     given = Given(dataset=dataset, models=models, objective=objective)
-    prepared = prepare_stored(study, options.places, given, more=more, say=say)
+    prepared = prepare_stored(study, options.places, given, more=more, changed=options.changed, say=say)
     devices = devices_for(options, prepared.kind)
     return _plan(prepared, options, devices, probe=probe, say=say, began=began)
 
@@ -205,6 +220,12 @@ def _plan(
         kind=prepared.kind,
         data=prepared.described,
         warnings=prepared.warnings,
+        order=prepared.order,
+        first=tuple(
+            ({axis: program.trials[0].settings.get(axis) for axis in program.trials[0].axes}, program.lanes)
+            for program in simulated.programs[:_FIRST]
+        ),
+        sampled_from=prepared.sampled_from,
     )
 
 

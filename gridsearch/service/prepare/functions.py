@@ -174,7 +174,7 @@ def prepare_function(
     return PreparedFunction(
         name=spec.name,
         axes=spec.grid.axes,
-        spec=spec.to_json(),
+        spec=spec.to_json() | expansion.noted,
         catalog=catalog,
         drafts=expansion.drafts,
         points=expansion.points,

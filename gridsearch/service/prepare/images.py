@@ -148,7 +148,7 @@ def prepare_images(
     prepared = PreparedImages(
         name=spec.name,
         axes=spec.grid.axes,
-        spec=stored.located(spec.to_json(), catalog),
+        spec=stored.located(spec.to_json() | expansion.noted, catalog),
         catalog=catalog,
         drafts=expansion.drafts,
         points=expansion.points,

@@ -118,10 +118,12 @@ class RunOptions:
     Attributes:
         places: where things lie.
         command: the command line, for the record.
+        changed: options of a stored study that are others from now on, see `preparation.prepare_stored`.
     """
 
     places: Places = field(default_factory=Places.find)
     command: str = ""
+    changed: Mapping[str, Any] = field(default_factory=dict)
     device: str = _option("auto", "auto (default), cpu, cuda, cuda:N, mps", metavar="D")
     executor: str = _option(
         "local",

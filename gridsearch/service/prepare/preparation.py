@@ -77,6 +77,7 @@ def prepare_stored(
     given: Given | None = None,
     *,
     more: MoreSeeds | None = None,
+    changed: Mapping[str, Any] | None = None,
     say: Callable[[str], None],
 ) -> Prepared:
     """Take trials of a stored study: all without a result, whatever grids they came from, or more replicates.
@@ -88,6 +89,7 @@ def prepare_stored(
         places: where the store and the data lie.
         given: what is named again.
         more: more seeds for the best points, instead of all that is missing.
+        changed: options of the study that decide nothing about its trials (`order`, `ignore`), by name.
         say: takes a message.
 
     Raises:
@@ -98,7 +100,7 @@ def prepare_stored(
     """
     with existing(places) as store:
         data = store.study_data(study)
-        spec = store.spec(study)
+        spec = {**store.spec(study), **(changed or {})}
     given = given or Given()
     _refuse_misplaced(data, given)
     return _PREPARATIONS[data.kind.name].of_stored(data, spec, places, given, more=more, say=say)

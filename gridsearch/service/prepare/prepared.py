@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gridsearch.records import trial_key
+from gridsearch.records.results import SAMPLED_FROM
+from gridsearch.spec.study_options import ORDERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -116,6 +118,16 @@ class Prepared(ABC):
     excluded: int = 0
     warnings: tuple[str, ...] = ()
     stored: bool = False
+
+    @property
+    def order(self) -> str:
+        """In which order its trials train, see `spec.study_options.ORDERS`."""
+        return str(self.spec.get("order", ORDERS[0]))
+
+    @property
+    def sampled_from(self) -> int | None:
+        """How many points the grid has, where the drafts are a sample of it."""
+        return None if self.stored else self.spec.get(SAMPLED_FROM)
 
     @property
     def kind(self) -> StudyKind:

@@ -32,6 +32,7 @@ class RunContext:
         probes: takes the measured cost of each epoch.
         progress: is kept up to date.
         observer: is notified of what happens.
+        order: in which order the trials go, see `planning.rank_of`.
         stays: whether it waits for what other runners hold of the grid, since that may come back.
     """
 
@@ -45,6 +46,7 @@ class RunContext:
     probes: ProbeCache
     progress: Progress
     observer: Observer
+    order: str
     stays: bool = True
 
     def waiting(self) -> Sequence[Trial]:

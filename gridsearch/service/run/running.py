@@ -146,7 +146,9 @@ def resume(
     with ExitStack() as stack:
         # First what waits for the store comes in: it may decide which points are best.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
-        prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
+        prepared = prepare_stored(
+            study, options.places, given, more=more, changed=options.changed, say=watcher.say
+        )
         devices = devices_for(options, prepared.kind)
         return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
 
@@ -202,7 +204,9 @@ def add_stored(
     """
     watcher = observer or Silent()
     given = Given(dataset=dataset, models=models, objective=objective)
-    prepared = prepare_stored(study, options.places, given, more=more, say=watcher.say)
+    prepared = prepare_stored(
+        study, options.places, given, more=more, changed=options.changed, say=watcher.say
+    )
     with open_for_runner(options, watcher, create=False) as store:
         return _added(*_join(store, prepared, options, watcher), options)
 

@@ -6,17 +6,19 @@ Where the user says the number of workers too, the packs themselves are settled 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gridsearch.planning import Probe, relative_cost, settle
 from gridsearch.records import ImageSettings, ProbeRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.records import Probed, Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions
+
+T = TypeVar("T", bound="Trial | TrialDraft")
 
 SIZES = (1, 2, 4, 8, 16, 32)
 """Pack sizes that are measured; on the CPUs that were tried, 32 lanes gain little over 16."""
@@ -130,12 +132,15 @@ class Sizing:
         return max(fits, default=1)
 
 
-def settled_packs(trials: Sequence[Trial | TrialDraft], options: RunOptions) -> list[tuple[str, ...]]:
+def settled_packs(
+    trials: Sequence[T], options: RunOptions, rank: Callable[[T], float] | None = None
+) -> list[tuple[str, ...]]:
     """Return the keys of the trials of each pack.
 
     Args:
         trials: all of the study, in the order in which it got (or will get) them.
         options: `settled` is true of them.
+        rank: which trials go first; the packs are the same whatever it says, and only go in another order.
     """
     assert options.lanes is not None
     assert options.workers is not None
@@ -143,4 +148,6 @@ def settled_packs(trials: Sequence[Trial | TrialDraft], options: RunOptions) -> 
     packs = settle(
         trials, lanes=options.lanes, workers=options.workers, cost=lambda trial: relative_cost(trial.settings)
     )
+    if rank is not None:
+        packs.sort(key=lambda pack: min(map(rank, pack)))
     return [tuple(trial.key for trial in pack) for pack in packs]

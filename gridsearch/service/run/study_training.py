@@ -177,6 +177,7 @@ def _context(
         probes=probes,
         progress=progress,
         observer=observer,
+        order=prepared.order,
         stays=share.stays,
     )
 

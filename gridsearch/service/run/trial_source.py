@@ -10,7 +10,7 @@ import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
-from gridsearch.planning import SettledQueue, Unprobed, WorkQueue
+from gridsearch.planning import SettledQueue, Unprobed, WorkQueue, rank_of
 from gridsearch.random_streams import CHANCE
 from gridsearch.records import Pack, TrialFinished, TrialState
 from gridsearch.service.run.claim_pace import ClaimPace
@@ -31,6 +31,9 @@ LOOK_AGAIN_SECONDS = 2.0
 
 _CROWDED_SECONDS = 0.5
 """How often to look for what others have left, where they take what this runner wants."""
+
+_ROUGH = 64
+"""So many trials in a row are as good as one another to a runner that others get in the way of."""
 
 _SHOWN = 12
 """So many numbers of trials are named in one line."""
@@ -65,14 +68,22 @@ class TrialSource:
     def _make_queue(self) -> PackQueue[Trial]:
         """Return what says which trials go together: the settled packs, or whatever suits at the moment."""
         run = self._run
+        rank = rank_of(
+            run.order, lambda: run.store.ledger(run.study), cost=lambda trial: run.cost.guess(trial.settings)
+        )
         if run.options.settled:
-            return SettledQueue(settled_packs(run.store.ledger(run.study), run.options))
+            return SettledQueue(settled_packs(run.store.ledger(run.study), run.options, rank))
         return WorkQueue(
             workers=run.progress.workers,
             lanes=lambda trial, count: self._sizing.lanes(trial.settings, count),
             cost=lambda trial: run.cost.guess(trial.settings),
             share=lambda trial, lanes: run.cost.share(trial.settings, lanes),
+            rank=None if rank is None else lambda trial: self._rank(rank(trial)),
         )
+
+    def _rank(self, rank: float) -> float:
+        """Return a trial's rank, a rough one where runners that begin alike want the same trials."""
+        return rank // _ROUGH if self._crowded and self._run.order == "spread" else rank
 
     # What to train
 
