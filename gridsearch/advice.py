@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import locators
 from gridsearch.errors import escaped
 from gridsearch.files import DATABASE, object_address
 from gridsearch.folders import expanded
@@ -200,7 +201,8 @@ def named_again(
 
 def is_own(kind: str, name: str) -> bool:
     """Whether a name stands for code of the user's own ("my_net.py:Net"), which runs only when it is named."""
-    return ":" in name and not (kind == "dataset" and name.startswith("folder:"))
+    known = {"dataset": locators.placed, "model": locators.from_library}.get(kind)
+    return ":" in name and (known is None or known(name) is None)
 
 
 def _real(path: Path) -> str:

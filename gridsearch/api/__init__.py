@@ -101,7 +101,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         exclude: points to leave out ("lr=.01 batch=10"), one text or several.
         when: conditions on which an axis exists ("momentum: optimizer=sgd"), one text or several.
         study: the study's name; default: the dataset's or the function's.
-        dataset: a name, "folder:PATH", "file.py:Name" or "module:Name"; a class or function that returns the images;
+        dataset: a name, "folder:PATH", "csv:FILE", "npz:FILE", "hf:NAME", "file.py:Name" or "module:Name"; a class or
+            function that returns the images;
             the images themselves ({"train_images": ..., "train_labels": ...}); or a torch `Dataset`.
             Default: "fmnist".
         model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  A list of

@@ -179,7 +179,9 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="name your_file.py:Name again, if the winner is a model of your own",
     )
     best.add_argument(
-        "--dataset", metavar="NAME", help="name your_file.py:Name again, or say where folder:PATH is now"
+        "--dataset",
+        metavar="NAME",
+        help="name your_file.py:Name again, or say where its folder or file is now",
     )
     add_run_options(best, ("device", "executor", "slurm"))
 
@@ -217,11 +219,15 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     data = commands.add_parser(
         "data",
         parents=common,
-        help="list, fetch or verify datasets",
-        example="gridsearch data list\ngridsearch data fetch fmnist\ngridsearch data fetch mnist --from DIR",
+        help="list, show, fetch or verify datasets",
+        example="gridsearch data list\ngridsearch data show csv:labels.csv --set data.label=kind\n"
+        "gridsearch data fetch mnist --from DIR",
     )
-    data.add_argument("action", choices=["list", "fetch", "verify"])
-    data.add_argument("name", nargs="?", metavar="NAME", help="the dataset (for fetch and verify)")
+    data.add_argument("action", choices=["list", "show", "fetch", "verify"])
+    data.add_argument("name", nargs="?", metavar="NAME", help="the dataset (for show, fetch and verify)")
+    data.add_argument(
+        "--set", nargs="+", action="extend", metavar="KEY=VALUE", help="data.NAME=VALUE (for show)"
+    )
     data.add_argument("--from", dest="source", metavar="DIR", help="a folder that already holds the files")
 
     store = commands.add_parser(

@@ -48,7 +48,8 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
     what.add_argument(
         "--dataset",
         metavar="NAME",
-        help="fmnist (default), mnist, kmnist, cifar10, digits, folder:PATH, or your_file.py:Name",
+        help="fmnist (default), mnist, kmnist, cifar10, digits, folder:PATH, csv:FILE, npz:FILE, hf:NAME, or "
+        "your_file.py:Name",
     )
     what.add_argument(
         "--model",
@@ -230,7 +231,7 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
         "--dataset",
         action="append",
         metavar="NAME",
-        help="a dataset of your own likewise, FILE.py:NAME, or where folder:PATH is on this machine (repeatable)",
+        help="a dataset of your own likewise, FILE.py:NAME, or where folder:PATH, csv:FILE, ... is here (repeatable)",
     )
     worker.add_argument(
         "--objective",

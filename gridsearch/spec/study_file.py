@@ -14,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import locators
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
 from gridsearch.records.study_kinds import kind_of
@@ -187,10 +188,10 @@ def _rules(content: Mapping[str, Any], name: str, path: Path) -> list[Written]:
 
 def _beside(path: Path, locator: str) -> str:
     """Return a locator with the study file's folder before it, if what it names lies there."""
-    kind, colon, rest = locator.partition(":")
-    if kind == "folder" and colon:
-        there = path.parent / tilde(rest)
-        return f"folder:{there}" if there.is_dir() else locator
+    place = locators.placed(locator)
+    if place is not None:
+        there = path.parent / tilde(place[1])
+        return f"{place[0]}:{there}" if there.exists() else locator
     where, _, attribute = locator.rpartition(":")
     there = path.parent / tilde(where)
     return f"{there}:{attribute}" if where.endswith(".py") and there.is_file() else locator

@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+from gridsearch import locators
 from gridsearch.errors import UsageError
 from gridsearch.files import DATABASE
 from gridsearch.folders import tilde
@@ -13,6 +14,7 @@ from gridsearch.spec.collector import InvalidValue, shortened
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LONGEST = 64
+_SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet")
 # The store lies beside the folders of the studies, and SQLite's own files beside the store.
 
 
@@ -49,10 +51,11 @@ def good_name(name: str) -> str:
 
 
 def default_name(dataset: str) -> str:
-    """Return the study's name for a dataset: its name, a folder's base name, a plug-in's attribute."""
-    kind, colon, rest = dataset.partition(":")
-    if kind == "folder" and colon:
-        name = Path(os.path.normpath(tilde(rest).absolute())).name  # of "." and "..", too
+    """Return the study's name for a dataset: its name, a folder's or file's base name, a plug-in's attribute."""
+    place = locators.placed(dataset)
+    if place is not None:
+        path = Path(os.path.normpath(tilde(place[1]).absolute()))  # of "." and "..", too
+        name = path.stem if path.suffix in _SUFFIXES else path.name
     else:
         name = dataset.rpartition(":")[2]
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-").rstrip("-")[:_LONGEST]

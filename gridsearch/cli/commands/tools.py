@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
-from gridsearch import display
+from gridsearch import display, locators
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
 from gridsearch.service.prepare.options import LEASE_SECONDS, Places
@@ -90,7 +90,7 @@ def _warn_of_host(arguments: argparse.Namespace) -> None:
 
 
 def data(arguments: argparse.Namespace) -> int:
-    """List, fetch or verify datasets."""
+    """List, show, fetch or verify datasets."""
     from gridsearch.zoo import datasets
 
     places = Places.find(arguments.home, arguments.store)
@@ -98,6 +98,12 @@ def data(arguments: argparse.Namespace) -> int:
         return _list_data(places, arguments)
     if arguments.name is None:
         raise UsageError(f"data {arguments.action}: which one?", hint="`gridsearch data list` shows them")
+    if arguments.action == "show":
+        from gridsearch.service.queries.shown_data import show_data
+
+        shown = show_data(arguments.name, places, settings=arguments.set or (), say=_say(arguments))
+        _print(arguments, shown.to_json(), "\n".join(shown.lines))
+        return 0
     plugin = datasets.open_dataset(arguments.name)
     if arguments.action == "fetch":
         source = tilde(arguments.source) if arguments.source else None
@@ -125,7 +131,7 @@ def _show_inspection(name: str, found: Inspection, *, quiet: bool) -> None:
             if one
             else f"{len(found.problems)} files are not as they should be"
         )
-        leaves = f", and a run leaves {'it' if one else 'them'} out" if name.startswith("folder:") else ""
+        leaves = f", and a run leaves {'it' if one else 'them'} out" if locators.placed(name) else ""
         print(f"{name}: {count}{leaves}")
     for line in found.problems:
         print(line)

@@ -297,7 +297,7 @@ def _facts(images: ImageData, locator: str) -> DataFacts:
 
 
 def _complete(plugin: Plugin, options: Mapping[str, Value], prefix: str) -> dict[str, Value]:
-    reserved = (*plugins.SHAPE_ARGUMENTS, "root", "path") if prefix == "data" else plugins.SHAPE_ARGUMENTS
+    reserved = (*plugins.SHAPE_ARGUMENTS, "root") if prefix == "data" else plugins.SHAPE_ARGUMENTS
     known = plugin.options(reserved)
     words = plugin.shape_words() if prefix == "model" else {}
     problems = [

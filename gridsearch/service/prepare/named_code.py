@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridsearch import locators
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.service.prepare.prepared import Given
 
@@ -52,7 +53,5 @@ def _named_as(name: str, locators: Sequence[str]) -> str | None:
 
 def _file(locator: str) -> str:
     """Return what a locator says without its folders: `my_net.py:Net` of `nets/my_net.py:Net`, `folder:cats` too."""
-    kind, colon, rest = locator.partition(":")
-    if kind == "folder":
-        return f"{kind}{colon}{rest.rstrip('/').rpartition('/')[2]}"
-    return locator.rpartition("/")[2]
+    place = locators.placed(locator)
+    return locator.rpartition("/")[2] if place is None else locators.short_name(*place)

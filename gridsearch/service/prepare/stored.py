@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import locators
 from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.folders import expanded, tilde
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from gridsearch.records import Settings, StudyData, Trial, TrialDraft
     from gridsearch.service.prepare.options import Places
 
-_FOLDER = "folder:"
-
 
 def stored_dataset(data: StudyData, spec: Mapping[str, Any], home: Path) -> str:
     """Return the locator of a study's dataset.
@@ -41,17 +40,20 @@ def stored_dataset(data: StudyData, spec: Mapping[str, Any], home: Path) -> str:
 
     Raises:
         UsageError: it is a user's own file, which has to be named again.
-        DataError: the folder of images is not where it was.
+        DataError: the images are not where they were.
     """
     locator = str(spec.get("dataset", data.dataset))
-    if locator.startswith(_FOLDER):
-        found = next((each for each in _places(locator, home) if each.is_dir()), None)
-        if found is None:
+    place = locators.placed(locator)
+    if place is not None:
+        kind, path = place
+        found = next((each for each in _places(locator, home) if each.exists()), None)
+        if found is None and (kind != "hf" or tilde(path).is_absolute()):  # or it is a name of the hub's
+            gone = "no folder" if kind == "folder" else "not there"
             raise DataError(
-                f"the images of study {data.name!r} were in {locator.removeprefix(_FOLDER)}, which is no folder now",
-                hint="name where they are: --dataset folder:PATH",
+                f"the images of study {data.name!r} were in {path}, which is {gone} now",
+                hint=f"name where they are: --dataset {kind}:PATH",
             )
-        return f"{_FOLDER}{found}"
+        return locator if found is None else f"{kind}:{found}"
     if ":" in locator:
         raise UsageError(
             f"study {data.name!r} uses your own dataset {data.dataset!r}, whose code runs only when it is named",
@@ -235,14 +237,15 @@ def _now(settings: Settings, catalog: Catalog, known: dict[str, str | None]) -> 
 
 def _places(locator: str, home: Path) -> list[Path]:
     """Return where what a locator names may lie; an older version has stored paths as they were typed."""
-    path = tilde(locator.removeprefix(_FOLDER))
+    path = tilde(_shown(locator))
     if path.is_absolute():
         return [path.resolve()]
     return [(base / path).resolve() for base in (Path.cwd(), home.parent)]
 
 
 def _shown(locator: str) -> str:
-    return locator.removeprefix(_FOLDER)
+    place = locators.placed(locator)
+    return locator if place is None else place[1]
 
 
 def _command(spec: Mapping[str, Any], dataset: str, where: Sequence[str]) -> str | None:

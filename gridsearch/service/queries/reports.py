@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
+from gridsearch.advice import is_own
 from gridsearch.errors import ArtifactError, DataError, StoreError
 from gridsearch.files import PREDICTIONS
 from gridsearch.folders import can_be_made
@@ -182,7 +183,7 @@ def _images(
         return at_hand[settings.data_fingerprint]
     spec = store.spec(study)
     named = str(spec.get("dataset", settings.dataset))
-    if not named.startswith("folder:") and ":" in named:
+    if is_own("dataset", named):
         raise DataError(f"dataset {settings.dataset!r} is your own code, which a report does not run")
     locator = stored_dataset(store.study_data(study), spec, store.home.root)
     if root is None:

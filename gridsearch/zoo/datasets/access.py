@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridsearch import locators
 from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest, said
 from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
@@ -15,42 +16,102 @@ from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import Any
 
     from gridsearch.records import Value
 
-_FOLDER = "folder:"
 _ROOT = ("root",)
 
 
+def _csv(path: Path) -> Any:
+    from gridsearch.zoo.datasets.csv_list import CsvDataset
+
+    return CsvDataset(path)
+
+
+def _hub(path: Path | str) -> Any:
+    from gridsearch.zoo.datasets.hf_dataset import HubDataset
+
+    return HubDataset(str(path))
+
+
+def _npz(path: Path) -> Any:
+    from gridsearch.zoo.datasets.npz_arrays import NpzDataset
+
+    return NpzDataset(path)
+
+
 def open_dataset(locator: str) -> Plugin:
-    """Find a dataset by "fmnist", "folder:PATH", "file.py:Name", "module:Name" or an entry point's name.
+    """Find a dataset by "fmnist", "folder:PATH", "csv:FILE", "file.py:Name", "module:Name" or an entry point's name.
 
     Nothing is read yet, except the code of a user's own dataset.
 
     Raises:
         PluginError: there is none; one line, with the nearest known name.
     """
-    if locator in ("folder", _FOLDER):
-        raise PluginError("dataset 'folder' needs a path", hint="name it as folder:PATH")
-    if locator.startswith(_FOLDER):
-        path = expanded(locator.removeprefix(_FOLDER))
-        named = path if path.name not in ("", "..") else path.resolve()
-        name = f"{_FOLDER}{named.name or '/'}"
-        return Plugin(name=name, locator=f"{_FOLDER}{path}", target=FolderDataset(path), source=None)
-    there = False
+    kind = locator.rstrip(":")
+    if kind in _OF_PLACES:
+        raise PluginError(f"dataset {kind!r} needs a path", hint=f"name it as {_OF_PLACES[kind].form}")
+    place = locators.placed(locator)
+    if place is not None:
+        return _OF_PLACES[place[0]].open(*place)
     try:
         return find(locator, DATASETS)
     except PluginError as error:
+        form = None
         with suppress(OSError):  # a name that is too long for a path
-            there = expanded(locator).is_dir()
-        if there:
-            raise PluginError(
-                error.message, hint=f"a folder of images is named as folder:{locator}"
-            ) from error
+            form = _form_of(expanded(locator))
+        if form is not None:
+            raise PluginError(error.message, hint=f"{form}:{locator} names it") from error
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPlace:
+    """A kind of dataset that is named by where it lies.
+
+    Attributes:
+        form: how it is named.
+        make: gives the dataset of a path, or of a name of the hub.
+    """
+
+    form: str
+    make: Callable[[Any], Any]
+
+    def open(self, kind: str, written: str) -> Plugin:
+        """Return the dataset of a path as it was written."""
+        path = expanded(written)
+        if (
+            kind == "hf"
+            and not path.exists()
+            and written.count("/") < 2
+            and not written.startswith((".", "/", "~"))
+        ):
+            return Plugin(
+                name=f"hf:{written}", locator=f"hf:{written}", target=self.make(written), source=None
+            )
+        named = path if path.name not in ("", "..") else path.resolve()
+        name = locators.short_name(kind, str(named))
+        return Plugin(name=name, locator=f"{kind}:{path}", target=self.make(path), source=None)
+
+
+_OF_PLACES = {
+    "folder": _OfPlace("folder:PATH", FolderDataset),
+    "csv": _OfPlace("csv:FILE", _csv),
+    "npz": _OfPlace("npz:FILE", _npz),
+    "hf": _OfPlace("hf:NAME or hf:PATH", _hub),
+}
+
+
+def _form_of(path: Path) -> str | None:
+    """Return the kind of dataset that lies at a path, by its name."""
+    if path.is_dir():
+        return "folder"
+    suffix = path.suffix.casefold().lstrip(".")
+    kind = {"tsv": "csv", "parquet": "hf"}.get(suffix, suffix)
+    return kind if kind in _OF_PLACES and path.is_file() else None
 
 
 def load(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> ImageData:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -53,7 +54,25 @@ def listing(root: Path) -> tuple[DatasetInfo, ...]:
     Args:
         root: the data root.
     """
-    return tuple(_info(name, root) for name in installed(DATASETS))
+    return (*(_info(name, root) for name in installed(DATASETS)), *_OF_PLACES, _hub())
+
+
+_OF_PLACES = (
+    DatasetInfo(name="csv:FILE", state=DatasetState.READY, source="a CSV file of paths and labels"),
+    DatasetInfo(
+        name="npz:FILE", state=DatasetState.READY, source="arrays of numpy: x and y, x_train and y_train"
+    ),
+)
+
+
+def _hub() -> DatasetInfo:
+    there = importlib.util.find_spec("datasets") is not None
+    lacking = "" if there else ", once installed: pip install 'gridsearch[hf]'"
+    return DatasetInfo(
+        name="hf:NAME",
+        state=DatasetState.READY if there else DatasetState.NOT_FETCHED,
+        source=f"Hugging Face's datasets: its hub, or a folder of save_to_disk or Parquet{lacking}",
+    )
 
 
 def _info(name: str, root: Path) -> DatasetInfo:

@@ -145,16 +145,19 @@ def _key(wanted: _Wanted, files: Sequence[_Hashed], tree: Tree) -> str:
         sorted(tree.where.items()),
         tree.group_from,
     ]
-    return _sum([*parts, _content(files, tree), tree.classes])
+    names = [entry.found.relative for entry in files]  # which are told
+    return _sum([*parts, names, _content(files, tree), tree.classes])
 
 
 def _content(files: Sequence[_Hashed], tree: Tree) -> list[tuple[object, ...]]:
-    """Return what files hold and are: of those in folders the path says all else."""
-    own = [(entry.found.relative, entry.size, entry.sha256) for entry in files]
+    """Return what files hold and are: of one in a folder its path says that, of one in a list the list."""
     if not tree.listed:
-        return list(own)
-    rows = [entry.found for entry in files]
-    return [(*a, tree.classes[f.label], f.part, f.group) for a, f in zip(own, rows, strict=True)]
+        return [(entry.found.relative, entry.size, entry.sha256) for entry in files]
+    return [
+        (entry.size, entry.sha256, tree.classes[f.label], f.part, f.group)
+        for entry in files
+        for f in [entry.found]
+    ]
 
 
 def _sum(content: object) -> str:

@@ -1,0 +1,186 @@
+"""A CSV file that names images and their classes, as a dataset: `csv:FILE`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gridsearch.errors import DataError
+from gridsearch.folders import tilde
+from gridsearch.zoo.datasets.csv_table import read_table
+from gridsearch.zoo.datasets.folder import MEMORY_LIMIT, channels_option, size_option
+from gridsearch.zoo.datasets.folder_paths import Skipped, is_named_as_image, shown
+from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
+from gridsearch.zoo.datasets.scan import TRAIN, Found
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Value
+    from gridsearch.zoo.datasets.csv_table import CsvTable
+    from gridsearch.zoo.datasets.kept_images import Decoded
+    from gridsearch.zoo.datasets.scan import Tree
+
+_LAYOUT = "a CSV file has columns of paths and labels, and may have one of splits (train, val, test) and one of groups"
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class CsvDataset:
+    """Images that a CSV file lists, one in a row; callable as a dataset.
+
+    Paths are relative to the file's folder.  Images become arrays as those of a folder do, see `FolderDataset`.
+
+    Attributes:
+        path: the CSV file, absolute.
+        memory_limit: bytes; more are refused.
+    """
+
+    path: Path
+    memory_limit: int = MEMORY_LIMIT
+
+    def __call__(
+        self,
+        root: Path,
+        *,
+        path: Value = "auto",
+        label: Value = "auto",
+        split: Value = "auto",
+        group: Value = "auto",
+        size: Value = "auto",
+        channels: Value = "auto",
+    ) -> ImageData:
+        """Read the images: uint8 [N, C, H, W], or float32 of 0..1 where some have more than 8 bits.
+
+        Args:
+            root: the data root, where the decoded images are kept.
+            path: the column of paths; "auto" finds it by its name.
+            label: likewise that of labels, words or numbers.
+            split: likewise that of splits, None to use none.
+            group: likewise that of groups.
+            size: "auto", a side in pixels, or "HEIGHTxWIDTH".
+            channels: "auto", 1 or 3.
+
+        Raises:
+            DataError: the file is not such a list, or images that it names are not there.
+            UsageError: an option is not one of the above.
+        """
+        columns = {"path": path, "label": label, "split": split, "group": group}
+        return self.with_fingerprint(root, **columns, size=size, channels=channels).data
+
+    def fingerprint(self, root: Path, **options: Value) -> str:
+        """Return the SHA-256 over the content, class, split and group of each image that is used, and the shape."""
+        return self.with_fingerprint(root, **options).fingerprint
+
+    def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
+        """Whether it can be loaded without fetching anything: always, or never."""
+        return True
+
+    def examine(self, root: Path) -> tuple[ImageData, tuple[str, ...]]:  # noqa: ARG002
+        """Read every file anew: return the images, and which of them are not used, and why.
+
+        Raises:
+            DataError: see `__call__`.
+        """
+        from gridsearch.zoo.datasets.folder_arrays import examined
+
+        return examined(self.tree(), memory_limit=self.memory_limit)
+
+    def with_fingerprint(
+        self, root: Path, *, size: Value = "auto", channels: Value = "auto", **columns: Value
+    ) -> Decoded:
+        """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
+        from gridsearch.zoo.datasets.folder_arrays import decoded
+
+        return decoded(
+            self.tree(**columns),
+            root / "folder",
+            size=size_option(size),
+            channels=channels_option(channels),
+            memory_limit=self.memory_limit,
+        )
+
+    def tree(
+        self,
+        *,
+        path: Value = "auto",
+        label: Value = "auto",
+        split: Value = "auto",
+        group: Value = "auto",
+    ) -> Tree:
+        """Return which images there are; see `__call__`."""
+        read = read_table(self.path)
+        table = Table(f"csv {str(self.path)!r}", read.columns, _LAYOUT)
+        _check_header(table, self.path)
+        of = {"path": table.needed("path", path), "label": table.needed("label", label)}
+        of |= {name: found for name, value in (("split", split), ("group", group))
+               if (found := table.column(name, value)) is not None}  # fmt: skip
+        same = next((a for a in of for b in of if a < b and of[a] == of[b]), None)
+        if same is not None:
+            raise table.refuse(f"column {of[same]!r} is named twice, as the {same} and as another")
+        skipped = Skipped()
+        if read.empty:
+            skipped.more.append(f"{read.empty} empty line{'s' * (read.empty > 1)} left out")
+        _check_cells(table, read, of)
+        rows = [
+            Row(f"line {number}", cells[of["label"]], self._found(table, cells, of, number))
+            for number, cells in read.rows
+        ]
+        _check_files(table, rows, self.path.parent)
+        group_from = f"column {of['group']!r}" if "group" in of else ""
+        parts = {row.found.part for row in rows}
+        where = {part: f"{shown(self.path.name)}, column {of['split']!r}" for part in parts if "split" in of}
+        return tree_of(table, rows, skipped, group_from=group_from, where=where)
+
+    def _found(self, table: Table, cells: dict[str, str], of: dict[str, str], number: int) -> Found:
+        written = cells[of["path"]].replace("\\", "/") if "/" not in cells[of["path"]] else cells[of["path"]]
+        part: str | None = TRAIN
+        if "split" in of:
+            word = cells[of["split"]]
+            part = part_of(word)
+            if part is None:
+                raise table.refuse(
+                    f"line {number}: {of['split']} is {word!r}, expected train, val or test",
+                    hint="name the column of splits with --set data.split=COLUMN, or none: --set data.split=none",
+                )
+        assert part is not None
+        group = cells[of["group"]] if "group" in of else ""
+        return Found(self.path.parent / tilde(written), shown(written), 0, part, group)
+
+
+def _check_header(table: Table, path: Path) -> None:
+    """Refuse a file whose first line is a row already."""
+    for name in table.columns:
+        if is_named_as_image(name) or (name and (path.parent / name).is_file()):
+            raise table.refuse(f"line 1 names no columns: {name!r} is a file", hint="put path,label on top")
+
+
+def _check_cells(table: Table, read: CsvTable, of: dict[str, str]) -> None:
+    """Refuse rows without a path, label, split or group."""
+    if not read.rows:
+        raise table.refuse("it lists no image")
+    for what, column in of.items():
+        lacking = [number for number, cells in read.rows if not cells.get(column)]
+        if lacking:
+            lines = ", ".join(map(str, lacking[:_NAMED])) + (", ..." if lacking[_NAMED:] else "")
+            hint = f"fill them, or do without: --set data.{what}=none" if what in ("split", "group") else None
+            count = f"{len(lacking)} row{'s' * (len(lacking) > 1)}"
+            raise table.refuse(f"{count} without a {what} in column {column!r} (line {lines})", hint=hint)
+
+
+def _check_files(table: Table, rows: list[Row], folder: Path) -> None:
+    """Refuse images that are not there: how many, and the first."""
+    there: dict[Path, bool] = {}
+    for row in rows:
+        if row.found.path not in there:
+            there[row.found.path] = row.found.path.is_file()
+    missing = [row for row in rows if not there[row.found.path]]
+    if not missing:
+        return
+    named = ", ".join(f"{row.found.relative} ({row.where})" for row in missing[:_NAMED])
+    more = ", ..." if missing[_NAMED:] else ""
+    raise DataError(
+        f"{table.title}: {len(missing)} of {len(rows)} files are not there: {named}{more}",
+        hint=f"paths are relative to the CSV's folder, {folder}",
+    )

@@ -1,0 +1,353 @@
+"""Datasets of Hugging Face's library: `hf:NAME` of its hub, or a folder that it wrote, or Parquet files.
+
+The one module that knows the library `datasets` (extra `hf`).  It gives rows; images are taken out of them as the
+bytes that they were stored as, and become arrays as those of a folder do.
+"""
+
+from __future__ import annotations
+
+import socket
+import urllib.parse
+import urllib.request
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.errors import DataError, UsageError, said
+from gridsearch.zoo.datasets.folder import MEMORY_LIMIT, channels_option, size_option
+from gridsearch.zoo.datasets.folder_paths import Skipped
+from gridsearch.zoo.datasets.layout import TEST, TRAIN, VAL
+from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
+from gridsearch.zoo.datasets.scan import Found
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import Value
+    from gridsearch.zoo.datasets.kept_images import Decoded
+    from gridsearch.zoo.datasets.scan import Tree
+
+_LAYOUT = "a dataset has a column of images and one of labels (a ClassLabel, words or whole numbers)"
+_PACKAGE = "pip install 'gridsearch[hf]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell(Found):
+    """An image in a table."""
+
+    content: Callable[[], bytes]
+
+    def size(self) -> int:
+        """Return how many bytes it holds; they are read with the table."""
+        return 0
+
+    def read(self) -> bytes:
+        """Return what it holds."""
+        return self.content()
+
+
+@dataclass(frozen=True, slots=True)
+class HubDataset:
+    """A dataset that Hugging Face's library reads; callable as a dataset.
+
+    Splits are used as the dataset has them; others than train, validation and test are left out, and that is said.
+
+    Attributes:
+        name: of the hub, or the path of a folder of `save_to_disk`, of a folder of Parquet files, or of one.
+        memory_limit: bytes; more are refused.
+    """
+
+    name: str
+    memory_limit: int = MEMORY_LIMIT
+
+    def __call__(
+        self,
+        root: Path,
+        *,
+        image: Value = "auto",
+        label: Value = "auto",
+        group: Value = "auto",
+        config: Value = None,
+        revision: Value = None,
+        size: Value = "auto",
+        channels: Value = "auto",
+    ) -> ImageData:
+        """Read the images: uint8 [N, C, H, W], or float32 of 0..1 where some have more than 8 bits.
+
+        Args:
+            root: the data root, where the decoded images are kept.
+            image: the column of images; "auto" finds the only one.
+            label: the column of labels; "auto" finds the only ClassLabel, else the one of a usual name.
+            group: the column of groups; "auto" finds it by its name.
+            config: which of the dataset's configurations.
+            revision: which version of a dataset of the hub: a tag, a branch, or the hash of a commit.
+            size: "auto", a side in pixels, or "HEIGHTxWIDTH".
+            channels: "auto", 1 or 3.
+
+        Raises:
+            DataError: it is not there, cannot be fetched, or has no images with one label each.
+            UsageError: an option is not one of the above.
+        """
+        rows = {"image": image, "label": label, "group": group, "config": config, "revision": revision}
+        return self.with_fingerprint(root, **rows, size=size, channels=channels).data
+
+    def fingerprint(self, root: Path, **options: Value) -> str:
+        """Return the SHA-256 over the content, class, split and group of each image that is used, and the shape."""
+        return self.with_fingerprint(root, **options).fingerprint
+
+    def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
+        """Whether it can be tried: the library fetches what is not there when it is loaded."""
+        return True
+
+    def examine(self, root: Path) -> tuple[ImageData, tuple[str, ...]]:
+        """Read every image anew: return the images, and which of them are not used, and why.
+
+        Raises:
+            DataError: see `__call__`.
+        """
+        from gridsearch.zoo.datasets.folder_arrays import examined
+
+        return examined(self.tree(root), memory_limit=self.memory_limit)
+
+    def with_fingerprint(
+        self, root: Path, *, size: Value = "auto", channels: Value = "auto", **rows: Value
+    ) -> Decoded:
+        """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
+        from gridsearch.zoo.datasets.folder_arrays import decoded
+
+        return decoded(
+            self.tree(root, **rows),
+            root / "folder",
+            size=size_option(size),
+            channels=channels_option(channels),
+            memory_limit=self.memory_limit,
+        )
+
+    def tree(
+        self,
+        root: Path,
+        *,
+        image: Value = "auto",
+        label: Value = "auto",
+        group: Value = "auto",
+        config: Value = None,
+        revision: Value = None,
+    ) -> Tree:
+        """Return which images there are; see `__call__`."""
+        title = f"hf {self.name!r}"
+        skipped = Skipped()
+        splits = _by_part(_splits(self.name, root, config, revision), title, skipped)
+        features = dict(splits[TRAIN][1].features)
+        table = Table(title, tuple(features), _LAYOUT)
+        pictures = _image_column(table, features, image)
+        labels = _label_column(table, features, label)
+        groups = table.column("group", group)
+        names = tuple(getattr(features[labels], "names", None) or ())
+        rows: list[Row] = []
+        for part, (name, split) in splits.items():
+            unlabelled = 0
+            cells = _cells(split, pictures)
+            kinds = split[labels]
+            belongs = split[groups] if groups is not None else [""] * len(split)
+            for i, (kind, own) in enumerate(zip(kinds, belongs, strict=True)):
+                if kind is None or (names and not 0 <= kind < len(names)):
+                    unlabelled += 1
+                    continue
+                word = names[kind] if names else str(kind)
+                found = _Cell(
+                    Path(), f"{name}[{i}]", 0, part, "" if own is None else str(own), content=cells(i)
+                )
+                rows.append(Row(f"{name}[{i}]", word, found))
+            if unlabelled:
+                skipped.more.append(
+                    f"{unlabelled} of {len(split)} rows of {name} have no label and are left out"
+                )
+        return tree_of(
+            table,
+            rows,
+            skipped,
+            group_from="" if groups is None else f"column {groups!r}",
+            order=names,
+            where={part: f"split {name!r}" for part, (name, _) in splits.items()},
+        )
+
+
+def library() -> Any:
+    """Return the library.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError(f"hf: needs Hugging Face's datasets ({said(error)})", hint=_PACKAGE) from error
+    return datasets
+
+
+def _splits(name: str, root: Path, config: Value, revision: Value) -> Mapping[str, Any]:
+    """Return the splits of a dataset by their names.
+
+    Raises:
+        DataError: it is not there, or cannot be fetched.
+    """
+    datasets, path = library(), Path(name)
+    local, title = path.exists(), f"hf {name!r}"
+    if path.is_absolute() and not local:
+        raise DataError(f"{title} is not there", hint=_LAYOUT)
+    options: dict[str, Any] = {"cache_dir": str(root / "hf")} if local else {"revision": revision}
+    with _quiet(datasets), _offline_if_unreachable(datasets, local=local):
+        try:
+            if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+                found = datasets.load_from_disk(name)
+            elif local and path.is_file():
+                found = datasets.load_dataset("parquet", data_files=name, **options)
+            else:
+                found = datasets.load_dataset(name, None if config is None else str(config), **options)
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _cannot_load(datasets, error, title, local=local) from error
+    return {"train": found} if isinstance(found, datasets.Dataset) else dict(found)
+
+
+def _cannot_load(datasets: Any, error: Exception, title: str, *, local: bool) -> DataError:
+    words = " ".join(said(error).split())[:200]
+    if "onfig name is missing" in words or "BuilderConfig" in words:
+        return DataError(f"{title}: {words}", hint="name one: --set data.config=NAME")
+    if local:
+        return DataError(f"{title} cannot be read: {words}", hint=_LAYOUT)
+    if isinstance(error, ConnectionError | datasets.exceptions.DatasetNotFoundError | OSError):
+        hint = (
+            "where there is a network, load it once, or bring a folder of its Parquet files here: hf:PATH; "
+            "names are those of the hub (mnist, uoft-cs/cifar10)"
+        )
+        return DataError(f"{title} is not here, and cannot be fetched from the hub: {words}", hint=hint)
+    return DataError(f"{title} cannot be read: {words}", hint=_LAYOUT)
+
+
+@contextmanager
+def _quiet(datasets: Any) -> Iterator[None]:
+    """Load without progress bars, which belong to no line of ours."""
+    shown = datasets.utils.are_progress_bars_disabled
+    if shown():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()
+
+
+@contextmanager
+def _offline_if_unreachable(datasets: Any, *, local: bool) -> Iterator[None]:
+    """Look into the library's cache alone where the hub has no address here: it would try again for a minute."""
+    import huggingface_hub.constants as hub
+
+    host = urllib.parse.urlsplit(str(datasets.config.HF_ENDPOINT)).hostname
+    unreachable = local
+    if not local and not urllib.request.getproxies():
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError:
+            unreachable = True
+    before = hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    if unreachable:
+        hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+
+
+def _by_part(splits: Mapping[str, Any], title: str, skipped: Skipped) -> dict[str, tuple[str, Any]]:
+    """Return the splits to train on, to validate and to test with, each with its name."""
+    found: dict[str, tuple[str, Any]] = {}
+    if len(splits) == 1 and part_of(next(iter(splits))) in (None, TRAIN):
+        return {TRAIN: next(iter(splits.items()))}
+    for name, split in splits.items():
+        part = part_of(name)
+        if part is None:
+            skipped.unused.append(f"split {name!r}")
+            skipped.add(f"split {name!r}", f"not used, {len(split)} rows", expected=True)
+        elif part in found:
+            raise DataError(f"{title}: splits {found[part][0]!r} and {name!r} may both be the {part} split")
+        else:
+            found[part] = (name, split)
+    if TRAIN not in found:
+        names = ", ".join(map(repr, splits))
+        raise DataError(f"{title} has no split to train on: it has {names}", hint=_LAYOUT)
+    return {part: found[part] for part in (TRAIN, VAL, TEST) if part in found}
+
+
+def _image_column(table: Table, features: Mapping[str, Any], given: Value) -> str:
+    images = [name for name, feature in features.items() if _holds_images(feature)]
+    if given == "auto" and len(images) == 1:
+        return images[0]
+    if given == "auto" and not images:
+        held = ", ".join(f"{name} {_kind(feature)}" for name, feature in features.items())[:200]
+        raise table.refuse(
+            f"no column holds images: {held}", hint="images are an Image, or the bytes of a file"
+        )
+    if given == "auto":
+        raise table.refuse(
+            f"columns {' and '.join(map(repr, images))} hold images",
+            hint=f"name one: --set data.image={images[0]}",
+        )
+    found = table.needed("image", given, usual="")
+    if found not in images:
+        raise table.refuse(f"column {found!r} holds no images but {_kind(features[found])}")
+    return found
+
+
+def _label_column(table: Table, features: Mapping[str, Any], given: Value) -> str:
+    labelled = [name for name, feature in features.items() if hasattr(feature, "names")]
+    found = labelled[0] if given == "auto" and len(labelled) == 1 else table.needed("label", given)
+    kind = features[found]
+    if not hasattr(kind, "names") and not str(getattr(kind, "dtype", "")).startswith(
+        ("int", "uint", "string", "large_string", "bool")
+    ):
+        several = isinstance(kind, list) or hasattr(kind, "feature")
+        raise table.refuse(
+            f"column {found!r} holds {_kind(kind)}"
+            + (": targets of several labels are not trained here" if several else ", no classes"),
+            hint="a label is a ClassLabel, a word or a whole number: --set data.label=COLUMN",
+        )
+    return found
+
+
+def _holds_images(feature: Any) -> bool:
+    if type(feature).__name__ == "Image" or getattr(feature, "dtype", "") in ("binary", "large_binary"):
+        return True
+    return isinstance(feature, dict) and set(feature) == {"bytes", "path"}
+
+
+def _kind(feature: Any) -> str:
+    return str(getattr(feature, "dtype", None) or type(feature).__name__)
+
+
+def _cells(split: Any, column: str) -> Callable[[int], Callable[[], bytes]]:
+    """Return what gives, for a row, the function that reads its image's bytes."""
+    datasets = library()
+    if type(split.features[column]).__name__ == "Image":
+        split = split.cast_column(column, datasets.Image(decode=False))
+    split = split.select_columns([column])
+
+    def cell(i: int) -> Callable[[], bytes]:
+        def read() -> bytes:
+            value = split[i][column]
+            if isinstance(value, dict):
+                content, path = value["bytes"], value["path"]
+                if content is None and path:
+                    return Path(path).read_bytes()
+                value = content
+            if value is None:
+                raise FileNotFoundError(2, "there is no image in this row")
+            return bytes(value)
+
+        return read
+
+    return cell
