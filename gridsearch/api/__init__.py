@@ -319,6 +319,7 @@ def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] |
 def compare(
     *studies: str,
     where: Mapping[str, Value] | None = None,
+    by: str | None = None,
     store: str | None = None,
     home: str | os.PathLike[str] | None = None,
 ) -> Compared:
@@ -327,6 +328,7 @@ def compare(
     Args:
         *studies: the names of two to five.
         where: only the trials with these values, in each study.
+        by: the metric that ranks each study, see `StudyResult.by`; default: its own.
         store: the database's URL; default as on the command line.
         home: where the store lies; default as on the command line.
 
@@ -342,7 +344,7 @@ def compare(
 
     names, chosen = [study_name(study) for study in studies], where_of(where)
     with service.existing(places({"home": home, "store": store})) as opened:
-        return compare_studies(opened, names, where=chosen)
+        return compare_studies(opened, names, where=chosen, by=by)
 
 
 @with_nearest_name

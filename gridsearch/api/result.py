@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import UsageError
+from gridsearch.errors import GridsearchWarning, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -186,6 +187,59 @@ class StudyResult:
             return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
         titles = [f"Trial {number}" for number in numbers]
         return reporting.confusions_figure(matrices, titles=titles, class_names=names)
+
+    def by(self, metric: str) -> StudyResult:
+        """Return the study ranked by another metric of the validation images, from the stored predictions.
+
+        Args:
+            metric: "accuracy", "balanced_accuracy", "macro_f1", "loss", "top3", "auc", "ece" (calibration error), or
+                "recall:CLASS".
+
+        Raises:
+            UsageError: no such metric, no such class, or results without a store.
+            ArtifactError: the stored predictions cannot give it.
+
+        Warns:
+            GridsearchWarning: trials that do not have it.
+        """
+        return self._chosen(by=metric, write=False)
+
+    def report(self, *, by: str | None = None, where: Mapping[str, Value] | None = None) -> StudyResult:
+        """Write the report's page and tables, as `gridsearch report` does, and return what they show.
+
+        Args:
+            by: see `by`; default: the metric that ranks here.
+            where: only the trials with these values.
+
+        Raises:
+            GridsearchError: as on the command line; `exit_code` says which kind.
+
+        Warns:
+            GridsearchWarning: what could not be shown, and why.
+        """
+        return self._chosen(by=by, where=where, write=True)
+
+    def _chosen(
+        self, *, by: str | None, where: Mapping[str, Value] | None = None, write: bool
+    ) -> StudyResult:
+        from gridsearch.api.keywords import where_of
+        from gridsearch.service.queries import reports, studies
+
+        if self.places is None:
+            raise UsageError("these results were made without a store, so there are no stored predictions")
+        with studies.existing(self.places) as store:
+            if not write:
+                data, notes = reports.chosen(store, self.data, by=by)
+                found = replace(self, data=data, ranking=reports.rank_study(store, data), report_page=None)
+            else:
+                made = reports.make_report(
+                    store, self.study, where=where_of(where), by=by, data=self.data, root=self.places.data
+                )
+                found = replace(self, data=made.data, ranking=made.ranking, report_page=made.page)
+                notes = made.warnings
+        for note in notes:
+            warnings.warn(note, GridsearchWarning, stacklevel=3)
+        return found
 
     @property
     def test(self) -> Mapping[str, Any] | None:

@@ -67,6 +67,12 @@ def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
     )
 
 
+_BY = (
+    "rank by another metric of the validation images, from the stored predictions, in a report beside the whole: "
+    "accuracy, balanced_accuracy, macro_f1, loss, top3, auc, ece (calibration error), or recall:CLASS"
+)
+
+
 def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
     """Add what shows results: ``report``, ``status``, ``stop``, ``study``, ``trial``, ``export``."""
     report = commands.add_parser(
@@ -75,6 +81,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="rank, draw, write the report",
         example=(
             "gridsearch report --study fmnist\n"
+            "gridsearch report --study fmnist --by macro_f1         (rank by another metric)\n"
             "gridsearch report --study fmnist --study fmnist2       (compare studies)\n"
             "gridsearch report --study fmnist --trial 3 --trial 7   (their confusion matrices side by side)"
         ),
@@ -101,6 +108,8 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="only the trials where all of these hold, in a report of their own beside the whole; "
         "x='\"3\"' is the word 3, x=none no value, x=absent a point without x",
     )
+
+    report.add_argument("--by", metavar="METRIC", help=_BY)
 
     status = commands.add_parser(
         "status",
@@ -148,6 +157,9 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         example="gridsearch export --study fmnist --format csv > trials.csv",
     )
     _add_study_name(export)
+    export.add_argument(
+        "--by", metavar="METRIC", help="as for report: value, and the ranking in JSON, by that metric"
+    )
     export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
 
 

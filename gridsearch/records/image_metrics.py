@@ -67,6 +67,8 @@ def image_metric(asked: str) -> ImageMetric:
     Raises:
         UsageError: there is none.
     """
+    if not isinstance(asked, str):
+        raise UsageError(f"a metric is named by a word, not {asked!r}", hint=f"known: {' '.join(_WORDS)}")
     for metric in METRICS:
         if asked in (metric.word, metric.name):
             return metric

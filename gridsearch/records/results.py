@@ -95,6 +95,7 @@ class StudyData:
         dataset: display name of the dataset, or of the function.
         metric: "val_accuracy", or "train_accuracy" where nothing was held out; of a function, what its study says.
         direction: "maximize" or "minimize".
+        own_metric: the metric that ranks the study itself, where `metric` is another that was asked for; else "".
         class_names: of the newest run's images; those of a trial says `classes_of`.
         commands: the command lines that made the study, oldest first.
         environment: versions and hardware of the newest run.
@@ -124,6 +125,7 @@ class StudyData:
     facts: Mapping[str, DataFacts] = field(default_factory=dict)
     advice: Advice | None = None
     spec: Mapping[str, Any] = field(default_factory=dict)
+    own_metric: str = ""
 
     @property
     def sample(self) -> tuple[int, int] | None:
@@ -135,6 +137,11 @@ class StudyData:
     def again(self) -> Advice:
         """The commands about it."""
         return self.advice or Advice(study=self.name)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the study as it was made: all trials, ranked by its own metric."""
+        return self.part is None and not self.own_metric
 
     @property
     def kind(self) -> StudyKind:

@@ -34,7 +34,7 @@ from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metri
 from .ranking.comparison import Comparison as Comparison, Side as Side
 from .ranking.points import RankedPoint as RankedPoint
 from .ranking.ranking import Ranking as Ranking, rank as rank
-from .ranking.selection import filter_data as filter_data
+from .ranking.selection import filter_data as filter_data, folder_of as folder_of
 from .stats.evaluation import classes as classes, evaluate as evaluate, in_words as in_words
 from .stats.predictions import (
     Predictions as Predictions,

@@ -40,7 +40,11 @@ def report(arguments: argparse.Namespace) -> int:
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
         made = make_report(
-            store, arguments.study[0], where=conditions(arguments.where or ()), root=places.data
+            store,
+            arguments.study[0],
+            where=conditions(arguments.where or ()),
+            by=arguments.by,
+            root=places.data,
         )
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))
@@ -58,17 +62,22 @@ def report(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Write all trials to standard output."""
     from gridsearch import reporting
-    from gridsearch.service.queries.reports import rank_study
+    from gridsearch.service.queries.reports import chosen, rank_study
 
     as_json = arguments.json or arguments.format == "json"
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
-        data = store.study_data(arguments.study)
+        data, notes = store.study_data(arguments.study), tuple[str, ...]()
+        if arguments.by is not None:
+            data, notes = chosen(store, data, by=arguments.by)
         ranking = rank_study(store, data) if as_json else None
     if ranking is not None:
         print(reporting.export_json(data, ranking=ranking))
     else:
         sys.stdout.write(reporting.trials_csv(data).decode())
+    err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
+    for note in notes:
+        err.warn(note)
     return 0
 
 

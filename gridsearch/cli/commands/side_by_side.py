@@ -21,7 +21,9 @@ def studies(arguments: argparse.Namespace) -> int:
     from gridsearch.service.queries.comparisons import compare_studies
 
     with existing(Places.find(arguments.home, arguments.store)) as store:
-        made = compare_studies(store, arguments.study, where=conditions(arguments.where or ()))
+        made = compare_studies(
+            store, arguments.study, where=conditions(arguments.where or ()), by=arguments.by
+        )
     if arguments.json:
         print(json.dumps({**made.comparison.to_json(), "page": str(made.page)}, allow_nan=False))
     else:
@@ -42,8 +44,8 @@ def trials(arguments: argparse.Namespace) -> int:
     """
     from gridsearch.service.queries.comparisons import draw_trials
 
-    if len(arguments.study) > 1 or arguments.where:
-        raise UsageError("--trial names trials of one --study, and goes without --where")
+    if len(arguments.study) > 1 or arguments.where or arguments.by:
+        raise UsageError("--trial names trials of one --study, and goes without --where and --by")
     with existing(Places.find(arguments.home, arguments.store)) as store:
         made = draw_trials(store, arguments.study[0], arguments.trial)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)

@@ -64,15 +64,21 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
             "(--sample), spread evenly over it: a point that is not here may be better."
         )
     if data.trials and not ranking.by_train and data.kind.classifies:
+        worse = f"{'higher' if ranking.direction == 'minimize' else 'lower'} {_plain_name(ranking.metric)}"
         found.append(
             "Ranked by the validation split alone; the test set plays no part in it. The best of many is partly "
-            "lucky: expect a slightly lower accuracy on new images."
+            f"lucky: expect a slightly {worse} on new images."
         )
     open_states = {s: ranking.counts.get(s.value, 0) for s in (TrialState.WAITING, TrialState.RUNNING)}
     if any(open_states.values()):
         words = listed([f"{n:,} {s.value}" for s, n in open_states.items() if n])
         found.append(f"The study is not finished: {words}. The ranking may change.")
     return found
+
+
+def _plain_name(metric: str) -> str:
+    """Return a metric's name without the split that it is of."""
+    return metric_name(metric).removeprefix("validation ")
 
 
 def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:

@@ -132,9 +132,7 @@ def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str,
 
 def _parts(comparison: Comparison) -> list[str]:
     """Say which trials of which study are compared, where not all are."""
-    return [
-        f"{printable(s.data.name)}: {part_words(s.data)}" for s in comparison.sides if s.data.part is not None
-    ]
+    return [f"{printable(s.data.name)}: {part_words(s.data)}" for s in comparison.sides if not s.data.whole]
 
 
 def _lead(comparison: Comparison) -> str:

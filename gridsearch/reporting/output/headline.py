@@ -6,8 +6,9 @@ The terminal and the page say the same words.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from gridsearch.records.image_metrics import ACCURACY, LOSS
 from gridsearch.reporting.output.cautions import cautions
 from gridsearch.reporting.ranking.points import values_by_seed
 from gridsearch.reporting.stats import moments
@@ -77,6 +78,28 @@ METHODS = {
 }
 """Where intervals and ties come from, and what they assume; `over_seeds` and `over_images` say more."""
 
+_OTHER_IMAGES: Final = (
+    "With 95 % confidence an interval holds the {metric} that its network would have over all images of this kind "
+    "({interval}); a point is tied with the best unless the best's lead is larger than the choice of the images makes "
+    "it in 5 % of such studies, allowing for the best being the pick of all points ({test}). This assumes that the "
+    "validation images are a random sample, and covers their choice alone: with another seed the ranking may be "
+    "another."
+)
+_CONTRIBUTIONS: Final = "a normal test of what each image contributes to the difference"
+_OF_CLASSES: Final = "joined from the intervals of the classes"
+_OF_IMAGES: Final = {
+    "balanced_accuracy": (_OF_CLASSES, _CONTRIBUTIONS),
+    "macro_f1": (_OF_CLASSES, _CONTRIBUTIONS),
+    "auc": (f"{_OF_CLASSES}, Newcombe's", _CONTRIBUTIONS),
+    LOSS: ("from how much the losses of the images vary, on a logarithmic scale", _CONTRIBUTIONS),
+    "ece": (
+        "15 bins of confidence; from how much the images vary, and lower, since gaps are partly chance",
+        _CONTRIBUTIONS,
+    ),
+}
+_HITS: Final = ("Wilson's", "McNemar's exact test")
+"""By metric: where its interval over the images comes from, and its test."""
+
 TRAIN_WARNING = (
     "Nothing was held out (val=0): this ranking is by TRAIN accuracy. "
     "It says how well the networks fit what they were trained on, not how they do on new images."
@@ -90,11 +113,22 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
         margin=_margin(ranking),
         test=_test(data, ranking),
         warning=TRAIN_WARNING if ranking.by_train else "",
-        advice="" if data.part else _advice(data, ranking),  # it would be about all trials
+        advice=_advice(data, ranking)
+        if data.whole
+        else "",  # it would be about all trials, by the study's metric
         cautions=tuple(cautions(data, ranking)),
         ensembles=ensembles_in_words(ranking.ensembles),
-        method=METHODS.get(ranking.uncertainty.basis, ""),
+        method=_method(ranking),
     )
+
+
+def _method(ranking: Ranking) -> str:
+    """Return where intervals and ties come from and what they assume."""
+    basis, metric = ranking.uncertainty.basis, ranking.metric
+    if basis is Basis.IMAGES and metric != ACCURACY:
+        interval, test = _OF_IMAGES.get(metric, _HITS)
+        return _OTHER_IMAGES.format(metric=metric_name(metric), interval=interval, test=test)
+    return METHODS.get(basis, "")
 
 
 def _test(data: StudyData, ranking: Ranking) -> str:

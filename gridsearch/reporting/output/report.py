@@ -98,14 +98,14 @@ def write_report(
         pictures=pictures.by_stem,
         classes=pictures.classes,
         notes=pictures.notes,
-        parts=parts_beside(folder) if data.part is None else (),
-        whole=f"../{files.REPORT}/{files.PAGE}" if data.part is not None and whole.is_file() else "",
+        parts=parts_beside(folder) if data.whole else (),
+        whole=f"../{files.REPORT}/{files.PAGE}" if not data.whole and whole.is_file() else "",
     )
     contents[files.PAGE] = page.encode("utf-8", "replace")  # last: the page never names files yet to come
     _remove_stale(folder, set(contents))
     for name, content in contents.items():
         write(folder / name, content)
-    if data.part is not None and whole.is_file():
+    if not data.whole and whole.is_file():
         page = whole.read_text("utf-8")
         write(whole, with_parts(page, parts_beside(whole.parent)).encode())
     return ReportFiles(

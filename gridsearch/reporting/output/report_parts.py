@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 from html import escape
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
-from gridsearch.reporting.words.text import plural, printable
+from gridsearch.reporting.words.text import metric_name, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 PREFIX: Final = "report-"
@@ -27,12 +27,22 @@ def parts_beside(folder: Path) -> list[tuple[str, str]]:
     found = []
     for ranking in sorted(folder.parent.glob(f"{PREFIX}*/ranking.json"))[:MOST_PARTS]:
         try:
-            part = json.loads(ranking.read_text("utf-8"))["part"]
-            words = f"Only trials with {part['words']} ({plural(part['trials'], 'trial')})"
+            words = _words(json.loads(ranking.read_text("utf-8")))
         except (OSError, ValueError, KeyError, TypeError):  # not ours, or half deleted
             continue
         found.append((f"../{quote(ranking.parent.name)}/index.html", printable(words)))
     return found
+
+
+def _words(report: Mapping[str, Any]) -> str:
+    """Return what a report is of: some trials, another metric, or both."""
+    part: Any = report.get("part")
+    words = []
+    if part or "study_metric" not in report:
+        words.append(f"Only trials with {part['words']} ({plural(part['trials'], 'trial')})")
+    if "study_metric" in report:
+        words.append(f"{'ranked' if part else 'Ranked'} by {metric_name(report['metric'])}")
+    return ", ".join(words)
 
 
 def parts_list(parts: Sequence[tuple[str, str]]) -> str:

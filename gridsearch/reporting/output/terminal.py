@@ -42,7 +42,7 @@ def print_ranking(
     ranking = ranking or rank(data)
     words = headline(data, ranking)
     parts: list[Text | Table] = []
-    if data.part is not None:
+    if not data.whole:
         parts.append(_line(part_words(data), "bold yellow"))
     if words.warning:
         parts.append(_line(f"! {words.warning}", "bold red"))

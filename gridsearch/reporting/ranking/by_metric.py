@@ -138,7 +138,7 @@ def _asked_of(data: StudyData, asked: str) -> ImageMetric:
     """
     if not data.kind.classifies:
         raise UsageError(
-            f"study {data.name!r} is of {data.kind.noun}, which stores no predictions to rank by"
+            f"study {data.name!r} is of {data.kind.noun}, which stores no predictions: its own {data.metric!r} ranks it"
         )
     metric = image_metric(asked)
     names = dict.fromkeys(
@@ -157,8 +157,13 @@ def _with_values(data: StudyData, metric: ImageMetric, values: Mapping[int, floa
         metrics = old.metrics if value is None else {**old.metrics, metric.name: value}
         return replace(old, value=value, metrics=metrics)
 
+    own = data.own_metric or data.metric
     return replace(
-        data, metric=metric.name, direction=metric.direction, trials=tuple(trial(t) for t in data.trials)
+        data,
+        metric=metric.name,
+        direction=metric.direction,
+        own_metric="" if metric.name == own else own,
+        trials=tuple(trial(t) for t in data.trials),
     )
 
 

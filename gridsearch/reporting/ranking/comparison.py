@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import special
 
+from gridsearch.records.image_metrics import known_metric, label_of
 from gridsearch.reporting.ranking.points import RankedPoint, metric_value, point_key, values_by_seed
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import same_images
 from gridsearch.reporting.stats.over_images import accuracy_intervals
+from gridsearch.reporting.stats.prediction_scores import ImageScores, Unmeasured
 from gridsearch.reporting.stats.predictions import usable
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable
 
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import StudyData, Value
     from gridsearch.reporting.ranking.ranking import Ranking
+    from gridsearch.reporting.stats.prediction_scores import Parts
     from gridsearch.reporting.stats.predictions import Predictions
 
 LEVEL: Final = 0.05
@@ -325,15 +328,23 @@ def _over_seeds(first: Side, other: Side, level: float) -> _Interval | None:
 
 def _over_images(first: Side, other: Side, level: float) -> _Interval | None:
     """Compare the predictions of each winner's first seed; None where they are not there."""
-    stored = (
-        [side.stored_predictions() for side in (first, other)]
-        if first.data.metric == "val_accuracy"
-        else [None, None]
-    )
+    if known_metric(first.data.metric) is None:
+        return None
+    stored = first.stored_predictions(), other.stored_predictions()
     if stored[0] is None or stored[1] is None:
         return None
-    a_N, b_N = (t.right for t in stored if t is not None)
+    try:
+        one, two = (
+            _parts(side, own) for side, own in zip((first, other), stored, strict=True) if own is not None
+        )
+    except Unmeasured:
+        return None
     z = float(special.ndtri(1 - level / 2))
+    if one.shares is not None and two.shares is not None:
+        same = _same_split(first, other) and same_images(stored[0], stored[1])
+        return _of_shares(one.shares, two.shares, z, same=same)
+    assert one.hits is not None and two.hits is not None
+    a_N, b_N = one.hits, two.hits
     means = float(a_N.mean()), float(b_N.mean())
     luck = "of the first seed of each, which says nothing about variation between seeds"
     if _same_split(first, other) and same_images(stored[0], stored[1]):
@@ -353,6 +364,30 @@ def _over_images(first: Side, other: Side, level: float) -> _Interval | None:
     )
     method = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
     return _Interval(gap, gap - below, gap + above, method, means)
+
+
+def _of_shares(a_N: np.ndarray, b_N: np.ndarray, z: float, *, same: bool) -> _Interval:
+    """Compare metrics that are means of what each image contributes to them, by its standard error."""
+    means = float(a_N.mean()), float(b_N.mean())
+    luck = "of the first seed of each, which says nothing about the luck of the seed"
+    if same:
+        error = float((a_N - b_N).std()) / math.sqrt(len(a_N))
+        method = f"paired over the {len(a_N):,} validation images that both were asked about, {luck}"
+    else:
+        error = math.sqrt(a_N.var() / len(a_N) + b_N.var() / len(b_N))
+        method = f"over the validation images of each, unpaired because they are not the same ones, {luck}"
+    gap = means[0] - means[1]
+    return _Interval(gap, gap - z * error, gap + z * error, method, means)
+
+
+def _parts(side: Side, stored: Predictions) -> Parts:
+    """Return what each image contributes to a winner's metric.
+
+    Raises:
+        Unmeasured: its predictions cannot give it.
+    """
+    metric = side.data.metric
+    return ImageScores(stored).parts(metric, label=label_of(metric, side.class_names))
 
 
 def _shared(sides: Sequence[Side]) -> tuple[SharedPoint, ...]:

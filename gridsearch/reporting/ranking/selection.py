@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.errors import UsageError, nearest
 from gridsearch.records import Part
 from gridsearch.records.axis import identity
-from gridsearch.reporting.words.text import printable, show_value
+from gridsearch.reporting.words.text import metric_name, printable, show_value
 from gridsearch.reporting.words.typed import ABSENT, as_typed, matching
 from gridsearch.spec.axes import canonical
 
@@ -85,12 +85,24 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
 
 
 def part_words(data: StudyData) -> str:
-    """Return which part of a study is shown, as a sentence: "Only trials with x=1: 2 of 6."; "" for all of it."""
-    part = data.part
-    if part is None:
-        return ""
-    count = f"all {part.of:,}" if part.trials == part.of else f"{part.trials:,} of {part.of:,}"
-    return f"Only trials with {part.words}: {count}."
+    """Return what of a study is shown, in sentences; "" for all of it by its own metric.
+
+    "Only trials with x=1: 2 of 6. Ranked by macro F1; the study itself goes by validation accuracy."
+    """
+    words = []
+    if (part := data.part) is not None:
+        count = f"all {part.of:,}" if part.trials == part.of else f"{part.trials:,} of {part.of:,}"
+        words.append(f"Only trials with {part.words}: {count}.")
+    if data.own_metric:
+        by, own = metric_name(data.metric), metric_name(data.own_metric)
+        words.append(f"Ranked by {by}; the study itself goes by {own}.")
+    return " ".join(words)
+
+
+def folder_of(data: StudyData) -> str:
+    """Return a name for the folder of what is shown of a study; "" for all of it by its own metric."""
+    by = safe_name(f"by={data.metric}") if data.own_metric else ""
+    return ",".join(name for name in (by, data.part.folder if data.part else "") if name)
 
 
 def _held(trial: TrialRecord, name: str, axes: Sequence[str]) -> Value:
@@ -129,7 +141,11 @@ def _meant(name: str, asked: Value, held: Sequence[Value], data: StudyData) -> V
 
 def _folder(found: Mapping[str, Value]) -> str:
     """Return a name for the folder of this part: the same for the same values, and another for others."""
-    exact = ",".join(f"{name}={as_typed(found[name])}" for name in sorted(found))
+    return safe_name(",".join(f"{name}={as_typed(found[name])}" for name in sorted(found)))
+
+
+def safe_name(exact: str) -> str:
+    """Return a name that a folder may bear: the words themselves where that goes, else some of them and a hash."""
     if not _UNSAFE.search(exact) and len(exact) <= _LONGEST_FOLDER:
         return exact
     digest = hashlib.sha256(exact.encode("utf-8", "surrogatepass")).hexdigest()[:8]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch import reporting
 from gridsearch.errors import ArtifactError, UsageError
-from gridsearch.service.queries.reports import rank_study, read_predictions, reader, require_result
+from gridsearch.service.queries.reports import chosen, rank_study, read_predictions, reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -94,7 +94,7 @@ class TrialsDrawn:
 
 
 def compare_studies(
-    store: Store, names: Sequence[str], *, where: Mapping[str, Value] | None = None
+    store: Store, names: Sequence[str], *, where: Mapping[str, Value] | None = None, by: str | None = None
 ) -> Compared:
     """Compare studies, and write the comparison's page beside their folders.
 
@@ -102,6 +102,7 @@ def compare_studies(
         store: the open store.
         names: of two to five studies.
         where: only the trials where all of these hold, in each study.
+        by: the metric that ranks each study; default: its own.
 
     Raises:
         UsageError: one study twice, or more than five.
@@ -113,28 +114,22 @@ def compare_studies(
         raise UsageError(f"--study {twice[0]}: given twice; a study is compared with another")
     if not 2 <= len(names) <= MOST_STUDIES:
         raise UsageError(f"{len(names)} studies: two to {MOST_STUDIES} are compared at a time")
-    sides = [_side(store, store.study_data(name), where) for name in names]
-
+    sides, warnings = [], []
+    for name in names:
+        data, notes = chosen(store, store.study_data(name), where=where, by=by)
+        sides.append(
+            reporting.Side(data=data, ranking=rank_study(store, data), predictions=reader(store, data))
+        )
+        warnings += [f"study {name!r}: {note}" for note in notes]
     files = reporting.write_comparison(
         sides, folder=store.home.comparison_dir(names, _part(sides)), write=store.home.write_atomic
     )
-    return Compared(comparison=files.comparison, page=files.page, warnings=files.notes)
+    return Compared(comparison=files.comparison, page=files.page, warnings=(*warnings, *files.notes))
 
 
 def _part(sides: Sequence[Side]) -> str:
-    """Return a name for the parts of the studies that are compared; "" where they are whole."""
-    return "+".join(dict.fromkeys(s.data.part.folder for s in sides if s.data.part is not None))
-
-
-def _side(store: Store, data: StudyData, where: Mapping[str, Value] | None) -> Side:
-    if where:
-        data = reporting.filter_data(data, where)
-    require_result(data)
-    return reporting.Side(
-        data=data,
-        ranking=rank_study(store, data),
-        predictions=reader(store, data),
-    )
+    """Return a name for what of the studies is compared; "" where they are whole, by their own metrics."""
+    return "+".join(dict.fromkeys(name for s in sides if (name := reporting.folder_of(s.data))))
 
 
 def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn:

@@ -54,6 +54,7 @@ def make_report(
     study: str,
     *,
     where: Mapping[str, Value] | None = None,
+    by: str | None = None,
     data: StudyData | None = None,
     images: Mapping[str, ImageData] | None = None,
     root: Path | None = None,
@@ -64,21 +65,22 @@ def make_report(
         store: the open store.
         study: the study's name.
         where: only the trials where all of these hold.
+        by: the metric that ranks; default: the study's own.
         data: the study, if it was read already.
         images: datasets that the caller has at hand, by their fingerprint.
         root: folder of the datasets' files, where another one is looked for; nothing is ever fetched.
 
     Raises:
         StudyNotFound: there is none.
+        UsageError: no such trials, metric or class.
         StoreError: none of its trials has a result yet, or the page cannot be written.
+        ArtifactError: the stored predictions cannot give the metric.
     """
     data = data or store.study_data(study)
-    if where:
-        data = reporting.filter_data(data, where)
-    require_result(data)
-    warnings: list[str] = []
+    data, notes = chosen(store, data, where=where, by=by)
+    warnings: list[str] = list(notes)
     predictions = _with_warnings(reader(store, data), warnings)
-    folder = store.home.report_dir(study, data.part.folder if data.part else "")
+    folder = store.home.report_dir(study, reporting.folder_of(data))
     page = None
     if can_be_made(folder):
         files = reporting.write_report(
@@ -91,7 +93,7 @@ def make_report(
             write=store.home.write_atomic,
         )
         ranking, page = files.ranking, files.page
-        for path in sorted(folder.glob("heatmap*.png")) if data.part is None else ():
+        for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
             store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
     else:
         ranking = reporting.rank(data, predictions=predictions)
@@ -100,6 +102,28 @@ def make_report(
         )
     content = reporting.report_json(data, ranking=ranking)
     return Report(data, ranking, page, content, tuple(dict.fromkeys(warnings)))
+
+
+def chosen(
+    store: Store, data: StudyData, *, where: Mapping[str, Value] | None = None, by: str | None = None
+) -> tuple[StudyData, tuple[str, ...]]:
+    """Return what was asked for of a study, and what to say of trials that do not have the metric.
+
+    Args:
+        store: the open store.
+        data: the study.
+        where: only the trials where all of these hold.
+        by: the metric that ranks; default: the study's own.
+
+    Raises:
+        UsageError: no such trials, metric or class.
+        StoreError: none of its trials has a result yet.
+        ArtifactError: the stored predictions cannot give the metric.
+    """
+    if where:
+        data = reporting.filter_data(data, where)
+    require_result(data)
+    return reporting.ranked_by(data, by, predictions=reader(store, data)) if by is not None else (data, ())
 
 
 def _with_warnings(

@@ -1,0 +1,162 @@
+"""Reports by another metric than the study's own: real trials, real store, command line and Python."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from sklearn import metrics as sk
+
+import gridsearch as gs
+from gridsearch.cli import main
+from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
+
+METRICS = {
+    "accuracy": "val_accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "macro_f1": "macro_f1",
+    "loss": "val_loss",
+    "ece": "ece",
+    "top3": "top3",
+    "auc": "auc",
+    "recall:3": "recall:3",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Return a home with a study of three points of one seed on digits, of which one learns nothing."""
+    place = tmp_path_factory.mktemp("ranked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDSEARCH_CACHE", str(place / "cache"))
+        how = {"home": place / "home", "executor": "inline", "quiet": True, "report": False}
+        gs.run({"lr": [0.01, 0.003, 1e-7]}, dataset="digits", model="mlp", epochs=2, **how)
+        yield place / "home"
+
+
+@pytest.fixture(scope="module")
+def loaded(home):
+    return gs.load("digits", home=home)
+
+
+def call(capsys, home, *words) -> tuple[int, str, str]:
+    code = main([*words, "--home", str(home)])
+    found = capsys.readouterr()
+    return code, found.out, found.err
+
+
+@pytest.mark.parametrize("word", METRICS)
+def test_python_ranks_by_the_value_of_the_stored_predictions_in_its_direction(loaded, word):
+    by = loaded.by(word)
+    assert by.ranking.metric == METRICS[word]
+    direction = "minimize" if word in ("loss", "ece") else "maximize"
+    content = by.to_json()
+    assert (content["metric"], content["direction"]) == (METRICS[word], direction)
+    values = {t["number"]: t["value"] for t in content["trials"]}
+    order = sorted(values.values(), reverse=direction == "maximize")
+    assert [p["mean"] for p in content["points"]] == order
+    assert all(p["ci_low"] <= p["mean"] <= p["ci_high"] for p in content["points"])
+    if word == "macro_f1":
+        stored = loaded.predictions(0)
+        expected = sk.f1_score(stored.labels, stored.guesses, average="macro")
+        assert values[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_report_by_a_metric_lies_beside_the_whole_and_says_so(home, capsys):
+    assert call(capsys, home, "report", "--study", "digits")[0] == 0
+    whole = (home / "digits/report/ranking.json").read_bytes()
+    code, out, _ = call(capsys, home, "report", "--study", "digits", "--by", "loss", "--where", "lr=.01")
+    assert code == 0 and "Ranked by validation loss; the study itself goes by validation accuracy." in out
+    code, out, err = call(capsys, home, "report", "--study", "digits", "--by", "ece", "--json")
+    assert (code, err) == (0, "")
+    content = json.loads(out)
+    assert (content["metric"], content["study_metric"]) == ("ece", "val_accuracy")
+    assert (home / "digits/report/ranking.json").read_bytes() == whole
+    page = (home / "digits/report-by=ece/index.html").read_text()
+    assert "Ranked by expected calibration error; the study itself goes by validation accuracy." in page
+    assert "the lower the better" in page
+    listed = (home / "digits/report/index.html").read_text()
+    assert "Ranked by expected calibration error" in listed
+    assert "ranked by validation loss" in listed
+    assert json.loads((home / "digits/report-by=ece/ranking.json").read_text()) == content
+
+
+def test_a_class_with_odd_characters_has_a_folder_of_its_own(home, loaded):
+    found = loaded.report(by="recall:3", where={"lr": 0.01})
+    assert found.report_page.parent.name.startswith("report-by=recall-3")
+    assert found.data.part.trials == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--by", "makro_f1"], 2, "metric 'makro_f1' is not known; did you mean 'macro_f1'?"),
+        (["--by", "recall:thre"], 2, "study 'digits' has no class 'thre'"),
+        (["--by", ""], 2, "metric '' is not known"),
+        (["--by", "auc", "--trial", "1"], 2, "goes without --where and --by"),
+    ],
+)
+def test_a_wrong_metric_or_class_is_one_line_and_nothing_is_written(home, capsys, words, code, message):
+    before = set(home.rglob("*"))
+    found, out, err = call(capsys, home, "report", "--study", "digits", *words)
+    assert (found, out) == (code, "")
+    assert message in err
+    assert len(err.splitlines()) <= 2
+    assert set(home.rglob("*")) == before
+
+
+def test_without_their_predictions_trials_are_named_and_none_can_be_ranked_by_what_only_these_give(
+    home, tmp_path, capsys
+):
+    import shutil
+
+    copy = tmp_path / "home"
+    shutil.copytree(home, copy)
+    (copy / "digits/trials/1/predictions.safetensors").unlink()
+    with pytest.warns(GridsearchWarning, match="not ranked by auc: trial 1"):
+        by = gs.load("digits", home=copy).by("auc")
+    assert [p.mean is None for p in by.ranking.points] == [False, False, True]
+    for number in (0, 2):
+        (copy / f"digits/trials/{number}/predictions.safetensors").unlink()
+    before = set(copy.rglob("*"))
+    code, out, err = call(capsys, copy, "report", "--study", "digits", "--by", "auc")
+    assert (code, out) == (4, "")
+    assert "no trial of study 'digits' can be ranked by auc: trial 0" in err
+    assert set(copy.rglob("*")) == before
+    assert gs.load("digits", home=copy).by("macro_f1").ranking.best is not None  # a trial records it
+    with pytest.raises(ArtifactError):
+        gs.load("digits", home=copy).by("ece")
+
+
+def test_export_has_the_metric_as_its_value(home, capsys):
+    code, out, _ = call(capsys, home, "export", "--study", "digits", "--by", "auc")
+    assert code == 0
+    header, first = (line.split(",") for line in out.splitlines()[:2])
+    row = dict(zip(header, first, strict=True))
+    assert row["value"] == row["auc"] != row["val_accuracy"]
+
+
+def test_studies_are_compared_by_another_metric_with_an_interval(home, loaded):
+    how = {"home": home, "executor": "inline", "quiet": True, "report": False}
+    gs.run({"lr": [0.002]}, study="other", dataset="digits", model="mlp", epochs=2, **how)
+    for metric in ("ece", "macro_f1", "top3"):
+        found = gs.compare("digits", "other", by=metric, home=home)
+        first, second = found.comparison.sides
+        gap = found.comparison.differences[0]
+        assert first.data.metric == metric and gap.behind >= 0
+        assert gap.ci_low < gap.ci_high and "paired over the" in gap.method
+        assert abs(first.winner.mean - second.winner.mean) == pytest.approx(gap.behind, abs=1e-9)
+        assert f"by={metric}" in found.page.parent.name
+
+
+def test_a_study_of_a_function_is_not_ranked_by_metrics_of_images(home):
+    result = gs.run({"a": [1, 2]}, objective=_made(), home=home, executor="inline", quiet=True, report=False)
+    with pytest.raises(UsageError, match="is of a plain function, which stores no predictions"):
+        result.by("macro_f1")
+
+
+def _made():
+    def f(params, seed):
+        return {"value": float(params["a"] + seed)}
+
+    return f
