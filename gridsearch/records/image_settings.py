@@ -53,6 +53,12 @@ class RecipeKeys:
     momentum: float = key(0.0, "momentum of sgd", FRACTION, fusible=True)
     nesterov: bool = key(False, "Nesterov's form of sgd's momentum", fusible=True)
     weight_decay: float = key(0.0, "weight decay", NOT_NEGATIVE, fusible=True)
+    clip_norm: float | None = key(
+        None, "largest global norm of a step's gradient; none: any", POSITIVE, fusible=True, later=True
+    )
+    clip_value: float | None = key(
+        None, "largest size of each number of the gradient; none: any", POSITIVE, fusible=True, later=True
+    )
     schedule: str = key(
         "constant", "schedule of the learning rate", "constant step cosine onecycle", fusible=True
     )

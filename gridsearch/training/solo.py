@@ -18,6 +18,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from gridsearch.errors import StoreError
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
+from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
 from gridsearch.training.lane_optimizer import LaneOptimizer
@@ -376,6 +377,7 @@ class SoloProgram:
         loss.backward()  # type: ignore[no-untyped-call]
         if self._frozen:
             self._unfreeze([name for name, p in self._frozen.items() if p.grad is not None])
+        clip_gradients(self._parameters, self.settings)
         if self._schedule.moves:
             self._set_lr(self.step)
         self._optimizer.step()

@@ -124,6 +124,8 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "epochs": 3,
         "schedule": "cosine",
         "ema": 0.9,
+        "clip_norm": 1.0,
+        "clip_value": 0.5,
     }.items():
         assert dataclasses.replace(base, **{name: value}).shape() == base.shape(), name
     for name, value in {

@@ -57,6 +57,7 @@ settings_st = st.builds(
     lr=st.floats(1e-9, 1e9),
     dropout=st.none() | st.floats(0, 0.9),
     ema=st.floats(0, 0.999),
+    clip_norm=st.none() | st.floats(1e-9, 1e9),
 )
 trial_st = st.builds(
     Trial,
@@ -195,6 +196,8 @@ CHANGES = {
     "momentum": 0.5,
     "nesterov": True,
     "weight_decay": 0.1,
+    "clip_norm": 1.0,
+    "clip_value": 0.5,
     "schedule": "cosine",
     "warmup": 1.0,
     "augment": "flip",

@@ -47,6 +47,8 @@ def test_fusible_and_shaping_axes_part_all_settings():
     assert set(FUSIBLE) == {
         "lr",
         "weight_decay",
+        "clip_norm",
+        "clip_value",
         "momentum",
         "nesterov",
         "schedule",
@@ -127,6 +129,9 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
         ("ema", "1", "ema must be below 1, not 1"),
         ("ema", "-.1", "ema must be at least 0, not -.1"),
         ("ema", "none", "ema must be a number, not 'none'"),
+        ("clip_norm", "0", "clip_norm must be above 0, not 0"),
+        ("clip_value", "-1", "clip_value must be above 0, not -1"),
+        ("clip_value", "small", "clip_value must be a number, not 'small'"),
         ("label_smoothing", "-.1", "label_smoothing must be at least 0, not -.1"),
         ("weight_decay", "-1e-9", "weight_decay must be at least 0, not -1e-9"),
         ("warmup", "inf", "warmup must be finite, not inf"),

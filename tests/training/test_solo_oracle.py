@@ -77,6 +77,10 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
             logits = model(x[chosen])
             loss = F.cross_entropy(logits, y[chosen], label_smoothing=settings.label_smoothing)
             loss.backward()
+            if settings.clip_value is not None:
+                nn.utils.clip_grad_value_(model.parameters(), settings.clip_value)
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             lr = optimizer.param_groups[0]["lr"]
             optimizer.step()
             if scheduler is not None:
@@ -163,6 +167,8 @@ def test_a_lane_equals_a_plain_loop_with_every_model_of_the_zoo(name, train, mak
         {"subset": 21, "val": 0.3},
         {"batch": 1000},
         {"split_seed": 5},
+        {"clip_norm": 0.5},
+        {"clip_value": 0.02, "clip_norm": 0.3},
     ],
     ids=str,
 )

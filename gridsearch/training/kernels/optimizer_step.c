@@ -24,14 +24,39 @@ enum { SGD, ADAM, ADAMW, NADAM, RMSPROP };
 #define ALPHA 0.99
 #define MOMENTUM_DECAY 4e-3
 
+#define CLIP_EPS 1e-6 /* of torch.nn.utils.clip_grad_norm_ */
+#define CLIP_SUMS 32  /* that grow side by side: one alone waits for each addition */
+
 /* A lane's recipe, and how many steps it has taken. */
 struct lane {
   double lr, decay, momentum;
+  double clip_norm, clip_value; /* 0 for none */
   int64_t nesterov, steps; /* this one included */
   float mu_product;        /* NAdam's product of all its momenta, which torch keeps in single precision */
 };
 
 static double mu(double steps) { return BETA1 * (1 - 0.5 * pow(0.96, steps * MOMENTUM_DECAY)); }
+
+/* Clips the gradient [size] of a lane as torch.nn.utils.clip_grad_value_ and then clip_grad_norm_ do. */
+static void clip(REAL *gradients, ptrdiff_t size, const struct lane *lane) {
+  const REAL most = lane->clip_value;
+  if (most > 0)
+    for (ptrdiff_t i = 0; i < size; i++) { /* NaN stays NaN */
+      const REAL g = gradients[i];
+      gradients[i] = g > most ? most : g < -most ? -most : g;
+    }
+  if (lane->clip_norm > 0) {
+    double sums[CLIP_SUMS] = {0}, sum = 0;
+    ptrdiff_t i = 0;
+    for (; i + CLIP_SUMS <= size; i += CLIP_SUMS)
+      for (ptrdiff_t j = 0; j < CLIP_SUMS; j++) sums[j] += (double)gradients[i + j] * gradients[i + j];
+    for (; i < size; i++) sum += (double)gradients[i] * gradients[i];
+    for (ptrdiff_t j = 0; j < CLIP_SUMS; j++) sum += sums[j];
+    const double factor = lane->clip_norm / (sqrt(sum) + CLIP_EPS);
+    if (factor >= 1) return;
+    for (i = 0; i < size; i++) gradients[i] *= (REAL)factor; /* of a norm that is NaN, NaN */
+  }
+}
 
 /* Moves the weights [size] of a lane.  first, second: the optimizer state of each (see `STATE` in `lane_optimizer`);
  * unused where it has less. */
@@ -83,10 +108,12 @@ static void update(REAL *restrict weights, const REAL *restrict gradients, REAL 
   }
 }
 
-/* weights, gradients, first and second [lanes][size]. */
-void step(REAL *weights, const REAL *gradients, REAL *first, REAL *second, ptrdiff_t lanes, ptrdiff_t size,
+/* weights, gradients (which clipping changes), first and second [lanes][size]. */
+void step(REAL *weights, REAL *gradients, REAL *first, REAL *second, ptrdiff_t lanes, ptrdiff_t size,
           struct lane *of) {
-  for (ptrdiff_t k = 0; k < lanes; k++)
+  for (ptrdiff_t k = 0; k < lanes; k++) {
+    clip(gradients + k * size, size, of + k);
     update(weights + k * size, gradients + k * size, first ? first + k * size : 0, second ? second + k * size : 0, size,
-         of + k);
+           of + k);
+  }
 }

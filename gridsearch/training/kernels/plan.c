@@ -49,7 +49,7 @@ struct plan {
 
   ptrdiff_t (*cross_entropy)(const REAL *, const int64_t *, const ptrdiff_t *, const REAL *, REAL *, REAL *, ptrdiff_t,
                              ptrdiff_t, ptrdiff_t);
-  void (*optimizer)(REAL *, const REAL *, REAL *, REAL *, ptrdiff_t, ptrdiff_t, void *);
+  void (*optimizer)(REAL *, REAL *, REAL *, REAL *, ptrdiff_t, ptrdiff_t, void *);
   REAL *gradient; /* [size] of the trained parameters */
   ptrdiff_t size;
 

@@ -33,7 +33,7 @@ _SOURCE = Path(__file__).with_name("optimizer_step.c")
 
 class _Lane(ctypes.Structure):
     _fields_ = (
-        *((name, ctypes.c_double) for name in ("lr", "decay", "momentum")),
+        *((name, ctypes.c_double) for name in ("lr", "decay", "momentum", "clip_norm", "clip_value")),
         *((name, ctypes.c_int64) for name in ("nesterov", "steps")),
         ("mu_product", ctypes.c_float),
     )
@@ -68,7 +68,10 @@ class OptimizerStep:
         """Say who the lanes are, how many steps each has taken, and NAdam's products."""
         self._lanes = (_Lane * len(settings))(
             *(
-                _Lane(s.lr, s.weight_decay, s.momentum, int(s.nesterov and s.momentum > 0), n, product)
+                _Lane(
+                    *(s.lr, s.weight_decay, s.momentum, s.clip_norm or 0.0, s.clip_value or 0.0),
+                    *(int(s.nesterov and s.momentum > 0), n, product),
+                )
                 for s, n, product in zip(settings, steps, mu_products, strict=True)
             )
         )
@@ -84,7 +87,7 @@ class OptimizerStep:
 
         Args:
             weights: [K, P], moved in place.
-            gradient: [K, P].
+            gradient: [K, P]; clipped in place.
             state: the optimizer state, [K, P] each; changed in place.
             rates: each lane's learning rate.
         """

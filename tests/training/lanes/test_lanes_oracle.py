@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import lr_scheduler
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS
@@ -35,8 +36,9 @@ EPOCHS = 20  # of ten steps
 RECIPES = (
     {"lr": 4e-4, "norm": "none", "schedule": "constant", "label_smoothing": 0.0, "epochs": 40},
     {"lr": 8e-4, "momentum": 0.9, "weight_decay": 0.01, "schedule": "cosine", "warmup": 1.5, "epochs": 41},
-    {"lr": 6e-4, "momentum": 0.9, "nesterov": True, "norm": "none", "schedule": "onecycle", "epochs": 42},
-    {"lr": 5e-4, "label_smoothing": 0.1, "schedule": "step", "epochs": 24},
+    {"lr": 6e-4, "momentum": 0.9, "nesterov": True, "norm": "none", "schedule": "onecycle", "epochs": 42}
+    | {"clip_norm": 0.5},
+    {"lr": 5e-4, "label_smoothing": 0.1, "schedule": "step", "epochs": 24, "clip_value": 0.02},
 )
 SEEDS = (5, 5, 5, 6)
 """Four lanes that differ in all that may differ; the first three see the same images in the same order.
@@ -146,6 +148,10 @@ class Oracle:
                 logits = model(x[chosen])
                 loss = F.cross_entropy(logits, y[chosen], label_smoothing=settings.label_smoothing)
                 loss.backward()
+                if settings.clip_value is not None:
+                    clip_grad_value_(model.parameters(), settings.clip_value)
+                if settings.clip_norm is not None:
+                    clip_grad_norm_(model.parameters(), settings.clip_norm)
                 optimizer.step()
                 scheduler.step()
                 total += loss.item() * len(chosen)

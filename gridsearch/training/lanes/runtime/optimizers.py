@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from gridsearch.training.clipping import PackClipping
 from gridsearch.training.kernels import OptimizerStep
 from gridsearch.training.lane_optimizer import (
     ALPHA,
@@ -59,6 +60,7 @@ class PackOptimizer:
         self._settings = list(settings)
         self._state = {kind: torch.zeros_like(flat) for kind in STATE[self._kind]}
         self._scratch = torch.empty(0)
+        self._clipping = PackClipping(len(settings), flat.dtype, flat.device)
         self._steps = [0] * len(settings)
         self._mu_products = [1.0] * len(settings)
         self._counted = counted
@@ -75,7 +77,9 @@ class PackOptimizer:
         self._nesterov = self._kind == "sgd" and any(s.nesterov and s.momentum for s in settings)
         if self._kernel is not None:
             self._kernel.set_lanes(settings, self._steps, self._mu_products)
-        elif not self._counted:
+            return
+        self._clipping.set(settings)
+        if not self._counted:
             self._lanes = [self._lane(slot) for slot in range(len(settings))]
         elif self._scratch.shape != flat.shape:
             self._scratch = torch.empty_like(flat)
@@ -107,9 +111,9 @@ class PackOptimizer:
         self._mu_products = self._kernel.mu_products
 
     @property
-    def form(self) -> tuple[bool, bool]:
+    def form(self) -> tuple[bool, ...]:
         """What a step does beside the numbers in its table: with another form it is another program."""
-        return self._decays, self._nesterov
+        return self._decays, self._nesterov, *self._clipping.form
 
     @property
     def state(self) -> list[torch.Tensor]:
@@ -121,18 +125,20 @@ class PackOptimizer:
         """Move all lanes.
 
         Args:
-            gradient: [K, P]; may be overwritten.
+            gradient: [K, P]; clipped in place, and may be overwritten.
             row: [M, K, 1], this step's row of the `coefficients`, where steps are counted; the caller then says
                 `advance`.  Else the step is the next one, with the rates in `lr`.
         """
-        if row is not None:
-            self._step_together(gradient, row)
-            return
-        self._steps = [n + 1 for n in self._steps]
+        if row is None:
+            self._steps = [n + 1 for n in self._steps]
         if self._kernel is not None:
             self._kernel(self._storage.flat, gradient, self.state, self.lr)
             if self._kind == "nadam":
                 self._mu_products = self._kernel.mu_products
+            return
+        self._clipping(gradient)
+        if row is not None:
+            self._step_together(gradient, row)
             return
         lanes = zip(self._settings, self.lr, self._lanes, gradient.unbind(0), strict=True)
         for settings, lr, (weights, state), own in lanes:
@@ -245,6 +251,7 @@ class PackOptimizer:
         self._state = {kind: t.index_select(0, chosen) for kind, t in self._state.items()}
         self._steps = [self._steps[i] for i in slots]
         self._mu_products = [self._mu_products[i] for i in slots]
+        self._clipping = PackClipping(len(slots), self._storage.flat.dtype, self._storage.flat.device)
         self._settings = [self._settings[i] for i in slots]
         self.lr = [self.lr[i] for i in slots]
         self._bind()

@@ -46,7 +46,13 @@ def mixed(make_settings, **changes):
     common = {"dtype": "float64", "epochs": 3} | changes
     return [
         (make_settings(**common), 0),
-        (make_settings(**common | {"lr": 0.003, "norm": "none", "label_smoothing": 0.1, "epochs": 2}), 1),
+        (
+            make_settings(
+                **common
+                | {"lr": 0.003, "norm": "none", "label_smoothing": 0.1, "epochs": 2, "clip_norm": 0.4}
+            ),
+            1,
+        ),
         (make_settings(**common | {"dropout": 0.5, "schedule": "cosine", "weight_decay": 0.01}), 0),
         (make_settings(**common | {"dropout": 0.0, "warmup": 1.0, "select": "best", "epochs": 5}), 2),
     ]

@@ -75,7 +75,9 @@ def recipes(make_settings, **changes):
     return [
         make_settings(**common),
         make_settings(**common | {"norm": "none", "label_smoothing": 0.1, "schedule": "cosine", "ema": 0.9}),
-        make_settings(**common | {"dropout": 0.4, "weight_decay": 0.01, "warmup": 1.5, "lr": 0.003}),
+        make_settings(
+            **common | {"dropout": 0.4, "weight_decay": 0.01, "warmup": 1.5, "lr": 0.003, "clip_norm": 0.5}
+        ),
     ]
 
 
