@@ -90,6 +90,17 @@ class RecipeKeys:
         fusible=True,
         later=True,
     )
+    loss: str = key(
+        "cross_entropy", "loss that is trained on", "cross_entropy focal", fusible=True, later=True
+    )
+    focal_gamma: float = key(2.0, "exponent of the focal loss", NOT_NEGATIVE, fusible=True, later=True)
+    class_weight: str = key(
+        "none",
+        "weights of classes in the loss; balanced: fewer images, more",
+        "none balanced",
+        fusible=True,
+        later=True,
+    )
     label_smoothing: float = key(0.0, "label smoothing", FRACTION, fusible=True)
     dropout: float | None = key(
         None, "rate of every dropout layer; none leaves the model's own", FRACTION, fusible=True

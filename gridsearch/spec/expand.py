@@ -15,7 +15,7 @@ from gridsearch.records import TrialDraft, trial_keys
 from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.spec.function_points import FunctionPoints
-from gridsearch.spec.image_points import ImagePoints, decided_by
+from gridsearch.spec.image_points import DECIDED_BY, ImagePoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,6 +163,6 @@ def _idle(grid: Grid, fixed: Mapping[str, Value], drafts: Sequence[TrialDraft]) 
         if rules:
             yield f"{name} exists at no point: {' and '.join(map(repr, rules))} never holds"
         else:
-            decided = decided_by(name)
-            because = "" if decided in grid.axes else f" ({decided}={fixed[decided]})"
+            why = DECIDED_BY[name]
+            because = "" if why in grid.axes else f" ({why}={fixed[why]})"
             yield f"{name} has no effect at any point{because}"

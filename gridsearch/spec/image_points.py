@@ -6,6 +6,7 @@ What models and datasets are called, their options with defaults and their addre
 from __future__ import annotations
 
 import dataclasses
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gridsearch.errors import PluginError, SpecError
@@ -48,20 +49,30 @@ class Resolver(Protocol):
         ...
 
 
-def without_effect(optimizer: Value, momentum: Value, augment: Value = "none") -> tuple[str, ...]:
-    """Return the settings that cannot matter beside these, and so are set to their defaults."""
-    idle = () if "randaugment" in str(augment).split("+") else _OF_RANDAUGMENT
-    if optimizer != "sgd":
-        return ("momentum", "nesterov", *idle)
-    return idle if momentum else ("nesterov", *idle)
+DECIDED_BY: Mapping[str, str] = MappingProxyType(
+    {
+        "momentum": "optimizer",
+        "nesterov": "optimizer",
+        "operations": "augment",
+        "magnitude": "augment",
+        "focal_gamma": "loss",
+    }
+)
+"""What `without_effect` may name, each with the setting that decides whether it does."""
 
 
-_OF_RANDAUGMENT = ("operations", "magnitude")
-
-
-def decided_by(name: str) -> str:
-    """Return the setting that decides whether another has an effect."""
-    return "augment" if name in _OF_RANDAUGMENT else "optimizer"
+def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
+    """Return the settings that cannot matter beside these others, and so are set to their defaults."""
+    idle: list[str] = []
+    if values["optimizer"] != "sgd":
+        idle += ["momentum", "nesterov"]
+    elif not values["momentum"]:
+        idle.append("nesterov")
+    if "randaugment" not in str(values["augment"]).split("+"):
+        idle += ["operations", "magnitude"]
+    if values["loss"] != "focal":
+        idle.append("focal_gamma")
+    return tuple(idle)
 
 
 class ImagePoints:
@@ -87,7 +98,7 @@ class ImagePoints:
         data = self._ask(("data", *data_options.items()), lambda: self._resolve.data(data_options))
         if model is None or data is None:
             return None
-        idle = without_effect(plain["optimizer"], plain["momentum"], plain["augment"])
+        idle = without_effect(plain)
         for name in idle:
             plain[name] = _DEFAULTS[name]
         plain["model"], plain["model_options"], plain["model_source"] = model
@@ -131,11 +142,9 @@ class ImagePoints:
 
     def warnings(self, drafts: Sequence[TrialDraft]) -> Iterator[str]:
         """Warn of settings of the recipe that have no effect at any point, and of an axis that ranks nothing."""
-        decisive = ("optimizer", "momentum", "augment")
-        shapes = {tuple(draft.settings.get(name) for name in decisive) for draft in drafts}
         changed, axes = self._spec.recipe.changes(), self._spec.grid.axes
-        for name in ("momentum", "nesterov", *_OF_RANDAUGMENT):
-            if name in changed and name not in axes and all(name in without_effect(*s) for s in shapes):
+        for name in DECIDED_BY:
+            if name in changed and name not in axes and all(_at_default(name, draft) for draft in drafts):
                 text = write_scalar(find_axis(name), changed[name])
                 yield f"{name}={text} of the recipe has no effect at any point"
         if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
@@ -143,6 +152,10 @@ class ImagePoints:
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
                 "weights before they are averaged"
             )
+
+
+def _at_default(name: str, draft: TrialDraft) -> bool:
+    return draft.settings.get(name) == _DEFAULTS[name]
 
 
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ImageSettings)}

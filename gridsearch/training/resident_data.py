@@ -97,6 +97,11 @@ class ResidentData:
             val=val, split_seed=split_seed, subset=subset, smallest_input=smallest_input
         )
 
+    def class_counts(self) -> torch.Tensor:
+        """Return how many images of each class are trained on, int64 [Y] on the CPU."""
+        labels = self.labels.index_select(0, self.train)
+        return torch.bincount(labels, minlength=self.num_classes).cpu()
+
     def affine(self, norm: str) -> tuple[list[float], list[float]]:
         """Return scale and shift per channel that make normalized pixels of pixels scaled to 0..1."""
         if norm == "none":

@@ -7,13 +7,13 @@ Shapes: B batch, C/H/W channels, height, width, Y classes, N images of an epoch 
 
 from __future__ import annotations
 
+import functools
 import operator
 import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import StoreError
 from gridsearch.training import augment, mixing, seeds
@@ -21,6 +21,7 @@ from gridsearch.training.batches import batch_plan
 from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure
+from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_optimizer import LaneOptimizer
 from gridsearch.training.lane_progress import LaneProgress, LaneState
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
@@ -230,6 +231,11 @@ class SoloProgram:
         )
         self._set_lr(0)
 
+    @functools.cached_property
+    def _loss(self) -> LossRecipe:
+        """The loss; made when it is asked for, since a program that only evaluates has the wrong images for it."""
+        return LossRecipe.of(self.settings, self.data)
+
     @property
     def lr(self) -> float:
         """The learning rate of the last step."""
@@ -384,9 +390,6 @@ class SoloProgram:
         if self._average is not None:
             self._average.step()
         self.step += 1
-
-    def _loss(self, logits_BY: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
-        return F.cross_entropy(logits_BY, labels_B, label_smoothing=self.settings.label_smoothing)
 
     def _unfreeze(self, names: list[str]) -> None:
         """Train parameters that rested so far: a model's own code has asked for their gradients."""

@@ -124,6 +124,9 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "epochs": 3,
         "schedule": "cosine",
         "ema": 0.9,
+        "loss": "focal",
+        "focal_gamma": 1.0,
+        "class_weight": "balanced",
         "clip_norm": 1.0,
         "clip_value": 0.5,
     }.items():

@@ -139,6 +139,18 @@ def test_how_much_randaugment_there_is_matters_with_randaugment_alone(resolver):
     assert told in expand(resolver, recipe={"magnitude": 5}).warnings
 
 
+def test_an_exponent_without_a_focal_loss_is_told(resolver):
+    expansion = expand(resolver, Grid(focal_gamma=[1, 2]))
+    assert expansion.points == 1
+    assert expansion.warnings[0] == "focal_gamma has no effect at any point (loss=cross_entropy)"
+    expansion = expand(resolver, Grid(loss=["cross_entropy", "focal"], focal_gamma=[1, 2]))
+    assert [(d.settings.loss, d.settings.focal_gamma) for d in expansion.drafts] == [
+        ("cross_entropy", 2.0),
+        ("focal", 1.0),
+        ("focal", 2.0),
+    ]
+
+
 def test_an_axis_whose_condition_never_holds_is_told(resolver):
     grid = Grid(momentum=[0, 0.9], when="momentum: optimizer=sgd")
     expansion = expand(resolver, grid)
@@ -151,6 +163,10 @@ def test_a_setting_of_the_recipe_without_effect_is_told(resolver):
     assert expand(resolver, recipe={"momentum": 0.9}).warnings == (
         "momentum=0.9 of the recipe has no effect at any point",
     )
+    assert expand(resolver, recipe={"focal_gamma": 3}).warnings == (
+        "focal_gamma=3 of the recipe has no effect at any point",
+    )
+    assert expand(resolver, recipe={"focal_gamma": 3, "loss": "focal"}).warnings == ()
     assert expand(resolver, Grid(optimizer=["adam", "sgd"]), recipe={"momentum": 0.9}).warnings == ()
 
 

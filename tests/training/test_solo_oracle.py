@@ -17,6 +17,7 @@ from torch.optim import lr_scheduler
 from gridsearch.training.seeds import stream
 from gridsearch.training.splits import split
 from gridsearch.zoo import models as zoo
+from tests.training.objectives import Objective
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 
@@ -62,6 +63,7 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
             if isinstance(module, nn.Dropout):
                 module.p = settings.dropout
     optimizer = make_optimizer(model.parameters(), settings)
+    objective = Objective(settings, data.train_labels[parts.train])
     n = len(parts.train)
     steps_per_epoch = n // settings.batch if settings.drop_last else math.ceil(n / settings.batch)
     scheduler = make_scheduler(optimizer, settings.epochs * steps_per_epoch) if make_scheduler else None
@@ -75,12 +77,9 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
             torch.manual_seed(stream(seed, "step", step))
             optimizer.zero_grad()
             logits = model(x[chosen])
-            loss = F.cross_entropy(logits, y[chosen], label_smoothing=settings.label_smoothing)
+            loss = objective.loss(logits, y[chosen])
             loss.backward()
-            if settings.clip_value is not None:
-                nn.utils.clip_grad_value_(model.parameters(), settings.clip_value)
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            objective.clip(model)
             lr = optimizer.param_groups[0]["lr"]
             optimizer.step()
             if scheduler is not None:
@@ -167,6 +166,9 @@ def test_a_lane_equals_a_plain_loop_with_every_model_of_the_zoo(name, train, mak
         {"subset": 21, "val": 0.3},
         {"batch": 1000},
         {"split_seed": 5},
+        {"loss": "focal", "class_weight": "balanced", "label_smoothing": 0.1},
+        {"loss": "focal", "focal_gamma": 0.5},
+        {"class_weight": "balanced", "label_smoothing": 0.2, "subset": 23},
         {"clip_norm": 0.5},
         {"clip_value": 0.02, "clip_norm": 0.3},
     ],

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from gridsearch.errors import DataError, UsageError
 from gridsearch.records import ImageSettings
 
@@ -23,10 +25,10 @@ def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
     """Refuse splits that the data does not allow, or of which nothing can be learned; once for each distinct one.
 
     Raises:
-        UsageError: `val` or `subset` cannot be had.
+        UsageError: `val` or `subset` cannot be had, or weights for a class without images.
         DataError: there are too few images to train on, or to test with.
     """
-    for each in {(s.val, s.split_seed, s.subset): s for s in settings}.values():
+    for each in {(s.val, s.split_seed, s.subset, s.class_weight): s for s in settings}.values():
         _check(images, each)
 
 
@@ -46,6 +48,8 @@ def _check(images: ImageData, settings: ImageSettings) -> None:
             f"{there}: none is left to test with",
             hint="give the dataset more images, or a test set of its own",
         )
+    if settings.class_weight == "balanced":
+        _check_classes(images, images.train_labels[parts.train])
     if settings.subset is None and len(parts.train) <= classes:
         apart = [
             name for name, part in (("validation", parts.val), ("test", parts.test_from_train)) if len(part)
@@ -54,6 +58,18 @@ def _check(images: ImageData, settings: ImageSettings) -> None:
         raise DataError(
             f"{there}: {len(parts.train)} would be left to train on{without}, one for each class at most",
             hint="give the dataset more images of each class",
+        )
+
+
+def _check_classes(images: ImageData, labels: np.ndarray) -> None:
+    """Refuse class weights where a class has no image: its weight would be infinite."""
+    counts = np.bincount(labels, minlength=len(images.class_names))
+    missing = [repr(name) for name, count in zip(images.class_names, counts, strict=True) if not count]
+    if missing:
+        others = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UsageError(
+            f"class_weight=balanced: class {missing[0]}{others} has no image to train on, so that no weight fits",
+            hint="leave class_weight out, or the classes without images",
         )
 
 

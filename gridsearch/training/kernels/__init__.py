@@ -8,7 +8,7 @@ from __future__ import annotations
 from gridsearch.training.kernels.calling import MOST_WEIGHTS
 from gridsearch.training.kernels.compiler import damaged_kernels, describe, find_compiler
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
-from gridsearch.training.kernels.loss import CrossEntropy
+from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
 from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, can_compile
 from gridsearch.training.kernels.step import OptimizerStep
 
@@ -17,6 +17,7 @@ __all__ = [
     "CrossEntropy",
     "DenseLayers",
     "DenseShape",
+    "LaneLosses",
     "OptimizerStep",
     "PooledConvolution",
     "PooledShape",

@@ -8,6 +8,7 @@
 
 #include <math.h>
 
+#include "loss.h"
 #include "op.h"
 #include "random.h"
 #include "vectors.h"
@@ -47,8 +48,8 @@ struct plan {
   REAL *logits_gradient;
   ptrdiff_t classes;
 
-  ptrdiff_t (*cross_entropy)(const REAL *, const int64_t *, const ptrdiff_t *, const REAL *, REAL *, REAL *, ptrdiff_t,
-                             ptrdiff_t, ptrdiff_t);
+  ptrdiff_t (*cross_entropy)(const REAL *, const int64_t *, const ptrdiff_t *, const struct loss_recipe *, REAL *,
+                             REAL *, ptrdiff_t, ptrdiff_t, ptrdiff_t);
   void (*optimizer)(REAL *, REAL *, REAL *, REAL *, ptrdiff_t, ptrdiff_t, void *);
   REAL *gradient; /* [size] of the trained parameters */
   ptrdiff_t size;
@@ -78,7 +79,7 @@ struct lane {
   ptrdiff_t batch, count; /* images of a step, and of the epoch */
   const uint64_t *seeds;  /* of each step's dropout masks */
   double rate;            /* of dropout; negative for the model's own */
-  REAL smoothing;
+  struct loss_recipe loss;
   /* the optimizer */
   REAL *weights, *first, *second;
   void *recipe;        /* of optimizer_step.c, which begins with the learning rate */
@@ -208,7 +209,7 @@ ptrdiff_t train(const struct plan *plan, struct lane *lane, ptrdiff_t first, ptr
     if (plan->random) seed_random(plan->random, lane->seeds[step - first]);
     run(plan->forward, plan->forward_count);
     REAL loss;
-    const ptrdiff_t wrong = plan->cross_entropy(plan->logits, plan->batch_labels, by, &lane->smoothing, &loss,
+    const ptrdiff_t wrong = plan->cross_entropy(plan->logits, plan->batch_labels, by, &lane->loss, &loss,
                                                 plan->logits_gradient, 1, count, plan->classes);
     if (wrong) return start + wrong;
     lane->losses[step] = loss;

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function
 from gridsearch.training.kernels.compiler import load
+from gridsearch.training.kernels.loss import LOSS_STRUCTS
 from gridsearch.training.kernels.op import Layout, OpArgs
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Augmentation(ctypes.Structure):
     _fields_ = tuple((name, POINTER) for name in ("flips", "shifts", "boxes"))
 
 
-def _lane_struct(real: type) -> type[ctypes.Structure]:
+def _lane_struct(real: type, loss: type[ctypes.Structure]) -> type[ctypes.Structure]:
     """Return `struct lane` with numbers of the weights' type."""
 
     class LaneStruct(ctypes.Structure):
@@ -77,7 +78,7 @@ def _lane_struct(real: type) -> type[ctypes.Structure]:
             *((name, SIZE) for name in ("batch", "count")),
             ("seeds", POINTER),
             ("rate", ctypes.c_double),
-            ("smoothing", real),
+            ("loss", loss),
             *((name, POINTER) for name in ("weights", "first", "second", "recipe", "rates")),
             ("steps_at", SIZE),
             ("share", real),
@@ -92,7 +93,7 @@ def _lane_struct(real: type) -> type[ctypes.Structure]:
     return LaneStruct
 
 
-LANE_STRUCTS = (_lane_struct(ctypes.c_float), _lane_struct(ctypes.c_double))
+LANE_STRUCTS = (_lane_struct(ctypes.c_float, LOSS_STRUCTS[0]), _lane_struct(ctypes.c_double, LOSS_STRUCTS[1]))
 """`struct lane` for each of `REALS`."""
 
 

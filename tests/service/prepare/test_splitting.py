@@ -33,6 +33,32 @@ def test_one_image_or_two_of_a_class_are_refused_before_training(
         assert f"{classes} images of {classes} classes are too few to train on" in found.error
 
 
+def test_a_class_without_images_gets_no_weight(cli, tmp_path, home):
+    """The plan says so too, before anything is written."""
+    (tmp_path / "pets.py").write_text(PETS)
+    words = ("--dataset", "pets.py:Pets", "--model", "mlp", "--executor", "inline")
+    for command in ("plan", "run"):
+        found = cli(command, *words, "--grid", "class_weight=none,balanced")
+        assert found.code == 2
+        assert "class_weight=balanced: class 'owl' has no image to train on" in found.error
+        assert len(found.error.strip().splitlines()) <= 2
+    assert not home.exists()
+    assert cli("plan", *words, "--grid", "lr=.1").code == 0
+
+
+PETS = """
+import numpy as np
+
+class Pets:
+    def __init__(self, root):
+        del root
+        labels = np.array([0] * 12 + [1] * 6)
+        self.train_images = np.random.default_rng(0).integers(0, 255, (18, 1, 8, 8), dtype=np.uint8)
+        self.train_labels = labels
+        self.class_names = ("cat", "dog", "owl")
+"""
+
+
 def test_enough_images_are_taken(cli, tmp_path):
     fill(tmp_path / "few", 2, 6)
     assert cli("plan", "--dataset", "folder:few", "--model", "mlp", "--grid", "lr=.1").code == 0

@@ -45,6 +45,8 @@ def recipe(make_settings, slot, **changes):
             "warmup": (0.0, 1.5)[slot % 2],
             "norm": ("none", "standard")[slot % 2],
             "label_smoothing": (0.0, 0.1, 0.05)[slot % 3],
+            "loss": ("cross_entropy", "focal", "focal")[slot % 3],
+            "class_weight": ("none", "balanced")[slot // 2 % 2],
             "clip_norm": (None, 0.5)[slot % 2],
             "clip_value": (None, None, 0.02)[slot % 3],
             "epochs": 40 + slot,

@@ -14,8 +14,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F  # noqa: N812  (its usual name)
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import lr_scheduler
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS
@@ -28,17 +26,27 @@ from gridsearch.training.seeds import stream
 from gridsearch.training.solo import SoloProgram
 from gridsearch.training.splits import split
 from gridsearch.zoo import models as zoo
+from tests.training.objectives import Objective
 
 CPU = torch.device("cpu")
 TOLERANCE = 1e-9
 EPOCHS = 20  # of ten steps
 
 RECIPES = (
-    {"lr": 4e-4, "norm": "none", "schedule": "constant", "label_smoothing": 0.0, "epochs": 40},
-    {"lr": 8e-4, "momentum": 0.9, "weight_decay": 0.01, "schedule": "cosine", "warmup": 1.5, "epochs": 41},
+    {
+        "lr": 4e-4,
+        "norm": "none",
+        "schedule": "constant",
+        "label_smoothing": 0.0,
+        "epochs": 40,
+        "class_weight": "balanced",
+    },
+    {"lr": 8e-4, "momentum": 0.9, "weight_decay": 0.01, "schedule": "cosine", "warmup": 1.5, "epochs": 41}
+    | {"loss": "focal", "focal_gamma": 1.0},
     {"lr": 6e-4, "momentum": 0.9, "nesterov": True, "norm": "none", "schedule": "onecycle", "epochs": 42}
     | {"clip_norm": 0.5},
-    {"lr": 5e-4, "label_smoothing": 0.1, "schedule": "step", "epochs": 24, "clip_value": 0.02},
+    {"lr": 5e-4, "label_smoothing": 0.1, "schedule": "step", "epochs": 24, "clip_value": 0.02}
+    | {"loss": "focal", "class_weight": "balanced"},
 )
 SEEDS = (5, 5, 5, 6)
 """Four lanes that differ in all that may differ; the first three see the same images in the same order.
@@ -133,6 +141,7 @@ class Oracle:
         self.model = model = build(settings, data).double()
         self.x_val = x[parts.val]
         optimizer = optimizer_of(settings, model.parameters())
+        objective = Objective(settings, images.train_labels[parts.train])
         steps = math.ceil(len(train) / settings.batch)
         scheduler = scheduler_of(settings, optimizer, steps)
         self.losses, self.hits, step = [], [], 0
@@ -146,12 +155,9 @@ class Oracle:
                 torch.manual_seed(stream(seed, "step", step))
                 optimizer.zero_grad()
                 logits = model(x[chosen])
-                loss = F.cross_entropy(logits, y[chosen], label_smoothing=settings.label_smoothing)
+                loss = objective.loss(logits, y[chosen])
                 loss.backward()
-                if settings.clip_value is not None:
-                    clip_grad_value_(model.parameters(), settings.clip_value)
-                if settings.clip_norm is not None:
-                    clip_grad_norm_(model.parameters(), settings.clip_norm)
+                objective.clip(model)
                 optimizer.step()
                 scheduler.step()
                 total += loss.item() * len(chosen)

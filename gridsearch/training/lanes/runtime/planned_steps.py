@@ -19,7 +19,7 @@ import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.kernels.calling import POINTER, REALS
-from gridsearch.training.kernels.loss import CrossEntropy
+from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
 from gridsearch.training.kernels.op import SLACK, OpArgs, to_layout
 from gridsearch.training.kernels.plan import (
     LANE_STRUCTS,
@@ -30,6 +30,7 @@ from gridsearch.training.kernels.plan import (
     PlanStruct,
     Relocation,
 )
+from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.step_plan import lay_out
@@ -253,6 +254,7 @@ class PlannedSteps:
         """
         self._kept, self._lanes = [], []
         storage, real = self._storage, REALS.index(self._dtype)
+        losses = LaneLosses([LossRecipe.of(m.settings, self._data) for m in members], self._dtype)
         for k, (member, rate) in enumerate(zip(members, dropout_rates, strict=True)):
             settings = member.settings
             scale, shift = (torch.tensor(each, dtype=self._dtype) for each in self._affine(settings.norm))
@@ -266,7 +268,7 @@ class PlannedSteps:
             counts = [storage.tensors[name][k].data_ptr() for name in self._steps.counters]
             counters = (POINTER * len(counts))(*counts)
             recipe, steps_at = optimizer.recipe(k)
-            self._kept.append((scale, shift, bases, averaged, counters))
+            self._kept.append((scale, shift, bases, averaged, counters, losses))
             self._lanes.append(
                 LANE_STRUCTS[real](
                     bases=bases,
@@ -275,7 +277,7 @@ class PlannedSteps:
                     batch=self._plan.batch,
                     count=self._plan.images,
                     rate=-1.0 if rate is None else rate,
-                    smoothing=settings.label_smoothing,
+                    loss=losses.structs[k],
                     weights=storage.flat[k].data_ptr(),
                     first=state[0] if state else None,
                     second=state[1] if len(state) > 1 else None,

@@ -19,6 +19,7 @@ import torch
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.failures import is_out_of_memory
+from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.compile.agreement import AGREEMENT, Disagrees, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
@@ -258,7 +259,7 @@ class PackProgram:
         norms = [m.settings.norm for m in self.members]
         self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
         self._gradient = torch.empty_like(self.storage.flat)
-        self._losses = PackLosses(lanes, dtype, device, compiles=not self._counted)
+        self._losses = PackLosses(lanes, self.data.num_classes, dtype, device, compiles=not self._counted)
         dropout = self.network.dropout
         dropout.channels_last = self._memory_format == torch.channels_last
         if self._counted:
@@ -276,11 +277,11 @@ class PackProgram:
             self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
             self._form = None
         self.averages.set_decays([s.ema for s in settings])
-        self._losses.set_smoothing([s.label_smoothing for s in settings])
+        self._losses.set_recipes([LossRecipe.of(s, self.data) for s in settings])
         self._lr_changes = any(m.schedule.moves for m in self.members)
         rates = self.network.dropout.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
-        form = self._losses.smooths, drops, self.averages.active, self._optimizer.form
+        form = self._losses.form, drops, self.averages.active, self._optimizer.form
         if form != self._form:
             self._runner.release()
             self._form = form

@@ -53,8 +53,20 @@ def mixed(make_settings, **changes):
             ),
             1,
         ),
-        (make_settings(**common | {"dropout": 0.5, "schedule": "cosine", "weight_decay": 0.01}), 0),
-        (make_settings(**common | {"dropout": 0.0, "warmup": 1.0, "select": "best", "epochs": 5}), 2),
+        (
+            make_settings(
+                **common | {"dropout": 0.5, "schedule": "cosine", "weight_decay": 0.01, "loss": "focal"}
+            ),
+            0,
+        ),
+        (
+            make_settings(
+                **common
+                | {"dropout": 0.0, "warmup": 1.0, "select": "best", "epochs": 5}
+                | {"class_weight": "balanced"}
+            ),
+            2,
+        ),
     ]
 
 

@@ -74,9 +74,21 @@ def recipes(make_settings, **changes):
     common = {"batch": 10, "epochs": 4, "dtype": "float64", "val": 0.2} | changes
     return [
         make_settings(**common),
-        make_settings(**common | {"norm": "none", "label_smoothing": 0.1, "schedule": "cosine", "ema": 0.9}),
         make_settings(
-            **common | {"dropout": 0.4, "weight_decay": 0.01, "warmup": 1.5, "lr": 0.003, "clip_norm": 0.5}
+            **common
+            | {"norm": "none", "label_smoothing": 0.1, "schedule": "cosine", "ema": 0.9}
+            | {"class_weight": "balanced"}
+        ),
+        make_settings(
+            **common
+            | {
+                "dropout": 0.4,
+                "weight_decay": 0.01,
+                "warmup": 1.5,
+                "lr": 0.003,
+                "clip_norm": 0.5,
+                "loss": "focal",
+            }
         ),
     ]
 

@@ -72,8 +72,9 @@ def assert_equal_bytes(one, other):
 
 LANES = (
     {"lr": 0.01, "schedule": "cosine", "weight_decay": 0.01, "label_smoothing": 0.1, "norm": "none"},
-    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, "clip_value": 0.02},
-    {"lr": 0.02, "momentum": 0.0, "schedule": "onecycle", "ema": 0.9, "clip_norm": 0.5},
+    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, "clip_value": 0.02, "loss": "focal"},
+    {"lr": 0.02, "momentum": 0.0, "schedule": "onecycle", "ema": 0.9, "clip_norm": 0.5}
+    | {"class_weight": "balanced"},
 )
 
 
@@ -266,6 +267,8 @@ def test_fewer_lanes_are_recorded_anew_and_the_old_recordings_given_back(program
         {"norm": "none"},
         {"nesterov": True},
         {"ema": 0.9},
+        {"loss": "focal"},
+        {"class_weight": "balanced"},
         {"clip_norm": 0.5},
         {"clip_value": 0.02},
     ],
