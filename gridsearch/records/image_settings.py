@@ -101,6 +101,14 @@ class RecipeKeys:
         fusible=True,
         later=True,
     )
+    sampling: str = key(
+        "none",
+        "images of an epoch; none: each once, balanced: drawn, each class as often",
+        "none balanced",
+        fusible=True,
+        later=True,
+        alias="sampler",
+    )
     label_smoothing: float = key(0.0, "label smoothing", FRACTION, fusible=True)
     dropout: float | None = key(
         None, "rate of every dropout layer; none leaves the model's own", FRACTION, fusible=True

@@ -41,7 +41,7 @@ class EpochTotals:
     """Running means over one epoch's training images, each as its batch saw it.
 
     Attributes:
-        loss: cross-entropy with the recipe's label smoothing, in nats.
+        loss: the recipe's loss, in nats.
         accuracy: a fraction.
         images: how many were trained on.
     """
@@ -204,7 +204,7 @@ class Evaluation:
 
     Attributes:
         logits: [N, Y] on the device.
-        loss: mean cross-entropy without label smoothing, in nats.
+        loss: mean cross-entropy whatever the recipe's loss, without weights or label smoothing, in nats.
         accuracy: a fraction.
     """
 

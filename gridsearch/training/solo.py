@@ -20,6 +20,7 @@ from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.context import Stopped
+from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.failures import failure
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_optimizer import LaneOptimizer
@@ -302,7 +303,9 @@ class SoloProgram:
             Diverged: a loss is not finite.
             Exception: whatever the user's code raises.
         """
-        order = self._order(epoch)
+        order = epoch_order(
+            self.data, self.settings.sampling, seed=self._seed, epoch=epoch, images=self.plan.images
+        )
         labels_N = self.data.labels.index_select(0, order)
         drawn = augment.draw_for(self.settings, self._seed, epoch, count=len(order), data=self.data)
         mix = mixing.draw(
@@ -402,9 +405,3 @@ class SoloProgram:
 
     def _set_lr(self, step: int) -> None:
         self._optimizer.lr = self.settings.lr * self._schedule.factor(step)
-
-    def _order(self, epoch: int) -> torch.Tensor:
-        """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""
-        train = self.data.train
-        drawn = torch.randperm(len(train), generator=seeds.generator(self._seed, seeds.ORDER, epoch))
-        return train.index_select(0, drawn[: self.plan.images].to(train.device))

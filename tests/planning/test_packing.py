@@ -127,6 +127,7 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "loss": "focal",
         "focal_gamma": 1.0,
         "class_weight": "balanced",
+        "sampling": "balanced",
         "clip_norm": 1.0,
         "clip_value": 0.5,
     }.items():

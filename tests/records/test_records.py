@@ -208,6 +208,7 @@ CHANGES = {
     "loss": "focal",
     "focal_gamma": 1.0,
     "class_weight": "balanced",
+    "sampling": "balanced",
     "label_smoothing": 0.1,
     "dropout": 0.5,
     "drop_last": True,

@@ -1,4 +1,4 @@
-"""What a plain loop does of a recipe beside the optimizer, by torch's own functions: for the oracles."""
+"""What a plain loop does of a recipe beside the optimizer, by torch's own functions and classes: for the oracles."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
+from torch.utils.data import WeightedRandomSampler
 
 
 class Objective:
-    """The loss of batches and the clipping of gradients, as one would write them.
+    """The order of an epoch, the loss of batches and the clipping of gradients, as one would write them.
 
     Args:
         settings: the recipe.
@@ -17,11 +18,18 @@ class Objective:
     """
 
     def __init__(self, settings, labels):
-        self.settings = settings
+        self.settings, self.labels = settings, labels
         counts = np.bincount(labels)
         self.weights = None
         if settings.class_weight == "balanced":
             self.weights = torch.tensor(len(labels) / (len(counts) * counts))
+
+    def order(self, generator):
+        """Return which of the labels an epoch takes, one after the other."""
+        if self.settings.sampling == "none":
+            return torch.randperm(len(self.labels), generator=generator)
+        weights = 1 / np.bincount(self.labels)[self.labels]
+        return torch.tensor(list(WeightedRandomSampler(weights, len(self.labels), generator=generator)))
 
     def loss(self, logits, labels):
         s = self.settings

@@ -188,11 +188,26 @@ def mixed(make_settings, **changes):
     return [
         (make_settings(**common | {"select": "best"}), 0),
         (make_settings(**common | {"lr": 0.003, "epochs": 2, "label_smoothing": 0.1}), 1),
-        (make_settings(**common | {"ema": 0.9, "schedule": "cosine", "weight_decay": 0.01}), 0),
+        (
+            make_settings(
+                **common
+                | {"ema": 0.9, "schedule": "cosine", "weight_decay": 0.01}
+                | {"sampling": "balanced", "loss": "focal", "clip_norm": 0.5}
+            ),
+            0,
+        ),
         (make_settings(**common | {"lr": 1e30, "epochs": 4}), 2),
         (
             make_settings(
-                **common | {"warmup": 1.0, "dropout": 0.5, "epochs": 7, "select": "best", "ema": 0.5}
+                **common
+                | {
+                    "warmup": 1.0,
+                    "dropout": 0.5,
+                    "epochs": 7,
+                    "select": "best",
+                    "ema": 0.5,
+                    "class_weight": "balanced",
+                }
             ),
             3,
         ),

@@ -25,10 +25,12 @@ from gridsearch.zoo import models
 HERE = torch.cuda.is_available()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not HERE, reason="needs a CUDA device")]
 
+OBJECTIVE = {"loss": "focal", "focal_gamma": 1.5, "clip_norm": 0.5}
+
 LANES = (
     {"lr": 0.01, "schedule": "cosine", "weight_decay": 0.01, "label_smoothing": 0.1, "norm": "none"},
-    {"lr": 0.002, "warmup": 1.0},
-    {"lr": 0.02, "schedule": "onecycle", "ema": 0.9},
+    {"lr": 0.002, "warmup": 1.0, **OBJECTIVE},
+    {"lr": 0.02, "schedule": "onecycle", "ema": 0.9, "class_weight": "balanced", "clip_value": 0.02},
 )
 
 
@@ -105,7 +107,7 @@ def test_graphs_outlive_a_lane_that_is_replaced_and_are_made_anew_for_fewer(prog
     lanes = [c | {"dropout": 0.2} for c in LANES]
     eager, played = (program(*lanes, build=nets["conv"], graphs=g) for g in (False, True))
     recipe = make_settings(
-        batch=3, epochs=9, lr=0.03, dropout=0.5, label_smoothing=0.2, weight_decay=0.1, ema=0.5
+        batch=3, epochs=9, lr=0.03, dropout=0.5, label_smoothing=0.2, weight_decay=0.1, ema=0.5, **OBJECTIVE
     )
     for pack in (eager, played):
         pack.train_epoch()

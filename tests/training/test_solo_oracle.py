@@ -69,7 +69,7 @@ def plain_loop(settings, seed, data, build, make_optimizer, make_scheduler=None,
     scheduler = make_scheduler(optimizer, settings.epochs * steps_per_epoch) if make_scheduler else None
     rows, step = [], 0
     for epoch in range(1, settings.epochs + 1):
-        order = torch.randperm(n, generator=torch.Generator().manual_seed(stream(seed, "order", epoch)))
+        order = objective.order(torch.Generator().manual_seed(stream(seed, "order", epoch)))
         model.train()
         loss_sum = hits = seen = 0
         for i in range(steps_per_epoch):
@@ -169,6 +169,8 @@ def test_a_lane_equals_a_plain_loop_with_every_model_of_the_zoo(name, train, mak
         {"loss": "focal", "class_weight": "balanced", "label_smoothing": 0.1},
         {"loss": "focal", "focal_gamma": 0.5},
         {"class_weight": "balanced", "label_smoothing": 0.2, "subset": 23},
+        {"sampling": "balanced", "subset": 23},
+        {"sampling": "balanced", "drop_last": True, "batch": 7, "class_weight": "balanced"},
         {"clip_norm": 0.5},
         {"clip_value": 0.02, "clip_norm": 0.3},
     ],

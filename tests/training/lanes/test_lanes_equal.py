@@ -47,6 +47,7 @@ def recipe(make_settings, slot, **changes):
             "label_smoothing": (0.0, 0.1, 0.05)[slot % 3],
             "loss": ("cross_entropy", "focal", "focal")[slot % 3],
             "class_weight": ("none", "balanced")[slot // 2 % 2],
+            "sampling": ("none", "none", "none", "balanced")[slot % 4],
             "clip_norm": (None, 0.5)[slot % 2],
             "clip_value": (None, None, 0.02)[slot % 3],
             "epochs": 40 + slot,
@@ -136,7 +137,8 @@ def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_
     name, make_settings, make_images, zoo_net
 ):
     net = zoo_net(name)
-    recipes = [recipe(make_settings, k, dtype="float32", label_smoothing=0.0) for k in range(3)]
+    plain = {"loss": "cross_entropy", "class_weight": "none", "label_smoothing": 0.0}
+    recipes = [recipe(make_settings, k, dtype="float32", **plain) for k in range(3)]
     bench = Bench(recipes, [0, 1, 2], make_images(48, size=max(16, net.side)), net.build)
     chosen, pack = bench.data.train, bench.pack
     labels = bench.data.labels[chosen]
@@ -188,6 +190,10 @@ def test_each_lane_moves_as_torch_optim_does(name, how, make_settings, monkeypat
         gradient = torch.randn(flat.shape, generator=generator, dtype=torch.float64)
         for slot, (p, reference) in enumerate(zip(theirs, references, strict=True)):
             p.grad = gradient[slot].clone()
+            if recipes[slot].clip_value is not None:
+                nn.utils.clip_grad_value_(p, recipes[slot].clip_value)
+            if recipes[slot].clip_norm is not None:
+                nn.utils.clip_grad_norm_(p, recipes[slot].clip_norm)
             ours.lr[slot] = reference.param_groups[0]["lr"] = recipes[slot].lr * (1 + step % 3)
             reference.step()
         ours.step(gradient, ours.coefficients([ours.lr])[0] if counted else None)

@@ -46,7 +46,7 @@ RECIPES = (
     {"lr": 6e-4, "momentum": 0.9, "nesterov": True, "norm": "none", "schedule": "onecycle", "epochs": 42}
     | {"clip_norm": 0.5},
     {"lr": 5e-4, "label_smoothing": 0.1, "schedule": "step", "epochs": 24, "clip_value": 0.02}
-    | {"loss": "focal", "class_weight": "balanced"},
+    | {"loss": "focal", "class_weight": "balanced", "sampling": "balanced"},
 )
 SEEDS = (5, 5, 5, 6)
 """Four lanes that differ in all that may differ; the first three see the same images in the same order.
@@ -146,9 +146,7 @@ class Oracle:
         scheduler = scheduler_of(settings, optimizer, steps)
         self.losses, self.hits, step = [], [], 0
         for epoch in range(1, EPOCHS + 1):
-            order = torch.randperm(
-                len(train), generator=torch.Generator().manual_seed(stream(seed, "order", epoch))
-            )
+            order = objective.order(torch.Generator().manual_seed(stream(seed, "order", epoch)))
             model.train()
             total = hits = 0
             for chosen in train[order].split(settings.batch):

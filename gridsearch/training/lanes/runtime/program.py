@@ -2,7 +2,7 @@
 
 Stands between the network of all lanes and the engine that reports what happens to each.  Everything that a
 trial's result depends on is the lane's own: seed, epoch, step, schedule, rates.  Where all lanes are at the
-same epoch of the same seed they see the same images in the same order, and share one batch.
+same epoch of the same seed, and sample alike, they see the same images in the same order, and share one batch.
 
 Shapes: K lanes, B batch, N images of an epoch or of the validation split, P parameters of a lane, Y classes.
 """
@@ -18,6 +18,7 @@ import torch
 
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
+from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_progress import LaneState
@@ -313,7 +314,7 @@ class PackProgram:
         data, members = self.data, self.members
         if len({self._sees(m) for m in members}) == 1:
             members = members[:1]
-        order_NL = torch.stack([self._order(m.seed, m.epoch + 1) for m in members], 1)
+        order_NL = torch.stack([self._order(m) for m in members], 1)
         mix = mixing.draw(
             [(m.settings, m.seed, m.epoch + 1) for m in members],
             self.plan,
@@ -328,18 +329,18 @@ class PackProgram:
     def _sees(m: Member) -> tuple[object, ...]:
         """Return what decides which images a lane sees in its next epoch, beside what all lanes have in common."""
         s = m.settings
-        return m.seed, m.epoch, s.operations, s.magnitude, s.mixup, s.cutmix
+        return m.seed, m.epoch, s.sampling, s.operations, s.magnitude, s.mixup, s.cutmix
 
     def _run_planned(
         self, planned: PlannedSteps, check_stop: Callable[[], None]
     ) -> list[EpochTotals | Diverged]:
         """Train an epoch by compiled calls."""
-        orders: dict[tuple[int, int], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
+        orders: dict[tuple[int, int, str], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
         epochs = []
         for m in self.members:
-            key = m.seed, m.epoch + 1
+            key = m.seed, m.epoch + 1, m.settings.sampling
             if key not in orders:
-                orders[key] = self._order(*key).contiguous(), self._augment(m)
+                orders[key] = self._order(m).contiguous(), self._augment(m)
             epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
         try:
             results = planned.train(self.members, epochs, check_stop)
@@ -457,11 +458,10 @@ class PackProgram:
         others_LB, shares_L = images.others[part].t(), images.mix.shares_of(part)
         return self._losses.mixed(logits_KBY, labels_LB, others_LB, shares_L)
 
-    def _order(self, seed: int, epoch: int) -> torch.Tensor:
-        """The indices of an epoch's images in their order, drawn on the CPU whatever the device."""
-        train = self.data.train
-        drawn = torch.randperm(len(train), generator=seeds.generator(seed, seeds.ORDER, epoch))
-        return train.index_select(0, drawn[: self.plan.images].to(train.device))
+    def _order(self, m: Member) -> torch.Tensor:
+        """Return the indices of the images of a lane's next epoch."""
+        sampling = m.settings.sampling
+        return epoch_order(self.data, sampling, seed=m.seed, epoch=m.epoch + 1, images=self.plan.images)
 
     def _augment(self, m: Member) -> augment.EpochAugment | None:
         """Return the augmentation of a lane's next epoch."""

@@ -70,9 +70,11 @@ def assert_equal_bytes(one, other):
             assert torch.equal(a[name], b[name]), name
 
 
+OBJECTIVE = {"loss": "focal", "focal_gamma": 1.5, "clip_value": 0.02}
+
 LANES = (
     {"lr": 0.01, "schedule": "cosine", "weight_decay": 0.01, "label_smoothing": 0.1, "norm": "none"},
-    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, "clip_value": 0.02, "loss": "focal"},
+    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, **OBJECTIVE},
     {"lr": 0.02, "momentum": 0.0, "schedule": "onecycle", "ema": 0.9, "clip_norm": 0.5}
     | {"class_weight": "balanced"},
 )
@@ -216,13 +218,21 @@ def test_a_step_by_the_host_s_means_is_refused(program):
 
 
 def test_a_lane_s_place_is_taken_again_without_another_recording(program, make_settings):
-    """Other rates, normalization, dropout, smoothing and averaging are numbers on the device."""
+    """Other rates, normalization, dropout, losses, clipping and averaging are numbers on the device."""
     recorder = tapes.TapeRecorder()
     build = dropping
     lanes = [c | {"dropout": 0.2} for c in LANES]
     eager, played = (program(*lanes, build=build, counted=True, recorder=r) for r in (None, recorder))
     recipe = make_settings(
-        batch=3, epochs=9, lr=0.03, norm="none", dropout=0.5, label_smoothing=0.2, weight_decay=0.1, ema=0.5
+        batch=3,
+        epochs=9,
+        lr=0.03,
+        norm="none",
+        dropout=0.5,
+        label_smoothing=0.2,
+        weight_decay=0.1,
+        ema=0.5,
+        **OBJECTIVE,
     )
     for pack in (eager, played):
         pack.train_epoch()
@@ -236,8 +246,9 @@ def test_a_lane_s_place_is_taken_again_without_another_recording(program, make_s
     assert len(recorder.recordings) == 4
     assert not any(r.forgotten for r in recorder.recordings)
     before = len(recorder.recordings)
+    last = dataclasses.replace(recipe, norm="standard", class_weight="balanced", clip_norm=0.7)
     for pack in (eager, played):
-        pack.load_lane_state(2, Member(dataclasses.replace(recipe, norm="standard"), 4), fresh)
+        pack.load_lane_state(2, Member(last, 4), fresh)
         pack.train_epoch()
     assert_equal_bytes(eager, played)
     assert len(recorder.recordings) == before

@@ -59,8 +59,9 @@ LANES = (
         "norm": "none",
         "ema": 0.9,
     },
-    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, "dropout": 0.4},
-    {"lr": 0.02, "momentum": 0.5, "schedule": "onecycle", "weight_decay": 0.1, "ema": 0.99},
+    {"lr": 0.002, "warmup": 1.0, "momentum": 0.8, "nesterov": True, "dropout": 0.4, "loss": "focal"},
+    {"lr": 0.02, "momentum": 0.5, "schedule": "onecycle", "weight_decay": 0.1, "ema": 0.99}
+    | {"sampling": "balanced", "class_weight": "balanced", "clip_norm": 0.5},
 )
 
 
