@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gridsearch.errors import escaped
-from gridsearch.records import TrialFailed, TrialState
+from gridsearch.records import TrialFailed, TrialFinished, TrialState, early_stop_words, stopped_early
 from gridsearch.reporting.output.listing import WithCommand
 from gridsearch.reporting.words.text import plural, show_metric, show_params
 from gridsearch.spec.words import Worded
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import ConsoleOptions, RenderableType
 
-    from gridsearch.records import Settings, Trial, TrialFinished, Value
+    from gridsearch.records import Settings, Trial, Value
     from gridsearch.service.run.progress import Progress, Running
     from gridsearch.spec.words import Words
 
@@ -190,7 +190,10 @@ class Lines:
         seconds = "" if isinstance(result, TrialFailed) else f"  {duration_text(result.seconds)}"
         style = "red" if isinstance(result, TrialFailed) else None
         params = params_text(trial.params, progress.words)
-        text = f"{params} seed={trial.seed}  {_outcome(result, progress.metric)}{seconds}"
+        outcome = _outcome(result, progress.metric)
+        if isinstance(result, TrialFinished) and stopped_early(result.state, result.epochs, trial.settings):
+            outcome += f", {early_stop_words(result.epochs, trial.settings)}"
+        text = f"{params} seed={trial.seed}  {outcome}{seconds}"
         self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
 
     def ended(self, progress: Progress) -> None:

@@ -40,7 +40,15 @@ from gridsearch.records.events import (
 from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts
 from gridsearch.records.image_settings import DATA_PREFIX, LATER, MODEL_PREFIX, ImageSettings
-from gridsearch.records.results import EpochRow, Part, StepRow, StudyData, TrialRecord
+from gridsearch.records.results import (
+    EpochRow,
+    Part,
+    StepRow,
+    StudyData,
+    TrialRecord,
+    early_stop_words,
+    stopped_early,
+)
 from gridsearch.records.settings import Settings, Shape, trial_key, trial_keys
 from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 
@@ -92,6 +100,8 @@ __all__ = [
     "WorkerLeft",
     "WorkerReady",
     "WorkerSetup",
+    "early_stop_words",
+    "stopped_early",
     "trial_key",
     "trial_keys",
 ]

@@ -124,6 +124,9 @@ class RecipeKeys:
         later=True,
     )
     select: str = key("last", "the epoch that counts", "last best", fusible=True)
+    patience: int | None = key(
+        None, "stop after so many epochs without a better one; none: never", COUNT, fusible=True, later=True
+    )
     dtype: str = key("float32", "arithmetic", "float32 float64 bfloat16 tf32")
     split_seed: int = key(0, "seed of the test, validation and subset splits", WHOLE, scope=AxisScope.RECIPE)
 

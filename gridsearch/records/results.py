@@ -67,6 +67,29 @@ class TrialRecord:
     error: str | None
     pruner: str | None = None
 
+    @property
+    def stopped_early(self) -> bool:
+        """Whether it is complete without all its epochs: it came to the end of its patience."""
+        return stopped_early(self.state, self.epochs, self.settings)
+
+
+def stopped_early(state: TrialState, epochs: int, settings: Settings) -> bool:
+    """Whether a trial is complete without all its epochs: it came to the end of its patience.
+
+    Args:
+        state: how it ended.
+        epochs: that it trained, or steps of a function.
+        settings: the trial's.
+    """
+    return state is TrialState.COMPLETE and settings.length is not None and epochs < settings.length
+
+
+def early_stop_words(epochs: int, settings: Settings) -> str:
+    """Say when and why a trial stopped early; the arguments are `stopped_early`'s."""
+    patience = settings.get("patience")
+    since = f", no better since epoch {epochs - patience}" if isinstance(patience, int) else ""
+    return f"stopped early after epoch {epochs} of {settings.length}{since}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:

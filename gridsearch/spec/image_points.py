@@ -56,6 +56,7 @@ DECIDED_BY: Mapping[str, str] = MappingProxyType(
         "operations": "augment",
         "magnitude": "augment",
         "focal_gamma": "loss",
+        "patience": "epochs",
     }
 )
 """What `without_effect` may name, each with the setting that decides whether it does."""
@@ -72,6 +73,9 @@ def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
         idle += ["operations", "magnitude"]
     if values["loss"] != "focal":
         idle.append("focal_gamma")
+    patience, epochs = values["patience"], values["epochs"]
+    if isinstance(patience, int) and isinstance(epochs, int) and patience + 1 >= epochs:
+        idle.append("patience")  # even if the first epoch is the best, it ends with the last
     return tuple(idle)
 
 
@@ -147,6 +151,8 @@ class ImagePoints:
             if name in changed and name not in axes and all(_at_default(name, draft) for draft in drafts):
                 text = write_scalar(find_axis(name), changed[name])
                 yield f"{name}={text} of the recipe has no effect at any point"
+        if any(draft.settings.get("patience") and draft.settings.trains_on_all for draft in drafts):
+            yield "patience goes by the train accuracy: nothing is held out (val=0)"
         if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
             yield (
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "

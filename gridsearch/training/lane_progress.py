@@ -110,7 +110,19 @@ class LaneProgress:
         self._selected = state.selected
         self._best_weights = state.best_weights
         self.rows = list(state.rows)
+        self._best: tuple[tuple[float, float], int] | None = None
+        for row in self.rows:
+            self._compare(row)
         self.members, self.turn, self.alone = state.members, state.turn, state.alone
+
+    def done(self) -> bool:
+        """Whether it trains no more: all its epochs, or as many as its patience lasts without a better one."""
+        settings = self.lane.trial.settings
+        return self.epochs >= settings.epochs or (
+            settings.patience is not None
+            and self._best is not None
+            and self.epochs - self._best[1] >= settings.patience
+        )
 
     def save(self, state: LaneState) -> None:
         """Put what is known here into a state; nothing of it changes later."""
@@ -165,6 +177,7 @@ class LaneProgress:
             images_per_second=totals.images / max(training_seconds, 1e-9),
         )
         self.rows.append(row)
+        self._compare(row)
         return row
 
     def complete(self, view: LaneView) -> TrialFinished:
@@ -247,10 +260,17 @@ class LaneProgress:
     def _val_labels(self) -> torch.Tensor:
         return self._data.labels.index_select(0, self._data.val)
 
+    def _compare(self, row: EpochEnded) -> None:
+        """Take note of an epoch that is better than those before it."""
+        score = _score(row.train_accuracy, row.train_loss, row.val_accuracy, row.val_loss)
+        if self._best is None or score > self._best[0]:
+            self._best = score, row.epoch
+
     def _consider(self, epoch: int, view: LaneView, totals: EpochTotals, found: Evaluation | None) -> None:
         """Let an epoch count: always under `select last`, else if it is better than those before."""
         if self.lane.trial.settings.select == "best":
-            score = (totals.accuracy, -totals.loss) if found is None else (found.accuracy, -found.loss)
+            scored = (None, None) if found is None else (found.accuracy, found.loss)
+            score = _score(totals.accuracy, totals.loss, *scored)
             if self._best_score is not None and score <= self._best_score:
                 return
             self._best_score = score
@@ -259,3 +279,12 @@ class LaneProgress:
                 k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()
             }
         self._selected = (epoch, totals, found)
+
+
+def _score(
+    train_accuracy: float, train_loss: float, val_accuracy: float | None, val_loss: float | None
+) -> tuple[float, float]:
+    """Return how good an epoch is: its validation accuracy, then its loss; those of training where none is held out."""
+    if val_accuracy is None or val_loss is None:
+        return train_accuracy, -train_loss
+    return val_accuracy, -val_loss

@@ -104,14 +104,14 @@ def train_lane(
                 program.load_lane_state(state)
             beside = kept_beside_tensors(program.model)
             progress.seconds += time.perf_counter() - started
-            while progress.epochs < settings.epochs:
+            while not progress.done():
                 try:
                     yield _epoch(progress, program, context)
                 except Diverged as end:
                     progress.seconds += time.perf_counter() - program.epoch_started
                     yield context.checkpoints.keep(progress, progress.diverged(end))
                     return
-                if progress.epochs >= settings.epochs:
+                if progress.done():
                     break
                 if lane.trial.id in context.dropped():
                     yield context.checkpoints.keep(progress, progress.pruned(program))

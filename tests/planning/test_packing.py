@@ -128,6 +128,7 @@ def test_fusible_settings_share_a_group_and_shaping_ones_do_not():
         "focal_gamma": 1.0,
         "class_weight": "balanced",
         "sampling": "balanced",
+        "patience": 3,
         "clip_norm": 1.0,
         "clip_value": 0.5,
     }.items():

@@ -58,6 +58,7 @@ settings_st = st.builds(
     dropout=st.none() | st.floats(0, 0.9),
     ema=st.floats(0, 0.999),
     clip_norm=st.none() | st.floats(1e-9, 1e9),
+    patience=st.none() | st.integers(1, 100),
 )
 trial_st = st.builds(
     Trial,
@@ -209,6 +210,7 @@ CHANGES = {
     "focal_gamma": 1.0,
     "class_weight": "balanced",
     "sampling": "balanced",
+    "patience": 3,
     "label_smoothing": 0.1,
     "dropout": 0.5,
     "drop_last": True,

@@ -151,6 +151,21 @@ def test_an_exponent_without_a_focal_loss_is_told(resolver):
     ]
 
 
+def test_a_patience_that_no_trial_can_lose_is_none(resolver):
+    """Even where the first epoch is the best, such a trial ends with its last."""
+    expansion = expand(resolver, Grid(epochs=[3, 10], patience=[None, 2, 9]))
+    assert [(d.settings.epochs, d.settings.patience) for d in expansion.drafts] == [
+        (3, None),
+        (10, None),
+        (10, 2),
+    ]
+    expansion = expand(resolver, Grid(patience=[9, 20]), recipe={"epochs": 10})
+    assert expansion.warnings[0] == "patience has no effect at any point (epochs=10)"
+    assert expand(resolver, recipe={"patience": 2}, val=0.0).warnings == (
+        "patience goes by the train accuracy: nothing is held out (val=0)",
+    )
+
+
 def test_an_axis_whose_condition_never_holds_is_told(resolver):
     grid = Grid(momentum=[0, 0.9], when="momentum: optimizer=sgd")
     expansion = expand(resolver, grid)

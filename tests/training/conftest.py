@@ -40,14 +40,23 @@ def _one_thread() -> Iterator[None]:
 
 
 def images_of(
-    count: int = 60, *, classes: int = 3, size: int = 8, channels: int = 1, test: bool = True, seed: int = 0
+    count: int = 60,
+    *,
+    classes: int = 3,
+    size: int = 8,
+    channels: int = 1,
+    test: bool = True,
+    seed: int = 0,
+    learnable: bool = True,
 ) -> ImageData:
-    """Noise with a bright band whose place tells the class; learnable, and not at once."""
+    """Noise with a bright band whose place tells the class; learnable, and not at once, or not at all."""
     rng = np.random.default_rng(seed)
     labels = np.arange(count) % classes
     images = rng.integers(0, 120, (count, channels, size, size), dtype=np.uint8)
     for image, label in zip(images, labels, strict=True):
         image[:, label * size // classes : (label + 1) * size // classes] += 90
+    if not learnable:
+        labels = rng.permutation(labels)
     return ImageData(
         train_images=images,
         train_labels=labels.astype(np.int64),

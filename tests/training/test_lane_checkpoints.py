@@ -232,6 +232,22 @@ def test_lanes_killed_at_several_epochs_end_with_the_bytes_of_an_unbroken_run(
     assert len(broken.results()) == 2 * 4
 
 
+@pytest.mark.parametrize("select", ["last", "best"])
+def test_patience_counts_on_after_a_kill(trials, make_settings, make_images, select):
+    common = {"optimizer": "sgd", "lr": 0.5, "momentum": 0.9, "epochs": 30, "select": select}
+    recipe = [(make_settings(**common, patience=patience), seed) for patience, seed in ((2, 0), (4, 1))]
+    images = make_images(learnable=False)
+    unbroken, broken = (trials(*recipe, images=images) for _ in range(2))
+    whole = unbroken.run()
+    ends = {trial: end.epochs for trial, end in outcome(whole).items()}
+    assert all(epochs < 30 for epochs in ends.values())
+    parts = [broken.run(kill=epoch_of(1, epoch)) for epoch in (2, ends[1] - 1)]
+    parts.append(broken.run())
+    assert outcome(parts[-1]) == outcome(whole)
+    assert rows(*parts) == rows(whole)
+    assert broken.results() == unbroken.results()
+
+
 @pytest.mark.parametrize("net", [Cumulative, Hooked])
 def test_vectorized_lanes_and_lanes_that_train_alone_go_on_likewise(trials, make_settings, net):
     recipe = mixed(make_settings)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import display
 from gridsearch.cli.argument_types import conditions
 from gridsearch.errors import UsageError, escaped
+from gridsearch.records import early_stop_words
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
@@ -223,7 +224,8 @@ def trial(arguments: argparse.Namespace) -> int:
 def _trained(record: TrialRecord) -> dict[str, str]:
     if record.settings.length is None:
         return {"steps": str(record.epochs)} if record.epochs else {}
-    return {"epochs": f"{record.epochs} of {record.settings.length}"}
+    why = f" ({early_stop_words(record.epochs, record.settings)})" if record.stopped_early else ""
+    return {"epochs": f"{record.epochs} of {record.settings.length}{why}"}
 
 
 def _stepscolumns(view: TrialView) -> Listing:

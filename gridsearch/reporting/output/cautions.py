@@ -43,6 +43,8 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     found += [words for caution in special if (words := caution(ranking))]
     if caution := _pruned_caution(data, ranking):
         found.append(caution)
+    if caution := _early_caution(data):
+        found.append(caution)
     if ranking.class_metrics:
         found.append(_class_caution(data, ranking))
     facts = data.facts.get(ranking.best.settings.data_fingerprint) if ranking.best is not None else None
@@ -116,6 +118,19 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
             "the mean of its remaining seeds is too high."
         )
     return text
+
+
+def _early_caution(data: StudyData) -> str:
+    """Say how many trials came to the end of their patience, and which epoch then counts; "" where none did."""
+    early = [t for t in data.trials if t.stopped_early]
+    if not early:
+        return ""
+    epochs, of = sorted({t.epochs for t in early}), sorted({t.settings.length or 0 for t in early})
+    spans = (f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in (epochs, of))
+    text = f"{plural(len(early), 'trial')} stopped early, after {' of '.join(spans)} epochs"
+    if any(t.settings.get("select") == "last" for t in early):
+        text += "; with select=last the epoch at which a trial stopped counts, which is its patience after its best"
+    return f"{text}."
 
 
 def _class_caution(data: StudyData, ranking: Ranking) -> str:

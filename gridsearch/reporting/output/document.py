@@ -108,6 +108,7 @@ def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
         "metrics": {name: finite(x) for name, x in trial.metrics.items()},
         **{name: finite(trial.metrics.get(name)) for name in TRIAL_METRICS},
         "epochs": trial.epochs,
+        "stopped_early": trial.stopped_early,
         "seconds": finite(trial.seconds),
         "attempts": trial.attempts,
         "error": trial.error,

@@ -32,12 +32,15 @@ _EPOCH_COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
 def trials_frame(data: StudyData) -> pd.DataFrame:
     """Return one row a trial: number, params, seed, state, value, metrics, epochs, seconds, error, key.
 
-    An axis that bears the name of a result (`epochs`) is found as "params.epochs".
+    An axis that bears the name of a result (`epochs`) is found as "params.epochs".  Where trials have a patience there
+    is `stopped_early` besides.
     """
+    patient = ["stopped_early"] if any(t.settings.get("patience") is not None for t in data.trials) else []
+    results = [*_RESULT_COLUMNS[4:], *patient]
     extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS[:4]))
     extra = [m for m in extra if (m, data.metric) != ("value", "value")]  # it is the value
-    named = metric_columns(extra, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS))
-    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *named))
+    named = metric_columns(extra, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *patient))
+    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *patient, *named))
     rows = [
         [
             t.number,
@@ -47,11 +50,11 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
             metric_value(t, data.metric),
             *(finite(t.metrics.get(m)) for m in _RESULT_COLUMNS[:4]),
             *(finite(t.metrics.get(m)) for m in extra),
-            *(getattr(t, name) for name in _RESULT_COLUMNS[4:]),
+            *(getattr(t, name) for name in results),
         ]
         for t in sorted(data.trials, key=lambda t: t.number)
     ]
-    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *named, *_RESULT_COLUMNS[4:]]
+    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *named, *results]
     return _frame(rows, columns, words=(*axes, "state", "error", "key"))
 
 

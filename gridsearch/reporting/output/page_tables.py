@@ -181,7 +181,7 @@ def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
         str(trial.number),
         *(show_param(trial.params, a) for a in axes),
         str(trial.seed),
-        trial.state.value,
+        f"{trial.state.value}{', stopped early' * trial.stopped_early}",
         *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),
         str(trial.epochs),
         _seconds(trial.seconds),

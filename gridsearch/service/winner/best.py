@@ -228,7 +228,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
     chosen = ImageSettings.of(point.settings)
-    settings, notes = replace(chosen, val=0.0, select="last"), []
+    settings, notes = replace(chosen, val=0.0, select="last", patience=None), []
     if data.part is not None:
         notes.append(
             f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
@@ -246,6 +246,12 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         notes.append(
             "Without validation images no epoch can be chosen: the refit has "
             f"{plural(settings.epochs, 'epoch')}, the median over seeds of those that were chosen in the search."
+        )
+    elif any(t.stopped_early for t in done):
+        settings = replace(settings, epochs=statistics.median_low([t.epochs for t in done]))
+        notes.append(
+            "Without validation images nothing stops the refit early: it has "
+            f"{plural(settings.epochs, 'epoch')}, the median over seeds of those after which the search stopped."
         )
     if unfinished := sum(not t.state.ended for t in data.trials):
         open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"

@@ -201,6 +201,38 @@ def test_a_choice_among_epochs_becomes_their_median(cli):
     assert "the median over seeds" in result.err
 
 
+@pytest.mark.end_to_end
+def test_trials_that_lose_their_patience_are_complete_and_told_everywhere(cli, home):
+    words = ("--grid", "lr=.3", "patience=2,4", "--seeds", "2", "--epochs", "12", "--set", "optimizer=sgd")
+    ran = cli(*RUN, *words)
+    assert ran.code == 0
+    trials = cli("report", "--study", "digits", "--json").json["trials"]
+    assert {t["state"] for t in trials} == {"complete"}
+    early = [t for t in trials if t["stopped_early"]]
+    assert early
+    for t in trials:
+        view = cli("trial", str(t["number"]), "--study", "digits", "--json").json
+        rows = [(-row["val_accuracy"], row["val_loss"], row["epoch"]) for row in view["curves"]]
+        waited = [n - min(rows[:n])[2] for n in range(1, len(rows) + 1)]
+        assert [n >= t["params"]["patience"] for n in waited] == [False] * (len(rows) - 1) + [
+            t["stopped_early"]
+        ]
+    first = early[0]
+    said = f"stopped early after epoch {first['epochs']} of 12, no better since epoch "
+    said += str(first["epochs"] - first["params"]["patience"])
+    assert said in ran.err
+    assert said in cli("trial", str(first["number"]), "--study", "digits").out
+    rows = cli("export", "--study", "digits", "--format", "csv").out.splitlines()
+    assert sum(line.endswith(",True") for line in rows) == len(early)
+    assert f"{len(early)} trials stopped early" in cli("report", "--study", "digits").out
+    page = (home / "digits" / "report" / "index.html").read_text()
+    assert "complete, stopped early" in page
+    result = cli(*BEST, "--json")
+    point = [t["epochs"] for t in trials if t["params"] == result.json["test"]["params"]]
+    assert result.json["test"]["epochs"] == min(point)
+    assert "nothing stops the refit early" in result.err
+
+
 def test_a_study_without_validation_is_warned_of_loudly(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--val", "0").code == 0
     result = cli(*BEST)

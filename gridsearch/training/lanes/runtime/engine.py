@@ -327,7 +327,7 @@ class _Group:
             if slot in ended:
                 continue
             view = PackLaneView(self._program, slot)
-            if progress.epochs >= progress.lane.trial.settings.epochs:
+            if progress.done():
                 ended.add(slot)
                 yield self._ended(progress, finish(progress, view))
             elif progress.lane.trial.id in dropped:

@@ -265,6 +265,28 @@ def test_a_free_place_is_taken_by_the_next_trial_which_gives_what_it_gives_alone
     assert order.index(2) < max(i for i, t in enumerate(order) if t == 1)  # side by side
 
 
+def test_a_trial_that_loses_its_patience_is_complete_and_leaves_its_place(
+    make_settings, alone, nets, make_images, tmp_path
+):
+    common = {"dtype": "float64", "optimizer": "sgd", "lr": 0.3, "momentum": 0.5, "epochs": 15}
+    first = [(make_settings(**common, patience=1), 0), (make_settings(**common), 1)]
+    later = [(make_settings(**common, patience=3, select="best"), 2)]
+    images = make_images(learnable=False)
+    run, _ = with_more(first, later, nets["dense"], lambda: images, tmp_path)
+    theirs = alone(*first, *later, build=nets["dense"], data=images)
+    for lane in range(3):
+        assert_same(run, theirs, lane)
+    for lane, patience in ((0, 1), (2, 3)):
+        end, rows = run.finished(lane), run.epochs(lane)
+        best = max(rows, key=lambda row: (row.val_accuracy, -row.val_loss))
+        assert end.state is TrialState.COMPLETE
+        assert end.epochs == len(rows) == best.epoch + patience < 15
+        counts = best if lane == 2 else rows[-1]
+        assert end.metrics["val_loss"] == counts.val_loss
+    order = [e.trial for e in run.events if isinstance(e, EpochEnded)]
+    assert order.index(2) < max(i for i, t in enumerate(order) if t == 1)  # side by side
+
+
 def with_more(first, later, build, make_images, tmp_path, **how):
     from gridsearch.records import Pack, Trial
 
@@ -461,17 +483,28 @@ FUSED = {
     "norm": "none",
     "dropout": 0.6,
     "label_smoothing": 0.2,
+    "loss": "focal",
+    "focal_gamma": 0.5,
+    "class_weight": "balanced",
+    "sampling": "balanced",
+    "clip_norm": 0.1,
+    "clip_value": 0.01,
     "ema": 0.8,
     "epochs": 5,
+    "patience": 1,
     "select": "best",
 }
 """Another value of everything that may differ in a pack."""
+
+BESIDE = {"focal_gamma": {"loss": "focal"}, "patience": {"epochs": 12, "lr": 0.3}}
+"""What else must be so for it to matter."""
 
 
 @pytest.mark.parametrize("name", sorted(FUSIBLE - {"seed"}))
 def test_what_the_planner_lets_differ_in_a_pack_is_each_lane_s_own(name, train, alone, make_settings):
     """Two lanes that differ in it alone: each gives what it gives alone, and they do not give the same."""
     common = {"dtype": "float64", "optimizer": "sgd", "epochs": 3, "momentum": 0.5, "lr": 0.1}
+    common |= BESIDE.get(name, {})
     trials = [make_settings(**common), make_settings(**common | {name: FUSED[name]})]
     assert trials[0].shape() == trials[1].shape()
     ours, theirs = train(*trials), alone(*trials)
