@@ -489,6 +489,10 @@ FUSED = {
     "sampling": "balanced",
     "clip_norm": 0.1,
     "clip_value": 0.01,
+    "operations": 1,
+    "magnitude": 20,
+    "mixup": 0.4,
+    "cutmix": 1.0,
     "ema": 0.8,
     "epochs": 5,
     "patience": 1,
@@ -496,7 +500,12 @@ FUSED = {
 }
 """Another value of everything that may differ in a pack."""
 
-BESIDE = {"focal_gamma": {"loss": "focal"}, "patience": {"epochs": 12, "lr": 0.3}}
+BESIDE = {
+    "focal_gamma": {"loss": "focal"},
+    "patience": {"epochs": 12, "lr": 0.3},
+    "operations": {"augment": "randaugment"},
+    "magnitude": {"augment": "randaugment"},
+}
 """What else must be so for it to matter."""
 
 
