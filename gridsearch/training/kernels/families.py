@@ -30,7 +30,7 @@ _MARGIN = 1.2  # by which the former must be less, for what it is beside may hav
 
 
 def cover(
-    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, images: int, input_grad: bool
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, *, images: int, input_grad: bool, bf16: bool
 ) -> tuple[Op, int] | None:
     """Return the operation for the stages that come next, and how many it covers; None where there is none.
 
@@ -40,13 +40,17 @@ def cover(
         dtype: of the weights.
         images: of a batch.
         input_grad: whether the gradient of what comes in is wanted.
+        bf16: convolutions multiply bfloat16, which those with images innermost alone do.
     """
     pooled = small_ops.cover(stages, shape, dtype)
-    if pooled is not None and (
-        not isinstance(stages[0], Conv) or _pooled_pays(stages, shape, dtype, images, input_grad=input_grad)
-    ):
-        return pooled
-    return batch_inner.cover(stages, shape, dtype)
+    if pooled is not None:
+        first = stages[0]
+        if not isinstance(first, Conv):
+            return pooled
+        narrows = bf16 and first.channels > 1
+        if not narrows and _pooled_pays(stages, shape, dtype, images, input_grad=input_grad):
+            return pooled
+    return batch_inner.cover(stages, shape, dtype, bf16=bf16)
 
 
 def _pooled_pays(

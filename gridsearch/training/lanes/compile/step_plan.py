@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels import families, small_ops
 from gridsearch.training.kernels.op import PARAMS, SLACK, Layout, activation_numbers
-from gridsearch.training.kernels.stages import BatchNorm, Dropout, Flatten, numbers
+from gridsearch.training.kernels.stages import BatchNorm, Conv, Dropout, Flatten, numbers
 from gridsearch.training.lanes.compile.lane_values import NotStackable
 from gridsearch.training.lanes.compile.step_graph import NoPlan, chain, same_network, step_graph
 from gridsearch.training.lanes.compile.tracing import inspect, trace
@@ -90,10 +90,11 @@ class _Coverer:
         images: int,
         *,
         channels_last: bool,
+        bf16: bool,
     ) -> None:
         self.steps = Steps()
         self._graph, self._trained, self._dtype = graph, set(trained), dtype
-        self._images, self._channels_last = images, channels_last
+        self._images, self._channels_last, self._bf16 = images, channels_last, bf16
         self._found: dict[int, dict[Layout, int]] = {}  # slots of each value, by layout
         self._done: set[int] = set()
 
@@ -126,7 +127,10 @@ class _Coverer:
             return None, members[:1]
         value = self._graph.nodes[first - 1].inputs[0]
         found = families.cover(
-            stages, self._graph.shape(value), self._dtype, images=self._images, input_grad=value != 0
+            *(stages, self._graph.shape(value), self._dtype),
+            images=self._images,
+            input_grad=value != 0,
+            bf16=self._bf16,
         )
         if found is None:
             raise NoPlan(f"{type(stages[0]).__name__} has no operation")
@@ -217,7 +221,13 @@ class _Coverer:
 
 
 def cover_steps(
-    graph: StepGraph, trained: Iterable[str], dtype: torch.dtype, *, images: int, channels_last: bool
+    graph: StepGraph,
+    trained: Iterable[str],
+    dtype: torch.dtype,
+    *,
+    images: int,
+    channels_last: bool,
+    bf16: bool,
 ) -> Steps:
     """Return the operations of a network's step.
 
@@ -227,6 +237,7 @@ def cover_steps(
         dtype: of the weights.
         images: of a batch.
         channels_last: the layout of a lone lane's maps, in whose order torch draws dropout masks.
+        bf16: convolutions multiply bfloat16.
 
     Raises:
         NoPlan: there is no operation for a stage.
@@ -239,11 +250,17 @@ def cover_steps(
         raise NoPlan("a layer that is not trained")  # operations write the gradients of all their parameters
     if images == 1 and any(isinstance(n.stage, BatchNorm) and numbers(n.shape[1:]) == 1 for n in graph.nodes):
         raise NoPlan("a batch norm of one value")  # which torch refuses in words
-    return _Coverer(graph, trained, dtype, images, channels_last=channels_last).run()
+    return _Coverer(graph, trained, dtype, images, channels_last=channels_last, bf16=bf16).run()
 
 
 def plan_network(
-    model: nn.Module, x_BCHW: torch.Tensor, storage: Storage, *, images: int, channels_last: bool
+    model: nn.Module,
+    x_BCHW: torch.Tensor,
+    storage: Storage,
+    *,
+    images: int,
+    channels_last: bool,
+    bf16: bool = False,
 ) -> Steps:
     """Return the operations of a model's step.
 
@@ -253,6 +270,7 @@ def plan_network(
         storage: the lanes' weights.
         images: of a batch.
         channels_last: the layout of a lone lane's maps.
+        bf16: convolutions multiply bfloat16.
 
     Raises:
         NoPlan: there is no operation for a part of it.
@@ -270,8 +288,11 @@ def plan_network(
         model.train()
     if not same_network(*graphs):
         raise NoPlan("evaluation runs other layers than training")
+    stages = [node.stage for node in graphs[0].nodes]
+    if bf16 and not any(isinstance(stage, Conv) and stage.channels > 1 for stage in stages):
+        raise NoPlan("no convolution that multiplies bfloat16")  # else it would be float32 under another name
     trained, dtype = storage.names, storage.flat.dtype
-    return cover_steps(graphs[0], trained, dtype, images=images, channels_last=channels_last)
+    return cover_steps(graphs[0], trained, dtype, images=images, channels_last=channels_last, bf16=bf16)
 
 
 @dataclass(frozen=True, slots=True)

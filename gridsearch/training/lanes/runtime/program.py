@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-PLANNED = ("float32", "float64")
+PLANNED = ("float32", "float64", "bfloat16")
 """Precisions for which there are step plans."""
 
 
@@ -226,6 +226,7 @@ class PackProgram:
                 *(model, x_BCHW, self.storage),
                 images=self.plan.batch,
                 channels_last=self._memory_format == torch.channels_last,
+                bf16=self._precision.name == "bfloat16",
             )
             planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
             self.averages.set_decays([m.settings.ema for m in self.members])
