@@ -73,9 +73,19 @@ class Precision:
             raise UsageError("dtype=float64: not on mps", hint="use float32, or --device cpu")
         return cls(name, device.type, torch.float64 if name == "float64" else torch.float32)
 
+    @property
+    def rounds(self) -> bool:
+        """Whether layers round what they multiply to bfloat16."""
+        return self.name == "bfloat16"
+
+    @property
+    def unrounded(self) -> Precision:
+        """The same without that rounding."""
+        return Precision("float32", self.device, self.weights) if self.rounds else self
+
     def forward(self) -> AbstractContextManager[object]:
         """Return the context for a model's forward pass."""
-        if self.name == "bfloat16":
+        if self.rounds:
             return torch.autocast(self.device, dtype=torch.bfloat16)
         return nullcontext()
 

@@ -6,6 +6,7 @@ it, and no copy: what a copy loses, a network of lanes would lose too, and no ch
 
 from __future__ import annotations
 
+import itertools
 import random
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -54,6 +55,12 @@ class PassNetwork(Protocol):
 AGREEMENT = {"float64": 1e-7, "float32": 1e-2, "tf32": 5e-2, "bfloat16": 0.2}
 """How far a network may be from the models, as a share of the largest value: mistakes are of the order of 1."""
 
+_ROUNDING, _ROUNDED = 4, 0.05
+"""How far rounding to bfloat16 may take it from what is not rounded: times what the models' own does, and besides."""
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+"""What a network computes, and what the models do."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PassResult:
@@ -74,11 +81,13 @@ class Reference:
     """What one lane's own module computes.
 
     Attributes:
-        passes: by mode.
+        passes: by mode, without the rounding of bfloat16.
+        rounded: likewise under autocast to bfloat16; None where that is not the precision.
         not_stacked: why a traced graph of it would be wrong; "" where it may be right.
     """
 
     passes: Mapping[bool, PassResult]
+    rounded: Mapping[bool, PassResult] | None
     not_stacked: str
 
     @property
@@ -101,11 +110,12 @@ class Reference:
         kept = {name: tensor.detach().clone() for name, tensor in named.items()}
         owners = identities(model)
         watch = None if all(is_torchs(type(m)) for m in model.modules()) else Watch(model)
-        passes = {}
+        ways = [precision.unrounded] + [precision] * precision.rounds
+        passes: list[dict[bool, PassResult]] = [{} for _ in ways]
         own_backward = False
-        for training in (False, True):
-            found, backward = _run(model, x_BCHW, precision, watch, training=training)
-            passes[training] = found
+        for way, training in itertools.product(range(len(ways)), (False, True)):
+            found, backward = _run(model, x_BCHW, ways[way], watch, training=training)
+            passes[way][training] = found
             own_backward |= backward
             if identities(model) != owners:
                 raise TrainsAlone("its forward changes its weights, or replaces its tensors")
@@ -121,7 +131,8 @@ class Reference:
             raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
         switches = watch is not None and watch.switches
         words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches
-        return cls(passes, f"{words} have no stacked form" if words else "")
+        rounded = passes[1] if precision.rounds else None
+        return cls(passes[0], rounded, f"{words} have no stacked form" if words else "")
 
 
 def _run(
@@ -165,20 +176,28 @@ def check(
     x_BCHW: torch.Tensor,
     precision: Precision,
 ) -> None:
-    """Compare a network with the models themselves.
+    """Compare a network with the models themselves: without the rounding of bfloat16, and then with it.
 
     Raises:
         NotStackable: they differ.
     """
     before = [storage.lane_tensors(slot) for slot in range(storage.lanes)]
-    for training in (True, False):
-        expected = [reference.passes[training] for reference in references]
-        for form in (Form.SHARED, Form.PACKED):
-            try:
-                _check_pass(network, storage, expected, x_BCHW, precision, form, training=training)
-            finally:  # a pass moves running statistics, from which whatever comes next must not start
-                for slot, weights in enumerate(before):
-                    storage.load_lane_tensors(slot, weights)
+
+    def pairs(results: Sequence[PassResult], way: Precision, form: Form, *, training: bool) -> list[Pair]:
+        try:
+            return _pairs(network, storage, results, x_BCHW, way, form, training=training)
+        finally:  # a pass moves running statistics, from which whatever comes next must not start
+            for slot, weights in enumerate(before):
+                storage.load_lane_tensors(slot, weights)
+
+    for training, form in itertools.product((True, False), (Form.SHARED, Form.PACKED)):
+        passes = [reference.passes[training] for reference in references]
+        exact = pairs(passes, precision.unrounded, form, training=training)
+        _compare(exact, AGREEMENT[precision.unrounded.name])
+        rounded = [r.rounded[training] for r in references if r.rounded is not None]
+        if rounded:
+            found = pairs(rounded, precision, form, training=training)
+            _compare_rounding(found, [theirs for _, theirs in exact])
 
 
 def check_same(
@@ -191,26 +210,34 @@ def check_same(
     """
     lanes = range(storage.lanes)
     before = [storage.lane_tensors(slot) for slot in lanes]
-    results: list[list[torch.Tensor]] = []
-    for network in (ours, theirs):
+
+    def computed(network: PassNetwork, way: Precision) -> list[torch.Tensor]:
         network.dropout.generators = [
             torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
         ]
         gradients = torch.empty_like(storage.flat)
         try:
-            forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
-            forward.gradients(2 * forward.logits, gradients)
+            with way.forward():
+                forward = network.forward_pass(x_BCHW.clone(), Form.SHARED)
+            forward.gradients(2 * forward.logits.float().to(gradients.dtype), gradients)
             moved = [t.detach().clone() for t in storage.untrained()]
-            logits = network(x_BCHW.clone(), Form.SHARED, training=False)
+            with way.forward():
+                logits = network(x_BCHW.clone(), Form.SHARED, training=False)
         finally:
             for slot, weights in enumerate(before):
                 storage.load_lane_tensors(slot, weights)
         found = [forward.logits, *storage.split(gradients).values(), *moved, logits]
-        results.append([tensor.detach().clone() for tensor in found])
-    _compare(list(zip(*results, strict=True)), AGREEMENT[precision.name])
+        return [tensor.detach().clone() for tensor in found]
+
+    found, exact = computed(ours, precision), computed(theirs, precision.unrounded)
+    if precision.rounds:
+        rounded = computed(theirs, precision)
+        _compare_rounding(list(zip(found, rounded, strict=True)), exact)
+    else:
+        _compare(list(zip(found, exact, strict=True)), AGREEMENT[precision.name])
 
 
-def _check_pass(
+def _pairs(
     network: Network,
     storage: Storage,
     expected: Sequence[PassResult],
@@ -219,7 +246,8 @@ def _check_pass(
     form: Form,
     *,
     training: bool,
-) -> None:
+) -> list[Pair]:
+    """Return what a network computes beside what the models do."""
     device = x_BCHW.device
     lanes = storage.lanes
     network.dropout.generators = [
@@ -235,6 +263,7 @@ def _check_pass(
     gradients = storage.split(flat)
     if forward:
         forward.gradients(2 * logits.float().to(flat.dtype), flat)
+    found: list[Pair] = []
     for slot, own in enumerate(expected):
         pairs = [(logits[slot], own.logits)]
         if training and (device.type == "cpu" or not network.has_dropout):
@@ -242,13 +271,40 @@ def _check_pass(
         pairs += [(storage.tensors[n][slot], b) for n, b in own.buffers.items()]
         if device.type != "cpu" and network.has_dropout and training:
             pairs = []  # other streams on other devices
-        _compare(pairs, AGREEMENT[precision.name])
+        found += [(ours.detach().clone(), theirs) for ours, theirs in pairs]  # storage is restored afterwards
+    return found
 
 
-def _compare(pairs: list[tuple[torch.Tensor, torch.Tensor]], limit: float) -> None:
+def _compare(pairs: Sequence[Pair], limit: float) -> None:
     largest = max((float(b.detach().double().abs().max()) for _, b in pairs if b.numel()), default=0.0)
     for ours, theirs in pairs:
         if theirs.numel() and not torch.allclose(
             ours.detach().double(), theirs.detach().double(), rtol=limit, atol=limit * largest, equal_nan=True
         ):
             raise Disagrees("its K-lane form does not agree with the model itself")
+
+
+def _compare_rounding(pairs: Sequence[Pair], exact: Sequence[torch.Tensor]) -> None:
+    """Compare what is rounded to bfloat16 in other places: it must be about as near to what is not rounded.
+
+    Args:
+        pairs: ours and theirs, both rounded.
+        exact: likewise, not rounded.
+
+    Raises:
+        Disagrees: ours is much farther.
+    """
+    values = [tensor.detach().double().nan_to_num() for tensor in exact]
+    least = 1e-3 * max((_rms(value) for value in values), default=0.0)  # below that all is rounding
+    for (ours, theirs), value in zip(pairs, values, strict=True):
+        allowed = _ROUNDING * _distance(theirs, value) + _ROUNDED * (_rms(value) + least)
+        if not _distance(ours, value) <= allowed:
+            raise Disagrees("its K-lane form in bfloat16 does not agree with the model itself")
+
+
+def _distance(rounded: torch.Tensor, value: torch.Tensor) -> float:
+    return _rms(rounded.detach().double().nan_to_num() - value)
+
+
+def _rms(value: torch.Tensor) -> float:
+    return float(value.square().mean().sqrt()) if value.numel() else 0.0

@@ -155,7 +155,7 @@ def _stacked(
     Raises:
         NotStackable: there is none.
     """
-    by_hand = x_BCHW.device.type == "cpu" and precision.name != "bfloat16"
+    by_hand = x_BCHW.device.type == "cpu" and not precision.rounds
     how = {"by_hand": by_hand, "compiles": compiles, "host_streams": host_streams}
     stacked = StackedNetwork(models[0], storage, x_BCHW, **how)
     if not all(stacked.alike(m) for m in models[1:]):

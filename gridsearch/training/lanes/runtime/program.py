@@ -226,7 +226,7 @@ class PackProgram:
                 *(model, x_BCHW, self.storage),
                 images=self.plan.batch,
                 channels_last=self._memory_format == torch.channels_last,
-                bf16=self._precision.name == "bfloat16",
+                bf16=self._precision.rounds,
             )
             planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
             self.averages.set_decays([m.settings.ema for m in self.members])
