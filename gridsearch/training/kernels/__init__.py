@@ -5,7 +5,6 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 
 from __future__ import annotations
 
-from gridsearch.training.kernels.calling import MOST_WEIGHTS
 from gridsearch.training.kernels.compiler import damaged_kernels, describe, find_compiler
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
 from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
@@ -13,7 +12,6 @@ from gridsearch.training.kernels.pooled import PooledConvolution, PooledShape, c
 from gridsearch.training.kernels.step import OptimizerStep
 
 __all__ = [
-    "MOST_WEIGHTS",
     "CrossEntropy",
     "DenseLayers",
     "DenseShape",

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 REALS = (torch.float32, torch.float64)
 """What a kernel computes with; its source gets the position in this as DOUBLE."""
 
-MOST_WEIGHTS = 32768
-"""Weights of a lane's layer above which torch is faster: they no longer stay in a core's own cache."""
-
 SIZE = ctypes.c_ssize_t
 POINTER = ctypes.c_void_p
 

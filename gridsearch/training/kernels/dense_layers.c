@@ -17,6 +17,10 @@ enum { DOT_X = 4, DOT_W = 4, ROWS = 5, COLUMNS = 4 }; /* sums at a time, in vect
 enum { DOT_X = 2, DOT_W = 4, ROWS = 4, COLUMNS = 2 };
 #endif
 
+/* Images and inputs of a forward pass at a time, and depth of a product: so many numbers stay in a core's own cache.  A
+ * sum's order depends on the number of inputs alone. */
+enum { IMAGES = 64, INPUTS = 8192 / sizeof(REAL), DEPTH = 128 };
+
 /* The sums of neighbours: first those of a, then those of b. */
 #if V == 16
 #define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
@@ -78,24 +82,27 @@ static mask tail_of(ptrdiff_t count) { /* the last numbers of a vector that ends
 }
 
 /* y [images][outputs] = x [images][inputs] w' + b, and ReLU: sums over the vectors of a row, which are then added up
- * within. */
-static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, const REAL *x, ptrdiff_t x_step, REAL *y,
-                          ptrdiff_t images) {
+ * within.  Of the inputs only those from `begin` to `end`, a whole number of vectors or the last; those before are in y
+ * already. */
+static void forward_block(const struct layer *l, const REAL *w, const REAL *b, const REAL *x, ptrdiff_t x_step, REAL *y,
+                          ptrdiff_t images, ptrdiff_t begin, ptrdiff_t end) {
   const mask tail = tail_of(l->inputs);
+  const int first = begin == 0, last = end == l->inputs;
   for (ptrdiff_t g = 0; g < l->outputs; g += DOT_W) {
+    const ptrdiff_t here = MIN(DOT_W, l->outputs - g);
     const REAL *row[DOT_W];
-    REAL bias[DOT_X * DOT_W];
+    REAL before[DOT_X * DOT_W];
     UNROLL for (int j = 0; j < DOT_W; j++) {
       const ptrdiff_t own = MIN(g + j, l->outputs - 1);
       row[j] = w + own * l->inputs;
-      UNROLL for (int i = 0; i < DOT_X; i++) bias[i * DOT_W + j] = b ? b[own] : 0;
+      UNROLL for (int i = 0; i < DOT_X; i++) before[i * DOT_W + j] = b ? b[own] : 0;
     }
     for (ptrdiff_t n = 0; n < images; n += DOT_X) {
       const REAL *image[DOT_X];
       UNROLL for (int i = 0; i < DOT_X; i++) image[i] = x + MIN(n + i, images - 1) * x_step;
       vec sum[DOT_X * DOT_W];
       UNROLL for (int i = 0; i < DOT_X * DOT_W; i++) sum[i] = (vec){0};
-      for (ptrdiff_t f = 0; f + V <= l->inputs; f += V) {
+      for (ptrdiff_t f = begin; f + V <= end; f += V) {
         vec weight[DOT_W];
         UNROLL for (int j = 0; j < DOT_W; j++) weight[j] = *(const unaligned_vec *)(row[j] + f);
         UNROLL for (int i = 0; i < DOT_X; i++) {
@@ -103,7 +110,7 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
           UNROLL for (int j = 0; j < DOT_W; j++) sum[i * DOT_W + j] += number * weight[j];
         }
       }
-      if (l->inputs % V) {
+      if (last && l->inputs % V) {
         const ptrdiff_t f = l->inputs - V;
         UNROLL for (int i = 0; i < DOT_X; i++) {
           const vec number = (vec)((mask) * (const unaligned_vec *)(image[i] + f) & tail);
@@ -111,16 +118,19 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
             sum[i * DOT_W + j] += number * (vec)((mask) * (const unaligned_vec *)(row[j] + f) & tail);
         }
       }
+      if (!first)
+        for (int i = 0; i < DOT_X; i++)
+          for (ptrdiff_t j = 0; j < here; j++)
+            before[i * DOT_W + j] = y[MIN(n + i, images - 1) * l->outputs + g + j];
       REAL total[DOT_X * DOT_W];
       UNROLL for (int part = 0; part < DOT_X * DOT_W; part += V) {
         vec level[V];
         UNROLL for (int i = 0; i < V; i++) level[i] = sum[part + i];
         UNROLL for (int left = V / 2; left >= 1; left /= 2)
           UNROLL for (int i = 0; i < left; i++) level[i] = NEIGHBOURS(level[2 * i], level[2 * i + 1]);
-        const vec value = level[0] + *(const unaligned_vec *)(bias + part);
-        *(unaligned_vec *)(total + part) = l->relu ? (vec)((mask)value & ~(mask)(value <= 0)) : value;
+        const vec value = level[0] + *(const unaligned_vec *)(before + part);
+        *(unaligned_vec *)(total + part) = last && l->relu ? (vec)((mask)value & ~(mask)(value <= 0)) : value;
       }
-      const ptrdiff_t here = MIN(DOT_W, l->outputs - g);
       for (int i = 0; i < DOT_X && n + i < images; i++) {
         REAL *to = y + (n + i) * l->outputs + g;
         if (here == DOT_W)
@@ -132,17 +142,26 @@ static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, c
   }
 }
 
+static void forward_layer(const struct layer *l, const REAL *w, const REAL *b, const REAL *x, ptrdiff_t x_step, REAL *y,
+                          ptrdiff_t images) {
+  for (ptrdiff_t n = 0; n < images; n += IMAGES)
+    for (ptrdiff_t f = 0; f < l->inputs; f += INPUTS)
+      forward_block(l, w, b, x + n * x_step, x_step, y + n * l->outputs, MIN(IMAGES, images - n), f,
+                    MIN(f + INPUTS, l->inputs));
+}
+
 /* to [rows][count] = a m, some rows and vectors of columns at a time: a has the strides [2] of its rows and columns,
- * m is [depth][m_step].  Where there is a gate [rows][count], the result is 0 where the gate (ReLU's result) is not
+ * m is [depth][m_step].  With `adds` it goes on from what is there.  Where there is a gate [rows][count], the result is 0 where the gate (ReLU's result) is not
  * positive. */
 INLINE void matmul_tile(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const REAL *m, ptrdiff_t m_step,
-                       ptrdiff_t depth, REAL *to, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
+                       ptrdiff_t depth, REAL *to, int adds, const REAL *gate, ptrdiff_t step, ptrdiff_t rows,
                        const int vectors) {
   const REAL *row[ROWS];
   UNROLL for (int r = 0; r < ROWS; r++) row[r] = a + MIN(r, rows - 1) * by_row;
   vec sum[ROWS][COLUMNS];
   UNROLL for (int r = 0; r < ROWS; r++)
-    UNROLL for (int v = 0; v < vectors; v++) sum[r][v] = (vec){0};
+    UNROLL for (int v = 0; v < vectors; v++)
+      sum[r][v] = adds ? (vec) * (const unaligned_vec *)(to + MIN(r, rows - 1) * step + v * V) : (vec){0};
   for (ptrdiff_t d = 0; d < depth; d++) {
     vec number[COLUMNS];
     UNROLL for (int v = 0; v < vectors; v++) number[v] = *(const unaligned_vec *)(m + d * m_step + v * V);
@@ -168,17 +187,22 @@ static void matmul(const REAL *a, ptrdiff_t by_row, ptrdiff_t by_column, const R
     ptrdiff_t vectors = MIN(COLUMNS, CEIL_DIV(count - done, V)), c = done;
     if (c + vectors * V > count) c = count - vectors * V; /* some columns twice */
     if (c < 0) c = done, vectors--;
-    for (ptrdiff_t r = 0; r < rows; r += ROWS) {
-      const REAL *from = a + r * by_row, *shut = gate ? gate + r * count + c : 0;
-      REAL *into = to + r * count + c;
-      if (COLUMNS > 3 && vectors == 4)
-        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(4, COLUMNS));
-      else if (COLUMNS > 2 && vectors == 3)
-        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, MIN(3, COLUMNS));
-      else if (vectors == 2)
-        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 2);
-      else
-        matmul_tile(from, by_row, by_column, m + c, m_step, depth, into, shut, count, rows - r, 1);
+    for (ptrdiff_t d = 0; d < depth; d += DEPTH) {
+      const ptrdiff_t deep = MIN(DEPTH, depth - d);
+      const REAL *shuts = d + deep == depth ? gate : 0, *lines = m + d * m_step + c;
+      for (ptrdiff_t r = 0; r < rows; r += ROWS) {
+        const REAL *from = a + r * by_row + d * by_column, *shut = shuts ? shuts + r * count + c : 0;
+        REAL *into = to + r * count + c;
+        const ptrdiff_t left = rows - r;
+        if (COLUMNS > 3 && vectors == 4)
+          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, MIN(4, COLUMNS));
+        else if (COLUMNS > 2 && vectors == 3)
+          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, MIN(3, COLUMNS));
+        else if (vectors == 2)
+          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, 2);
+        else
+          matmul_tile(from, by_row, by_column, lines, m_step, deep, into, d > 0, shut, count, left, 1);
+      }
     }
     done = c + vectors * V;
   }

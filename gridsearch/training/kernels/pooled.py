@@ -17,7 +17,6 @@ from typing import NamedTuple
 import torch
 
 from gridsearch.training.kernels.calling import (
-    MOST_WEIGHTS,
     POINTER,
     REALS,
     SIZE,
@@ -31,6 +30,7 @@ from gridsearch.training.kernels.compiler import load
 
 SOURCE = Path(__file__).with_name("pooled_convolution.c")
 _POOLS = (2, 3)
+_MOST_WEIGHTS = 32768  # above which torch is faster: they no longer stay in a core's own cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +65,7 @@ class PooledShape:
     def pays(self, outputs: int) -> bool:
         """Whether a kernel for so many channels out of a group can be compiled and is no slower than torch."""
         weights = outputs * self.channels * math.prod(self.kernel)
-        return self.pool in _POOLS and min(self.pooled) > 0 and weights <= MOST_WEIGHTS
+        return self.pool in _POOLS and min(self.pooled) > 0 and weights <= _MOST_WEIGHTS
 
     def constants(self, dtype: torch.dtype) -> dict[str, int]:
         """Return the constants of the source."""

@@ -1,5 +1,5 @@
-/* The small operations of a plan: activations in another layout, dropout, ReLU of features, and dense layers that are too
- * large for `dense_layers.c`, each of one lane.
+/* The small operations of a plan: activations in another layout, dropout, ReLU of features, and dense layers of fewer
+ * inputs than `dense_layers.c` takes, each of one lane.
  *
  * Compiled for the machine that runs it; DOUBLE (see vectors.h) comes from the compiler's command line.  Each operation
  * reads its shape from `constants`, so that no network needs a compiler of its own.

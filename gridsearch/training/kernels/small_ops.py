@@ -70,7 +70,7 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
         case Conv():
             return _pooled(stages, shape, dtype)
         case Linear():
-            return _dense(stages, dtype) or _large_dense(stages, dtype)
+            return _dense(stages, dtype) or _blas_dense(stages, dtype)
         case Relu() | LeakyRelu() if len(shape) == 1:
             return _rectifier(stages[0], shape, dtype)
     return None
@@ -148,8 +148,8 @@ def _dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int
     return op, covered
 
 
-def _large_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
-    """Return a dense layer by the BLAS that torch has, and perhaps ReLU."""
+def _blas_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return a dense layer of few inputs by the BLAS that torch has, and perhaps ReLU."""
     layer, blas = stages[0], _blas()
     if blas is None or not isinstance(layer, Linear):
         return None

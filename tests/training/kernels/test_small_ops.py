@@ -64,7 +64,7 @@ def test_dense_layers_and_activations_of_features_are_torchs(adds):
     assert covered == 3
     chain = lambda x, w, b, v, c: F.linear(F.linear(x, w, b).relu(), v, c)  # noqa: E731
     hold_against(op, drawn(7, 33), chain, weights, adds=adds)
-    op, covered = small_ops._large_dense(stages, DOUBLE) or pytest.skip("torch exports no BLAS")
+    op, covered = small_ops._blas_dense(stages, DOUBLE) or pytest.skip("torch exports no BLAS")
     assert covered == 2
     hold_against(op, drawn(7, 33), lambda x, w, b: F.linear(x, w, b).relu(), weights[:2], adds=adds)
     for stage in (Relu(), LeakyRelu(0.1)):

@@ -41,6 +41,7 @@ CHAINS = {
     "a row that ends with a part of a vector": ((20, 18, 3), (True, False)),
     "one number comes out": ((40, 64, 1), (False, False)),
     "wide": ((129, 200), (True,)),
+    "more inputs than are summed at a time": ((2051, 6), (True,)),
 }
 MAPS = {"lenet": (16, 4, 4), "one layer": (4, 2, 2), "a row that ends with a part of a vector": (2, 5, 2)}
 
@@ -100,6 +101,12 @@ class Chain:
 @pytest.mark.parametrize("name", CHAINS)
 def test_dense_layers_equal_torch(name, batch):
     chain = Chain(name, batch=batch)
+    for ours, theirs in zip(chain.ours(), chain.theirs(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_dense_layers_of_more_images_than_are_taken_at_a_time_equal_torch():
+    chain = Chain("wide", lanes=2, batch=259)
     for ours, theirs in zip(chain.ours(), chain.theirs(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
@@ -211,7 +218,7 @@ class Dropped(Called):
 
 
 class Large(Called):
-    """A layer that torch computes faster, among others."""
+    """A layer whose weights do not stay in a core's own cache, among others."""
 
     def __init__(self):
         super().__init__()
@@ -266,7 +273,7 @@ def joined(network, *, training=True):
         (ReadTwice, [1, 1, 1]),
         (Tied, [2, 2]),
         (Dropped, [1, 1]),
-        (Large, [2]),
+        (Large, [3]),
         (EverySecond, [1, 1]),
         (InTwoDimensions, [1]),
     ],
@@ -300,9 +307,8 @@ def test_nothing_is_joined_where_kernels_are_not_wanted(monkeypatch):
     assert joined(network_of(Called, compiles=True)[0]) == []
 
 
-def test_large_layers_and_short_rows_are_torchs():
-    assert DenseShape((256, 128), (True,)).pays()
-    assert not DenseShape((257, 128), (True,)).pays()
+def test_layers_of_few_inputs_are_torchs():
+    assert DenseShape((4096, 512), (True,)).pays()
     assert not DenseShape((256, 15, 10), (True, False)).pays()
 
 
