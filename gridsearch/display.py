@@ -17,7 +17,7 @@ from rich.text import Text
 from gridsearch.errors import escaped
 from gridsearch.records import TrialFailed, TrialFinished, TrialState, early_stop_words, stopped_early
 from gridsearch.reporting.output.listing import WithCommand
-from gridsearch.reporting.words.text import plural, show_metric, show_params
+from gridsearch.reporting.words.text import plural, show_metric, show_params, show_replicate
 from gridsearch.spec.words import Worded
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ class Lines:
         outcome = _outcome(result, progress.metric)
         if isinstance(result, TrialFinished) and stopped_early(result.state, result.epochs, trial.settings):
             outcome += f", {early_stop_words(result.epochs, trial.settings)}"
-        text = f"{params} seed={trial.seed}  {outcome}{seconds}"
+        text = f"{params} {show_replicate(trial)}  {outcome}{seconds}"
         self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
 
     def ended(self, progress: Progress) -> None:

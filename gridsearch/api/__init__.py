@@ -63,6 +63,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     epochs: int | None = None,
     seeds: int | Sequence[int] | None = None,
     val: float | None = None,
+    folds: int | None = None,
+    group: str | None = None,
     subset: int | None = None,
     version: str | None = None,
     sample: int | None = None,
@@ -114,6 +116,9 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         epochs: of each trial; default: 10.
         seeds: how many replicates of each point (N stands for seeds 0 to N-1), or which; default: 1.
         val: fraction of train held out for the ranking; default: 1/6.  0 ranks by train accuracy.
+        folds: in place of `val`: so many trials for each seed of a point, each with another part held out (stratified
+            cross-validation); a point ranks by the mean over folds and seeds.
+        group: what the dataset groups its images by, such as a column or "subfolder": no split divides a group.
         subset: train on so many images only, stratified.
         version: of code of your own: it stands for what of it has no address (files that it reads, objects that
             nobody can look into), and another version is computed again.

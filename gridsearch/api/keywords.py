@@ -56,6 +56,8 @@ class SearchArguments(TypedDict, total=False):
     epochs: int | None
     seeds: int | Sequence[int] | None
     val: float | None
+    folds: int | None
+    group: str | None
     subset: int | None
     version: str | None
     sample: int | None

@@ -87,6 +87,18 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         metavar="F",
         help="fraction of train held out for the ranking (default: 1/6); 0 ranks by train accuracy",
     )
+    what.add_argument(
+        "--folds",
+        metavar="K",
+        help="in place of --val: K trials for each seed of a point, each with another K-th held out (stratified "
+        "cross-validation); a point ranks by the mean over folds and seeds",
+    )
+    what.add_argument(
+        "--group",
+        metavar="NAME",
+        help="what the dataset groups its images by, such as a column of a csv: dataset or, in a folder: dataset, "
+        "'subfolder': no split divides a group",
+    )
     what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
     what.add_argument(
         "--sample",

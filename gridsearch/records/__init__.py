@@ -49,7 +49,7 @@ from gridsearch.records.results import (
     early_stop_words,
     stopped_early,
 )
-from gridsearch.records.settings import Settings, Shape, trial_key, trial_keys
+from gridsearch.records.settings import Settings, Shape, point_address, trial_key, trial_keys
 from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 
 __all__ = [
@@ -102,6 +102,7 @@ __all__ = [
     "WorkerSetup",
     "early_stop_words",
     "stopped_early",
+    "point_address",
     "trial_key",
     "trial_keys",
 ]

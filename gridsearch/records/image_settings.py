@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 from gridsearch.records.axis import (
     COUNT,
     FRACTION,
+    LARGEST_INT,
     NOT_NEGATIVE,
     POSITIVE,
     WHOLE,
@@ -37,6 +38,9 @@ DATA_VERSION = "data_version"
 
 MODEL_PREFIX = "model."
 DATA_PREFIX = "data."
+
+GROUP = "group"
+"""The option of a dataset that says what its images are grouped by: a column, or sub-folders.  `--group` sets it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +145,11 @@ class ImageSettings(RecipeKeys, Settings):
             `data_fingerprint` stands for it.
         data_options: the `data.*` options, complete with their defaults; not part of the key either.
         data_fingerprint: SHA-256 over the images and labels (or over their pinned checksums).
-        val: fraction of the training images held out for validation; 0 trains on all.
+        val: fraction of the training images held out for validation; 0 trains on all.  With folds one over their
+            number.
+        folds: number of folds of a cross-validation; None for one split into training and validation.
+        fold: which fold is held out, 1 to `folds`; with the seed it says which replicate of its point a trial is.
+        partition: seed of the partition into folds: that of the trial, so that each seed has a partition of its own.
         subset: train on that many images of the training split, stratified; None for all.
         model: display name ("lenet", "my_net.py:Net").
         model_options: the `model.*` options, complete with their defaults.
@@ -158,6 +166,19 @@ class ImageSettings(RecipeKeys, Settings):
     val: float = key(1 / 6, "fraction of train held out for validation", FRACTION, scope=AxisScope.STUDY)
     subset: int | None = key(
         None, "train on that many images of the training split", COUNT, scope=AxisScope.STUDY, log=True
+    )
+    folds: int | None = key(
+        None,
+        "folds of a stratified cross-validation, each held out once",
+        Bounds(low=2, high=LARGEST_INT),
+        scope=AxisScope.STUDY,
+        later=True,
+    )
+    fold: int | None = key(
+        None, "the fold that is held out", COUNT, fusible=True, scope=AxisScope.DERIVED, later=True
+    )
+    partition: int | None = key(
+        None, "seed of the partition into folds", WHOLE, fusible=True, scope=AxisScope.DERIVED, later=True
     )
     model: str = key("lenet", "model, by name or as file.py:Name")
     model_options: Mapping[str, Value] = field(default_factory=dict)
@@ -191,9 +212,11 @@ class ImageSettings(RecipeKeys, Settings):
         return value
 
     def flat(self) -> dict[str, Value]:
-        """Return all settings as one flat mapping: options as "model.NAME" and "data.NAME"."""
+        """Return all settings of the point as one flat mapping: options as "model.NAME" and "data.NAME"."""
         values: dict[str, Value] = {}
         for name, value in self.to_json().items():
+            if name in _OF_REPLICATE:
+                continue
             if name == "model_options":
                 values |= {MODEL_PREFIX + k: v for k, v in value.items()}
             elif name == "data_options":
@@ -215,9 +238,19 @@ class ImageSettings(RecipeKeys, Settings):
         """The dataset and the model."""
         return ("dataset", self.dataset), ("model", self.model)
 
+    def point(self) -> Self:
+        """Return the settings of the point, whichever fold is held out."""
+        return self if self.folds is None else replace(self, fold=None, partition=None)
+
+    def replicates(self, seed: int) -> tuple[Self, ...]:
+        """Return the settings of a seed's trials of this point: one for each fold of the seed's own partition."""
+        if self.folds is None:
+            return (self,)
+        return tuple(replace(self, fold=fold, partition=seed) for fold in range(1, self.folds + 1))
+
     def split(self) -> tuple[Value, ...]:
-        """Return what decides which images are held out."""
-        return self.val, self.split_seed
+        """Return what decides which images are held out; with folds also the trial's seed and fold do."""
+        return self.val, self.split_seed, self.folds, self.data_options.get(GROUP)
 
     def versions(self) -> dict[str, str | None]:
         """Return the model's source and the images' fingerprint."""
@@ -225,7 +258,7 @@ class ImageSettings(RecipeKeys, Settings):
 
     def facts(self) -> dict[str, Value]:
         """Return all settings, the source by its model and the fingerprint by the options of the images."""
-        found = self.flat() | {"code_version": self.code_version}
+        found = self.flat() | {"code_version": self.code_version, "folds": self.folds}
         del found["dataset"]
         source, content = found.pop("model_source"), found.pop("data_fingerprint")
         if source is not None:
@@ -241,16 +274,16 @@ class ImageSettings(RecipeKeys, Settings):
     def peers(self) -> tuple[Value, ...]:
         """Return the images that trials train on and are scored on, and their epochs.
 
-        A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.
+        A trial of 10 epochs is at another place of its schedule after the fifth than one of 50.  With folds a
+        trial is compared with those of its own fold alone: else all trials of the hardest fold would end early.
         """
-        return self.data_fingerprint, self.val, self.split_seed, self.subset, self.epochs
+        replicate = self.fold, self.partition
+        return (self.data_fingerprint, *self.split(), *replicate, self.subset, self.epochs)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able mapping that `from_json` reads back; a version only where there is one."""
+        """Return a JSON-able mapping that `from_json` reads back; what few trials have only where there is one."""
         found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _FIELDS}
-        if self.code_version is None:
-            del found["code_version"]
-        return found
+        return {f: v for f, v in found.items() if v is not None or f not in _SELDOM}
 
     def shape(self) -> Shape:
         """Return all settings in which the lanes of a pack must not differ, options included."""
@@ -265,6 +298,11 @@ class ImageSettings(RecipeKeys, Settings):
             if name not in ("dataset", "data_options") and not (name in LATER and value == LATER[name])
         }
 
+
+_OF_REPLICATE = ("fold", "partition")
+"""What tells the replicates of a point from each other, beside the seed."""
+
+_SELDOM = ("code_version", "folds", *_OF_REPLICATE)
 
 _FIELDS = (  # what is trained on and which model, then how
     *(f.name for f in dataclasses.fields(ImageSettings)[len(dataclasses.fields(RecipeKeys)) :]),

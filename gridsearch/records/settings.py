@@ -60,6 +60,28 @@ class Settings(ABC):
         return False
 
     @property
+    def fold(self) -> int | None:
+        """The fold of a cross-validation that a trial holds out; None without one."""
+        return None
+
+    @property
+    def folds(self) -> int | None:
+        """The number of folds of a cross-validation; None without one."""
+        return None
+
+    def point(self) -> Self:
+        """Return the settings of the trial's point: the same for all its replicates, whatever fold they hold out."""
+        return self
+
+    def replicate(self, seed: int) -> dict[str, int]:
+        """Return which replicate of its point a trial is: its seed, and its fold where there are folds."""
+        return {"seed": seed} if self.fold is None else {"seed": seed, "fold": self.fold}
+
+    def replicates(self, seed: int) -> Sequence[Self]:  # noqa: ARG002 - whose partition the folds are of
+        """Return the settings of a seed's trials of this point: one for each fold where there are folds."""
+        return (self,)
+
+    @property
     @abstractmethod
     def code(self) -> tuple[str, str | None]:
         """See the class."""
@@ -158,6 +180,11 @@ def trial_key(settings: Settings, seed: int) -> str:
     are left out at their defaults: with them the trials of older stores would not be found, and train again.
     """
     return trial_keys(settings, (seed,))[0]
+
+
+def point_address(settings: Settings) -> str:
+    """Return the content address of a trial's point: the same for all its replicates."""
+    return trial_key(settings.point(), 0)
 
 
 def trial_keys(settings: Settings, seeds: Sequence[int]) -> list[str]:

@@ -54,7 +54,7 @@ class StudyKind:
 
 IMAGES = StudyKind(
     name="images",
-    options=("dataset", "model", "val", "subset"),
+    options=("dataset", "model", "val", "subset", "folds", "group"),
     code="model",
     noun="a network",
     unit="epoch",

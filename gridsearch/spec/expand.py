@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gridsearch.errors import SpecError
-from gridsearch.records import TrialDraft, trial_keys
+from gridsearch.records import TrialDraft, trial_key, trial_keys
 from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import FUNCTION, IMAGES
 from gridsearch.spec.function_points import FunctionPoints
@@ -91,8 +91,10 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
         raise SpecError([f"the exclusions leave none of the {excluded:,} points"])
     seeds = spec.seed_list
     count = min(len(points), spec.sample or len(points))
-    if count * len(seeds) > MAX_TRIALS:
-        many = f"{count:,} points with {len(seeds):,} seeds are {count * len(seeds):,} trials"
+    trials = count * len(seeds) * (spec.folds or 1)
+    if trials > MAX_TRIALS:
+        folds = f" and {spec.folds:,} folds" if spec.folds else ""
+        many = f"{count:,} points with {len(seeds):,} seeds{folds} are {trials:,} trials"
         raise SpecError([f"{many}, and at most {MAX_TRIALS:,} are taken"])
     builder = _BUILDERS[spec.kind.name](spec, resolve)
     chosen = points if spec.sample is None else _sampled(spec.sample, points, builder)
@@ -107,8 +109,8 @@ def expand_study(spec: StudySpec, resolve: Any) -> Expansion:
         if keys[0] not in seen:
             seen.add(keys[0])
             drafts += [
-                TrialDraft(key=key, seed=seed, settings=settings, axes=axes, inactive=inactive)
-                for key, seed in zip(keys, seeds, strict=True)
+                TrialDraft(key=key, seed=seed, settings=own, axes=axes, inactive=inactive)
+                for own, seed, key in _replicates(settings, seeds, keys)
             ]
     builder.check()
     dropped = len(chosen) - len(seen)
@@ -149,6 +151,24 @@ def _sampled(count: int, points: Sequence[GridPoint], builder: PointBuilder) -> 
     if len(found) < count:
         raise SpecError([f"sample {count:,}: the grid has {len(found):,} points, and no more can be sampled"])
     return [points[index] for index in sorted(found.values())]
+
+
+def _replicates(
+    settings: Settings, seeds: Sequence[int], keys: Sequence[str]
+) -> Iterator[tuple[Settings, int, str]]:
+    """Give the settings, seed and key of each replicate of a point: fold after fold of each seed.
+
+    Args:
+        settings: of the point.
+        seeds: of its replicates.
+        keys: by seed, where there are no folds.
+    """
+    if settings.folds is None:
+        yield from ((settings, seed, key) for seed, key in zip(seeds, keys, strict=True))
+        return
+    for seed in seeds:
+        for own in settings.replicates(seed):
+            yield own, seed, trial_key(own, seed)
 
 
 def _idle(grid: Grid, fixed: Mapping[str, Value], drafts: Sequence[TrialDraft]) -> Iterator[str]:

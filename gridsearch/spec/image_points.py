@@ -109,6 +109,8 @@ class ImagePoints:
         if plain["model_source"] is not None:  # an installed model has no code of the user's
             plain["code_version"] = self._spec.version
         plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
+        if (folds := plain["folds"]) is not None:
+            plain["val"] = 1 / folds
         return ImageSettings(**plain), *self._axes_of(point, idle)
 
     def check(self) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from gridsearch.errors import SpecError
-from gridsearch.records import ImageSettings
+from gridsearch.records import DATA_PREFIX, ImageSettings
+from gridsearch.records.image_settings import GROUP
 from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import StudyKind, kind_of
 from gridsearch.spec.axes import AXES, SEED, canonical, find_axis
@@ -39,6 +40,7 @@ __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name"
 _T = TypeVar("_T", Grid, Params)
 
 _DEFAULTS = ImageSettings()
+_GROUP = f"{DATA_PREFIX}{GROUP}"
 _LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
@@ -55,7 +57,8 @@ def _option(name: str) -> BeforeValidator:
     return BeforeValidator(
         lambda value: (
             None
-            if value is None and name in ("study", "subset", "objective", "version", "sample")
+            if value is None
+            and name in ("study", "subset", "folds", "group", "objective", "version", "sample")
             else read_option(name, value)
         )
     )
@@ -113,6 +116,8 @@ class StudySpec(BaseModel):
         seeds: how many replicates (N stands for seeds 0 to N-1), or which; see `seed_list`.
         val: fraction of the training images held out for validation.
         subset: train on that many images of the training split.
+        folds: hold out each of so many parts in turn, in the place of `val`: a trial for each fold of each seed.
+        group: what the dataset groups its images by (its option `data.group`): no split divides a group.
         version: of the user's own code: it stands for what of that code has no address (files that it reads, objects
             that nobody can look into); another version is another point.
         sample: how many of the grid's points, spread evenly over it; None for all.
@@ -136,6 +141,8 @@ class StudySpec(BaseModel):
     seeds: Annotated[int | tuple[int, ...], _option("seeds")] = 1
     val: Annotated[float, _option("val")] = _DEFAULTS.val
     subset: Annotated[int | None, _option("subset")] = _DEFAULTS.subset
+    folds: Annotated[int | None, _option("folds")] = None
+    group: Annotated[str | None, _option("group")] = None
     version: Annotated[str | None, _option("version")] = None
     sample: Annotated[int | None, _option("sample")] = None
     order: Annotated[str, _option("order")] = ORDERS[0]
@@ -161,6 +168,20 @@ class StudySpec(BaseModel):
     def _seeds_once(self) -> Self:
         if self.grid.seeds is not None and "seeds" in self.model_fields_set:
             raise InvalidValue("seeds: the grid has a seed axis as well")
+        return self
+
+    @model_validator(mode="after")
+    def _group_once(self) -> Self:
+        if self.group is not None and _GROUP in (*self.recipe.flat(), *self.grid.axes):
+            raise InvalidValue(f"group: {_GROUP} is given as well; one of them must go")
+        return self
+
+    @model_validator(mode="after")
+    def _folds_or_val(self) -> Self:
+        if self.folds is not None and "val" in self.model_fields_set:
+            raise InvalidValue(
+                f"folds: each of the {self.folds} holds out its own share; val has no place beside them"
+            )
         return self
 
     @property
@@ -191,13 +212,14 @@ class StudySpec(BaseModel):
 
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
-        return self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
+        found = self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
+        return found if self.group is None else found | {_GROUP: self.group}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back."""
         return {
             "study": self.study,
-            **{name: getattr(self, name) for name in self.kind.options},
+            **{name: getattr(self, name) for name in self._written},
             "seeds": self.seeds if isinstance(self.seeds, int) else list(self.seeds),
             **({} if self.version is None else {"version": self.version}),
             **({} if self.sample is None else {"sample": self.sample}),
@@ -206,6 +228,15 @@ class StudySpec(BaseModel):
             "grid": self.grid.to_json(),
             "recipe": self.recipe.flat(),
         }
+
+    @property
+    def _written(self) -> Iterator[str]:
+        """The options that `to_json` writes: what few studies have only where there is one."""
+        for name in self.kind.options:
+            if not (name == "val" and self.folds is not None) and (
+                getattr(self, name) is not None or name not in ("folds", "group")
+            ):
+                yield name
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:

@@ -52,8 +52,8 @@ def read_option(name: str, value: object) -> Any:
         return _sample(value)
     if name == "order":
         return _order(value)
-    if name in FUNCTION.options:
-        return _of_function(name, value)
+    if name in FUNCTION.options or name == "group":
+        return _text_option(name, value)
     return typed(AXES[name], value)
 
 
@@ -73,7 +73,7 @@ def changes(given: Mapping[str, object]) -> dict[str, Any]:
     return found
 
 
-def _of_function(name: str, value: object) -> str:
+def _text_option(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
         raise InvalidValue(f"{name} must be a name, not {value!r}")
     require_text(name, value)

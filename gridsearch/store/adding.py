@@ -236,7 +236,9 @@ def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
 
 def _trial_note(again: Advice, number: int, draft: TrialDraft) -> str:
     """Return a trial's note in Markdown: all that decides its result, and where there is more."""
-    spec = json.dumps({"seed": draft.seed, **draft.settings.flat()}, indent=2, sort_keys=True)
+    spec = json.dumps(
+        {**draft.settings.replicate(draft.seed), **draft.settings.flat()}, indent=2, sort_keys=True
+    )
     more = f"Its curves and log: `{again.trial(number)}`"
     return "\n".join(["```json", spec, "```", "", more, ""])
 
@@ -276,7 +278,8 @@ def _insert(
     )
     fresh = list(zip(optuna_ids, asked, strict=True))
     optuna_trials.set_user_attributes(
-        connection, ((i, {optuna_tables.KEY_ATTRIBUTE: d.key, "seed": d.seed}) for i, d in fresh)
+        connection,
+        ((i, {optuna_tables.KEY_ATTRIBUTE: d.key, **d.settings.replicate(d.seed)}) for i, d in fresh),
     )
     rows, changes = [], []
     texts = {id(each): _canonical(each) for each in _distinct(asked)}

@@ -180,7 +180,7 @@ def _attributes(ended: _Ended) -> dict[str, Any]:
         "epochs": ended.epochs,
         "seconds": None if ended.seconds is None else round(ended.seconds, 3),
     }
-    taken = {*shown, "error", "seed", optuna_tables.KEY_ATTRIBUTE}
+    taken = {*shown, "error", "seed", "fold", optuna_tables.KEY_ATTRIBUTE}
     for name, value in (ended.metrics or {}).items():
         rounded = float(f"{value:.12g}") if math.isfinite(value) else None  # in any unit
         shown[f"metrics.{name}" if name in taken else name] = rounded

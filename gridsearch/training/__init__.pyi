@@ -4,6 +4,7 @@ from .devices import (
     resolve_device as resolve_device,
     tune_allocator as tune_allocator,
 )
+from .folds import Folding as Folding
 from .kernels import can_compile as can_compile, damaged_kernels as damaged_kernels
 from .lanes.compile.method import method_of as method_of, try_out as try_out
 from .loop import train_pack as train_pack

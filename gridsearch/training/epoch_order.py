@@ -27,7 +27,8 @@ def epoch_order(data: ResidentData, sampling: str, *, seed: int, epoch: int, ima
         sampling: "none" or "balanced".
         seed: the trial's.
         epoch: counted from 1.
-        images: how many are taken, at most as many as there are to train on.
+        images: how many are taken; of more than there are to train on, as in the smaller of uneven folds, some come
+            twice.
 
     Returns:
         int64 [images] on the data's device.
@@ -35,7 +36,10 @@ def epoch_order(data: ResidentData, sampling: str, *, seed: int, epoch: int, ima
     train, generator = data.train, seeds.generator(seed, seeds.ORDER, epoch)
     if sampling == "balanced":
         weights = (1 / data.class_counts().double())[data.labels.index_select(0, train).cpu()]
-        drawn = torch.multinomial(weights, len(train), replacement=True, generator=generator)
+        count = max(images, len(train))
+        drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
     else:
         drawn = torch.randperm(len(train), generator=generator)
+        while len(drawn) < images:
+            drawn = torch.cat([drawn, torch.randperm(len(train), generator=generator)])
     return train.index_select(0, drawn[:images].to(train.device))

@@ -128,7 +128,7 @@ def _evaluate(
     written = Path(lane.scratch) / WEIGHTS
     weights = safetensors.torch.load(written.read_bytes())  # not by its path, which it takes in UTF-8 alone
     with precision.products():
-        program = SoloProgram(settings, lane.trial.seed, images, build, precision)
+        program = SoloProgram(settings, seeds.lane_seed(settings, lane.trial.seed), images, build, precision)
         # what a module keeps beside its tensors is not in the file, see outputs.write_weights
         missing, unexpected = program.model.load_state_dict(weights, strict=False)
         missing = [name for name in missing if not name.endswith("_extra_state")]

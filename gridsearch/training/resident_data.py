@@ -13,12 +13,13 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
+from gridsearch.training.folds import Folding
 from gridsearch.training.splits import Split, split
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 _NO_SPREAD = 1e-6  # a channel that varies less than this holds rounding errors, not pictures
 _CHUNK = 1024  # images at a time for resizing, and for statistics of fractions, whose sums depend on it
 _CHUNK_PIXELS = 1 << 20  # at a time for statistics of bytes: each takes 16 bytes there
+
+
+Affine: TypeAlias = "tuple[list[float], list[float]]"
+"""Scale and shift per channel."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -65,6 +70,11 @@ class ResidentData:
         return self.pixels.shape[1], self.pixels.shape[2]
 
     @property
+    def epoch_images(self) -> int:
+        """How many of the images to train on an epoch takes; see `Split`."""
+        return self.split.epoch_images
+
+    @property
     def device(self) -> torch.device:
         """Where the images are."""
         return self.pixels.device
@@ -77,6 +87,7 @@ class ResidentData:
         val: float,
         split_seed: int,
         subset: int | None = None,
+        folding: Folding | None = None,
         device: torch.device | str = "cpu",
         smallest_input: tuple[int, int] | None = None,
     ) -> ResidentData:
@@ -87,6 +98,7 @@ class ResidentData:
             val: fraction held out for validation.
             split_seed: fixes the split.
             subset: train on that many images; None for all.
+            folding: hold out this fold, in the place of `val`.
             device: where to keep it.
             smallest_input: (H, W) that a model needs at least; smaller images are resized to it.
 
@@ -94,7 +106,11 @@ class ResidentData:
             UsageError: `val` or `subset` cannot be had with these images.
         """
         return ResidentCache(data, device=device).get(
-            val=val, split_seed=split_seed, subset=subset, smallest_input=smallest_input
+            val=val,
+            split_seed=split_seed,
+            subset=subset,
+            folding=folding,
+            smallest_input=smallest_input,
         )
 
     def class_counts(self) -> torch.Tensor:
@@ -102,7 +118,7 @@ class ResidentData:
         labels = self.labels.index_select(0, self.train)
         return torch.bincount(labels, minlength=self.num_classes).cpu()
 
-    def affine(self, norm: str) -> tuple[list[float], list[float]]:
+    def affine(self, norm: str) -> Affine:
         """Return scale and shift per channel that make normalized pixels of pixels scaled to 0..1."""
         if norm == "none":
             return [1.0] * self.channels, [0.0] * self.channels
@@ -194,7 +210,7 @@ class ResidentCache:
         *,
         device: torch.device | str,
         smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
-        keep: int = 16,
+        keep: int = 32,
         share: Callable[[tuple[int, int], Callable[[], np.ndarray]], np.ndarray] = lambda _, make: make(),
     ) -> None:
         self._data = data
@@ -217,6 +233,7 @@ class ResidentCache:
             val=settings.val,
             split_seed=settings.split_seed,
             subset=settings.subset,
+            folding=Folding.of(settings),
             smallest_input=self._smallest_input(settings),
         )
 
@@ -226,14 +243,25 @@ class ResidentCache:
         val: float,
         split_seed: int,
         subset: int | None,
+        folding: Folding | None = None,
         smallest_input: tuple[int, int] | None = None,
     ) -> ResidentData:
         """Return the data of one split; see `ResidentData.build` for the arguments."""
         size = self._size(smallest_input)
-        key = (val, split_seed, subset, size)
+        key = (val, split_seed, subset, folding, size)
         found = self._ready.get(key)
         if found is None:
-            found = self._ready[key] = self._build(val=val, split_seed=split_seed, subset=subset, size=size)
+            parts = split(
+                self._data.train_labels,
+                val=val,
+                split_seed=split_seed,
+                subset=subset,
+                hold_out_test=self._data.test_images is None,
+                own_val=self._data.val_indices,
+                groups=self._data.groups,
+                folding=folding,
+            )
+            found = self._ready[key] = self._build(parts, size)
             if len(self._ready) > self._keep:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(key)
@@ -277,17 +305,7 @@ class ResidentCache:
             return resident_pixels(images, size=size)
         return _tensor(self._share(size, lambda: resident_pixels(images, size=size).numpy()))
 
-    def _build(
-        self, *, val: float, split_seed: int, subset: int | None, size: tuple[int, int]
-    ) -> ResidentData:
-        parts = split(
-            self._data.train_labels,
-            val=val,
-            split_seed=split_seed,
-            subset=subset,
-            hold_out_test=self._data.test_images is None,
-            own_val=self._data.val_indices,
-        )
+    def _build(self, parts: Split, size: tuple[int, int]) -> ResidentData:
         if size not in self._pixels:
             host = self._pixels_of(self._data.train_images, size)
             self._pixels[size] = (host, host.to(self._device))

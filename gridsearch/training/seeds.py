@@ -10,6 +10,9 @@ or on what was drawn before: epoch 7's order can be drawn without drawing the si
     step        step    what the model itself draws in training: dropout masks, a user's own noise
     evaluation  epoch   what the model itself draws in evaluation mode
     epoch       epoch   numpy's and Python's own generators, for models that draw from those
+
+Of a cross-validation the folds of one seed have streams of their own (`lane_seed`): were they to begin with the same
+weights, a lucky draw would count in all of them, and their mean would show as little as one network.
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from gridsearch.records import ImageSettings
+
 WEIGHTS = "weights"
 ORDER = "order"
 AUGMENT = "augment"
@@ -33,6 +38,7 @@ MIX = "mix"
 STEP = "step"
 EVALUATION = "evaluation"
 EPOCH = "epoch"
+FOLD = "fold"
 
 
 def stream(seed: int, name: str, index: int = 0) -> int:
@@ -45,6 +51,11 @@ def stream(seed: int, name: str, index: int = 0) -> int:
     """
     digest = hashlib.blake2b(f"{seed}/{name}/{index}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def lane_seed(settings: ImageSettings, seed: int) -> int:
+    """Return the seed of a trial's streams: the trial's own, or one that its fold has of it."""
+    return seed if settings.fold is None else stream(seed, FOLD, settings.fold)
 
 
 def generator(seed: int, name: str, index: int = 0) -> torch.Generator:

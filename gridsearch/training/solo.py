@@ -99,7 +99,8 @@ def train_lane(
         progress.alone = True
         precision = Precision.of(settings.dtype, context.device)
         with precision.products():
-            program = SoloProgram(settings, lane.trial.seed, data, context.build, precision)
+            seed = seeds.lane_seed(settings, lane.trial.seed)
+            program = SoloProgram(settings, seed, data, context.build, precision)
             if state is not None:
                 program.load_lane_state(state)
             beside = kept_beside_tensors(program.model)
@@ -188,7 +189,7 @@ class SoloProgram:
 
     Args:
         settings: the trial's recipe.
-        seed: the trial's seed.
+        seed: of all its streams.
         data: what it trains on.
         build: gives the model.
         precision: how it computes.
@@ -222,7 +223,7 @@ class SoloProgram:
         self._optimizer = LaneOptimizer(settings, [named[n] for n in self._names])
         self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
         self.plan = batch_plan(
-            len(data.train),
+            data.epoch_images,
             settings.batch,
             drop_last=settings.drop_last,
             drop_single=has_batch_norm(self.model),

@@ -1,8 +1,9 @@
 """Which images are for training, for validation and for test: decided once per study, before any training.
 
 The order is fixed: first a sixth is held out as test where the dataset has no test set, then the validation
-fraction of what is left, then the subset of what is left of that.  Each step is stratified and seeded.  Validation
-images of the dataset's own take the place of that fraction; none of them is ever held out as test.
+fraction of what is left, or one of its folds, then the subset of what is left of that.  Each step is stratified and
+seeded, and none but the last divides a group of images.  Validation images of the dataset's own take the place of that
+fraction; none of them is ever held out as test.
 
 A draw ranks the images by 64-bit words straight from PCG64, whose bit stream numpy keeps stable over its
 versions; the methods of `numpy.random.Generator` carry no such promise (NEP 19).
@@ -16,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gridsearch.errors import UsageError
+from gridsearch.training.folds import Folding, Indices, fold_numbers, pick_groups
 from gridsearch.training.seeds import stream
-
-Indices = npt.NDArray[np.int64]
 
 TEST_FRACTION = 1 / 6
 
@@ -31,11 +31,14 @@ class Split:
         train: images to train on, after validation and subset were taken.
         val: held out for ranking; empty where everything is trained on.
         test_from_train: held out as test before all else; empty where the dataset has a test set.
+        epoch_images: how many of the images to train on an epoch takes: all, but for the folds of a cross-validation,
+            in which it is the same for all folds.
     """
 
     train: Indices
     val: Indices
     test_from_train: Indices
+    epoch_images: int
 
 
 def stratified_pick(
@@ -78,6 +81,8 @@ def split(
     subset: int | None = None,
     hold_out_test: bool = False,
     own_val: Indices | None = None,
+    groups: Indices | None = None,
+    folding: Folding | None = None,
 ) -> Split:
     """Split a training set; see the module's docstring for the order of the steps.
 
@@ -90,48 +95,88 @@ def split(
         split_seed: fixes all the draws.
         subset: train on that many of the rest; None for all.
         hold_out_test: hold out a sixth as test.
-        own_val: the dataset's own validation images, ascending: they are held out unless `val` is 0.
+        own_val: the dataset's own validation images, ascending: they are held out unless `val` is 0 or there are folds.
+        groups: int [N], the group of each image, which is not divided; None where each is by itself.
+        folding: hold out this fold, in the place of `val`.
 
     Raises:
-        UsageError: `val` leaves nothing on one of its sides, or `subset` is out of range.
+        UsageError: `val` leaves nothing on one of its sides, `subset` is out of range, or there cannot be such folds.
     """
+    images = _Images(labels, groups)
     rest = np.arange(len(labels), dtype=np.int64)
     if own_val is not None:
         rest = np.setdiff1d(rest, own_val, assume_unique=True)
-    classes = len(np.unique(labels[rest]))
     test = np.empty(0, np.int64)
     if hold_out_test:
-        count = _held_out(len(rest), classes, TEST_FRACTION)
-        if count > len(rest) - classes:
-            raise UsageError(
-                f"{len(rest)} images of {classes} classes are too few to hold out a sixth as test",
-                hint="give the dataset a test set of its own, or more images",
-            )
-        test = rest[stratified_pick(labels[rest], count, stream(split_seed, "split test"), spare_one=True)]
+        test = _test_part(images, rest, stream(split_seed, "split test"))
         rest = np.setdiff1d(rest, test, assume_unique=True)
+    if own_val is not None and (val == 0 or folding is not None):
+        rest = np.union1d(rest, own_val)
+    epoch = None if folding is None else folding.epoch_images(len(rest))
     held_out = np.empty(0, np.int64)
-    if own_val is not None:
-        if val != 0:
-            held_out = own_val
-        else:
-            rest = np.union1d(rest, own_val)
+    if folding is not None:
+        drawn = stream(split_seed, "split folds", folding.partition)
+        held_out = rest[images.folds(rest, folding.folds, drawn) == folding.fold]
     elif val != 0:
-        count = _validation_count(len(rest), classes, val)
-        held_out = rest[stratified_pick(labels[rest], count, stream(split_seed, "split val"), spare_one=True)]
-        rest = np.setdiff1d(rest, held_out, assume_unique=True)
+        held_out = own_val if own_val is not None else _validation_part(images, rest, val, split_seed)
+    rest = np.setdiff1d(rest, held_out, assume_unique=True)
     if subset is not None:
-        if subset > len(rest):
-            raise UsageError(
-                f"subset={subset}: the training split has {len(rest)} images",
-                hint=f"leave subset away to train on all, or give a number from {classes} to {len(rest)}",
-            )
-        if subset < classes:
-            raise UsageError(
-                f"subset={subset}: fewer than one image for each of {classes} classes",
-                hint=f"give a number from {classes} to {len(rest)}",
-            )
-        rest = rest[stratified_pick(labels[rest], subset, stream(split_seed, "split subset"))]
-    return Split(train=rest, val=held_out, test_from_train=test)
+        rest = _subset(labels, rest, subset, stream(split_seed, "split subset"))
+    if epoch is None or subset is not None:
+        epoch = len(rest)
+    return Split(train=rest, val=held_out, test_from_train=test, epoch_images=epoch)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Images:
+    """The classes of all images, and their groups where they have some."""
+
+    labels: npt.NDArray[np.integer]
+    groups: Indices | None
+
+    def pick(self, rest: Indices, fraction: float, count: int, seed: int, *, name: str) -> Indices:
+        """Pick a fraction of some images: so many, or whole groups that hold about as many."""
+        if self.groups is None:
+            return rest[stratified_pick(self.labels[rest], count, seed, spare_one=True)]
+        return rest[pick_groups(self.labels[rest], self.groups[rest], fraction, seed, name=name)]
+
+    def folds(self, rest: Indices, folds: int, seed: int) -> Indices:
+        """Return the fold of each of some images."""
+        return fold_numbers(
+            self.labels[rest], folds, seed, None if self.groups is None else self.groups[rest]
+        )
+
+
+def _test_part(images: _Images, rest: Indices, seed: int) -> Indices:
+    classes = len(np.unique(images.labels[rest]))
+    count = _held_out(len(rest), classes, TEST_FRACTION)
+    if count > len(rest) - classes:
+        raise UsageError(
+            f"{len(rest)} images of {classes} classes are too few to hold out a sixth as test",
+            hint="give the dataset a test set of its own, or more images",
+        )
+    return images.pick(rest, TEST_FRACTION, count, seed, name="a sixth as test")
+
+
+def _validation_part(images: _Images, rest: Indices, val: float, split_seed: int) -> Indices:
+    classes = len(np.unique(images.labels[rest]))
+    count = _validation_count(len(rest), classes, val)
+    return images.pick(rest, val, count, stream(split_seed, "split val"), name=f"val={val:g}")
+
+
+def _subset(labels: npt.NDArray[np.integer], rest: Indices, subset: int, seed: int) -> Indices:
+    classes = len(np.unique(labels[rest]))
+    if subset > len(rest):
+        raise UsageError(
+            f"subset={subset}: the training split has {len(rest)} images",
+            hint=f"leave subset away to train on all, or give a number from {classes} to {len(rest)}",
+        )
+    if subset < classes:
+        raise UsageError(
+            f"subset={subset}: fewer than one image for each of {classes} classes",
+            hint=f"give a number from {classes} to {len(rest)}",
+        )
+    return rest[stratified_pick(labels[rest], subset, seed)]
 
 
 def _validation_count(images: int, classes: int, val: float) -> int:

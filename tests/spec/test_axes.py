@@ -69,6 +69,8 @@ def test_fusible_and_shaping_axes_part_all_settings():
         "epochs",
         "select",
         "seed",
+        "fold",
+        "partition",
     }
 
 

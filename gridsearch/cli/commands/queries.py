@@ -194,6 +194,7 @@ def trial(arguments: argparse.Namespace) -> int:
     lines = {
         "params": display.params_text(record.params),
         "seed": str(record.seed),
+        "fold": "" if record.settings.fold is None else f"{record.settings.fold} of {record.settings.folds}",
         "attempts": str(record.attempts),
         **_trained(record),
         "time": display.duration_text(record.seconds) if record.seconds is not None else "-",

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SPEC_OPTIONS = (
     *("study", "dataset", "model", "objective", "metric", "direction"),
-    *("epochs", "seeds", "val", "subset", "version", "sample", "order", "ignore"),
+    *("epochs", "seeds", "val", "folds", "group", "subset", "version", "sample", "order", "ignore"),
 )
 
 
@@ -114,7 +114,10 @@ def plan(arguments: argparse.Namespace) -> int:
 
 def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what may stand beside a stored study: plug-ins named again, more seeds; nothing else may."""
-    for name in ("epochs", "seeds", "val", "subset", "metric", "direction", "version", "sample"):
+    for name in (
+        *("epochs", "seeds", "val", "folds", "group", "subset"),
+        *("metric", "direction", "version", "sample"),
+    ):
         if getattr(arguments, name) is not None:
             raise UsageError(
                 f"--{name} changes what is searched, but no grid is given",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gridsearch import display
 from gridsearch.cli.argument_types import conditions
 from gridsearch.errors import UsageError
+from gridsearch.reporting.words.text import show_replicate
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries.studies import existing
 
@@ -60,7 +61,7 @@ def trials(arguments: argparse.Namespace) -> int:
         if each.accuracy is None:
             continue
         record = each.trial
-        params = f"{display.params_text(record.params)} seed={record.seed}"
+        params = f"{display.params_text(record.params)} {show_replicate(record)}"
         words = f"trial {record.number}  {params}: {display.percent(each.accuracy)} of the validation images right"
         out.print(words, soft_wrap=True)
         for pair in each.pairs or ("no mistakes",):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from gridsearch import display
 from gridsearch.cli import standard_streams
 from gridsearch.cli.commands.queries import columns
+from gridsearch.reporting.words.text import show_replicate
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.service.run.resumed_trials import where_text
@@ -82,7 +83,7 @@ def _status_view(found: list[StudyStatus], idle: Sequence[IdleRunner]) -> Render
     lines = [
         f"{f'{name} ' if several else ''}trial {trial.number}  "
         f"{display.progress_text(trial.epochs, trial.settings)}  "
-        f"{display.params_text(trial.params)} seed={trial.seed}"
+        f"{display.params_text(trial.params)} {show_replicate(trial)}"
         for name, trial in running[:_SHOWN_RUNNING]
     ]
     if len(running) > _SHOWN_RUNNING:
@@ -181,7 +182,7 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
     for entry in found:
         for trial in entry.running:
             out.print(
-                f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} seed={trial.seed}, "
+                f"  {entry.name} trial {trial.number}: {display.params_text(trial.params)} {show_replicate(trial)}, "
                 f"{display.progress_text(trial.epochs, trial.settings)}",
                 soft_wrap=True,
             )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError, GridsearchError
+from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.stats.predictions import (
     ClassResult,
     Mistake,
@@ -188,7 +189,7 @@ def _draw_winner(
     best, trial = ranking.best, ranking.best_trial
     if best is None or trial is None:
         return
-    found.winner, note = _winner_predictions(trial, predictions)
+    found.winner, note = _winner_predictions(best, trial, predictions)
     if found.winner is None:
         found.notes.append(note)
         return
@@ -218,8 +219,12 @@ def _draw_winner(
 
 
 def _winner_predictions(
-    trial: TrialRecord, predictions: Callable[[int], Predictions | None]
+    best: RankedPoint, trial: TrialRecord, predictions: Callable[[int], Predictions | None]
 ) -> tuple[Predictions | None, str]:
+    if best.folds is not None:
+        pooled = predictions_of(best, predictions)
+        missing = "No seed has usable predictions of all its folds, so there is no confusion matrix."
+        return pooled, "" if pooled is not None else missing
     try:
         found = predictions(trial.number)
     except (ArtifactError, OSError, ValueError) as error:
@@ -317,8 +322,11 @@ def _mistakes_alt(mistakes: Sequence[Mistake], class_names: Sequence[str]) -> st
 
 
 def _winner_note(best: RankedPoint, trial: TrialRecord, ranking: Ranking, *, images: int) -> str:
-    seed = f" (seed {trial.seed} alone, of {plural(best.n, 'seed')})" if best.n > 1 else ""
     params = show_params(best.params, ranking.varying, limit=80) if ranking.varying else ""
+    if best.folds is not None:
+        each = f"each by the network of the {best.folds} that was not trained on it"
+        return f"Seed {trial.seed}. {plural(images, 'image')}, {each}. {params}".strip()
+    seed = f" (seed {trial.seed} alone, of {plural(best.n, 'seed')})" if best.n > 1 else ""
     return f"Trial {trial.number}{seed}. {plural(images, 'validation image')}. {params}".strip()
 
 

@@ -340,7 +340,7 @@ def _note(common: _Common, *, holes: bool) -> str:
     if holes:
         notes.append("Dotted: not in the grid.")
     if ranking.most_seeds > 1:
-        notes.append("± standard deviation over n seeds.")
+        notes.append(f"± standard deviation over n {ranking.noun}s.")
     if any(p.pruned and p.values for p in ranking.points):
         notes.append("n=1 of 2: the other was pruned.")
     if layout.collapsed:

@@ -138,7 +138,7 @@ def _mark_missing(axes: Axes, ranking: Ranking, levels: Levels) -> None:
 def _note(ranking: Ranking) -> str:
     notes = ["Best point ringed."]
     if ranking.most_seeds > 1:
-        notes.append("Small dots: seeds.")
+        notes.append(f"Small dots: {ranking.noun}s.")
     if missing := missing_words(ranking):
         notes.append(f"Hatched: no result ({missing}).")
     if ranking.by_train:

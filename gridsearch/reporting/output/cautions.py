@@ -38,7 +38,10 @@ def cautions(data: StudyData, ranking: Ranking) -> list[str]:
     if ranking.best is not None:
         found.append(_seed_caution(ranking))
         if ranking.best.diverged:
-            found.append("The winner itself diverged with another seed: no point completed all of its seeds.")
+            noun = ranking.best.noun
+            found.append(
+                f"The winner itself diverged with another {noun}: no point completed all of its {noun}s."
+            )
     special = (_few_caution, _fewer_caution, _unsettled_caution, _outsized_caution)
     found += [words for caution in special if (words := caution(ranking))]
     if caution := _pruned_caution(data, ranking):
@@ -114,8 +117,8 @@ def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
     )
     if any(p.pruned and p.values for p in ranking.points):
         text += (
-            " A point that lost seeds to pruning ranks below those that lost none: "
-            "the mean of its remaining seeds is too high."
+            f" A point that lost {ranking.noun}s to pruning ranks below those that lost none: "
+            f"the mean of its remaining {ranking.noun}s is too high."
         )
     return text
 
@@ -162,20 +165,23 @@ def _seed_caution(ranking: Ranking) -> str:
     if ranking.most_seeds <= 1:
         return f"{_images_caution(found)}{ONE_SEED}" if found.basis is Basis.IMAGES else _why_none(ranking)
     fewest = min(p.n for p in ranking.points if p.mean is not None)
-    seeds = f"{fewest} to {ranking.most_seeds} seeds" if fewest != ranking.most_seeds else f"{fewest} seeds"
-    words = f"{seeds} per point; ± is the standard deviation over seeds, [ ] the 95 % interval of the mean."
+    noun, most = ranking.noun, ranking.most_seeds
+    seeds = f"{fewest} to {most} {noun}s" if fewest != most else f"{fewest} {noun}s"
+    if found.basis is Basis.FOLDS and fewest == most and ranking.best is not None:
+        seeds = ranking.best.replicates
+    words = f"{seeds} per point; ± is the standard deviation over {noun}s, [ ] the 95 % interval of the mean."
     if found.exact:
         words = words.partition(",")[0]
         return (
-            f"{words}. No point differs between its seeds, so there is no variation to measure and there are no "
+            f"{words}. No point differs between its {noun}s, so there is no variation to measure and there are no "
             "intervals."
         )
     if found.pooled:
         words += (
-            f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} the same value for each seed, "
-            "which does not mean that another seed would give it too: the interval uses how similar points vary."
+            f" {plural(found.pooled, 'point')} {'has' if found.pooled == 1 else 'have'} the same value for each {noun}"
+            f", which does not mean that another {noun} would give it too: the interval uses how similar points vary."
         )
-    if ranking.most_seeds == FEW_SEEDS:
+    if most == FEW_SEEDS and noun == "seed":
         words += " Two seeds hardly show how much a point varies, so intervals are wide; a third narrows them most."
     return words
 
@@ -207,10 +213,10 @@ def _unsettled_caution(ranking: Ranking) -> str:
     found = [ranking.points[i] for i in ranking.uncertainty.unsettled]
     if not found:
         return ""
-    names = _named(ranking, found, lambda p: f"{plural(p.n, 'seed')}, {_range(p, ranking.digits_of())}")
+    names = _named(ranking, found, lambda p: f"{plural(p.n, p.noun)}, {_range(p, ranking.digits_of())}")
     one = len(found) == 1
     return (
-        f"{names} {'varies' if one else 'vary'} so widely over {'its' if one else 'their'} seeds that these "
+        f"{names} {'varies' if one else 'vary'} so widely over {'its' if one else 'their'} {ranking.noun}s that these "
         f"cannot show whether {'it is' if one else 'they are'} worse than the best, though better points can be "
         "distinguished from it; more seeds would."
     )
@@ -260,7 +266,8 @@ def _few_caution(ranking: Ranking) -> str:
         return ""
     missing = f": {listed([f'{n:,} {state.value}' for state, n in lost.items()])}" if lost else ""
     least = f", where other points have up to {ranking.most_seeds:,}" if best.n < ranking.most_seeds else ""
-    of = f" of its {plural(len(best.trials), 'seed')}" if lost else f" {'seed' if best.n == 1 else 'seeds'}"
+    noun = best.noun
+    of = f" of its {plural(len(best.trials), noun)}" if lost else f" {noun if best.n == 1 else f'{noun}s'}"
     return (
         f"The winner's result rests on {best.n:,}{of}{missing}{least}: the others might have lowered it. Complete them "
         "before you rely on its lead."
@@ -268,14 +275,14 @@ def _few_caution(ranking: Ranking) -> str:
 
 
 def _fewer_caution(ranking: Ranking) -> str:
-    """Say how many points are compared over part of their seeds, "" where none is."""
+    """Say how many points are compared over part of their replicates, "" where none is."""
     found = [i for i in ranking.uncertainty.over_fewer if i > 1]
     if not found:
         return ""
-    has = "has" if len(found) == 1 else "have"
+    has, nouns = "has" if len(found) == 1 else "have", f"{ranking.noun}s"
     return (
-        f"{plural(len(found), 'point')} {has} other seeds than the best: they are compared over the seeds that both "
-        "have, so not by the means shown here."
+        f"{plural(len(found), 'point')} {has} other {nouns} than the best: they are compared over the {nouns} "
+        "that both have, so not by the means shown here."
     )
 
 

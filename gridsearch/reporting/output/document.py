@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.reporting.ranking.effects import decompose
+from gridsearch.reporting.ranking.fold_results import folds_of
 from gridsearch.reporting.ranking.points import RankedPoint, finite, levels_of, metric_value
 from gridsearch.reporting.ranking.ranking import TRIAL_METRICS, Ranking, rank
 from gridsearch.reporting.words.typed import ABSENT
@@ -39,8 +40,8 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         **_sample(data),
         "counts": dict(ranking.counts),
         "points": [
-            *map(_point, ranking.points),
-            *({**_point(p), "other_images": True} for p in ranking.incomparable),
+            *(_point(p, data.metric) for p in ranking.points),
+            *({**_point(p, data.metric), "other_images": True} for p in ranking.incomparable),
         ],
         "trials": [_trial(t, data.metric) for t in sorted(data.trials, key=lambda t: t.number)],
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
@@ -89,11 +90,12 @@ def _sample(data: StudyData) -> dict[str, Any]:
     return {"sample": {"points": count, "of": of}, **order}
 
 
-def _point(point: RankedPoint) -> dict[str, Any]:
+def _point(point: RankedPoint, metric: str) -> dict[str, Any]:
     return {
         "rank": point.rank,
         "params": dict(point.params),
         **{name: getattr(point, name) for name in ("n", "mean", "ci_low", "ci_high", "tied_with_best")},
+        **({} if point.folds is None else {"folds": [fold.to_json() for fold in folds_of(point, metric)]}),
     }
 
 
@@ -102,7 +104,7 @@ def _trial(trial: TrialRecord, metric: str) -> dict[str, Any]:
     return {
         "number": trial.number,
         "params": dict(trial.params),
-        "seed": trial.seed,
+        **trial.settings.replicate(trial.seed),
         "state": trial.state.value,
         "value": value,
         "metrics": {name: finite(x) for name, x in trial.metrics.items()},

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _TRIAL_COLUMNS = ("number", "seed", "state", "value")
 _RESULT_COLUMNS = (*TRIAL_METRICS, "epochs", "seconds", "attempts", "error", "key")
 _POINT_COLUMNS = ("rank", "n", "mean", "spread", "ci_low", "ci_high", "tied_with_best", "diverged", "trials")
+_REPLICATE = ("seed", "fold")
 _EXACT = 2**53
 """Up to here a float64 holds every whole number."""
 
@@ -30,8 +31,9 @@ _EPOCH_COLUMNS = tuple(field.name for field in dataclasses.fields(EpochRow))
 
 
 def trials_frame(data: StudyData) -> pd.DataFrame:
-    """Return one row a trial: number, params, seed, state, value, metrics, epochs, seconds, error, key.
+    """Return one row a trial: number, params, seed, fold, state, value, metrics, epochs, seconds, error, key.
 
+    The fold stands only where there are folds.
     An axis that bears the name of a result (`epochs`) is found as "params.epochs".  Where trials have a patience there
     is `stopped_early` besides.
     """
@@ -39,13 +41,15 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
     results = [*_RESULT_COLUMNS[4:], *patient]
     extra = sorted({m for t in data.trials for m in t.metrics}.difference(_RESULT_COLUMNS[:4]))
     extra = [m for m in extra if (m, data.metric) != ("value", "value")]  # it is the value
-    named = metric_columns(extra, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *patient))
-    axes = axis_columns(data.axes, (*_TRIAL_COLUMNS, *_RESULT_COLUMNS, *patient, *named))
+    folds = _replicate_columns(data)
+    own = (*_TRIAL_COLUMNS, *_REPLICATE[:folds], *_RESULT_COLUMNS, *patient)
+    named = metric_columns(extra, own)
+    axes = axis_columns(data.axes, (*own, *named))
     rows = [
         [
             t.number,
             *(t.params.get(a) for a in data.axes),
-            t.seed,
+            *_replicate(t, folds),
             t.state.value,
             metric_value(t, data.metric),
             *(finite(t.metrics.get(m)) for m in _RESULT_COLUMNS[:4]),
@@ -54,12 +58,15 @@ def trials_frame(data: StudyData) -> pd.DataFrame:
         ]
         for t in sorted(data.trials, key=lambda t: t.number)
     ]
-    columns = ["number", *axes, "seed", "state", "value", *_RESULT_COLUMNS[:4], *named, *results]
+    columns = [
+        *("number", *axes, *_REPLICATE[:folds], "state", "value"),
+        *(*_RESULT_COLUMNS[:4], *named, *results),
+    ]
     return _frame(rows, columns, words=(*axes, "state", "error", "key"))
 
 
 def points_frame(data: StudyData, *, ranking: Ranking | None = None) -> pd.DataFrame:
-    """Return one row a point, best first: rank, params, n, mean, spread over seeds, interval, other means."""
+    """Return one row a point, best first: rank, params, n, mean, spread over replicates, interval, other means."""
     ranking = ranking or rank(data)
     extra = list(ranking.others)
     if data.kind.classifies and "val_accuracy" not in (data.metric, *extra):
@@ -93,15 +100,16 @@ def epochs_frame(data: StudyData) -> pd.DataFrame:
     """
     if not data.kind.classifies:
         return _steps_frame(data)
-    axes = axis_columns(data.axes, ("number", "seed", *_EPOCH_COLUMNS))
+    folds = _replicate_columns(data)
+    axes = axis_columns(data.axes, ("number", *_REPLICATE[:folds], *_EPOCH_COLUMNS))
     rows: list[list[Any]] = []
     for trial in sorted(data.trials, key=lambda t: t.number):
-        head = _epoch_head(trial, data.axes)
+        head = _epoch_head(trial, data.axes, folds)
         rows.extend(
             [*head, *(getattr(row, name) for name in _EPOCH_COLUMNS)]
             for row in data.epochs.get(trial.number, ())
         )
-    return _frame(rows, ["number", *axes, "seed", *_EPOCH_COLUMNS], words=axes)
+    return _frame(rows, ["number", *axes, *_REPLICATE[:folds], *_EPOCH_COLUMNS], words=axes)
 
 
 def _steps_frame(data: StudyData) -> pd.DataFrame:
@@ -225,5 +233,14 @@ def _cell(value: Any, *, mixed: bool = False) -> Any:
     return harmless(value) if isinstance(value, str) else value
 
 
-def _epoch_head(trial: TrialRecord, axes: Sequence[str]) -> list[Any]:
-    return [trial.number, *(trial.params.get(a) for a in axes), trial.seed]
+def _epoch_head(trial: TrialRecord, axes: Sequence[str], count: int = 1) -> list[Any]:
+    return [trial.number, *(trial.params.get(a) for a in axes), *_replicate(trial, count)]
+
+
+def _replicate_columns(data: StudyData) -> int:
+    """Return how many of `_REPLICATE` a table has: the fold stands only where a study has folds."""
+    return 1 + any(trial.settings.folds is not None for trial in data.trials)
+
+
+def _replicate(trial: TrialRecord, count: int) -> list[int | None]:
+    return [trial.seed, trial.settings.fold][:count]

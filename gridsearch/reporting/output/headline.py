@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from gridsearch.records.image_metrics import ACCURACY, LOSS
 from gridsearch.reporting.output.cautions import cautions
-from gridsearch.reporting.ranking.points import values_by_seed
+from gridsearch.reporting.ranking.points import values_by_replicate
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import ensembles_in_words
 from gridsearch.reporting.stats.evaluation import in_words
@@ -67,6 +67,15 @@ METHODS = {
         "larger than chance makes it in 5 % of such studies, allowing for the best being the pick of all points "
         "(multiple comparisons with the best). This assumes that values scatter over seeds about like a normal "
         "distribution, and that points of similar error scatter alike as far as their seeds do not say otherwise."
+    ),
+    Basis.FOLDS: (
+        "With 95 % confidence an interval holds the mean that its point would have over all samples of so many images "
+        "and all seeds, judged by the scatter of its folds (Student's t). Folds are not independent, since they share "
+        "images to train on: the variance of a mean of n folds is taken to be s^2 (1/n + n2/n1), with n2 images that "
+        "validate and n1 that train (Nadeau and Bengio 2003; over several seeds Bouckaert and Frank 2004). Points are "
+        "compared fold by fold; a point is tied with the best unless the best's lead is larger than chance makes it "
+        "in 5 % of such studies, allowing for the best being the pick of all points (multiple comparisons with the "
+        "best). This assumes that values scatter over folds about like a normal distribution."
     ),
     Basis.IMAGES: (
         "With 95 % confidence an interval holds the accuracy that its network would have over all images of this "
@@ -191,7 +200,7 @@ def _won(ranking: Ranking) -> str:
         return "No point has a result yet."
     name = show_params(best.params, ranking.varying or None)
     how = f"{show_mean(best, ranking.digits_of())} {metric_name(ranking.metric)}"
-    seeds = f"mean of {plural(best.n, 'seed')}" if best.n > 1 else "one seed"
+    seeds = f"mean of {best.replicates}" if best.n > 1 else best.replicates
     interval = show_interval(best, ranking.digits_of())
     sure = f", 95 % interval {interval}" if interval else ""
     return f"{name} is best: {how} ({seeds}{sure})."
@@ -221,13 +230,13 @@ def _lead(ranking: Ranking, first: float, second: float) -> float:
 
 def _below(ranking: Ranking, point: RankedPoint, *, better: bool) -> str:
     """Say why a point ranks below the best whatever its mean."""
-    why = "some of its seeds were pruned"
+    why = f"some of its {point.noun}s were pruned"
     if point.outsized:
         why = "its values are far out of range"
     elif point.diverged:
-        why = f"{point.diverged} of its {plural(len(point.trials), 'seed')} diverged"
+        why = f"{point.diverged} of its {plural(len(point.trials), point.noun)} diverged"
     mean = ranking.digits_of().show(point.mean)
-    seeds = f"the mean of {plural(point.n, 'seed')}" if point.n > 1 else "one seed"
+    seeds = f"the mean of {point.replicates}" if point.n > 1 else point.replicates
     but = "though that is better, " if better else ""
     name = show_params(point.params, ranking.varying)
     return f"The next, {name}, has {mean} ({seeds}); {but}it ranks below since {why}."
@@ -237,13 +246,13 @@ def _over_fewer(ranking: Ranking, best: RankedPoint, second: RankedPoint) -> str
     """Give the means that the first two are compared by, where these are not the means that are shown."""
     if 1 not in ranking.uncertainty.over_fewer:
         return ""
-    one, two = (values_by_seed(p.trials, ranking.metric) for p in (best, second))
+    one, two = (values_by_replicate(p.trials, ranking.metric) for p in (best, second))
     shared = sorted(set(one) & set(two))
     means = [moments.mean([own[s] for s in shared]) or 0.0 for own in (one, two)]
     gap, digits = _lead(ranking, *means), ranking.digits_of()
     side = "ahead" if gap >= 0 else "behind"
     return (
-        f"They are compared over the {plural(len(shared), 'seed')} that both have: there it is "
+        f"They are compared over the {plural(len(shared), ranking.noun)} that both have: there it is "
         f"{digits.finer(gap).difference(abs(gap))} {side} ({digits.show(means[0])} against {digits.show(means[1])})."
     )
 
@@ -254,6 +263,7 @@ def _tie(ranking: Ranking) -> str:
     tied, of = len(ranking.tied), found.compared
     luck = {
         Basis.SEEDS: "chance variation between seeds",
+        Basis.FOLDS: "chance variation between folds",
         Basis.IMAGES: "the choice of the validation images",
     }.get(found.basis)
     means = {p.mean for p in ranking.tied}
@@ -276,7 +286,7 @@ def _advice(data: StudyData, ranking: Ranking) -> str:
         return "" if found.basis is not Basis.IMAGES or ranking.by_train else _try_seeds(data, ranking)
     if found.basis is Basis.IMAGES:
         return _try_seeds(data, ranking)
-    if found.basis is not Basis.SEEDS or found.exact:
+    if found.basis is Basis.NOTHING or found.exact:
         return ""
     if found.more_seeds is None:
         return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."

@@ -183,7 +183,7 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
         ("points", f"{len(ranking.listed):,}"),
         ("trials", f"{len(data.trials):,}"),
         (
-            "seeds per point",
+            f"{ranking.noun}s per point",
             " to ".join(str(n) for n in (seeds[:1] + seeds[-1:] if len(seeds) > 1 else seeds)) or NOTHING,
         ),
         ("time", time_spent(data)),

@@ -21,6 +21,7 @@ from gridsearch.reporting.words.text import (
     show_metric,
     show_param,
     show_params,
+    show_replicate,
 )
 
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
     return [
         Column("trial", True),
         *(Column(printable(a), False) for a in axes),
-        Column("seed", True),
+        *(Column(name, True) for name in ("seed", "fold")[: 1 + (ranking.noun == "fold")]),
         *(Column(n, n not in text) for n in names),
     ]
 
@@ -181,6 +182,7 @@ def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
         str(trial.number),
         *(show_param(trial.params, a) for a in axes),
         str(trial.seed),
+        *([NOTHING if trial.settings.fold is None else str(trial.settings.fold)] * (ranking.noun == "fold")),
         f"{trial.state.value}{', stopped early' * trial.stopped_early}",
         *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),
         str(trial.epochs),
@@ -224,7 +226,7 @@ def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[st
         "number": trial.number,
         "linked": trial.number in shown,
         "state": trial.state.value,
-        "params": f"{show_params(trial.params, data.axes, limit=200)} seed={trial.seed}",
+        "params": f"{show_params(trial.params, data.axes, limit=200)} {show_replicate(trial)}",
         "reason": reason,
     }
 

@@ -9,7 +9,15 @@ from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import NOTHING, metric_name, plural, printable, show_params, show_seconds
+from gridsearch.reporting.words.text import (
+    NOTHING,
+    metric_name,
+    plural,
+    printable,
+    show_params,
+    show_replicate,
+    show_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,7 +165,7 @@ def _losses(data: StudyData) -> list[Text]:
 
 def _loss(trial: TrialRecord, axes: Sequence[str]) -> str:
     reason = f": {printable(trial.error, 200)}" if trial.error else ""
-    return f"  #{trial.number} {show_params(trial.params, axes, limit=120)} seed={trial.seed}{reason}"
+    return f"  #{trial.number} {show_params(trial.params, axes, limit=120)} {show_replicate(trial)}{reason}"
 
 
 def _line(text: str, style: str) -> Text:

@@ -3,7 +3,7 @@
 Winners are ranked together where their studies go by one metric on the same images.  How far the first is ahead of
 each other one is given as an interval, from the first of these that there is:
 
-*the same seeds* (two or more, one split): Student's t of the differences seed by seed;
+*the same seeds* (two or more, one split): Student's t of the differences seed by seed; of folds fold by fold;
 *seeds of their own* (two or more each): Welch's t (B. L. Welch, Biometrika 34, 1947);
 *one network each, the same validation images*: the images on which just one of the two is right (A. Agresti and
 Y. Min, "Improving the confidence interval for differences of matched-pairs proportions", Statistics in Medicine 24,
@@ -26,12 +26,13 @@ import numpy as np
 from scipy import special
 
 from gridsearch.records.image_metrics import known_metric, label_of
-from gridsearch.reporting.ranking.points import RankedPoint, metric_value, point_key, values_by_seed
+from gridsearch.reporting.ranking.out_of_fold import predictions_of
+from gridsearch.reporting.ranking.points import RankedPoint, point_key, values_by_replicate
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import same_images
 from gridsearch.reporting.stats.over_images import accuracy_intervals
+from gridsearch.reporting.stats.over_seeds import overlap_of
 from gridsearch.reporting.stats.prediction_scores import ImageScores, Unmeasured
-from gridsearch.reporting.stats.predictions import usable
 from gridsearch.reporting.words.text import listed, metric_name, plural, printable
 
 if TYPE_CHECKING:
@@ -72,9 +73,8 @@ class Side:
         return self.data.classes_of(self.winner.settings)
 
     def stored_predictions(self) -> Predictions | None:
-        """Return the predictions of the winner's first seed, None where they cannot be used."""
-        trial = self.ranking.best_trial
-        return None if trial is None else usable(self.predictions, trial.number)
+        """Return the predictions of the winner's first seed, None where they cannot be used; of folds all of them."""
+        return predictions_of(self.winner, self.predictions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +266,7 @@ def _difference(first: Side, other: Side, *, level: float) -> Difference:
         behind = sign * (_mean(first) - _mean(other))
         same = "both winners are the same point"
         return Difference(study=name, behind=behind, ci_low=None, ci_high=None, differs=False, method=same)
-    found = _over_seeds(first, other, level) or _over_images(first, other, level)
+    found = _over_replicates(first, other, level) or _over_images(first, other, level)
     behind = sign * (_mean(first) - _mean(other))
     if found is None:
         method = "one seed of one of them and no stored predictions to go by: chance may explain it or not"
@@ -296,31 +296,36 @@ def _same_split(first: Side, other: Side) -> bool:
     return first.winner.settings.split() == other.winner.settings.split()
 
 
-def _over_seeds(first: Side, other: Side, level: float) -> _Interval | None:
-    """Compare the means that are shown, those over all seeds of each; None without enough seeds."""
-    one, two = (
-        {t.seed: v for t in s.winner.complete if (v := metric_value(t, s.data.metric)) is not None}
-        for s in (first, other)
-    )
+def _over_replicates(first: Side, other: Side, level: float) -> _Interval | None:
+    """Compare the means that are shown, those over all replicates of each; None without enough of them.
+
+    Of folds the variances are those of `stats.over_seeds`, since they share images to train on.
+    """
+    one, two = (values_by_replicate(s.winner.complete, s.data.metric) for s in (first, other))
     if min(len(one), len(two)) < 2:
         return None
     exponent = moments.unit([*one.values(), *two.values()])
-    a, b = (np.ldexp([own[s] for s in sorted(own)], -exponent) for own in (one, two))
-    paired = _same_split(first, other) and set(one) == set(two)
+    a, b = (np.ldexp([own[r] for r in sorted(own)], -exponent) for own in (one, two))
+    folds = [s.winner.folds or 1 for s in (first, other)]
+    noun = "seed" if max(folds) == 1 else "fold"
+    paired = set(one) == set(two)
+    shares = [1 / len(v) + overlap_of(k) for v, k in zip((a, b), folds, strict=True)]
+    corrected = "" if noun == "seed" else ", corrected for folds that share images (Nadeau and Bengio)"
     if paired and (a - b).var(ddof=1) > _ROUNDING**2:
-        centre, variance, df = float((a - b).mean()), float((a - b).var(ddof=1)) / len(a), len(a) - 1.0
-        method = f"paired over {plural(len(a), 'shared seed')} (Student's t)"
+        centre, variance = float((a - b).mean()), float((a - b).var(ddof=1)) * shares[0]
+        df = len(a) - 1.0
+        method = f"paired over {plural(len(a), f'shared {noun}')} (Student's t{corrected})"
     else:
         centre = float(a.mean() - b.mean())
-        parts = [float(v.var(ddof=1)) / len(v) for v in (a, b)]
+        parts = [float(v.var(ddof=1)) * share for v, share in zip((a, b), shares, strict=True)]
         variance = sum(parts)
         if variance <= _ROUNDING**2:
             return None
         weights = sum(p**2 / (len(v) - 1) for p, v in zip(parts, (a, b), strict=True))
         df = variance**2 / weights
         why = "they have other seeds" if _same_split(first, other) else "the validation images differ"
-        why = "their seeds are apart by one difference" if paired else why
-        method = f"over the seeds of each, unpaired because {why} (Welch's t)"
+        why = f"their {noun}s are apart by one difference" if paired else why
+        method = f"over the {noun}s of each, unpaired because {why} (Welch's t{corrected})"
     half = float(special.stdtrit(df, 1 - level / 2)) * math.sqrt(variance)
     low, high, gap = (math.ldexp(x, exponent) for x in (centre - half, centre + half, centre))
     return _Interval(gap, low, high, method)
@@ -413,7 +418,7 @@ def _differ(points: Sequence[RankedPoint], metric: str) -> bool:
     """Whether one point has different values in several studies: seed by seed, since means are over all seeds."""
 
     def apart(one: RankedPoint, two: RankedPoint) -> bool:
-        first, second = (values_by_seed(p.trials, metric) for p in (one, two))
+        first, second = (values_by_replicate(p.trials, metric) for p in (one, two))
         shared = set(first) & set(second)
         return any(first[s] != second[s] for s in shared) if shared else one.mean != two.mean
 

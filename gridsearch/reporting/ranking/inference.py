@@ -1,7 +1,7 @@
 """From ranked points to how sure the ranking is: intervals, ties with the best, seeds still needed.
 
-Over seeds where a point has two or more of them, else over the validation images of the stored predictions, else
-not at all; `Uncertainty.basis` says which.  Needs scipy, so it is imported when there is something to rank.
+Over seeds and folds where a point has two or more of them, else over the validation images of the stored predictions,
+else not at all; `Uncertainty.basis` says which.  Needs scipy, so it is imported when there is something to rank.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gridsearch.reporting.words.text import is_share
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.points import RankedPoint, Replicate
     from gridsearch.reporting.stats.predictions import Predictions
 
 MOST_READ: Final = 200
@@ -36,7 +36,7 @@ _UP_TO_ONE: Final = ("auc", "ece")
 
 def assess(
     points: Sequence[RankedPoint],
-    values: Sequence[Mapping[int, float]],
+    values: Sequence[Mapping[Replicate, float]],
     *,
     metric: str,
     sign: float,
@@ -48,7 +48,7 @@ def assess(
 
     Args:
         points: best first.
-        values: by seed, of each point.
+        values: by replicate, of each point.
         metric: the study's metric.
         sign: 1.0 where larger is better, else -1.0.
         peers: how many points, from the first, may be tied with the best.
@@ -66,7 +66,7 @@ def assess(
 
 def _over_seeds(
     points: Sequence[RankedPoint],
-    values: Sequence[Mapping[int, float]],
+    values: Sequence[Mapping[Replicate, float]],
     *,
     metric: str,
     sign: float,
@@ -75,7 +75,8 @@ def _over_seeds(
     table = _table(values)
     counts = np.isfinite(table).sum(1)
     means = np.array([np.nan if p.mean is None else p.mean for p in points], dtype=float)
-    ends = mean_intervals(table, _errors(means, metric, sign))
+    folds = [p.folds or 1 for p in points]
+    ends = mean_intervals(table, _errors(means, metric, sign), folds)
     if (top := _ceiling(table, metric)) is not None:
         ends = np.clip(ends, 0.0, top)
     found = [
@@ -83,18 +84,19 @@ def _over_seeds(
         for p, e in zip(points, ends, strict=True)
     ]
     known = Uncertainty(
-        basis=Basis.SEEDS,
+        basis=Basis.FOLDS if max(folds[: max(1, peers)]) > 1 else Basis.SEEDS,
         compared=peers,
         exact=not np.isfinite(ends).any(),
         pooled=sum(p.ci_low is not None and is_constant(p.spread, p.mean) for p in found),
     )
     if peers < 2 or counts[:peers].max() < 2:
         return found, known
-    comparisons = Comparisons(sign * table[:peers], best=0, errors=_errors(means[:peers], metric, sign))
+    errors = _errors(means[:peers], metric, sign)
+    comparisons = Comparisons(sign * table[:peers], best=0, errors=errors, folds=folds[:peers])
     tied = comparisons.tied()
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(found)]
     needed = comparisons.seeds_to_separate(1) if tied[1] else None
-    more = None if needed is None else max(1, needed - int(counts[:2].min()))
+    more = None if needed is None else max(1, needed - min(p.seeds for p in points[:2]))
     return found, dataclasses.replace(
         known,
         runner_up_differs=not tied[1],
@@ -117,13 +119,13 @@ def _ceiling(table: np.ndarray, metric: str) -> float | None:
     return next((top for top in (1.0, 100.0) if most <= top), None)
 
 
-def _table(values: Sequence[Mapping[int, float]]) -> np.ndarray:
-    """Return the values as [M, S], NaN where a point lacks a seed."""
-    places = {seed: i for i, seed in enumerate(sorted({s for row in values for s in row}))}
+def _table(values: Sequence[Mapping[Replicate, float]]) -> np.ndarray:
+    """Return the values as [M, S], NaN where a point lacks a replicate."""
+    places = {one: i for i, one in enumerate(sorted({r for row in values for r in row}))}
     table = np.full((len(values), len(places)), np.nan)
     for i, row in enumerate(values):
-        for seed, value in row.items():
-            table[i, places[seed]] = value
+        for one, value in row.items():
+            table[i, places[one]] = value
     return table
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from gridsearch.records import Settings, TrialRecord, TrialState, Value
 from gridsearch.records.axis import identity
 from gridsearch.reporting.stats import moments
+from gridsearch.reporting.words.text import show_replicates
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
@@ -27,12 +28,12 @@ class RankedPoint:
         rank: counted from 1, equal for equal means (1, 1, 3); None while the point has no result.
         params: what varies in the study, and the axes of the grid.
         settings: everything that decides the result, the seed aside.
-        trials: its replicates in order of their seeds, in whatever state.
+        trials: its replicates in order of their seeds and folds, in whatever state.
         values: the metric of the COMPLETE ones, in the same order; fractions for accuracies.
         mean: mean of `values`, None if there are none.
-        spread: standard deviation over seeds (n - 1 in the denominator), None with fewer than two.
+        spread: standard deviation over seeds and folds (n - 1 in the denominator), None with fewer than two.
         ci_low: lower end of the 95 % confidence interval of the mean, None where there is none; likewise ci_high.
-            What it is about, seeds or images, says the ranking's `uncertainty`.
+            What it is about, seeds, folds or images, says the ranking's `uncertainty`.
         tied_with_best: whether the point cannot be distinguished from the best, itself included; only equal means
             are tied where the ranking has no basis to say more.
         outsized: whether its mean is so large that no sum holds both it and the others: it ranks last.
@@ -54,6 +55,28 @@ class RankedPoint:
     def n(self) -> int:
         """The number of replicates that count."""
         return len(self.values)
+
+    @property
+    def folds(self) -> int | None:
+        """The number of folds of its cross-validation, None without one."""
+        return self.settings.folds
+
+    @property
+    def seeds(self) -> int:
+        """The number of seeds of which a replicate counts."""
+        return len({t.seed for t in self.complete})
+
+    @property
+    def replicates(self) -> str:
+        """How many replicates count, in words: "3 seeds", "5 folds x 3 seeds"; "one seed"."""
+        if self.n == 1 and self.folds is None:
+            return "one seed"
+        return show_replicates(self.n, seeds=self.seeds, folds=self.folds)
+
+    @property
+    def noun(self) -> str:
+        """What its replicates are called: "seed", or "fold"."""
+        return "seed" if self.folds is None else "fold"
 
     @property
     def tier(self) -> int:
@@ -78,7 +101,7 @@ class RankedPoint:
 
     @property
     def complete(self) -> tuple[TrialRecord, ...]:
-        """The COMPLETE replicates in order of their seeds."""
+        """The COMPLETE replicates in order of their seeds and folds."""
         return tuple(t for t in self.trials if t.state is TrialState.COMPLETE)
 
     @property
@@ -119,9 +142,29 @@ def metric_value(trial: TrialRecord, metric: str) -> float | None:
     return value
 
 
-def values_by_seed(trials: Iterable[TrialRecord], metric: str) -> dict[int, float]:
-    """Return the value of each seed that counts."""
-    return {t.seed: v for t in trials if (v := metric_value(t, metric)) is not None}
+class Replicate(NamedTuple):
+    """Which replicate of its point a trial is; points are compared over those that they share.
+
+    Attributes:
+        seed: of the trial.
+        fold: which fold it held out, 0 without folds.
+        split: what else decides which images were held out: values on others are not paired.
+    """
+
+    seed: int
+    fold: int
+    split: str
+
+    @classmethod
+    def of(cls, trial: TrialRecord) -> Self:
+        """Return which replicate a trial is."""
+        settings = trial.settings
+        return cls(trial.seed, settings.fold or 0, repr(settings.split()))
+
+
+def values_by_replicate(trials: Iterable[TrialRecord], metric: str) -> dict[Replicate, float]:
+    """Return the value of each replicate that counts."""
+    return {Replicate.of(t): v for t in trials if (v := metric_value(t, metric)) is not None}
 
 
 def finite(value: float | None) -> float | None:
@@ -130,8 +173,8 @@ def finite(value: float | None) -> float | None:
 
 
 def point_key(settings: Settings) -> str:
-    """Return what distinguishes points: `records.trial_key` without the seed."""
-    content = settings.to_json()
+    """Return what distinguishes points: `records.trial_key` without the seed and the fold."""
+    content = settings.point().to_json()
     for name in ("dataset", "data_options"):  # as in records.trial_key: the fingerprint says what the data is
         content.pop(name, None)
     return json.dumps(content, sort_keys=True)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records.axis import identity
 from gridsearch.records.image_metrics import ACCURACY, TRAIN_ACCURACY, label_of
 from gridsearch.records.study_kinds import IMAGES, StudyKind
-from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_seed
+from gridsearch.reporting.ranking.out_of_fold import predictions_of
+from gridsearch.reporting.ranking.points import RankedPoint, finite, point_key, values_by_replicate
 from gridsearch.reporting.ranking.recipes import mixed_settings
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.words.digits import Digits
@@ -79,7 +80,7 @@ class Ranking:
 
     @property
     def best_trial(self) -> TrialRecord | None:
-        """The winner's first COMPLETE seed: chosen beforehand, never the luckiest replicate."""
+        """The winner's first COMPLETE seed and fold: chosen beforehand, never the luckiest replicate."""
         return next(iter(self.best.complete), None) if self.best else None
 
     @property
@@ -113,16 +114,21 @@ class Ranking:
         """The largest number of replicates that count at any point."""
         return max((p.n for p in self.points), default=0)
 
+    @property
+    def noun(self) -> str:
+        """What the replicates of its points are called: "seed", or "fold" where there is a cross-validation."""
+        return "fold" if any(p.folds for p in self.points) else "seed"
+
 
 def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | None = None) -> Ranking:
-    """Rank a study's points by the mean of its metric over seeds, and say how sure that is.
+    """Rank a study's points by the mean of its metric over seeds and folds, and say how sure that is.
 
     Args:
         data: the study.
         predictions: the stored validation predictions of a trial by its number; with one seed a point, all that is
             known of a ranking's uncertainty comes from them, and with any number the ensembles.
 
-    Trials that differ in seed alone are replicates of one point.  A point with a diverged replicate ranks
+    Trials that differ in seed and fold alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
     are left, so its mean is too high.  A point whose mean is finite but out of all measure (a loss of 1e181 beside
     0.1) ranks below all these.  A point of which no replicate is complete or diverged has rank None.
@@ -145,7 +151,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     peers = sum(p.mean is not None and p.tier == ranked[0].tier for p in ranked)
     ranked, uncertainty = assess(
         ranked,
-        [values_by_seed(p.trials, data.metric) for p in ranked],
+        [values_by_replicate(p.trials, data.metric) for p in ranked],
         metric=data.metric,
         sign=sign,
         peers=peers,
@@ -170,8 +176,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     )
     if predictions is None or not data.kind.classifies or data.metric != "val_accuracy":
         return ranking
-    best_trials = [p.complete[0].number for p in ranking.ranked]
-    return replace(ranking, ensembles=ensembles(best_trials, predictions))
+    by_number = {p.complete[0].number: p for p in ranking.ranked}
+    found = ensembles([*by_number], lambda number: predictions_of(by_number[number], predictions))
+    return replace(ranking, ensembles=found)
 
 
 def _by_images(data: StudyData) -> list[StudyData] | None:
@@ -221,12 +228,12 @@ def varying_axes(points: Iterable[RankedPoint], axes: Sequence[str]) -> tuple[st
 
 
 def _point(trials: list[TrialRecord], *, metric: str) -> RankedPoint:
-    trials.sort(key=lambda t: (t.seed, t.number))
-    values = tuple(values_by_seed(trials, metric).values())
+    trials.sort(key=lambda t: (t.seed, t.settings.fold or 0, t.number))
+    values = tuple(values_by_replicate(trials, metric).values())
     return RankedPoint(
         rank=None,
         params=trials[0].params,
-        settings=trials[0].settings,
+        settings=trials[0].settings.point(),
         trials=tuple(trials),
         values=values,
         mean=moments.mean(values),

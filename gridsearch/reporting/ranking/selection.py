@@ -32,7 +32,7 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
 
     Args:
         data: the study.
-        where: value by axis, recipe key, "model.NAME", "data.NAME" or "seed"; a value is typed, or text as
+        where: value by axis, recipe key, "model.NAME", "data.NAME", "seed" or "fold"; a value is typed, or text as
             the command line gives it ("10" equals 10, 10.0 and 1e1; "true" equals true; '"3"' is the word 3;
             "absent" is that there is no such axis).
 
@@ -45,7 +45,8 @@ def filter_data(data: StudyData, where: Mapping[str, Value]) -> StudyData:
     asked = {canonical(name, free=data.kind.free_axes): value for name, value in where.items()}
     if len(asked) < len(where):
         raise UsageError(f"--where {' '.join(map(printable, where))}: two of these are names of one setting")
-    known = {"seed", *data.axes}.union(
+    folds = {"fold"} if any(t.settings.folds is not None for t in data.trials) else set()
+    known = {"seed", *folds, *data.axes}.union(
         *(t.settings.flat() for t in data.trials[:1]), *(t.params for t in data.trials)
     )
     for name in asked:
@@ -109,6 +110,8 @@ def _held(trial: TrialRecord, name: str, axes: Sequence[str]) -> Value:
     """Return what a trial has of a name; `ABSENT` where a condition takes an axis away."""
     if name == "seed":
         return trial.seed
+    if name == "fold" and trial.settings.fold is not None:
+        return trial.settings.fold
     if name in trial.params or name in axes:
         return trial.params.get(name, ABSENT)
     return trial.settings.flat().get(name, ABSENT)

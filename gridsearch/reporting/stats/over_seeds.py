@@ -1,6 +1,14 @@
 """From the values of points at several seeds to intervals, to the points tied with the best, to seeds still needed.
 
-M points, S seeds.
+M points, S replicates: seeds, or folds of seeds.
+
+*Folds are not independent*: any two of K train on much the same images, so that their mean scatters more than their
+number says.  The variance of a mean of n values is therefore taken to be not s^2 / n but s^2 (1 / n + n2 / n1), with n2
+images that validate and n1 that train, here 1 / (K - 1): C. Nadeau and Y. Bengio, "Inference for the generalization
+error", Machine Learning 52, 2003.  Over several seeds, each with a partition of its own, n are all folds of all
+partitions: R. Bouckaert and E. Frank, "Evaluating the replicability of significance tests for comparing learning
+algorithms", PAKDD 2004.  No number of seeds takes the second term away.  It holds for any metric; what it covers is
+measured by tests/benchmarks/folds.py.
 
 *Interval of a mean*: Student's t from the point's own seeds.  It needs nothing but values that scatter normally over
 seeds, so it holds whatever the other points do and whether or not they share their seeds' luck.  Where a point's seeds
@@ -23,13 +31,16 @@ Wilcoxon's test is no choice here: with four seeds its smallest p-value is 1/16.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from scipy import special
 
 from gridsearch.reporting.stats.uncertainty import MOST_SEEDS
 from gridsearch.reporting.stats.variance import Scatter, scatter, strata
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LEVEL: Final = 0.05
 POWER: Final = 0.8
@@ -42,14 +53,17 @@ _FAR: Final = 1e100
 """In units of the best point's size: farther ones count as so far, so that squares stay within the range of floats."""
 
 
-def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.ndarray:
-    """Return the ends of the 95 % interval of each point's mean over seeds [M, 2].
+def mean_intervals(
+    values: np.ndarray, errors: np.ndarray | None = None, folds: Sequence[int] | None = None
+) -> np.ndarray:
+    """Return the ends of the 95 % interval of each point's mean over its replicates [M, 2].
 
     NaN with fewer than two values, and where no point shows any scatter: an interval always has a width.
 
     Args:
-        values: [M, S], NaN where a point has no value for a seed.
+        values: [M, S], NaN where a point has no value for a replicate.
         errors: [M], how wrong each point is: those that err alike lend each other their scatter; None where all do.
+        folds: [M], folds of each point, 1 without; None where no point has folds.
     """
     there = np.isfinite(values)
     n = there.sum(1)
@@ -74,13 +88,19 @@ def mean_intervals(values: np.ndarray, errors: np.ndarray | None = None) -> np.n
         own = errors[several] if errors is not None else None
         spreads[constant], df[constant] = _pooled(np.ldexp(spreads, exponents - top), df, own, constant)
         spreads[constant] = np.ldexp(spreads[constant], top - exponents[constant])
-    half = special.stdtrit(df, 1 - LEVEL / 2) * spreads / np.sqrt(n)
+    overlap = 0.0 if folds is None else np.array([overlap_of(own) for own in folds])[several]
+    half = special.stdtrit(df, 1 - LEVEL / 2) * spreads * np.sqrt(1 / n + overlap)
     half[half > 0] = np.maximum(half, np.spacing(np.abs(means)))[half > 0]  # a width that floats can show
     with np.errstate(over="ignore"):
         found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
     found[(half == 0) | ~np.isfinite(found).all(1)] = np.nan
     ends[several] = found
     return ends
+
+
+def overlap_of(folds: int) -> float:
+    """Return n2 / n1 of folds, the images that validate over those that train; 0 where there are none (1)."""
+    return 1 / (folds - 1) if folds > 1 else 0.0
 
 
 def is_constant(spread: float | None, mean: float | None) -> bool:
@@ -134,10 +154,20 @@ class Comparisons:
     Args:
         values: [M, S], larger is better, the best point's mean first among equals; at least one point has two.
         errors: [M], how wrong each point is, for the strata of `variance.strata`; None for one stratum.
+        folds: [M], folds of each point, 1 without; None where no point has folds.
     """
 
-    def __init__(self, values: np.ndarray, *, best: int, errors: np.ndarray | None) -> None:
+    def __init__(
+        self,
+        values: np.ndarray,
+        *,
+        best: int,
+        errors: np.ndarray | None,
+        folds: Sequence[int] | None = None,
+    ) -> None:
         self._best = best
+        self._folds = [1] * len(values) if folds is None else list(folds)
+        self._overlap = np.array([overlap_of(own) for own in self._folds])
         self._values = _beside(values, best)
         self._there = np.isfinite(values)
         self._n = self._there.sum(1)
@@ -164,7 +194,8 @@ class Comparisons:
             (self._scatter.residual, np.maximum(common, 1), np.maximum(common, 1)),
             (self._scatter.total, np.full_like(n, n[best]), n),
         ):
-            first, second = found.values[best] / own, found.values / other
+            first = found.values[best] * (1 / own + self._overlap[best])
+            second = found.values * (1 / other + self._overlap)
             with np.errstate(divide="ignore", invalid="ignore"):
                 weights = first**2 / found.df[best] + second**2 / found.df
                 df = np.where(weights > 0, (first + second) ** 2 / weights, found.df)
@@ -177,7 +208,7 @@ class Comparisons:
         return behind, np.where(paired, close, unpaired), np.where(paired, close_df, unpaired_df)
 
     def over_fewer(self) -> np.ndarray:
-        """Return whether each point [M] is compared over fewer seeds than it, or the best, has: those both have."""
+        """Return whether each point [M] is compared over fewer replicates than it or the best has."""
         fewer: np.ndarray = self._paired & ((self._common < self._n) | (self._common < self._n[self._best]))
         fewer[self._best] = False
         return fewer
@@ -228,28 +259,36 @@ class Comparisons:
         both = float(residual.values[self._best] + residual.values[other])
         if not math.isfinite(both):
             both = float(self._scatter.total.values[self._best] + self._scatter.total.values[other])
-        df = float(self.df[other])
-        return seeds_needed(float(self.behind[other]), variance=both, df=df, level=self.level)
+        return seeds_needed(
+            float(self.behind[other]),
+            variance=both,
+            df=float(self.df[other]),
+            level=self.level,
+            folds=int(min(self._folds[self._best], self._folds[other])),
+        )
 
 
-def seeds_needed(difference: float, *, variance: float, df: float, level: float) -> int | None:
+def seeds_needed(
+    difference: float, *, variance: float, df: float, level: float, folds: int = 1
+) -> int | None:
     """Return the smallest number of shared seeds at which a one-sided t test has 80 % power.
 
     Args:
         difference: between the two means, the metric's unit.
-        variance: of the difference at one seed.
+        variance: of the difference at one replicate.
         df: degrees of freedom that the variance has now; more seeds bring at least their own.
         level: of the test.
+        folds: replicates of a seed.
 
     The power is that of the noncentral t distribution (for example J. Cohen, Statistical Power Analysis, 1988).
     """
     if not difference > 0 or not math.isfinite(variance):
         return None
-    n = np.arange(2, MOST_SEEDS + 1, dtype=float)
+    n = np.arange(1 if folds > 1 else 2, MOST_SEEDS + 1, dtype=float)
     if variance <= 0:
-        return 2
-    degrees = np.maximum(n - 1, df)
-    reach = difference * np.sqrt(n / variance)
+        return int(n[0])
+    degrees = np.maximum(n * folds - 1, df)
+    reach = difference / np.sqrt(variance * (1 / (n * folds) + overlap_of(folds)))
     power = 1 - special.nctdtr(degrees, np.minimum(reach, 30), special.stdtrit(degrees, 1 - level))
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if enough.size else None

@@ -14,6 +14,7 @@ class Basis(StrEnum):
     """What the intervals of a ranking are about."""
 
     SEEDS = "seeds"
+    FOLDS = "folds"
     IMAGES = "images"
     NOTHING = "nothing"
 

@@ -21,7 +21,7 @@ from gridsearch.spec.words import exact, word
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gridsearch.records import Value
+    from gridsearch.records import Trial, TrialRecord, Value
 
 NOTHING: Final = "\u2013"
 """Stands where there is no value."""
@@ -181,6 +181,28 @@ def plural(count: int, noun: str) -> str:
     """Return "1 trial", "2 trials", "1,200 studies"."""
     several = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{count:,} {noun if count == 1 else several}"
+
+
+def show_replicate(trial: Trial | TrialRecord) -> str:
+    """Return which replicate of its point a trial is: "seed=0", of a cross-validation "seed=0 fold=2/5"."""
+    settings = trial.settings
+    fold = "" if settings.fold is None else f" fold={settings.fold}/{settings.folds}"
+    return f"seed={trial.seed}{fold}"
+
+
+def show_replicates(count: int, *, seeds: int, folds: int | None) -> str:
+    """Return how many replicates there are: "3 seeds", "5 folds", "5 folds x 3 seeds", "14 folds of 3 seeds".
+
+    Args:
+        count: of all replicates.
+        seeds: of how many seeds.
+        folds: of a seed; None without a cross-validation.
+    """
+    if folds is None:
+        return plural(count, "seed")
+    if count == folds * seeds:
+        return plural(folds, "fold") + (f" x {plural(seeds, 'seed')}" if seeds > 1 else "")
+    return f"{plural(count, 'fold')} of {plural(seeds, 'seed')}" if seeds > 1 else f"{count} of {folds} folds"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from gridsearch.records import Settings, TrialDraft, trial_key
+from gridsearch.records import Settings, TrialDraft, point_address, trial_key
 from gridsearch.reporting.words.text import plural
 from gridsearch.spec.words import exact, spelled
 
@@ -52,8 +52,8 @@ def _extended(prepared: Prepared, ledger: Sequence[Trial], studies: Collection[s
     there = {t.key for t in ledger}
     if not asked - there or not there - asked:
         return []
-    points = {trial_key(s, 0) for s in {id(d.settings): d.settings for d in prepared.drafts}.values()}
-    old = {trial_key(t.settings, 0) for t in ledger}
+    points = {point_address(s) for s in {id(d.settings): d.settings for d in prepared.drafts}.values()}
+    old = {point_address(t.settings) for t in ledger}
     if not points - old or not old - points:  # more seeds, or a grid that contains the one before
         return []
     new = len(points - old)

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gridsearch.records import trial_key
+from gridsearch.records import point_address
 from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.spec.study_options import ORDERS
 
@@ -196,6 +196,6 @@ def stored_fields(data: StudyData, drafts: tuple[TrialDraft, ...]) -> dict[str, 
         "name": data.name,
         "axes": data.axes,
         "drafts": drafts,
-        "points": len({trial_key(d.settings, 0) for d in drafts}),
+        "points": len({point_address(d.settings) for d in drafts}),
         "stored": True,
     }

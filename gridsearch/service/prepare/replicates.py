@@ -70,7 +70,9 @@ def _of_point(point: RankedPoint, axes: Sequence[str], seeds: int) -> list[Trial
     open_ones = [stored_draft(t, axes) for t in point.trials if not has_result(t)]
     taken = {t.seed for t in point.trials}
     new = islice((seed for seed in count() if seed not in taken), seeds)
-    return [*open_ones, *(_draft(first.settings, seed, tuple(first.params), axes) for seed in new)]
+    own = tuple(first.params)
+    made = [_draft(each, seed, own, axes) for seed in new for each in point.settings.replicates(seed)]
+    return [*open_ones, *made]
 
 
 def open_or_more(data: StudyData, more: MoreSeeds | None) -> tuple[TrialDraft, ...]:

@@ -28,12 +28,14 @@ def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
         UsageError: `val` or `subset` cannot be had, or weights for a class without images.
         DataError: there are too few images to train on, or to test with.
     """
-    for each in {(s.val, s.split_seed, s.subset, s.class_weight): s for s in settings}.values():
+    distinct = {(s.split(), s.fold, s.partition, s.subset, s.class_weight): s for s in settings}
+    for each in distinct.values():
         _check(images, each)
 
 
 def _check(images: ImageData, settings: ImageSettings) -> None:
-    if images.val_indices is not None and settings.val not in (0, _DEFAULT_VAL):
+    no_default = settings.folds is None and settings.val not in (0, _DEFAULT_VAL)
+    if images.val_indices is not None and no_default:
         raise UsageError(
             f"val={settings.val:g}: {settings.dataset!r} has {len(images.val_indices)} validation images of its own",
             hint="leave --val out to rank by these, or give --val 0 to train on them too",
@@ -74,13 +76,13 @@ def _check_classes(images: ImageData, labels: np.ndarray) -> None:
 
 
 def split_sizes(images: ImageData, settings: ImageSettings) -> tuple[int, int]:
-    """Return how many images a trial's training and validation splits hold, before `subset`."""
+    """Return how many images a trial trains on in an epoch, before `subset`, and how many validate it."""
     parts = _split(images, settings, None)
-    return len(parts.train), len(parts.val)
+    return parts.epoch_images, len(parts.val)
 
 
 def _split(images: ImageData, settings: ImageSettings, subset: int | None) -> Split:
-    from gridsearch.training import split
+    from gridsearch.training import Folding, split
 
     return split(
         images.train_labels,
@@ -89,4 +91,6 @@ def _split(images: ImageData, settings: ImageSettings, subset: int | None) -> Sp
         subset=subset,
         hold_out_test=images.test_images is None,
         own_val=images.val_indices,
+        groups=images.groups,
+        folding=Folding.of(settings),
     )

@@ -63,7 +63,7 @@ class TrialClasses:
         return {
             "number": self.trial.number,
             "params": dict(self.trial.params),
-            "seed": self.trial.seed,
+            **self.trial.settings.replicate(self.trial.seed),
             "accuracy": self.accuracy,
             "matrix": None if self.matrix is None else self.matrix.tolist(),
             "pairs": list(self.pairs),

@@ -59,7 +59,7 @@ class TrialPublisher:
     def start(self, trial: Trial) -> None:
         """Begin a trial's run anew; an earlier attempt's events go."""
         run = reporting.TensorBoardRun(self._home.tensorboard_dir(self._study, trial.number))
-        run.start({**trial.params, "seed": trial.seed})
+        run.start({**trial.params, **trial.settings.replicate(trial.seed)})
         self._runs[trial.id] = run
 
     def epoch(self, event: Advance) -> None:

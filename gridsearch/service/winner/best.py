@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import ImageSettings, TrialState, trial_key
+from gridsearch.records import ImageSettings, TrialState, point_address
 from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare.stored import check_models, find_again, present
@@ -68,7 +68,7 @@ class Winner:
     @property
     def id(self) -> str:
         """What distinguishes it from other points."""
-        return trial_key(self.point.settings, 0)
+        return point_address(self.point.settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -228,7 +228,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
     chosen = ImageSettings.of(point.settings)
-    settings, notes = replace(chosen, val=0.0, select="last", patience=None), []
+    settings, notes = replace(chosen, val=0.0, folds=None, select="last", patience=None), []
     if data.part is not None:
         notes.append(
             f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
@@ -243,9 +243,10 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
         if epochs:
             settings = replace(settings, epochs=statistics.median_low(epochs))
+        replicates = "seeds" if point.folds is None else "folds and seeds"
         notes.append(
             "Without validation images no epoch can be chosen: the refit has "
-            f"{plural(settings.epochs, 'epoch')}, the median over seeds of those that were chosen in the search."
+            f"{plural(settings.epochs, 'epoch')}, the median over {replicates} of those that were chosen in the search."
         )
     elif any(t.stopped_early for t in done):
         settings = replace(settings, epochs=statistics.median_low([t.epochs for t in done]))
@@ -260,7 +261,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         point=point,
         ranking=ranking,
         settings=settings,
-        seeds=tuple(sorted(t.seed for t in done)),
+        seeds=tuple(sorted({t.seed for t in done})),
         notes=tuple(notes),
     )
 

@@ -22,6 +22,7 @@ from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
+from gridsearch.training.seeds import lane_seed
 from gridsearch.training.solo import finish, train_lane
 
 if TYPE_CHECKING:
@@ -127,25 +128,26 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     started = time.perf_counter()
     settings = entries[0].lane.trial.settings
     try:
-        data = context.data(settings)
+        all_members = [_member(entry.lane, context) for entry in entries]
         precision = Precision.of(settings.dtype, context.device)
     except Exception:  # noqa: BLE001  (each lane then reports it as its own failure)
         yield from _one_by_one(entries, context)
         return
     with precision.products():
-        ready, models = [], []
-        for entry in entries:
+        ready, members, models = [], [], []
+        for entry, member in zip(entries, all_members, strict=True):
             context.check_stop()
             try:
-                models.append(_build(entry.lane, data, context, precision))
+                models.append(_build(member, context, precision))
                 ready.append(entry)
+                members.append(member)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
                 if not entry.ended:
                     yield failure(entry.lane, error)
         if len(ready) < min_lanes(context.device):
             yield from _one_by_one(ready, context)
             return
-        group = _Group(ready, data, context, precision)
+        group = _Group(ready, members, context, precision)
         refused: Exception | None = None  # kept out of the traceback of a lane that then fails by itself
         try:
             group.start(models, started)
@@ -176,10 +178,18 @@ def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> 
         yield from _one_by_one(entries, context)
 
 
-def _build(
-    lane: Lane[ImageSettings], data: ResidentData, context: TrainContext, precision: Precision
-) -> nn.Module:
-    return build_network(lane.trial.settings, lane.trial.seed, data, context.build, precision)
+def _member(lane: Lane[ImageSettings], context: TrainContext) -> Member:
+    settings = lane.trial.settings
+    return Member(settings, lane_seed(settings, lane.trial.seed), context.data(settings))
+
+
+def _split(member: Member) -> ResidentData:
+    assert member.split is not None, "every lane of an engine has a split of its own"
+    return member.split
+
+
+def _build(member: Member, context: TrainContext, precision: Precision) -> nn.Module:
+    return build_network(member.settings, member.seed, _split(member), context.build, precision)
 
 
 class PackLaneView:
@@ -210,24 +220,31 @@ class PackLaneView:
 class _Group:
     """The lanes of one program from the first epoch to the last lane's end.
 
+    Args:
+        entries: the lanes.
+        members: the same as the program takes them.
+        context: what they are trained with.
+        precision: how they compute.
+
     Attributes:
         unfit: lanes that were sent for a free slot and do not fit; they train alone afterwards.
     """
 
     def __init__(
-        self, entries: list[_Entry], data: ResidentData, context: TrainContext, precision: Precision
+        self, entries: list[_Entry], members: list[Member], context: TrainContext, precision: Precision
     ) -> None:
         self.unfit: list[_Entry] = []
-        self._entries = entries
-        self._data = data
+        self._entries, self._members = entries, members
         self._context = context
         self._precision = precision
         self._key = entries[0].lane.trial.settings.shape()
-        self._progress = [LaneProgress(entry.lane, data, entry.state) for entry in entries]
+        self._progress = [
+            LaneProgress(e.lane, _split(m), e.state) for e, m in zip(entries, members, strict=True)
+        ]
         self._turn = self._first_turn = max((p.turn for p in self._progress), default=0)
-        members = tuple(entry.lane.trial.key for entry in entries)
+        keys = tuple(entry.lane.trial.key for entry in entries)
         for progress in self._progress:
-            progress.members = members
+            progress.members = keys
 
     def start(self, models: list[nn.Module], started: float) -> None:
         """Make the program.
@@ -236,8 +253,8 @@ class _Group:
             NotPackable: the lanes must train one after the other.
             Exception: whatever the models raise.
         """
-        members = [Member(e.lane.trial.settings, e.lane.trial.seed) for e in self._entries]
-        self._program = build_program(members, models, self._data, self._precision)
+        members = self._members
+        self._program = build_program(members, models, _split(members[0]), self._precision)
         for slot, entry in enumerate(self._entries):
             if entry.state is not None:
                 self._program.load_lane_state(slot, members[slot], entry.state)
@@ -361,7 +378,8 @@ class _Group:
         fits = bool(free) and trial.settings.shape() == self._key and not entry.alone
         if fits:
             try:
-                model = _build(lane, self._data, self._context, self._precision)
+                member = _member(lane, self._context)
+                model = _build(member, self._context, self._precision)
                 fits = self._program.network.alike(model)
             except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
                 yield failure(lane, error)
@@ -372,9 +390,9 @@ class _Group:
         slot = min(free)
         free.discard(slot)
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
-        member, state = Member(trial.settings, trial.seed), entry.state
+        state = entry.state
         self._program.load_lane_state(slot, member, LaneState(weights=tensors) if state is None else state)
-        self._progress[slot] = LaneProgress(lane, self._data, state)
+        self._progress[slot] = LaneProgress(lane, _split(member), state)
         self._progress[slot].turn = self._turn
         self._progress[slot].seconds += time.perf_counter() - started
 

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.compile.network import Network
     from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochImages
     from gridsearch.training.precision import Precision
-    from gridsearch.training.resident_data import ResidentData
+    from gridsearch.training.resident_data import Affine, ResidentData
 
 
 class PackInputs:
     """Makes the images of a pack.
 
     Args:
-        data: the resident images.
+        splits: each lane's images, of one dataset.
         norms: each lane's normalization.
         precision: how the lanes compute.
         memory_format: of the images.
@@ -38,18 +38,18 @@ class PackInputs:
 
     def __init__(
         self,
-        data: ResidentData,
+        splits: Sequence[ResidentData],
         norms: Sequence[str],
         precision: Precision,
         memory_format: torch.memory_format,
         network: Network,
     ) -> None:
-        self._data = data
-        self._lanes = len(norms)
+        data = splits[0]
+        self._device = data.device
         self._memory_format = memory_format
-        self._norms = set(norms)
         self._dtype = precision.weights
-        mixed = len(self._norms) > 1
+        self._affines = affines = _affines(splits, norms)
+        mixed = _differ(affines)
         self._batches = data.batches(
             norm="none" if mixed else norms[0], dtype=precision.weights, memory_format=memory_format
         )
@@ -57,26 +57,27 @@ class PackInputs:
         self._each: tuple[torch.Tensor, torch.Tensor] | None = None
         self._affine: tuple[torch.Tensor, torch.Tensor] | None = None
         if mixed:
-            self._affine = scale, shift = self._affines(norms)
+            self._affine = scale, shift = self._stacked(affines)
             if network.folds:
                 network.affine.set(scale, shift)
             else:
                 self._each = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
 
-    def _affines(self, norms: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
-        each = [self._data.affine(norm) for norm in norms]
+    def _stacked(self, affines: Sequence[Affine]) -> tuple[torch.Tensor, torch.Tensor]:
         scale, shift = (
-            torch.tensor([a[i] for a in each], dtype=self._dtype, device=self._data.device) for i in (0, 1)
+            torch.tensor([a[i] for a in affines], dtype=self._dtype, device=self._device) for i in (0, 1)
         )
         return scale, shift
 
-    def set_norms(self, norms: Sequence[str]) -> bool:
+    def set_lanes(self, splits: Sequence[ResidentData], norms: Sequence[str]) -> bool:
         """Write other normalizations into the same buffers; False where they need other operations."""
-        if len(norms) != self._lanes or (len(set(norms)) > 1) != (len(self._norms) > 1):
+        affines = _affines(splits, norms)
+        if len(affines) != len(self._affines) or _differ(affines) != _differ(self._affines):
             return False
         if self._affine is None:
-            return set(norms) == self._norms
-        for mine, new in zip(self._affine, self._affines(norms), strict=True):
+            return affines[0] == self._affines[0]
+        self._affines = affines
+        for mine, new in zip(self._affine, self._stacked(affines), strict=True):
             mine.copy_(new)
         return True
 
@@ -98,11 +99,16 @@ class PackInputs:
         """Return the images with these indices as they are, the same for all lanes, and their form."""
         return self._for_all(self._batches.finish(self._batches.raw(chosen_B)))
 
+    def own(self, chosen_BK: torch.Tensor) -> tuple[torch.Tensor, Form]:
+        """Return each lane's images as they are, and their form."""
+        raw_BHWC = self._side_by_side(chosen_BK, [None], 0)
+        return self._own(self._batches.finish(raw_BHWC, chosen_BK.shape[1])), Form.PACKED
+
     def _for_all(self, x: torch.Tensor) -> tuple[torch.Tensor, Form]:
         if self._each is None:
             return x, Form.SHARED
         # one channel alone has both layouts, and what is made of it has torch's default
-        packed = x.repeat(1, self._lanes, 1, 1).contiguous(memory_format=self._memory_format)
+        packed = x.repeat(1, len(self._affines), 1, 1).contiguous(memory_format=self._memory_format)
         return self._own(packed), Form.PACKED
 
     def _side_by_side(
@@ -122,3 +128,12 @@ class PackInputs:
             scale, shift = self._each
             x = x.mul_(scale).add_(shift)
         return x
+
+
+def _affines(splits: Sequence[ResidentData], norms: Sequence[str]) -> list[Affine]:
+    """Return what normalizes each lane's images: by the images that the lane trains on."""
+    return [split.affine(norm) for split, norm in zip(splits, norms, strict=True)]
+
+
+def _differ(affines: Sequence[Affine]) -> bool:
+    return any(affine != affines[0] for affine in affines)

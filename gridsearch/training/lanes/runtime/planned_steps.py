@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
     from gridsearch.training.lanes.runtime.storage import Storage
     from gridsearch.training.metrics import Diverged, EpochTotals
-    from gridsearch.training.resident_data import ResidentData
+    from gridsearch.training.resident_data import Affine, ResidentData
 
 _SLICE = 0.02  # seconds of all lanes together between two looks at whether to stop
 _EVALUATED = 32  # images of an evaluated batch, at least: more would not stay in the core's own cache
@@ -243,6 +243,7 @@ class PlannedSteps:
         optimizer: PackOptimizer,
         averages: PackAverages,
         dropout_rates: Sequence[float | None],
+        splits: Sequence[ResidentData],
     ) -> None:
         """Take note of who the lanes are, and where all that is theirs lies.
 
@@ -251,13 +252,16 @@ class PlannedSteps:
             optimizer: of all lanes.
             averages: likewise.
             dropout_rates: each lane's; None for the model's own.
+            splits: each lane's images, of one dataset.
         """
         self._kept, self._lanes = [], []
         storage, real = self._storage, REALS.index(self._dtype)
-        losses = LaneLosses([LossRecipe.of(m.settings, self._data) for m in members], self._dtype)
-        for k, (member, rate) in enumerate(zip(members, dropout_rates, strict=True)):
+        recipes = [LossRecipe.of(m.settings, split) for m, split in zip(members, splits, strict=True)]
+        losses = LaneLosses(recipes, self._dtype)
+        for k, (member, rate, split) in enumerate(zip(members, dropout_rates, splits, strict=True)):
             settings = member.settings
-            scale, shift = (torch.tensor(each, dtype=self._dtype) for each in self._affine(settings.norm))
+            affine = self._of_numbers(split.affine(settings.norm))
+            scale, shift = (torch.tensor(each, dtype=self._dtype) for each in affine)
             tensors = [storage.flat, *(storage.tensors[name] for name in self._tensors)]
             bases = (POINTER * len(tensors))(*(t[k].data_ptr() for t in tensors))
             state = [t[k].data_ptr() for t in optimizer.state]
@@ -291,9 +295,9 @@ class PlannedSteps:
                 )
             )
 
-    def _affine(self, norm: str) -> tuple[list[float], list[float]]:
+    def _of_numbers(self, affine: Affine) -> Affine:
         """Return scale and shift per channel that make normalized images of the dataset's numbers."""
-        scale, shift = self._data.affine(norm)
+        scale, shift = affine
         top = 255.0 if self._data.pixels.dtype == torch.uint8 else 1.0
         return [s / top for s in scale], shift
 
@@ -353,25 +357,25 @@ class PlannedSteps:
         return max(1, int(_SLICE / (self._seconds * len(self._lanes))))
 
     def evaluate(
-        self, indices_N: torch.Tensor, at_a_time: int, check_stop: Callable[[], None]
-    ) -> torch.Tensor:
-        """Return the lanes' logits [K, N, Y] of some images.
+        self, indices_KN: Sequence[torch.Tensor], at_a_time: int, check_stop: Callable[[], None]
+    ) -> list[torch.Tensor]:
+        """Return each lane's logits [N, Y] of some images.
 
         Args:
-            indices_N: of the images.
+            indices_KN: of each lane's images, whose number may differ.
             at_a_time: of them between two looks at whether to stop.
             check_stop: raises if training is to stop.
         """
-        logits_KNY = torch.empty(len(self._lanes), len(indices_N), self._struct.classes, dtype=self._dtype)
-        for start in range(0, len(indices_N), at_a_time):
+        logits = [torch.empty(len(own), self._struct.classes, dtype=self._dtype) for own in indices_KN]
+        for start in range(0, max(map(len, indices_KN)), at_a_time):
             check_stop()
-            part = indices_N[start : start + at_a_time]
-            for lane, logits_NY in zip(self._lanes, logits_KNY, strict=True):
+            for lane, indices_N, logits_NY in zip(self._lanes, indices_KN, logits, strict=True):
+                part = indices_N[start : start + at_a_time]
                 self._library.evaluate(
                     *(ctypes.byref(self._struct), ctypes.byref(lane), part.data_ptr(), len(part)),
                     *(self._evaluated, logits_NY[start:].data_ptr()),
                 )
-        return logits_KNY
+        return logits
 
     # Single passes, to hold against other ways of computing them
 

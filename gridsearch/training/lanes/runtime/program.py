@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -65,6 +65,8 @@ class Member:
     Attributes:
         settings: its recipe.
         seed: of all its streams.
+        split: the images that it trains and is evaluated on: of those of the program, which is what None stands for,
+            but split in another way.
         epoch: epochs trained.
         step: optimizer steps taken.
         schedule: of its learning rate; set by the program.
@@ -73,10 +75,20 @@ class Member:
 
     settings: ImageSettings
     seed: int
+    split: ResidentData | None = None
     epoch: int = 0
     step: int = 0
     schedule: Schedule = field(default_factory=lambda: Schedule(total=1))
     diverged: Diverged | None = None
+
+
+class _Epoch(NamedTuple):
+    """What decides the images of a lane's epoch, and their order."""
+
+    split: ResidentData
+    settings: ImageSettings
+    seed: int
+    number: int
 
 
 class PackProgram:
@@ -85,7 +97,7 @@ class PackProgram:
     Args:
         members: the lanes; their recipes differ in fusible settings alone.
         models: each lane's model, as its own seed made it; they are used up, the program has copies of their tensors.
-        data: what they train on.
+        data: what they train on, where a lane has no split of its own.
         precision: how they compute.
         counted: steps run without the host, which then draws no masks and reads no losses; None for what the
             device needs: all but a CPU do.
@@ -129,7 +141,7 @@ class PackProgram:
             host_streams=not self._counted,
         )
         self.plan = batch_plan(
-            len(data.train),
+            data.epoch_images,
             members[0].settings.batch,
             drop_last=members[0].settings.drop_last,
             drop_single=has_batch_norm(models[0]),
@@ -231,7 +243,7 @@ class PackProgram:
             planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
             self.averages.set_decays([m.settings.ema for m in self.members])
             rates = [m.settings.dropout for m in self.members]
-            planned.bind(self.members, self._optimizer, self.averages, rates)
+            planned.bind(self.members, self._optimizer, self.averages, rates, self._splits)
             self.network.dropout.rates = rates
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
@@ -258,8 +270,7 @@ class PackProgram:
         """Allocate what must stay at its address as long as the number of lanes does."""
         self._runner.release()
         lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
-        norms = [m.settings.norm for m in self.members]
-        self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
+        self._inputs = self._make_inputs()
         self._gradient = torch.empty_like(self.storage.flat)
         self._losses = PackLosses(lanes, self.data.num_classes, dtype, device, compiles=not self._counted)
         dropout = self.network.dropout
@@ -271,15 +282,25 @@ class PackProgram:
         else:
             dropout.generators = [torch.Generator(device) for _ in self.members]
 
+    def _make_inputs(self) -> PackInputs:
+        norms = [m.settings.norm for m in self.members]
+        return PackInputs(self._splits, norms, self._precision, self._memory_format, self.network)
+
+    @property
+    def _splits(self) -> list[ResidentData]:
+        """The images that each lane trains and is evaluated on."""
+        return [self.data if m.split is None else m.split for m in self.members]
+
     def _update_lanes(self) -> None:
         """Adapt to the lanes as they are now; recordings stay valid unless steps need other operations."""
         settings = [m.settings for m in self.members]
-        norms = [s.norm for s in settings]
-        if not self._inputs.set_norms(norms):
-            self._inputs = PackInputs(self.data, norms, self._precision, self._memory_format, self.network)
+        if not self._inputs.set_lanes(self._splits, [s.norm for s in settings]):
+            self._inputs = self._make_inputs()
             self._form = None
         self.averages.set_decays([s.ema for s in settings])
-        self._losses.set_recipes([LossRecipe.of(s, self.data) for s in settings])
+        self._losses.set_recipes(
+            [LossRecipe.of(s, split) for s, split in zip(settings, self._splits, strict=True)]
+        )
         self._lr_changes = any(m.schedule.moves for m in self.members)
         rates = self.network.dropout.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
@@ -288,7 +309,7 @@ class PackProgram:
             self._runner.release()
             self._form = form
         if self._planned is not None:
-            self._planned.bind(self.members, self._optimizer, self.averages, rates)
+            self._planned.bind(self.members, self._optimizer, self.averages, rates, self._splits)
 
     # Training
 
@@ -312,36 +333,36 @@ class PackProgram:
 
     def _images(self) -> EpochImages:
         """Return the images of the lanes' next epoch in their order."""
-        data, members = self.data, self.members
-        if len({self._sees(m) for m in members}) == 1:
-            members = members[:1]
-        order_NL = torch.stack([self._order(m) for m in members], 1)
+        epochs = self._epochs()
+        if len({self._sees(e) for e in epochs}) == 1:
+            epochs = epochs[:1]
+        order_NL = torch.stack([self._order(e) for e in epochs], 1)
         mix = mixing.draw(
-            [(m.settings, m.seed, m.epoch + 1) for m in members],
+            [(e.settings, e.seed, e.number) for e in epochs],
             self.plan,
-            image_size=data.image_size,
-            device=data.device,
+            image_size=self.data.image_size,
+            device=self.data.device,
             dtype=self._precision.weights,
         )
-        drawn = [self._augment(m) for m in members]
-        return EpochImages.of(order_NL, data.labels[order_NL], drawn, mix)
+        drawn = [self._augment(e) for e in epochs]
+        return EpochImages.of(order_NL, self.data.labels[order_NL], drawn, mix)
 
     @staticmethod
-    def _sees(m: Member) -> tuple[object, ...]:
+    def _sees(e: _Epoch) -> tuple[object, ...]:
         """Return what decides which images a lane sees in its next epoch, beside what all lanes have in common."""
-        s = m.settings
-        return m.seed, m.epoch, s.sampling, s.operations, s.magnitude, s.mixup, s.cutmix
+        s = e.settings
+        return e.split, e.seed, e.number, s.sampling, s.operations, s.magnitude, s.mixup, s.cutmix
 
     def _run_planned(
         self, planned: PlannedSteps, check_stop: Callable[[], None]
     ) -> list[EpochTotals | Diverged]:
         """Train an epoch by compiled calls."""
-        orders: dict[tuple[int, int, str], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
+        orders: dict[tuple[object, ...], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
         epochs = []
-        for m in self.members:
-            key = m.seed, m.epoch + 1, m.settings.sampling
+        for m, e in zip(self.members, self._epochs(), strict=True):
+            key = e.split, e.seed, e.number, m.settings.sampling
             if key not in orders:
-                orders[key] = self._order(m).contiguous(), self._augment(m)
+                orders[key] = self._order(e).contiguous(), self._augment(e)
             epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
         try:
             results = planned.train(self.members, epochs, check_stop)
@@ -459,36 +480,56 @@ class PackProgram:
         others_LB, shares_L = images.others[part].t(), images.mix.shares_of(part)
         return self._losses.mixed(logits_KBY, labels_LB, others_LB, shares_L)
 
-    def _order(self, m: Member) -> torch.Tensor:
-        """Return the indices of the images of a lane's next epoch."""
-        sampling = m.settings.sampling
-        return epoch_order(self.data, sampling, seed=m.seed, epoch=m.epoch + 1, images=self.plan.images)
+    def _epochs(self) -> list[_Epoch]:
+        """Return what each lane trains on next."""
+        pairs = zip(self._splits, self.members, strict=True)
+        return [_Epoch(split, m.settings, m.seed, m.epoch + 1) for split, m in pairs]
 
-    def _augment(self, m: Member) -> augment.EpochAugment | None:
+    def _order(self, e: _Epoch) -> torch.Tensor:
+        """Return the indices of the images of a lane's next epoch."""
+        sampling = e.settings.sampling
+        return epoch_order(e.split, sampling, seed=e.seed, epoch=e.number, images=self.plan.images)
+
+    def _augment(self, e: _Epoch) -> augment.EpochAugment | None:
         """Return the augmentation of a lane's next epoch."""
-        return augment.draw_for(m.settings, m.seed, m.epoch + 1, count=self.plan.images, data=self.data)
+        return augment.draw_for(e.settings, e.seed, e.number, count=self.plan.images, data=e.split)
 
     # Evaluation
 
     def evaluate(self, check_stop: Callable[[], None] = lambda: None) -> list[Evaluation | None]:
         """Score the validation images, lane by lane; None for all if there are none."""
-        data = self.data
-        if len(data.val) == 0:
+        vals = [split.val for split in self._splits]
+        if len(vals[0]) == 0:
             return [None] * self.lanes
-        if self._planned is not None:
-            with torch.no_grad(), self.averages.swapped_in([m.step for m in self.members]):
-                logits_KNY = self._planned.evaluate(data.val, self.evaluation_batch, check_stop)
-            return [Evaluation.of(own, data.labels.index_select(0, data.val)) for own in logits_KNY]
-        parts = []
         with torch.no_grad(), self.averages.swapped_in([m.step for m in self.members]):
-            for chosen_B in torch.split(data.val, self.evaluation_batch):
-                check_stop()
-                x, form = self._inputs.shared(chosen_B)
-                with self._precision.forward():
-                    logits_KBY = self.network(x, form, training=False)
-                parts.append(logits_KBY.to(self._precision.weights))
-        labels_N = data.labels.index_select(0, data.val)
-        return [Evaluation.of(logits_NY, labels_N) for logits_NY in torch.cat(parts, 1).unbind(0)]
+            if self._planned is not None:
+                logits = self._planned.evaluate(vals, self.evaluation_batch, check_stop)
+            else:
+                logits = self._evaluate(vals, check_stop)
+        return [
+            Evaluation.of(logits_NY, self.data.labels.index_select(0, val_N))
+            for logits_NY, val_N in zip(logits, vals, strict=True)
+        ]
+
+    def _evaluate(self, vals: Sequence[torch.Tensor], check_stop: Callable[[], None]) -> list[torch.Tensor]:
+        """Return each lane's logits [N, Y] of its validation images; N may differ a little."""
+        shared = all(val_N is vals[0] for val_N in vals)
+        most = max(map(len, vals))
+        # a lane that has fewer sees its first one again, and what comes of it is left out
+        padded = [torch.cat([val_N, val_N[:1].expand(most - len(val_N))]) for val_N in vals]
+        order_NL = torch.stack(padded[:1] if shared else padded, 1)
+        parts = []
+        for chosen_BL in torch.split(order_NL, self.evaluation_batch):
+            check_stop()
+            if shared:
+                x, form = self._inputs.shared(chosen_BL[:, 0])
+            else:
+                x, form = self._inputs.own(chosen_BL)
+            with self._precision.forward():
+                logits_KBY = self.network(x, form, training=False)
+            parts.append(logits_KBY.to(self._precision.weights))
+        logits_KNY = torch.cat(parts, 1)
+        return [own_NY[: len(val_N)] for own_NY, val_N in zip(logits_KNY, vals, strict=True)]
 
     @property
     def evaluation_batch(self) -> int:
