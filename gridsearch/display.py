@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,16 @@ _NARROWEST = 20
 """What claims to be narrower is not asked: nothing could be read there."""
 
 _USUAL = 80
+
+BAR_STYLES: dict[str, Any] = {
+    "complete_style": "cyan",
+    "finished_style": "green",
+    "pulse_style": "cyan",
+}
+"""The colours of a progress bar; rich's own are those of a failure."""
+
+_EACH_SHOWN = 30
+"""Of more trials the picture does not leave a line for each on the terminal."""
 
 _LEAST_BAR, _LEAST_PARAMS = 4, 8
 """Columns below which a bar goes, and below which a trial's bar makes place for its params."""
@@ -106,15 +117,26 @@ def params_text(params: Mapping[str, Value], words: Words | None = None) -> str:
 
 
 def duration_text(seconds: float | None) -> str:
-    """Write a time for people: ``8 s``, ``2:05``, ``1:02:03``."""
+    """Write a time for people: ``28 ms``, ``8 s``, ``2:05``, ``1:02:03``."""
     if seconds is None:
         return "?"
+    if 0 < seconds < 0.9995:
+        return f"{max(1000 * seconds, 0.1):.{0 if seconds >= 0.001 else 1}f} ms"
     whole = int(seconds + 0.5)
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def size_text(count: float) -> str:
+    """Write a number of bytes for people: ``12 B``, ``1.5 kB``, ``3.0 MB``."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
 
 
 def local_time(moment: datetime) -> str:
@@ -207,10 +229,13 @@ class Picture(Lines):
         super().__init__(no_color=no_color)
         self._live: Live | None = None
         self._drawn = 0.0
+        self._best: object = None
+        self._failures: Counter[str] = Counter()
 
     def started(self, progress: Progress) -> None:
         """Begin to draw."""
         super().started(progress)
+        self._best = progress.best
         self._live = Live(
             self._draw(progress),
             console=self._console,
@@ -228,9 +253,17 @@ class Picture(Lines):
             self._live.update(self._draw(progress), refresh=True)
 
     def trial_ended(self, progress: Progress, trial: Trial, result: TrialFinished | TrialFailed) -> None:
-        """Print the result above the picture."""
-        super().trial_ended(progress, trial, result)
+        """Print the result above the picture; of many trials only what is new: a better one, another failure."""
+        if progress.total <= _EACH_SHOWN or self._is_news(progress, result):
+            super().trial_ended(progress, trial, result)
+        self._best = progress.best
         self.updated(progress)
+
+    def _is_news(self, progress: Progress, result: TrialFinished | TrialFailed) -> bool:
+        if not isinstance(result, TrialFailed):
+            return progress.best is not self._best
+        self._failures[result.message] += 1
+        return self._failures[result.message] == 1
 
     def ended(self, progress: Progress) -> None:  # noqa: ARG002 - an observer's signature
         """Take the picture away; what was printed stays."""
@@ -243,13 +276,13 @@ class Picture(Lines):
         facts = (
             f"{progress.ended}/{plural(progress.total, 'trial')}",
             f"{duration_text(progress.seconds)} elapsed",
-            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating time left",
+            f"{duration_text(progress.eta)} left" if progress.eta is not None else "estimating",
         )
         bar = min(30, self._console.width - sum(len(fact) + 2 for fact in facts))
         head = Table.grid(padding=(0, 2))
         for _ in facts:
             head.add_column(no_wrap=True)
-        drawn = [ProgressBar(total=total, completed=min(progress.done_units, total), width=bar)]
+        drawn = [ProgressBar(total=total, completed=min(progress.done_units, total), width=bar, **BAR_STYLES)]
         head.add_row(*(drawn if bar >= _LEAST_BAR else []), *facts)
         counts = progress.counts
         words = [
@@ -292,7 +325,9 @@ class Picture(Lines):
             length = running.trial.settings.length
             params = Text(params_text(running.trial.params, progress.words))
             params.truncate(max(0, left), overflow="ellipsis")  # a line each, not four
-            drawn = ProgressBar(total=length, completed=running.epoch, width=bar, pulse=length is None)
+            drawn = ProgressBar(
+                total=length, completed=running.epoch, width=bar, pulse=length is None, **BAR_STYLES
+            )
             work.add_row(worker, trial, *([drawn] if bar else []), done, value, params)
         if (more := len(progress.running) - room) > 0:
             work.add_row("", f"{more} more")

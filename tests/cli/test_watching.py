@@ -10,9 +10,10 @@ import time
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from gridsearch import display
-from gridsearch.records import EpochEnded, TrialDraft, TrialFinished, TrialState, trial_key
+from gridsearch.records import EpochEnded, TrialDraft, TrialFailed, TrialFinished, TrialState, trial_key
 from gridsearch.service.queries import studies
 from gridsearch.service.run.progress import Progress, Running
 from gridsearch.spec import build, expand_study
@@ -79,7 +80,8 @@ def test_the_time_left_counts_packs_and_not_their_lanes(half_done, cli):
 
 def test_status_fits_a_narrow_terminal_with_nothing_cut_off_but_what_repeats(half_done, cli, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
-    lines = cli("status").out.splitlines()
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    lines = Text.from_ansi(cli("status").out).plain.splitlines()
     heads = lines[0].split()
     assert heads == ["study", "complete", "failed", "running", "waiting", "ETA"], "no empty states, no dots"
     table = [line for line in lines if "epoch" not in line and " trains trials " not in line]
@@ -100,11 +102,68 @@ def test_the_live_picture_has_a_line_for_each_trial_and_room_for_no_more_than_th
         picture._console.print(picture._draw(progress))
         lines = out.getvalue().splitlines()
         assert len(lines) < height
-        assert lines[0].endswith("estimating time left"), "the first line is cut nowhere, and is one"
+        assert lines[0].endswith("estimating"), "the first line is cut nowhere, and is one"
         trials = [line for line in lines if "trial " in line and "w1" in line]
         assert len(trials) == min(16, height - display._LINES_ABOVE)
         assert all("epoch 2/4" in line and "50.00 %" in line and "lr=" in line for line in trials)
         assert f"{30 - len(trials)} more" in out.getvalue()
+
+
+def test_of_many_trials_the_picture_leaves_the_new_best_and_each_failure_once(half_done):
+    progress = Progress(
+        metric="val_accuracy", counts={TrialState.COMPLETE: 200}, total_units=8.0, workers=2, device="cpu"
+    )
+    picture = display.Picture(no_color=True)
+    out = io.StringIO()
+    picture._console = Console(file=out, width=100, force_terminal=False)
+    for i in range(200):
+        accuracy = 0.5 + 0.001 * (i // 50)
+        if i % 10:
+            result = TrialFinished(
+                trial=3, attempt=1, state=TrialState.COMPLETE, epochs=4, seconds=0.028,
+                metrics={"val_accuracy": accuracy},
+            )  # fmt: skip
+            progress.consider(accuracy, half_done[0].params)
+        else:
+            result = TrialFailed(
+                trial=3, attempt=1, reason="error", message="ValueError: no such luck", traceback=""
+            )
+        picture.trial_ended(progress, half_done[0], result)
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 4 + 1
+    assert sum("failed: ValueError" in line for line in lines) == 1
+    assert sum(line.endswith("  28 ms") for line in lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.0004, "0.4 ms"),
+        (0.028, "28 ms"),
+        (0.9996, "1 s"),
+        (8.4, "8 s"),
+        (125, "2:05"),
+        (None, "?"),
+    ],
+)
+def test_a_short_time_is_not_rounded_to_nothing(seconds, text):
+    assert display.duration_text(seconds) == text
+
+
+def test_progress_has_not_the_colour_of_failure():
+    from rich.color import Color
+    from rich.console import Console as Rich
+    from rich.default_styles import DEFAULT_STYLES
+
+    out = io.StringIO()
+    console = Rich(file=out, width=40, force_terminal=True, color_system="truecolor", no_color=False)
+    console.print(display.ProgressBar(total=10, completed=5, width=20, **display.BAR_STYLES))
+    red, green, blue = DEFAULT_STYLES["bar.complete"].color.get_truecolor()
+    assert f"{red};{green};{blue}" not in out.getvalue()
+    for style in display.BAR_STYLES.values():
+        red, green, blue = Color.parse(style).get_truecolor()
+        assert red <= min(green, 255)
 
 
 def test_a_report_of_a_running_study_says_how_much_is_missing(half_done, cli, home):
@@ -151,7 +210,7 @@ def test_a_runner_that_is_gone_is_told_and_its_trials_wait(home, cli, monkeypatc
     assert "is gone; trial 0 waits" in said
     assert "no runner is training it; `gridsearch run --study left` continues" in said
     assert "gridsearch run --study left" in cli("report", "--study", "left").err
-    assert " 2 " in cli("study", "list").out.splitlines()[1], "two trials are open"
+    assert "\t2\t" in cli("study", "list").out.splitlines()[1], "two trials are open"
     monkeypatch.setattr("gridsearch.cli.commands.status._WATCH_SECONDS", 0.01)
     assert cli("status", "--watch").code == 0, "there is nothing to watch"
 

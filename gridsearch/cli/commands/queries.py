@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import display
+from gridsearch.cli import next_steps
 from gridsearch.cli.argument_types import conditions
 from gridsearch.errors import UsageError, escaped
 from gridsearch.records import early_stop_words
@@ -57,6 +58,8 @@ def report(arguments: argparse.Namespace) -> int:
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     for warning in made.warnings:
         err.warn(warning)
+    if arguments.open and made.page is not None:
+        next_steps.open_page(err, made.page)
     return 0
 
 
@@ -89,7 +92,7 @@ def columns(first: str, *rest: str) -> Listing:
     table = Listing(box=None, header_style="bold")
     table.add_column(first, overflow="fold")
     for name in rest:
-        table.add_column(escaped(name), justify="right", overflow="fold")
+        table.add_column(escaped(name), justify="right", no_wrap=True)
     return table
 
 
@@ -106,7 +109,9 @@ def study(arguments: argparse.Namespace) -> int:
     if arguments.action == "clean":
         freed = studies.clean(places, arguments.name, warn=err.warn)
         _answer(
-            arguments, {"schema": 1, "study": arguments.name, "freed_bytes": freed}, f"{_size(freed)} freed"
+            arguments,
+            {"schema": 1, "study": arguments.name, "freed_bytes": freed},
+            f"{display.size_text(freed)} freed",
         )
         return 0
     found = studies.status(places, arguments.name)[0]
@@ -167,19 +172,11 @@ def _list_studies(places: Places, arguments: argparse.Namespace) -> int:
             _titled(s.name, s.title),
             s.dataset,
             *map(str, numbers),
-            _size(s.size),
+            display.size_text(s.size),
             moment,
         )
     out.print(table)
     return 0
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} GB"
 
 
 def trial(arguments: argparse.Namespace) -> int:
@@ -237,7 +234,7 @@ def _stepscolumns(view: TrialView) -> Listing:
         table.caption = f"every {every}th of {len(view.steps):,} steps; --json has them all"
     for row in (*view.steps[:-1:every], view.steps[-1]):
         cells = (f"{row.metrics[name]:.12g}" if name in row.metrics else "-" for name in names)
-        table.add_row(str(row.step), *cells, f"{row.seconds:.3f}")
+        table.add_row(str(row.step), *cells, f"{row.seconds:.3g}")
     return table
 
 
@@ -251,7 +248,7 @@ def _epochscolumns(view: TrialView) -> Listing:
             "-" if row.val_loss is None else f"{row.val_loss:.4f}",
             display.percent(row.val_accuracy),
             f"{row.lr:.3g}",
-            f"{row.seconds:.2f}",
+            f"{row.seconds:.3g}",
             f"{row.images_per_second:,.0f}",
         )
     return table

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import display
+from gridsearch.cli import next_steps
+from gridsearch.cli.nearest_form import require_pairs
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.plan import planner
 from gridsearch.service.prepare.named_code import NamedCode
 from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
+from gridsearch.service.queries import studies
 from gridsearch.service.run import running, store_worker
 from gridsearch.spec import build
 from gridsearch.spec.study_options import ORDERS, changes
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from gridsearch.records.study_kinds import StudyKind
     from gridsearch.service.plan.planner import Plan
     from gridsearch.spec import StudySpec
 
@@ -154,6 +156,13 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     words = list(arguments.grid or ())
     files = [word for word in words if "=" not in word and word.endswith(".toml")]
     words = [word for word in words if word not in files]
+    require_pairs("--grid", words)
+    require_pairs("--set", arguments.set or ())
+    if "=" in (arguments.file or "") and not Path(arguments.file).exists():
+        raise UsageError(
+            f"{arguments.file} is neither an option nor a study file; "
+            f"did you mean `--grid {shlex.quote(arguments.file)}`?"
+        )
     if arguments.file is not None:
         files.insert(0, arguments.file)
     if len(files) > 1:
@@ -165,6 +174,8 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
         raise UsageError("--top has no effect without --more-seeds", hint="add --more-seeds N")
+    if arguments.more_seeds is not None and not described and arguments.study is None:
+        arguments.study = given["study"] = studies.only(Places.find(arguments.home, arguments.store))
     if arguments.more_seeds is not None and (described or "study" not in given):
         raise UsageError(
             "--more-seeds extends a study that exists, and takes no grid",
@@ -206,12 +217,17 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
         out.print(f"report: {outcome.report.page}", soft_wrap=True)
         for warning in outcome.report.warnings:
             err.warn(warning)
+        if arguments.open and outcome.report.page is not None:
+            next_steps.open_page(err, outcome.report.page)
     if outcome.open:
         err.warn(f"{left} waiting: {again.goes_on(*prune)}")
     if outcome.failed:
         failed = [t.number for t in outcome.data.trials if t.state == "failed"]
         first = f"; the first: `{again.trial(failed[0])}`" if failed else ""
         err.warn(f"{plural(outcome.failed, 'trial')} failed{first}")
+    if outcome.report is not None and outcome.report.page is not None:
+        done = outcome.open or outcome.data.test is not None or not outcome.data.kind.classifies
+        next_steps.say_next(err, outcome.report.page, again, tested=bool(done))
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
@@ -238,7 +254,8 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         table = Listing(box=None, header_style="bold")
         first = found.kind.code
         for name in (first, "batch", "trials", "lanes", "method", "time on one worker"):
-            table.add_column(name, justify="left" if name in (first, "method") else "right", overflow="fold")
+            words = name in (first, "method")
+            table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
         for group in found.groups:
             batch = "-" if group.batch is None else group.batch
             row = (group.model, batch, group.trials, group.lanes, group.method)
@@ -255,13 +272,16 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
             for params, lanes in found.first
         )
         out.print(f"order: {found.order}, first {first}", soft_wrap=True)
-    time = _or_unknown(found.seconds, found.kind)
-    out.print(f"time: {time} with {plural(found.workers, 'worker')}")
+    out.print(f"time: {_time_text(found)}", soft_wrap=True)
     if not found.kind.packs:
-        out.print(f"disk: {found.disk_mb:.1f} MB, plus what the {found.kind.name} itself writes")
+        out.print(f"disk: {_megabytes(found.disk_mb)}, plus what the {found.kind.name} itself writes")
         return
-    disk = "unknown until the data is fetched" if found.disk_mb is None else f"{found.disk_mb:.1f} MB"
+    disk = "unknown until the data is fetched" if found.disk_mb is None else _megabytes(found.disk_mb)
     out.print(f"memory: {_memory_text(found)} · disk: {disk}")
+
+
+def _megabytes(count: float | None) -> str:
+    return "unknown" if count is None else display.size_text(1e6 * count)
 
 
 def _memory_text(found: Plan) -> str:
@@ -277,9 +297,15 @@ def _memory_text(found: Plan) -> str:
     return f"up to {found.memory.worker_mb:.0f} MB a worker{shared}"
 
 
-def _or_unknown(seconds: float | None, kind: StudyKind) -> str:
-    if seconds is None and not kind.packs:
-        return f"unknown: the {kind.name} has not been called here yet"
-    if seconds is None:
-        return "unknown: nothing similar has been trained here yet (--probe measures a few steps)"
-    return f"about {display.duration_text(seconds)}"
+def _time_text(found: Plan) -> str:
+    """Write how long the run takes; where some of it was never measured, what is known of the rest."""
+    with_workers = f"with {plural(found.workers, 'worker')}"
+    if found.seconds is not None:
+        return f"about {display.duration_text(found.seconds)} {with_workers}"
+    measure = " (--probe measures a few steps)" if found.kind.packs else ""
+    if found.least_seconds is not None:
+        least, unmeasured = display.duration_text(found.least_seconds), plural(found.unmeasured, "trial")
+        return f"at least {least} {with_workers}, {unmeasured} unmeasured{measure}"
+    if not found.kind.packs:
+        return f"unknown {with_workers}: the {found.kind.name} has not been called here yet"
+    return f"unknown {with_workers}: nothing similar has been trained here yet{measure}"

@@ -158,9 +158,9 @@ def _list_data(places: Places, arguments: argparse.Namespace) -> int:
         return 0
     table = Listing(spare=1, box=None, header_style="bold")
     for name in ("dataset", "state", "size", "images", "classes", "licence", "where from"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("size", "images", "classes"))
     for entry in found:
-        size = "" if entry.size is None else f"{entry.size / 1e6:.0f} MB"
+        size = "" if entry.size is None else display.size_text(entry.size)
         classes = "" if entry.classes is None else str(entry.classes)
         table.add_row(entry.name, entry.state, size, entry.image_shape, classes, entry.licence, entry.source)
     out = display.console(no_color=arguments.no_color)
@@ -214,7 +214,8 @@ def _show_layers(shown: Any, arguments: argparse.Namespace) -> None:
     out.print(f"{shown.name} for {shown.dataset}: images {shown.input_shape}, {shown.classes} classes")
     table = Listing(box=None, header_style="bold")
     for name in ("layer", "type", "output shape", "parameters"):
-        table.add_column(name, justify="right" if name == "parameters" else "left", overflow="fold")
+        number = name == "parameters"
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in shown.table.rows:
         table.add_row(row.name, row.type, str(row.output_shape), f"{row.parameters:,}")
     table.add_section()

@@ -117,9 +117,10 @@ def _progress(count: int, arguments: argparse.Namespace) -> Iterator[Callable[[]
     if arguments.quiet or (sys.stdout.isatty() and not arguments.json):
         yield lambda: None
     elif err.is_terminal:
-        from rich.progress import Progress
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-        with Progress(console=err, transient=True) as bar:
+        columns = (TextColumn("{task.description}"), BarColumn(**display.BAR_STYLES), TaskProgressColumn())
+        with Progress(*columns, TimeRemainingColumn(), console=err, transient=True) as bar:
             task = bar.add_task("images", total=count)
             yield lambda: bar.advance(task)
     else:
@@ -199,12 +200,15 @@ class _Table:
         """Write what an image shows."""
         if not self._begun:
             self._begun = True
-            self._write("image", "class", "probability", "or else", style="bold")
+            self._write("image", "class", "probability", "second", style="bold")
         others = sorted((share, name) for name, share in found.probabilities.items() if name != found.label)
         second = f"{escaped(others[-1][1])} {100 * others[-1][0]:.1f} %" if others else ""
         self._write(found.image, found.label, f"{100 * found.probability:.1f} %", second)
 
     def _write(self, image: str, name: str, share: str, second: str, style: str = "") -> None:
+        if not self._out.is_terminal:
+            self._out.print("\t".join((image, name, share, second)).rstrip(), soft_wrap=True)
+            return
         line = f"{_padded(image, self._image)}  {_padded(name, self._class)}  {share:>11}  {second}"
         self._out.print(line.rstrip(), highlight=False, soft_wrap=True, style=style)
 

@@ -1,6 +1,7 @@
 """Tables on a terminal of any width: columns side by side where they can be read, else one line a field.
 
-Below all that prints a table; one of rich's own squeezes its columns until nothing is left of them.
+Below all that prints a table; one of rich's own squeezes its columns until nothing is left of them.  Off a terminal,
+for files and other programs, a row is a line with a tab between its cells.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -42,6 +44,9 @@ class Listing(Table):
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the table, or each of its rows as lines."""
+        if not options.is_terminal:
+            yield from self._plain()
+            return
         for left_out in range(self.spare + 1):
             shown = copy.copy(self)
             shown.columns = self.columns[: len(self.columns) - left_out]
@@ -49,6 +54,17 @@ class Listing(Table):
                 yield from Table.__rich_console__(shown, console, options)
                 return
         yield from self._blocks()
+
+    def _plain(self) -> RenderResult:
+        columns = [[column.header, *column.cells] for column in self.columns]
+        for cells in zip(*columns, strict=True):
+            yield Segment(
+                "\t".join(" ".join(str(cell).split()) for cell in cells)
+            )  # a Text would expand tabs
+            yield Segment.line()
+        if self.caption:
+            yield Segment(str(self.caption))
+            yield Segment.line()
 
     def _needed(self, console: Console, options: ConsoleOptions) -> int:
         """Return the least width in which all columns can be read."""

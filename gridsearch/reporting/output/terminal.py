@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from gridsearch.records import StudyData, TrialRecord, TrialState
+from gridsearch.records import StudyData, TrialState
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
+from gridsearch.reporting.output.loss_groups import loss_groups
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.words.text import (
-    NOTHING,
-    metric_name,
-    plural,
-    printable,
-    show_params,
-    show_replicate,
-    show_seconds,
-)
+from gridsearch.reporting.words.text import NOTHING, metric_name, plural, show_params, show_seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console, Group
     from rich.table import Table
     from rich.text import Text
@@ -150,22 +141,18 @@ def _result(point: RankedPoint, ranking: Ranking) -> str:
 
 
 def _losses(data: StudyData) -> list[Text]:
-    """List the trials that diverged, failed or were pruned, with their reasons."""
+    """List the trials that diverged, failed or were pruned, those with the same reason on one line."""
     lines = []
     for state in _BAD:
-        trials = [t for t in data.trials if t.state is state]
-        if not trials:
+        groups = loss_groups(data, state)
+        if not groups:
             continue
-        lines.append(_line(f"{plural(len(trials), 'trial')} {state.value}:", "yellow"))
-        lines += [_line(_loss(t, data.axes), "") for t in trials[:MOST_ERRORS]]
-        if len(trials) > MOST_ERRORS:
-            lines.append(_line(f"  … and {len(trials) - MOST_ERRORS:,} more", "dim"))
+        trials = sum(len(group.trials) for group in groups)
+        lines.append(_line(f"{plural(trials, 'trial')} {state.value}:", "yellow"))
+        lines += [_line(f"  {group.in_words(data.axes)}", "") for group in groups[:MOST_ERRORS]]
+        if hidden := sum(len(group.trials) for group in groups[MOST_ERRORS:]):
+            lines.append(_line(f"  … and {hidden:,} more", "dim"))
     return lines
-
-
-def _loss(trial: TrialRecord, axes: Sequence[str]) -> str:
-    reason = f": {printable(trial.error, 200)}" if trial.error else ""
-    return f"  #{trial.number} {show_params(trial.params, axes, limit=120)} {show_replicate(trial)}{reason}"
 
 
 def _line(text: str, style: str) -> Text:

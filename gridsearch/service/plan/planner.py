@@ -97,6 +97,17 @@ class Plan:
     first: tuple[tuple[Mapping[str, Value], int], ...] = ()
     sampled_from: int | None = None
 
+    @property
+    def unmeasured(self) -> int:
+        """How many trials are in groups of which no time is known."""
+        return sum(group.trials for group in self.groups if group.seconds is None)
+
+    @property
+    def least_seconds(self) -> float | None:
+        """The time of the groups that were measured, shared out evenly: a run takes at least that long."""
+        known = [group.seconds for group in self.groups if group.seconds is not None]
+        return sum(known) / max(1, self.workers) if known else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the plan as schema 1."""
         content = asdict(self)
@@ -106,6 +117,8 @@ class Plan:
         memory = self.memory
         rest: dict[str, Any] = {
             "seconds": self.seconds,
+            "least_seconds": self.seconds if self.seconds is not None else self.least_seconds,
+            "unmeasured_trials": self.unmeasured,
             "memory_mb": None if memory is None else memory.beyond_torch_mb,
             "worker_mb": None if memory is None else memory.worker_mb,
             "disk_mb": self.disk_mb,

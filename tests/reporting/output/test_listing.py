@@ -22,7 +22,9 @@ def printed(width: int, rows, *, no_wrap: bool = False) -> str:
     for row in rows:
         table.add_row(*map(Text, row))
     out = io.StringIO()
-    Console(file=out, width=width, no_color=True, markup=False).print(table)
+    Console(file=out, width=width, no_color=True, markup=False, force_terminal=True, color_system=None).print(
+        table
+    )
     return out.getvalue()
 
 
@@ -50,7 +52,7 @@ def test_columns_stand_side_by_side_where_they_fit_and_below_each_other_elsewher
     table.add_row("1", "lr=0.1 batch=10", "90.00 %", style="bold")
     table.add_row("2", "", "80.00 %")
     out = io.StringIO()
-    Console(file=out, width=width, no_color=True).print(table)
+    Console(file=out, width=width, no_color=True, force_terminal=True, color_system=None).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     assert lines[0].startswith(first)
     if width == 20:
@@ -69,5 +71,19 @@ def test_columns_that_may_be_spared_go_first():
             table.add_column(name, no_wrap=True)
         table.add_row("1", "0.5", "1 s", "a long way")
         out = io.StringIO()
-        Console(file=out, width=width, no_color=True).print(table)
+        Console(file=out, width=width, no_color=True, force_terminal=True, color_system=None).print(table)
         assert out.getvalue().splitlines()[0].split() == columns
+
+
+def test_off_a_terminal_a_row_is_one_line_with_a_tab_between_its_cells():
+    table = Listing(box=None, spare=1)
+    for name in ("rank", "params", "value"):
+        table.add_column(name, overflow="fold", justify="right")
+    table.add_row("1", "lr=0.1  batch=10 " * 20, "1,234,567", style="bold")
+    table.add_row("2", "", "80.00 %")
+    out = io.StringIO()
+    Console(file=out, width=20, soft_wrap=True).print(table)
+    header, first, second = out.getvalue().splitlines()
+    assert header == "rank\tparams\tvalue"
+    assert first.split("\t") == ["1", " ".join(["lr=0.1 batch=10"] * 20), "1,234,567"]
+    assert second == "2\t\t80.00 %"

@@ -11,7 +11,11 @@ from gridsearch.reporting import print_ranking
 
 def printed(data, *, width=80, limit=20):
     out = io.StringIO()
-    print_ranking(data, console=Console(file=out, width=width, no_color=True), limit=limit)
+    print_ranking(
+        data,
+        console=Console(file=out, width=width, no_color=True, force_terminal=True, color_system=None),
+        limit=limit,
+    )
     return out.getvalue()
 
 
@@ -59,6 +63,22 @@ def test_lost_trials_are_listed_below_with_their_reasons(study, state):
     text = printed(study({"lr": [0.1, 0.2]}).lose(0, state, "loss is nan at step 7").data())
     assert f"1 trial {state.value}:" in text
     assert "#0 lr=0.1 seed=0: loss is nan at step 7" in text
+
+
+def test_lost_trials_with_one_reason_stand_on_one_line_with_what_they_share(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [10, 20, 30], "norm": ["none", "standard"]})
+    broken = [i for i, trial in enumerate(builder.data().trials) if trial.params["batch"] == 20]
+    for i in broken[1:]:
+        builder.lose(i, TrialState.FAILED, "ValueError: 20 is no size")
+    builder.lose(broken[0], TrialState.DIVERGED, "loss is nan at step 7")
+    builder.lose(0, TrialState.DIVERGED, "loss is inf at step 12")
+    text = printed(builder.data())
+    first = builder.data().trials[broken[1]].number
+    assert (
+        f"3 trials failed:\n  3 trials, all batch=20: ValueError: 20 is no size (first: #{first})\n" in text
+    )
+    assert "2 trials diverged:" in text
+    assert text.count("loss is ") == 2, "reasons that differ in more than numbers stand apart"
 
 
 def test_a_ranking_by_train_accuracy_says_so_first(study):

@@ -292,7 +292,7 @@ def test_off_a_terminal_every_prediction_is_one_line_however_long(cli, exported,
     lines = cli("predict", str(exported.folder), *names).out.splitlines()
     assert len(lines) == 1 + len(names)
     for line, name in zip(lines[1:], names, strict=True):
-        assert line.startswith(name + " ")
+        assert line.startswith(name + "\t")
         assert line.count("%") == 2
 
 
