@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; None takes the process's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how its line may go on
+        from gridsearch.cli.completion import complete
+
+        complete(build_parser())
     if argv is None:
         standard_streams.open_closed_ones()
         # The last garbage collection would go through all that torch and others have loaded, for half a second or

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from gridsearch.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 class Parser(argparse.ArgumentParser):
@@ -28,6 +28,34 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.example = example
         self._appendix = appendix
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse; an option that this parser does not have is refused before what follows it is misread.
+
+        Raises:
+            UsageError: with the nearest option.
+        """
+        commands = self._commands()
+        for word in args or ():
+            if word == "--" or word in commands:
+                break
+            if word.startswith("--") and " " not in word.partition("=")[0]:
+                self._require_known(word, commands)
+        return super().parse_known_args(args, namespace)
+
+    def _commands(self) -> Mapping[str, Parser]:
+        found = (a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        return next((action.choices for action in found), {})
+
+    def _require_known(self, word: str, commands: Mapping[str, Parser]) -> None:
+        if word.partition("=")[0] in self._option_string_actions:
+            return
+        from gridsearch.cli.nearest_form import unknown_option
+
+        elsewhere = {name: tuple(parser._option_string_actions) for name, parser in commands.items()}
+        raise unknown_option(word, tuple(self._option_string_actions), prog=self.prog, elsewhere=elsewhere)
 
     def format_help(self) -> str:
         """Return the help: example, usage, options, appendix."""
@@ -58,7 +86,15 @@ def _plainly(message: str) -> str:
         word = match[1]
         known = [choice.strip(" '") for choice in match[2].split(",")]
         return f"unknown command {word!r}{nearest(word, known)}"
+    left = message.removeprefix("unrecognized arguments: ")
+    if left != message and "=" in left:
+        return f"{message}; did you mean `--grid {left}`, with all axes behind --grid?"
     return message
+
+
+def add_open(parser: argparse.ArgumentParser) -> None:
+    """Add ``--open`` to a command that writes a report."""
+    parser.add_argument("--open", action="store_true", help="open the report in the browser")
 
 
 def port_number(text: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from gridsearch._version import __version__
-from gridsearch.cli.argument_types import Parser, port_number
+from gridsearch.cli.argument_types import Parser, add_open, port_number
+from gridsearch.cli.completion import SHELLS
 from gridsearch.cli.search_parser import add_run_options, add_search_commands
 from gridsearch.service.prepare.option_words import natural
 
@@ -54,8 +55,8 @@ def _common(*, default: str | None = None) -> Parser:
     return parser
 
 
-def _add_study_name(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    parser.add_argument("--study", metavar="NAME", required=required, help="the study's name")
+def _add_study_name(parser: argparse.ArgumentParser, default: str = "the only one") -> None:
+    parser.add_argument("--study", metavar="NAME", help=f"the study's name (default: {default})")
 
 
 def _add_server(parser: argparse.ArgumentParser, port: int) -> None:
@@ -90,8 +91,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         "--study",
         action="append",
         metavar="NAME",
-        required=True,
-        help="the study's name; twice or more: compare these studies on a page of their own",
+        help="the study's name (default: the only one); twice or more: compare these studies on a page of their own",
     )
     report.add_argument(
         "--trial",
@@ -110,6 +110,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     )
 
     report.add_argument("--by", metavar="METRIC", help=_BY)
+    add_open(report)
 
     status = commands.add_parser(
         "status",
@@ -117,7 +118,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="show counts by state, running trials, time left",
         example="gridsearch status --watch",
     )
-    _add_study_name(status, required=False)
+    _add_study_name(status, "all")
     status.add_argument("--watch", action="store_true", help="refresh every two seconds until interrupted")
 
     stop = commands.add_parser(
@@ -223,7 +224,8 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
         example="gridsearch tensorboard --port 6006",
     )
     _add_server(board, 6006)
-    board.add_argument("--study", metavar="NAME", help="only this study (default: all)")
+    board.add_argument("--study", metavar="NAME", help="the study's name (default: the newest)")
+    board.add_argument("--all", action="store_true", help="all studies of the home")
 
 
 def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
@@ -285,6 +287,18 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
     )
 
 
+def _add_completion(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    completion = commands.add_parser(
+        "completion",
+        parents=common,
+        help="print what makes a shell complete commands, options, studies and axes",
+        example='eval "$(gridsearch completion bash)"        (in ~/.bashrc)\n'
+        'eval "$(gridsearch completion zsh)"         (in ~/.zshrc, after compinit)\n'
+        "gridsearch completion fish | source         (in ~/.config/fish/config.fish)",
+    )
+    completion.add_argument("shell", choices=SHELLS, help="the shell")
+
+
 def build_parser() -> Parser:
     """Return the parser of the whole program; `command` and `action` say what was asked for."""
     parser = Parser(
@@ -306,6 +320,7 @@ def build_parser() -> Parser:
         _add_winner_commands,
         _add_server_commands,
         _add_tool_commands,
+        _add_completion,
     ):
         add(commands, common)
     return parser

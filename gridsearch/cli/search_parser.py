@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.cli.argument_types import add_open
 from gridsearch.service.prepare.option_words import count
 from gridsearch.service.prepare.options import DEFAULTS, RUN_OPTIONS
 
@@ -189,6 +190,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
         "--dry-run", action="store_true", help="say what would be done, as `gridsearch plan` does"
     )
     run.add_argument("--probe", action="store_true", help=argparse.SUPPRESS)
+    add_open(run)
 
     plan = commands.add_parser(
         "plan",

@@ -32,6 +32,7 @@ COMMANDS = (
     "data",
     "models",
     "doctor",
+    "completion",
 )
 
 
@@ -54,7 +55,8 @@ def test_help_begins_with_an_example_that_parses(cli, command):
     import shlex
 
     for line in lines[1 : lines.index("")]:
-        words = shlex.split(re.split(r"\s{3,}\(| > ", line.strip())[0])
+        typed = re.sub(r'^eval "\$\((.*)\)"', r"\1", line.strip())
+        words = shlex.split(re.split(r"\s{3,}\(| > | \| ", typed)[0])
         assert words[0] == "gridsearch"
         build_parser().parse_args(words[1:])
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["dispatch"]
 
+_OF_ONE_STUDY = ("report", "stop", "trial", "export", "best")
+"""Commands about a study; where none is named, it is the only one."""
+
 
 def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Execute a command.
@@ -19,6 +22,9 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         arguments: what the parser read.
         words: the command line as it was typed, for the record.
     """
+    if arguments.command in _OF_ONE_STUDY and not arguments.study:
+        name = _only_study(arguments)
+        arguments.study = [name] if arguments.command == "report" else name
     match arguments.command:
         case "run" | "plan":
             from gridsearch.cli.commands.early_start import workers_early
@@ -44,6 +50,11 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             from gridsearch.cli.commands import queries
 
             return queries.COMMANDS[arguments.command](arguments)
+        case "completion":
+            from gridsearch.cli.completion import script
+
+            print(script(arguments.shell))
+            return 0
         case "best" | "predict":
             from gridsearch.cli.commands import winner
 
@@ -52,3 +63,10 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
             from gridsearch.cli.commands import tools
 
             return tools.COMMANDS[arguments.command](arguments)
+
+
+def _only_study(arguments: argparse.Namespace) -> str:
+    from gridsearch.service.prepare.options import Places
+    from gridsearch.service.queries import studies
+
+    return studies.only(Places.find(arguments.home, arguments.store))

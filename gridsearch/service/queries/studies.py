@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.advice import Advice
-from gridsearch.errors import StoreError, StudyNotFound
+from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
 from gridsearch.service.prepare.options import LEASE_SECONDS
@@ -90,6 +90,9 @@ class TrialView:
     log_path: str | None
 
 
+_NAMED = 20
+"""So many studies are listed where one has to be named."""
+
 DASHBOARD_TRIALS = 5000
 """Of more trials Optuna's dashboard takes seconds to open, and sends megabytes; see docs/scale.md."""
 
@@ -106,6 +109,30 @@ def existing(places: Places) -> Store:
             hint=f"`{places.again.first_run()}` makes one; --home or --store says where another is",
         )
     return open_store(places.store, home=places.home, create=False)
+
+
+def only(places: Places) -> str:
+    """Return the name of the only study.
+
+    Raises:
+        UsageError: there are several, which it lists.
+        StoreError: there is none.
+    """
+    with existing(places) as store:
+        names = sorted(store.names())
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise StoreError("there is no study yet", hint=f"`{places.again.first_run()}` makes one")
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    raise UsageError(f"which of {len(names)} studies? {shown}", hint=f"name one: --study {names[0]}")
+
+
+def newest(places: Places) -> str | None:
+    """Return the name of the study that was made last; None where there is none."""
+    with existing(places) as store:
+        found = store.names()
+    return found[-1] if found else None
 
 
 def summaries(places: Places) -> list[StudySummary]:
