@@ -111,8 +111,9 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
             them finishes a stored study that has several of your own.
         objective: a plain function instead of images and networks, f(params, seed): "file.py:name", "module:name", or
             the function itself; `grid` and `recipe` then hold its params.
-        metric: which of its metrics ranks; default: "value".
-        direction: "maximize" (default) or "minimize" it.
+        metric: which metric ranks and prunes; default: "accuracy", of a function "value" among its own.  Of images also
+            "balanced_accuracy", "macro_f1", "loss", "top3", "auc", "ece" and "recall:CLASS".
+        direction: of a function's metric: "maximize" (default) or "minimize" it.
         epochs: of each trial; default: 10.
         seeds: how many replicates of each point (N stands for seeds 0 to N-1), or which; default: 1.
         val: fraction of train held out for the ranking; default: 1/6.  0 ranks by train accuracy.

@@ -65,7 +65,12 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         help="a function of your own instead of images and networks: f(params, seed) returns a dict of metrics, or "
         "yields one for each step; the grid's axes and --set are its params",
     )
-    what.add_argument("--metric", metavar="NAME", help="the metric to rank by (default: value)")
+    what.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="the metric to rank and prune by: of images accuracy (default), balanced_accuracy, macro_f1, loss, top3, "
+        "auc, ece or recall:CLASS; of a function one that it returns (default: value)",
+    )
     what.add_argument("--direction", metavar="D", help="maximize (default) or minimize it")
     what.add_argument(
         "--version",

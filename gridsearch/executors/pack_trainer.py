@@ -152,6 +152,7 @@ class PackTrainer:
                     more=more,
                     drop=pruned,
                     training=training,
+                    metric=self.setup.metric,
                     checkpoints=LaneCheckpoints(
                         interval=self.setup.checkpoint, settled=self.setup.settled, leave=leave
                     ),

@@ -28,7 +28,7 @@ class WorkerSetup:
         checkpoint: seconds between two checkpoints of a trial, 0 for one at every epoch's end, None for none.
         settled: whether the packs are settled, so that their results are written together.
         objective: locator of the function that the trials call.
-        metric: which of the function's metrics ranks.
+        metric: which metric ranks the study.
         takes_state: whether a trial goes on from the state that it left last, as networks do.
         image_files: files of the images of a fingerprint that another machine has loaded and sent.
     """

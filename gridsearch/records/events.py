@@ -56,6 +56,7 @@ class EpochEnded:
         lr: learning rate of the epoch's last step.
         seconds: wall time of the epoch, evaluation included, as this lane's share of its pack.
         images_per_second: training images per second of this lane.
+        scores: other metrics of the validation images, where one of them ranks the study.
     """
 
     trial: int
@@ -68,10 +69,11 @@ class EpochEnded:
     lr: float
     seconds: float
     images_per_second: float
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def value(self, metric: str) -> float | None:
         """Return one of its metrics by name, None where it has none of that name."""
-        found: float | None = getattr(self, metric, None)
+        found: float | None = self.scores.get(metric, getattr(self, metric, None))
         return found
 
 

@@ -27,6 +27,7 @@ from gridsearch.records.axis import (
     identity,
     key,
 )
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.records.settings import VERSION_OF, Settings, Shape, register
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 
@@ -127,7 +128,12 @@ class RecipeKeys:
         fusible=True,
         later=True,
     )
-    select: str = key("last", "the epoch that counts", "last best", fusible=True)
+    select: str = key(
+        "last",
+        "the epoch that counts: the last, or the best by the study's metric",
+        "last best",
+        fusible=True,
+    )
     patience: int | None = key(
         None, "stop after so many epochs without a better one; none: never", COUNT, fusible=True, later=True
     )
@@ -183,6 +189,13 @@ class ImageSettings(RecipeKeys, Settings):
     model: str = key("lenet", "model, by name or as file.py:Name")
     model_options: Mapping[str, Value] = field(default_factory=dict)
     model_source: str | None = key(None, "SHA-256 of the model's file", scope=AxisScope.DERIVED)
+    select_metric: str = key(
+        ACCURACY,
+        "metric that compares epochs",
+        scope=AxisScope.DERIVED,
+        fusible=True,
+        later=True,
+    )
     code_version: str | None = key(
         None, "version of the user's own code", scope=AxisScope.DERIVED, later=True
     )

@@ -54,7 +54,7 @@ class StudyKind:
 
 IMAGES = StudyKind(
     name="images",
-    options=("dataset", "model", "val", "subset", "folds", "group"),
+    options=("dataset", "model", "val", "subset", "folds", "group", "metric"),
     code="model",
     noun="a network",
     unit="epoch",

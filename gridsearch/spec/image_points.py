@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from gridsearch.errors import PluginError, SpecError
 from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, ImageSettings
 from gridsearch.records.axis import identity
+from gridsearch.records.image_metrics import METRICS, image_metric
 from gridsearch.spec.axes import find_axis
 from gridsearch.spec.axis_values import plain_option
 from gridsearch.spec.collector import ErrorCollector
@@ -108,10 +109,25 @@ class ImagePoints:
         plain["model"], plain["model_options"], plain["model_source"] = model
         if plain["model_source"] is not None:  # an installed model has no code of the user's
             plain["code_version"] = self._spec.version
+        plain |= self._compared_by(plain)
         plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
         if (folds := plain["folds"]) is not None:
             plain["val"] = 1 / folds
         return ImageSettings(**plain), *self._axes_of(point, idle)
+
+    def _compared_by(self, plain: Mapping[str, Any]) -> dict[str, str]:
+        """Return by which metric epochs are compared, where they are and it is not accuracy."""
+        asked = self._spec.image_metric
+        by = "select=best" if plain["select"] == "best" else "patience"
+        if asked is None or (plain["select"] != "best" and plain["patience"] is None):
+            return {}
+        if not image_metric(asked).each_epoch:
+            known = " ".join(metric.word for metric in METRICS if metric.each_epoch)
+            why = (
+                f"{by} needs a metric that each epoch has ({known}), and {asked} is computed at a trial's end"
+            )
+            self._problems.add("", why)
+        return {"select_metric": asked}
 
     def check(self) -> None:
         """Raise what the resolver refused: its own error if it is the only one, else all at once."""

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from gridsearch.errors import SpecError
 from gridsearch.records import DATA_PREFIX, ImageSettings
+from gridsearch.records.image_metrics import image_metric
 from gridsearch.records.image_settings import GROUP
 from gridsearch.records.results import SAMPLED_FROM
 from gridsearch.records.study_kinds import StudyKind, kind_of
@@ -28,7 +29,7 @@ from gridsearch.spec.grid_builder import Entry, assemble
 from gridsearch.spec.recipe import Params, Recipe, read_setting
 from gridsearch.spec.study_file import StudyFile, load_toml, missing_files
 from gridsearch.spec.study_names import check_study_name, default_name
-from gridsearch.spec.study_options import OPTIONS, ORDERS, misplaced, read_option, refusal
+from gridsearch.spec.study_options import OPTIONS, ORDERS, check_metric, misplaced, read_option, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,8 @@ class StudySpec(BaseModel):
         dataset: a name, "folder:PATH", or a plug-in.
         objective: a plain function instead of images and networks ("file.py:function"); the grid's axes and the
             recipe's keys are then its params.
-        metric: which of the function's metrics ranks, with `direction`.
+        metric: which metric ranks: of a function one of its own, with `direction`; of images accuracy, or another
+            of `records.image_metrics`.
         model: a name or a plug-in; a `model` axis of the grid wins over it.
         seeds: how many replicates (N stands for seeds 0 to N-1), or which; see `seed_list`.
         val: fraction of the training images held out for validation.
@@ -171,6 +173,12 @@ class StudySpec(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _metric_of_kind(self) -> Self:
+        if "metric" in self.model_fields_set:
+            check_metric(self.metric, self.kind)
+        return self
+
+    @model_validator(mode="after")
     def _group_once(self) -> Self:
         if self.group is not None and _GROUP in (*self.recipe.flat(), *self.grid.axes):
             raise InvalidValue(f"group: {_GROUP} is given as well; one of them must go")
@@ -210,6 +218,12 @@ class StudySpec(BaseModel):
         upward = f"metric {self.metric!r} is maximized; if less is better, give direction minimize"
         return (*self.grid.warnings, upward)
 
+    @property
+    def image_metric(self) -> str | None:
+        """The name of the metric of images that was asked for; None where none was, or for a function."""
+        asked = self.kind.classifies and self.metric != type(self).model_fields["metric"].default
+        return image_metric(self.metric).name if asked else None
+
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
         found = self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
@@ -233,9 +247,12 @@ class StudySpec(BaseModel):
     def _written(self) -> Iterator[str]:
         """The options that `to_json` writes: what few studies have only where there is one."""
         for name in self.kind.options:
-            if not (name == "val" and self.folds is not None) and (
-                getattr(self, name) is not None or name not in ("folds", "group")
-            ):
+            left_out = (
+                (name == "val" and self.folds is not None)
+                or (name == "metric" and self.kind.classifies and self.image_metric is None)
+                or (name in ("folds", "group") and getattr(self, name) is None)
+            )
+            if not left_out:
                 yield name
 
     @classmethod

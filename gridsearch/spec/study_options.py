@@ -9,9 +9,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gridsearch.errors import nearest
+from gridsearch.errors import UsageError, nearest
 from gridsearch.records.finding_codes import FINDINGS
-from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS, kind_of
+from gridsearch.records.image_metrics import RECALL, image_metric
+from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS, StudyKind, kind_of
 from gridsearch.spec.axes import AXES, canonical
 from gridsearch.spec.axis_values import require_text, typed
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
@@ -19,7 +20,7 @@ from gridsearch.spec.grid_parts import MAX_SEEDS
 from gridsearch.spec.study_names import good_name
 
 OPTIONS = (
-    *("study", *(option for kind in KINDS for option in kind.options), "seeds", "version"),
+    *("study", *dict.fromkeys(option for kind in KINDS for option in kind.options), "seeds", "version"),
     *("sample", "order", "ignore"),
 )
 MAX_VERSION = 64
@@ -79,11 +80,31 @@ def _text_option(name: str, value: object) -> str:
     require_text(name, value)
     if name == "direction" and value not in DIRECTIONS:
         raise InvalidValue(f"direction must be maximize or minimize, not {shortened(value)!r}")
-    if name == "metric" and not _METRIC.fullmatch(value):
-        raise InvalidValue(
-            f"metric {shortened(value)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
-        )
+    if name == "metric" and not value.startswith(RECALL):
+        _check_name(value)
     return value
+
+
+def _check_name(metric: str) -> None:
+    if not _METRIC.fullmatch(metric):
+        raise InvalidValue(
+            f"metric {shortened(metric)!r} is no name: a letter, then at most 63 letters, digits or . _ -"
+        )
+
+
+def check_metric(metric: str, kind: StudyKind) -> None:
+    """Refuse a metric that a study of this kind cannot have; which classes there are is not known here.
+
+    Raises:
+        InvalidValue: it is none of the metrics of images, or no name that a function could give one.
+    """
+    if not kind.classifies:
+        _check_name(metric)
+    else:
+        try:
+            image_metric(metric)
+        except UsageError as error:
+            raise InvalidValue(f"{error.message}; {error.hint}") from None
 
 
 def _version(value: object) -> str:
@@ -132,7 +153,7 @@ def read_codes(value: object) -> tuple[str, ...]:
 
 _MISPLACED = {
     IMAGES.name: "{name} says something of images, and {subject} is a plain function",
-    FUNCTION.name: "{name} belongs to a study of a plain function (objective); images are ranked by accuracy",
+    FUNCTION.name: "{name} belongs to a study of a plain function (objective); a metric of images has its own",
 }
 
 
@@ -144,6 +165,8 @@ def misplaced(name: str, options: Mapping[str, Any]) -> str | None:
         options: all that were given.
     """
     kind = kind_of(options)
+    if name in kind.options:
+        return None
     owner = next((each for each in KINDS if name in each.options), kind)
     if owner is kind or (name == owner.subject and options.get(name) is None):
         return None

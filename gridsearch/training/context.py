@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
 
 if TYPE_CHECKING:
@@ -39,9 +40,10 @@ class TrainContext:
         drop: gives the trials (ledger ids) that shall end now, as pruned.
         checkpoints: writes and finds those of the pack's lanes; None for none.
         training: is called with the lanes that train from now on, and no others of the pack.
+        metric: which metric ranks the study; each epoch has it where it can be computed then.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (as of `train_pack`, each by its name)
         self,
         *,
         data: Callable[[ImageSettings], ResidentData],
@@ -52,12 +54,14 @@ class TrainContext:
         drop: Callable[[], Collection[int]] = lambda: (),
         checkpoints: LaneCheckpoints | None = None,
         training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
+        metric: str = ACCURACY,
     ) -> None:
         self.data = data
         self.build = build
         self.device = device
         self.more = more
         self.training = training
+        self.metric = metric
         self.dropped = drop
         self.checkpoints = checkpoints or LaneCheckpoints()
         self._stop = stop

@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from gridsearch.records import EpochEnded, TrialFinished, TrialState
+from gridsearch.records.image_metrics import ACCURACY, LOSS
 from gridsearch.training import outputs
-from gridsearch.training.metrics import Diverged, EpochTotals, Evaluation, class_scores, confusion
+from gridsearch.training.metrics import (
+    CLASS_SCORES,
+    Diverged,
+    EpochTotals,
+    Evaluation,
+    class_scores,
+    confusion,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,6 +100,7 @@ class LaneProgress:
         lane: the trial and its scratch folder.
         data: what it trains on.
         state: where to go on from.
+        metric: which metric ranks the study.
 
     Attributes:
         epochs: epochs trained.
@@ -100,8 +109,17 @@ class LaneProgress:
         members, turn, alone: see `LaneState`; kept by whoever trains the lane.
     """
 
-    def __init__(self, lane: Lane[ImageSettings], data: ResidentData, state: LaneState | None = None) -> None:
+    def __init__(
+        self,
+        lane: Lane[ImageSettings],
+        data: ResidentData,
+        state: LaneState | None = None,
+        *,
+        metric: str = ACCURACY,
+    ) -> None:
         state = LaneState() if state is None else state
+        settings = lane.trial.settings
+        self._scored = metric in CLASS_SCORES or settings.select_metric in CLASS_SCORES
         self.lane = lane
         self.epochs = state.epoch
         self.seconds = state.seconds
@@ -161,7 +179,7 @@ class LaneProgress:
         epoch, trial = self.epochs + 1, self.lane.trial
         if found is not None and not math.isfinite(found.loss):
             raise Diverged("validation loss", step=view.step, epoch=epoch, value=found.loss)
-        self._consider(epoch, view, totals, found)
+        scores = self._scores(found) if self._scored and found is not None else {}
         self.epochs = epoch
         self.seconds += seconds
         row = EpochEnded(
@@ -175,7 +193,9 @@ class LaneProgress:
             lr=lr,
             seconds=seconds,
             images_per_second=totals.images / max(training_seconds, 1e-9),
+            scores=scores,
         )
+        self._consider(row, view, totals, found)
         self.rows.append(row)
         self._compare(row)
         return row
@@ -232,11 +252,7 @@ class LaneProgress:
             "parameters": view.parameter_count,
         }
         if found is not None:
-            labels_N = self._val_labels()
-            counts_YY = confusion(
-                found.logits.argmax(1).to(labels_N.device), labels_N, self._data.num_classes
-            )
-            metrics |= {"val_accuracy": found.accuracy, "val_loss": found.loss, **class_scores(counts_YY)}
+            metrics |= {"val_accuracy": found.accuracy, "val_loss": found.loss, **self._scores(found)}
         if self.lane.trial.settings.select == "best":
             metrics["selected_epoch"] = epoch
         return metrics
@@ -257,20 +273,27 @@ class LaneProgress:
         files.append(outputs.write_weights(folder, state))
         return tuple(files)
 
+    def _scores(self, found: Evaluation) -> dict[str, float]:
+        """Return the metrics in which all classes count alike, from the counts that the device makes."""
+        labels_N = self._val_labels()
+        guesses_N = found.logits.argmax(1).to(labels_N.device)
+        return class_scores(confusion(guesses_N, labels_N, self._data.num_classes))
+
     def _val_labels(self) -> torch.Tensor:
         return self._data.labels.index_select(0, self._data.val)
 
     def _compare(self, row: EpochEnded) -> None:
         """Take note of an epoch that is better than those before it."""
-        score = _score(row.train_accuracy, row.train_loss, row.val_accuracy, row.val_loss)
+        score = self._score(row)
         if self._best is None or score > self._best[0]:
             self._best = score, row.epoch
 
-    def _consider(self, epoch: int, view: LaneView, totals: EpochTotals, found: Evaluation | None) -> None:
+    def _consider(
+        self, row: EpochEnded, view: LaneView, totals: EpochTotals, found: Evaluation | None
+    ) -> None:
         """Let an epoch count: always under `select last`, else if it is better than those before."""
         if self.lane.trial.settings.select == "best":
-            scored = (None, None) if found is None else (found.accuracy, found.loss)
-            score = _score(totals.accuracy, totals.loss, *scored)
+            score = self._score(row)
             if self._best_score is not None and score <= self._best_score:
                 return
             self._best_score = score
@@ -278,13 +301,16 @@ class LaneProgress:
             self._best_weights = {
                 k: v.clone() if isinstance(v, torch.Tensor) else v for k, v in state.items()
             }
-        self._selected = (epoch, totals, found)
+        self._selected = (row.epoch, totals, found)
 
+    def _score(self, row: EpochEnded) -> tuple[float, float]:
+        """Return how good an epoch is, by the metric that compares epochs; of equals the smaller loss is better.
 
-def _score(
-    train_accuracy: float, train_loss: float, val_accuracy: float | None, val_loss: float | None
-) -> tuple[float, float]:
-    """Return how good an epoch is: its validation accuracy, then its loss; those of training where none is held out."""
-    if val_accuracy is None or val_loss is None:
-        return train_accuracy, -train_loss
-    return val_accuracy, -val_loss
+        Where none is held out, by the train accuracy.
+        """
+        if row.val_accuracy is None or row.val_loss is None:
+            return row.train_accuracy, -row.train_loss
+        by = self.lane.trial.settings.select_metric
+        if by == LOSS:
+            return -row.val_loss, row.val_accuracy
+        return row.scores.get(by, row.val_accuracy), -row.val_loss

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.training import seeds
 from gridsearch.training.context import Engine, TrainContext
 from gridsearch.training.lanes.runtime.engine import LanesEngine
@@ -44,6 +45,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
     drop: Callable[[], Collection[int]] = lambda: (),
     checkpoints: LaneCheckpoints | None = None,
     training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
+    metric: str = ACCURACY,
 ) -> None:
     """Train the trials of a pack.
 
@@ -64,6 +66,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
         drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
         checkpoints: writes and finds those of the lanes, which then go on from where they stood; None for none.
         training: takes the lanes that train from now on, and no others of the pack: they may train one after the other.
+        metric: which metric ranks the study; each epoch has it where it can be computed then.
 
     Raises:
         StoreError: a file cannot be written.
@@ -79,6 +82,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
         drop=drop,
         checkpoints=checkpoints,
         training=training,
+        metric=metric,
     )
     with seeds.isolated(device):
         for event in engine_of(pack, device).train(pack, context):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
@@ -224,6 +224,10 @@ def confusion(guesses_N: torch.Tensor, labels_N: torch.Tensor, classes: int) -> 
     """Return counts [Y, Y] by true class (row) and guessed class (column), int64."""
     flat = torch.bincount(labels_N * classes + guesses_N, minlength=classes * classes)
     return flat.view(classes, classes)
+
+
+CLASS_SCORES: Final = ("balanced_accuracy", "macro_f1")
+"""What `class_scores` returns."""
 
 
 def class_scores(counts_YY: torch.Tensor) -> dict[str, float]:

@@ -95,7 +95,7 @@ def train_lane(
         settings = lane.trial.settings
         data = context.data(settings)
         started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
-        progress = LaneProgress(lane, data, state)
+        progress = LaneProgress(lane, data, state, metric=context.metric)
         progress.alone = True
         precision = Precision.of(settings.dtype, context.device)
         with precision.products():

@@ -219,6 +219,7 @@ CHANGES = {
     "drop_last": True,
     "ema": 0.9,
     "select": "best",
+    "select_metric": "val_loss",
     "dtype": "float64",
 }
 

@@ -163,9 +163,17 @@ def test_an_axis_of_a_function_is_a_name_with_finite_values(word, line):
     assert problems(words=[word], options={"objective": "f.py:g"}) == [line]
 
 
-def test_metric_and_direction_belong_to_functions_alone():
-    (line,) = problems(words=["lr=1"], options={"metric": "loss"})
-    assert line.startswith("--metric loss: metric belongs to a study of a plain function")
+def test_a_direction_belongs_to_functions_and_a_metric_of_images_is_one_of_ours():
+    (line,) = problems(words=["lr=1"], options={"direction": "minimize"})
+    assert line.startswith("--direction minimize: direction belongs to a study of a plain function")
+    (line,) = problems(words=["lr=1"], options={"metric": "los"})
+    assert line.startswith("metric 'los' is not known; did you mean 'loss'?")
+    spec = build(words=["lr=1"], options={"metric": "recall:T-shirt/top, 'x'=1"})
+    assert spec.image_metric == "recall:T-shirt/top, 'x'=1"
+    assert StudySpec.from_json(spec.to_json()) == spec
+    assert "metric" not in build(words=["lr=1"]).to_json(), "as before there was any"
+    (line,) = problems(words=["x=1"], options={"objective": "f.py:g", "metric": "recall:x"})
+    assert "is no name" in line
     with pytest.raises(SpecError, match="there is no objective"):
         StudySpec(grid=Grid.of_params({"x": [1]}))
     with pytest.raises(SpecError, match=r"Grid\.of_params"):

@@ -77,7 +77,7 @@ def test_all_problems_of_a_spec_are_told_at_once():
         modle="mlp",
         grid={"lr": "abc", "lrr": 1},
         recipe={"epoch": 1},
-        metric="loss",
+        direction="minimize",
         lr=0.1,
     ) == [
         "study: the study's name '../x' starts with '.'",
@@ -89,7 +89,7 @@ def test_all_problems_of_a_spec_are_told_at_once():
         "recipe epoch: unknown key 'epoch'; did you mean 'epochs'?",
         "unknown key 'modle'; did you mean 'model'?",
         "'lr' is a key of the recipe and stands there ([recipe])",
-        "metric belongs to a study of a plain function (objective); images are ranked by accuracy",
+        "direction belongs to a study of a plain function (objective); a metric of images has its own",
     ]
 
 

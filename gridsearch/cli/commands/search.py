@@ -11,7 +11,7 @@ from gridsearch import display
 from gridsearch.cli import next_steps
 from gridsearch.cli.nearest_form import require_pairs
 from gridsearch.errors import UsageError
-from gridsearch.reporting.words.text import plural
+from gridsearch.reporting.words.text import metric_name, plural
 from gridsearch.service.plan import planner
 from gridsearch.service.prepare.named_code import NamedCode
 from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
@@ -248,6 +248,8 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
         + (f"pruned {found.pruned} (offered again) · " if found.pruned else "")
         + f"waiting or running {found.open}"
     )
+    better = ", the lower the better" if found.direction == "minimize" else ""
+    out.print(f"ranked by {metric_name(found.metric)}{better}")
     if found.data:
         out.print(f"data: {found.data}", soft_wrap=True)
     if found.groups:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from gridsearch import display
 from gridsearch.cli import standard_streams
 from gridsearch.cli.commands.queries import columns
-from gridsearch.reporting.words.text import show_replicate
+from gridsearch.records.image_metrics import ACCURACY
+from gridsearch.reporting.words.text import metric_name, show_replicate
 from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries import studies
 from gridsearch.service.run.resumed_trials import where_text
@@ -199,13 +200,14 @@ def _places(arguments: argparse.Namespace) -> Places:
 def _status_table(found: list[StudyStatus]) -> Listing:
     """Return counts by state; a state in which no trial ended badly or early is left out, for narrow terminals."""
     shown = [s for s in _STATES if s not in _RARE or any(entry.counts[s] for entry in found)]
-    table = columns("study", *shown, "ETA")
+    by = ["ranked by"] if any(entry.metric != ACCURACY for entry in found) else []
+    table = columns("study", *by, *shown, "ETA")
     for column in table.columns[1:]:
         column.no_wrap = True
     for entry in found:
         counts = [str(entry.counts[column]) for column in shown]
         eta = "done" if not entry.open else display.duration_text(entry.eta) if entry.eta is not None else "-"
-        table.add_row(entry.name, *counts, eta)
+        table.add_row(entry.name, *(metric_name(entry.metric) for _ in by), *counts, eta)
     return table
 
 

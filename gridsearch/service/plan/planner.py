@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 from gridsearch.errors import PluginError
 from gridsearch.planning import group_trials
 from gridsearch.records import ImageSettings, TrialState
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.records.study_kinds import IMAGES, StudyKind
 from gridsearch.service.plan.forecast import Memory, PlanForecast
 from gridsearch.service.plan.methods import trainer_of
 from gridsearch.service.prepare.joining import join
-from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
+from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored, require_prunable
 from gridsearch.service.prepare.prepared import Given
 from gridsearch.service.run.workers import devices_for, worker_setups
 from gridsearch.spec.study_options import ORDERS
@@ -74,6 +75,7 @@ class Plan:
         order: in which order the trials go.
         first: the trial that each of the first packs begins with, and how many lanes that pack has.
         sampled_from: how many points the grid has, where these are a sample of it.
+        metric: which metric ranks it, likewise `direction`.
     """
 
     study: str
@@ -96,6 +98,8 @@ class Plan:
     order: str = ORDERS[0]
     first: tuple[tuple[Mapping[str, Value], int], ...] = ()
     sampled_from: int | None = None
+    metric: str = ACCURACY
+    direction: str = "maximize"
 
     @property
     def unmeasured(self) -> int:
@@ -127,6 +131,8 @@ class Plan:
             "order": self.order,
             "first": [{"params": dict(params), "lanes": lanes} for params, lanes in self.first],
             "sampled_from": self.sampled_from,
+            "metric": self.metric,
+            "direction": self.direction,
         }
         kept_data = {"data": self.data} if self.data else {}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
@@ -157,6 +163,7 @@ def plan(
         GridsearchError: what `run` would refuse.
     """
     began = time.monotonic()
+    require_prunable(spec.image_metric, options.prune)
     devices = devices_for(options, spec.kind)
     given = Given(objects=objects or {}, dataset=dataset, objective=objective)
     prepared = prepare(spec, options.places, given, fetch=probe, say=say)
@@ -195,6 +202,7 @@ def _plan(
     say: Callable[[str], None],
     began: float,
 ) -> Plan:
+    require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
     ledger, studies = _ledger(options, prepared)
     joined = join(prepared, ledger, studies)
     prepared = joined.prepared
@@ -239,6 +247,8 @@ def _plan(
             for program in simulated.programs[:_FIRST]
         ),
         sampled_from=prepared.sampled_from,
+        metric=prepared.metric,
+        direction=prepared.direction,
     )
 
 

@@ -5,12 +5,21 @@ One of the two kinds that `preparation` chooses between; `stored` finds again wh
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.planning import ImageCost
 from gridsearch.records import ImageSettings
+from gridsearch.records.image_metrics import (
+    ACCURACY,
+    TOP,
+    TRAIN_ACCURACY,
+    image_metric,
+    known_metric,
+    require_class,
+)
 from gridsearch.service.prepare import stored, user_code
 from gridsearch.service.prepare.catalog import Catalog, images_changed, models_of
 from gridsearch.service.prepare.image_summary import image_warnings, renamed_arguments, summary
@@ -44,20 +53,25 @@ class PreparedImages(Prepared):
     Attributes:
         catalog: the plug-ins that the study names.
         images: the data of the first point, None where it was not loaded.
+        asked: the metric that was asked for, or by which a stored study goes; None for accuracy.
     """
 
     catalog: Catalog
     images: ImageData | None
+    asked: str | None = None
 
     @property
     def metric(self) -> str:
-        """Validation accuracy; train accuracy only where nothing is held out."""
-        return "train_accuracy" if all(d.settings.trains_on_all for d in self.drafts) else "val_accuracy"
+        """What was asked for, else validation accuracy; train accuracy only where nothing is held out."""
+        if all(d.settings.trains_on_all for d in self.drafts):
+            return TRAIN_ACCURACY
+        return self.asked or ACCURACY
 
     @property
     def direction(self) -> str:
-        """More accuracy is better."""
-        return "maximize"
+        """That of the metric."""
+        known = known_metric(self.metric)
+        return known.direction if known is not None else "maximize"
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -108,6 +122,8 @@ class PreparedImages(Prepared):
         """Say how the grid's images stand to those that its study holds; see `Prepared`."""
         if any(trial.settings.kind is not self.kind for trial in ledger[:1]):
             return Joining()  # the store refuses it
+        if not self.stored:
+            _check_same_metric(self.name, str(spec.get("metric", "accuracy")), self.asked or ACCURACY)
         return stored.joining(self.name, ledger, spec, self.catalog, self.drafts, home=home)
 
     @property
@@ -155,7 +171,9 @@ def prepare_images(
         excluded=expansion.excluded,
         warnings=(*expansion.warnings, *user_code.warnings(catalog.own, version=spec.version)),
         images=_images(catalog, expansion.drafts[0].settings, fetch=fetch),
+        asked=spec.image_metric,
     )
+    _check_metric(spec, prepared)
     if fetch:
         catalog.facts(expansion.drafts)  # all are read before anything is written
     if prepared.images is not None:
@@ -189,10 +207,45 @@ def stored_images(
         spec=stored.located(spec, catalog),
         catalog=catalog,
         images=_images(catalog, drafts[0].settings, fetch=True),
+        asked=data.metric,
     )
     for note in prepared.summary:
         say(note)
     return prepared.with_doubts()
+
+
+def _check_same_metric(study: str, stored: str, asked: str) -> None:
+    """Refuse another metric than the one that a study goes by.
+
+    Raises:
+        UsageError: it is another.
+    """
+    before, now = image_metric(stored), image_metric(asked)
+    if before.name != now.name:
+        raise UsageError(
+            f"study {study!r} is ranked by {before.word}, not by {now.word}",
+            hint=f"give --metric {shlex.quote(before.word)} as before, and see `report --by {shlex.quote(now.word)}`; "
+            "or name another study with --study",
+        )
+
+
+def _check_metric(spec: StudySpec, prepared: PreparedImages) -> None:
+    """Refuse a metric that these images cannot have.
+
+    Raises:
+        UsageError: nothing is held out, the class is not there, or there are too few classes.
+    """
+    if prepared.asked is None:
+        return
+    if prepared.metric == TRAIN_ACCURACY:
+        raise UsageError(
+            f"metric {spec.metric}: nothing is held out (val=0), and metrics are those of held-out images",
+            hint="leave --metric out, or hold some out with --val",
+        )
+    if names := prepared.class_names:
+        require_class(image_metric(spec.metric), names, of=f"dataset {prepared.catalog.subject!r}")
+        if prepared.asked == "top3" and len(names) <= TOP:
+            raise UsageError(f"metric top3: there are but {len(names)} classes, so that it is always 1")
 
 
 def check(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft], *, files: bool = False) -> None:

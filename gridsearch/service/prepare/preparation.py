@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gridsearch.errors import UsageError
+from gridsearch.records.image_metrics import METRICS, known_metric
 from gridsearch.records.study_kinds import FUNCTION, IMAGES, KINDS
 from gridsearch.service.prepare.functions import prepare_function, stored_function
 from gridsearch.service.prepare.images import prepare_images, stored_images
@@ -143,6 +144,25 @@ def joined_data(store: Store, prepared: Prepared, places: Places) -> Joining:
     return prepared.joining(ledger, store.spec(prepared.name), home=places.home) if ledger else Joining()
 
 
+def require_prunable(metric: str | None, prune: str) -> None:
+    """Refuse to end trials early by a metric that their epochs do not have.
+
+    Args:
+        metric: the name of a metric of images; None for any other.
+        prune: the pruner, or "none".
+
+    Raises:
+        UsageError: it is computed from the predictions of a trial that has ended.
+    """
+    known = None if metric is None else known_metric(metric)
+    if prune != "none" and known is not None and not known.each_epoch:
+        words = ", ".join(each.word for each in METRICS if each.each_epoch)
+        raise UsageError(
+            f"--prune {prune}: {known.word} is computed when a trial has ended, not after each epoch as {words} are",
+            hint="leave --prune out, or rank by one of these and look with `report --by` afterwards",
+        )
+
+
 def _refuse_misplaced(data: StudyData, given: Given) -> None:
     """Refuse plug-ins that make no sense for a study of this kind.
 
@@ -150,6 +170,7 @@ def _refuse_misplaced(data: StudyData, given: Given) -> None:
         UsageError: one was given.
     """
     named: dict[str, Any] = {"dataset": given.dataset, "model": given.models, "objective": given.objective}
-    for option in (name for kind in KINDS if kind is not data.kind for name in kind.options):
+    others = (name for kind in KINDS if kind is not data.kind for name in kind.options)
+    for option in (name for name in others if name not in data.kind.options):
         if named.get(option):
             raise UsageError(f"--{option}: study {data.name!r} {data.kind.does}")

@@ -12,6 +12,7 @@ from gridsearch.advice import Advice
 from gridsearch.errors import StoreError, StudyNotFound, UsageError
 from gridsearch.planning.estimates import relative_cost
 from gridsearch.records import TrialState
+from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.service.prepare.options import LEASE_SECONDS
 from gridsearch.service.run.silence import SILENT_SECONDS
 from gridsearch.store import Home, open_store, store_exists, take_in
@@ -38,6 +39,7 @@ class StudyStatus:
         resumable: the trials that wait and have a checkpoint, with the epoch, or step, that they go on from.
         quiet: trials that train and of which no epoch or step has ended for minutes: for how many seconds, by number.
         again: the commands about it.
+        metric: which metric ranks it, likewise `direction`.
     """
 
     name: str
@@ -49,6 +51,8 @@ class StudyStatus:
     resumable: tuple[tuple[TrialRecord, int], ...] = ()
     quiet: Mapping[int, float] = field(default_factory=dict)
     again: Advice = field(default_factory=Advice)
+    metric: str = ACCURACY
+    direction: str = "maximize"
 
     @property
     def open(self) -> int:
@@ -70,6 +74,8 @@ class StudyStatus:
         ]
         return {
             "study": self.name,
+            "metric": self.metric,
+            "direction": self.direction,
             "counts": self.counts,
             "eta_seconds": self.eta,
             "runners": runners,
@@ -221,6 +227,8 @@ def _status(store: Store, name: str) -> StudyStatus:
         ),
         quiet=_quiet(store, name, running),
         again=data.again,
+        metric=data.metric,
+        direction=data.direction,
     )
 
 

@@ -145,7 +145,10 @@ class Recorder:
             trial = self._held.end(event.trial)
             if trial.settings.length is None and isinstance(event, TrialFinished):
                 self._run.probes.observe(self._run.cost.key(trial.settings), 1, event.seconds)
-            named = event if self._pruning is None else self._pruning.named(trial, event)
+            result = event
+            if isinstance(event, TrialFinished):
+                result = self._run.final_metric.added(trial, event)
+            named = result if self._pruning is None else self._pruning.named(trial, result)
             self._results.append((trial, named))
 
     def flush_results(self) -> None:

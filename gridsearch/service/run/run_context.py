@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gridsearch.planning import CostModel, ProbeCache
     from gridsearch.records import Trial
     from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.run.final_metric import FinalMetric
     from gridsearch.service.run.progress import Observer, Progress
     from gridsearch.store import RunnerIdentity, RunStore
 
@@ -32,6 +33,7 @@ class RunContext:
         probes: takes the measured cost of each epoch.
         progress: is kept up to date.
         observer: is notified of what happens.
+        final_metric: adds the metric that ranks to results that lack it.
         order: in which order the trials go, see `planning.rank_of`.
         stays: whether it waits for what other runners hold of the grid, since that may come back.
     """
@@ -46,6 +48,7 @@ class RunContext:
     probes: ProbeCache
     progress: Progress
     observer: Observer
+    final_metric: FinalMetric
     order: str
     stays: bool = True
 

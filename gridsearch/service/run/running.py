@@ -13,7 +13,7 @@ from gridsearch.records import TrialState
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.prepare import user_code
 from gridsearch.service.prepare.joining import join
-from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored
+from gridsearch.service.prepare.preparation import joined_data, prepare, prepare_stored, require_prunable
 from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, rank_study
 from gridsearch.service.run import interruption
@@ -109,6 +109,7 @@ def run(
     with ExitStack() as stack:
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
+        require_prunable(spec.image_metric, options.prune)
         devices = devices_for(options, spec.kind)
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
         return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
@@ -149,6 +150,7 @@ def resume(
         prepared = prepare_stored(
             study, options.places, given, more=more, changed=options.changed, say=watcher.say
         )
+        require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
         devices = devices_for(options, prepared.kind)
         return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
 

@@ -14,6 +14,7 @@ from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.reports import preload_report
 from gridsearch.service.run.coordinator import Coordinator
 from gridsearch.service.run.ending import Ending
+from gridsearch.service.run.final_metric import FinalMetric
 from gridsearch.service.run.progress import Progress
 from gridsearch.service.run.pruning import Pruning
 from gridsearch.service.run.publisher import TrialPublisher
@@ -100,7 +101,8 @@ def train_waiting(
     counts = store.open_counts(share.study_id, share.ids)
     if not counts.get(TrialState.WAITING) and not counts.get(TrialState.RUNNING):
         return None
-    setups = worker_setups(prepared.catalog, options, devices, trials=counts.get(TrialState.WAITING, 0))
+    waiting = counts.get(TrialState.WAITING, 0)
+    setups = worker_setups(prepared.catalog, options, devices, trials=waiting, metric=prepared.metric)
     this_run = RunOf(
         study=prepared.name,
         study_id=share.study_id,
@@ -177,6 +179,7 @@ def _context(
         probes=probes,
         progress=progress,
         observer=observer,
+        final_metric=FinalMetric(prepared.metric, home=store.home, study=prepared.name, facts=prepared.facts),
         order=prepared.order,
         stays=share.stays,
     )

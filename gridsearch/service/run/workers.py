@@ -104,7 +104,7 @@ def device_name(device: str) -> str:
 
 
 def worker_setups(
-    catalog: Plugins, options: RunOptions, devices: Sequence[str], *, trials: int
+    catalog: Plugins, options: RunOptions, devices: Sequence[str], *, trials: int, metric: str = ""
 ) -> tuple[WorkerSetup, ...]:
     """Return the setup of each worker: one a core, or one an accelerator, but none for which there is no pack.
 
@@ -125,7 +125,7 @@ def worker_setups(
     return tuple(
         WorkerSetup(
             name=f"w{i}",
-            **catalog.setup,
+            **{"metric": metric, **catalog.setup},
             device=devices[i % len(devices)],
             threads=1,
             pruning=options.prune != "none",

@@ -239,7 +239,8 @@ class _Group:
         self._precision = precision
         self._key = entries[0].lane.trial.settings.shape()
         self._progress = [
-            LaneProgress(e.lane, _split(m), e.state) for e, m in zip(entries, members, strict=True)
+            LaneProgress(e.lane, _split(m), e.state, metric=context.metric)
+            for e, m in zip(entries, members, strict=True)
         ]
         self._turn = self._first_turn = max((p.turn for p in self._progress), default=0)
         keys = tuple(entry.lane.trial.key for entry in entries)
@@ -392,7 +393,7 @@ class _Group:
         tensors = dict(model.named_parameters()) | dict(model.named_buffers())
         state = entry.state
         self._program.load_lane_state(slot, member, LaneState(weights=tensors) if state is None else state)
-        self._progress[slot] = LaneProgress(lane, _split(member), state)
+        self._progress[slot] = LaneProgress(lane, _split(member), state, metric=self._context.metric)
         self._progress[slot].turn = self._turn
         self._progress[slot].seconds += time.perf_counter() - started
 
