@@ -214,7 +214,8 @@ class Lines:
         params = params_text(trial.params, progress.words)
         outcome = _outcome(result, progress.metric)
         if isinstance(result, TrialFinished) and stopped_early(result.state, result.epochs, trial.settings):
-            outcome += f", {early_stop_words(result.epochs, trial.settings)}"
+            why = early_stop_words(result.epochs, trial.settings)
+            outcome += f" after epoch {result.epochs} of {trial.settings.length} ({why})"
         text = f"{params} {show_replicate(trial)}  {outcome}{seconds}"
         self._print(f"[{progress.ended}/{progress.total}] trial {trial.number}  {text}", style)
 

@@ -85,10 +85,10 @@ def stopped_early(state: TrialState, epochs: int, settings: Settings) -> bool:
 
 
 def early_stop_words(epochs: int, settings: Settings) -> str:
-    """Say when and why a trial stopped early; the arguments are `stopped_early`'s."""
+    """Say why a trial stopped early; the arguments are `stopped_early`'s."""
     patience = settings.get("patience")
     since = f", no better since epoch {epochs - patience}" if isinstance(patience, int) else ""
-    return f"stopped early after epoch {epochs} of {settings.length}{since}"
+    return f"stopped early{since}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
