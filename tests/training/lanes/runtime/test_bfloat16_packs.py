@@ -9,6 +9,7 @@ from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
+from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
 
 
@@ -40,3 +41,27 @@ def test_a_pack_in_bfloat16_keeps_steps_that_bfloat16_weights_would_lose(
         moved = float((slow - weight).abs().max())
         assert 0 < moved < 0.004 * float(weight.abs().max()), f"{name}: below the last digit of bfloat16"
         torch.testing.assert_close(fast - weight, 2 * (slow - weight), rtol=0.05, atol=0.1 * moved)
+
+
+def test_losses_and_clipping_are_computed_in_float32(make_settings, make_images):
+    """A step of a clipped lane is as long as its limit says, to more digits than bfloat16 has."""
+    common = {"dtype": "bfloat16", "optimizer": "sgd", "batch": 64}
+    settings = [
+        make_settings(**common, lr=1.0, clip_norm=0.01),
+        make_settings(**common, loss="focal", class_weight="balanced", label_smoothing=0.1),
+    ]
+    data = ResidentCache(make_images(47, size=16), device="cpu")(settings[0])
+    precision = Precision.of("bfloat16", torch.device("cpu"))
+
+    def build(*_):
+        return models.lenet(data.channels, data.num_classes, data.image_size, width=0.5)
+
+    built = [build_network(s, 0, data, build, precision) for s in settings]
+    before = torch.cat([p.detach().flatten().clone() for p in built[0].parameters()])
+    pack = PackProgram([Member(s, 0) for s in settings], built, data, precision)
+    losses = [totals.loss for totals in pack.train_epoch()]
+    after = torch.cat([t.flatten() for t in pack.lane_state(0).weights.values()])
+    assert float((after - before).double().norm()) == pytest.approx(0.01, rel=1e-4)
+    for recipe, loss in zip(settings, losses, strict=True):
+        alone = SoloProgram(recipe, 0, data, build, precision)
+        assert loss == pytest.approx(alone.train_epoch(1).loss, rel=2e-3)
