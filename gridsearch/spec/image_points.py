@@ -171,6 +171,11 @@ class ImagePoints:
                 yield f"{name}={text} of the recipe has no effect at any point"
         if any(draft.settings.get("patience") and draft.settings.trains_on_all for draft in drafts):
             yield "patience goes by the train accuracy: nothing is held out (val=0)"
+        if "sampling" in axes and all(draft.settings.trains_on_all for draft in drafts):
+            yield (
+                "sampling decides which images the train accuracy is of: nothing is held out (val=0), and points that "
+                "sample apart do not compare"
+            )
         if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
             yield (
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "

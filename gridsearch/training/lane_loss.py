@@ -9,7 +9,7 @@ Shapes: B batch, Y classes, N images of the training split.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,7 +31,7 @@ class LossRecipe:
     Attributes:
         smoothing: label smoothing.
         gamma: the focal loss's exponent; 0 for cross-entropy.
-        weights: of each class, float64 [Y] on the CPU; None where all count alike.
+        weights: of each class, [Y], float64 on the CPU unless `on` has moved them; None where all count alike.
     """
 
     smoothing: float = 0.0
@@ -51,9 +51,13 @@ class LossRecipe:
             class_weights(data) if settings.class_weight == "balanced" else None,
         )
 
+    def on(self, device: torch.device, dtype: torch.dtype) -> Self:
+        """Return the same with weights of this type, where the logits are."""
+        return self if self.weights is None else replace(self, weights=self.weights.to(device, dtype))
+
     def __call__(self, logits_BY: torch.Tensor, labels_B: torch.Tensor) -> torch.Tensor:
         """Return the mean loss of a batch, a scalar, for autograd."""
-        weights = None if self.weights is None else self.weights.to(logits_BY)
+        weights = self.weights
         if not self.gamma:
             return F.cross_entropy(logits_BY, labels_B, weight=weights, label_smoothing=self.smoothing)
         return focal_loss(logits_BY, labels_B, gamma=self.gamma, weights_Y=weights, smoothing=self.smoothing)

@@ -236,7 +236,7 @@ class SoloProgram:
     @functools.cached_property
     def _loss(self) -> LossRecipe:
         """The loss; made when it is asked for, since a program that only evaluates has the wrong images for it."""
-        return LossRecipe.of(self.settings, self.data)
+        return LossRecipe.of(self.settings, self.data).on(self.data.device, self._precision.weights)
 
     @property
     def lr(self) -> float:
