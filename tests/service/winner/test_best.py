@@ -201,35 +201,35 @@ def test_a_choice_among_epochs_becomes_their_median(cli):
     assert "the median over seeds" in result.err
 
 
-@pytest.mark.end_to_end
 def test_trials_that_lose_their_patience_are_complete_and_told_everywhere(cli, home):
-    words = ("--grid", "lr=.3", "patience=2,4", "--seeds", "2", "--epochs", "12", "--set", "optimizer=sgd")
+    from gridsearch import reporting
+    from gridsearch.reporting.output.cautions import cautions
+    from gridsearch.service.winner.best import choose
+    from gridsearch.store import open_store
+
+    words = ("--grid", "lr=1", "patience=1,2", "--seeds", "2", "--epochs", "30", "--set", "optimizer=sgd")
     ran = cli(*RUN, *words)
     assert ran.code == 0
-    trials = cli("report", "--study", "digits", "--json").json["trials"]
-    assert {t["state"] for t in trials} == {"complete"}
-    early = [t for t in trials if t["stopped_early"]]
-    assert early
-    for t in trials:
-        view = cli("trial", str(t["number"]), "--study", "digits", "--json").json
-        rows = [(-row["val_accuracy"], row["val_loss"], row["epoch"]) for row in view["curves"]]
+    with open_store(f"sqlite:///{home}/gridsearch.db", home=home, create=False) as store:
+        data = store.study_data("digits")
+        winner = choose(store, data, {})
+    for trial in data.trials:
+        rows = [(-row.val_accuracy, row.val_loss, row.epoch) for row in data.epochs[trial.number]]
         waited = [n - min(rows[:n])[2] for n in range(1, len(rows) + 1)]
-        assert [n >= t["params"]["patience"] for n in waited] == [False] * (len(rows) - 1) + [
-            t["stopped_early"]
-        ]
-    first = early[0]
-    said = f"(stopped early, no better since epoch {first['epochs'] - first['params']['patience']})"
-    assert f" after epoch {first['epochs']} of 12 {said}" in ran.err
-    assert f"{first['epochs']} of 12 {said}" in cli("trial", str(first["number"]), "--study", "digits").out
-    rows = cli("export", "--study", "digits", "--format", "csv").out.splitlines()
-    assert sum(line.endswith(",true") for line in rows) == len(early)
-    assert f"{len(early)} trials stopped early" in cli("report", "--study", "digits").out
-    page = (home / "digits" / "report" / "index.html").read_text()
-    assert "complete, stopped early" in page
-    result = cli(*BEST, "--json")
-    point = [t["epochs"] for t in trials if t["params"] == result.json["test"]["params"]]
-    assert result.json["test"]["epochs"] == min(point)
-    assert "nothing stops the refit early" in result.err
+        assert waited[-1] == trial.settings.patience > max(waited[:-1])
+        assert (trial.state, trial.epochs, trial.stopped_early) == ("complete", len(rows), True)
+    assert any(" stopped early, after " in words for words in cautions(data, reporting.rank(data)))
+    assert winner.settings.epochs == min(t.epochs for t in winner.point.trials)
+    assert winner.settings.patience is None
+    assert any("nothing stops the refit early" in note for note in winner.notes)
+    first = data.trials[0]
+    said = f"(stopped early, no better since epoch {first.epochs - first.settings.patience})"
+    assert f" after epoch {first.epochs} of 30 {said}" in ran.err
+    assert f"{first.epochs} of 30 {said}" in cli("trial", "0", "--study", "digits").out
+    found = cli("export", "--study", "digits", "--format", "csv").out.splitlines()
+    assert found[0].endswith(",stopped_early")
+    assert all(line.endswith(",true") for line in found[1:])
+    assert {t["stopped_early"] for t in reporting.report_json(data)["trials"]} == {True}
 
 
 def test_a_study_without_validation_is_warned_of_loudly(cli, home):
