@@ -25,6 +25,9 @@ HOME = "runs"
 LOCATORS = "locators"
 """Where a study's spec keeps what its own code is named by: kind, display name, locator ("" where it has no file)."""
 
+_TORCHS = "torch.optim:"
+"""Before the names of torch's own optimizers, which are no code of the user's."""
+
 _GRID = ("--grid", "lr=.01,.001", "batch=10,20,50")
 
 
@@ -181,7 +184,8 @@ def named_again(
 
     Args:
         spec: the study's, as it was last asked for, with its `LOCATORS`.
-        needed: kind ("model", "dataset", "objective") and display name of all that the trials use.
+        needed: kind ("model", "dataset", "objective", "optimizer", "augment") and display name of all that the trials
+            use.
     """
     named: list[str] = []
     lost: list[str] = []
@@ -193,7 +197,7 @@ def named_again(
         if locator:
             where, _, attribute = locator.rpartition(":")
             shown = f"{near(Path(where))}:{attribute}" if where.endswith(".py") else locator
-            named += [f"--{kind}", shown]
+            named += ["--code" if kind in ("optimizer", "augment") else f"--{kind}", shown]
         else:
             lost.append(name)
     return tuple(named), tuple(lost)
@@ -201,6 +205,8 @@ def named_again(
 
 def is_own(kind: str, name: str) -> bool:
     """Whether a name stands for code of the user's own ("my_net.py:Net"), which runs only when it is named."""
+    if kind == "optimizer" and name.startswith(_TORCHS):
+        return False
     known = {"dataset": locators.placed, "model": locators.from_library}.get(kind)
     return ":" in name and (known is None or known(name) is None)
 

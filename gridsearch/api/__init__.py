@@ -57,6 +57,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     study: str | None = None,
     dataset: Any = None,
     model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    code: str | Callable[..., Any] | Sequence[Any] | None = None,
     objective: str | Callable[..., Any] | None = None,
     metric: str | None = None,
     direction: str | None = None,
@@ -109,6 +110,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
             Default: "fmnist".
         model: a name, "file.py:Name" or "module:Name", or the class or function itself; default: "lenet".  A list of
             them finishes a stored study that has several of your own.
+        code: optimizers and augmentations of your own that a stored study needs again: "file.py:Name", or the class or
+            function itself, one or several.
         objective: a plain function instead of images and networks, f(params, seed): "file.py:name", "module:name", or
             the function itself; `grid` and `recipe` then hold its params.
         metric: which metric ranks and prunes; default: "accuracy", of a function "value" among its own.  Of images also
@@ -155,7 +158,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         report: whether to write the report at the end.
         quiet: no progress and no messages; warnings all the same.
         **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
-            axis of the grid, of one value or several.
+            axis of the grid, of one value or several.  `optimizer` also takes a class of optimizers, and `augment` a
+            function that changes a batch of images.
 
     Returns:
         The study: what these words describe ranks first; points of earlier versions of the code, of other images or of
@@ -179,7 +183,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     if grid is None and study is not None and not (set(given) & CHANGING or settings):
         outcome = _resume(given, options, watcher)
     else:
-        outcome = _search(with_axes(grid, axes), given, made, options, watcher)
+        objects = Objects()
+        outcome = _search(with_axes(grid, objects.grid(axes)), given, made, options, watcher, objects)
     if outcome.signum is not None:
         raise KeyboardInterrupt
     _tell_failures(outcome, watcher)
@@ -205,6 +210,7 @@ def _search(
     recipe: Mapping[str, Any],
     options: Mapping[str, Any],
     watcher: Watcher,
+    objects: Objects,
 ) -> RunOutcome:
     """Run what the arguments describe."""
     from gridsearch.service.run import running
@@ -217,9 +223,12 @@ def _search(
             "nothing to search: no grid and no study file",
             hint='try gridsearch.run(grid={"lr": [.01, .001]})',
         )
-    objects = Objects()
     grid, named = objects.grid(grid), objects.named(given)
-    spec = spec_of(grid, named, recipe)
+    if "code" in named:
+        raise UsageError(
+            "code names code for a study that exists", hint="here optimizer=... and augment=... do"
+        )
+    spec = spec_of(grid, named, objects.recipe(recipe))
     how = run_options({**options, "executor": objects.executor(_executor(given), watcher.warn)})
     return running.run(
         spec,
@@ -243,7 +252,7 @@ def _resume(given: Mapping[str, Any], options: Mapping[str, Any], watcher: Watch
         how,
         observer=watcher,
         dataset=objects.dataset or named.get("dataset"),
-        models=_listed(named.get("model")),
+        models=[*_listed(named.get("model")), *_listed(named.get("code"))],
         objective=objects.objective or named.get("objective"),
         objects=objects.models,
         more=_more_seeds(given),
@@ -360,6 +369,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
     where: Mapping[str, Value] | None = None,
     again: bool = False,
     model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    code: str | Callable[..., Any] | Sequence[Any] | None = None,
     dataset: Any = None,
     home: str | os.PathLike[str] | None = None,
     store: str | None = None,
@@ -375,6 +385,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
         where: the winner among the trials with these values.
         again: read the test set again; the result no longer counts as a clean test.
         model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
+        code: likewise a user's own optimizer or augmentation.
         dataset: likewise, or where "folder:PATH" is now.
         home: where the store and all files of the studies lie; default as on the command line.
         store: the database's URL; default as on the command line.
@@ -396,6 +407,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
         "store": store,
         "device": device,
         "model": model,
+        "code": code,
         "dataset": dataset,
         "slurm": slurm,
     }
@@ -410,7 +422,7 @@ def best(  # noqa: PLR0913 - each option of the command line by its name, for `h
         again=flag("again", again),
         observer=watcher,
         dataset=objects.dataset or named.get("dataset"),
-        models=_listed(named.get("model")),
+        models=[*_listed(named.get("model")), *_listed(named.get("code"))],
         objects=objects.models,
     )
     if found.signum is not None:

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import Plugin
 
+CODE_AXES = ("model", "optimizer", "augment")
+"""Axes whose values may be classes or functions."""
+
 _HELD = (list, dict, set, bytearray, deque, io.IOBase)
 """What a function may fill for its caller to see, where it runs in the caller's process."""
 
@@ -50,10 +53,9 @@ class Objects:
             UsageError: an object of the wrong kind.
         """
         found = dict(asked)
-        if "model" in asked:
-            model = asked["model"]
-            several = isinstance(model, list | tuple)
-            found["model"] = [self.model(each) for each in model] if several else self.model(model)
+        for name in ("model", "code"):
+            if name in asked:
+                found[name] = self._each(name, asked[name])
         if "dataset" in asked:
             found["dataset"] = self._dataset(asked["dataset"])
         if callable(objective := asked.get("objective")):
@@ -62,12 +64,37 @@ class Objects:
         return found
 
     def grid(self, grid: Any) -> Any:
-        """Return a grid with names in place of the models on its axis."""
-        if not isinstance(grid, Mapping) or "model" not in grid or isinstance(grid["model"], str):
+        """Return a grid with names in place of the models, optimizers and augmentations on its axes."""
+        if not isinstance(grid, Mapping):
             return grid
-        models = grid["model"]
-        several = models if isinstance(models, list | tuple) else [models]
-        return {**grid, "model": [self.model(model) for model in several]}
+        own = {name: grid[name] for name in CODE_AXES if name in grid and _has_code(grid[name])}
+        return {**grid, **{name: self._each(name, values, several=True) for name, values in own.items()}}
+
+    def recipe(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a recipe with names in place of an optimizer and an augmentation."""
+        own = {name: recipe[name] for name in CODE_AXES[1:] if name in recipe and _has_code(recipe[name])}
+        return {**recipe, **{name: self._each(name, value) for name, value in own.items()}}
+
+    def _each(self, name: str, given: Any, *, several: bool = False) -> Any:
+        """Return the name of what is given, or of each of several."""
+        name_of = self.model if name == "model" else self._code
+        if isinstance(given, list | tuple):
+            return [name_of(each) for each in given]
+        return [name_of(given)] if several else name_of(given)
+
+    def _code(self, target: Any) -> Any:
+        """Return the name of an optimizer, an augmentation or of what a stored study needs again.
+
+        Raises:
+            UsageError: it is an optimizer that was made already.
+        """
+        if _is_a(target, "torch.optim", "Optimizer"):
+            kind = type(target).__name__
+            raise UsageError(
+                f"optimizer: an instance of {kind} was given, and each trial makes one of its own",
+                hint=f"give the class (optimizer={kind}); its arguments are optimizer.NAME",
+            )
+        return target if isinstance(target, str) or not callable(target) else self._named(target)
 
     def model(self, target: Any) -> Any:
         """Return a model's name; anything but a class or function is returned as it is.
@@ -81,8 +108,9 @@ class Objects:
                 f"model: an instance of {kind} was given, and each trial builds a network of its own",
                 hint=f"give the class (model={kind}), or a function that returns a new one",
             )
-        if not callable(target):
-            return target
+        return self._named(target) if callable(target) else target
+
+    def _named(self, target: Any) -> str:
         found = plugins.of_object(target)
         name, other = found.name, self.models.get(found.name)
         if (
@@ -138,6 +166,12 @@ class Objects:
             'executor="local" sends copies to worker processes, executor="inline" says that this is meant'
         )
         return "inline"
+
+
+def _has_code(given: Any) -> bool:
+    """Whether a value, or one of several, is code or a network instead of a name."""
+    each = given if isinstance(given, list | tuple) else [given]
+    return any(callable(value) or _is_a(value, "torch.optim", "Optimizer") for value in each)
 
 
 def held_by(target: Any) -> str | None:

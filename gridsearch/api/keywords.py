@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data"}
+_RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data", "optimizer_options"}
 CHANGING = frozenset(OPTIONS) - {"study", "order", "ignore", *PLUGINS} | {
     "exclude",
     "when",
@@ -50,6 +50,7 @@ class SearchArguments(TypedDict, total=False):
     study: str | None
     dataset: Any
     model: str | Callable[..., Any] | Sequence[Any] | None
+    code: str | Callable[..., Any] | Sequence[Any] | None
     objective: str | Callable[..., Any] | None
     metric: str | None
     direction: str | None
@@ -96,6 +97,7 @@ class BestArguments(TypedDict, total=False):
     where: Mapping[str, Value] | None
     again: bool
     model: str | Callable[..., Any] | Sequence[Any] | None
+    code: str | Callable[..., Any] | Sequence[Any] | None
     dataset: Any
     home: str | os.PathLike[str] | None
     store: str | None

@@ -192,6 +192,12 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="name your_file.py:Name again, if the winner is a model of your own",
     )
     best.add_argument(
+        "--code",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="likewise, for an optimizer or augmentation of your own",
+    )
+    best.add_argument(
         "--dataset",
         metavar="NAME",
         help="name your_file.py:Name again, or say where its folder or file is now",

@@ -60,6 +60,12 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         "model of your own that its trials need",
     )
     what.add_argument(
+        "--code",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="with --study NAME alone: an optimizer or augmentation of your own that its trials need",
+    )
+    what.add_argument(
         "--objective",
         metavar="FILE.py:NAME",
         help="a function of your own instead of images and networks: f(params, seed) returns a dict of metrics, or "
@@ -245,6 +251,12 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
         action="append",
         metavar="FILE.py:NAME",
         help="a model of your own that may run here, if a study's trials need it (repeatable)",
+    )
+    worker.add_argument(
+        "--code",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="likewise an optimizer or augmentation of your own (repeatable)",
     )
     worker.add_argument(
         "--dataset",

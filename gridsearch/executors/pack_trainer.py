@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import Value
     from gridsearch.training.memory import ProcessPeak
+    from gridsearch.training.own_code import OwnCode
     from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 _PROBE_SECONDS = 0.2
@@ -146,6 +147,7 @@ class PackTrainer:
                     cast("Pack[ImageSettings]", pack),
                     data=self._data,
                     build=self._build,
+                    own=self._own,
                     device=self._device,
                     emit=report,
                     stop=stop,
@@ -235,6 +237,7 @@ class PackTrainer:
                 device=self._device,
                 lanes=lanes,
                 seconds=_PROBE_SECONDS,
+                own=self._own(settings),
             )
         if result.lanes < lanes:
             return None
@@ -391,6 +394,24 @@ class PackTrainer:
                 f"model {settings.model!r}: a file of it has changed since the run began", hint="run again"
             )
         return plugin
+
+    def _own(self, settings: ImageSettings) -> OwnCode:
+        """Return the user's own optimizer and augmentation of a trial.
+
+        Raises:
+            PluginError: one of them has changed since the run began.
+        """
+        from gridsearch.training.own_code import OwnCode
+
+        found: dict[str, Any] = {}
+        for kind, name in settings.uses[2:]:
+            plugin = self._find(name)
+            if plugin.source != getattr(settings, f"{kind}_source"):
+                raise PluginError(
+                    f"{kind} {name!r}: a file of it has changed since the run began", hint="run again"
+                )
+            found[kind] = plugin.target
+        return OwnCode(**found)
 
     def _cache(self, settings: ImageSettings) -> ResidentCache:
         """Return the images that a trial's key names.

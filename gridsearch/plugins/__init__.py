@@ -7,11 +7,15 @@ finds what the session has put into installed modules.
 """
 
 from gridsearch.plugins.lookup import (
+    AUGMENTATIONS,
     DATASETS,
     MODELS,
     OBJECTIVES,
+    OPTIMIZERS,
     Plugin,
+    as_augmentation,
     as_objective,
+    as_optimizer,
     find,
     find_objective,
     installed,
@@ -24,9 +28,11 @@ from gridsearch.plugins.protocols import Dataset, Fetchable, ImageData, Model, O
 from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS
 
 __all__ = [
+    "AUGMENTATIONS",
     "DATASETS",
     "MODELS",
     "OBJECTIVES",
+    "OPTIMIZERS",
     "SHAPE_ARGUMENTS",
     "Dataset",
     "Fetchable",
@@ -36,7 +42,9 @@ __all__ = [
     "Objective",
     "Plugin",
     "Reading",
+    "as_augmentation",
     "as_objective",
+    "as_optimizer",
     "find",
     "find_objective",
     "identity",

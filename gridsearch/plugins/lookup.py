@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 MODELS = "gridsearch.models"
 DATASETS = "gridsearch.datasets"
 OBJECTIVES = "gridsearch.objectives"
+OPTIMIZERS = "gridsearch.optimizers"
+AUGMENTATIONS = "gridsearch.augments"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +201,9 @@ def find(locator: str, group: str) -> Plugin:
     if not where.replace(".", "_").isidentifier():
         raise PluginError(
             f"unknown {kind} {locator!r}",
-            hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}",
+            hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}"
+            if installed(group)
+            else "name it as file.py:Name or module:Name",
         )
     module = _load(lambda: importlib.import_module(where), kind, locator)
     path = Path(getattr(module, "__file__", None) or "")
@@ -240,6 +244,51 @@ def as_objective(plugin: Plugin) -> Plugin:
         raise PluginError(
             f"objective {plugin.name!r} cannot be called with params and a seed: {said(error)}",
             hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
+        ) from None
+    return plugin
+
+
+def as_optimizer(plugin: Plugin) -> Plugin:
+    """Return a plug-in that is a class of optimizers.
+
+    Raises:
+        PluginError: it is something else.
+    """
+    target = plugin.target
+    while isinstance(target, partial):
+        target = target.func
+    if not (isinstance(target, type) and any(_is_torchs_optimizer(base) for base in target.__mro__)):
+        raise PluginError(
+            f"optimizer {plugin.name!r} is no class of optimizers",
+            hint="derive it from torch.optim.Optimizer; its instances get the parameters to train",
+        )
+    return plugin
+
+
+def _is_torchs_optimizer(base: type) -> bool:
+    """Whether a class is `torch.optim.Optimizer`, without importing torch: who derives from it has imported it."""
+    return base.__name__ == "Optimizer" and base.__module__ == "torch.optim.optimizer"
+
+
+def as_augmentation(plugin: Plugin) -> Plugin:
+    """Return a plug-in that can be called with a batch of images.
+
+    Raises:
+        PluginError: it cannot.
+    """
+    hint = "define it as `def f(images)` or `def f(images, generator)`: it returns the images [B, C, H, W], changed"
+    if isinstance(plugin.target, type):
+        raise PluginError(
+            f"augment {plugin.name!r} is a class, and an instance of it or a function is wanted", hint=hint
+        )
+    names = _parameters(plugin.target)
+    try:
+        inspect.signature(plugin.target).bind(None, **({"generator": None} if "generator" in names else {}))
+    except ValueError:  # a builtin without a signature; the call will show
+        return plugin
+    except TypeError as error:
+        raise PluginError(
+            f"augment {plugin.name!r} cannot be called with a batch of images: {said(error)}", hint=hint
         ) from None
     return plugin
 

@@ -39,7 +39,13 @@ from gridsearch.records.events import (
 )
 from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts
-from gridsearch.records.image_settings import DATA_PREFIX, LATER, MODEL_PREFIX, ImageSettings
+from gridsearch.records.image_settings import (
+    DATA_PREFIX,
+    LATER,
+    MODEL_PREFIX,
+    OPTIMIZER_PREFIX,
+    ImageSettings,
+)
 from gridsearch.records.results import (
     EpochRow,
     Part,
@@ -73,6 +79,7 @@ __all__ = [
     "LanesWanted",
     "LogText",
     "MODEL_PREFIX",
+    "OPTIMIZER_PREFIX",
     "Pack",
     "PackEnded",
     "PackStarted",

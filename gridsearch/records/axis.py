@@ -84,6 +84,7 @@ class Axis:
         kind: follows from the type that the key is declared with.
         bounds: the range of a number.
         choices: the words of a categorical axis; empty where any word will do.
+        own: whether code of the user's own goes beside the words, as file.py:name or module:name.
         nullable: whether `none` is a value.
         free: an option of a model or dataset, or a param of a function: any number, word, true, false or none.
         fusible: whether trials of one pack may differ in it.
@@ -99,6 +100,7 @@ class Axis:
     default: Value = None
     bounds: Bounds = _ANY
     choices: tuple[str, ...] = ()
+    own: bool = False
     nullable: bool = False
     free: bool = False
     fusible: bool = False
@@ -113,11 +115,12 @@ class Axis:
         return self.kind in (AxisKind.FLOAT, AxisKind.INT)
 
 
-def key(
+def key(  # noqa: PLR0913  (each fact of a declaration by its name)
     default: _T,
     help: str,  # noqa: A002 - as argparse calls it
     values: Bounds | str = "",
     *,
+    own: bool = False,
     fusible: bool = False,
     scope: AxisScope = AxisScope.GRID,
     log: bool = False,
@@ -130,7 +133,8 @@ def key(
         default: its value where none is given.
         help: what it is, in a few words.
         values: its range, or its words separated by spaces.
-        fusible: see `Axis`, likewise all others.
+        own: see `Axis`, likewise all others.
+        fusible: whether trials of one pack may differ in it.
         scope: where it may be given.
         log: whether it is searched on a logarithmic scale.
         later: whether it came when stores held trials already.
@@ -141,6 +145,7 @@ def key(
         "help": help,
         "bounds": bounds,
         "choices": tuple(words.split()),
+        "own": own,
         "fusible": fusible,
         "scope": scope,
         "log": log,

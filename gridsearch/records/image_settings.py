@@ -34,11 +34,15 @@ from gridsearch.records.study_kinds import IMAGES, StudyKind
 MODEL_VERSION = "model_version"
 """Shown when one model's source file differs among the trials: the first digits of its SHA-256."""
 
+OPTIMIZER_VERSION, AUGMENT_VERSION = "optimizer_version", "augment_version"
+"""Likewise of one optimizer's and of one augmentation's."""
+
 DATA_VERSION = "data_version"
 """Shown when the dataset's content differs among the trials: the first digits of its fingerprint."""
 
 MODEL_PREFIX = "model."
 DATA_PREFIX = "data."
+OPTIMIZER_PREFIX = "optimizer."
 
 GROUP = "group"
 """The option of a dataset that says what its images are grouped by: a column, or sub-folders.  `--group` sets it."""
@@ -54,7 +58,7 @@ class RecipeKeys:
     norm: str = key(
         "standard", "normalization of the input", "none standard", fusible=True, alias="normalization"
     )
-    optimizer: str = key("adam", "optimizer", "sgd adam adamw nadam rmsprop")
+    optimizer: str = key("adam", "optimizer", "sgd adam adamw nadam rmsprop", own=True)
     momentum: float = key(0.0, "momentum of sgd", FRACTION, fusible=True)
     nesterov: bool = key(False, "Nesterov's form of sgd's momentum", fusible=True)
     weight_decay: float = key(0.0, "weight decay", NOT_NEGATIVE, fusible=True)
@@ -74,6 +78,7 @@ class RecipeKeys:
         "none",
         "augmentation, on the device",
         "none flip shift flip+shift erase randaugment flip+randaugment flip+shift+randaugment",
+        own=True,
     )
     operations: int = key(
         2, "operations of randaugment on each image", Bounds(1, 14), fusible=True, later=True
@@ -161,6 +166,8 @@ class ImageSettings(RecipeKeys, Settings):
         model_options: the `model.*` options, complete with their defaults.
         model_source: the address of a user's own model: SHA-256 of its source file, of what that imports from own
             folders, and of files that its options name; None for an installed model without such files.
+        optimizer_options: the `optimizer.*` options of an optimizer that is not built in, complete with their defaults.
+        optimizer_source: the address of a user's own optimizer, likewise `augment_source` of their own augmentation.
     """
 
     kind: ClassVar[StudyKind] = IMAGES
@@ -189,6 +196,13 @@ class ImageSettings(RecipeKeys, Settings):
     model: str = key("lenet", "model, by name or as file.py:Name")
     model_options: Mapping[str, Value] = field(default_factory=dict)
     model_source: str | None = key(None, "SHA-256 of the model's file", scope=AxisScope.DERIVED)
+    optimizer_options: Mapping[str, Value] = field(default_factory=dict)
+    optimizer_source: str | None = key(
+        None, "SHA-256 of the optimizer's file", scope=AxisScope.DERIVED, later=True
+    )
+    augment_source: str | None = key(
+        None, "SHA-256 of the augmentation's file", scope=AxisScope.DERIVED, later=True
+    )
     select_metric: str = key(
         ACCURACY,
         "metric that compares epochs",
@@ -217,26 +231,31 @@ class ImageSettings(RecipeKeys, Settings):
 
     def get(self, axis: str, default: Value = None) -> Value:
         """Return the value of an axis, of a recipe key, or of an option ("model.width")."""
-        if axis.startswith(MODEL_PREFIX):
-            return self.model_options.get(axis.removeprefix(MODEL_PREFIX), default)
-        if axis.startswith(DATA_PREFIX):
-            return self.data_options.get(axis.removeprefix(DATA_PREFIX), default)
+        for prefix, options in self._options():
+            if axis.startswith(prefix):
+                return options.get(axis.removeprefix(prefix), default)
         value: Value = getattr(self, axis, default)
         return value
 
     def flat(self) -> dict[str, Value]:
-        """Return all settings of the point as one flat mapping: options as "model.NAME" and "data.NAME"."""
+        """Return all settings of the point as one flat mapping: options as "model.NAME", "data.NAME", "optimizer.NAME"."""
         values: dict[str, Value] = {}
         for name, value in self.to_json().items():
             if name in _OF_REPLICATE:
                 continue
-            if name == "model_options":
-                values |= {MODEL_PREFIX + k: v for k, v in value.items()}
-            elif name == "data_options":
-                values |= {DATA_PREFIX + k: v for k, v in value.items()}
+            if name.endswith("_options"):
+                values |= {f"{name.removesuffix('_options')}.{k}": v for k, v in value.items()}
             else:
                 values[name] = value
         return values
+
+    def _options(self) -> tuple[tuple[str, Mapping[str, Value]], ...]:
+        """Return the options of plug-ins by the prefix of their names."""
+        return (
+            (MODEL_PREFIX, self.model_options),
+            (DATA_PREFIX, self.data_options),
+            (OPTIMIZER_PREFIX, self.optimizer_options),
+        )
 
     def changed(self, axis: str, value: Value) -> Self:
         """Return settings with another value of an axis."""
@@ -248,8 +267,10 @@ class ImageSettings(RecipeKeys, Settings):
 
     @property
     def uses(self) -> tuple[tuple[str, str], ...]:
-        """The dataset and the model."""
-        return ("dataset", self.dataset), ("model", self.model)
+        """The dataset, the model, and what else is no built-in word."""
+        named = (("optimizer", self.optimizer), ("augment", self.augment))
+        others = tuple((kind, name) for kind, name in named if ":" in name)
+        return ("dataset", self.dataset), ("model", self.model), *others
 
     def point(self) -> Self:
         """Return the settings of the point, whichever fold is held out."""
@@ -266,16 +287,24 @@ class ImageSettings(RecipeKeys, Settings):
         return self.val, self.split_seed, self.folds, self.data_options.get(GROUP)
 
     def versions(self) -> dict[str, str | None]:
-        """Return the model's source and the images' fingerprint."""
-        return {MODEL_VERSION: self.model_source, DATA_VERSION: self.data_fingerprint}
+        """Return the sources of the model and of what else is the user's own, and the images' fingerprint."""
+        own = {OPTIMIZER_VERSION: self.optimizer_source, AUGMENT_VERSION: self.augment_source}
+        found = {name: source for name, source in own.items() if source is not None}
+        return {MODEL_VERSION: self.model_source, DATA_VERSION: self.data_fingerprint} | found
 
     def facts(self) -> dict[str, Value]:
         """Return all settings, the source by its model and the fingerprint by the options of the images."""
         found = self.flat() | {"code_version": self.code_version, "folds": self.folds}
         del found["dataset"]
-        source, content = found.pop("model_source"), found.pop("data_fingerprint")
-        if source is not None:
-            found[f"{MODEL_VERSION}{VERSION_OF}{self.model}"] = source
+        content = found.pop("data_fingerprint")
+        for version, name in (
+            (MODEL_VERSION, "model"),
+            (OPTIMIZER_VERSION, "optimizer"),
+            (AUGMENT_VERSION, "augment"),
+        ):
+            source = found.pop(f"{name}_source", None)
+            if source is not None:
+                found[f"{version}{VERSION_OF}{getattr(self, name)}"] = source
         options = json.dumps(self.data_options, sort_keys=True, separators=(",", ":"))
         found[f"{DATA_VERSION}{VERSION_OF}{options}"] = content
         return found
@@ -294,9 +323,9 @@ class ImageSettings(RecipeKeys, Settings):
         return (self.data_fingerprint, *self.split(), *replicate, self.subset, self.epochs)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able mapping that `from_json` reads back; what few trials have only where there is one."""
+        """Return a JSON-able mapping that `from_json` reads back; what few trials have only where there is some."""
         found = {f: dict(v) if isinstance(v := getattr(self, f), Mapping) else v for f in _FIELDS}
-        return {f: v for f, v in found.items() if v is not None or f not in _SELDOM}
+        return {f: v for f, v in found.items() if v not in (None, {}) or f not in _SELDOM}
 
     def shape(self) -> Shape:
         """Return all settings in which the lanes of a pack must not differ, options included."""
@@ -315,7 +344,10 @@ class ImageSettings(RecipeKeys, Settings):
 _OF_REPLICATE = ("fold", "partition")
 """What tells the replicates of a point from each other, beside the seed."""
 
-_SELDOM = ("code_version", "folds", *_OF_REPLICATE)
+_SELDOM = (
+    *("optimizer_options", "optimizer_source", "augment_source", "code_version"),
+    *("folds", *_OF_REPLICATE),
+)
 
 _FIELDS = (  # what is trained on and which model, then how
     *(f.name for f in dataclasses.fields(ImageSettings)[len(dataclasses.fields(RecipeKeys)) :]),

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import SpecError, nearest
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, OPTIMIZER_PREFIX
 from gridsearch.records.axis import WHOLE, Axis, AxisKind, AxisScope, identity
 from gridsearch.records.image_settings import KEYS
 from gridsearch.spec.collector import InvalidValue, shortened
@@ -39,7 +39,7 @@ AXES: Mapping[str, Axis] = MappingProxyType(
         )
     }
 )
-"""Every axis and recipe key by name; options (`model.NAME`, `data.NAME`) come besides, see `axis_of`."""
+"""Every axis and recipe key by name; options (`model.NAME`, `data.NAME`, `optimizer.NAME`) are none, see `axis_of`."""
 
 ALIASES: Mapping[str, str] = MappingProxyType({axis.alias: axis.name for axis in AXES.values() if axis.alias})
 
@@ -56,8 +56,8 @@ def canonical(name: str, *, free: bool = False) -> str:
 
 
 def is_option(name: str) -> bool:
-    """Whether this is an option of the model or the dataset ("model.width")."""
-    return name.startswith((MODEL_PREFIX, DATA_PREFIX))
+    """Whether this is an option of the model, the dataset or the optimizer ("model.width")."""
+    return name.startswith((MODEL_PREFIX, DATA_PREFIX, OPTIMIZER_PREFIX))
 
 
 def axis_of(name: str) -> Axis:
@@ -96,7 +96,7 @@ def find_axis(name: str, *, noun: str = "axis", free: bool = False) -> Axis:
             kind=AxisKind.CATEGORICAL,
             free=True,
             nullable=True,
-            help=f"option of the {'model' if owner == 'model' else 'dataset'}",
+            help=f"option of the {'dataset' if owner == 'data' else owner}",
         )
     scopes = (AxisScope.GRID,) if noun == "axis" else (AxisScope.GRID, AxisScope.RECIPE)
     known = [a.name for a in AXES.values() if a.scope in scopes and (noun == "axis" or a.name != SEED)]

@@ -158,8 +158,9 @@ def _read(axis: Axis, word: str) -> Value:
     if not word:
         raise InvalidValue("no value")
     if axis.kind is AxisKind.CATEGORICAL:
-        if axis.choices and word not in axis.choices:
-            raise InvalidValue(f"unknown {axis.name} {shortened(word)!r}{nearest(word, axis.choices)}")
+        if axis.choices and word not in axis.choices and not (axis.own and ":" in word):
+            own = "; one of your own is named as file.py:name" if axis.own and word.endswith(".py") else ""
+            raise InvalidValue(f"unknown {axis.name} {shortened(word)!r}{own or nearest(word, axis.choices)}")
         return word
     lower = word.lower()
     if lower == "none" and axis.nullable:

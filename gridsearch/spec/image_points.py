@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from gridsearch.errors import PluginError, SpecError
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, ImageSettings
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, OPTIMIZER_PREFIX, ImageSettings
 from gridsearch.records.axis import identity
 from gridsearch.records.image_metrics import METRICS, image_metric
 from gridsearch.spec.axes import find_axis
@@ -49,6 +49,30 @@ class Resolver(Protocol):
         """
         ...
 
+    def optimizer(
+        self, name: str, options: Mapping[str, Value], given: Sequence[str]
+    ) -> tuple[str, Mapping[str, Value], str | None]:
+        """Return the display name of an optimizer that is not built in, its options and the hash of its source.
+
+        Args:
+            name: its locator.
+            options: of it.
+            given: keys of the recipe that it must take, since somebody gave them.
+
+        Raises:
+            PluginError: there is no such optimizer.
+            SpecError: it does not take these options, or one of the keys.
+        """
+        ...
+
+    def augment(self, name: str) -> tuple[str, Mapping[str, Value], str | None]:
+        """Return the display name of an augmentation of the user's own, no options, and the hash of its source.
+
+        Raises:
+            PluginError: there is no such augmentation.
+        """
+        ...
+
 
 DECIDED_BY: Mapping[str, str] = MappingProxyType(
     {
@@ -61,6 +85,10 @@ DECIDED_BY: Mapping[str, str] = MappingProxyType(
     }
 )
 """What `without_effect` may name, each with the setting that decides whether it does."""
+
+
+_OF_THE_RATE = ("lr", "weight_decay", "schedule", "warmup")
+"""Keys of the recipe that an optimizer may not know."""
 
 
 def without_effect(values: Mapping[str, Value]) -> tuple[str, ...]:
@@ -95,20 +123,25 @@ class ImagePoints:
     def settings(self, point: GridPoint) -> tuple[ImageSettings, tuple[str, ...], tuple[str, ...]] | None:
         """Return a point's settings, its axes and its inactive axes; None where the resolver refuses."""
         values = {**self._fixed, **point.values}
-        plain, model_options, data_options = _sorted_out(values)
+        plain, options = _sorted_out(values)
+        model_options, data_options = options[MODEL_PREFIX], options[DATA_PREFIX]
         model = self._ask(
             ("model", plain["model"], *model_options.items()),
             lambda: self._resolve.model(str(plain["model"]), model_options),
         )
         data = self._ask(("data", *data_options.items()), lambda: self._resolve.data(data_options))
-        if model is None or data is None:
+        optimizer = self._optimizer(str(plain["optimizer"]), options[OPTIMIZER_PREFIX], point)
+        augment = self._augment(str(plain["augment"]))
+        if model is None or data is None or optimizer is None or augment is None:
             return None
         idle = without_effect(plain)
         for name in idle:
             plain[name] = _DEFAULTS[name]
         plain["model"], plain["model_options"], plain["model_source"] = model
-        if plain["model_source"] is not None:  # an installed model has no code of the user's
-            plain["code_version"] = self._spec.version
+        plain["optimizer"], plain["optimizer_options"], plain["optimizer_source"] = optimizer
+        plain["augment"], _, plain["augment_source"] = augment
+        if any(plain[f"{kind}_source"] is not None for kind in ("model", "optimizer", "augment")):
+            plain["code_version"] = self._spec.version  # what is installed has no code of the user's
         plain |= self._compared_by(plain)
         plain["dataset"], plain["data_options"], plain["data_fingerprint"] = data
         if (folds := plain["folds"]) is not None:
@@ -128,6 +161,31 @@ class ImagePoints:
             )
             self._problems.add("", why)
         return {"select_metric": asked}
+
+    def _optimizer(self, name: str, options: Mapping[str, Value], point: GridPoint) -> Any:
+        """Return the name, options and source of an optimizer; None where the resolver refuses."""
+        changed = self._spec.recipe.changes()
+        given = tuple(key for key in _OF_THE_RATE if key in point.values or key in changed)
+
+        def ask() -> tuple[str, Mapping[str, Value], str | None]:
+            if ":" in name:
+                return self._resolve.optimizer(name, options, given)
+            if options:
+                first = next(iter(options))
+                raise SpecError(
+                    [
+                        f"optimizer.{first}: {name!r} takes no options; torch.optim:NAME and your own optimizers do"
+                    ]
+                )
+            return name, {}, None
+
+        return self._ask(("optimizer", name, " ".join(given), *options.items()), ask)
+
+    def _augment(self, name: str) -> Any:
+        """Return the name and source of an augmentation; None where the resolver refuses."""
+        if ":" not in name:
+            return name, {}, None
+        return self._ask(("augment", name), lambda: self._resolve.augment(name))
 
     def check(self) -> None:
         """Raise what the resolver refused: its own error if it is the only one, else all at once."""
@@ -190,16 +248,14 @@ def _at_default(name: str, draft: TrialDraft) -> bool:
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(ImageSettings)}
 
 
-def _sorted_out(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, Value], dict[str, Value]]:
-    """Part settings from the options of the model and of the dataset."""
+def _sorted_out(values: Mapping[str, Value]) -> tuple[dict[str, Any], dict[str, dict[str, Value]]]:
+    """Part settings from the options of plug-ins, which come by the prefix of their names."""
     plain: dict[str, Any] = {}
-    model: dict[str, Value] = {}
-    data: dict[str, Value] = {}
+    options: dict[str, dict[str, Value]] = {MODEL_PREFIX: {}, DATA_PREFIX: {}, OPTIMIZER_PREFIX: {}}
     for name, value in values.items():
-        if name.startswith(MODEL_PREFIX):
-            model[name.removeprefix(MODEL_PREFIX)] = value
-        elif name.startswith(DATA_PREFIX):
-            data[name.removeprefix(DATA_PREFIX)] = value
+        owner, dot, option = name.partition(".")
+        if dot:
+            options[owner + dot][option] = value
         else:
             plain[name] = value
-    return plain, model, data
+    return plain, options

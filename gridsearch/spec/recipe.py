@@ -10,15 +10,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, Value
+from gridsearch.records import DATA_PREFIX, MODEL_PREFIX, OPTIMIZER_PREFIX, Value
 from gridsearch.records.axis import AxisScope, identity
 from gridsearch.records.image_settings import RecipeKeys
 from gridsearch.spec.axes import AXES, SEED, canonical, find_axis, is_option
 from gridsearch.spec.axis_values import given, typed
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 
-OPTION_TABLES = ("model", "data")
+OPTION_TABLES = ("model", "data", "optimizer")
 """Tables of options: `model = {width = 2}` says the same as `"model.width" = 2`."""
+
+_FIELD_OF = {"model": "model", "data": "data", "optimizer": "optimizer_options"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class Recipe(RecipeKeys):
     """What is the same for every point; `RecipeKeys` declares the keys.
 
     Attributes:
-        model: options of the model ("width": 2), likewise `data` of the dataset.
+        model: options of the model ("width": 2), likewise `data` of the dataset and `optimizer_options` of the
+            optimizer.
 
     Raises:
         SpecError: everything that is wrong with it, at once.
@@ -34,9 +37,11 @@ class Recipe(RecipeKeys):
 
     model: Mapping[str, Value] = field(default_factory=dict)
     data: Mapping[str, Value] = field(default_factory=dict)
+    optimizer_options: Mapping[str, Value] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in (*_KEYS, *OPTION_TABLES)}
+        given = {name: getattr(self, name) for name in (*_KEYS, "model", "data")}
+        given |= {OPTIMIZER_PREFIX + name: value for name, value in self.optimizer_options.items()}
         for name, value in _fields(read_settings(given)).items():
             object.__setattr__(self, name, value)
 
@@ -50,9 +55,10 @@ class Recipe(RecipeKeys):
         return cls(**_fields(read_settings(settings)))
 
     def flat(self) -> dict[str, Value]:
-        """Return all keys with their values, options as "model.NAME" and "data.NAME"."""
+        """Return all keys with their values, options as "model.NAME", "data.NAME" and "optimizer.NAME"."""
         values: dict[str, Value] = {name: getattr(self, name) for name in _KEYS}
         values |= {MODEL_PREFIX + name: value for name, value in self.model.items()}
+        values |= {OPTIMIZER_PREFIX + name: value for name, value in self.optimizer_options.items()}
         return values | {DATA_PREFIX + name: value for name, value in self.data.items()}
 
     def changes(self) -> dict[str, Value]:
@@ -158,5 +164,7 @@ def _fields(values: Mapping[str, Value]) -> dict[str, Any]:
     fields: dict[str, Any] = {name: value for name, value in values.items() if not is_option(name)}
     for table in OPTION_TABLES:
         prefix = f"{table}."
-        fields[table] = {k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)}
+        fields[_FIELD_OF[table]] = {
+            k.removeprefix(prefix): v for k, v in values.items() if k.startswith(prefix)
+        }
     return fields

@@ -18,14 +18,17 @@ Shapes: N images of an epoch in their order, B batch, R operations of randaugmen
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 
 from gridsearch.training import seeds
+from gridsearch.training.own_code import OwnAugment
 from gridsearch.training.randaugment import RandAugment, draw_operations, rand_augment
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
     from gridsearch.records import ImageSettings
     from gridsearch.training.resident_data import ResidentData
 
@@ -38,6 +41,23 @@ COMPILED = ("none", "flip", "shift", "flip+shift", "erase")
 
 _ERASE_AREA = (0.02, 1 / 3)
 _ERASE_RATIO = (0.3, 3.3)
+
+
+class Augmentation(Protocol):
+    """What changes the images of an epoch."""
+
+    @property
+    def sizes(self) -> Hashable:
+        """What has the same can be copied."""
+        ...
+
+    def apply(self, raw_BHWC: torch.Tensor, start: int | torch.Tensor) -> torch.Tensor:
+        """Return a batch's pixels, changed; see `EpochAugment`."""
+        ...
+
+    def copy_(self, other: Self) -> None:
+        """Become that of another epoch, in the same memory."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -77,7 +97,7 @@ class EpochAugment:
         return raw_BHWC
 
     @property
-    def sizes(self) -> tuple[torch.Size | None, ...]:
+    def sizes(self) -> Hashable:
         """The sizes of what is drawn: what has the same can be copied."""
         return tuple(None if t is None else t.shape for t in self._all())
 
@@ -127,9 +147,29 @@ def draw(
 
 
 def draw_for(
-    settings: ImageSettings, seed: int, epoch: int, *, count: int, data: ResidentData
-) -> EpochAugment | None:
-    """Draw the augmentation of a trial's epoch; see `draw`."""
+    settings: ImageSettings,
+    seed: int,
+    epoch: int,
+    *,
+    count: int,
+    data: ResidentData,
+    dtype: torch.dtype,
+    own: Callable[..., Any] | None = None,
+) -> Augmentation | None:
+    """Draw the augmentation of a trial's epoch; see `draw`.
+
+    Args:
+        settings: the recipe.
+        seed: the trial's.
+        epoch: counted from 1.
+        count: images in the epoch.
+        data: has them.
+        dtype: of the weights.
+        own: the user's own function, whose draws come later.
+    """
+    if own is not None:
+        top = 255.0 if data.pixels.dtype == torch.uint8 else 1.0
+        return OwnAugment(settings.augment, own, seed=seed, epoch=epoch, top=top, dtype=dtype)
     return draw(
         settings.augment,
         seed=seed,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
+from gridsearch.training.own_code import OwnCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -39,6 +40,7 @@ class TrainContext:
         more: asked for up to so many more lanes where lanes are free; may give none.
         drop: gives the trials (ledger ids) that shall end now, as pruned.
         checkpoints: writes and finds those of the pack's lanes; None for none.
+        own: gives what of the settings is code of the user's, beside the model.
         training: is called with the lanes that train from now on, and no others of the pack.
         metric: which metric ranks the study; each epoch has it where it can be computed then.
     """
@@ -53,11 +55,13 @@ class TrainContext:
         more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
         drop: Callable[[], Collection[int]] = lambda: (),
         checkpoints: LaneCheckpoints | None = None,
+        own: Callable[[ImageSettings], OwnCode] = lambda _: OwnCode(),
         training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
         metric: str = ACCURACY,
     ) -> None:
         self.data = data
         self.build = build
+        self.own = own
         self.device = device
         self.more = more
         self.training = training

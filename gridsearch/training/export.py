@@ -27,6 +27,7 @@ from gridsearch.training.model_setup import count_parameters
 from gridsearch.training.onnx_check import problem_of
 from gridsearch.training.onnx_errors import why_no_graph
 from gridsearch.training.outputs import write_file
+from gridsearch.training.own_code import without_own_code
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -128,7 +129,8 @@ def _evaluate(
     written = Path(lane.scratch) / WEIGHTS
     weights = safetensors.torch.load(written.read_bytes())  # not by its path, which it takes in UTF-8 alone
     with precision.products():
-        program = SoloProgram(settings, seeds.lane_seed(settings, lane.trial.seed), images, build, precision)
+        seed = seeds.lane_seed(settings, lane.trial.seed)
+        program = SoloProgram(without_own_code(settings), seed, images, build, precision)
         # what a module keeps beside its tensors is not in the file, see outputs.write_weights
         missing, unexpected = program.model.load_state_dict(weights, strict=False)
         missing = [name for name in missing if not name.endswith("_extra_state")]

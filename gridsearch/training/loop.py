@@ -13,6 +13,7 @@ from gridsearch.records.image_metrics import ACCURACY
 from gridsearch.training import seeds
 from gridsearch.training.context import Engine, TrainContext
 from gridsearch.training.lanes.runtime.engine import LanesEngine
+from gridsearch.training.own_code import OwnCode
 from gridsearch.training.solo import SoloEngine
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
     more: Callable[[int], Sequence[Lane[ImageSettings]]] = lambda _: (),
     drop: Callable[[], Collection[int]] = lambda: (),
     checkpoints: LaneCheckpoints | None = None,
+    own: Callable[[ImageSettings], OwnCode] = lambda _: OwnCode(),
     training: Callable[[Sequence[Lane[ImageSettings]]], None] = lambda _: None,
     metric: str = ACCURACY,
 ) -> None:
@@ -65,6 +67,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
         more: asked for up to so many more lanes, of any group, whenever lanes are free; may give none.
         drop: asked after each epoch for the trials (ledger ids) that shall end now, as PRUNED.
         checkpoints: writes and finds those of the lanes, which then go on from where they stood; None for none.
+        own: gives what of the settings is code of the user's, beside the model.
         training: takes the lanes that train from now on, and no others of the pack: they may train one after the other.
         metric: which metric ranks the study; each epoch has it where it can be computed then.
 
@@ -81,6 +84,7 @@ def train_pack(  # noqa: PLR0913  (what a pack is trained with, each by its name
         more=more,
         drop=drop,
         checkpoints=checkpoints,
+        own=own,
         training=training,
         metric=metric,
     )

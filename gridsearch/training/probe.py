@@ -21,6 +21,7 @@ from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
 from gridsearch.training.lanes.runtime.program import Member
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
+from gridsearch.training.own_code import OwnCode
 from gridsearch.training.precision import Precision
 from gridsearch.training.solo import SoloProgram
 
@@ -88,6 +89,7 @@ def probe(
     device: torch.device | str,
     seconds: float = 1.0,
     lanes: int = 1,
+    own: OwnCode = OwnCode(),  # noqa: B008  (frozen)
 ) -> ProbeResult:
     """Train a few steps of a trial, evaluate a batch, and say what they cost.
 
@@ -98,6 +100,7 @@ def probe(
         device: where to train.
         seconds: about how long to go on with the timed steps; there are three at least, one where steps are slow.
         lanes: how many lanes to train side by side; where they cannot, one is timed.
+        own: what of the recipe is the user's own code.
 
     Raises:
         Exception: whatever the model or the data raises.
@@ -109,7 +112,7 @@ def probe(
     memory = PeakMemory(device, [resident.pixels, resident.labels])
     with seeds.isolated(device), precision.products():
         with memory:
-            program = _program(harmless, resident, build, precision, lanes)
+            program = _program(harmless, resident, build, precision, lanes, own)
             if device.type == "cpu":
                 _first_step(program)
         try:
@@ -158,11 +161,12 @@ def _program(
     build: Callable[[ImageSettings, ResidentData], nn.Module],
     precision: Precision,
     lanes: int,
+    own: OwnCode,
 ) -> _Program:
     if lanes >= min_lanes(data.device):
         with contextlib.suppress(NotPackable):
             models = [build_network(settings, 0, data, build, precision) for _ in range(lanes)]
-            pack = build_program([Member(settings, 0) for _ in models], models, data, precision)
+            pack = build_program([Member(settings, 0) for _ in models], models, data, precision, own)
             return _Program(
                 train=lambda _, watch: pack.train_epoch(watch),
                 evaluate=pack.evaluate,
@@ -175,7 +179,7 @@ def _program(
                 close=pack.close,
                 taken=lambda: pack.taken,
             )
-    solo = SoloProgram(settings, 0, data, build, precision)
+    solo = SoloProgram(settings, 0, data, build, precision, own)
     return _Program(
         train=solo.train_epoch,
         evaluate=lambda watch: solo.evaluate(1, watch),

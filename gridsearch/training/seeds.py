@@ -7,6 +7,8 @@ or on what was drawn before: epoch 7's order can be drawn without drawing the si
     order       epoch   order of the training images
     augment     epoch   which images are flipped, shifted or erased, and how; the operations of randaugment
     mix         epoch   how the images of each batch are mixed
+    augment/E   batch   what a user's own augmentation draws in epoch E
+    optimizer   step    what a user's own optimizer draws
     step        step    what the model itself draws in training: dropout masks, a user's own noise
     evaluation  epoch   what the model itself draws in evaluation mode
     epoch       epoch   numpy's and Python's own generators, for models that draw from those
@@ -35,6 +37,7 @@ WEIGHTS = "weights"
 ORDER = "order"
 AUGMENT = "augment"
 MIX = "mix"
+OPTIMIZER = "optimizer"
 STEP = "step"
 EVALUATION = "evaluation"
 EPOCH = "epoch"

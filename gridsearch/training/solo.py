@@ -34,6 +34,7 @@ from gridsearch.training.model_setup import (
     kept_beside_tensors,
     lay_out,
 )
+from gridsearch.training.own_code import OwnCode, OwnOptimizer
 from gridsearch.training.precision import Precision
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.weight_average import WeightAverage
@@ -100,7 +101,7 @@ def train_lane(
         precision = Precision.of(settings.dtype, context.device)
         with precision.products():
             seed = seeds.lane_seed(settings, lane.trial.seed)
-            program = SoloProgram(settings, seed, data, context.build, precision)
+            program = SoloProgram(settings, seed, data, context.build, precision, context.own(settings))
             if state is not None:
                 program.load_lane_state(state)
             beside = kept_beside_tensors(program.model)
@@ -193,6 +194,7 @@ class SoloProgram:
         data: what it trains on.
         build: gives the model.
         precision: how it computes.
+        own: what of the recipe is the user's own code.
 
     Raises:
         ModelRefused: the model cannot be trained.
@@ -206,8 +208,10 @@ class SoloProgram:
         data: ResidentData,
         build: Callable[[ImageSettings, ResidentData], nn.Module],
         precision: Precision,
+        own: OwnCode = OwnCode(),  # noqa: B008  (frozen)
     ) -> None:
         self.settings = settings
+        self._own = own
         self.data = data
         self.step = 0
         self.epoch_started = 0.0
@@ -220,7 +224,12 @@ class SoloProgram:
         self._names = [n for n, p in named.items() if p.requires_grad]
         self._frozen = {n: p for n, p in named.items() if not p.requires_grad}
         self._parameters = tuple(named.values())
-        self._optimizer = LaneOptimizer(settings, [named[n] for n in self._names])
+        trained = [named[n] for n in self._names]
+        self._optimizer = (
+            LaneOptimizer(settings, trained)
+            if own.optimizer is None
+            else OwnOptimizer(own.optimizer, settings, trained, seed=seed)
+        )
         self._average = WeightAverage(settings.ema, self.model) if settings.ema else None
         self.plan = batch_plan(
             data.epoch_images,
@@ -308,7 +317,13 @@ class SoloProgram:
             self.data, self.settings.sampling, seed=self._seed, epoch=epoch, images=self.plan.images
         )
         labels_N = self.data.labels.index_select(0, order)
-        drawn = augment.draw_for(self.settings, self._seed, epoch, count=len(order), data=self.data)
+        drawn = augment.draw_for(
+            *(self.settings, self._seed, epoch),
+            count=len(order),
+            data=self.data,
+            dtype=self._precision.weights,
+            own=self._own.augment,
+        )
         mix = mixing.draw(
             [(self.settings, self._seed, epoch)],
             self.plan,

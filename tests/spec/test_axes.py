@@ -23,7 +23,7 @@ from gridsearch.spec import (
 )
 from gridsearch.spec.axis_values import InvalidValue, read_plain
 
-OPTION_TABLES = {"model_options", "data_options"}
+OPTION_TABLES = {"model_options", "data_options", "optimizer_options"}
 
 
 def problem(name, value):

@@ -16,7 +16,7 @@ def test_the_table_of_the_docs_is_that_of_the_declarations():
 def test_the_help_tells_of_each_key_its_range_and_its_default():
     text = help_text()
     assert "  lr or learning_rate: learning rate (above 0; default 0.001)\n" in text
-    assert "  optimizer: optimizer (sgd adam adamw nadam rmsprop; default adam)\n" in text
+    assert "  optimizer: optimizer (sgd adam adamw nadam rmsprop or file.py:name; default adam)\n" in text
     assert "--dataset" not in text
 
 

@@ -138,6 +138,7 @@ def train(tmp_path: Path) -> Callable[..., Run]:
         emit: Callable[[Any], None] | None = None,
         smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
         device: str = "cpu",
+        **how: Any,
     ) -> Run:
         nonlocal runs
         runs += 1
@@ -164,6 +165,7 @@ def train(tmp_path: Path) -> Callable[..., Run]:
             device=device,
             emit=emit or result.events.append,
             stop=stop,
+            **how,
         )
         return result
 

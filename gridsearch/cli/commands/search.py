@@ -71,7 +71,7 @@ def add(arguments: argparse.Namespace, words: Sequence[str]) -> int:
 def worker(arguments: argparse.Namespace) -> int:
     """Train until told to stop, or until nothing waits."""
     named = NamedCode(
-        models=arguments.model or (),
+        models=[*(arguments.model or ()), *(arguments.code or ())],
         datasets=arguments.dataset or (),
         objectives=arguments.objective or (),
     )
@@ -130,7 +130,7 @@ def _of_stored(arguments: argparse.Namespace) -> dict[str, Any]:
         more = MoreSeeds(arguments.more_seeds, arguments.top or TOP)
     return {
         "dataset": arguments.dataset,
-        "models": arguments.model or [],
+        "models": [*(arguments.model or ()), *(arguments.code or ())],
         "objective": arguments.objective,
         "more": more,
     }
@@ -183,6 +183,11 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
         )
     if not described and "study" in given:
         return None
+    if arguments.code:
+        raise UsageError(
+            "--code names code for a study that exists, and here is a grid",
+            hint="the grid names it: --set augment=FILE.py:NAME, or optimizer=FILE.py:NAME as an axis",
+        )
     if models:
         given["model"] = models[-1]  # as with every option that is given twice
     if not described:

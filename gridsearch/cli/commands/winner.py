@@ -50,7 +50,7 @@ def best(arguments: argparse.Namespace) -> int:
         again=arguments.again,
         observer=observer,
         dataset=arguments.dataset,
-        models=arguments.model or [],
+        models=[*(arguments.model or ()), *(arguments.code or ())],
     )
     if found.signum is not None:
         observer.warn("interrupted; nothing was kept, and the test set was not read")

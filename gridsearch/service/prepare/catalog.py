@@ -27,7 +27,8 @@ class Catalog:
     Args:
         dataset: locator of the dataset, or a class or function.
         root: folder of the datasets' files.
-        objects: models given as a class or function from Python, by the name that the spec uses for them.
+        objects: models, optimizers and augmentations given as a class or function from Python, by the name that the
+            spec uses for them.
         version: stands for what of the user's own code has no address.
     """
 
@@ -49,6 +50,7 @@ class Catalog:
             for name, target in (objects or {}).items()
         }
         self._models: dict[str, Plugin] = {}
+        self._parts: dict[tuple[str, str], Plugin] = {}
         self._facts: dict[str, DataFacts] = {}
         self._shared: dict[str, str] = {}
 
@@ -72,25 +74,29 @@ class Catalog:
 
     @property
     def locators(self) -> dict[str, str]:
-        """Where each model that was found lies, by display name."""
-        return {plugin.name: plugin.locator for plugin in self._models.values()}
+        """Where each model, optimizer and augmentation that was found lies, by display name."""
+        return {plugin.name: plugin.locator for plugin in self.own}
 
     @property
     def named(self) -> dict[str, dict[str, str]]:
         """What the user's own code was named by, by kind and display name; "" for what lives in this process alone."""
         models = {p.name: p.locator for p in self._models.values() if is_own("model", p.name)}
         data = {p.name: p.locator for p in (self.dataset,) if is_own("dataset", p.name)}
-        return {kind: found for kind, found in (("model", models), ("dataset", data)) if found}
+        named = {"model": models, "dataset": data}
+        for (kind, _), plugin in self._parts.items():
+            if is_own(kind, plugin.name):
+                named.setdefault(kind, {})[plugin.name] = plugin.locator
+        return {kind: found for kind, found in named.items() if found}
 
     @property
     def own(self) -> tuple[Plugin, ...]:
-        """The models, whose code is a part of the trials' keys; the dataset's is not, since its images are."""
-        return tuple(self._models.values())
+        """What has its code in the trials' keys: models, optimizers, augmentations; a dataset has its images there."""
+        return (*self._models.values(), *self._parts.values())
 
     @property
     def objects(self) -> dict[str, Plugin]:
         """The plug-ins that exist in this process alone, by display name."""
-        found = [*self._models.values(), self.dataset]
+        found = [*self.own, self.dataset]
         return {plugin.name: plugin for plugin in found if not plugin.locator}
 
     @property
@@ -114,8 +120,26 @@ class Catalog:
     def known_as(self, trials: Callable[[], Iterable[Settings]]) -> None:
         """Take the addresses under which a study's trials have models of the session; see `Plugin.known_as`."""
         if any(plugin.older for plugin in self._given.values()):
-            sources = {settings.code[1] for settings in trials()}
+            sources = {source for settings in trials() for source in settings.versions().values()}
             self._given = {name: plugin.known_as(sources) for name, plugin in self._given.items()}
+
+    def find_part(self, kind: str, name: str) -> Plugin:
+        """Find an optimizer or an augmentation by its locator, or by the display name of one that was found; once.
+
+        Args:
+            kind: "optimizer" or "augment".
+            name: its locator, or the name under which it was given from Python.
+
+        Raises:
+            PluginError: there is none, or it is none.
+        """
+        if (kind, name) not in self._parts:
+            shown = {plugin.name: plugin for (other, _), plugin in self._parts.items() if other == kind}
+            group, check = PARTS[kind]
+            found = self._given.get(name) or shown.get(name) or plugins.find(name, group)
+            others = {plugin.name: plugin for plugin in self.own}
+            self._parts[kind, name] = _told_apart(check(found), others)
+        return self._parts[kind, name]
 
     def recognize(self, shown: str, options: Mapping[str, Value], source: str | None) -> None:
         """Let models of one name in several folders bear those names under which a study has them.
@@ -146,6 +170,37 @@ class Catalog:
         plugin = self.find_model(name)
         full = _complete(plugin, options, "model")
         return plugin.name, full, plugin.identity(full)
+
+    def optimizer(
+        self, name: str, options: Mapping[str, Value], given: Iterable[str]
+    ) -> tuple[str, dict[str, Value], str | None]:
+        """Return an optimizer's display name, its complete options, and the hash of its source; see `Resolver`."""
+        plugin = self.find_part("optimizer", name)
+        takes, every = plugin.options(("params",)), plugin.accepts_any_option()
+        problems = [
+            f"{key}: optimizer {plugin.name!r} takes no {needed}"
+            for key in given
+            for needed in ("weight_decay" if key == "weight_decay" else "lr",)
+            if needed not in takes and not every
+        ]
+        for option in options:
+            if option in ("lr", "weight_decay"):
+                problems.append(f"optimizer.{option}: the recipe's key {option} says it")
+            elif option not in takes and not every:
+                problems.append(
+                    f"optimizer.{option}: {plugin.name!r} has no such option{nearest(option, takes)}"
+                )
+        needed = [o for o in plugin.required_options() if o not in (*options, "params", "lr", "weight_decay")]
+        problems += [f"optimizer.{option}: {plugin.name!r} needs this option" for option in needed]
+        if problems:
+            raise SpecError(problems)
+        defaults = {k: v for k, v in takes.items() if v is not None and k not in ("lr", "weight_decay")}
+        return plugin.name, {**defaults, **options}, plugin.source
+
+    def augment(self, name: str) -> tuple[str, dict[str, Value], str | None]:
+        """Return an augmentation's display name, no options, and the hash of its source; see `Resolver`."""
+        plugin = self.find_part("augment", name)
+        return plugin.name, {}, plugin.source
 
     def data(self, options: Mapping[str, Value]) -> tuple[str, dict[str, Value], str]:
         """Return the dataset's display name, its complete options, and the fingerprint of its images.
@@ -254,6 +309,13 @@ class Catalog:
             raise UsageError(
                 f"model {name!r} cannot be built: {type(error).__name__}: {said(error)}"
             ) from error
+
+
+PARTS: dict[str, tuple[str, Callable[[Plugin], Plugin]]] = {
+    "optimizer": (plugins.OPTIMIZERS, plugins.as_optimizer),
+    "augment": (plugins.AUGMENTATIONS, plugins.as_augmentation),
+}
+"""The kinds of code beside models that a trial may have, each with its group and what checks it."""
 
 
 def _told_apart(plugin: Plugin, shown: Mapping[str, Plugin]) -> Plugin:

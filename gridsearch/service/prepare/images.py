@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from gridsearch.service.prepare.replicates import MoreSeeds
     from gridsearch.spec import StudySpec
 
+_TRIED = 8
+"""Images on which an augmentation of the user's own is tried."""
+
 _CLASS_BYTES, _IMAGE_BYTES = 2, 17
 """What stored predictions hold: half-precision logits of each class; label, index and the like of each image."""
 
@@ -258,10 +261,12 @@ def check(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft], *, 
         files: whether models that read a file are built, to see whether it is there and fits.
 
     Raises:
-        UsageError: a split, a dropout rate for a model without dropout, or a file that does not fit.
+        UsageError: a split, a dropout rate for a model without dropout, an optimizer or augmentation of the user's own
+            that does not work, or a file that does not fit.
     """
     check_splits(images, (ImageSettings.of(d.settings) for d in drafts))
     _check_dropout(catalog, images, drafts)
+    _check_own_code(catalog, images, drafts)
     if files:
         _check_files(catalog, images, drafts)
 
@@ -296,6 +301,28 @@ def _input_shape(catalog: Catalog, name: str, images: ImageData) -> tuple[int, i
     channels, height, width = images.train_images.shape[1:]
     smallest = catalog.find_model(name).smallest_input or (1, 1)
     return channels, max(height, smallest[0]), max(width, smallest[1])
+
+
+def _check_own_code(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:
+    """Make each optimizer that is not built in, and call each augmentation of the user's own on a few images.
+
+    Raises:
+        UsageError: one of them does not work.
+    """
+    asked: set[tuple[str, ...]] = set()
+    for settings in (ImageSettings.of(d.settings) for d in drafts):
+        for kind, name in settings.uses[2:]:
+            question = (kind, name, str(settings.optimizer_options) if kind == "optimizer" else "")
+            if question in asked:
+                continue
+            asked.add(question)
+            from gridsearch.training import check_augment, check_optimizer
+
+            target = catalog.find_part(kind, name).target
+            if kind == "optimizer":
+                check_optimizer(target, settings)
+            else:
+                check_augment(target, settings, images.train_images[:_TRIED])
 
 
 def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:

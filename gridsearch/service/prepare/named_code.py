@@ -23,7 +23,7 @@ class NamedCode:
     """Locators of models, datasets and functions, for any number of studies.
 
     Attributes:
-        models: of the user's own models.
+        models: of the user's own models, optimizers and augmentations.
         datasets: of the user's own datasets, and where folders of images are here.
         objectives: of the user's own functions.
     """
@@ -40,18 +40,18 @@ class NamedCode:
         """
         if data.kind is not IMAGES:
             return Given(objective=_named_as(data.dataset, self.objectives))
-        uses = {_file(trial.settings.code[0]) for trial in data.trials}
+        uses = {file_of(name) for trial in data.trials for _, name in trial.settings.uses}
         return Given(
             dataset=_named_as(data.dataset, self.datasets),
-            models=tuple(locator for locator in self.models if _file(locator) in uses),
+            models=tuple(locator for locator in self.models if file_of(locator) in uses),
         )
 
 
 def _named_as(name: str, locators: Sequence[str]) -> str | None:
-    return next((locator for locator in locators if _file(locator) == _file(name)), None)
+    return next((locator for locator in locators if file_of(locator) == file_of(name)), None)
 
 
-def _file(locator: str) -> str:
+def file_of(locator: str) -> str:
     """Return what a locator says without its folders: `my_net.py:Net` of `nets/my_net.py:Net`, `folder:cats` too."""
     place = locators.placed(locator)
     return locator.rpartition("/")[2] if place is None else locators.short_name(*place)

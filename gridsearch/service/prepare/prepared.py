@@ -30,8 +30,9 @@ class Given:
     Attributes:
         dataset: a dataset instead of the spec's locator.
         objective: likewise the function of a study of one.
-        models: locators, or names of objects, for the user's own models of a stored study.
-        objects: models given as classes or functions, by name.
+        models: locators, or names of objects, for the user's own models, optimizers and augmentations of a stored
+            study.
+        objects: those given as classes or functions, by name.
     """
 
     dataset: Any = None

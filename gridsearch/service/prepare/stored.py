@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import locators
-from gridsearch.advice import LOCATORS, command
+from gridsearch.advice import LOCATORS, command, is_own
 from gridsearch.errors import DataError, GridsearchError, UsageError
 from gridsearch.folders import expanded, tilde
 from gridsearch.records import ImageSettings
-from gridsearch.service.prepare.catalog import Catalog
+from gridsearch.service.prepare.catalog import PARTS, Catalog
+from gridsearch.service.prepare.named_code import file_of
 from gridsearch.service.prepare.prepared import Joining
 from gridsearch.service.prepare.user_code import CODE, check_same
 from gridsearch.spec import StudySpec
@@ -79,8 +80,8 @@ def find_again(
         spec: as it was last asked for.
         places: where things lie.
         dataset: locator of the dataset, or the class or function itself, where it is named again.
-        models: locators, or names of objects, for a user's own models.
-        objects: models given as classes or functions, by name.
+        models: locators, or names of objects, for a user's own models, optimizers and augmentations.
+        objects: those given as classes or functions, by name.
         say: takes a message.
 
     Raises:
@@ -89,8 +90,15 @@ def find_again(
     given = dataset if dataset is not None else stored_dataset(data, spec, places.home)
     catalog = Catalog(given, places.data, objects, version=spec.get("version"))
     catalog.known_as(lambda: [trial.settings for trial in data.trials])
+    kinds: dict[str, str] = {
+        file_of(name): kind for trial in data.trials for kind, name in trial.settings.uses
+    }
     for locator in models:
-        catalog.find_model(locator)
+        kind = kinds.get(file_of(locator), "model")
+        if kind in PARTS:
+            catalog.find_part(kind, locator)
+        else:
+            catalog.find_model(locator)
     catalog.fetch(say)
     return catalog
 
@@ -152,6 +160,28 @@ def check_models(
         if source != settings.model_source:
             _check_files_there(study, plugin, settings)
         check_same("model", plugin, source, settings.model_source, study=study, spec=spec)
+        for kind, name in settings.uses:
+            if kind in PARTS:
+                _check_part(kind, name, data, catalog, spec, settings)
+
+
+def _check_part(
+    kind: str,
+    name: str,
+    data: StudyData,
+    catalog: Catalog,
+    spec: Mapping[str, Any],
+    settings: ImageSettings,
+) -> None:
+    """Refuse an optimizer or augmentation that was not named, or is another one by now; see `check_models`."""
+    if is_own(kind, name) and name not in catalog.locators:
+        raise UsageError(
+            f"study {data.name!r} uses your own {kind} {name!r}, whose code runs only when it is named",
+            hint=data.again.name_again(),
+        )
+    plugin = catalog.find_part(kind, name)
+    stored = getattr(settings, f"{kind}_source")
+    check_same(kind, plugin, plugin.source, stored, study=data.name, spec=spec)
 
 
 def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> None:

@@ -14,6 +14,7 @@ from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.model_setup import build_network, check_logits, sample
+from gridsearch.training.own_code import without_own_code
 from gridsearch.training.precision import Precision
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def method_of(
         Exception: whatever the model or the data raises.
     """
     device = torch.device(device)
+    settings = without_own_code(settings)
     precision = Precision.of(settings.dtype, device)
     resident = data(settings)
     with seeds.isolated(device), precision.products():

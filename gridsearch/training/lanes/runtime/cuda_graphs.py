@@ -296,8 +296,11 @@ def step_runner(
     state: Callable[[], Sequence[torch.Tensor]],
     limit: float,
     recorder: Recorder | None = None,
+    records: bool = True,
 ) -> EagerSteps | RecordedSteps:
-    """Return what runs steps on a device: recordings on CUDA or where a recorder is given."""
+    """Return what runs steps on a device: recordings on CUDA or where a recorder is given, if there may be any."""
+    if not records:
+        return EagerSteps(step, batch=batch)
     if recorder is None and device.type == "cuda":
         recorder = CudaRecorder(device)
     if recorder is None:

@@ -21,6 +21,7 @@ from gridsearch.training.lanes.compile.tracing import known_code
 from gridsearch.training.lanes.runtime.program import Member, PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
+from gridsearch.training.own_code import OwnCode
 from gridsearch.training.precision import Precision
 from gridsearch.training.seeds import lane_seed
 from gridsearch.training.solo import finish, train_lane
@@ -47,7 +48,11 @@ def min_lanes(device: torch.device) -> int:
 
 
 def build_program(
-    members: Sequence[Member], models: Sequence[nn.Module], data: ResidentData, precision: Precision
+    members: Sequence[Member],
+    models: Sequence[nn.Module],
+    data: ResidentData,
+    precision: Precision,
+    own: OwnCode = OwnCode(),  # noqa: B008  (frozen)
 ) -> PackProgram:
     """Return the program of some lanes, for which it is faster than the plain engine.
 
@@ -60,7 +65,7 @@ def build_program(
     # a lone model's own code runs when it trains, and not besides: one that has any is not looked into
     if wants_kernels and not known_code(models[0]):
         raise alone
-    program = PackProgram(members, models, data, precision)
+    program = PackProgram(members, models, data, precision, own=own)
     if wants_kernels and not (program.network.kernels or program.planned):
         program.close()
         raise alone
@@ -255,7 +260,8 @@ class _Group:
             Exception: whatever the models raise.
         """
         members = self._members
-        self._program = build_program(members, models, _split(members[0]), self._precision)
+        own = self._context.own(members[0].settings)
+        self._program = build_program(members, models, _split(members[0]), self._precision, own)
         for slot, entry in enumerate(self._entries):
             if entry.state is not None:
                 self._program.load_lane_state(slot, members[slot], entry.state)

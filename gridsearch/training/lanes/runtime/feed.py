@@ -16,7 +16,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
-    from gridsearch.training.augment import EpochAugment
+    from gridsearch.training.augment import Augmentation
     from gridsearch.training.mixing import EpochMix
 
 
@@ -53,7 +53,7 @@ class EpochImages:
 
     order: torch.Tensor
     labels: torch.Tensor
-    drawn: Sequence[EpochAugment | None]
+    drawn: Sequence[Augmentation | None]
     mix: EpochMix | None
     others: torch.Tensor | None
     guessed: torch.Tensor
@@ -63,7 +63,7 @@ class EpochImages:
         cls,
         order: torch.Tensor,
         labels: torch.Tensor,
-        drawn: Sequence[EpochAugment | None],
+        drawn: Sequence[Augmentation | None],
         mix: EpochMix | None,
     ) -> EpochImages:
         """Return an epoch's images with what follows from their mixtures."""

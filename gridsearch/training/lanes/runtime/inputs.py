@@ -18,7 +18,7 @@ from gridsearch.training.lanes.compile.lane_values import Form, unflatten
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.training.augment import EpochAugment
+    from gridsearch.training.augment import Augmentation
     from gridsearch.training.lanes.compile.network import Network
     from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochImages
     from gridsearch.training.precision import Precision
@@ -112,7 +112,7 @@ class PackInputs:
         return self._own(packed), Form.PACKED
 
     def _side_by_side(
-        self, chosen_BK: torch.Tensor, drawn: Sequence[EpochAugment | None], start: int | torch.Tensor
+        self, chosen_BK: torch.Tensor, drawn: Sequence[Augmentation | None], start: int | torch.Tensor
     ) -> torch.Tensor:
         """Return each lane's pixels [B, H, W, K*C]."""
         if drawn[0] is None:

@@ -32,12 +32,14 @@ from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
 from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages
 from gridsearch.training.lanes.runtime.inputs import PackInputs
+from gridsearch.training.lanes.runtime.lane_by_lane import LaneByLane
 from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.planned_steps import LaneEpoch, PlannedSteps, PlanNetwork
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
+from gridsearch.training.own_code import OwnCode
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.solo import evaluation_batch
 
@@ -102,6 +104,7 @@ class PackProgram:
         counted: steps run without the host, which then draws no masks and reads no losses; None for what the
             device needs: all but a CPU do.
         recorder: captures such steps; None for CUDA graphs on CUDA.
+        own: what of the lanes' recipe is code of the user's; steps with any are not captured.
 
     Attributes:
         network: what computes.
@@ -123,11 +126,12 @@ class PackProgram:
         *,
         counted: bool | None = None,
         recorder: Recorder | None = None,
+        own: OwnCode = OwnCode(),  # noqa: B008  (frozen)
     ) -> None:
         self.members = list(members)
         self.data = data
         self._counted = data.device.type != "cpu" if counted is None else counted
-        self._precision = precision
+        self._precision, self._own = precision, own
         sample = data.batches(
             norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
         )
@@ -148,7 +152,11 @@ class PackProgram:
         )
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
-        self._optimizer = PackOptimizer([m.settings for m in members], self.storage, counted=self._counted)
+        self._optimizer = (
+            PackOptimizer([m.settings for m in members], self.storage, counted=self._counted)
+            if own.optimizer is None
+            else LaneByLane(own.optimizer, self.members, self.storage)
+        )
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._schedule(member)
@@ -160,6 +168,7 @@ class PackProgram:
             state=self._state,
             limit=AGREEMENT[precision.name],
             recorder=recorder,
+            records=not own,
         )
         self._form: object = None
         self._allocate()
@@ -211,7 +220,10 @@ class PackProgram:
         member.epoch, member.step = state.epoch, state.step
         self.members[slot] = member
         self.storage.load_lane_tensors(slot, state.weights)
-        self._optimizer.load_state_dict(slot, member.settings, state.optimizer_state)
+        if isinstance(self._optimizer, LaneByLane):
+            self._optimizer.load_lane(slot, member, state.optimizer_state)
+        else:
+            self._optimizer.load_state_dict(slot, member.settings, state.optimizer_state)
         self._schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
         self._update_lanes()
@@ -231,7 +243,8 @@ class PackProgram:
         """Return the steps as compiled calls; None where there is no operation for a part of the network."""
         if self._counted or self.network.method != "stacked" or self._precision.name not in PLANNED:
             return None
-        if self.members[0].settings.augment not in augment.COMPILED:
+        optimizer = self._optimizer
+        if isinstance(optimizer, LaneByLane) or self.members[0].settings.augment not in augment.COMPILED:
             return None
         try:
             steps = plan_network(
@@ -240,10 +253,10 @@ class PackProgram:
                 channels_last=self._memory_format == torch.channels_last,
                 bf16=self._precision.rounds,
             )
-            planned = PlannedSteps(steps, self.storage, self.data, self.plan, self._optimizer)
+            planned = PlannedSteps(steps, self.storage, self.data, self.plan, optimizer)
             self.averages.set_decays([m.settings.ema for m in self.members])
             rates = [m.settings.dropout for m in self.members]
-            planned.bind(self.members, self._optimizer, self.averages, rates, self._splits)
+            planned.bind(self.members, optimizer, self.averages, rates, self._splits)
             self.network.dropout.rates = rates
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
@@ -308,7 +321,7 @@ class PackProgram:
         if form != self._form:
             self._runner.release()
             self._form = form
-        if self._planned is not None:
+        if self._planned is not None and isinstance(self._optimizer, PackOptimizer):
             self._planned.bind(self.members, self._optimizer, self.averages, rates, self._splits)
 
     # Training
@@ -362,12 +375,15 @@ class PackProgram:
         for m, e in zip(self.members, self._epochs(), strict=True):
             key = e.split, e.seed, e.number, m.settings.sampling
             if key not in orders:
-                orders[key] = self._order(e).contiguous(), self._augment(e)
+                drawn = self._augment(e)
+                assert drawn is None or isinstance(drawn, augment.EpochAugment)
+                orders[key] = self._order(e).contiguous(), drawn
             epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
         try:
             results = planned.train(self.members, epochs, check_stop)
         finally:
-            self._optimizer.took_planned()
+            if isinstance(self._optimizer, PackOptimizer):
+                self._optimizer.took_planned()
         for member in self.members:
             member.step += self.plan.steps
         return results
@@ -490,9 +506,15 @@ class PackProgram:
         sampling = e.settings.sampling
         return epoch_order(e.split, sampling, seed=e.seed, epoch=e.number, images=self.plan.images)
 
-    def _augment(self, e: _Epoch) -> augment.EpochAugment | None:
+    def _augment(self, e: _Epoch) -> augment.Augmentation | None:
         """Return the augmentation of a lane's next epoch."""
-        return augment.draw_for(e.settings, e.seed, e.number, count=self.plan.images, data=e.split)
+        return augment.draw_for(
+            *(e.settings, e.seed, e.number),
+            count=self.plan.images,
+            data=e.split,
+            dtype=self._precision.weights,
+            own=self._own.augment,
+        )
 
     # Evaluation
 
