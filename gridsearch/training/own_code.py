@@ -137,6 +137,8 @@ class OwnOptimizer:
     Attributes:
         lr: the learning rate of the next step.
         seed: of its stream.
+        settings: the recipe.
+        parameters: those that it trains.
 
     Raises:
         CodeRefused: it gives no optimizer.
@@ -152,7 +154,7 @@ class OwnOptimizer:
         seed: int,
     ) -> None:
         self.lr, self.seed = settings.lr, seed
-        self._name = settings.optimizer
+        self.settings, self._name = settings, settings.optimizer
         self.parameters = list(parameters)
         self._steps = 0
         self._own: Any = make(self.parameters, **arguments(make, settings))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from gridsearch.training.clipping import clip_gradients
 from gridsearch.training.own_code import OwnOptimizer
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class LaneByLane:
                 parameter.grad = gradient_P[start : start + parameter.numel()].view_as(parameter)
                 start += parameter.numel()
             own.lr = lr
+            clip_gradients(own.parameters, own.settings)
             own.step()
 
     def coefficients(self, rates: Sequence[Sequence[float]]) -> torch.Tensor:

@@ -29,6 +29,7 @@ LANES = (
     ({"cutmix": 1.0, "label_smoothing": 0.1, "norm": "none"}, 5),
     ({"mixup": 0.4, "cutmix": 2.0, "ema": 0.9, "schedule": "cosine"}, 6),
     ({}, 5),
+    ({"mixup": 0.5, "loss": "focal", "focal_gamma": 1.5, "clip_norm": 0.3}, 6),
 )
 
 
@@ -91,8 +92,13 @@ def plainly(settings, seed, images, model):
                 images_, targets = mixed_batch(images_, y[chosen], *mixes[i], 3)
             logits = model(images_)
             loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
+            if settings.loss == "focal":
+                logp = logits.log_softmax(1)
+                loss = -(targets * (1 - logp.exp()) ** settings.focal_gamma * logp).sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
+            if settings.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimizer.step()
             loss_sum += loss.item() * len(chosen)
             hits += int((logits.argmax(1) == targets.argmax(1)).sum())
@@ -136,11 +142,11 @@ def test_mixed_lanes_train_as_a_plain_loop_does_alone_in_packs_and_in_counted_st
     bench = bench(LANES)
     recorder = tapes.TapeRecorder()
     together = [
-        bench.pack(*range(4)),
+        bench.pack(*range(5)),
         bench.pack(0, 3),
-        bench.pack(*range(4), counted=True, recorder=recorder),
+        bench.pack(*range(5), counted=True, recorder=recorder),
     ]
-    slots = [range(4), (0, 3), range(4)]
+    slots = [range(5), (0, 3), range(5)]
     totals = [[pack.train_epoch() for _ in range(EPOCHS)] for pack in together]
     assert any(recording.plays for recording in recorder.recordings)
     for k, (settings, seed) in enumerate(bench.lanes):

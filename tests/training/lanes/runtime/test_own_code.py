@@ -57,7 +57,7 @@ def rolled(images, generator):
 LANES = (
     ({"lr": 3e-3, "weight_decay": 0.1}, 5),
     ({"lr": 1e-3, "schedule": "cosine", "ema": 0.9, "norm": "none"}, 5),
-    ({"lr": 2e-3, "label_smoothing": 0.1}, 6),
+    ({"lr": 2e-3, "label_smoothing": 0.1, "clip_norm": 0.2}, 6),
 )
 EPOCHS = 3
 
@@ -82,6 +82,8 @@ def plainly(settings, seed, images, model):
             loss = F.cross_entropy(model(batch), y[chosen], label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
+            if settings.clip_norm is not None:
+                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             if settings.schedule == "cosine":
                 rate = 0.5 * (1 + np.cos(np.pi * step / (settings.epochs * steps)))
                 optimizer.param_groups[0]["lr"] = settings.lr * rate
