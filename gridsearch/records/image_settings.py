@@ -238,7 +238,7 @@ class ImageSettings(RecipeKeys, Settings):
         return value
 
     def flat(self) -> dict[str, Value]:
-        """Return all settings of the point as one flat mapping: options as "model.NAME", "data.NAME", "optimizer.NAME"."""
+        """Return all settings of the point as one flat mapping, options as "model.NAME", "data.NAME" and the like."""
         values: dict[str, Value] = {}
         for name, value in self.to_json().items():
             if name in _OF_REPLICATE:
