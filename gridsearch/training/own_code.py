@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import io
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,7 @@ class OwnOptimizer:
             )
 
     def state_dict(self, names: Sequence[str]) -> dict[str, dict[str, torch.Tensor]]:
-        """Return a copy of its state, as bytes of `torch.save`, beside the names of what it trains."""
+        """Return a copy of its state: its tensors by number, all else as JSON, and the names of what it trains."""
         own = self._own
         named = {id(p): name for p, name in zip(self.parameters, names, strict=True)}
         others = {n: v for n, v in vars(own).items() if n in self._attributes and not _not_plain(v)}
@@ -217,17 +217,17 @@ class OwnOptimizer:
             ],
             "attributes": others,
         }
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        saved = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
-        return {_OWN: {"": saved}, _TRAINED: {name: torch.empty(0) for name in names}}
+        tensors: dict[str, torch.Tensor] = {}
+        text = json.dumps(_taken_apart(content, tensors)).encode()
+        tensors[""] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+        return {_OWN: tensors, _TRAINED: {name: torch.empty(0) for name in names}}
 
     def load_state_dict(self, names: Sequence[str], state: Mapping[str, Mapping[str, torch.Tensor]]) -> None:
         """Go on from what `state_dict` gave; an empty one is a fresh start."""
         if _OWN not in state:
             return
-        saved = io.BytesIO(state[_OWN][""].cpu().numpy().tobytes())
-        found = torch.load(saved, weights_only=True, map_location="cpu")
+        text = state[_OWN][""].cpu().numpy().tobytes()
+        found = _together(json.loads(text), state[_OWN])
         own = self._own
         self._steps = found["steps"]
         for parameter, name in zip(self.parameters, names, strict=True):
@@ -330,6 +330,33 @@ def _not_plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return next((kind for each in value if (kind := _not_plain(each))), "")
     return type(value).__name__
+
+
+def _taken_apart(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    """Return plain values as JSON has them; a copy of each tensor among them is added to the others, under a number."""
+    if isinstance(value, torch.Tensor):
+        number = str(len(tensors))
+        tensors[number] = value.detach().clone().contiguous()
+        return {"tensor": number}
+    if isinstance(value, Mapping):
+        return {"dict": [[_taken_apart(part, tensors) for part in pair] for pair in value.items()]}
+    if isinstance(value, list | tuple):
+        kind = "tuple" if isinstance(value, tuple) else "list"
+        return {kind: [_taken_apart(part, tensors) for part in value]}
+    return value
+
+
+def _together(value: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Return what `_taken_apart` took apart, with copies of the tensors."""
+    if not isinstance(value, dict):
+        return value
+    ((kind, parts),) = value.items()
+    if kind == "tensor":
+        return tensors[parts].clone()
+    if kind == "dict":
+        return {_together(k, tensors): _together(v, tensors) for k, v in parts}
+    found = [_together(part, tensors) for part in parts]
+    return tuple(found) if kind == "tuple" else found
 
 
 def _placed(value: Any, parameter: torch.Tensor) -> Any:
