@@ -51,6 +51,10 @@ class Advice:
         """Return a command that makes a first study."""
         return self._command("run", *_GRID)
 
+    def search(self, *arguments: str) -> str:
+        """Return the command that runs a grid, whose arguments say all about it but where its study lies."""
+        return self._command("run", *arguments)
+
     def go_on(self, *options: str) -> str:
         """Return the command that trains what a study lacks."""
         return self._command("run", *self._study, *options, *self.named)

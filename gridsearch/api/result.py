@@ -76,6 +76,13 @@ class StudyResult:
         return reporting.effects_frame(self.ranking)
 
     @property
+    def findings(self) -> pd.DataFrame:
+        """One row for each thing that the study shows and that leads on: code, evidence, the command that goes on."""
+        from gridsearch import reporting
+
+        return reporting.findings_frame(self.data, ranking=self.ranking)
+
+    @property
     def ensembles(self) -> pd.DataFrame:
         """The best 2, 3, 5 and 10 points asked together, from their stored predictions."""
         from gridsearch import reporting

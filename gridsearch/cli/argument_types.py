@@ -123,3 +123,20 @@ def conditions(words: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--where {word}: {name} is given twice; a trial has one value of it")
         found[name] = value
     return found
+
+
+def joined(texts: Sequence[str] | None) -> str | None:
+    """Return the texts of a repeatable option as one, None where it was not given."""
+    return None if texts is None else ",".join(texts)
+
+
+def ignored(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """Return the codes of findings that `--ignore` names.
+
+    Raises:
+        SpecError: there is no such finding.
+    """
+    from gridsearch.spec.study_options import changes
+
+    codes: tuple[str, ...] = changes({"ignore": joined(arguments.ignore)}).get("ignore", ())
+    return codes

@@ -7,7 +7,7 @@ import argparse
 from gridsearch._version import __version__
 from gridsearch.cli.argument_types import Parser, add_open, port_number
 from gridsearch.cli.completion import SHELLS
-from gridsearch.cli.search_parser import add_run_options, add_search_commands
+from gridsearch.cli.search_parser import add_ignore, add_run_options, add_search_commands
 from gridsearch.service.prepare.option_words import natural
 
 
@@ -108,6 +108,7 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         help="only the trials where all of these hold, in a report of their own beside the whole; "
         "x='\"3\"' is the word 3, x=none no value, x=absent a point without x",
     )
+    add_ignore(report, "and of no other")
 
     report.add_argument("--by", metavar="METRIC", help=_BY)
     add_open(report)

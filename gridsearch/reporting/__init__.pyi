@@ -19,6 +19,7 @@ from .output.frames import (
     effects_frame as effects_frame,
     ensembles_frame as ensembles_frame,
     epochs_frame as epochs_frame,
+    findings_frame as findings_frame,
     points_frame as points_frame,
     ranking_csv as ranking_csv,
     to_csv as to_csv,

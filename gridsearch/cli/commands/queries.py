@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import display
 from gridsearch.cli import next_steps
-from gridsearch.cli.argument_types import conditions
+from gridsearch.cli.argument_types import conditions, ignored
 from gridsearch.errors import UsageError, escaped
 from gridsearch.records import early_stop_words
 from gridsearch.reporting.words.text import plural
@@ -47,6 +47,7 @@ def report(arguments: argparse.Namespace) -> int:
             where=conditions(arguments.where or ()),
             by=arguments.by,
             root=places.data,
+            ignore=ignored(arguments),
         )
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import display
 from gridsearch.cli import next_steps
+from gridsearch.cli.argument_types import joined
 from gridsearch.cli.nearest_form import require_pairs
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import metric_name, plural
@@ -140,15 +141,11 @@ def run_options(arguments: argparse.Namespace, *, command: str = "") -> RunOptio
     """Return the options of a run that a command has, those that it has not by their defaults."""
     given = {name: getattr(arguments, name) for name in RUN_OPTIONS if hasattr(arguments, name)}
     given |= {name: tuple(value) for name, value in given.items() if RUN_OPTIONS[name].many}
-    changed = changes({"order": getattr(arguments, "order", None), "ignore": ignored(arguments)})
+    changed = changes(
+        {"order": getattr(arguments, "order", None), "ignore": joined(getattr(arguments, "ignore", None))}
+    )
     places = Places.find(arguments.home, arguments.store)
     return RunOptions(places=places, command=command, changed=changed, **given)
-
-
-def ignored(arguments: argparse.Namespace) -> str | None:
-    """Return the findings that `--ignore` names, in one text."""
-    codes = getattr(arguments, "ignore", None)
-    return None if codes is None else ",".join(codes)
 
 
 def _spec(arguments: argparse.Namespace) -> StudySpec | None:
@@ -170,7 +167,7 @@ def _spec(arguments: argparse.Namespace) -> StudySpec | None:
     given = {name: value for name in _SPEC_OPTIONS if (value := getattr(arguments, name)) is not None}
     models = given.pop("model", [])
     if "ignore" in given:
-        given["ignore"] = ignored(arguments)
+        given["ignore"] = joined(arguments.ignore)
     described = bool(words or files or arguments.exclude or arguments.when or arguments.set)
     if arguments.top is not None and arguments.more_seeds is None:
         raise UsageError("--top has no effect without --more-seeds", hint="add --more-seeds N")

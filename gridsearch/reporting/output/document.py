@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.ranking.effects import decompose
 from gridsearch.reporting.ranking.fold_results import folds_of
 from gridsearch.reporting.ranking.points import RankedPoint, finite, levels_of, metric_value
@@ -47,6 +48,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         "effects": [{"axis": e.axis, "share": e.share} for e in decomposition.effects],
         "residual_share": decomposition.residual_share,
         **({} if decomposition.exact else {"confounded_share": decomposition.confounded_share}),
+        "findings": [f.to_json() for f in find(data, ranking)],
         "ensembles": [e.to_json() for e in ranking.ensembles],
         "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
         "test": dict(data.test) if data.test is not None else None,

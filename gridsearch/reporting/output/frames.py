@@ -176,6 +176,16 @@ def effects_frame(ranking: Ranking) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["axis", "share"])
 
 
+def findings_frame(data: StudyData, *, ranking: Ranking) -> pd.DataFrame:
+    """Return one row a finding; see `findings.Finding`."""
+    import pandas as pd
+
+    from gridsearch.reporting.findings.study_findings import find
+
+    columns = ["code", "name", "axis", "sentence", "command"]
+    return pd.DataFrame([f.to_json() for f in find(data, ranking)], columns=columns)
+
+
 def ensembles_frame(ranking: Ranking) -> pd.DataFrame:
     """Return one row an ensemble of the best points; see `ensemble.Ensemble`."""
     import pandas as pd

@@ -14,13 +14,11 @@ from gridsearch.reporting.ranking.points import values_by_replicate
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import ensembles_in_words
 from gridsearch.reporting.stats.evaluation import in_words
-from gridsearch.reporting.stats.uncertainty import MOST_SEEDS, Basis
+from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,
-    listed,
     metric_name,
     plural,
-    printable,
     show_params,
     show_seconds,
 )
@@ -41,7 +39,6 @@ class Headline:
         margin: by how much, and whether luck may have made it, "" where there is nothing to compare.
         test: what the test set showed, "" before `best` has read it.
         warning: what makes the ranking worth little, in capitals' stead; "" if nothing does.
-        advice: what would show more, with the command for it; "" where nothing would.
         cautions: what the ranking does not cover.
         ensembles: what the best points say together, "" without their predictions.
         method: where intervals and ties come from and what they assume, in two sentences; "" without any.
@@ -51,7 +48,6 @@ class Headline:
     margin: str
     test: str
     warning: str
-    advice: str
     cautions: tuple[str, ...]
     ensembles: str
     method: str
@@ -122,9 +118,6 @@ def headline(data: StudyData, ranking: Ranking) -> Headline:
         margin=_margin(ranking),
         test=_test(data, ranking),
         warning=TRAIN_WARNING if ranking.by_train else "",
-        advice=_advice(data, ranking)
-        if data.whole
-        else "",  # it would be about all trials, by the study's metric
         cautions=tuple(cautions(data, ranking)),
         ensembles=ensembles_in_words(ranking.ensembles),
         method=_method(ranking),
@@ -277,37 +270,3 @@ def _tie(ranking: Ranking) -> str:
         )
     points = f"all {of - 1:,} others" if 1 < tied == of - 1 else plural(tied, "other point")
     return f"It is tied with {points}: {luck} may explain the difference."
-
-
-def _advice(data: StudyData, ranking: Ranking) -> str:
-    """Say what would separate the first points."""
-    found = ranking.uncertainty
-    if found.compared < 2 or found.runner_up_differs:
-        return "" if found.basis is not Basis.IMAGES or ranking.by_train else _try_seeds(data, ranking)
-    if found.basis is Basis.IMAGES:
-        return _try_seeds(data, ranking)
-    if found.basis is Basis.NOTHING or found.exact:
-        return ""
-    if found.more_seeds is None:
-        return f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less."
-    return (
-        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if the difference is as large as "
-        f"it seems (power 80 %){_by(data, found.more_seeds, 2)}"
-    )
-
-
-def _try_seeds(data: StudyData, ranking: Ranking) -> str:
-    top = max(2, min(len(ranking.tied) + 1, 5))
-    return f"More seeds would show how much is chance{_by(data, 2, top)}"
-
-
-def _by(data: StudyData, seeds: int, top: int) -> str:
-    """Return how more seeds are had: the command, or what comes nearest to one."""
-    if data.part is not None:  # the best points of a part need not be those of the study
-        return "."
-    if data.again.lost:
-        own = listed([printable(name) for name in data.again.lost])
-        return (
-            f"; they need {own} again, which no file names: give the grid again from Python with more seeds."
-        )
-    return f": {data.again.more_seeds(seeds, top)}"

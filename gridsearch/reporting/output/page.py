@@ -14,6 +14,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
+from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.output.page_tables import (
@@ -77,6 +78,7 @@ def render_page(
         study=printable(data.name),
         about=printable(f"{data.kind.preposition} {data.dataset}"),
         words=words,
+        findings=find(data, ranking),
         lead=_lead(words),
         progress=_progress(ranking),
         part=part_words(data),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.records import StudyData, TrialState
+from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.output.loss_groups import loss_groups
@@ -58,8 +59,10 @@ def print_ranking(
     if hidden > 0:
         parts.append(_line(f"… and {hidden:,} more", "dim"))
     parts.extend(_losses(data))
-    if words.advice:
-        parts.append(WithCommand(words.advice))
+    for finding in find(data, ranking):
+        parts.append(_line(f"{finding.code} {finding.name}: {finding.sentence}", ""))
+        if finding.command:
+            parts.append(WithCommand(f"  {finding.command}"))
     if words.ensembles:
         parts.append(_line(words.ensembles, ""))
     parts.extend(_line(caution, "dim") for caution in words.cautions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
@@ -16,7 +16,7 @@ from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.stored import stored_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from gridsearch.plugins import ImageData
@@ -58,6 +58,7 @@ def make_report(
     data: StudyData | None = None,
     images: Mapping[str, ImageData] | None = None,
     root: Path | None = None,
+    ignore: Sequence[str] = (),
 ) -> Report:
     """Rank, draw and write the report of a study as it is now; that of a part of it in a folder of its own.
 
@@ -69,6 +70,7 @@ def make_report(
         data: the study, if it was read already.
         images: datasets that the caller has at hand, by their fingerprint.
         root: folder of the datasets' files, where another one is looked for; nothing is ever fetched.
+        ignore: codes of findings to leave out, beside those that the study leaves out always.
 
     Raises:
         StudyNotFound: there is none.
@@ -77,6 +79,8 @@ def make_report(
         ArtifactError: the stored predictions cannot give the metric.
     """
     data = data or store.study_data(study)
+    if ignore:
+        data = replace(data, spec={**data.spec, "ignore": [*data.spec.get("ignore", ()), *ignore]})
     data, notes = chosen(store, data, where=where, by=by)
     warnings: list[str] = list(notes)
     predictions = _with_warnings(reader(store, data), warnings)

@@ -9,7 +9,7 @@ from gridsearch.reporting import export_json, report_json
 
 TOP = {
     "schema", "study", "dataset", "objective", "metric", "direction", "counts", "points", "trials", "effects",
-    "residual_share", "best", "test", "ensembles",
+    "residual_share", "best", "test", "ensembles", "findings",
 }  # fmt: skip
 POINT = {"rank", "params", "n", "mean", "ci_low", "ci_high", "tied_with_best"}
 TRIAL = {

@@ -12,6 +12,7 @@ from scipy import stats
 
 from gridsearch.errors import ArtifactError
 from gridsearch.records import DataFacts, TrialState
+from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.frames import points_frame
 from gridsearch.reporting.output.headline import headline
@@ -33,6 +34,11 @@ def scored(study, table, **how):
         else:
             builder.score(number, value)
     return builder
+
+
+def advice(data, ranking):
+    """What is found about seeds, None where nothing is."""
+    return next((f for f in find(data, ranking) if f.code == "GS104"), None)
 
 
 def tied(ranking):
@@ -192,7 +198,7 @@ def test_one_point_alone_has_an_interval_and_nobody_to_be_tied_with(study):
     data = scored(study, [[0.9, 0.91]]).data()
     ranking = rank(data)
     assert ranking.points[0].ci_low is not None
-    assert (ranking.tied, headline(data, ranking).margin, headline(data, ranking).advice) == ((), "", "")
+    assert (ranking.tied, headline(data, ranking).margin, advice(data, ranking)) == ((), "", None)
 
 
 @settings(max_examples=60, deadline=None)
@@ -324,19 +330,18 @@ def test_the_advice_is_a_command_that_names_the_seeds_that_are_missing(study):
     ranking = rank(data)
     more = ranking.uncertainty.more_seeds
     assert ranking.uncertainty.seeds_needed == more + 3
-    advice = headline(data, ranking).advice
-    assert advice.endswith(f"gridsearch run --study my-study --more-seeds {more} --top 2")
+    assert advice(data, ranking).command == f"gridsearch run --study my-study --more-seeds {more} --top 2"
 
 
 def test_points_that_no_number_of_seeds_tells_apart_are_said_to_be_so(study):
     data = scored(study, [[0.90, 0.92, 0.91], [0.92, 0.9099, 0.90]]).data()
-    assert "Even 100 seeds would not separate the first two" in headline(data, rank(data)).advice
+    assert "Even 100 seeds would not separate the first two" in advice(data, rank(data)).sentence
 
 
 def test_where_the_first_two_are_told_apart_nothing_is_advised(study):
     data = scored(study, [[0.91, 0.911, 0.912], [0.5, 0.501, 0.502]]).data()
     words = headline(data, rank(data))
-    assert words.advice == ""
+    assert advice(data, rank(data)) is None
     assert "No other point is tied with it" in words.margin
 
 

@@ -1,0 +1,182 @@
+"""Findings about an axis: the winner is at its edge, it has no effect, its best value lies between two that were tried.
+
+The comparisons of all axes share one error level (Bonferroni), so that a study with many axes finds no more by chance.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import TYPE_CHECKING
+
+from gridsearch.records.axis import identity
+from gridsearch.reporting.findings.differences import chance, intervals
+from gridsearch.reporting.findings.finding import LEVEL, Finding
+from gridsearch.reporting.ranking.points import levels_of
+from gridsearch.reporting.words.text import printable, show_value
+from gridsearch.reporting.words.typed import ABSENT
+from gridsearch.spec.axes import find_axis
+from gridsearch.spec.axis_values import typed
+from gridsearch.spec.collector import InvalidValue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gridsearch.records import Value
+    from gridsearch.reporting.findings.differences import Difference
+    from gridsearch.reporting.findings.next_grids import NextGrids
+    from gridsearch.reporting.ranking.ranking import Ranking
+
+_FURTHER = 2
+"""Values that are tried beyond an edge."""
+
+_DECADE = 10.0
+"""Where an axis spans as much, its next values are multiples, else they are equally far apart."""
+
+
+def about_axes(ranking: Ranking, grids: NextGrids, *, free: bool) -> Iterator[Finding]:
+    """Give what the axes show."""
+    if ranking.best is None:
+        return
+    for axis in ranking.varying:
+        levels = [v for v in levels_of(ranking.points, axis) if v != ABSENT]
+        best = ranking.best.level(axis)
+        if best == ABSENT or len(levels) < 2:
+            continue
+        level = LEVEL / len(ranking.varying)
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels):
+            yield from _at_the_edge(ranking, grids, axis, levels, level=level, free=free)
+            yield from _between(ranking, grids, axis, levels, level=level, free=free)
+        yield from _no_effect(ranking, grids, axis, levels, level=level)
+
+
+def _at_the_edge(
+    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
+) -> Iterator[Finding]:
+    """Find that the winner has the least or the greatest value, and is better than the value next to it."""
+    best = ranking.best
+    assert best is not None
+    place = [identity(v) for v in levels].index(identity(best.level(axis)))
+    if 0 < place < len(levels) - 1:
+        return
+    edge, inner = levels[place], levels[1 if place == 0 else -2]
+    found = _better(ranking, axis, edge, inner, level=level)
+    values = _beyond(axis, levels, upward=place > 0, free=free)
+    if found is None or not values:
+        return
+    yield Finding(
+        code="GS101",
+        axis=axis,
+        value=edge,
+        sentence=f"The winner has the {'largest' if place else 'smallest'} {printable(axis)} that was tried, "
+        f"{show_value(edge)}, and is better with it than with {show_value(inner)} by {_words(ranking, found)}: "
+        f"{'larger' if place else 'smaller'} values may be better still.",
+        command=grids.around(best, {axis: values}),
+    )
+
+
+def _between(
+    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
+) -> Iterator[Finding]:
+    """Find that the winner's value is better than both of its neighbours: the best one is not further than these."""
+    best = ranking.best
+    assert best is not None
+    place = [identity(v) for v in levels].index(identity(best.level(axis)))
+    if not 0 < place < len(levels) - 1:
+        return
+    beside = [levels[place - 1], levels[place + 1]]
+    found = [_better(ranking, axis, levels[place], other, level=level / 2) for other in beside]
+    values = [
+        v for other in beside if (v := _middle(axis, levels[place], other, levels, free=free)) is not None
+    ]
+    if not values or found[0] is None or found[1] is None:
+        return
+    below, above = (_words(ranking, each) for each in found if each is not None)
+    yield Finding(
+        code="GS107",
+        axis=axis,
+        value=levels[place],
+        sentence=f"The winner's {printable(axis)}, {show_value(levels[place])}, is better than {show_value(beside[0])} "
+        f"by {below}, and than {show_value(beside[1])} by {above}: the best value lies between these two.",
+        command=grids.around(best, {axis: values}),
+    )
+
+
+def _no_effect(
+    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float
+) -> Iterator[Finding]:
+    """Find that no two values of an axis differ by more than chance does (two one-sided tests, Schuirmann 1987)."""
+    best, most = ranking.best, chance(ranking)
+    pairs = list(itertools.combinations(levels, 2))
+    if best is None or most is None or len(pairs) > 100:
+        return
+    widest = 0.0
+    count = None
+    for one, other in pairs:
+        found = [d for d in intervals(ranking, axis, one, other, level=2 * level) if d.over == "points"]
+        if len(levels) == len(ranking.points):  # the only axis: its points differ in seeds alone
+            found = intervals(ranking, axis, one, other, level=2 * level)
+        if not found:
+            return
+        widest = max(widest, abs(found[0].low), abs(found[0].high))
+        count = found[0].count if count is None else min(count, found[0].count)
+    if not widest < most:
+        return
+    digits = ranking.digits_of()
+    yield Finding(
+        code="GS102",
+        axis=axis,
+        sentence=f"{printable(axis)} has no effect that matters: between no two of its {len(levels)} values is the "
+        f"mean difference larger than {digits.finer(widest).difference(widest)} (95 % sure, over {count} pairs), and "
+        f"by chance alone a trial scatters by {digits.finer(most).difference(most)} (standard deviation): leave it "
+        "out, and try more seeds instead.",
+        command=grids.without(axis, kept=[best.level(axis)], point=best, seeds=2),
+    )
+
+
+def _better(ranking: Ranking, axis: str, one: Value, other: Value, *, level: float) -> Difference | None:
+    """Return the evidence that one value is better than another, None where there is none."""
+    count = len(intervals(ranking, axis, one, other, level=level))
+    found = intervals(ranking, axis, one, other, level=level / max(count, 1))
+    return next((d for d in found if d.low > 0), None)
+
+
+def _words(ranking: Ranking, found: Difference) -> str:
+    """Return a difference with its interval and what it is over."""
+    digits = ranking.digits_of().finer(found.high - found.low)
+    over = f"{found.count} replicates" if found.over == "seeds" else f"{found.count} pairs of points"
+    low, high = (digits.difference(end, unit=False) for end in (found.low, found.high))
+    return f"{digits.difference(found.mean)} (at least {low}, at most {high}; {over})"
+
+
+def _beyond(axis: str, levels: Sequence[Value], *, upward: bool, free: bool) -> list[Value]:
+    """Return the next values beyond an edge, at the distance of those that were tried; none that the axis refuses."""
+    numbers = [float(v) for v in levels if v is not None]  # numbers all
+    edge, inner = (numbers[-1], numbers[-2]) if upward else (numbers[0], numbers[1])
+    multiples = numbers[0] > 0 and (numbers[-1] / numbers[0] >= _DECADE or not upward)
+    found: list[Value] = []
+    for step in range(1, _FURTHER + 1):
+        value = edge * (edge / inner) ** step if multiples else edge + (edge - inner) * step
+        if (taken := _value(axis, value, levels, free=free)) is not None and taken not in found:
+            found.append(taken)
+    return found
+
+
+def _middle(axis: str, one: Value, other: Value, levels: Sequence[Value], *, free: bool) -> Value:
+    """Return a value between two; None where there is none."""
+    a, b = sorted((float(one or 0), float(other or 0)))
+    value = math.sqrt(a * b) if a > 0 and b / a >= _DECADE / 5 else (a + b) / 2
+    found = _value(axis, value, levels, free=free)
+    return found if found is not None and a < float(found) < b else None
+
+
+def _value(axis: str, value: float, levels: Sequence[Value], *, free: bool) -> Value:
+    """Return a number as a value of an axis, to three digits; None where the axis does not take it."""
+    whole = all(isinstance(v, int) for v in levels)
+    rounded = round(value) if whole else float(f"{value:.3g}")
+    if any(identity(rounded) == identity(v) for v in levels) or (whole and rounded == 0):
+        return None
+    try:
+        return typed(find_axis(axis, free=free), rounded)
+    except InvalidValue:
+        return None

@@ -1,0 +1,52 @@
+"""The finding that seeds are too few to tell the first points apart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridsearch.reporting.findings.finding import Finding
+from gridsearch.reporting.stats.uncertainty import MOST_SEEDS, Basis
+from gridsearch.reporting.words.text import listed, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking.ranking import Ranking
+
+
+def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
+    """Find that more seeds would separate the first points, or show how much of their difference is chance."""
+    found = ranking.uncertainty
+    if not data.whole:  # the command is about all trials, by the study's metric
+        return
+    if found.basis is Basis.IMAGES and not (
+        ranking.by_train and (found.compared < 2 or found.runner_up_differs)
+    ):
+        top = max(2, min(len(ranking.tied) + 1, 5))
+        yield _finding(data, "More seeds would show how much is chance", seeds=2, top=top)
+        return
+    if found.compared < 2 or found.runner_up_differs or found.basis is Basis.NOTHING or found.exact:
+        return
+    if found.more_seeds is None:
+        yield Finding(
+            code="GS104",
+            sentence=f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less.",
+            command=data.again.best() if not data.again.lost else "",
+        )
+        return
+    yield _finding(
+        data,
+        f"About {plural(found.more_seeds, 'more seed')} would separate the first two, if the difference is as large as "
+        "it seems (power 80 %)",
+        seeds=found.more_seeds,
+        top=2,
+    )
+
+
+def _finding(data: StudyData, words: str, *, seeds: int, top: int) -> Finding:
+    if not data.again.lost:
+        return Finding(code="GS104", sentence=f"{words}.", command=data.again.more_seeds(seeds, top))
+    own = listed([printable(name) for name in data.again.lost])
+    more = f"they need {own} again, which no file names: give the grid again from Python with more seeds."
+    return Finding(code="GS104", sentence=f"{words}; {more}", command="")

@@ -1,0 +1,36 @@
+"""From a ranked study to all its findings, those left out that are to be silent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridsearch.reporting.findings.axis_findings import about_axes
+from gridsearch.reporting.findings.curve_findings import about_curves
+from gridsearch.reporting.findings.loss_findings import about_losses
+from gridsearch.reporting.findings.next_grids import NextGrids
+from gridsearch.reporting.findings.seed_findings import about_seeds
+
+if TYPE_CHECKING:
+    from gridsearch.records import StudyData
+    from gridsearch.reporting.findings.finding import Finding
+    from gridsearch.reporting.ranking.ranking import Ranking
+
+
+def find(data: StudyData, ranking: Ranking) -> tuple[Finding, ...]:
+    """Return what a study shows and what would follow from it, in the order of the codes.
+
+    Each finding has a statistical reason: a study that shows nothing gets none.
+
+    Args:
+        data: the study; its spec says which codes are to be silent.
+        ranking: its ranking.
+    """
+    grids = NextGrids(data, ranking)
+    silent = set(data.spec.get("ignore", ()))
+    found = [
+        *about_axes(ranking, grids, free=data.kind.free_axes),
+        *about_curves(data, ranking, grids),
+        *about_seeds(data, ranking),
+        *about_losses(data, ranking, grids),
+    ]
+    return tuple(sorted((f for f in found if f.code not in silent), key=lambda f: f.code))

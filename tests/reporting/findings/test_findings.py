@@ -1,0 +1,190 @@
+"""A finding has a reason in the numbers, and none is made where there is none."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gridsearch.cli.commands.search import _spec
+from gridsearch.cli.parser import build_parser
+from gridsearch.records import TrialState
+from gridsearch.records.finding_codes import FINDINGS
+from gridsearch.reporting.findings.study_findings import find
+from gridsearch.reporting.output.document import report_json
+from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.terminal import print_ranking
+from gridsearch.reporting.ranking.ranking import rank
+
+LR = [1e-4, 1e-3, 1e-2]
+
+
+def valued(study, value, axes, *, noise=0.002, seeds=3, rng=0, **how):
+    """Return a study whose trials have the value of their params, with noise by seed."""
+    builder = study(axes, seeds=seeds, **how)
+    chance = np.random.default_rng(rng)
+    for record in list(builder.records):
+        builder.score(record.number, float(value(record.params) + chance.normal(0, noise)))
+    return builder
+
+
+def found(data, code=None):
+    all_of_them = find(data, rank(data))
+    return [f for f in all_of_them if f.code == code] if code else {f.code for f in all_of_them}
+
+
+def spec_of(command):
+    """Return what a command asks for, as the command line reads it."""
+    program, *words = shlex.split(command)
+    assert program == "gridsearch"
+    return _spec(build_parser().parse_args(words))
+
+
+def rising(params):
+    return 0.5 + 0.1 * np.log10(params["lr"] / 1e-4)
+
+
+def test_a_winner_at_the_edge_of_an_axis_leads_to_the_values_beyond_it(study):
+    data = valued(study, rising, {"lr": LR, "batch": [10, 20]}).data()
+    edge = next(f for f in found(data, "GS101") if f.axis == "lr")
+    assert edge.sentence.startswith(
+        "The winner has the largest lr that was tried, 0.01, and is better with it than with 0.001 by "
+    )
+    assert "percentage points (at least " in edge.sentence
+    spec = spec_of(edge.command)
+    assert spec.grid.values["lr"] == (0.1, 1.0)
+    assert spec.grid.values["batch"] == (rank(data).best.params["batch"],)
+    assert (spec.name, spec.seeds, spec.recipe.epochs) == ("fmnist", 3, 10)
+
+
+def test_at_an_edge_beyond_which_an_axis_takes_no_value_nothing_is_found(study):
+    data = valued(study, lambda p: 0.9 - p["weight_decay"], {"weight_decay": [0.0, 0.1, 0.2]}).data()
+    assert not found(data, "GS101")
+    upward = valued(study, lambda p: 0.5 + p["dropout"] / 2, {"dropout": [0.5, 0.6, 0.7]}).data()
+    assert spec_of(found(upward, "GS101")[0].command).grid.values["dropout"] == (0.8, 0.9)
+
+
+def test_a_winner_at_the_edge_by_chance_is_no_finding(study):
+    few = sum(
+        bool(found(valued(study, lambda p: 0.9, {"lr": LR}, noise=0.01, seeds=4, rng=i).data(), "GS101"))
+        for i in range(60)
+    )
+    assert few <= 6  # 5 % of 60, and the winner is the pick of three
+
+
+def test_a_value_that_is_better_than_both_beside_it_leads_between_them(study):
+    data = valued(
+        study, lambda p: 0.9 - 0.1 * abs(np.log10(p["lr"]) + 3), {"lr": LR, "batch": [10, 20]}
+    ).data()
+    between = found(data, "GS107")[0]
+    assert (between.axis, between.value) == ("lr", 1e-3)
+    assert spec_of(between.command).grid.values["lr"] == (0.000316, 0.00316)
+    assert not [f for f in found(data, "GS101") if f.axis == "lr"]
+
+
+def test_an_axis_without_effect_is_one_whose_values_are_shown_to_be_alike(study):
+    axes = {"lr": LR, "batch": [10, 20, 40], "norm": ["none", "standard"]}
+    data = valued(study, rising, axes, noise=0.01).data()
+    idle = {f.axis for f in found(data, "GS102")}
+    assert "norm" in idle
+    assert "lr" not in idle
+    spec = spec_of(next(f for f in found(data, "GS102") if f.axis == "norm").command)
+    assert spec.grid.values["lr"] == tuple(LR)
+    assert len(spec.grid.values["norm"]) == 1
+    assert spec.seeds == 5
+    loose = valued(study, rising, {"lr": LR[:2], "norm": ["none", "standard"]}, noise=0.01, seeds=1).data()
+    assert not found(loose, "GS102")  # two pairs show nothing
+
+
+def test_curves_that_still_rise_lead_to_more_epochs_and_level_ones_do_not(study):
+    builder = study({"lr": LR}, seeds=3, epochs=12)
+    assert found(builder.data(), "GS103")
+    spec = spec_of(found(builder.data(), "GS103")[0].command)
+    assert (spec.grid.values["epochs"], spec.grid.values["lr"]) == (
+        (24,),
+        (rank(builder.data()).best.params["lr"],),
+    )
+    level = {
+        n: tuple(replace(row, val_accuracy=0.9 + 0.001 * (-1) ** row.epoch) for row in rows)
+        for n, rows in builder.epochs.items()
+    }
+    assert not found(builder.data(epochs=level), "GS103")
+    annealed = study({"lr": LR}, seeds=3, epochs=12, schedule="cosine").data()
+    assert not found(annealed, "GS103")
+    varied = study({"lr": LR, "epochs": [8, 12]}, seeds=2).data()
+    assert not found(varied, "GS103")
+
+
+def test_one_rising_curve_is_judged_by_its_own_scatter(study):
+    builder = study({"lr": [0.01]}, epochs=20, noise=0)
+    rows = builder.epochs[0]
+    chance = np.random.default_rng(0)
+    rises = tuple(replace(row, val_accuracy=0.5 + 0.01 * row.epoch + chance.normal(0, 0.002)) for row in rows)
+    levels = tuple(replace(row, val_accuracy=0.9 + chance.normal(0, 0.02)) for row in rows)
+    assert found(builder.data(epochs={0: rises}), "GS103")
+    assert not found(builder.data(epochs={0: levels}), "GS103")
+
+
+@pytest.mark.parametrize(("state", "code"), [(TrialState.FAILED, "GS105"), (TrialState.DIVERGED, "GS106")])
+def test_a_value_at_which_trials_are_lost_alike_is_named_with_its_evidence(study, state, code):
+    builder = study({"lr": LR, "model.hidden": [12, 13, 14]}, seeds=2)
+    for record in list(builder.records):
+        if record.params["model.hidden"] == 13:
+            builder.lose(record.number, state, f"ValueError: {record.number} rows do not fit 13")
+    lost = found(builder.data(), code)
+    assert [(f.axis, f.value) for f in lost] == [("model.hidden", 13)]
+    assert "6 of 6 trials" in lost[0].sentence
+    assert "without it 0 of 12 (Fisher's exact test, p below 0.001" in lost[0].sentence
+    spec = spec_of(lost[0].command)
+    assert (spec.grid.values["model.hidden"], spec.grid.values["lr"]) == ((12, 14), tuple(LR))
+
+
+def test_trials_lost_here_and_there_are_no_finding(study):
+    builder = study({"lr": LR, "model.hidden": [12, 13, 14]}, seeds=2)
+    for number in (0, 7, 14):
+        builder.lose(number, TrialState.FAILED, "ValueError: now and then")
+    assert not found(builder.data(), "GS105")
+
+
+def test_findings_stand_in_json_terminal_and_page_and_go_silent_by_their_codes(study):
+    data = valued(study, rising, {"lr": LR, "batch": [10, 20]}, name="a-study").data()
+    ranking = rank(data)
+    content = report_json(data, ranking=ranking)["findings"]
+    assert {"code", "name", "axis", "sentence", "command"} == set(content[0])
+    assert content[0]["name"] == FINDINGS[content[0]["code"]] == "edge-of-axis"
+    assert "--study a-study" in content[0]["command"]
+    page = render_page(data, ranking)
+    assert "GS101 edge-of-axis" in page
+    assert "What next" in page
+    from rich.console import Console
+
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_ranking(data, console=console, ranking=ranking)
+    assert "GS101 edge-of-axis: The winner has the largest lr" in console.export_text()
+    silent = replace(data, spec={"ignore": ["GS101"]})
+    assert "GS101" not in found(silent)
+    assert found(silent) == found(data) - {"GS101"}
+
+
+def test_names_of_a_user_cannot_act_on_the_page_or_in_a_command(study, hostile):
+    axis = f"model.{'x' * 3}"
+    values = [*hostile[:4], "a b; rm -rf /"]
+    builder = study({axis: values, "lr": LR[:2]}, seeds=3)
+    for record in list(builder.records):
+        if record.params[axis] == values[0]:
+            builder.lose(record.number, TrialState.FAILED, hostile[0])
+    data = builder.data()
+    finding = found(data, "GS105")[0]
+    assert spec_of(finding.command).grid.values[axis] == tuple(values[1:])
+    assert "<script>alert" not in render_page(data, rank(data))
+
+
+def test_every_code_has_a_section_in_the_docs():
+    from pathlib import Path
+
+    text = (Path(__file__).parents[3] / "docs" / "findings.md").read_text()
+    for code, name in FINDINGS.items():
+        assert f"## {code} {name}\n" in text
