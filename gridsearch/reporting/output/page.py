@@ -110,7 +110,7 @@ def rendered(template: str, **values: Any) -> str:
         template: its file's name.
         **values: what the template shows.
     """
-    style, script = _asset("report.css"), _asset("report.js")
+    style, script = _asset("report.css"), _asset("tables.js")
     page = environment().get_template(template)
     return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
 
