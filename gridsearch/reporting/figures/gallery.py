@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError, GridsearchError
+from gridsearch.reporting.figures.dark import with_dark
 from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.stats.predictions import (
     ClassResult,
@@ -43,11 +44,12 @@ STEMS: Final = (
     "curves",
     "cost",
     "confusion",
+    "reliability",
     "mistakes",
     "samples",
 )
 LARGEST_SVG: Final = 300_000
-"""A larger drawing is shown as PNG, so that the page stays below 5 MB."""
+"""A larger drawing is shown as PNG, so that the page of 200 trials stays below 2 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,8 @@ class Picture:
     @property
     def source(self) -> str:
         """The picture as a data: URI."""
-        kind, content = ("svg+xml", self.svg) if len(self.svg) <= LARGEST_SVG else ("png", self.png)
+        drawing = self.svg if len(self.svg) <= LARGEST_SVG else b""
+        kind, content = ("svg+xml", with_dark(drawing)) if drawing else ("png", self.png)
         return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -84,12 +87,18 @@ class Classes:
 
 @dataclass(slots=True)
 class Pictures:
-    """What was drawn: pictures by their files' stem, and sentences on what could not be."""
+    """What was drawn: pictures by their files' stem, and sentences on what could not be.
+
+    Attributes:
+        winner: the predictions of the winner, which `classes` is about.
+        pixels: the training images [N, C, H, W] that they point into; None where these are not at hand.
+    """
 
     by_stem: dict[str, Picture] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     classes: Classes | None = None
     winner: Predictions | None = None
+    pixels: np.ndarray | None = None
 
     def add(self, stem: str, figure: Figure | None, *, title: str, alt: str) -> None:
         """Keep a figure as PNG and SVG; none is none."""
@@ -210,11 +219,30 @@ def _draw_winner(
     commonest = f"Most common error: {pairs[0].words}." if pairs else " No mistakes."
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
     found.add("confusion", figure, title="Confusion matrix", alt=alt)
+    _draw_reliability(found, found.winner, trial)
     found.classes = Classes(
         results=per_class(matrix, names),
         balanced_accuracy=balanced_accuracy(matrix),
         macro_f1=macro_f1(matrix),
         pairs=describe_pairs(pairs),
+    )
+
+
+def _draw_reliability(found: Pictures, winner: Predictions, trial: TrialRecord) -> None:
+    from gridsearch.reporting.figures.reliability import reliability_figure, reliability_words
+    from gridsearch.reporting.stats.reliability import reliability
+
+    bins = reliability(winner)
+    if not bins:
+        return
+    found.add(
+        "reliability",
+        reliability_figure(
+            bins, title="How far its probabilities can be believed", note=f"Trial {trial.number}."
+        ),
+        title="How far its probabilities can be believed",
+        alt=f"Reliability diagram: the share of images that is right, by the probability of the chosen class. "
+        f"{reliability_words(bins)}",
     )
 
 
@@ -255,6 +283,8 @@ def _draw_images(
     if found.winner is not None and not _same_images(found.winner, labels):
         found.notes.append("No images are shown: they have changed since the winner was trained.")
         return
+    if found.winner is not None and found.winner.indices is not None:
+        found.pixels = pictures
     places = _showable(found.winner, dataset)
     if places is not None:
         chosen = sample_of(labels[places], classes=len(dataset.class_names))

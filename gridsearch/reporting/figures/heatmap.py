@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gridsearch.reporting.figures.dark import ON_LIGHT
 from gridsearch.reporting.figures.fonts import axis_names, fitted, legible, level_names, text_width
 from gridsearch.reporting.figures.line import axis_figure
 from gridsearch.reporting.figures.mpl_style import (
@@ -33,7 +34,6 @@ from gridsearch.reporting.figures.panels import (
     plan_layout,
     why_missing,
 )
-from gridsearch.reporting.figures.rendering import INK
 from gridsearch.reporting.figures.scale import Scale
 from gridsearch.reporting.ranking.points import RankedPoint, levels_of
 from gridsearch.reporting.ranking.ranking import Ranking, rank
@@ -214,7 +214,13 @@ def _annotate(axes: Axes, place: tuple[float, float], text: str, *, background: 
     if text:
         light = float(background[:3] @ (0.2126, 0.7152, 0.0722)) > 0.5
         axes.text(
-            *place, text, ha="center", va="center", size=8, linespacing=1.1, color=INK if light else "white"
+            *place,
+            text,
+            ha="center",
+            va="center",
+            size=8,
+            linespacing=1.1,
+            color=ON_LIGHT if light else "white",
         )
 
 

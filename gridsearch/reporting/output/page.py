@@ -10,12 +10,14 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+from dataclasses import dataclass
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.cautions import mixed_words
+from gridsearch.reporting.output.figure_data import as_script_json
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.output.page_tables import (
     CLASS_COLUMNS,
@@ -42,7 +44,49 @@ if TYPE_CHECKING:
     from gridsearch.reporting.figures.gallery import Classes, Picture
     from gridsearch.reporting.ranking.ranking import Ranking
 
+SCRIPTS: Final = (
+    "drawing.js",
+    "studies.js",
+    "tables.js",
+    "heatmap.js",
+    "parallel.js",
+    "dots.js",
+    "curves.js",
+    "classes.js",
+    "pair.js",
+    "start.js",
+)
+"""What the page's script consists of, in this order."""
 _RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What the page's script gets, as JSON that is safe inside a script element; "" for nothing.
+
+    Attributes:
+        studies: of each study the numbers that are drawn, see `figure_data`.
+        answers: what trials answered, see `answer_data`.
+    """
+
+    studies: str = ""
+    answers: str = ""
+
+    @classmethod
+    def of(
+        cls, studies: Sequence[Mapping[str, Any] | None], answers: Mapping[str, Any] | None = None
+    ) -> Drawn:
+        """Return the two as the page holds them; no studies where any of them is too large to be drawn."""
+        from markupsafe import Markup
+
+        def text(value: object) -> str:
+            return Markup(as_script_json(value))  # noqa: S704  escaped for its place
+
+        there = bool(studies) and all(study is not None for study in studies)
+        return cls(text(studies) if there else "", text(answers) if there and answers is not None else "")
+
+
+NOTHING_DRAWN: Final = Drawn()
 
 
 def render_page(
@@ -54,6 +98,7 @@ def render_page(
     notes: Sequence[str] = (),
     parts: Sequence[tuple[str, str]] = (),
     whole: str = "",
+    drawn: Drawn = NOTHING_DRAWN,
 ) -> str:
     """Return the page as HTML.
 
@@ -65,6 +110,7 @@ def render_page(
         notes: what is missing in this report and why.
         parts: the reports that there are of parts of the study: address and words.
         whole: of a part, the address of the report of the whole study, "" where there is none.
+        drawn: what the page's script draws and compares.
     """
     from markupsafe import Markup
 
@@ -88,10 +134,12 @@ def render_page(
         counts=[(state, n) for state, n in ranking.counts.items() if n],
         facts=_facts(data, ranking),
         pictures=pictures or {},
+        drawn=drawn,
         notes=notes,
         classes=classes,
         class_rows=class_rows(classes),
         class_columns=CLASS_COLUMNS,
+        axes=len(data.axes),
         points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
         trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
@@ -110,7 +158,7 @@ def rendered(template: str, **values: Any) -> str:
         template: its file's name.
         **values: what the template shows.
     """
-    style, script = _asset("report.css"), _asset("tables.js")
+    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
     page = environment().get_template(template)
     return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from gridsearch import files
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting.figures.gallery import STEMS, draw
+from gridsearch.reporting.output.answer_data import answer_data
 from gridsearch.reporting.output.document import export_json
+from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
-from gridsearch.reporting.output.page import render_page
+from gridsearch.reporting.output.page import Drawn, render_page
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
 from gridsearch.reporting.ranking.selection import filter_data
@@ -91,6 +93,10 @@ def write_report(
         contents[files.PER_CLASS] = per_class_csv(pictures.winner, winners_classes(data, ranking))
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
+    drawn = Drawn.of(
+        [figure_data(data, ranking, winner=pictures.winner)],
+        answer_data(data, ranking, predictions, pixels=pictures.pixels) if data.kind.classifies else None,
+    )
     whole = folder.parent / files.REPORT / files.PAGE
     page = render_page(
         data,
@@ -98,6 +104,7 @@ def write_report(
         pictures=pictures.by_stem,
         classes=pictures.classes,
         notes=pictures.notes,
+        drawn=drawn,
         parts=parts_beside(folder) if data.whole else (),
         whole=f"../{files.REPORT}/{files.PAGE}" if not data.whole and whole.is_file() else "",
     )

@@ -1,4 +1,6 @@
 "use strict";
+// Tables that sort and filter, by what is typed and by the points that a brush has chosen; long ones draw as they are
+// scrolled to.
 (() => {
   const PAGE = 200; // rows that are drawn at once; more come as they are scrolled to
   const PRINTED = 2000; // rows that are printed, some forty pages
@@ -77,6 +79,17 @@
   };
 
   const tables = new Map();
+  const { state } = report;
+  state.tables = new Map(); // by name: what the reader has made of each, kept where a live page brings newer rows
+
+  // The point of the study that a row is about, by its place: a row of the ranking is that point's, one of the trials
+  // belongs to it.
+  const pointOf = (table, row) => {
+    const [study] = report.studies ?? [];
+    if (!study) return undefined;
+    return table === "points" ? study.points[row.place] : study.points[study.trials[row.texts[0]]?.[2]];
+  };
+
   const start = (table) => {
     const body = table.tBodies[0];
     const headings = [...table.tHead.rows[0].cells];
@@ -89,6 +102,8 @@
       const texts = cells.length < headings.length ? [...cells, links.join(" ") || "\u2013"] : cells;
       rows.push({ kind, links, texts });
     }
+    rows.forEach((row, place) => (row.place = place));
+    const brushes = table.id === "points" || table.id === "trials";
     const first = button ? PAGE : rows.length;
     let kept = rows, shown = first;
 
@@ -104,22 +119,44 @@
     };
     const filter = () => {
       const tests = parse(input.value, names).map((condition) => test(condition, names));
-      kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts))) : rows;
+      if (brushes && report.brushed?.()) {
+        const is = report.chosen(report.studies[0]);
+        tests.push((_, row) => {
+          const point = pointOf(table.id, row);
+          return (point !== undefined && is(point)) || (table.id === "trials" && row.texts[0] === state.revealed);
+        });
+      }
+      kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts, row))) : rows;
       shown = first;
       output.textContent = tests.length ? `${kept.length} of ${rows.length} rows` : "";
+      if (table.id) remember({ filter: input.value });
       draw();
     };
-    const sort = (column) => {
-      const heading = headings[column];
-      const up = heading.getAttribute("aria-sort") !== "ascending";
+    const remember = (what) => table.id && state.tables.set(table.id, { ...state.tables.get(table.id), ...what });
+    const mark = (column, up) => {
       for (const other of headings) other.removeAttribute("aria-sort");
-      heading.setAttribute("aria-sort", up ? "ascending" : "descending");
+      headings[column]?.setAttribute("aria-sort", up ? "ascending" : "descending");
+    };
+    const again = () => (input ? filter() : draw());
+    const sort = (column, up) => {
+      mark(column, up);
+      remember({ column: names[column], up });
       rows.sort((a, b) => compare(a.texts[column], b.texts[column], up ? 1 : -1));
-      if (input) filter();
-      else draw();
+      again();
+    };
+    // In the order of a metric that the figures show; what has none of it comes last.
+    const byMetric = () => {
+      const [study] = report.studies, metric = study.metrics[report.metricOf(study)];
+      const places = new Map(report.inOrder(study, study.points).map((point, place) => [point, place]));
+      const placeOf = (row) => places.get(pointOf(table.id, row)) ?? Infinity;
+      mark(names.indexOf(metric.title), metric.better < 0);
+      remember({ column: undefined });
+      rows.sort((a, b) => placeOf(a) - placeOf(b) || a.place - b.place);
     };
 
-    headings.forEach((heading, column) => heading.firstElementChild.addEventListener("click", () => sort(column)));
+    headings.forEach((heading, column) =>
+      heading.firstElementChild?.addEventListener("click", () => sort(column, heading.getAttribute("aria-sort") !== "ascending")),
+    );
     if (input) input.addEventListener("input", filter);
     if (button) {
       button.addEventListener("click", more);
@@ -130,23 +167,31 @@
     }
     // On paper nothing can be scrolled to: all rows stand there, or how many more there are and where.
     const printed = named("p.printed");
-    window.addEventListener("beforeprint", () => {
+    const print = () => {
       body.append(...kept.slice(shown, Math.max(shown, PRINTED)).map(elementOf));
       const notes = [];
-      if (kept.length < rows.length) notes.push(`Only the ${kept.length} of ${rows.length} rows that match "${input.value.trim()}".`);
+      if (kept.length < rows.length) {
+        const why = input.value.trim() ? `match "${input.value.trim()}"` : "are of the chosen points";
+        notes.push(`Only the ${kept.length} of ${rows.length} rows that ${why}.`);
+      }
       const left = kept.length - Math.max(shown, PRINTED);
       if (left > 0) notes.push(`\u2026 and ${left} more rows, in ${printed.dataset.file}.`);
       if (printed) printed.textContent = notes.join(" ");
-    });
-    window.addEventListener("afterprint", draw);
-    tables.set(table.id, { input, filter });
+    };
+    tables.set(table.id || table, { input, filter, print, draw, byMetric, rows, names, axes: Number(table.dataset.axes || 0) });
+
+    const known = state.tables.get(table.id);
+    if (!known) return;
+    if (input) input.value = known.filter ?? "";
+    if (known.column !== undefined && names.includes(known.column)) sort(names.indexOf(known.column), known.up);
+    else again();
   };
-  for (const table of document.querySelectorAll("table.sortable")) start(table);
 
   // A link to a trial shows its row, also where a filter hides it or it has not been drawn yet.
   const reveal = () => {
     const match = /^#trial-(\d+)$/.exec(location.hash);
     for (const old of document.querySelectorAll("tr.mark")) old.classList.remove("mark");
+    state.revealed = match?.[1];
     if (!match || !tables.has("trials")) return;
     const id = location.hash.slice(1);
     if (!document.getElementById(id)) {
@@ -157,8 +202,29 @@
     const row = document.getElementById(id);
     if (!row) return;
     row.classList.add("mark");
-    row.scrollIntoView({ block: "center" });
+    if (!report.updating) row.scrollIntoView({ block: "center" });
   };
+
+  // After a choice in the figures: the rows of the chosen points, in the order of the metric that is shown.
+  report.filterTables = ({ metric = false } = {}) => {
+    for (const name of ["points", "trials"]) {
+      const table = tables.get(name);
+      if (!table?.input) continue;
+      if (metric) table.byMetric();
+      table.filter();
+    }
+  };
+  report.trialHead = () => tables.get("trials") ?? { names: [], axes: 0 };
+  report.trialRow = (number) => tables.get("trials")?.rows.find((row) => row.texts[0] === String(number))?.texts;
+  report.reveal = reveal;
+  report.starters.push(() => {
+    tables.clear();
+    for (const table of document.querySelectorAll("table.sortable")) start(table);
+    if (report.brushed?.()) report.filterTables();
+    reveal();
+  });
+
+  window.addEventListener("beforeprint", () => tables.forEach(({ print }) => print()));
+  window.addEventListener("afterprint", () => tables.forEach(({ draw }) => draw()));
   window.addEventListener("hashchange", reveal);
-  reveal();
 })();

@@ -1,0 +1,55 @@
+"""The winner's reliability diagram: how often it is right, by how sure it was; from bins to a figure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gridsearch.reporting.figures.mpl_style import ACCENT, PALETTE, drawn, new_figure, ruled, settled
+from gridsearch.reporting.figures.units import Unit
+from gridsearch.reporting.stats.reliability import BINS, ReliabilityBin, calibration_error
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.figure import Figure
+
+
+@drawn
+def reliability_figure(bins: Sequence[ReliabilityBin], *, title: str, note: str = "") -> Figure | None:
+    """Return the accuracy of each bin against its mean probability, and below it how many images it holds.
+
+    Args:
+        bins: of `reliability`; None is returned for none.
+        title: the figure's.
+        note: one more line below it.
+    """
+    if not bins:
+        return None
+    figure = new_figure(6.0, 5.2, title, f"{note} {reliability_words(bins)}".strip())
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    above.plot([0, 1], [0, 1], color="#8b909c", linestyle="--", linewidth=1.2)
+    xs, ys = [b.confidence for b in bins], [b.accuracy for b in bins]
+    above.vlines(xs, [b.ci_low for b in bins], [b.ci_high for b in bins], color=PALETTE[0], linewidth=1.2)
+    above.plot(xs, ys, color=PALETTE[0], marker="o", markersize=5, linewidth=1.4)
+    above.vlines(xs, xs, ys, color=ACCENT, linewidth=1.0, linestyle=":")
+    above.set(xlim=(0, 1), ylim=(0, 1), ylabel="share that is right")
+    below.bar(
+        [(b.low + b.high) / 2 for b in bins], [b.images for b in bins], width=0.9 / BINS, color=PALETTE[0]
+    )
+    below.set(xlabel="probability of the chosen class", ylabel="images")
+    for axes in (above, below):
+        ruled(axes, along="both")
+    Unit("val_accuracy").dress(above.xaxis)
+    Unit("val_accuracy").dress(above.yaxis)
+    return settled(figure)
+
+
+def reliability_words(bins: Sequence[ReliabilityBin]) -> str:
+    """Say how far probability and accuracy are apart, and on which side."""
+    images = sum(b.images for b in bins)
+    surer = sum(b.images * (b.confidence - b.accuracy) for b in bins) / images
+    side = "too sure" if surer > 0 else "not sure enough"
+    return (
+        f"On average over images, probability and accuracy are {100 * calibration_error(bins):.1f} percentage points "
+        f"apart (expected calibration error, {BINS} bins); taken together it is {100 * abs(surer):.1f} points {side}."
+    )

@@ -1,0 +1,183 @@
+"""What the trials of a study answered, image by image, packed for the page: two of them are compared there.
+
+Trials that were asked about the same images form a group.  For each image and trial one number says which class was
+chosen, counted from the right one, so that most are 0; image by image, since images are easy or hard for all
+networks alike, they shrink to a fraction of a bit each.  N images, T trials, Y classes.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from gridsearch.reporting.figures.samples import viewable
+from gridsearch.reporting.stats.predictions import Predictions, class_labels, usable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.ranking.ranking import Ranking
+
+MOST_TRIALS: Final = 300
+"""The predictions of more are not read: ten thousand images each take a few milliseconds."""
+MOST_LETTERS: Final = 400_000
+MOST_PICTURE_LETTERS: Final = 200_000
+MOST_PICTURES: Final = 400
+_SIDE: Final = 40
+"""Pixels; larger images are made smaller."""
+_BLOCK: Final = 8
+"""JPEG compresses squares of so many pixels; a picture that begins with one takes no colour from its neighbour."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """Trials that were asked about the same images."""
+
+    first: Predictions
+    settings: Any
+    numbers: list[int] = field(default_factory=list)
+    guesses: list[np.ndarray] = field(default_factory=list)
+
+    def table(self) -> np.ndarray:
+        """Return for each image and trial the chosen class, counted from the right one [N, T]."""
+        classes = self.first.logits.shape[1]
+        guesses_NT = np.stack(self.guesses, axis=1)
+        return ((guesses_NT - self.first.labels[:, None]) % classes).astype(_whole(classes))
+
+
+def answer_data(
+    data: StudyData,
+    ranking: Ranking,
+    predictions: Callable[[int], Predictions | None],
+    *,
+    pixels: np.ndarray | None = None,
+) -> dict[str, Any] | None:
+    """Return the answers of the best trials, by the images that they were asked about; None without any.
+
+    Args:
+        data: the study.
+        ranking: its ranking.
+        predictions: the stored validation predictions of a trial by its number.
+        pixels: the training images [N, C, H, W] of the winner, which its predictions point into; None without.
+    """
+    from gridsearch.reporting.stats.reliability import reliability  # brings scipy
+
+    groups: dict[bytes, _Group] = {}
+    bins: dict[str, list[list[float]]] = {}
+    trials = [t for p in ranking.points for t in p.complete]
+    for trial in trials[:MOST_TRIALS]:
+        stored = usable(predictions, trial.number)
+        if stored is None:
+            continue
+        group = groups.setdefault(_images_of(stored, trial), _Group(stored, trial.settings))
+        group.numbers.append(trial.number)
+        group.guesses.append(stored.guesses)
+        bins[str(trial.number)] = [
+            [round(b.confidence, 4), b.images, b.right, round(b.ci_low, 4), round(b.ci_high, 4)]
+            for b in reliability(stored)
+        ]
+    if not groups:
+        return None
+    letters = MOST_LETTERS
+    packed = []
+    for place, group in enumerate(groups.values()):
+        shown = _packed(group, data, letters, pixels if place == 0 else None)
+        letters -= len(shown["guesses"])
+        packed.append(shown)
+    return {"groups": packed, "bins": bins, "unread": max(0, len(trials) - MOST_TRIALS)}
+
+
+def _images_of(stored: Predictions, trial: TrialRecord) -> bytes:
+    """Return what is the same for trials that were asked about the same images."""
+    places = b"" if stored.indices is None else stored.indices.astype("<i8").tobytes()
+    head = f"{trial.settings.data_fingerprint} {stored.logits.shape}".encode()
+    return b" ".join((head, stored.labels.astype("<i8").tobytes(), places))
+
+
+def _packed(group: _Group, data: StudyData, letters: int, pixels: np.ndarray | None) -> dict[str, Any]:
+    """Return a group with as many of its trials as so many letters hold, the best ones."""
+    table_NT = group.table()
+    count = len(group.numbers)
+    guesses = _deflated(table_NT)
+    while len(guesses) > letters and count > 1:
+        count = max(1, min(count - 1, int(count * letters / len(guesses))))
+        guesses = _deflated(table_NT[:, :count])
+    first = group.first
+    classes = first.logits.shape[1]
+    return {
+        "classes": class_labels(data.classes_of(group.settings), classes),
+        "images": len(first.labels),
+        "bytes": table_NT.itemsize,
+        "labels": _deflated(first.labels.astype(_whole(classes))),
+        "places": None if first.indices is None else _deflated(first.indices.astype("<u4")),
+        "trials": group.numbers[:count],
+        "guesses": guesses,
+        "pictures": None
+        if pixels is None or first.indices is None
+        else _pictures(table_NT, first.indices, pixels),
+    }
+
+
+def _whole(classes: int) -> str:
+    return "<u1" if classes <= 256 else "<u2"
+
+
+def _deflated(values: np.ndarray) -> str:
+    """Return numbers as the browser inflates them: zlib, in base64."""
+    return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
+
+
+def _pictures(table_NT: np.ndarray, places: np.ndarray, pixels: np.ndarray) -> dict[str, Any] | None:
+    """Return the images on which the trials differ most, side by side in one JPEG; None where they never differ."""
+    right_N = (table_NT == 0).sum(axis=1)
+    split_N = np.minimum(right_N, table_NT.shape[1] - right_N) + (table_NT != table_NT[:, :1]).any(axis=1)
+    order = np.argsort(-split_N, kind="stable")[:MOST_PICTURES]
+    chosen = [int(i) for i in order if split_N[i]]
+    while chosen:
+        small = [_small(pixels[int(places[i])]) for i in chosen]
+        sheet, cell, across = _sheet(small)
+        if len(sheet) <= MOST_PICTURE_LETTERS:
+            sizes = [[s.shape[1], s.shape[0]] for s in small]
+            alike = sizes[0] if all(size == sizes[0] for size in sizes) else None
+            return {
+                "source": f"data:image/jpeg;base64,{sheet}",
+                "cell": cell,
+                "across": across,
+                "size": alike,
+                "sizes": None if alike else sizes,
+                "images": chosen,
+            }
+        chosen = chosen[: len(chosen) * 3 // 4]
+    return None
+
+
+def _small(image: np.ndarray) -> np.ndarray:
+    """Return an image as uint8 [H, W, 3] of at most so many pixels."""
+    from PIL import Image
+
+    shown = Image.fromarray(viewable(image))
+    if max(shown.size) > _SIDE:
+        shown.thumbnail((_SIDE, _SIDE), Image.Resampling.BILINEAR)
+    return np.asarray(shown)
+
+
+def _sheet(images: Sequence[np.ndarray]) -> tuple[str, int, int]:
+    """Return images in rows on one sheet as JPEG in base64, the pixels of a place on it, and how many are in a row."""
+    from PIL import Image
+
+    cell = _BLOCK * -(-max(max(i.shape[:2]) for i in images) // _BLOCK)
+    across = min(20, len(images))
+    sheet = np.zeros((cell * -(-len(images) // across), cell * across, 3), dtype=np.uint8)
+    for place, image in enumerate(images):
+        y, x = cell * (place // across), cell * (place % across)
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    grey = bool((sheet[..., 0] == sheet[..., 1]).all() and (sheet[..., 0] == sheet[..., 2]).all())
+    out = io.BytesIO()
+    Image.fromarray(sheet[..., 0] if grey else sheet).save(out, "JPEG", quality=80, subsampling=0)
+    return base64.b64encode(out.getvalue()).decode(), cell, across

@@ -1,0 +1,205 @@
+"""From a ranked study to the numbers that the page's script draws: points, their values, curves; JSON-able.
+
+What is text in a table is text here too, so that a number is written in one way.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.records import TrialState
+from gridsearch.reporting.figures.marginals import marginal_axes
+from gridsearch.reporting.figures.panels import MOST_PANELS, plan_layout, why_missing
+from gridsearch.reporting.figures.scale import value_range
+from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.ranking.points import Levels, finite
+from gridsearch.reporting.ranking.ranking import winners_classes
+from gridsearch.reporting.stats.predictions import class_labels, confusion_matrix
+from gridsearch.reporting.words.labels import distinct_labels, level_labels
+from gridsearch.reporting.words.text import is_share, metric_name, printable, show_params
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.ranking.points import RankedPoint
+    from gridsearch.reporting.ranking.ranking import Ranking
+    from gridsearch.reporting.stats.predictions import Predictions
+
+MOST_POINTS: Final = 2000
+"""Of more points a browser draws no lines at ease: the still figures stay."""
+MOST_CURVE_LETTERS: Final = 300_000
+MOST_CLASSES: Final = 40
+_MOST_STEP_PANELS: Final = 4
+_IMAGE_PANELS: Final = (("loss", "val_loss", "train_loss"), ("accuracy", "val_accuracy", "train_accuracy"))
+
+
+def figure_data(
+    data: StudyData, ranking: Ranking, *, winner: Predictions | None = None
+) -> dict[str, Any] | None:
+    """Return what the script draws of a study; None where it draws nothing, since the study is too large or empty.
+
+    Args:
+        data: the study.
+        ranking: its ranking.
+        winner: the predictions of `ranking.best_trial`, whose mistakes are shown; None without.
+    """
+    points = ranking.points
+    if not points or len(points) > MOST_POINTS:
+        return None
+    axes = ranking.varying
+    levels = {a: Levels(points, a) for a in axes}
+    metrics = (ranking.metric, *ranking.others)
+    layout = plan_layout(ranking)
+    return {
+        "study": printable(data.name),
+        "unit": data.kind.unit,
+        "classifies": data.kind.classifies,
+        "metrics": [_metric(name, data, ranking) for name in metrics],
+        "axes": [
+            {"name": name, "levels": level_labels(levels[a].values), "joined": levels[a].joined}
+            for a, name in zip(axes, distinct_labels(axes, 60), strict=True)
+        ],
+        "layout": None
+        if layout is None
+        else {
+            "x": axes.index(layout.x),
+            "y": axes.index(layout.y),
+            "facets": [axes.index(a) for a in layout.facets],
+            "mostPanels": MOST_PANELS,
+        },
+        "marginals": [axes.index(a) for a in marginal_axes(ranking)],
+        "points": [_point(p, ranking, levels, metrics) for p in points],
+        "trials": {str(t.number): [t.seed, t.state.value, i] for i, p in enumerate(points) for t in p.trials},
+        "curves": _curves(data, ranking),
+        "confusion": _confusion(data, ranking, winner),
+    }
+
+
+def as_script_json(value: object) -> str:
+    """Return JSON that is safe inside a script element: without "<" no name gives "</script>" or "<!--"."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def _metric(name: str, data: StudyData, ranking: Ranking) -> dict[str, Any]:
+    """Return a metric and the ends of its scale: `better` is 1 where higher is better, -1 where lower is, else 0."""
+    if name == data.metric:
+        better = -1 if data.direction == "minimize" else 1
+    elif not data.kind.classifies:
+        better = 0
+    else:
+        better = 1 if is_share(name) else -1
+    values = [v for p in ranking.points if p.drawable and (v := _mean(p, ranking, name)) is not None]
+    low, high, clipped = value_range(values, better_high=better > 0)
+    if not better and values:
+        low, high, clipped = min(values), max(values), ""
+        low, high = (low, high) if low < high else value_range(values, better_high=True)[:2]
+    return {
+        "name": name,
+        "title": metric_name(name),
+        "share": is_share(name),
+        "better": better,
+        "low": _short(low),
+        "high": _short(high),
+        "clipped": clipped,
+    }
+
+
+def _mean(point: RankedPoint, ranking: Ranking, metric: str) -> float | None:
+    return point.mean if metric == ranking.metric else point.metric_mean(metric)
+
+
+def _point(
+    point: RankedPoint, ranking: Ranking, levels: dict[str, Levels], metrics: Sequence[str]
+) -> dict[str, Any]:
+    best = point is ranking.best
+    return {
+        "at": [own.place(point) for own in levels.values()],
+        "words": show_params(point.params, ranking.varying, limit=200),
+        "rank": point.rank,
+        "n": point.n,
+        "is": "best" if best else "tied" if point.tied_with_best else "",
+        "lost": "" if point.drawable else " ".join(why_missing(point).split()),
+        "trials": [
+            t.number for t in (*point.complete, *(t for t in point.trials if t not in point.complete))
+        ],
+        "seconds": _short(point.seconds),
+        "values": [_value(point, ranking, name) if point.drawable else None for name in metrics],
+    }
+
+
+def _value(point: RankedPoint, ranking: Ranking, metric: str) -> list[Any] | None:
+    """Return a point's mean of a metric, the ends of its interval, and all of it as text."""
+    if metric == ranking.metric:
+        digits = ranking.digits_of()
+        ends = (_short(point.ci_low), _short(point.ci_high))
+        return [_short(point.mean), *ends, show_mean(point, digits), show_interval(point, digits)]
+    mean = point.metric_mean(metric)
+    return None if mean is None else [_short(mean), None, None, ranking.digits_of(metric).show(mean), ""]
+
+
+def _curves(data: StudyData, ranking: Ranking) -> dict[str, Any]:
+    """Return the learning curves by trial, the best points' first, as many as the page has place for."""
+    panels = _IMAGE_PANELS if data.kind.classifies else _step_panels(data)
+    names = [name for _, *lines in panels for name in lines]
+    found: dict[str, list[list[float | None]]] = {}
+    letters = left_out = 0
+    for trial in _trials(ranking):
+        lines = _lines(data, trial, names)
+        if not any(lines):
+            continue
+        letters += len(json.dumps(lines))
+        if letters > MOST_CURVE_LETTERS:
+            left_out += 1
+        else:
+            found[str(trial.number)] = lines
+    drawn = [
+        {"title": title, "share": is_share(lines[0]), "lines": [_line_name(n) for n in lines]}
+        for title, *lines in panels
+    ]
+    return {"panels": drawn, "trials": found, "leftOut": left_out}
+
+
+def _confusion(data: StudyData, ranking: Ranking, winner: Predictions | None) -> dict[str, Any] | None:
+    """Return the winner's confusion matrix; None where it has too many classes for cells that can be pointed at."""
+    if winner is None or ranking.best_trial is None or winner.logits.shape[1] > MOST_CLASSES:
+        return None
+    matrix = confusion_matrix(winner)
+    names = class_labels(winners_classes(data, ranking), len(matrix))
+    return {"trial": ranking.best_trial.number, "names": names, "matrix": matrix.tolist()}
+
+
+def _trials(ranking: Ranking) -> Iterator[TrialRecord]:
+    for point in ranking.points:
+        yield from (t for t in point.trials if t.state is not TrialState.FAILED)
+
+
+def _step_panels(data: StudyData) -> list[tuple[str, str]]:
+    names = dict.fromkeys(
+        [data.metric, *(name for rows in data.steps.values() for row in rows for name in row.metrics)]
+    )
+    shown = list(names)[:_MOST_STEP_PANELS]
+    return list(zip(distinct_labels([metric_name(n) for n in shown], 60), shown, strict=True))
+
+
+def _line_name(metric: str) -> str:
+    return {"val": "validation", "train": "train"}.get(metric.partition("_")[0], metric_name(metric))
+
+
+def _lines(data: StudyData, trial: TrialRecord, names: Sequence[str]) -> list[list[float | None]]:
+    if data.kind.classifies:
+        rows = data.epochs.get(trial.number, ())
+        lines = [[_short(getattr(row, name)) for row in rows] for name in names]
+    else:
+        steps = data.steps.get(trial.number, ())
+        lines = [[_short(row.metrics.get(name)) for row in steps] for name in names]
+    return [line if any(v is not None for v in line) else [] for line in lines]
+
+
+def _short(value: float | None) -> float | None:
+    """Return a number with as many digits as can be seen, None for none and for what is not finite."""
+    found = finite(value)
+    return None if found is None or not math.isfinite(found) else float(f"{found:.6g}")

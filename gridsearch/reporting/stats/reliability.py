@@ -1,0 +1,89 @@
+"""From stored predictions to how far a network's probabilities can be believed: the reliability diagram's numbers.
+
+Bins of equal width over the probability of the class that was chosen, after C. Guo, G. Pleiss, Y. Sun and
+K. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.  N images, Y classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from gridsearch.reporting.stats.ensemble import probabilities
+from gridsearch.reporting.stats.over_images import accuracy_intervals
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gridsearch.reporting.stats.predictions import Predictions
+
+BINS: Final = 15
+"""As many as the paper has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReliabilityBin:
+    """The images to whose chosen class the network gave a probability between two ends.
+
+    Attributes:
+        low: lower end of the bin, itself out (but for the first bin's); likewise high, itself in.
+        images: how many there are; above 0.
+        right: how many of them it has right.
+        confidence: their mean probability.
+        ci_low: lower end of the 95 % interval of their accuracy (Wilson's), likewise ci_high.
+    """
+
+    low: float
+    high: float
+    images: int
+    right: int
+    confidence: float
+    ci_low: float
+    ci_high: float
+
+    @property
+    def accuracy(self) -> float:
+        """The share that it has right."""
+        return self.right / self.images
+
+
+def confidences(predictions: Predictions) -> np.ndarray:
+    """Return the probability that the network gave the class that it chose, float64 [N]; NaN where it gave none."""
+    with np.errstate(invalid="ignore"):
+        shares_NY = probabilities(predictions.logits)
+    chosen: np.ndarray = shares_NY[np.arange(len(shares_NY)), predictions.guesses]
+    return chosen
+
+
+def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
+    """Return the bins that hold images, by rising probability; images without a finite one are left out."""
+    confidence, right = confidences(predictions), predictions.right
+    there = np.isfinite(confidence)
+    confidence, right = confidence[there], right[there]
+    place = np.clip(np.ceil(confidence * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    images = np.bincount(place, minlength=BINS)
+    hits = np.bincount(place, weights=right, minlength=BINS).astype(np.int64)
+    sums = np.bincount(place, weights=confidence, minlength=BINS)
+    found = []
+    for i in np.flatnonzero(images):
+        low, high = accuracy_intervals(np.array([hits[i]]), int(images[i]))[0]
+        found.append(
+            ReliabilityBin(
+                low=i / BINS,
+                high=(i + 1) / BINS,
+                images=int(images[i]),
+                right=int(hits[i]),
+                confidence=float(sums[i] / images[i]),
+                ci_low=float(low),
+                ci_high=float(high),
+            )
+        )
+    return tuple(found)
+
+
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Return the expected calibration error: the mean gap of accuracy and probability, weighted by images."""
+    total = sum(b.images for b in bins)
+    return sum(b.images * abs(b.accuracy - b.confidence) for b in bins) / total if total else float("nan")

@@ -1,0 +1,81 @@
+"use strict";
+// What a network gets wrong: its confusion matrix, and how far its probabilities can be believed.
+(() => {
+  const { svg, label, wide, fitted, linear, PALETTE } = report;
+  const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+
+  report.drawers.confusion = (figure, study) => {
+    const { confusion } = study;
+    if (!confusion) return;
+    const { names, matrix } = confusion, count = names.length, room = report.inside(figure);
+    const longest = Math.min(130, Math.max(...names.map((n) => wide(n, 11)))), left = longest + 28;
+    const cell = Math.min(54, Math.max(count > 30 ? 9 : 20, (room - left - 10) / count)), top = 30;
+    const every = Math.max(1, Math.ceil(13 / cell)), drawn = [], marks = [];
+    const totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
+    matrix.forEach((row, i) => {
+      row.forEach((n, j) => {
+        const share = totals[i] ? n / totals[i] : 0, [x, y] = [left + j * cell, top + i * cell];
+        const group = svg("g", { class: i === j ? "cell recognised" : "cell mistaken" });
+        group.append(svg("rect", { x: x + 0.5, y: y + 0.5, width: cell - 1, height: cell - 1, class: "ground" }), svg("rect", { x: x + 0.5, y: y + 0.5, width: cell - 1, height: cell - 1, class: "heat", "fill-opacity": Math.sqrt(share).toFixed(3) }));
+        const text = cell >= 30 ? (n ? percent(share, share >= 0.995 ? 0 : 1).replace(" %", "") : "") : "";
+        if (text) group.append(label(x + cell / 2, y + cell / 2 + 4, text, { "text-anchor": "middle", "font-size": 10.5, class: share > 0.3 ? "on-heat" : null }));
+        drawn.push(group);
+        if (!n) return;
+        const words = i === j ? `${names[i]}: recognised` : `${names[i]} taken for ${names[j]}`;
+        marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`] });
+      });
+      if (i % every === 0) drawn.push(label(left - 7, top + (i + 0.5) * cell + 4, fitted(names[i], longest + 2, 11), { "text-anchor": "end", "font-size": 11 }));
+      if (i % every === 0) {
+        const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12];
+        drawn.push(label(x, y, fitted(names[i], longest + 2, 11), { "text-anchor": "end", "font-size": 11, transform: `rotate(-45 ${x} ${y})` }));
+      }
+    });
+    const below = longest * 0.72 + 22, width = Math.max(left + count * cell + 10, Math.min(room, 300));
+    drawn.push(label(0, 14, fitted(`True class (down), predicted (across); percent of the true class. Trial ${confusion.trial}.`, Math.max(width, room)), { class: "faint" }));
+    report.answering(marks);
+    report.place(figure, drawn, { width: Math.max(width, Math.min(room, 470)), height: top + count * cell + below, title: `Confusion matrix of trial ${confusion.trial}` });
+  };
+
+  // Accuracy against probability for some trials: [{ number, bins: [[probability, images, right, low, high], ...] }].
+  const reliability = (figure, shown, { width }) => {
+    const size = Math.min(width - 66, 380), left = 56, top = 14, low = 90;
+    const x = linear(0, 1, left, left + size), y = linear(0, 1, top + size, top), drawn = [], marks = [];
+    for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
+      drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(share), y2: y(share), class: "grid" }), svg("line", { x1: x(share), x2: x(share), y1: y(0), y2: y(1), class: "grid" }));
+      drawn.push(label(left - 6, y(share) + 4, percent(share, 0), { "text-anchor": "end", "font-size": 11 }), label(x(share), top + size + low + 30, percent(share, 0), { "text-anchor": "middle", "font-size": 11 }));
+    }
+    drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0) + 8, top + 14, "share that is right", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "probability of the chosen class", { "text-anchor": "middle", class: "faint" }));
+    const most = Math.max(...shown.flatMap((s) => s.bins.map((b) => b[1]))), base = top + size + low + 14, bar = linear(0, most, 0, low - 12);
+    const wideBar = size / 15 / shown.length;
+    shown.forEach(({ number, bins }, k) => {
+      const stroke = PALETTE[k];
+      drawn.push(svg("polyline", { points: bins.map((b) => `${x(b[0])},${y(b[2] / b[1])}`).join(" "), class: "bins", stroke, "stroke-dasharray": k ? "5 4" : null }));
+      for (const [probability, images, right, from, to] of bins) {
+        const place = Math.min(14, Math.max(0, Math.ceil(probability * 15 - 1e-9) - 1));
+        const group = svg("g", { class: "dot" });
+        group.append(
+          svg("line", { x1: x(probability), x2: x(probability), y1: y(from), y2: y(to), stroke, "stroke-width": 1.4 }),
+          svg("circle", { cx: x(probability), cy: y(right / images), r: 4, fill: stroke }), svg("circle", { cx: x(probability), cy: y(right / images), r: 10, class: "hit" }),
+          svg("rect", { x: x(place / 15) + k * wideBar + 0.5, y: base - bar(images), width: Math.max(1, wideBar - 1), height: bar(images), fill: stroke, "fill-opacity": 0.75 }),
+        );
+        drawn.push(group);
+        marks.push({ element: group, lines: () => [`Trial ${number}: probability ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
+      }
+    });
+    drawn.push(label(left - 6, base - low + 22, most, { "text-anchor": "end", "font-size": 11 }), label(left - 6, base, 0, { "text-anchor": "end", "font-size": 11 }));
+    let bottom = top + size + low + 58;
+    if (shown.length > 1) {
+      for (const [k, { number }] of shown.entries()) {
+        bottom += 18;
+        drawn.push(svg("line", { x1: left, x2: left + 26, y1: bottom - 4, y2: bottom - 4, stroke: PALETTE[k], "stroke-width": 3, "stroke-dasharray": k ? "5 4" : null }), label(left + 34, bottom, `trial ${number}`));
+      }
+    }
+    report.answering(marks);
+    report.place(figure, drawn, { width: left + size + 16, height: bottom + 6, title: `Reliability of ${shown.map((s) => `trial ${s.number}`).join(" and ")}` });
+  };
+  report.drawers.reliability = (figure, study) => {
+    const trial = study.confusion?.trial, bins = report.answers?.bins[trial];
+    if (bins?.length) reliability(figure, [{ number: trial, bins }], { width: report.inside(figure) });
+  };
+  report.reliability = reliability;
+})();

@@ -1,0 +1,114 @@
+"use strict";
+// Learning curves of the points that are chosen: the best five in colours, the others faint behind them.
+(() => {
+  const { svg, label, wide, fitted, linear, ticks, tickTexts, PALETTE } = report;
+  const MOST_FAINT = 80, FEW = 5, MINIMUM = 300;
+
+  // The curves that are drawn: of the best points all seeds, of the others the first.
+  const linesOf = (study) => {
+    const is = report.chosen(study), { trials } = study.curves;
+    const points = report.inOrder(study, study.points.filter((p) => is(p) && p.trials.some((t) => trials[t])));
+    const bright = points.slice(0, FEW).flatMap((point, place) => point.trials.filter((t) => trials[t]).map((t) => ({ point, trial: t, place })));
+    const faint = points.slice(FEW, FEW + MOST_FAINT).map((point) => ({ point, trial: point.trials.find((t) => trials[t]), place: null }));
+    return { bright, faint, points };
+  };
+
+  const extent = (values) => {
+    let [low, high] = [Infinity, -Infinity];
+    for (const v of values) {
+      if (v < low) low = v;
+      if (v > high) high = v;
+    }
+    return low === high ? [low - Math.abs(low) * 0.01 - 0.005, high + Math.abs(high) * 0.01 + 0.005] : [low, high];
+  };
+
+  // A path through the values that there are; one value by itself is a dot.
+  const path = (values, x, y) => {
+    let d = "", pen = false;
+    values.forEach((v, i) => {
+      if (v === null) return void (pen = false);
+      d += `${pen ? "L" : "M"}${x(i + 1).toFixed(1)} ${y(v).toFixed(1)}${pen ? "" : " h.01"}`;
+      pen = true;
+    });
+    return d;
+  };
+
+  const panel = (study, found, lines, frame, id) => {
+    const drawn = [], marks = [], { curves } = study, first = lines.first;
+    const of = (line) => lines.names.map((name, k) => ({ name, values: curves.trials[line.trial][first + k] ?? [] }));
+    const used = (found.bright.length ? found.bright : found.faint).flatMap((l) => of(l).flatMap((c) => c.values.filter((v) => v !== null)));
+    if (!used.length) return { drawn, marks };
+    const [low, high] = extent(used), margin = 0.05 * (high - low);
+    const y = linear(low - margin, high + margin, frame.top + frame.height, frame.top);
+    const longest = Math.max(2, ...[...found.bright, ...found.faint].flatMap((l) => of(l).map((c) => c.values.length)));
+    const x = linear(1, longest, frame.left + 6, frame.right - 6);
+    const marksY = ticks(low - margin, high + margin, 5), texts = tickTexts(marksY, lines.share);
+    marksY.forEach((m, i) => drawn.push(svg("line", { x1: frame.left, x2: frame.right, y1: y(m), y2: y(m), class: "grid" }), label(frame.left - 6, y(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 })));
+    ticks(1, longest, Math.max(2, (frame.right - frame.left) / 70)).filter((e) => Number.isInteger(e) && e >= 1).forEach((e) => drawn.push(label(x(e), frame.top + frame.height + 16, e, { "text-anchor": "middle", "font-size": 11 })));
+    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, study.unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, fitted(lines.title, frame.right - frame.left), { class: "title" }));
+    const clip = `clip-${id}`;
+    drawn.push(svg("defs", {}, svg("clipPath", { id: clip }, svg("rect", { x: frame.left, y: frame.top, width: frame.right - frame.left, height: frame.height }))));
+    const group = svg("g", { "clip-path": `url(#${clip})` });
+    const add = (line) => {
+      const all = of(line), faint = line.place === null;
+      const own = svg("g", { class: faint ? "curve faint" : "curve" });
+      // of a faint one the first curve alone: what is held out
+      for (const [k, { values }] of (faint ? all.slice(0, 1) : all).entries()) {
+        const d = path(values, x, y);
+        own.append(svg("path", { d, class: k ? "shown train" : "shown", stroke: faint ? null : PALETTE[line.place] }), svg("path", { d, class: "hit" }));
+      }
+      group.append(own);
+      const mark = report.pointMark(study, line.point, own);
+      const seed = study.trials[line.trial]?.[0];
+      const lastOf = (values) => values.length;
+      marks.push({
+        ...mark,
+        go: report.goTo(study, line.trial),
+        lines: (event) => {
+          const box = own.ownerSVGElement?.getBoundingClientRect();
+          const across = event && box ? ((event.clientX - box.left) / box.width) * own.ownerSVGElement.viewBox.baseVal.width : frame.right;
+          const epoch = Math.min(Math.max(1, lastOf(all[0].values)), Math.max(1, Math.round(linear(frame.left + 6, frame.right - 6, 1, longest)(across))));
+          return [`#${line.trial} ${line.point.words}`, `seed ${seed}, ${study.unit} ${epoch}`, ...all.map(({ name, values }) => (values.length ? `${name} ${lines.title}: ${report.show(values[epoch - 1], lines.share)}` : null))];
+        },
+      });
+    };
+    [...found.faint].reverse().forEach(add);
+    [...found.bright].reverse().forEach(add);
+    drawn.push(group);
+    return { drawn, marks: marks.reverse() };
+  };
+
+  report.drawers.curves = (figure, study) => {
+    const found = linesOf(study), room = report.inside(figure), { panels } = study.curves;
+    if (!Object.keys(study.curves.trials).length) return;
+    const across = Math.max(1, Math.min(panels.length, Math.floor(room / MINIMUM), 2)), step = room / across, height = 230;
+    const drawn = [], marks = [];
+    let first = 0;
+    panels.forEach((one, k) => {
+      const column = k % across, row = Math.floor(k / across);
+      const frame = { left: column * step + 56, right: (column + 1) * step - 10, top: 28 + row * (height + 62), height };
+      const made = panel(study, found, { ...one, names: one.lines, first }, frame, `${figure.dataset.study || 0}-${k}`);
+      first += one.lines.length;
+      drawn.push(...made.drawn);
+      marks.push(...made.marks);
+    });
+    let y = 28 + Math.ceil(panels.length / across) * (height + 62);
+    // what colours and lines mean
+    for (const [place, point] of found.points.slice(0, FEW).entries()) {
+      drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(`${point.rank === null ? "" : `${point.rank}. `}${point.words}`, room - 50)));
+      y += 19;
+    }
+    const notes = [];
+    if (panels.some((p) => p.lines.length > 1)) notes.push("Dashed: train.");
+    const behind = found.points.length - FEW;
+    if (behind > 0) notes.push(`Faint: ${Math.min(behind, MOST_FAINT)} more points${behind > MOST_FAINT ? `, of ${behind}` : ""}.`);
+    if (study.curves.leftOut) notes.push(`Curves of ${study.curves.leftOut} more trials are not in this page.`);
+    if (!found.points.length) notes.push("None of the chosen points has a curve.");
+    for (const note of notes) {
+      drawn.push(label(8, y, note, { class: "faint" }));
+      y += 18;
+    }
+    report.answering(marks);
+    report.place(figure, drawn, { width: Math.max(room, ...notes.map((n) => wide(n) + 12)), height: y, title: "Learning curves of the chosen points" });
+  };
+})();

@@ -1,0 +1,117 @@
+"use strict";
+// Points as dots: over each axis by itself, and against the time that they took.
+(() => {
+  const { svg, label, wide, fitted, linear, ticks, tickTexts } = report;
+
+  // The axis of values at the left, with its lines; returns where a value lies.
+  const valueAxis = (metric, { left, right, top, height }, drawn, named = true) => {
+    const margin = 0.05 * (metric.high - metric.low), at = linear(metric.low - margin, metric.high + margin, top + height, top);
+    const marks = ticks(metric.low, metric.high, Math.max(3, height / 50)), texts = tickTexts(marks, metric.share);
+    marks.forEach((m, i) => drawn.push(svg("line", { x1: left, x2: right, y1: at(m), y2: at(m), class: "grid" }), named ? label(left - 6, at(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 }) : null));
+    return (value) => at(Math.min(metric.high, Math.max(metric.low, value)));
+  };
+  const axisRoom = (metric) => Math.max(...tickTexts(ticks(metric.low, metric.high, 5), metric.share).map((t) => wide(t, 11))) + 14;
+
+  // A dot that answers; its touch target is larger than itself.
+  const dot = (study, point, x, y, { best, on, radius = 4 }) => {
+    const group = svg("g", { class: `dot${on ? "" : " off"}${point === best ? " best" : ""}` }, svg("circle", { cx: x, cy: y, r: radius + 5, class: "hit" }), svg("circle", { cx: x, cy: y, r: point === best ? radius + 2 : radius, class: "shown" }));
+    return on ? { group, mark: report.pointMark(study, point, group) } : { group };
+  };
+  const median = (values) => {
+    const sorted = [...values].sort((a, b) => a - b), half = sorted.length / 2;
+    return sorted.length % 2 ? sorted[Math.floor(half)] : (sorted[half - 1] + sorted[half]) / 2;
+  };
+
+  report.drawers.marginals = (figure, study) => {
+    const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
+    const room = report.inside(figure), axes = study.marginals.length ? study.marginals : study.axes.map((_, i) => i);
+    const left = axisRoom(metric), across = Math.max(1, Math.min(3, axes.length, Math.floor(room / 300)));
+    const stepX = Math.min(room / across, 560), height = 190, drawn = [], marks = [];
+    const names = axes.map((i) => study.axes[i].levels);
+    const most = (levels) => Math.max(1, Math.ceil(levels.length / Math.max(2, (stepX - left - 16) / 30)));
+    const tilted = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))) > ((stepX - left - 16) / levels.length) * most(levels) - 6);
+    const below = 34 + Math.max(0, ...names.map((levels, i) => (tilted[i] ? Math.min(110, Math.max(...levels.map((n) => wide(n, 11))) * 0.65) : 0)));
+    const stepY = height + below + 16;
+    const shown = study.points.filter((p) => report.valueOf(p, place) !== null);
+    axes.forEach((axis, k) => {
+      const { name, levels, joined } = study.axes[axis];
+      const frame = { left: (k % across) * stepX + left, right: (k % across) * stepX + stepX - 12, top: 24 + Math.floor(k / across) * stepY, height };
+      const at = valueAxis(metric, frame, drawn), gap = (frame.right - frame.left) / levels.length;
+      const x = (level) => frame.left + (level + 0.5) * gap, rows = levels.map(() => []);
+      shown.forEach((p) => rows[p.at[axis]].push(p));
+      const middles = [];
+      rows.forEach((points, level) => {
+        points.forEach((point, i) => {
+          // spread sideways without any draw: steps of the golden ratio
+          const aside = points.length > 2 ? (((i * 0.618034) % 1) - 0.5) * Math.min(0.6, 0.06 * points.length) * gap : 0;
+          const made = dot(study, point, x(level) + aside, at(report.valueOf(point, place)), { best, on: is(point), radius: shown.length > 300 ? 2.5 : 4 });
+          drawn.push(made.group);
+          if (made.mark) marks.push(made.mark);
+        });
+        const some = points.filter(is).map((p) => report.valueOf(p, place));
+        if (some.length) middles.push([x(level), at(median(some)), level]);
+      });
+      if (joined && middles.length > 1) drawn.push(svg("polyline", { points: middles.map(([a, b]) => `${a},${b}`).join(" "), class: "median" }));
+      middles.forEach(([a, b]) => drawn.push(svg("line", { x1: a - Math.min(14, gap / 3), x2: a + Math.min(14, gap / 3), y1: b, y2: b, class: "median" })));
+      const every = most(levels), y = frame.top + height + 16;
+      levels.forEach((text, level) => {
+        if (level % every) return;
+        const words = fitted(text, tilted[k] ? 160 : gap * every + 20, 11);
+        drawn.push(tilted[k] ? label(x(level) + 4, y - 2, words, { "text-anchor": "end", "font-size": 11, transform: `rotate(-40 ${x(level) + 4} ${y - 2})` }) : label(x(level), y, words, { "text-anchor": "middle", "font-size": 11 }));
+      });
+      drawn.push(label(frame.left, frame.top - 9, fitted(name, stepX - left - 16), { class: "title" }));
+    });
+    report.answering(marks);
+    report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself` });
+  };
+
+  const UNITS = [[0.05, 0.001, "ms"], [100, 1, "s"], [6000, 60, "min"], [Infinity, 3600, "h"]];
+  const seconds = (value, digits = 3) => {
+    const [, size, name] = UNITS.find(([below]) => value < below);
+    return `${report.plain(value / size, digits)} ${name}`;
+  };
+  // As few digits as ticks need to differ.
+  const timeTexts = (values) => {
+    for (let digits = 1; ; digits += 1) {
+      const texts = values.map((v) => seconds(v, digits));
+      if (digits > 8 || (new Set(texts).size === texts.length && values.every((v, i) => seconds(v, digits + 2) === texts[i]))) return texts;
+    }
+  };
+
+  report.drawers.cost = (figure, study) => {
+    const place = report.metricOf(study), metric = study.metrics[place], is = report.chosen(study), best = report.bestOf(study);
+    const there = study.points.filter((p) => p.seconds > 0 && report.valueOf(p, place) !== null);
+    if (there.length < 2) return;
+    const room = Math.min(report.inside(figure), 760), left = axisRoom(metric), drawn = [], marks = [];
+    const frame = { left, right: room - 16, top: 12, height: 280 };
+    const at = valueAxis(metric, frame, drawn);
+    const logs = there.map((p) => Math.log10(p.seconds)), [low, high] = [Math.min(...logs), Math.max(...logs)];
+    const pad = Math.max(0.02, 0.06 * (high - low)), x = linear(low - pad, high + pad, frame.left, frame.right);
+    const range = 10 ** (high + pad) / 10 ** (low - pad);
+    const marksX = range > 8 ? [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (room - left) / 110));
+    const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = timeTexts(times);
+    times.forEach((s, i) => {
+      drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(x(Math.log10(s)), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
+    });
+    if (metric.better) {
+      // the front: points that no cheaper one equals
+      let top = null;
+      const front = there.filter(is).sort((a, b) => a.seconds - b.seconds || metric.better * (report.valueOf(b, place) - report.valueOf(a, place))).filter((p) => {
+        const value = metric.better * report.valueOf(p, place);
+        if (top !== null && value <= top) return false;
+        top = value;
+        return true;
+      });
+      drawn.push(svg("polyline", { points: front.map((p) => `${x(Math.log10(p.seconds))},${at(report.valueOf(p, place))}`).join(" "), class: "front" }));
+    }
+    for (const point of there) {
+      const made = dot(study, point, x(Math.log10(point.seconds)), at(report.valueOf(point, place)), { best, on: is(point) });
+      drawn.push(made.group);
+      if (made.mark) marks.push({ ...made.mark, lines: () => [...made.mark.lines(), `${seconds(point.seconds)} a trial`] });
+    }
+    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 36, "time of a trial", { "text-anchor": "middle", class: "faint" }));
+    report.answering(marks);
+    report.place(figure, drawn, { width: room, height: frame.top + frame.height + 44, title: `${metric.title} against the time of a trial` });
+  };
+  Object.assign(report, { valueAxis, axisRoom });
+})();

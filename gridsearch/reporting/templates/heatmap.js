@@ -1,0 +1,139 @@
+"use strict";
+// The study over two of its axes, a panel for each value of others; and the scale of its colours.
+(() => {
+  const { svg, label, wide, fitted, linear, colour, ticks, tickTexts } = report;
+  const CELL = { high: 34, narrow: 30, words: 54 };
+
+  // The share of the colours that a value has; what lies beyond an end has the end's.
+  const shade = (metric) => {
+    const place = metric.better < 0 ? linear(metric.low, metric.high, 1, 0) : linear(metric.low, metric.high, 0, 1);
+    return (value) => colour(place(value));
+  };
+
+  // Patterns for what has no value: each reason its own, none a colour.
+  const patterns = (id) =>
+    svg("defs", {},
+      svg("pattern", { id: `${id}-lost`, width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, svg("rect", { width: 1.5, height: 6, class: "hatch" })),
+      svg("pattern", { id: `${id}-open`, width: 8, height: 8, patternUnits: "userSpaceOnUse", patternTransform: "rotate(-45)" }, svg("rect", { width: 1, height: 8, class: "hatch" })),
+      svg("pattern", { id: `${id}-none`, width: 7, height: 7, patternUnits: "userSpaceOnUse" }, svg("circle", { cx: 2, cy: 2, r: 0.9, class: "hatch" })),
+    );
+
+  const colourBar = (metric, x, y, width) => {
+    const steps = 48, cell = width / steps, place = shade(metric);
+    const at = linear(metric.low, metric.high, x, x + width);
+    const marks = ticks(metric.low, metric.high, Math.max(2, width / 70));
+    const texts = tickTexts(marks, metric.share);
+    const beyond = metric.clipped === "min" ? "\u2264 " : metric.clipped === "max" ? "\u2265 " : "";
+    const end = { min: marks[0], max: marks[marks.length - 1] }[metric.clipped];
+    return svg("g", { class: "axis" },
+      ...Array.from({ length: steps }, (_, i) => {
+        const value = metric.low / 1 + ((i + 0.5) / steps) * (metric.high - metric.low);
+        return svg("rect", { x: x + i * cell, y, width: cell + 0.5, height: 9, fill: place(value).fill });
+      }),
+      ...marks.map((m, i) => label(Math.min(Math.max(at(m), x + wide(texts[i]) / 2), x + width - wide(texts[i]) / 2), y + 24, (m === end ? beyond : "") + texts[i], { "text-anchor": "middle" })),
+    );
+  };
+
+  // Value and spread of a cell: "93.71" above "± 0.12".
+  const cellWords = (text) => text.replace(/ %$/, "").split(/ (?=±)/);
+
+  // The point that stands for each cell: of several, the best of those that are chosen.
+  const cellsOf = (study, { x, y, facets }, is) => {
+    const panels = new Map();
+    for (const point of study.points) {
+      const facet = facets.map((f) => point.at[f]).join(",");
+      const panel = panels.get(facet) ?? panels.set(facet, { at: facets.map((f) => point.at[f]), cells: new Map() }).get(facet);
+      const key = `${point.at[x]},${point.at[y]}`;
+      panel.cells.set(key, [...(panel.cells.get(key) ?? []), point]);
+    }
+    const metric = report.metricOf(study);
+    for (const { cells } of panels.values()) {
+      for (const [key, points] of cells) {
+        const some = points.filter(is), pool = report.inOrder(study, some.length ? some : points);
+        cells.set(key, { point: pool.find((p) => report.valueOf(p, metric) !== null) ?? pool[0], on: some.length > 0, of: points.length });
+      }
+    }
+    return [...panels.values()].sort((a, b) => compareAt(a.at, b.at));
+  };
+  const compareAt = (a, b) => {
+    const i = a.findIndex((v, place) => v !== b[place]);
+    return i < 0 ? 0 : a[i] - b[i];
+  };
+
+  const panel = (study, layout, { cells, at }, { left, top, cell, id, best, titles, first }) => {
+    const metric = report.metricOf(study), drawn = [], marks = [];
+    const columns = study.axes[layout.x].levels, rows = study.axes[layout.y].levels;
+    const place = shade(study.metrics[metric]);
+    for (let row = 0; row < rows.length; row += 1) {
+      for (let column = 0; column < columns.length; column += 1) {
+        const [x, y] = [left + column * cell.wide, top + row * cell.high];
+        const box = { x: x + 0.5, y: y + 0.5, width: cell.wide - 1, height: cell.high - 1 };
+        const found = cells.get(`${column},${row}`);
+        if (!found) {
+          drawn.push(svg("rect", { ...box, fill: `url(#${id}-none)` }));
+          continue;
+        }
+        const { point, on, of } = found, value = point.values[metric];
+        const group = svg("g", { class: on ? "cell" : "cell off" });
+        if (value) {
+          const { fill, ink } = place(value[0]);
+          const words = cellWords(value[3]), fits = words.every((w) => wide(w, 11) < cell.wide - 4);
+          group.append(svg("rect", { ...box, fill }));
+          if (fits) words.forEach((w, i) => group.append(label(x + cell.wide / 2, y + cell.high / 2 + 4 + (i - (words.length - 1) / 2) * 13, w, { "text-anchor": "middle", "font-size": 11, fill: ink })));
+        } else {
+          const open = /^(waiting|running)/.test(point.lost);
+          const word = point.lost.split(" ")[0];
+          group.append(svg("rect", { ...box, class: "lost" }), svg("rect", { ...box, fill: `url(#${id}-${open ? "open" : "lost"})` }));
+          if (wide(word, 10) < cell.wide - 4) group.append(label(x + cell.wide / 2, y + cell.high / 2 + 4, word, { "text-anchor": "middle", "font-size": 10, class: "halo" }));
+        }
+        if (point === best) group.append(svg("rect", { ...box, class: "best-edge outer" }), svg("rect", { ...box, class: "best-edge" }));
+        drawn.push(group);
+        const mark = report.pointMark(study, point, group);
+        marks.push({ ...mark, lines: () => [...mark.lines(), of > 1 ? `the best of ${of} points here` : null] });
+      }
+    }
+    drawn.push(...columns.map((name, i) => {
+      const [x, y] = [left + (i + 0.5) * cell.wide, top + rows.length * cell.high + (cell.slant ? 12 : 16)];
+      return cell.slant ? label(x, y, name, { "text-anchor": "end", transform: `rotate(-40 ${x} ${y})` }) : label(x, y, name, { "text-anchor": "middle" });
+    }));
+    if (first) drawn.push(...rows.map((name, i) => label(left - 7, top + (i + 0.5) * cell.high + 4, name, { "text-anchor": "end" })));
+    if (titles) drawn.push(label(left, top - 7, titles(at), { class: "title" }));
+    return { drawn, marks };
+  };
+
+  report.drawers.heatmap = (figure, study) => {
+    if (!study.layout) return report.drawers.marginals(figure, study);
+    const { layout } = study, metric = study.metrics[report.metricOf(study)];
+    const columns = study.axes[layout.x].levels, rows = study.axes[layout.y].levels;
+    const is = report.chosen(study), panels = cellsOf(study, layout, is), best = report.bestOf(study);
+    const values = study.points.flatMap((p) => (p.values[report.metricOf(study)] ? cellWords(p.values[report.metricOf(study)][3]) : []));
+    const text = Math.max(CELL.narrow, ...values.map((w) => wide(w, 11) + 8));
+    const room = report.inside(figure), levelsLeft = Math.max(...rows.map((n) => wide(n))) + 12;
+    // as many panels side by side as there is room for with their numbers; a cell without room has its colour alone
+    const least = text * columns.length + 18;
+    const across = Math.max(1, Math.min(panels.length, Math.floor((room - levelsLeft) / least)));
+    const free = (room - levelsLeft) / across - 18;
+    const cell = { wide: Math.min(Math.max(free / columns.length, columns.length > 30 ? 9 : CELL.narrow), 110), high: rows.length > 30 ? 12 : CELL.high };
+    const widest = Math.max(...columns.map((n) => wide(n)));
+    cell.slant = widest > cell.wide - 6;
+    const below = cell.slant ? widest * 0.65 + 22 : 26;
+    const above = layout.facets.length ? 26 : 8;
+    const [stepX, stepY] = [cell.wide * columns.length + 18, cell.high * rows.length + above + below];
+    const titleRoom = stepX - 6;
+    const titles = layout.facets.length ? (at) => fitted(layout.facets.map((f, i) => `${study.axes[f].name} ${study.axes[f].levels[at[i]]}`).join(", "), titleRoom) : null;
+    const id = `hatch-${figure.dataset.study || 0}`, all = [], drawn = [patterns(id)];
+    const head = label(0, 14, fitted(`${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across)`, room), { class: "faint" });
+    panels.forEach((one, i) => {
+      const column = i % across;
+      const made = panel(study, layout, one, { left: levelsLeft + column * stepX, top: 22 + above + Math.floor(i / across) * stepY, cell, id, best, titles, first: column === 0 });
+      drawn.push(...made.drawn);
+      all.push(...made.marks);
+    });
+    const down = Math.ceil(panels.length / across), bottom = 22 + down * stepY + 12;
+    const width = Math.max(levelsLeft + across * stepX, Math.min(room, 300));
+    drawn.push(head, colourBar(metric, levelsLeft, bottom, Math.min(360, width - levelsLeft - 18)));
+    report.answering(all);
+    report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}` });
+  };
+  Object.assign(report, { colourBar, shade });
+})();

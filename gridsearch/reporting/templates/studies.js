@@ -1,0 +1,135 @@
+"use strict";
+// The studies of a page, and what its reader has chosen of them: a metric, a selection of points, two trials.
+(() => {
+  const { state, html, button } = report;
+
+  const read = (name) => {
+    const stored = document.querySelector(`script[data-figures="${name}"]`);
+    return stored ? JSON.parse(stored.textContent) : null;
+  };
+  const metricOf = (study) => Math.max(0, study.metrics.findIndex((m) => m.name === state.metric));
+  const valueOf = (point, metric) => point.values[metric]?.[0] ?? null;
+
+  // Whether a point is in what the brushes have chosen: on each axis one of the levels, and the value between two ends.
+  const chosen = (study) => {
+    const metric = metricOf(study);
+    const axes = study.axes.flatMap((axis, i) => {
+      const levels = state.brush.get(axis.name);
+      return levels ? [[i, new Set(axis.levels.flatMap((name, place) => (levels.has(name) ? [place] : [])))]] : [];
+    });
+    return (point) => {
+      if (!axes.every(([i, levels]) => levels.has(point.at[i]))) return false;
+      const value = valueOf(point, metric);
+      return !state.range || (value !== null && value >= state.range[0] && value <= state.range[1]);
+    };
+  };
+  const brushed = () => state.brush.size > 0 || state.range !== null;
+
+  // The best by a metric, of points that have a value: by the one that ranks, the winner.
+  const bestOf = (study, points = study.points) => {
+    const metric = metricOf(study), { better } = study.metrics[metric];
+    if (metric === 0) return points.find((p) => p.is === "best") ?? null;
+    const there = points.filter((p) => valueOf(p, metric) !== null);
+    return better && there.length ? there.reduce((a, b) => (better * (valueOf(b, metric) - valueOf(a, metric)) > 0 ? b : a)) : null;
+  };
+  const inOrder = (study, points) => {
+    const metric = metricOf(study), { better } = study.metrics[metric];
+    if (metric === 0 || !better) return points;
+    const key = (p) => valueOf(p, metric) ?? -better * Infinity;
+    return [...points].sort((a, b) => better * (key(b) - key(a)) || 0);
+  };
+
+  // What is said of a point: its settings, its value with its interval, and on how many seeds that rests.
+  const pointLines = (study, point) => {
+    const metric = metricOf(study), value = point.values[metric];
+    const seeds = point.trials.length > 1 ? `${point.n} of ${point.trials.length} seeds` : `trial ${point.trials[0]}`;
+    return [
+      point.words,
+      value ? `${study.metrics[metric].title}: ${value[3]}` : point.lost || "no value",
+      value && value[4] ? `95 % interval ${value[4]}` : null,
+      [point.rank === null ? "" : `rank ${point.rank}`, metric === 0 ? point.is : "", seeds].filter(Boolean).join(", "),
+    ];
+  };
+  // A click goes to the trial; with Shift held, it is compared with the first of the two that are.
+  const goTo = (study, number) => (event) => {
+    if (event.shiftKey && report.comparePair) {
+      event.preventDefault();
+      report.comparePair(state.pair[0], number);
+    } else if (study.address) location.href = `${study.address}#trial-${number}`;
+    else if (location.hash === `#trial-${number}`) report.reveal();
+    else location.hash = `trial-${number}`;
+  };
+  const pointMark = (study, point, element) => ({
+    element,
+    point: study.key + study.points.indexOf(point),
+    lines: () => pointLines(study, point),
+    go: goTo(study, point.trials[0]),
+  });
+
+  const words = (study, count) => {
+    const parts = study.axes.flatMap((axis) => {
+      const levels = state.brush.get(axis.name);
+      return levels ? [`${axis.name}: ${axis.levels.filter((l) => levels.has(l)).join(", ") || "nothing"}`] : [];
+    });
+    if (state.range) {
+      const metric = study.metrics[metricOf(study)];
+      parts.push(`${metric.title}: ${report.show(state.range[0], metric.share)} to ${report.show(state.range[1], metric.share)}`);
+    }
+    return parts.length ? `${count} of ${study.points.length} points (${parts.join("; ")})` : `all ${study.points.length} points`;
+  };
+
+  // The bar that stays in sight: which metric figures show, and which points are chosen.
+  const startControls = (study) => {
+    const bar = document.querySelector(".controls");
+    if (!bar || !study) return;
+    const options = study.metrics.map((m) => html("option", { value: m.name }, m.title));
+    const select = html("select", { id: "metric" }, ...options);
+    select.value = study.metrics[metricOf(study)].name;
+    select.addEventListener("change", () => {
+      state.metric = select.value;
+      state.range = null;
+      report.changed({ metric: true });
+    });
+    const said = html("output", { "aria-live": "polite", for: "metric" });
+    const clear = button("Show all points", () => report.clear(), { class: "quiet" });
+    bar.replaceChildren(html("label", {}, "Metric of the figures ", select), said, clear);
+    bar.hidden = false;
+    for (const asked of document.querySelectorAll(".asks")) asked.hidden = false;
+    report.say = () => {
+      const is = chosen(study);
+      said.textContent = words(study, study.points.filter(is).length);
+      clear.hidden = !brushed();
+    };
+    report.say();
+  };
+
+  report.clear = () => {
+    state.brush.clear();
+    state.range = null;
+    report.changed();
+  };
+  // Draws everything that follows from the reader's choice anew.
+  report.changed = (what = {}) => {
+    report.say?.();
+    report.draw();
+    report.filterTables?.(what);
+  };
+  report.draw = () => {
+    report.hideTip();
+    for (const figure of document.querySelectorAll("figure[data-figure]")) {
+      const study = report.studies[Number(figure.dataset.study || 0)];
+      const drawer = report.drawers[figure.dataset.figure];
+      if (study && drawer) drawer(figure, study);
+    }
+    report.drawPair?.();
+  };
+  report.drawers = {};
+  report.starters.push(() => {
+    report.studies = read("studies") ?? [];
+    report.studies.forEach((study, i) => (study.key = `${i}:`));
+    report.answers = read("answers");
+    if (!document.querySelector("main[data-comparison]")) startControls(report.studies[0]);
+    report.draw();
+  });
+  Object.assign(report, { bestOf, brushed, chosen, goTo, inOrder, metricOf, pointLines, pointMark, valueOf });
+})();
