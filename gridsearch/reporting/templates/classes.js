@@ -8,8 +8,8 @@
     const { confusion } = study;
     if (!confusion) return;
     const { names, matrix } = confusion, count = names.length, room = report.inside(figure);
-    const longest = Math.min(130, Math.max(...names.map((n) => wide(n, 11)))), left = longest + 28;
-    const cell = Math.min(54, Math.max(count > 30 ? 9 : 20, (room - left - 10) / count)), top = 30;
+    const longest = Math.min(130, 0.3 * room, Math.max(...names.map((n) => wide(n, 11)))), left = longest + 12;
+    const cell = Math.min(54, Math.max(count > 30 ? 9 : 20, (room - left - 10) / count)), top = 6;
     const every = Math.max(1, Math.ceil(13 / cell)), drawn = [], marks = [];
     const totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
     matrix.forEach((row, i) => {
@@ -31,9 +31,8 @@
       }
     });
     const below = longest * 0.72 + 22, width = Math.max(left + count * cell + 10, Math.min(room, 300));
-    drawn.push(label(0, 14, fitted(`True class (down), predicted (across); percent of the true class. Trial ${confusion.trial}.`, Math.max(width, room)), { class: "faint" }));
     report.answering(marks);
-    report.place(figure, drawn, { width: Math.max(width, Math.min(room, 470)), height: top + count * cell + below, title: `Confusion matrix of trial ${confusion.trial}` });
+    report.place(figure, drawn, { width: width, height: top + count * cell + below, title: `Confusion matrix of trial ${confusion.trial}`, note: `Trial ${confusion.trial}: true class (down), predicted (across), in percent of the true class.` });
   };
 
   // Accuracy against probability for some trials: [{ number, bins: [[probability, images, right, low, high], ...] }].

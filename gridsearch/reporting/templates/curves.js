@@ -1,7 +1,7 @@
 "use strict";
 // Learning curves of the points that are chosen: the best five in colours, the others faint behind them.
 (() => {
-  const { svg, label, wide, fitted, linear, ticks, tickTexts, PALETTE } = report;
+  const { svg, label, fitted, linear, ticks, tickTexts, PALETTE } = report;
   const MOST_FAINT = 80, FEW = 5, MINIMUM = 300;
 
   // The curves that are drawn: of the best points all seeds, of the others the first.
@@ -104,11 +104,7 @@
     if (behind > 0) notes.push(`Faint: ${Math.min(behind, MOST_FAINT)} more points${behind > MOST_FAINT ? `, of ${behind}` : ""}.`);
     if (study.curves.leftOut) notes.push(`Curves of ${study.curves.leftOut} more trials are not in this page.`);
     if (!found.points.length) notes.push("None of the chosen points has a curve.");
-    for (const note of notes) {
-      drawn.push(label(8, y, note, { class: "faint" }));
-      y += 18;
-    }
     report.answering(marks);
-    report.place(figure, drawn, { width: Math.max(room, ...notes.map((n) => wide(n) + 12)), height: y, title: "Learning curves of the chosen points" });
+    report.place(figure, drawn, { width: room, height: y, title: "Learning curves of the chosen points", note: notes.join(" ") });
   };
 })();

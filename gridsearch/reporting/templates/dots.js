@@ -30,7 +30,7 @@
     const names = axes.map((i) => study.axes[i].levels);
     const most = (levels) => Math.max(1, Math.ceil(levels.length / Math.max(2, (stepX - left - 16) / 30)));
     const tilted = names.map((levels) => Math.max(...levels.map((n) => wide(n, 11))) > ((stepX - left - 16) / levels.length) * most(levels) - 6);
-    const below = 34 + Math.max(0, ...names.map((levels, i) => (tilted[i] ? Math.min(110, Math.max(...levels.map((n) => wide(n, 11))) * 0.65) : 0)));
+    const below = 42 + Math.max(0, ...names.map((levels, i) => (tilted[i] ? Math.min(110, Math.max(...levels.map((n) => wide(n, 11))) * 0.65) : 0)));
     const stepY = height + below + 16;
     const shown = study.points.filter((p) => report.valueOf(p, place) !== null);
     axes.forEach((axis, k) => {

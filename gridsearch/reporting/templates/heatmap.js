@@ -4,10 +4,13 @@
   const { svg, label, wide, fitted, linear, colour, ticks, tickTexts } = report;
   const CELL = { high: 34, narrow: 30, words: 54 };
 
-  // The share of the colours that a value has; what lies beyond an end has the end's.
-  const shade = (metric) => {
-    const place = metric.better < 0 ? linear(metric.low, metric.high, 1, 0) : linear(metric.low, metric.high, 0, 1);
-    return (value) => colour(place(value));
+  // The colour of a value; what lies beyond an end has the end's.  Lines leave out the end that the ground hides.
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  dark.addEventListener("change", () => report.draw());
+  const shade = (metric, lines = false) => {
+    const [from, to] = !lines ? [0, 1] : dark.matches ? [0.22, 1] : [0, 0.92];
+    const place = metric.better < 0 ? linear(metric.low, metric.high, to, from) : linear(metric.low, metric.high, from, to);
+    return (value) => colour(Math.min(to, Math.max(from, place(value))));
   };
 
   // Patterns for what has no value: each reason its own, none a colour.
@@ -60,9 +63,8 @@
     return i < 0 ? 0 : a[i] - b[i];
   };
 
-  const panel = (study, layout, { cells, at }, { left, top, cell, id, best, titles, first }) => {
+  const panel = (study, { columns, rows }, { cells, at }, { left, top, cell, id, best, titles, first }) => {
     const metric = report.metricOf(study), drawn = [], marks = [];
-    const columns = study.axes[layout.x].levels, rows = study.axes[layout.y].levels;
     const place = shade(study.metrics[metric]);
     for (let row = 0; row < rows.length; row += 1) {
       for (let column = 0; column < columns.length; column += 1) {
@@ -104,7 +106,7 @@
   report.drawers.heatmap = (figure, study) => {
     if (!study.layout) return report.drawers.marginals(figure, study);
     const { layout } = study, metric = study.metrics[report.metricOf(study)];
-    const columns = study.axes[layout.x].levels, rows = study.axes[layout.y].levels;
+    const columns = study.axes[layout.x].levels.map((n) => fitted(n, 130)), rows = study.axes[layout.y].levels.map((n) => fitted(n, 110));
     const is = report.chosen(study), panels = cellsOf(study, layout, is), best = report.bestOf(study);
     const values = study.points.flatMap((p) => (p.values[report.metricOf(study)] ? cellWords(p.values[report.metricOf(study)][3]) : []));
     const text = Math.max(CELL.narrow, ...values.map((w) => wide(w, 11) + 8));
@@ -122,18 +124,17 @@
     const titleRoom = stepX - 6;
     const titles = layout.facets.length ? (at) => fitted(layout.facets.map((f, i) => `${study.axes[f].name} ${study.axes[f].levels[at[i]]}`).join(", "), titleRoom) : null;
     const id = `hatch-${figure.dataset.study || 0}`, all = [], drawn = [patterns(id)];
-    const head = label(0, 14, fitted(`${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across)`, room), { class: "faint" });
     panels.forEach((one, i) => {
       const column = i % across;
-      const made = panel(study, layout, one, { left: levelsLeft + column * stepX, top: 22 + above + Math.floor(i / across) * stepY, cell, id, best, titles, first: column === 0 });
+      const made = panel(study, { columns, rows }, one, { left: levelsLeft + column * stepX, top: above + Math.floor(i / across) * stepY, cell, id, best, titles, first: column === 0 });
       drawn.push(...made.drawn);
       all.push(...made.marks);
     });
-    const down = Math.ceil(panels.length / across), bottom = 22 + down * stepY + 12;
+    const down = Math.ceil(panels.length / across), bottom = down * stepY + 12;
     const width = Math.max(levelsLeft + across * stepX, Math.min(room, 300));
-    drawn.push(head, colourBar(metric, levelsLeft, bottom, Math.min(360, width - levelsLeft - 18)));
+    drawn.push(colourBar(metric, levelsLeft, bottom, Math.min(360, width - levelsLeft - 18)));
     report.answering(all);
-    report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}` });
+    report.place(figure, drawn, { width, height: bottom + 32, title: `${metric.title} over ${study.axes[layout.y].name} and ${study.axes[layout.x].name}`, note: `${metric.title} by ${study.axes[layout.y].name} (down) and ${study.axes[layout.x].name} (across).` });
   };
   Object.assign(report, { colourBar, shade });
 })();

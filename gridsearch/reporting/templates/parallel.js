@@ -87,7 +87,7 @@
   // The axis of results: its colours and numbers, and two ends that the arrow keys move.
   const valueAxis = (metric, x, drawn) => {
     const [low, high] = [metric.low, metric.high], at = linear(low, high, TOP + HEIGHT, TOP);
-    const shade = report.shade(metric), steps = 60, value = linear(TOP + HEIGHT, TOP, low, high);
+    const shade = report.shade(metric, true), steps = 60, value = linear(TOP + HEIGHT, TOP, low, high);
     for (let i = 0; i < steps; i += 1) {
       const y = TOP + (i * HEIGHT) / steps;
       drawn.push(svg("rect", { x: x - 5, y, width: 10, height: HEIGHT / steps + 0.5, fill: shade(value(y + HEIGHT / steps / 2)).fill }));
@@ -122,11 +122,11 @@
   };
 
   report.drawers.parallel = (figure, study) => {
-    const place = report.metricOf(study), metric = study.metrics[place], shade = report.shade(metric);
+    const place = report.metricOf(study), metric = study.metrics[place], shade = report.shade(metric, true);
     const room = report.inside(figure), count = study.axes.length;
     const texts = tickTexts(ticks(metric.low, metric.high, 6), metric.share);
-    const [left, right] = [46, 24 + Math.max(...texts.map((t) => wide(t, 11)), 30)];
-    const step = Math.max(88, Math.min(320, (room - left - right) / count));
+    const [left, right] = [30, 24 + Math.max(...texts.map((t) => wide(t, 11)), 30)];
+    const step = Math.max(76, Math.min(320, (room - left - right) / count));
     const width = Math.max(left + step * count + right, Math.min(room, 320));
     const xs = [...study.axes.map((_, i) => left + i * step), left + count * step];
     const own = study.axes.map((_, i) => heights(study, i));
@@ -149,8 +149,10 @@
       drawn.push(label(xs[i], 16, fitted(axis.name, step - 10), { "text-anchor": "middle", class: "title" }));
       levelAxis(study, i, xs[i], drawn, step);
     });
-    const title = fitted(metric.title, 2 * Math.min(right + 10, step / 2) + 20);
-    drawn.push(label(Math.min(xs[count], width - wide(title) / 2 - 4), 16, title, { "text-anchor": "middle", class: "title" }));
+    // bold, so a little wider than measured; what the last axis's name leaves
+    const from = xs[count - 1] + (1.1 * wide(fitted(study.axes[count - 1].name, step - 10))) / 2 + 10;
+    const title = fitted(metric.title, (width - 4 - from) / 1.1), half = (1.1 * wide(title)) / 2;
+    drawn.push(label(Math.min(xs[count], width - half - 4), 16, title, { "text-anchor": "middle", class: "title" }));
     valueAxis(metric, xs[count], drawn);
     report.answering(marks.reverse());
     report.place(figure, drawn, { width, height: TOP + HEIGHT + 18, title: `Every point across ${study.axes.map((a) => a.name).join(", ")} and ${metric.title}` });

@@ -46,6 +46,14 @@ class Reader(html.parser.HTMLParser):
         return " ".join(" ".join(self.words).split())
 
 
+def data_of(page, name):
+    """Return what a page holds for its script to draw."""
+    found = re.search(
+        f'<script type="application/json" data-figures="{name}">(.*?)</script>', page, re.DOTALL
+    )
+    return json.loads(found[1])
+
+
 def page_of(data, **more):
     return Reader(render_page(data, rank(data), **more))
 
@@ -70,7 +78,7 @@ def test_a_report_holds_every_file_of_the_interface(written):
     assert names >= {"index.html", "ranking.csv", "ranking.json", "trials.csv"}
     assert names >= {
         f"{stem}.{kind}"
-        for stem in ("heatmap", "confusion", "curves", "marginals", "parallel", "cost")
+        for stem in ("heatmap", "confusion", "reliability", "curves", "marginals", "parallel", "cost")
         for kind in ("png", "svg")
     }
     assert {p.name for p in files.folder.iterdir()} == names
@@ -81,7 +89,8 @@ def test_a_report_holds_every_file_of_the_interface(written):
 def test_the_confusion_matrix_is_that_of_the_winning_trial(written):
     data, files, asked = written
     page = files.page.read_text()
-    assert asked[-1] == rank(data).best_trial.number  # the ensembles asked before
+    assert rank(data).best_trial.number in asked
+    assert data_of(page, "studies")[0]["confusion"]["trial"] == rank(data).best_trial.number
     assert re.search(r"Shirt taken for T-shirt/top, \d+\.\d %", page)
 
 
@@ -222,7 +231,8 @@ def test_hostile_names_stay_text(tmp_path, study, hostile, predictions):
     data = hostile_study(study, hostile)
     page = write_report(data, folder=tmp_path, predictions=lambda _: predictions(10)).page.read_text()
     reader = Reader(page)
-    assert len(reader.of("script")) == len(reader.of("style")) == 1
+    assert [a.get("data-figures") for a in reader.of("script")] == ["studies", "answers", None]
+    assert len(reader.of("style")) == 1
     assert not {tag for tag, _ in reader.tags} & {"b", "i", "u", "s", "iframe", "object", "form"}
     assert all(a["src"].startswith("data:image/") for a in reader.of("img"))
     assert not any(name.startswith("on") for _, attributes in reader.tags for name in attributes)
@@ -248,7 +258,7 @@ def test_the_page_refers_to_nothing_outside_itself_and_its_policy_fits(study):
 def test_every_picture_has_alternative_text(written):
     page = written[1].page.read_text()
     texts = [a["alt"] for a in Reader(page).of("img")]
-    assert len(texts) == 6
+    assert len(texts) == 7
     assert all(len(t) > 40 for t in texts)
 
 

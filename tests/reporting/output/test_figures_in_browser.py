@@ -1,0 +1,276 @@
+"""The figures that the page's script draws, in headless Chromium: they answer, follow a choice, and compare trials."""
+
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from gridsearch.plugins import ImageData
+from gridsearch.records import TrialState
+from gridsearch.reporting import Predictions, write_report
+
+pytestmark = [
+    pytest.mark.browser,
+    # Playwright's own threads close their loops late
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+IMAGES = 300
+
+
+def answers(number):
+    """Predictions that differ from trial to trial, of images of which some are hard."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, IMAGES)
+    logits = rng.normal(0, 1, (IMAGES, 10)).astype(np.float32)
+    logits += np.random.default_rng(number).normal(0, 0.8, logits.shape)
+    logits[np.arange(IMAGES), labels] += np.where(rng.random(IMAGES) < 0.8, 6.0, 1.0)
+    return Predictions(logits, labels, indices=np.arange(IMAGES) + 7)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, study, hostile):
+    """Three axes with hostile names and values, two seeds, lost trials, images: the page, and the study."""
+    axes = {"lr": [0.01, 0.001, 1e-5], "batch": [10, 200], "model.</script>🦄": ["a", hostile[1]]}
+    builder = study(axes, seeds=2, class_names=hostile, name="<i>study</i>")
+    builder.lose(0, TrialState.DIVERGED, "boom").lose(5, TrialState.FAILED, "x")
+    labels = answers(0).labels
+    pixels = np.random.default_rng(1).integers(0, 255, (IMAGES + 7, 1, 12, 12), dtype=np.uint8)
+    known = np.concatenate([np.zeros(7, np.int64), labels])
+    images = ImageData(
+        train_images=pixels, train_labels=known, test_images=None, test_labels=None, class_names=hostile
+    )
+    folder = tmp_path_factory.mktemp("figures")
+    return write_report(builder.data(), folder=folder, predictions=answers, images=lambda _: images)
+
+
+@pytest.fixture
+def page(browser, report):
+    with opened(browser, report.page) as made:
+        yield made
+
+
+@contextmanager
+def opened(browser, path, **how):
+    """Open a page that asks for nothing and says nothing."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | how)
+    heard, asked = [], []
+    page = context.new_page()
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(path.as_uri())
+    yield page
+    context.close()
+    assert heard == []
+    assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [path.as_uri()]
+
+
+def rows(page, table):
+    return page.locator(f"#{table} tbody tr").count()
+
+
+def test_every_figure_is_drawn_in_place_of_its_still_picture(page):
+    names = page.eval_on_selector_all("figure[data-figure]", "all => all.map(f => f.dataset.figure)")
+    assert names == [
+        "heatmap",
+        "marginals",
+        "parallel",
+        "curves",
+        "cost",
+        "confusion",
+        "mistakes",
+        "reliability",
+        "samples",
+    ]
+    for name in names:
+        figure = page.locator(f'figure[data-figure="{name}"]')
+        still = name in ("mistakes", "samples")
+        assert figure.locator(".still").is_visible() == still, name
+        assert figure.locator(".drawn svg").count() == (not still), name
+
+
+def test_the_pointer_over_a_mark_shows_its_value_and_its_settings_as_the_table_has_them(page, report):
+    best = report.ranking.best
+    for figure in ("heatmap", "marginals", "parallel", "cost"):
+        mark = page.locator(
+            f'figure[data-figure="{figure}"] .mark-of:has(.best-edge), figure[data-figure="{figure}"] .mark-of.best'
+        ).first
+        mark.dispatch_event("pointerenter", {"clientX": 40, "clientY": 40})
+        shown = page.locator(".tip").inner_text()
+        assert (
+            "validation accuracy: " + page.locator("#points tbody tr").first.locator("td").nth(5).inner_text()
+            in shown
+        )
+        assert f"lr={best.params['lr']}" in shown.replace("1e-03", "0.001"), figure
+        assert "rank 1, best, 2 of 2 seeds" in shown, figure
+        mark.dispatch_event("pointerleave")
+        assert not page.locator(".tip").is_visible()
+
+
+def test_a_click_goes_to_the_trial(page, report):
+    page.locator('figure[data-figure="heatmap"] .mark-of:has(.best-edge)').first.click()
+    number = report.ranking.best_trial.number
+    assert page.evaluate("location.hash") == f"#trial-{number}"
+    assert page.locator(f"#trial-{number}.mark").is_visible()
+
+
+def test_the_keyboard_walks_over_the_marks_and_enter_follows_one(page):
+    stops = page.locator('figure[data-figure="heatmap"] .mark-of[tabindex="0"]')
+    assert stops.count() == 1
+    stops.focus()
+    first = stops.get_attribute("aria-label")
+    page.keyboard.press("ArrowRight")
+    assert stops.get_attribute("aria-label") != first
+    assert page.locator(".tip").is_visible()
+    page.keyboard.press("Enter")
+    assert page.evaluate("location.hash").startswith("#trial-")
+
+
+def test_a_brush_over_an_axis_filters_heatmap_curves_and_tables_together(page):
+    axis = page.locator('figure[data-figure="parallel"] .brush').first
+    axis.scroll_into_view_if_needed()
+    box = axis.bounding_box()
+    before = rows(page, "trials")
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] * 0.55, steps=4)
+    page.mouse.up()
+    assert page.locator(".controls output").inner_text() == "8 of 12 points (lr: 1e-05, 0.001)"
+    assert (rows(page, "points"), rows(page, "trials"), before) == (8, 16, 24)
+    assert page.locator('figure[data-figure="heatmap"] .cell.off').count() == 4
+    assert page.locator('figure[data-figure="parallel"] .line.off').count() == 3, (
+        "one point of the four has diverged"
+    )
+    curves = page.locator('figure[data-figure="curves"] .mark-of')
+    assert all("lr=0.01 " not in curves.nth(i).get_attribute("aria-label") for i in range(curves.count()))
+    page.get_by_role("button", name="Show all points").click()
+    assert (rows(page, "points"), rows(page, "trials")) == (12, 24)
+
+
+def test_levels_and_the_range_of_values_are_chosen_from_the_keyboard(page):
+    page.get_by_role("checkbox", name="batch 200: only this").press("Enter")
+    assert page.locator(".controls output").inner_text() == "6 of 12 points (batch: 200)"
+    assert page.get_by_role("checkbox", name="batch 200: only this").get_attribute("aria-checked") == "true"
+    page.get_by_role("checkbox", name="batch 200: only this").press(" ")
+    page.get_by_role("slider", name="lowest validation accuracy").press("PageUp")
+    kept = rows(page, "points")
+    assert 0 < kept < 12
+    assert page.locator('figure[data-figure="heatmap"] .cell:not(.off)').count() == kept
+
+
+def test_the_metric_is_switched_in_figures_and_tables(page):
+    page.get_by_label("Metric of the figures").select_option("val_loss")
+    column = page.locator("#points th").all_inner_texts().index("validation loss")
+    cells = f"#points tbody tr:not(.lost) td:nth-child({column + 1})"
+    shown = page.locator(cells).all_inner_texts()
+    values = [float(v) for v in shown]
+    assert len(values) == 11, "one point has a trial that diverged, and comes last"
+    assert values == sorted(values)
+    assert page.locator("#points th[aria-sort]").inner_text() == "validation loss"
+    cell = page.locator('figure[data-figure="heatmap"] .mark-of:has(.best-edge)').first
+    assert f"validation loss: {shown[0]}" in cell.get_attribute("aria-label")
+    assert (
+        page.locator('figure[data-figure="parallel"] svg')
+        .first.get_attribute("aria-label")
+        .endswith("validation loss")
+    )
+
+
+def test_two_trials_are_compared_down_to_the_images_on_which_they_differ(page, report):
+    a, b = 8, 14
+    page.get_by_label("first trial").select_option(str(a))
+    page.get_by_label("second trial").select_option(str(b))
+    right = [answers(n).right for n in (a, b)]
+    won, lost = int((right[0] & ~right[1]).sum()), int((~right[0] & right[1]).sum())
+    pair = page.locator(".pair-host")
+    pair.locator(".tiles li").first.wait_for()
+    p = stats.binomtest(won, won + lost).pvalue
+    said = pair.locator(".answered p").first.inner_text()
+    assert f"A is right on {won} images where B is wrong, B on {lost} where A is wrong" in said
+    assert f"p = {p:.3f}" in said
+    params = {t.number: t for q in report.ranking.points for t in q.trials}
+    differing = [n for n in params[a].params if params[a].params[n] != params[b].params[n]]
+    settings = pair.locator("table").first.locator("tbody th").all_inner_texts()
+    assert [s for s in settings if s != "seed"] == differing
+    tiles = pair.locator(".tiles li")
+    places = {int(t.get_attribute("title").split()[-1]) for t in tiles.all()}
+    assert places == {7 + int(i) for i in np.flatnonzero(right[0] & ~right[1])}
+    page.get_by_role("button", name="B right, A wrong").click()
+    assert tiles.count() == lost
+    assert (
+        pair.locator("figure .drawn svg").get_attribute("aria-label")
+        == f"Reliability of trial {a} and trial {b}"
+    )
+    drawn = "c => c.getContext('2d').getImageData(0, 0, 12, 12).data.some(v => v > 0 && v < 255)"
+    assert page.locator(".tiles canvas").first.evaluate(drawn)
+
+
+def test_the_scripts_exact_test_is_scipys(page):
+    for won, lost in [(0, 0), (1, 0), (5, 5), (3, 11), (40, 90), (2000, 2150)]:
+        expected = stats.binomtest(won, won + lost).pvalue if won + lost else 1.0
+        assert page.evaluate("([w, l]) => report.exactP(w, l)", [won, lost]) == pytest.approx(
+            expected, rel=1e-9
+        )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_follow_the_scheme_and_fit_a_telephone(browser, report, scheme):
+    with opened(browser, report.page, viewport={"width": 400, "height": 800}, color_scheme=scheme) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        ink, ground = page.evaluate(
+            "(() => [getComputedStyle(document.querySelector('.drawn .title')).fill,"
+            " getComputedStyle(document.querySelector('.drawn')).backgroundColor])()"
+        )
+        brightness = [sum(map(int, c[4:-1].split(","))) for c in (ink, ground)]
+        assert (brightness[0] < 150 and brightness[1] > 700) == (scheme == "light")
+        assert (brightness[0] > 600 and brightness[1] < 150) == (scheme == "dark")
+        wider = "s => s.getBoundingClientRect().width > s.closest('.drawn').clientWidth"
+        assert page.eval_on_selector_all(".drawn svg", f"a => a.filter({wider}).map(s => s.ariaLabel)") == []
+
+
+@pytest.mark.parametrize(("scheme", "bright"), [("light", True), ("dark", False)])
+def test_without_scripts_the_still_figures_stand_there_in_the_readers_scheme(browser, report, scheme, bright):
+    with opened(browser, report.page, java_script_enabled=False, color_scheme=scheme) as page:
+        stills = page.locator(".still img")
+        assert stills.count() == 9
+        assert not page.locator("section.pair").is_visible()
+        assert not page.locator(".controls").is_visible()
+        shot = stills.first.screenshot()
+        corner = Image.open(BytesIO(shot)).convert("L").getpixel((3, 3))
+        assert (corner > 200) == bright
+
+
+def test_a_study_of_a_function_has_figures_that_answer(browser, tmp_path):
+    from gridsearch.records import FunctionSettings, StepRow, StudyData, TrialRecord, trial_key
+
+    trials, steps = [], {}
+    for number, x in enumerate([-1.0, 0.5, 2.0]):
+        settings = FunctionSettings(objective="f", objective_source="ab" * 32, params={"x": x})
+        trials.append(
+            TrialRecord(
+                number=number, key=trial_key(settings, 0), seed=0, state=TrialState.COMPLETE, params={"x": x},
+                settings=settings, value=x * x, metrics={"loss": x * x, "other": x}, epochs=3, seconds=0.5 + number,
+                attempts=1, error=None,
+            )
+        )  # fmt: skip
+        steps[number] = tuple(
+            StepRow(step=s, metrics={"loss": x * x + 3 - s}, seconds=0.1) for s in (1, 2, 3)
+        )
+    data = StudyData(
+        name="f", dataset="f", metric="loss", direction="minimize", axes=("x",), trials=tuple(trials),
+        class_names=(), commands=(), environment={}, epochs={}, steps=steps,
+    )  # fmt: skip
+    files = write_report(data, folder=tmp_path, predictions=lambda _: None)
+    with opened(browser, files.page) as page:
+        mark = page.locator('figure[data-figure="heatmap"] .mark-of').first
+        assert mark.get_attribute("aria-label").startswith("x=-1, loss: 1.00, rank 2")
+        assert page.locator('figure[data-figure="curves"] .mark-of').count() == 3
+        page.get_by_label("Metric of the figures").select_option("other")
+        assert "other: " in page.locator('figure[data-figure="heatmap"] .mark-of').first.get_attribute(
+            "aria-label"
+        )
+        assert page.locator(".pair-host table").count() == 2
+        assert page.locator(".answered").count() == 0, "no images to be compared"
