@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from gridsearch.errors import ArtifactError, GridsearchError
 from gridsearch.reporting.figures.dark import with_dark
@@ -52,6 +53,10 @@ LARGEST_SVG: Final = 300_000
 """A larger drawing is shown as PNG, so that the page of 200 trials stays below 2 MB."""
 
 
+_PLAIN: Final = " !$()*+,-./:;=?@[]^_`{|}~"
+"""What stays as it is in the address of a drawing, beside letters and digits: a quarter shorter than base64."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """A figure as files and in words.
@@ -69,10 +74,12 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The picture as a data: URI."""
-        drawing = self.svg if len(self.svg) <= LARGEST_SVG else b""
-        kind, content = ("svg+xml", with_dark(drawing)) if drawing else ("png", self.png)
-        return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        """The picture as a data: URI; "" where it is drawn by the page's script alone."""
+        if not self.svg:
+            return ""
+        if len(self.svg) > LARGEST_SVG:
+            return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        return f"data:image/svg+xml;charset=utf-8,{quote(with_dark(self.svg), safe=_PLAIN)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from gridsearch.reporting.figures.mpl_style import ACCENT, PALETTE, drawn, new_figure, ruled, settled
 from gridsearch.reporting.figures.units import Unit
-from gridsearch.reporting.stats.reliability import BINS, ReliabilityBin, calibration_error
+from gridsearch.reporting.stats.prediction_scores import BINS
+from gridsearch.reporting.stats.reliability import ReliabilityBin, calibration_error
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

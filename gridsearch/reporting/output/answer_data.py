@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 MOST_TRIALS: Final = 300
 """The predictions of more are not read: ten thousand images each take a few milliseconds."""
-MOST_LETTERS: Final = 400_000
-MOST_PICTURE_LETTERS: Final = 200_000
+MOST_LETTERS: Final = 350_000
+MOST_PICTURE_LETTERS: Final = 150_000
 MOST_PICTURES: Final = 400
 _SIDE: Final = 40
 """Pixels; larger images are made smaller."""
@@ -48,7 +48,8 @@ class _Group:
         """Return for each image and trial the chosen class, counted from the right one [N, T]."""
         classes = self.first.logits.shape[1]
         guesses_NT = np.stack(self.guesses, axis=1)
-        return ((guesses_NT - self.first.labels[:, None]) % classes).astype(_whole(classes))
+        table: np.ndarray = ((guesses_NT - self.first.labels[:, None]) % classes).astype(_whole(classes))
+        return table
 
 
 def answer_data(

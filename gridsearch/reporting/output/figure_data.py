@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import TrialState
@@ -24,20 +25,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.ranking.by_metric import ByMetric
     from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.ranking import Ranking
     from gridsearch.reporting.stats.predictions import Predictions
+    from gridsearch.reporting.words.digits import Digits
 
 MOST_POINTS: Final = 2000
 """Of more points a browser draws no lines at ease: the still figures stay."""
-MOST_CURVE_LETTERS: Final = 300_000
+MOST_CURVE_LETTERS: Final = 250_000
 MOST_CLASSES: Final = 40
 _MOST_STEP_PANELS: Final = 4
 _IMAGE_PANELS: Final = (("loss", "val_loss", "train_loss"), ("accuracy", "val_accuracy", "train_accuracy"))
 
 
 def figure_data(
-    data: StudyData, ranking: Ranking, *, winner: Predictions | None = None
+    data: StudyData,
+    ranking: Ranking,
+    *,
+    winner: Predictions | None = None,
+    by: Sequence[ByMetric] = (),
 ) -> dict[str, Any] | None:
     """Return what the script draws of a study; None where it draws nothing, since the study is too large or empty.
 
@@ -45,19 +52,20 @@ def figure_data(
         data: the study.
         ranking: its ranking.
         winner: the predictions of `ranking.best_trial`, whose mistakes are shown; None without.
+        by: the study by other metrics, which have intervals and ties then too.
     """
     points = ranking.points
     if not points or len(points) > MOST_POINTS:
         return None
     axes = ranking.varying
     levels = {a: Levels(points, a) for a in axes}
-    metrics = (ranking.metric, *ranking.others)
+    columns = _columns(ranking, by)
     layout = plan_layout(ranking)
     return {
         "study": printable(data.name),
         "unit": data.kind.unit,
         "classifies": data.kind.classifies,
-        "metrics": [_metric(name, data, ranking) for name in metrics],
+        "metrics": [_metric(c, data) for c in columns],
         "axes": [
             {"name": name, "levels": level_labels(levels[a].values), "joined": levels[a].joined}
             for a, name in zip(axes, distinct_labels(axes, 60), strict=True)
@@ -71,7 +79,7 @@ def figure_data(
             "mostPanels": MOST_PANELS,
         },
         "marginals": [axes.index(a) for a in marginal_axes(ranking)],
-        "points": [_point(p, ranking, levels, metrics) for p in points],
+        "points": [_point(p, i, ranking, levels, columns) for i, p in enumerate(points)],
         "trials": {str(t.number): [t.seed, t.state.value, i] for i, p in enumerate(points) for t in p.trials},
         "curves": _curves(data, ranking),
         "confusion": _confusion(data, ranking, winner),
@@ -84,15 +92,56 @@ def as_script_json(value: object) -> str:
     return text.replace("<", "\\u003c")
 
 
-def _metric(name: str, data: StudyData, ranking: Ranking) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A metric of all points: each point as it stands by this metric, in the order of the study's ranking.
+
+    Attributes:
+        ranking: by this metric; None where the means alone are known.
+        points: None for a point without the metric.
+    """
+
+    name: str
+    ranking: Ranking | None
+    points: Sequence[RankedPoint | None]
+    digits: Digits
+
+    def mean(self, place: int) -> float | None:
+        """Return a point's mean, None where there is none to draw."""
+        point = self.points[place]
+        if point is None or not point.drawable:
+            return None
+        return point.metric_mean(self.name) if self.ranking is None else point.mean
+
+
+def _columns(ranking: Ranking, by: Sequence[ByMetric]) -> list[_Column]:
+    """Return the metric that ranks, then those that rank the points as well, then the others."""
+    found = [_Column(ranking.metric, ranking, ranking.points, ranking.digits_of())]
+    for other in by:
+        if other.metric.name == ranking.metric:
+            continue
+        own = {p.trials[0].number: p for p in other.ranking.listed}
+        points = [own.get(p.trials[0].number) for p in ranking.points]
+        found.append(_Column(other.metric.name, other.ranking, points, other.ranking.digits_of()))
+    known = {column.name for column in found}
+    found += [
+        _Column(name, None, ranking.points, ranking.digits_of(name))
+        for name in ranking.others
+        if name not in known
+    ]
+    return found
+
+
+def _metric(column: _Column, data: StudyData) -> dict[str, Any]:
     """Return a metric and the ends of its scale: `better` is 1 where higher is better, -1 where lower is, else 0."""
-    if name == data.metric:
-        better = -1 if data.direction == "minimize" else 1
+    name = column.name
+    if column.ranking is not None:
+        better = -1 if column.ranking.direction == "minimize" else 1
     elif not data.kind.classifies:
         better = 0
     else:
         better = 1 if is_share(name) else -1
-    values = [v for p in ranking.points if p.drawable and (v := _mean(p, ranking, name)) is not None]
+    values = [v for i in range(len(column.points)) if (v := column.mean(i)) is not None]
     low, high, clipped = value_range(values, better_high=better > 0)
     if not better and values:
         low, high, clipped = min(values), max(values), ""
@@ -108,37 +157,39 @@ def _metric(name: str, data: StudyData, ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _mean(point: RankedPoint, ranking: Ranking, metric: str) -> float | None:
-    return point.mean if metric == ranking.metric else point.metric_mean(metric)
-
-
 def _point(
-    point: RankedPoint, ranking: Ranking, levels: dict[str, Levels], metrics: Sequence[str]
+    point: RankedPoint, place: int, ranking: Ranking, levels: dict[str, Levels], columns: Sequence[_Column]
 ) -> dict[str, Any]:
-    best = point is ranking.best
+    others = [t for t in point.trials if t not in point.complete]
     return {
         "at": [own.place(point) for own in levels.values()],
         "words": show_params(point.params, ranking.varying, limit=200),
         "rank": point.rank,
         "n": point.n,
-        "is": "best" if best else "tied" if point.tied_with_best else "",
         "lost": "" if point.drawable else " ".join(why_missing(point).split()),
-        "trials": [
-            t.number for t in (*point.complete, *(t for t in point.trials if t not in point.complete))
-        ],
+        "trials": [t.number for t in (*point.complete, *others)],
         "seconds": _short(point.seconds),
-        "values": [_value(point, ranking, name) if point.drawable else None for name in metrics],
+        "values": [_value(column, place) for column in columns],
     }
 
 
-def _value(point: RankedPoint, ranking: Ranking, metric: str) -> list[Any] | None:
-    """Return a point's mean of a metric, the ends of its interval, and all of it as text."""
-    if metric == ranking.metric:
-        digits = ranking.digits_of()
-        ends = (_short(point.ci_low), _short(point.ci_high))
-        return [_short(point.mean), *ends, show_mean(point, digits), show_interval(point, digits)]
-    mean = point.metric_mean(metric)
-    return None if mean is None else [_short(mean), None, None, ranking.digits_of(metric).show(mean), ""]
+def _value(column: _Column, place: int) -> list[Any] | None:
+    """Return a point's mean of a metric, the ends of its interval, both as text, its rank, and how it stands."""
+    point, mean = column.points[place], column.mean(place)
+    if point is None or mean is None:
+        return None
+    if column.ranking is None:
+        return [_short(mean), None, None, column.digits.show(mean), "", None, ""]
+    ends = (_short(point.ci_low), _short(point.ci_high))
+    texts = (show_mean(point, column.digits), show_interval(point, column.digits))
+    best = point is column.ranking.best
+    return [
+        _short(mean),
+        *ends,
+        *texts,
+        point.rank,
+        "best" if best else "tied" if point.tied_with_best else "",
+    ]
 
 
 def _curves(data: StudyData, ranking: Ranking) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
 from gridsearch.reporting.output.page import Drawn, render_page
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
+from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
 from gridsearch.reporting.ranking.selection import filter_data
 from gridsearch.reporting.stats.predictions import Predictions, per_class_csv
@@ -94,7 +95,7 @@ def write_report(
     for stem, picture in pictures.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
     drawn = Drawn.of(
-        [figure_data(data, ranking, winner=pictures.winner)],
+        [figure_data(data, ranking, winner=pictures.winner, by=shown_metrics(data, predictions=predictions))],
         answer_data(data, ranking, predictions, pixels=pictures.pixels) if data.kind.classifies else None,
     )
     whole = folder.parent / files.REPORT / files.PAGE

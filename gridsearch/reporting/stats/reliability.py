@@ -1,26 +1,24 @@
 """From stored predictions to how far a network's probabilities can be believed: the reliability diagram's numbers.
 
-Bins of equal width over the probability of the class that was chosen, after C. Guo, G. Pleiss, Y. Sun and
-K. Weinberger, "On Calibration of Modern Neural Networks", ICML 2017.  N images, Y classes.
+Bins of equal width over the probability of the class that was chosen, those of the calibration error in
+`prediction_scores`.  N images, Y classes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gridsearch.reporting.stats.ensemble import probabilities
 from gridsearch.reporting.stats.over_images import accuracy_intervals
+from gridsearch.reporting.stats.prediction_scores import BINS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.reporting.stats.predictions import Predictions
-
-BINS: Final = 15
-"""As many as the paper has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +48,10 @@ class ReliabilityBin:
 
 
 def confidences(predictions: Predictions) -> np.ndarray:
-    """Return the probability that the network gave the class that it chose, float64 [N]; NaN where it gave none."""
+    """Return the probability of the class that the network chose, float64 [N]; NaN where it gave none."""
     with np.errstate(invalid="ignore"):
-        shares_NY = probabilities(predictions.logits)
-    chosen: np.ndarray = shares_NY[np.arange(len(shares_NY)), predictions.guesses]
-    return chosen
+        largest: np.ndarray = probabilities(predictions.logits).max(axis=1)
+    return largest
 
 
 def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:

@@ -25,10 +25,11 @@
   };
   const brushed = () => state.brush.size > 0 || state.range !== null;
 
-  // The best by a metric, of points that have a value: by the one that ranks, the winner.
+  // The best by a metric: the winner where that metric ranks the points, else the best value.
   const bestOf = (study, points = study.points) => {
     const metric = metricOf(study), { better } = study.metrics[metric];
-    if (metric === 0) return points.find((p) => p.is === "best") ?? null;
+    const winner = points.find((p) => p.values[metric]?.[6] === "best");
+    if (winner || metric === 0) return winner ?? null;
     const there = points.filter((p) => valueOf(p, metric) !== null);
     return better && there.length ? there.reduce((a, b) => (better * (valueOf(b, metric) - valueOf(a, metric)) > 0 ? b : a)) : null;
   };
@@ -39,15 +40,16 @@
     return [...points].sort((a, b) => better * (key(b) - key(a)) || 0);
   };
 
+  const standing = (word) => (word === "tied" ? "tied with the best" : word);
   // What is said of a point: its settings, its value with its interval, and on how many seeds that rests.
   const pointLines = (study, point) => {
-    const metric = metricOf(study), value = point.values[metric];
+    const metric = metricOf(study), value = point.values[metric], rank = value ? value[5] : point.rank;
     const seeds = point.trials.length > 1 ? `${point.n} of ${point.trials.length} seeds` : `trial ${point.trials[0]}`;
     return [
       point.words,
       value ? `${study.metrics[metric].title}: ${value[3]}` : point.lost || "no value",
       value && value[4] ? `95 % interval ${value[4]}` : null,
-      [point.rank === null ? "" : `rank ${point.rank}`, metric === 0 ? point.is : "", seeds].filter(Boolean).join(", "),
+      [rank ? `rank ${rank}` : "", standing(value?.[6]), seeds].filter(Boolean).join(", "),
     ];
   };
   // A click goes to the trial; with Shift held, it is compared with the first of the two that are.
