@@ -226,7 +226,7 @@ def _draw_winner(
     commonest = f"Most common error: {pairs[0].words}." if pairs else " No mistakes."
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
     found.add("confusion", figure, title="Confusion matrix", alt=alt)
-    _draw_reliability(found, found.winner, trial)
+    _draw_reliability(found, found.winner)
     found.classes = Classes(
         results=per_class(matrix, names),
         balanced_accuracy=balanced_accuracy(matrix),
@@ -235,7 +235,7 @@ def _draw_winner(
     )
 
 
-def _draw_reliability(found: Pictures, winner: Predictions, trial: TrialRecord) -> None:
+def _draw_reliability(found: Pictures, winner: Predictions) -> None:
     from gridsearch.reporting.figures.reliability import reliability_figure, reliability_words
     from gridsearch.reporting.stats.reliability import reliability
 
@@ -244,9 +244,7 @@ def _draw_reliability(found: Pictures, winner: Predictions, trial: TrialRecord) 
         return
     found.add(
         "reliability",
-        reliability_figure(
-            bins, title="How far its probabilities can be believed", note=f"Trial {trial.number}."
-        ),
+        reliability_figure(bins, title="How far the winner's probabilities can be believed"),
         title="How far its probabilities can be believed",
         alt=f"Reliability diagram: the share of images that is right, by the probability of the chosen class. "
         f"{reliability_words(bins)}",

@@ -79,10 +79,7 @@ def answer_data(
         group = groups.setdefault(_images_of(stored, trial), _Group(stored, trial.settings))
         group.numbers.append(trial.number)
         group.guesses.append(stored.guesses)
-        bins[str(trial.number)] = [
-            [round(b.confidence, 4), b.images, b.right, round(b.ci_low, 4), round(b.ci_high, 4)]
-            for b in reliability(stored)
-        ]
+        bins[str(trial.number)] = [b.to_json() for b in reliability(stored)]
     if not groups:
         return None
     letters = MOST_LETTERS

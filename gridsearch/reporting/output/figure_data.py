@@ -165,7 +165,7 @@ def _point(
         "at": [own.place(point) for own in levels.values()],
         "words": show_params(point.params, ranking.varying, limit=200),
         "rank": point.rank,
-        "n": point.n,
+        "replicates": point.replicates if point.n else "",
         "lost": "" if point.drawable else " ".join(why_missing(point).split()),
         "trials": [t.number for t in (*point.complete, *others)],
         "seconds": _short(point.seconds),
@@ -216,11 +216,27 @@ def _curves(data: StudyData, ranking: Ranking) -> dict[str, Any]:
 
 def _confusion(data: StudyData, ranking: Ranking, winner: Predictions | None) -> dict[str, Any] | None:
     """Return the winner's confusion matrix; None where it has too many classes for cells that can be pointed at."""
-    if winner is None or ranking.best_trial is None or winner.logits.shape[1] > MOST_CLASSES:
+    from gridsearch.reporting.stats.reliability import reliability  # brings scipy
+
+    if winner is None or ranking.best is None or winner.logits.shape[1] > MOST_CLASSES:
         return None
     matrix = confusion_matrix(winner)
     names = class_labels(winners_classes(data, ranking), len(matrix))
-    return {"trial": ranking.best_trial.number, "names": names, "matrix": matrix.tolist()}
+    return {
+        "of": whose(ranking),
+        "names": names,
+        "matrix": matrix.tolist(),
+        "bins": [b.to_json() for b in reliability(winner)],
+    }
+
+
+def whose(ranking: Ranking) -> str:
+    """Return whose predictions stand for the winner: "trial 38", or those of all its folds."""
+    if ranking.best is None or ranking.best_trial is None:
+        return ""
+    return (
+        f"trial {ranking.best_trial.number}" if ranking.best.folds is None else "the winner's folds together"
+    )
 
 
 def _trials(ranking: Ranking) -> Iterator[TrialRecord]:

@@ -46,6 +46,16 @@ class ReliabilityBin:
         """The share that it has right."""
         return self.right / self.images
 
+    def to_json(self) -> list[float]:
+        """Return mean probability, images, hits, and the ends of the interval, as the page's script reads them."""
+        return [
+            round(self.confidence, 4),
+            self.images,
+            self.right,
+            round(self.ci_low, 4),
+            round(self.ci_high, 4),
+        ]
+
 
 def confidences(predictions: Predictions) -> np.ndarray:
     """Return the probability of the class that the network chose, float64 [N]; NaN where it gave none."""

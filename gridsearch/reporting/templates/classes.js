@@ -32,10 +32,10 @@
     });
     const below = longest * 0.72 + 22, width = Math.max(left + count * cell + 10, Math.min(room, 300));
     report.answering(marks);
-    report.place(figure, drawn, { width: width, height: top + count * cell + below, title: `Confusion matrix of trial ${confusion.trial}`, note: `Trial ${confusion.trial}: true class (down), predicted (across), in percent of the true class.` });
+    report.place(figure, drawn, { width: width, height: top + count * cell + below, title: `Confusion matrix of ${confusion.of}`, note: `${confusion.of}: true class (down), predicted (across), in percent of the true class.` });
   };
 
-  // Accuracy against probability for some trials: [{ number, bins: [[probability, images, right, low, high], ...] }].
+  // Accuracy against probability for some trials: [{ of, bins: [[probability, images, right, low, high], ...] }].
   const reliability = (figure, shown, { width }) => {
     const size = Math.min(width - 66, 380), left = 56, top = 14, low = 90;
     const x = linear(0, 1, left, left + size), y = linear(0, 1, top + size, top), drawn = [], marks = [];
@@ -46,7 +46,7 @@
     drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0) + 8, top + 14, "share that is right", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "probability of the chosen class", { "text-anchor": "middle", class: "faint" }));
     const most = Math.max(...shown.flatMap((s) => s.bins.map((b) => b[1]))), base = top + size + low + 14, bar = linear(0, most, 0, low - 12);
     const wideBar = size / 15 / shown.length;
-    shown.forEach(({ number, bins }, k) => {
+    shown.forEach(({ of, bins }, k) => {
       const stroke = PALETTE[k];
       drawn.push(svg("polyline", { points: bins.map((b) => `${x(b[0])},${y(b[2] / b[1])}`).join(" "), class: "bins", stroke, "stroke-dasharray": k ? "5 4" : null }));
       for (const [probability, images, right, from, to] of bins) {
@@ -58,23 +58,23 @@
           svg("rect", { x: x(place / 15) + k * wideBar + 0.5, y: base - bar(images), width: Math.max(1, wideBar - 1), height: bar(images), fill: stroke, "fill-opacity": 0.75 }),
         );
         drawn.push(group);
-        marks.push({ element: group, lines: () => [`Trial ${number}: probability ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
+        marks.push({ element: group, lines: () => [`${of}: probability ${percent(probability)}`, `${right} of ${images} images right, ${percent(right / images)}`, `95 % interval ${percent(from)} to ${percent(to)}`] });
       }
     });
     drawn.push(label(left - 6, base - low + 22, most, { "text-anchor": "end", "font-size": 11 }), label(left - 6, base, 0, { "text-anchor": "end", "font-size": 11 }));
     let bottom = top + size + low + 58;
     if (shown.length > 1) {
-      for (const [k, { number }] of shown.entries()) {
+      for (const [k, { of }] of shown.entries()) {
         bottom += 18;
-        drawn.push(svg("line", { x1: left, x2: left + 26, y1: bottom - 4, y2: bottom - 4, stroke: PALETTE[k], "stroke-width": 3, "stroke-dasharray": k ? "5 4" : null }), label(left + 34, bottom, `trial ${number}`));
+        drawn.push(svg("line", { x1: left, x2: left + 26, y1: bottom - 4, y2: bottom - 4, stroke: PALETTE[k], "stroke-width": 3, "stroke-dasharray": k ? "5 4" : null }), label(left + 34, bottom, of));
       }
     }
     report.answering(marks);
-    report.place(figure, drawn, { width: left + size + 16, height: bottom + 6, title: `Reliability of ${shown.map((s) => `trial ${s.number}`).join(" and ")}` });
+    report.place(figure, drawn, { width: left + size + 16, height: bottom + 6, title: `Reliability of ${shown.map((s) => s.of).join(" and ")}` });
   };
   report.drawers.reliability = (figure, study) => {
-    const trial = study.confusion?.trial, bins = report.answers?.bins[trial];
-    if (bins?.length) reliability(figure, [{ number: trial, bins }], { width: report.inside(figure) });
+    const { of, bins } = study.confusion ?? {};
+    if (bins?.length) reliability(figure, [{ of, bins }], { width: report.inside(figure) });
   };
   report.reliability = reliability;
 })();

@@ -172,7 +172,7 @@
         if (!group) answered.append(html("p", { class: "note" }, whyNot(study, pair)));
         else if (typeof DecompressionStream === "undefined") answered.append(html("p", { class: "note" }, "This browser is too old to unpack the images' answers."));
         else void images(answered, study, pair, group);
-        const bins = pair.flatMap((number) => (report.answers?.bins[number]?.length ? [{ number, bins: report.answers.bins[number] }] : []));
+        const bins = pair.flatMap((number) => (report.answers?.bins[number]?.length ? [{ of: `trial ${number}`, bins: report.answers.bins[number] }] : []));
         if (bins.length === 2) {
           const figure = html("figure", { class: "pair-reliability" });
           parts.push(html("h3", {}, "How far their probabilities can be believed"), figure);

@@ -44,7 +44,7 @@
   // What is said of a point: its settings, its value with its interval, and on how many seeds that rests.
   const pointLines = (study, point) => {
     const metric = metricOf(study), value = point.values[metric], rank = value ? value[5] : point.rank;
-    const seeds = point.trials.length > 1 ? `${point.n} of ${point.trials.length} seeds` : `trial ${point.trials[0]}`;
+    const seeds = point.trials.length > 1 ? point.replicates : `trial ${point.trials[0]}`;
     return [
       point.words,
       value ? `${study.metrics[metric].title}: ${value[3]}` : point.lost || "no value",

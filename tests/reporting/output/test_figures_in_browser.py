@@ -105,7 +105,7 @@ def test_the_pointer_over_a_mark_shows_its_value_and_its_settings_as_the_table_h
             in shown
         )
         assert f"lr={best.params['lr']}" in shown.replace("1e-03", "0.001"), figure
-        assert "rank 1, best, 2 of 2 seeds" in shown, figure
+        assert "rank 1, best, 2 seeds" in shown, figure
         mark.dispatch_event("pointerleave")
         assert not page.locator(".tip").is_visible()
 

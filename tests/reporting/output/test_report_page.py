@@ -90,7 +90,7 @@ def test_the_confusion_matrix_is_that_of_the_winning_trial(written):
     data, files, asked = written
     page = files.page.read_text()
     assert rank(data).best_trial.number in asked
-    assert data_of(page, "studies")[0]["confusion"]["trial"] == rank(data).best_trial.number
+    assert data_of(page, "studies")[0]["confusion"]["of"] == f"trial {rank(data).best_trial.number}"
     assert re.search(r"Shirt taken for T-shirt/top, \d+\.\d %", page)
 
 
