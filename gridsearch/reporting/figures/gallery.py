@@ -236,7 +236,7 @@ def _draw_winner(
 
 
 def _draw_reliability(found: Pictures, winner: Predictions) -> None:
-    from gridsearch.reporting.figures.reliability import reliability_figure, reliability_words
+    from gridsearch.reporting.figures.reliability_diagram import reliability_figure, reliability_words
     from gridsearch.reporting.stats.reliability import reliability
 
     bins = reliability(winner)
