@@ -13,11 +13,11 @@ from gridsearch.training.solo import SoloProgram
 from gridsearch.zoo import models
 
 
-@pytest.mark.parametrize("kernels", ["on", "off"])
+@pytest.mark.parametrize("compiled", [True, False])
 def test_a_pack_in_bfloat16_keeps_steps_that_bfloat16_weights_would_lose(
-    kernels, make_settings, make_images, monkeypatch
+    compiled, make_settings, make_images, monkeypatch
 ):
-    if kernels == "off":
+    if not compiled:
         monkeypatch.setenv("GRIDSEARCH_KERNELS", "off")
     settings = [
         make_settings(dtype="bfloat16", optimizer="sgd", lr=lr, momentum=0.9, batch=16) for lr in (1e-5, 2e-5)
