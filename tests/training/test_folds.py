@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -139,10 +141,15 @@ def results(trials, cache, folder):
     return {i: e.metrics for i, e in found.items()}
 
 
-@pytest.mark.parametrize("groups", [None, uneven()], ids=["folds of one size", "folds of groups"])
-def test_a_lane_of_a_fold_gives_what_its_own_run_gives(groups, tmp_path):
+@pytest.mark.parametrize(
+    ("groups", "changes"),
+    [(None, {}), (uneven(), {}), (uneven(), {"class_weight": "balanced", "sampling": "balanced"})],
+    ids=["folds of one size", "folds of groups", "balanced folds of groups"],
+)
+def test_a_lane_of_a_fold_gives_what_its_own_run_gives(groups, changes, tmp_path):
     cache = ResidentCache(dataset(groups), device="cpu")
-    pairs = [(s, seed) for seed in (0, 1) for s in BASE.replicates(seed)]
+    base = dataclasses.replace(BASE, **changes)
+    pairs = [(s, seed) for seed in (0, 1) for s in base.replicates(seed)]
     trials = dict(enumerate(pairs))
     together = results(trials, cache, tmp_path)
     for i in (0, 3, 5):
