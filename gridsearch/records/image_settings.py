@@ -45,7 +45,7 @@ DATA_PREFIX = "data."
 OPTIMIZER_PREFIX = "optimizer."
 
 GROUP = "group"
-"""The option of a dataset that says what its images are grouped by: a column, or sub-folders.  `--group` sets it."""
+"""The option of a dataset that says which column its images are grouped by; `--group` sets it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +159,8 @@ class ImageSettings(RecipeKeys, Settings):
         val: fraction of the training images held out for validation; 0 trains on all.  With folds one over their
             number.
         folds: number of folds of a cross-validation; None for one split into training and validation.
+        group: what images are grouped by where no split divides a group; None where each image is by itself.  The key
+            holds that there is one: `data_fingerprint` says which images are of one group.
         fold: which fold is held out, 1 to `folds`; with the seed it says which replicate of its point a trial is.
         partition: seed of the partition into folds: that of the trial, so that each seed has a partition of its own.
         subset: train on that many images of the training split, stratified; None for all.
@@ -184,6 +186,12 @@ class ImageSettings(RecipeKeys, Settings):
         None,
         "folds of a stratified cross-validation, each held out once",
         Bounds(low=2, high=LARGEST_INT),
+        scope=AxisScope.STUDY,
+        later=True,
+    )
+    group: str | None = key(
+        None,
+        "groups of images that no split divides: a column, subfolder or groups",
         scope=AxisScope.STUDY,
         later=True,
     )
@@ -284,7 +292,7 @@ class ImageSettings(RecipeKeys, Settings):
 
     def split(self) -> tuple[Value, ...]:
         """Return what decides which images are held out; with folds also the trial's seed and fold do."""
-        return self.val, self.split_seed, self.folds, self.data_options.get(GROUP)
+        return self.val, self.split_seed, self.folds, self.group
 
     def versions(self) -> dict[str, str | None]:
         """Return the sources of the model and of what else is the user's own, and the images' fingerprint."""
@@ -294,7 +302,7 @@ class ImageSettings(RecipeKeys, Settings):
 
     def facts(self) -> dict[str, Value]:
         """Return all settings, the source by its model and the fingerprint by the options of the images."""
-        found = self.flat() | {"code_version": self.code_version, "folds": self.folds}
+        found = self.flat() | {name: getattr(self, name) for name in ("code_version", "folds", "group")}
         del found["dataset"]
         content = found.pop("data_fingerprint")
         for version, name in (
@@ -335,7 +343,7 @@ class ImageSettings(RecipeKeys, Settings):
     def key_content(self) -> dict[str, Any]:
         """Return what of `to_json` belongs to the content address."""
         return {
-            name: value
+            name: value if name != GROUP else True
             for name, value in self.to_json().items()
             if name not in ("dataset", "data_options") and not (name in LATER and value == LATER[name])
         }
@@ -346,7 +354,7 @@ _OF_REPLICATE = ("fold", "partition")
 
 _SELDOM = (
     *("optimizer_options", "optimizer_source", "augment_source", "code_version"),
-    *("folds", *_OF_REPLICATE),
+    *("folds", GROUP, *_OF_REPLICATE),
 )
 
 _FIELDS = (  # what is trained on and which model, then how

@@ -73,6 +73,10 @@ class Resolver(Protocol):
         """
         ...
 
+    def grouped_by(self, name: str) -> Mapping[str, Value]:
+        """Return the options with which the dataset groups its images by a column; none where it has no such option."""
+        ...
+
 
 DECIDED_BY: Mapping[str, str] = MappingProxyType(
     {
@@ -129,6 +133,8 @@ class ImagePoints:
             ("model", plain["model"], *model_options.items()),
             lambda: self._resolve.model(str(plain["model"]), model_options),
         )
+        if plain["group"] is not None:
+            data_options = {**data_options, **self._grouped_by(str(plain["group"]))}
         data = self._ask(("data", *data_options.items()), lambda: self._resolve.data(data_options))
         optimizer = self._optimizer(str(plain["optimizer"]), options[OPTIMIZER_PREFIX], point)
         augment = self._augment(str(plain["augment"]))
@@ -186,6 +192,10 @@ class ImagePoints:
         if ":" not in name:
             return name, {}, None
         return self._ask(("augment", name), lambda: self._resolve.augment(name))
+
+    def _grouped_by(self, name: str) -> Mapping[str, Value]:
+        found = self._ask(("group", name), lambda: (name, self._resolve.grouped_by(name), None))
+        return {} if found is None else found[1]
 
     def check(self) -> None:
         """Raise what the resolver refused: its own error if it is the only one, else all at once."""

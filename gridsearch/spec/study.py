@@ -41,7 +41,6 @@ __all__ = ["StudyFile", "StudySpec", "build", "check_study_name", "default_name"
 _T = TypeVar("_T", Grid, Params)
 
 _DEFAULTS = ImageSettings()
-_GROUP = f"{DATA_PREFIX}{GROUP}"
 _LESS_IS_BETTER = re.compile(r"(^|_)(loss|error|cost|mse|mae|rmse|nll)($|_)", re.IGNORECASE)
 
 
@@ -119,7 +118,7 @@ class StudySpec(BaseModel):
         val: fraction of the training images held out for validation.
         subset: train on that many images of the training split.
         folds: hold out each of so many parts in turn, in the place of `val`: a trial for each fold of each seed.
-        group: what the dataset groups its images by (its option `data.group`): no split divides a group.
+        group: what the dataset's images are grouped by (a column, "subfolder", "groups"): no split divides a group.
         version: of the user's own code: it stands for what of that code has no address (files that it reads, objects
             that nobody can look into); another version is another point.
         sample: how many of the grid's points, spread evenly over it; None for all.
@@ -180,8 +179,9 @@ class StudySpec(BaseModel):
 
     @model_validator(mode="after")
     def _group_once(self) -> Self:
-        if self.group is not None and _GROUP in (*self.recipe.flat(), *self.grid.axes):
-            raise InvalidValue(f"group: {_GROUP} is given as well; one of them must go")
+        name = f"{DATA_PREFIX}{GROUP}"
+        if self.group is not None and name in (*self.recipe.flat(), *self.grid.axes):
+            raise InvalidValue(f"group: {name} is given as well; one of them must go")
         return self
 
     @model_validator(mode="after")
@@ -226,8 +226,7 @@ class StudySpec(BaseModel):
 
     def fixed(self) -> dict[str, Value]:
         """Return what holds for every point unless the grid says otherwise, by axis."""
-        found = self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
-        return found if self.group is None else found | {_GROUP: self.group}
+        return self.recipe.flat() | {name: getattr(self, name) for name in self.kind.options if name in AXES}
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able mapping that `from_json` reads back."""

@@ -53,7 +53,7 @@ def read_option(name: str, value: object) -> Any:
         return _sample(value)
     if name == "order":
         return _order(value)
-    if name in FUNCTION.options or name == "group":
+    if name in FUNCTION.options:
         return _text_option(name, value)
     return typed(AXES[name], value)
 

@@ -234,6 +234,7 @@ class ResidentCache:
             split_seed=settings.split_seed,
             subset=settings.subset,
             folding=Folding.of(settings),
+            grouped=settings.group is not None,
             smallest_input=self._smallest_input(settings),
         )
 
@@ -244,11 +245,12 @@ class ResidentCache:
         split_seed: int,
         subset: int | None,
         folding: Folding | None = None,
+        grouped: bool = False,
         smallest_input: tuple[int, int] | None = None,
     ) -> ResidentData:
-        """Return the data of one split; see `ResidentData.build` for the arguments."""
+        """Return the data of one split that divides no group, if `grouped`; see `ResidentData.build` for the rest."""
         size = self._size(smallest_input)
-        key = (val, split_seed, subset, folding, size)
+        key = (val, split_seed, subset, folding, grouped, size)
         found = self._ready.get(key)
         if found is None:
             parts = split(
@@ -258,7 +260,7 @@ class ResidentCache:
                 subset=subset,
                 hold_out_test=self._data.test_images is None,
                 own_val=self._data.val_indices,
-                groups=self._data.groups,
+                groups=self._data.groups if grouped else None,
                 folding=folding,
             )
             found = self._ready[key] = self._build(parts, size)

@@ -187,6 +187,7 @@ CHANGES = {
     "split_seed": 1,
     "subset": 5,
     "folds": 5,
+    "group": "patient",
     "fold": 2,
     "partition": 3,
     "model": "mlp",

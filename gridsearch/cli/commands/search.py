@@ -236,8 +236,10 @@ def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:
     from gridsearch.reporting.output.listing import Listing
 
     out = display.console(no_color=arguments.no_color)
-    seeds, uneven = divmod(found.trials, max(found.points, 1))
-    each = ", " if uneven else f" x {plural(seeds, 'seed')} = "  # a stored study's points may lack some seeds
+    seeds, uneven = divmod(found.trials, max(found.points, 1) * (found.folds or 1))
+    folds = "" if found.folds is None else f" x {plural(found.folds, 'fold')}"
+    # a stored study's points may lack some seeds
+    each = ", " if uneven else f" x {plural(seeds, 'seed')}{folds} = "
     beside = [f"{plural(found.excluded, 'point')} excluded"] if found.excluded else []
     if found.sampled_from is not None:
         beside.insert(0, f"a sample of the grid's {plural(found.sampled_from, 'point')}")

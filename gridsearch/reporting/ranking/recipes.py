@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 
-IMAGES: Final = ("val", "split_seed", "folds", "data.group")
+IMAGES: Final = ("val", "split_seed", "folds", "group")
 """Settings with which the validation images are others: values do not compare, whoever asked for it."""
 _GRID: Final = ("--grid", "-g")
 

@@ -35,7 +35,7 @@ from gridsearch.zoo import datasets
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gridsearch.planning import CostModel, Forecast, Overheads
+    from gridsearch.planning import CostModel, Forecast, Overheads, SimulatedPack
     from gridsearch.records import Event, Settings, Trial, TrialDraft
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Prepared
@@ -44,6 +44,9 @@ _POLL_SECONDS = 0.25
 
 _KERNELS_MB = 100.0
 """What a worker loads at its first training step, beside tensors; measured 92 to 105."""
+
+_INDEX_BYTES = 8
+"""Of an image in a split, or in an epoch's order."""
 
 _TORCH_MB = 250.0
 """A worker without a pack and images, where that was not measured."""
@@ -235,6 +238,7 @@ class PlanForecast:
             if known is None or size is None:
                 return None
             measured = known.worker_mb is not None  # then the kernels are in the size of the pack
+            size += self._index_mb(program)
             packs.append(size if measured else size + _KERNELS_MB)
             own.append(known.worker_mb if known.worker_mb is not None else _TORCH_MB)
         if not packs:
@@ -247,6 +251,14 @@ class PlanForecast:
             shared_mb=shared,
             beyond_torch_mb=sum(largest) + shared + len(largest) * copies,
         )
+
+    def _index_mb(self, program: SimulatedPack[TrialDraft]) -> float:
+        """Return the megabytes of the lanes' own index sets, and of their orders, where each holds out its own fold."""
+        first = program.trials[0].settings
+        if first.folds is None or first.data_fingerprint not in self.prepared.loaded:
+            return 0.0
+        images = len(self.prepared.loaded[first.data_fingerprint].train_labels)
+        return 2 * _INDEX_BYTES * images * program.lanes / 1e6
 
     def _images(self) -> tuple[float, float]:
         """Return the megabytes of images that all workers share, and of those that each of them copies."""

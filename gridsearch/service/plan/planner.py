@@ -76,6 +76,7 @@ class Plan:
         first: the trial that each of the first packs begins with, and how many lanes that pack has.
         sampled_from: how many points the grid has, where these are a sample of it.
         metric: which metric ranks it, likewise `direction`.
+        folds: of each seed of a point; None where there is no cross-validation, or not everywhere the same.
     """
 
     study: str
@@ -98,6 +99,7 @@ class Plan:
     order: str = ORDERS[0]
     first: tuple[tuple[Mapping[str, Value], int], ...] = ()
     sampled_from: int | None = None
+    folds: int | None = None
     metric: str = ACCURACY
     direction: str = "maximize"
 
@@ -133,6 +135,7 @@ class Plan:
             "sampled_from": self.sampled_from,
             "metric": self.metric,
             "direction": self.direction,
+            **({} if self.folds is None else {"folds": self.folds}),
         }
         kept_data = {"data": self.data} if self.data else {}
         return {"schema": 1, **{name: content[name] for name in kept}, "groups": groups, **rest, **kept_data}
@@ -223,6 +226,7 @@ def _plan(
     elif probe:
         say(f"{prepared.kind.noun} is not measured beforehand; its time is known once some trials have run")
     simulated = forecast.simulate()
+    folds = {draft.settings.folds for draft in prepared.drafts}
     return Plan(
         study=prepared.name,
         points=prepared.points,
@@ -249,6 +253,7 @@ def _plan(
         sampled_from=prepared.sampled_from,
         metric=prepared.metric,
         direction=prepared.direction,
+        folds=folds.pop() if len(folds) == 1 else None,
     )
 
 

@@ -214,6 +214,10 @@ class Catalog:
             return self.dataset.name, full, datasets.fingerprint(self.dataset, self.root, full)
         return self.dataset.name, full, self.known(full)[1]
 
+    def grouped_by(self, name: str) -> dict[str, Value]:
+        """Return the options with which the dataset groups its images by a column; none where it names no columns."""
+        return datasets.group_options(self.dataset, name)
+
     def images(self, options: Mapping[str, Value]) -> ImageData:
         """Load the images, verified."""
         return self.known(options)[0]

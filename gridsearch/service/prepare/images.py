@@ -136,7 +136,11 @@ class PreparedImages(Prepared):
 
     def with_doubts(self) -> PreparedImages:
         """Return the trials with what puts results on their images in doubt among the warnings."""
-        return replace(self, warnings=(*self.warnings, *image_warnings(self.catalog.seen(self.drafts))))
+        found = [*self.warnings, *image_warnings(self.catalog.seen(self.drafts))]
+        ungrouped = any(ImageSettings.of(d.settings).group is None for d in self.drafts)
+        if self.images is not None and ungrouped and (warning := datasets.divided_groups(self.images)):
+            found.append(warning)
+        return replace(self, warnings=tuple(found))
 
 
 def prepare_images(

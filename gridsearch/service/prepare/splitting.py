@@ -11,6 +11,7 @@ import numpy as np
 
 from gridsearch.errors import DataError, UsageError
 from gridsearch.records import ImageSettings
+from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,6 +35,8 @@ def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
 
 
 def _check(images: ImageData, settings: ImageSettings) -> None:
+    if settings.group is not None:
+        datasets.check_groups(images, settings.group, dataset=settings.dataset)
     no_default = settings.folds is None and settings.val not in (0, _DEFAULT_VAL)
     if images.val_indices is not None and no_default:
         raise UsageError(
@@ -91,6 +94,6 @@ def _split(images: ImageData, settings: ImageSettings, subset: int | None) -> Sp
         subset=subset,
         hold_out_test=images.test_images is None,
         own_val=images.val_indices,
-        groups=images.groups,
+        groups=None if settings.group is None else images.groups,
         folding=Folding.of(settings),
     )
