@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 
-from gridsearch.advice import LOCATORS, Advice, command
+from gridsearch.advice import LOCATORS, command
 from gridsearch.errors import StoreError, UsageError
 from gridsearch.records import Settings, TrialDraft, TrialState
 from gridsearch.store import (
@@ -18,6 +18,7 @@ from gridsearch.store import (
     data_facts,
     deletion,
     ledger_tables,
+    note_pages,
     optuna_studies,
     optuna_tables,
     optuna_trials,
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 _COMMANDS_KEPT = 100
-
-_BEST = (
-    "The best trial that this dashboard names is the best of all single seeds. The best point, by the mean over its "
-    "seeds and with its interval, is in the report: `{report}`."
-)
 
 _NOTED_TRIALS = 200
 """A study of more trials gives its trials no notes: the dashboard looks at all of them for each trial it shows."""
@@ -94,7 +90,7 @@ def add(
     _show(connection, study, growth, new=numbers, all_anew=bool(known) and (growth.missing or activated))
     if study.next_number + len(numbers) <= _NOTED_TRIALS:
         texts = {
-            optuna_id: _trial_note(draft.again, number, d)
+            optuna_id: note_pages.trial_page(draft.again, number, d)
             for number, (optuna_id, d) in enumerate(numbers, start=study.next_number)
         }
         dashboard_notes.set_trial_notes(connection, study.optuna_id, texts)
@@ -139,7 +135,7 @@ def _study(connection: Connection, draft: StudyDraft, begins: Callable[[], None]
     if draft.command and draft.command not in commands[-1:]:
         commands = [*commands, draft.command][-_COMMANDS_KEPT:]
     note = dashboard_notes.set_study_note(
-        connection, row.optuna_id, text=_note(draft, commands), ours=row.note_version
+        connection, row.optuna_id, text=note_pages.study_page(draft, commands), ours=row.note_version
     )
     values = {
         "class_names": json.dumps(draft.class_names or json.loads(row.class_names)),
@@ -214,33 +210,6 @@ def _free_name(connection: Connection, name: str) -> None:
         hint="name another study with --study"
         + (f", or take it away: {command('study', 'clean', name)}" if empty else ""),
     )
-
-
-def _note(draft: StudyDraft, commands: Sequence[str]) -> str:
-    """Return the study's note in Markdown: what was asked for, and by which commands."""
-    shown = {
-        name: value for name, value in draft.spec.items() if name != "code"
-    }  # addresses are nothing to read
-    spec = json.dumps(shown, indent=2, sort_keys=True)
-    lines = [
-        f"# {draft.name}",
-        "",
-        f"On {draft.dataset}, ranked by {draft.metric} ({draft.direction}).",
-        "",
-        _BEST.format(report=draft.again.report()),
-        "",
-    ]
-    lines += ["```", *commands, "```", "", "```json", spec, "```", ""]
-    return "\n".join(lines)
-
-
-def _trial_note(again: Advice, number: int, draft: TrialDraft) -> str:
-    """Return a trial's note in Markdown: all that decides its result, and where there is more."""
-    spec = json.dumps(
-        {**draft.settings.replicate(draft.seed), **draft.settings.flat()}, indent=2, sort_keys=True
-    )
-    more = f"Its curves and log: `{again.trial(number)}`"
-    return "\n".join(["```json", spec, "```", "", more, ""])
 
 
 def _known(connection: Connection, study_id: int) -> dict[str, _Known]:

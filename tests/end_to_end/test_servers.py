@@ -69,13 +69,13 @@ def test_the_optuna_dashboard_serves_the_study(study, serve):
 def test_tensorboard_serves_a_run_for_each_trial(study, serve):
     process, url = serve("tensorboard", "--study", "digits")
     deadline = time.monotonic() + 60
-    while set(runs := json.loads(get(url.rstrip("/") + "/data/runs"))) != {"0", "1"}:
+    names = {"digits/0 lr=0.1", "digits/1 lr=0.01"}
+    while set(runs := json.loads(get(url.rstrip("/") + "/data/runs"))) != names:
         assert time.monotonic() < deadline, runs
         time.sleep(0.5)
     tags = json.loads(get(url.rstrip("/") + "/data/plugin/scalars/tags"))
-    assert (
-        set(tags["0"]) == set(tags["1"]) >= {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr"}
-    )
+    first, second = (set(tags[name]) for name in names)
+    assert first == second >= {"loss/train", "loss/val", "accuracy/train", "accuracy/val", "lr"}
     for foreign in (
         {"Host": "evil.example"},
         {"Sec-Fetch-Site": "cross-site"},

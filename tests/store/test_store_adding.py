@@ -306,12 +306,15 @@ def test_a_study_that_somebody_made_with_optuna_is_left_alone(store, make):
 def test_the_study_bears_direction_metric_command_and_note(store, make):
     from optuna_dashboard import get_note, save_note
 
-    add(store, make, {"lr": [0.1]}, study={"spec": {"dataset": "digits", "grid": {"lr": [0.1]}}})
+    add(store, make, {"lr": [0.1]}, study={"spec": {"dataset": "digits", "grid": {"axes": ["lr=0.1,0.2"]}}})
     study = optuna.load_study(study_name="digits", storage=reader(store))
     assert study.direction.name == "MAXIMIZE"
     assert study.metric_names == ["val_accuracy"]
     assert study.user_attrs["command"] == "gridsearch run"
-    assert '"lr"' in get_note(study)
+    assert "| lr | 0.1, 0.2 |" in get_note(study)
+    assert "`gridsearch report --study digits" in get_note(study)
+    assert "PED-ANOVA" in get_note(study), "why the importance there is not the report's effects"
+    assert "{" not in get_note(study), "a page to read, no JSON"
     long = {"spec": {"text": "x" * 5000}}
     add(store, make, {"lr": [0.1]}, study=long)
     assert "x" * 5000 in get_note(study)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import re
 import signal
 import socket
 import threading
@@ -82,11 +83,11 @@ def test_the_dashboard_shows_studies_trials_files_and_may_delete(store, make, tm
         assert detail["best_trials"][0]["number"] == 0
         assert "digits" in detail["note"]["body"]
         notes = [trial["note"]["body"] for trial in detail["trials"]]
-        assert [json.loads(note.split("```json")[1].split("```")[0])["lr"] for note in notes] == [
-            0.1,
-            0.1,
-            0.01,
-            0.01,
+        assert [re.search(r"^\| lr \| (\S+) \|$", note, flags=re.MULTILINE)[1] for note in notes] == [
+            "0.1",
+            "0.1",
+            "0.01",
+            "0.01",
         ]
         assert "gridsearch trial 3 --study digits" in notes[3]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import display, locators
@@ -11,6 +13,7 @@ from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
 from gridsearch.service.prepare.options import LEASE_SECONDS, Places
 from gridsearch.service.queries import studies
+from gridsearch.service.queries.named_runs import NamedRuns
 from gridsearch.web_guard import LOOPBACK
 
 if TYPE_CHECKING:
@@ -47,13 +50,30 @@ def tensorboard(arguments: argparse.Namespace) -> int:
     """Serve TensorBoard until interrupted."""
     from gridsearch.reporting.output.tensorboard_server import serve_tensorboard
 
-    places = Places.find(arguments.home, arguments.store)
+    places, say = Places.find(arguments.home, arguments.store), _say(arguments)
+    if arguments.study is not None and arguments.all:
+        raise UsageError("--study names one study, --all takes all: give one of them")
     with studies.existing(places) as store:
         if arguments.study is not None:
             store.study_data(arguments.study)
     _warn_of_host(arguments)
-    logdir = studies.tensorboard_folder(places, arguments.study)
-    return 128 + serve_tensorboard(logdir, host=arguments.host, port=arguments.port, say=_say(arguments))
+    with TemporaryDirectory(prefix="gridsearch-tensorboard-") as folder:
+        try:
+            runs = NamedRuns(Path(folder), places, study=arguments.study, every=arguments.all)
+        except OSError:  # no links on this file system: the runs bear their trials' numbers
+            logdir, refresh = studies.tensorboard_folder(places, arguments.study), _nothing
+        else:
+            logdir, refresh = runs.folder, runs.refresh
+            if runs.others:
+                say(
+                    f"study {runs.study}, the newest of {runs.others + 1}; --study NAME shows another, --all all"
+                )
+        where = {"host": arguments.host, "port": arguments.port}
+        return 128 + serve_tensorboard(logdir, **where, say=say, refresh=refresh)
+
+
+def _nothing() -> None:
+    pass
 
 
 def store(arguments: argparse.Namespace) -> int:

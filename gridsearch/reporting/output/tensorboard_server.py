@@ -7,10 +7,11 @@ import io
 import logging
 import signal
 import threading
+import time
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import UsageError
+from gridsearch.errors import GridsearchError, UsageError
 from gridsearch.web_guard import guarded
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
 
-def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str], None]) -> int:
+_REFRESH_SECONDS = 5.0
+
+
+def serve_tensorboard(
+    logdir: Path, *, host: str, port: int, say: Callable[[str], None], refresh: Callable[[], None]
+) -> int:
     """Serve TensorBoard until SIGINT or SIGTERM, and return that signal's number.
 
     Args:
@@ -28,6 +34,7 @@ def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str]
         host: address to listen on.
         port: port, 0 for any free one.
         say: called with the address.
+        refresh: called every few seconds, to bring the runs of trials that have begun since into the folder.
 
     Raises:
         UsageError: the address cannot be listened on.
@@ -47,8 +54,12 @@ def serve_tensorboard(logdir: Path, *, host: str, port: int, say: Callable[[str]
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+    due = time.monotonic() + _REFRESH_SECONDS
     while not ended.wait(0.5):  # with a time-out: a plain wait would hold up the signal on some systems
-        pass
+        if time.monotonic() > due:
+            with contextlib.suppress(GridsearchError, OSError):  # a store that is away comes back
+                refresh()
+            due = time.monotonic() + _REFRESH_SECONDS
     return received[0]
 
 

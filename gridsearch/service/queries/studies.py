@@ -134,13 +134,6 @@ def only(places: Places) -> str:
     raise UsageError(f"which of {len(names)} studies? {shown}", hint=f"name one: --study {names[0]}")
 
 
-def newest(places: Places) -> str | None:
-    """Return the name of the study that was made last; None where there is none."""
-    with existing(places) as store:
-        found = store.names()
-    return found[-1] if found else None
-
-
 def summaries(places: Places) -> list[StudySummary]:
     """Return the studies of a store; none where there is no store yet."""
     if not store_exists(places.store):
@@ -329,5 +322,5 @@ def clean(places: Places, study: str, *, warn: Callable[[str], None] = lambda _:
 
 
 def tensorboard_folder(places: Places, study: str | None) -> Path:
-    """Return the folder of a study's TensorBoard runs, or the one above those of all studies."""
+    """Return the folder of a study's TensorBoard runs by their numbers, or the one above those of all studies."""
     return places.home if study is None else Home(places.home).tensorboard_dir(study)
