@@ -56,8 +56,8 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         "--model",
         action="append",
         metavar="NAME",
-        help="lenet (default), see `gridsearch models list`, or your_file.py:Name; with --study NAME alone, every "
-        "model of your own that its trials need",
+        help="lenet (default), see `gridsearch models list`, timm:NAME, torchvision:NAME, or your_file.py:Name; with "
+        "--study NAME alone, every model of your own that its trials need",
     )
     what.add_argument(
         "--code",

@@ -13,7 +13,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gridsearch import plugins
 from gridsearch.errors import DataError, PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.logs import LogStream, one_line
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from gridsearch.training.memory import ProcessPeak
     from gridsearch.training.own_code import OwnCode
     from gridsearch.training.resident_data import ResidentCache, ResidentData
+    from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
 
 _PROBE_SECONDS = 0.2
 """How long each size of a pack is timed in a round."""
@@ -362,6 +362,7 @@ class PackTrainer:
             images,
             device=self._device,
             smallest_input=lambda settings: self._model(settings).smallest_input,
+            features=self._features,
             share=partial(datasets.share_resized, key),
         )
 
@@ -385,7 +386,9 @@ class PackTrainer:
         return images
 
     def _found(self, name: str) -> Plugin:
-        return self._objects.get(name) or plugins.find(self.setup.models[name], plugins.MODELS)
+        from gridsearch.zoo.pretrained import open_model
+
+        return self._objects.get(name) or open_model(self.setup.models[name])
 
     def _model(self, settings: ImageSettings) -> Plugin:
         plugin = self._find(settings.model)
@@ -424,7 +427,26 @@ class PackTrainer:
     def _data(self, settings: ImageSettings) -> ResidentData:
         return self._cache(settings)(settings)
 
+    def _features(self, settings: ImageSettings) -> FrozenFeatures | None:
+        """Return what computes the features that a trial trains on; None where it trains on the images."""
+        from gridsearch.zoo.pretrained import frozen_of
+
+        plugin = self._model(settings)
+        frozen = frozen_of(plugin.target, settings.model_options)
+        if frozen is None:
+            return None
+        from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
+
+        weights = str(settings.model_source)
+        return FrozenFeatures(
+            frozen, settings.model_options, weights, settings.data_fingerprint, self._device
+        )
+
     def _build(self, settings: ImageSettings, data: ResidentData) -> torch.nn.Module:
+        if data.features is not None:
+            from gridsearch.zoo.pretrained.backbones import head
+
+            return head(data.channels, data.num_classes)
         model = self._model(settings).build(
             in_channels=data.channels,
             num_classes=data.num_classes,

@@ -149,12 +149,18 @@ class Plugin:
         Args:
             options: the `model.*` options; those that the target's `file_options` names may hold a path.
         """
-        named = [options.get(name) for name in getattr(self.target, "file_options", ())]
-        paths = [tilde(value) for value in named if isinstance(value, str)]
-        files = [path for path in paths if path.is_file()]
+        find = getattr(
+            self.target, "weight_files", None
+        )  # of a library's network, whose files may have to be fetched
+        if find is not None:
+            files = list(find(options))
+        else:
+            named = [options.get(name) for name in getattr(self.target, "file_options", ())]
+            paths = [tilde(value) for value in named if isinstance(value, str)]
+            files = [path for path in paths if path.is_file()]
         if not files:
             return self.source
-        parts = [self.source or "", *map(sha256, files)]
+        parts = [self.source or "", *map(_digest, files)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -336,6 +342,17 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):
         return {}
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file, computed once for as long as it is the same: weights may be large."""
+    found = path.stat()
+    return _known_digest(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache
+def _known_digest(path: Path, *_: int) -> str:
+    return sha256(path)
 
 
 @lru_cache

@@ -29,6 +29,7 @@ from gridsearch.training.onnx_errors import why_no_graph
 from gridsearch.training.outputs import write_file
 from gridsearch.training.own_code import without_own_code
 from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import channel_statistics, resident_pixels
 from gridsearch.training.solo import SoloProgram
 
 if TYPE_CHECKING:
@@ -100,7 +101,11 @@ def export(
     if graph is not None:
         files.append(write_file(folder, GRAPH, graph))
     channels, height, width = sample.shape[1:]
-    network_height, network_width = images.image_size
+    network_height, network_width = images.image_size if images.features is None else images.features.size
+    mean, std = images.mean, images.std
+    if images.features is not None:  # these are normalized; of pixels people can tell whether they are dark
+        pixels = resident_pixels(data.source.train_images, size=(height, width))
+        mean, std = channel_statistics(pixels, torch.from_numpy(data(settings).split.train))
     reading = data.source.reading
     facts = {
         "parameters": count_parameters(first),
@@ -114,7 +119,7 @@ def export(
             "network_width": network_width,
             **({} if reading is None or reading.levels is None else {"levels": list(reading.levels)}),
         },
-        "normalization": {"norm": settings.norm, "mean": list(images.mean), "std": list(images.std)},
+        "normalization": {"norm": settings.norm, "mean": list(mean), "std": list(std)},
         "graph": checked,
     }
     return tuple(files), facts
@@ -185,7 +190,9 @@ def _graph(
     """Return an ONNX graph that was checked, and how; None and the reason if there can be none."""
     try:
         size = (sample.shape[2], sample.shape[3])
-        whole = ImageNetwork(copy.deepcopy(network), images, norm=settings.norm, size=size)
+        whole = _whole(
+            copy.deepcopy(network), images, norm=settings.norm, size=size, channels=sample.shape[1]
+        )
         whole = whole.to("cpu", torch.float32).eval()
         pixels = torch.from_numpy(unit_range(sample))
         proto = _translate(whole, pixels[:2])
@@ -197,13 +204,23 @@ def _graph(
     return proto.SerializeToString(), checked
 
 
+def _whole(
+    network: nn.Module, images: ResidentData, *, norm: str, size: tuple[int, int], channels: int
+) -> nn.Module:
+    """Return the network from pixels of 0 to 1 to logits; of one trained on features, behind their backbone."""
+    if images.features is None:
+        return ImageNetwork(network, images, norm=norm, size=size)
+    scale, shift = images.affine(norm)
+    return images.features.whole(network, scale=scale, shift=shift, channels=channels)
+
+
 def unit_range(images: np.ndarray) -> np.ndarray:
     """Return images as float32 of 0 to 1, whether they are bytes or floats."""
     scaled: np.ndarray = images.astype(np.float32)
     return scaled / np.float32(255) if images.dtype == np.uint8 else scaled
 
 
-def _translate(whole: ImageNetwork, pixels: torch.Tensor) -> onnx.ModelProto:
+def _translate(whole: nn.Module, pixels: torch.Tensor) -> onnx.ModelProto:
     """Return the graph, for any number of images, without anything that tells of this machine."""
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own parts
@@ -229,7 +246,7 @@ def _translate(whole: ImageNetwork, pixels: torch.Tensor) -> onnx.ModelProto:
     return proto
 
 
-def _compare(proto: onnx.ModelProto, whole: ImageNetwork, pixels: torch.Tensor) -> dict[str, Any]:
+def _compare(proto: onnx.ModelProto, whole: nn.Module, pixels: torch.Tensor) -> dict[str, Any]:
     """Run the graph and the network on the same images.
 
     Raises:

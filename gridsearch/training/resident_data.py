@@ -13,7 +13,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class ResidentData:
         split: the same indices, and those of a held-out test part, as numpy arrays.
         mean: per channel, over the images to train on, of pixels scaled to 0..1; `std` likewise (population).
         num_classes: Y.
+        features: what computed the pixels of images, where these are features of a frozen network: [N, 1, 1, F].
     """
 
     pixels: torch.Tensor
@@ -58,6 +59,7 @@ class ResidentData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     num_classes: int
+    features: Features | None = None
 
     @property
     def channels(self) -> int:
@@ -130,6 +132,30 @@ class ResidentData:
         return BatchMaker(self, norm=norm, dtype=dtype, memory_format=memory_format)
 
 
+class Features(Protocol):
+    """What a frozen network makes of a dataset's images."""
+
+    @property
+    def key(self) -> str:
+        """What decides the features."""
+        ...
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) that the network gets."""
+        ...
+
+    def of(self, images: np.ndarray, part: str) -> np.ndarray:
+        """Return the features float32 [N, 1, 1, F] of images [N, C, H, W], those of "train" or of "test"."""
+        ...
+
+    def whole(
+        self, head: torch.nn.Module, *, scale: list[float], shift: list[float], channels: int
+    ) -> torch.nn.Module:
+        """Return the network from pixels of 0 to 1 to logits, with a head for normalized features [B, F, 1, 1]."""
+        ...
+
+
 class BatchMaker:
     """Turns raw pixels [B, H, W, C] into normalized images [B, C, H, W].
 
@@ -199,6 +225,7 @@ class ResidentCache:
         data: the loaded dataset.
         device: where to keep it.
         smallest_input: gives the smallest (H, W) that the settings' model takes, or None.
+        features: gives what computes the features that a trial trains on in place of images, or None.
         keep: how many splits to keep; the least recently used goes first.
         share: given a size and what makes the images [N, H, W, C] of that size, returns them; other processes of this
             machine may have made them before.
@@ -210,6 +237,7 @@ class ResidentCache:
         *,
         device: torch.device | str,
         smallest_input: Callable[[ImageSettings], tuple[int, int] | None] = lambda _: None,
+        features: Callable[[ImageSettings], Features | None] = lambda _: None,
         keep: int = 32,
         share: Callable[[tuple[int, int], Callable[[], np.ndarray]], np.ndarray] = lambda _, make: make(),
     ) -> None:
@@ -217,8 +245,9 @@ class ResidentCache:
         self._share = share
         self._device = torch.device(device)
         self._smallest_input = smallest_input
+        self._features = features
         self._keep = keep
-        self._pixels: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+        self._pixels: dict[object, tuple[torch.Tensor, torch.Tensor]] = {}
         self._labels: torch.Tensor | None = None
         self._ready: OrderedDict[tuple[object, ...], ResidentData] = OrderedDict()
 
@@ -236,6 +265,7 @@ class ResidentCache:
             folding=Folding.of(settings),
             grouped=settings.group is not None,
             smallest_input=self._smallest_input(settings),
+            features=self._features(settings),
         )
 
     def get(
@@ -247,10 +277,12 @@ class ResidentCache:
         folding: Folding | None = None,
         grouped: bool = False,
         smallest_input: tuple[int, int] | None = None,
+        features: Features | None = None,
     ) -> ResidentData:
         """Return the data of one split that divides no group, if `grouped`; see `ResidentData.build` for the rest."""
         size = self._size(smallest_input)
-        key = (val, split_seed, subset, folding, grouped, size)
+        form = size if features is None else features.key
+        key = (val, split_seed, subset, folding, grouped, form)
         found = self._ready.get(key)
         if found is None:
             parts = split(
@@ -263,7 +295,7 @@ class ResidentCache:
                 groups=self._data.groups if grouped else None,
                 folding=folding,
             )
-            found = self._ready[key] = self._build(parts, size)
+            found = self._ready[key] = self._build(parts, size, features)
             if len(self._ready) > self._keep:
                 self._ready.popitem(last=False)
         self._ready.move_to_end(key)
@@ -280,7 +312,10 @@ class ResidentCache:
             held_out = torch.from_numpy(data.split.test_from_train).to(self._device)
             return replace(data, val=held_out)
         assert self._data.test_labels is not None
-        pixels = resident_pixels(self._data.test_images, size=data.image_size).to(self._device)
+        if data.features is not None:
+            pixels = _tensor(data.features.of(self._data.test_images, "test")).to(self._device)
+        else:
+            pixels = resident_pixels(self._data.test_images, size=data.image_size).to(self._device)
         labels = torch.from_numpy(np.array(self._data.test_labels, dtype=np.int64)).to(self._device)
         all_N = torch.arange(len(labels), device=self._device)
         return replace(data, pixels=pixels, labels=labels, train=all_N, val=all_N)
@@ -307,14 +342,18 @@ class ResidentCache:
             return resident_pixels(images, size=size)
         return _tensor(self._share(size, lambda: resident_pixels(images, size=size).numpy()))
 
-    def _build(self, parts: Split, size: tuple[int, int]) -> ResidentData:
-        if size not in self._pixels:
-            host = self._pixels_of(self._data.train_images, size)
-            self._pixels[size] = (host, host.to(self._device))
+    def _build(self, parts: Split, size: tuple[int, int], features: Features | None) -> ResidentData:
+        form = size if features is None else features.key
+        if form not in self._pixels:
+            images = self._data.train_images
+            host = (
+                self._pixels_of(images, size) if features is None else _tensor(features.of(images, "train"))
+            )
+            self._pixels[form] = (host, host.to(self._device))
         if self._labels is None:
             labels = np.array(self._data.train_labels, dtype=np.int64)
             self._labels = torch.from_numpy(labels).to(self._device)
-        host, pixels = self._pixels[size]
+        host, pixels = self._pixels[form]
         mean, std = channel_statistics(host, torch.from_numpy(parts.train))
         return ResidentData(
             pixels=pixels,
@@ -325,6 +364,7 @@ class ResidentCache:
             mean=mean,
             std=std,
             num_classes=len(self._data.class_names),
+            features=features,
         )
 
 

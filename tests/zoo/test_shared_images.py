@@ -115,7 +115,7 @@ def test_what_was_noticed_while_reading_is_told_of_this_reading():
 def test_of_many_at_once_one_makes_the_files():
     made, barrier = [], threading.Barrier(4)
 
-    def make():
+    def make(beat):
         made.append(1)
         return {"x": np.arange(1000)}, {}
 
@@ -133,10 +133,10 @@ def test_of_many_at_once_one_makes_the_files():
 
 def test_the_least_recently_used_of_many_goes():
     for i in range(shared_arrays._KEPT):
-        shared_arrays.find_or_make(f"{i}", lambda i=i: ({"x": np.full(3, i)}, {}))
+        shared_arrays.find_or_make(f"{i}", lambda _, i=i: ({"x": np.full(3, i)}, {}))
         os.utime(shared_arrays.cache_root() / "shared" / f"{i}", (i, i))
     assert shared_arrays.find("0") is not None  # so that 1 is the oldest
-    shared_arrays.find_or_make("new", lambda: ({"x": np.zeros(3)}, {}))
+    shared_arrays.find_or_make("new", lambda _: ({"x": np.zeros(3)}, {}))
     assert shared_arrays.find("1") is None
     assert shared_arrays.find("0") is not None
 

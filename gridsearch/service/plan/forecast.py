@@ -270,4 +270,5 @@ class PlanForecast:
                 shared += train
             else:
                 copies += 2 * train + test  # as the dataset gives them, and as training reads them
+            shared += self.prepared.feature_bytes(len(images.train_images)) / 1e6
         return shared, copies

@@ -13,6 +13,7 @@ from gridsearch.errors import DataError, SpecError, UsageError, nearest, said
 from gridsearch.records import DataFacts, ImageSettings
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.zoo import datasets
+from gridsearch.zoo.pretrained import frozen_of, open_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -113,7 +114,7 @@ class Catalog:
         """Find a model by its locator, or by the display name of one that was found by its locator; once."""
         if name not in self._models:
             shown = {plugin.name: plugin for plugin in self._models.values()}
-            found = self._given.get(name) or shown.get(name) or plugins.find(name, plugins.MODELS)
+            found = self._given.get(name) or shown.get(name) or open_model(name)
             self._models[name] = _told_apart(found, shown)
         return self._models[name]
 
@@ -270,6 +271,14 @@ class Catalog:
         """Return what is known of those images of trials that were loaded already, each described but once."""
         found = [self._facts.get(d.settings.data_fingerprint) for d in drafts]
         return tuple({facts.described: facts for facts in found if facts is not None}.values())
+
+    def feature_bytes(self, settings: Iterable[Settings], images: int) -> int:
+        """Return the size of what trials with frozen backbones train on in place of so many images."""
+        found = 0
+        for name, options in models_of(settings):
+            frozen = frozen_of(self.find_model(name).target, dict(options))
+            found += 0 if frozen is None else frozen.feature_bytes(dict(options), images)
+        return found
 
     def fetch(self, say: Callable[[str], None]) -> None:
         """Bring the dataset's files if they are not there yet."""

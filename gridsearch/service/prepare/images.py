@@ -28,6 +28,7 @@ from gridsearch.service.prepare.replicates import open_or_more
 from gridsearch.service.prepare.splitting import check_splits, split_sizes
 from gridsearch.spec import expand_study
 from gridsearch.zoo import datasets
+from gridsearch.zoo.pretrained import frozen_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -44,6 +45,10 @@ if TYPE_CHECKING:
 
 _TRIED = 8
 """Images on which an augmentation of the user's own is tried."""
+
+_PLAIN = ImageSettings()
+_OF_IMAGES = ("augment", "mixup", "cutmix")
+"""Keys that change images while they are trained on."""
 
 _CLASS_BYTES, _IMAGE_BYTES = 2, 17
 """What stored predictions hold: half-precision logits of each class; label, index and the like of each image."""
@@ -99,6 +104,10 @@ class PreparedImages(Prepared):
     def loaded(self) -> dict[str, ImageData]:
         """The loaded images by their fingerprint."""
         return {} if self.images is None else {self.drafts[0].settings.data_fingerprint: self.images}
+
+    def feature_bytes(self, images: int) -> int:
+        """Return the size of the features of so many images by all frozen backbones."""
+        return self.catalog.feature_bytes((draft.settings for draft in self.drafts), images)
 
     def cost(self, device: str, probes: ProbeCache) -> ImageCost | None:
         """Return the cost model of these trials on a device; None where no images were loaded."""
@@ -270,6 +279,7 @@ def check(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft], *, 
     """
     check_splits(images, (ImageSettings.of(d.settings) for d in drafts))
     _check_dropout(catalog, images, drafts)
+    _check_frozen(catalog, drafts)
     _check_own_code(catalog, images, drafts)
     if files:
         _check_files(catalog, images, drafts)
@@ -327,6 +337,19 @@ def _check_own_code(catalog: Catalog, images: ImageData, drafts: Sequence[TrialD
                 check_optimizer(target, settings)
             else:
                 check_augment(target, settings, images.train_images[:_TRIED])
+
+
+def _check_frozen(catalog: Catalog, drafts: Sequence[TrialDraft]) -> None:
+    """Refuse changes to the images of a network whose backbone is frozen: its features are computed once, without."""
+    for settings in map(ImageSettings.of, (draft.settings for draft in drafts)):
+        if frozen_of(catalog.find_model(settings.model).target, settings.model_options) is None:
+            continue
+        for key in _OF_IMAGES:
+            if (value := getattr(settings, key)) != getattr(_PLAIN, key):
+                raise UsageError(
+                    f"{key}={value}: model.freeze=backbone computes the features of each image once, unchanged",
+                    hint=f"leave {key} out, or train the whole network: model.freeze=none",
+                )
 
 
 def _check_dropout(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft]) -> None:

@@ -169,6 +169,10 @@ class Prepared(ABC):
         """The loaded images by their fingerprint."""
         return {}
 
+    def feature_bytes(self, images: int) -> int:  # noqa: ARG002
+        """Return the size of what is computed of so many images and trained on in their place."""
+        return 0
+
     @abstractmethod
     def cost(self, device: str, probes: ProbeCache) -> CostModel | None:
         """Return the cost model of these trials on a device; None where what it needs was not loaded."""

@@ -150,7 +150,7 @@ def check_models(
     study = data.name
     for settings in needed:
         catalog.recognize(settings.model, settings.model_options, settings.model_source)
-        if ":" in settings.model and settings.model not in catalog.locators:
+        if is_own("model", settings.model) and settings.model not in catalog.locators:
             raise UsageError(
                 f"study {study!r} uses your own model {settings.model!r}, whose code runs only when it is named",
                 hint=data.again.name_again(),
@@ -192,6 +192,8 @@ def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> N
     """
     for option in getattr(plugin.target, "file_options", ()):
         named = settings.model_options.get(option)
+        if named in getattr(plugin.target, "published", ()):
+            continue
         if isinstance(named, str) and not expanded(named).is_file():
             relative = not tilde(named).is_absolute()
             raise UsageError(

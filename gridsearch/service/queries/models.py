@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.errors import SpecError
+from gridsearch.locators import LIBRARIES
 from gridsearch.records import MODEL_PREFIX
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.spec import build
 from gridsearch.zoo import datasets
+from gridsearch.zoo.pretrained import PretrainedModel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +73,9 @@ def list_models() -> list[ModelEntry]:
         plugin = plugins.find(name, plugins.MODELS)
         text = inspect.getdoc(plugin.target) or ""
         found.append(ModelEntry(name, text.partition("\n")[0].rstrip("."), plugin.options()))
+    for library in LIBRARIES:
+        options = plugins.of_object(PretrainedModel(library, "")).options()
+        found.append(ModelEntry(f"{library}:NAME", f"A network of {library} with published weights", options))
     return found
 
 

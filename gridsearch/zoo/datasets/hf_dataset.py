@@ -6,9 +6,6 @@ bytes that they were stored as, and become arrays as those of a folder do.
 
 from __future__ import annotations
 
-import socket
-import urllib.parse
-import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +17,7 @@ from gridsearch.zoo.datasets.folder_paths import Skipped
 from gridsearch.zoo.datasets.layout import TEST, TRAIN, VAL
 from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
 from gridsearch.zoo.datasets.scan import Found
+from gridsearch.zoo.hub import offline_if_unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -198,7 +196,7 @@ def _splits(name: str, root: Path, config: Value, revision: Value) -> Mapping[st
     if path.is_absolute() and not local:
         raise DataError(f"{title} is not there", hint=_LAYOUT)
     options: dict[str, Any] = {"cache_dir": str(root / "hf")} if local else {"revision": revision}
-    with _quiet(datasets), _offline_if_unreachable(datasets, local=local):
+    with _quiet(datasets), _offline(datasets, local=local):
         try:
             if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
                 found = datasets.load_from_disk(name)
@@ -243,24 +241,17 @@ def _quiet(datasets: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _offline_if_unreachable(datasets: Any, *, local: bool) -> Iterator[None]:
-    """Look into the library's cache alone where the hub has no address here: it would try again for a minute."""
-    import huggingface_hub.constants as hub
+def _offline(datasets: Any, *, local: bool) -> Iterator[None]:
+    """Let the library look at what is here alone where the hub is not needed or not reached."""
+    with offline_if_unreachable(local=local):
+        import huggingface_hub.constants as hub
 
-    host = urllib.parse.urlsplit(str(datasets.config.HF_ENDPOINT)).hostname
-    unreachable = local
-    if not local and not urllib.request.getproxies():
+        before = datasets.config.HF_HUB_OFFLINE
+        datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE
         try:
-            socket.getaddrinfo(host, 443)
-        except OSError:
-            unreachable = True
-    before = hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    if unreachable:
-        hub.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        hub.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
+            yield
+        finally:
+            datasets.config.HF_HUB_OFFLINE = before
 
 
 def _by_part(splits: Mapping[str, Any], title: str, skipped: Skipped) -> dict[str, tuple[str, Any]]:

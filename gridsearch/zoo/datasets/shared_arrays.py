@@ -58,12 +58,13 @@ def find(key: str) -> SharedArrays | None:
     return _read(_folder(key) / _ARRAYS)
 
 
-def find_or_make(key: str, make: Callable[[], Made]) -> SharedArrays:
+def find_or_make(key: str, make: Callable[[Beat], Made]) -> SharedArrays:
     """Return the arrays of a key, made by one process for all; of other keys only the last used stay.
 
     Args:
         key: says what they are: a hash, and words without a slash.
-        make: gives them; they are written in C order, piece by piece.
+        make: gives them, and calls its argument now and then where that takes long; they are written in C order, piece
+            by piece.
 
     Raises:
         OSError: they cannot be written.
@@ -76,7 +77,7 @@ def find_or_make(key: str, make: Callable[[], Made]) -> SharedArrays:
     with exclusive(folder) as beat:
         found = find(key)  # another process may have made them meanwhile
         if found is None:
-            _write(folder / _ARRAYS, *make(), beat)
+            _write(folder / _ARRAYS, *make(beat), beat)
             found = _read(folder / _ARRAYS, verified=True)
     if found is None:
         raise OSError(None, "cannot be read back", str(folder))

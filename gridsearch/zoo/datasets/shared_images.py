@@ -57,7 +57,7 @@ def share(data: ImageData, fingerprint: str) -> ImageData:
     if key is None:
         return data
     try:
-        shared = _data(shared_arrays.find_or_make(key, lambda: _arrays(data)))
+        shared = _data(shared_arrays.find_or_make(key, lambda _: _arrays(data)))
     except OSError as error:
         note = f"each worker keeps a copy of the images: {error.filename}: {error.strerror or error}"
         return dataclasses.replace(data, notes=(*data.notes, note))
@@ -76,7 +76,7 @@ def share_resized(key: str | None, size: tuple[int, int], make: Callable[[], np.
         return make()
     try:
         key = f"{key}-{size[0]}x{size[1]}"
-        return shared_arrays.find_or_make(key, lambda: ({"images": make()}, {})).arrays["images"]
+        return shared_arrays.find_or_make(key, lambda _: ({"images": make()}, {})).arrays["images"]
     except OSError:
         return make()
 
