@@ -71,6 +71,7 @@ KERNELS: Final = "kernels"
 SHARED: Final = "shared"
 PROBES: Final = "probes.json"
 OVERHEADS: Final = "overheads.json"
+LATENCIES: Final = "latencies.json"
 
 PARTIAL: Final = ".partial-"
 """How the names of drafts and of private folders begin: what a killed process has left bears one."""

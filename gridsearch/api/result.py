@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import GridsearchWarning, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -211,12 +211,53 @@ class StudyResult:
         """
         return self._chosen(by=metric, write=False)
 
-    def report(self, *, by: str | None = None, where: Mapping[str, Value] | None = None) -> StudyResult:
+    def pareto(self, *quantities: str, model: str | Sequence[str] = ()) -> pd.DataFrame:
+        """Return the points by several quantities, those first that none beats in all of them.
+
+        Args:
+            *quantities: two or more: any metric of `by`, "parameters", "latency" (milliseconds for one image, by ONNX
+                Runtime on this machine) or "seconds"; default: accuracy, parameters and latency.
+            model: locators of models of your own, to measure their latency.
+
+        Returns:
+            Params, each quantity with the ends of its interval (`_low`, `_high`), `front`, and `open` where the
+            intervals leave open whether a point is beaten.
+
+        Raises:
+            GridsearchError: as on the command line; `exit_code` says which kind.
+
+        Warns:
+            GridsearchWarning: networks that could not be measured, and why.
+        """
+        from gridsearch import reporting
+        from gridsearch.service.queries import reports, studies
+
+        places, notes = self._places(), list[str]()
+        asked = reports.ParetoQuestion(
+            words=quantities or ("accuracy", "parameters", "latency"),
+            places=places,
+            models=[model] if isinstance(model, str) else model,
+        )
+        with studies.existing(places) as store:
+            read = reports.reader(store, self.data)
+            found = reports.pareto_of(store, self.data, asked, self.ranking, predictions=read, warnings=notes)
+        for note in notes:
+            warnings.warn(note, GridsearchWarning, stacklevel=2)
+        return reporting.pareto_frame(found)
+
+    def report(
+        self,
+        *,
+        by: str | None = None,
+        where: Mapping[str, Value] | None = None,
+        pareto: Sequence[str] | None = None,
+    ) -> StudyResult:
         """Write the report's page and tables, as `gridsearch report` does, and return what they show.
 
         Args:
             by: see `by`; default: the metric that ranks here.
             where: only the trials with these values.
+            pareto: quantities by which points are compared besides, see `pareto`.
 
         Raises:
             GridsearchError: as on the command line; `exit_code` says which kind.
@@ -224,23 +265,39 @@ class StudyResult:
         Warns:
             GridsearchWarning: what could not be shown, and why.
         """
-        return self._chosen(by=by, where=where, write=True)
+        return self._chosen(by=by, where=where, write=True, pareto=pareto)
+
+    def _places(self) -> Places:
+        if self.places is None:
+            raise UsageError("these results were made without a store, so there are no stored predictions")
+        return self.places
 
     def _chosen(
-        self, *, by: str | None, where: Mapping[str, Value] | None = None, write: bool
+        self,
+        *,
+        by: str | None,
+        write: bool,
+        where: Mapping[str, Value] | None = None,
+        pareto: Sequence[str] | None = None,
     ) -> StudyResult:
         from gridsearch.api.keywords import where_of
         from gridsearch.service.queries import reports, studies
 
-        if self.places is None:
-            raise UsageError("these results were made without a store, so there are no stored predictions")
-        with studies.existing(self.places) as store:
+        places = self._places()
+        with studies.existing(places) as store:
             if not write:
                 data, notes = reports.chosen(store, self.data, by=by)
                 found = replace(self, data=data, ranking=reports.rank_study(store, data), report_page=None)
             else:
+                asked = None if pareto is None else reports.ParetoQuestion(words=pareto, places=places)
                 made = reports.make_report(
-                    store, self.study, where=where_of(where), by=by, data=self.data, root=self.places.data
+                    store,
+                    self.study,
+                    where=where_of(where),
+                    by=by,
+                    data=self.data,
+                    root=places.data,
+                    pareto=asked,
                 )
                 found = replace(self, data=made.data, ranking=made.ranking, report_page=made.page)
                 notes = made.warnings

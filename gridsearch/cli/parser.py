@@ -111,6 +111,20 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     add_ignore(report, "and of no other")
 
     report.add_argument("--by", metavar="METRIC", help=_BY)
+    report.add_argument(
+        "--pareto",
+        nargs="+",
+        action="extend",
+        metavar="QUANTITIES",
+        help="show besides which points nothing beats in all of these: accuracy,parameters,latency, or any metric "
+        "of --by, parameters, latency (by ONNX Runtime on this machine, one image) and seconds",
+    )
+    report.add_argument(
+        "--model",
+        action="append",
+        metavar="FILE.py:NAME",
+        help="a model of your own again, to measure its latency (repeatable)",
+    )
     add_open(report)
 
     status = commands.add_parser(

@@ -12,6 +12,7 @@ from .figures.fast_png import (
 from .figures.heatmap import heatmap_figures as heatmap_figures
 from .figures.marginals import marginals_figure as marginals_figure
 from .figures.parallel import parallel_figure as parallel_figure
+from .figures.front_figure import pareto_figure as pareto_figure
 from .figures.samples import mistakes_figure as mistakes_figure, sample_figure as sample_figure
 from .output.comparison_page import print_comparison as print_comparison, write_comparison as write_comparison
 from .output.document import export_json as export_json, report_json as report_json
@@ -28,11 +29,14 @@ from .output.frames import (
 )
 from .output.model_card import model_card as model_card
 from .output.notebook import ranking_html as ranking_html
+from .output.pareto_table import pareto_frame as pareto_frame
 from .output.report import ReportFiles as ReportFiles, preload as preload, write_report as write_report
 from .output.tensorboard import TensorBoardRun as TensorBoardRun
 from .output.terminal import print_ranking as print_ranking
 from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metric, ranked_by as ranked_by
 from .ranking.comparison import Comparison as Comparison, Side as Side
+from .ranking.fronts import pareto_front as pareto_front
+from .ranking.pareto import LATENCY as LATENCY, ParetoFront as ParetoFront, quantities_of as quantities_of
 from .ranking.points import RankedPoint as RankedPoint
 from .ranking.ranking import Ranking as Ranking, rank as rank
 from .ranking.selection import filter_data as filter_data, folder_of as folder_of

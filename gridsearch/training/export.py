@@ -220,6 +220,30 @@ def unit_range(images: np.ndarray) -> np.ndarray:
     return scaled / np.float32(255) if images.dtype == np.uint8 else scaled
 
 
+def graph_of(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
+    """Return a network, trained or not, as an ONNX graph in float32.
+
+    Args:
+        network: takes normalized images of its own size.
+        shape: (C, H, W) of these.
+
+    Raises:
+        GraphRefused: ONNX cannot hold it; the message says why.
+    """
+    pixels = torch.zeros(2, *shape)
+    try:
+        whole = network.to("cpu", torch.float32).eval()
+        with torch.no_grad():
+            whole(pixels)  # which also shapes lazy layers
+        proto = _translate(whole, pixels)
+    except Exception as error:
+        raise GraphRefused(why_no_graph(error)) from error
+    if (problem := problem_of(proto)) is not None:
+        raise GraphRefused(problem)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
 def _translate(whole: nn.Module, pixels: torch.Tensor) -> onnx.ModelProto:
     """Return the graph, for any number of images, without anything that tells of this machine."""
     with warnings.catch_warnings(), torch.no_grad():

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from gridsearch.records import TrialRecord
     from gridsearch.reporting.output.listing import Listing
+    from gridsearch.service.queries.reports import ParetoQuestion
     from gridsearch.service.queries.studies import TrialView
 
 _LOG_LINES = 30
@@ -38,6 +39,8 @@ def report(arguments: argparse.Namespace) -> int:
     if len(arguments.study) > 1 or arguments.trial:
         from gridsearch.cli.commands import side_by_side
 
+        if arguments.pareto or arguments.model:
+            raise UsageError("--pareto is of one study, and goes without --trial")
         return side_by_side.trials(arguments) if arguments.trial else side_by_side.studies(arguments)
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
@@ -48,6 +51,7 @@ def report(arguments: argparse.Namespace) -> int:
             by=arguments.by,
             root=places.data,
             ignore=ignored(arguments),
+            pareto=_pareto(arguments, places),
         )
     if arguments.json:
         print(json.dumps(made.json, allow_nan=False))
@@ -62,6 +66,17 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.open and made.page is not None:
         next_steps.open_page(err, made.page)
     return 0
+
+
+def _pareto(arguments: argparse.Namespace, places: Places) -> ParetoQuestion | None:
+    """Return by what points are compared, None where nobody asks."""
+    from gridsearch.service.queries.reports import ParetoQuestion
+
+    if arguments.pareto is None:
+        if arguments.model:
+            raise UsageError("--model has no effect without --pareto", hint="add --pareto accuracy,latency")
+        return None
+    return ParetoQuestion(words=arguments.pareto, places=places, models=arguments.model or ())
 
 
 def export(arguments: argparse.Namespace) -> int:

@@ -70,7 +70,7 @@ def cost_figure(data: StudyData, *, ranking: Ranking | None = None) -> Figure | 
     ruled(axes, along="both")
     _legend(figure, named, ranking)
     settled(figure)
-    _number(axes, [(p.seconds or 0.0, scale.place(p)) for p in named])
+    number_places(axes, [(p.seconds or 0.0, scale.place(p)) for p in named])
     return figure
 
 
@@ -103,7 +103,7 @@ def _draw_front(axes: Axes, front: Sequence[RankedPoint], scale: Scale) -> None:
     axes.plot(*zip(*places, strict=True), "o", color=ACCENT, markersize=4, zorder=4)
 
 
-def _number(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
+def number_places(axes: Axes, places: Sequence[tuple[float, float]]) -> None:
     """Write a number at each place, beside it with a line where one lies there already.
 
     The figure is laid out for good: distances in points of print are what they will be.

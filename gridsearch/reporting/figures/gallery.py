@@ -44,6 +44,7 @@ STEMS: Final = (
     "parallel",
     "curves",
     "cost",
+    "pareto",
     "confusion",
     "reliability",
     "mistakes",
@@ -143,6 +144,7 @@ def draw(
         found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
         return found
     _draw_study(found, data, ranking)
+    _draw_pareto(found, ranking)
     if not data.kind.classifies:
         return found
     _draw_winner(found, data, ranking, predictions)
@@ -192,6 +194,15 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
         alt=f"{metric.capitalize()} of every point against the time of a trial, with the points that no cheaper "
         "one equals.",
     )
+
+
+def _draw_pareto(found: Pictures, ranking: Ranking) -> None:
+    from gridsearch.reporting.figures.front_figure import pareto_figure
+    from gridsearch.reporting.ranking.pareto import front_words
+
+    if ranking.pareto is not None:
+        figure = pareto_figure(ranking.pareto, ranking.varying)
+        found.add("pareto", figure, title="What nothing beats in all", alt=front_words(ranking.pareto))
 
 
 def _draw_winner(

@@ -50,6 +50,7 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
         **({} if decomposition.exact else {"confounded_share": decomposition.confounded_share}),
         "findings": [f.to_json() for f in find(data, ranking)],
         "ensembles": [e.to_json() for e in ranking.ensembles],
+        **({} if ranking.pareto is None else {"pareto": ranking.pareto.to_json()}),
         "best": {"params": dict(best.params), "trial": best_trial.number} if best and best_trial else None,
         "test": dict(data.test) if data.test is not None else None,
     }

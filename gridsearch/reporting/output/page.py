@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialState, Value
 from gridsearch.reporting.findings.study_findings import find
+from gridsearch.reporting.output import pareto_table
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.figure_data import as_script_json
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
@@ -33,6 +34,7 @@ from gridsearch.reporting.output.page_tables import (
 )
 from gridsearch.reporting.output.report_parts import parts_list
 from gridsearch.reporting.ranking.effects import Decomposition, decompose
+from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import NOTHING, metric_name, printable, show_metric, show_value
 
@@ -125,6 +127,7 @@ def render_page(
         about=printable(f"{data.kind.preposition} {data.dataset}"),
         words=words,
         findings=find(data, ranking),
+        pareto=_pareto(ranking),
         lead=_lead(words),
         progress=_progress(ranking),
         part=part_words(data),
@@ -149,6 +152,17 @@ def render_page(
         commands=[printable(c) for c in data.commands],
         environment=[(printable(k), printable(v)) for k, v in data.environment.items()],
     )
+
+
+def _pareto(ranking: Ranking) -> dict[str, Any] | None:
+    """Return the section on the Pareto front, None where nobody asked for one."""
+    if (found := ranking.pareto) is None:
+        return None
+    return {
+        "words": front_words(found),
+        "headings": pareto_table.headings(found),
+        "rows": pareto_table.rows(found, ranking.varying),
+    }
 
 
 def rendered(template: str, **values: Any) -> str:

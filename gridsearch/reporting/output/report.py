@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gridsearch import files
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.reporting.ranking.pareto import ParetoFront
 
 """The folder of a study's whole report; those of its parts lie beside it."""
 
@@ -65,6 +66,7 @@ def write_report(
     images: Callable[[TrialRecord], ImageData] | None = None,
     write: Callable[[Path, bytes], object] | None = None,
     where: Mapping[str, Value] | None = None,
+    pareto: Callable[[Ranking], ParetoFront] | None = None,
 ) -> ReportFiles:
     """Write ranking, tables, figures and page of a study into a folder; a figure of an earlier report goes.
 
@@ -76,6 +78,7 @@ def write_report(
             images are shown.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
         where: only trials with these values (see `filter_data`).
+        pareto: compares the points of a ranking by several quantities; None where nobody asks.
 
     Raises:
         UsageError: `where` names nothing that is there.
@@ -83,6 +86,8 @@ def write_report(
     write = write or files.write_whole
     data = filter_data(data, where or {})
     ranking = rank(data, predictions=predictions)
+    if pareto is not None:
+        ranking = replace(ranking, pareto=pareto(ranking))
     folder.mkdir(parents=True, exist_ok=True)
     contents: dict[str, bytes] = {
         files.RANKING: ranking_csv(data, ranking=ranking),

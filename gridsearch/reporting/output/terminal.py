@@ -9,6 +9,7 @@ from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.headline import headline, show_interval, show_mean, time_spent
 from gridsearch.reporting.output.loss_groups import loss_groups
+from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.ranking import Ranking, rank
 from gridsearch.reporting.ranking.selection import part_words
 from gridsearch.reporting.words.text import NOTHING, metric_name, plural, show_params, show_seconds
@@ -55,6 +56,7 @@ def print_ranking(
         parts.append(_table(ranking, limit=limit))
     if ranking.tied:
         parts.append(_line("= tied with the best", "dim"))
+    parts += _pareto(ranking)
     hidden = len(ranking.listed) - limit
     if hidden > 0:
         parts.append(_line(f"… and {hidden:,} more", "dim"))
@@ -111,6 +113,26 @@ def _table(ranking: Ranking, *, limit: int) -> Table:
             end_section=bool(ranking.incomparable) and point is ranking.points[-1],
         )
     return table
+
+
+def _pareto(ranking: Ranking) -> list[Text | Table]:
+    """Return what the Pareto front is, and its points; nothing where nobody asked for it."""
+    from rich import box
+    from rich.text import Text
+
+    from gridsearch.reporting.output import pareto_table
+    from gridsearch.reporting.output.listing import Listing
+
+    if ranking.pareto is None:
+        return []
+    table = Listing(box=box.SIMPLE_HEAD)
+    first, *others = pareto_table.headings(ranking.pareto)
+    table.add_column(first, overflow="fold", ratio=1)
+    for heading in others:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    for row in pareto_table.rows(ranking.pareto, ranking.varying):
+        table.add_row(*map(Text, row))
+    return [_line(front_words(ranking.pareto), "bold"), table]
 
 
 def _rank(point: RankedPoint, ranking: Ranking) -> str:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.reporting.ranking.pareto import ParetoFront
     from gridsearch.reporting.stats.ensemble import Ensemble
     from gridsearch.reporting.stats.predictions import Predictions
     from gridsearch.reporting.stats.uncertainty import Uncertainty
@@ -52,6 +53,7 @@ class Ranking:
         incomparable: points that were trained on other images, ranked among themselves and not compared with
             `points`.
         mixed: those of `varying` that no grid asked for: the study holds points of several recipes.
+        pareto: the points by several quantities, None where nobody asked.
     """
 
     metric: str
@@ -67,6 +69,7 @@ class Ranking:
     digits: Mapping[str, Digits] = field(default_factory=dict)
     incomparable: tuple[RankedPoint, ...] = ()
     mixed: tuple[str, ...] = ()
+    pareto: ParetoFront | None = None
 
     def digits_of(self, metric: str | None = None) -> Digits:
         """Return how numbers of a metric are written in this ranking; default: of the one that ranks."""

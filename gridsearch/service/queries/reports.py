@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import reporting
 from gridsearch.advice import is_own
-from gridsearch.errors import ArtifactError, DataError, StoreError
+from gridsearch.errors import ArtifactError, DataError, StoreError, UsageError
 from gridsearch.files import PREDICTIONS
 from gridsearch.folders import can_be_made
 from gridsearch.records import ImageSettings, TrialState
 from gridsearch.service.prepare.catalog import Catalog
 from gridsearch.service.prepare.stored import stored_dataset
+from gridsearch.service.queries.latency import Latencies, measure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
-    from gridsearch.reporting import Predictions, Ranking
+    from gridsearch.reporting import ParetoFront, Predictions, Ranking
+    from gridsearch.service.prepare.options import Places
     from gridsearch.store import Store
 
 
@@ -49,7 +52,7 @@ def preload_report() -> None:
     threading.Thread(target=reporting.preload, name="preload").start()
 
 
-def make_report(
+def make_report(  # noqa: PLR0913  (each option of the command by its name)
     store: Store,
     study: str,
     *,
@@ -59,6 +62,7 @@ def make_report(
     images: Mapping[str, ImageData] | None = None,
     root: Path | None = None,
     ignore: Sequence[str] = (),
+    pareto: ParetoQuestion | None = None,
 ) -> Report:
     """Rank, draw and write the report of a study as it is now; that of a part of it in a folder of its own.
 
@@ -71,6 +75,7 @@ def make_report(
         images: datasets that the caller has at hand, by their fingerprint.
         root: folder of the datasets' files, where another one is looked for; nothing is ever fetched.
         ignore: codes of findings to leave out, beside those that the study leaves out always.
+        pareto: by which quantities the points are compared besides.
 
     Raises:
         StudyNotFound: there is none.
@@ -85,6 +90,9 @@ def make_report(
     warnings: list[str] = list(notes)
     predictions = _with_warnings(reader(store, data), warnings)
     folder = store.home.report_dir(study, reporting.folder_of(data))
+    compare = None
+    if pareto is not None:
+        compare = partial(pareto_of, store, data, pareto, predictions=predictions, warnings=warnings)
     page = None
     if can_be_made(folder):
         files = reporting.write_report(
@@ -95,17 +103,85 @@ def make_report(
                 ImageSettings.of(trial.settings), study, store, at_hand=images or {}, root=root
             ),
             write=store.home.write_atomic,
+            pareto=compare,
         )
         ranking, page = files.ranking, files.page
         for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
             store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
     else:
         ranking = reporting.rank(data, predictions=predictions)
+        if compare is not None:
+            ranking = replace(ranking, pareto=compare(ranking))
         warnings.append(
             f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
         )
     content = reporting.report_json(data, ranking=ranking)
     return Report(data, ranking, page, content, tuple(dict.fromkeys(warnings)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParetoQuestion:
+    """By what points are compared beside the metric that ranks.
+
+    Attributes:
+        words: quantities, as they are typed.
+        places: where the data and the cache of latencies lie.
+        models: the user's own models, named again, whose latency is measured.
+    """
+
+    words: Sequence[str]
+    places: Places
+    models: Sequence[str] = ()
+
+
+def pareto_of(
+    store: Store,
+    data: StudyData,
+    asked: ParetoQuestion,
+    ranking: Ranking,
+    *,
+    predictions: Callable[[int], Predictions | None],
+    warnings: list[str],
+) -> ParetoFront:
+    """Compare the points of a ranking by several quantities; latencies are measured on this machine.
+
+    Args:
+        store: the open store.
+        data: the study.
+        asked: by what.
+        ranking: the study's.
+        predictions: the stored validation predictions of a trial by its number.
+        warnings: takes what could not be measured, and why.
+
+    Raises:
+        UsageError: an unknown quantity or class, or a latency that cannot be measured here.
+        ArtifactError: no point has all of them.
+        GridsearchError: images or code that a latency needs are not here.
+    """
+    quantities = reporting.quantities_of(asked.words)
+    if not data.kind.classifies:
+        raise UsageError(
+            f"--pareto: study {data.name!r} is of {data.kind.noun}, and not of networks on images"
+        )
+    found = Latencies()
+    if any(q.name == reporting.LATENCY for q in quantities):
+        found = measure(
+            store,
+            data,
+            ranking.ranked,
+            asked.places,
+            images=lambda settings: _images(settings, data.name, store, at_hand={}, root=asked.places.data),
+            models=asked.models,
+        )
+        warnings += found.problems
+    return reporting.pareto_front(
+        data,
+        ranking,
+        quantities,
+        predictions=predictions,
+        latencies=found.by_point,
+        measured=found.how,
+    )
 
 
 def chosen(

@@ -58,7 +58,7 @@ def prepare(content: bytes, *, takes: tuple[int, ...], classes: int, by: str | N
     shape = tuple(d.dim_value for d in proto.graph.input[0].type.tensor_type.shape.dim[1:])
     if shape != takes:
         raise WrongGraph(f"it takes images {shape}, not {takes}")
-    evaluate = _by_runtime(content) if (by or runtime()) == "onnxruntime" else _by_reference(proto)
+    evaluate = session(content) if (by or runtime()) == "onnxruntime" else _by_reference(proto)
 
     def run(pixels_BCHW: np.ndarray) -> np.ndarray:
         import numpy as np
@@ -69,11 +69,19 @@ def prepare(content: bytes, *, takes: tuple[int, ...], classes: int, by: str | N
     return run
 
 
-def _by_runtime(content: bytes) -> Any:
+def session(content: bytes, *, threads: int | None = None) -> Any:
+    """Return a session of ONNX Runtime, on the CPU.
+
+    Args:
+        content: of the ONNX file.
+        threads: for its arithmetic; default: as ONNX Runtime sees fit.
+    """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would write an identifier into the user's folder
     onnxruntime: Any = importlib.import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    if threads is not None:
+        options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

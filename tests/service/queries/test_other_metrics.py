@@ -160,3 +160,79 @@ def _made():
         return {"value": float(params["a"] + seed)}
 
     return f
+
+
+def test_the_front_has_measured_latencies_in_text_figure_page_and_json(home, capsys, monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(home.parent / "cache"))
+    words = ("report", "--study", "digits", "--pareto", "accuracy,parameters,latency")
+    code, out, err = call(capsys, home, *words, "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)["pareto"]
+    assert [q["name"] for q in found["quantities"]] == ["val_accuracy", "parameters", "latency"]
+    assert found["latency"]["batch"] == 1 and found["latency"]["threads"] == 1
+    assert found["latency"]["processor"] and found["latency"]["version"]
+    for point in found["points"]:
+        low, high = point["intervals"]["latency"]
+        assert 0 < low <= point["values"]["latency"] <= high
+        assert point["intervals"]["val_accuracy"] is not None
+    values = {p["values"]["latency"] for p in found["points"]}
+    assert len(values) == 1, "one network: measured once"
+    assert [p["front"] for p in found["points"]].count(True) == 1
+    folder = home / "digits/report"
+    assert (folder / "pareto.png").is_file() and (folder / "pareto.svg").is_file()
+    page = (folder / "index.html").read_text()
+    assert "What nothing beats in all" in page and "for a batch of 1 image" in page
+    kept = json.loads((home.parent / "cache/latencies.json").read_text())
+    assert len(kept) == 1 and found["latency"]["processor"] in next(iter(kept))
+    frame = gs.load("digits", home=home).pareto()
+    assert set(frame.latency) == values, "the second time it comes from the cache"
+    assert call(capsys, home, "report", "--study", "digits")[0] == 0
+    assert not (folder / "pareto.png").exists(), "an old front would mislead"
+    code, out, _ = call(capsys, home, *words)
+    assert "front" in out and "latency (less is better)" in out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--pareto", "accuracy,latensy"], "unknown quantity 'latensy'; did you mean 'latency'?"),
+        (["--pareto", "accuracy"], "takes two quantities or more"),
+        (["--pareto", "accuracy,recall:x"], "study 'digits' has no class 'x'"),
+        (["--model", "my.py:Net"], "--model has no effect without --pareto"),
+        (["--pareto", "accuracy,latency", "--trial", "1"], "goes without --trial"),
+    ],
+)
+def test_a_front_of_what_is_not_known_is_one_line_and_nothing_is_written(home, capsys, words, message):
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*")}
+    code, out, err = call(capsys, home, "report", "--study", "digits", *words)
+    assert (code, out) == (2, "")
+    assert message in err and len(err.splitlines()) <= 2
+    assert {path: path.stat().st_mtime_ns for path in home.rglob("*")} == before
+
+
+def test_a_latency_of_your_own_network_needs_its_code_named_again(tmp_path, home, capsys, monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(home.parent / "cache"))
+    net = tmp_path / "my_net.py"
+    net.write_text(
+        "from torch import nn\n\n\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self, num_classes, hidden=8):\n"
+        "        super().__init__()\n"
+        "        self.hidden = nn.LazyLinear(hidden)\n"
+        "        self.out = nn.Linear(hidden, num_classes)\n\n"
+        "    def forward(self, x):\n"
+        "        return self.out(self.hidden(x.flatten(1)).relu())\n"
+    )
+    how = {"home": tmp_path / "h", "executor": "inline", "quiet": True, "report": False, "subset": 100}
+    gs.run({"model.hidden": [4, 400]}, dataset="digits", model=f"{net}:Net", epochs=1, **how)
+    words = ("report", "--study", "digits", "--pareto", "accuracy,latency", "--json")
+    code, out, err = call(capsys, tmp_path / "h", *words)
+    assert (code, out) == (2, "")
+    assert "uses your own model" in err and "--model" in err
+    assert not (tmp_path / "h/digits/report").exists()
+    code, out, err = call(capsys, tmp_path / "h", *words, "--model", f"{net}:Net")
+    assert (code, err) == (0, "")
+    latency = {
+        p["params"]["model.hidden"]: p["values"]["latency"] for p in json.loads(out)["pareto"]["points"]
+    }
+    assert set(latency) == {4, 400}

@@ -1,0 +1,63 @@
+"""The Pareto front as rows of text, for the terminal and the page, and as a frame."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch.reporting.figures.front_figure import value_words
+from gridsearch.reporting.ranking.pareto import COSTS
+from gridsearch.reporting.words.digits import Digits
+from gridsearch.reporting.words.text import show_params
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from gridsearch.reporting.ranking.pareto import Candidate, ParetoFront, Quantity
+
+MOST: Final = 20
+"""Points of a table."""
+
+
+def headings(found: ParetoFront) -> list[str]:
+    """Return the columns' names."""
+    return ["point", *(q.words for q in found.quantities), ""]
+
+
+def rows(found: ParetoFront, varying: Sequence[str]) -> list[list[str]]:
+    """Return the front's points, then those that the intervals leave open."""
+    shown = [c for c in found.candidates if c.front or c.open][:MOST]
+    return [
+        [
+            show_params(c.point.params, varying or None, limit=120),
+            *(_with_ends(q, c, i) for i, q in enumerate(found.quantities)),
+            "front" if c.front else "open",
+        ]
+        for c in shown
+    ]
+
+
+def _with_ends(quantity: Quantity, candidate: Candidate, place: int) -> str:
+    value, ends = candidate.values[place], candidate.ends[place]
+    words = value_words(quantity, value)
+    if ends is None:
+        return words
+    if quantity.name in COSTS:
+        return f"{words} [{ends[0]:.3g}, {ends[1]:.3g}]"
+    digits = Digits(quantity.name).finer(ends[1] - ends[0])
+    return f"{digits.show(value)} {digits.interval(*ends)}"
+
+
+def pareto_frame(found: ParetoFront) -> pd.DataFrame:
+    """Return one row a point, the front first: params, each quantity with the ends of its interval, front, open."""
+    import pandas as pd
+
+    content: list[dict[str, Any]] = []
+    for c in found.candidates:
+        row: dict[str, Any] = dict(c.point.params)
+        for quantity, value, ends in zip(found.quantities, c.values, c.ends, strict=True):
+            low, high = ends or (None, None)
+            row |= {quantity.name: value, f"{quantity.name}_low": low, f"{quantity.name}_high": high}
+        content.append(row | {"front": c.front, "open": c.open})
+    return pd.DataFrame(content)
