@@ -48,7 +48,7 @@ SHAPES = {  # of one image that comes in, the convolution, images of a batch
 PRODUCTS = ("forward", "weights", "backward")
 
 
-class _Memory:
+class Memory:
     """Pieces of memory as an operation wants them."""
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ def ours(
     """Return calls of the passes."""
     found = cover([conv], shape, torch.float32, bf16=bf16)
     assert found is not None, "no compiler"
-    op, images, memory = found[0], len(tensors["x"]), _Memory()
+    op, images, memory = found[0], len(tensors["x"]), Memory()
     args = OpArgs(images=images, constants=op.constants)
     sizes = {"x": shape, "y": shape_after(conv, shape)}
     room = {

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from gridsearch.training.kernels.op import Op
     from gridsearch.training.kernels.stages import Shape, Stage
 
-# How much longer than their products of vectors alone the passes of each family take, forwards and backwards, as
-# measured on 13 shapes (Zen 5): the choice is the same at each start, which a choice by the clock would not be.
-_POOLED = 1.4, 2.4
-_INNER = 1.1, 1.65
-_ONE_CHANNEL = 1.8  # times that, with one channel in
-_MARGIN = 1.2  # by which the former must be less, for what it is beside may have images innermost
+# Nanoseconds that a product of vectors takes in each family, forwards and backwards, as the 39 cases of
+# `python -m tests.benchmarks.families` say (Zen 5): with these the choice costs least over all of them.  They are kept
+# here, so that a choice is the same at each start; only their ratios matter.
+_POOLED = 0.175, 0.300
+_INNER = 0.123, 0.144
+_INNER_ONE_CHANNEL = 0.214, 0.350  # with one channel in
 
 
 def cover(
@@ -48,12 +48,12 @@ def cover(
         if not isinstance(first, Conv):
             return pooled
         narrows = bf16 and first.channels > 1
-        if not narrows and _pooled_pays(stages, shape, dtype, images, input_grad=input_grad):
+        if not narrows and pooled_pays(stages, shape, dtype, images, input_grad=input_grad):
             return pooled
     return batch_inner.cover(stages, shape, dtype, bf16=bf16)
 
 
-def _pooled_pays(
+def pooled_pays(
     stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool
 ) -> bool:
     """Whether a convolution and its pooling take less time as `pooled_convolution.c` than with images innermost.
@@ -61,6 +61,15 @@ def _pooled_pays(
     The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs
     many images.
     """
+    pooled, inner = products(stages, shape, dtype, images, input_grad=input_grad)
+    inner_costs = _INNER_ONE_CHANNEL if stages[0].channels == 1 else _INNER
+    return _cost(pooled, _POOLED) < _cost(inner, inner_costs)
+
+
+def products(
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return how many products of vectors an image takes, forwards and backwards: pooled, and with images innermost."""
     conv, pool = stages[0], next(stage for stage in stages if isinstance(stage, MaxPool))
     assert isinstance(conv, Conv)
     v = vector_numbers(dtype)
@@ -73,13 +82,10 @@ def _pooled_pays(
     )
     weights = -(-taps // v) if row < v else conv.kernel[0] * -(-row // v)
     data = (conv.kernel[0] + pool.kernel[0] - 1) * -(-field // v) if input_grad else 0
-    pooled = (pixels * taps * vectors, windows * conv.outputs * (weights + data))
     dense = pixels * taps * conv.outputs * -(-images // v) / images
-    if conv.channels == 1:
-        dense *= _ONE_CHANNEL
-    inner = (dense, dense * (2 if input_grad else 1))
-    return _MARGIN * _cost(pooled, _POOLED) < _cost(inner, _INNER)
+    pooled = (pixels * taps * vectors, windows * conv.outputs * (weights + data))
+    return pooled, (dense, dense * (2 if input_grad else 1))
 
 
-def _cost(passes: tuple[float, float], factors: tuple[float, float]) -> float:
-    return passes[0] * factors[0] + passes[1] * factors[1]
+def _cost(products: tuple[float, float], costs: tuple[float, float]) -> float:
+    return products[0] * costs[0] + products[1] * costs[1]
