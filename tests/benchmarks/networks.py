@@ -3,10 +3,10 @@
     python -m tests.benchmarks.networks [--only NAME:BATCH ...] [--rounds N] [--seconds S] [--processes N] [--keep]
 
 Eight trials that differ in lr, on as many one-threaded processes as there are cores (two).  For each row of
-`network_rows`, ways take turns for some rounds, in all processes at once, each for a second or more of whole epochs
-with their evaluation; start-up and the first epoch do not count.  The plain loop is torch's own Adam on images that
-are resident as floats, channels_last.  `auto` is what a worker's own measurement chooses; it is held against the best
-of all that were tried.  Where the processor multiplies bfloat16, single lanes and auto's choice are measured with
+`network_rows`, ways take turns for some rounds, each in processes of its own, in all of them at once, for a second or
+more of whole epochs with their evaluation; start-up and the first epoch do not count.  The plain loop is torch's own
+Adam on images that are resident as floats, channels_last.  `auto` is what a worker's own measurement chooses; it is
+held against the best of all that were tried.  Where the processor multiplies bfloat16, single lanes and auto's choice are measured with
 `dtype=bfloat16` too.  The matrix rate is that of the faster library for products that torch brings.  Pixels are
 noise: the arithmetic does not depend on them.
 
@@ -73,14 +73,13 @@ class Child:
 
 
 @contextlib.contextmanager
-def children(count: int) -> Iterator[tuple[list[Child], list[Child]]]:
-    """Yield processes for the plain loop, and as many like workers."""
-    plain = [Child({**os.environ, "OMP_NUM_THREADS": "1"}) for _ in range(count)]
-    ours = [Child(worker_environment(threads=1)) for _ in range(count)]
+def children(count: int, environment: dict[str, str]) -> Iterator[list[Child]]:
+    """Yield so many processes."""
+    group = [Child(environment) for _ in range(count)]
     try:
-        yield plain, ours
+        yield group
     finally:
-        for child in (*plain, *ours):
+        for child in group:
             child.end()
 
 
@@ -91,30 +90,37 @@ def together(group: Sequence[Child], name: str, **options: object) -> list[dict[
     return [child.answer() for child in group]
 
 
-def measure(
-    row: Row, plain: list[Child], ours: list[Child], *, rounds: int, seconds: float, bf16: bool
-) -> dict[str, Any]:
+def measure(row: Row, processes: int, *, rounds: int, seconds: float, bf16: bool) -> dict[str, Any]:
     """Return what was found of a row, rates in images per second of all processes together, one for each round."""
     flops = model_flops(row.build(), row.batch, row.image)
     steps = max(2, min(1000, round(EPOCH / (flops * row.batch))))
-    together([*plain, *ours], "row", title=row.title, steps=steps)
-    together(plain, "plain")
-    ways = {"plain": plain}
     found: dict[str, Any] = {"GFLOP per image": flops / 1e9, "image": "x".join(map(str, row.image))}
     chosen = {}
-    for dtype in ("float32", "bfloat16") if bf16 else ("float32",):
-        ours[0].send("choose", dtype=dtype, workers=len(ours) if len(ours) > 1 else 2)
-        chosen[dtype] = ours[0].answer()
-        tried = LANES if dtype == "float32" else (1,)
-        for lanes in sorted({*tried, chosen[dtype]["lanes"]}):
-            answers = together(ours, "prepare", lanes=lanes, dtype=dtype)
-            if "method" in answers[0]:
-                ways[f"lanes {lanes} {dtype}"] = ours
-    rates: dict[str, list[float]] = {way: [] for way in ways}
-    for turn in range(rounds):
-        for way in list(ways) if turn % 2 == 0 else list(reversed(ways)):
-            answers = together(ways[way], "train", way=way, seconds=seconds)
-            rates[way].append(sum(a["images"] / a["seconds"] for a in answers))
+    plain, ours = {**os.environ, "OMP_NUM_THREADS": "1"}, worker_environment(threads=1)
+    with contextlib.ExitStack() as stack:
+
+        def started(environment: dict[str, str], command: str, **options: object) -> list[Child] | None:
+            """Return new processes for one way: what ran in a process before decides how its memory lies."""
+            group = stack.enter_context(children(processes, environment))
+            together(group, "row", title=row.title, steps=steps)
+            answers = together(group, command, **options)
+            return group if command == "plain" or "method" in answers[0] else None
+
+        ways = {"plain": started(plain, "plain")}
+        for dtype in ("float32", "bfloat16") if bf16 else ("float32",):
+            with children(1, ours) as (one,):
+                one.send("row", title=row.title, steps=steps)
+                one.answer()
+                one.send("choose", dtype=dtype, workers=max(2, processes))
+                chosen[dtype] = one.answer()
+            for lanes in sorted({*(LANES if dtype == "float32" else (1,)), chosen[dtype]["lanes"]}):
+                ways[f"lanes {lanes} {dtype}"] = started(ours, "prepare", lanes=lanes, dtype=dtype)
+        there = {way: group for way, group in ways.items() if group is not None}
+        rates: dict[str, list[float]] = {way: [] for way in there}
+        for turn in range(rounds):
+            for way in list(there) if turn % 2 == 0 else list(reversed(there)):
+                answers = together(there[way], "train", way=way, seconds=seconds)
+                rates[way].append(sum(a["images"] / a["seconds"] for a in answers))
     return found | {"auto": chosen, "rates": rates}
 
 
@@ -200,14 +206,13 @@ def main(words: Sequence[str]) -> None:
         f"matrix rate, {name}, each of {chosen.processes} processes": Spread.of(found, "GFLOP/s")
         for name, found in rates.items()
     }
-    with children(chosen.processes) as (plain, ours):
-        for row in ROWS:
-            if chosen.only and row.title not in chosen.only:
-                continue
-            began = time.perf_counter()
-            found = measure(row, plain, ours, rounds=chosen.rounds, seconds=chosen.seconds, bf16=bf16)
-            figures[row.title] = figures_of(found, matrix)
-            print(f"{line(row.title, figures[row.title])} [{time.perf_counter() - began:.0f} s]", flush=True)
+    for row in ROWS:
+        if chosen.only and row.title not in chosen.only:
+            continue
+        began = time.perf_counter()
+        found = measure(row, chosen.processes, rounds=chosen.rounds, seconds=chosen.seconds, bf16=bf16)
+        figures[row.title] = figures_of(found, matrix)
+        print(f"{line(row.title, figures[row.title])} [{time.perf_counter() - began:.0f} s]", flush=True)
     if not chosen.only:
         write(NAME, figures)
     elif chosen.keep:
