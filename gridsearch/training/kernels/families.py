@@ -62,7 +62,7 @@ def pooled_pays(
     many images.
     """
     pooled, inner = products(stages, shape, dtype, images, input_grad=input_grad)
-    inner_costs = _INNER_ONE_CHANNEL if stages[0].channels == 1 else _INNER
+    inner_costs = _INNER_ONE_CHANNEL if shape[0] == 1 else _INNER
     return _cost(pooled, _POOLED) < _cost(inner, inner_costs)
 
 
