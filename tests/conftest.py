@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.browser import chromium, executable
 from tests.servers.postgresql import new_database, one_store, pgbouncer, postgresql, store_database  # noqa: F401 - fixtures
 
 # No test asserts a time: on a machine that has other work, drawing an example may take seconds.
@@ -168,15 +168,8 @@ def mnist_cache(tmp_path_factory) -> str:
 @pytest.fixture(scope="module")
 def browser():
     """A headless Chromium, or a skip. One a module: Playwright's event loop stays in the thread while it runs."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
+    path = executable()
     if path is None:
         pytest.skip("no chromium here (Debian: apt-get install chromium)")
-    from playwright.sync_api import sync_playwright
-
-    flags = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+    with chromium(path) as found:
+        yield found

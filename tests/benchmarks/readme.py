@@ -1,16 +1,34 @@
-"""The README's example as a user runs it: Fashion-MNIST, 6 trials of 10 epochs, wall time and workers' memory."""
+"""The README's example as a user runs it: Fashion-MNIST, 6 trials of 10 epochs; its picture, its numbers, its sentence.
+
+``python -m tests.benchmarks.readme`` makes all three from one run: `readme.json`, the picture of that run's report, and
+the sentence below the picture in README.md.  A test holds the README to the JSON, and the picture to the templates.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
 
 from tests.benchmarks import program
 from tests.benchmarks.measure import Spread, write
+from tests.browser import chromium, executable
 
 COMMAND = ("run", "--grid", "lr=.01,.001", "batch=10,20,50")
+ROOT = Path(__file__).parents[2]
+PICTURE = ROOT / "studies" / "fmnist-report.png"
+WIDTH, HEIGHT = 1180, 1130
+TEMPLATES = ROOT / "gridsearch" / "reporting" / "templates"
+NOT_ON_THE_PAGE = ("card.md", "comparison.html", "notebook.html", "studies.js")
+"""Templates of other pages: a change of theirs leaves the picture as it is."""
+
+PARAGRAPH = re.compile(r"^The picture: .*?(?=\n\n)", flags=re.MULTILINE | re.DOTALL)
 
 
 def torch_alone() -> float:
@@ -24,11 +42,53 @@ def torch_alone() -> float:
     return int(subprocess.check_output([sys.executable, "-c", code])) / 1e6
 
 
+def digest_of_templates() -> str:
+    """The SHA-256 of all that the report's page is made of, by the files' names and contents."""
+    found = hashlib.sha256()
+    for path in sorted(TEMPLATES.iterdir()):
+        if path.is_file() and path.name not in NOT_ON_THE_PAGE:
+            found.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def digest_of_picture() -> str:
+    """The SHA-256 of the picture."""
+    return hashlib.sha256(PICTURE.read_bytes()).hexdigest()
+
+
+def photograph(page: Path) -> None:
+    """Write the picture: the top of a report's page as a browser shows it, in light colours."""
+    path = executable()
+    if path is None:
+        raise RuntimeError("the picture needs Chromium (Debian: apt-get install chromium)")
+    with chromium(path) as browser:
+        view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        view.goto(page.as_uri())
+        view.wait_for_timeout(1000)  # scripts draw the figures
+        view.screenshot(path=str(PICTURE))
+
+
+def sentence(measured: dict[str, Any]) -> str:
+    """What the README says below its picture, by the JSON that was measured in the same run."""
+    figures, hardware = measured["figures"], measured["hardware"]
+    words = (
+        f"The picture: 6 trials of 10 epochs of a LeNet on Fashion-MNIST, {figures['wall']['median']:.0f} s from start "
+        f"to report on {hardware['cores']} cores ({hardware['cpu']}, n={figures['wall']['n']}; "
+        f"`python -m tests.benchmarks.readme`). A worker took {figures[MEMORY]['median']:.0f} MB, "
+        f"{figures['torch alone'].removesuffix(' MB')} of them torch's own."
+    )
+    return textwrap.fill(words, 120, break_on_hyphens=False, break_long_words=False)
+
+
+MEMORY = "a worker's resident memory"
+
+
 def main(n: int = 1) -> None:
     walls, memories, found = [], [], {}
     for _ in range(n):
         with tempfile.TemporaryDirectory() as home:
             done = program.run(*COMMAND, home=home)
+            photograph(Path(home) / "fmnist" / "report" / "index.html")
         walls.append(done.wall)
         memories.append(done.memory)
         found = done.result
@@ -39,12 +99,19 @@ def main(n: int = 1) -> None:
         {
             "command": "gridsearch " + " ".join(COMMAND),
             "wall": Spread.of(walls, "s"),
-            "a worker's resident memory": Spread.of(memories, "MB"),
+            MEMORY: Spread.of(memories, "MB"),
             "torch alone": f"{alone:.0f} MB",
             "sum of the trials' seconds (last run)": round(training, 1),
             "ranking (last run)": {json.dumps(p["params"]): round(p["mean"], 4) for p in found["points"]},
+            "picture (last run)": digest_of_picture(),
+            "templates of the picture": digest_of_templates(),
         },
     )
+    readme = ROOT / "README.md"
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "readme.json").read_text())
+    text, replaced = PARAGRAPH.subn(lambda _: sentence(measured), readme.read_text())
+    assert replaced == 1, "README.md has no paragraph that begins with 'The picture: '"
+    readme.write_text(text)
 
 
 if __name__ == "__main__":

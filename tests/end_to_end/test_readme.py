@@ -14,6 +14,7 @@ import pytest
 from gridsearch.cli.parser import build_parser
 from gridsearch.service.prepare.options import RUN_OPTIONS
 from gridsearch.spec import build
+from tests.benchmarks import readme
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -102,9 +103,16 @@ def test_the_pictures_and_links_are_there():
 
 def test_the_readmes_figures_are_the_measured_ones():
     measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "readme.json").read_text())
-    wall = measured["figures"]["wall"]["median"]
-    assert f"{wall:.0f} s" in README
-    assert measured["hardware"]["cpu"] in README
+    (said,) = readme.PARAGRAPH.findall(README)
+    assert said == readme.sentence(measured), "run `python -m tests.benchmarks.readme`, which writes both"
+
+
+def test_the_readmes_picture_is_of_the_run_that_was_measured_and_of_todays_page():
+    """By digests: a picture that is older than the page's templates, or of another run, is taken again."""
+    figures = json.loads((ROOT / "tests" / "benchmarks" / "results" / "readme.json").read_text())["figures"]
+    again = "run `python -m tests.benchmarks.readme`, which takes the picture of a run of today's code"
+    assert figures["picture (last run)"] == readme.digest_of_picture(), again
+    assert figures["templates of the picture"] == readme.digest_of_templates(), again
 
 
 def test_the_readmes_factors_over_other_programs_are_the_measured_ones():

@@ -1,0 +1,32 @@
+"""The headless Chromium of this machine, for the tests of pages and for the README's picture."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+]
+
+
+def executable() -> str | None:
+    """Where Chromium is, None where it is not."""
+    return next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+@contextmanager
+def chromium(path: str) -> Iterator[Any]:
+    """Start it; Playwright's event loop stays in the thread while it runs."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=_FLAGS)
+        yield browser
+        browser.close()
