@@ -44,10 +44,8 @@ run: $(VENV)/.runtime
 	$(BIN)/gridsearch data fetch fmnist
 	$(BIN)/gridsearch run --grid lr=.01,.001 batch=10,20,50 --study $(STUDY)
 	@echo
-	@echo "Look at    runs/$(STUDY)/report/index.html"
-	@echo "Again      $(BIN)/gridsearch report --study $(STUDY)"
-	@echo "Browse     $(BIN)/gridsearch dashboard     (Optuna dashboard)"
-	@echo "           $(BIN)/gridsearch tensorboard   (curves of every trial)"
+	@echo "The command is $(BIN)/gridsearch; this puts it on the PATH:   . $(BIN)/activate"
+	@echo "To look further:   gridsearch dashboard   (Optuna's), gridsearch tensorboard   (curves of every trial)"
 
 # Chromium checks the report's page, a C compiler makes the kernels, PostgreSQL, PgBouncer and Slurm are started by
 # tests; without one (and without the right to install it) the tests that need it skip and say so.
