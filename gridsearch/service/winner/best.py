@@ -239,11 +239,11 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         notes.append(
             f"The recipe trains on a subset, and so does the refit: {plural(settings.subset, 'image')}."
         )
+    replicates = "seeds" if point.folds is None else "folds and seeds"
     if chosen.select == "best":
         epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
         if epochs:
             settings = replace(settings, epochs=statistics.median_low(epochs))
-        replicates = "seeds" if point.folds is None else "folds and seeds"
         notes.append(
             "Without validation images no epoch can be chosen: the refit has "
             f"{plural(settings.epochs, 'epoch')}, the median over {replicates} of those that were chosen in the search."
@@ -252,7 +252,8 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         settings = replace(settings, epochs=statistics.median_low([t.epochs for t in done]))
         notes.append(
             "Without validation images nothing stops the refit early: it has "
-            f"{plural(settings.epochs, 'epoch')}, the median over seeds of those after which the search stopped."
+            f"{plural(settings.epochs, 'epoch')}, the median over {replicates} of those after which the search "
+            "stopped."
         )
     if unfinished := sum(not t.state.ended for t in data.trials):
         open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"
