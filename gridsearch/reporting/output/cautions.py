@@ -132,7 +132,9 @@ def _early_caution(data: StudyData) -> str:
     spans = (f"{each[0]} to {each[-1]}" if len(each) > 1 else f"{each[0]}" for each in (epochs, of))
     text = f"{plural(len(early), 'trial')} stopped early, after {' of '.join(spans)} epochs"
     if any(t.settings.get("select") == "last" for t in early):
-        text += "; with select=last the epoch at which a trial stopped counts, which is its patience after its best"
+        text += (
+            "; with select=last a trial counts as it stood when it stopped, its patience after its best epoch"
+        )
     return f"{text}."
 
 
