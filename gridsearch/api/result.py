@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -304,6 +305,31 @@ class StudyResult:
         for note in notes:
             warnings.warn(note, GridsearchWarning, stacklevel=3)
         return found
+
+    def export(self, to: str, output: str | os.PathLike[str] | None = None) -> str:
+        """Hand the study over as it is in the store now, as `gridsearch export` does.
+
+        Args:
+            to: "mlflow", "wandb-offline", "csv", "json", "latex" or "markdown".
+            output: MLflow's tracking URI, a folder for W&B's runs, or a file for a table; default: in the home, and
+                tables are returned.
+
+        Returns:
+            The table, or where it was written.
+
+        Raises:
+            UsageError: an unknown target, one whose package is not installed, or a result without a store.
+            StoreError: what is there cannot be written to.
+        """
+        from gridsearch.service.queries import exporting, studies
+
+        exporting.require_target(to)
+        if self.places is None:
+            raise UsageError(f"export({to!r}): this result comes from no store")
+        with studies.existing(self.places) as store:
+            where = None if output is None else os.fspath(output)
+            made = exporting.export(store, self.study, to=to, output=where)
+        return made.text or made.where
 
     @property
     def test(self) -> Mapping[str, Any] | None:

@@ -169,14 +169,30 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     export = commands.add_parser(
         "export",
         parents=common,
-        help="write all trials as CSV or JSON",
-        example="gridsearch export --study fmnist --format csv > trials.csv",
+        help="hand a study over: CSV, JSON, a table for a paper, MLflow, W&B",
+        example=(
+            "gridsearch export --study fmnist --to csv > trials.csv\n"
+            "gridsearch export --study fmnist --to latex      (or markdown: the ranking, to paste into a paper)\n"
+            "gridsearch export --study fmnist --to mlflow     (into mlflow.db in the home; --output names another)\n"
+            "gridsearch export --study fmnist --to wandb-offline"
+        ),
     )
     _add_study_name(export)
     export.add_argument(
         "--by", metavar="METRIC", help="as for report: value, and the ranking in JSON, by that metric"
     )
-    export.add_argument("--format", choices=["csv", "json"], default="csv", help="csv (default) or json")
+    export.add_argument(
+        "--to",
+        metavar="T",
+        help="csv (default), json, latex, markdown; mlflow (extra), wandb-offline (extra; no network): the study as an "
+        "experiment, each trial as a run, once however often it is exported",
+    )
+    export.add_argument(
+        "--output",
+        metavar="WHERE",
+        help="a file for a table (default: standard output), MLflow's tracking URI, or the folder for W&B's",
+    )
+    export.add_argument("--format", choices=["csv", "json"], help="as --to csv (default) or json")
 
 
 def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:

@@ -1,3 +1,7 @@
+from .exports.exported_runs import exported_runs as exported_runs
+from .exports.mlflow_export import export_to_mlflow as export_to_mlflow
+from .exports.paper_tables import latex_table as latex_table, markdown_table as markdown_table
+from .exports.wandb_export import export_to_wandb as export_to_wandb
 from .figures.confusion import (
     confusion_figure as confusion_figure,
     confusions_figure as confusions_figure,

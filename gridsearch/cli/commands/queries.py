@@ -80,24 +80,28 @@ def _pareto(arguments: argparse.Namespace, places: Places) -> ParetoQuestion | N
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Write all trials to standard output."""
-    from gridsearch import reporting
-    from gridsearch.service.queries.reports import chosen, rank_study
+    """Hand a study over to other programs, or write its trials to standard output."""
+    from gridsearch.service.queries import exporting
 
-    as_json = arguments.json or arguments.format == "json"
+    to = exporting.require_target(arguments.to or ("json" if arguments.json else arguments.format or "csv"))
+    if arguments.to is not None and arguments.format is not None:
+        raise UsageError(f"--format {arguments.format} and --to {to}: one of them must go")
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
-        data, notes = store.study_data(arguments.study), tuple[str, ...]()
-        if arguments.by is not None:
-            data, notes = chosen(store, data, by=arguments.by)
-        ranking = rank_study(store, data) if as_json else None
-    if ranking is not None:
-        print(reporting.export_json(data, ranking=ranking))
-    else:
-        sys.stdout.write(reporting.trials_csv(data).decode())
+        made = exporting.export(store, arguments.study, to=to, by=arguments.by, output=arguments.output)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
-    for note in notes:
+    if made.text:
+        sys.stdout.write(made.text)
+    elif arguments.json:
+        print(json.dumps(made.to_json()))
+    elif to in exporting.TRACKERS:
+        print(f"{plural(made.new, 'run')} written, {made.kept} there already: {made.where}")
+    for note in made.notes:
         err.warn(note)
+    if made.left:
+        err.warn(
+            f"{plural(made.left, 'trial')} without a result yet {'is' if made.left == 1 else 'are'} left out"
+        )
     return 0
 
 

@@ -1,0 +1,146 @@
+"""Hands a study over to other programs: trackers by their own clients, tables as text."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gridsearch import files, reporting
+from gridsearch.errors import UsageError, nearest, unwritable
+from gridsearch.reporting.words.text import show_params
+from gridsearch.service.queries.reports import chosen, reader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gridsearch.records import StudyData
+    from gridsearch.reporting import Ranking
+    from gridsearch.store import Store
+
+TRACKERS: Final = ("mlflow", "wandb-offline")
+TABLES: Final = ("csv", "json", "latex", "markdown")
+TARGETS: Final = (*TRACKERS, *TABLES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """What became of an export.
+
+    Attributes:
+        study: the study's name.
+        to: the target.
+        where: a folder, a file or an address; "" for `text`.
+        text: a table, where it was not written to a file.
+        new: runs that were written.
+        kept: runs that were there already.
+        left: trials that have not ended and are not exported.
+        notes: what to say of it.
+    """
+
+    study: str
+    to: str
+    where: str = ""
+    text: str = ""
+    new: int = 0
+    kept: int = 0
+    left: int = 0
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able mapping."""
+        counts = {"new": self.new, "kept": self.kept, "left": self.left}
+        return {"schema": 1, "study": self.study, "to": self.to, "where": self.where or None, **counts}
+
+
+def require_target(to: str) -> str:
+    """Return a target that there is.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if to not in TARGETS:
+        raise UsageError(f"--to {to}: unknown target{nearest(to, TARGETS)}")
+    return to
+
+
+def export(
+    store: Store, study: str, *, to: str, by: str | None = None, output: str | None = None
+) -> Exported:
+    """Hand a study over.
+
+    Args:
+        store: the open store.
+        study: the study's name.
+        to: one of `TARGETS`.
+        by: the metric that ranks; None for the study's own.
+        output: of MLflow its tracking URI, of W&B a folder, of a table a file; default: in the home, tables as text.
+
+    Raises:
+        StudyNotFound: there is none.
+        UsageError: an unknown target or metric, or the target's package is not installed.
+        StoreError: what is there cannot be written to.
+    """
+    require_target(to)
+    data, notes = store.study_data(study), tuple[str, ...]()
+    if by is not None:
+        data, notes = chosen(store, data, by=by)
+    if to in TABLES:
+        text = _text(to, data, lambda: reporting.rank(data, predictions=reader(store, data)))
+        if output is None:
+            return Exported(study=data.name, to=to, text=text, notes=notes)
+        try:
+            Path(output).write_text(text, encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise unwritable(output, error) from None
+        return Exported(study=data.name, to=to, where=output, notes=notes)
+    left = sum(not trial.state.ended for trial in data.trials)
+    write = _to_mlflow if to == "mlflow" else _to_wandb
+    where, new, kept = write(store, data, output)
+    return Exported(study=data.name, to=to, where=where, new=new, kept=kept, left=left, notes=notes)
+
+
+def _text(to: str, data: StudyData, ranked: Callable[[], Ranking]) -> str:
+    if to == "csv":
+        return reporting.trials_csv(data).decode()
+    if to == "json":
+        return reporting.export_json(data, ranking=ranked())
+    return (reporting.latex_table if to == "latex" else reporting.markdown_table)(data, ranked())
+
+
+def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:
+    root = store.home.root
+    given = output or os.environ.get("MLFLOW_TRACKING_URI")
+    uri = given or f"sqlite:///{root / 'mlflow.db'}"
+    ranking = reporting.rank(data, predictions=reader(store, data))
+    best = ranking.best
+    summary: dict[str, Any] = {"dataset": data.dataset, "ranked_by": data.metric, "direction": data.direction}
+    if best is not None and best.mean is not None:
+        summary |= {"best": show_params(best.params), f"best_{data.metric}": best.mean}
+        summary |= (
+            {"best_ci_low": best.ci_low, "best_ci_high": best.ci_high} if best.ci_low is not None else {}
+        )
+    report = store.home.report_dir(data.name, "")
+    shown = (files.PAGE, files.RANKING, files.RANKING_JSON, files.ALL_TRIALS)
+    new, kept = reporting.export_to_mlflow(
+        data.name,
+        reporting.exported_runs(data, reader(store, data)),
+        uri=uri,
+        artifacts=(root / "mlflow-artifacts" / data.name).as_uri() if _local(uri) else None,
+        summary=summary,
+        files=[path for name in shown if (path := report / name).is_file()],
+    )
+    return uri, new, kept
+
+
+def _local(uri: str) -> bool:
+    return uri.startswith("sqlite:")
+
+
+def _to_wandb(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:
+    folder = Path(output) if output is not None else store.home.root / data.name
+    new, kept = reporting.export_to_wandb(
+        data.name, reporting.exported_runs(data, reader(store, data)), folder=folder.absolute()
+    )
+    return str(folder / "wandb"), new, kept

@@ -1,0 +1,54 @@
+"""Tables to paste into a paper: every point, its interval, ties marked, and nothing that the paper would act on."""
+
+from __future__ import annotations
+
+import re
+
+from gridsearch.reporting.exports.paper_tables import latex_table, markdown_table
+from gridsearch.reporting.ranking.ranking import rank
+
+
+def test_the_latex_table_has_every_point_with_its_mean_interval_and_tie(study):
+    data = study({"lr": [0.01, 0.001], "batch": [10, 20]}, seeds=3, name="my_study").data()
+    ranking = rank(data)
+    text = latex_table(data, ranking)
+    rows = [line for line in text.splitlines() if re.match(r"\d", line)]
+    assert len(rows) == 4
+    best = ranking.best
+    assert rows[0].startswith(
+        f"1{'=' if ranking.tied else ''} & {best.params['lr']} & {best.params['batch']} & 3 & "
+    )
+    assert rf"{100 * best.mean:.2f} $\pm$" in rows[0]
+    assert f"{{[{100 * best.ci_low:.2f}" in rows[0]  # in braces: LaTeX reads "\\ [" as a length
+    assert r"rank & lr & batch & n & validation accuracy & 95 \% interval \\" in text
+    assert r"\caption{my\_study: 4 points on fmnist" in text
+    for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\usepackage{booktabs}"):
+        assert text.count(rule) == 1
+    assert {row.count("&") for row in rows} == {5}
+
+
+def test_names_of_a_user_stay_text_in_latex_and_markdown(study, hostile):
+    axis = "model.act"
+    words = [*hostile[:-1], "a|b", "50 % & more_#^~\\end{table}", "**bold** `x`"]
+    data = study({axis: words}, seeds=1).data()
+    latex, markdown = latex_table(data, rank(data)), markdown_table(data, rank(data))
+    body = latex[latex.index(r"\midrule") : latex.index(r"\bottomrule")]
+    assert body.count("\\\\\n") == len(words)
+    assert not re.search(r"(?<!\\)[#%_^~]", body)
+    assert body.count(r"\end{") == 0
+    assert re.sub(r"\$\\pm\$|\\\$", "", body).count("$") == 0
+    rows = [line for line in markdown.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == len(words)
+    for row in rows:
+        assert len(re.findall(r"(?<!\\)\|", row)) == len(re.findall(r"(?<!\\)\|", rows[0]))
+        assert "<" not in re.sub(r"\\<", "", row)
+        assert "**bold**" not in row
+
+
+def test_a_table_of_one_seed_and_no_predictions_has_no_interval_and_a_failed_point_says_so(study):
+    from gridsearch.records import TrialState
+
+    data = study({"lr": [0.01, 0.001]}).lose(1, TrialState.FAILED, "boom").data()
+    text = markdown_table(data, rank(data))
+    assert "95" not in text.splitlines()[0]
+    assert "failed" in text

@@ -1,0 +1,199 @@
+"""A study handed over to other programs by their own clients: once however often, and without the network."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+import gridsearch as gs
+from gridsearch.cli import main
+
+OBJECTIVE = """
+def fit(params, seed):
+    if params["a"] == 9:
+        raise ValueError("nine")
+    for step in range(1, 4):
+        yield {"loss": params["a"] / step + seed, "rate": float("nan")}
+"""
+
+
+@pytest.fixture(scope="module")
+def _made(tmp_path_factory):
+    """A study of networks and one of a function."""
+    place = tmp_path_factory.mktemp("exported")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRIDSEARCH_CACHE", str(place / "cache"))
+        patch.chdir(place)
+        (place / "fit.py").write_text(OBJECTIVE)
+        how = {"home": place / "home", "executor": "inline", "quiet": True, "report": False}
+        gs.run(
+            grid={"lr": [0.1, 0.001]}, dataset="digits", model="mlp", epochs=2, seeds=1, study="nets", **how
+        )
+        with pytest.warns(gs.GridsearchWarning):
+            gs.run(
+                grid={"a": [1, 2, 9]},
+                objective="fit.py:fit",
+                metric="loss",
+                direction="minimize",
+                study="plain",
+                **how,
+            )
+    return place
+
+
+@pytest.fixture
+def home(_made, monkeypatch):
+    monkeypatch.setenv("GRIDSEARCH_HOME", str(_made / "home"))
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(_made / "cache"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return _made / "home"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """Refuse every connection to another machine."""
+    connect = socket.socket.connect
+
+    def local(self, address):
+        where = address[0] if isinstance(address, tuple) else ""
+        assert where in ("", "127.0.0.1", "::1", "localhost"), f"reaches for {where}"
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", local)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_gets_the_study_as_an_experiment_and_each_trial_as_a_run_once(home, capsys, offline):
+    pytest.importorskip("mlflow")
+    assert main(["export", "--study", "nets", "--to", "mlflow", "--json"]) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert (first["new"], first["kept"], first["where"]) == (2, 0, f"sqlite:///{home}/mlflow.db")
+    assert main(["export", "--study", "nets", "--to", "mlflow", "--json"]) == 0
+    assert (json.loads(capsys.readouterr().out)["new"]) == 0
+
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=first["where"])
+    runs = client.search_runs([client.get_experiment_by_name("nets").experiment_id])
+    assert len(runs) == 3
+    parent = next(run for run in runs if run.data.tags["gridsearch.key"] == "study")
+    data = gs.load("nets", home=home).data
+    for trial in data.trials:
+        run = next(run for run in runs if run.data.tags["gridsearch.key"] == trial.key)
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert run.info.run_name == f"{trial.number} lr={trial.params['lr']} seed=0"
+        assert (run.data.params["lr"], run.data.params["seed"]) == (str(trial.params["lr"]), "0")
+        assert run.data.tags["state"] == "complete"
+        assert run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "val_accuracy")
+        assert [(m.step, m.value) for m in history] == [
+            (e.epoch, e.val_accuracy) for e in data.epochs[trial.number]
+        ]
+        names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
+        assert names == {"confusion.png", "confusion.csv"}
+    assert parent.data.metrics["best_val_accuracy"] == max(t.value for t in data.trials)
+
+    # One that was broken off, and so has no digest, is written anew.
+    client.delete_tag(
+        runs[0].info.run_id if runs[0] is not parent else runs[1].info.run_id, "gridsearch.digest"
+    )
+    assert main(["export", "--study", "nets", "--to", "mlflow", "--json"]) == 0
+    assert (json.loads(capsys.readouterr().out)["new"]) == 1
+    assert len(client.search_runs([client.get_experiment_by_name("nets").experiment_id])) == 3
+
+
+def records_of(path):
+    """Read a file of W&B's: records in blocks of 32 KiB, each with check sum, length and kind, as LevelDB's log has them."""
+    from wandb.proto import wandb_internal_pb2
+
+    content, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(content):
+        left = 32768 - at % 32768
+        if left < 7:
+            at += left
+            continue
+        length, kind = int.from_bytes(content[at + 4 : at + 6], "little"), content[at + 6]
+        whole += content[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_gets_offline_runs_that_can_be_read_back_once(home, capsys, offline, tmp_path):
+    pytest.importorskip("wandb")
+    words = ["export", "--study", "plain", "--to", "wandb-offline", "--output", str(tmp_path), "--json"]
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["new"] == 3
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 3
+    folders = sorted((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(folders) == 3
+    trials = {t.key[:32]: t for t in gs.load("plain", home=home).data.trials}
+    for folder in folders:
+        trial = trials[folder.name.rpartition("-")[2]]
+        kinds = {}
+        for record in records_of(next(folder.glob("*.wandb"))):
+            kinds.setdefault(record.WhichOneof("record_type"), []).append(record)
+        run = kinds["run"][0].run
+        assert (run.project, run.run_id) == ("plain", trial.key[:32])
+        config = {item.key or item.nested_key[0]: json.loads(item.value_json) for item in run.config.update}
+        assert (config["a"], config["seed"], config["gridsearch.state"]) == (
+            trial.params["a"],
+            0,
+            trial.state.value,
+        )
+        losses = [
+            float(item.value_json)
+            for record in kinds.get("history", ())
+            for item in record.history.item
+            if "loss" in (item.key, *item.nested_key)
+        ]
+        assert losses == ([] if trial.params["a"] == 9 else [trial.params["a"] / step for step in (1, 2, 3)])
+
+
+def test_tables_go_to_standard_output_or_a_file_and_format_works_as_before(home, capsys, tmp_path):
+    assert main(["export", "--study", "nets", "--format", "csv"]) == 0
+    plain = capsys.readouterr().out
+    assert main(["export", "--study", "nets", "--to", "csv"]) == 0
+    assert capsys.readouterr().out == plain
+    assert main(["export", "--study", "nets"]) == 0
+    assert capsys.readouterr().out == plain
+    assert main(["export", "--study", "nets", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["study"] == "nets"
+    assert main(["export", "--study", "nets", "--to", "markdown", "--output", str(tmp_path / "t.md")]) == 0
+    assert (tmp_path / "t.md").read_text().startswith("| rank | lr | n | validation accuracy |")
+    assert gs.load("nets", home=home).export("latex").startswith("% needs")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--to", "mlfow"], "--to mlfow: unknown target; did you mean 'mlflow'?"),
+        (["--to", "csv", "--format", "json"], "--format json and --to csv: one of them must go"),
+        (["--to", "markdown", "--output", "/nowhere/t.md"], "/nowhere/t.md cannot be written"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(home, capsys, words, line):
+    assert main(["export", "--study", "nets", *words]) in (2, 4)
+    error = capsys.readouterr().err.strip()
+    assert line in error
+    assert len(error.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("to", "module", "extra"), [("mlflow", "mlflow", "mlflow"), ("wandb-offline", "wandb", "wandb")]
+)
+def test_a_client_that_is_not_installed_is_named_with_what_installs_it(
+    home, capsys, monkeypatch, to, module, extra
+):
+    import sys
+
+    monkeypatch.setitem(sys.modules, module, None)
+    assert main(["export", "--study", "nets", "--to", to]) == 2
+    assert f"pip install 'gridsearch[{extra}]'" in capsys.readouterr().err
