@@ -60,11 +60,13 @@ def _studies(*, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 def _axes(*, prefix: str, **_: Any) -> list[str]:
     """Return ``lr=``, ``batch=`` and so on; after the sign, the words that an axis takes."""
+    from gridsearch.records.axis import AxisScope
     from gridsearch.spec.axes import ALIASES, AXES
 
+    typed = (AxisScope.GRID, AxisScope.RECIPE)
     name, equals, values = prefix.partition("=")
     if not equals:
-        return [*(f"{axis}=" for axis in AXES), "model.", "data."]
+        return [*(f"{axis.name}=" for axis in AXES.values() if axis.scope in typed), "model.", "data."]
     axis = AXES.get(ALIASES.get(name, name))
     if name == "model":
         words = _models(prefix="")
@@ -79,7 +81,7 @@ def _axes(*, prefix: str, **_: Any) -> list[str]:
 def _models(**_: Any) -> list[str]:
     from gridsearch.plugins import MODELS, installed
 
-    return [*installed(MODELS), *_python_files()]
+    return [*installed(MODELS), "timm:", "torchvision:", *_python_files()]
 
 
 def _datasets(*, prefix: str, **_: Any) -> list[str]:
@@ -99,9 +101,9 @@ def _datasets(*, prefix: str, **_: Any) -> list[str]:
 
 
 def _metrics(**_: Any) -> list[str]:
-    from gridsearch.reporting.words.text import METRIC_NAMES, SHARES
+    from gridsearch.records.image_metrics import METRICS, RECALL
 
-    return sorted({*METRIC_NAMES, *SHARES})
+    return [*(metric.word for metric in METRICS), RECALL]
 
 
 def _by_command(*, parsed_args: argparse.Namespace, **how: Any) -> list[str]:
@@ -128,4 +130,5 @@ _COMPLETERS: dict[str, Completer] = {
     "--dataset": _datasets,
     "--metric": _metrics,
     "--by": _metrics,
+    "--pareto": _metrics,
 }

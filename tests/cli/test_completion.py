@@ -67,7 +67,7 @@ def test_bash_completes_what_may_come_next(shell, cli, tmp_path):
         "gridsearch run --grid optimizer=ad": {"adam", "adamw"},
         "gridsearch run --dataset folder:pic": {"pictures/"},
         "gridsearch run --model tiny": {"tinyvgg"},
-        "gridsearch run --metric val_": {"val_accuracy", "val_loss"},
+        "gridsearch report --by bal": {"balanced_accuracy"},
         "gridsearch study delete tu": {"tulips"},
     }
     found = dict(zip(asked, shell("bash", BASH, *asked).splitlines(), strict=True))

@@ -202,7 +202,7 @@ def _draw_pareto(found: Pictures, ranking: Ranking) -> None:
 
     if ranking.pareto is not None:
         figure = pareto_figure(ranking.pareto, ranking.varying)
-        found.add("pareto", figure, title="What nothing beats in all", alt=front_words(ranking.pareto))
+        found.add("pareto", figure, title="Best trade-offs", alt=front_words(ranking.pareto))
 
 
 def _draw_winner(
@@ -255,8 +255,8 @@ def _draw_reliability(found: Pictures, winner: Predictions) -> None:
         return
     found.add(
         "reliability",
-        reliability_figure(bins, title="How far the winner's probabilities can be believed"),
-        title="How far its probabilities can be believed",
+        reliability_figure(bins, title="How far the winner's probabilities can be trusted"),
+        title="How far its probabilities can be trusted",
         alt=f"Reliability diagram: the share of images that is right, by the probability of the chosen class. "
         f"{reliability_words(bins)}",
     )

@@ -63,8 +63,8 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     yield Finding(
         code="GS103",
         sentence=f"Accuracy still rises: by {digits.difference(mean)} an epoch over the last {last} of "
-        f"{settings.length} epochs (at least {digits.difference(low, unit=False)}, 95 % sure; {of} of the winner and "
-        "of what is tied with it): more epochs would help.",
+        f"{settings.length} epochs (at least {digits.difference(low, unit=False)}, 95 % confidence; {of} of the winner "
+        "and of what is tied with it): more epochs would help.",
         command=grids.around(best, {"epochs": [2 * (settings.length or 0)]}),
     )
 

@@ -145,7 +145,8 @@ def _quantity(name: str) -> Quantity:
 def front_words(found: ParetoFront) -> str:
     """Return what the front is and how its latencies were measured, in sentences."""
     names = ", ".join(f"{q.words} ({'less' if q.smaller else 'more'} is better)" for q in found.quantities)
-    words = f"By {names}: {plural(len(found.front), 'point')} of {len(found.candidates):,} that no other beats in all."
+    of = f"{plural(len(found.front), 'point')} of {len(found.candidates):,}"
+    words = f"By {names}: {of} that no other beats in every respect."
     opened = sum(c.open for c in found.candidates)
     if opened:
         words += f" Of {plural(opened, 'other')} the intervals leave open whether one does."

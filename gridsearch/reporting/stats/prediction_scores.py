@@ -225,7 +225,7 @@ class ImageScores:
     def _require_more_classes(self) -> None:
         if self._classes <= TOP:
             raise Unmeasured(
-                f"there are but {self._classes} classes, and the best {TOP} are always all of them"
+                f"there are only {self._classes} classes, and the best {TOP} are always all of them"
             )
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""From stored predictions to how far a network's probabilities can be believed: the reliability diagram's numbers.
+"""From stored predictions to how far a network's probabilities can be trusted: the reliability diagram's numbers.
 
 Bins of equal width over the probability of the class that was chosen, those of the calibration error in
 `prediction_scores`.  N images, Y classes.

@@ -1,5 +1,5 @@
 "use strict";
-// What a network gets wrong: its confusion matrix, and how far its probabilities can be believed.
+// What a network gets wrong: its confusion matrix, and how far its probabilities can be trusted.
 (() => {
   const { svg, label, wide, fitted, linear, PALETTE } = report;
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;

@@ -175,7 +175,7 @@
         const bins = pair.flatMap((number) => (report.answers?.bins[number]?.length ? [{ of: `trial ${number}`, bins: report.answers.bins[number] }] : []));
         if (bins.length === 2) {
           const figure = html("figure", { class: "pair-reliability" });
-          parts.push(html("h3", {}, "How far their probabilities can be believed"), figure);
+          parts.push(html("h3", {}, "How far their probabilities can be trusted"), figure);
           report.drawPair = () => figure.isConnected && report.reliability(figure, bins, { width: report.inside(figure) });
           queueMicrotask(report.drawPair);
         }

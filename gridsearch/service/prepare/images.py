@@ -261,7 +261,7 @@ def _check_metric(spec: StudySpec, prepared: PreparedImages) -> None:
     if names := prepared.class_names:
         require_class(image_metric(spec.metric), names, of=f"dataset {prepared.catalog.subject!r}")
         if prepared.asked == "top3" and len(names) <= TOP:
-            raise UsageError(f"metric top3: there are but {len(names)} classes, so that it is always 1")
+            raise UsageError(f"metric top3: there are only {len(names)} classes, so that it is always 1")
 
 
 def check(catalog: Catalog, images: ImageData, drafts: Sequence[TrialDraft], *, files: bool = False) -> None:

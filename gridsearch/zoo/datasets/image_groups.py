@@ -46,7 +46,7 @@ def check_groups(data: ImageData, name: str, *, dataset: str) -> None:
         )
     known = _OF_FOLDERS if source == SUB_FOLDERS else () if source.startswith("column") else _OF_ARRAYS
     if known and name not in known:
-        raise UsageError(f"--group {name}: dataset {dataset!r} is grouped by {known[0]} alone")
+        raise UsageError(f"--group {name}: dataset {dataset!r} is grouped by {known[0]} only")
 
 
 def divided_groups(data: ImageData) -> str:

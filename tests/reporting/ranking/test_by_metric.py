@@ -111,7 +111,7 @@ def test_a_metric_that_no_stored_predictions_give_is_one_error_with_the_reason(g
         labels = np.array([0, 1, 1, 0])
         return Predictions(np.eye(2)[labels], labels)
 
-    with pytest.raises(ArtifactError, match="there are but 2 classes"):
+    with pytest.raises(ArtifactError, match="there are only 2 classes"):
         ranked_by(two, "top3", predictions=pairs)
     none_held_out = study({"lr": [0.1]}, val=0).data()
     with pytest.raises(ArtifactError, match="no stored validation predictions"):

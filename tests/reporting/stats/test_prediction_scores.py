@@ -121,7 +121,7 @@ def test_a_perfect_network_has_an_interval_with_a_width(name):
 def test_what_predictions_cannot_give_is_said():
     labels = np.array([0, 1, 1])
     few = ImageScores(Predictions(np.eye(3)[labels], labels))
-    with pytest.raises(Unmeasured, match="there are but 3 classes"):
+    with pytest.raises(Unmeasured, match="there are only 3 classes"):
         few.value("top3")
     with pytest.raises(Unmeasured, match="none of the validation images is of class 'x'"):
         few.value("recall:x", label=2)

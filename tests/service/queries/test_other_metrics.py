@@ -181,7 +181,7 @@ def test_the_front_has_measured_latencies_in_text_figure_page_and_json(home, cap
     folder = home / "digits/report"
     assert (folder / "pareto.png").is_file() and (folder / "pareto.svg").is_file()
     page = (folder / "index.html").read_text()
-    assert "What nothing beats in all" in page and "for a batch of 1 image" in page
+    assert "Best trade-offs" in page and "for a batch of 1 image" in page
     kept = json.loads((home.parent / "cache/latencies.json").read_text())
     assert len(kept) == 1 and found["latency"]["processor"] in next(iter(kept))
     frame = gs.load("digits", home=home).pareto()
