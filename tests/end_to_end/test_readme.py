@@ -142,7 +142,7 @@ def test_the_words_on_the_plan_are_the_measured_ones():
         return " and ".join(found)
 
     page = (ROOT / "docs" / "training.md").read_text()
-    section = " ".join(page.partition("## What plan foretells")[2].partition("\n## ")[0].split())
+    section = " ".join(page.partition("## What plan predicts")[2].partition("\n## ")[0].split())
     assert f"from probes alone {ratios('nothing known but probes')} times" in section
     assert f"after a first run {ratios('after one run')} times" in section
     assert f"n={measured['n']}" in section
