@@ -66,10 +66,10 @@ class RecipeKeys:
     nesterov: bool = key(False, "Nesterov's form of sgd's momentum", fusible=True)
     weight_decay: float = key(0.0, "weight decay", NOT_NEGATIVE, fusible=True)
     clip_norm: float | None = key(
-        None, "largest global norm of a step's gradient; none: any", POSITIVE, fusible=True, later=True
+        None, "largest norm of a step's whole gradient; none: any", POSITIVE, fusible=True, later=True
     )
     clip_value: float | None = key(
-        None, "largest size of each number of the gradient; none: any", POSITIVE, fusible=True, later=True
+        None, "largest absolute value in a step's gradient; none: any", POSITIVE, fusible=True, later=True
     )
     schedule: str = key(
         "constant", "schedule of the learning rate", "constant step cosine onecycle", fusible=True
@@ -109,14 +109,14 @@ class RecipeKeys:
     focal_gamma: float = key(2.0, "exponent of the focal loss", NOT_NEGATIVE, fusible=True, later=True)
     class_weight: str = key(
         "none",
-        "weights of classes in the loss; balanced: fewer images, more",
+        "weights of classes in the loss; balanced: the fewer images, the larger",
         "none balanced",
         fusible=True,
         later=True,
     )
     sampling: str = key(
         "none",
-        "images of an epoch; none: each once, balanced: drawn, each class as often",
+        "images of an epoch; none: each once, balanced: drawn so that classes come equally often",
         "none balanced",
         fusible=True,
         later=True,
@@ -143,7 +143,11 @@ class RecipeKeys:
         fusible=True,
     )
     patience: int | None = key(
-        None, "stop after so many epochs without a better one; none: never", COUNT, fusible=True, later=True
+        None,
+        "epochs without a better one after which a trial stops; none: it never does",
+        COUNT,
+        fusible=True,
+        later=True,
     )
     dtype: str = key("float32", "arithmetic", "float32 float64 bfloat16 tf32")
     split_seed: int = key(0, "seed of the test, validation and subset splits", WHOLE, scope=AxisScope.RECIPE)
