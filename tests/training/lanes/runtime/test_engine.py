@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import pytest
 import torch
@@ -285,6 +286,12 @@ def test_a_trial_that_loses_its_patience_is_complete_and_leaves_its_place(
         assert end.metrics["val_loss"] == counts.val_loss
     order = [e.trial for e in run.events if isinstance(e, EpochEnded)]
     assert order.index(2) < max(i for i, t in enumerate(order) if t == 1)  # side by side
+    stops = run.finished(0).epochs
+    for when, state in ((stops - 1, TrialState.PRUNED), (stops, TrialState.COMPLETE)):
+        epochs = itertools.count(1)
+        drop = lambda epochs=epochs, when=when: {0} if next(epochs) >= when else set()  # noqa: E731
+        run, _ = with_more(first, [], nets["dense"], lambda: images, tmp_path / str(state), drop=drop)
+        assert (run.finished(0).state, run.finished(0).epochs) == (state, when)
 
 
 def with_more(first, later, build, make_images, tmp_path, **how):
