@@ -7,17 +7,21 @@ it, and no copy: what a copy loses, a network of lanes would lose too, and no ch
 from __future__ import annotations
 
 import itertools
-import random
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-import numpy as np
 import torch
 
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import Form, NotStackable, TrainsAlone
-from gridsearch.training.lanes.compile.module_state import identities, is_torchs, plain_state, why_alone
+from gridsearch.training.lanes.compile.module_state import (
+    generator_states,
+    identities,
+    is_torchs,
+    plain_state,
+    why_alone,
+)
 from gridsearch.training.lanes.compile.source_checks import Watch
 from gridsearch.training.model_setup import check_logits
 
@@ -105,7 +109,7 @@ class Reference:
         """
         if reason := why_alone(model):
             raise TrainsAlone(reason)
-        before = plain_state(model), random.getstate(), repr(np.random.get_state())
+        before = plain_state(model), generator_states()
         named = dict(model.named_parameters()) | dict(model.named_buffers())
         kept = {name: tensor.detach().clone() for name, tensor in named.items()}
         owners = identities(model)
@@ -127,7 +131,7 @@ class Reference:
             owners = identities(model)
         if watch is not None:
             watch.check()
-        if (plain_state(model), random.getstate(), repr(np.random.get_state())) != before:
+        if (plain_state(model), generator_states()) != before:
             raise TrainsAlone("its forward draws numbers, or keeps state, outside of torch")
         switches = watch is not None and watch.switches
         words = "its own backward passes" * own_backward or "gradients switched off in its forward" * switches

@@ -6,18 +6,16 @@ Stands between a model and the rewrite.  A model is traced twice, for training a
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from gridsearch.errors import said
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, NotStackable, TrainsAlone
-from gridsearch.training.lanes.compile.module_state import content, plain_state
+from gridsearch.training.lanes.compile.module_state import content, generator_states, plain_state
 from gridsearch.training.lanes.compile.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -56,7 +54,7 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
         TrainsAlone: its forward draws numbers or keeps state, which tracing fixes.
     """
     model.train(training)
-    before = plain_state(model), random.getstate(), repr(np.random.get_state()), torch.get_rng_state()
+    before = plain_state(model), generator_states(), torch.get_rng_state()
     own = set(vars(model))
     tracer = Tracer(x_BCHW)
     try:
@@ -71,8 +69,7 @@ def trace(model: nn.Module, x_BCHW: torch.Tensor | None = None, *, training: boo
         model.train()
     if plain_state(model) != before[0]:
         raise TrainsAlone("its forward keeps state of its own")
-    drawn = random.getstate() != before[1] or repr(np.random.get_state()) != before[2]
-    if drawn or not torch.equal(torch.get_rng_state(), before[3]):
+    if generator_states() != before[1] or not torch.equal(torch.get_rng_state(), before[2]):
         raise TrainsAlone("its forward draws random numbers of its own")
     return Traced(graph, {n: t for n, t in constants.items() if isinstance(t, torch.Tensor)})
 
