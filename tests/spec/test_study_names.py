@@ -51,6 +51,10 @@ def test_a_bad_name_is_refused(name, message):
         ("pkg.mod:load", "load"),
         ("folder:/x/" + "y" * 80, "y" * 64),
         ("folder:/x/gridsearch.db", "study"),
+        ("csv:/x/My labels.csv", "My-labels"),
+        ("npz:pneumonia.npz", "pneumonia"),
+        ("hf:uoft-cs/cifar10", "cifar10"),
+        ("hf:/x/saved/", "saved"),
     ],
 )
 def test_a_study_is_named_after_its_dataset(dataset, name):

@@ -210,6 +210,22 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path):
         assert caught.value.message == f"study file {str(file)!r}: {reason}"
 
 
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("csv:labels.csv", "csv:studies/labels.csv"),
+        ("csv:/none.csv", "csv:/none.csv"),
+        ("hf:mnist", "hf:mnist"),
+    ],
+)
+def test_a_list_of_images_beside_the_file_is_named_relative_to_it(tmp_path, monkeypatch, written, found):
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "labels.csv").touch()
+    (tmp_path / "studies" / "s.toml").write_text(f'dataset = "{written}"\n[grid]\nlr = [0.1, 0.2]\n')
+    monkeypatch.chdir(tmp_path)
+    assert build(file="studies/s.toml").dataset == found
+
+
 def test_what_lies_beside_the_file_is_named_relative_to_it(tmp_path, monkeypatch):
     (tmp_path / "studies" / "flowers").mkdir(parents=True)
     (tmp_path / "studies" / "net.py").touch()

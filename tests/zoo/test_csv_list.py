@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import gridsearch as gs
 from gridsearch.errors import GridsearchError
 from gridsearch.zoo import datasets
 
@@ -204,11 +205,22 @@ def test_a_list_is_searched_tested_and_shown_from_the_command_line(cli, folder, 
     assert refused.code == 2
     assert "has 2 validation images of its own" in refused.error
     assert not home.exists()
-    done = cli("run", *words, "--executor", "inline", "--no-report")
-    assert done.code == 0, done.error
+    python = {"dataset": f"csv:{path}", "model": "mlp", "epochs": 1, "home": home, "executor": "inline"}
+    assert len(gs.run({"lr": [0.1, 0.01]}, **python, report=False, quiet=True).trials) == 2
     best = cli("best", "--study", "labels", "--executor", "inline", "--json")
     assert best.code == 0, best.error
     assert json.loads(best.out)["test"]["images"] == 2
     shown = json.loads(cli("data", "show", f"csv:{path}", "--json").out)
     assert (shown["train"], shown["validation"], shown["test"], shown["groups"]) == (4, 2, 2, None)
     assert shown["classes"] == {"cat": 3, "dog": 3}
+    moved = path.rename(folder / "moved.csv")
+    lost = cli("run", "--study", "labels", "--executor", "inline")
+    assert (lost.code, "which is not there now" in lost.err, "--dataset csv:PATH" in lost.err) == (
+        4,
+        True,
+        True,
+    )
+    again = cli(
+        "run", "--study", "labels", "--dataset", f"csv:{moved}", "--executor", "inline", "--no-report"
+    )
+    assert again.code == 0, again.err

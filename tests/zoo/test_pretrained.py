@@ -243,7 +243,9 @@ def test_heads_are_searched_tested_and_exported_with_their_backbone(cli, weights
     assert "augment=flip: model.freeze=backbone computes the features of each image once" in refused.error
     assert not home.exists()
     planned = json.loads(cli("plan", *words, "--set", *given, "--json").out)
-    assert planned["trials"] == 4
+    assert (planned["trials"], planned["groups"][0]["method"]) == (4, "stacked")
+    given_to_it = open_model("timm:test_resnet").target.feature_bytes(options(weights), 32)
+    assert given_to_it == 32 * 96 * 4
     done = cli("run", *words, "--set", *given, "--executor", "inline", "--no-report")
     assert done.code == 0, done.err
     best = cli("best", "--study", "im", "--executor", "inline", "--json")
