@@ -89,6 +89,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     store_patience: float | str | timedelta | None = None,
     lease: float | str | timedelta | None = None,
     keep_going: bool = False,
+    notify: str | Sequence[str] | None = None,
     report: bool = True,
     quiet: bool = False,
     **settings: Any,
@@ -155,6 +156,8 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         lease: a runner silent for this long loses its trials to others; as for `budget`.  Default:
             1 minute.
         keep_going: go on where the first trials all fail with the same error; else a run of such trials stops.
+        notify: Apprise's URLs, one or several, that are told when the run has ended, failed or was interrupted.
+            Default: those of $GRIDSEARCH_NOTIFY.
         report: whether to write the report at the end.
         quiet: no progress and no messages; warnings all the same.
         **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an

@@ -87,6 +87,7 @@ class RunArguments(SearchArguments, total=False):
     store_patience: float | str | timedelta | None
     lease: float | str | timedelta | None
     keep_going: bool
+    notify: str | Sequence[str] | None
     report: bool
     quiet: bool
 

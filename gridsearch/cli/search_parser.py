@@ -210,7 +210,7 @@ def add_search_commands(commands: argparse._SubParsersAction[Parser], common: li
         example="gridsearch plan --grid lr=.01,.001 batch=10,20,50 --probe",
         appendix=_keys_of_the_recipe,
     )
-    _add_study_arguments(plan, hidden=("report",))
+    _add_study_arguments(plan, hidden=("report", "notify"))
     plan.add_argument("--probe", action="store_true", help="measure a few steps where no time is known yet")
 
     add = commands.add_parser(
@@ -270,5 +270,5 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
         metavar="FILE.py:NAME",
         help="a function of your own likewise (repeatable)",
     )
-    names = [name for name in RUN_OPTIONS if name != "report"]
+    names = [name for name in RUN_OPTIONS if name not in ("report", "notify")]
     add_run_options(worker.add_argument_group("how to train"), names)

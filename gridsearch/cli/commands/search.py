@@ -19,6 +19,7 @@ from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 from gridsearch.service.queries import studies
 from gridsearch.service.run import running, store_worker
+from gridsearch.service.run.notification import without_secrets
 from gridsearch.spec import build
 from gridsearch.spec.study_options import ORDERS, changes
 
@@ -37,7 +38,7 @@ _SPEC_OPTIONS = (
 
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Expand, train what is missing, report."""
-    options = run_options(arguments, command=shlex.join(["gridsearch", *words]))
+    options = run_options(arguments, command=shlex.join(["gridsearch", *without_secrets(words)]))
     observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
     spec = _spec(arguments)
     if spec is None:

@@ -95,6 +95,7 @@ class Option:
         choices: the words that it takes; empty where `read` decides.
         time: whether it is a time: Python may give a number of seconds or a timedelta.
         many: whether it may be given several times; its value is a tuple of words, and Python may give a mapping.
+        secret: whether its value is never shown.
     """
 
     help: str
@@ -103,10 +104,12 @@ class Option:
     choices: tuple[str, ...] = ()
     time: bool = False
     many: bool = False
+    secret: bool = False
 
 
 def _option(default: Any, text: str, **how: Any) -> Any:
-    return field(default=default, metadata={"option": Option(help=text, **how)})
+    declared = Option(help=text, **how)
+    return field(default=default, repr=not declared.secret, metadata={"option": declared})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +201,14 @@ class RunOptions:
     )
     keep_going: bool = _option(
         False, "continue even if the first trials all fail with the same error; otherwise the run stops"
+    )
+    notify: tuple[str, ...] = _option(
+        (),
+        "say by Apprise that the run has ended, failed or was interrupted: json://HOST/PATH, mailto://..., slack://... "
+        "(extra notify; repeatable; $GRIDSEARCH_NOTIFY, where no other user of this machine can read it)",
+        metavar="URL",
+        many=True,
+        secret=True,
     )
     report: bool = _option(True, "skip the report at the end")
 

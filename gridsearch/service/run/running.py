@@ -17,6 +17,7 @@ from gridsearch.service.prepare.preparation import joined_data, prepare, prepare
 from gridsearch.service.prepare.prepared import Given, Prepared
 from gridsearch.service.queries.reports import make_report, rank_study
 from gridsearch.service.run import interruption
+from gridsearch.service.run.notification import Notifier, notifying
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.study_training import Share, open_for_runner, train_waiting
 from gridsearch.service.run.timing import Timing
@@ -107,12 +108,14 @@ def run(
     timing = Timing(time.monotonic())
     given = Given(objects=objects or {}, dataset=dataset, objective=objective)
     with ExitStack() as stack:
+        told = stack.enter_context(notifying(options.notify, spec.name, watcher))
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         require_prunable(spec.image_metric, options.prune)
         devices = devices_for(options, spec.kind)
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
-        return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
+        store = store or _open(stack, options, watcher)
+        return _told(told, _execute(store, prepared, options, devices, watcher, timing))
 
 
 def resume(
@@ -145,6 +148,7 @@ def resume(
     timing = Timing(time.monotonic())
     given = Given(dataset=dataset, models=models, objective=objective, objects=objects or {})
     with ExitStack() as stack:
+        told = stack.enter_context(notifying(options.notify, study, watcher))
         # First what waits for the store comes in: it may decide which points are best.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         prepared = prepare_stored(
@@ -152,7 +156,21 @@ def resume(
         )
         require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
         devices = devices_for(options, prepared.kind)
-        return _execute(store or _open(stack, options, watcher), prepared, options, devices, watcher, timing)
+        store = store or _open(stack, options, watcher)
+        return _told(told, _execute(store, prepared, options, devices, watcher, timing))
+
+
+def _told(notifier: Notifier, outcome: RunOutcome) -> RunOutcome:
+    """Say how a run has ended to whom it may concern; return the same."""
+    notifier.ended(
+        outcome.data,
+        outcome.ranking,
+        failed=outcome.failed,
+        left=outcome.open,
+        seconds=outcome.seconds,
+        signum=outcome.signum,
+    )
+    return outcome
 
 
 @dataclass(frozen=True, slots=True)
