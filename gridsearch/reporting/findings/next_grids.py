@@ -111,7 +111,7 @@ class NextGrids:
         flat = point.settings.flat()
         given: dict[str, Any] = {k: v for k, v in self._data.spec.items() if k in _KEPT} | own
         if not self._data.kind.free_axes:
-            given |= {k: flat[k] for k in ("val", "subset", "folds") if k in flat}
+            given |= {k: flat[k] for k in ("val", "subset", "folds", "group") if k in flat}
             if flat.get("folds") is not None:
                 del given["val"]  # folds say how much is held out
             given |= {k: flat[k] for k in ("model",) if k not in own and k not in grid.axes}

@@ -19,6 +19,7 @@ from gridsearch.reporting.findings.study_findings import find
 from gridsearch.reporting.output import pareto_table
 from gridsearch.reporting.output.cautions import mixed_words
 from gridsearch.reporting.output.figure_data import as_script_json
+from gridsearch.reporting.output.fold_table import fold_table
 from gridsearch.reporting.output.headline import Headline, headline, show_mean, time_spent
 from gridsearch.reporting.output.page_tables import (
     CLASS_COLUMNS,
@@ -143,6 +144,7 @@ def render_page(
         class_rows=class_rows(classes),
         class_columns=CLASS_COLUMNS,
         axes=len(data.axes),
+        folds=fold_table(ranking),
         points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
         trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
