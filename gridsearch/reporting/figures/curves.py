@@ -25,7 +25,7 @@ from gridsearch.reporting.words.labels import distinct_labels
 from gridsearch.reporting.words.text import metric_name, plural
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -58,8 +58,7 @@ def curves_figure(
     own = not data.kind.classifies
     panels = _metric_panels(data, points) if own else _PANELS
     down, across = -(-len(panels) // 2), min(len(panels), 2)
-    band = " Bands: lowest to highest seed." if any(p.n > 1 for p in points) else ""
-    title = f"Learning curves of the best {plural(len(points), 'point')}.{band}"
+    title = f"Learning curves of the best {plural(len(points), 'point')}.{_seeds_note(points)}"
     width = 5.0 * across if across > 1 else 7.0
     figure = new_figure(width, 3.9 * down + 0.22 * len(points), title)
     grid = panel_grid(figure, len(panels), across)
@@ -81,6 +80,15 @@ def curves_figure(
     kinds = _KINDS if not ranking.by_train else _KINDS[1:]
     _legend(figure, points, ranking, kinds=() if own else kinds)
     return settled(figure)
+
+
+def _seeds_note(points: Iterable[RankedPoint]) -> str:
+    """Say what a line of several seeds shows, and where it ends; "" where each point has one seed."""
+    lengths = [{t.epochs for t in p.complete} for p in points if p.n > 1]
+    if not lengths:
+        return ""
+    ends = " A line ends where its first seed does." if any(len(each) > 1 for each in lengths) else ""
+    return f" Bands: lowest to highest seed.{ends}"
 
 
 def _dress(axes: Axes, *, xlabel: str, ylabel: str) -> None:
@@ -122,8 +130,7 @@ def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figur
     found = [s for s in sides if any(s[0].epochs.get(t.number) for t in s[1].complete)][:MOST_POINTS]
     if not found:
         return None
-    band = " Bands: lowest to highest seed." if any(p.n > 1 for _, p, _ in found) else ""
-    title = f"Learning curves of the winners.{band}"
+    title = f"Learning curves of the winners.{_seeds_note([point for _, point, _ in found])}"
     figure = new_figure(10.0, 3.9 + 0.22 * len(found), title)
     panels = figure.subplots(1, 2)
     for axes, (name, label) in zip(panels, _PANELS, strict=True):

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from gridsearch.records import TrialState
 from gridsearch.reporting import (
@@ -308,6 +309,10 @@ def test_a_curve_is_cut_to_its_shortest_seed(study):
     builder.epochs[1] = builder.epochs[1][:4]
     data = builder.data()
     assert seed_curves(data, rank(data).points[0], "val_loss").shape == (2, 4)
+    ends = "A line ends where its first seed does."
+    assert not any(ends in text.get_text() for text in curves_figure(data).findobj(Text))
+    data = builder.change(1, epochs=4).data()
+    assert any(ends in text.get_text() for text in curves_figure(data).findobj(Text))
 
 
 def test_figures_leave_the_users_own_style_and_pyplot_alone(study, predictions):
