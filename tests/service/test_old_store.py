@@ -44,6 +44,17 @@ def test_nothing_of_an_old_store_is_computed_again(old):
     assert (script.new, script.reused) == (0, 2)
 
 
+def test_an_old_study_is_ranked_by_what_its_trials_recorded_and_says_what_is_lost(old):
+    nets = gs.load("nets", home="h")
+    assert nets.ranking.metric == "val_accuracy"
+    for metric in ("macro_f1", "balanced_accuracy", "loss"):
+        by = nets.by(metric)
+        values = [point.mean for point in by.ranking.points]
+        assert None not in values and values == sorted(values, reverse=metric != "loss")
+    with pytest.raises(gs.GridsearchError, match="no trial of study 'nets' can be ranked by auc"):
+        nets.by("auc")
+
+
 def test_an_old_study_goes_on_with_the_code_that_made_it(old):
     more = gs.run(study="fits", objective="fit.py:f", more_seeds=1, top=1, **HOW)
     assert more.new == 1

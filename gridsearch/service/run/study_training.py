@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.planning import ProbeCache
 from gridsearch.records import TrialState
+from gridsearch.records.image_metrics import known_metric
 from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.reports import preload_report
 from gridsearch.service.run.coordinator import Coordinator
@@ -129,7 +130,7 @@ def train_waiting(
                 lasting.home, prepared.name, facts=prepared.facts, images=prepared.loaded
             ),
             ending=ending,
-            pruning=_pruning(lasting, prepared, options, share),
+            pruning=_pruning(lasting, prepared, options, share, observer),
             idle=preload_report if options.report else None,
         ).run(
             starter(
@@ -185,9 +186,16 @@ def _context(
     )
 
 
-def _pruning(store: Store, prepared: Prepared, options: RunOptions, share: Share) -> Pruning | None:
+def _pruning(
+    store: Store, prepared: Prepared, options: RunOptions, share: Share, observer: Observer
+) -> Pruning | None:
     if options.prune == "none":
         return None
+    metric = known_metric(prepared.metric) if prepared.kind.classifies else None
+    if metric is not None and not metric.each_epoch:  # a worker takes the trials of any study
+        observer.warn(
+            f"study {prepared.name!r}: no trial ends early, since {metric.word} is computed when a trial has ended"
+        )
     return Pruning(
         options.prune,
         store=store,
