@@ -179,7 +179,11 @@ class ImageSettings(RecipeKeys, Settings):
     kind: ClassVar[StudyKind] = IMAGES
     mark: ClassVar[str] = ""
 
-    dataset: str = key("fmnist", "dataset, by name, folder:PATH or file.py:Name", scope=AxisScope.STUDY)
+    dataset: str = key(
+        "fmnist",
+        "dataset, by name, folder:PATH, csv:FILE, npz:FILE, hf:NAME or file.py:Name",
+        scope=AxisScope.STUDY,
+    )
     data_options: Mapping[str, Value] = field(default_factory=dict)
     data_fingerprint: str = key("", "SHA-256 of the data", scope=AxisScope.DERIVED)
     val: float = key(1 / 6, "fraction of train held out for validation", FRACTION, scope=AxisScope.STUDY)
@@ -205,7 +209,7 @@ class ImageSettings(RecipeKeys, Settings):
     partition: int | None = key(
         None, "seed of the partition into folds", WHOLE, fusible=True, scope=AxisScope.DERIVED, later=True
     )
-    model: str = key("lenet", "model, by name or as file.py:Name")
+    model: str = key("lenet", "model, by name, timm:NAME, torchvision:NAME or file.py:Name")
     model_options: Mapping[str, Value] = field(default_factory=dict)
     model_source: str | None = key(None, "SHA-256 of the model's file", scope=AxisScope.DERIVED)
     optimizer_options: Mapping[str, Value] = field(default_factory=dict)

@@ -246,6 +246,11 @@ def test_heads_are_searched_tested_and_exported_with_their_backbone(cli, weights
     assert (planned["trials"], planned["groups"][0]["method"]) == (4, "stacked")
     given_to_it = open_model("timm:test_resnet").target.feature_bytes(options(weights), 32)
     assert given_to_it == 32 * 96 * 4
+    shown = json.loads(
+        cli("models", "show", "timm:test_resnet", "--dataset", "folder:im", "--set", *given, "--json").out
+    )
+    assert (shown["trainable"], shown["classes"]) == (96 * 2 + 2, 2)
+    assert shown["parameters"] > 300_000
     done = cli("run", *words, "--set", *given, "--executor", "inline", "--no-report")
     assert done.code == 0, done.err
     best = cli("best", "--study", "im", "--executor", "inline", "--json")
