@@ -226,7 +226,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
         "--code",
         action="append",
         metavar="FILE.py:NAME",
-        help="likewise, for an optimizer or augmentation of your own",
+        help="name an optimizer or augmentation of your own again",
     )
     best.add_argument(
         "--dataset",

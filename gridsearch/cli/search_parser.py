@@ -256,19 +256,20 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
         "--code",
         action="append",
         metavar="FILE.py:NAME",
-        help="likewise an optimizer or augmentation of your own (repeatable)",
+        help="an optimizer or augmentation of your own that may run here (repeatable)",
     )
     worker.add_argument(
         "--dataset",
         action="append",
         metavar="NAME",
-        help="a dataset of your own likewise, FILE.py:NAME, or where folder:PATH, csv:FILE, ... is here (repeatable)",
+        help="a dataset of your own that may run here, FILE.py:NAME, or where folder:PATH, csv:FILE, ... is here "
+        "(repeatable)",
     )
     worker.add_argument(
         "--objective",
         action="append",
         metavar="FILE.py:NAME",
-        help="a function of your own likewise (repeatable)",
+        help="a function of your own that may run here (repeatable)",
     )
     names = [name for name in RUN_OPTIONS if name not in ("report", "notify")]
     add_run_options(worker.add_argument_group("how to train"), names)

@@ -23,7 +23,7 @@ from tests.browser import chromium, executable
 COMMAND = ("run", "--grid", "lr=.01,.001", "batch=10,20,50")
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "studies" / "fmnist-report.png"
-WIDTH, HEIGHT = 1180, 1130
+WIDTH, MOST_HEIGHT = 1180, 1600
 TEMPLATES = ROOT / "gridsearch" / "reporting" / "templates"
 NOT_ON_THE_PAGE = ("card.md", "comparison.html", "notebook.html", "studies.js")
 """Templates of other pages: a change of theirs leaves the picture as it is."""
@@ -57,15 +57,18 @@ def digest_of_picture() -> str:
 
 
 def photograph(page: Path) -> None:
-    """Write the picture: the top of a report's page as a browser shows it, in light colours."""
+    """Write the picture: a report's page down to its heatmap as a browser shows it, in light colours."""
     path = executable()
     if path is None:
         raise RuntimeError("the picture needs Chromium (Debian: apt-get install chromium)")
     with chromium(path) as browser:
-        view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        view = browser.new_page(viewport={"width": WIDTH, "height": 900}, color_scheme="light")
         view.goto(page.as_uri())
         view.wait_for_timeout(1000)  # scripts draw the figures
-        view.screenshot(path=str(PICTURE))
+        grid = view.locator("section[aria-labelledby=grid]").bounding_box()
+        height = min(grid["y"] + grid["height"], MOST_HEIGHT)
+        shown = {"x": 0, "y": 0, "width": WIDTH, "height": height}
+        view.screenshot(path=str(PICTURE), full_page=True, clip=shown)
 
 
 def sentence(measured: dict[str, Any]) -> str:

@@ -243,7 +243,7 @@ def _facts(data: StudyData, ranking: Ranking) -> list[tuple[str, str]]:
         ) is not None and known.constant is not None:
             name, share = known.constant
             facts.append(
-                ("a constant answer", f"{show_metric(share, 'val_accuracy')} ({printable(name, 30)})")
+                ("majority-class baseline", f"{show_metric(share, 'val_accuracy')} ({printable(name, 30)})")
             )
     facts += [
         ("points", f"{len(ranking.listed):,}"),

@@ -420,5 +420,5 @@ def test_what_puts_the_winners_images_in_doubt_is_a_caution_and_the_constant_ans
     ranking = rank(data)
     assert "3 of 9 test images are training images too: no good." in headline(data, ranking).cautions
     page = render_page(data, ranking)
-    assert "<dt>a constant answer</dt><dd>75.00 % (dog)</dd>" in page
+    assert "<dt>majority-class baseline</dt><dd>75.00 % (dog)</dd>" in page
     assert "3 of 9 test images are training images too" in page
