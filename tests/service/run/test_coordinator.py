@@ -35,6 +35,7 @@ from gridsearch.service.prepare.options import Places, RunOptions
 from gridsearch.service.run import ending, silence, trial_limits, trial_source
 from gridsearch.service.run.coordinator import Coordinator
 from gridsearch.service.run.ending import Ending
+from gridsearch.service.run.final_metric import FinalMetric
 from gridsearch.service.run.interruption import Interruption
 from gridsearch.service.run.progress import Progress, Silent
 from gridsearch.service.run.publisher import TrialPublisher
@@ -228,6 +229,8 @@ class Run:
                     device="cpu",
                 ),
                 observer=self.lines,
+                final_metric=FinalMetric("val_accuracy", home=self.store.home, study="digits", facts={}),
+                order="given",
             )
             self.ending = Ending(self.context, self.interruption)
             coordinator = Coordinator(
