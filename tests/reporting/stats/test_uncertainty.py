@@ -170,7 +170,7 @@ def test_a_point_that_scatters_wildly_is_not_tied_with_a_best_that_better_points
     assert tied(ranking) == [1]
     assert [ranking.points[i].params["batch"] for i in ranking.uncertainty.unsettled] == [4]
     words = " ".join(headline(data, ranking).cautions)
-    assert "batch=4 (2 seeds, 66.00 to 100.00 %) scatters so widely over its seeds" in words
+    assert "batch=4 (2 seeds, 66.00 to 100.00 %) varies so widely over its seeds" in words
     assert "Two seeds hardly show" in words
 
 
@@ -271,7 +271,7 @@ def test_a_point_whose_predictions_are_gone_has_no_interval_and_is_judged_by_its
     ranking = rank(data, predictions=damaged)
     assert [p.ci_low is None for p in ranking.points] == [False, True, True]
     assert tied(ranking) == [1, 2]
-    assert "The predictions of 2 points are not there" in " ".join(headline(data, ranking).cautions)
+    assert "The predictions of 2 points are missing" in " ".join(headline(data, ranking).cautions)
 
 
 def test_predictions_of_another_split_are_not_compared_image_by_image(study):
@@ -399,7 +399,7 @@ def test_classes_are_called_uneven_by_their_numbers_and_not_by_their_metrics(stu
     assert rank(even).class_metrics == ()
     assert "uneven" not in " ".join(headline(even, rank(even)).cautions)
     assert rank(uneven).class_metrics == ("balanced_accuracy", "macro_f1")
-    assert "The classes are uneven (cat 40 and dog 400 images): beside" in " ".join(
+    assert "The classes are uneven (cat 40 and dog 400 images): balanced accuracy and macro F1" in " ".join(
         headline(uneven, rank(uneven)).cautions
     )
 
