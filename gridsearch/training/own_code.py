@@ -27,6 +27,8 @@ from gridsearch.training import seeds
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from gridsearch.records import Value
+
 _OWN, _TRAINED = "own", "trained"
 _OF_THE_RECIPE = ("lr", "weight_decay")
 
@@ -253,9 +255,7 @@ def arguments(make: Callable[..., Any], settings: ImageSettings) -> dict[str, An
     found: dict[str, Any] = {name: getattr(settings, name) for name in _OF_THE_RECIPE if takes(make, name)}
     for name, value in settings.optimizer_options.items():
         default = parameters[name].default if name in parameters else None
-        found[name] = (
-            _numbers(name, value) if isinstance(default, tuple) and isinstance(value, str) else value
-        )
+        found[name] = _numbers(name, value, len(default)) if isinstance(default, tuple) else value
     return found
 
 
@@ -313,12 +313,15 @@ def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _numbers(name: str, text: str) -> tuple[float, ...]:
-    """Read several numbers, as betas of "0.9 0.99"."""
+def _numbers(name: str, given: Value, count: int) -> tuple[float, ...]:
+    """Read so many numbers, as betas of "0.9 0.99"."""
     try:
-        return tuple(float(word) for word in text.replace("/", " ").split())
+        found = tuple(float(word) for word in str(given).split())
     except ValueError:
-        raise CodeRefused(f"optimizer.{name}: {text!r} is no list of numbers as '0.9 0.99'") from None
+        found = ()
+    if len(found) != count:
+        raise CodeRefused(f"optimizer.{name} takes {count} numbers, as '0.9 0.99', not {given!r}")
+    return found
 
 
 def _not_plain(value: object) -> str:

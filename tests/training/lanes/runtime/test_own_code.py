@@ -239,7 +239,8 @@ def test_an_augmentation_that_gives_something_else_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("options", "make", "told"),
     [
-        ({"betas": "a b"}, Lion, "optimizer.betas: 'a b' is no list of numbers as '0.9 0.99'"),
+        ({"betas": "a b"}, Lion, "optimizer.betas takes 2 numbers, as '0.9 0.99', not 'a b'"),
+        ({"betas": 0.9}, Lion, "optimizer.betas takes 2 numbers, as '0.9 0.99', not 0.9"),
         ({"alpha": -1}, torch.optim.RMSprop, "cannot be made: ValueError: Invalid alpha value: -1"),
         ({}, torch.optim.LBFGS, "computes the loss several times a step"),
         ({}, dict, "cannot be made: ValueError"),
