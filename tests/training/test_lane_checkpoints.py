@@ -7,6 +7,7 @@ import dataclasses
 import itertools
 
 import pytest
+import torch
 from torch import nn
 
 from gridsearch import checkpoints
@@ -24,6 +25,7 @@ from gridsearch.records import (
 from gridsearch.training import loop
 from gridsearch.training.lane_checkpoints import LaneCheckpoints
 from gridsearch.training.lane_optimizer import OPTIMIZERS
+from gridsearch.training.own_code import OwnCode
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloEngine
 
@@ -35,11 +37,12 @@ class Killed(BaseException):
 class Trials:
     """A pack's trials over several attempts, each in the folder that the one before left."""
 
-    def __init__(self, folder, settings, *, images, build, settled=True, interval=0.0):
+    def __init__(self, folder, settings, *, images, build, settled=True, interval=0.0, own=OwnCode()):  # noqa: B008
         self.settings = [s if isinstance(s, tuple) else (s, 0) for s in settings]
         self.folder = folder
         self.data = ResidentCache(images, device="cpu", smallest_input=lambda _: None)
         self.build = build
+        self.own = own
         self.how = {"settled": settled, "interval": interval}
         self.attempt = 0
         self.trained: list[tuple[int, int]] = []
@@ -85,6 +88,7 @@ class Trials:
                 data=self.data,
                 build=self.build,
                 device="cpu",
+                own=lambda _: self.own,
                 emit=take,
                 checkpoints=LaneCheckpoints(**self.how, leave=leave),
             )
@@ -225,6 +229,49 @@ def test_lanes_killed_at_several_epochs_end_with_the_bytes_of_an_unbroken_run(
     unbroken, broken = trials(*recipe), trials(*recipe)
     whole = unbroken.run()
     parts = [broken.run(kill=epoch_of(*moment)) for moment in ((0, 1), (2, 2), (4, 4), (4, 6))]
+    parts.append(broken.run())
+    assert outcome(parts[-1]) == outcome(whole)
+    assert rows(*parts) == rows(whole)
+    assert broken.results() == unbroken.results()
+    assert len(broken.results()) == 2 * 4
+
+
+class Drawing(torch.optim.Optimizer):
+    """Keeps a mean in double precision, a count, a number of its own, and draws."""
+
+    def __init__(self, params, lr, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        self.largest = 0.0
+
+    @torch.no_grad()
+    def step(self, closure=None):  # noqa: ARG002  (as torch calls it)
+        (group,) = self.param_groups
+        for p in group["params"]:
+            state = self.state[p]
+            if not state:
+                state.update(mean=torch.zeros_like(p, dtype=torch.float64), seen=(0, "steps"))
+            state["seen"] = state["seen"][0] + 1, "steps"
+            state["mean"].lerp_(p.grad.double(), 1 / (1 + state["seen"][0]))
+            self.largest = max(self.largest, float(p.grad.abs().max()))
+            noise = 0.1 * torch.randn(p.shape)
+            p.sub_(state["mean"].to(p.dtype) / (1e-3 + self.largest) + noise, alpha=group["lr"])
+
+
+def speckled(images, generator):
+    return images * torch.rand(images.shape, generator=generator, dtype=images.dtype)
+
+
+@pytest.mark.parametrize("engine", ["lanes", "solo"])
+def test_code_of_its_user_s_goes_on_after_a_kill_to_the_bytes_of_an_unbroken_run(
+    trials, make_settings, engine, monkeypatch
+):
+    if engine == "solo":
+        monkeypatch.setattr(loop, "ENGINES", (SoloEngine(),))
+    recipe = mixed(make_settings, optimizer="my.py:Drawing", augment="my.py:speckled", mixup=0.3)
+    how = {"own": OwnCode(speckled, Drawing)}
+    unbroken, broken = trials(*recipe, **how), trials(*recipe, **how)
+    whole = unbroken.run()
+    parts = [broken.run(kill=epoch_of(*moment)) for moment in ((0, 1), (2, 2), (4, 6))]
     parts.append(broken.run())
     assert outcome(parts[-1]) == outcome(whole)
     assert rows(*parts) == rows(whole)
