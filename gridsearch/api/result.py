@@ -119,6 +119,8 @@ class StudyResult:
     def predictions(self, trial: int | None = None) -> Predictions | None:
         """Return what a trial's network said of the validation images; default: the winner's first seed.
 
+        With folds the default is that of all folds together: each image by the network that was not trained on it.
+
         Args:
             trial: its number.
 
@@ -129,11 +131,14 @@ class StudyResult:
             StoreError: the study has no such trial.
             ArtifactError: they are gone, or other than they were stored.
         """
+        from gridsearch import reporting
         from gridsearch.service.queries import reports, studies
 
-        best = self.ranking.best_trial
+        best, point = self.ranking.best_trial, self.ranking.best
         if self.places is None or (trial is None and best is None):
             return None
+        if trial is None and point is not None and point.folds is not None:
+            return reporting.predictions_of(point, self.predictions)
         number = trial if trial is not None or best is None else best.number
         assert number is not None
         with studies.existing(self.places) as store:
@@ -173,7 +178,7 @@ class StudyResult:
     def confusion(self, *trials: int) -> Figure | None:
         """Return the confusion matrix of a trial, or of several side by side; default: the winner's first seed.
 
-        None where a trial has no predictions.
+        With folds the default is all of its folds together.  None where a trial has no predictions.
 
         Raises:
             StoreError: the study has no such trial.
@@ -183,7 +188,8 @@ class StudyResult:
 
         best = self.ranking.best_trial
         numbers = trials or ((best.number,) if best else ())
-        found = [self.predictions(number) for number in numbers]
+        pooled = not trials and self.ranking.noun == "fold"
+        found = [self.predictions()] if pooled else [self.predictions(number) for number in numbers]
         matrices = [reporting.confusion_matrix(p) for p in found if p is not None]
         if not matrices or len(matrices) < len(numbers):
             return None
@@ -192,7 +198,8 @@ class StudyResult:
         if other := [n for n in numbers if self.data.classes_of(settings[n]) != names]:
             raise UsageError(f"trial {other[0]} predicts other classes than trial {numbers[0]}")
         if len(matrices) == 1:
-            return reporting.confusion_figure(matrices[0], class_names=names, title=f"Trial {numbers[0]}")
+            title = "All folds of the winner" if pooled else f"Trial {numbers[0]}"
+            return reporting.confusion_figure(matrices[0], class_names=names, title=title)
         titles = [f"Trial {number}" for number in numbers]
         return reporting.confusions_figure(matrices, titles=titles, class_names=names)
 

@@ -42,6 +42,7 @@ from .ranking.comparison import Comparison as Comparison, Side as Side
 from .ranking.fronts import pareto_front as pareto_front
 from .ranking.pareto import LATENCY as LATENCY, ParetoFront as ParetoFront, quantities_of as quantities_of
 from .ranking.points import RankedPoint as RankedPoint
+from .ranking.out_of_fold import predictions_of as predictions_of
 from .ranking.ranking import Ranking as Ranking, rank as rank
 from .ranking.selection import filter_data as filter_data, folder_of as folder_of
 from .stats.evaluation import classes as classes, evaluate as evaluate, in_words as in_words

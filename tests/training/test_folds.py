@@ -124,7 +124,11 @@ def uneven():
     return np.concatenate([np.zeros(40, np.int64), np.arange(1, 62) // 2 + 1])
 
 
-def results(trials, cache, folder):
+def with_norm(*_):
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
+
+
+def results(trials, cache, folder, build=mlp):
     lanes = [
         Lane(
             Trial(
@@ -135,7 +139,7 @@ def results(trials, cache, folder):
         for i, (s, n) in trials.items()
     ]
     events = []
-    train_pack(Pack("p", tuple(lanes)), data=cache, build=mlp, device="cpu", emit=events.append)
+    train_pack(Pack("p", tuple(lanes)), data=cache, build=build, device="cpu", emit=events.append)
     found = {e.trial: e for e in events if isinstance(e, TrialFinished | TrialFailed)}
     assert all(isinstance(e, TrialFinished) for e in found.values()), found
     return {i: e.metrics for i, e in found.items()}
@@ -158,6 +162,22 @@ def test_a_lane_of_a_fold_gives_what_its_own_run_gives(groups, changes, tmp_path
     assert len({m["train_loss"] for m in together.values()}) == len(pairs)
     held_out = [set(cache(s).val.tolist()) for s, seed in pairs if seed == 0]
     assert sorted(i for some in held_out for i in some) == list(range(IMAGES))
+
+
+def test_running_statistics_are_those_of_the_images_of_the_lane_s_own_fold(tmp_path):
+    cache = ResidentCache(dataset(), device="cpu")
+    trials = {i: (s, 0) for i, s in enumerate(BASE.replicates(0))}
+    together = results(trials, cache, tmp_path, with_norm)
+    for i in (0, 2):
+        alone = results({i: trials[i]}, cache, tmp_path, with_norm)[i]
+        assert alone["val_loss"] == pytest.approx(together[i]["val_loss"], rel=1e-4)
+
+
+def test_a_trial_is_pruned_by_what_its_own_fold_shows():
+    kinds = {s.peers() for seed in (0, 1) for s in BASE.replicates(seed)}
+    assert len(kinds) == 8
+    other = dataclasses.replace(BASE, lr=0.1).replicates(0)[2]
+    assert other.peers() == BASE.replicates(0)[2].peers(), "points are compared fold by fold"
 
 
 def test_steps_that_a_device_takes_by_itself_see_the_images_of_each_fold():

@@ -80,10 +80,18 @@ def figure_data(
         },
         "marginals": [axes.index(a) for a in marginal_axes(ranking)],
         "points": [_point(p, i, ranking, levels, columns) for i, p in enumerate(points)],
-        "trials": {str(t.number): [t.seed, t.state.value, i] for i, p in enumerate(points) for t in p.trials},
+        "trials": {
+            str(t.number): [_replicate(t), t.state.value, i] for i, p in enumerate(points) for t in p.trials
+        },
         "curves": _curves(data, ranking),
         "confusion": _confusion(data, ranking, winner),
     }
+
+
+def _replicate(trial: TrialRecord) -> int | str:
+    """Return which replicate a trial is, as the page says it after "seed"."""
+    settings = trial.settings
+    return trial.seed if settings.fold is None else f"{trial.seed}, fold {settings.fold} of {settings.folds}"
 
 
 def as_script_json(value: object) -> str:

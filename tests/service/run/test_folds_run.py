@@ -45,6 +45,8 @@ def test_folds_of_a_study_from_the_first_run_to_the_winner(home):
     assert (more.new, more.ranking.points[0].n) == (3, 6)
     assert sorted(zip(more.trials["seed"], more.trials["fold"], strict=True))[-3:] == [(1, 1), (1, 2), (1, 3)]
 
+    pooled = gs.load("digits", home=home).predictions()
+    assert len(np.unique(pooled.indices)) == len(pooled.indices) == 1497, "all but the test images, once"
     tested = gs.best("digits", home=home, executor="inline", quiet=True)
     assert [seed["seed"] for seed in tested.test["seeds"]] == [0, 1], "one network a seed, on all images"
 
