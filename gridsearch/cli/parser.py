@@ -246,7 +246,7 @@ def _add_winner_commands(commands: argparse._SubParsersAction[Parser], common: l
 
 
 def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what serves until it is interrupted: ``dashboard`` and ``tensorboard``."""
+    """Add what serves until it is interrupted: ``dashboard``, ``serve`` and ``tensorboard``."""
     dashboard = commands.add_parser(
         "dashboard",
         parents=common,
@@ -254,6 +254,13 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
         example="gridsearch dashboard --port 8080",
     )
     _add_server(dashboard, 8080)
+    serve = commands.add_parser(
+        "serve",
+        parents=common,
+        help="the report of every study, live",
+        example="gridsearch serve --port 8090",
+    )
+    _add_server(serve, 8090)
     board = commands.add_parser(
         "tensorboard",
         parents=common,

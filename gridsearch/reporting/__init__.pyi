@@ -33,8 +33,15 @@ from .output.frames import (
 )
 from .output.model_card import model_card as model_card
 from .output.notebook import ranking_html as ranking_html
+from .output.page import Live as Live, live_overview as live_overview, live_strip as live_strip
 from .output.pareto_table import pareto_frame as pareto_frame
-from .output.report import ReportFiles as ReportFiles, preload as preload, write_report as write_report
+from .output.report import (
+    LivePage as LivePage,
+    ReportFiles as ReportFiles,
+    live_page as live_page,
+    preload as preload,
+    write_report as write_report,
+)
 from .output.tensorboard import TensorBoardRun as TensorBoardRun
 from .output.terminal import print_ranking as print_ranking
 from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metric, ranked_by as ranked_by

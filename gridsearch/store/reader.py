@@ -77,12 +77,23 @@ class StoreReader:
 
     # What is there.
 
-    def studies(self) -> list[StudySummary]:
-        """Return all studies, oldest first."""
+    def studies(self, *, sizes: bool = True) -> list[StudySummary]:
+        """Return all studies, oldest first.
+
+        Args:
+            sizes: measure their files as well; without, each has size 0.
+        """
         with self._database.read() as connection:
             return study_queries.studies(
-                connection, home=self.home, abandoned=lambda i: self._abandoned(connection, i)
+                connection,
+                home=self.home if sizes else None,
+                abandoned=lambda i: self._abandoned(connection, i),
             )
+
+    def marks(self) -> dict[str, str]:
+        """Return for each study what changes whenever one of its trials does, or its test images are read."""
+        with self._database.read() as connection:
+            return study_queries.marks(connection)
 
     def names(self) -> list[str]:
         """Return the names of all studies; `studies` counts their trials and measures their files besides."""

@@ -37,13 +37,13 @@ def inactive_of(text: str) -> tuple[str, ...]:
 
 
 def studies(
-    connection: Connection, *, home: Home, abandoned: Callable[[int], Collection[int]]
+    connection: Connection, *, home: Home | None, abandoned: Callable[[int], Collection[int]]
 ) -> list[StudySummary]:
     """Return all studies, oldest first.
 
     Args:
         connection: for reading.
-        home: where their files lie.
+        home: where their files lie; None where nobody asks for their size.
         abandoned: returns the ids of a study's trials whose runner is gone.
     """
     counts: dict[int, dict[str, int]] = {}
@@ -69,10 +69,38 @@ def studies(
             direction=row.direction,
             created=datetime.fromtimestamp(row.created, UTC),
             counts={state.value: counts.get(row.id, {}).get(state.value, 0) for state in TrialState},
-            size=home.size(row.name),
+            size=0 if home is None else home.size(row.name),
         )
         for row in connection.execute(select(_s).where(study_is_there()).order_by(_s.c.id))
     ]
+
+
+def marks(connection: Connection) -> dict[str, str]:
+    """Return for each study, oldest first, what changes whenever one of its trials does, or its test images are read.
+
+    One pass over the trials, without their settings, epochs and metrics: to be asked every few seconds.
+    """
+    query = (
+        select(
+            _t.c.study_id,
+            _t.c.state,
+            func.count(),
+            func.sum(_t.c.epochs),
+            func.sum(_t.c.attempt),
+            func.sum(_t.c.tries),
+        )
+        .where(trial_is_there())
+        .group_by(_t.c.study_id, _t.c.state)
+        .order_by(_t.c.study_id, _t.c.state)
+    )
+    found: dict[int, list[str]] = {}
+    for study_id, *row in connection.execute(query):
+        found.setdefault(study_id, []).append(".".join(map(str, row)))
+    rows = connection.execute(select(_s).where(study_is_there()).order_by(_s.c.id)).all()
+    return {
+        row.name: "-".join([row.uid, *found.get(row.id, ()), str(len(tests(connection, row)))])
+        for row in rows
+    }
 
 
 def ledger(connection: Connection, study: str) -> tuple[tuple[str, ...], list[Row[Any]]]:

@@ -26,6 +26,7 @@ COMMANDS = (
     "best",
     "predict",
     "dashboard",
+    "serve",
     "tensorboard",
     "export",
     "store",

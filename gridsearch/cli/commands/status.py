@@ -92,12 +92,12 @@ def _status_view(found: list[StudyStatus], idle: Sequence[IdleRunner]) -> Render
     return Group(
         _status_table(found),
         *(Text(line, no_wrap=True, overflow="ellipsis") for line in lines),
-        *(Text(line) for entry in found for line in _runner_lines(entry)),
-        *(Text(line) for line in _idle_lines(idle)),
+        *(Text(line) for entry in found for line in runner_lines(entry)),
+        *(Text(line) for line in idle_lines(idle)),
     )
 
 
-def _idle_lines(idle: Sequence[IdleRunner]) -> list[str]:
+def idle_lines(idle: Sequence[IdleRunner]) -> list[str]:
     """Return who holds no trial, the processes of a machine in one line."""
     machines: dict[str, list[int]] = {}
     for runner in idle:
@@ -118,17 +118,23 @@ def stop(arguments: argparse.Namespace) -> int:
         print(json.dumps({"schema": 1, "study": arguments.study, "now": arguments.now, "runners": runners}))
         return 0
     out = display.console(no_color=arguments.no_color)
-    when = "now" if arguments.now else "at the end of its epoch"
-    for runner in asked:
-        wait = "wait" if len(runner.trials) > 1 else "waits"
-        named = f"process {runner.pid} on {runner.host}"
-        out.print(f"{named} was asked to stop {when}; {_trials(runner.trials)} then {wait}", soft_wrap=True)
-    if not asked:
-        out.print(f"no runner is training study {arguments.study!r}", soft_wrap=True)
+    for line in asked_lines(arguments.study, asked, now=arguments.now):
+        out.print(line, soft_wrap=True)
     return 0
 
 
-def _runner_lines(entry: StudyStatus) -> list[str]:
+def asked_lines(study: str, asked: Sequence[RunnerAtWork], *, now: bool) -> list[str]:
+    """Return which runners of a study were asked to stop, and when they will."""
+    when = "now" if now else "at the end of its epoch"
+    lines = []
+    for runner in asked:
+        wait = "wait" if len(runner.trials) > 1 else "waits"
+        named = f"process {runner.pid} on {runner.host}"
+        lines.append(f"{named} was asked to stop {when}; {_trials(runner.trials)} then {wait}")
+    return lines or [f"no runner is training study {study!r}"]
+
+
+def runner_lines(entry: StudyStatus) -> list[str]:
     """Return who trains what since when, what was left behind and where it goes on, and the command that does it."""
     lines = []
     for runner in entry.runners:
@@ -187,9 +193,9 @@ def _print_status(found: list[StudyStatus], arguments: argparse.Namespace) -> No
                 f"{display.progress_text(trial.epochs, trial.settings)}",
                 soft_wrap=True,
             )
-        for line in _runner_lines(entry):
+        for line in runner_lines(entry):
             out.print(f"  {line}", soft_wrap=True)
-    for line in _idle_lines(idle):
+    for line in idle_lines(idle):
         out.print(line, soft_wrap=True)
 
 

@@ -1,9 +1,11 @@
-"""Commands beside the search: ``dashboard``, ``tensorboard``, ``store``, ``data``, ``models``, ``doctor``."""
+"""Commands beside the search: ``dashboard``, ``serve``, ``tensorboard``, ``store``, ``data``, ``models`` ..."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,27 @@ def dashboard(arguments: argparse.Namespace) -> int:
             host=arguments.host,
             port=arguments.port,
             ready=lambda url: say(f"Optuna dashboard on {url} (Ctrl-C ends it)"),
+        )
+    return 128 + signum if signum else 0
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serve the reports of all studies, live, until interrupted."""
+    from gridsearch.cli.commands.live_pages import LivePages
+    from gridsearch.web_server import serve_application
+
+    say = _say(arguments)
+    places = Places.find(arguments.home, arguments.store)
+    with studies.existing(places) as store:
+        _warn_of_host(arguments, can="read studies and stop their runs")
+        with contextlib.suppress(AttributeError, OSError):
+            os.nice(10)  # those who train come first
+        signum = serve_application(
+            LivePages(places, store),
+            name="serve",
+            host=arguments.host,
+            port=arguments.port,
+            ready=lambda url: say(f"live reports on {url}/ (Ctrl-C ends it)"),
         )
     return 128 + signum if signum else 0
 
@@ -103,10 +126,10 @@ def _say(arguments: argparse.Namespace) -> Callable[[str], None]:
     return lines.say
 
 
-def _warn_of_host(arguments: argparse.Namespace) -> None:
+def _warn_of_host(arguments: argparse.Namespace, *, can: str = "read and delete studies") -> None:
     if arguments.host not in LOOPBACK:
         lines = display.Lines(no_color=arguments.no_color)
-        lines.warn(f"listening on {arguments.host}: whoever reaches this address can read and delete studies")
+        lines.warn(f"listening on {arguments.host}: whoever reaches this address can {can}")
 
 
 def data(arguments: argparse.Namespace) -> int:
@@ -282,6 +305,7 @@ def doctor(arguments: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "dashboard": dashboard,
+    "serve": serve,
     "tensorboard": tensorboard,
     "store": store,
     "data": data,

@@ -50,6 +50,8 @@ STEMS: Final = (
     "mistakes",
     "samples",
 )
+PIXELS: Final = frozenset({"mistakes", "samples"})
+"""Figures of images, which no script draws."""
 LARGEST_SVG: Final = 300_000
 """A larger drawing is shown as PNG, so that the page of 200 trials stays below 2 MB."""
 
@@ -98,21 +100,38 @@ class Pictures:
     """What was drawn: pictures by their files' stem, and sentences on what could not be.
 
     Attributes:
+        scripted: the figures that the page's script draws and nothing else shall; None where all are drawn here.
         winner: the predictions of the winner, which `classes` is about.
         pixels: the training images [N, C, H, W] that they point into; None where these are not at hand.
     """
 
+    scripted: frozenset[str] | None = None
     by_stem: dict[str, Picture] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     classes: Classes | None = None
     winner: Predictions | None = None
     pixels: np.ndarray | None = None
 
-    def add(self, stem: str, figure: Figure | None, *, title: str, alt: str) -> None:
-        """Keep a figure as PNG and SVG; none is none."""
+    def add(
+        self, stem: str, figure: Figure | Callable[[], Figure | None] | None, *, title: str, alt: str
+    ) -> None:
+        """Keep a figure as PNG and SVG; none is none.  What the script draws is named alone where that is enough.
+
+        Args:
+            stem: of its files' names.
+            figure: the figure, or what draws it.
+            title: above it.
+            alt: what it shows, in words.
+        """
         from gridsearch.reporting.figures.mpl_style import key_of
         from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 
+        if self.scripted is not None and stem not in PIXELS:
+            if stem in self.scripted:
+                self.by_stem[stem] = Picture(title=title, alt=alt, png=b"", svg=b"")
+            return
+        if callable(figure):
+            figure = figure()
         if figure is not None:
             self.by_stem[stem] = Picture(
                 title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
@@ -125,6 +144,7 @@ def draw(
     *,
     predictions: Callable[[int], Predictions | None],
     images: Callable[[TrialRecord], ImageData] | None = None,
+    live: bool = False,
 ) -> Pictures:
     """Draw all that a study's report shows.
 
@@ -134,12 +154,14 @@ def draw(
         predictions: the stored validation predictions of a trial by its number, None if there are none.
         images: gives what a trial was trained on, or raises a GridsearchError that says why not; None
             where nobody asks.
+        live: name the figures that the page's script draws, and draw the others alone.
     """
     from gridsearch.reporting.figures import matplotlib_setup
 
-    found = Pictures()
+    found = Pictures(scripted=_scripted(data, ranking) if live else None)
     try:
-        matplotlib_setup.load()
+        if not live or images is not None:
+            matplotlib_setup.load()
     except ArtifactError as error:
         found.notes.append(f"{error.message[0].upper()}{error.message[1:]}: {error.hint}.")
         return found
@@ -153,6 +175,20 @@ def draw(
     return found
 
 
+def _scripted(data: StudyData, ranking: Ranking) -> frozenset[str]:
+    """Return the figures for which the page's script has something to draw."""
+    found = {"confusion", "reliability"}
+    if ranking.varying:
+        found.add("heatmap")
+    if len(ranking.varying) > 1:
+        found |= {"marginals", "parallel"}
+    if any(data.steps.values()) or any(data.epochs.values()):
+        found.add("curves")
+    if sum(1 for p in ranking.points if p.drawable and p.seconds) > 1:
+        found.add("cost")
+    return frozenset(found)
+
+
 def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     from gridsearch.reporting.figures.cost import cost_figure
     from gridsearch.reporting.figures.curves import curves_figure
@@ -160,20 +196,24 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     from gridsearch.reporting.figures.marginals import marginals_figure
     from gridsearch.reporting.figures.parallel import parallel_figure
 
-    for stem, figure in heatmap_figures(data, ranking=ranking).items():
-        found.add(stem, figure, title="Over the grid", alt=_heatmap_alt(ranking))
+    found.add(
+        "heatmap",
+        lambda: heatmap_figures(data, ranking=ranking).get("heatmap"),
+        title="Over the grid",
+        alt=_heatmap_alt(ranking),
+    )
     metric = metric_name(ranking.metric)
     axes = listed([printable(a, 40) for a in ranking.varying])
     found.add(
         "marginals",
-        marginals_figure(data, ranking=ranking),
+        lambda: marginals_figure(data, ranking=ranking),
         title="Each axis by itself",
         alt=f"{metric.capitalize()} of every point over each of {axes}, with the median of each value. "
         f"{_best_words(ranking)}",
     )
     found.add(
         "parallel",
-        parallel_figure(data, ranking=ranking),
+        lambda: parallel_figure(data, ranking=ranking),
         title="Every point across the axes",
         alt=f"Parallel coordinates: a line for each point across {axes}, coloured by its {metric}. "
         f"{_best_words(ranking)}",
@@ -181,7 +221,7 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     sets = "train" if ranking.by_train else "train beside validation"
     found.add(
         "curves",
-        curves_figure(data, ranking=ranking),
+        lambda: curves_figure(data, ranking=ranking),
         title="Learning curves",
         alt=f"Loss and accuracy by epoch of the best points, {sets}."
         if data.kind.classifies
@@ -189,7 +229,7 @@ def _draw_study(found: Pictures, data: StudyData, ranking: Ranking) -> None:
     )
     found.add(
         "cost",
-        cost_figure(data, ranking=ranking),
+        lambda: cost_figure(data, ranking=ranking),
         title="Against time",
         alt=f"{metric.capitalize()} of every point against the time of a trial, with the points that no cheaper "
         "one equals.",
@@ -228,15 +268,17 @@ def _draw_winner(
             "newest images alone."
         )
     pairs = most_confused(matrix, names)
-    figure = confusion_figure(
-        matrix,
-        class_names=names,
-        title="Confusion matrix of the winner",
-        note=_winner_note(best, trial, ranking, images=len(found.winner.labels)),
-    )
+    note = _winner_note(best, trial, ranking, images=len(found.winner.labels))
     commonest = f"Most common error: {pairs[0].words}." if pairs else " No mistakes."
     alt = f"Confusion matrix of {len(matrix)} classes: rows true, columns predicted.{commonest}"
-    found.add("confusion", figure, title="Confusion matrix", alt=alt)
+    found.add(
+        "confusion",
+        lambda: confusion_figure(
+            matrix, class_names=names, title="Confusion matrix of the winner", note=note
+        ),
+        title="Confusion matrix",
+        alt=alt,
+    )
     _draw_reliability(found, found.winner)
     found.classes = Classes(
         results=per_class(matrix, names),
@@ -255,7 +297,7 @@ def _draw_reliability(found: Pictures, winner: Predictions) -> None:
         return
     found.add(
         "reliability",
-        reliability_figure(bins, title="How far the winner's probabilities can be trusted"),
+        lambda: reliability_figure(bins, title="How far the winner's probabilities can be trusted"),
         title="How far its probabilities can be trusted",
         alt=f"Reliability diagram: the share of images that is right, by the probability of the chosen class. "
         f"{reliability_words(bins)}",

@@ -60,7 +60,25 @@ SCRIPTS: Final = (
     "start.js",
 )
 """What the page's script consists of, in this order."""
+LIVE_SCRIPT: Final = "live.js"
+"""What keeps a page up to date that a server shows."""
 _RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What a page needs to know that a server keeps up to date.
+
+    Attributes:
+        mark: distinguishes this state of the study from any other; "" where no server does.
+        secret: what the server takes for a sign that one of its own pages asks.
+    """
+
+    mark: str = ""
+    secret: str = ""
+
+
+NOT_LIVE: Final = Live()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +88,20 @@ class Drawn:
     Attributes:
         studies: of each study the numbers that are drawn, see `figure_data`.
         answers: what trials answered, see `answer_data`.
+        live: of a page that a server keeps up to date.
     """
 
     studies: str = ""
     answers: str = ""
+    live: Live = NOT_LIVE
 
     @classmethod
     def of(
-        cls, studies: Sequence[Mapping[str, Any] | None], answers: Mapping[str, Any] | None = None
+        cls,
+        studies: Sequence[Mapping[str, Any] | None],
+        answers: Mapping[str, Any] | None = None,
+        *,
+        live: Live = NOT_LIVE,
     ) -> Drawn:
         """Return the two as the page holds them; no studies where any of them is too large to be drawn."""
         from markupsafe import Markup
@@ -86,7 +110,9 @@ class Drawn:
             return Markup(as_script_json(value))  # noqa: S704  escaped for its place
 
         there = bool(studies) and all(study is not None for study in studies)
-        return cls(text(studies) if there else "", text(answers) if there and answers is not None else "")
+        return cls(
+            text(studies) if there else "", text(answers) if there and answers is not None else "", live
+        )
 
 
 NOTHING_DRAWN: Final = Drawn()
@@ -139,6 +165,8 @@ def render_page(
         facts=_facts(data, ranking),
         pictures=pictures or {},
         drawn=drawn,
+        live=drawn.live.mark,
+        secret=drawn.live.secret,
         notes=notes,
         classes=classes,
         class_rows=class_rows(classes),
@@ -172,11 +200,46 @@ def rendered(template: str, **values: Any) -> str:
 
     Args:
         template: its file's name.
-        **values: what the template shows.
+        **values: what the template shows; `live` is not "" where the page may ask the server that it came from.
     """
-    style, script = _asset("report.css"), "\n".join(map(_asset, SCRIPTS))
+    live = str(values.setdefault("live", ""))
+    style = _asset("report.css")
+    script = "\n".join(map(_asset, (*SCRIPTS, LIVE_SCRIPT) if live else SCRIPTS))
+    policy = _policy(style, script) + ("; connect-src 'self'" if live else "")
     page = environment().get_template(template)
-    return page.render(policy=_policy(style, script), style=_own(style), script=_own(script), **values)
+    return page.render(policy=policy, style=_own(style), script=_own(script), **values)
+
+
+def live_overview(
+    studies: Sequence[Mapping[str, Any]], *, place: str, idle: Sequence[str], live: Live
+) -> str:
+    """Return the page that lists the studies of a home, as a server shows it.
+
+    Args:
+        studies: of each `study`, `title`, `about`, `address`, and what `live_strip` takes.
+        place: where they lie.
+        idle: who holds no trial.
+        live: what the page needs to know of its server.
+    """
+    return rendered(
+        "live.html",
+        studies=studies,
+        place=printable(place, 200),
+        idle=idle,
+        live=live.mark,
+        secret=live.secret,
+        token=live.mark,
+        part=False,
+    )
+
+
+def live_strip(study: Mapping[str, Any]) -> str:
+    """Return how far a study is and who trains it, for the top of its page.
+
+    Args:
+        study: `words`, `eta`, `lines`, `token`, `stoppable`, and `stop`, the address that stops it.
+    """
+    return environment().get_template("live.html").render(studies=[study], part=True, token=study["token"])
 
 
 @functools.cache

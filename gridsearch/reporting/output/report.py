@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from gridsearch import files
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.gallery import STEMS, draw
+from gridsearch.reporting.figures.gallery import PIXELS, STEMS, draw
 from gridsearch.reporting.output.answer_data import answer_data
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
-from gridsearch.reporting.output.page import Drawn, render_page
+from gridsearch.reporting.output.page import Drawn, Live, render_page
 from gridsearch.reporting.output.report_parts import parts_beside, with_parts
 from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    import numpy as np
+
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.reporting.figures.gallery import Picture
     from gridsearch.reporting.ranking.pareto import ParetoFront
 
 """The folder of a study's whole report; those of its parts lie beside it."""
@@ -45,6 +48,22 @@ class ReportFiles:
     page: Path
     files: tuple[Path, ...]
     ranking: Ranking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LivePage:
+    """A study's page as a server shows it, with what the next one can be made from.
+
+    Attributes:
+        winner: number of the winner's trial.
+        images: the figures that show images, by stem.
+        pixels: the training images that the winner's predictions point into.
+    """
+
+    html: str
+    winner: int | None
+    images: Mapping[str, Picture]
+    pixels: np.ndarray | None
 
 
 def preload() -> None:
@@ -138,3 +157,51 @@ def _remove_stale(folder: Path, names: set[str]) -> None:
                     old.unlink(missing_ok=True)
     if files.PER_CLASS not in names:
         (folder / files.PER_CLASS).unlink(missing_ok=True)
+
+
+def live_page(
+    data: StudyData,
+    *,
+    predictions: Callable[[int], Predictions | None],
+    images: Callable[[TrialRecord], ImageData] | None = None,
+    kept: LivePage | None = None,
+    live: Live,
+) -> LivePage:
+    """Return a study's page as it stands now, for a server that shows it while trials run.
+
+    It has no still figures, which would take seconds each time: the page's script draws them.  Images are drawn when
+    there is another winner.
+
+    Args:
+        data: the study.
+        predictions: the stored validation predictions of a trial by its number.
+        images: gives what a trial was trained on; see `write_report`.
+        kept: the page as it was made before.
+        live: what the page needs to know of its server.
+    """
+    ranking = rank(data, predictions=predictions)
+    winner = None if ranking.best_trial is None else ranking.best_trial.number
+    same = kept is not None and kept.winner == winner
+    pictures = draw(data, ranking, predictions=predictions, images=None if same else images, live=True)
+    by_stem = dict(pictures.by_stem)
+    if kept is not None and same:
+        by_stem |= kept.images
+        pictures.pixels = kept.pixels
+    by = () if any(not t.state.ended for t in data.trials) else shown_metrics(data, predictions=predictions)
+    shown = figure_data(data, ranking, winner=pictures.winner, by=by)
+    answers = (
+        answer_data(data, ranking, predictions, pixels=pictures.pixels) if data.kind.classifies else None
+    )
+    if shown is None:  # too large for a browser to draw
+        by_stem = {stem: by_stem[stem] for stem in by_stem if stem in PIXELS}
+        pictures.notes.append(f"Figures of so many points are in its report: {data.again.report()}")
+    page = render_page(
+        data,
+        ranking,
+        pictures=by_stem,
+        classes=pictures.classes,
+        notes=pictures.notes,
+        drawn=Drawn.of([shown], answers, live=live),
+    )
+    images_kept = {stem: picture for stem, picture in by_stem.items() if stem in PIXELS}
+    return LivePage(html=page, winner=winner, images=images_kept, pixels=pictures.pixels)

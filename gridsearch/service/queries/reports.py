@@ -184,6 +184,36 @@ def pareto_of(
     )
 
 
+def live_report(
+    store: Store,
+    study: str,
+    *,
+    kept: reporting.LivePage | None = None,
+    root: Path | None = None,
+    live: reporting.Live,
+) -> reporting.LivePage:
+    """Return a study's page as it stands now, also where no trial has ended; nothing is written.
+
+    Args:
+        store: the open store.
+        study: the study's name.
+        kept: the page as it was made before.
+        root: folder of the datasets' files, where the images are looked for; nothing is ever fetched.
+        live: what the page needs to know of its server.
+
+    Raises:
+        StudyNotFound: there is none.
+    """
+    data = store.study_data(study)
+    return reporting.live_page(
+        data,
+        predictions=_with_warnings(reader(store, data), []),
+        images=lambda trial: _images(ImageSettings.of(trial.settings), study, store, at_hand={}, root=root),
+        kept=kept,
+        live=live,
+    )
+
+
 def chosen(
     store: Store, data: StudyData, *, where: Mapping[str, Value] | None = None, by: str | None = None
 ) -> tuple[StudyData, tuple[str, ...]]:

@@ -158,11 +158,11 @@ def status(places: Places, study: str | None = None) -> list[StudyStatus]:
         return []
     with existing(places) as store:
         if study is not None:
-            return [_status(store, study)]
+            return [status_of(store, study)]
         found = []
         for summary in store.studies():
             with suppress(StudyNotFound):  # deleted at this moment
-                found.append(_status(store, summary.name))
+                found.append(status_of(store, summary.name))
         return found
 
 
@@ -200,7 +200,12 @@ def anybody_at_work(places: Places) -> bool:
         return store.anybody_at_work(within=LEASE_SECONDS)
 
 
-def _status(store: Store, name: str) -> StudyStatus:
+def status_of(store: Store, name: str) -> StudyStatus:
+    """Return how far a study of an open store is.
+
+    Raises:
+        StudyNotFound: there is none.
+    """
     data = store.study_data(name)
     running = tuple(trial for trial in data.trials if trial.state is TrialState.RUNNING)
     waits = data.counts()[TrialState.WAITING] > 0 and not running
