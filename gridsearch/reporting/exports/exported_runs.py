@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.reporting.figures.fast_png import quick_confusion_png
 from gridsearch.reporting.stats.predictions import confusion_matrix, usable
-from gridsearch.reporting.words.text import show_params
+from gridsearch.reporting.words.text import show_params, show_replicate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -63,8 +63,8 @@ def exported_runs(data: StudyData, predictions: Callable[[int], Predictions | No
             continue
         content: dict[str, Any] = {
             "key": trial.key,
-            "title": f"{trial.number} {show_params(trial.params, data.axes, limit=100)} seed={trial.seed}",
-            "params": {**trial.settings.flat(), "seed": trial.seed},
+            "title": f"{trial.number} {show_params(trial.params, data.axes, limit=100)} {show_replicate(trial)}",
+            "params": {**trial.settings.flat(), **trial.settings.replicate(trial.seed)},
             "tags": _tags(data, trial),
             "steps": [(step, _finite(metrics)) for step, metrics in _steps(data, trial)],
             "final": _finite(trial.metrics),
