@@ -28,24 +28,27 @@ def headings(found: ParetoFront) -> list[str]:
 def rows(found: ParetoFront, varying: Sequence[str]) -> list[list[str]]:
     """Return the front's points, then those that the intervals leave open."""
     shown = [c for c in found.candidates if c.front or c.open][:MOST]
+    written = [
+        Digits.of([c.values[i] for c in found.candidates], q.name) for i, q in enumerate(found.quantities)
+    ]
     return [
         [
             show_params(c.point.params, varying or None, limit=120),
-            *(_with_ends(q, c, i) for i, q in enumerate(found.quantities)),
+            *(_with_ends(q, c, i, written[i]) for i, q in enumerate(found.quantities)),
             "front" if c.front else "open",
         ]
         for c in shown
     ]
 
 
-def _with_ends(quantity: Quantity, candidate: Candidate, place: int) -> str:
+def _with_ends(quantity: Quantity, candidate: Candidate, place: int, digits: Digits) -> str:
     value, ends = candidate.values[place], candidate.ends[place]
-    words = value_words(quantity, value)
-    if ends is None:
-        return words
     if quantity.name in COSTS:
-        return f"{words} [{ends[0]:.3g}, {ends[1]:.3g}]"
-    digits = Digits(quantity.name).finer(ends[1] - ends[0])
+        words = value_words(quantity, value)
+        return words if ends is None else f"{words} [{ends[0]:.3g}, {ends[1]:.3g}]"
+    if ends is None:
+        return digits.show(value)
+    digits = digits.finer(ends[1] - ends[0])
     return f"{digits.show(value)} {digits.interval(*ends)}"
 
 

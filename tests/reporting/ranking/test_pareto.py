@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gridsearch.errors import ArtifactError, UsageError
 from gridsearch.reporting.figures.front_figure import pareto_figure
 from gridsearch.reporting.output.pareto_table import pareto_frame
+from gridsearch.reporting.output.pareto_table import rows as rows_of
 from gridsearch.reporting.ranking.fronts import pareto_front
 from gridsearch.reporting.ranking.pareto import front_words, quantities_of
 from gridsearch.reporting.ranking.points import point_key
@@ -133,6 +134,8 @@ def test_figure_frame_and_json_show_the_front(study):
     found = made(study, rows)
     figure = pareto_figure(found, ["batch"])
     assert len([a for a in figure.axes if a.get_visible()]) == 2
+    cells = rows_of(found, ["batch"])[0]
+    assert cells == ["batch=50", "90.00 %", "100", "5 ms [4.5, 5.5]", "front"]
     frame = pareto_frame(found)
     assert list(frame.front).count(True) == len(found.front)
     assert list(frame.latency_low) == pytest.approx([0.9 * x for x in frame.latency])
