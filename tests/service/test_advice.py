@@ -94,7 +94,7 @@ def test_more_seeds_of_a_function_are_had_by_the_command_that_the_report_prints(
     run = ("--objective", "my 'own' code/f.py:f", "--grid", "x=1,2", "--seeds", "3", "--study", "s")
     here("run", *run, *HOME, *INLINE)
     said = here("report", "--study", "s", *HOME)
-    words, _ = here.follow(said, "gridsearch run")
+    words, _ = here.follow(said, "gridsearch run --study s --more-seeds")
     assert f"--home {shlex.quote('my results')}" in words
     more, top = (int(re.search(rf"--{name} (\d+)", words)[1]) for name in ("more-seeds", "top"))
     assert counts(here, *HOME)["complete"] == 6 + more * top

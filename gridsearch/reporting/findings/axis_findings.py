@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gridsearch.records.axis import identity
-from gridsearch.reporting.findings.differences import chance, intervals
+from gridsearch.reporting.findings.differences import chance, difference, lead_over
 from gridsearch.reporting.findings.finding import LEVEL, Finding
 from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.words.text import printable, show_value
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from gridsearch.records import Value
-    from gridsearch.reporting.findings.differences import Difference
     from gridsearch.reporting.findings.next_grids import NextGrids
     from gridsearch.reporting.ranking.ranking import Ranking
 
@@ -60,16 +59,16 @@ def _at_the_edge(
     if 0 < place < len(levels) - 1:
         return
     edge, inner = levels[place], levels[1 if place == 0 else -2]
-    found = _better(ranking, axis, edge, inner, level=level)
+    lead = lead_over(ranking, axis, inner, level=level)
     values = _beyond(axis, levels, upward=place > 0, free=free)
-    if found is None or not values:
+    if lead is None or not values:
         return
     yield Finding(
         code="GS101",
         axis=axis,
         value=edge,
         sentence=f"The winner has the {'largest' if place else 'smallest'} {printable(axis)} that was tried, "
-        f"{show_value(edge)}, and is better with it than with {show_value(inner)} by {_words(ranking, found)}: "
+        f"{show_value(edge)}, and is better with it than with {show_value(inner)} by {lead}: "
         f"{'larger' if place else 'smaller'} values may be better still.",
         command=grids.around(best, {axis: values}),
     )
@@ -85,19 +84,18 @@ def _between(
     if not 0 < place < len(levels) - 1:
         return
     beside = [levels[place - 1], levels[place + 1]]
-    found = [_better(ranking, axis, levels[place], other, level=level / 2) for other in beside]
+    leads = [lead_over(ranking, axis, other, level=level / 2) for other in beside]
     values = [
         v for other in beside if (v := _middle(axis, levels[place], other, levels, free=free)) is not None
     ]
-    if not values or found[0] is None or found[1] is None:
+    if not values or leads[0] is None or leads[1] is None:
         return
-    below, above = (_words(ranking, each) for each in found if each is not None)
     yield Finding(
         code="GS107",
         axis=axis,
         value=levels[place],
         sentence=f"The winner's {printable(axis)}, {show_value(levels[place])}, is better than {show_value(beside[0])} "
-        f"by {below}, and than {show_value(beside[1])} by {above}: the best value lies between these two.",
+        f"by {leads[0]}, and than {show_value(beside[1])} by {leads[1]}: the best value lies between these two.",
         command=grids.around(best, {axis: values}),
     )
 
@@ -113,13 +111,11 @@ def _no_effect(
     widest = 0.0
     count = None
     for one, other in pairs:
-        found = [d for d in intervals(ranking, axis, one, other, level=2 * level) if d.over == "points"]
-        if len(levels) == len(ranking.points):  # the only axis: its points differ in seeds alone
-            found = intervals(ranking, axis, one, other, level=2 * level)
-        if not found:
+        found = difference(ranking, axis, one, other, level=2 * level)
+        if found is None:
             return
-        widest = max(widest, abs(found[0].low), abs(found[0].high))
-        count = found[0].count if count is None else min(count, found[0].count)
+        widest = max(widest, abs(found.low), abs(found.high))
+        count = found.count if count is None else min(count, found.count)
     if not widest < most:
         return
     digits = ranking.digits_of()
@@ -132,21 +128,6 @@ def _no_effect(
         "out, and try more seeds instead.",
         command=grids.without(axis, kept=[best.level(axis)], point=best, seeds=2),
     )
-
-
-def _better(ranking: Ranking, axis: str, one: Value, other: Value, *, level: float) -> Difference | None:
-    """Return the evidence that one value is better than another, None where there is none."""
-    count = len(intervals(ranking, axis, one, other, level=level))
-    found = intervals(ranking, axis, one, other, level=level / max(count, 1))
-    return next((d for d in found if d.low > 0), None)
-
-
-def _words(ranking: Ranking, found: Difference) -> str:
-    """Return a difference with its interval and what it is over."""
-    digits = ranking.digits_of().finer(found.high - found.low)
-    over = f"{found.count} replicates" if found.over == "seeds" else f"{found.count} pairs of points"
-    low, high = (digits.difference(end, unit=False) for end in (found.low, found.high))
-    return f"{digits.difference(found.mean)} (at least {low}, at most {high}; {over})"
 
 
 def _beyond(axis: str, levels: Sequence[Value], *, upward: bool, free: bool) -> list[Value]:

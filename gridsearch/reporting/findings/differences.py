@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records.axis import identity
 from gridsearch.reporting.ranking.points import values_by_replicate
 from gridsearch.reporting.stats import moments
+from gridsearch.reporting.words.text import is_share
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from gridsearch.records import Value
     from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.ranking import Ranking
+    from gridsearch.reporting.words.digits import Digits
 
 FEWEST: Final = 3
 """Differences below this number say too little of how they scatter."""
@@ -28,48 +30,89 @@ class Difference:
     Attributes:
         mean: over `count` pairs.
         low: lower end of the confidence interval of the mean; likewise `high`.
-        over: what the pairs are: "seeds" of one point, or "points" that differ in this axis alone.
     """
 
     mean: float
     low: float
     high: float
     count: int
-    over: str
 
 
-def intervals(ranking: Ranking, axis: str, first: Value, second: Value, *, level: float) -> list[Difference]:
-    """Return how much better one value is than another: at the winner, over its seeds, and over all matched points.
+def difference(
+    ranking: Ranking, axis: str, first: Value, second: Value, *, level: float
+) -> Difference | None:
+    """Return how much better one value is than another over the points that differ in this axis alone.
 
     By the paired t-test: differences of a block (same settings but for the axis) are independent of those of another
-    and taken as roughly normal.  Each needs three pairs, and is left out where there are fewer.
+    and taken as roughly normal.  With one block, which is a study of one axis, its seeds are the pairs.  None with
+    fewer than three pairs, and for the folds of one block, which are not independent.
 
     Args:
         ranking: the points.
         axis: the axis.
         first: a value of it.
         second: another one.
-        level: error level of an interval, two-sided.
+        level: error level of the interval, two-sided.
     """
     sign = -1.0 if ranking.direction == "minimize" else 1.0
-    found = []
-    at_winner, between, folds = [], [], 1
+    blocks, pairs, folds = [], [], 1
     for one, other in _blocks(ranking.ranked, axis, first, second):
         a, b = (values_by_replicate(p.trials, ranking.metric) for p in (one, other))
         both = sorted(set(a) & set(b))
-        shared = [sign * (a[replicate] - b[replicate]) for replicate in both]
-        if not shared:
-            continue
-        between.append(moments.mean(shared) or 0.0)
-        if ranking.best in (one, other):
-            at_winner, folds = shared, len({replicate.fold for replicate in both})
-    # Folds train on images in common: their scatter understates that of their mean (Nadeau and Bengio, Inference for
-    # the generalization error, 2003, correct it by the ratio of test to training images).
-    wider = math.sqrt(1 + len(at_winner) / (folds - 1)) if folds > 1 else 1.0
-    for pairs, over, factor in ((at_winner, "seeds", wider), (between, "points", 1.0)):
-        if len(pairs) >= FEWEST:
-            found.append(_interval(pairs, level=level, over=over, wider=factor))
-    return found
+        if both:
+            pairs = [sign * (a[replicate] - b[replicate]) for replicate in both]
+            blocks.append(moments.mean(pairs) or 0.0)
+            folds = len({replicate.fold for replicate in both})
+    if len(blocks) == 1 and folds == 1:
+        blocks = pairs
+    return _interval(blocks, level=level) if len(blocks) >= FEWEST else None
+
+
+def lead_over(ranking: Ranking, axis: str, other: Value, *, level: float) -> str | None:
+    """Return in words by how much the winner's value of an axis is better than another; None where it may be chance.
+
+    Where the point that differs from the winner in this value alone is told from it by the ranking's own test, that
+    says it (which allows for the winner being the pick of all points); else the mean difference over all such points.
+
+    Args:
+        ranking: the points.
+        axis: the axis.
+        other: the value that the winner is compared with.
+        level: error level of the mean difference, two-sided.
+    """
+    best = ranking.best
+    assert best is not None
+    digits = ranking.digits_of()
+    beside = next(
+        (pair[1] for pair in _blocks(ranking.ranked, axis, best.level(axis), other) if pair[0] is best), None
+    )
+    known = ranking.uncertainty
+    if beside is not None and beside.mean is not None and best.mean is not None and beside.tier == best.tier:
+        place = next(i for i, point in enumerate(ranking.points) if point is beside)
+        if (
+            place < known.compared
+            and not known.exact
+            and not beside.tied_with_best
+            and place not in known.unsettled
+        ):
+            means = [f"{digits.show(p.mean)}{_ends(p, digits)}" for p in (best, beside)]
+            gap = abs(best.mean - beside.mean)
+            return f"{digits.difference(gap)} ({' against '.join(means)}; more than chance makes it, 95 % confidence)"
+    found = difference(ranking, axis, best.level(axis), other, level=level)
+    if found is None or not found.low > 0:
+        return None
+    digits = digits.finer(found.high - found.low)
+    low, high = (digits.difference(end, unit=False) for end in (found.low, found.high))
+    return (
+        f"{digits.difference(found.mean)} on average (between {low} and {high}, 95 % confidence; {found.count} pairs "
+        "that differ in it alone)"
+    )
+
+
+def _ends(point: RankedPoint, digits: Digits) -> str:
+    if point.ci_low is None or point.ci_high is None:
+        return ""
+    return f" {digits.finer(point.ci_high - point.ci_low).interval(point.ci_low, point.ci_high)}"
 
 
 def chance(ranking: Ranking) -> float | None:
@@ -82,7 +125,13 @@ def chance(ranking: Ranking) -> float | None:
     if freedom:
         return math.hypot(*(math.sqrt(n / freedom) * spread for n, spread in spreads)) or None
     images, best = ranking.uncertainty.images, ranking.best
-    if images and best is not None and best.mean is not None and 0 < best.mean < 1:
+    if (
+        images
+        and best is not None
+        and best.mean is not None
+        and 0 < best.mean < 1
+        and is_share(ranking.metric)
+    ):
         return math.sqrt(best.mean * (1 - best.mean) / images)
     return None
 
@@ -101,12 +150,9 @@ def _blocks(
     return [(point, sides[1][rest]) for rest, point in sides[0].items() if rest in sides[1]]
 
 
-def _interval(values: Sequence[float], *, level: float, over: str, wider: float) -> Difference:
+def _interval(values: Sequence[float], *, level: float) -> Difference:
     from scipy import special
 
-    mean, error = (
-        moments.mean(values) or 0.0,
-        (moments.deviation(values) or 0.0) * wider / math.sqrt(len(values)),
-    )
+    mean, error = moments.mean(values) or 0.0, (moments.deviation(values) or 0.0) / math.sqrt(len(values))
     reach = float(special.stdtrit(len(values) - 1, 1 - level / 2)) * error
-    return Difference(mean, mean - reach, mean + reach, len(values), over)
+    return Difference(mean, mean - reach, mean + reach, len(values))
