@@ -93,6 +93,19 @@ def test_weights_of_a_file_are_those_of_the_network_but_for_its_last_layer(weigh
     assert all(torch.equal(own[n], t) for n, t in stored.items() if not n.startswith("fc."))
 
 
+def test_a_library_that_is_not_installed_is_named_with_its_extra(monkeypatch):
+    from gridsearch.zoo.pretrained import libraries
+
+    def missing():
+        raise ImportError("No module named 'timm'")
+
+    monkeypatch.setitem(libraries.LIBRARIES, "timm", missing)
+    with pytest.raises(GridsearchError) as refusal:
+        open_model("timm:resnet18")
+    assert "model 'timm:resnet18' needs timm (No module named 'timm')" in refusal.value.message
+    assert refusal.value.hint == "pip install 'gridsearch[timm]'"
+
+
 class Evil:
     def __reduce__(self):
         return (Path("ran").touch, ())
