@@ -128,7 +128,8 @@ def with_norm(*_):
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 4))
 
 
-def results(trials, cache, folder, build=mlp):
+def results(trials, cache, folder, build=mlp, *, later=0):
+    """Train trials as one pack, the last `later` of them in lanes that others leave; return their metrics."""
     lanes = [
         Lane(
             Trial(
@@ -138,8 +139,15 @@ def results(trials, cache, folder, build=mlp):
         )
         for i, (s, n) in trials.items()
     ]
-    events = []
-    train_pack(Pack("p", tuple(lanes)), data=cache, build=build, device="cpu", emit=events.append)
+    events, waiting = [], lanes[len(lanes) - later :]
+    train_pack(
+        Pack("p", tuple(lanes[: len(lanes) - later])),
+        data=cache,
+        build=build,
+        device="cpu",
+        emit=events.append,
+        more=lambda count: [waiting.pop(0) for _ in range(min(count, len(waiting)))],
+    )
     found = {e.trial: e for e in events if isinstance(e, TrialFinished | TrialFailed)}
     assert all(isinstance(e, TrialFinished) for e in found.values()), found
     return {i: e.metrics for i, e in found.items()}
@@ -162,6 +170,15 @@ def test_a_lane_of_a_fold_gives_what_its_own_run_gives(groups, changes, tmp_path
     assert len({m["train_loss"] for m in together.values()}) == len(pairs)
     held_out = [set(cache(s).val.tolist()) for s, seed in pairs if seed == 0]
     assert sorted(i for some in held_out for i in some) == list(range(IMAGES))
+
+
+def test_a_free_lane_goes_to_another_fold_which_sees_its_own_images(tmp_path):
+    cache = ResidentCache(dataset(), device="cpu")
+    short, long, *rest = BASE.replicates(0)
+    trials = dict(enumerate((s, 0) for s in (dataclasses.replace(short, epochs=1), long, *rest)))
+    together = results(trials, cache, tmp_path, later=2)
+    for i in (2, 3):
+        assert results({i: trials[i]}, cache, tmp_path)[i] == together[i]
 
 
 def test_running_statistics_are_those_of_the_images_of_the_lane_s_own_fold(tmp_path):
