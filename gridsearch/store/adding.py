@@ -99,6 +99,9 @@ def add(
         .where(ledger_tables.studies.c.id == study.id)
         .values(shown=growth.shown.to_json(), next_number=study.next_number + len(new) + len(offered))
     )
+    varied = tuple(name for name in growth.varied if name not in draft.axes) if known else ()
+    if varied and draft.command:
+        _note_again(connection, study.id, draft.command)
     ids = {key: each.id for key, each in _known(connection, study.id).items()}
     states = [known[key].state for key in wanted if key in known]
     return Added(
@@ -108,8 +111,17 @@ def add(
         reused=sum(s.ended and s not in again for s in states),
         offered_again=len(offered),
         in_flight=sum(not s.ended for s in states),
-        varied=tuple(name for name in growth.varied if name not in draft.axes) if known else (),
+        varied=varied,
     )
+
+
+def _note_again(connection: Connection, study_id: int, command: str) -> None:
+    """Note a command twice that asks for another recipe than before: its study file has changed."""
+    s = ledger_tables.studies
+    commands = json.loads(connection.execute(select(s.c.commands).where(s.c.id == study_id)).scalar_one())
+    if commands.count(command) == 1:
+        commands = [*commands, command][-_COMMANDS_KEPT:]
+        connection.execute(update(s).where(s.c.id == study_id).values(commands=json.dumps(commands)))
 
 
 def _study(connection: Connection, draft: StudyDraft, begins: Callable[[], None]) -> _Study:

@@ -24,14 +24,16 @@ def mixed_settings(varying: Sequence[str], commands: Iterable[str]) -> tuple[str
 
     Args:
         varying: the axes of which there is more than one value.
-        commands: the command lines that made the study; what is in study files and calls from Python is not known.
+        commands: the command lines that made the study; what is in study files and calls from Python is not known, but
+            one that asked for another recipe the second time is there twice.
     """
+    commands = tuple(commands)
     asked: set[str] = set()
     given: set[str] = set(IMAGES)
     for line in commands:
         grid, options, whole = _read(line)
         asked |= grid
-        given |= options if whole else {*options, "epochs"}
+        given |= options if whole or len(commands) == 1 else {*options, "epochs"}
     return tuple(axis for axis in varying if axis in given and axis not in asked)
 
 

@@ -70,9 +70,11 @@ def test_one_recipe_by_itself_is_not_marked(mixed):
         ),
         (("gridsearch run --grid=lr=1 --set=momentum=.9", "gridsearch run --grid lr=1"), ("momentum",)),
         (("gridsearch run --grid lr=1 --val .2", "gridsearch run --grid lr=2"), ()),
-        (("gridsearch.run(...) from Python",), ("epochs",)),
-        (("gridsearch run study.toml",), ("epochs",)),
-        (("gridsearch run 'unclosed",), ("epochs",)),
+        (("gridsearch.run(...) from Python",), ()),  # then its own grid asked for it
+        (("gridsearch.run(...) from Python",) * 2, ("epochs",)),
+        (("gridsearch run study.toml",), ()),
+        (("gridsearch run study.toml",) * 2, ("epochs",)),
+        (("gridsearch run 'unclosed",) * 2, ("epochs",)),
     ],
 )
 def test_a_setting_that_no_grid_asked_for_is_of_the_recipe(commands, found):
