@@ -312,6 +312,7 @@ class ImageSettings(RecipeKeys, Settings):
         """Return all settings, the source by its model and the fingerprint by the options of the images."""
         found = self.flat() | {name: getattr(self, name) for name in ("code_version", "folds", "group")}
         del found["dataset"]
+        del found["select_metric"]  # a study has one metric; points that compare no epochs have the default
         content = found.pop("data_fingerprint")
         for version, name in (
             (MODEL_VERSION, "model"),

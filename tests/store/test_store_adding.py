@@ -170,7 +170,7 @@ def test_a_store_of_before_a_setting_came_finds_its_trials_and_shows_what_new_on
         shown = connection.scalar(select(studies.c.shown))
         shown = json.loads(shown)
         for name in LATER:
-            assert shown["common"].pop(name) == LATER[name]
+            assert shown["common"].pop(name, LATER[name]) == LATER[name]
         connection.execute(update(studies).values(shown=json.dumps(shown)))
         for number, text in connection.execute(select(rows.c.id, rows.c.settings)).all():
             settings = {k: v for k, v in json.loads(text).items() if k not in LATER}
@@ -323,6 +323,18 @@ def test_the_study_bears_direction_metric_command_and_note(store, make):
     save_note(study, "my own words")
     add(store, make, {"lr": [0.1]}, study=long)
     assert get_note(study) == "my own words", "what a user wrote stays"
+
+
+def test_the_metric_that_compares_epochs_is_shown_of_no_trial_that_compares_none(store, make):
+    add(store, make, {"patience": [None]})
+    add(store, make, {"patience": [2]}, select_metric="macro_f1")
+    assert [set(t.params) for t in trials(store)] == [set(), {"patience"}]  # none is left out
+
+
+def test_a_command_whose_file_asks_for_another_recipe_is_kept_twice(store, make):
+    for epochs in (2, 2, 10):
+        add(store, make, {"lr": [0.1]}, epochs=epochs, study={"command": "run study.toml"})
+    assert store.study_data("digits").commands == ("run study.toml",) * 2
 
 
 def test_commands_are_kept_in_order_and_the_newest_environment_and_spec_count(store, make):
