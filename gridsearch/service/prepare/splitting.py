@@ -5,6 +5,7 @@ Between the catalog, which has the images, and `training.split`, which splits th
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,7 +48,11 @@ def _check(images: ImageData, settings: ImageSettings) -> None:
     there = f"{settings.dataset!r}: {count} images of {classes} classes are too few"
     if count <= classes:
         raise DataError(f"{there} to train on", hint="give the dataset more images of each class")
-    parts = _split(images, settings, settings.subset)
+    try:
+        parts = _split(images, settings, settings.subset)
+    except UsageError:
+        _check_folds(images, settings)
+        raise
     if images.test_images is None and not len(parts.test_from_train):
         raise DataError(
             f"{there}: none is left to test with",
@@ -63,6 +68,23 @@ def _check(images: ImageData, settings: ImageSettings) -> None:
         raise DataError(
             f"{there}: {len(parts.train)} would be left to train on{without}, one for each class at most",
             hint="give the dataset more images of each class",
+        )
+
+
+def _check_folds(images: ImageData, settings: ImageSettings) -> None:
+    """Refuse more folds than the smallest class has images, by its name."""
+    if settings.folds is None or settings.group is not None:
+        return
+    whole = _split(images, replace(settings.point(), folds=None, val=0.0), None)
+    counts = np.bincount(images.train_labels[whole.train], minlength=len(images.class_names))
+    least = int(np.where(counts > 0, counts, counts.max()).argmin())
+    if counts[least] < settings.folds:
+        few = int(counts[least])
+        raise UsageError(
+            f"folds={settings.folds}: class {images.class_names[least]!r} has {few} image{'s' * (few != 1)}",
+            hint=f"give at most {few} folds, or more images of that class"
+            if few > 1
+            else "give it more images",
         )
 
 

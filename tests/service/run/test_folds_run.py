@@ -54,7 +54,7 @@ def test_folds_of_a_study_from_the_first_run_to_the_winner(home):
 WRONG = [
     ({"folds": 1}, "folds must be at least 2"),
     ({"folds": 3, "val": 0.2}, "val has no place beside them"),
-    ({"folds": 200}, "folds=200: the smallest class has 145 images"),
+    ({"folds": 200}, "folds=200: class '8' has 145 images"),
     ({"folds": 3, "group": "patient"}, "dataset 'digits' has no groups of images"),
 ]
 
