@@ -92,7 +92,7 @@ def test_every_option_has_its_argument_and_every_argument_its_option(command):
 )
 def test_a_word_is_taken_by_both_doors_with_the_same_meaning_or_refused_by_both(meaning, name):
     (option,) = (s for s in actions("run")[name].option_strings if s.startswith("--"))
-    stored = name in ("more_seeds", "top")
+    stored = name in ("more_seeds", "top", "code")
     more = {"top": {"more_seeds": "1"}, "slurm": {"executor": "slurm"}}.get(name, {})
     of_function = {"objective": "f.py:g"} if name in ("metric", "direction") else {}
     taken = 0
