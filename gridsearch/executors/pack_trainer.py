@@ -377,7 +377,8 @@ class PackTrainer:
         if (sent := self.setup.image_files.get(fingerprint)) is not None:
             return datasets.read_sent(Path(sent), fingerprint)
         plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        images, found = datasets.load_known(plugin, Path(self.setup.data_root), dict(options))
+        root = Path(self.setup.data_root)
+        images, found = datasets.load_known(plugin, root, dict(options), wanted=fingerprint)
         if found != fingerprint:
             raise DataError(
                 f"the images have changed: those of {plugin.name!r} are other than when the run began",

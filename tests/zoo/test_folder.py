@@ -89,6 +89,23 @@ def test_validation_images_of_a_folder_are_told_apart_and_one_that_is_trained_on
     assert fingerprint(tmp_path / "im") != datasets.fingerprint_of(data)
 
 
+def test_what_a_study_had_before_validation_images_were_used_is_read_as_it_was_then(tmp_path):
+    for part in ("train", "val"):
+        for seed, name in enumerate(("a", "b")):
+            paint(tmp_path / "im" / part / name / "0.png", seed=seed)
+            paint(tmp_path / "im" / part / name / "1.png", seed=seed + 5)
+    plugin = datasets.open_dataset(f"folder:{tmp_path / 'im'}")
+    now = fingerprint(tmp_path / "im")
+    (tmp_path / "im" / "val").rename(tmp_path / "away")
+    old = fingerprint(tmp_path / "im")
+    (tmp_path / "away").rename(tmp_path / "im" / "val")
+    for wanted, val in ((old, None), (now, [4, 5, 6, 7]), ("0" * 64, [4, 5, 6, 7]), (None, [4, 5, 6, 7])):
+        data, found = datasets.load_known(plugin, tmp_path / "root", {}, wanted=wanted)
+        assert found == (old if wanted == old else now)
+        assert (None if data.val_indices is None else data.val_indices.tolist()) == val
+        assert len(data.train_labels) == (4 if wanted == old else 8)
+
+
 def test_a_train_may_be_a_thing_to_recognise(tmp_path):
     for name in ("train", "car", "bus"):
         paint(tmp_path / "im" / name / "old" / "0.png")

@@ -223,13 +223,14 @@ class Catalog:
         """Load the images, verified."""
         return self.known(options)[0]
 
-    def known(self, options: Mapping[str, Value]) -> tuple[ImageData, str]:
+    def known(self, options: Mapping[str, Value], *, wanted: str | None = None) -> tuple[ImageData, str]:
         """Load the images, and give the fingerprint of just these; what they are is kept.
 
         Args:
             options: complete, as `data` gives them.
+            wanted: see `datasets.load_known`.
         """
-        images, fingerprint = datasets.load_known(self.dataset, self.root, dict(options))
+        images, fingerprint = datasets.load_known(self.dataset, self.root, dict(options), wanted=wanted)
         if fingerprint not in self._facts:
             self._facts[fingerprint] = _facts(images, self.dataset.locator)
         if (key := datasets.key_of(images, fingerprint)) is not None:
@@ -245,7 +246,7 @@ class Catalog:
         found: dict[str, ImageData] = {}
         for each in map(ImageSettings.of, settings):
             if each.data_fingerprint not in found:
-                images, fingerprint = self.known(each.data_options)
+                images, fingerprint = self.known(each.data_options, wanted=each.data_fingerprint)
                 if fingerprint != each.data_fingerprint:
                     raise images_changed(each.dataset)
                 found[fingerprint] = images
@@ -263,7 +264,9 @@ class Catalog:
     def fact(self, settings: ImageSettings) -> DataFacts:
         """Return what the images are that a trial of these settings trains on; see `facts`."""
         fingerprint = settings.data_fingerprint
-        if fingerprint not in self._facts and self.known(settings.data_options)[1] != fingerprint:
+        if fingerprint in self._facts:
+            return self._facts[fingerprint]
+        if self.known(settings.data_options, wanted=fingerprint)[1] != fingerprint:
             raise images_changed(settings.dataset)
         return self._facts[fingerprint]
 

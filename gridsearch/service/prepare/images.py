@@ -291,7 +291,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
         return None
     settings = ImageSettings.of(settings)
     try:
-        images, fingerprint = catalog.known(settings.data_options)
+        images, fingerprint = catalog.known(settings.data_options, wanted=settings.data_fingerprint)
     except DataError:
         if fetch:
             raise

@@ -22,6 +22,7 @@ from gridsearch.service.prepare.named_code import file_of
 from gridsearch.service.prepare.prepared import Joining
 from gridsearch.service.prepare.user_code import CODE, check_same
 from gridsearch.spec import StudySpec
+from gridsearch.zoo import datasets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -264,7 +265,12 @@ def _now(settings: Settings, catalog: Catalog, known: dict[str, str | None]) -> 
         known[text] = None
         with suppress(UsageError):
             known[text] = catalog.data(options)[2]
-    return known[text]
+    wanted = settings.data_fingerprint
+    if known[text] in (None, wanted) or not datasets.reads_as_before(catalog.dataset):
+        return known[text]
+    if (again := f"{text} {wanted}") not in known:
+        known[again] = catalog.known(options, wanted=wanted)[1]
+    return known[again]
 
 
 def _places(locator: str, home: Path) -> list[Path]:

@@ -325,6 +325,7 @@ def _images(
     catalog = Catalog(locator, root)
     if not catalog.available:
         raise DataError(f"dataset {settings.dataset!r} is not on this machine")
-    if catalog.data(settings.data_options)[2] != settings.data_fingerprint:
+    images, fingerprint = catalog.known(settings.data_options, wanted=settings.data_fingerprint)
+    if fingerprint != settings.data_fingerprint:
         raise DataError(f"the images of {settings.dataset!r} are other than when the study was made")
-    return catalog.images(settings.data_options)
+    return images

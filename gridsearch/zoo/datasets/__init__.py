@@ -16,6 +16,7 @@ from gridsearch.zoo.datasets.access import (
     load,
     load_known,
     open_dataset,
+    reads_as_before,
     verify,
 )
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
@@ -56,6 +57,7 @@ __all__ = [
     "mnist",
     "open_dataset",
     "read_sent",
+    "reads_as_before",
     "has_own_fingerprint",
     "share",
     "share_resized",

@@ -161,10 +161,24 @@ def has_own_fingerprint(plugin: Plugin) -> bool:
     return _method(plugin, "fingerprint") is not None and _method(plugin, "with_fingerprint") is None
 
 
-def load_known(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> tuple[ImageData, str]:
+def reads_as_before(plugin: Plugin) -> bool:
+    """Whether a dataset can read its files as an earlier version of this program did."""
+    return _method(plugin, "as_before") is not None
+
+
+def load_known(
+    plugin: Plugin, root: Path, options: Mapping[str, Value], *, wanted: str | None = None
+) -> tuple[ImageData, str]:
     """Return a dataset and the fingerprint of just these images, as `load` and `fingerprint` give them.
 
     Two calls would not do: files may come, go or change between them.
+
+    Args:
+        plugin: from `open_dataset`.
+        root: the data root.
+        options: its `data.*` options.
+        wanted: the fingerprint of a stored trial: where an earlier version of this program read these files another
+            way, and gave that one, they are read so.
 
     Raises:
         GridsearchError: see `load`; or the images change while they are read.
@@ -173,6 +187,9 @@ def load_known(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> tupl
     if read is not None:  # reads and hashes in one go
         _check_options(plugin, options)
         found = read(root, **options)
+        if wanted is not None and found.fingerprint != wanted and reads_as_before(plugin):
+            before = plugin.target.as_before(root, **options)
+            found = before if before.fingerprint == wanted else found
         return found.data, found.fingerprint
     if _method(plugin, "fingerprint") is None:
         data = load(plugin, root, options)

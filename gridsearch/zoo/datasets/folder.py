@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
     from gridsearch.zoo.datasets.kept_images import Decoded
+    from gridsearch.zoo.datasets.scan import Tree
 
 MEMORY_LIMIT = 8 * 1024**3
 """Bytes that the decoded images of a folder may take."""
@@ -76,11 +77,21 @@ class FolderDataset:
 
     def with_fingerprint(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
         """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
-        from gridsearch.zoo.datasets.folder_arrays import decoded
         from gridsearch.zoo.datasets.scan import scan
 
+        return self._decoded(scan(self.path), root, size, channels)
+
+    def as_before(self, root: Path, *, size: Value = "auto", channels: Value = "auto") -> Decoded:
+        """Return the images as a version did that used no validation images of a folder's own."""
+        from gridsearch.zoo.datasets.scan import scan, without_validation
+
+        return self._decoded(without_validation(scan(self.path)), root, size, channels)
+
+    def _decoded(self, tree: Tree, root: Path, size: Value, channels: Value) -> Decoded:
+        from gridsearch.zoo.datasets.folder_arrays import decoded
+
         return decoded(
-            scan(self.path),
+            tree,
             root / "folder",
             size=size_option(size),
             channels=channels_option(channels),

@@ -7,7 +7,7 @@ is followed within the folder.  Hidden files are left alone.
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
@@ -141,6 +141,20 @@ def scan(folder: Path) -> Tree:
         skipped=skipped,
         group_from=SUB_FOLDERS if any(file.group for file in files) else "",
     )
+
+
+def without_validation(tree: Tree) -> Tree:
+    """Return a folder of images without those for validation, as studies used it that are older than these."""
+    if VAL not in tree.where:
+        return tree
+    shown = f"{tree.folders[VAL].partition('/')[0]}/"
+    tree.skipped.unused.append(shown)
+    tree.skipped.add(shown, "not used, as when the study was made", expected=True)
+    where, folders = (
+        {part: at for part, at in parts.items() if part != VAL} for parts in (tree.where, tree.folders)
+    )
+    files = tuple(found for found in tree.files if found.part != VAL)
+    return replace(tree, files=files, where=where, folders=folders)
 
 
 def _group(file: Place, of_class: Place) -> str:

@@ -350,3 +350,15 @@ def test_a_weights_file_that_is_not_there_is_named_and_not_called_another_model(
     )
     monkeypatch.chdir(tmp_path)
     assert cli(*more).code == 0
+
+
+def test_a_study_from_before_validation_images_were_used_goes_on_without_them(cli, search, tmp_path, home):
+    fill(tmp_path / "pets" / "train")
+    assert search("folder:pets").code == 0
+    fill(tmp_path / "pets" / "val", first=500, count=3)  # which that version left out
+    more = cli("run", "--study", "pets", "--more-seeds", "1", "--top", "1", *BEST, "--no-report")
+    assert more.code == 0, more.err
+    assert cli("best", "--study", "pets", *BEST).code == 0
+    assert search("folder:pets").code == 0
+    fingerprints = {row["data_version"] for row in rows(cli, "pets")}
+    assert (len(rows(cli, "pets")), len(fingerprints)) == (3, 2)
