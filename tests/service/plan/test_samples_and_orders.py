@@ -143,4 +143,4 @@ def test_what_makes_no_sense_is_one_line_and_writes_nothing(home, capsys, words,
 
 def test_a_sample_has_no_place_beside_a_stored_study(home, capsys):
     assert main(["run", "--study", "s", "--sample", "3"]) == 2
-    assert "--sample changes what is searched, and no grid is given" in capsys.readouterr().err
+    assert "--sample changes what is searched, but no grid is given" in capsys.readouterr().err

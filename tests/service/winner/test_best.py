@@ -137,8 +137,8 @@ def test_again_says_that_it_is_no_clean_test(cli, exported):
     test = result.json["test"]
     assert (test["clean"], test["reading"]) == (False, 2)
     assert test["accuracy"] == exported.test["accuracy"]
-    assert "not a clean test" in cli(*BEST).out
-    assert "not a clean test" in (exported.folder / "card.md").read_text()
+    assert "no longer a clean test" in cli(*BEST).out
+    assert "no longer a clean test" in (exported.folder / "card.md").read_text()
     assert {p.name for p in exported.folder.iterdir()} == FILES
     assert not list((exported.home / "digits" / ".best").glob("*"))
 
