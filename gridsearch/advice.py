@@ -26,7 +26,7 @@ LOCATORS = "locators"
 """Where a study's spec keeps what its own code is named by: kind, display name, locator ("" where it has no file)."""
 
 _TORCHS = "torch.optim:"
-"""Before the names of torch's own optimizers, which are no code of the user's."""
+"""Before the names of torch's optimizers, which are no code of the user's."""
 
 _GRID = ("--grid", "lr=.01,.001", "batch=10,20,50")
 

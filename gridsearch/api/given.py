@@ -26,14 +26,12 @@ from gridsearch.executors.shipping import pickled
 from gridsearch.plugins import ImageData
 from gridsearch.plugins.bytecode import names_read
 from gridsearch.plugins.ownership import own_module
+from gridsearch.records import CODE_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gridsearch.plugins import Plugin
-
-CODE_AXES = ("model", "optimizer", "augment")
-"""Axes whose values may be classes or functions."""
 
 _HELD = (list, dict, set, bytearray, deque, io.IOBase)
 """What a function may fill for its caller to see, where it runs in the caller's process."""
@@ -68,12 +66,12 @@ class Objects:
         """Return a grid with names in place of the models, optimizers and augmentations on its axes."""
         if not isinstance(grid, Mapping):
             return grid
-        own = {name: grid[name] for name in CODE_AXES if name in grid and _has_code(grid[name])}
+        own = {name: grid[name] for name in CODE_KEYS if name in grid and _has_code(grid[name])}
         return {**grid, **{name: self._each(name, values, several=True) for name, values in own.items()}}
 
     def recipe(self, recipe: Mapping[str, Any]) -> dict[str, Any]:
         """Return a recipe with names in place of an optimizer and an augmentation."""
-        own = {name: recipe[name] for name in CODE_AXES[1:] if name in recipe and _has_code(recipe[name])}
+        own = {name: recipe[name] for name in CODE_KEYS[1:] if name in recipe and _has_code(recipe[name])}
         return {**recipe, **{name: self._each(name, value) for name, value in own.items()}}
 
     def _each(self, name: str, given: Any, *, several: bool = False) -> Any:
@@ -95,7 +93,11 @@ class Objects:
                 f"optimizer: an instance of {kind} was given, and each trial makes one of its own",
                 hint=f"give the class (optimizer={kind}); its arguments are optimizer.NAME",
             )
-        return target if isinstance(target, str) or not callable(target) else self._named(target)
+        if isinstance(target, str) or not callable(target):
+            return target
+        name = getattr(target, "__name__", "")
+        of_torch = getattr(sys.modules.get("torch.optim"), name, None) is target
+        return f"torch.optim:{name}" if of_torch else self._named(target)
 
     def model(self, target: Any) -> Any:
         """Return a model's name; anything but a class or function is returned as it is.

@@ -410,7 +410,7 @@ class PackTrainer:
         found: dict[str, Any] = {}
         for kind, name in settings.uses[2:]:
             plugin = self._find(name)
-            if plugin.source != getattr(settings, f"{kind}_source"):
+            if getattr(settings, f"{kind}_source") not in (None, plugin.source):
                 raise PluginError(
                     f"{kind} {name!r}: a file of it has changed since the run began", hint="run again"
                 )

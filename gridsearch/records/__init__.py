@@ -40,6 +40,7 @@ from gridsearch.records.events import (
 from gridsearch.records.function_settings import FunctionSettings
 from gridsearch.records.image_facts import DataFacts
 from gridsearch.records.image_settings import (
+    CODE_KEYS,
     DATA_PREFIX,
     LATER,
     MODEL_PREFIX,
@@ -61,6 +62,7 @@ from gridsearch.records.trials import Lane, Pack, Trial, TrialDraft, TrialState
 __all__ = [
     "DataFacts",
     "Advance",
+    "CODE_KEYS",
     "DATA_PREFIX",
     "EngineSays",
     "EpochEnded",

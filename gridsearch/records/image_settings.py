@@ -44,6 +44,9 @@ MODEL_PREFIX = "model."
 DATA_PREFIX = "data."
 OPTIMIZER_PREFIX = "optimizer."
 
+CODE_KEYS = ("model", "optimizer", "augment")
+"""Settings whose values may name code of the user's own, which is then a part of a trial's key."""
+
 GROUP = "group"
 """The option of a dataset that says which column its images are grouped by; `--group` sets it."""
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gridsearch import locators
 from gridsearch.errors import UsageError
 from gridsearch.folders import tilde
+from gridsearch.records import CODE_KEYS
 from gridsearch.records.study_kinds import kind_of
 from gridsearch.spec.collector import ErrorCollector, InvalidValue, shortened
 from gridsearch.spec.conditions import Condition, Exclusion, Term
@@ -105,7 +106,8 @@ def load_toml(
         if name in said:
             said[name] = _beside(path, said[name])
     if not free:
-        grid = _with_models(grid, lambda m: _beside(path, m))
+        grid = _with_code(grid, lambda m: _beside(path, m))
+        recipe |= {name: _beside(path, str(recipe[name])) for name in CODE_KEYS if name in recipe}
     return StudyFile(path=path, options=said, recipe=recipe, grid=grid)
 
 
@@ -214,18 +216,18 @@ def missing_files(said: StudyFile, *, but: Container[str]) -> Iterator[tuple[str
             )
 
 
-def _with_models(parts: Parts, locate: Callable[[str], str]) -> Parts:
-    """Return a grid with its models located."""
+def _with_code(parts: Parts, locate: Callable[[str], str]) -> Parts:
+    """Return a grid with its models, optimizers and augmentations located."""
 
     def value_of(name: str, value: Value) -> Value:
-        return locate(value) if name == "model" and isinstance(value, str) else value
+        return locate(value) if name in CODE_KEYS and isinstance(value, str) else value
 
     def terms_of(terms: tuple[Term, ...]) -> tuple[Term, ...]:
         return tuple(Term(t.axis, tuple(value_of(t.axis, v) for v in t.values)) for t in terms)
 
     groups = (
         Group(g.names, tuple(tuple(map(value_of, g.names, row)) for row in g.rows))
-        if "model" in g.names
+        if set(CODE_KEYS) & set(g.names)
         else g
         for g in parts.groups
     )

@@ -11,6 +11,7 @@ Shapes: B batch, C/H/W channels, height, width.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 from collections.abc import Mapping
@@ -159,7 +160,7 @@ class OwnOptimizer:
         self.settings, self._name = settings, settings.optimizer
         self.parameters = list(parameters)
         self._steps = 0
-        self._own: Any = make(self.parameters, **arguments(make, settings))
+        self._own: Any = _derived(make)(self.parameters, **arguments(make, settings))
         if not isinstance(self._own, torch.optim.Optimizer):
             raise CodeRefused(
                 f"optimizer {self._name} gives a {type(self._own).__name__}, no torch.optim.Optimizer"
@@ -239,6 +240,18 @@ class OwnOptimizer:
             group.update(kept)
         for name, value in found["attributes"].items():
             setattr(own, name, value)
+
+
+def _derived(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a class that derives from a user's: torch puts another `step` into the class of what it makes.
+
+    The user's own stays as its address says.
+    """
+    if isinstance(make, functools.partial):
+        return functools.partial(_derived(make.func), *make.args, **make.keywords)
+    if not isinstance(make, type):
+        return make
+    return type(make)(make.__name__, (make,), {"__module__": make.__module__, "__doc__": make.__doc__})
 
 
 def without_own_code(settings: ImageSettings) -> ImageSettings:

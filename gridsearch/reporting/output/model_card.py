@@ -26,7 +26,7 @@ UNEVEN: Final = 0.02
 """Accuracy above balanced accuracy by which classes are recognised unevenly well."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#+|~&!])")
-_HIDDEN = ("data_fingerprint", "model_source", "dataset")
+_HIDDEN = ("data_fingerprint", "model_source", "optimizer_source", "augment_source", "dataset")
 
 
 def model_card(

@@ -62,7 +62,9 @@ SCRIPTS: Final = (
 """What the page's script consists of, in this order."""
 LIVE_SCRIPT: Final = "live.js"
 """What keeps a page up to date that a server shows."""
-_RECIPE_HIDDEN: Final = frozenset({"data_fingerprint", "model_source", "objective_source"})
+_RECIPE_HIDDEN: Final = frozenset(
+    {"data_fingerprint", "model_source", "objective_source", "optimizer_source", "augment_source"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -386,6 +388,8 @@ def _recipe(data: StudyData) -> list[tuple[str, str]]:
     for name, words in (
         ("data_fingerprint", "SHA-256 of the data"),
         ("model_source", "SHA-256 of the model's file"),
+        ("optimizer_source", "SHA-256 of the optimizer's file"),
+        ("augment_source", "SHA-256 of the augmentation's file"),
         ("objective_source", "SHA-256 of the objective's file"),
     ):
         if name not in varying and first.get(name):

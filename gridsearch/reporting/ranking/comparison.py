@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from scipy import special
 
+from gridsearch.records import CODE_KEYS
 from gridsearch.records.image_metrics import known_metric, label_of
 from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.ranking.points import RankedPoint, point_key, values_by_replicate
@@ -200,7 +201,7 @@ def varying(sides: Sequence[Side]) -> tuple[str, ...]:
     winners = [side.winner for side in sides]
     names = dict.fromkeys(k for w in winners for k in w.settings.flat())
     between = [a for a in names if len({repr(w.settings.get(a)) for w in winners}) > 1]
-    hidden = {"dataset", "data_fingerprint", "model_source", "objective_source"}
+    hidden = {"dataset", "data_fingerprint", *(f"{kind}_source" for kind in (*CODE_KEYS, "objective"))}
     return tuple(dict.fromkeys([*axes, *(a for a in between if a not in hidden)]))
 
 

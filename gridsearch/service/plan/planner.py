@@ -22,7 +22,7 @@ from gridsearch.spec.study_options import ORDERS
 from gridsearch.store import open_store, store_exists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from gridsearch.executors.pack_trainer import PackTrainer
     from gridsearch.planning import SimulatedPack
@@ -335,7 +335,10 @@ class _Methods:
             self.broken += 1
             self.errors.append(known)
             return "solo", known.message
-        return ("solo", _why_alone(trials, self._options)) if lanes == 1 else known
+        if lanes == 1:
+            return "solo", _why_alone(trials, self._options)
+        method, reason = known
+        return method, "; ".join(filter(None, (reason, *_lane_by_lane(settings))))
 
     def _ask(self, settings: ImageSettings, *, alone: bool) -> tuple[str, str] | PluginError:
         if alone and settings.model_source is None:
@@ -348,6 +351,15 @@ class _Methods:
         except PluginError as error:
             return error
         return "solo", ""
+
+
+def _lane_by_lane(settings: ImageSettings) -> Iterator[str]:
+    """Say what of a pack's step is done for one lane after the other."""
+    for kind, name in settings.uses[2:]:
+        if kind == "optimizer":
+            yield f"optimizer {name} moves one lane after the other"
+        else:
+            yield f"augment {name} is called for one lane after the other, once for lanes that see the same images"
 
 
 def _why_alone(trials: int, options: RunOptions) -> str:

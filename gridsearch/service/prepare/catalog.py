@@ -196,7 +196,8 @@ class Catalog:
         if problems:
             raise SpecError(problems)
         defaults = {k: v for k, v in takes.items() if v is not None and k not in ("lr", "weight_decay")}
-        return plugin.name, {**defaults, **options}, plugin.source
+        source = plugin.source if is_own("optimizer", plugin.name) else None
+        return plugin.name, {**defaults, **options}, source
 
     def augment(self, name: str) -> tuple[str, dict[str, Value], str | None]:
         """Return an augmentation's display name, no options, and the hash of its source; see `Resolver`."""

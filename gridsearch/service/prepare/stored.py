@@ -182,7 +182,8 @@ def _check_part(
         )
     plugin = catalog.find_part(kind, name)
     stored = getattr(settings, f"{kind}_source")
-    check_same(kind, plugin, plugin.source, stored, study=data.name, spec=spec)
+    if is_own(kind, name):
+        check_same(kind, plugin, plugin.source, stored, study=data.name, spec=spec)
 
 
 def _check_files_there(study: str, plugin: Plugin, settings: ImageSettings) -> None:

@@ -14,7 +14,7 @@ TOP = {
 POINT = {"rank", "params", "n", "mean", "ci_low", "ci_high", "tied_with_best"}
 TRIAL = {
     "number", "params", "seed", "state", "value", "metrics", "val_accuracy", "val_loss", "train_accuracy",
-    "train_loss", "epochs", "seconds", "attempts", "error", "pruned_by",
+    "train_loss", "epochs", "seconds", "attempts", "error", "pruned_by", "stopped_early",
 }  # fmt: skip
 
 
