@@ -59,21 +59,23 @@ def test_a_page_follows_its_study_while_the_reader_stays_and_the_button_stops_th
     page.locator("#decides, #grid").first.evaluate("h => h.scrollIntoView()")
     top = page.locator("#grid").bounding_box()["y"]
     assert page.locator(".controls output").inner_text() == "2 of 4 points (y: 2)"
-    with subprocess.Popen(
-        [sys.executable, "-m", "gridsearch", *run_words("x=0.5,3,4", "y=1,2")], stderr=subprocess.PIPE
-    ) as run:
-        page.get_by_text("running.").wait_for()
-        page.get_by_text("of 10 points (y: 2)").wait_for()
-        assert page.locator(".controls output").inner_text() == "5 of 10 points (y: 2)"
+    run = subprocess.Popen(
+        [sys.executable, "-m", "gridsearch", *run_words("x=0.5,3,4", "y=1,2")], stderr=subprocess.DEVNULL
+    )
+    try:
+        page.locator(".strip", has_text="1 running.").wait_for()
+        page.locator(".controls output", has_text="5 of 10 points (y: 2)").wait_for()
         assert page.locator("input[data-for=trials]").input_value() == "seed=0"
         page.wait_for_timeout(300)
         assert abs(page.locator("#grid").bounding_box()["y"] - top) < 3
         assert f"process {run.pid} on " in page.locator(".strip").inner_text()
         page.once("dialog", lambda dialog: dialog.accept())
         page.get_by_role("button", name="Stop now").click()
-        page.get_by_text(f"process {run.pid} on").and_(page.locator(".said")).wait_for()
+        page.locator(".said", has_text=f"process {run.pid} on").wait_for()
         assert run.wait(timeout=60) == 0
-        run.stderr.read()
+    finally:
+        run.kill()
+        run.wait()
     page.get_by_text("continues").first.wait_for()
     assert page.locator("button[data-stop]").count() == 0
     assert browse.problems == []

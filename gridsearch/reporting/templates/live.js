@@ -27,10 +27,11 @@
   };
   const find = (name) => name && document.querySelector(name);
 
-  // Where the reader is: the first heading in sight, and how far from the top it stands.
+  // Where the reader is: the first heading in sight, else the last one above, and how far from the top it stands.
   const place = () => {
     const heads = [...document.querySelectorAll("h1, h2[id]")];
-    const seen = heads.filter((h) => h.getBoundingClientRect().top <= 1).pop() ?? heads[0];
+    const top = (h) => h.getBoundingClientRect().top;
+    const seen = heads.find((h) => top(h) >= 0 && top(h) < innerHeight * 0.7) ?? heads.filter((h) => top(h) < 0).pop() ?? heads[0];
     return { name: seen.id ? `#${CSS.escape(seen.id)}` : seen.tagName.toLowerCase(), top: seen.getBoundingClientRect().top };
   };
 
