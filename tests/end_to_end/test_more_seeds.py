@@ -64,7 +64,7 @@ def test_from_python_it_is_the_same(cli, study):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--more-seeds", "2"), "--more-seeds extends a study that exists"),
+        (("--more-seeds", "2", "--grid", "lr=.1"), "--more-seeds extends a study that exists"),
         (
             ("--more-seeds", "2", "--study", "x", "--grid", "lr=.1"),
             "--more-seeds extends a study that exists",
