@@ -46,6 +46,7 @@ def test_fusible_and_shaping_axes_part_all_settings():
     assert set(AXES) == fields | {"seed"} == {*FUSIBLE, *SHAPING}
     assert set(FUSIBLE) == {
         "lr",
+        "select_metric",
         "weight_decay",
         "loss",
         "focal_gamma",
