@@ -383,7 +383,7 @@ class Episode:
         said = self._err.read_text(errors="replace")
         found = {
             int(number): int(epoch)
-            for numbers, epoch in re.findall(r"trials? ([\d, ]+): go(?:es)? on from epoch (\d+) of", said)
+            for numbers, epoch in re.findall(r"trials? ([\d, ]+): continues? from epoch (\d+) of", said)
             for number in numbers.split(",")
         }
         for trial, epoch in expected.items():

@@ -75,7 +75,7 @@ def test_the_plan_says_why_a_group_trains_lane_after_lane(cli):
 def test_the_doctor_looks_at_every_built_in_model(cli):
     models = cli("models", "list", "--json").json["models"]
     told = {f["subject"]: f for f in cli("doctor", "--json").json["findings"]}
-    for model in models:
+    for model in (m for m in models if ":" not in m["name"]):  # timm:NAME is one of many
         detail = told[f"model {model['name']}"]["detail"]
         large = f"--model {model['name']}` looks at it" in detail
         assert detail.startswith("stacked: ") != large

@@ -105,7 +105,7 @@ def test_a_worker_waits_for_its_first_grid_is_healthy_and_ends_at_sigterm(progra
         [sys.executable, "-m", "gridsearch", *service["command"]], stderr=subprocess.PIPE, text=True
     )
     try:
-        assert "nothing waits" in worker.stderr.readline()
+        assert "no waiting trial" in worker.stderr.readline()
         shown = program(*service["healthcheck"]["test"][2:])
         assert shown.code == 0
         assert [each["pid"] for each in shown.json["idle"]] == [worker.pid]

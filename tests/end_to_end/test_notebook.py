@@ -61,4 +61,4 @@ def test_every_cell_of_the_notebook_page_runs_and_no_figure_stays_open(tmp_path)
 def test_every_command_line_option_of_a_comparison_has_its_argument():
     import inspect
 
-    assert set(inspect.signature(gs.compare).parameters) == {"studies", "where", "store", "home"}
+    assert set(inspect.signature(gs.compare).parameters) == {"studies", "where", "by", "store", "home"}

@@ -173,7 +173,7 @@ def test_a_run_killed_and_interrupted_and_finished_by_its_name_gives_the_bytes_o
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert re.search(r"trials? .*: goe?s? on from epoch [1-9] of 9", err)
+    assert re.search(r"trials? .*: continues? from epoch [1-9] of 9", err)
     finish(home, "run", "--study", "digits", *FIXED)
     assert results(home) == expected
     assert packs(home) == packs(unbroken)
@@ -188,7 +188,7 @@ def test_workers_killed_in_the_middle_of_their_packs_change_no_byte(unbroken, ho
     _, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "killed by SIGKILL" in err
-    assert re.search(r"trials? .*: goe?s? on from epoch \d of 9 \(attempt 2 of 3\)", err)
+    assert re.search(r"trials? .*: continues? from epoch \d of 9 \(attempt 2 of 3\)", err)
     assert results(home) == results(unbroken)
 
 

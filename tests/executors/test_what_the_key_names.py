@@ -129,7 +129,7 @@ def test_images_that_change_during_a_run_fail_the_trials_that_would_read_them(wo
     happens(worker.folder)
     ended = worker.train(second)
     assert isinstance(ended, TrialFailed)
-    assert "images changed" in ended.message
+    assert "images have changed" in ended.message
 
 
 def test_a_folder_that_goes_during_a_run_fails_its_trials(worker):
@@ -190,7 +190,7 @@ def test_a_dataset_that_gives_other_images_each_time_trains_nothing(tmp_path):
         batch=4,
         **worker.model,
     )
-    assert "images changed" in worker.train(settings).message
+    assert "images have changed" in worker.train(settings).message
 
 
 NET = """
