@@ -207,7 +207,10 @@ class _Table:
 
     def _write(self, image: str, name: str, share: str, second: str, style: str = "") -> None:
         if not self._out.is_terminal:
-            self._out.print("\t".join((image, name, share, second)).rstrip(), soft_wrap=True)
+            from rich.segment import Segment, Segments
+
+            row = "\t".join((escaped(image), escaped(name), share, second)).rstrip()
+            self._out.print(Segments([Segment(row), Segment.line()]), end="")  # a Text would expand tabs
             return
         line = f"{_padded(image, self._image)}  {_padded(name, self._class)}  {share:>11}  {second}"
         self._out.print(line.rstrip(), highlight=False, soft_wrap=True, style=style)

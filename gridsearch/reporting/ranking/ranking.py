@@ -49,6 +49,7 @@ class Ranking:
         ensembles: what the best points say together; none without stored predictions.
         others: the metrics beside the ranking one that are worth a column.
         kind: what the study is of.
+        noun: what the replicates of its points are called: "seed", or "fold" where there is a cross-validation.
         digits: by metric, how the numbers of its column are written.
         incomparable: points that were trained on other images, ranked among themselves and not compared with
             `points`.
@@ -66,6 +67,7 @@ class Ranking:
     ensembles: tuple[Ensemble, ...] = ()
     others: tuple[str, ...] = ()
     kind: StudyKind = IMAGES
+    noun: str = "seed"
     digits: Mapping[str, Digits] = field(default_factory=dict)
     incomparable: tuple[RankedPoint, ...] = ()
     mixed: tuple[str, ...] = ()
@@ -116,11 +118,6 @@ class Ranking:
     def most_seeds(self) -> int:
         """The largest number of replicates that count at any point."""
         return max((p.n for p in self.points), default=0)
-
-    @property
-    def noun(self) -> str:
-        """What the replicates of its points are called: "seed", or "fold" where there is a cross-validation."""
-        return "fold" if any(p.folds for p in self.points) else "seed"
 
 
 def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | None = None) -> Ranking:
@@ -174,6 +171,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         uncertainty=uncertainty,
         others=others,
         kind=data.kind,
+        noun="fold" if any(p.folds for p in ranked) else "seed",
         digits={name: _digits(ranked, name, data.metric) for name in (data.metric, *others)},
         mixed=mixed_settings(varying, data.commands) if data.kind.classifies else (),
     )

@@ -135,7 +135,7 @@ def test_values_that_differ_in_their_last_bits_are_told_apart(run, cli, tmp_path
     gs.run(grid={"x": values}, objective="f.py:f", study="s", executor="inline", report=False, quiet=True)
     shown = cli("report", "--study", "s").out
     for text in ("0.1", "0.100000001", "0.3", "0.30000000000000004"):
-        assert f" x={text} " in shown
+        assert f"\tx={text}\t" in shown
         found = cli("report", "--study", "s", "--where", f"x={text}", "--json").json["points"]
         assert [p["params"]["x"] for p in found] == [min(values, key=lambda v: abs(v - float(text)))]
 

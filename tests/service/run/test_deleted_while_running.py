@@ -120,12 +120,12 @@ def test_status_of_all_studies_passes_over_one_that_is_deleted_at_that_moment(ru
 
     run()
     run("--study", "other")
-    seen = studies._status
+    seen = studies.status_of
 
     def deleted_first(store, name):
         if name == "f":
             store.delete_study("f")
         return seen(store, name)
 
-    monkeypatch.setattr(studies, "_status", deleted_first)
+    monkeypatch.setattr(studies, "status_of", deleted_first)
     assert [each["study"] for each in cli("status", "--json").json["studies"]] == ["other"]

@@ -57,6 +57,7 @@ def source(store: Store) -> TrialSource:
     run = SimpleNamespace(
         store=SimpleNamespace(away=False, reclaim=lambda _: ()),
         study_id=1,
+        order="given",
         options=SimpleNamespace(settled=False, keep_going=True),
         progress=SimpleNamespace(workers=1),
         cost=SimpleNamespace(guess=lambda _: 1.0, share=lambda _, lanes: 1 / lanes),

@@ -125,7 +125,7 @@ def test_a_second_call_shows_what_was_found_and_reads_nothing(cli, exported, mon
     assert result.code == 0
     assert result.json["test"] == exported.test
     assert result.json["fresh"] is False
-    assert "was read before" in cli(*BEST).out
+    assert "has been read before" in cli(*BEST).out
     assert files_of(exported.home) == before
     named = cli(*BEST, "--dataset", "fmnist")
     assert "without --again neither data nor a model is used" in named.err

@@ -516,7 +516,7 @@ BESIDE = {
 """What else must be so for it to matter."""
 
 
-@pytest.mark.parametrize("name", sorted(FUSIBLE - {"seed", "fold", "partition"}))
+@pytest.mark.parametrize("name", sorted(FUSIBLE - {"seed", "fold", "partition", "select_metric"}))
 def test_what_the_planner_lets_differ_in_a_pack_is_each_lane_s_own(name, train, alone, make_settings):
     """Two lanes that differ in it alone: each gives what it gives alone, and they do not give the same."""
     common = {"dtype": "float64", "optimizer": "sgd", "epochs": 3, "momentum": 0.5, "lr": 0.1}
