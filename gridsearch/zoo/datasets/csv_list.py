@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gridsearch.errors import DataError
 from gridsearch.folders import tilde
 from gridsearch.zoo.datasets.csv_table import read_table
-from gridsearch.zoo.datasets.folder import MEMORY_LIMIT, channels_option, size_option
+from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped, is_named_as_image, shown
 from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
 from gridsearch.zoo.datasets.scan import TRAIN, Found
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
     from gridsearch.zoo.datasets.csv_table import CsvTable
-    from gridsearch.zoo.datasets.kept_images import Decoded
     from gridsearch.zoo.datasets.scan import Tree
 
 _LAYOUT = "a CSV file has columns of paths and labels, and may have one of splits (train, val, test) and one of groups"
@@ -27,7 +26,7 @@ _NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
-class CsvDataset:
+class CsvDataset(FileImages):
     """Images that a CSV file lists, one in a row; callable as a dataset.
 
     Paths are relative to the file's folder.  Images become arrays as those of a folder do, see `FolderDataset`.
@@ -69,40 +68,9 @@ class CsvDataset:
         columns = {"path": path, "label": label, "split": split, "group": group}
         return self.with_fingerprint(root, **columns, size=size, channels=channels).data
 
-    def fingerprint(self, root: Path, **options: Value) -> str:
-        """Return the SHA-256 over the content, class, split and group of each image that is used, and the shape."""
-        return self.with_fingerprint(root, **options).fingerprint
-
-    def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
-        """Whether it can be loaded without fetching anything: always, or never."""
-        return True
-
-    def examine(self, root: Path) -> tuple[ImageData, tuple[str, ...]]:  # noqa: ARG002
-        """Read every file anew: return the images, and which of them are not used, and why.
-
-        Raises:
-            DataError: see `__call__`.
-        """
-        from gridsearch.zoo.datasets.folder_arrays import examined
-
-        return examined(self.tree(), memory_limit=self.memory_limit)
-
-    def with_fingerprint(
-        self, root: Path, *, size: Value = "auto", channels: Value = "auto", **columns: Value
-    ) -> Decoded:
-        """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
-        from gridsearch.zoo.datasets.folder_arrays import decoded
-
-        return decoded(
-            self.tree(**columns),
-            root / "folder",
-            size=size_option(size),
-            channels=channels_option(channels),
-            memory_limit=self.memory_limit,
-        )
-
     def tree(
         self,
+        root: Path,  # noqa: ARG002  (as every dataset is asked)
         *,
         path: Value = "auto",
         label: Value = "auto",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import DataError, UsageError, said
-from gridsearch.zoo.datasets.folder import MEMORY_LIMIT, channels_option, size_option
+from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped
 from gridsearch.zoo.datasets.layout import TEST, TRAIN, VAL
 from gridsearch.zoo.datasets.listed_images import Row, Table, part_of, tree_of
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import Value
-    from gridsearch.zoo.datasets.kept_images import Decoded
     from gridsearch.zoo.datasets.scan import Tree
 
 _LAYOUT = "a dataset has a column of images and one of labels (a ClassLabel, words or whole numbers)"
@@ -47,7 +46,7 @@ class _Cell(Found):
 
 
 @dataclass(frozen=True, slots=True)
-class HubDataset:
+class HubDataset(FileImages):
     """A dataset that Hugging Face's library reads; callable as a dataset.
 
     Splits are used as the dataset has them; others than train, validation and test are left out, and that is said.
@@ -90,38 +89,6 @@ class HubDataset:
         """
         rows = {"image": image, "label": label, "group": group, "config": config, "revision": revision}
         return self.with_fingerprint(root, **rows, size=size, channels=channels).data
-
-    def fingerprint(self, root: Path, **options: Value) -> str:
-        """Return the SHA-256 over the content, class, split and group of each image that is used, and the shape."""
-        return self.with_fingerprint(root, **options).fingerprint
-
-    def available(self, root: Path) -> bool:  # noqa: ARG002  (as every dataset is asked)
-        """Whether it can be tried: the library fetches what is not there when it is loaded."""
-        return True
-
-    def examine(self, root: Path) -> tuple[ImageData, tuple[str, ...]]:
-        """Read every image anew: return the images, and which of them are not used, and why.
-
-        Raises:
-            DataError: see `__call__`.
-        """
-        from gridsearch.zoo.datasets.folder_arrays import examined
-
-        return examined(self.tree(root), memory_limit=self.memory_limit)
-
-    def with_fingerprint(
-        self, root: Path, *, size: Value = "auto", channels: Value = "auto", **rows: Value
-    ) -> Decoded:
-        """Return the images with their fingerprint, both of the same bytes; see `__call__` for the rest."""
-        from gridsearch.zoo.datasets.folder_arrays import decoded
-
-        return decoded(
-            self.tree(root, **rows),
-            root / "folder",
-            size=size_option(size),
-            channels=channels_option(channels),
-            memory_limit=self.memory_limit,
-        )
 
     def tree(
         self,
