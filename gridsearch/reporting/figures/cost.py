@@ -9,10 +9,10 @@ import numpy as np
 from gridsearch.reporting.figures.fonts import POINTS_PER_INCH, fitted, legible, point_names
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    FAINT,
     PALETTE,
     drawn,
     new_figure,
+    numbered_legend,
     plain_text,
     ruled,
     settled,
@@ -156,9 +156,6 @@ def spread_out(dots: np.ndarray, *, area: np.ndarray) -> np.ndarray:
 
 
 def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], linestyle="none", marker="o", color=FAINT, markersize=0) for _ in named]
     marks = [f"the point ranked {p.rank}" for p in named]
     names = point_names([p.params for p in named], ranking.varying, marks, _WIDTH - 2.6)
     digits = ranking.digits_of()
@@ -166,16 +163,7 @@ def _legend(figure: Figure, named: Sequence[RankedPoint], ranking: Ranking) -> N
         f"{number}.  {digits.show(p.mean)} in {show_seconds(p.seconds)}: {name}"
         for number, (p, name) in enumerate(zip(named, names, strict=True), start=1)
     ]
-    legend = figure.legend(
-        handles,
-        words,
-        loc="outside lower left",
-        frameon=False,
-        fontsize=8.5,
-        handlelength=0,
-        handletextpad=0.3,
-    )
-    plain_text(legend.get_texts())
+    numbered_legend(figure, words)
 
 
 def _short(seconds: float) -> str:

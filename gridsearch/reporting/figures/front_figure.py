@@ -8,10 +8,10 @@ from gridsearch.reporting.figures.cost import number_places
 from gridsearch.reporting.figures.fonts import fitted, legible, point_names
 from gridsearch.reporting.figures.mpl_style import (
     ACCENT,
-    FAINT,
     PALETTE,
     drawn,
     new_figure,
+    numbered_legend,
     panel_grid,
     plain_text,
     ruled,
@@ -132,22 +132,10 @@ def value_words(quantity: Quantity, value: float) -> str:
 
 
 def _legend(figure: Figure, found: ParetoFront, named: Sequence[Candidate], varying: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = [Line2D([], [], linestyle="none", marker="o", color=FAINT, markersize=0) for _ in named]
     marks = [f"the point ranked {c.point.rank}" for c in named]
     names = point_names([c.point.params for c in named], varying, marks, _WIDTH - 3.4)
     words = [
         f"{number}.  {', '.join(value_words(q, v) for q, v in zip(found.quantities, c.values, strict=True))}: {name}"
         for number, (c, name) in enumerate(zip(named, names, strict=True), start=1)
     ]
-    legend = figure.legend(
-        handles,
-        words,
-        loc="outside lower left",
-        frameon=False,
-        fontsize=8.5,
-        handlelength=0,
-        handletextpad=0.3,
-    )
-    plain_text(legend.get_texts())
+    numbered_legend(figure, words)

@@ -160,6 +160,15 @@ def plain_text(texts: Iterable[Text]) -> None:
         text.set_parse_math(False)
 
 
+def numbered_legend(figure: Figure, words: Sequence[str]) -> None:
+    """Write below a figure what its numbered points are, a line each."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], linestyle="none", marker="o", color=FAINT, markersize=0) for _ in words]
+    how = {"frameon": False, "fontsize": 8.5, "handlelength": 0, "handletextpad": 0.3}
+    plain_text(figure.legend(handles, list(words), loc="outside lower left", **how).get_texts())
+
+
 def colours_for(direction: str) -> str:
     """Return the name of the colour map in which better values are the brighter ones."""
     return _COLOURS if direction != "minimize" else f"{_COLOURS}_r"

@@ -1,0 +1,79 @@
+"""Networks in bfloat16 are held against float32: rounding alone refuses none, and a mistake is found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from gridsearch.training.kernels.batch_inner import multiplies_bfloat16
+from gridsearch.training.lanes.compile.agreement import Disagrees, check_same
+from gridsearch.training.lanes.compile.lane_values import SAMPLE
+from gridsearch.training.lanes.compile.network_choice import choose
+from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.model_setup import build_network
+from gridsearch.training.precision import Precision
+from gridsearch.training.resident_data import ResidentCache
+
+BFLOAT16 = Precision.of("bfloat16", torch.device("cpu"))
+
+
+class Deep(nn.Sequential):
+    """Batch norms of a single pixel, which blow rounding up: torch's own bfloat16 is far from float32."""
+
+    def __init__(self):
+        steps = [nn.Conv2d(1, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU()]
+        for _ in range(7):
+            steps += [nn.Conv2d(8, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU()]
+        super().__init__(*steps, nn.Flatten(), nn.Linear(8, 3))
+
+
+def chosen():
+    torch.manual_seed(0)
+    x_BCHW = torch.randn(SAMPLE, 1, 28, 28)
+    network, storage = choose([Deep(), Deep()], x_BCHW, BFLOAT16)
+    return network, storage, x_BCHW
+
+
+def test_rounding_alone_keeps_no_deep_network_out_of_a_pack(make_settings, make_images):
+    settings = [make_settings(dtype="bfloat16", lr=lr, batch=16) for lr in (0.01, 0.02)]
+    data = ResidentCache(make_images(40, size=28), device="cpu")(settings[0])
+    built = [build_network(s, 0, data, lambda *_: Deep(), BFLOAT16) for s in settings]
+    pack = PackProgram([Member(s, 0) for s in settings], built, data, BFLOAT16)
+    assert pack.network.method == "stacked"
+    assert pack.planned == multiplies_bfloat16()
+
+
+class Wrong:
+    """A network of which something is computed a little wrong."""
+
+    def __init__(self, network, *, logits=1.0, gradients=1.0):
+        self.network, self.dropout = network, network.dropout
+        self._logits, self._gradients = logits, gradients
+
+    def __call__(self, x, form, *, training):
+        return self.network(x, form, training=training) * self._logits
+
+    def forward_pass(self, x, form):
+        forward, times = self.network.forward_pass(x, form), self._gradients
+
+        class Pass:
+            logits = forward.logits
+
+            def gradients(self, grad_logits, into):
+                forward.gradients(grad_logits, into)
+                into.mul_(times)
+
+        return Pass()
+
+
+def test_a_network_that_rounds_as_torch_does_is_the_same():
+    network, storage, x_BCHW = chosen()
+    check_same(Wrong(network), network, storage, x_BCHW, BFLOAT16)
+
+
+@pytest.mark.parametrize("mistake", [{"logits": -1.0}, {"gradients": -1.0}, {"gradients": 0.0}])
+def test_a_mistake_is_found_below_the_rounding(mistake):
+    network, storage, x_BCHW = chosen()
+    with pytest.raises(Disagrees, match="bfloat16"):
+        check_same(Wrong(network, **mistake), network, storage, x_BCHW, BFLOAT16)
