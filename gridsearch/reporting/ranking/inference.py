@@ -181,7 +181,7 @@ def _p_values(points: Sequence[RankedPoint], read: Mapping[int, _Read], *, sign:
     networks can differ on, else like the nearest point above it that was read.
     """
     best = read[0]
-    same = {i for i, r in read.items() if np.array_equal(r.labels, best.labels)}
+    same = {i for i, r in read.items() if r.of_the_images_of(best)}
     if best.parts.hits is not None:
         means = np.array([p.mean for p in points], dtype=float)
         found = over_images.conservative_p_values(means[0], means, len(best.parts.hits))
@@ -200,11 +200,26 @@ def _p_values(points: Sequence[RankedPoint], read: Mapping[int, _Read], *, sign:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What is kept of a trial's predictions: the classes [N], the metric, and what each image contributes to it."""
+    """What is kept of a trial's predictions: which images, the metric, and what each image contributes to it.
+
+    Attributes:
+        labels: int [N].
+        indices: int [N], the images' places in the training set; None where they were not stored.
+    """
 
     labels: np.ndarray
+    indices: np.ndarray | None
     score: Score
     parts: Parts
+
+    def of_the_images_of(self, other: _Read) -> bool:
+        """Whether both are about the same images in the same order, as far as that was stored.
+
+        Labels alone do not say it: where images are stored class by class all splits have the same ones.
+        """
+        known = self.indices is not None and other.indices is not None
+        alike = not known or np.array_equal(self.indices, other.indices)  # type: ignore[arg-type]
+        return alike and np.array_equal(self.labels, other.labels)
 
 
 def _read(
@@ -223,5 +238,6 @@ def _read(
         scores, label = ImageScores(stored), label_of(point)
         with suppress(Unmeasured):  # the value that is shown counts: rounding may have moved an image's class
             score = scores.score(metric, label=label, recorded=point.mean)
-            found[place] = _Read(stored.labels, score, scores.parts(metric, label=label))
+            parts = scores.parts(metric, label=label)
+            found[place] = _Read(stored.labels, stored.indices, score, parts)
     return found

@@ -285,6 +285,19 @@ def test_predictions_of_another_split_are_not_compared_image_by_image(study):
     assert tied(rank(data, predictions=moved)) == [1, 2]
 
 
+def test_images_of_the_same_classes_are_not_the_same_images(study):
+    """Where images lie class by class, every split has the same labels in the same order."""
+    data, found = with_images(study, half(280), half(270))
+
+    def placed(number):
+        told = found(number)
+        return Predictions(told.logits, told.labels, np.arange(len(told.labels)) + number)
+
+    assert tied(rank(data, predictions=placed)) == [1, 2]
+    same = {number: replace(placed(number), indices=placed(0).indices) for number in (0, 1)}
+    assert tied(rank(data, predictions=same.get)) == [1]
+
+
 def test_of_very_many_points_only_the_best_are_read(study):
     read = []
     many = MOST_READ + 50
