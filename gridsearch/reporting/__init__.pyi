@@ -52,7 +52,12 @@ from .ranking.points import RankedPoint as RankedPoint
 from .ranking.out_of_fold import predictions_of as predictions_of
 from .ranking.ranking import Ranking as Ranking, rank as rank
 from .ranking.selection import filter_data as filter_data, folder_of as folder_of
-from .stats.evaluation import classes as classes, evaluate as evaluate, in_words as in_words
+from .stats.evaluation import (
+    chosen_by as chosen_by,
+    classes as classes,
+    evaluate as evaluate,
+    in_words as in_words,
+)
 from .stats.predictions import (
     Predictions as Predictions,
     confident_mistakes as confident_mistakes,

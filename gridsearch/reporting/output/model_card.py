@@ -10,7 +10,7 @@ import re
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch.reporting.stats.evaluation import interval_words, reading_words
+from gridsearch.reporting.stats.evaluation import chosen_words, interval_words, reading_words
 from gridsearch.reporting.words.text import printable, show_metric, show_param, show_params
 from gridsearch.spec.words import Worded, words_of
 
@@ -60,6 +60,7 @@ def model_card(
         resized=(given["network_height"], given["network_width"]) != (given["height"], given["width"]),
         interval=interval_words(test),
         reading=reading_words(test),
+        chosen=chosen_words(test),
         brightness=", ".join(f"{100 * m:.0f} %" for m in mean),
         dark=max(mean) < DARK,
         uneven=test["balanced_accuracy"] < test["accuracy"] - UNEVEN,

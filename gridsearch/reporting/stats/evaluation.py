@@ -12,6 +12,9 @@ import statistics
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from gridsearch.records.image_metrics import ACCURACY, LOSS, TRAIN_ACCURACY, label_of
 from gridsearch.reporting.stats.predictions import (
     Predictions,
     balanced_accuracy,
@@ -22,12 +25,10 @@ from gridsearch.reporting.stats.predictions import (
     per_class,
 )
 from gridsearch.reporting.words.digits import Digits
-from gridsearch.reporting.words.text import plural, show_params
+from gridsearch.reporting.words.text import metric_name, plural, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import numpy as np
 
 CONFIDENCE = 0.95
 
@@ -68,6 +69,38 @@ def evaluate(logits_KNY: np.ndarray, labels_N: np.ndarray, *, seeds: Sequence[in
         "images": len(labels_N),
         "seeds": each,
     }
+
+
+def chosen_by(
+    logits_KNY: np.ndarray, labels_N: np.ndarray, *, metric: str, class_names: Sequence[str]
+) -> dict[str, Any]:
+    """Return the metric by which a point was chosen, on the test images.
+
+    Args:
+        logits_KNY: float [K, N, Y].
+        labels_N: int [N].
+        metric: its name; of the training images their accuracy stands for that of the test images.
+        class_names: by label.
+
+    Returns:
+        `metric`, `value` (mean over seeds), `ci_low` and `ci_high`: over seeds where these differ, else over images;
+        `value` None where the test images cannot give it.
+    """
+    from gridsearch.reporting.stats.over_seeds import mean_intervals  # scipy.stats, which few need
+    from gridsearch.reporting.stats.prediction_scores import ImageScores, Unmeasured
+
+    label, asked = label_of(metric, class_names), ACCURACY if metric == TRAIN_ACCURACY else metric
+    try:
+        scores = [ImageScores(Predictions(one, labels_N)).score(asked, label=label) for one in logits_KNY]
+    except Unmeasured:
+        return {"metric": metric, "value": None, "ci_low": None, "ci_high": None}
+    values = np.array([[score.value for score in scores]])
+    low, high = map(float, mean_intervals(values)[0])
+    if math.isnan(low):
+        found = scores[0].ci_low, scores[0].ci_high
+    else:
+        found = max(0.0, low), high if metric == LOSS else min(1.0, high)
+    return {"metric": metric, "value": float(values.mean()), "ci_low": found[0], "ci_high": found[1]}
 
 
 def _interval(accuracies: Sequence[float], *, images: int) -> tuple[float, float, str]:
@@ -115,11 +148,25 @@ def in_words(test: Mapping[str, Any]) -> str:
     digits = Digits.of([test["accuracy"]], "test_accuracy").finer(width)
     low, high = digits.show(test["ci_low"], unit=False), digits.show(test["ci_high"])
     whose = f" {show_params(test['params'], limit=160)}" if test.get("params") else ""
-    reading = reading_words(test)
+    reading, chosen = reading_words(test), chosen_words(test)
     return (
         f"On the test set ({plural(test['images'], 'image')}){whose}: {digits.show(test['accuracy'])} accuracy, 95 % "
-        f"interval {low} to {high} ({interval_words(test)}). {reading[0].upper()}{reading[1:]}."
+        f"interval {low} to {high} ({interval_words(test)}). {chosen}{' ' * bool(chosen)}"
+        f"{reading[0].upper()}{reading[1:]}."
     )
+
+
+def chosen_words(test: Mapping[str, Any]) -> str:
+    """Return the metric by which the point was chosen in a sentence; "" where that is the accuracy."""
+    chosen = test.get("chosen_by")  # which older stores do not have
+    if chosen is None or chosen["metric"] in (ACCURACY, TRAIN_ACCURACY):
+        return ""
+    name = metric_name(chosen["metric"].removeprefix("val_"))
+    if chosen["value"] is None:
+        return f"The point was chosen by its {name}, which these images cannot give."
+    digits = Digits.of([chosen["value"]], chosen["metric"]).finer(chosen["ci_high"] - chosen["ci_low"])
+    low, high = digits.show(chosen["ci_low"], unit=False), digits.show(chosen["ci_high"])
+    return f"Its {name}, by which it was chosen, is {digits.show(chosen['value'])}, 95 % interval {low} to {high}."
 
 
 def interval_words(test: Mapping[str, Any]) -> str:

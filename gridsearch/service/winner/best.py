@@ -311,6 +311,11 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
     ready = home.best_work(study) / secrets.token_hex(8)
     test = {
         **reporting.evaluate(tensors["logits"], tensors["labels"], seeds=finding.seeds),
+        "chosen_by": reporting.chosen_by(
+            *(tensors["logits"], tensors["labels"]),
+            metric=winner.ranking.metric,
+            class_names=finding.exported.facts["classes"],
+        ),
         "params": winner.point.params,
         "trial": winner.point.trials[0].number,
         "point": winner.id,

@@ -10,7 +10,7 @@ from scipy import stats
 from sklearn import metrics
 
 from gridsearch import reporting
-from gridsearch.reporting.stats.evaluation import interval_words, reading_words
+from gridsearch.reporting.stats.evaluation import chosen_words, interval_words, reading_words
 
 NAMES = ("T-shirt/top", "<script>alert(1)</script>", "a|b *c* [d](e)")
 
@@ -162,3 +162,22 @@ def test_the_day_of_the_test_is_that_of_the_clock_on_the_wall(monkeypatch):
         words = reading_words(test)
     time.tzset()
     assert words == "read once, on 2030-01-03"
+
+
+def test_the_metric_that_a_point_was_chosen_by_is_given_of_the_test_images_with_its_interval():
+    logits, labels = predictions(3)
+    found = reporting.chosen_by(logits, labels, metric="val_loss", class_names=NAMES)
+    each = [metrics.log_loss(labels, np.exp(one) / np.exp(one).sum(1, keepdims=True)) for one in logits]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(each), scale=stats.sem(each))
+    assert (found["value"], found["ci_low"], found["ci_high"]) == pytest.approx((np.mean(each), low, high))
+    assert chosen_words({"chosen_by": found}).startswith(
+        f"Its loss, by which it was chosen, is {np.mean(each):.4f},"
+    )
+    recall = reporting.chosen_by(logits[:1], labels, metric=f"recall:{NAMES[1]}", class_names=NAMES)
+    assert recall["value"] == pytest.approx(np.mean(logits[0].argmax(1)[labels == 1] == 1))
+    assert recall["ci_low"] < recall["value"] < recall["ci_high"]
+    lacking = reporting.chosen_by(logits, labels, metric="top3", class_names=NAMES)
+    assert "which these images cannot give" in chosen_words({"chosen_by": lacking})
+    plain = reporting.chosen_by(logits, labels, metric="val_accuracy", class_names=NAMES)
+    assert plain["value"] == reporting.evaluate(logits, labels, seeds=[0, 1, 2])["accuracy"]
+    assert chosen_words({"chosen_by": plain}) == chosen_words({}) == ""
