@@ -1,55 +1,62 @@
-"""The finding that more epochs would still help: curves of the winner and of what is tied with it still rise."""
+"""The finding that more epochs would still help: curves of the winner and of what is tied with it still improve."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from gridsearch.records.image_metrics import ACCURACY, LOSS, TRAIN_ACCURACY
 from gridsearch.reporting.findings.finding import LEVEL, Finding
-from gridsearch.reporting.words.text import plural
+from gridsearch.reporting.stats.over_seeds import overlap_of
+from gridsearch.reporting.words.text import metric_name, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from gridsearch.records import EpochRow, StudyData
+    from gridsearch.records import StudyData
     from gridsearch.reporting.findings.next_grids import NextGrids
+    from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.ranking import Ranking
 
 _FEWEST_EPOCHS = 6
 _FEWEST_TRIALS = 3
 
+_CURVES: Final = (ACCURACY, LOSS, TRAIN_ACCURACY)
+"""Metrics that are recorded after each epoch."""
+
+_UNLIKE: Final = ("ece",)
+"""Metrics of which accuracy says nothing: a network may become more accurate and less calibrated."""
+
 
 def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterator[Finding]:
-    """Find that the ranking accuracy still rose in the last quarter of the epochs.
+    """Find that the metric that ranks still became better in the last quarter of the epochs.
 
     Of each trial the slope over its last quarter is fitted by least squares, and the trials' mean slope is tested
-    against zero (t-test, one-sided); where there are fewer than three trials, the slope of the winner's curve against
-    its residuals.  Only with a constant learning rate: one that falls makes any curve rise at its end.
+    against zero (t-test, one-sided; folds are not independent); where there are fewer than three trials, the slope of
+    the winner's curve against its residuals.  Only with a constant learning rate: one that falls makes any curve rise
+    at its end, and of trials that trained all their epochs.  A metric that is not recorded after each epoch is judged
+    by the accuracy.
     """
     best = ranking.best
-    if best is None or not data.kind.classifies or "epochs" in ranking.varying:
+    if best is None or not data.kind.classifies or "epochs" in ranking.varying or ranking.metric in _UNLIKE:
         return
-    settings = best.settings
-    if settings.get("schedule") != "constant" or (settings.length or 0) < _FEWEST_EPOCHS:
+    settings, epochs = best.settings, best.settings.length or 0
+    if settings.get("schedule") != "constant" or epochs < _FEWEST_EPOCHS:
         return
-    trials = [
-        t for p in (best, *ranking.tied) for t in p.complete if p.settings.get("schedule") == "constant"
-    ]
-    curves = [
-        c for t in trials if len(c := _curve(data.epochs.get(t.number, ()), ranking.metric)) >= _FEWEST_EPOCHS
-    ]
-    last = max(3, -(-(settings.length or 0) // 4))
+    metric = ranking.metric if ranking.metric in _CURVES else ACCURACY
+    own = _curves(data, (best,), metric, epochs)
+    if not own:
+        return
+    curves = [*own, *_curves(data, ranking.tied, metric, epochs)]
+    last = max(3, -(-epochs // 4))
     slopes = np.array([_slope(curve[-last:])[0] for curve in curves])
     if len(slopes) >= _FEWEST_TRIALS:
-        mean, error, freedom = (
-            float(slopes.mean()),
-            float(slopes.std(ddof=1) / math.sqrt(len(slopes))),
-            len(slopes) - 1,
-        )
-    elif curves and len(curves[0]) >= 2 * _FEWEST_EPOCHS:
-        longer = curves[0][-max(last, _FEWEST_EPOCHS) :]
+        mean, freedom = float(slopes.mean()), len(slopes) - 1
+        error = float(slopes.std(ddof=1)) * math.sqrt(1 / len(slopes) + overlap_of(best.folds or 1))
+    elif epochs >= 2 * _FEWEST_EPOCHS:
+        longer = own[0][-max(last, _FEWEST_EPOCHS) :]
         (mean, error), freedom, last = _slope(longer), len(longer) - 2, len(longer)
     else:
         return
@@ -58,21 +65,29 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     low = mean - float(special.stdtrit(freedom, 1 - LEVEL)) * error
     if not low > 0:
         return
-    digits = ranking.digits_of().finer(low)
-    of = plural(max(len(slopes), 1), "trial") if len(slopes) >= _FEWEST_TRIALS else "the winner's trial"
+    digits = ranking.digits_of(metric).finer(low)
+    of = plural(len(slopes), "trial") if len(slopes) >= _FEWEST_TRIALS else "the winner's trial"
+    name = metric_name(metric)
+    help_too = "would help" if metric == ranking.metric else f"may help {metric_name(ranking.metric)} too"
     yield Finding(
         code="GS103",
-        sentence=f"Accuracy still rises: by {digits.difference(mean)} an epoch over the last {last} of "
-        f"{settings.length} epochs (at least {digits.difference(low, unit=False)}, 95 % confidence; {of} of the winner "
-        "and of what is tied with it): more epochs would help.",
-        command=grids.around(best, {"epochs": [2 * (settings.length or 0)]}),
+        sentence=f"{name[:1].upper()}{name[1:]} still {'falls' if metric == LOSS else 'rises'}: by "
+        f"{digits.difference(mean)} an epoch over the last {last} of {epochs} epochs (at least "
+        f"{digits.difference(low, unit=False)}, 95 % confidence; {of} of the winner and of what is tied with it): more "
+        f"epochs {help_too}.",
+        command=grids.around(best, {"epochs": [2 * epochs]}),
     )
 
 
-def _curve(rows: tuple[EpochRow, ...], metric: str) -> np.ndarray:
-    name = "train_accuracy" if metric == "train_accuracy" else "val_accuracy"
-    values = [getattr(row, name) for row in rows]
-    return np.array([v for v in values if v is not None and math.isfinite(v)])
+def _curves(data: StudyData, points: tuple[RankedPoint, ...], metric: str, epochs: int) -> list[np.ndarray]:
+    """Return the curves of points' COMPLETE trials by constant learning rates, larger is better."""
+    found = []
+    for trial in (t for p in points for t in p.complete if t.settings.get("schedule") == "constant"):
+        values = [getattr(row, metric) for row in data.epochs.get(trial.number, ())]
+        curve = np.array([v for v in values if v is not None and math.isfinite(v)])
+        if len(curve) == epochs:  # one that was stopped early has no last epochs
+            found.append(-curve if metric == LOSS else curve)
+    return found
 
 
 def _slope(values: np.ndarray) -> tuple[float, float]:

@@ -32,7 +32,7 @@ def about_seeds(data: StudyData, ranking: Ranking) -> Iterator[Finding]:
         yield Finding(
             code="GS104",
             sentence=f"Even {MOST_SEEDS} seeds would not separate the first two: take whichever costs less.",
-            command=data.again.best() if not data.again.lost else "",
+            command=data.again.best() if data.kind.classifies and not data.again.lost else "",
         )
         return
     yield _finding(

@@ -129,6 +129,47 @@ def test_one_rising_curve_is_judged_by_its_own_scatter(study):
     assert not found(builder.data(epochs={0: levels}), "GS103")
 
 
+def curves_of(builder, **values):
+    """Return the epochs of a study with other values, each a function of the epoch."""
+    return {
+        n: tuple(replace(row, **{name: value(row.epoch) for name, value in values.items()}) for row in rows)
+        for n, rows in builder.epochs.items()
+    }
+
+
+def by(builder, metric, direction):
+    for record in list(builder.records):
+        builder.change(record.number, metrics={**record.metrics, metric: 0.5 + record.number / 1000})
+    return builder.data(metric=metric, direction=direction)
+
+
+def test_the_curve_is_that_of_the_metric_that_ranks_or_its_sentence_says_what_stands_for_it(study):
+    builder = study({"lr": LR[:1]}, seeds=3, epochs=12)
+    rises, falls = (lambda e: 0.5 + 0.01 * e), (lambda e: 2 - 0.01 * e)
+    improves = curves_of(builder, val_accuracy=rises, val_loss=falls)
+    overfits = curves_of(builder, val_accuracy=rises, val_loss=rises)
+
+    def says(metric, direction, epochs):
+        return [f.sentence for f in found(replace(by(builder, metric, direction), epochs=epochs), "GS103")]
+
+    assert says("val_accuracy", "maximize", overfits)[0].startswith(
+        "Validation accuracy still rises: by 1.00 perc"
+    )
+    assert says("val_loss", "minimize", improves)[0].startswith(
+        "Validation loss still falls: by 0.01 an epoch"
+    )
+    assert not says("val_loss", "minimize", overfits), "it becomes worse"
+    assert says("macro_f1", "maximize", improves)[0].endswith("more epochs may help macro F1 too.")
+    assert not says("ece", "minimize", improves)
+
+
+def test_a_trial_that_was_stopped_early_says_nothing_of_more_epochs(study):
+    builder = study({"lr": LR[:1]}, seeds=3, epochs=12)
+    rising_ones = curves_of(builder, val_accuracy=lambda e: 0.5 + 0.01 * e)
+    assert found(builder.data(epochs=rising_ones), "GS103")
+    assert not found(builder.data(epochs={n: rows[:8] for n, rows in rising_ones.items()}), "GS103")
+
+
 @pytest.mark.parametrize(("state", "code"), [(TrialState.FAILED, "GS105"), (TrialState.DIVERGED, "GS106")])
 def test_a_value_at_which_trials_are_lost_alike_is_named_with_its_evidence(study, state, code):
     builder = study({"lr": LR, "model.hidden": [12, 13, 14]}, seeds=2)
