@@ -123,14 +123,28 @@ def test_words_of_splits_may_be_classes_where_nothing_else_speaks_of_splits(tmp_
     assert scan(build(tmp_path / "im", words)).classes == tuple(sorted(words.split()))
 
 
-def test_classes_that_all_hold_the_same_folders_are_doubted(tmp_path):
-    tree = scan(build(tmp_path / "im", "indoor/{day,night} outdoor/{day,night}"))
-    assert tree.classes == ("indoor", "outdoor")
-    (words,) = tree.skipped.cautions
-    assert words == (
-        "indoor/ and outdoor/ hold folders of the same names (day/ and night/): "
-        "if these are the classes, put them into train/ and test/"
+@pytest.mark.parametrize(
+    "words", ["site1/{cat,dog} site2/{cat,dog}", "camera_a/{cat,dog} camera_b/{cat,dog}"]
+)
+def test_folders_that_are_numbered_and_hold_folders_of_the_same_names_are_doubted(tmp_path, words):
+    tree = scan(build(tmp_path / "im", words))
+    assert tree.classes == tuple(each.partition("/")[0] for each in words.split())
+    (caution,) = tree.skipped.cautions
+    assert caution.endswith(
+        " hold folders of the same names (cat/ and dog/): if these are the classes, put them into train/ and test/"
     )
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["cat/{left,right} dog/{left,right}", "grade1/{left,right} grade2/{left,right}", "0/{p1,p2} 1/{p1,p2}"],
+)
+def test_classes_that_hold_folders_of_the_same_names_are_taken_with_a_note_and_no_doubt(tmp_path, words):
+    tree = scan(build(tmp_path / "im", words))
+    assert tree.classes == tuple(each.partition("/")[0] for each in words.split())
+    assert not tree.skipped.cautions
+    (note,) = [note for note in tree.skipped.notes() if "which are taken for no classes" in note]
+    assert "hold folders of the same names (" in note
 
 
 @pytest.mark.parametrize(

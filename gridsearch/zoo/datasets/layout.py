@@ -45,6 +45,11 @@ entrainement entraînement essai trainings trainingsdaten testdaten trein addest
 _SPLIT_WORDS = frozenset({*_WORDS.split(), *_ROLES})
 """Words that name a split of a dataset, where all of several folders bear one and hold folders of the same names."""
 
+_KINDS = frozenset(
+    {"class", "category", "label", "grade", "level", "stage", "type", "kind", "degree", "score"}
+)
+"""Words that are numbered in the names of classes."""
+
 _DEEPEST = 4
 """Folders in folders that are looked through for the one that holds the images."""
 
@@ -253,7 +258,10 @@ def _without_partner(
                 f"{alike}, so they seem to be parts of one dataset, not classes",
                 "put the folders of the classes into train/ and test/; or rename what is a class",
             )
-        skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
+        if _numbered_alike([place.name for place in folders]):
+            skipped.cautions.append(f"{alike}: if these are the classes, put them into train/ and test/")
+        else:
+            skipped.more.append(f"{alike}, which are taken for no classes")
     return (Split(where, TRAIN),)
 
 
@@ -281,6 +289,12 @@ def role_of(name: str) -> str | None:
 
 def _stem(name: str) -> tuple[str, ...]:
     return tuple(word for word in _words(name) if word not in _ROLES)
+
+
+def _numbered_alike(names: Sequence[str]) -> bool:
+    """Whether names are one name with other numbers or letters behind it: site1 and site2, camera_a and camera_b."""
+    stems = {tuple(word for word in _words(name) if len(word) > 1) for name in names}
+    return len(stems) == 1 and bool(stem := stems.pop()) and not _KINDS.intersection(stem)
 
 
 def _listed(names: Sequence[str]) -> str:
