@@ -41,6 +41,7 @@ class Reading:
         group_from: what the groups are: "column patient"; "" where that is not known.
         warnings: what makes results doubtful (images in two classes, test images to train on), in sentences.
         levels: which values of images of more than 8 bits are black (0) and white (1); None without such images.
+        divided: which groups lie in several of the dataset's own splits, in sentences.
     """
 
     changes: tuple[str, ...] = ()
@@ -49,6 +50,7 @@ class Reading:
     levels: tuple[float, float] | None = None
     val_from: str = ""
     group_from: str = ""
+    divided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -108,7 +108,8 @@ def split(
         rest = np.setdiff1d(rest, own_val, assume_unique=True)
     test = np.empty(0, np.int64)
     if hold_out_test:
-        test = _test_part(images, rest, stream(split_seed, "split test"))
+        free = rest if own_val is None else images.apart_from(rest, own_val)
+        test = _test_part(images, free, stream(split_seed, "split test"))
         rest = np.setdiff1d(rest, test, assume_unique=True)
     if own_val is not None and (val == 0 or folding is not None):
         rest = np.union1d(rest, own_val)
@@ -139,6 +140,12 @@ class _Images:
         if self.groups is None:
             return rest[stratified_pick(self.labels[rest], count, seed, spare_one=True)]
         return rest[pick_groups(self.labels[rest], self.groups[rest], fraction, seed, name=name)]
+
+    def apart_from(self, rest: Indices, others: Indices) -> Indices:
+        """Return those of some images of whose groups others are not."""
+        if self.groups is None:
+            return rest
+        return rest[~np.isin(self.groups[rest], self.groups[others])]
 
     def folds(self, rest: Indices, folds: int, seed: int) -> Indices:
         """Return the fold of each of some images."""

@@ -91,6 +91,18 @@ def test_a_plain_split_and_the_test_part_divide_no_group_either():
     assert 0.13 < len(parts.test_from_train) / 600 < 0.2
 
 
+def test_no_group_of_validation_images_of_its_own_is_held_out_as_test():
+    labels, groups = np.arange(80) % 2, np.arange(80) // 4
+    own_val = np.array([0, 4, 8, 12, 76])  # of groups 0 to 3, and 19
+    for how in ({"val": 0.0}, {"val": 1 / 3, "folding": Folding(3, 1, 5)}):
+        for seed in range(20):
+            found = split(labels, split_seed=seed, hold_out_test=True, own_val=own_val, groups=groups, **how)
+            assert len(found.test_from_train)
+            assert not set(groups[found.test_from_train]) & set(
+                groups[np.concatenate([found.train, found.val])]
+            )
+
+
 def test_a_class_of_one_group_stays_where_the_network_trains():
     labels = np.array([0] * 20 + [1] * 20 + [2] * 4)
     owner = np.array([*np.repeat(np.arange(20), 2), 20, 20, 20, 20])

@@ -146,9 +146,11 @@ class PreparedImages(Prepared):
     def with_doubts(self) -> PreparedImages:
         """Return the trials with what puts results on their images in doubt among the warnings."""
         found = [*self.warnings, *image_warnings(self.catalog.seen(self.drafts))]
-        ungrouped = any(ImageSettings.of(d.settings).group is None for d in self.drafts)
-        if self.images is not None and ungrouped and (warning := datasets.divided_groups(self.images)):
+        grouped = {ImageSettings.of(d.settings).group is not None for d in self.drafts}
+        if self.images is not None and False in grouped and (warning := datasets.divided_groups(self.images)):
             found.append(warning)
+        if self.images is not None and True in grouped:
+            found += datasets.own_doubts(self.images, grouped=True)
         return replace(self, warnings=tuple(found))
 
 

@@ -38,6 +38,7 @@ def check_splits(images: ImageData, settings: Iterable[ImageSettings]) -> None:
 def _check(images: ImageData, settings: ImageSettings) -> None:
     if settings.group is not None:
         datasets.check_groups(images, settings.group, dataset=settings.dataset)
+        _check_own_validation(images, settings)
     no_default = settings.folds is None and settings.val not in (0, _DEFAULT_VAL)
     if images.val_indices is not None and no_default:
         raise UsageError(
@@ -68,6 +69,23 @@ def _check(images: ImageData, settings: ImageSettings) -> None:
         raise DataError(
             f"{there}: {len(parts.train)} would be left to train on{without}, one for each class at most",
             hint="give the dataset more images of each class",
+        )
+
+
+def _check_own_validation(images: ImageData, settings: ImageSettings) -> None:
+    """Refuse to rank by validation images of the dataset's own whose groups are trained on."""
+    if images.val_indices is None or images.groups is None or settings.val == 0 or settings.folds is not None:
+        return
+    held_out = np.zeros(len(images.groups), bool)
+    held_out[images.val_indices] = True
+    both = np.intersect1d(images.groups[held_out], images.groups[~held_out])
+    if both.size:
+        count = len(np.unique(images.groups[held_out]))
+        raise UsageError(
+            f"--group {settings.group}: {len(both)} of the {count} groups of validation images that "
+            f"{settings.dataset!r} brings are trained on too",
+            hint="give --folds K, which shares out all images by group; or let the dataset bring no such validation "
+            "images (csv: --set data.split=none)",
         )
 
 

@@ -22,7 +22,7 @@ from gridsearch.zoo.datasets.access import (
 from gridsearch.zoo.datasets.builtin import cifar10, digits, fmnist, folder, kmnist, mnist
 from gridsearch.zoo.datasets.cache import data_root
 from gridsearch.zoo.datasets.dataset_list import DatasetInfo, DatasetState, listing
-from gridsearch.zoo.datasets.image_groups import check_groups, divided_groups, group_options
+from gridsearch.zoo.datasets.image_groups import check_groups, divided_groups, group_options, own_doubts
 from gridsearch.zoo.datasets.kept_images import as_sent, read_sent
 from gridsearch.zoo.datasets.shared_images import find as find_shared
 from gridsearch.zoo.datasets.shared_images import key_of, share, share_resized
@@ -56,6 +56,7 @@ __all__ = [
     "load_known",
     "mnist",
     "open_dataset",
+    "own_doubts",
     "read_sent",
     "reads_as_before",
     "has_own_fingerprint",

@@ -24,6 +24,7 @@ from gridsearch.plugins import ImageData, Reading
 from gridsearch.zoo.datasets import checks, deep_pixels, image_decoding, kept_images, kinds
 from gridsearch.zoo.datasets.cache import Beat, exclusive
 from gridsearch.zoo.datasets.folder_paths import is_named_as_image
+from gridsearch.zoo.datasets.image_groups import divided_by_splits
 from gridsearch.zoo.datasets.kept_images import Decoded
 from gridsearch.zoo.datasets.scan import TRAIN, VAL, Found, Skipped, Tree
 
@@ -40,7 +41,7 @@ _READER = 1
 _DEEP_READER = "fractions 1"
 """Likewise, where images have more than 8 bits."""
 
-_FORM = 5
+_FORM = 6
 """Raised when what is kept beside the arrays changes."""
 
 _AT_ONCE = 256
@@ -206,6 +207,7 @@ def _decode_all(wanted: _Wanted, tree: Tree, files: Sequence[_Hashed], beat: Bea
             group_from=tree.group_from,
             warnings=(*tree.skipped.cautions, *warnings),
             levels=levels,
+            divided=divided_by_splits([entry.found for entry in used], tree.group_from),
         ),
         val_indices=val if len(val) else None,
         groups=_groups(own) if tree.group_from else None,

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import UsageError
 from gridsearch.records.image_settings import GROUP
-from gridsearch.zoo.datasets.scan import SUB_FOLDERS
+from gridsearch.zoo.datasets.scan import SUB_FOLDERS, TEST, TRAIN, VAL
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gridsearch.plugins import ImageData, Plugin
     from gridsearch.records import Value
+    from gridsearch.zoo.datasets.scan import Found
 
 _OF_FOLDERS = ("subfolder", "subfolders", "sub-folder", "sub-folders")
 _OF_ARRAYS = ("groups", "group")
+_NAMED = 3
 
 
 def group_options(plugin: Plugin, name: str) -> dict[str, Value]:
@@ -63,3 +67,38 @@ def divided_groups(data: ImageData) -> str:
         f"the images are of {count:,} groups ({source or name}), and images of one group may lie on both sides of a "
         f"split; --group {name} keeps them together"
     )
+
+
+def divided_by_splits(files: Sequence[Found], source: str) -> tuple[str, ...]:
+    """Return which groups lie in several of a dataset's own splits, in sentences.
+
+    Args:
+        files: the images.
+        source: what their groups are; "" where there are none.
+    """
+    groups = {part: {f.group for f in files if f.part == part and f.group} for part in (TRAIN, VAL, TEST)}
+    found = []
+    for part, which, others in (
+        (VAL, "validation", groups[TRAIN]),
+        (TEST, "test", groups[TRAIN] | groups[VAL]),
+    ):
+        if source and (shared := sorted(groups[part] & others)):
+            named = ", ".join(map(repr, shared[:_NAMED])) + (", ..." if shared[_NAMED:] else "")
+            found.append(
+                f"{len(shared)} of {len(groups[part])} groups of the {which} images ({source}: {named}) are groups of "
+                f"other images too: the {which} accuracy will be better than on new groups"
+            )
+    return tuple(found)
+
+
+def own_doubts(data: ImageData, *, grouped: bool) -> tuple[str, ...]:
+    """Return which groups a dataset's own splits divide, in sentences.
+
+    Args:
+        data: the dataset.
+        grouped: whether a grouping was asked for: only then sub-folders of classes are groups.
+    """
+    reading = data.reading
+    if reading is None or (reading.group_from == SUB_FOLDERS) != grouped:
+        return ()
+    return reading.divided

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gridsearch.zoo.datasets.image_groups import own_doubts
 from gridsearch.zoo.datasets.scan import SUB_FOLDERS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def described(data: ImageData) -> str:
 def cautions(data: ImageData) -> tuple[str, ...]:
     """Return what puts results on this data in doubt, in sentences."""
     if data.reading is not None:
-        return data.reading.warnings
+        return (*data.reading.warnings, *own_doubts(data, grouped=False))
     from gridsearch.zoo.datasets import checks
 
     parts = [(data.train_images, data.train_labels)]

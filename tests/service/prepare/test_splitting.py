@@ -62,3 +62,34 @@ class Pets:
 def test_enough_images_are_taken(cli, tmp_path):
     fill(tmp_path / "few", 2, 6)
     assert cli("plan", "--dataset", "folder:few", "--model", "mlp", "--grid", "lr=.1").code == 0
+
+
+def write_grouped(place, groups_of_val):
+    """Write images of two classes and six groups of four, and validation images of given groups."""
+    labels = np.tile([0, 1], 12)
+    pixels = np.random.default_rng(0).integers(0, 255, (24 + len(groups_of_val), 4, 4), dtype=np.uint8)
+    np.savez(
+        place,
+        x_train=pixels[:24],
+        y_train=labels,
+        x_val=pixels[24:],
+        y_val=np.arange(len(groups_of_val)) % 2,
+        groups=np.array([*np.repeat(np.arange(6), 4), *groups_of_val]),
+    )
+
+
+def test_validation_images_of_its_own_whose_groups_are_trained_on_are_refused(cli, tmp_path, home):
+    write_grouped(tmp_path / "apart.npz", [6, 6, 7, 7])
+    write_grouped(tmp_path / "mixed.npz", [0, 0, 7, 7])
+    words = ("--model", "mlp", "--grid", "lr=.1", "--group", "groups")
+    assert cli("plan", "--dataset", "npz:apart.npz", *words).code == 0
+    refused = cli("plan", "--dataset", "npz:mixed.npz", *words)
+    assert refused.code == 2
+    assert (
+        "1 of the 2 groups of validation images that 'npz:mixed.npz' brings are trained on too"
+        in refused.error
+    )
+    assert len(refused.error.strip().splitlines()) <= 2
+    for how in (("--val", "0"), ("--folds", "3")):
+        assert cli("plan", "--dataset", "npz:mixed.npz", *words, *how).code == 0
+    assert not home.exists()
