@@ -116,7 +116,40 @@ def test_rows_that_repeat_an_image_count_once_and_classes_that_differ_in_case_ar
     assert "labels 'Cat' (1) and 'cat' (4) differ in upper and lower case alone" in data.reading.warnings[0]
 
 
+@pytest.mark.parametrize("alike", [("1", "1.0"), ("b\u00e9", "be\u0301"), ("a b", "a  b")])
+def test_labels_that_look_alike_are_several_classes_and_doubted(folder, alike):
+    rows = [(name, alike[i % 2]) for i, (name, _) in enumerate(ROWS)]
+    data = load(listed(folder, text_of("path,label", rows)))
+    assert set(data.class_names) == set(alike)
+    assert "look alike, and are several classes" in data.reading.warnings[0]
+
+
+def test_a_path_is_the_same_image_however_it_is_written(folder):
+    again = [("./im/0.png", "dog"), ("im/../im/1.png", "cat"), (str(folder / "im" / "2.png"), "dog")]
+    data = load(listed(folder, text_of("path,label", [*ROWS, *again])))
+    assert len(data.train_labels) == 8
+    assert "3 rows repeat an image and count once" in data.notes
+    with pytest.raises(
+        GridsearchError, match=re.escape("1 image with several labels: im/0.png is 'dog' (line 2)")
+    ):
+        load(listed(folder, text_of("path,label", [*ROWS, ("im/./0.png", "cat")])))
+
+
+def test_a_group_on_two_sides_of_the_list_s_own_splits_is_said(folder):
+    parts = ["train", "train", "train", "train", "val", "val", "test", "test"]
+    rows = [(*row, part, f"p{i % 4}") for i, (row, part) in enumerate(zip(ROWS, parts, strict=True))]
+    data = load(listed(folder, text_of("path,label,split,patient", rows)))
+    words = [words for words in datasets.cautions(data) if "column 'patient'" in words]
+    assert [each.partition(" (")[0] for each in words] == [
+        "2 of 2 groups of the validation images",
+        "2 of 2 groups of the test images",
+    ]
+
+
 CASES = {
+    "3 rows without a label in column 'label' (line 2, 3, 4)": (
+        text_of("path,label", [("im/0.png", "NaN"), ("im/1.png", "<NA>"), ("im/2.png", "#N/A"), *ROWS[3:]])
+    ),
     "3 of 9 files are not there: im/x.png (line 3), y.png (line 4), z.png (line 5)": (
         text_of("path,label", [ROWS[0], ("im/x.png", "cat"), ("y.png", "cat"), ("z.png", "cat"), *ROWS[2:7]])
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -89,8 +90,15 @@ def _text(path: Path, title: str) -> str:
 
 def _separator(text: str) -> str:
     """Return what separates the most columns of the first line; a comma where nothing does."""
-    first = text.lstrip("\r\n").partition("\n")[0]
-    return max(_SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+    first = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+
+    def columns(mark: str) -> int:
+        try:
+            return len(next(csv.reader([first], delimiter=mark), []))
+        except csv.Error:  # which reading the lines says
+            return 0
+
+    return max(_SEPARATORS, key=columns)
 
 
 def _lines(text: str, separator: str, title: str) -> Iterator[tuple[int, list[str]]]:

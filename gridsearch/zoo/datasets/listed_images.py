@@ -5,7 +5,10 @@ What CSV files and datasets of Hugging Face's library have in common.
 
 from __future__ import annotations
 
+import os
+import unicodedata
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -185,11 +188,12 @@ def _without_repeats(table: Table, rows: Iterable[Row], skipped: Skipped) -> lis
     repeats = 0
     labels: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        other = first.setdefault(row.found.relative, row)
+        file = os.path.normpath(row.found.path) if row.found.path.name else row.found.relative
+        other = first.setdefault(file, row)
         if other is row:
             continue
         if row.label != other.label:
-            labels[row.found.relative].append(row)
+            labels[file].append(row)
         elif row.found.part != other.found.part:
             raise table.refuse(
                 f"{row.found.relative} is in {other.found.part} ({other.where}) and in {row.found.part} ({row.where})",
@@ -198,11 +202,11 @@ def _without_repeats(table: Table, rows: Iterable[Row], skipped: Skipped) -> lis
         else:
             repeats += 1
     if labels:
-        name, others = next(iter(labels.items()))
+        file, others = next(iter(labels.items()))
         count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
         raise table.refuse(
-            f"{count} with several labels: {name} is {first[name].label!r} ({first[name].where}) and "
-            f"{others[0].label!r} ({others[0].where})",
+            f"{count} with several labels: {first[file].found.relative} is {first[file].label!r} "
+            f"({first[file].where}) and {others[0].label!r} ({others[0].where})",
             hint="an image is of one class: targets of several labels are not trained here",
         )
     if repeats:
@@ -225,16 +229,23 @@ def _check_several(table: Table, counts: Mapping[str, int]) -> None:
 
 
 def _doubt(counts: Mapping[str, int], skipped: Skipped) -> None:
-    """Say which class names differ in their case alone."""
-    alike: dict[str, list[str]] = defaultdict(list)
+    """Say which class names mean the same to a reader: they differ in case, spaces, accents' form or digits alone."""
+    alike: dict[object, list[str]] = defaultdict(list)
     for name in counts:
-        alike[name.casefold()].append(name)
+        alike[_meaning(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             shown = " and ".join(f"{name!r} ({counts[name]})" for name in sorted(names))
-            skipped.cautions.append(
-                f"labels {shown} differ in upper and lower case alone, and are several classes"
-            )
+            only_case = len({name.casefold() for name in names}) == 1
+            how = "differ in upper and lower case alone" if only_case else "look alike"
+            skipped.cautions.append(f"labels {shown} {how}, and are several classes")
+
+
+def _meaning(name: str) -> object:
+    """Return what a reader takes a label for: the number that it spells, else its letters in one form."""
+    with suppress(ValueError):
+        return float(name)
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
 def _plain(name: str) -> str:
