@@ -91,6 +91,9 @@ DECIDED_BY: Mapping[str, str] = MappingProxyType(
 """What `without_effect` may name, each with the setting that decides whether it does."""
 
 
+_OF_TRAIN_IMAGES = ("sampling", "augment", "mixup", "cutmix")
+"""Settings that decide which images a train accuracy is of."""
+
 _OF_THE_RATE = ("lr", "weight_decay", "schedule", "warmup")
 """Keys of the recipe that an optimizer may not know."""
 
@@ -239,11 +242,12 @@ class ImagePoints:
                 yield f"{name}={text} of the recipe has no effect at any point"
         if any(draft.settings.get("patience") and draft.settings.trains_on_all for draft in drafts):
             yield "patience goes by the train accuracy: nothing is held out (val=0)"
-        if "sampling" in axes and all(draft.settings.trains_on_all for draft in drafts):
-            yield (
-                "sampling decides which images the train accuracy is of: nothing is held out (val=0), and points that "
-                "sample apart do not compare"
-            )
+        for name in _OF_TRAIN_IMAGES:
+            if name in axes and all(draft.settings.trains_on_all for draft in drafts):
+                yield (
+                    f"{name} decides which images the train accuracy is of: nothing is held out (val=0), and points "
+                    "that differ in it do not compare"
+                )
         if "ema" in axes and all(draft.settings.trains_on_all for draft in drafts):
             yield (
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "

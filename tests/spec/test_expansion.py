@@ -192,10 +192,19 @@ def test_averaging_that_the_ranking_cannot_see_is_told(resolver):
     assert expand(resolver, Grid(lr=[0.1, 0.2]), val=0.0, recipe={"ema": 0.9}).warnings == ()
 
 
-def test_sampling_that_the_ranking_itself_depends_on_is_told(resolver):
-    (told,) = expand(resolver, Grid(sampling=["none", "balanced"]), val=0.0).warnings
-    assert told.startswith("sampling decides which images the train accuracy is of")
-    assert expand(resolver, Grid(sampling=["none", "balanced"])).warnings == ()
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("sampling", ["none", "balanced"]),
+        ("augment", ["none", "flip"]),
+        ("mixup", [0, 0.2]),
+        ("cutmix", [0, 1]),
+    ],
+)
+def test_an_axis_that_the_ranking_itself_depends_on_is_told(resolver, name, values):
+    (told,) = expand(resolver, Grid({name: values}), val=0.0).warnings
+    assert told.startswith(f"{name} decides which images the train accuracy is of")
+    assert expand(resolver, Grid({name: values})).warnings == ()
 
 
 def test_a_condition_may_ask_for_the_dataset_and_the_model(resolver):
