@@ -6,6 +6,8 @@ It writes the mixed labels as probabilities, as torch's own cross-entropy takes 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +23,7 @@ from gridsearch.training.seeds import stream
 from gridsearch.training.solo import SoloProgram
 from gridsearch.training.splits import split
 from tests.training import tape as tapes
+from tests.training.objectives import Objective
 
 CLOSE = {"rel": 1e-9, "abs": 1e-9}
 BATCH, EPOCHS = 7, 2
@@ -31,19 +34,37 @@ LANES = (
     ({}, 5),
     ({"mixup": 0.5, "loss": "focal", "focal_gamma": 1.5, "clip_norm": 0.3}, 6),
 )
+WEIGHTED = (
+    ({"mixup": 0.3, "class_weight": "balanced", "label_smoothing": 0.1, "loss": "focal"}, 5),
+    ({"cutmix": 1.0, "class_weight": "balanced", "sampling": "balanced", "clip_value": 0.05}, 6),
+    ({"mixup": 0.4, "cutmix": 1.0, "loss": "focal", "focal_gamma": 0.5, "label_smoothing": 0.2}, 7),
+    ({"class_weight": "balanced"}, 5),
+    ({"mixup": 1e-3, "sampling": "balanced"}, 6),
+)
+"""Of two classes of unlike size, and with a last batch of two images."""
 
 
-def mixed_batch(x, y, own, box, classes):
-    """Return a batch's images and its labels as probabilities."""
-    targets = F.one_hot(y, classes).double()
-    other, other_targets = torch.roll(x, 1, 0), torch.roll(targets, 1, 0)
+def mixed_batch(x, own, box):
+    """Return a batch's images, and the share of their own labels."""
+    other = torch.roll(x, 1, 0)
     if box is None:
-        return own * x + (1 - own) * other, own * targets + (1 - own) * other_targets
+        return own * x + (1 - own) * other, own
     top, bottom, left, right = box
     x = x.clone()
     x[:, :, top:bottom, left:right] = other[:, :, top:bottom, left:right]
-    pasted = (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
-    return x, (1 - pasted) * targets + pasted * other_targets
+    return x, 1 - (bottom - top) * (right - left) / (x.shape[2] * x.shape[3])
+
+
+def loss_of(settings, objective, logits, labels, targets, share):
+    """Return the loss of mixed labels: as probabilities, or with class weights as the same mixture of two losses."""
+    if settings.class_weight == "balanced":
+        own, other = (objective.loss(logits, each) for each in (labels, labels.roll(1, 0)))
+        return share * own + (1 - share) * other
+    if settings.loss == "focal":
+        logp, even = logits.log_softmax(1), settings.label_smoothing
+        smoothed = (1 - even) * targets + even / logits.shape[1]
+        return -(smoothed * (1 - logp.exp()) ** settings.focal_gamma * logp).sum(1).mean()
+    return F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
 
 
 def mixtures(settings, seed, epoch, steps, size):
@@ -74,11 +95,10 @@ def plainly(settings, seed, images, model):
         torch.from_numpy(parts.train),
     )
     optimizer = torch.optim.Adam(model.parameters(), settings.lr, foreach=False)
+    objective, classes = Objective(settings, images.train_labels[parts.train]), len(images.class_names)
     steps, found = -(-len(train) // settings.batch), []
     for epoch in range(1, EPOCHS + 1):
-        order = torch.randperm(
-            len(train), generator=torch.Generator().manual_seed(stream(seed, "order", epoch))
-        )
+        order = objective.order(torch.Generator().manual_seed(stream(seed, "order", epoch)))
         mixed = settings.mixup or settings.cutmix
         mixes = mixtures(settings, seed, epoch, steps, x.shape[3]) if mixed else []
         loss_sum = hits = 0
@@ -87,18 +107,14 @@ def plainly(settings, seed, images, model):
                 at = (epoch - 1) * steps + i
                 rate = 0.5 * (1 + np.cos(np.pi * at / (settings.epochs * steps)))
                 optimizer.param_groups[0]["lr"] = settings.lr * rate
-            images_, targets = x[chosen], F.one_hot(y[chosen], 3).double()
-            if mixed:
-                images_, targets = mixed_batch(images_, y[chosen], *mixes[i], 3)
+            images_, share = mixed_batch(x[chosen], *mixes[i]) if mixed else (x[chosen], 1.0)
+            targets = F.one_hot(y[chosen], classes).double()
+            targets = share * targets + (1 - share) * targets.roll(1, 0)
             logits = model(images_)
-            loss = F.cross_entropy(logits, targets, label_smoothing=settings.label_smoothing)
-            if settings.loss == "focal":
-                logp = logits.log_softmax(1)
-                loss = -(targets * (1 - logp.exp()) ** settings.focal_gamma * logp).sum(1).mean()
+            loss = loss_of(settings, objective, logits, y[chosen], targets, share)
             optimizer.zero_grad()
             loss.backward()
-            if settings.clip_norm is not None:
-                torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            objective.clip(model)
             optimizer.step()
             loss_sum += loss.item() * len(chosen)
             hits += int((logits.argmax(1) == targets.argmax(1)).sum())
@@ -106,13 +122,19 @@ def plainly(settings, seed, images, model):
     return found
 
 
+def uneven(make_images):
+    """Return 60 images, 50 of them to train on, two thirds of them of the first of two classes."""
+    images = make_images(60, size=8)
+    return replace(images, train_labels=(np.arange(60) % 3 == 0).astype(np.int64), class_names=("a", "b"))
+
+
 @pytest.fixture
 def bench(make_settings, make_images, nets):
     class Bench:
-        images = make_images(50, size=8)  # 42 to train on: six steps
         build = staticmethod(nets["dense"])
 
-        def __init__(self, lanes, **common):
+        def __init__(self, lanes, *, images=None, **common):
+            self.images = make_images(50, size=8) if images is None else images  # 42 to train on: six steps
             self.lanes = [
                 (make_settings(**{"batch": BATCH, "dtype": "float64", "epochs": 4} | common | changes), seed)
                 for changes, seed in lanes
@@ -138,8 +160,14 @@ def same(totals, loss, accuracy):
     assert totals.accuracy == accuracy
 
 
-def test_mixed_lanes_train_as_a_plain_loop_does_alone_in_packs_and_in_counted_steps(bench):
-    bench = bench(LANES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_mixed_lanes_train_as_a_plain_loop_does_alone_in_packs_and_in_counted_steps(
+    bench, make_images, weighted
+):
+    if weighted:
+        bench = bench(WEIGHTED, images=uneven(make_images), batch=8)
+    else:
+        bench = bench(LANES)
     recorder = tapes.TapeRecorder()
     together = [
         bench.pack(*range(5)),
