@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from socket import AF_INET6
 from socketserver import ThreadingMixIn
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from gridsearch.errors import UsageError
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
     from wsgiref.types import WSGIApplication
+
+SILENT_SECONDS: Final = 60.0
+"""A client that says nothing for so long is let go, so that its thread ends."""
 
 
 def serve_application(
@@ -74,6 +78,11 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     daemon_threads = True
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Leave the terminal alone where a client went away, or never said what it wanted."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
 
 class _Server6(_Server):
     address_family = AF_INET6
@@ -85,6 +94,8 @@ def _server_class(host: str) -> type[_Server]:
 
 class _QuietHandler(WSGIRequestHandler):
     """Keeps the terminal for what the user should see."""
+
+    timeout = SILENT_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class names it so
         """Say nothing of a request."""

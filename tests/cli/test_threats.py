@@ -17,8 +17,12 @@ COMMANDS = (
         "data list",
         "dashboard",
         "tensorboard",
+        "serve",
+        "worker",
+        "add --grid lr=1",
     ),
     *("status", "report --study s", "export --study s", "trial 0 --study s", "study list", "study clean s"),
+    "stop --study s",
 )
 
 
@@ -83,8 +87,15 @@ def test_code_of_a_study_runs_when_it_is_named_and_never_because_a_store_names_i
         assert not (tmp_path / "mark").exists(), command
 
 
-@pytest.mark.parametrize("command", ["dashboard", "tensorboard"])
-def test_a_server_without_a_login_warns_when_it_leaves_this_machine(cli, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "can"),
+    [
+        ("dashboard", "read and delete studies"),
+        ("tensorboard", "read and delete studies"),
+        ("serve", "read studies and stop their runs"),
+    ],
+)
+def test_a_server_without_a_login_warns_when_it_leaves_this_machine(cli, tmp_path, command, can):
     (tmp_path / "f.py").write_text("def f(params, seed):\n    return {'y': 1.0}\n")
     run = (
         "run",
@@ -103,6 +114,6 @@ def test_a_server_without_a_login_warns_when_it_leaves_this_machine(cli, tmp_pat
         port = str(taken.getsockname()[1])
         result = cli(command, "--host", "0.0.0.0", "--port", port)
         assert result.code == 2
-        assert "whoever reaches this address can read and delete studies" in result.err
+        assert f"whoever reaches this address can {can}" in result.err
         here = cli(command, "--port", port)
     assert "whoever reaches" not in here.err

@@ -137,7 +137,7 @@ def test_a_page_is_made_again_only_when_its_study_has_changed(study, home, monke
     monkeypatch.setattr(live_pages, "LOOK_SECONDS", 0.0)
     places = Places.find(home, None)
     with studies.existing(places) as store:
-        pages = live_pages.LivePages(places, store)
+        pages = live_pages.LivePages(places, store, warn=pytest.fail)
 
         def asked(path):
             seen = []

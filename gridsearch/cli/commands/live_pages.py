@@ -1,8 +1,8 @@
 """``serve``: the report of every study of a home as pages that a server keeps up to date, and the button that stops.
 
-A page is made anew in this process, and only for a reader who asks for it, when its study has changed; rarely
-enough to leave nine tenths of a CPU to others.  Nothing is written but the request to stop, which takes the token
-that stands in the pages: a page of another site cannot read it (see also `web_guard`).
+A page is made anew in this process, and only for a reader who asks for it, when its study has changed; while
+somebody trains, rarely enough to leave nine tenths of a CPU to them.  Nothing is written but the request to stop, which
+takes the token that stands in the pages: a page of another site cannot read it (see also `web_guard`).
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ import hmac
 import secrets
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
-from gridsearch import display, reporting
+from gridsearch import display, files, reporting
 from gridsearch.cli.commands.status import asked_lines, idle_lines, runner_lines
 from gridsearch.errors import GridsearchError, StudyNotFound
 from gridsearch.folders import tilde
-from gridsearch.reporting.words.text import plural
+from gridsearch.reporting.words.text import plural, printable
 from gridsearch.service.prepare.options import LEASE_SECONDS
 from gridsearch.service.queries import studies
 from gridsearch.service.queries.reports import live_report
+from gridsearch.store import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from wsgiref.types import StartResponse, WSGIEnvironment
 
     from gridsearch.service.prepare.options import Places
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
 LOOK_SECONDS: Final = 1.0
 """The ledger is asked what has changed no more often, whoever asks."""
 REST: Final = 10
-SHORTEST_REST, LONGEST_REST = 3.0, 20.0
-"""A page is not made again before so many times as long have passed as it took of a CPU, between these seconds."""
+"""While somebody trains a study, nothing is made of it again before so many times as long as that took of a CPU."""
+SHORTEST_REST: Final = 3.0
+"""A page is made no more often, whoever trains."""
 LARGEST_FORM: Final = 1000
 _HEADERS: Final = (
     ("Cache-Control", "no-store"),
@@ -48,12 +51,27 @@ _HEADERS: Final = (
 
 @dataclass(slots=True)
 class _Kept:
-    """A study's page: for which state it was made, and when the next one may be."""
+    """What is kept of a study: its page, and how far it is.
+
+    Attributes:
+        lock: held by whoever makes the page.
+        mark: the state of the study that the page shows.
+        page: the page.
+        due: when the next one may be made, on the monotonic clock.
+        fair: when it may be made while somebody trains.
+        asking: held by whoever asks how far the study is.
+        known: the state of the study, and how far it is then.
+        known_fair: as `fair`, to ask again.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     mark: str = ""
     page: reporting.LivePage | None = None
     due: float = 0.0
+    fair: float = 0.0
+    asking: threading.Lock = field(default_factory=threading.Lock)
+    known: tuple[str, StudyStatus] | None = None
+    known_fair: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +82,63 @@ class _Answer:
     more: tuple[tuple[str, str], ...] = ()
 
 
+class _Refused(Exception):
+    """A request that is not obeyed.
+
+    Args:
+        answer: what the client is told.
+    """
+
+    def __init__(self, answer: _Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
+
+
 class LivePages:
     """The WSGI application.
 
     Args:
         places: where things lie.
         store: the open store; it may be used by several threads.
+        warn: is called with what is wrong here, once for each problem.
     """
 
-    def __init__(self, places: Places, store: Store) -> None:
-        self._places, self._store = places, store
+    def __init__(self, places: Places, store: Store, *, warn: Callable[[str], None]) -> None:
+        self._places, self._store, self._warn = places, store, warn
+        self._warned: set[str] = set()
         self._secret = secrets.token_urlsafe(24)
         self._lock = threading.Lock()
         self._kept: dict[str, _Kept] = {}
         self._marks: dict[str, str] = {}
         self._looked = -LOOK_SECONDS
-        self._status: dict[str, tuple[str, StudyStatus]] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
-        try:
-            answer = self._answer(environ)
-        except StudyNotFound as error:
-            answer = _Answer("404 Not Found", "text/plain", f"{error.message}\n")
-        except GridsearchError as error:
-            answer = _Answer("503 Service Unavailable", "text/plain", f"{error.message}\n")
+        answer = self._whatever_comes(environ)
         content = answer.text.encode("utf-8", "replace")
         headers = [("Content-Type", f"{answer.kind}; charset=utf-8"), ("Content-Length", str(len(content)))]
         start_response(answer.status, [*headers, *_HEADERS, *answer.more])
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
+
+    def _whatever_comes(self, environ: WSGIEnvironment) -> _Answer:
+        """Return the answer to a request; an error is one of a line."""
+        try:
+            return self._answer(environ)
+        except _Refused as refused:
+            return refused.answer
+        except StudyNotFound as error:
+            return _plain("404 Not Found", error.message)
+        except GridsearchError as error:
+            return _plain("503 Service Unavailable", error.message)
+        except OSError as error:
+            where = error.filename or self._places.home
+            return _plain("503 Service Unavailable", f"{where}: {error.strerror or error}")
+        except Exception as error:  # noqa: BLE001 - the last place where an error can become one line
+            said = f"a bug in gridsearch: {type(error).__name__}: {printable(str(error), 500)}"
+            if said not in self._warned:
+                self._warned.add(said)
+                self._warn(f"{said} (at {environ.get('PATH_INFO', '')[:100]!r})")
+            return _plain("500 Internal Server Error", said)
 
     def _answer(self, environ: WSGIEnvironment) -> _Answer:
         path = (
@@ -112,9 +158,9 @@ class LivePages:
                 # relative, for a proxy that has the pages below a path of its own
                 return _Answer("308 Permanent Redirect", "text/plain", "", (("Location", f"{quote(name)}/"),))
             case [*_, "GET" | "HEAD"]:
-                return _Answer("404 Not Found", "text/plain", "There is no such page.\n")
+                return _plain("404 Not Found", "There is no such page.")
             case _:
-                return _Answer("405 Method Not Allowed", "text/plain", "These pages are for reading.\n")
+                return _plain("405 Method Not Allowed", "These pages are for reading.")
 
     def _overview(self) -> str:
         marks = self._look()
@@ -124,23 +170,29 @@ class LivePages:
             summary, address = summaries[name], f"study/{quote(name, safe='')}/"
             about = f"on {summary.dataset}"
             more = {"title": summary.title, "about": about, "address": address}
-            shown.append({**self._standing(name, f"{address}stop", counts=summary.counts), **more})
+            with suppress(StudyNotFound):  # deleted at this moment
+                shown.append({**self._standing(name, f"{address}stop", counts=summary.counts), **more})
         idle = idle_lines(self._store.idle_runners(within=LEASE_SECONDS))
         live = reporting.Live("studies", self._secret)
-        return reporting.live_overview(shown, place=str(tilde(self._places.home)), idle=idle, live=live)
+        return reporting.live_overview(shown, place=_place(self._places), idle=idle, live=live)
 
     def _page(self, name: str) -> str:
         """Return a study's page: a new one if it has changed and a new one is due."""
         kept, mark = self._kept_of(name), self._mark(name)
         with kept.lock:
-            if kept.page is None or (kept.mark != mark and time.monotonic() >= kept.due):
+            if kept.page is None or (kept.mark != mark and not self._rests(name, mark)):
                 begun = time.thread_time()
                 live = reporting.Live(mark, self._secret)
                 kept.page = live_report(self._store, name, kept=kept.page, root=self._places.data, live=live)
                 kept.mark = mark
-                rest = REST * (time.thread_time() - begun)
-                kept.due = time.monotonic() + min(LONGEST_REST, max(SHORTEST_REST, rest))
+                kept.due = time.monotonic() + SHORTEST_REST
+                kept.fair = _fair(begun)
             return kept.page.html
+
+    def _rests(self, name: str, mark: str) -> bool:
+        """Return whether a study's page stays as it is for now, though the study has changed."""
+        kept, now = self._kept_of(name), time.monotonic()
+        return now < kept.due or (now < kept.fair and _trained(self._status_of(name, mark)))
 
     def _standing(self, name: str, stop: str, *, counts: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Return how far a study is and who trains it, in words.
@@ -157,9 +209,9 @@ class LivePages:
             status = self._status_of(name, mark)
             counts = status.counts
             lines = [line.removeprefix(f"{name}: ") for line in runner_lines(status)]
-            stoppable = any(not runner.gone for runner in status.runners)
+            stoppable = _trained(status)
             eta = "" if status.eta is None else f"About {display.duration_text(status.eta)} left."
-        due = kept.mark == mark or time.monotonic() < kept.due
+        stays = kept.page is not None and (kept.mark == mark or self._rests(name, mark))
         return {
             "study": name,
             "words": _words(counts),
@@ -167,31 +219,36 @@ class LivePages:
             "lines": lines,
             "stoppable": stoppable,
             "stop": stop,
-            "token": kept.mark if due and kept.page is not None else mark,
+            "token": kept.mark if stays else mark,
         }
 
     def _status_of(self, name: str, mark: str) -> StudyStatus:
         """Return how far a study is, read anew when it has changed or while somebody holds its trials."""
-        known = self._status.get(name)
-        if known is not None and known[0] == mark and not known[1].runners:
-            return known[1]
-        status = studies.status_of(self._store, name)
-        self._status[name] = (mark, status)
-        return status
+        kept = self._kept_of(name)
+        with kept.asking:
+            if kept.known is not None:
+                of, status = kept.known
+                if (of == mark and not status.runners) or (
+                    _trained(status) and time.monotonic() < kept.known_fair
+                ):
+                    return status
+            begun = time.thread_time()
+            status = studies.status_of(self._store, name)
+            kept.known, kept.known_fair = (mark, status), _fair(begun)
+            return status
 
     def _stop(self, name: str, environ: WSGIEnvironment) -> _Answer:
         given = environ.get("HTTP_X_GRIDSEARCH_TOKEN", "")
         if not hmac.compare_digest(given.encode(), self._secret.encode()):
-            words = "This page is of an earlier server, or not of this one: load it again.\n"
-            return _Answer("403 Forbidden", "text/plain", words)
-        length = int(environ.get("CONTENT_LENGTH") or 0)
-        form = parse_qs(environ["wsgi.input"].read(min(length, LARGEST_FORM)).decode("utf-8", "replace"))
-        when = form.get("when", ["epoch"])[0]
+            words = "This page is of an earlier server, or not of this one: load it again."
+            return _plain("403 Forbidden", words)
+        when = _form(environ).get("when", "epoch")
         if when not in ("epoch", "now"):
-            return _Answer("400 Bad Request", "text/plain", f"when={when}: epoch or now\n")
+            return _plain("400 Bad Request", f"when={printable(when, 100)}: epoch or now")
+        self._mark(name)  # which knows the name
         asked = self._store.request_stop(name, at_once=when == "now")
         lines = asked_lines(name, asked, now=when == "now")
-        return _Answer("200 OK", "text/plain", "\n".join(lines) + "\n")
+        return _plain("200 OK", "\n".join(lines))
 
     def _kept_of(self, name: str) -> _Kept:
         with self._lock:
@@ -207,8 +264,7 @@ class LivePages:
         if name not in marks:
             with self._lock:
                 self._kept.pop(name, None)
-            self._store.study_id(name)  # which says what names there are
-            return ""
+            raise StudyNotFound(printable(name, 100), marks)
         return marks[name]
 
     def _look(self) -> dict[str, str]:
@@ -217,6 +273,20 @@ class LivePages:
                 self._marks = self._store.marks()
                 self._looked = time.monotonic()
             return self._marks
+
+
+def _fair(begun: float) -> float:
+    """Return when something may be made again beside those who train, on the monotonic clock.
+
+    Args:
+        begun: when making it began, by the CPU time of this thread.
+    """
+    return time.monotonic() + REST * (time.thread_time() - begun)
+
+
+def _trained(status: StudyStatus) -> bool:
+    """Return whether somebody trains a study."""
+    return any(not runner.gone for runner in status.runners)
 
 
 def _words(counts: Mapping[str, int]) -> str:
@@ -230,6 +300,34 @@ def _words(counts: Mapping[str, int]) -> str:
     if ended == total:
         return f"All {plural(total, 'trial')} have ended: {parts}." if total else "No trials."
     return f"{ended:,} of {plural(total, 'trial')} have ended{f': {parts}' if parts else ''}{going}."
+
+
+def _place(places: Places) -> str:
+    """Return where the studies lie: the home, or the store where that lies elsewhere."""
+    own = f"sqlite:///{places.home / files.DATABASE}"
+    return str(tilde(places.home)) if places.store == own else masked(places.store)
+
+
+def _form(environ: WSGIEnvironment) -> dict[str, str]:
+    """Return the fields that a page sent, the first of each name.
+
+    Raises:
+        _Refused: there are more than any page of ours sends, or they did not come.
+    """
+    length = environ.get("CONTENT_LENGTH") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise _Refused(_plain("400 Bad Request", "Content-Length is no number."))
+    if len(length) > 9 or int(length) > LARGEST_FORM:
+        raise _Refused(_plain("413 Content Too Large", "No page of this server sends that much."))
+    try:
+        text = environ["wsgi.input"].read(int(length)).decode("utf-8", "replace")
+    except TimeoutError:
+        raise _Refused(_plain("408 Request Timeout", "The rest of the request did not come.")) from None
+    return {name: values[0] for name, values in parse_qs(text).items()}
+
+
+def _plain(status: str, line: str) -> _Answer:
+    return _Answer(status, "text/plain", f"{line}\n")
 
 
 def _html(text: str) -> _Answer:

@@ -53,18 +53,18 @@ def serve(arguments: argparse.Namespace) -> int:
     from gridsearch.cli.commands.live_pages import LivePages
     from gridsearch.web_server import serve_application
 
-    say = _say(arguments)
+    lines = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     places = Places.find(arguments.home, arguments.store)
     with studies.existing(places) as store:
         _warn_of_host(arguments, can="read studies and stop their runs")
         with contextlib.suppress(AttributeError, OSError):
             os.nice(10)  # those who train come first
         signum = serve_application(
-            LivePages(places, store),
+            LivePages(places, store, warn=lines.warn),
             name="serve",
             host=arguments.host,
             port=arguments.port,
-            ready=lambda url: say(f"live reports on {url}/ (Ctrl-C ends it)"),
+            ready=lambda url: lines.say(f"live reports on {url}/ (Ctrl-C ends it)"),
         )
     return 128 + signum if signum else 0
 
