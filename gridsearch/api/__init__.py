@@ -12,6 +12,7 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import web_browser
 from gridsearch.api.given import Objects, images_of
 from gridsearch.api.keywords import (
     CHANGING,
@@ -34,6 +35,7 @@ from gridsearch.files import PAGE, REPORT
 from gridsearch.importing import imported_now
 from gridsearch.records.study_kinds import kind_of
 from gridsearch.service.prepare.option_words import count
+from gridsearch.service.prepare.options import require_report
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     keep_going: bool = False,
     notify: str | Sequence[str] | None = None,
     report: bool = True,
+    open: bool = False,  # noqa: A002 - the option's name
     quiet: bool = False,
     **settings: Any,
 ) -> StudyResult:
@@ -159,6 +162,7 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         notify: Apprise's URLs, one or several, that are told when the run has ended, failed or was interrupted.
             Default: those of $GRIDSEARCH_NOTIFY.
         report: whether to write the report at the end.
+        open: open the report in the browser at the end, as `StudyResult.show` does whenever it is called.
         quiet: no progress and no messages; warnings all the same.
         **settings: settings of networks by their names, as in run(..., optimizer="sgd", lr=[.1, .01]); each is an
             axis of the grid, of one value or several.  `optimizer` also takes a class of optimizers, and `augment` a
@@ -176,13 +180,14 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
         GridsearchWarning: what may not be as you think; trials that failed.
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    for name in ("settings", "report", "keep_going", "quiet"):
+    for name in ("settings", "report", "open", "keep_going", "quiet"):
         given.pop(name, None)
     given.pop("grid", None)
     _outside_of_imports()
     made, axes = settings_of(recipe, settings, known=_ARGUMENTS, kind=kind_of({"objective": objective}))
     watcher = Watcher(quiet=flag("quiet", quiet))
     options = {**given, "report": report, "keep_going": keep_going}
+    require_report(open_it=flag("open", open), report=flag("report", report, default=True))
     if grid is None and study is not None and not (set(given) & CHANGING or settings):
         outcome = _resume(given, options, watcher)
     else:
@@ -191,11 +196,14 @@ def run(  # noqa: PLR0913 - each option of the command line by its name, for `he
     if outcome.signum is not None:
         raise KeyboardInterrupt
     _tell_failures(outcome, watcher)
+    page = None if outcome.report is None else outcome.report.page
+    if open and page is not None and (problem := web_browser.open_page(page)):
+        watcher.warn(problem)
     watcher.finish()
     return StudyResult(
         outcome.data,
         outcome.own or outcome.ranking,
-        None if outcome.report is None else outcome.report.page,
+        page,
         outcome.new,
         outcome.reused,
         outcome.failed,

@@ -89,6 +89,7 @@ class RunArguments(SearchArguments, total=False):
     keep_going: bool
     notify: str | Sequence[str] | None
     report: bool
+    open: bool
     quiet: bool
 
 

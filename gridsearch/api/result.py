@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import web_browser
 from gridsearch.errors import GridsearchWarning, UsageError
 
 if TYPE_CHECKING:
@@ -274,6 +275,23 @@ class StudyResult:
             GridsearchWarning: what could not be shown, and why.
         """
         return self._chosen(by=by, where=where, write=True, pareto=pareto)
+
+    def show(self) -> Path | None:
+        """Write the report of these results, and open its page in the browser, as `--open` does.
+
+        Returns:
+            The page, None where the home cannot be written.
+
+        Raises:
+            GridsearchError: as on the command line; `exit_code` says which kind.
+
+        Warns:
+            GridsearchWarning: what could not be shown, and why; where the page lies if there is no browser here.
+        """
+        page = self._chosen(by=None, write=True).report_page
+        if page is not None and (problem := web_browser.open_page(page)):
+            warnings.warn(problem, GridsearchWarning, stacklevel=2)
+        return page
 
     def _places(self) -> Places:
         if self.places is None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-import webbrowser
 from typing import TYPE_CHECKING
 
+from gridsearch import web_browser
 from gridsearch.advice import near, quoted
 
 if TYPE_CHECKING:
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
 
     from gridsearch.advice import Advice
     from gridsearch.display import Lines
-
-_DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
-"""Without any of these a Linux machine has no browser to open, or one that would take the terminal over."""
 
 
 def look_at(page: Path) -> str:
@@ -27,7 +23,7 @@ def look_at(page: Path) -> str:
         return quoted("open", shown)
     if sys.platform == "win32":
         return quoted("start", "", shown)
-    if shutil.which("xdg-open") and _has_display():
+    if shutil.which("xdg-open") and web_browser.has_display():
         return quoted("xdg-open", shown)
     return f"open {quoted(shown)} in a browser"
 
@@ -50,16 +46,5 @@ def say_next(lines: Lines, page: Path, again: Advice, *, tested: bool) -> None:
 
 def open_page(lines: Lines, page: Path) -> None:
     """Open a page in the browser; where there is none, say so and leave it."""
-    if not _has_display():
-        lines.warn(f"--open: there is no display here, so no browser; the page is {page}")
-        return
-    try:
-        opened = webbrowser.open(page.resolve().as_uri())
-    except webbrowser.Error:
-        opened = False
-    if not opened:
-        lines.warn(f"--open: no browser could be opened; the page is {page}")
-
-
-def _has_display() -> bool:
-    return not sys.platform.startswith("linux") or any(os.environ.get(name) for name in _DISPLAYS)
+    if problem := web_browser.open_page(page):
+        lines.warn(f"--open: {problem}")

@@ -19,7 +19,7 @@ from gridsearch.errors import GridsearchError
 from gridsearch.service.run import running
 from gridsearch.service.winner import best as best_service
 
-OF_THE_TERMINAL = {"help", "json", "verbose", "no_color", "dry_run", "open", "probe"}
+OF_THE_TERMINAL = {"help", "json", "verbose", "no_color", "dry_run", "probe"}
 """What says how a process shows its result, which Python returns; a plan is `gridsearch plan`."""
 OTHER_NAMES = {"file": "grid", "set": "recipe"}
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import gridsearch as gs
 from gridsearch.cli import next_steps
 from gridsearch.display import Lines
 
@@ -71,3 +72,51 @@ def test_a_run_ends_with_what_to_do_next(cli, tmp_path, monkeypatch):
     assert "--open: there is no display here" in done.err
     assert "next:" not in cli("run", "--study", "digits", "-q").err
     assert "next:" not in cli("run", "--study", "digits", "--json").err
+
+
+@pytest.fixture
+def opened(tmp_path, monkeypatch) -> list[str]:
+    """The pages that the user's browser was asked to open."""
+    pages: list[str] = []
+    monkeypatch.setenv("BROWSER", "any")
+    monkeypatch.setattr(webbrowser, "open", lambda address: pages.append(address) or True)
+    return pages
+
+
+def function(tmp_path) -> tuple[str, ...]:
+    (tmp_path / "f.py").write_text("def f(params, seed):\n    return {'loss': params['x'] ** 2}\n")
+    what = ("--objective", "f.py:f", "--metric", "loss", "--direction", "minimize", "--executor", "inline")
+    return ("run", *what, "--grid", "x=1,2", "--study")
+
+
+def test_every_form_of_a_report_is_opened_and_one_that_is_not_made_is_refused(cli, tmp_path, opened, home):
+    assert cli(*function(tmp_path), "f", "--open", "--json").code == 0
+    assert opened == [(home / "f" / "report" / "index.html").as_uri()]
+    assert cli(*function(tmp_path), "g", "--no-report").code == 0
+    assert cli("report", "--study", "f", "--study", "g", "--open").code == 0
+    assert opened.pop() == (home / "f+g" / "index.html").as_uri()
+    refused = cli(*function(tmp_path), "h", "--no-report", "--open")
+    assert (refused.code, refused.error) == (2, "there would be no report to open")
+    assert not (home / "h").exists()
+
+
+def test_python_opens_the_report_of_a_run_and_of_what_is_loaded(cli, tmp_path, opened, home, monkeypatch):
+    def f(params, seed):
+        return {"loss": params["x"] ** 2}
+
+    how = {"objective": f, "metric": "loss", "direction": "minimize", "executor": "inline", "quiet": True}
+    page = home / "f" / "report" / "index.html"
+    gs.run({"x": [1, 2]}, open=True, **how)
+    gs.run({"x": [1, 2, 3]}, report=False, **how)
+    before = page.stat().st_mtime_ns
+    assert gs.load("f").show() == page
+    assert opened == [page.as_uri()] * 2
+    assert page.stat().st_mtime_ns > before, "the report that was there has one point less"
+    with pytest.raises(gs.UsageError, match="no report to open"):
+        gs.run({"x": [4]}, open=True, report=False, **how)
+    for name in DISPLAYS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.warns(gs.GridsearchWarning, match="no display here.*index.html") as caught:
+        assert gs.load("f").show() == page
+    assert caught[0].filename == __file__

@@ -15,7 +15,7 @@ from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import metric_name, plural
 from gridsearch.service.plan import planner
 from gridsearch.service.prepare.named_code import NamedCode
-from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions
+from gridsearch.service.prepare.options import RUN_OPTIONS, Places, RunOptions, require_report
 from gridsearch.service.prepare.replicates import TOP, MoreSeeds
 from gridsearch.service.queries import studies
 from gridsearch.service.run import running, store_worker
@@ -39,6 +39,7 @@ _SPEC_OPTIONS = (
 def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
     """Expand, train what is missing, report."""
     options = run_options(arguments, command=shlex.join(["gridsearch", *without_secrets(words)]))
+    require_report(open_it=arguments.open, report=options.report)
     observer = display.observer(quiet=arguments.quiet, no_color=arguments.no_color)
     spec = _spec(arguments)
     if spec is None:
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         outcome = running.run(spec, options, observer=observer)
     if arguments.json:
         print(json.dumps(outcome.to_json(), allow_nan=False))
+        _open(outcome, arguments, display.Lines(no_color=arguments.no_color))
     else:
         _show_outcome(outcome, arguments)
     return outcome.exit_code
@@ -220,8 +222,7 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
         out.print(f"report: {outcome.report.page}", soft_wrap=True)
         for warning in outcome.report.warnings:
             err.warn(warning)
-        if arguments.open and outcome.report.page is not None:
-            next_steps.open_page(err, outcome.report.page)
+        _open(outcome, arguments, err)
     if outcome.open:
         err.warn(f"{left} waiting: {again.goes_on(*prune)}")
     if outcome.failed:
@@ -231,6 +232,12 @@ def _show_outcome(outcome: running.RunOutcome, arguments: argparse.Namespace) ->
     if outcome.report is not None and outcome.report.page is not None:
         done = outcome.open or outcome.data.test is not None or not outcome.data.kind.classifies
         next_steps.say_next(err, outcome.report.page, again, tested=bool(done))
+
+
+def _open(outcome: running.RunOutcome, arguments: argparse.Namespace, err: display.Lines) -> None:
+    """Open the report in the browser, if that was asked for and there is one."""
+    if arguments.open and outcome.report is not None and outcome.report.page is not None:
+        next_steps.open_page(err, outcome.report.page)
 
 
 def _show_plan(found: Plan, arguments: argparse.Namespace) -> None:

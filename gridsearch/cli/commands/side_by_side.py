@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from gridsearch import display
+from gridsearch.cli import next_steps
 from gridsearch.cli.argument_types import conditions
 from gridsearch.errors import UsageError
 from gridsearch.reporting.words.text import show_replicate
@@ -34,6 +35,8 @@ def studies(arguments: argparse.Namespace) -> int:
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     for warning in made.warnings:
         err.warn(warning)
+    if arguments.open:
+        next_steps.open_page(err, made.page)
     return 0
 
 
@@ -53,6 +56,8 @@ def trials(arguments: argparse.Namespace) -> int:
     for each in made.trials:
         if each.problem:
             err.warn(each.problem)
+    if arguments.open and made.files:
+        next_steps.open_page(err, made.files[0])
     if arguments.json:
         print(json.dumps(made.to_json(), allow_nan=False))
         return 0

@@ -251,3 +251,20 @@ RUN_OPTIONS: Mapping[str, Option] = MappingProxyType(
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {each.name: each.default for each in fields(RunOptions) if "option" in each.metadata}
 )
+
+
+def require_report(*, open_it: bool, report: bool) -> None:
+    """Refuse to open a report that is not made.
+
+    Args:
+        open_it: whether the report is to be opened in the browser.
+        report: whether there is one.
+
+    Raises:
+        UsageError: it is to be opened, and there is none.
+    """
+    if open_it and not report:
+        raise UsageError(
+            "there would be no report to open",
+            hint="leave out --no-report or --open (in Python report=False or open=True)",
+        )

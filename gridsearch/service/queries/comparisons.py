@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from gridsearch import reporting
-from gridsearch.errors import ArtifactError, UsageError
+from gridsearch import reporting, web_browser
+from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
 from gridsearch.service.queries.reports import chosen, rank_study, read_predictions, reader
 
 if TYPE_CHECKING:
@@ -41,6 +42,16 @@ class Compared:
     def __repr__(self) -> str:
         """Return one line: where its page lies."""
         return f"<Compared: {self.page}>"
+
+    def show(self) -> Path:
+        """Open the page in the browser, and return it; where there is no browser, a warning names it.
+
+        Warns:
+            GridsearchWarning: no browser could be opened.
+        """
+        if problem := web_browser.open_page(self.page):
+            warnings.warn(problem, GridsearchWarning, stacklevel=2)
+        return self.page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
