@@ -1,0 +1,234 @@
+"""Odd networks: randomness, gradients of their own, and kinds of modules."""
+
+# ruff: noqa: ARG004  (signatures of torch)
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+
+from tests.training.lanes.odd_networks import ConvNet, Net, oddity
+
+# Randomness
+
+
+class DrawsWithPython(Net):
+    def forward(self, x):
+        return super().forward(x) * (1 if not self.training or random.random() < 0.5 else 0.5)
+
+
+oddity("solo", "")(DrawsWithPython)
+
+
+class DrawsWithNumpy(Net):
+    def forward(self, x):
+        return super().forward(x) * (float(np.random.rand()) if self.training else 1)
+
+
+oddity("solo", "")(DrawsWithNumpy)
+
+
+class DrawsWithAGenerator(Net):
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(3)
+
+    def forward(self, x):
+        noise = torch.rand(1, generator=self.generator, dtype=x.dtype) if self.training else 1
+        return super().forward(x) * noise
+
+
+oddity("solo", "generator")(DrawsWithAGenerator)
+
+
+class DropsAChannelOfFeatures(Net):
+    def forward(self, x):
+        return self.two(F.alpha_dropout(self.hidden(x), 0.3, self.training))
+
+
+oddity("stacked")(DropsAChannelOfFeatures)
+
+
+# Gradients of their own
+
+
+class Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return -gradient
+
+
+class Clip(torch.autograd.Function):
+    """Its backward pass acts on large gradients alone, which a check need not meet."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * 1
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient.clamp(-0.01, 0.01)
+
+
+class ReversesGradients(Net):
+    def forward(self, x):
+        return self.two(Reverse.apply(self.hidden(x)))
+
+
+oddity("solo", "backward")(ReversesGradients)
+
+
+class ClipsGradients(Net):
+    def forward(self, x):
+        return self.two(Clip.apply(self.hidden(x)))
+
+
+oddity("vmap", "backward")(ClipsGradients)
+
+
+class StopsGradients(Net):
+    def forward(self, x):
+        h = self.hidden(x)
+        with torch.no_grad():
+            gate = self.two(h).sigmoid()
+        return self.two(h) * gate
+
+
+oddity("vmap", "gradients switched off")(StopsGradients)
+
+
+class Detaches(Net):
+    def forward(self, x):
+        h = self.hidden(x)
+        return self.two(h) * self.two(h.detach()).sigmoid()
+
+
+oddity("stacked")(Detaches)
+
+
+class AsksForGradients(Net):
+    def forward(self, x):
+        return super().forward(x) * (1 if torch.is_grad_enabled() else 0.5)
+
+
+oddity("solo", "is_grad_enabled")(AsksForGradients)
+
+
+# Kinds of modules
+
+
+@oddity("solo", "scripted")
+def scripted():
+    return torch.jit.script(ConvNet())
+
+
+@oddity("solo", "scripted")
+def scripted_in_part():
+    net = Net()
+    net.two = torch.jit.script(net.two)
+    return net
+
+
+@oddity("solo", "compiled")
+def compiled():
+    return torch.compile(Net(), backend="eager")
+
+
+@oddity("solo", "compiled")
+def compiled_in_place():
+    net = Net()
+    net.two.compile(backend="eager")
+    return net
+
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.LazyConv2d(4, 3), nn.LazyLinear(3)
+
+    def forward(self, x):
+        return self.two(self.one(x).relu().flatten(1))
+
+
+oddity("stacked")(Lazy)
+
+
+class ChangesItsImages(Net):
+    def forward(self, x):
+        x -= 0.3
+        x.mul_(2)
+        return super().forward(x)
+
+
+oddity("any")(ChangesItsImages)
+
+
+class MixedDtypes(Net):
+    """A part in float32 inside of a network in float64, an integer buffer, a mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mask", torch.arange(10) % 3 > 0)
+        self.register_buffer("times", torch.tensor(2))
+
+    def forward(self, x):
+        h = self.hidden(x)
+        h = (h.float() * 1.5).to(h.dtype) * self.times
+        return self.two(h.masked_fill(self.mask, 0))
+
+
+oddity("any")(MixedDtypes)
+
+
+class BranchesOnData(Net):
+    def forward(self, x):
+        return super().forward(x) * (0.5 if self.two.bias[0].item() > 0 else 1)
+
+
+oddity("solo")(BranchesOnData)
+
+
+class BranchesOnTheBatch(Net):
+    def forward(self, x):
+        return super().forward(x) * (0.5 if x.shape[0] == 16 else 1)
+
+
+oddity("any")(BranchesOnTheBatch)
+
+
+class RemembersASize(Net):
+    def forward(self, x):
+        self.batch = len(x)
+        return super().forward(x)
+
+
+oddity("solo", "batch")(RemembersASize)
+
+
+class Spectrum(nn.Module):
+    """A filter of complex weights on the spectrum."""
+
+    def __init__(self):
+        super().__init__()
+        self.filter = nn.Parameter(torch.randn(8, 5, dtype=torch.cfloat) * 0.3 + 1)
+        self.two = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.two(torch.fft.irfft2(torch.fft.rfft2(x) * self.filter, s=(8, 8)).flatten(1))
+
+
+oddity("solo")(Spectrum)

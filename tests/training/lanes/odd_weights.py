@@ -1,0 +1,355 @@
+"""Odd networks: hooks, weights that are more than tensors, weights and modes that change while training."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from tests.training.lanes.odd_networks import LATE, ConvNet, Net, oddity
+
+# Hooks
+
+
+@oddity("solo", "hook on its gradient")
+def hook_on_a_parameter():
+    net = Net()
+    kept = torch.zeros(10, 64)
+    kept[:, :6] = 1
+    net.one.weight.register_hook(lambda g: g * kept.to(g.dtype))
+    return net
+
+
+@oddity("solo", "hook on its gradient")
+def hook_on_a_parameter_that_acts_late():
+    net, calls = Net(), itertools.count()
+    net.one.weight.register_hook(lambda g: g * (next(calls) < LATE))
+    return net
+
+
+@oddity("solo", "hook on its gradient")
+def hook_that_clips_what_is_large_alone():
+    net = Net()
+    net.two.weight.register_hook(lambda g: g.clamp(-0.02, 0.02))
+    return net
+
+
+@oddity("solo", "hook on its gradient")
+def post_accumulate_hook():
+    net = Net()
+
+    def halve(p):
+        p.grad.mul_(0.5)
+
+    net.one.weight.register_post_accumulate_grad_hook(halve)
+    return net
+
+
+@oddity("solo", "hooks")
+def forward_hook():
+    net = Net()
+    net.one.register_forward_hook(lambda m, i, o: o * 2)
+    return net
+
+
+@oddity("solo", "hooks")
+def forward_hook_of_the_whole_model():
+    net = Net()
+    net.register_forward_hook(lambda m, i, o: o * 2)
+    return net
+
+
+@oddity("solo", "hooks")
+def forward_hook_that_acts_late():
+    net, calls = Net(), []
+
+    def hook(module, given, result):
+        calls.append(1)
+        return result * (1 if len(calls) < LATE else 0.5)
+
+    net.norm.register_forward_hook(hook)
+    return net
+
+
+@oddity("solo", "hooks")
+def forward_pre_hook():
+    net = Net()
+    net.two.register_forward_pre_hook(lambda m, i: (i[0] * 3,))
+    return net
+
+
+@oddity("solo", "hooks")
+def full_backward_hook():
+    net = Net()
+    net.two.register_full_backward_hook(lambda m, gi, go: (gi[0] * 0.1,))
+    return net
+
+
+@oddity("solo", "hooks")
+def full_backward_pre_hook():
+    net = Net()
+    net.two.register_full_backward_pre_hook(lambda m, go: (go[0] * 0.1,))
+    return net
+
+
+@oddity("solo", "hooks")
+def state_dict_hook():
+    net = Net()
+    net.register_state_dict_post_hook(lambda m, state, prefix, meta: state.update({"more": torch.ones(1)}))
+    return net
+
+
+class HookOnAnActivation(Net):
+    def forward(self, x):
+        h = self.hidden(x)
+        if h.requires_grad:
+            h.register_hook(lambda g: g * 0.1)
+        return self.two(h)
+
+
+oddity("solo", "register_hook")(HookOnAnActivation)
+
+
+# Weights that are more than tensors
+
+
+@oddity("any")
+def weight_norm_by_hooks():
+    net = Net()
+    nn.utils.weight_norm(net.one)
+    return net
+
+
+@oddity("any")
+def weight_norm():
+    net = Net()
+    parametrizations.weight_norm(net.one)
+    return net
+
+
+@oddity("any")
+def spectral_norm():
+    net = Net()
+    parametrizations.spectral_norm(net.one)
+    return net
+
+
+@oddity("any")
+def spectral_norm_by_hooks():
+    net = Net()
+    nn.utils.spectral_norm(net.one)
+    return net
+
+
+@oddity("any")
+def orthogonal():
+    net = Net()
+    parametrizations.orthogonal(net.two)
+    return net
+
+
+class Symmetric(nn.Module):
+    def forward(self, w):
+        return w.triu() + w.triu(1).transpose(-1, -2)
+
+
+class Counting(nn.Module):
+    calls = 0
+
+    def forward(self, w):
+        self.calls += 1
+        return w * (1 if self.calls < LATE else 0.5)
+
+
+@oddity("stacked")
+def parametrization_of_ones_own():
+    net = ConvNet()
+    parametrize.register_parametrization(net.conv, "weight", Symmetric())
+    return net
+
+
+@oddity("solo", "state")
+def parametrization_that_counts():
+    net = ConvNet()
+    parametrize.register_parametrization(net.conv, "weight", Counting())
+    return net
+
+
+class MaxNorm(Net):
+    """Weights rescaled in forward, as EEGNet's; at first they are small, and nothing happens."""
+
+    def forward(self, x):
+        self.two.weight.data = torch.renorm(self.two.weight.data, 2, 0, maxnorm=0.6)
+        return super().forward(x)
+
+
+oddity("solo", "data")(MaxNorm)
+
+
+class Clamped(Net):
+    def forward(self, x):
+        with torch.no_grad():
+            self.two.weight.clamp_(-0.33, 0.33)
+        return super().forward(x)
+
+
+oddity("solo", "changes its weights")(Clamped)
+
+
+class Standardized(nn.Conv2d):
+    """Weight standardization: a function of the weights, in the graph."""
+
+    def forward(self, x):
+        w = self.weight
+        w = (w - w.mean((1, 2, 3), keepdim=True)) / (w.std((1, 2, 3), keepdim=True) + 1e-5)
+        return F.conv2d(x, w, self.bias)
+
+
+@oddity("stacked")
+def weights_standardized():
+    net = ConvNet()
+    net.conv = Standardized(1, 4, 3)
+    return net
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(64, 64), nn.Linear(64, 64)
+        self.two.weight = self.one.weight
+        self.last = nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.last(self.two(self.one(x.flatten(1)).tanh()).tanh())
+
+
+oddity("stacked")(Tied)
+
+
+class Twice(nn.Module):
+    """A layer and a batch norm that are called twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.norm, self.last = nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Linear(64, 3)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        for _ in range(2):
+            x = self.norm(self.one(x)).relu()
+        return self.last(x)
+
+
+oddity("stacked")(Twice)
+
+
+@oddity("stacked")
+def module_shared_by_two_names():
+    net = Twice()
+    net.again = net.one
+    return net
+
+
+@oddity("stacked")
+def frozen_layer():
+    net = Net()
+    net.one.requires_grad_(False)
+    return net
+
+
+class OwnParameter(nn.Parameter):
+    pass
+
+
+@oddity("solo", "OwnParameter")
+def parameter_of_a_kind_of_ones_own():
+    net = Net()
+    net.two.weight = OwnParameter(net.two.weight.detach().clone())
+    return net
+
+
+# Weights and modes that change while training
+
+
+class Unfreezes(Net):
+    def __init__(self):
+        super().__init__()
+        self.one.requires_grad_(False)
+        self._calls = 0
+
+    def forward(self, x):
+        if self.training:
+            self._calls += 1
+        if self._calls == LATE:
+            self.one.requires_grad_(True)
+        return super().forward(x)
+
+
+oddity("solo", "state")(Unfreezes)
+
+
+class Freezes(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        if mode:
+            self._epochs = getattr(self, "_epochs", 0) + 1
+            self.one.requires_grad_(self._epochs < 2)
+        return self
+
+
+oddity("solo", "train()")(Freezes)
+
+
+class FrozenNorm(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.eval()
+        return self
+
+
+oddity("solo", "train()")(FrozenNorm)
+
+
+class ReplacesAParameter(Net):
+    def forward(self, x):
+        if self.training and not hasattr(self, "done"):
+            self.done = True
+            self.two = nn.Linear(10, 3).to(x.dtype)
+            nn.init.constant_(self.two.weight, 0.1)
+        return super().forward(x)
+
+
+oddity("solo", "")(ReplacesAParameter)
+
+
+class ModeInForward(Net):
+    def forward(self, x):
+        self.norm.eval()
+        return super().forward(x)
+
+
+oddity("solo", "eval")(ModeInForward)
+
+
+@oddity("solo", "another train()")
+def train_replaced_on_the_object():
+    net = Net()
+    net.train = functools.partial(_norm_stays, net)
+    return net
+
+
+def _norm_stays(net, mode=True):
+    nn.Module.train(net, mode)
+    nn.Module.train(net.norm, False)
+    return net
+
+
+@oddity("solo", "another forward()")
+def forward_replaced_on_the_object():
+    net = Net()
+    net.two.forward = lambda x: F.linear(x, net.two.weight) * 2
+    return net
