@@ -2,26 +2,21 @@
 
     python -m tests.benchmarks.chaos --kills 1000 [--seed 0] [--home FOLDER] [--print]
 
-A episode is one study in a home of its own, from its first start until it is done: each start is killed at a random
+An episode is one study in a home of its own, from its first start until it is done: each start is killed at a random
 moment or at a fault point (`gridsearch.faults`), is refused the disk there, stopped and woken again, or interrupted;
 the next start goes on.  At its end everything is compared with a run that nothing disturbed.  Most starts train in
 their own process, a copy of one that has loaded everything (`ForkServer`); every `WORKERS_EVERY`-th episode has a worker
-process, which is killed too while its runner goes on.  A seed names a episode: `--kills 1 --seed N` runs it again.
+process, which is killed too while its runner goes on.  A seed names an episode: `--kills 1 --seed N` runs it again.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import faulthandler
 import json
-import os
 import random
 import re
-import shutil
 import signal
-import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,8 +27,9 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from gridsearch.checkpoints import Damaged, checkpoints_in, facts_of
+from tests.benchmarks.fork_server import ForkServer
 from tests.benchmarks.measure import write
+from tests.benchmarks.store_contents import ask, going_on_from, results
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +55,7 @@ WORDS = (
 TRIALS = 6
 WORKERS_EVERY = 10
 STARTS = 200
-"""A episode that is not done after so many starts gets nowhere."""
+"""An episode that is not done after so many starts gets nowhere."""
 
 WAITS = 30.0
 """Seconds that a start may take; one that takes longer hangs."""
@@ -93,113 +89,6 @@ class Damage:
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.doubled or self.twice or self.bytes_differ or self.wrong)
-
-
-# Processes
-
-
-class ForkServer:
-    """A process that has loaded everything and makes copies of itself, each of which runs one command line.
-
-    To import torch and the rest takes seconds, a copy milliseconds; it is killed like any other process.
-
-    Args:
-        folder: for its own files.
-
-    Attributes:
-        shim: the library through which the copies call the system, see `failing_disk.c`; None without a compiler.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        environment = os.environ | {"GRIDSEARCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-        self.shim = compiled_shim(folder)
-        if self.shim:
-            environment["LD_PRELOAD"] = str(self.shim)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.chaos", "--server", str(folder / "first")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=Path(__file__).parents[2],
-        )
-        assert self._answer() == "ready"
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def start(self, words: tuple[str, ...], err: Path, environment: dict[str, str]) -> psutil.Process:
-        """Run a command line in a copy."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps([words, str(err), environment]) + "\n")
-        self._process.stdin.flush()
-        return psutil.Process(int(self._answer()))
-
-    def ended(self, process: psutil.Process) -> int:
-        """Return the exit code of a copy that has ended, negative for a signal."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(process.pid) + "\n")
-        self._process.stdin.flush()
-        return int(self._answer())
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-
-
-def compiled_shim(folder: Path) -> Path | None:
-    """Compile `failing_disk.c`; None where there is no compiler, or no way to load it."""
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None or sys.platform != "linux":
-        return None
-    library = folder / "failing_disk.so"
-    words = [
-        compiler,
-        "-shared",
-        "-fPIC",
-        "-O1",
-        "-o",
-        str(library),
-        str(Path(__file__).with_name("failing_disk.c")),
-    ]
-    subprocess.run([*words, "-ldl"], check=True)
-    return library
-
-
-def serve_forks(first: str) -> None:
-    """Be a `ForkServer`: run once, so that everything is loaded, then copy as asked."""
-    from gridsearch import faults
-    from gridsearch.cli import main
-
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    main((*WORDS, "--home", first, "--executor", "inline", "-q"))
-    answers.write("ready\n")
-    answers.flush()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        if isinstance(asked, int):
-            answer = os.waitstatus_to_exitcode(os.waitpid(asked, 0)[1])
-        elif (answer := os.fork()) == 0:
-            words, err, environment = asked
-            file = os.open(err, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(file, 2)
-            os.dup2(file, 1)
-            os.environ.update(environment)
-            faults.plan(os.environ.get("GRIDSEARCH_FAULT", ""))
-            faulthandler.register(signal.SIGUSR1, 2)
-            sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-            sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
-            code = main(words)
-            sys.stderr.flush()
-            os._exit(code)
-        answers.write(f"{answer}\n")
-        answers.flush()
 
 
 # One episode
@@ -429,77 +318,6 @@ def over(process: psutil.Process) -> bool:
         return True
 
 
-def ask(home: Path, query: str) -> list[tuple]:
-    """Answer a query as the next reader would: what was half written is rolled back first."""
-    with contextlib.closing(sqlite3.connect(f"file:{home}/gridsearch.db?mode=rw", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def as_rolled_back(home: Path, query: str) -> list[int]:
-    """Return numbers from a copy of the store: to roll back what was half written is the next run's business."""
-    with tempfile.TemporaryDirectory() as copy:
-        for file in home.glob("gridsearch.db*"):
-            shutil.copy(file, copy)
-        with contextlib.closing(sqlite3.connect(Path(copy) / "gridsearch.db")) as connection:
-            return [number for (number,) in connection.execute(query)]
-
-
-def results(home: Path) -> dict[str, list[tuple]]:
-    """All that a run has found, clocks aside: metrics to the last bit, every epoch, Optuna's values, file hashes."""
-    return {
-        "trials": ask(
-            home, "select key, state, epochs, value, metrics, error from gridsearch_trials order by key"
-        ),
-        "epochs": ask(
-            home,
-            "select t.key, e.epoch, e.train_loss, e.train_accuracy, e.val_loss, e.val_accuracy, e.lr "
-            "from gridsearch_epochs e join gridsearch_trials t on t.id = e.trial_id order by 1, 2",
-        ),
-        "optuna": ask(
-            home,
-            "select t.number, v.step, v.intermediate_value from trial_intermediate_values v "
-            "join trials t on t.trial_id = v.trial_id order by 1, 2",
-        ),
-        "files": ask(
-            home,
-            "select t.key, a.name, a.sha256 from gridsearch_artifacts a "
-            "join gridsearch_trials t on t.number = a.number where a.name like '%.safetensors' order by 1, 2",
-        ),
-    }
-
-
-def going_on_from(home: Path) -> dict[int, int]:
-    """Return from which epoch each trial that has not ended must go on at least, by its number, as its checkpoints say.
-
-    Lanes of one program stand where the last of them stood when it was killed: its checkpoints are written one after
-    the other.
-    """
-    newest: dict[tuple[str, ...], dict[int, tuple[int, int]]] = {}
-    if not (home / "digits" / "trials").exists():
-        return {}
-    not_ended = set(
-        as_rolled_back(home, "select number from gridsearch_trials where state in ('waiting', 'running')")
-    )
-    for folder in (home / "digits" / "trials").glob("*/*"):
-        if int(folder.parent.name) not in not_ended:
-            continue
-        for file in checkpoints_in(folder):
-            try:
-                facts = facts_of(file.read())
-            except Damaged:
-                continue
-            turn = 10**6 if "ended" in facts else facts["turn"]
-            number, members = int(folder.parent.name), tuple(facts["members"])
-            best = newest.setdefault(members, {})
-            best[number] = max(best.get(number, (-1, -1)), (turn, file.epoch))
-    found = dict.fromkeys(not_ended, 0)
-    for members, lanes in newest.items():
-        whole = len(lanes) == len(members)  # else one of them has no checkpoint yet, and all begin anew
-        turn = min(turn for turn, _ in lanes.values()) if whole else 0
-        found |= {number: min(epoch, turn) for number, (_, epoch) in lanes.items()}
-    return found
-
-
 # All episodes
 
 
@@ -518,7 +336,7 @@ class Outcome:
 @contextlib.contextmanager
 def undisturbed(folder: Path) -> Iterator[tuple[ForkServer, dict, float]]:
     """Give a server, and the results and the seconds of a run that nothing disturbs."""
-    server = ForkServer(folder)
+    server = ForkServer(folder, WORDS)
     try:
         began = time.monotonic()
         words = (*WORDS, "--home", str(folder / "unbroken"), "--executor", "inline")
@@ -567,11 +385,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the first episode")
     parser.add_argument("--home", type=Path, help="keep all homes there")
     parser.add_argument("--print", action="store_true", help="print the result, and write none")
-    parser.add_argument("--server", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.server:
-        serve_forks(options.server)
-        return 0
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         folder = options.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
