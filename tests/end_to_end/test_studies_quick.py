@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import gridsearch as gs
-from gridsearch.spec.study import build
+from gridsearch.spec.study_builder import build
 from gridsearch.zoo import datasets
 
 STUDIES = Path(__file__).parents[2] / "studies"

@@ -11,7 +11,7 @@ import pytest
 
 from gridsearch import plugins
 from gridsearch.cli.parser import build_parser
-from gridsearch.spec.study import build
+from gridsearch.spec.study_builder import build
 
 ROOT = Path(__file__).parents[2]
 FILES = {path.stem: path for path in (ROOT / "studies").glob("*.toml")}
