@@ -74,8 +74,7 @@ _BY = (
 )
 
 
-def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add what shows results: ``report``, ``status``, ``stop``, ``study``, ``trial``, ``export``."""
+def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
     report = commands.add_parser(
         "report",
         parents=common,
@@ -109,7 +108,6 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
         "x='\"3\"' is the word 3, x=none no value, x=absent a point without x",
     )
     add_ignore(report, "and of no other")
-
     report.add_argument("--by", metavar="METRIC", help=_BY)
     report.add_argument(
         "--pareto",
@@ -127,6 +125,9 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     )
     add_open(report)
 
+
+def _add_study_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add what is about a study, or one of its trials: ``status``, ``stop``, ``study``, ``trial``."""
     status = commands.add_parser(
         "status",
         parents=common,
@@ -166,6 +167,8 @@ def _add_result_commands(commands: argparse._SubParsersAction[Parser], common: l
     trial.add_argument("number", type=natural, metavar="NUMBER", help="the trial's number, as in the report")
     _add_study_name(trial)
 
+
+def _add_export(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
     export = commands.add_parser(
         "export",
         parents=common,
@@ -272,8 +275,8 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
     board.add_argument("--all", action="store_true", help="all studies of the home")
 
 
-def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
-    """Add the commands about data, models and the machine."""
+def _add_data_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add the commands about images and the store: ``data`` and ``store``."""
     data = commands.add_parser(
         "data",
         parents=common,
@@ -300,6 +303,9 @@ def _add_tool_commands(commands: argparse._SubParsersAction[Parser], common: lis
         "target", metavar="TO", help="the URL of an empty database, or of a file that does not exist yet"
     )
 
+
+def _add_model_commands(commands: argparse._SubParsersAction[Parser], common: list[Parser]) -> None:
+    """Add the commands about models and the machine: ``models`` and ``doctor``."""
     models = commands.add_parser(
         "models",
         parents=common,
@@ -360,10 +366,13 @@ def build_parser() -> Parser:
     common = [_common(default=argparse.SUPPRESS)]
     for add in (
         add_search_commands,
-        _add_result_commands,
+        _add_report,
+        _add_study_commands,
+        _add_export,
         _add_winner_commands,
         _add_server_commands,
-        _add_tool_commands,
+        _add_data_commands,
+        _add_model_commands,
         _add_completion,
     ):
         add(commands, common)

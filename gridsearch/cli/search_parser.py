@@ -21,6 +21,27 @@ def _add_study_arguments(parser: argparse.ArgumentParser, *, hidden: Collection[
 
 
 def _add_what_to_search(what: argparse._ActionsContainer) -> None:
+    _add_points(what)
+    _add_subject(what)
+    _add_trials(what)
+    what.add_argument(
+        "--order",
+        metavar="O",
+        help="which points train first: given (default; the longest packs first, so that the run ends soonest), "
+        "spread (evenly over the grid, so that the heatmap is readable early), cheap-first",
+    )
+    add_ignore(what, "and of this study from now on")
+    what.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="settings of the recipe, for all points: optimizer=sgd momentum=.9; its keys are listed below",
+    )
+
+
+def _add_points(what: argparse._ActionsContainer) -> None:
+    """Add what says which points there are."""
     what.add_argument("file", nargs="?", metavar="STUDY.toml", help="a study file")
     what.add_argument(
         "--grid",
@@ -43,6 +64,10 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         metavar="'AXIS: AXIS=VALUE'",
         help="the axis exists only where the condition holds",
     )
+
+
+def _add_subject(what: argparse._ActionsContainer) -> None:
+    """Add what says what is trained, or called, and by which metric it ranks."""
     what.add_argument(
         "--study", metavar="NAME", help="the study's name (default: the dataset's or objective's)"
     )
@@ -83,6 +108,10 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         metavar="TEXT",
         help="a version for your own code, for anything in it that has no address, such as files that it reads",
     )
+
+
+def _add_trials(what: argparse._ActionsContainer) -> None:
+    """Add what says how many trials a point has, on which images each, and how many points of the grid have any."""
     what.add_argument("--epochs", metavar="N", help="epochs of each trial (default: 10)")
     what.add_argument("--seeds", metavar="N", help="replicates of each point: seeds 0 to N-1 (default: 1)")
     what.add_argument(
@@ -116,20 +145,6 @@ def _add_what_to_search(what: argparse._ActionsContainer) -> None:
         "--sample",
         metavar="N",
         help="only N of the grid's points, spread evenly over it; a larger N later adds to them",
-    )
-    what.add_argument(
-        "--order",
-        metavar="O",
-        help="which points train first: given (default; the longest packs first, so that the run ends soonest), "
-        "spread (evenly over the grid, so that the heatmap is readable early), cheap-first",
-    )
-    add_ignore(what, "and of this study from now on")
-    what.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        metavar="KEY=VALUE",
-        help="settings of the recipe, for all points: optimizer=sgd momentum=.9; its keys are listed below",
     )
 
 
