@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
-import statistics
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,15 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
 from gridsearch.errors import StoreError, UsageError
-from gridsearch.records import ImageSettings, TrialState, point_address
-from gridsearch.reporting.output.headline import TRAIN_WARNING, headline
-from gridsearch.reporting.words.text import plural
+from gridsearch.records import ImageSettings
 from gridsearch.service.prepare.stored import check_models, find_again, present
-from gridsearch.service.queries.reports import rank_study
 from gridsearch.service.queries.studies import existing
 from gridsearch.service.run import interruption
 from gridsearch.service.run.progress import Observer, Silent
 from gridsearch.service.run.workers import devices_for, environment, starter, worker_setups
+from gridsearch.service.winner.choice import choose, ranked_by
 from gridsearch.service.winner.exported import SCHEMA
 from gridsearch.service.winner.refit import Interrupted, Refit
 from gridsearch.zoo.datasets.cache import exclusive
@@ -36,39 +33,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gridsearch.records import DataFacts, Exported, StudyData, Value
-    from gridsearch.reporting import RankedPoint, Ranking
+    from gridsearch.service.prepare.catalog import Catalog
     from gridsearch.service.prepare.options import RunOptions
+    from gridsearch.service.winner.choice import Winner
     from gridsearch.store import Store
+    from gridsearch.zoo.datasets.cache import Beat
 
-_VERSIONS = (
-    "gridsearch",
-    "python",
-    "torch",
-    "numpy",
-)  # what matters elsewhere; nothing about the machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Winner:
-    """What is trained again.
-
-    Attributes:
-        point: the point of rank 1.
-        settings: its settings, but for all training images and without a choice among epochs.
-        seeds: of its complete trials.
-        notes: what to know of the choice, in sentences.
-    """
-
-    point: RankedPoint
-    ranking: Ranking
-    settings: ImageSettings
-    seeds: tuple[int, ...]
-    notes: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        """What distinguishes it from other points."""
-        return point_address(self.point.settings)
+_VERSIONS = ("gridsearch", "python", "torch", "numpy")  # what matters elsewhere; nothing about the machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -150,7 +121,7 @@ def best(
                     "the test set has been read before: without --again neither data nor a model is used"
                 )
             return _recorded(store, data, choose(store, data, where or {}), watcher)
-        devices = devices_for(options, data.kind)
+        device = devices_for(options, data.kind)[0]
         spec = store.spec(study)
         catalog = find_again(
             data,
@@ -173,98 +144,54 @@ def best(
                 if not again:  # another `best` was first while we waited for it
                     return _recorded(store, data, winner, watcher)
                 store.home.publish_best(study, data.test["export"])
-            _sweep(work)
-            with store.home.writing(work):
-                place = stack.enter_context(files.private_folder(work))
-            interrupted = stack.enter_context(interruption.listening())
-            watcher.say(ranked_by(data, winner))
-            for note in winner.notes:
-                watcher.warn(note)
-            refit = Refit(
-                settings=winner.settings,
-                seeds=winner.seeds,
-                params=winner.point.params,
-                folder=place,
-                observer=watcher,
-                interruption=interrupted,
-                beat=beat,
-                device=devices[0],
+            return _test(store, data, winner, catalog, options, device=device, beat=beat, watcher=watcher)
+
+
+def _test(
+    store: Store,
+    data: StudyData,
+    winner: Winner,
+    catalog: Catalog,
+    options: RunOptions,
+    *,
+    device: str,
+    beat: Beat,
+    watcher: Observer,
+) -> BestOutcome:
+    """Train the winner again, read the test images and publish the export, in a folder that is ours meanwhile."""
+    work = store.home.best_work(data.name)
+    _sweep(work)
+    with ExitStack() as stack:
+        with store.home.writing(work):
+            place = stack.enter_context(files.private_folder(work))
+        interrupted = stack.enter_context(interruption.listening())
+        watcher.say(ranked_by(data, winner))
+        for note in winner.notes:
+            watcher.warn(note)
+        refit = Refit(
+            settings=winner.settings,
+            seeds=winner.seeds,
+            params=winner.point.params,
+            folder=place,
+            observer=watcher,
+            interruption=interrupted,
+            beat=beat,
+            device=device,
+        )
+        # a refit that is interrupted begins again: it takes no checkpoints
+        setups = worker_setups(catalog, replace(options, checkpoint=None), [device], trials=1)
+        try:
+            exported, seeds, lost = refit.execute(
+                starter(catalog, options, setups, settings=[winner.settings])
             )
-            # a refit that is interrupted begins again: it takes no checkpoints
-            setups = worker_setups(catalog, replace(options, checkpoint=None), devices[:1], trials=1)
-            try:
-                exported, seeds, lost = refit.execute(
-                    starter(catalog, options, setups, settings=[winner.settings])
-                )
-            except Interrupted:
-                return BestOutcome(
-                    study=study,
-                    test=None,
-                    fresh=False,
-                    changed=False,
-                    folder=store.home.best_dir(study),
-                    signum=interrupted.signum,
-                )
-            images = catalog.fact(winner.settings)
-            finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
-            return _publish(store, finding, place / "export", watcher)
-
-
-def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
-    """Return the winner, by the ranking that the report shows.
-
-    Raises:
-        StoreError: no trial has a result.
-        UsageError: `where` names nothing that is there.
-    """
-    data = reporting.filter_data(data, where)
-    ranking = rank_study(store, data)
-    point = ranking.best
-    if point is None:
-        counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
-        raise StoreError(
-            f"study {data.name!r} has no finished trial, and so no winner ({counts})",
-            hint=f"`{data.again.go_on()}` trains what is missing",
-        )
-    done = [t for t in point.trials if t.state is TrialState.COMPLETE]
-    chosen = ImageSettings.of(point.settings)
-    settings, notes = replace(chosen, val=0.0, folds=None, select="last", patience=None), []
-    if data.part is not None:
-        notes.append(
-            f"Chosen among the trials with {data.part.words} alone: {data.part.trials} of {data.part.of}."
-        )
-    if ranking.by_train:
-        notes.append(TRAIN_WARNING)
-    if settings.subset is not None:
-        notes.append(
-            f"The recipe trains on a subset, and so does the refit: {plural(settings.subset, 'image')}."
-        )
-    replicates = "seeds" if point.folds is None else "folds and seeds"
-    if chosen.select == "best":
-        epochs = [int(t.metrics["selected_epoch"]) for t in done if "selected_epoch" in t.metrics]
-        if epochs:
-            settings = replace(settings, epochs=statistics.median_low(epochs))
-        notes.append(
-            "Without validation images no epoch can be chosen: the refit has "
-            f"{plural(settings.epochs, 'epoch')}, the median over {replicates} of those that were chosen in the search."
-        )
-    elif any(t.stopped_early for t in done):
-        settings = replace(settings, epochs=statistics.median_low([t.epochs for t in done]))
-        notes.append(
-            "Without validation images nothing stops the refit early: it has "
-            f"{plural(settings.epochs, 'epoch')}, the median over {replicates} of those after which the search "
-            "stopped."
-        )
-    if unfinished := sum(not t.state.ended for t in data.trials):
-        open_ones = f"{plural(unfinished, 'trial')} {'is' if unfinished == 1 else 'are'} open"
-        notes.append(f"The study is not finished ({open_ones}): another point may still win.")
-    return Winner(
-        point=point,
-        ranking=ranking,
-        settings=settings,
-        seeds=tuple(sorted({t.seed for t in done})),
-        notes=tuple(notes),
-    )
+        except Interrupted:
+            folder, signum = store.home.best_dir(data.name), interrupted.signum
+            return BestOutcome(
+                study=data.name, test=None, fresh=False, changed=False, folder=folder, signum=signum
+            )
+        images = catalog.fact(winner.settings)
+        finding = Finding(data, replace(winner, notes=(*winner.notes, *lost)), exported, seeds, images)
+        return _publish(store, finding, place / "export", watcher)
 
 
 def _recorded(store: Store, data: StudyData, winner: Winner, watcher: Observer) -> BestOutcome:
@@ -389,10 +316,3 @@ def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:
         "test": {name: value for name, value in test.items() if name != "export"},
         "versions": {name: version for name, version in environment().items() if name in _VERSIONS},
     }
-
-
-def ranked_by(data: StudyData, winner: Winner) -> str:
-    """Return what won and by how much, in the report's words."""
-    words = headline(data, winner.ranking)
-    points = plural(len(winner.ranking.points), "point")
-    return f"In a search over {points}: {words.won} {words.margin}".strip()

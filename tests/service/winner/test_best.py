@@ -204,7 +204,7 @@ def test_a_choice_among_epochs_becomes_their_median(cli):
 def test_trials_that_lose_their_patience_are_complete_and_told_everywhere(cli, home):
     from gridsearch import reporting
     from gridsearch.reporting.output.cautions import cautions
-    from gridsearch.service.winner.best import choose
+    from gridsearch.service.winner.choice import choose
     from gridsearch.store import open_store
 
     words = ("--grid", "lr=1", "patience=1,2", "--seeds", "2", "--epochs", "30", "--set", "optimizer=sgd")
