@@ -18,7 +18,7 @@ from gridsearch.training import seeds
 from gridsearch.training.context import Stopped
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
-from gridsearch.training.lanes.runtime.program import Member
+from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.own_code import OwnCode

@@ -23,8 +23,9 @@ from gridsearch.executors.local import worker_environment
 from gridsearch.records import ImageSettings
 from gridsearch.training import devices
 from gridsearch.training.lanes.compile.network import AutogradPass, StackedNetwork
+from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.products import FusedLinear, PooledConv
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache

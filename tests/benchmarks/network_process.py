@@ -24,7 +24,7 @@ from gridsearch.service.run.sizing import SIZES, Probe
 from gridsearch.training import devices
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.runtime.engine import build_program
-from gridsearch.training.lanes.runtime.program import Member
+from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache

@@ -25,7 +25,8 @@ from gridsearch.records import (
 )
 from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.folds import Folding, fold_numbers, pick_groups
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.loop import train_pack
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache

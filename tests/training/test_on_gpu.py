@@ -15,7 +15,8 @@ from gridsearch.training import ResidentCache, devices, loop
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime.cuda_graphs import EagerSteps, RecordedSteps
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.probe import probe

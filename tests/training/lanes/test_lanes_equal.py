@@ -15,8 +15,9 @@ from torch import nn
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lanes.compile.lane_values import Form
 from gridsearch.training.lanes.runtime import program
+from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
@@ -112,7 +113,7 @@ class Bench:
         for generator in pack.network.dropout.generators:
             generator.manual_seed(5)
         with torch.no_grad():
-            x, form = pack._inputs.shared(self.data.train[:4])
+            x, form = pack._passes.inputs.shared(self.data.train[:4])
             return pack.network(x, form, training=training)
 
 
@@ -144,9 +145,9 @@ def test_in_float32_the_first_loss_and_gradient_are_the_lane_s_own_to_a_hundred_
     labels = bench.data.labels[chosen]
     for generator in pack.network.dropout.generators:
         generator.manual_seed(5)
-    x, form = pack._inputs.shared(chosen)
+    x, form = pack._passes.inputs.shared(chosen)
     forward = pack.network.forward_pass(x, form)
-    losses, gradients = pack._losses(forward.logits, labels.unsqueeze(0))
+    losses, gradients = pack._passes.losses(forward.logits, labels.unsqueeze(0))
     flat = torch.empty_like(pack.storage.flat)
     forward.gradients(gradients, flat)
     gradients = pack.storage.split(flat).values()

@@ -18,7 +18,8 @@ from torch.optim import lr_scheduler
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lanes.compile.lane_values import Form
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache

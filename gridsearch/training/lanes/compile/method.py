@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network, check_logits, sample
 from gridsearch.training.own_code import without_own_code
 from gridsearch.training.precision import Precision

@@ -18,7 +18,8 @@ from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
 from gridsearch.training.lanes.compile.lane_values import NotPackable
 from gridsearch.training.lanes.compile.tracing import known_code
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.own_code import OwnCode

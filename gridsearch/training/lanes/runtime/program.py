@@ -1,26 +1,22 @@
 """A pack as a program: K lanes step together, each with its own recipe; lanes end and are replaced one by one.
 
-Stands between the network of all lanes and the engine that reports what happens to each.  Everything that a
-trial's result depends on is the lane's own: seed, epoch, step, schedule, rates.  Where all lanes are at the
-same epoch of the same seed, and sample alike, they see the same images in the same order, and share one batch.
+Stands between the network of all lanes (`passes.py`) and the engine that reports what happens to each.  Steps are taken
+in one of three ways: by compiled calls (`planned_steps.py`), without the host and recorded (`cuda_graphs.py`), or one
+by one by the host.  What a lane trains on follows from what is its own (`members.py`).
 
-Shapes: K lanes, B batch, N images of an epoch or of the validation split, P parameters of a lane, Y classes.
+Shapes: K lanes, B batch.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
-from gridsearch.training.epoch_order import epoch_order
 from gridsearch.training.failures import is_out_of_memory
-from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.compile.agreement import AGREEMENT, Disagrees, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
@@ -31,16 +27,16 @@ from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
 from gridsearch.training.lanes.runtime.feed import BatchPosition, EpochFeed, EpochImages
-from gridsearch.training.lanes.runtime.inputs import PackInputs
 from gridsearch.training.lanes.runtime.lane_by_lane import LaneByLane
-from gridsearch.training.lanes.runtime.losses import PackLosses
 from gridsearch.training.lanes.runtime.masks import CounterMasks
+from gridsearch.training.lanes.runtime.members import Member, MemberEpochs
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
-from gridsearch.training.lanes.runtime.planned_steps import LaneEpoch, PlannedSteps, PlanNetwork
+from gridsearch.training.lanes.runtime.passes import PackPasses
+from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
+from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
 from gridsearch.training.own_code import OwnCode
-from gridsearch.training.schedules import Schedule
 from gridsearch.training.solo import evaluation_batch
 
 if TYPE_CHECKING:
@@ -48,7 +44,6 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from gridsearch.records import ImageSettings
     from gridsearch.training.lanes.runtime.cuda_graphs import Recorder
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
@@ -58,39 +53,6 @@ _log = logging.getLogger(__name__)
 
 PLANNED = ("float32", "float64", "bfloat16")
 """Precisions for which there are step plans."""
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A lane of a program.
-
-    Attributes:
-        settings: its recipe.
-        seed: of all its streams.
-        split: the images that it trains and is evaluated on: of those of the program, which is what None stands for,
-            but split in another way.
-        epoch: epochs trained.
-        step: optimizer steps taken.
-        schedule: of its learning rate; set by the program.
-        diverged: what ended it.
-    """
-
-    settings: ImageSettings
-    seed: int
-    split: ResidentData | None = None
-    epoch: int = 0
-    step: int = 0
-    schedule: Schedule = field(default_factory=lambda: Schedule(total=1))
-    diverged: Diverged | None = None
-
-
-class _Epoch(NamedTuple):
-    """What decides the images of a lane's epoch, and their order."""
-
-    split: ResidentData
-    settings: ImageSettings
-    seed: int
-    number: int
 
 
 class PackProgram:
@@ -131,7 +93,7 @@ class PackProgram:
         self.members = list(members)
         self.data = data
         self._counted = data.device.type != "cpu" if counted is None else counted
-        self._precision, self._own = precision, own
+        self._precision = precision
         sample = data.batches(
             norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
         )
@@ -150,8 +112,12 @@ class PackProgram:
             drop_last=members[0].settings.drop_last,
             drop_single=has_batch_norm(models[0]),
         )
+        self._epochs = MemberEpochs(data, self.plan, precision.weights, own.augment)
         packs_maps = self.network.method == "stacked" and pays_channels_last(models[0], precision)
         self._memory_format = torch.channels_last if packs_maps else torch.contiguous_format
+        self._passes = PackPasses(
+            *(self.network, self.storage, data, precision, self._memory_format), compiles=not self._counted
+        )
         self._optimizer = (
             PackOptimizer([m.settings for m in members], self.storage, counted=self._counted)
             if own.optimizer is None
@@ -159,7 +125,7 @@ class PackProgram:
         )
         self.averages = PackAverages(self.storage)
         for member in self.members:
-            self._schedule(member)
+            self._epochs.set_schedule(member)
         self._planned = self._plan_steps(models[0], sample(tried))
         self._runner = step_runner(
             self._counted_step,
@@ -224,7 +190,7 @@ class PackProgram:
             self._optimizer.load_lane(slot, member, state.optimizer_state)
         else:
             self._optimizer.load_state_dict(slot, member.settings, state.optimizer_state)
-        self._schedule(member)
+        self._epochs.set_schedule(member)
         self._optimizer.lr[slot] = member.settings.lr * member.schedule.factor(max(0, member.step - 1))
         self._update_lanes()
         self.averages.load_state_dict(slot, state.averages)
@@ -273,51 +239,36 @@ class PackProgram:
             return None
         return planned
 
-    def _schedule(self, member: Member) -> None:
-        s = member.settings
-        member.schedule = Schedule.of(
-            s.schedule, epochs=s.epochs, steps_per_epoch=self.plan.steps, warmup=s.warmup
-        )
-
     def _allocate(self) -> None:
         """Allocate what must stay at its address as long as the number of lanes does."""
         self._runner.release()
-        lanes, dtype, device = self.lanes, self._precision.weights, self.data.device
-        self._inputs = self._make_inputs()
-        self._gradient = torch.empty_like(self.storage.flat)
-        self._losses = PackLosses(lanes, self.data.num_classes, dtype, device, compiles=not self._counted)
-        dropout = self.network.dropout
+        self._passes.allocate([m.settings for m in self.members], self._splits)
+        device, dropout = self.data.device, self.network.dropout
         dropout.channels_last = self._memory_format == torch.channels_last
         if self._counted:
-            dropout.counter = CounterMasks(lanes, device)
+            dropout.counter = CounterMasks(self.lanes, device)
             self._feed = EpochFeed(self.plan.batch, device)
-            self._device_metrics = DeviceMetrics(self.plan.steps, lanes, dtype, device)
+            self._device_metrics = DeviceMetrics(
+                *(self.plan.steps, self.lanes, self._precision.weights, device)
+            )
         else:
             dropout.generators = [torch.Generator(device) for _ in self.members]
-
-    def _make_inputs(self) -> PackInputs:
-        norms = [m.settings.norm for m in self.members]
-        return PackInputs(self._splits, norms, self._precision, self._memory_format, self.network)
 
     @property
     def _splits(self) -> list[ResidentData]:
         """The images that each lane trains and is evaluated on."""
-        return [self.data if m.split is None else m.split for m in self.members]
+        return self._epochs.splits(self.members)
 
     def _update_lanes(self) -> None:
         """Adapt to the lanes as they are now; recordings stay valid unless steps need other operations."""
         settings = [m.settings for m in self.members]
-        if not self._inputs.set_lanes(self._splits, [s.norm for s in settings]):
-            self._inputs = self._make_inputs()
+        if not self._passes.set_lanes(settings, self._splits):
             self._form = None
         self.averages.set_decays([s.ema for s in settings])
-        self._losses.set_recipes(
-            [LossRecipe.of(s, split) for s, split in zip(settings, self._splits, strict=True)]
-        )
         self._lr_changes = any(m.schedule.moves for m in self.members)
         rates = self.network.dropout.rates = [s.dropout for s in settings]
         drops = None in rates, any(rates)
-        form = self._losses.form, drops, self.averages.active, self._optimizer.form
+        form = self._passes.losses.form, drops, self.averages.active, self._optimizer.form
         if form != self._form:
             self._runner.release()
             self._form = form
@@ -339,46 +290,16 @@ class PackProgram:
             results = self._run_planned(self._planned, check_stop)
         else:
             run = self._run_counted if self._counted else self._run
-            results = run(self._images(), check_stop)
+            results = run(self._epochs.images(members), check_stop)
         for member in members:
             member.epoch += 1
         return results
-
-    def _images(self) -> EpochImages:
-        """Return the images of the lanes' next epoch in their order."""
-        epochs = self._epochs()
-        if len({self._sees(e) for e in epochs}) == 1:
-            epochs = epochs[:1]
-        order_NL = torch.stack([self._order(e) for e in epochs], 1)
-        mix = mixing.draw(
-            [(e.settings, e.seed, e.number) for e in epochs],
-            self.plan,
-            image_size=self.data.image_size,
-            device=self.data.device,
-            dtype=self._precision.weights,
-        )
-        drawn = [self._augment(e) for e in epochs]
-        return EpochImages.of(order_NL, self.data.labels[order_NL], drawn, mix)
-
-    @staticmethod
-    def _sees(e: _Epoch) -> tuple[object, ...]:
-        """Return what decides which images a lane sees in its next epoch, beside what all lanes have in common."""
-        s = e.settings
-        return e.split, e.seed, e.number, s.sampling, s.operations, s.magnitude, s.mixup, s.cutmix
 
     def _run_planned(
         self, planned: PlannedSteps, check_stop: Callable[[], None]
     ) -> list[EpochTotals | Diverged]:
         """Train an epoch by compiled calls."""
-        orders: dict[tuple[object, ...], tuple[torch.Tensor, augment.EpochAugment | None]] = {}
-        epochs = []
-        for m, e in zip(self.members, self._epochs(), strict=True):
-            key = e.split, e.seed, e.number, m.settings.sampling
-            if key not in orders:
-                drawn = self._augment(e)
-                assert drawn is None or isinstance(drawn, augment.EpochAugment)
-                orders[key] = self._order(e).contiguous(), drawn
-            epochs.append(LaneEpoch(*orders[key], self._lane_rates(m)))
+        epochs = self._epochs.lane_by_lane(self.members)
         try:
             results = planned.train(self.members, epochs, check_stop)
         finally:
@@ -387,13 +308,6 @@ class PackProgram:
         for member in self.members:
             member.step += self.plan.steps
         return results
-
-    def _lane_rates(self, m: Member) -> np.ndarray:
-        """Return the learning rates of a lane's next epoch's steps, [S]."""
-        steps = self.plan.steps
-        if not m.schedule.moves:
-            return np.full(steps, m.settings.lr)
-        return np.array([m.settings.lr * m.schedule.factor(m.step + i) for i in range(steps)])
 
     def _run(self, images: EpochImages, check_stop: Callable[[], None]) -> list[EpochTotals | Diverged]:
         """Train an epoch, step by step by the host."""
@@ -405,11 +319,11 @@ class PackProgram:
                 for generator, m in zip(self.network.dropout.generators, members, strict=True):
                     generator.manual_seed(seeds.stream(m.seed, seeds.STEP, m.step))
             position = BatchPosition(slice(i * batch, (i + 1) * batch))
-            losses_K, logits_KBY = self._forward_backward(images, position)
+            losses_K, logits_KBY = self._passes.gradients(images, position)
             metrics.add(losses_K, logits_KBY)
             if self._lr_changes:
                 self._optimizer.lr = [m.settings.lr * m.schedule.factor(m.step) for m in members]
-            self._optimizer.step(self._gradient)
+            self._optimizer.step(self._passes.gradient)
             self.averages.step()
             for member in members:
                 member.step += 1
@@ -422,7 +336,7 @@ class PackProgram:
     ) -> list[EpochTotals | Diverged]:
         """Train an epoch whose steps need nothing from the host."""
         members, plan = self.members, self.plan
-        rates = self._rates()
+        rates = self._epochs.rates(members)
         self._feed.load(images, self._optimizer.coefficients(rates))
         self._device_metrics.start()
         masks = self.network.dropout.counter
@@ -440,17 +354,6 @@ class PackProgram:
             member.step += plan.steps
         return results
 
-    def _rates(self) -> list[list[float]]:
-        """Return the learning rates of the next epoch's steps, [steps, K]."""
-        known: dict[tuple[Schedule, int], list[float]] = {}
-        columns = []
-        for m in self.members:
-            key = m.schedule, m.step
-            if key not in known:
-                known[key] = [m.schedule.factor(m.step + i) for i in range(self.plan.steps)]
-            columns.append([m.settings.lr * factor for factor in known[key]])
-        return [list(row) for row in zip(*columns, strict=True)]
-
     def _counted_step(self, count: int) -> None:
         """Take the next step, of so many images; nothing here comes from the host, or goes to it."""
         feed, masks = self._feed, self.network.dropout.counter
@@ -458,10 +361,10 @@ class PackProgram:
         position = feed.position(count)
         assert position.step is not None
         masks.begin_step()
-        losses_K, logits_KBY = self._forward_backward(feed.images, position)
+        losses_K, logits_KBY = self._passes.gradients(feed.images, position)
         guessed_LB = feed.images.guessed[position.images].t()
         self._device_metrics.add(losses_K, logits_KBY, guessed_LB, position.step)
-        self._optimizer.step(self._gradient, feed.coefficients())
+        self._optimizer.step(self._passes.gradient, feed.coefficients())
         self.averages.step()
         masks.steps.add_(1)
         feed.advance(count)
@@ -472,49 +375,6 @@ class PackProgram:
         assert masks is not None
         own = [self.storage.flat, *self.storage.untrained(), *self._optimizer.state, *self.averages.state]
         return [*own, masks.steps, *self._feed.state, *self._device_metrics.state]
-
-    def _forward_backward(
-        self, images: EpochImages, position: BatchPosition
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the gradients of a step, and return its losses [K] and logits [K, B, Y]."""
-        x, form = self._inputs.step(images, position)
-        with self._precision.forward():
-            forward = self.network.forward_pass(x, form)
-        logits_KBY = forward.logits.to(self._precision.weights)
-        losses_K, gradient_KBY = self._loss(logits_KBY, images, position)
-        forward.gradients(gradient_KBY, self._gradient)
-        return losses_K, logits_KBY
-
-    def _loss(
-        self, logits_KBY: torch.Tensor, images: EpochImages, position: BatchPosition
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the losses [K] of a step, and their gradients with respect to the logits."""
-        part = position.images
-        labels_LB = images.labels[part].t()
-        if images.mix is None or images.others is None:
-            return self._losses(logits_KBY, labels_LB)
-        others_LB, shares_L = images.others[part].t(), images.mix.shares_of(part)
-        return self._losses.mixed(logits_KBY, labels_LB, others_LB, shares_L)
-
-    def _epochs(self) -> list[_Epoch]:
-        """Return what each lane trains on next."""
-        pairs = zip(self._splits, self.members, strict=True)
-        return [_Epoch(split, m.settings, m.seed, m.epoch + 1) for split, m in pairs]
-
-    def _order(self, e: _Epoch) -> torch.Tensor:
-        """Return the indices of the images of a lane's next epoch."""
-        sampling = e.settings.sampling
-        return epoch_order(e.split, sampling, seed=e.seed, epoch=e.number, images=self.plan.images)
-
-    def _augment(self, e: _Epoch) -> augment.Augmentation | None:
-        """Return the augmentation of a lane's next epoch."""
-        return augment.draw_for(
-            *(e.settings, e.seed, e.number),
-            count=self.plan.images,
-            data=e.split,
-            dtype=self._precision.weights,
-            own=self._own.augment,
-        )
 
     # Evaluation
 
@@ -527,31 +387,11 @@ class PackProgram:
             if self._planned is not None:
                 logits = self._planned.evaluate(vals, self.evaluation_batch, check_stop)
             else:
-                logits = self._evaluate(vals, check_stop)
+                logits = self._passes.evaluate(vals, self.evaluation_batch, check_stop)
         return [
             Evaluation.of(logits_NY, self.data.labels.index_select(0, val_N))
             for logits_NY, val_N in zip(logits, vals, strict=True)
         ]
-
-    def _evaluate(self, vals: Sequence[torch.Tensor], check_stop: Callable[[], None]) -> list[torch.Tensor]:
-        """Return each lane's logits [N, Y] of its validation images; N may differ a little."""
-        shared = all(val_N is vals[0] for val_N in vals)
-        most = max(map(len, vals))
-        # a lane that has fewer sees its first one again, and what comes of it is left out
-        padded = [torch.cat([val_N, val_N[:1].expand(most - len(val_N))]) for val_N in vals]
-        order_NL = torch.stack(padded[:1] if shared else padded, 1)
-        parts = []
-        for chosen_BL in torch.split(order_NL, self.evaluation_batch):
-            check_stop()
-            if shared:
-                x, form = self._inputs.shared(chosen_BL[:, 0])
-            else:
-                x, form = self._inputs.own(chosen_BL)
-            with self._precision.forward():
-                logits_KBY = self.network(x, form, training=False)
-            parts.append(logits_KBY.to(self._precision.weights))
-        logits_KNY = torch.cat(parts, 1)
-        return [own_NY[: len(val_N)] for own_NY, val_N in zip(logits_KNY, vals, strict=True)]
 
     @property
     def evaluation_batch(self) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache

@@ -15,7 +15,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training import mixing
 from gridsearch.training.batches import batch_plan
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
@@ -195,7 +196,7 @@ def test_mixed_lanes_train_as_a_plain_loop_does_alone_in_packs_and_in_counted_st
 def test_lanes_of_one_recipe_share_mixed_images_and_train_as_alone(bench):
     bench = bench([({"mixup": 0.3, "lr": lr, "dtype": "float32"}, 4) for lr in (0.01, 0.02)])
     pack = bench.pack(0, 1)
-    assert pack._images().shared
+    assert pack._epochs.images(pack.members).shared
     for epoch in range(1, 3):
         for k, totals in enumerate(pack.train_epoch()):
             assert totals.loss == pytest.approx(bench.solo(k).train_epoch(epoch).loss, rel=1e-5) or epoch > 1

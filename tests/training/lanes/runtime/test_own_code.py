@@ -12,7 +12,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.errors import UsageError
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.own_code import OwnCode, check_augment, check_optimizer
 from gridsearch.training.precision import Precision
@@ -149,7 +150,7 @@ def test_lanes_with_code_of_their_user_s_train_as_a_plain_loop_does(bench):
         (1, 0): bench.pack(1, 0),
         (2, 0): bench.pack(2, 0, counted=True, recorder=recorder),
     }
-    assert packs[1, 0]._images().shared
+    assert packs[1, 0]._epochs.images(packs[1, 0].members).shared
     found = {chosen: [losses(pack.train_epoch()) for _ in range(EPOCHS)] for chosen, pack in packs.items()}
     assert not recorder.recordings, "code of the user's would run once, and be played back"
     for k, (settings, seed) in enumerate(bench.lanes):

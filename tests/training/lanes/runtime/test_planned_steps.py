@@ -12,7 +12,8 @@ from gridsearch.training.context import Stopped
 from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.lanes.runtime import planned_steps, program
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision

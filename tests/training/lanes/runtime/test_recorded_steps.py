@@ -15,7 +15,8 @@ from torch import nn
 from gridsearch.training.context import Stopped
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
@@ -206,7 +207,7 @@ def test_a_step_by_the_host_s_means_is_refused(program):
     counter, draws.counter = draws.counter, None
     draws.generators = [torch.Generator() for _ in range(3)]
     chosen = pack.data.train[:4]
-    x, form = pack._inputs.shared(chosen)
+    x, form = pack._passes.inputs.shared(chosen)
     with pytest.raises(tapes.Forbidden, match="bernoulli"), tapes.Tape():
         pack.network(x, form, training=True)
     draws.counter = counter

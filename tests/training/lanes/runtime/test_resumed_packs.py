@@ -12,7 +12,8 @@ from torch import nn
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lanes.runtime.engine import PackLaneView
-from gridsearch.training.lanes.runtime.program import Member, PackProgram
+from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
