@@ -1,6 +1,6 @@
 from ._version import __version__ as __version__
 from .api import best as best, compare as compare, load as load, predict as predict, run as run
-from .api.keywords import (
+from .api.arguments import (
     BestArguments as BestArguments,
     RunArguments as RunArguments,
     SearchArguments as SearchArguments,

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
-import inspect
 import math
 import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
+from typing import Any, TypeVar
 
+from gridsearch.api.arguments import SearchArguments
 from gridsearch.errors import SpecError, UsageError, nearest
 from gridsearch.records.axis import AxisScope
 from gridsearch.records.study_kinds import StudyKind, kind_of
@@ -26,10 +25,6 @@ from gridsearch.spec.axes import ALIASES, canonical, find_axis, is_option
 from gridsearch.spec.study_file import PLUGINS
 from gridsearch.spec.study_options import OPTIONS, changes
 
-if TYPE_CHECKING:
-    from gridsearch.records import Value
-
-P = ParamSpec("P")
 T = TypeVar("T")
 
 _RECIPE = frozenset(f.name for f in dataclasses.fields(Recipe)) - {"model", "data", "optimizer_options"}
@@ -40,99 +35,6 @@ CHANGING = frozenset(OPTIONS) - {"study", "order", "ignore", *PLUGINS} | {
     "recipe",
 }
 """Arguments that say what is searched, so that they have no place beside the name of a stored study alone."""
-
-
-class SearchArguments(TypedDict, total=False):
-    """What `gridsearch.run` takes about what to search, beside `grid`; its own documentation says what each means."""
-
-    exclude: str | Sequence[str] | None
-    when: str | Sequence[str] | None
-    study: str | None
-    dataset: Any
-    model: str | Callable[..., Any] | Sequence[Any] | None
-    code: str | Callable[..., Any] | Sequence[Any] | None
-    objective: str | Callable[..., Any] | None
-    metric: str | None
-    direction: str | None
-    epochs: int | None
-    seeds: int | Sequence[int] | None
-    val: float | None
-    folds: int | None
-    group: str | None
-    subset: int | None
-    version: str | None
-    sample: int | None
-    order: str | None
-    ignore: str | Sequence[str] | None
-    recipe: Mapping[str, Value] | None
-
-
-class RunArguments(SearchArguments, total=False):
-    """What `gridsearch.run` takes beside `grid`; its own documentation says what each means."""
-
-    more_seeds: int | None
-    top: int | None
-    home: str | os.PathLike[str] | None
-    store: str | None
-    device: Any
-    workers: int | str | None
-    lanes: int | str | None
-    executor: str | None
-    slurm: Mapping[str, Any] | str | Sequence[str] | None
-    prune: str | None
-    budget: float | str | timedelta | None
-    trial_limit: float | str | timedelta | None
-    retries: int | None
-    checkpoint: float | str | timedelta | None
-    store_patience: float | str | timedelta | None
-    lease: float | str | timedelta | None
-    keep_going: bool
-    notify: str | Sequence[str] | None
-    report: bool
-    open: bool
-    quiet: bool
-
-
-class BestArguments(TypedDict, total=False):
-    """What `gridsearch.best` takes beside the study's name; its own documentation says what each means."""
-
-    where: Mapping[str, Value] | None
-    again: bool
-    model: str | Callable[..., Any] | Sequence[Any] | None
-    code: str | Callable[..., Any] | Sequence[Any] | None
-    dataset: Any
-    home: str | os.PathLike[str] | None
-    store: str | None
-    device: Any
-    executor: str | None
-    slurm: Mapping[str, Any] | str | Sequence[str] | None
-    quiet: bool
-
-
-def with_nearest_name(function: Callable[P, T]) -> Callable[P, T]:
-    """Make a function refuse a keyword that it does not know with the nearest one that it does.
-
-    Raises:
-        UsageError: at the call.
-    """
-    signature = inspect.signature(function)
-    known = [n for n, p in signature.parameters.items() if p.kind is not p.VAR_POSITIONAL]
-    any_name = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-
-    @functools.wraps(function)
-    def inner(*args: P.args, **kwargs: P.kwargs) -> T:
-        for name in kwargs:
-            if name not in known and not any_name:
-                raise UsageError(
-                    f"gridsearch.{function.__name__} takes no argument {name!r}{nearest(name, known)}"
-                )
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise UsageError(f"gridsearch.{function.__name__}: {error}") from None
-        return function(*args, **kwargs)
-
-    return inner
 
 
 def settings_of(

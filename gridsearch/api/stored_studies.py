@@ -1,0 +1,181 @@
+"""What Python does with studies that are there: `load`, `compare`, `best`; and `predict`, with what `best` exported.
+
+Between the caller, whose arguments `keywords` and `given` read, and the service, which does what the command line's
+commands of these names do.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from gridsearch.api.arguments import with_nearest_name
+from gridsearch.api.given import Objects, images_of
+from gridsearch.api.keywords import flag, places, read, run_options, study_name, where_of
+from gridsearch.api.result import StudyResult
+from gridsearch.api.searches import listed, outside_of_imports
+from gridsearch.api.watching import Watcher
+from gridsearch.errors import UsageError
+from gridsearch.files import PAGE, REPORT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from gridsearch.records import Value
+    from gridsearch.service.queries.comparisons import Compared
+    from gridsearch.service.winner.best import BestOutcome
+    from gridsearch.service.winner.exported import Prediction
+
+
+@with_nearest_name
+def load(study: str, *, store: str | None = None, home: str | os.PathLike[str] | None = None) -> StudyResult:
+    """Read a study from the store.
+
+    Args:
+        study: its name.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Raises:
+        StudyNotFound: there is no such study.
+        StoreError: there is no store, or it cannot be read.
+    """
+    from gridsearch.service.queries import studies
+    from gridsearch.service.queries.reports import rank_study
+
+    study_name(study)
+    place = places({"home": home, "store": store})
+    with studies.existing(place) as opened:
+        data = opened.study_data(study)
+        ranking = rank_study(opened, data)
+    page = place.home / study / REPORT / PAGE
+    return StudyResult(data, ranking, page if page.exists() else None, places=place)
+
+
+@with_nearest_name
+def compare(
+    *studies: str,
+    where: Mapping[str, Value] | None = None,
+    by: str | None = None,
+    store: str | None = None,
+    home: str | os.PathLike[str] | None = None,
+) -> Compared:
+    """Compare studies of a store, and write the comparison's page.
+
+    Args:
+        *studies: the names of two to five.
+        where: only the trials with these values, in each study.
+        by: the metric that ranks each study, see `StudyResult.by`; default: its own.
+        store: the database's URL; default as on the command line.
+        home: where the store lies; default as on the command line.
+
+    Returns:
+        `page` (its path), `comparison` (its winners, differences and shared points; `to_json()`), `warnings`.
+
+    Raises:
+        StudyNotFound: there is no study of that name.
+        GridsearchError: as on the command line; `exit_code` says which kind.
+    """
+    from gridsearch.service.queries import studies as service
+    from gridsearch.service.queries.comparisons import compare_studies
+
+    names, chosen = [study_name(study) for study in studies], where_of(where)
+    with service.existing(places({"home": home, "store": store})) as opened:
+        return compare_studies(opened, names, where=chosen, by=by)
+
+
+@with_nearest_name
+def best(  # noqa: PLR0913 - each option of the command line by its name, for `help` and editors
+    study: str,
+    *,
+    where: Mapping[str, Value] | None = None,
+    again: bool = False,
+    model: str | Callable[..., Any] | Sequence[Any] | None = None,
+    code: str | Callable[..., Any] | Sequence[Any] | None = None,
+    dataset: Any = None,
+    home: str | os.PathLike[str] | None = None,
+    store: str | None = None,
+    device: Any = None,
+    executor: str | None = None,
+    slurm: Mapping[str, Any] | str | Sequence[str] | None = None,
+    quiet: bool = False,
+) -> BestOutcome:
+    """Refit a study's winner on train and validation, read the test set once, export the model.
+
+    Args:
+        study: its name.
+        where: the winner among the trials with these values.
+        again: read the test set again; the result no longer counts as a clean test.
+        model: a user's own model again: "file.py:Name", "module:Name", or the class or function itself.
+        code: likewise a user's own optimizer or augmentation.
+        dataset: likewise, or where "folder:PATH" is now.
+        home: where the store and all files of the studies lie; default as on the command line.
+        store: the database's URL; default as on the command line.
+        device: "auto" (default), "cpu", "cuda", "cuda:N", "mps", or a `torch.device`.
+        executor: "local" trains in a worker process, "inline" in this one, "ray" and "slurm" on a cluster; default:
+            "local".
+        slurm: options of sbatch for that allocation.
+        quiet: no progress and no messages; warnings all the same.
+
+    Raises:
+        GridsearchError: as on the command line; `exit_code` says which kind.
+        KeyboardInterrupt: it was interrupted; nothing was kept, and the test set was not read.
+    """
+    from gridsearch.service.winner import best as service
+
+    outside_of_imports()
+    given = {
+        "home": home,
+        "store": store,
+        "device": device,
+        "model": model,
+        "code": code,
+        "dataset": dataset,
+        "slurm": slurm,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    watcher, objects = Watcher(quiet=flag("quiet", quiet)), Objects()
+    named = objects.named(given)
+    asked = None if executor is None else read("executor", executor)
+    found = service.best(
+        study_name(study),
+        run_options({**given, "executor": objects.executor(asked, watcher.warn)}),
+        where=where_of(where),
+        again=flag("again", again),
+        observer=watcher,
+        dataset=objects.dataset or named.get("dataset"),
+        models=[*listed(named.get("model")), *listed(named.get("code"))],
+        objects=objects.models,
+    )
+    if found.signum is not None:
+        raise KeyboardInterrupt
+    watcher.finish()
+    return found
+
+
+@with_nearest_name
+def predict(
+    folder: str | os.PathLike[str],
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[Prediction]:
+    """Return what an exported model says of image files, in the order given.
+
+    Args:
+        folder: what `best` exported.
+        images: one file or several, of any size.
+
+    Raises:
+        UsageError: there is no such folder.
+        ArtifactError: it is no export, or a file in it is missing or altered.
+        DataError: an image cannot be used.
+    """
+    from gridsearch.service.winner.exported import ExportedModel, Refused, unusable
+
+    if not isinstance(folder, str | os.PathLike):
+        raise UsageError(f"folder must be a path, not {type(folder).__name__}")
+    files = images_of(images)
+    found = ExportedModel.load(os.fspath(folder)).predict(files)
+    good = [each for each in found if not isinstance(each, Refused)]
+    if len(good) < len(found):
+        raise unusable([each for each in found if isinstance(each, Refused)])
+    return good
