@@ -28,8 +28,8 @@ from gridsearch.training.onnx_check import problem_of
 from gridsearch.training.onnx_errors import why_no_graph
 from gridsearch.training.outputs import write_file
 from gridsearch.training.own_code import without_own_code
+from gridsearch.training.pixel_tensors import channel_statistics, resident_pixels
 from gridsearch.training.precision import Precision
-from gridsearch.training.resident_data import channel_statistics, resident_pixels
 from gridsearch.training.solo import SoloProgram
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ class ImageNetwork(nn.Module):
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return logits [B, Y]."""
         x_BCHW = pixels
-        if self._size is not None:  # as data.resident_pixels does it
+        if self._size is not None:  # as pixel_tensors.resident_pixels does it
             top = 255.0 if self._bytes else 1.0
             x_BCHW = F.interpolate(x_BCHW * top, size=self._size, mode="bilinear", align_corners=False)
             x_BCHW = (x_BCHW.round().clamp(0, 255) if self._bytes else x_BCHW) / top

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.resident_data import channel_statistics
+from gridsearch.training.pixel_tensors import channel_statistics
 from gridsearch.training.splits import Split, split
 from gridsearch.zoo import torchvision as vision
 from gridsearch.zoo.models import lenet

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.plugins import ImageData
-from gridsearch.training.resident_data import ResidentCache, ResidentData, resident_pixels
+from gridsearch.training.pixel_tensors import resident_pixels
+from gridsearch.training.resident_data import ResidentCache, ResidentData
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from gridsearch.plugins import ImageData, Reading
-from gridsearch.training.resident_data import ResidentCache, resident_pixels
+from gridsearch.training.pixel_tensors import resident_pixels
+from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import datasets
 from gridsearch.zoo.datasets import shared_arrays, shared_images
 
