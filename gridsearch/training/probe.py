@@ -17,8 +17,8 @@ from torch.utils._pytree import tree_leaves
 from gridsearch.training import seeds
 from gridsearch.training.context import Stopped
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
 from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program_choice import build_program, min_lanes
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.own_code import OwnCode

@@ -23,7 +23,7 @@ from gridsearch.records import ImageSettings, ProbeRequest, WorkerSetup
 from gridsearch.service.run.sizing import SIZES, Probe
 from gridsearch.training import devices
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.runtime.engine import build_program
+from gridsearch.training.lanes.runtime.program_choice import build_program
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision

@@ -22,9 +22,9 @@ from gridsearch.training.kernels import PooledConvolution, PooledShape, compiler
 from gridsearch.training.lanes.compile.lane_values import SAMPLE, Form, NotPackable
 from gridsearch.training.lanes.compile.network import StackedNetwork
 from gridsearch.training.lanes.compile.network_choice import choose
-from gridsearch.training.lanes.runtime.engine import build_program, min_lanes
-from gridsearch.training.lanes.runtime.products import PooledConv
 from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.products import PooledConv
+from gridsearch.training.lanes.runtime.program_choice import build_program, min_lanes
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models

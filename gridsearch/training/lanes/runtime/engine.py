@@ -12,65 +12,28 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gridsearch.training import kernels
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
-from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.compile.tracing import known_code
 from gridsearch.training.lanes.runtime.members import Member
-from gridsearch.training.lanes.runtime.program import PackProgram
+from gridsearch.training.lanes.runtime.program_choice import build_program, min_lanes
 from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
-from gridsearch.training.own_code import OwnCode
 from gridsearch.training.precision import Precision
 from gridsearch.training.seeds import lane_seed
 from gridsearch.training.solo import finish, train_lane
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     import torch
     from torch import nn
 
     from gridsearch.records import Event, ImageSettings, Lane, Pack, Shape, TrialFailed, TrialFinished
     from gridsearch.training.context import TrainContext
+    from gridsearch.training.lanes.runtime.program import PackProgram
     from gridsearch.training.metrics import EpochTotals, Evaluation
     from gridsearch.training.resident_data import ResidentData
-
-
-def min_lanes(device: torch.device) -> int:
-    """Return the fewest lanes that may be worth a program; `build_program` knows when there is one.
-
-    On CUDA a lone lane is: its steps are recorded, and its masks are those it would have among others.  On a CPU it is
-    if it gets compiled kernels (LeNet, ms a step at batch 10 and 100: 1.8 and 7.7 alone, .86 and 3.0 in a program).
-    """
-    return 1 if device.type == "cuda" or (device.type == "cpu" and kernels.find_compiler()) else 2
-
-
-def build_program(
-    members: Sequence[Member],
-    models: Sequence[nn.Module],
-    data: ResidentData,
-    precision: Precision,
-    own: OwnCode = OwnCode(),  # noqa: B008  (frozen)
-) -> PackProgram:
-    """Return the program of some lanes, for which it is faster than the plain engine.
-
-    Raises:
-        NotPackable: it is not, or there is none.
-        Exception: whatever the models raise.
-    """
-    alone = NotPackable("a lone lane trains as its model is")
-    wants_kernels = len(members) == 1 and data.device.type == "cpu"
-    # a lone model's own code runs when it trains, and not besides: one that has any is not looked into
-    if wants_kernels and not known_code(models[0]):
-        raise alone
-    program = PackProgram(members, models, data, precision, own=own)
-    if wants_kernels and not (program.network.kernels or program.planned):
-        program.close()
-        raise alone
-    return program
 
 
 class LanesEngine:
