@@ -45,13 +45,14 @@ from .output.report import (
 from .output.tensorboard import TensorBoardRun as TensorBoardRun
 from .output.terminal import print_ranking as print_ranking
 from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metric, ranked_by as ranked_by
-from .ranking.comparison import Comparison as Comparison, Side as Side
+from .ranking.comparison import Comparison as Comparison
 from .ranking.fronts import pareto_front as pareto_front
 from .ranking.pareto import LATENCY as LATENCY, ParetoFront as ParetoFront, quantities_of as quantities_of
 from .ranking.points import RankedPoint as RankedPoint
 from .ranking.out_of_fold import predictions_of as predictions_of
 from .ranking.ranking import Ranking as Ranking, rank as rank
 from .ranking.selection import filter_data as filter_data, folder_of as folder_of
+from .ranking.winner_differences import Side as Side
 from .stats.evaluation import (
     chosen_by as chosen_by,
     classes as classes,

@@ -14,14 +14,13 @@ from gridsearch.reporting.output.page_tables import Column, Row
 from gridsearch.reporting.output.terminal import short_heading
 from gridsearch.reporting.ranking.comparison import (
     Comparison,
-    Difference,
     SharedPoint,
-    Side,
     compare,
     params_of,
     varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
+from gridsearch.reporting.ranking.winner_differences import Difference, Side
 from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import NOTHING, listed, metric_name, plural, printable, show_params

@@ -16,8 +16,9 @@ from gridsearch.reporting.output.comparison_page import print_comparison
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.headline import headline
 from gridsearch.reporting.output.page import render_page
-from gridsearch.reporting.ranking.comparison import Side, compare
+from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.ranking import rank
+from gridsearch.reporting.ranking.winner_differences import Side
 
 S = TrialState
 

@@ -10,7 +10,8 @@ from scipy import stats
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting import rank, write_comparison
 from gridsearch.reporting.output.comparison_page import print_comparison
-from gridsearch.reporting.ranking.comparison import Side, compare
+from gridsearch.reporting.ranking.comparison import compare
+from gridsearch.reporting.ranking.winner_differences import Side
 from gridsearch.reporting.stats.predictions import Predictions
 
 

@@ -15,10 +15,11 @@ from gridsearch.reporting.output.document import report_json
 from gridsearch.reporting.output.fold_table import fold_table
 from gridsearch.reporting.output.frames import epochs_frame, trials_csv, trials_frame
 from gridsearch.reporting.output.headline import headline
-from gridsearch.reporting.ranking.comparison import Side, compare
+from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.ranking.ranking import rank
 from gridsearch.reporting.ranking.selection import filter_data
+from gridsearch.reporting.ranking.winner_differences import Side
 from gridsearch.reporting.stats.over_seeds import mean_intervals, seeds_needed
 from gridsearch.reporting.stats.predictions import Predictions
 from tests.benchmarks.folds import RESULT, simulate

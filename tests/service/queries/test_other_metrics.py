@@ -10,7 +10,8 @@ from sklearn import metrics as sk
 import gridsearch as gs
 from gridsearch.cli import main
 from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
-from gridsearch.reporting.ranking.comparison import Side, compare
+from gridsearch.reporting.ranking.comparison import compare
+from gridsearch.reporting.ranking.winner_differences import Side
 
 METRICS = {
     "accuracy": "val_accuracy",
