@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gridsearch import files
-from gridsearch.reporting.figures.gallery import Pictures
+from gridsearch.reporting.figures.pictures import Pictures
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
@@ -20,7 +20,6 @@ from gridsearch.reporting.ranking.comparison import (
     varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.ranking.winner_differences import Difference, Side
 from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import NOTHING, listed, metric_name, plural, printable, show_params
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Group
+
+    from gridsearch.reporting.ranking.winner_differences import Difference, Side
 
 MOST_SHARED: Final = 200
 MOST_PAIRS: Final = 5

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     import jinja2
 
-    from gridsearch.reporting.figures.gallery import Classes, Picture
+    from gridsearch.reporting.figures.pictures import Classes, Picture
     from gridsearch.reporting.ranking.ranking import Ranking
 
 SCRIPTS: Final = (

@@ -27,7 +27,7 @@ from gridsearch.reporting.words.text import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from gridsearch.reporting.figures.gallery import Classes
+    from gridsearch.reporting.figures.pictures import Classes
     from gridsearch.reporting.ranking.ranking import Ranking
 
 MOST_POINTS: Final = 10_000

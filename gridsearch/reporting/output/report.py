@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from gridsearch import files
 from gridsearch.errors import ArtifactError
-from gridsearch.reporting.figures.gallery import PIXELS, STEMS, draw
+from gridsearch.reporting.figures.gallery import draw
+from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import answer_data
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.figure_data import figure_data
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
-    from gridsearch.reporting.figures.gallery import Picture
+    from gridsearch.reporting.figures.pictures import Picture
     from gridsearch.reporting.ranking.pareto import ParetoFront
 
 """The folder of a study's whole report; those of its parts lie beside it."""

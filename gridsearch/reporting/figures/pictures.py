@@ -1,0 +1,117 @@
+"""The pictures of a report as files and in words: what `gallery` draws, and pages and files are made of."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from gridsearch.reporting.figures.dark import with_dark
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from gridsearch.reporting.stats.predictions import ClassResult, Predictions
+
+STEMS: Final = (
+    "heatmap",
+    "marginals",
+    "parallel",
+    "curves",
+    "cost",
+    "pareto",
+    "confusion",
+    "reliability",
+    "mistakes",
+    "samples",
+)
+PIXELS: Final = frozenset({"mistakes", "samples"})
+"""Figures of images, which no script draws."""
+LARGEST_SVG: Final = 300_000
+"""A larger drawing is shown as PNG, so that the page of 200 trials stays below 2 MB."""
+
+
+_PLAIN: Final = " !$()*+,-./:;=?@[]^_`{|}~"
+"""What stays as it is in the address of a drawing, beside letters and digits: a quarter shorter than base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure as files and in words.
+
+    Attributes:
+        alt: what it shows, for who does not see it.
+        key: what numbers stand for that are drawn in place of names which no font here has.
+    """
+
+    title: str
+    alt: str
+    png: bytes
+    svg: bytes
+    key: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def source(self) -> str:
+        """The picture as a data: URI; "" where it is drawn by the page's script alone."""
+        if not self.svg:
+            return ""
+        if len(self.svg) > LARGEST_SVG:
+            return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        return f"data:image/svg+xml;charset=utf-8,{quote(with_dark(self.svg), safe=_PLAIN)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """How well the winner recognises each class."""
+
+    results: Sequence[ClassResult]
+    balanced_accuracy: float
+    macro_f1: float
+    pairs: Sequence[str]
+
+
+@dataclass(slots=True)
+class Pictures:
+    """What was drawn: pictures by their files' stem, and sentences on what could not be.
+
+    Attributes:
+        scripted: the figures that the page's script draws and nothing else shall; None where all are drawn here.
+        winner: the predictions of the winner, which `classes` is about.
+        pixels: the training images [N, C, H, W] that they point into; None where these are not at hand.
+    """
+
+    scripted: frozenset[str] | None = None
+    by_stem: dict[str, Picture] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    classes: Classes | None = None
+    winner: Predictions | None = None
+    pixels: np.ndarray | None = None
+
+    def add(
+        self, stem: str, figure: Figure | Callable[[], Figure | None] | None, *, title: str, alt: str
+    ) -> None:
+        """Keep a figure as PNG and SVG; none is none.  What the script draws is named alone where that is enough.
+
+        Args:
+            stem: of its files' names.
+            figure: the figure, or what draws it.
+            title: above it.
+            alt: what it shows, in words.
+        """
+        from gridsearch.reporting.figures.mpl_style import key_of
+        from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
+
+        if self.scripted is not None and stem not in PIXELS:
+            if stem in self.scripted:
+                self.by_stem[stem] = Picture(title=title, alt=alt, png=b"", svg=b"")
+            return
+        if callable(figure):
+            figure = figure()
+        if figure is not None:
+            self.by_stem[stem] = Picture(
+                title=title, alt=alt, png=png_bytes(figure), svg=svg_bytes(figure), key=key_of(figure)
+            )
