@@ -9,13 +9,13 @@ import contextlib
 import math
 import time
 import traceback
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gridsearch.errors import DataError, PluginError, StoreError, valid_text
+from gridsearch.errors import PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.logs import LogStream, one_line
+from gridsearch.executors.trial_material import TrialMaterial
 from gridsearch.records import (
     Event,
     Exported,
@@ -41,12 +41,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from gridsearch.plugins import ImageData, Plugin
-    from gridsearch.records import Value
+    from gridsearch.plugins import Plugin
     from gridsearch.training.memory import ProcessPeak
-    from gridsearch.training.own_code import OwnCode
-    from gridsearch.training.resident_data import ResidentCache, ResidentData
-    from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
 
 _PROBE_SECONDS = 0.2
 """How long each size of a pack is timed in a round."""
@@ -72,7 +68,7 @@ def load_training() -> None:
 
 
 class PackTrainer:
-    """Trains packs on one device: finds models and data by their locators and keeps the data resident.
+    """Trains packs on one device.
 
     Args:
         setup: the worker's name, device, threads and locators.
@@ -87,11 +83,8 @@ class PackTrainer:
 
         self.setup = setup
         self.emit = emit
-        self._objects = {} if objects is None else objects
         self._device = torch.device(setup.device)
-        # Not on the class, whose caches would keep every trainer of a session with all its data.
-        self._resident = lru_cache(maxsize=2)(self._load)
-        self._find = lru_cache(maxsize=64)(self._found)
+        self._material = TrialMaterial(setup, self._device, {} if objects is None else objects)
         self._peak: ProcessPeak | None = None
 
     def train(
@@ -145,9 +138,9 @@ class PackTrainer:
             with self._at_work(log):
                 train_pack(
                     cast("Pack[ImageSettings]", pack),
-                    data=self._data,
-                    build=self._build,
-                    own=self._own,
+                    data=self._material.data,
+                    build=self._material.build,
+                    own=self._material.own,
                     device=self._device,
                     emit=report,
                     stop=stop,
@@ -198,7 +191,7 @@ class PackTrainer:
         """Return what this process has without a pack and the images; None where that is not known."""
         if self._peak is None or self._peak.base is None:
             return None
-        return (self._peak.base - self._data(settings).pixels.nbytes) / 1e6
+        return (self._peak.base - self._material.data(settings).pixels.nbytes) / 1e6
 
     def _time_packs(
         self, request: ProbeRequest, seconds: dict[int, float], memory: dict[int, float], end: float
@@ -227,17 +220,17 @@ class PackTrainer:
         from gridsearch.training.memory import ProcessPeak
         from gridsearch.training.probe import probe
 
-        data = self._data(settings)
+        data = self._material.data(settings)
         self._peak = self._peak or ProcessPeak()
         with self._peak:
             result = probe(
                 settings,
-                data=self._data,
-                build=self._build,
+                data=self._material.data,
+                build=self._material.build,
                 device=self._device,
                 lanes=lanes,
                 seconds=_PROBE_SECONDS,
-                own=self._own(settings),
+                own=self._material.own(settings),
             )
         if result.lanes < lanes:
             return None
@@ -257,8 +250,8 @@ class PackTrainer:
             with self._at_work(log):
                 files, facts = export(
                     request.lanes,
-                    data=self._cache(request.lanes[0].trial.settings),
-                    build=self._build,
+                    data=self._material.cache(request.lanes[0].trial.settings),
+                    build=self._material.build,
                     folder=Path(request.folder),
                 )
         except StoreError as error:
@@ -280,9 +273,9 @@ class PackTrainer:
         """
         import torch
 
-        data = self._data(settings)
+        data = self._material.data(settings)
         with torch.device("meta"):
-            return sum(p.numel() for p in self._build(settings, data).parameters())
+            return sum(p.numel() for p in self._material.build(settings, data).parameters())
 
     def method(self, settings: ImageSettings) -> tuple[str, str]:
         """Return how lanes of these settings train, "stacked", "vmap" or "solo", and why not better.
@@ -309,7 +302,7 @@ class PackTrainer:
         log = LogStream(lambda _: None)
         try:
             with self._at_work(log):
-                return ask(settings, data=self._data, build=self._build, device=self._device)
+                return ask(settings, data=self._material.data, build=self._material.build, device=self._device)
         except Exception as error:
             raise PluginError(
                 f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"
@@ -342,117 +335,3 @@ class PackTrainer:
                     traceback=text,
                 )
             )
-
-    def _load(self, options: tuple[tuple[str, Value], ...], fingerprint: str) -> ResidentCache:
-        """Return the images of a fingerprint: those that are shared, else those that the dataset gives now.
-
-        Raises:
-            DataError: it gives others.
-        """
-        from gridsearch.training.resident_data import ResidentCache
-        from gridsearch.zoo import datasets
-
-        key = self.setup.images.get(fingerprint)
-        images = None if key is None else datasets.find_shared(key)
-        if images is None:
-            images = self._read(options, fingerprint)
-            key = datasets.key_of(images, fingerprint)
-            images = datasets.share(images, fingerprint)
-        return ResidentCache(
-            images,
-            device=self._device,
-            smallest_input=lambda settings: self._model(settings).smallest_input,
-            features=self._features,
-            share=partial(datasets.share_resized, key),
-        )
-
-    def _read(self, options: tuple[tuple[str, Value], ...], fingerprint: str) -> ImageData:
-        """Return the images of a fingerprint that were sent here, else those that the dataset gives now.
-
-        Raises:
-            DataError: they are others.
-        """
-        from gridsearch.zoo import datasets
-
-        if (sent := self.setup.image_files.get(fingerprint)) is not None:
-            return datasets.read_sent(Path(sent), fingerprint)
-        plugin = self._objects.get(self.setup.dataset) or datasets.open_dataset(self.setup.dataset)
-        root = Path(self.setup.data_root)
-        images, found = datasets.load_known(plugin, root, dict(options), wanted=fingerprint)
-        if found != fingerprint:
-            raise DataError(
-                f"the images have changed: those of {plugin.name!r} are other than when the run began",
-                hint="run again",
-            )
-        return images
-
-    def _found(self, name: str) -> Plugin:
-        from gridsearch.zoo.pretrained import open_model
-
-        return self._objects.get(name) or open_model(self.setup.models[name])
-
-    def _model(self, settings: ImageSettings) -> Plugin:
-        plugin = self._find(settings.model)
-        if plugin.identity(settings.model_options) != settings.model_source:
-            raise PluginError(
-                f"model {settings.model!r}: a file of it has changed since the run began", hint="run again"
-            )
-        return plugin
-
-    def _own(self, settings: ImageSettings) -> OwnCode:
-        """Return the user's own optimizer and augmentation of a trial.
-
-        Raises:
-            PluginError: one of them has changed since the run began.
-        """
-        from gridsearch.training.own_code import OwnCode
-
-        found: dict[str, Any] = {}
-        for kind, name in settings.uses[2:]:
-            plugin = self._find(name)
-            if getattr(settings, f"{kind}_source") not in (None, plugin.source):
-                raise PluginError(
-                    f"{kind} {name!r}: a file of it has changed since the run began", hint="run again"
-                )
-            found[kind] = plugin.target
-        return OwnCode(**found)
-
-    def _cache(self, settings: ImageSettings) -> ResidentCache:
-        """Return the images that a trial's key names.
-
-        Raises:
-            DataError: there are others by now.
-        """
-        return self._resident(tuple(sorted(settings.data_options.items())), settings.data_fingerprint)
-
-    def _data(self, settings: ImageSettings) -> ResidentData:
-        return self._cache(settings)(settings)
-
-    def _features(self, settings: ImageSettings) -> FrozenFeatures | None:
-        """Return what computes the features that a trial trains on; None where it trains on the images."""
-        from gridsearch.zoo.pretrained import frozen_of
-
-        plugin = self._model(settings)
-        frozen = frozen_of(plugin.target, settings.model_options)
-        if frozen is None:
-            return None
-        from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
-
-        weights = str(settings.model_source)
-        return FrozenFeatures(
-            frozen, settings.model_options, weights, settings.data_fingerprint, self._device
-        )
-
-    def _build(self, settings: ImageSettings, data: ResidentData) -> torch.nn.Module:
-        if data.features is not None:
-            from gridsearch.zoo.pretrained.backbones import head
-
-            return head(data.channels, data.num_classes)
-        model = self._model(settings).build(
-            in_channels=data.channels,
-            num_classes=data.num_classes,
-            image_size=data.image_size,
-            options=settings.model_options,
-        )
-        self._model(settings)  # a file that changed while it was read is no file that the key names
-        return model

@@ -18,13 +18,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.executors.pack_trainer import PackTrainer
+from gridsearch.executors.trial_material import TrialMaterial
 from gridsearch.plugins import ImageData
 from gridsearch.records import ImageSettings, ProbeRequest, WorkerSetup
 from gridsearch.service.run.sizing import SIZES, Probe
 from gridsearch.training import devices
 from gridsearch.training.lanes.compile.lane_values import NotPackable
-from gridsearch.training.lanes.runtime.program_choice import build_program
 from gridsearch.training.lanes.runtime.members import Member
+from gridsearch.training.lanes.runtime.program_choice import build_program
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
@@ -90,19 +91,28 @@ def plain_loop(row: Row, data: ImageData) -> Callable[[], None]:
     return epoch
 
 
+class Material(TrialMaterial):
+    """A row's network and images."""
+
+    def __init__(self, row: Row, data: ImageData, setup: WorkerSetup) -> None:
+        super().__init__(setup, torch.device("cpu"), {})
+        self.row, self.resident = row, ResidentCache(data, device="cpu")
+
+    def data(self, settings: ImageSettings) -> Any:
+        return self.resident(settings)
+
+    def build(self, settings: ImageSettings, data: Any) -> torch.nn.Module:
+        del settings, data
+        return self.row.build()
+
+
 class Trainer(PackTrainer):
     """A worker's trainer, with a row's network and images."""
 
     def __init__(self, row: Row, data: ImageData) -> None:
-        super().__init__(WorkerSetup(name="w0", device="cpu", threads=1), lambda _: None)
-        self.row, self.resident = row, ResidentCache(data, device="cpu")
-
-    def _data(self, settings: ImageSettings) -> Any:
-        return self.resident(settings)
-
-    def _build(self, settings: ImageSettings, data: Any) -> torch.nn.Module:
-        del settings, data
-        return self.row.build()
+        setup = WorkerSetup(name="w0", device="cpu", threads=1)
+        super().__init__(setup, lambda _: None)
+        self.row, self._material = row, Material(row, data, setup)
 
     def program(self, lanes: int, dtype: str) -> tuple[str, Callable[[], object]]:
         """Return how so many lanes train, and what trains and evaluates an epoch of all of them.
@@ -112,8 +122,8 @@ class Trainer(PackTrainer):
         """
         device = torch.device("cpu")
         trials = [settings_of(self.row, trial, dtype) for trial in range(lanes)]
-        data, precision = self._data(trials[0]), Precision.of(dtype, device)
-        models = [build_network(s, 0, data, self._build, precision) for s in trials]
+        data, precision = self._material.data(trials[0]), Precision.of(dtype, device)
+        models = [build_network(s, 0, data, self._material.build, precision) for s in trials]
         try:
             pack = build_program([Member(s, 0) for s in trials], models, data, precision)
         except NotPackable:
@@ -121,7 +131,7 @@ class Trainer(PackTrainer):
                 raise
         else:
             return pack.network.method, lambda: (pack.train_epoch(), pack.evaluate())
-        solo = SoloProgram(trials[0], 0, data, self._build, precision)
+        solo = SoloProgram(trials[0], 0, data, self._material.build, precision)
         turns = iter(range(1, 10**6))
 
         def epoch() -> None:

@@ -299,11 +299,11 @@ def test_a_trainer_that_nobody_needs_is_freed_with_all_its_data():
         WorkerSetup(name="w0", device="cpu", threads=1, dataset="digits"), lambda event: None
     )
     with pytest.raises(KeyError):
-        trainer._find("nothing")
-    gone = weakref.ref(trainer)
+        trainer._material._find("nothing")
+    gone = weakref.ref(trainer), weakref.ref(trainer._material)
     del trainer
     gc.collect()
-    assert gone() is None
+    assert [each() for each in gone] == [None, None]
 
 
 # To the workers
