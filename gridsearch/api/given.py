@@ -106,9 +106,8 @@ class Objects:
     def _named(self, target: Any) -> str:
         found = plugins.of_object(target)
         name, other = found.name, self.models.get(found.name)
-        if (
-            other is not None and other is not target
-        ):  # two lambdas, partials of one class, a class and what it was
+        # two lambdas, partials of one class, a class and what it was
+        if other is not None and other is not target:
             name = f"{name}#{(found.source or '')[:6]}"
         self.models[name] = target
         return name

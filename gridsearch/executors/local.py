@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from gridsearch.records.wire import Command
 
 _PIPE_SIZE = 1 << 16
-_MOST_READS = (
-    16  # at once, of a pipe's content each: one who never stops printing must not hold up the others
-)
+_MOST_READS = 16
+"""Of a worker's output in a row, a pipe's content each: one that never stops printing must not hold up the others."""
 
 _END_SECONDS = 5.0
 """A worker has so long to end with what it has started, before it is killed."""
@@ -297,9 +296,8 @@ class WorkerProcess:
         if sys.platform == "linux":
             self.signal(self._end)
             deadline = time.monotonic() + _END_SECONDS
-            ended = (
-                os.WEXITED | os.WNOWAIT | os.WNOHANG
-            )  # not reaped: its number stays its own for what follows
+            # not reaped: its number stays its own for what follows
+            ended = os.WEXITED | os.WNOWAIT | os.WNOHANG
             while os.waitid(os.P_PID, self.pid, ended) is None and time.monotonic() < deadline:
                 time.sleep(0.005)
         # A worker leads a session of its own: where nothing could end what it leaves, this ends what stayed in that.

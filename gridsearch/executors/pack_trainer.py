@@ -39,8 +39,6 @@ from gridsearch.records import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    import torch
-
     from gridsearch.plugins import Plugin
     from gridsearch.training.memory import ProcessPeak
 
@@ -207,9 +205,8 @@ class PackTrainer:
             if found is None or (lanes > 1 and found[1] > limit):
                 break
             seconds[lanes] = min(found[0], seconds.get(lanes, math.inf))
-            memory[lanes] = min(
-                found[1], memory.get(lanes, math.inf)
-            )  # the process may hold freed memory by now
+            # the process may hold freed memory by now
+            memory[lanes] = min(found[1], memory.get(lanes, math.inf))
             tried = [size for size in seconds if size <= lanes]
             best = min(tried, key=seconds.__getitem__)
             if seconds[lanes] > _GAIN * seconds[best] and len([size for size in tried if size > best]) > 1:
@@ -302,7 +299,9 @@ class PackTrainer:
         log = LogStream(lambda _: None)
         try:
             with self._at_work(log):
-                return ask(settings, data=self._material.data, build=self._material.build, device=self._device)
+                return ask(
+                    settings, data=self._material.data, build=self._material.build, device=self._device
+                )
         except Exception as error:
             raise PluginError(
                 f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"

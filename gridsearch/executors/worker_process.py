@@ -50,9 +50,8 @@ def main(end: int, commands: int, events: int, parent: int, *objects: int) -> No
     """
     if sys.platform == "linux":
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        signal.signal(
-            signal.SIGINT, signal.SIG_IGN
-        )  # the runner decides, a key on its terminal is not for us
+        # the runner decides, a key on its terminal is not for us
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if end != signal.SIGTERM:
             signal.signal(signal.SIGTERM, _pass_over)
         end_with_parent(parent, by=signal.Signals(end))

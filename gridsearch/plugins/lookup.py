@@ -149,9 +149,8 @@ class Plugin:
         Args:
             options: the `model.*` options; those that the target's `file_options` names may hold a path.
         """
-        find = getattr(
-            self.target, "weight_files", None
-        )  # of a library's network, whose files may have to be fetched
+        # of a library's network, whose files may have to be fetched
+        find = getattr(self.target, "weight_files", None)
         if find is not None:
             files = list(find(options))
         else:
@@ -213,9 +212,8 @@ def find(locator: str, group: str) -> Plugin:
         )
     module = _load(lambda: importlib.import_module(where), kind, locator)
     path = Path(getattr(module, "__file__", None) or "")
-    if (
-        module_address(module) is None and path.suffix == ".py"
-    ):  # edited since it was imported: take what is there
+    # edited since it was imported: take what is there
+    if module_address(module) is None and path.suffix == ".py":
         own = _load(lambda: load_module(where, path), kind, locator)
         target = _attribute(own.module, attribute, kind, locator)
         return Plugin(name=locator, locator=locator, target=target, source=own.source, parts=own.parts)

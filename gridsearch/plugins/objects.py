@@ -188,9 +188,8 @@ def _plain_text(target: Any) -> str | None:
         return _typed_text(target) if isinstance(target, FunctionType) else None
     try:
         alone = compile(textwrap.dedent(text), "<text>", "exec", dont_inherit=True)
-        whole = compile(
-            around, "<text>", "exec", dont_inherit=True
-        )  # imports above change how calls are compiled
+        # imports above change how calls are compiled
+        whole = compile(around, "<text>", "exec", dont_inherit=True)
         node = ast.parse(textwrap.dedent(text)).body[0]
     except (SyntaxError, ValueError, IndexError):
         return None

@@ -105,9 +105,8 @@ def _spec_of(name: str, path: Path) -> ModuleSpec | None:
 def _in_folders(name: str, folders: list[str]) -> ModuleSpec | None:
     found = PathFinder.find_spec(name, folders)
     if found is not None and found.origin is None and found.submodule_search_locations is not None:
-        found.submodule_search_locations = list(
-            found.submodule_search_locations
-        )  # it would be looked up again
+        # a list: it would be looked up again
+        found.submodule_search_locations = list(found.submodule_search_locations)
     return found
 
 

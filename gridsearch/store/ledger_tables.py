@@ -74,9 +74,8 @@ studies = Table(
     Column("metric", Text, nullable=False),
     Column("direction", String(16), nullable=False),
     Column("created", Double, nullable=False),  # seconds since 1970
-    Column(
-        "shown", Text, nullable=False
-    ),  # axes with their kinds, and what all trials share: see params.StudyAxes
+    # axes with their kinds, and what all trials share: see params.StudyAxes
+    Column("shown", Text, nullable=False),
     Column("class_names", Text, nullable=False),
     Column("commands", Text, nullable=False),
     Column("environment", Text, nullable=False),

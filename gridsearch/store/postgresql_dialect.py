@@ -131,9 +131,8 @@ class PostgresqlDialect(Dialect):
             return StoreError(f"store {self.place} cannot hold a text: {text}", hint="take the NUL out of it")
         if state or not isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
             return None
-        said = (
-            text.rpartition(" failed: ")[2] if " failed: " in text else ""
-        )  # what comes before names host and user
+        # what comes before names host and user
+        said = text.rpartition(" failed: ")[2] if " failed: " in text else ""
         for fragments, kind, what, hint in _AT_CONNECTING:
             if any(fragment in said for fragment in fragments):
                 return kind(f"store {self.place} {what}: {text}", hint=hint)

@@ -58,9 +58,8 @@ class Listing(Table):
     def _plain(self) -> RenderResult:
         columns = [[column.header, *column.cells] for column in self.columns]
         for cells in zip(*columns, strict=True):
-            yield Segment(
-                "\t".join(" ".join(str(cell).split()) for cell in cells)
-            )  # a Text would expand tabs
+            # a Text would expand tabs
+            yield Segment("\t".join(" ".join(str(cell).split()) for cell in cells))
             yield Segment.line()
         if self.caption:
             yield Segment(str(self.caption))

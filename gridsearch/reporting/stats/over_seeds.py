@@ -81,9 +81,8 @@ def mean_intervals(
     constant = spreads == 0
     if constant.any() and not constant.all():
         top = int((np.frexp(spreads)[1] + exponents)[~constant].max())
-        coarser = np.where(
-            constant, np.maximum(exponents, top) - exponents, 0
-        )  # a pooled variance may be far larger
+        # a pooled variance may be far larger
+        coarser = np.where(constant, np.maximum(exponents, top) - exponents, 0)
         means, exponents = np.ldexp(means, -coarser), exponents + coarser
         own = errors[several] if errors is not None else None
         spreads[constant], df[constant] = _pooled(np.ldexp(spreads, exponents - top), df, own, constant)

@@ -71,9 +71,8 @@ class Digits:
             return cls(metric)
         fewest = PERCENT_PLACES if is_share(metric) else 0
         place = fewest if is_share(metric) else SIGNIFICANT - 1 - exponent_of(size)
-        kept = (
-            1 if is_share(metric) else 2
-        )  # digits of what differs; a percentage's two decimals are enough as a rule
+        # digits of what differs; a percentage's two decimals are enough as a rule
+        kept = 1 if is_share(metric) else 2
         place = max(place, kept - 1 - exponent_of(_range(shown) or size))
         place = _distinguishing_place(shown, place, finer=0 if noise else _FINER if len(shown) <= _FEW else 1)
         while place > fewest and all(_exact(v, place - 1) for v in shown):

@@ -92,9 +92,8 @@ class Mirrors:
         for nth, address in enumerate(addresses, 1):
             folder = into / f"mirror-{nth}"
             folder.mkdir()
-            smallest_first = sorted(
-                files, key=lambda pinned: pinned.size
-            )  # an address that is wrong shows early
+            # an address that is wrong shows early
+            smallest_first = sorted(files, key=lambda pinned: pinned.size)
             try:
                 for pinned in smallest_first:
                     name = pinned.served

@@ -137,9 +137,8 @@ def decode(
         try:
             turned = image.size != _upright(image)[::-1]
             width_height = size if turned else size[::-1]
-            image.draft(
-                None, (2 * width_height[0], 2 * width_height[1])
-            )  # a JPEG of a camera decodes at a fraction
+            # a JPEG of a camera decodes at a fraction
+            image.draft(None, (2 * width_height[0], 2 * width_height[1]))
             image.load()
             colour, flattened = _eight_bit(_oriented(image))
         except (NotUsable, MemoryError):

@@ -108,11 +108,8 @@ def mlp(
     """
     from gridsearch.zoo.models import networks
 
-    if activation not in (
-        "relu",
-        "none",
-        None,
-    ):  # the grammar reads the word none as None, Python may say either
+    # the grammar reads the word none as None, Python may say either
+    if activation not in ("relu", "none", None):
         raise UsageError(
             f"model.activation of mlp: {activation!r} is unknown{nearest(str(activation), ('relu', 'none'))}"
         )

@@ -54,12 +54,8 @@ _METHODS = frozenset(
 """Attributes whose use may change a module, or read what is not in its graph."""
 
 _STORES = {"STORE_ATTR": "sets", "DELETE_ATTR": "deletes", "STORE_GLOBAL": "sets", "DELETE_GLOBAL": "deletes"}
-_MAKERS = (
-    "__init__",
-    "__new__",
-    "__post_init__",
-    "__del__",
-)  # they set attributes of an object that is new, or ends
+_MAKERS = ("__init__", "__new__", "__post_init__", "__del__")
+"""They set attributes of an object that is new, or ends."""
 
 
 class Watch:
