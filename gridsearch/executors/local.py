@@ -10,11 +10,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import IO, TYPE_CHECKING, ClassVar
+from typing import IO, TYPE_CHECKING
 
 from gridsearch.executors.pool import WorkerPool
 from gridsearch.executors.shipping import pickled
 from gridsearch.executors.transport import Ended, Lines, Output
+from gridsearch.executors.warm_parent import ForkedProcess, WarmParent
 from gridsearch.executors.worker_exit import MemoryKills, describe_exit, process_handle
 from gridsearch.records.wire import encode
 from gridsearch.training.memory import described
@@ -55,8 +56,6 @@ class LocalExecutor(WorkerPool):
         objects: Mapping[str, Plugin] | None = None,
     ) -> None:
         assert setups
-        while len(WorkerProcess.waiting) > len(setups):
-            WorkerProcess.waiting.pop().discard()
         self._pipes = PipeTransport(setups, objects=pickled(objects) if objects else None)
         super().__init__(self._pipes, deliver, resumable=all(setup.resumable for setup in setups))
 
@@ -104,8 +103,7 @@ class PipeTransport:
         """Start a process."""
         environment = worker_environment(threads=setup.threads, roots=self._roots)
         objects = None if self._objects is None else self._objects.fileno()
-        process = WorkerProcess.take(objects, environment, end=self._end)
-        process.name = setup.name
+        process = WorkerProcess(setup, objects, environment, end=self._end)
         self._running[setup.name] = process
         for descriptor in process.descriptors:
             self._selector.register(descriptor, selectors.EVENT_READ, process)
@@ -177,12 +175,12 @@ class WorkerProcess:
     """A worker process, and the pipes to it.
 
     Args:
+        setup: the worker's, of which this needs the name and the kind of study.
         objects: descriptor of a file that it inherits.
         environment: its environment.
         end: the signal that ends it.
 
     Attributes:
-        waiting: processes that were started before anybody knew what for, see `early`.
         name: the worker's.
         pid: of the process that waits for the worker, see `worker_process`.
         events: descriptor that its events are read from.
@@ -191,11 +189,10 @@ class WorkerProcess:
         handle: descriptor that can be read once the process has ended; None where the system has none.
     """
 
-    waiting: ClassVar[list[WorkerProcess]] = []
-
-    def __init__(self, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals) -> None:
-        self.name = ""
-        self._started_as = (objects, environment, end)
+    def __init__(
+        self, setup: WorkerSetup, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals
+    ) -> None:
+        self.name = setup.name
         self._end = end
         commands_read, commands_write = os.pipe()
         self.events, events_write = os.pipe()
@@ -203,17 +200,13 @@ class WorkerProcess:
         os.set_blocking(self.output_end, False)
         inherited = () if objects is None else (objects,)
         try:
-            self._process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [
-                    *(sys.executable, "-P", "-m", "gridsearch.executors.worker_process"),
-                    *map(str, (end.value, commands_read, events_write, os.getpid(), *inherited)),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=output_write,
-                stderr=output_write,
-                pass_fds=(commands_read, events_write, *inherited),
-                env=environment,
-                start_new_session=True,
+            ends = (commands_read, events_write, output_write, *inherited)
+            pid = WarmParent.fork(setup.kind, environment, end, ends)
+            self._process: ForkedProcess | subprocess.Popen[bytes]
+            self._process = (
+                _started(end, commands_read, events_write, output_write, inherited, environment)
+                if pid is None
+                else ForkedProcess(pid)
             )
         finally:
             os.close(commands_read)
@@ -225,23 +218,6 @@ class WorkerProcess:
         self._commands = os.fdopen(commands_write, "wb")
         self._rest = bytearray()
         self._kept = b""
-
-    @classmethod
-    def take(
-        cls, objects: int | None, environment: Mapping[str, str], *, end: signal.Signals
-    ) -> WorkerProcess:
-        """Return a process that waits and was started just so, or start one."""
-        for process in cls.waiting:
-            if process._started_as == (objects, environment, end):
-                cls.waiting.remove(process)
-                return process
-        return cls(objects, environment, end=end)
-
-    @classmethod
-    def end_waiting(cls) -> None:
-        """End the processes that wait."""
-        while cls.waiting:
-            cls.waiting.pop().discard()
 
     @property
     def descriptors(self) -> tuple[int, ...]:
@@ -310,12 +286,6 @@ class WorkerProcess:
         with contextlib.suppress(BrokenPipeError):
             self._commands.close()
 
-    def discard(self) -> None:
-        """End it: nobody needs it."""
-        self.close_commands()
-        self.kill()
-        self.close()
-
     def close(self) -> None:
         """Close all descriptors."""
         for descriptor in self.descriptors:
@@ -323,6 +293,29 @@ class WorkerProcess:
                 os.close(descriptor)
         self.output_closed = True
         self.close_commands()
+
+
+def _started(
+    end: signal.Signals,
+    commands: int,
+    events: int,
+    output: int,
+    inherited: tuple[int, ...],
+    environment: Mapping[str, str],
+) -> subprocess.Popen[bytes]:
+    """Start a worker's process, which imports what it needs itself."""
+    return subprocess.Popen(  # noqa: S603 - our own module, no shell
+        [
+            *(sys.executable, "-P", "-m", "gridsearch.executors.worker_process"),
+            *map(str, (end.value, commands, events, os.getpid(), *inherited)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        pass_fds=(commands, events, *inherited),
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _inherited_file(content: bytes) -> IO[bytes]:

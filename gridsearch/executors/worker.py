@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import queue
-import select
 import signal
 import threading
 import time
@@ -64,6 +63,12 @@ _TRAINERS: Mapping[str, type[PackTrainer | FunctionRunner]] = MappingProxyType(
 )
 
 
+def load(kind: str) -> None:
+    """Import what a worker needs for a kind of study, as far as that is known before it has its setup."""
+    if _TRAINERS[kind] is PackTrainer:
+        load_training()
+
+
 class EventPipe:
     """The way to the coordinator; whole lines, from any thread."""
 
@@ -104,8 +109,6 @@ def serve(
     """
     go_first_when_memory_runs_out()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the runner decides, a key on its terminal is not for us
-    if not select.select([commands_fd], [], [], 0)[0]:  # it was started early, see `early`
-        load_training()
     commands = os.fdopen(commands_fd, "rb")
     setup: WorkerSetup = decode(commands.readline())
     work: queue.SimpleQueue[Task] = queue.SimpleQueue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,13 +26,14 @@ def dispatch(arguments: argparse.Namespace, words: Sequence[str]) -> int:
         arguments.study = [name] if arguments.command == "report" else name
     match arguments.command:
         case "run" | "plan":
-            from gridsearch.cli.commands.early_start import workers_early
+            from gridsearch.cli.commands.early_start import load_early
 
             only_plan = arguments.command == "plan" or arguments.dry_run
-            with nullcontext() if only_plan else workers_early(arguments):  # torch loads there meanwhile
-                from gridsearch.cli.commands import search
+            if not only_plan:
+                load_early(arguments)  # meanwhile this process imports what it needs
+            from gridsearch.cli.commands import search
 
-                return search.plan(arguments) if only_plan else search.run(arguments, words)
+            return search.plan(arguments) if only_plan else search.run(arguments, words)
         case "add":
             from gridsearch.cli.commands import search
 

@@ -1,11 +1,9 @@
-"""Whether ``run`` starts its workers before anything else: where its words say that it trains networks here."""
+"""Whether ``run`` starts to load torch before anything else: where its words say that it trains networks here."""
 
 from __future__ import annotations
 
-import os
-import sys
 import tomllib
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,18 +11,20 @@ if TYPE_CHECKING:
     import argparse
 
 
-def workers_early(arguments: argparse.Namespace) -> AbstractContextManager[None]:
-    """Return a block in which worker processes load what networks need, as many as the run may use.
+def load_early(arguments: argparse.Namespace) -> None:
+    """Start the process that loads what networks need and then forks the workers; it ends with this one.
 
     Nothing is started for a function, whose workers need no torch, and for a study of which the store alone knows what
     it is.
     """
-    if sys.platform != "linux" or arguments.executor not in (None, "local") or not _networks(arguments):
-        return nullcontext()
-    from gridsearch.executors.early import early_workers
+    if arguments.executor not in (None, "local") or not _networks(arguments):
+        return
+    from gridsearch.executors.local import worker_environment
+    from gridsearch.executors.warm_parent import WarmParent
+    from gridsearch.records.study_kinds import IMAGES
 
-    cores = len(os.sched_getaffinity(0))
-    return early_workers(min(arguments.workers or cores, cores))  # more would only wait for each other
+    with suppress(OSError):  # one that is needed is started later, and says what is wrong
+        WarmParent.start(IMAGES.name, worker_environment(threads=1))
 
 
 def _networks(arguments: argparse.Namespace) -> bool:

@@ -1,0 +1,171 @@
+"""Workers that are forked from a process which has imported torch already."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from gridsearch.cli import parser
+from gridsearch.cli.commands import early_start
+from gridsearch.executors.local import LocalExecutor, worker_environment
+from gridsearch.executors.warm_parent import WarmParent
+from gridsearch.records import WorkerSetup
+from gridsearch.records.study_kinds import FUNCTION, IMAGES
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks workers on Linux alone")
+
+
+@pytest.fixture(autouse=True)
+def _ends():
+    WarmParent.end()
+    yield
+    WarmParent.end()
+
+
+def executor(count=1, kind=FUNCTION):
+    return LocalExecutor(
+        [WorkerSetup(name=f"w{i}", device="cpu", threads=1, kind=kind.name) for i in range(count)], print
+    )
+
+
+def started(pool):
+    """Have the pool start a worker of each setup; return their process ids."""
+    for setup in list(pool._pipes.startable):
+        pool._start(setup)
+    return list(pool.pids().values())
+
+
+def parent_of(pid):
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def kept():
+    assert WarmParent._kept is not None
+    return WarmParent._kept.pid
+
+
+def test_workers_are_children_of_the_runner_and_outlive_the_process_that_forked_them():
+    pool = executor(2)
+    pids = started(pool)
+    try:
+        assert kept() not in pids
+        assert [parent_of(pid) for pid in pids] == [os.getpid()] * 2
+        os.kill(kept(), signal.SIGKILL)
+        time.sleep(0.1)
+        assert [parent_of(pid) for pid in pids] == [os.getpid()] * 2
+    finally:
+        pool.stop()
+    for pid in pids:
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def test_one_process_serves_runs_one_after_another_and_is_replaced_once_it_has_gone():
+    found = []
+    for _ in range(2):
+        pool = executor()
+        started(pool)
+        pool.stop()
+        found.append(kept())
+    assert found[0] == found[1]
+    os.kill(kept(), signal.SIGKILL)
+    WarmParent._kept._process.wait()
+    pool = executor()
+    assert started(pool)
+    pool.stop()
+    assert kept() != found[0]
+
+
+@pytest.mark.parametrize("change", ["variable", "limit", "umask", "kind"])
+def test_a_worker_has_what_the_runner_has_now(change, monkeypatch):
+    started(pool := executor())
+    pool.stop()
+    before = kept()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    try:
+        if change == "variable":
+            monkeypatch.setenv("GRIDSEARCH_TEST_VARIABLE", "1")
+        elif change == "limit":
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
+        elif change == "umask":
+            os.umask(0o027)
+        kind = IMAGES if change == "kind" else FUNCTION
+        WarmParent.start(kind.name, worker_environment(threads=1))
+        assert kept() != before
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.umask(mask)
+
+
+def test_a_worker_is_in_the_folder_that_the_runner_is_in_now(tmp_path, monkeypatch):
+    started(pool := executor())
+    pool.stop()
+    before = kept()
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    for folder, name in ((tmp_path, str(tmp_path)), (gone, f"{gone} (deleted)")):
+        environment = worker_environment(threads=1)
+        monkeypatch.chdir(folder)
+        if folder is gone:
+            gone.rmdir()
+        read, write = os.pipe()
+        output = os.open(os.devnull, os.O_WRONLY)
+        ends = (os.dup(read), os.dup(read), output)
+        pid = WarmParent.fork(FUNCTION.name, environment, signal.SIGTERM, ends)
+        assert pid
+        deadline = time.monotonic() + 10
+        while (place := str(Path(f"/proc/{pid}/cwd").readlink())) != name and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert place == name
+        for descriptor in (*ends, read, write):
+            os.close(descriptor)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert kept() == before
+
+
+def test_where_something_that_was_imported_has_a_thread_the_runner_starts_workers_itself(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, threading\n"
+        "if 'gridsearch.executors.warm_parent' in sys.orig_argv:\n"
+        "    threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    pool = executor()
+    (pid,) = started(pool)
+    try:
+        assert WarmParent._kept is None
+        assert "gridsearch.executors.worker_process" in Path(f"/proc/{pid}/cmdline").read_text()
+    finally:
+        pool.stop()
+
+
+@pytest.mark.parametrize(
+    ("words", "early"),
+    [
+        (["run", "--grid", "lr=.1,.2"], True),
+        (["run", "networks.toml"], True),
+        (["run", "function.toml"], False),
+        (["run", "missing.toml"], False),
+        (["run", "--study", "stored"], False),
+        (["run", "--grid", "x=1,2", "--objective", "f.py:f"], False),
+        (["run", "--grid", "lr=.1,.2", "--executor", "inline"], False),
+    ],
+)
+def test_only_a_run_that_trains_networks_here_loads_torch_early(words, early, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "networks.toml").write_text("[grid]\nlr = [0.1]\n")
+    (tmp_path / "function.toml").write_text('objective = "f.py:f"\n[grid]\nx = [1]\n')
+    began = []
+    monkeypatch.setattr(WarmParent, "start", lambda *each: began.append(each))
+    early_start.load_early(parser.build_parser().parse_args(words))
+    assert bool(began) is early
