@@ -20,20 +20,8 @@ from gridsearch.planning import (
     packs_of,
     relative_cost,
 )
-from gridsearch.records import FunctionSettings, ImageSettings, Trial, TrialState
-
-
-def trial(number: int, **settings) -> Trial:
-    return Trial(
-        id=number,
-        number=number,
-        key=str(number),
-        seed=0,
-        settings=ImageSettings(dataset="digits", **settings),
-        params={},
-        state=TrialState.WAITING,
-    )
-
+from gridsearch.records import FunctionSettings, ImageSettings, Trial
+from tests.planning.waiting_trials import trial
 
 trials_st = st.lists(
     st.fixed_dictionaries(

@@ -7,21 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gridsearch.planning import OverheadLog, Overheads, WorkQueue, simulate
-from gridsearch.records import ImageSettings, Trial, TrialState
+from gridsearch.records import ImageSettings, Trial
+from tests.planning.waiting_trials import trial
 
 NONE = Overheads(start=0, load=0, pack=0, probe=0, report=0)
-
-
-def trial(number: int, **settings) -> Trial:
-    return Trial(
-        id=number,
-        number=number,
-        key=str(number),
-        seed=0,
-        settings=ImageSettings(dataset="digits", **settings),
-        params={},
-        state=TrialState.WAITING,
-    )
 
 
 def queue_of(trials, *, lanes, workers, share=lambda t, n: 1.0) -> WorkQueue[Trial]:
