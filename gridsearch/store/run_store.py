@@ -196,15 +196,12 @@ class RunStore(Store):
 
     def _write(self, record: SpoolRecord, call: Callable[[], T], otherwise: T) -> T:
         """Write to the store, or into the spool if it is away; what waits there is written before."""
-        if not self.away:
-            try:
-                return call()
-            except Exception as error:
-                if not may_return(error):
-                    raise
-                self._leave(error)
-        self._keep(record)
-        return otherwise
+
+        def keep() -> T:
+            self._keep(record)
+            return otherwise
+
+        return self._unless_away(call, keep)
 
     def _keep(self, record: SpoolRecord) -> None:
         try:
@@ -213,6 +210,9 @@ class RunStore(Store):
             raise unwritable(self._spool.place, error) from error
 
     def _read(self, call: Callable[[], T], otherwise: T) -> T:
+        return self._unless_away(call, lambda: otherwise)
+
+    def _unless_away(self, call: Callable[[], T], while_away: Callable[[], T]) -> T:
         if not self.away:
             try:
                 return call()
@@ -220,7 +220,7 @@ class RunStore(Store):
                 if not may_return(error):
                     raise
                 self._leave(error)
-        return otherwise
+        return while_away()
 
     def _leave(self, error: Exception) -> None:
         if self.away:
