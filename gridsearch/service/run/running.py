@@ -108,14 +108,14 @@ def run(
     timing = Timing(time.monotonic())
     given = Given(objects=objects or {}, dataset=dataset, objective=objective)
     with ExitStack() as stack:
-        told = stack.enter_context(notifying(options.notify, spec.name, watcher))
+        notifier = stack.enter_context(notifying(options.notify, spec.name, watcher))
         # One that is there and cannot be used is refused before any data is fetched or code of the user's is run.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         require_prunable(spec.image_metric, options.prune)
         devices = devices_for(options, spec.kind)
         prepared = prepare(spec, options.places, given, fetch=True, say=watcher.say)
         store = store or _open(stack, options, watcher)
-        return _told(told, _execute(store, prepared, options, devices, watcher, timing))
+        return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
 
 def resume(
@@ -148,7 +148,7 @@ def resume(
     timing = Timing(time.monotonic())
     given = Given(dataset=dataset, models=models, objective=objective, objects=objects or {})
     with ExitStack() as stack:
-        told = stack.enter_context(notifying(options.notify, study, watcher))
+        notifier = stack.enter_context(notifying(options.notify, study, watcher))
         # First what waits for the store comes in: it may decide which points are best.
         store = _open(stack, options, watcher) if store_exists(options.places.store) else None
         prepared = prepare_stored(
@@ -157,10 +157,10 @@ def resume(
         require_prunable(prepared.metric if prepared.kind.classifies else None, options.prune)
         devices = devices_for(options, prepared.kind)
         store = store or _open(stack, options, watcher)
-        return _told(told, _execute(store, prepared, options, devices, watcher, timing))
+        return _notified(notifier, _execute(store, prepared, options, devices, watcher, timing))
 
 
-def _told(notifier: Notifier, outcome: RunOutcome) -> RunOutcome:
+def _notified(notifier: Notifier, outcome: RunOutcome) -> RunOutcome:
     """Say how a run has ended to whom it may concern; return the same."""
     notifier.ended(
         outcome.data,
