@@ -33,7 +33,17 @@ _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 def claim(
     connection: Connection, packs: Mapping[str, Sequence[int]], *, owner: RunnerIdentity, lease: float
 ) -> dict[str, list[Trial]]:
-    """Take those of the trials of some packs that wait, by a conditional statement; return them in their order."""
+    """Take those of the trials of some packs that wait, by a conditional statement.
+
+    Args:
+        connection: in a transaction that writes.
+        packs: ledger ids of trials by the id of their pack.
+        owner: who takes them.
+        lease: seconds that the claim holds without a heartbeat.
+
+    Returns:
+        For each pack the trials that were taken, in their order; another runner may have been first.
+    """
     runner = register(connection, owner)
     pack_of = {trial: pack for pack, ids in packs.items() for trial in ids}
     taken: dict[int, Row[Any]] = {}
@@ -130,6 +140,12 @@ def reclaim(
     """Take back what a dead process on this host holds, and what anybody holds whose lease has ended.
 
     That a runner ended is not its trials' fault: it does not count as a try.
+
+    Args:
+        connection: in a transaction that writes.
+        study_id: of the ledger.
+        dead: says whether an owner has certainly ended.
+        home: has the checkpoints that the trials go on from.
     """
     seen = [row.id for row, gone in _running(connection, study_id, dead=dead) if gone]
     lost: list[Row[Any]] = []
@@ -303,6 +319,12 @@ def put_back(
     connection: Connection, rows: Sequence[Row[Any]], *, tries_back: int, home: Home
 ) -> dict[int, int]:
     """Let trials wait again in their Optuna rows, with the epochs or steps up to their checkpoints.
+
+    Args:
+        connection: in a transaction that writes.
+        rows: of the ledger, as they were when they were claimed.
+        tries_back: how many tries do not count.
+        home: has the checkpoints.
 
     Returns:
         For each trial the epoch that it goes on from.

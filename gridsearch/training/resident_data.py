@@ -149,7 +149,14 @@ class Features(Protocol):
     def whole(
         self, head: torch.nn.Module, *, scale: list[float], shift: list[float], channels: int
     ) -> torch.nn.Module:
-        """Return the network from pixels of 0 to 1 to logits, with a head for normalized features [B, F, 1, 1]."""
+        """Return the network from pixels of 0 to 1 to logits.
+
+        Args:
+            head: takes normalized features [B, F, 1, 1].
+            scale: per feature; with `shift` it normalizes them.
+            shift: per feature.
+            channels: C of the images.
+        """
         ...
 
 

@@ -127,7 +127,14 @@ def point_names(
 
 
 def distinct_lines(texts: Sequence[str], marks: Sequence[str], inches: float, size: float) -> list[str]:
-    """Return each text on one line of at most so many inches, no two alike; its mark where it cannot be drawn."""
+    """Return each text on one line of at most so many inches, no two alike; its mark where it cannot be drawn.
+
+    Args:
+        texts: what to show.
+        marks: what stands for each of them where no font here has its letters.
+        inches: the width.
+        size: of the font, in points.
+    """
     limit = 120
     while True:
         words = legible_names(distinct_labels(texts, limit, marks=marks), marks)
@@ -155,7 +162,14 @@ def _em_width(text: str) -> float:
 
 
 def fitted(text: str, inches: float, size: float, *, lines: int = 3) -> str:
-    """Return a text broken into lines of at most so many inches, cut in its middle where they would be too many."""
+    """Return a text broken into lines of at most so many inches, cut in its middle where they would be too many.
+
+    Args:
+        text: what to show.
+        inches: the width of a line.
+        size: of the font, in points.
+        lines: how many at most.
+    """
     broken = _broken(text, inches, size)
     if len(broken) > lines:
         fits, over = 1, len(text)  # letters

@@ -175,7 +175,11 @@ class Catalog:
     def optimizer(
         self, name: str, options: Mapping[str, Value], given: Iterable[str]
     ) -> tuple[str, dict[str, Value], str | None]:
-        """Return an optimizer's display name, its complete options, and the hash of its source; see `Resolver`."""
+        """Return an optimizer's display name, its complete options, and the hash of its source; see `Resolver`.
+
+        Raises:
+            SpecError: options that it does not take, or lacks.
+        """
         plugin = self.find_part("optimizer", name)
         takes, every = plugin.options(("params",)), plugin.accepts_any_option()
         problems = [

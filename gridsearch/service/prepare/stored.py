@@ -109,6 +109,12 @@ def present(
 ) -> StudyData:
     """Return the part of a study whose images are those that are there now.
 
+    Args:
+        data: the study.
+        catalog: has its dataset.
+        spec: as the study was last asked for.
+        say: takes a message on what is left out.
+
     Raises:
         DataError: there is none; the hint says what to type.
     """

@@ -110,6 +110,13 @@ def worker_setups(
 
     A CPU worker computes with one thread: two such processes beat one with two threads on small networks, and
     a trial's rounding then does not depend on how many workers there are.
+
+    Args:
+        catalog: what trials need, by locators.
+        options: how to run.
+        devices: of this machine, or one of the kind that a cluster gives.
+        trials: how many wait.
+        metric: what an epoch is selected by.
     """
     on_cpu = devices[0] == "cpu"
     wanted = options.workers or (cores() if on_cpu else len(devices))
@@ -209,6 +216,12 @@ def pack_limit(
     """Return the megabytes that one pack may take beside the other workers' packs; None if nobody knows.
 
     It leaves memory for what each worker needs before it has a pack, and a reserve.
+
+    Args:
+        options: how to run.
+        devices: see `worker_setups`.
+        workers: how many there are.
+        kind: of the study.
     """
     if not kind.packs:
         return None

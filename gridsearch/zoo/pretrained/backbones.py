@@ -74,6 +74,15 @@ def whole(
 ) -> nn.Module:
     """Build a network from images to logits; a frozen one takes pixels of 0 to 1.
 
+    Args:
+        home: the library that it comes from.
+        name: of the network there.
+        in_channels: of the images, 1 or 3.
+        num_classes: Y.
+        size: (H, W) that images are resized to.
+        weights: a file of them; None for weights that are drawn.
+        frozen: all but the last layer keep the weights of that file.
+
     Raises:
         UsageError: the weights do not fit, or the images have neither one nor three channels.
     """
@@ -94,7 +103,7 @@ def whole(
 def backbone(
     home: Library, name: str, *, in_channels: int, size: tuple[int, int], weights: Path
 ) -> nn.Module:
-    """Build a frozen network from pixels of 0 to 1 to features [B, F], in evaluation mode.
+    """Build a frozen network from pixels of 0 to 1 to features [B, F], in evaluation mode; arguments as for `whole`.
 
     Raises:
         UsageError: the weights do not fit.

@@ -128,7 +128,11 @@ class PretrainedModel:
         return () if found is None else (found,)
 
     def weight_file(self, weights: str | None) -> Path | None:
-        """Return the file of an option's weights; None where they are drawn."""
+        """Return the file of an option's weights; None where they are drawn.
+
+        Raises:
+            UsageError: there is no such file, or no published weights.
+        """
         if weights is None:
             return None
         if weights == "default":
@@ -150,6 +154,9 @@ class PretrainedModel:
             image_size: of the images; None for a frozen network.
             freeze: see `__call__`.
             size: likewise.
+
+        Raises:
+            UsageError: the network takes one size alone, and this is another.
         """
         own, fixed = self.home.input_size(self.network)
         if size not in ("auto", None):

@@ -298,7 +298,17 @@ def step_runner(
     recorder: Recorder | None = None,
     records: bool = True,
 ) -> EagerSteps | RecordedSteps:
-    """Return what runs steps on a device: recordings on CUDA or where a recorder is given, if there may be any."""
+    """Return what runs steps on a device: recordings on CUDA or where a recorder is given, if there may be any.
+
+    Args:
+        step: takes the next one, of so many images.
+        batch: images of a whole step.
+        device: where it runs.
+        state: all tensors that a step changes.
+        limit: see `RecordedSteps`.
+        recorder: captures steps; None for CUDA graphs on CUDA.
+        records: steps may be captured.
+    """
     if not records:
         return EagerSteps(step, batch=batch)
     if recorder is None and device.type == "cuda":
