@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
-from gridsearch.errors import StudyDeleted
 from gridsearch.records import Trial, TrialState
 from gridsearch.store import ledger_tables, optuna_tables, optuna_trials
 from gridsearch.store.messages import Reclaimed, RunnerAtWork
 from gridsearch.store.params import StudyAxes, params_of, settings_of
-from gridsearch.store.row_lookup import study_is_there, trial_is_there
+from gridsearch.store.row_lookup import trial_is_there
 from gridsearch.store.runner_identity import RunnerIdentity
 from gridsearch.store.study_queries import inactive_of
 
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from gridsearch.store.artifacts import Home
 
 _t = ledger_tables.trials
-_SHOWN = 12
-"""So many numbers of trials are named in one line."""
-
 _NOBODY = {"runner_id": None, "pack": None, "lease_until": None}
 
 
@@ -369,44 +365,6 @@ def fenced_update() -> Update:
 def fence(row: Row[Any]) -> dict[str, Any]:
     """Return the parameters of `fenced_update` for a row."""
     return {"of_trial": row.id, "of_attempt": row.attempt}
-
-
-def require_study(connection: Connection, study_id: int) -> str:
-    """Return the id that a study bears in Optuna's tables too; no other study ever bears it.
-
-    Raises:
-        StudyDeleted: the study was deleted, by us or through another program.
-    """
-    s = ledger_tables.studies
-    uid: str | None = connection.scalar(select(s.c.uid).where(s.c.id == study_id, study_is_there()))
-    if uid is None:
-        raise study_deleted()
-    return uid
-
-
-def study_deleted() -> StudyDeleted:
-    """Return the error that a study which is being run is no longer there."""
-    return StudyDeleted(
-        "study deleted: the store does not hold it any more", hint="the same command begins it anew"
-    )
-
-
-def require_trials(connection: Connection, study_id: int) -> None:
-    """Check that no trial of a study is missing.
-
-    Raises:
-        StudyDeleted: one was deleted through another program.
-    """
-    gone = connection.scalars(
-        select(_t.c.number).where(_t.c.study_id == study_id, ~trial_is_there()).order_by(_t.c.number)
-    ).all()
-    if gone:
-        numbers = ", ".join(map(str, gone[:_SHOWN])) + (", ..." if len(gone) > _SHOWN else "")
-        what = f"trial{'s' * (len(gone) > 1)} {numbers} deleted: the store does not hold "
-        raise StudyDeleted(
-            f"{what}{'them' if len(gone) > 1 else 'it'} any more",
-            hint=f"the same command begins {'them' if len(gone) > 1 else 'it'} anew",
-        )
 
 
 def lost(connection: Connection, claims: Iterable[tuple[int, int]]) -> list[int]:

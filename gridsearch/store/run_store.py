@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 from gridsearch.errors import StoreUnreachable, unwritable
 from gridsearch.records import TrialState
-from gridsearch.store import claims, row_lookup, spool, stops
+from gridsearch.store import claims, presence, row_lookup, spool, stops
 from gridsearch.store.database import may_return
 from gridsearch.store.kept_weights import WEIGHTS_KEPT
 from gridsearch.store.spool import Spool, SpoolRecord
@@ -108,7 +108,7 @@ class RunStore(Store):
         self._back_since = float("-inf")
         self._tried = self._checked = time.monotonic()
         with database.read() as connection:
-            self._uid = claims.require_study(connection, run.study_id)
+            self._uid = presence.require_study(connection, run.study_id)
             self._stops = stops.asked(connection, run.study_id)
             self._clock_ahead = claims.store_time(connection) - time.monotonic()
             self._trials = row_lookup.count_trials(connection, run.study_id)
@@ -185,11 +185,11 @@ class RunStore(Store):
 
     def _require_all(self, connection: Connection) -> None:
         """Check that nobody has deleted the study or a trial of it."""
-        if claims.require_study(connection, self._run.study_id) != self._uid:
-            raise claims.study_deleted()  # another store lies there now
+        if presence.require_study(connection, self._run.study_id) != self._uid:
+            raise presence.study_deleted()  # another store lies there now
         there = row_lookup.count_trials(connection, self._run.study_id)
         if there < self._trials:  # which one, takes a look at each
-            claims.require_trials(connection, self._run.study_id)
+            presence.require_trials(connection, self._run.study_id)
         self._trials = there
 
     # Away and back

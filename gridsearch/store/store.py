@@ -21,6 +21,7 @@ from gridsearch.store import (
     claims,
     dashboard_artifacts,
     ledger_tables,
+    presence,
     result_writer,
     study_queries,
     worker_queries,
@@ -78,7 +79,7 @@ class Store(StudyStore):
         wanted = None if ids is None else set(ids)
         self._follow()
         with self._database.read() as connection:
-            claims.require_study(connection, study_id)
+            presence.require_study(connection, study_id)
             rows = study_queries.rows_of_study(connection, study_id, state=TrialState.WAITING)
             shown = connection.scalar(
                 select(ledger_tables.studies.c.shown).where(ledger_tables.studies.c.id == study_id)
@@ -94,7 +95,7 @@ class Store(StudyStore):
         """
         self._follow()
         with self._database.read() as connection:
-            claims.require_study(connection, study_id)
+            presence.require_study(connection, study_id)
             return study_queries.counts(connection, study_id, ids)
 
     @retried
