@@ -48,12 +48,14 @@ run: $(VENV)/.runtime
 	@echo "The command is $(BIN)/gridsearch; this puts it on the PATH:   . $(BIN)/activate"
 	@echo "To look further:   gridsearch dashboard   (Optuna's), gridsearch tensorboard   (curves of every trial)"
 
-# Chromium checks the report's page, a C compiler makes the kernels, PostgreSQL, PgBouncer and Slurm are started by
-# tests; without one (and without the right to install it) the tests that need it skip and say so.
+# Chromium checks the report's page, a C compiler makes the kernels, zsh and fish complete commands, PostgreSQL,
+# PgBouncer and Slurm are started by tests; without one (and without the right to install it) the tests that need it
+# skip and say so.
 system-packages:
 	@wanted=; \
 	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || wanted="$$wanted chromium"; \
 	command -v cc >/dev/null || command -v gcc >/dev/null || command -v clang >/dev/null || wanted="$$wanted gcc libc6-dev"; \
+	for shell in zsh fish; do command -v $$shell >/dev/null || wanted="$$wanted $$shell"; done; \
 	ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || wanted="$$wanted postgresql"; \
 	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || wanted="$$wanted pgbouncer"; \
 	[ -x /usr/sbin/slurmctld ] && [ -x /usr/sbin/slurmd ] && [ -x /usr/sbin/munged ] || wanted="$$wanted slurm-wlm munge"; \

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 Completer: TypeAlias = "Callable[..., list[str]]"
 
@@ -74,17 +74,18 @@ def _axes(*, prefix: str, **_: Any) -> list[str]:
         return []
     else:
         words = [str(choice) for choice in axis.choices]
-    before = f"{values.rpartition(',')[0]},".removeprefix(",")
-    return [f"{name}={before}{word}" for word in words]
+    return [f"{name}={word}" for word in _after_commas(values, words)]
 
 
 def _models(**_: Any) -> list[str]:
+    from gridsearch import locators
     from gridsearch.plugins import MODELS, installed
 
-    return [*installed(MODELS), "timm:", "torchvision:", *_python_files()]
+    return [*installed(MODELS), *(f"{name}:" for name in locators.LIBRARIES), *_python_files()]
 
 
 def _datasets(*, prefix: str, **_: Any) -> list[str]:
+    from gridsearch import locators
     from gridsearch.plugins import DATASETS, installed
 
     kind, colon, path = prefix.partition(":")
@@ -92,18 +93,55 @@ def _datasets(*, prefix: str, **_: Any) -> list[str]:
         folder, _slash, start = path.rpartition("/")
         within = Path(folder or ("/" if path.startswith("/") else ".")).expanduser()
         with suppress(OSError):
-            found = sorted(entry for entry in within.iterdir() if entry.name.startswith(start))
+            there = (entry for entry in within.iterdir() if entry.name.startswith(start))
+            found = sorted(entry for entry in there if start or not entry.name.startswith("."))
             head = f"{folder}/" if "/" in path else ""
             return [f"{kind}:{head}{entry.name}{'/' * entry.is_dir()}" for entry in found]
         return []
-    names = installed(DATASETS)
-    return [*(f"{name}:" if name in _WITH_PATH else name for name in names), *_python_files()]
+    names = [name for name in installed(DATASETS) if name not in locators.DATASETS]
+    return [*names, *(f"{name}:" for name in locators.DATASETS), *_python_files()]
 
 
 def _metrics(**_: Any) -> list[str]:
     from gridsearch.records.image_metrics import METRICS, RECALL
 
     return [*(metric.word for metric in METRICS), RECALL]
+
+
+def _quantities(*, prefix: str, **_: Any) -> list[str]:
+    from gridsearch.reporting.ranking.pareto import COSTS
+
+    return _after_commas(prefix, [*_metrics(), *COSTS])
+
+
+def _findings(*, prefix: str, **_: Any) -> list[str]:
+    from gridsearch.records.finding_codes import FINDINGS
+
+    return _after_commas(prefix, [*FINDINGS, *FINDINGS.values()])
+
+
+def _orders(**_: Any) -> list[str]:
+    from gridsearch.spec.study_options import ORDERS
+
+    return list(ORDERS)
+
+
+def _directions(**_: Any) -> list[str]:
+    from gridsearch.spec.study_options import DIRECTIONS
+
+    return list(DIRECTIONS)
+
+
+def _targets(**_: Any) -> list[str]:
+    from gridsearch.service.queries.exporting import TARGETS
+
+    return list(TARGETS)
+
+
+def _after_commas(prefix: str, words: Iterable[str]) -> list[str]:
+    """Return the words behind what was typed before them, up to its last comma."""
+    before = f"{prefix.rpartition(',')[0]},".removeprefix(",")
+    return [f"{before}{word}" for word in words]
 
 
 def _by_command(*, parsed_args: argparse.Namespace, **how: Any) -> list[str]:
@@ -117,8 +155,6 @@ def _python_files() -> list[str]:
     return [f"{path.name}:" for path in sorted(Path().glob("*.py"))]
 
 
-_WITH_PATH = ("folder", "csv", "hf", "npz")
-
 _COMPLETERS: dict[str, Completer] = {
     "--study": _studies,
     "--grid": _axes,
@@ -130,5 +166,9 @@ _COMPLETERS: dict[str, Completer] = {
     "--dataset": _datasets,
     "--metric": _metrics,
     "--by": _metrics,
-    "--pareto": _metrics,
+    "--pareto": _quantities,
+    "--ignore": _findings,
+    "--order": _orders,
+    "--direction": _directions,
+    "--to": _targets,
 }
