@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from gridsearch import locators
 from gridsearch.cli.parser import build_parser
+from gridsearch.errors import GridsearchError
+from gridsearch.plugins import DATASETS, installed
+from gridsearch.records.axis import AxisScope
+from gridsearch.records.image_metrics import METRICS
+from gridsearch.reporting.ranking.pareto import COSTS
 from gridsearch.service.prepare.options import RUN_OPTIONS
+from gridsearch.service.queries.exporting import TARGETS
 from gridsearch.spec import build
+from gridsearch.spec.axes import AXES
+from gridsearch.spec.study_options import DIRECTIONS, ORDERS
 from tests.benchmarks import readme
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+SPANS = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL))
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
 
 
@@ -146,3 +158,111 @@ def test_the_words_on_the_plan_are_the_measured_ones():
     assert f"from probes alone {ratios('nothing known but probes')} times" in section
     assert f"after a first run {ratios('after one run')} times" in section
     assert f"n={measured['n']}" in section
+
+
+def test_the_axes_and_their_values_in_the_readme_are_those_of_the_program():
+    (named,) = re.findall(r"^Axes are `([^`]+)`", README, flags=re.MULTILINE)
+    assert all(AXES[name].scope is AxisScope.GRID for name in named.split())
+    written = [
+        word
+        for span in SPANS
+        for word in re.split(r"[\s']+", span)
+        if word.partition("=")[0] in AXES and "=" in word
+    ]
+    assert len(written) > 12
+    for word in written:
+        name, _, values = word.partition("=")
+        if AXES[name].choices and not values.startswith("my_"):
+            assert set(values.split(",")) <= set(AXES[name].choices), word
+        else:
+            assert build(words=[word]).grid.size
+
+
+@pytest.mark.parametrize(
+    ("row", "before", "known"),
+    [
+        ("| to rank by what matters |", "report --by ", (*(m.word for m in METRICS), "recall:CLASS")),
+        ("| less time on poor trials |", "--prune ", RUN_OPTIONS["prune"].choices),
+        ("| part of a large grid first |", "--order ", ORDERS),
+        ("| `gridsearch export --to csv` |", "gridsearch export --to ", TARGETS),
+    ],
+    ids=["metrics", "pruners", "orders", "exports"],
+)
+def test_a_list_of_words_in_the_readme_has_all_that_the_program_takes(row, before, known):
+    (line,) = (line for line in README.splitlines() if line.startswith(row))
+    said = {span.removeprefix(before) for span in re.findall("`([^`]+)`", line)}
+    usual = {"accuracy", "none", "given"}  # the defaults, which nobody has to write
+    assert set(known) - usual <= said
+    assert {word for word in said if re.fullmatch(r"[\w:]+", word)} <= set(known) | {"asha"}
+
+
+def test_every_kind_of_dataset_and_every_engine_is_in_the_readme():
+    for kind in (*locators.DATASETS, *locators.LIBRARIES):
+        assert re.search(rf"\b{kind}:\w+", README), kind
+    for name in RUN_OPTIONS["executor"].choices:
+        assert name in ("local", "inline") or f"--executor {name}" in README
+
+
+def test_every_command_is_in_the_readme():
+    found = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for name, parser in found.choices.items():
+        action = next((a for a in parser._actions if a.dest == "action"), None)
+        forms = [name] if action is None else [f"{name} {choice}" for choice in action.choices]
+        assert any(re.search(rf"gridsearch {form}\b|`{form}\b", README) for form in forms), name
+
+
+def test_the_exit_codes_in_the_readme_are_those_of_the_errors():
+    (said,) = re.findall(r"Exit codes: (.*?)\.\n", README, flags=re.DOTALL)
+    kinds = [GridsearchError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    codes = {kind.exit_code for kind in kinds} - {1}  # 1 is a bug
+    assert set(map(int, re.findall(r"\b\d+\b", said))) == codes | {0, 130, 143}
+
+
+def test_the_page_on_ranking_has_every_metric_with_its_direction():
+    page = (ROOT / "docs" / "ranking.md").read_text()
+    rows = re.findall(r"^\| `([^`]+)` \| .*? \| (higher|lower) \| (yes)? ?\|$", page, flags=re.MULTILINE)
+    told = {name: (better == "lower", bool(each)) for name, better, each in rows}
+    known = {metric.word: (metric.smaller, metric.each_epoch) for metric in METRICS}
+    assert told == known | {"recall:CLASS": (False, False)}
+
+
+def test_the_lists_in_the_help_are_what_the_program_takes():
+    found = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+
+    def words(command, option):
+        action = next(a for a in found.choices[command]._actions if option in a.option_strings)
+        return set(re.findall(r"[\w:.+-]+", action.help))
+
+    metrics = {*(metric.word for metric in METRICS), "recall:CLASS"}
+    for command, option, known in (
+        ("report", "--by", metrics),
+        ("run", "--metric", metrics),
+        ("run", "--order", ORDERS),
+        ("export", "--to", TARGETS),
+        ("run", "--direction", DIRECTIONS),
+        (
+            "run",
+            "--dataset",
+            {*installed(DATASETS), *(f"{kind}:" for kind in locators.DATASETS)} - {"folder"},
+        ),
+        ("report", "--pareto", COSTS),
+    ):
+        said = {word.rstrip(".") for word in words(command, option)}
+        said |= {f"{word.partition(':')[0]}:" for word in said if ":" in word}
+        assert set(known) <= said, option
+
+
+def test_extras_and_variables_that_a_page_names_exist():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    source = "\n".join(path.read_text() for path in (ROOT / "gridsearch").rglob("*.py"))
+    for page in PAGES:
+        text = page.read_text()
+        assert set(re.findall(r"gridsearch\[(\w+)\]", text)) <= set(extras), page
+        for name in set(re.findall(r"\bGRIDSEARCH_[A-Z_]+\b", text)):
+            assert f'"{name}"' in source, (page, name)
+
+
+def test_the_readme_is_no_longer_than_it_may_be():
+    assert len(README.splitlines()) <= 220
