@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import argparse
 import re
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from gridsearch.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+
+COMMON: Final = "options of every command"
+_LAST: Final = ("options", COMMON)
+"""The groups that stand last in the help, in this order."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -24,8 +29,8 @@ class Parser(argparse.ArgumentParser):
         self, *args: object, example: str = "", appendix: Callable[[], str] | None = None, **options: object
     ) -> None:
         options.setdefault("allow_abbrev", False)
-        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(*args, **options)  # type: ignore[arg-type]
+        self._positionals.title = "arguments"
         self.example = example
         self._appendix = appendix
 
@@ -58,7 +63,9 @@ class Parser(argparse.ArgumentParser):
         raise unknown_option(word, tuple(self._option_string_actions), prog=self.prog, elsewhere=elsewhere)
 
     def format_help(self) -> str:
-        """Return the help: example, usage, options, appendix."""
+        """Return the help: example, usage, what is the command's own, the options of every command, appendix."""
+        self.usage = self._short_usage()
+        self._action_groups.sort(key=lambda group: _LAST.index(group.title) if group.title in _LAST else -1)
         text = super().format_help()
         if self._appendix is not None:
             text = f"{text}\n{self._appendix()}\n"
@@ -66,6 +73,19 @@ class Parser(argparse.ArgumentParser):
             return text
         lines = "\n".join(f"  {line}" for line in self.example.splitlines())
         return f"example:\n{lines}\n\n{text}"
+
+    def _short_usage(self) -> str:
+        """Return the usage without each single option, which would fill a screen before what they mean."""
+        words = [self.prog.replace("%", "%%"), "[options]"]
+        for action in self._get_positional_actions():
+            choices = "" if action.choices is None else f"{{{','.join(map(str, action.choices))}}}"
+            name = str(action.metavar or choices or action.dest)
+            words.append(
+                {"?": f"[{name}]", "+": f"{name} [{name} ...]", argparse.PARSER: f"{name} ..."}.get(
+                    str(action.nargs), name
+                )
+            )
+        return " ".join(words)
 
     def print_usage(self, file: object = None) -> None:
         """Print nothing: an error is one line, and `--help` is one word away."""

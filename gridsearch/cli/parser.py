@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from gridsearch._version import __version__
-from gridsearch.cli.argument_types import Parser, add_open, port_number
+from gridsearch.cli.argument_types import COMMON, Parser, add_open, port_number
 from gridsearch.cli.completion import SHELLS
 from gridsearch.cli.search_parser import add_ignore, add_run_options, add_search_commands
 from gridsearch.service.prepare.option_words import natural
@@ -19,7 +19,7 @@ def _common(*, default: str | None = None) -> Parser:
     """
     parser = Parser(add_help=False, argument_default=default)
     flag = False if default is None else default
-    group = parser.add_argument_group("options of every command")
+    group = parser.add_argument_group(COMMON)
     group.add_argument(
         "--home",
         metavar="DIR",
@@ -81,9 +81,9 @@ def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parse
         help="rank, draw, write the report",
         example=(
             "gridsearch report --study fmnist\n"
-            "gridsearch report --study fmnist --by macro_f1         (rank by another metric)\n"
+            "gridsearch report --study fmnist --by macro_f1         (by another metric)\n"
             "gridsearch report --study fmnist --study fmnist2       (compare studies)\n"
-            "gridsearch report --study fmnist --trial 3 --trial 7   (their confusion matrices side by side)"
+            "gridsearch report --study fmnist --trial 3 --trial 7   (confusion matrices)"
         ),
     )
     report.add_argument(
@@ -114,8 +114,8 @@ def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parse
         nargs="+",
         action="extend",
         metavar="QUANTITIES",
-        help="show besides which points nothing beats in all of these: accuracy,parameters,latency, or any metric "
-        "of --by, parameters, latency (by ONNX Runtime on this machine, one image) and seconds",
+        help="also show the points that no other beats in all of these: accuracy,parameters,latency, or any metric of "
+        "--by, parameters, latency (by ONNX Runtime on this machine, one image) and seconds",
     )
     report.add_argument(
         "--model",
@@ -175,8 +175,8 @@ def _add_export(commands: argparse._SubParsersAction[Parser], common: list[Parse
         help="hand a study over: CSV, JSON, a table for a paper, MLflow, W&B",
         example=(
             "gridsearch export --study fmnist --to csv > trials.csv\n"
-            "gridsearch export --study fmnist --to latex      (or markdown: the ranking, to paste into a paper)\n"
-            "gridsearch export --study fmnist --to mlflow     (into mlflow.db in the home; --output names another)\n"
+            "gridsearch export --study fmnist --to latex    (the ranking, for a paper)\n"
+            "gridsearch export --study fmnist --to mlflow   (into mlflow.db in the home)\n"
             "gridsearch export --study fmnist --to wandb-offline"
         ),
     )
@@ -188,7 +188,7 @@ def _add_export(commands: argparse._SubParsersAction[Parser], common: list[Parse
         "--to",
         metavar="T",
         help="csv (default), json, latex, markdown; mlflow (extra), wandb-offline (extra; no network): the study as an "
-        "experiment, each trial as a run, once however often it is exported",
+        "experiment, each trial as a run, written once however often it is exported",
     )
     export.add_argument(
         "--output",
@@ -260,7 +260,7 @@ def _add_server_commands(commands: argparse._SubParsersAction[Parser], common: l
     serve = commands.add_parser(
         "serve",
         parents=common,
-        help="the report of every study, live",
+        help="serve the report of every study, live",
         example="gridsearch serve --port 8090",
     )
     _add_server(serve, 8090)
@@ -362,7 +362,9 @@ def build_parser() -> Parser:
         parents=[_common()],
     )
     parser.add_argument("--version", action="version", version=f"gridsearch {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        title="commands", dest="command", metavar="command", required=True, parser_class=Parser
+    )
     common = [_common(default=argparse.SUPPRESS)]
     for add in (
         add_search_commands,
@@ -376,4 +378,9 @@ def build_parser() -> Parser:
         _add_completion,
     ):
         add(commands, common)
+    for (
+        listed
+    ) in commands._choices_actions:  # what the list of commands says, the command's own help says too
+        words = listed.help or ""
+        commands.choices[listed.dest].description = f"{words[:1].upper()}{words[1:]}."
     return parser

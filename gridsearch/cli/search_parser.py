@@ -106,7 +106,8 @@ def _add_subject(what: argparse._ActionsContainer) -> None:
     what.add_argument(
         "--version",
         metavar="TEXT",
-        help="a version for your own code, for anything in it that has no address, such as files that it reads",
+        help="a version of your own code: change it when something changes that the program cannot see, such as files "
+        "that the code reads",
     )
 
 
@@ -131,14 +132,14 @@ def _add_trials(what: argparse._ActionsContainer) -> None:
     what.add_argument(
         "--folds",
         metavar="K",
-        help="in place of --val: K trials for each seed of a point, each with another K-th held out (stratified "
-        "cross-validation); a point ranks by the mean over folds and seeds",
+        help="stratified cross-validation in place of --val: K trials for each seed of a point, each with another K-th "
+        "held out; a point ranks by the mean over folds and seeds",
     )
     what.add_argument(
         "--group",
         metavar="NAME",
-        help="what the dataset groups its images by, such as a column of a csv: dataset or, in a folder: dataset, "
-        "'subfolder': no split divides a group",
+        help="keep images of one group on one side of every split: a column of a csv: dataset, or 'subfolder' of a "
+        "folder: dataset",
     )
     what.add_argument("--subset", metavar="N", help="train on N images only, stratified")
     what.add_argument(
@@ -253,7 +254,7 @@ def _add_worker(commands: argparse._SubParsersAction[Parser], common: list[Parse
     worker.add_argument(
         "--until-empty",
         action="store_true",
-        help="exit once no trial is waiting and none in training elsewhere may come back",
+        help="exit once no trial waits and none is training elsewhere",
     )
     worker.add_argument(
         "--study",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -37,9 +39,12 @@ COMMANDS = (
 )
 
 
+def subcommands() -> argparse._SubParsersAction:
+    return next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+
+
 def subparsers() -> dict[str, argparse.ArgumentParser]:
-    action = next(a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
+    return dict(subcommands().choices)
 
 
 def test_these_are_the_commands():
@@ -52,14 +57,27 @@ def test_help_begins_with_an_example_that_parses(cli, command):
     assert result.code == 0
     lines = result.out.splitlines()
     assert lines[0] == "example:"
-    import re
-    import shlex
-
     for line in lines[1 : lines.index("")]:
         typed = re.sub(r'^eval "\$\((.*)\)"', r"\1", line.strip())
         words = shlex.split(re.split(r"\s{3,}\(| > | \| ", typed)[0])
         assert words[0] == "gridsearch"
         build_parser().parse_args(words[1:])
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_80_columns_says_what_the_command_does_and_ends_with_the_options_of_all(
+    monkeypatch, command
+):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = (subparsers()[command] if command else build_parser()).format_help()
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert f"\nusage: gridsearch {command}{' ' * bool(command)}[options]" in text
+    if command:
+        (listed,) = (each.help for each in subcommands()._choices_actions if each.dest == command)
+        assert f"{listed[1:]}." in " ".join(text.replace("-\n", "-").split())
+    own, _, common = text.partition("\noptions of every command:\n")
+    assert "--help" in own
+    assert common.partition("\n\n")[0].rstrip().endswith("no colour (also $NO_COLOR)")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

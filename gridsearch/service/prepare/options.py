@@ -204,8 +204,8 @@ class RunOptions:
     )
     notify: tuple[str, ...] = _option(
         (),
-        "say by Apprise that the run has ended, failed or was interrupted: json://HOST/PATH, mailto://..., slack://... "
-        "(extra notify; repeatable; $GRIDSEARCH_NOTIFY, where no other user of this machine can read it)",
+        "send a message by Apprise when the run has ended, failed or was interrupted: json://HOST/PATH, mailto://..., "
+        "slack://... (extra notify; repeatable; in $GRIDSEARCH_NOTIFY no other user of this machine can read it)",
         metavar="URL",
         many=True,
         secret=True,
