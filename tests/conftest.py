@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -96,12 +95,12 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def cli(capsys, tmp_path, monkeypatch):
-    """Run the program in this process, in a folder of its own; torch is loaded here, so no worker starts early."""
+    """Run the program in this process, in a folder of its own; torch is loaded here, so nothing else loads it early."""
     from gridsearch.cli import main
     from gridsearch.cli.commands import early_start
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(early_start, "workers_early", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(early_start, "load_early", lambda _: None)
 
     def run(*words: str) -> Result:
         capsys.readouterr()
