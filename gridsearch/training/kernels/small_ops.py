@@ -19,9 +19,21 @@ from gridsearch.training.kernels import dense, pooled
 from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function, place_of
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.dense import DenseShape
-from gridsearch.training.kernels.op import Layout, activation_numbers
+from gridsearch.training.kernels.op import INPUTS, Layout, activation_numbers
 from gridsearch.training.kernels.pooled import PooledShape
-from gridsearch.training.kernels.stages import Conv, Dropout, LeakyRelu, Linear, MaxPool, Relu, numbers
+from gridsearch.training.kernels.stages import (
+    Activation,
+    Concat,
+    Conv,
+    Curve,
+    Dropout,
+    Gate,
+    LeakyRelu,
+    Linear,
+    MaxPool,
+    Relu,
+    numbers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +46,7 @@ _LAYOUTS = (Layout.FEATURES, Layout.CHANNELS_LAST, Layout.BATCH_INNER)  # their 
 
 @dataclass(frozen=True, slots=True)
 class CompiledOp:
-    """An operation with one input; see `Op`."""
+    """An operation whose inputs have one layout; see `Op`."""
 
     inputs: tuple[Layout, ...]
     output: Layout
@@ -73,6 +85,12 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
             return _dense(stages, dtype) or _blas_dense(stages, dtype)
         case Relu() | LeakyRelu() if len(shape) == 1:
             return _rectifier(stages[0], shape, dtype)
+        case Activation():
+            return _activation(stages[0], shape, dtype)
+        case Gate():
+            return _gate(shape, dtype)
+        case Concat():
+            return _concat(stages[0], shape, dtype)
     return None
 
 
@@ -167,6 +185,29 @@ def _rectifier(stage: Relu | LeakyRelu, shape: Shape, dtype: torch.dtype) -> tup
     return None if op is None else (op, 1)
 
 
+def _activation(stage: Activation, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return an activation of maps or features."""
+    layout = Layout.FEATURES if len(shape) == 1 else Layout.BATCH_INNER
+    own = _Activation(list(Curve).index(stage.curve), numbers(shape), int(layout is Layout.BATCH_INNER))
+    op = _small("activation", own, (layout, layout), dtype, source="gates.c")
+    return None if op is None else (op, 1)
+
+
+def _gate(shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return the product of maps and a number for each channel."""
+    inner = Layout.BATCH_INNER
+    op = _small("gate", _Gated(*_sides(shape)), (inner, inner), dtype, source="gates.c", inputs=2)
+    return None if op is None else (op, 1)
+
+
+def _concat(stage: Concat, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return maps of several inputs as one."""
+    count, inner = len(stage.channels), Layout.BATCH_INNER
+    own = _Concat(count, numbers(shape[1:]), (_INT * INPUTS)(*stage.channels))
+    op = _small("concat", own, (inner, inner), dtype, source="gates.c", inputs=count)
+    return None if op is None else (op, 1)
+
+
 @functools.cache
 def _blas() -> ctypes.CDLL | None:
     """Return the library that has torch's matrix product; None where it exports none."""
@@ -197,6 +238,18 @@ class _Product(ctypes.Structure):
 
 class _Rectifier(ctypes.Structure):
     _fields_ = (("features", _INT), ("slope", ctypes.c_double))
+
+
+class _Activation(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("kind", "numbers", "inner"))
+
+
+class _Gated(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("channels", "pixels"))
+
+
+class _Concat(ctypes.Structure):
+    _fields_ = (("count", _INT), ("pixels", _INT), ("channels", _INT * INPUTS))
 
 
 class _Dropout(ctypes.Structure):
@@ -261,13 +314,16 @@ def _small(
     layouts: tuple[Layout, Layout],
     dtype: torch.dtype,
     saved: Callable[[int], int] = lambda _: 0,
+    *,
+    source: str = "small_ops.c",
+    inputs: int = 1,
 ) -> CompiledOp | None:
-    """Return an operation of `small_ops.c`, with its layouts before and after; None where it cannot be compiled."""
-    library = load(_FOLDER / "small_ops.c", {"DOUBLE": REALS.index(dtype)})
+    """Return an operation of a source for all shapes, with its layouts before and after; None where none is compiled."""
+    library = load(_FOLDER / source, {"DOUBLE": REALS.index(dtype)})
     if library is None:
         return None
     calls = _calls(library, name)
-    return CompiledOp(layouts[:1], layouts[1], calls, saved, lambda _: 0, shape=shape)
+    return CompiledOp(layouts[:1] * inputs, layouts[1], calls, saved, lambda _: 0, shape=shape)
 
 
 def same_memory(before: Layout, after: Layout, shape: Shape) -> bool:

@@ -8,6 +8,7 @@ Shapes: C/O channels in and out, H/W height and width, F/G features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 Pair = tuple[int, int]
 
@@ -53,6 +54,37 @@ class LeakyRelu:
     """Leaky ReLU; its slope is positive."""
 
     slope: float
+
+
+class Curve(StrEnum):
+    """An activation of straight or parabolic pieces that is no (leaky) ReLU."""
+
+    RELU6 = "relu6"
+    HARDSIGMOID = "hardsigmoid"
+    HARDSWISH = "hardswish"
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """An activation of each number."""
+
+    curve: Curve
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Maps times a number for each channel of an image, [C], which is the operation's next input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Maps of several inputs with their channels side by side.
+
+    Attributes:
+        channels: of each input.
+    """
+
+    channels: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +147,20 @@ class Dropout:
 
 
 Stage = (
-    Conv | BatchNorm | Relu | LeakyRelu | Add | MaxPool | AvgPool | GlobalMean | Flatten | Linear | Dropout
+    Conv
+    | BatchNorm
+    | Relu
+    | LeakyRelu
+    | Activation
+    | Add
+    | Gate
+    | Concat
+    | MaxPool
+    | AvgPool
+    | GlobalMean
+    | Flatten
+    | Linear
+    | Dropout
 )
 Shape = tuple[int, ...]
 
@@ -132,6 +177,8 @@ def shape_after(stage: Stage, shape: Shape) -> Shape:
         case MaxPool() | AvgPool():
             pooled = zip(shape[1:], stage.kernel, stage.stride, stage.padding, strict=True)
             return (shape[0], *((side + 2 * p - k) // step + 1 for side, k, step, p in pooled))
+        case Concat():
+            return (sum(stage.channels), *shape[1:])
         case GlobalMean():
             return shape[:1]
         case Flatten():

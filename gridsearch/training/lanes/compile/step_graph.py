@@ -16,13 +16,18 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import fx, nn
 
+from gridsearch.training.kernels.op import INPUTS
 from gridsearch.training.kernels.stages import (
+    Activation,
     Add,
     AvgPool,
     BatchNorm,
+    Concat,
     Conv,
+    Curve,
     Dropout,
     Flatten,
+    Gate,
     GlobalMean,
     LeakyRelu,
     Linear,
@@ -122,6 +127,7 @@ class _Reader:
         self._model, self._shapes, self._training = model, shapes, training
         self._nodes: list[Node] = []
         self._values: dict[fx.Node, int] = {}  # of the nodes that are activations
+        self._one_pixel: set[int] = set()  # values [C] that torch has as maps [C, 1, 1]
         self._image: Shape = ()
         self._dropouts = 0
 
@@ -164,12 +170,13 @@ class _Reader:
     def _add(self, node: fx.Node, stage: Stage, *inputs: int, **rest: Any) -> None:
         shape = shape_after(stage, self._shape(inputs[0]))
         found = tuple(self._shapes[node][1:])
-        if found not in (shape, (*shape, 1, 1)) or (
-            len(found) != len(shape) and not isinstance(stage, GlobalMean)
-        ):
+        one_pixel = isinstance(stage, GlobalMean) or inputs[0] in self._one_pixel
+        if found != shape and not (one_pixel and found == (*shape, 1, 1)):
             raise NoPlan(f"{node.target} gives {found}")
         self._nodes.append(Node(stage, inputs, shape, **rest))
         self._values[node] = len(self._nodes)
+        if found != shape:
+            self._one_pixel.add(len(self._nodes))
 
     def _same(self, node: fx.Node, value: int) -> None:
         self._values[node] = value
@@ -190,6 +197,8 @@ class _Reader:
                 self._add(node, Relu(), x)
             case nn.LeakyReLU:
                 self._leaky(node, x, m.negative_slope)
+            case nn.ReLU6 | nn.Hardsigmoid | nn.Hardswish:
+                self._add(node, Activation(Curve(type(m).__name__.lower())), x)
             case nn.MaxPool2d | nn.AvgPool2d:
                 self._add(node, _pool(m), x)
             case nn.AdaptiveAvgPool2d:
@@ -208,7 +217,7 @@ class _Reader:
         place, shape = str(node.target), self._shape(x)
         params = tuple(None if getattr(m, n) is None else f"{place}.{n}" for n in ("weight", "bias"))
         if isinstance(m, nn.Conv2d):
-            self._add(node, _conv(m, shape), x, params=params)
+            self._add(node, _pointwise(m) if x in self._one_pixel else _conv(m, shape), x, params=params)
         elif isinstance(m, nn.Linear):
             if len(shape) != 1:
                 raise NoPlan("a dense layer over maps")
@@ -224,12 +233,18 @@ class _Reader:
     def _call(self, node: fx.Node) -> None:
         """Take in a function or a method."""
         target = node.target
+        if target in _CONCATS:
+            self._concat(node)
+            return
         given = [a for a in (*node.args, *node.kwargs.values()) if isinstance(a, fx.Node)]
         known = any(a in self._values for a in given)
         if not known or (target in _SIZES and self._shapes[node] is None):
             return  # a shape, or what is made of one: where it is used, the result's own shape says as much
         if target in _ADDS and len(node.args) == 2 and not node.kwargs:
             self._sum(node)
+            return
+        if target in _PRODUCTS and len(node.args) == 2 and not node.kwargs:
+            self._gate(node)
             return
         x = self._input(node)
         name = getattr(target, "__name__", str(target))
@@ -246,6 +261,10 @@ class _Reader:
 
     def _relu(self, node: fx.Node, x: int) -> None:
         self._add(node, Relu(), x)
+
+    def _curve(self, node: fx.Node, x: int) -> None:
+        name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+        self._add(node, Activation(Curve(name)), x)
 
     def _leaky_call(self, node: fx.Node, x: int) -> None:
         self._leaky(node, x, self._options(node, "negative_slope", "inplace").get("negative_slope", 0.01))
@@ -283,6 +302,32 @@ class _Reader:
             raise NoPlan("a sum that broadcasts")
         self._add(node, Add(), a, b)
 
+    def _concat(self, node: fx.Node) -> None:
+        """Take in maps whose channels come side by side."""
+        how: dict[str, Any] = dict(zip(("tensors", "dim"), node.args, strict=False)) | dict(node.kwargs)
+        tensors = how.get("tensors")
+        given = list(tensors) if isinstance(tensors, tuple | list) else []
+        values = [self._values.get(a, 0) for a in given]
+        if not 1 < len(values) <= INPUTS or 0 in values or how.get("dim") not in (1, -3):
+            raise NoPlan("a concatenation of other than a few layers' results")
+        shapes = [self._shape(value) for value in values]
+        if any(len(shape) != 3 or shape[1:] != shapes[0][1:] for shape in shapes):
+            raise NoPlan("a concatenation of other than maps")
+        self._add(node, Concat(tuple(shape[0] for shape in shapes)), *values)
+
+    def _gate(self, node: fx.Node) -> None:
+        """Take in the product of maps [C, H, W] with [C, 1, 1]."""
+        given = [a for a in node.args if isinstance(a, fx.Node) and a in self._values]
+        given.sort(key=lambda a: len(self._shape(self._values[a])), reverse=True)
+        if len(given) != 2 or len(self._shape(self._values[given[0]])) != 3:
+            raise NoPlan("a product")
+        maps, gate = given
+        if tuple(self._shapes[gate][1:]) != (self._shapes[maps][1], 1, 1) or self._values[maps] == 0:
+            raise NoPlan("a product that broadcasts")
+        if self._values[gate] not in self._one_pixel:
+            raise NoPlan("a product of maps")
+        self._add(node, Gate(), self._values[maps], self._values[gate])
+
     def _flatten(self, node: fx.Node, x: int) -> None:
         if len(self._shape(x)) == 1:
             self._same(node, x)
@@ -314,6 +359,8 @@ class _Reader:
 
 
 _ADDS = (operator.add, operator.iadd, torch.add, "add", "add_")
+_CONCATS = (torch.cat, torch.concat)
+_PRODUCTS = (operator.mul, torch.mul, "mul")
 _SIZES = ("size", getattr, operator.getitem)
 _MAP_DIMENSIONS = ((2, 3), [2, 3], (-2, -1), [-2, -1], (-1, -2), (3, 2))
 
@@ -325,6 +372,7 @@ _CALLS: dict[Any, Callable[[_Reader, fx.Node, int], None]] = {
     **dict.fromkeys(("flatten", "view", "reshape", torch.flatten, torch.reshape), _Reader._flatten_call),
     **dict.fromkeys((F.dropout, F.dropout2d), _Reader._dropout_call),
     **dict.fromkeys(("contiguous", "clone"), _Reader._same),
+    **dict.fromkeys((F.relu6, F.hardsigmoid, F.hardswish), _Reader._curve),
     F.leaky_relu: _Reader._leaky_call,
     F.adaptive_avg_pool2d: _Reader._adaptive_call,
 }
@@ -343,11 +391,17 @@ def _conv(m: nn.Conv2d, shape: Shape) -> Conv:
     return Conv(m.in_channels, m.out_channels, kernel, stride, padding, dilation, m.groups, bias)
 
 
+def _pointwise(m: nn.Conv2d) -> Linear:
+    """Return a convolution of maps of one pixel as the dense layer that it is."""
+    if _pair(m.kernel_size) != (1, 1) or m.groups != 1 or m.padding not in (0, (0, 0), "valid"):
+        raise NoPlan("a convolution of one pixel with others")
+    return Linear(m.in_channels, m.out_channels, m.bias is not None)
+
+
 def _pool(m: Any) -> MaxPool | AvgPool:
+    # with ceil_mode too: windows that are not whole are more than the stage says, which the shape then shows
     stride = m.kernel_size if m.stride in (None, [], ()) else m.stride
     pairs = _pair(m.kernel_size), _pair(stride), _pair(m.padding)
-    if m.ceil_mode:
-        raise NoPlan("pooling of windows that are not whole")
     if isinstance(m, nn.MaxPool2d):
         if _pair(m.dilation) != (1, 1) or m.return_indices:
             raise NoPlan("pooling with options")
