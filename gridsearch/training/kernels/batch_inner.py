@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from gridsearch.training.kernels.stages import Shape, Stage
 
-_SOURCE = Path(__file__).with_name("map_stages.c")
+SOURCE = Path(__file__).with_name("map_stages.c")
 _MOST_CHANNELS = 12  # of a tile, as in convolution.h
 _MAP_SIDES = 3  # of a shape [C, H, W]
 _MOST_TAPS = 255  # of a pooling window: its argmax is a byte
@@ -205,6 +205,7 @@ class MapStages:
         s.kernel, s.step = _PAIR(*conv.kernel), _PAIR(*conv.stride)
         s.padding, s.dilation = _PAIR(*conv.padding), _PAIR(*conv.dilation)
         sizes = (s.height, s.width), (s.rows, s.columns)
+        by_channel = 1 < conv.groups == conv.channels == conv.outputs  # depthwise.h, which knows no tiles
         how = list(zip(*sizes, conv.kernel, conv.stride, conv.padding, conv.dilation, strict=True))
         for name, side_of, read, written, size in (
             ("sums", forward_side, s.channels, s.outputs, sizes[1]),
@@ -213,7 +214,7 @@ class MapStages:
             own = read // conv.groups
             narrows = self._bf16 and own > 1
             words = conv.groups * -(-own // 2) if narrows else read
-            tile = _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
+            tile = 1 if by_channel else _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
             found = tables(
                 *(side_of(*side) for side in how),
                 read=words,
@@ -227,7 +228,6 @@ class MapStages:
             self._tables.append(found)
             setattr(s, name, found.product(narrows=narrows))
         s.gradient_channels, s.merged = _gradient_tile(self._tile_pixels, conv)
-        by_channel = 1 < conv.groups == conv.channels == conv.outputs
         s.narrows = int(self._bf16 and s.columns >= _FEWEST_COLUMNS and not by_channel)
         s.chunk = min(s.rows, max(1, _CHUNK_PIXELS // s.columns))
         s.span = max(1, _CHUNK_PIXELS // (s.rows * s.columns)) if s.chunk == s.rows else 1
@@ -281,7 +281,7 @@ def _gradient_tile(inputs_of: Callable[[int], int], conv: Conv) -> tuple[int, bo
 
 @functools.cache
 def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
-    return load(_SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
+    return load(SOURCE, {"DOUBLE": REALS.index(dtype)}) if dtype in REALS else None
 
 
 def cover(
@@ -291,12 +291,11 @@ def cover(
 
     Args:
         stages: each is the only reader of the one before.
-        shape: [C, H, W] of one image that comes in.
+        shape: [C, H, W] of one image that comes in, or [F], which are maps of one pixel.
         dtype: of the weights.
         bf16: convolutions multiply bfloat16 and add in single precision; all else is as without.
     """
-    if len(shape) != _MAP_SIDES:
-        return None
+    shape = shape if len(shape) == _MAP_SIDES else (*shape, 1, 1)
     if stages and isinstance(stages[0], AvgPool | GlobalMean):
         means = MapMeans.build(stages[0], shape, dtype)
         return None if means is None else (means, 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
-from gridsearch.training.kernels.batch_inner import cover, multiplies_bfloat16
+from gridsearch.training.kernels.batch_inner import MapStages, cover, multiplies_bfloat16
 from gridsearch.training.kernels.op import vector_numbers
 from gridsearch.training.kernels.stages import (
     Add,
@@ -113,6 +113,7 @@ FORMS = {
     "strided over gaps": ([conv(3, 9, 2, 3)], (3, 8, 7)),
     "pointwise and strided": ([conv(4, 8, 1, 2), BatchNorm(8, affine=False)], (4, 7, 7)),
     "depthwise": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 5, 5)),
+    "depthwise of one pixel": ([conv(6, 6, 3, 1, 1, groups=6)], (6, 1, 1)),
     "grouped and dilated": ([conv(6, 4, 3, 1, 2, 2, 2), Relu(), HALVES], (6, 7, 7)),
     "oblong": ([Conv(2, 5, (1, 3), (2, 1), (0, 2), (1, 2))], (2, 5, 6)),
     "of one pixel": ([conv(20, 30, 3, 1, 1)], (20, 1, 1)),
@@ -127,6 +128,7 @@ FORMS = {
     "pooled twice": ([conv(2, 5, 3, 1, 1), HALVES, BatchNorm(5), Relu(), HALVES], (2, 9, 8)),
     "residual": ([conv(4, 7, 3, 1, 1, bias=False), BatchNorm(7), Add(), Relu()], (4, 5, 6)),
     "norm alone": ([BatchNorm(5, momentum=0.3, eps=0.01), Relu()], (5, 4, 3)),
+    "norm of features": ([BatchNorm(5), Add(), Relu()], (5,)),
     "sum alone": ([Add(), Relu()], (5, 4, 3)),
     "pooling alone": ([OVERLAPPING], (5, 7, 6)),
 }
@@ -212,3 +214,12 @@ def test_a_run_of_stages_ends_where_the_code_has_no_form_of_the_next():
     assert cover([conv(1, 4, 3), BatchNorm(4, tracked=False)], (1, 9, 9), torch.float32)[1] == 1
     assert cover([conv(1, 4, 3), Add(), HALVES], (1, 9, 9), torch.float32)[1] == 2
     assert cover([MaxPool((16, 16), (16, 16))], (1, 32, 32), torch.float32) is None
+
+
+def test_channels_that_are_convolved_alone_are_taken_one_by_one_whatever_the_processor(monkeypatch):
+    narrow = {1: 8, 2: 6, 3: 4, 4: 3, 5: 2, 6: 2}  # tiles where vectors have 32 bytes
+    monkeypatch.setattr(MapStages, "_tile_pixels", lambda _, channels: narrow.get(channels, 0))
+    op, _ = cover([conv(6, 6, 3, 1, 1, groups=6)], (6, 1, 1), torch.float32)
+    assert (op._shapes.sums.channels, op._shapes.data.channels) == (1, 1)
+    grouped, _ = cover([conv(6, 6, 3, 1, 1, groups=3)], (6, 1, 1), torch.float32)
+    assert grouped._shapes.sums.channels > 1
