@@ -14,7 +14,8 @@
  *
  * Pointers into the arena begin where a vector may, and vectors may touch SLACK bytes behind their end.  Parameters and
  * gradients are parts of larger buffers: nothing beyond them may be touched, for it may be another lane's.  Sums have a
- * fixed order: the same bytes each time.
+ * fixed order: the same bytes each time.  Two inputs may be one and the same: `backward` writes the gradient of the last
+ * input first, pixel by pixel, block by block or as a whole.
  *
  * Layouts of activations (`Layout` in op.py):
  *

@@ -78,7 +78,12 @@ class BuiltPlan:
         args, table = self._all_operands()
         calls = [
             [(placed.op.library.forward, n) for n, placed in enumerate(steps.ops)],
-            [(placed.op.library.backward, n) for n, placed in reversed(list(enumerate(steps.ops)))],
+            # what lies before all parameters has no gradient
+            [
+                (placed.op.library.backward, n)
+                for n, placed in reversed(list(enumerate(steps.ops)))
+                if steps.slots[placed.output].trained
+            ],
             [(placed.op.library.infer, size + n) for n, placed in enumerate(steps.ops)],
         ]
         forward, backward, infer = (_calls(each, args) for each in calls)
@@ -92,7 +97,7 @@ class BuiltPlan:
             backward=backward,
             infer=infer,
             forward_count=size,
-            backward_count=size,
+            backward_count=len(backward),
             infer_count=size,
             relocations=table,
             relocation_count=len(table),
@@ -152,7 +157,7 @@ class BuiltPlan:
         args.workspace = self._at(memory.workspace)
         args.constants = placed.op.constants
         args.saved = self._at(memory.saved[number]) if training else None
-        for i, slot in enumerate(placed.inputs):
+        for i, slot in reversed(list(enumerate(placed.inputs))):  # as an operation writes their gradients
             args.x[i] = self._at(memory.slots[slot])
             gradient = memory.gradients[slot]
             if written is not None and gradient is not None:
