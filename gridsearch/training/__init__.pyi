@@ -5,7 +5,11 @@ from .devices import (
     tune_allocator as tune_allocator,
 )
 from .folds import Folding as Folding
-from .kernels import can_compile as can_compile, damaged_kernels as damaged_kernels
+from .kernels import (
+    can_compile as can_compile,
+    damaged_kernels as damaged_kernels,
+    kept_choices as kept_choices,
+)
 from .lanes.compile.method import method_of as method_of, try_out as try_out
 from .loop import train_pack as train_pack
 from .model_setup import has_dropout as has_dropout

@@ -1,17 +1,17 @@
 """Time of a pooled convolution's two compiled forms, and what a wrong choice between them would cost.
 
-    python -m tests.benchmarks.families [--seconds S]
+    python -m tests.benchmarks.families [--seconds S] [--name NAME]
 
 One thread; for each shape and number of images both forms of a convolution with ReLU and max pooling take turns,
 forwards and backwards, and the shortest of a pass's times counts.  Written to results/families.json with what `families`
-would choose; a test holds that choice against the times.  Printed besides is how long each form takes for a product of
+would choose by its formula, and what some starts would that measure for as long as `choices` does; a test holds the formula
+against the times.  What a compiler makes without the widest vectors is measured with `CC="gcc -mno-avx512f"`.  Printed besides is how long each form takes for a product of
 vectors that its formula counts: the median over shapes, from which the factors in `families` come.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import statistics
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training import devices
-from gridsearch.training.kernels import batch_inner, families, small_ops
-from gridsearch.training.kernels.op import OpArgs, activation_numbers
-from gridsearch.training.kernels.stages import Conv, MaxPool, Relu, shape_after
-from tests.benchmarks.kernels import Memory, fastest
+from gridsearch.training.kernels import batch_inner, choices, families, small_ops
+from gridsearch.training.kernels.op_timing import fastest, passes
+from gridsearch.training.kernels.stages import Conv, MaxPool, Relu
 from tests.benchmarks.measure import write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gridsearch.training.kernels.op import Op
     from gridsearch.training.kernels.stages import Shape
 
 IMAGES = (10, 32, 100)
+STARTS = 5
 SHAPES = (  # channels in and out, side of the kernel, padding, side of the image
     (1, 6, 5, 0, 28),
     (6, 12, 5, 0, 12),
@@ -62,40 +62,47 @@ def title(shape: Sequence[int], images: int) -> str:
     return f"{channels} -> {outputs}, {side}x{side} padded by {padding}, {pixels} px, {images} images"
 
 
-def passes(op: Op, stages: Sequence[Any], given: Shape, images: int) -> dict[str, Callable[[], object]]:
-    """Return calls of an operation's passes; one of several channels computes the gradient of its input too."""
-    memory, conv, result = Memory(), stages[0], given
-    for stage in stages:
-        result = shape_after(stage, result)
-    args = OpArgs(images=images, constants=op.constants)
-
-    def drawn(numbers: int) -> int:
-        return memory(torch.randn(numbers) / 10)
-
-    args.x[0] = drawn(activation_numbers(op.inputs[0], given, images, torch.float32))
-    numbers = activation_numbers(op.output, result, images, torch.float32)
-    args.y, args.gy = drawn(numbers), drawn(numbers)
-    args.saved, args.workspace = memory(op.saved_bytes(images)), memory(op.workspace_bytes(images))
-    if conv.channels > 1:
-        args.gx[0] = drawn(activation_numbers(op.inputs[0], given, images, torch.float32))
-    for i, size in enumerate((conv.outputs * conv.channels * conv.kernel[0] * conv.kernel[1], conv.outputs)):
-        args.params[i], args.grads[i] = drawn(size), drawn(size)
-
-    def call(function: Any) -> Callable[[], object]:
-        return lambda keep=(memory, op): function(ctypes.byref(args))  # the code reads what they own
-
-    return {"forward": call(op.library.forward), "backward": call(op.library.backward)}
+def forms_of(shape: Sequence[int]) -> tuple[Op, Op]:
+    """Return both forms."""
+    stages, given = stages_of(shape)
+    pooled, inner = (family.cover(stages, given, torch.float32) for family in (small_ops, batch_inner))
+    assert pooled is not None and inner is not None, "no compiler"
+    return pooled[0], inner[0]
 
 
 def measure(shape: Sequence[int], images: int, seconds: float) -> dict[str, float]:
     """Return microseconds an image of each form's passes."""
     stages, given = stages_of(shape)
     calls = {}
-    for name, family in (("pooled", small_ops), ("images innermost", batch_inner)):
-        found = family.cover(stages, given, torch.float32)
-        assert found is not None, "no compiler"
-        calls |= {f"{name}, {which}": call for which, call in passes(found[0], stages, given, images).items()}
+    for name, op in zip((families.POOLED, families.INNER), forms_of(shape), strict=True):
+        made = passes(op, stages, given, images, torch.float32, input_grad=shape[0] > 1)
+        calls |= {f"{name}, {which}": call for which, call in made.items()}
     return {name: 1e6 * spent / images for name, spent in fastest(calls, seconds).items()}
+
+
+def first_starts(shape: Sequence[int], images: int) -> list[str]:
+    """Return what each of some starts that find nothing kept would choose by measuring."""
+    stages, given = stages_of(shape)
+    found = []
+    for _ in range(STARTS):
+        calls = families.timed_forms(
+            forms_of(shape), stages, given, images, torch.float32, input_grad=shape[0] > 1
+        )
+        found.append(choices.compare(calls)[0] or chosen(shape, images))
+    return found
+
+
+def lost(rows: dict[str, Any], which: str) -> list[float]:
+    """Return for each case what a choice costs, as a share of the faster form's time."""
+    found = []
+    for row in rows.values():
+        times = {
+            form: row[f"{form}, forward"] + row[f"{form}, backward"]
+            for form in (families.POOLED, families.INNER)
+        }
+        picked = row[which] if isinstance(row[which], list) else [row[which]]
+        found.append(statistics.fmean(times[form] for form in picked) / min(times.values()) - 1)
+    return found
 
 
 def chosen(shape: Sequence[int], images: int) -> str:
@@ -103,7 +110,7 @@ def chosen(shape: Sequence[int], images: int) -> str:
     stages, given = stages_of(shape)
     wants = shape[0] > 1
     pays = families.pooled_pays(stages, given, torch.float32, images, input_grad=wants)
-    return "pooled" if pays else "images innermost"
+    return families.POOLED if pays else families.INNER
 
 
 def factors(found: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -128,6 +135,7 @@ def main(words: list[str]) -> None:
     """Measure all shapes and write them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each shape and number of images")
+    parser.add_argument("--name", default="families", help="of the result")
     options = parser.parse_args(words)
     devices.prepare_process(threads=1)
     found = {title(s, n): measure(s, n, options.seconds) for s in SHAPES for n in IMAGES}
@@ -135,8 +143,17 @@ def main(words: list[str]) -> None:
     for shape in SHAPES:
         for images in IMAGES:
             name = title(shape, images)
-            rows[name] = {**{k: round(v, 3) for k, v in found[name].items()}, "chosen": chosen(shape, images)}
-    write("families", {"unit": "us an image", "ns a product of vectors": factors(found), **rows})
+            times = {k: round(v, 3) for k, v in found[name].items()}
+            rows[name] = {**times, "chosen": chosen(shape, images), "measured": first_starts(shape, images)}
+    costs = {which: lost(rows, which) for which in ("chosen", "measured")}
+    said = {
+        "lost by the formula": {"mean": statistics.fmean(costs["chosen"]), "most": max(costs["chosen"])},
+        "lost by measuring": {"mean": statistics.fmean(costs["measured"]), "most": max(costs["measured"])},
+        "cases where starts disagree": sum(len(set(row["measured"])) > 1 for row in rows.values()),
+    }
+    for what, figure in said.items():
+        print(what, figure)
+    write(options.name, {"unit": "us an image", "ns a product of vectors": factors(found), **said, **rows})
 
 
 if __name__ == "__main__":

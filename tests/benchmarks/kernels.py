@@ -14,14 +14,14 @@ from __future__ import annotations
 import argparse
 import ctypes
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 
 from gridsearch.training.kernels.batch_inner import cover
-from gridsearch.training.kernels.op import SLACK, Layout, OpArgs, activation_numbers, to_layout
+from gridsearch.training.kernels.op import Layout, OpArgs, activation_numbers, to_layout
+from gridsearch.training.kernels.op_timing import Memory, fastest
 from gridsearch.training.kernels.stages import Conv, numbers, shape_after
 from tests.benchmarks.measure import multiplies_bf16, write
 
@@ -46,23 +46,6 @@ SHAPES = {  # of one image that comes in, the convolution, images of a batch
     "64 depthwise, 3x3, 14 px": ((64, 14, 14), Conv(64, 64, (3, 3), padding=(1, 1), groups=64), 32),
 }
 PRODUCTS = ("forward", "weights", "backward")
-
-
-class Memory:
-    """Pieces of memory as an operation wants them."""
-
-    def __init__(self) -> None:
-        self._pieces: list[torch.Tensor] = []
-
-    def __call__(self, content: torch.Tensor | int) -> int:
-        """Return the address of some floats, or of so many bytes."""
-        size = content if isinstance(content, int) else content.numel() * content.element_size()
-        raw = torch.zeros(size + SLACK + 64, dtype=torch.uint8)
-        self._pieces.append(raw)
-        begin = -raw.data_ptr() % 64
-        if isinstance(content, torch.Tensor):
-            raw[begin : begin + size].view(content.dtype).copy_(content.flatten())
-        return raw.data_ptr() + begin
 
 
 def ours(
@@ -121,18 +104,6 @@ def theirs(conv: Conv, tensors: dict[str, torch.Tensor], *, bf16: bool) -> dict[
         "weights": lambda: backward(data=False),
         "backward": lambda: backward(data=True),
     }
-
-
-def fastest(calls: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Return the shortest of each call's times; they take turns."""
-    least = dict.fromkeys(calls, float("inf"))
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for name, call in calls.items():
-            began = time.perf_counter()
-            call()
-            least[name] = min(least[name], time.perf_counter() - began)
-    return least
 
 
 def rates(shape: Shape, conv: Conv, images: int, seconds: float) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -63,6 +64,7 @@ def examine(places: Places, *, model: str | None = None, dataset: str | None = N
         *_packages(),
         *_torchvision(),
         *_devices(),
+        *_kernel_choices(),
         *_engines(),
         *_places(places),
         *_caches(places),
@@ -124,6 +126,16 @@ def _devices() -> Iterator[Finding]:
             yield Finding(name, "note", f"not {detail}: it fails, torch computes everything", _FIX_COMPILER)
         elif name not in ("torch", "python"):
             yield Finding(name, "note" if detail.startswith("no device") else "ok", detail)
+
+
+def _kernel_choices() -> Iterator[Finding]:
+    """Say which forms of convolutions were measured to be faster here."""
+    from gridsearch.training import kept_choices
+
+    found = Counter("alike" if form is None else form for form in kept_choices().values())
+    if found:
+        forms = ", ".join(f"{count} {form}" for form, count in found.most_common())
+        yield Finding("kernel forms", "ok", f"measured here for {plural(found.total(), 'convolution')}: {forms}")
 
 
 def _engines() -> Iterator[Finding]:

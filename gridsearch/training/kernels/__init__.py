@@ -5,6 +5,7 @@ Stands under the stacked layers.  Without a compiler all is computed by torch, t
 
 from __future__ import annotations
 
+from gridsearch.training.kernels.choices import kept_choices
 from gridsearch.training.kernels.compiler import damaged_kernels, describe, find_compiler
 from gridsearch.training.kernels.dense import DenseLayers, DenseShape
 from gridsearch.training.kernels.loss import CrossEntropy, LaneLosses
@@ -23,4 +24,5 @@ __all__ = [
     "damaged_kernels",
     "describe",
     "find_compiler",
+    "kept_choices",
 ]

@@ -41,6 +41,7 @@ OFF = "off"
 _NAMES = ("cc", "gcc", "clang")
 _FLAGS = ("-O3", "-std=gnu11", "-fno-math-errno", "-shared", "-fPIC")
 _PROCESSOR_FACTS = ("flags", "Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part")
+_PROCESSOR_MODEL = ("model name", "cpu family", "model", "CPU implementer", "CPU part", "CPU variant")
 # Vectors as wide as this processor has them; not every compiler knows these flags for every processor.
 _FOR_THIS_MACHINE = (("-march=native",), ("-mcpu=native",), ())
 _HASH_DIGITS = 24  # of a hash in a name
@@ -104,13 +105,12 @@ def load(source: Path, constants: Mapping[str, object]) -> ctypes.CDLL | None:
     compiler = find_compiler()
     if compiler is None:
         return None
-    defined = tuple(f"-D{name}={value}" for name, value in constants.items())
-    return _load(source, defined, compiler, str(_folder()))
+    return _load(source, _defined(constants), compiler, str(kernel_folder()))
 
 
 def damaged_kernels() -> list[Path]:
     """Return the kept files that are not whole, or that another user could have written: they are made again."""
-    folder, found = _folder(), []
+    folder, found = kernel_folder(), []
     for name in _names(folder, "*") if os.name == "posix" else ():
         handle = _open_checked(folder, name)
         if handle is None:
@@ -120,7 +120,7 @@ def damaged_kernels() -> list[Path]:
     return found
 
 
-def _folder() -> Path:
+def kernel_folder() -> Path:
     """Return where libraries are kept: a folder that is this user's alone, in a cache that may be shared."""
     given = os.environ.get("GRIDSEARCH_KERNELS")
     folder = expanded(given) if given else cache_root() / files.KERNELS
@@ -132,22 +132,14 @@ def _folder() -> Path:
 
 @functools.cache
 def _load(source: Path, defined: tuple[str, ...], compiler: Compiler, kept: str) -> ctypes.CDLL | None:
-    parts = (
-        *(path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))),
-        *defined,
-        *_FLAGS,
-        *compiler.command,
-        compiler.version,
-        _processor(),
-    )
-    name = f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_HASH_DIGITS]}"
+    name = _name(source, defined, compiler)
     for folder in (Path(kept), None):
         try:
             if folder is None:
                 return _temporary(source, defined, compiler, name)
             library = _kept(folder, name)
             if library is None:
-                _make_private(folder)
+                make_private(folder)
                 _compile(source, defined, compiler, folder / name)
                 library = _kept(folder, name)
             if library is not None:
@@ -160,7 +152,31 @@ def _load(source: Path, defined: tuple[str, ...], compiler: Compiler, kept: str)
     return None
 
 
-def _make_private(folder: Path) -> None:
+def version_of(source: Path, constants: Mapping[str, object]) -> str:
+    """Return a name that differs wherever other code is compiled of a source; "" without a compiler."""
+    compiler = find_compiler()
+    return "" if compiler is None else _name(source, _defined(constants), compiler)
+
+
+@functools.cache
+def _name(source: Path, defined: tuple[str, ...], compiler: Compiler) -> str:
+    """Return the name of a library without the hash of its bytes."""
+    parts = (
+        *(path.read_text(encoding="utf-8") for path in (source, *sorted(source.parent.glob("*.h")))),
+        *defined,
+        *_FLAGS,
+        *compiler.command,
+        compiler.version,
+        _processor(),
+    )
+    return f"{source.stem}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:_HASH_DIGITS]}"
+
+
+def _defined(constants: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(f"-D{name}={value}" for name, value in constants.items())
+
+
+def make_private(folder: Path) -> None:
     """Make a folder that nobody else may read or write.
 
     Raises:
@@ -272,6 +288,19 @@ def _call(words: list[str]) -> subprocess.CompletedProcess[str]:
         check=False,
         env=os.environ | {"LC_ALL": "C"},
     )
+
+
+@functools.cache
+def processor_model() -> str:
+    """Return which processor this is, of those that have the same instructions."""
+    with suppress(OSError):
+        facts: dict[str, str] = {}
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            facts.setdefault(name.strip(), " ".join(value.split()))
+        if found := [facts[name] for name in _PROCESSOR_MODEL if name in facts]:
+            return " ".join(found)
+    return platform.processor() or platform.machine()
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """All operations that a plan can be made of, and which of them a run of stages gets where there are two.
 
-Stands between the families of operations, each with its C sources, and a step plan.
+Stands between the families of operations, each with its C sources, and a step plan.  Where a formula says that both forms
+are near each other, this machine measures them, once for each shape (`choices`).
 
 Shapes: C/O channels in and out, H/W height and width.
 """
@@ -9,12 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gridsearch.training.kernels import batch_inner, small_ops
+from gridsearch.training.kernels import batch_inner, compiler, pooled, small_ops
+from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.op import vector_numbers
+from gridsearch.training.kernels.op_timing import passes
 from gridsearch.training.kernels.stages import Conv, MaxPool, shape_after
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import torch
 
@@ -22,11 +25,16 @@ if TYPE_CHECKING:
     from gridsearch.training.kernels.stages import Shape, Stage
 
 # Nanoseconds that a product of vectors takes in each family, forwards and backwards, as the 39 cases of
-# `python -m tests.benchmarks.families` say (Zen 5): with these the choice costs least over all of them.  They are kept
-# here, so that a choice is the same at each start; only their ratios matter.
+# `python -m tests.benchmarks.families` say (Zen 5): with these the choice costs least over all of them.
 _POOLED = 0.175, 0.300
 _INNER = 0.123, 0.144
 _INNER_ONE_CHANNEL = 0.214, 0.350  # with one channel in
+
+POOLED, INNER = "pooled", "images innermost"
+"""The two forms of a convolution with its pooling."""
+
+_SURE = 2.0  # times between the formula's two costs: beyond that nothing is measured
+_TIMED = 5e6  # nanoseconds of one form's passes in a measurement, about
 
 
 def cover(
@@ -42,15 +50,75 @@ def cover(
         input_grad: whether the gradient of what comes in is wanted.
         bf16: convolutions multiply bfloat16, which those with images innermost alone do.
     """
-    pooled = small_ops.cover(stages, shape, dtype)
-    if pooled is not None:
+    found = small_ops.cover(stages, shape, dtype)
+    if found is not None:
         first = stages[0]
         if not isinstance(first, Conv):
-            return pooled
-        narrows = bf16 and first.channels > 1
-        if not narrows and pooled_pays(stages, shape, dtype, images, input_grad=input_grad):
-            return pooled
+            return found
+        narrows, run = bf16 and first.channels > 1, stages[: found[1]]
+        if not narrows and _takes_pooled(found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16):
+            return found
     return batch_inner.cover(stages, shape, dtype, bf16=bf16)
+
+
+def _takes_pooled(
+    op: Op,
+    stages: Sequence[Stage],
+    shape: Shape,
+    dtype: torch.dtype,
+    images: int,
+    *,
+    input_grad: bool,
+    bf16: bool,
+) -> bool:
+    """Whether stages get the form with vectors of channels: as this machine measures, where the formula is not sure."""
+    costs = _costs(stages, shape, dtype, images, input_grad=input_grad)
+    by_formula = costs[0] < costs[1]
+    inner = batch_inner.cover(stages, shape, dtype, bf16=bf16)
+    if inner is None or max(costs) > _SURE * min(costs):
+        return by_formula
+    v = vector_numbers(dtype)
+    few = max(1, round(_TIMED / max(costs) / v)) * v
+    timed = images if images <= 2 * few else few
+    words = "bfloat16" if bf16 else str(dtype).removeprefix("torch.")
+    chosen = kept_choice(
+        _key(stages, shape, timed, words, input_grad=input_grad),
+        lambda: timed_forms((op, inner[0]), stages, shape, timed, dtype, input_grad=input_grad),
+    )
+    return by_formula if chosen is None else chosen == POOLED
+
+
+def timed_forms(
+    forms: tuple[Op, Op],
+    stages: Sequence[Stage],
+    shape: Shape,
+    images: int,
+    dtype: torch.dtype,
+    *,
+    input_grad: bool,
+) -> dict[str, Callable[[], object]]:
+    """Return a call of both passes of each form, `POOLED` and `INNER`; see `passes`."""
+    return {
+        name: _in_turn(passes(op, stages, shape, images, dtype, input_grad=input_grad))
+        for name, op in zip((POOLED, INNER), forms, strict=True)
+    }
+
+
+def _in_turn(calls: Mapping[str, Callable[[], object]]) -> Callable[[], object]:
+    return lambda: [call() for call in calls.values()]
+
+
+def _key(stages: Sequence[Stage], shape: Shape, images: int, dtype: str, *, input_grad: bool) -> str:
+    """Return all that the times of two forms depend on beside the processor, in words."""
+    conv, pool = stages[0], next(stage for stage in stages if isinstance(stage, MaxPool))
+    assert isinstance(conv, Conv)
+    kernel, padding, sides, window = (
+        "x".join(map(str, pair)) for pair in (conv.kernel, conv.padding, shape[1:], pool.kernel)
+    )
+    of = f"{conv.channels} -> {conv.outputs}, {kernel} padded by {padding}, pooled by {window}, {sides} px"
+    rest = f"{images} images{'' if input_grad else ', weights alone'}, {dtype}"
+    versions = " ".join(compiler.version_of(source, {}) for source in (pooled.SOURCE, batch_inner.SOURCE))
+    return f"{of}, {rest}; {versions}"
 
 
 def pooled_pays(
@@ -61,9 +129,17 @@ def pooled_pays(
     The former computes gradients at the maxima alone, but needs many channels to fill its vectors; the latter needs
     many images.
     """
-    pooled, inner = products(stages, shape, dtype, images, input_grad=input_grad)
+    costs = _costs(stages, shape, dtype, images, input_grad=input_grad)
+    return costs[0] < costs[1]
+
+
+def _costs(
+    stages: Sequence[Stage], shape: Shape, dtype: torch.dtype, images: int, *, input_grad: bool
+) -> tuple[float, float]:
+    """Return the nanoseconds of an image that the formula says: pooled, and with images innermost."""
+    pooled_form, inner = products(stages, shape, dtype, images, input_grad=input_grad)
     inner_costs = _INNER_ONE_CHANNEL if shape[0] == 1 else _INNER
-    return _cost(pooled, _POOLED) < _cost(inner, inner_costs)
+    return _cost(pooled_form, _POOLED), _cost(inner, inner_costs)
 
 
 def products(
