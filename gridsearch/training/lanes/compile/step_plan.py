@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.training.kernels.op import Op
-    from gridsearch.training.kernels.stages import Shape
+    from gridsearch.training.kernels.stages import Shape, Stage
     from gridsearch.training.lanes.compile.step_graph import Node, StepGraph
     from gridsearch.training.lanes.runtime.storage import Storage
 
@@ -67,11 +67,13 @@ class Steps:
         slots: all activations; the first has the images.
         ops: all operations; the last one's output, in rows of features, are the logits.
         counters: names of the counts of batches that batch norms have seen.
+        stages: of the network that they compute.
     """
 
     slots: list[Slot] = field(default_factory=list)
     ops: list[Placed] = field(default_factory=list)
     counters: list[str] = field(default_factory=list)
+    stages: tuple[Stage, ...] = ()
 
     @property
     def logits(self) -> int:
@@ -92,7 +94,7 @@ class _Coverer:
         channels_last: bool,
         bf16: bool,
     ) -> None:
-        self.steps = Steps()
+        self.steps = Steps(stages=tuple(node.stage for node in graph.nodes))
         self._graph, self._trained, self._dtype = graph, set(trained), dtype
         self._images, self._channels_last, self._bf16 = images, channels_last, bf16
         self._found: dict[int, dict[Layout, int]] = {}  # slots of each value, by layout
@@ -289,7 +291,7 @@ def plan_network(
     if not same_network(*graphs):
         raise NoPlan("evaluation runs other layers than training")
     stages = [node.stage for node in graphs[0].nodes]
-    if bf16 and not any(isinstance(stage, Conv) and stage.channels > 1 for stage in stages):
+    if bf16 and not any(isinstance(stage, Conv) and stage.channels > stage.groups for stage in stages):
         raise NoPlan("no convolution that multiplies bfloat16")  # else it would be float32 under another name
     trained, dtype = storage.names, storage.flat.dtype
     return cover_steps(graphs[0], trained, dtype, images=images, channels_last=channels_last, bf16=bf16)

@@ -32,6 +32,7 @@ from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.members import Member, MemberEpochs
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.passes import PackPasses
+from gridsearch.training.lanes.runtime.plan_choice import module_is_faster
 from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
 from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
@@ -227,6 +228,9 @@ class PackProgram:
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
             check_same(ours, self.network, self.storage, x_BCHW, self._precision)
+            how = {"images": self.plan.batch, "channels_last": self._memory_format == torch.channels_last}
+            if module_is_faster(planned, steps, self.storage, model, x_BCHW, self._precision, **how):
+                raise NoPlan(f"batches of {self.plan.batch} images are trained faster without one")
         except Disagrees as error:
             _log.warning("without a step plan: %s", error)
             return None

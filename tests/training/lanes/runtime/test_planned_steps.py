@@ -11,7 +11,7 @@ from torch import nn
 from gridsearch.training.context import Stopped
 from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.runtime import planned_steps, program
+from gridsearch.training.lanes.runtime import plan_choice, planned_steps, program
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.metrics import Diverged
@@ -67,7 +67,33 @@ def residual_net(settings, data):
     return Residual(data.channels, data.num_classes)
 
 
-NETS = {"pooled": pooled_net, "residual": residual_net}
+class Wired(nn.Module):
+    """Pooling of the images, a layer's result with its own input, channels side by side and times what their means say."""
+
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.first = nn.Conv2d(channels, 6, 3, padding=1)
+        self.second = nn.Conv2d(6, 6, 3, padding=1, groups=6)
+        self.down, self.up = nn.Conv2d(6, 3, 1), nn.Conv2d(3, 6, 1)
+        self.pool, self.drop = nn.MaxPool2d(3, 2, ceil_mode=True), nn.Dropout(0.1)
+        self.out = nn.Linear(18, classes)
+
+    def forward(self, x):
+        x = nn.functional.hardswish(self.first(nn.functional.max_pool2d(x, 2, 1)))
+        x = self.pool(self.second(x) + x)
+        mean = nn.functional.adaptive_avg_pool2d(x, 1)
+        y = x * nn.functional.hardsigmoid(self.up(torch.relu(self.down(mean))))
+        z = nn.functional.relu6(torch.cat([y, x + x, y], 1))
+        return self.out(self.drop(z.mean((2, 3))))
+
+
+def wired_net(settings, data):
+    """Build `Wired`."""
+    del settings
+    return Wired(data.channels, data.num_classes)
+
+
+NETS = {"pooled": pooled_net, "residual": residual_net, "wired": wired_net}
 
 
 def recipes(make_settings, **changes):
@@ -132,6 +158,7 @@ def same_bits(ours, theirs):
     ("residual", {"optimizer": "sgd", "momentum": 0.9, "nesterov": True}),
     ("residual", {"optimizer": "rmsprop"}),
     ("residual", {"optimizer": "adamw", "augment": "flip", "drop_last": True}),
+    ("wired", {"optimizer": "sgd", "momentum": 0.9}),
 ])  # fmt: skip
 def test_planned_steps_give_what_the_steps_give_one_by_one(make_settings, make_images, net, how):
     settings, data = recipes(make_settings, **how), make_images(58, channels=1 if net == "pooled" else 2)
@@ -277,3 +304,29 @@ def test_a_batch_norm_of_one_value_is_refused_as_torch_refuses_it(make_settings,
     assert not ours.planned
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         ours.train_epoch()
+
+
+def test_a_network_that_trains_faster_as_it_is_has_no_plan_where_batches_leave_vectors_empty(
+    make_settings, make_images, monkeypatch
+):
+    asked = []
+
+    def choice(key, forms):
+        asked.append(key)
+        for call in (*forms().values(), *forms().values()):
+            call()
+        return plan_choice.MODULE
+
+    monkeypatch.setattr(plan_choice, "kept_choice", choice)
+    settings, data = recipes(make_settings, batch=9), make_images(58)
+    theirs = pack(settings, data, residual_net, planned=False)
+    assert not asked
+    ours = pack(settings, data, residual_net, planned=None)
+    assert not ours.planned
+    (key,) = asked
+    assert "9 images, float64" in key
+    for _ in range(2):  # what was measured has left nothing
+        assert all(same_bits(state_of(ours, slot), state_of(theirs, slot)) for slot in range(3))
+        assert ours.train_epoch() == theirs.train_epoch()
+    assert pack(recipes(make_settings, batch=16), data, residual_net).planned
+    assert len(asked) == 1
