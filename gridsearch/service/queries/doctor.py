@@ -135,7 +135,9 @@ def _kernel_choices() -> Iterator[Finding]:
     found = Counter("alike" if form is None else form for form in kept_choices().values())
     if found:
         forms = ", ".join(f"{count} {form}" for form, count in found.most_common())
-        yield Finding("kernel forms", "ok", f"measured here for {plural(found.total(), 'convolution')}: {forms}")
+        yield Finding(
+            "kernel forms", "ok", f"measured here for {plural(found.total(), 'convolution')}: {forms}"
+        )
 
 
 def _engines() -> Iterator[Finding]:

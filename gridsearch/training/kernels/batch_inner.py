@@ -214,7 +214,9 @@ class MapStages:
             own = read // conv.groups
             narrows = self._bf16 and own > 1
             words = conv.groups * -(-own // 2) if narrows else read
-            tile = 1 if by_channel else _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
+            tile = (
+                1 if by_channel else _sum_tile(self._tile_pixels, written // conv.groups, size[0] * size[1])
+            )
             found = tables(
                 *(side_of(*side) for side in how),
                 read=words,

@@ -2,8 +2,8 @@
 
 Stands between the families of operations and the folder of compiled kernels, where the choices lie.  Two starts must
 compute the same bytes, whatever else the machine does meanwhile: a choice is therefore made once for a shape, a
-processor and a version of the code, the first to write it wins, and all later starts read it.  Where it cannot be kept a
-formula decides, as it does where the two forms take about the same time.
+processor and a version of the code, the first to write it wins, and all later starts read it.  Where it cannot be kept
+a formula decides, as it does where the two forms take about the same time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """All operations that a plan can be made of, and which of them a run of stages gets where there are two.
 
-Stands between the families of operations, each with its C sources, and a step plan.  Where a formula says that both forms
-are near each other, this machine measures them, once for each shape (`choices`).
+Stands between the families of operations, each with its C sources, and a step plan.  Where a formula says that both
+forms are near each other, this machine measures them, once for each shape (`choices`).
 
 Shapes: C/O channels in and out, H/W height and width.
 """
@@ -56,7 +56,9 @@ def cover(
         if not isinstance(first, Conv):
             return found
         narrows, run = bf16 and first.channels > 1, stages[: found[1]]
-        if not narrows and _takes_pooled(found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16):
+        if not narrows and _takes_pooled(
+            found[0], run, shape, dtype, images, input_grad=input_grad, bf16=bf16
+        ):
             return found
     return batch_inner.cover(stages, shape, dtype, bf16=bf16)
 

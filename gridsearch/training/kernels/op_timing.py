@@ -73,7 +73,11 @@ def passes(
         args.params[i], args.grads[i] = drawn(size), drawn(size)
 
     def call(function: Any) -> Callable[[], object]:
-        return lambda keep=(memory, op): function(ctypes.byref(args))  # the code reads what they own
+        def run(keep: object = (memory, op)) -> object:  # the code reads what they own
+            del keep
+            return function(ctypes.byref(args))
+
+        return run
 
     return {"forward": call(op.library.forward), "backward": call(op.library.backward)}
 

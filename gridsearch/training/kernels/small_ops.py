@@ -318,7 +318,7 @@ def _small(
     source: str = "small_ops.c",
     inputs: int = 1,
 ) -> CompiledOp | None:
-    """Return an operation of a source for all shapes, with its layouts before and after; None where none is compiled."""
+    """Return an operation of a source for all shapes, with its layouts before and after; None without a compiler."""
     library = load(_FOLDER / source, {"DOUBLE": REALS.index(dtype)})
     if library is None:
         return None

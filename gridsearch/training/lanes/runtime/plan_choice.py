@@ -2,8 +2,8 @@
 
 Stands between the plan and the program that would train by it.  Compiled operations on maps take a vector's worth of
 images at a time: where a batch leaves many places of its last vector empty, torch's own layers may be faster.  That is
-measured once for a network and a batch size, and kept (`kernels.choices`).  The number of lanes is no part of it: a pack
-that is made again of fewer lanes must compute as before.
+measured once for a network and a batch size, and kept (`kernels.choices`).  The number of lanes is no part of it: a
+pack that is made again of fewer lanes must compute as before.
 
 Shapes: B batch, C/H/W channels, height, width, Y classes.
 """

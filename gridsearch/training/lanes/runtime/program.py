@@ -228,8 +228,11 @@ class PackProgram:
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
             check_same(ours, self.network, self.storage, x_BCHW, self._precision)
-            how = {"images": self.plan.batch, "channels_last": self._memory_format == torch.channels_last}
-            if module_is_faster(planned, steps, self.storage, model, x_BCHW, self._precision, **how):
+            if module_is_faster(
+                *(planned, steps, self.storage, model, x_BCHW, self._precision),
+                images=self.plan.batch,
+                channels_last=self._memory_format == torch.channels_last,
+            ):
                 raise NoPlan(f"batches of {self.plan.batch} images are trained faster without one")
         except Disagrees as error:
             _log.warning("without a step plan: %s", error)
