@@ -80,7 +80,9 @@ def test_a_file_of_choices_that_is_damaged_is_made_again(path):
 
 
 def test_two_forms_of_a_convolution_are_measured_only_where_the_formula_is_not_sure(path, monkeypatch):
-    monkeypatch.setattr(families, "kept_choice", lambda key, forms: asked.append((key, forms)) or families.POOLED)
+    monkeypatch.setattr(
+        families, "kept_choice", lambda key, forms: asked.append((key, forms)) or families.POOLED
+    )
     stages = [Conv(6, 12, (5, 5)), MaxPool((2, 2), (2, 2)), Relu()]
     how = {"images": 10, "input_grad": True, "bf16": False}
     for sure in (1.0, 1e9):
