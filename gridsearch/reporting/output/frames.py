@@ -162,8 +162,7 @@ def _typed(column: pd.Series, *, number: bool) -> pd.Series:
 
 def metric_columns(metrics: Sequence[str], taken: Iterable[str]) -> list[str]:
     """Return a column's name for each metric; one that bears the name of another column is "metrics.NAME"."""
-    reserved = set(taken)
-    return [f"metrics.{name}" if name in reserved else name for name in metrics]
+    return _apart(metrics, taken, "metrics.")
 
 
 def effects_frame(ranking: Ranking) -> pd.DataFrame:
@@ -216,8 +215,8 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     stands beside numbers, text that reads as one is in quotes.
     """
     safe = frame.astype(object).where(frame.notna(), None)
-    for place, column in enumerate(frame.columns):
-        if not _numeric(frame, str(column)):
+    for place, kind in enumerate(frame.dtypes):
+        if kind.kind not in "iuf":
             values = list(safe.iloc[:, place])
             mixed = len({isinstance(v, str) for v in values}) > 1
             safe.isetitem(place, [_cell(v, mixed=mixed) for v in values])
@@ -225,14 +224,23 @@ def to_csv(frame: pd.DataFrame) -> bytes:
     return bytes(safe.to_csv(index=False, lineterminator="\n").encode("utf-8", "replace"))
 
 
-def _numeric(frame: pd.DataFrame, column: str) -> bool:
-    return frame[column].dtype.kind in "iuf"
-
-
 def axis_columns(axes: Sequence[str], taken: Iterable[str]) -> tuple[str, ...]:
     """Return a column name for each axis: its own, or "params.NAME" where a result has that name already."""
-    others = set(taken)
-    return tuple(f"params.{a}" if a in others else a for a in axes)
+    return tuple(_apart(axes, taken, "params."))
+
+
+def _apart(names: Sequence[str], taken: Iterable[str], prefix: str) -> list[str]:
+    """Return names, those that are taken behind a prefix, so that no two columns bear one name."""
+    reserved = set(taken)
+    used = reserved.union(names)
+    found = []
+    for name in names:
+        column = prefix + name if name in reserved else name
+        while name in reserved and column in used:  # by a metric that is called "params.x" itself
+            column = prefix + column
+        used.add(column)
+        found.append(column)
+    return found
 
 
 def _cell(value: Any, *, mixed: bool = False) -> Any:

@@ -45,6 +45,16 @@ def test_an_axis_that_bears_a_results_name_stays_apart(study):
     assert list(frame["epochs"]) == [2, 0]
 
 
+def test_no_two_columns_bear_one_name_whatever_metrics_are_called(study):
+    clashing = {"epochs": 1.0, "params.epochs": 2.0, "metrics.epochs": 3.0, "seed": 4.0}
+    data = study({"epochs": [2]}).score(0, 0.5, **clashing).data()
+    frame = trials_frame(data)
+    assert frame.columns.is_unique
+    named = ["metrics.metrics.epochs", "params.epochs", "metrics.epochs", "metrics.seed", "params.params.epochs"]
+    assert frame.loc[0, named].tolist() == [1.0, 2.0, 3.0, 4.0, 2]
+    assert trials_csv(data).decode().splitlines()[0].split(",") == list(frame.columns)
+
+
 def test_the_points_frame_is_in_order_of_the_ranking_with_gaps_where_nothing_is(study):
     frame = points_frame(
         study({"lr": [0.01, 0.001]}, seeds=2).lose(0, TrialState.FAILED).lose(1, TrialState.FAILED).data()
