@@ -29,7 +29,7 @@ def valley(params, seed):
 
 def noisy(params, seed):
     print("called with", params)
-    return {"value": params["x"] + random.gauss(0, 0.01), "spare": 1}
+    return {"value": params["x"] + random.gauss(0, 0.01), "spare": 1, "error": 0.25, "seed": 7}
 
 def fails(params, seed):
     if params["x"] == 1:
@@ -82,6 +82,8 @@ def test_replicates_differ_by_their_seeds_alone(cli):
     assert report["points"][0]["n"] == 3
     log = cli("trial", "0", "--study", "noisy").out
     assert "called with {'x': 1}" in log
+    lines = [line.split() for line in log.splitlines()]
+    assert ["seed", "0"] in lines and ["metrics.seed", "7"] in lines and ["metrics.error", "0.25"] in lines
 
 
 def test_points_that_raise_fail_the_rest_goes_on_and_the_next_run_offers_them_again(cli, tmp_path):

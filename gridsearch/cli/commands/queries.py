@@ -208,18 +208,22 @@ def trial(arguments: argparse.Namespace) -> int:
     out = display.console(no_color=arguments.no_color)
     record = view.trial
     out.print(f"trial {record.number} of study {view.study.name}: {record.state}", style="bold")
-    lines = {
+    facts = {
         "params": display.params_text(record.params),
         "seed": str(record.seed),
         "fold": "" if record.settings.fold is None else f"{record.settings.fold} of {record.settings.folds}",
         "attempts": str(record.attempts),
         **_trained(record),
         "time": display.duration_text(record.seconds) if record.seconds is not None else "-",
-        **{name: f"{value:.12g}" for name, value in record.metrics.items()},
+    }
+    end = {
         "why" if record.state == "pruned" else "error": record.error or "",
         "key": record.key,
         "log": view.log_path or "",
     }
+    own = (*facts, *end, "settings")
+    metrics = {escaped(f"metrics.{n}" if n in own else n): f"{v:.12g}" for n, v in record.metrics.items()}
+    lines = facts | metrics | end
     width = max(map(len, lines))
     for name, text in lines.items():
         if text:
