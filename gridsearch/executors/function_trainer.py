@@ -12,6 +12,8 @@ import math
 import time
 import traceback
 from collections.abc import Generator, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch import plugins
@@ -31,6 +33,7 @@ from gridsearch.records import (
     TrialState,
     Unwritable,
 )
+from gridsearch.records.axis import scalar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -285,12 +288,11 @@ class _Call:
 
 def _number(value: Any) -> float | None:
     """Return a number, also out of a scalar of numpy or torch; None for anything else."""
-    if not isinstance(value, bool | int | float) and getattr(value, "ndim", None) == 0:
-        item = getattr(value, "item", None)
-        value = item() if callable(item) else value
-    if not isinstance(value, bool | int | float):
+    if not isinstance(value, bool | int | float | Decimal | Fraction):
+        value = scalar(value)
+    if value is None or isinstance(value, str):
         return None
     try:
         return float(value)
-    except OverflowError:  # a whole number beyond what 64 bits hold
+    except OverflowError:  # beyond what 64 bits hold
         return math.inf if value > 0 else -math.inf

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Any, NamedTuple, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 Value: TypeAlias = bool | int | float | str | None
@@ -179,3 +180,20 @@ _KIND_OF = {float: AxisKind.FLOAT, int: AxisKind.INT, bool: AxisKind.BOOL, str: 
 def identity(value: Value) -> tuple[bool, Value]:
     """Return what tells values apart in sets and mappings, where True would pass for 1."""
     return isinstance(value, bool), value
+
+
+def scalar(value: Any) -> Value:
+    """Return the plain value of a scalar of numpy, torch or the like, without importing them.
+
+    None stands for anything else: an array, a masked value, whose number is arbitrary, and a date or a duration,
+    whose number depends on its unit.
+    """
+    item, dtype = getattr(value, "item", None), getattr(value, "dtype", None)
+    if not callable(item) or getattr(value, "ndim", None) != 0:
+        return None
+    if bool(getattr(value, "mask", False)) or getattr(dtype, "kind", None) in ("m", "M"):
+        return None
+    found = item()
+    if isinstance(found, bool | int | float | str):
+        return found
+    return float(found) if isinstance(found, Real) else None  # a float of more than 64 bits

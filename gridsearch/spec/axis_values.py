@@ -14,7 +14,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import SpecError, nearest, valid_text
-from gridsearch.records.axis import LARGEST_INT, AxisKind
+from gridsearch.records.axis import LARGEST_INT, AxisKind, scalar
 from gridsearch.spec.collector import InvalidValue, shortened
 
 if TYPE_CHECKING:
@@ -227,11 +227,8 @@ def _plain(axis: Axis, value: Any) -> bool | int | float | str | None:
         return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, os.PathLike) and isinstance(path := os.fspath(value), str):
         return path
-    item = getattr(value, "item", None)
-    if callable(item) and getattr(value, "ndim", None) == 0 and not bool(getattr(value, "mask", False)):
-        scalar = item()
-        if type(scalar) in (bool, int, float, str):
-            return scalar  # type: ignore[no-any-return]
+    if (found := scalar(value)) is not None:
+        return found
     raise InvalidValue(
         f"{axis.name} must be {'a plain value' if axis.free else _wanted(axis)}, not {type(value).__name__}"
     )

@@ -7,6 +7,8 @@ import random
 import subprocess
 import sys
 import textwrap
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -72,6 +74,9 @@ def test_a_dict_of_numbers_is_the_result_also_out_of_numpy():
             "value": params["x"] + seed,
             "n": np.float32(2),
             "k": np.array(3),
+            "half": Fraction(1, 2),
+            "tenth": Decimal("0.1"),
+            "long": np.longdouble(4),
             "yes": True,
             "off": math.nan,
         }
@@ -79,7 +84,8 @@ def test_a_dict_of_numbers_is_the_result_also_out_of_numpy():
     (end,) = run(f, ({"x": 1}, 7))
     assert (end.state, end.epochs, end.message) == (TrialState.COMPLETE, 0, None)
     assert math.isnan(end.metrics.pop("off"))
-    assert end.metrics == {"value": 8.0, "n": 2.0, "k": 3.0, "yes": 1.0}
+    numbers = {"value": 8.0, "n": 2.0, "k": 3.0, "half": 0.5, "tenth": 0.1, "long": 4.0, "yes": 1.0}
+    assert end.metrics == numbers
 
 
 def test_each_dict_of_a_generator_is_a_step_and_the_last_one_the_result():
@@ -112,6 +118,8 @@ def test_a_value_that_is_not_finite_has_diverged(value):
         ({"value": 1, "x": None}, "f.py:f returned 'x' as None, not a number"),
         ({"value": np.ones(2)}, "f.py:f returned 'value' as an ndarray of shape (2,), not a number"),
         ({"value": 1j}, "f.py:f returned 'value' as a complex, not a number"),
+        ({"value": np.ma.masked}, "f.py:f returned 'value' as a MaskedConstant, not a number"),
+        ({"value": np.timedelta64(5, "ns")}, "f.py:f returned 'value' as a timedelta64, not a number"),
         ({3: 1}, "f.py:f returned a dict with the key 3, which is no name of a metric"),
     ],
 )

@@ -163,6 +163,8 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
         ("model.width", "nan", "a number must be finite, not nan"),
         ("model.width", math.inf, "a number must be finite, not inf"),
         ("model.width", (1, 2), "model.width must be a plain value, not tuple"),
+        ("model.width", np.datetime64("2020-01-01", "ns"), "model.width must be a plain value, not datetime64"),
+        ("batch", np.timedelta64(8, "ns"), "batch must be a whole number, not timedelta64"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(name, value, message):
@@ -196,6 +198,7 @@ def test_a_wrong_value_is_told_in_one_line(name, value, message):
         ("model.width", "none", None),
         ("model.width", "wide", "wide"),
         ("model.width", np.True_, True),
+        ("model.width", np.longdouble(0.5), 0.5),
     ],
 )
 def test_a_value_comes_out_in_the_type_of_its_axis(name, value, expected):
