@@ -183,14 +183,19 @@ class _Call:
             self._last = self._checked(found, "returned")
 
     def steps(self) -> Iterator[StepEnded]:
-        """Give the steps of a generator as it makes them, until it ends or is ended."""
+        """Give the steps of a generator as it makes them, until it ends or is ended.
+
+        The last one is its result, unless it returns metrics besides.
+        """
         while self._generator is not None:
             began = time.monotonic()
             with self._inside():
                 try:
                     found = next(self._generator)
-                except StopIteration:
+                except StopIteration as end:
                     self._generator = None
+                    if isinstance(end.value, Mapping):
+                        self._last = self._checked(end.value, "returned")
                     break
             if self._states.wanted and isinstance(found, tuple) and len(found) == 2:
                 found, state = found

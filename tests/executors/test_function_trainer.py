@@ -99,6 +99,16 @@ def test_each_dict_of_a_generator_is_a_step_and_the_last_one_the_result():
     assert (end.epochs, end.metrics) == (3, {"value": 2, "seed": 5})
 
 
+def test_what_a_generator_returns_after_its_steps_is_its_result():
+    def f(params, seed):
+        yield {"value": 1}
+        return {"value": 9, "best": 1} if params["x"] else "done"
+
+    step, end, _, plain = run(f, ({"x": 1}, 0), ({"x": 0}, 0))
+    assert (step.metrics, end.epochs, end.metrics) == ({"value": 1}, 1, {"value": 9, "best": 1})
+    assert plain.metrics == {"value": 1}
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
 def test_a_value_that_is_not_finite_has_diverged(value):
     (end,) = run(lambda params, seed: {"value": value}, ({}, 0))
