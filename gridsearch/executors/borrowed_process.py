@@ -6,6 +6,7 @@ running, objects that were changed) is why trials run in worker processes unless
 
 from __future__ import annotations
 
+import codecs
 import decimal
 import io
 import logging
@@ -20,6 +21,8 @@ from gridsearch.random_streams import TURN, restore, states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from typing_extensions import Buffer
 
     from gridsearch.executors.logs import LogStream
 
@@ -71,30 +74,63 @@ class Printing:
                     setattr(sys, name, before[name])
 
 
-class _Divided(io.TextIOBase):
-    """A standard stream with a different target for some threads; outside of `inside` it is the session's."""
+class _Divided(io.TextIOWrapper):
+    """A standard stream with a different target for some threads; outside of `inside` it is the session's.
+
+    It has all that Python's own streams have, `buffer` and `reconfigure` too, but cannot be closed: the session and
+    the steps to come write to it.
+    """
 
     def __init__(self, log: LogStream, session: TextIO | None) -> None:
-        self._log = log
-        self._session = session
-        self._others: set[threading.Thread] | None = None
+        self._way = _Way(log, session)
+        super().__init__(self._way, encoding="utf-8", errors="replace", newline="\n", write_through=True)
 
     def divide(self, others: set[threading.Thread] | None) -> None:
         """Send all but these threads to the log, or everybody to the session."""
-        self._others = others
+        self._way.others = others
+
+    def close(self) -> None:
+        """Flush alone."""
+        self.flush()
+
+    def detach(self) -> Any:
+        """Return the stream of bytes, which this one goes on to write to."""
+        return self._way
+
+
+class _Way(io.BufferedIOBase):
+    """Takes a divided stream's bytes to where those of the thread that writes them belong."""
+
+    name = "<log>"
+
+    def __init__(self, log: LogStream, session: TextIO | None) -> None:
+        self.others: set[threading.Thread] | None = None
+        self._log = log
+        self._session = session
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def _target(self) -> Any:
-        if self._others is None or threading.current_thread() in self._others:
+        if self.others is None or threading.current_thread() in self.others:
             return self._session
         return self._log
 
-    def write(self, text: str) -> int:
-        """Write to where this thread's text belongs."""
-        return int(self._target().write(text))
+    def write(self, content: Buffer) -> int:
+        """Write to where this thread's text belongs; a session without a stream has none."""
+        target, whole = self._target(), bytes(content)
+        if target is self._log:
+            target.write(self._decoder.decode(whole))
+        elif target is not None:
+            target.write(whole.decode("utf-8", "replace"))
+        return len(whole)
 
     def flush(self) -> None:
         """Flush where this thread's text belongs."""
-        self._target().flush()
+        if (target := self._target()) is not None:
+            target.flush()
+
+    def close(self) -> None:
+        """Flush alone."""
+        self.flush()
 
     def writable(self) -> bool:
         """Say yes."""
@@ -103,15 +139,6 @@ class _Divided(io.TextIOBase):
     def fileno(self) -> int:
         """Return the session's descriptor, for a child process or `faulthandler`; a worker's leads to the log."""
         return super().fileno() if self._session is None else self._session.fileno()
-
-    def isatty(self) -> bool:
-        """Say no: a log is no terminal."""
-        return False
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """UTF-8, as logs are."""
-        return "utf-8"
 
 
 def _process() -> dict[str, Any]:

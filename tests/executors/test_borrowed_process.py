@@ -238,6 +238,21 @@ def test_what_other_threads_print_meanwhile_goes_where_it_always_went(capsys):
     assert capsys.readouterr().out == "from the session\n"
 
 
+def test_a_trial_s_standard_streams_have_what_python_s_own_have():
+    def prints(params, seed):
+        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.buffer.write("bytes é\n".encode())
+        io.TextIOWrapper(sys.stdout.detach(), encoding="utf-8", write_through=True).write("detached\n")
+        sys.stderr.close()
+        yield {"y": len(sys.stdout.errors)}
+        print("still open", file=sys.stderr)
+        yield {"y": 1.0}
+
+    events = call(prints)
+    assert isinstance(events[-2], TrialFinished)
+    assert "".join(e.text for e in events if isinstance(e, LogText)) == "bytes é\ndetached\nstill open\n"
+
+
 def test_two_threads_take_turns_so_that_each_trial_draws_its_own_numbers():
     def draws(params, seed):
         return {"y": sum(random.random() + float(np.random.rand()) for _ in range(2000))}
