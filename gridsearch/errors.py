@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import errno
 import re
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -140,6 +140,10 @@ class EngineUnreachable(GridsearchError):
     """A cluster that was to run the workers does not answer, or has given none for too long."""
 
     exit_code = 75
+
+
+RAISED: Final = (Exception, SystemExit)
+"""What a user's code may raise that ends what it was called for and nothing else: a call of `sys.exit` too."""
 
 
 _ACTING = re.compile(

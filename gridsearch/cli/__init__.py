@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from gridsearch.cli import standard_streams
 from gridsearch.cli.parser import build_parser
-from gridsearch.errors import GridsearchError, UnusableError, UsageError, is_full_disk, unwritable
+from gridsearch.errors import (
+    RAISED,
+    GridsearchError,
+    UnusableError,
+    UsageError,
+    is_full_disk,
+    unwritable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +70,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: Sequence[str], *, verbose: bool) -> int:
     """Run one command; every error becomes a line and an exit code."""
     try:
-        arguments = build_parser().parse_args(words)
+        try:
+            arguments = build_parser().parse_args(words)
+        except SystemExit as stop:  # argparse, after --help and --version
+            return int(stop.code or 0)
         from gridsearch.cli import commands
 
         code = commands.dispatch(arguments, words)
@@ -75,9 +85,7 @@ def _run(words: Sequence[str], *, verbose: bool) -> int:
     except KeyboardInterrupt:
         _complain("interrupted", None)
         return 130
-    except SystemExit as stop:  # argparse, after --help and --version
-        return int(stop.code or 0)
-    except Exception as error:  # noqa: BLE001 - the last place where an error can become one line
+    except RAISED as error:  # the last place where an error can become one line
         if verbose:
             traceback.print_exc()
         if isinstance(error, OSError) and is_full_disk(error):

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from gridsearch.errors import PluginError, StoreError, valid_text
+from gridsearch.errors import RAISED, PluginError, StoreError, valid_text
 from gridsearch.executors.borrowed_process import Printing, borrowed
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.trial_material import TrialMaterial
@@ -152,7 +152,7 @@ class PackTrainer:
                 )
         except StoreError as error:
             self.emit(self._unwritable(error))
-        except Exception as error:  # noqa: BLE001 - a pack that cannot even start fails its trials, not the worker
+        except RAISED as error:  # a pack that cannot even start fails its trials, not the worker
             log.end()
             self._fail(left.values(), error)
         finally:
@@ -174,7 +174,7 @@ class PackTrainer:
             with self._at_work(log):
                 for _ in range(_PROBE_ROUNDS):
                     self._time_packs(request, seconds, memory, began + _PROBE_LIMIT)
-        except Exception:  # noqa: BLE001 - the trials will show it, each in its own log
+        except RAISED:  # the trials will show it, each in its own log
             log.end()
         return Probed(
             worker=self.setup.name,
@@ -253,7 +253,7 @@ class PackTrainer:
                 )
         except StoreError as error:
             return self._unwritable(error)
-        except Exception as error:  # noqa: BLE001 - a user's model may raise anything
+        except RAISED as error:  # a user's model may raise anything
             return Exported(
                 worker=self.setup.name,
                 id=request.id,
@@ -302,7 +302,7 @@ class PackTrainer:
                 return ask(
                     settings, data=self._material.data, build=self._material.build, device=self._device
                 )
-        except Exception as error:
+        except RAISED as error:
             raise PluginError(
                 f"model {settings.model!r} cannot run: it raises {one_line(error)[:300]}"
             ) from error
@@ -322,7 +322,7 @@ class PackTrainer:
     def _unwritable(self, error: StoreError) -> Unwritable:
         return Unwritable(worker=self.setup.name, message=error.message, hint=error.hint)
 
-    def _fail(self, lanes: Iterable[Lane], error: Exception) -> None:
+    def _fail(self, lanes: Iterable[Lane], error: BaseException) -> None:
         text = valid_text(traceback.format_exc())
         for lane in lanes:
             self.emit(

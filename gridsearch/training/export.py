@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 
+from gridsearch.errors import RAISED
 from gridsearch.files import GRAPH, MODEL_WEIGHTS, TEST_OUTPUTS, WEIGHTS
 from gridsearch.training import seeds
 from gridsearch.training.model_setup import count_parameters
@@ -199,7 +200,7 @@ def _graph(
         if (problem := problem_of(proto)) is not None:
             raise GraphRefused(problem)
         checked = _compare(proto, whole, pixels)
-    except Exception as error:  # noqa: BLE001 (the exporter and a user's model may raise anything)
+    except RAISED as error:  # the exporter and a user's model may raise anything
         return None, {"error": why_no_graph(error)}
     return proto.SerializeToString(), checked
 
@@ -236,7 +237,7 @@ def graph_of(network: nn.Module, shape: tuple[int, int, int]) -> bytes:
         with torch.no_grad():
             whole(pixels)  # which also shapes lazy layers
         proto = _translate(whole, pixels)
-    except Exception as error:
+    except RAISED as error:
         raise GraphRefused(why_no_graph(error)) from error
     if (problem := problem_of(proto)) is not None:
         raise GraphRefused(problem)

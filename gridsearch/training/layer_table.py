@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from gridsearch.errors import PluginError, said
+from gridsearch.errors import RAISED, PluginError, said
 
 Shape: TypeAlias = tuple[int, ...]
 
@@ -131,7 +131,7 @@ def _observe(model: nn.Module, input_shape: tuple[int, int, int]) -> dict[nn.Mod
             handles.append(module.register_forward_hook(left))
         with _undisturbed(model):
             model(_blank_batch(model, input_shape))
-    except Exception as error:  # a user's model may raise anything
+    except RAISED as error:  # a user's model may raise anything
         image = "x".join(str(n) for n in input_shape)
         reason = " ".join(said(error).split()) or "no reason given"
         raise PluginError(

@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from gridsearch.errors import RAISED
 from gridsearch.training import seeds
 from gridsearch.training.lanes.compile.lane_values import TrainsAlone
 from gridsearch.training.lanes.compile.module_state import (
@@ -250,7 +251,7 @@ def lay_out(
             loss = F.cross_entropy(trial(x_BCHW), data.labels[data.train[:2]])
         loss.backward()  # type: ignore[no-untyped-call]
         _try(trial, x_BCHW, data, precision)
-    except Exception:  # noqa: BLE001  (a user's code may raise anything; then its model stays as it is)
+    except RAISED:  # a user's code may raise anything; then its model stays as it is
         return torch.contiguous_format
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return torch.channels_last

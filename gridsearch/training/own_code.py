@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from gridsearch.errors import UsageError, said
+from gridsearch.errors import RAISED, UsageError, said
 from gridsearch.records import ImageSettings
 from gridsearch.training import seeds
 
@@ -289,7 +289,7 @@ def check_optimizer(make: Callable[..., Any], settings: ImageSettings) -> None:
             made = OwnOptimizer(make, settings, [torch.nn.Parameter(torch.zeros(1))], seed=0)
     except CodeRefused as error:
         raise UsageError(str(error)) from None
-    except Exception as error:
+    except RAISED as error:
         raise UsageError(f"optimizer {settings.optimizer!r} cannot be made: {_line(error)}") from error
     closure = _parameters(type(made._own).step).get("closure")
     if closure is not None and closure.default is closure.empty:
@@ -311,7 +311,7 @@ def check_augment(function: Callable[..., Any], settings: ImageSettings, images_
         own.apply(raw_BHWC, 0)
     except CodeRefused as error:
         raise UsageError(str(error)) from None
-    except Exception as error:
+    except RAISED as error:
         raise UsageError(f"augment {settings.augment!r} cannot run: it raises {_line(error)}") from error
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from gridsearch.errors import StoreError
+from gridsearch.errors import RAISED, StoreError
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.clipping import clip_gradients
@@ -126,7 +126,7 @@ def train_lane(
                 context.check_leave()
     except (Stopped, StoreError):
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
+    except RAISED as error:  # a user's model may raise anything
         yield failure(lane, error)
         return
     yield context.checkpoints.keep(progress, finish(progress, program))
@@ -144,7 +144,7 @@ def finish(progress: LaneProgress, view: LaneView) -> TrialFinished | TrialFaile
         return progress.diverged(end)
     except StoreError:
         raise
-    except Exception as error:  # noqa: BLE001  (a user's module may keep what no file takes)
+    except RAISED as error:  # a user's module may keep what no file takes
         return failure(progress.lane, error)
 
 

@@ -39,6 +39,10 @@ class Tuple(Timm):
         y = super().forward(x)
         return (y, y) if self.training else y
 
+class Leaves(Timm):
+    def forward(self, x):
+        raise SystemExit("no such layer")
+
 class Sometimes(nn.Module):
     def __init__(self, num_classes, hidden=64):
         super().__init__()
@@ -146,7 +150,12 @@ def test_sizes_come_in_the_form_of_the_default_or_the_annotation():
 
 @pytest.mark.parametrize("lanes", ["1", "2"])
 @pytest.mark.parametrize(
-    ("model", "error"), [("Broken", "shapes cannot be multiplied"), ("Tuple", "gives a tuple, not a tensor")]
+    ("model", "error"),
+    [
+        ("Broken", "shapes cannot be multiplied"),
+        ("Tuple", "gives a tuple, not a tensor"),
+        ("Leaves", "SystemExit: no such layer"),
+    ],
 )
 def test_the_plan_refuses_a_model_that_cannot_run_with_its_error(cli, nets, model, error, lanes):
     found = cli("plan", *DIGITS, "--model", f"nets.py:{model}", "--lanes", lanes)

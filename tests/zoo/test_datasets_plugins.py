@@ -144,13 +144,14 @@ def test_an_option_without_a_default_must_be_given(tmp_path):
         datasets.load(plugin, tmp_path, {})
 
 
-def test_what_a_dataset_raises_is_one_line_with_its_name(tmp_path):
-    path = write_plugin(tmp_path, "def Mine(root):\n    raise KeyError('no\\nsuch thing')\n")
+@pytest.mark.parametrize("kind", [KeyError, SystemExit])
+def test_what_a_dataset_raises_is_one_line_with_its_name(tmp_path, kind):
+    path = write_plugin(tmp_path, f"def Mine(root):\n    raise {kind.__name__}('no\\nsuch thing')\n")
     plugin = datasets.open_dataset(f"{path}:Mine")
-    with pytest.raises(DataError, match=r"^dataset 'mine.py:Mine' failed: KeyError: ") as refusal:
+    with pytest.raises(DataError, match=rf"^dataset 'mine.py:Mine' failed: {kind.__name__}: ") as refusal:
         datasets.load(plugin, tmp_path, {})
     assert "\n" not in refusal.value.message
-    assert isinstance(refusal.value.__cause__, KeyError)
+    assert isinstance(refusal.value.__cause__, kind)
     assert datasets.verify(plugin, tmp_path) == (refusal.value.message,)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.advice import is_own
-from gridsearch.errors import DataError, SpecError, UsageError, nearest, said
+from gridsearch.errors import RAISED, DataError, SpecError, UsageError, nearest, said
 from gridsearch.records import DataFacts, ImageSettings
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.zoo import datasets
@@ -326,7 +326,7 @@ class Catalog:
             )
         except UsageError:
             raise
-        except Exception as error:
+        except RAISED as error:
             raise UsageError(
                 f"model {name!r} cannot be built: {type(error).__name__}: {said(error)}"
             ) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gridsearch import locators
-from gridsearch.errors import DataError, GridsearchError, PluginError, UsageError, nearest, said
+from gridsearch.errors import RAISED, DataError, GridsearchError, PluginError, UsageError, nearest, said
 from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
 from gridsearch.random_streams import Streams
@@ -133,7 +133,7 @@ def load(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> ImageData:
         result = _call(plugin.target, root, options)
     except (GridsearchError, MemoryError):
         raise
-    except Exception as error:
+    except RAISED as error:
         reason = " ".join(said(error).split())
         raise DataError(
             f"dataset {plugin.name!r} failed: {type(error).__name__}: {reason}".rstrip(": ")

@@ -38,6 +38,9 @@ OWN = """
 
     def narrow(images):
         return images[..., :4]
+
+    def leaves(images):
+        raise SystemExit("no such file")
 """
 
 
@@ -135,6 +138,7 @@ def test_classes_and_functions_of_the_session_are_given_as_they_are(own):
         ("augment=own.py:nois", "'nois' is not in it; did you mean 'noise'?"),
         ("augment=own.py:Signs", "augment 'own.py:Signs' is a class"),
         ("augment=own.py:narrow", "gives images of shape [8, 1, 8, 4] for [8, 1, 8, 8]"),
+        ("augment=own.py:leaves", "augment 'own.py:leaves' cannot run: it raises SystemExit: no such file"),
         ("mixup=-1", "mixup must be at least 0, not -1"),
         ("cutmix=-.1", "cutmix must be at least 0"),
         ("magnitude=31", "magnitude must be at most 30, not 31"),

@@ -12,6 +12,7 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gridsearch.errors import RAISED
 from gridsearch.training.context import Stopped
 from gridsearch.training.failures import failure, is_out_of_memory
 from gridsearch.training.lane_progress import LaneProgress, LaneState
@@ -99,7 +100,7 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     try:
         all_members = [_member(entry.lane, context) for entry in entries]
         precision = Precision.of(settings.dtype, context.device)
-    except Exception:  # noqa: BLE001  (each lane then reports it as its own failure)
+    except RAISED:  # each lane then reports it as its own failure
         yield from _one_by_one(entries, context)
         return
     with precision.products():
@@ -110,17 +111,17 @@ def _train(entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
                 models.append(_build(member, context, precision))
                 ready.append(entry)
                 members.append(member)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
+            except RAISED as error:  # a user's model may raise anything
                 if not entry.ended:
                     yield failure(entry.lane, error)
         if len(ready) < min_lanes(context.device):
             yield from _one_by_one(ready, context)
             return
         group = _Group(ready, members, context, precision)
-        refused: Exception | None = None  # kept out of the traceback of a lane that then fails by itself
+        refused: BaseException | None = None  # kept out of the traceback of a lane that then fails by itself
         try:
             group.start(models, started)
-        except Exception as error:  # noqa: BLE001  (likewise)
+        except RAISED as error:  # likewise
             refused = error.with_traceback(None)  # whose frames hold tensors
         yield from _recover(refused, ready, context) if refused is not None else group.run()
     yield from _one_by_one(group.unfit, context)
@@ -133,7 +134,7 @@ def _one_by_one(entries: Iterable[_Entry], context: TrainContext) -> Iterator[Ev
             yield from train_lane(entry.lane, context, entry.state)
 
 
-def _recover(error: Exception, entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
+def _recover(error: BaseException, entries: list[_Entry], context: TrainContext) -> Iterator[Event]:
     """Go on with lanes whose pack raised: in halves if memory ran out, else one by one."""
     if is_out_of_memory(error):
         traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step that was too large
@@ -266,7 +267,7 @@ class _Group:
                 found = self._program.evaluate(self._context.check_stop)
             except Stopped:
                 raise
-            except Exception as error:  # noqa: BLE001  (a user's model may raise anything)
+            except RAISED as error:  # a user's model may raise anything
                 self._close()
                 yield from _recover(error, kept, self._context)
                 return
@@ -352,7 +353,7 @@ class _Group:
                 member = _member(lane, self._context)
                 model = _build(member, self._context, self._precision)
                 fits = self._program.network.alike(model)
-            except (Exception, SystemExit) as error:  # noqa: BLE001  (a user's model may raise anything)
+            except RAISED as error:  # a user's model may raise anything
                 yield failure(lane, error)
                 return
         if not fits:
