@@ -163,7 +163,11 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
         ("model.width", "nan", "a number must be finite, not nan"),
         ("model.width", math.inf, "a number must be finite, not inf"),
         ("model.width", (1, 2), "model.width must be a plain value, not tuple"),
-        ("model.width", np.datetime64("2020-01-01", "ns"), "model.width must be a plain value, not datetime64"),
+        (
+            "model.width",
+            np.datetime64("2020-01-01", "ns"),
+            "model.width must be a plain value, not datetime64",
+        ),
         ("batch", np.timedelta64(8, "ns"), "batch must be a whole number, not timedelta64"),
     ],
 )

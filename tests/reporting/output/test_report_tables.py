@@ -50,7 +50,13 @@ def test_no_two_columns_bear_one_name_whatever_metrics_are_called(study):
     data = study({"epochs": [2]}).score(0, 0.5, **clashing).data()
     frame = trials_frame(data)
     assert frame.columns.is_unique
-    named = ["metrics.metrics.epochs", "params.epochs", "metrics.epochs", "metrics.seed", "params.params.epochs"]
+    named = [
+        "metrics.metrics.epochs",
+        "params.epochs",
+        "metrics.epochs",
+        "metrics.seed",
+        "params.params.epochs",
+    ]
     assert frame.loc[0, named].tolist() == [1.0, 2.0, 3.0, 4.0, 2]
     assert trials_csv(data).decode().splitlines()[0].split(",") == list(frame.columns)
 
