@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import random
 import subprocess
 import sys
@@ -97,15 +98,16 @@ def test_a_heavy_dependency_has_one_home(package):
         "matplotlib": {"reporting"},
     }[package]
     for path in MODULES:
-        for name in imported(ast.parse(path.read_text())):
+        for name in imported(path):
             if name.partition(".")[0] == package:
                 assert path.relative_to(ROOT / "gridsearch").parts[0] in homes, path
 
 
-def imported(tree: ast.AST) -> list[str]:
+@functools.cache
+def imported(path: Path) -> tuple[str, ...]:
     """The modules that run-time code imports; what only the type checker sees does not count."""
-    found = []
-    waiting = [tree]
+    found: list[str] = []
+    waiting: list[ast.AST] = [ast.parse(path.read_text())]
     while waiting:
         node = waiting.pop()
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
@@ -115,7 +117,7 @@ def imported(tree: ast.AST) -> list[str]:
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             found.append(node.module)
         waiting += ast.iter_child_nodes(node)
-    return found
+    return tuple(found)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
