@@ -112,6 +112,23 @@ def cli(capsys, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Let reports have empty figures, where a test looks at none: to draw them takes longer than all else."""
+    from gridsearch.reporting.figures import pictures
+
+    def add(self, stem, figure, *, title, alt):
+        self.by_stem[stem] = pictures.Picture(title=title, alt=alt, png=b"", svg=b"")
+
+    monkeypatch.setattr(pictures.Pictures, "add", add)
+
+
+@pytest.fixture
+def no_graph(monkeypatch):
+    """Let `best` export no graph, where a test looks at none: it takes seconds."""
+    monkeypatch.setattr("gridsearch.training.export._graph", lambda *_: (None, {"error": "not asked for"}))
+
+
+@pytest.fixture
 def program(tmp_path):
     """Run the program as a user does, as a process."""
 

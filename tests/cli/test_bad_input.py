@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+HERE = ("--executor", "inline", "--no-report")
+
 WRONG_WORDS = {
     ("run", "--grid", "lrr=.01"): ["lrr", "did you mean 'lr'"],
     ("run", "--grid", "lr=.01", "--model", "lenett"): ["lenett", "did you mean 'lenet'"],
@@ -106,7 +108,8 @@ def test_all_problems_are_told_at_once(cli):
 def test_a_study_that_does_not_exist_is_exit_4_with_the_names_that_do(cli, home):
     assert cli("report", "--study", "x").code == 4
     assert not home.exists()
-    assert cli("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1", "--epochs", "1").code == 0
+    words = ("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=.1", "--epochs", "1", *HERE)
+    assert cli(*words).code == 0
     for words in (("report",), ("status",), ("export",), ("run",), ("plan",), ("trial", "0")):
         result = cli(*words, "--study", "other")
         assert result.code == 4, words
@@ -118,12 +121,8 @@ def test_a_study_that_does_not_exist_is_exit_4_with_the_names_that_do(cli, home)
 
 
 def test_a_report_without_a_finished_trial_is_exit_4(cli, home):
-    assert (
-        cli(
-            "run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=1e30", "--set", "optimizer=sgd"
-        ).code
-        == 0
-    )
+    words = ("run", "--dataset", "digits", "--model", "mlp", "--grid", "lr=1e30", "--set", "optimizer=sgd")
+    assert cli(*words, "--executor", "inline").code == 0
     result = cli("report", "--study", "digits")
     assert result.code == 4
     assert "no finished trial" in result.error
@@ -135,7 +134,8 @@ def test_a_report_without_a_finished_trial_is_exit_4(cli, home):
 def test_a_store_that_is_no_database_is_exit_4_and_untouched(cli, tmp_path, content):
     file = tmp_path / "notes.txt"
     file.write_bytes(content)
-    result = cli("run", "--dataset", "digits", "--grid", "lr=.1", "--store", f"sqlite:///{file}")
+    words = ("run", "--dataset", "digits", "--model", "mlp", "--epochs", "1", "--grid", "lr=.1", *HERE)
+    result = cli(*words, "--store", f"sqlite:///{file}")
     if content:
         assert result.code == 4
         assert str(file) in result.error
@@ -184,7 +184,7 @@ def test_a_damaged_dataset_file_is_exit_4_before_anything_is_written(cli, home, 
 def test_a_read_only_home_is_exit_4_before_training(tmp_path):
     place = tmp_path / "read only"
     place.mkdir(mode=0o555)
-    words = [sys.executable, "-m", "gridsearch", "run", "--dataset", "digits", "--grid", "lr=.1"]
+    words = [sys.executable, "-m", "gridsearch", "run", "--dataset", "digits", "--grid", "lr=.1", *HERE]
     if os.geteuid() == 0:  # root may write anywhere, unless it gives that right up
         if shutil.which("setpriv") is None:
             pytest.skip("root without setpriv cannot lose its right to write")

@@ -6,6 +6,8 @@ import pytest
 
 from gridsearch.cli import commands
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RUN = ("run", "--objective", "fit.py:f", "--grid", "x=1,2", "--executor", "inline")
 
 

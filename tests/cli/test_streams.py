@@ -52,6 +52,7 @@ def test_a_control_character_is_shown_as_its_escape_in_tables_too():
     assert printable(f"one\ntwo {NASTY}") == f"one two {SHOWN}"
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_command_about_a_function_shows_control_characters_and_obeys_none(cli, tmp_path):
     (tmp_path / "f.py").write_text(FUNCTION)
     grid = ("--grid", "x=1,2,3", f'word="{SHOWN}"'.replace(r"\x", r"\u00"))
@@ -180,12 +181,13 @@ def test_a_program_whose_readers_left_ends_quietly_with_its_own_code():
     """Also at the interpreter's end, when it flushes what is left."""
     reader, writer = os.pipe()
     os.close(reader)
-    command = [sys.executable, "-m", "gridsearch", "run", "--grid", "lr=wrong"]
+    command = [sys.executable, "-m", "gridsearch", "run", "--executor", "inline", "--grid", "lr=wrong"]
     done = subprocess.run(command, stdout=writer, stderr=writer, check=False, timeout=100)
     os.close(writer)
     assert done.returncode == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp437"])
 def test_signs_that_a_character_set_lacks_are_replaced_in_every_command(cli, tmp_path, monkeypatch, encoding):
     from gridsearch.cli import main
@@ -243,6 +245,7 @@ def test_a_program_without_standard_streams_keeps_its_store_whole_and_its_exit_c
         assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_brackets_in_names_paths_and_messages_are_no_markup(cli, tmp_path):
     (tmp_path / "[red]f[").mkdir()
     (tmp_path / "[red]f[" / "f.py").write_text(
@@ -267,6 +270,7 @@ def test_brackets_in_names_paths_and_messages_are_no_markup(cli, tmp_path):
     assert cli("status", "--home", "[/b]").code == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("columns", ["0", "1", "-5", "abc", "40", "60"])
 def test_params_are_readable_in_any_width_that_a_terminal_claims(cli, tmp_path, monkeypatch, columns):
     (tmp_path / "f.py").write_text("def f(params, seed): return {'value': params['x']}\n")
@@ -294,6 +298,7 @@ def test_params_are_readable_in_any_width_that_a_terminal_claims(cli, tmp_path, 
     assert "s" in "".join(cli("status").out.split())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_command_that_is_advised_is_one_line_on_a_narrow_terminal_too(cli, monkeypatch):
     monkeypatch.setattr(display, "console", partial(narrow_terminal, display.console))
     words = ("--dataset", "digits", "--model", "mlp", "--epochs", "1", "--grid")

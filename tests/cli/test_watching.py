@@ -166,6 +166,7 @@ def test_progress_has_not_the_colour_of_failure():
         assert red <= min(green, 255)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_of_a_running_study_says_how_much_is_missing(half_done, cli, home):
     shown = cli("report", "--study", NAME)
     assert shown.code == 0

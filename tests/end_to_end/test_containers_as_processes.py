@@ -46,6 +46,7 @@ def test_a_server_becomes_healthy_and_ends_at_sigterm(cli, name):
         "1",
         "--executor",
         "inline",
+        "--no-report",
     )
     assert cli(*words, "-q").code == 0
     service = SERVICES[name]
@@ -91,7 +92,18 @@ def test_only_home_cache_and_tmp_are_written(tmp_path, program):
     env = {"HOME": str(tmp), "TMPDIR": str(tmp), "MPLCONFIGDIR": str(tmp / "matplotlib")}
     before = set(tmp_path.iterdir())
     result = program(
-        "run", "--grid", "lr=.1", "--dataset", "digits", "--model", "mlp", "--epochs", "1", env=env
+        "run",
+        "--grid",
+        "lr=.1",
+        "--dataset",
+        "digits",
+        "--model",
+        "mlp",
+        "--epochs",
+        "1",
+        "--workers",
+        "1",
+        env=env,
     )
     assert result.code == 0, result.err
     assert {path.name for path in set(tmp_path.iterdir()) - before} <= {"home", "cache"}

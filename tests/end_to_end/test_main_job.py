@@ -174,6 +174,7 @@ def test_the_report_can_be_made_on_another_machine(there, cli, tmp_path):
     assert (tmp_path / "copy" / "digits" / "report" / "confusion.png").stat().st_size > 5_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_altered_predictions_are_named_and_the_report_is_made_all_the_same(there, cli, tmp_path):
     import shutil
 
@@ -232,9 +233,10 @@ def test_seeds_are_replicates_of_a_point(cli, home):
     assert (more["new"], more["reused"]) == (2, 4)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_recipe_stands_beside_the_first_and_is_shown_as_what_varies(cli):
-    words = ("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *HERE, "--subset", "300")
-    assert cli(*words, "--epochs", "1", "--no-report").code == 0
+    words = ("run", "--grid", "lr=.1,.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--subset", "300")
+    assert cli(*words, "--epochs", "1").code == 0
     second = cli(*words, "--epochs", "2")
     assert "epochs varies" in second.err
     found = cli("report", "--study", "digits", "--json").json
@@ -341,6 +343,7 @@ def test_a_model_that_raises_fails_alone_is_told_and_is_offered_again(cli, tmp_p
     assert second.json["counts"]["failed"] == 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_val_0_ranks_by_train_accuracy_and_says_so(cli):
     result = cli(
         "run",
@@ -395,7 +398,7 @@ def test_the_budget_stops_claiming_and_leaves_the_rest_waiting(cli):
 def test_a_study_is_deleted_with_its_files_and_only_when_confirmed(cli, home):
     assert (
         cli(
-            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "-q"
+            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--epochs", "1", "-q"
         ).code
         == 0
     )
@@ -409,10 +412,11 @@ def test_a_study_is_deleted_with_its_files_and_only_when_confirmed(cli, home):
     assert cli("status", "--json").json == {"schema": 1, "studies": []}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_clean_removes_left_overs_and_keeps_results(cli, home):
     assert (
         cli(
-            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *HERE, "--epochs", "1", "-q"
+            "run", "--grid", "lr=.01", "--dataset", "digits", "--model", "mlp", *QUICK, "--epochs", "1", "-q"
         ).code
         == 0
     )
@@ -455,7 +459,7 @@ def test_a_folder_of_images_is_a_dataset_like_any_other(cli, tmp_path):
     found = cli("report", "--study", "shades", "--json").json
     assert found["dataset"] == "folder:shades"
     assert found["points"][0]["mean"] > 0.9
-    again = cli("run", "--study", "shades", "--json", *HERE).json
+    again = cli("run", "--study", "shades", "--json", *QUICK).json
     assert (again["new"], again["reused"]) == (0, 2)
     Image.new("RGB", (20, 24)).save(tmp_path / "shades" / "dark ones" / "one more.png")
     changed = cli("run", "--study", "shades")
@@ -510,7 +514,7 @@ def test_a_terminal_shows_a_live_picture(home, tmp_path):
 def test_the_readmes_grid_runs_on_real_fashion_mnist(cli, fashion_cache, monkeypatch):
     monkeypatch.setenv("GRIDSEARCH_CACHE", fashion_cache)
     found = cli(
-        "run", "--grid", "lr=.01,.001", "batch=10,20,50", "--epochs", "1", "--subset", "3000", "--json"
+        "run", "--grid", "lr=.01,.001", "batch=10,20,50", "--epochs", "1", "--subset", "3000", "--json", *HERE
     ).json
     assert found["study"] == "fmnist"
     assert len(found["points"]) == 6

@@ -12,7 +12,7 @@ from gridsearch.errors import UsageError
 pytestmark = pytest.mark.end_to_end
 
 GRID = ("--grid", "lr=.1,.01,.0001", "--dataset", "digits", "--model", "mlp", "--epochs", "2")
-HERE = ("--executor", "inline")
+HERE = ("--executor", "inline", "--no-report")
 
 
 def seeds_by_lr(report):
@@ -48,7 +48,7 @@ def test_the_best_points_get_the_next_seeds_and_the_others_none(cli, study):
 
 
 def test_a_grid_that_asks_for_the_same_seeds_finds_them(cli, study):
-    cli("run", "--study", "digits", "--more-seeds", "1", "--top", "3", *HERE, "--no-report")
+    cli("run", "--study", "digits", "--more-seeds", "1", "--top", "3", *HERE)
     report = cli("run", *GRID, "--seeds", "2", *HERE, "--json").json
     assert (report["new"], report["reused"]) == (0, 6)
 

@@ -74,7 +74,7 @@ def test_a_function_is_gridded_ranked_and_reported_and_done_the_second_time(cli,
 
 def test_replicates_differ_by_their_seeds_alone(cli):
     words = ("run", "--objective", "fit.py:noisy", "--grid", "x=1,2", "--seeds", "3", "--executor", "inline")
-    report = cli(*words, "--json").json
+    report = cli(*words, "--no-report", "--json").json
     values = {(t["params"]["x"], t["seed"]): t["value"] for t in report["trials"]}
     assert values[2, 0] - values[1, 0] == pytest.approx(1, abs=1e-12), "the same luck at every point"
     assert len({values[1, seed] for seed in range(3)}) == 3
@@ -87,14 +87,15 @@ def test_replicates_differ_by_their_seeds_alone(cli):
 
 
 def test_points_that_raise_fail_the_rest_goes_on_and_the_next_run_offers_them_again(cli, tmp_path):
-    words = ("run", "--objective", "fit.py:fails", "--grid", "x=0..3:1", "--executor", "inline", "--json")
+    here = ("--executor", "inline", "--no-report", "--json")
+    words = ("run", "--objective", "fit.py:fails", "--grid", "x=0..3:1", *here)
     done = cli(*words)
     assert done.code == 3
     counts = done.json["counts"]
     assert (counts["complete"], counts["diverged"], counts["failed"]) == (2, 1, 1)
     (failed,) = (t for t in done.json["trials"] if t["state"] == "failed")
     assert failed["error"] == "ValueError: no such luck"
-    resumed = cli("run", "--study", "fails", "--objective", "fit.py:fails", "--executor", "inline", "--json")
+    resumed = cli("run", "--study", "fails", "--objective", "fit.py:fails", *here)
     assert resumed.code == 3
     (tmp_path / "fit.py").write_text(FIT.replace('raise ValueError("no such luck")', "pass"))
     changed = cli("run", "--study", "fails", "--objective", "fit.py:fails", "--executor", "inline")
@@ -147,7 +148,7 @@ def test_a_function_that_cannot_be_called_is_told_before_anything_is_written(
 
 
 def test_a_stored_function_runs_only_when_it_is_named_and_best_has_nothing_to_train(cli):
-    cli(*VALLEY, "--grid", "x=1", "y=0", "lr=.1", "--executor", "inline")
+    cli(*VALLEY, "--grid", "x=1", "y=0", "lr=.1", "--executor", "inline", "--no-report")
     done = cli("run", "--study", "valley")
     assert (done.code, "whose code runs only when it is named" in done.error) == (2, True)
     assert "add --objective fit.py:valley" in done.err

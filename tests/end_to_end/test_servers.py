@@ -31,6 +31,7 @@ def study(cli):
             "2",
             "--executor",
             "inline",
+            "--no-report",
             "-q",
         ).code
         == 0
@@ -108,6 +109,7 @@ def test_without_a_store_there_is_nothing_to_serve(cli, home, command):
     assert not home.exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_everybody_looks_at_meets_no_lock_and_loses_nothing(study, serve, cli):
     _, dashboard = serve("dashboard")
     _, board = serve("tensorboard")

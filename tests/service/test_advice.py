@@ -12,6 +12,8 @@ import pytest
 
 from gridsearch.advice import Advice, near, place
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FUNCTION = """
 from pathlib import Path
 def f(params, seed):

@@ -16,6 +16,8 @@ from PIL import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.usefixtures("no_graph", "undrawn")
+
 HOW = ("--model", "mlp", "--set", "model.hidden=4", "--epochs", "1", "--executor", "inline", "--lanes", "1")
 BEST = ("--executor", "inline")
 
@@ -28,12 +30,6 @@ def fill(folder: Path, classes: str = "cat dog", first: int = 0, count: int = 12
             pixels = np.random.default_rng(1000 * label + i).integers(0, 90, (4, 4), dtype=np.uint8)
             pixels[label % 4] += 120
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
-
-
-@pytest.fixture(autouse=True)
-def _no_graph(monkeypatch):
-    """A graph takes seconds, and is no matter here."""
-    monkeypatch.setattr("gridsearch.training.export._graph", lambda *_: (None, {"error": "not asked for"}))
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FUNCTION = "def f(params, seed): return {'value': params.get('x', 1) * 1.0}\n"
 
 
@@ -43,7 +45,8 @@ def test_the_same_words_a_larger_grid_and_more_seeds_join_without_a_word(run, cl
         ("--grid", "x=3"),
     ):
         assert not extends(run(*words)), words
-    more = cli("run", "--objective", "f.py:f", "--study", "s", "--more-seeds", "1", "--no-report")
+    here = ("--executor", "inline", "--no-report")
+    more = cli("run", "--objective", "f.py:f", "--study", "s", "--more-seeds", "1", *here)
     assert more.code == 0, more.err
     assert not extends(more.err)
 

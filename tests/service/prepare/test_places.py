@@ -76,6 +76,7 @@ def test_a_shell_reads_the_words_of_a_command_as_they_were(words):
     assert said.split(b"\0")[:-1] == [word.encode("utf-8", "surrogateescape") for word in words]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_home_whose_name_is_no_text_works_to_the_end(cli, tmp_path):
     home = "h\udcff"
     try:
@@ -108,6 +109,7 @@ def test_what_the_store_cannot_keep_as_text_is_refused_before_it_is_made(words, 
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_path_that_is_too_long_for_a_store_is_refused_and_nothing_is_made(cli, tmp_path):
     (tmp_path / "f.py").write_text("def f(params, seed): return {'value': 1.0}")
     words = ("run", "--objective", "f.py:f", "--grid", "x=1", "--executor", "inline", "--no-report", "--home")

@@ -70,6 +70,7 @@ def test_printed_commands_run_as_they_stand_and_train_what_they_say(home, capsys
     assert content["new"] == 10 * 2 * 2  # a, kind, two more seeds: the axis `b` has one value
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_report_leaves_out_what_it_is_asked_to_and_a_study_keeps_what_it_ignores(home, capsys):
     how = {"home": home, "executor": "inline", "workers": 1, "quiet": True, "report": False, "study": "s"}
     gs.run(

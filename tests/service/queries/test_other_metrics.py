@@ -64,6 +64,7 @@ def test_python_ranks_by_the_value_of_the_stored_predictions_in_its_direction(lo
         assert values[0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_report_by_a_metric_lies_beside_the_whole_and_says_so(home, capsys):
     assert call(capsys, home, "report", "--study", "digits")[0] == 0
     whole = (home / "digits/report/ranking.json").read_bytes()
@@ -80,6 +81,7 @@ def test_the_report_by_a_metric_lies_beside_the_whole_and_says_so(home, capsys):
     assert json.loads((home / "digits/report-by=ece/ranking.json").read_text()) == content
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_part_by_a_class_s_recall_has_a_folder_of_its_own_whatever_the_class_is_called(home, capsys):
     words = ("report", "--study", "digits", "--by", "recall:3", "--where", "lr=.01")
     code, out, _ = call(capsys, home, *words)
