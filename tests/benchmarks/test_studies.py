@@ -83,7 +83,9 @@ def test_a_row_of_networks_is_run_and_its_numbers_are_the_stores(tmp_path, monke
         "also": {"claim": 0.95, "claim_kind": "train accuracy", "metric": "train_accuracy"},
     }
     result = json.loads(
-        studies.measure(row, home=tmp_path / "home", seeds=2, how=["--executor", "inline"]).read_text()
+        studies.measure(
+            row, home=tmp_path / "home", seeds=2, how=["--executor", "inline", "--no-report"]
+        ).read_text()
     )
     assert set(result) >= KEYS
     assert result["ours"]["params"] == {"lr": 0.01}
