@@ -7,7 +7,6 @@ running, objects that were changed) is why trials run in worker processes unless
 from __future__ import annotations
 
 import codecs
-import decimal
 import io
 import logging
 import os
@@ -17,10 +16,11 @@ import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from gridsearch.plugins.arithmetic import computing
 from gridsearch.random_streams import TURN, restore, states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -28,19 +28,24 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def borrowed() -> Iterator[None]:
+def borrowed(*arithmetic: Mapping[str, Any]) -> Iterator[None]:
     """Compute under Python's and torch's own defaults, and leave the process as it was; threads take turns.
 
     Kept are the random streams, logging's handlers and levels, warning filters, `sys.path` and `sys.argv`, the
     environment, the working folder, how numpy and `decimal` compute and print, and torch's default dtype and device,
     gradients, autocast, determinism and threads.
+
+    Args:
+        arithmetic: in what the trial's own code computes otherwise, see `plugins.arithmetic`.
     """
     with TURN, ExitStack() as stack:
         stack.callback(restore, states())
         stack.callback(_restore_process, _process())
         stack.callback(_restore_logging, _logging())
         stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(_arithmetic_defaults())
+        stack.enter_context(computing(*arithmetic))
+        if (numpy := sys.modules.get("numpy")) is not None:
+            stack.enter_context(numpy.printoptions())
         if "torch" in sys.modules:
             stack.enter_context(_torch_defaults())
         yield
@@ -195,20 +200,10 @@ def _restore_logging(before: dict[logging.Logger, tuple[list[logging.Handler], i
 
 
 @contextmanager
-def _arithmetic_defaults() -> Iterator[None]:
-    """Let numpy and `decimal` round, warn and print as they do in a new process."""
-    with decimal.localcontext(decimal.DefaultContext), ExitStack() as stack:
-        if (numpy := sys.modules.get("numpy")) is not None:
-            stack.enter_context(numpy.printoptions())
-            stack.enter_context(numpy.errstate(divide="warn", over="warn", under="ignore", invalid="warn"))
-        yield
-
-
-@contextmanager
 def _torch_defaults() -> Iterator[None]:
     import torch
 
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    device = torch.get_default_device()
     deterministic = _determinism()
     tuned = torch.backends.cudnn.benchmark
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
@@ -217,13 +212,11 @@ def _torch_defaults() -> Iterator[None]:
             stack.enter_context(torch.autocast(kind, enabled=False))
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
-        torch.set_default_dtype(torch.float32)
         if device.type != "cpu":
             torch.set_default_device("cpu")
         try:
             yield
         finally:
-            torch.set_default_dtype(dtype)
             if torch.get_default_device() != device:
                 torch.set_default_device(device)
             if _determinism() != deterministic:  # the call loads torch's compiler, a second's work

@@ -104,9 +104,9 @@ class FunctionRunner:
             return
         call = _Call(trial, self.setup.metric, log, states)
         try:
-            function = self._function(trial.settings)
-            with borrowed():
-                call.begin(function)
+            plugin = self._plugin(trial.settings)
+            with borrowed(plugin.arithmetic):
+                call.begin(plugin.target)
                 for step in call.steps():
                     self.emit(step)
                     if trial.id in pruned():
@@ -140,7 +140,7 @@ class FunctionRunner:
         finally:
             log.end()
 
-    def _function(self, settings: FunctionSettings) -> Callable[..., Any]:
+    def _plugin(self, settings: FunctionSettings) -> Plugin:
         name, source = settings.code
         if self._found is None:
             with Streams(0).inside():  # a module may draw numbers when it is imported
@@ -150,8 +150,7 @@ class FunctionRunner:
                 f"objective {name!r}: its file has changed since the run began",
                 hint="run again",
             )
-        function: Callable[..., Any] = self._found.target
-        return function
+        return self._found
 
 
 class _Call:

@@ -133,7 +133,7 @@ class PackTrainer:
             self.emit(event)
 
         try:
-            with self._at_work(log):
+            with self._at_work(log, cast("Pack[ImageSettings]", pack).lanes[0].trial.settings):
                 train_pack(
                     cast("Pack[ImageSettings]", pack),
                     data=self._material.data,
@@ -171,7 +171,7 @@ class PackTrainer:
         memory: dict[int, float] = {}
         log = LogStream(lambda _: None)  # what a model prints belongs to a trial's log, and this is no trial
         try:
-            with self._at_work(log):
+            with self._at_work(log, request.settings):
                 for _ in range(_PROBE_ROUNDS):
                     self._time_packs(request, seconds, memory, began + _PROBE_LIMIT)
         except RAISED:  # the trials will show it, each in its own log
@@ -244,7 +244,7 @@ class PackTrainer:
 
         log = LogStream(lambda _: None)
         try:
-            with self._at_work(log):
+            with self._at_work(log, request.lanes[0].trial.settings):
                 files, facts = export(
                     request.lanes,
                     data=self._material.cache(request.lanes[0].trial.settings),
@@ -298,7 +298,7 @@ class PackTrainer:
     def _tried(self, ask: Callable[..., Any], settings: ImageSettings) -> Any:
         log = LogStream(lambda _: None)
         try:
-            with self._at_work(log):
+            with self._at_work(log, settings):
                 return ask(
                     settings, data=self._material.data, build=self._material.build, device=self._device
                 )
@@ -308,12 +308,17 @@ class PackTrainer:
             ) from error
 
     @contextlib.contextmanager
-    def _at_work(self, log: LogStream) -> Iterator[None]:
-        """Compute as a worker does, with what is printed meanwhile sent to a log."""
+    def _at_work(self, log: LogStream, settings: ImageSettings) -> Iterator[None]:
+        """Compute as a worker does, with what is printed meanwhile sent to a log.
+
+        The user's own code is imported before: what it sets then is the process's, and no pack is the first.
+        """
         from gridsearch.training import devices
 
+        with Printing(log).inside():
+            arithmetic = self._material.arithmetic(settings)
         with (
-            borrowed(),
+            borrowed(*arithmetic),
             devices.at_work(threads=self.setup.threads),
             Printing(log).inside(),
         ):

@@ -70,6 +70,15 @@ class TrialMaterial:
         self._model(settings)  # a file that changed while it was read is no file that the key names
         return model
 
+    def arithmetic(self, settings: ImageSettings) -> list[Mapping[str, Any]]:
+        """Return in what a trial's own code computes otherwise than a new process does; it is imported for that.
+
+        Raises:
+            PluginError: a file of it is gone, or does not import.
+        """
+        names = [settings.model, *(name for _, name in settings.uses[2:])]
+        return [self._find(name).arithmetic for name in names]
+
     def own(self, settings: ImageSettings) -> OwnCode:
         """Return the user's own optimizer and augmentation of a trial.
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import PluginError
 from gridsearch.plugins import source_files
+from gridsearch.plugins.arithmetic import computing, set_here
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,6 +93,7 @@ class OwnModules:
         finder: finds what it imports.
         source: the address: of the file, or of it and all that it imports from own folders.
         parts: SHA-256 of each file, by its name.
+        arithmetic: how it set the process to compute, see `arithmetic`.
     """
 
     package: str
@@ -100,6 +102,7 @@ class OwnModules:
     finder: source_files.Finder
     source: str = ""
     parts: Mapping[str, str] = field(default_factory=dict)
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
     _files: dict[str, Path] = field(default_factory=dict)
     _run: dict[str, str] = field(default_factory=dict)
     _foreign: set[tuple[str, ...]] = field(default_factory=set)
@@ -126,7 +129,9 @@ class OwnModules:
             sys.meta_path.insert(0, _Finder())
         before = list(sys.path)
         try:
-            importlib.import_module(f"{self.package}.{self.name}")
+            with computing():
+                importlib.import_module(f"{self.package}.{self.name}")
+                self.arithmetic = set_here()
         except BaseException:
             self._forget()
             raise

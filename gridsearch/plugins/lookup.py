@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from gridsearch.errors import PluginError, nearest, said
 from gridsearch.folders import expanded, tilde
 from gridsearch.importing import MAIN, importing
-from gridsearch.plugins.file_loader import load_file, load_module
+from gridsearch.plugins.arithmetic import imported, noted
+from gridsearch.plugins.file_loader import OwnModules, load_file, load_module
 from gridsearch.plugins.objects import identity, module_address
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.shape_arguments import SHAPE_ARGUMENTS, Shape, words_of
@@ -54,6 +55,7 @@ class Plugin:
         missing: what it reaches that has no address, in words; its trials are then computed again each time.
         edited: the file that holds it, where that has changed since the session imported it.
         older: the address by which earlier versions of this program knew it; see `known_as`.
+        arithmetic: how its module set the process to compute when it was imported, see `arithmetic`.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Plugin:
     missing: tuple[str, ...] = ()
     edited: str = ""
     older: str = ""
+    arithmetic: Mapping[str, Any] = field(default_factory=dict)
 
     def known_as(self, sources: Collection[str | None]) -> Plugin:
         """Return it with the address under which a study's trials have it, the present one or the earlier versions'.
@@ -190,8 +193,8 @@ def find(locator: str, group: str) -> Plugin:
                 f"unknown {kind} {locator!r}{nearest(locator, installed(group))}",
                 hint=f"{article} {kind} of your own is named as file.py:Name or module:Name",
             )
+        module = _load(lambda: imported(entry.module), kind, locator)
         target = _load(entry.load, kind, locator)
-        module = importlib.import_module(entry.module)
         if not own_module(module):
             return Plugin(name=locator, locator=locator, target=target, source=None)
         return _of_module(module, target, locator)  # of a project that is installed as it lies in its folder
@@ -200,9 +203,7 @@ def find(locator: str, group: str) -> Plugin:
         own = _load(lambda: load_file(path), kind, locator)
         target = _attribute(own.module, attribute, kind, locator)
         place = f"{path}:{attribute}"
-        return Plugin(
-            name=f"{path.name}:{attribute}", locator=place, target=target, source=own.source, parts=own.parts
-        )
+        return _of_file(own, target, name=f"{path.name}:{attribute}", locator=place)
     if not where.replace(".", "_").isidentifier():
         raise PluginError(
             f"unknown {kind} {locator!r}",
@@ -210,19 +211,25 @@ def find(locator: str, group: str) -> Plugin:
             if installed(group)
             else "name it as file.py:Name or module:Name",
         )
-    module = _load(lambda: importlib.import_module(where), kind, locator)
+    module = _load(lambda: imported(where), kind, locator)
     path = Path(getattr(module, "__file__", None) or "")
     # edited since it was imported: take what is there
     if module_address(module) is None and path.suffix == ".py":
         own = _load(lambda: load_module(where, path), kind, locator)
         target = _attribute(own.module, attribute, kind, locator)
-        return Plugin(name=locator, locator=locator, target=target, source=own.source, parts=own.parts)
+        return _of_file(own, target, name=locator, locator=locator)
     return _of_module(module, _attribute(module, attribute, kind, locator), locator)
 
 
 def _of_module(module: ModuleType, target: Any, locator: str) -> Plugin:
     source, parts = module_address(module) or ("", {})
-    return Plugin(name=locator, locator=locator, target=target, source=source or None, parts=parts)
+    found = Plugin(name=locator, locator=locator, target=target, source=source or None, parts=parts)
+    return replace(found, arithmetic=noted(module))
+
+
+def _of_file(own: OwnModules, target: Any, *, name: str, locator: str) -> Plugin:
+    found = Plugin(name=name, locator=locator, target=target, source=own.source, parts=own.parts)
+    return replace(found, arithmetic=own.arithmetic)
 
 
 def find_objective(locator: str) -> Plugin:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from gridsearch import plugins
 from gridsearch.executors.pack_trainer import PackTrainer
+from gridsearch.plugins import file_loader
 from gridsearch.records import (
     ImageSettings,
     Lane,
@@ -130,6 +131,36 @@ def test_images_that_change_during_a_run_fail_the_trials_that_would_read_them(wo
     ended = worker.train(second)
     assert isinstance(ended, TrialFailed)
     assert "images have changed" in ended.message
+
+
+SETS = """
+import os
+import torch
+from torch import nn
+torch.set_default_dtype(torch.float64)
+os.environ["NET_WIDTH"] = "3"
+class Net(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        width = int(os.environ["NET_WIDTH"]) + torch.ones(1).element_size()
+        self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.Linear(width, num_classes))
+    def forward(self, x):
+        return self.net(x)
+"""
+
+
+def test_what_a_file_sets_while_it_is_imported_holds_for_every_pack_alike(tmp_path, monkeypatch):
+    monkeypatch.delenv("NET_WIDTH", raising=False)
+    (tmp_path / "net.py").write_text(SETS)
+    fill(tmp_path / "pets")
+    worker = Worker(tmp_path / "pets", model=f"{tmp_path}/net.py:Net")
+    settings = worker.settings()
+    monkeypatch.delenv("NET_WIDTH")
+    monkeypatch.setattr(file_loader, "_LOADED", {})  # as in a worker, where a pack is what imports it
+    first, second = worker.train(settings), worker.train(settings)
+    assert first.metrics["parameters"] == (64 + 1) * 11 + (11 + 1) * 2
+    assert first.metrics == second.metrics
+    assert torch.get_default_dtype() is torch.float32
 
 
 def test_a_folder_that_goes_during_a_run_fails_its_trials(worker):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import decimal
 import sys
 import textwrap
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError
+from gridsearch.executors.borrowed_process import borrowed
 from gridsearch.plugins.source_files import sha256
 
 if TYPE_CHECKING:
@@ -226,6 +229,24 @@ def test_a_module_named_by_its_name_is_taken_as_its_file_is(folder):
         assert one.source != two.source
         write(folder, my_parts="A = 1", my_pkg__parts="A = 1")
         assert plugins.find(name, plugins.OBJECTIVES).source == one.source
+
+
+def test_how_a_file_sets_the_process_to_compute_is_noted_at_every_look_and_undone(folder):
+    text = """
+        import decimal, numpy as np
+        decimal.getcontext().prec = 50
+        np.seterr(all="raise")
+        def f(params, seed): ...
+    """
+    write(folder, net=text, sets_precision=text)
+    sys.path.insert(0, str(folder))
+    for name in ("net.py:f", "net.py:f"):
+        sets = found(folder, name).arithmetic
+        assert (sets["decimal"].prec, sets["numpy"]["under"]) == (50, "raise")
+    assert plugins.find("sets_precision:f", plugins.OBJECTIVES).arithmetic["decimal"].prec == 50
+    assert (decimal.getcontext().prec, np.geterr()["under"]) == (28, "ignore")
+    with borrowed(sets):
+        assert (decimal.getcontext().prec, np.geterr()["under"]) == (50, "raise")
 
 
 def test_classes_of_own_modules_can_be_pickled_and_hinted(folder):

@@ -11,6 +11,7 @@ from gridsearch import locators
 from gridsearch.errors import RAISED, DataError, GridsearchError, PluginError, UsageError, nearest, said
 from gridsearch.folders import expanded
 from gridsearch.plugins import DATASETS, Fetchable, ImageData, Plugin, find
+from gridsearch.plugins.arithmetic import computing
 from gridsearch.random_streams import Streams
 from gridsearch.zoo.datasets.cache import Say, silent
 from gridsearch.zoo.datasets.folder import FolderDataset
@@ -130,7 +131,8 @@ def load(plugin: Plugin, root: Path, options: Mapping[str, Value]) -> ImageData:
 
     _check_options(plugin, options)
     try:
-        result = _call(plugin.target, root, options)
+        with computing(plugin.arithmetic):
+            result = _call(plugin.target, root, options)
     except (GridsearchError, MemoryError):
         raise
     except RAISED as error:
