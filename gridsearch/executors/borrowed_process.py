@@ -7,20 +7,26 @@ running, objects that were changed) is why trials run in worker processes unless
 from __future__ import annotations
 
 import codecs
+import gc
 import io
+import locale
 import logging
+import operator
 import os
+import signal
+import socket
 import sys
 import threading
+import time
 import warnings
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 from gridsearch.plugins.arithmetic import computing
 from gridsearch.random_streams import TURN, restore, states
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from typing_extensions import Buffer
 
@@ -32,8 +38,9 @@ def borrowed(*arithmetic: Mapping[str, Any]) -> Iterator[None]:
     """Compute under Python's and torch's own defaults, and leave the process as it was; threads take turns.
 
     Kept are the random streams, logging's handlers and levels, warning filters, `sys.path` and `sys.argv`, the
-    environment, the working folder, how numpy and `decimal` compute and print, and torch's default dtype and device,
-    gradients, autocast, determinism and threads.
+    environment, the working folder, the umask, the locale, handlers of signals and an alarm, hooks, standard input,
+    how numpy and `decimal` compute and print, and torch's default dtype and device, gradients, autocast, determinism
+    and threads.
 
     Args:
         arithmetic: in what the trial's own code computes otherwise, see `plugins.arithmetic`.
@@ -146,30 +153,66 @@ class _Way(io.BufferedIOBase):
         return super().fileno() if self._session is None else self._session.fileno()
 
 
-def _process() -> dict[str, Any]:
-    return {
-        "path": list(sys.path),
-        "arguments": list(sys.argv),
-        "depth": sys.getrecursionlimit(),
-        "silenced": logging.root.manager.disable,
-        "environment": dict(os.environ),
-        "folder": _folder(),
-    }
+def _process() -> list[tuple[_Keep, Any]]:
+    return [(keep, keep.get()) for keep in _KEPT]
 
 
-def _restore_process(before: dict[str, Any]) -> None:
-    if sys.path != before["path"]:
-        sys.path[:] = before["path"]
-    if sys.argv != before["arguments"]:
-        sys.argv[:] = before["arguments"]
-    sys.setrecursionlimit(before["depth"])
-    logging.disable(before["silenced"])
-    if dict(os.environ) != before["environment"]:
-        for name in set(os.environ) - set(before["environment"]):
-            del os.environ[name]
-        os.environ.update(before["environment"])
-    if before["folder"] is not None and _folder() != before["folder"]:
-        os.chdir(before["folder"])
+def _restore_process(before: list[tuple[_Keep, Any]]) -> None:
+    for keep, value in before:
+        if keep.get() != value:
+            keep.put(value)
+
+
+class _Keep(NamedTuple):
+    """Something of the process: how it is looked at, and set."""
+
+    get: Callable[[], Any]
+    put: Callable[[Any], object]
+
+
+def _set_environment(before: Mapping[str, str]) -> None:
+    for name in set(os.environ) - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+    time.tzset()
+
+
+def _set_folder(before: str | None) -> None:
+    if before is not None:
+        os.chdir(before)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _handlers() -> dict[signal.Signals, Any]:
+    """Return the handlers of signals; none outside of the main thread, which alone may set them."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.getsignal(number) for number in signal.Signals}
+
+
+def _set_handlers(before: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) != handler:
+            signal.signal(number, handler)
+
+
+def _end_alarm(before: bool) -> None:
+    """End a timer that was not there before: its signal would reach the next trial."""
+    if not before:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _hooks() -> tuple[Any, ...]:
+    return sys.excepthook, sys.displayhook, threading.excepthook, sys.stdin
+
+
+def _set_hooks(before: tuple[Any, ...]) -> None:
+    sys.excepthook, sys.displayhook, threading.excepthook, sys.stdin = before
 
 
 def _folder() -> str | None:
@@ -177,6 +220,25 @@ def _folder() -> str | None:
         return os.getcwd()  # noqa: PTH109 - a text to go back to
     except OSError:
         return None
+
+
+_KEPT: Final = (
+    _Keep(lambda: list(sys.path), lambda before: operator.setitem(sys.path, slice(None), before)),
+    _Keep(lambda: list(sys.argv), lambda before: operator.setitem(sys.argv, slice(None), before)),
+    _Keep(sys.getrecursionlimit, sys.setrecursionlimit),
+    _Keep(sys.getswitchinterval, sys.setswitchinterval),
+    _Keep(sys.get_int_max_str_digits, sys.set_int_max_str_digits),
+    _Keep(lambda: logging.root.manager.disable, logging.disable),
+    _Keep(lambda: dict(os.environ), _set_environment),
+    _Keep(_folder, _set_folder),
+    _Keep(_umask, os.umask),
+    _Keep(lambda: locale.setlocale(locale.LC_ALL), lambda before: locale.setlocale(locale.LC_ALL, before)),
+    _Keep(gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
+    _Keep(socket.getdefaulttimeout, socket.setdefaulttimeout),
+    _Keep(lambda: signal.getitimer(signal.ITIMER_REAL)[0] > 0, _end_alarm),
+    _Keep(_handlers, _set_handlers),
+    _Keep(_hooks, _set_hooks),
+)
 
 
 def _logging() -> dict[logging.Logger, tuple[list[logging.Handler], int]]:

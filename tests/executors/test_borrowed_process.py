@@ -8,13 +8,17 @@ import decimal
 import gc
 import importlib.util
 import io
+import locale
 import logging
 import os
 import pickle
 import random
+import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 import types
 import warnings
 import weakref
@@ -90,6 +94,12 @@ def unhandled():
         logging.root.handlers = handlers
 
 
+def umask() -> int:
+    found = os.umask(0o022)
+    os.umask(found)
+    return found
+
+
 def state():
     """All that a library could leave behind in a process."""
     return {
@@ -115,7 +125,15 @@ def state():
         "arithmetic": (np.geterr(), np.get_printoptions()),
         "decimal": str(decimal.getcontext()),
         "tuned": torch.backends.cudnn.benchmark,
-        "streams": (sys.stdout, sys.stderr),
+        "streams": (sys.stdout, sys.stderr, sys.stdin),
+        "hooks": (sys.excepthook, sys.displayhook, threading.excepthook),
+        "signals": [signal.getsignal(number) for number in signal.Signals],
+        "alarm": signal.getitimer(signal.ITIMER_REAL)[0] > 0,
+        "umask": umask(),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "zone": time.tzname,
+        "collects": gc.isenabled(),
+        "sockets": socket.getdefaulttimeout(),
         "living": set(threading.enumerate()),
     }
 
@@ -142,6 +160,17 @@ def _meddles(params, seed):
     decimal.getcontext().prec = 3
     torch.backends.cudnn.benchmark = True
     sys.stdout = io.StringIO()
+    sys.stdin = io.StringIO()
+    sys.excepthook = threading.excepthook = print
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, print)
+    signal.alarm(100)
+    os.umask(0o077)
+    locale.setlocale(locale.LC_ALL, "C")
+    os.environ["TZ"] = "Asia/Tokyo"
+    time.tzset()
+    gc.disable()
+    socket.setdefaulttimeout(1)
     if params.get("raises"):
         raise ValueError("on purpose")
     return {"y": 1.0}
