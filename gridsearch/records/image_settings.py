@@ -50,6 +50,12 @@ CODE_KEYS = ("model", "optimizer", "augment")
 GROUP = "group"
 """The option of a dataset that says which column its images are grouped by; `--group` sets it."""
 
+_ALPHA = Bounds(0.0, 1e6)
+"""Beyond it all shares are a half to three digits."""
+
+_EXPONENT = Bounds(0.0, 100.0)
+"""Beyond it losses and gradients are zero in float32 before anything is learned."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeKeys:
@@ -92,21 +98,21 @@ class RecipeKeys:
     mixup: float = key(
         0.0,
         "alpha of mixup, which blends pairs of images and labels; 0: none",
-        NOT_NEGATIVE,
+        _ALPHA,
         fusible=True,
         later=True,
     )
     cutmix: float = key(
         0.0,
         "alpha of cutmix, which pastes boxes of other images; 0: none",
-        NOT_NEGATIVE,
+        _ALPHA,
         fusible=True,
         later=True,
     )
     loss: str = key(
         "cross_entropy", "loss that is trained on", "cross_entropy focal", fusible=True, later=True
     )
-    focal_gamma: float = key(2.0, "exponent of the focal loss", NOT_NEGATIVE, fusible=True, later=True)
+    focal_gamma: float = key(2.0, "exponent of the focal loss", _EXPONENT, fusible=True, later=True)
     class_weight: str = key(
         "none",
         "weights of classes in the loss; balanced: the fewer images, the larger",

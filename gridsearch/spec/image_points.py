@@ -240,6 +240,8 @@ class ImagePoints:
             if name in changed and name not in axes and all(_at_default(name, draft) for draft in drafts):
                 text = write_scalar(find_axis(name), changed[name])
                 yield f"{name}={text} of the recipe has no effect at any point"
+        if any(_number(draft, "warmup") > _number(draft, "epochs") for draft in drafts):
+            yield "warmup lasts longer than all epochs at some points, whose learning rate never comes to lr"
         if any(draft.settings.get("patience") and draft.settings.trains_on_all for draft in drafts):
             yield "patience goes by the train accuracy: nothing is held out (val=0)"
         for name in _OF_TRAIN_IMAGES:
@@ -253,6 +255,10 @@ class ImagePoints:
                 "ema does not move this ranking: nothing is held out (val=0), and the train accuracy is that of the "
                 "weights before they are averaged"
             )
+
+
+def _number(draft: TrialDraft, name: str) -> float:
+    return float(draft.settings.get(name) or 0)
 
 
 def _at_default(name: str, draft: TrialDraft) -> bool:
