@@ -110,6 +110,12 @@ def test_rows_without_a_label_are_left_out_and_that_is_said(tmp_path):
     data, _ = load(tmp_path / "d")
     assert len(data.train_labels) == 6
     assert "1 of 7 rows of train have no label and are left out" in data.notes
+    words = plain(
+        tmp_path / "a.parquet", image=[content(i) for i in range(6)], label=["a", "b", None, "", "a", "b"]
+    )
+    data, _ = load(words)
+    assert data.class_names == ("a", "b")
+    assert "2 of 6 rows of train have no label and are left out" in data.notes
 
 
 @pytest.mark.parametrize(

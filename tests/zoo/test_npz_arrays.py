@@ -78,6 +78,10 @@ def test_fractions_are_fractions_and_one_hot_labels_are_the_place_of_their_one(t
         ({"x": X, "y": np.full((12, 2), 0.5)}, "train_labels have the shape (12, 2) and hold other numbers"),
         ({"x": X, "y": Y[:5]}, "train_labels are 5, expected 12"),
         (
+            {"x": X, "y": np.array(["nan", "a", "", "b"] * 3)},
+            "train_labels hold no word for 6 of 12 images (at 0, 2, 4, ...)",
+        ),
+        (
             {"x": X, "y": Y, "x_test": X, "y_test": Y + 5},
             "test_labels hold 5, which is not among the 3 classes",
         ),

@@ -137,7 +137,10 @@ def _groups(value: Any, count: int, refuse: Refusal) -> np.ndarray:
     """Return the group of each training image, then of each validation image, as 0 to G-1."""
     groups = as_array(value, "groups", refuse)
     if groups.shape != (count,):
-        raise refuse(f"groups have the shape {groups.shape}, expected [{count}], one for each training image")
+        raise refuse(
+            f"groups have the shape {groups.shape}, expected [{count}], one for each training image and then for each "
+            "validation image, where there are such"
+        )
     return np.unique(groups, return_inverse=True)[1].astype(np.int64)
 
 

@@ -13,6 +13,11 @@ from gridsearch.errors import DataError
 _EXACT = 2**53
 """Whole numbers up to which a floating-point number tells one from the next."""
 
+_NOTHING = ("", "nan", "<na>", "#n/a")
+"""What pandas and spreadsheets write where there is no word, in lower case."""
+
+_NAMED = 3
+
 _PIXEL_MODES = ("1", "L", "RGB", "RGBA", "I;16", "F")
 
 
@@ -48,6 +53,11 @@ def as_array(value: Any, field: str, refuse: Refusal) -> np.ndarray:
     return array
 
 
+def is_missing(word: str) -> bool:
+    """Whether a word stands for nothing: it is empty, or what tables of numbers write for that."""
+    return word.strip().casefold() in _NOTHING
+
+
 def label_vector(value: Any, field: str, count: int, notes: list[str], refuse: Refusal) -> np.ndarray:
     """Return labels as [N]: int64, or words.
 
@@ -70,7 +80,15 @@ def label_vector(value: Any, field: str, count: int, notes: list[str], refuse: R
     if len(labels) != count:
         raise refuse(f"{field} are {len(labels)}, expected {count}, one for each image")
     if labels.dtype.kind in "US":
-        return labels.astype(str)
+        words = labels.astype(str)
+        lacking = [i for i, word in enumerate(words) if is_missing(word)]
+        if lacking:
+            places = ", ".join(map(str, lacking[:_NAMED])) + (", ..." if lacking[_NAMED:] else "")
+            raise refuse(
+                f"{field} hold no word for {len(lacking)} of {count} images (at {places})",
+                hint="give each image its class, or leave it out",
+            )
+        return words
     if not (labels.dtype == bool or np.issubdtype(labels.dtype, np.number)) or np.iscomplexobj(labels):
         raise refuse(f"{field} are of type {labels.dtype}, expected whole numbers")
     if np.issubdtype(labels.dtype, np.floating):

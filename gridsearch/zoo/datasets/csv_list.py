@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from gridsearch.errors import DataError
 from gridsearch.folders import tilde
+from gridsearch.zoo.datasets.class_labels import is_missing
 from gridsearch.zoo.datasets.csv_table import read_table
 from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped, is_named_as_image, shown
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _LAYOUT = "a CSV file has columns of paths and labels, and may have one of splits (train, val, test) and one of groups"
 _NAMED = 3
-_NOTHING = ("nan", "<na>", "#n/a")
-"""What pandas and spreadsheets write for an empty cell, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _check_cells(table: Table, read: CsvTable, of: dict[str, str]) -> None:
     if not read.rows:
         raise table.refuse("it lists no image")
     for what, column in of.items():
-        lacking = [number for number, cells in read.rows if _is_missing(cells.get(column, ""))]
+        lacking = [number for number, cells in read.rows if is_missing(cells.get(column, ""))]
         if lacking:
             lines = ", ".join(map(str, lacking[:_NAMED])) + (", ..." if lacking[_NAMED:] else "")
             without = (
@@ -140,11 +139,6 @@ def _check_cells(table: Table, read: CsvTable, of: dict[str, str]) -> None:
             hint = f"fill these cells, or {without}"
             count = f"{len(lacking)} row{'s' * (len(lacking) > 1)}"
             raise table.refuse(f"{count} without a {what} in column {column!r} (line {lines})", hint=hint)
-
-
-def _is_missing(cell: str) -> bool:
-    """Whether a cell holds nothing, or what tables of numbers write for it."""
-    return not cell or cell.casefold() in _NOTHING
 
 
 def _check_files(table: Table, rows: list[Row], folder: Path) -> None:

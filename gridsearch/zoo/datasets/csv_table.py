@@ -51,7 +51,10 @@ def read_table(path: Path) -> CsvTable:
     if twice is not None:
         raise DataError(f"{title}: two columns are named {twice!r}", hint="rename one")
     if len([name for name in columns if name]) < 2:
-        raise DataError(f"{title}: line 1 names {len(columns)} column, expected two or more", hint=_LAYOUT)
+        raise DataError(
+            f"{title}: line 1 names {len(columns)} column{'s' * (len(columns) != 1)}, expected two or more",
+            hint=_LAYOUT,
+        )
     rows, empty = [], 0
     for number, cells in lines:
         if not any(cell.strip() for cell in cells):

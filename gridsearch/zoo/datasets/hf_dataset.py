@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gridsearch.errors import DataError, UsageError, said
+from gridsearch.zoo.datasets.class_labels import is_missing
 from gridsearch.zoo.datasets.file_images import MEMORY_LIMIT, FileImages
 from gridsearch.zoo.datasets.folder_paths import Skipped
 from gridsearch.zoo.datasets.layout import TEST, TRAIN, VAL
@@ -117,7 +118,7 @@ class HubDataset(FileImages):
             kinds = split[labels]
             belongs = split[groups] if groups is not None else [""] * len(split)
             for i, (kind, own) in enumerate(zip(kinds, belongs, strict=True)):
-                if kind is None or (names and not 0 <= kind < len(names)):
+                if kind is None or (not 0 <= kind < len(names) if names else is_missing(str(kind))):
                     unlabelled += 1
                     continue
                 word = names[kind] if names else str(kind)

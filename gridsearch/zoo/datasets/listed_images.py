@@ -211,7 +211,9 @@ def _without_repeats(table: Table, rows: Iterable[Row], skipped: Skipped) -> lis
         )
     if repeats:
         skipped.more.append(
-            f"{repeats} row{'s' * (repeats > 1)} repeat{'s' * (repeats == 1)} an image and count once"
+            "1 row repeats an image and counts once"
+            if repeats == 1
+            else f"{repeats} rows repeat an image and count once"
         )
     return list(first.values())
 
