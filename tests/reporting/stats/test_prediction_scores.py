@@ -96,6 +96,29 @@ def test_intervals_hold_the_truth_in_about_95_of_100_samples_of_images():
     assert np.mean([share for name, share in shares.items() if name != "ece"]) <= 0.985, shares
 
 
+def sure(rng: np.random.Generator, images: int, *, off: float) -> Predictions:
+    """Return the answers of a network of two classes that is right less often than it says, by so much."""
+    confidence = 1 - 0.5 * rng.beta(1, 3, images)
+    labels = (rng.random(images) > confidence - off).astype(int)
+    return Predictions(np.stack([np.log(confidence), np.log(1 - confidence)], axis=1), labels)
+
+
+@pytest.mark.parametrize("off", [0.0, 0.1])
+def test_the_interval_of_a_calibration_error_holds_whether_a_network_is_calibrated_or_not(off):
+    rng = np.random.default_rng(3)
+    held, by_bootstrap = 0, 0
+    for _ in range(SAMPLES):
+        scores = ImageScores(sure(rng, 250, off=off))
+        found = scores.score("ece")
+        held += found.ci_low <= off <= found.ci_high
+        draws = rng.multinomial(250, np.full(250, 1 / 250), size=200)
+        ends = np.quantile(np.abs(draws @ scores._gaps).sum(1) / 250, [0.975, 0.025])
+        low, high = 2 * found.value - ends
+        by_bootstrap += max(0.0, low) <= off <= high
+    assert held / SAMPLES >= 0.93
+    assert off or by_bootstrap / SAMPLES < 0.7
+
+
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in HITS])
 def test_of_two_networks_equally_good_one_is_ahead_beyond_luck_in_about_5_of_100_samples(name):
     rng = np.random.default_rng(23)
