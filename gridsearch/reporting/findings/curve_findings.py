@@ -9,7 +9,7 @@ import numpy as np
 
 from gridsearch.records.image_metrics import ACCURACY, LOSS, TRAIN_ACCURACY
 from gridsearch.reporting.findings.finding import LEVEL, Finding
-from gridsearch.reporting.stats.over_seeds import overlap_of
+from gridsearch.reporting.stats.over_folds import share
 from gridsearch.reporting.words.text import metric_name, plural
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def about_curves(data: StudyData, ranking: Ranking, grids: NextGrids) -> Iterato
     slopes = np.array([_slope(curve[-last:])[0] for curve in curves])
     if len(slopes) >= _FEWEST_TRIALS:
         mean, freedom = float(slopes.mean()), len(slopes) - 1
-        error = float(slopes.std(ddof=1)) * math.sqrt(1 / len(slopes) + overlap_of(best.folds or 1))
+        error = float(slopes.std(ddof=1)) * math.sqrt(share(len(slopes), best.folds or 1, 0.0))
     elif epochs >= 2 * _FEWEST_EPOCHS:
         longer = own[0][-max(last, _FEWEST_EPOCHS) :]
         (mean, error), freedom, last = _slope(longer), len(longer) - 2, len(longer)

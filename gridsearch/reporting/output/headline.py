@@ -67,8 +67,9 @@ METHODS = {
     Basis.FOLDS: (
         "With 95 % confidence an interval holds the mean that its point would have over all samples of so many images "
         "and all seeds, judged by the scatter of its folds (Student's t). Folds are not independent, since they share "
-        "images to train on: the variance of a mean of n folds is taken to be s^2 (1/n + n2/n1), with n2 images that "
-        "validate and n1 that train (Nadeau and Bengio 2003; over several seeds Bouckaert and Frank 2004). Points are "
+        "images to train on: the variance of the mean of K folds is taken to be s^2 (1/K + n2/n1), with n2 images that "
+        "validate and n1 that train (Nadeau and Bengio 2003), less what the partitions of several seeds average away; "
+        "that is wide for networks that change little with their training images. Points are "
         "compared fold by fold; a point is tied with the best unless the best's lead is larger than chance makes it "
         "in 5 % of such studies, allowing for the best being the pick of all points (multiple comparisons with the "
         "best). This assumes that values scatter over folds about like a normal distribution."
@@ -98,7 +99,7 @@ _OF_IMAGES: Final = {
     "auc": (f"{_OF_CLASSES}, Newcombe's", _CONTRIBUTIONS),
     LOSS: ("from how much the losses of the images vary, on a logarithmic scale", _CONTRIBUTIONS),
     "ece": (
-        "15 bins of confidence; from how much the images vary, and lower, since gaps are partly chance",
+        "15 bins of confidence; from how much the images vary, and lower, as gaps are partly chance: rather too wide",
         _CONTRIBUTIONS,
     ),
 }

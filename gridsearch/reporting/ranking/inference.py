@@ -15,6 +15,7 @@ import numpy as np
 
 from gridsearch.records.image_metrics import known_metric
 from gridsearch.reporting.stats import over_images
+from gridsearch.reporting.stats.over_folds import Partitions
 from gridsearch.reporting.stats.over_seeds import LEVEL, Comparisons, is_constant, mean_intervals
 from gridsearch.reporting.stats.prediction_scores import ImageScores, Parts, Score, Unmeasured
 from gridsearch.reporting.stats.predictions import usable
@@ -72,11 +73,11 @@ def _over_seeds(
     sign: float,
     peers: int,
 ) -> tuple[list[RankedPoint], Uncertainty]:
-    table = _table(values)
+    folds = [p.folds or 1 for p in points]
+    table, partitions = _table(values, folds)
     counts = np.isfinite(table).sum(1)
     means = np.array([np.nan if p.mean is None else p.mean for p in points], dtype=float)
-    folds = [p.folds or 1 for p in points]
-    ends = mean_intervals(table, _errors(means, metric, sign), folds)
+    ends = mean_intervals(table, _errors(means, metric, sign), partitions)
     if (top := _ceiling(table, metric)) is not None:
         ends = np.clip(ends, 0.0, top)
     found = [
@@ -92,7 +93,8 @@ def _over_seeds(
     if peers < 2 or counts[:peers].max() < 2:
         return found, known
     errors = _errors(means[:peers], metric, sign)
-    comparisons = Comparisons(sign * table[:peers], best=0, errors=errors, folds=folds[:peers])
+    first = None if partitions is None else partitions.some(slice(peers))
+    comparisons = Comparisons(sign * table[:peers], best=0, errors=errors, partitions=first)
     tied = comparisons.tied()
     found = [dataclasses.replace(p, tied_with_best=bool(i < peers and tied[i])) for i, p in enumerate(found)]
     needed = comparisons.seeds_to_separate(1) if tied[1] else None
@@ -119,14 +121,19 @@ def _ceiling(table: np.ndarray, metric: str) -> float | None:
     return next((top for top in (1.0, 100.0) if most <= top), None)
 
 
-def _table(values: Sequence[Mapping[Replicate, float]]) -> np.ndarray:
-    """Return the values as [M, S], NaN where a point lacks a replicate."""
-    places = {one: i for i, one in enumerate(sorted({r for row in values for r in row}))}
+def _table(
+    values: Sequence[Mapping[Replicate, float]], folds: Sequence[int]
+) -> tuple[np.ndarray, Partitions | None]:
+    """Return the values as [M, S], NaN where a point lacks a replicate, and which folds these are; None without any."""
+    replicates = sorted({r for row in values for r in row})
+    places = {one: i for i, one in enumerate(replicates)}
     table = np.full((len(values), len(places)), np.nan)
     for i, row in enumerate(values):
         for one, value in row.items():
             table[i, places[one]] = value
-    return table
+    if max(folds) < 2:
+        return table, None
+    return table, Partitions.by(folds, [replicate.partition for replicate in replicates])
 
 
 def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:

@@ -161,6 +161,11 @@ class Replicate(NamedTuple):
         settings = trial.settings
         return cls(trial.seed, settings.fold or 0, repr(settings.split()))
 
+    @property
+    def partition(self) -> tuple[int, str]:
+        """What its fold has in common with those that images were parted into together with it."""
+        return self.seed, self.split
+
 
 def values_by_replicate(trials: Iterable[TrialRecord], metric: str) -> dict[Replicate, float]:
     """Return the value of each replicate that counts."""

@@ -28,15 +28,16 @@ from gridsearch.reporting.ranking.out_of_fold import predictions_of
 from gridsearch.reporting.ranking.points import RankedPoint, point_key, values_by_replicate
 from gridsearch.reporting.stats import moments
 from gridsearch.reporting.stats.ensemble import same_images
+from gridsearch.reporting.stats.over_folds import Partitions, share
 from gridsearch.reporting.stats.over_images import accuracy_intervals
-from gridsearch.reporting.stats.over_seeds import overlap_of
 from gridsearch.reporting.stats.prediction_scores import ImageScores, Unmeasured
 from gridsearch.reporting.words.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from gridsearch.records import StudyData
+    from gridsearch.reporting.ranking.points import Replicate
     from gridsearch.reporting.ranking.ranking import Ranking
     from gridsearch.reporting.stats.prediction_scores import Parts
     from gridsearch.reporting.stats.predictions import Predictions
@@ -158,7 +159,7 @@ def _same_split(first: Side, other: Side) -> bool:
 def _over_replicates(first: Side, other: Side, level: float) -> _Interval | None:
     """Compare the means that are shown, those over all replicates of each; None without enough of them.
 
-    Of folds the variances are those of `stats.over_seeds`, since they share images to train on.
+    Of folds the variances are those of `stats.over_folds`, since they share images to train on.
     """
     one, two = (values_by_replicate(s.winner.complete, s.data.metric) for s in (first, other))
     if min(len(one), len(two)) < 2:
@@ -168,15 +169,14 @@ def _over_replicates(first: Side, other: Side, level: float) -> _Interval | None
     folds = [s.winner.folds or 1 for s in (first, other)]
     noun = "seed" if max(folds) == 1 else "fold"
     paired = set(one) == set(two)
-    shares = [1 / len(v) + overlap_of(k) for v, k in zip((a, b), folds, strict=True)]
     corrected = "" if noun == "seed" else ", corrected for folds that share images (Nadeau and Bengio)"
     if paired and (a - b).var(ddof=1) > _ROUNDING**2:
-        centre, variance = float((a - b).mean()), float((a - b).var(ddof=1)) * shares[0]
+        centre, variance = float((a - b).mean()), _variance_of_mean(a - b, one, folds[0])
         df = len(a) - 1.0
         method = f"paired over {plural(len(a), f'shared {noun}')} (Student's t{corrected})"
     else:
         centre = float(a.mean() - b.mean())
-        parts = [float(v.var(ddof=1)) * share for v, share in zip((a, b), shares, strict=True)]
+        parts = [_variance_of_mean(v, own, k) for v, own, k in zip((a, b), (one, two), folds, strict=True)]
         variance = sum(parts)
         if variance <= _ROUNDING**2:
             return None
@@ -188,6 +188,13 @@ def _over_replicates(first: Side, other: Side, level: float) -> _Interval | None
     half = float(special.stdtrit(df, 1 - level / 2)) * math.sqrt(variance)
     low, high, gap = (math.ldexp(x, exponent) for x in (centre - half, centre + half, centre))
     return _Interval(gap, low, high, method)
+
+
+def _variance_of_mean(values: np.ndarray, replicates: Iterable[Replicate], folds: int) -> float:
+    """Return the variance of the mean of values over replicates, which are in order."""
+    partitions = Partitions.by([folds], [replicate.partition for replicate in sorted(replicates)])
+    averaged = partitions.averaged(values[None]) if folds > 1 else 0.0
+    return float(values.var(ddof=1) * share(len(values), folds, averaged))
 
 
 def _over_images(first: Side, other: Side, level: float) -> _Interval | None:

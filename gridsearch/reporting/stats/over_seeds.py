@@ -2,13 +2,7 @@
 
 M points, S replicates: seeds, or folds of seeds.
 
-*Folds are not independent*: any two of K train on much the same images, so that their mean scatters more than their
-number says.  The variance of a mean of n values is therefore taken to be not s^2 / n but s^2 (1 / n + n2 / n1), with n2
-images that validate and n1 that train, here 1 / (K - 1): C. Nadeau and Y. Bengio, "Inference for the generalization
-error", Machine Learning 52, 2003.  Over several seeds, each with a partition of its own, n are all folds of all
-partitions: R. Bouckaert and E. Frank, "Evaluating the replicability of significance tests for comparing learning
-algorithms", PAKDD 2004.  No number of seeds takes the second term away.  It holds for any metric; what it covers is
-measured by tests/benchmarks/folds.py.
+*Folds are not independent*, so that the mean of n values has a variance above s^2 / n: see `over_folds`.
 
 *Interval of a mean*: Student's t from the point's own seeds.  It needs nothing but values that scatter normally over
 seeds, so it holds whatever the other points do and whether or not they share their seeds' luck.  Where a point's seeds
@@ -36,11 +30,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from scipy import special
 
+from gridsearch.reporting.stats.over_folds import share
 from gridsearch.reporting.stats.uncertainty import MOST_SEEDS
 from gridsearch.reporting.stats.variance import Scatter, scatter, strata
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from gridsearch.reporting.stats.over_folds import Partitions
 
 LEVEL: Final = 0.05
 POWER: Final = 0.8
@@ -54,7 +49,7 @@ _FAR: Final = 1e100
 
 
 def mean_intervals(
-    values: np.ndarray, errors: np.ndarray | None = None, folds: Sequence[int] | None = None
+    values: np.ndarray, errors: np.ndarray | None = None, partitions: Partitions | None = None
 ) -> np.ndarray:
     """Return the ends of the 95 % interval of each point's mean over its replicates [M, 2].
 
@@ -63,7 +58,7 @@ def mean_intervals(
     Args:
         values: [M, S], NaN where a point has no value for a replicate.
         errors: [M], how wrong each point is: those that err alike lend each other their scatter; None where all do.
-        folds: [M], folds of each point, 1 without; None where no point has folds.
+        partitions: which folds the replicates are; None where no point has folds.
     """
     there = np.isfinite(values)
     n = there.sum(1)
@@ -87,19 +82,17 @@ def mean_intervals(
         own = errors[several] if errors is not None else None
         spreads[constant], df[constant] = _pooled(np.ldexp(spreads, exponents - top), df, own, constant)
         spreads[constant] = np.ldexp(spreads[constant], top - exponents[constant])
-    overlap = 0.0 if folds is None else np.array([overlap_of(own) for own in folds])[several]
-    half = special.stdtrit(df, 1 - LEVEL / 2) * spreads * np.sqrt(1 / n + overlap)
+    shares = 1 / n
+    if partitions is not None:
+        own_folds = partitions.some(several)
+        shares = share(n, own_folds.folds, own_folds.averaged(scaled))
+    half = special.stdtrit(df, 1 - LEVEL / 2) * spreads * np.sqrt(shares)
     half[half > 0] = np.maximum(half, np.spacing(np.abs(means)))[half > 0]  # a width that floats can show
     with np.errstate(over="ignore"):
         found = np.ldexp(np.stack([means - half, means + half], axis=1), exponents[:, None])
     found[(half == 0) | ~np.isfinite(found).all(1)] = np.nan
     ends[several] = found
     return ends
-
-
-def overlap_of(folds: int) -> float:
-    """Return n2 / n1 of folds, the images that validate over those that train; 0 where there are none (1)."""
-    return 1 / (folds - 1) if folds > 1 else 0.0
 
 
 def is_constant(spread: float | None, mean: float | None) -> bool:
@@ -153,7 +146,7 @@ class Comparisons:
     Args:
         values: [M, S], larger is better, the best point's mean first among equals; at least one point has two.
         errors: [M], how wrong each point is, for the strata of `variance.strata`; None for one stratum.
-        folds: [M], folds of each point, 1 without; None where no point has folds.
+        partitions: which folds the replicates are; None where no point has folds.
     """
 
     def __init__(
@@ -162,11 +155,9 @@ class Comparisons:
         *,
         best: int,
         errors: np.ndarray | None,
-        folds: Sequence[int] | None = None,
+        partitions: Partitions | None = None,
     ) -> None:
         self._best = best
-        self._folds = [1] * len(values) if folds is None else list(folds)
-        self._overlap = np.array([overlap_of(own) for own in self._folds])
         self._values = _beside(values, best)
         self._there = np.isfinite(values)
         self._n = self._there.sum(1)
@@ -174,7 +165,20 @@ class Comparisons:
             np.zeros(len(values), dtype=int) if errors is None else strata(errors, floor=_floor(errors))
         )
         self._scatter: Scatter = scatter(self._values, self._stratum)
+        self._folds = np.ones(len(values), dtype=int) if partitions is None else partitions.folds
+        self._averaged, self._averaged_by_more = (0.0, 0.0), 0.0
+        if partitions is not None:
+            left = self._without_effects_of_replicates()
+            self._averaged = partitions.averaged(left), partitions.averaged(self._values)
+            self._averaged_by_more = partitions.averaged(left, unknown=1.0)
         self.behind, self.variance, self.df = self._differences()
+
+    def _without_effects_of_replicates(self) -> np.ndarray:
+        """Return what is left of the values [M, S] without their points' means and what a replicate does to all."""
+        there, n = self._there, self._n
+        means = np.where(there, self._values, 0.0).sum(1) / n
+        left = np.where(there, self._values - means[:, None], 0.0)
+        return np.where(there, left - left.sum(0) / np.maximum(there.sum(0), 1), np.nan)
 
     def _differences(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return the differences [M] best minus point, their variances and degrees of freedom."""
@@ -189,12 +193,12 @@ class Comparisons:
         means = filled.sum(1) / n
         behind = np.where(paired, gaps, means[best] - means)
         parts = []
-        for found, own, other in (
-            (self._scatter.residual, np.maximum(common, 1), np.maximum(common, 1)),
-            (self._scatter.total, np.full_like(n, n[best]), n),
+        for found, averaged, own, other in (
+            (self._scatter.residual, self._averaged[0], np.maximum(common, 1), np.maximum(common, 1)),
+            (self._scatter.total, self._averaged[1], np.full_like(n, n[best]), n),
         ):
-            first = found.values[best] * (1 / own + self._overlap[best])
-            second = found.values * (1 / other + self._overlap)
+            first = found.values[best] * share(own, self._folds[best], averaged)
+            second = found.values * share(other, self._folds, averaged)
             with np.errstate(divide="ignore", invalid="ignore"):
                 weights = first**2 / found.df[best] + second**2 / found.df
                 df = np.where(weights > 0, (first + second) ** 2 / weights, found.df)
@@ -264,11 +268,12 @@ class Comparisons:
             df=float(self.df[other]),
             level=self.level,
             folds=int(min(self._folds[self._best], self._folds[other])),
+            averaged=self._averaged_by_more,
         )
 
 
 def seeds_needed(
-    difference: float, *, variance: float, df: float, level: float, folds: int = 1
+    difference: float, *, variance: float, df: float, level: float, folds: int = 1, averaged: float = 1.0
 ) -> int | None:
     """Return the smallest number of shared seeds at which a one-sided t test has 80 % power.
 
@@ -278,6 +283,7 @@ def seeds_needed(
         df: degrees of freedom that the variance has now; more seeds bring at least their own.
         level: of the test.
         folds: replicates of a seed.
+        averaged: see `over_folds.Partitions.averaged`.
 
     The power is that of the noncentral t distribution (for example J. Cohen, Statistical Power Analysis, 1988).
     """
@@ -287,7 +293,7 @@ def seeds_needed(
     if variance <= 0:
         return int(n[0])
     degrees = np.maximum(n * folds - 1, df)
-    reach = difference / np.sqrt(variance * (1 / (n * folds) + overlap_of(folds)))
+    reach = difference / np.sqrt(variance * share(n * folds, folds, averaged))
     power = 1 - special.nctdtr(degrees, np.minimum(reach, 30), special.stdtrit(degrees, 1 - level))
     enough = np.flatnonzero(power >= POWER)
     return int(n[enough[0]]) if enough.size else None
