@@ -14,7 +14,7 @@ from gridsearch.training import seeds
 from gridsearch.training.context import Engine, TrainContext
 from gridsearch.training.lanes.runtime.engine import LanesEngine
 from gridsearch.training.own_code import OwnCode
-from gridsearch.training.solo import SoloEngine
+from gridsearch.training.solo_engine import SoloEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -1,6 +1,6 @@
-"""The plain engine: one lane after the other, each an ordinary module with an ordinary optimizer.
+"""One lane as a program of its own: an ordinary module with an ordinary optimizer.
 
-It is always correct, and what every other engine is measured against.
+It is always correct, and what every other way of training is measured against; `solo_engine` runs it.
 
 Shapes: B batch, C/H/W channels, height, width, Y classes, N images of an epoch or of the validation split.
 """
@@ -9,159 +9,42 @@ from __future__ import annotations
 
 import functools
 import operator
-import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from gridsearch.errors import RAISED, StoreError
 from gridsearch.training import augment, mixing, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.clipping import clip_gradients
-from gridsearch.training.context import Stopped
 from gridsearch.training.epoch_order import epoch_order
-from gridsearch.training.failures import failure
 from gridsearch.training.lane_loss import LossRecipe
 from gridsearch.training.lane_optimizer import LaneOptimizer
-from gridsearch.training.lane_progress import LaneProgress, LaneState
+from gridsearch.training.lane_progress import LaneState
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation, LoneLane
 from gridsearch.training.model_setup import (
     build_network,
     check_logits,
     count_parameters,
     has_batch_norm,
-    kept_beside_tensors,
     lay_out,
 )
 from gridsearch.training.own_code import OwnCode, OwnOptimizer
-from gridsearch.training.precision import Precision
 from gridsearch.training.schedules import Schedule
 from gridsearch.training.weight_average import WeightAverage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from torch import nn
 
-    from gridsearch.records import EpochEnded, Event, ImageSettings, Lane, Pack, TrialFailed, TrialFinished
-    from gridsearch.training.context import TrainContext
-    from gridsearch.training.lane_progress import LaneView
+    from gridsearch.records import ImageSettings
+    from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
 
 _EVALUATION_BYTES = {"cpu": 4 << 20, "cuda": 256 << 20, "mps": 64 << 20}  # of float32 images at a time
 _EVALUATION_BATCH = 8192
-
-
-class SoloEngine:
-    """Trains the lanes of a pack one after the other."""
-
-    name = "solo"
-
-    def accepts(self, pack: Pack[ImageSettings], device: torch.device) -> bool:  # noqa: ARG002  (part of the protocol)
-        """Take any pack."""
-        return True
-
-    def train(self, pack: Pack[ImageSettings], context: TrainContext) -> Iterator[Event]:
-        """Train a pack's lanes and yield their events."""
-        try:
-            yield from context.checkpoints.open(pack.lanes)
-            for lane in pack.lanes:
-                context.check_stop()
-                if (result := context.checkpoints.result(lane)) is not None:
-                    yield result
-                else:
-                    yield from train_lane(lane, context, context.checkpoints.state(lane))
-        except Stopped:
-            return
-
-
-def train_lane(
-    lane: Lane[ImageSettings], context: TrainContext, state: LaneState | None = None
-) -> Iterator[Event]:
-    """Train one lane to its end; an error of the user's model or data ends this lane alone.
-
-    Args:
-        lane: the trial.
-        context: what it is trained with.
-        state: where to go on from, else from the start.
-
-    Raises:
-        Stopped: asked to stop.
-        StoreError: a file cannot be written.
-    """
-    context.training([lane])
-    try:
-        settings = lane.trial.settings
-        data = context.data(settings)
-        started = time.perf_counter()  # reading the data is the worker's cost, not the trial's
-        progress = LaneProgress(lane, data, state, metric=context.metric)
-        progress.alone = True
-        precision = Precision.of(settings.dtype, context.device)
-        with precision.products():
-            seed = seeds.lane_seed(settings, lane.trial.seed)
-            program = SoloProgram(settings, seed, data, context.build, precision, context.own(settings))
-            if state is not None:
-                program.load_lane_state(state)
-            beside = kept_beside_tensors(program.model)
-            progress.seconds += time.perf_counter() - started
-            while not progress.done():
-                try:
-                    yield _epoch(progress, program, context)
-                except Diverged as end:
-                    progress.seconds += time.perf_counter() - program.epoch_started
-                    yield context.checkpoints.keep(progress, progress.diverged(end))
-                    return
-                if progress.done():
-                    break
-                if lane.trial.id in context.dropped():
-                    yield context.checkpoints.keep(progress, progress.pruned(program))
-                    return
-                if context.checkpoints.due:
-                    saved = program.lane_state()
-                    progress.save(saved)
-                    saved.resumable = beside is not None and kept_beside_tensors(program.model) == beside
-                    context.checkpoints.save([(lane, saved)])
-                context.check_leave()
-    except (Stopped, StoreError):
-        raise
-    except RAISED as error:  # a user's model may raise anything
-        yield failure(lane, error)
-        return
-    yield context.checkpoints.keep(progress, finish(progress, program))
-
-
-def finish(progress: LaneProgress, view: LaneView) -> TrialFinished | TrialFailed:
-    """Return the result of a lane that has trained all its epochs, its files written.
-
-    Raises:
-        StoreError: a file cannot be written, which is no fault of this trial.
-    """
-    try:
-        return progress.complete(view)
-    except Diverged as end:
-        return progress.diverged(end)
-    except StoreError:
-        raise
-    except RAISED as error:  # a user's module may keep what no file takes
-        return failure(progress.lane, error)
-
-
-def _epoch(progress: LaneProgress, program: SoloProgram, context: TrainContext) -> EpochEnded:
-    epoch = progress.epochs + 1
-    started = program.epoch_started = time.perf_counter()
-    totals = program.train_epoch(epoch, context.check_stop)
-    trained = time.perf_counter()
-    found = program.evaluate(epoch, context.check_stop)
-    return progress.epoch_ended(
-        program,
-        totals,
-        found,
-        lr=program.lr,
-        seconds=time.perf_counter() - started,
-        training_seconds=trained - started,
-    )
 
 
 def evaluation_batch(data: ResidentData) -> int:

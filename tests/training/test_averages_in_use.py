@@ -16,7 +16,8 @@ from gridsearch.training.lanes.runtime.engine import PackLaneView
 from gridsearch.training.precision import Precision
 from gridsearch.training.probe import probe
 from gridsearch.training.resident_data import ResidentCache
-from gridsearch.training.solo import SoloEngine, SoloProgram
+from gridsearch.training.solo import SoloProgram
+from gridsearch.training.solo_engine import SoloEngine
 
 from . import tape as tapes
 from .averaging import CLOSE, CPU, EPOCHS, RECIPES, SEEDS, Bench, Oracle, assert_same_bits, net, trained

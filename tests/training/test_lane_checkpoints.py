@@ -27,7 +27,7 @@ from gridsearch.training.lane_checkpoints import LaneCheckpoints
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.own_code import OwnCode
 from gridsearch.training.resident_data import ResidentCache
-from gridsearch.training.solo import SoloEngine
+from gridsearch.training.solo_engine import SoloEngine
 
 
 class Killed(BaseException):

@@ -15,7 +15,7 @@ from gridsearch.errors import StoreError
 from gridsearch.records import EpochEnded, TrialFailed, TrialFinished, TrialState
 from gridsearch.records.wire import decode, encode
 from gridsearch.training import loop
-from gridsearch.training.solo import SoloEngine
+from gridsearch.training.solo_engine import SoloEngine
 
 
 def untimed(events):

@@ -22,7 +22,7 @@ from gridsearch.training.metrics import Diverged
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.seeds import lane_seed
-from gridsearch.training.solo import finish, train_lane
+from gridsearch.training.solo_engine import finish, train_lane
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -20,7 +20,7 @@ from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
 from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
-from gridsearch.training.solo import SoloEngine
+from gridsearch.training.solo_engine import SoloEngine
 from gridsearch.zoo import models as zoo
 
 
