@@ -127,7 +127,11 @@ class PackProgram:
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._epochs.set_schedule(member)
-        self._planned = self._plan_steps(models[0], sample(tried))
+        self._planned = self._plan_steps(
+            models[0],
+            sample(tried),
+            lambda: sample(data.train[torch.arange(max(self.plan.batch, SAMPLE)) % len(data.train)]),
+        )
         self._runner = step_runner(
             self._counted_step,
             batch=self.plan.batch,
@@ -206,8 +210,16 @@ class PackProgram:
         self._allocate()
         self._update_lanes()
 
-    def _plan_steps(self, model: nn.Module, x_BCHW: torch.Tensor) -> PlannedSteps | None:
-        """Return the steps as compiled calls; None where there is no operation for a part of the network."""
+    def _plan_steps(
+        self, model: nn.Module, x_BCHW: torch.Tensor, step_images: Callable[[], torch.Tensor]
+    ) -> PlannedSteps | None:
+        """Return the steps as compiled calls; None where there is no operation for a part of the network.
+
+        Args:
+            model: a lane's.
+            x_BCHW: `SAMPLE` images.
+            step_images: gives the images of a step.
+        """
         if self._counted or self.network.method != "stacked" or self._precision.name not in PLANNED:
             return None
         optimizer = self._optimizer
@@ -227,7 +239,7 @@ class PackProgram:
             self.network.dropout.rates = rates
             self.network.dropout.channels_last = self._memory_format == torch.channels_last
             ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
-            check_same(ours, self.network, self.storage, x_BCHW, self._precision)
+            check_same(ours, self.network, self.storage, x_BCHW, self._precision, more=step_images)
             if module_is_faster(
                 *(planned, steps, self.storage, model, x_BCHW, self._precision),
                 images=self.plan.batch,

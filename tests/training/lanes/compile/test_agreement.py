@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from gridsearch.training.kernels.batch_inner import multiplies_bfloat16
+from gridsearch.training.lanes.compile import agreement
 from gridsearch.training.lanes.compile.agreement import Disagrees, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
@@ -45,17 +46,37 @@ def test_rounding_alone_keeps_no_deep_network_out_of_a_pack(make_settings, make_
     assert pack.planned == multiplies_bfloat16()
 
 
+FLOAT32 = Precision.of("float32", torch.device("cpu"))
+
+
+def test_a_network_that_makes_rounding_large_is_compared_with_what_a_last_digit_does(monkeypatch):
+    monkeypatch.setitem(agreement.AGREEMENT, "float32", 1e-9)
+    torch.manual_seed(0)
+    few, many = torch.randn(SAMPLE, 1, 28, 28), torch.randn(40, 1, 28, 28)
+    with monkeypatch.context() as patch:
+        patch.setitem(agreement.AGREEMENT, "float32", 1e-2)
+        network, storage = choose([Deep(), Deep()], few, FLOAT32)
+    with pytest.raises(Disagrees):
+        check_same(Wrong(network, noise=1e-7), network, storage, few, FLOAT32)
+    check_same(Wrong(network, noise=1e-7), network, storage, few, FLOAT32, more=lambda: many)
+    for mistake in ({"logits": -1.0}, {"gradients": 1.2}, {"gradients": 0.0}, {"noise": 1e-4}):
+        with pytest.raises(Disagrees):
+            check_same(Wrong(network, **mistake), network, storage, few, FLOAT32, more=lambda: many)
+
+
 class Wrong:
     """A network of which something is computed a little wrong."""
 
-    def __init__(self, network, *, logits=1.0, gradients=1.0):
+    def __init__(self, network, *, logits=1.0, gradients=1.0, noise=0.0):
         self.network, self.dropout = network, network.dropout
-        self._logits, self._gradients = logits, gradients
+        self._logits, self._gradients, self._noise = logits, gradients, noise
 
     def __call__(self, x, form, *, training):
+        x = x * (1 + self._noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(7)))
         return self.network(x, form, training=training) * self._logits
 
     def forward_pass(self, x, form):
+        x = x * (1 + self._noise * torch.randn(x.shape, generator=torch.Generator().manual_seed(7)))
         forward, times = self.network.forward_pass(x, form), self._gradients
 
         class Pass:
