@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.model_setup import build_network
@@ -66,3 +69,26 @@ def test_losses_and_clipping_are_computed_in_float32(make_settings, make_images)
     for recipe, loss in zip(settings, losses, strict=True):
         alone = SoloProgram(recipe, 0, data, build, precision)
         assert loss == pytest.approx(alone.train_epoch(1).loss, rel=2e-3)
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="no C compiler")
+@pytest.mark.parametrize(("hidden", "planned"), [(20, True), (1024, False)])
+def test_dense_layers_that_torch_does_not_multiply_faster_in_bfloat16_stay_in_float32(
+    hidden, planned, make_settings, make_images
+):
+    settings = make_settings(dtype="bfloat16", batch=16)
+    data = ResidentCache(make_images(40, size=28), device="cpu")(settings)
+    precision = Precision.of("bfloat16", torch.device("cpu"))
+
+    def build(*_):
+        return models.mlp(data.channels, data.num_classes, data.image_size, hidden=hidden)
+
+    def trained(name):
+        own = replace(settings, dtype=name)
+        built = [build_network(own, 0, data, build, precision)]
+        pack = PackProgram([Member(own, 0)], built, data, Precision.of(name, torch.device("cpu")))
+        return pack.planned, pack.train_epoch()[0].loss
+
+    found, loss = trained("bfloat16")
+    assert found == planned
+    assert (loss == trained("float32")[1]) == planned
