@@ -25,7 +25,7 @@ import safetensors.numpy
 
 from gridsearch.records import EpochEnded, FileRef, Trial, TrialFinished, TrialState
 from gridsearch.service.prepare.options import Places
-from gridsearch.spec import build
+from gridsearch.spec import build, expand_study
 from gridsearch.store import RunnerIdentity, Store, StudyDraft, open_store
 from gridsearch.training.splits import split
 from gridsearch.zoo import datasets
@@ -57,7 +57,7 @@ class _Resolver:
 
 def make_study(home: Path, words: list[str], *, data: ImageData | None, fingerprint: str) -> None:
     """Fill a store with a finished study of Fashion-MNIST; `data` gives labels and the split."""
-    drafts = build(words=words, options={"epochs": EPOCHS}).drafts(resolve=_Resolver(fingerprint))
+    drafts = expand_study(build(words=words, options={"epochs": EPOCHS}), _Resolver(fingerprint)).drafts
     rng = np.random.default_rng(0)
     classes = 10
     labels = data.train_labels if data else rng.integers(0, classes, 60_000)
@@ -103,13 +103,19 @@ def _predict(
     score: float,
     rng: np.random.Generator,
 ) -> FileRef:
-    """Leave predictions as a worker does, right as often as the score says."""
+    """Leave predictions as a worker does, with as many right as the score says."""
     logits = rng.normal(0, 1, (len(labels), 10)).astype(np.float16)
-    right = rng.random(len(labels)) < score
+    right = np.zeros(len(labels), dtype=bool)
+    right[rng.permutation(len(labels))[: round(score * len(labels))]] = True
     aim = np.where(right, labels, (labels + 1 + rng.integers(0, 3, len(labels))) % 10)
     logits[np.arange(len(labels)), aim] += 8
     content = safetensors.numpy.save(
-        {"logits": logits, "labels": labels.astype(np.int64), "indices": indices.astype(np.int64)}
+        {
+            "logits": logits,
+            "predicted": aim.astype(np.uint8),
+            "labels": labels.astype(np.int64),
+            "indices": indices.astype(np.int64),
+        }
     )
     scratch = store.home.scratch("bench", trial.number, trial.attempt)
     scratch.mkdir(parents=True, exist_ok=True)

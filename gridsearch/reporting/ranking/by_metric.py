@@ -7,7 +7,7 @@ interval of each trial, and the ranking of the points with intervals and ties.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gridsearch.errors import ArtifactError, UsageError
@@ -28,11 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.ranking.inference import Measured
     from gridsearch.reporting.stats.prediction_scores import Score
     from gridsearch.reporting.stats.predictions import Predictions
 
 NOT_STORED: Final = "it has no stored validation predictions"
 MOST_NAMED: Final = 3
+MOST_KEPT: Final = 200 * 2**20
+"""Bytes of what images contribute to metrics that are kept until the points are ranked; of more it is computed anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,26 +111,46 @@ def every_metric(
     if not data.kind.classifies or data.metric == TRAIN_ACCURACY:
         return ()
     metrics = METRICS if names is None else [_asked_of(data, name) for name in names]
-    scores: dict[str, dict[int, Score]] = {metric.name: {} for metric in metrics}
-    missing: dict[str, dict[int, str]] = {metric.name: {} for metric in metrics}
+    kept = {metric.name: _Kept() for metric in metrics}
+    left = MOST_KEPT
     for trial in data.trials:
         if trial.state is not TrialState.COMPLETE:
             continue
         for metric, found in _scores(trial, metrics, data, predictions):
-            if isinstance(found, str):
-                missing[metric.name][trial.number] = found
-            else:
-                scores[metric.name][trial.number] = found
+            left -= kept[metric.name].add(trial.number, found, most=left)
     by = []
     for metric in metrics:
-        if own := scores[metric.name]:
-            values = {number: score.value for number, score in own.items()}
+        own = kept[metric.name]
+        if own.scores:
+            values = {number: score.value for number, score in own.scores.items()}
             study = data if metric.name == data.metric else _with_values(data, metric, values)
-            ranking = rank(study, predictions=predictions)
+            ranking = rank(study, predictions=predictions, known=own.measured)
             by.append(
-                ByMetric(metric=metric, data=study, ranking=ranking, scores=own, missing=missing[metric.name])
+                ByMetric(metric=metric, data=study, ranking=ranking, scores=own.scores, missing=own.missing)
             )
     return tuple(by)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What trials have of one metric, by number: what a ranking needs, value and interval, or why there is none."""
+
+    measured: dict[int, Measured] = field(default_factory=dict)
+    scores: dict[int, Score] = field(default_factory=dict)
+    missing: dict[int, str] = field(default_factory=dict)
+
+    def add(self, number: int, found: Measured | Score | str, *, most: int) -> int:
+        """Keep what a trial has; return the bytes that this took, at most so many."""
+        from gridsearch.reporting.stats.prediction_scores import Score
+
+        if isinstance(found, str):
+            self.missing[number] = found
+            return 0
+        self.scores[number] = found if isinstance(found, Score) else found.score
+        if isinstance(found, Score) or found.nbytes > most:
+            return 0
+        self.measured[number] = found
+        return found.nbytes
 
 
 def _asked_of(data: StudyData, asked: str) -> ImageMetric:
@@ -192,13 +215,14 @@ def _scores(
     metrics: Sequence[ImageMetric],
     data: StudyData,
     predictions: Callable[[int], Predictions | None],
-) -> list[tuple[ImageMetric, Score | str]]:
-    """Return a trial's value and interval of each metric, or why it has none."""
+) -> list[tuple[ImageMetric, Measured | Score | str]]:
+    """Return of each metric what a trial shows by it, as far as that is known, or why it has none."""
+    from gridsearch.reporting.ranking.inference import Measured
     from gridsearch.reporting.stats.prediction_scores import ImageScores, Score, Unmeasured
 
     stored = _read(trial, predictions)
-    images = None if isinstance(stored, str) else ImageScores(stored)
-    found: list[tuple[ImageMetric, Score | str]] = []
+    images = None if isinstance(stored, str) else (ImageScores(stored), stored)
+    found: list[tuple[ImageMetric, Measured | Score | str]] = []
     for metric in metrics:
         recorded = finite(trial.metrics.get(metric.name)) if metric.recorded else None
         if images is None:
@@ -206,11 +230,10 @@ def _scores(
             found.append((metric, why if recorded is None else Score(recorded, None, None)))
             continue
         try:
-            score = images.score(metric.name, label=_label(trial, metric, data), recorded=recorded)
+            label = _label(trial, metric, data)
+            found.append((metric, Measured.of(*images, metric.name, label=label, recorded=recorded)))
         except Unmeasured as error:
             found.append((metric, str(error)))
-        else:
-            found.append((metric, score))
     return found
 
 

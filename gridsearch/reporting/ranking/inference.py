@@ -7,7 +7,6 @@ else not at all; `Uncertainty.basis` says which.  Needs scipy, so it is imported
 from __future__ import annotations
 
 import dataclasses
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -42,8 +41,7 @@ def assess(
     metric: str,
     sign: float,
     peers: int,
-    predictions: Callable[[int], Predictions | None] | None,
-    label_of: Callable[[RankedPoint], int | None] = lambda _: None,
+    read: Callable[[RankedPoint], Measured | None] | None,
 ) -> tuple[list[RankedPoint], Uncertainty]:
     """Return the points with intervals and ties, and how they came about.
 
@@ -53,15 +51,14 @@ def assess(
         metric: the study's metric.
         sign: 1.0 where larger is better, else -1.0.
         peers: how many points, from the first, may be tied with the best.
-        predictions: the stored validation predictions of a trial by its number.
-        label_of: returns the label, for a point, of the class that the metric is about.
+        read: returns what the first trial of a point says by this metric, see `measured`; None without predictions.
     """
     if any(len(v) > 1 for v in values):
         return _over_seeds(points, values, metric=metric, sign=sign, peers=peers)
-    if peers and predictions is not None and known_metric(metric) is not None:
+    if peers and read is not None and known_metric(metric) is not None:
         first = points[: min(peers, MOST_READ)]
-        read = _read(first, predictions, metric=metric, label_of=label_of)
-        return _over_images(points, peers=peers, sign=sign, read=read)
+        found = {place: one for place, point in enumerate(first) if (one := read(point)) is not None}
+        return _over_images(points, peers=peers, sign=sign, read=found)
     return list(points), Uncertainty()
 
 
@@ -160,7 +157,7 @@ def _errors(means: np.ndarray, metric: str, sign: float) -> np.ndarray:
 
 
 def _over_images(
-    points: Sequence[RankedPoint], *, peers: int, sign: float, read: Mapping[int, _Read]
+    points: Sequence[RankedPoint], *, peers: int, sign: float, read: Mapping[int, Measured]
 ) -> tuple[list[RankedPoint], Uncertainty]:
     best = read.get(0)
     if best is None:
@@ -181,7 +178,7 @@ def _over_images(
     )
 
 
-def _p_values(points: Sequence[RankedPoint], read: Mapping[int, _Read], *, sign: float) -> np.ndarray:
+def _p_values(points: Sequence[RankedPoint], read: Mapping[int, Measured], *, sign: float) -> np.ndarray:
     """Return for each point how likely so large a lead of the best is, were both equally good [M].
 
     A point whose predictions were not read is judged by its value: where hits are counted by the most images that two
@@ -206,7 +203,7 @@ def _p_values(points: Sequence[RankedPoint], read: Mapping[int, _Read], *, sign:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Read:
+class Measured:
     """What is kept of a trial's predictions: which images, the metric, and what each image contributes to it.
 
     Attributes:
@@ -219,7 +216,7 @@ class _Read:
     score: Score
     parts: Parts
 
-    def of_the_images_of(self, other: _Read) -> bool:
+    def of_the_images_of(self, other: Measured) -> bool:
         """Whether both are about the same images in the same order, as far as that was stored.
 
         Labels alone do not say it: where images are stored class by class all splits have the same ones.
@@ -228,23 +225,34 @@ class _Read:
         alike = not known or np.array_equal(self.indices, other.indices)  # type: ignore[arg-type]
         return alike and np.array_equal(self.labels, other.labels)
 
+    @classmethod
+    def of(
+        cls,
+        scores: ImageScores,
+        stored: Predictions,
+        metric: str,
+        *,
+        label: int | None,
+        recorded: float | None,
+    ) -> Measured:
+        """Return a metric of a network with all that a ranking needs of it; see `ImageScores.score`."""
+        score = scores.score(metric, label=label, recorded=recorded)
+        return cls(stored.labels, stored.indices, score, scores.parts(metric, label=label))
 
-def _read(
-    points: Sequence[RankedPoint],
-    predictions: Callable[[int], Predictions | None],
-    *,
-    metric: str,
-    label_of: Callable[[RankedPoint], int | None],
-) -> dict[int, _Read]:
-    """Read predictions of points by their place; one whose file is gone, damaged or short of the metric is left out."""
-    found = {}
-    for place, point in enumerate(points):
-        stored = usable(predictions, point.complete[0].number)
-        if stored is None:
-            continue
-        scores, label = ImageScores(stored), label_of(point)
-        with suppress(Unmeasured):  # the value that is shown counts: rounding may have moved an image's class
-            score = scores.score(metric, label=label, recorded=point.mean)
-            parts = scores.parts(metric, label=label)
-            found[place] = _Read(stored.labels, stored.indices, score, parts)
-    return found
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what is its own."""
+        return sum(part.nbytes for part in (self.parts.hits, self.parts.shares) if part is not None)
+
+
+def measured(
+    point: RankedPoint, predictions: Callable[[int], Predictions | None], *, metric: str, label: int | None
+) -> Measured | None:
+    """Read the predictions of a point's first trial; None where they are gone, damaged or short of the metric."""
+    stored = usable(predictions, point.complete[0].number)
+    if stored is None:
+        return None
+    try:  # the value that is shown counts: rounding may have moved an image's class
+        return Measured.of(ImageScores(stored), stored, metric, label=label, recorded=point.mean)
+    except Unmeasured:
+        return None

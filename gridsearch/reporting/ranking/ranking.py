@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.records import StudyData, TrialRecord, Value
+    from gridsearch.reporting.ranking.inference import Measured
     from gridsearch.reporting.ranking.pareto import ParetoFront
     from gridsearch.reporting.stats.ensemble import Ensemble
     from gridsearch.reporting.stats.predictions import Predictions
@@ -120,13 +121,19 @@ class Ranking:
         return max((p.n for p in self.points), default=0)
 
 
-def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | None = None) -> Ranking:
+def rank(
+    data: StudyData,
+    *,
+    predictions: Callable[[int], Predictions | None] | None = None,
+    known: Mapping[int, Measured] | None = None,
+) -> Ranking:
     """Rank a study's points by the mean of its metric over seeds and folds, and say how sure that is.
 
     Args:
         data: the study.
         predictions: the stored validation predictions of a trial by its number; with one seed a point, all that is
             known of a ranking's uncertainty comes from them, and with any number the ensembles.
+        known: what the predictions of some trials say by the metric, by their number: these are not read for it again.
 
     Trials that differ in seed and fold alone are replicates of one point.  A point with a diverged replicate ranks
     below all without one.  A point with pruned replicates ranks below those without any: only its better seeds
@@ -140,7 +147,9 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     from gridsearch.reporting.stats.ensemble import ensembles
 
     if (by_images := _by_images(data)) is not None:
-        return _with_incomparable([rank(part, predictions=predictions) for part in by_images], data)
+        return _with_incomparable(
+            [rank(part, predictions=predictions, known=known) for part in by_images], data
+        )
     groups: dict[str, list[TrialRecord]] = {}
     for trial in data.trials:
         groups.setdefault(point_key(trial.settings), []).append(trial)
@@ -155,8 +164,7 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
         metric=data.metric,
         sign=sign,
         peers=peers,
-        predictions=predictions if data.kind.classifies else None,
-        label_of=lambda point: label_of(data.metric, data.classes_of(point.settings)),
+        read=_reader(data, predictions, known or {}),
     )
     best = ranked[0] if ranked and ranked[0].mean is not None else None
     others = other_metrics(data)
@@ -180,6 +188,25 @@ def rank(data: StudyData, *, predictions: Callable[[int], Predictions | None] | 
     by_number = {p.complete[0].number: p for p in ranking.ranked}
     found = ensembles([*by_number], lambda number: predictions_of(by_number[number], predictions))
     return replace(ranking, ensembles=found)
+
+
+def _reader(
+    data: StudyData, predictions: Callable[[int], Predictions | None] | None, known: Mapping[int, Measured]
+) -> Callable[[RankedPoint], Measured | None] | None:
+    """Return what says what a point's first trial shows by the study's metric; None where no predictions are."""
+    from gridsearch.reporting.ranking.inference import measured
+
+    if predictions is None or not data.kind.classifies:
+        return None
+
+    def read(point: RankedPoint) -> Measured | None:
+        found = known.get(point.complete[0].number)
+        if found is not None and found.score.value == point.mean:
+            return found
+        label = label_of(data.metric, data.classes_of(point.settings))
+        return measured(point, predictions, metric=data.metric, label=label)
+
+    return read
 
 
 def _by_images(data: StudyData) -> list[StudyData] | None:

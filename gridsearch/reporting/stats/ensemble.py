@@ -127,10 +127,10 @@ def ensembles_in_words(found: Sequence[Ensemble]) -> str:
 
 def probabilities(logits_NY: np.ndarray) -> np.ndarray:
     """Return the softmax of each row, in double precision."""
-    from scipy import special
-
-    shares: np.ndarray = special.softmax(logits_NY.astype(np.float64), axis=1)
-    return shares
+    logits_NY = logits_NY.astype(np.float64)
+    odds_NY: np.ndarray = np.exp(logits_NY - logits_NY.max(axis=1, keepdims=True))
+    odds_NY /= odds_NY.sum(axis=1, keepdims=True)
+    return odds_NY
 
 
 def same_images(one: Predictions, other: Predictions) -> bool:

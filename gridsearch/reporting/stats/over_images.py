@@ -24,12 +24,12 @@ from scipy import special
 LEVEL: Final = 0.05
 
 
-def accuracy_intervals(right: np.ndarray, images: int, *, level: float = LEVEL) -> np.ndarray:
+def accuracy_intervals(right: np.ndarray, images: int | np.ndarray, *, level: float = LEVEL) -> np.ndarray:
     """Return the ends of the Wilson interval [M, 2].
 
     Args:
         right: how many images each point has right [M].
-        images: N.
+        images: N, or how many images each point has [M].
         level: share of such intervals that miss.
     """
     z = special.ndtri(1 - level / 2)

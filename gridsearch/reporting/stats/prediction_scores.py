@@ -1,7 +1,9 @@
 """From one network's stored predictions to any metric: its value, its 95 % interval, and each image's part in it.
 
-N images, Y classes.  Values are scikit-learn's where it has the metric.  Intervals are about other images of the same
-kind and say nothing about another seed.
+N images, Y classes, C of them that matter to a metric, B bins.  Values are those of scikit-learn where it has the
+metric.  They are computed here, from one confusion matrix where they count images, and once for value, interval and
+parts: scikit-learn would check its arguments anew for each, which cost a report of 200 trials more than all else.
+Intervals are about other images of the same kind and say nothing about another seed.
 
 *Shares of images* (accuracy, top3, the recall of a class): E. Wilson's interval of a proportion, as in `over_images`.
 
@@ -35,10 +37,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from gridsearch.records.image_metrics import ACCURACY, LOSS, RECALL, TOP
 from gridsearch.reporting.stats.over_images import LEVEL, accuracy_intervals
+from gridsearch.reporting.stats.predictions import confusion_matrix
+from gridsearch.reporting.stats.roc_auc import Aucs, newcombe_ends
 
 if TYPE_CHECKING:
     from gridsearch.reporting.stats.predictions import Predictions
@@ -46,8 +50,6 @@ if TYPE_CHECKING:
 BINS: Final = 15
 """Of the calibration error, as in its source."""
 _Z: Final = float(special.ndtri(1 - LEVEL / 2))
-_HALVINGS: Final = 50
-"""Steps in which an end of an AUC's interval is found, to the last digit of a float."""
 
 
 class Unmeasured(ValueError):
@@ -92,6 +94,8 @@ class ImageScores:
     def __init__(self, predictions: Predictions) -> None:
         self._given = predictions
         self._labels = predictions.labels.astype(np.int64)
+        self._guesses = predictions.guesses
+        self._right = self._guesses == self._labels
         self._classes = predictions.logits.shape[1]
 
     def score(self, metric: str, *, label: int | None = None, recorded: float | None = None) -> Score:
@@ -111,77 +115,61 @@ class ImageScores:
 
     def value(self, metric: str, *, label: int | None = None) -> float:
         """Return a metric; see `score`."""
-        from sklearn import metrics as sk  # a second to import, and few reports need it
-
         if metric == ACCURACY:
-            return float(sk.accuracy_score(self._labels, self._given.guesses))
+            return int(self._right.sum()) / len(self._labels)
         if metric == "balanced_accuracy":
-            return float(np.mean(self._recalls(self._there)))
+            return float(self._recalls.mean())
         if metric == "macro_f1":
-            return float(sk.f1_score(self._labels, self._given.guesses, average="macro", zero_division=0.0))
+            return float(self._f1.mean())
         if metric == LOSS:
             return float(self._losses.mean())
         if metric == "top3":
-            self._require_more_classes()
-            every = range(self._classes)
-            return float(sk.top_k_accuracy_score(self._labels, self._finite, k=TOP, labels=every))
+            return int(self._among_top.sum()) / len(self._labels)
         if metric == "auc":
-            columns = self._separable
-            return float(
-                np.mean([sk.roc_auc_score(self._labels == c, self._probabilities[:, c]) for c in columns])
-            )
+            return float(self._auc.values.mean())
         if metric == "ece":
-            return float(np.abs(self._gaps.sum(0)).sum() / len(self._labels))
-        return float(self._recalls([self._of_class(metric, label)])[0])
+            return float(np.abs(self._gap_sums).sum() / len(self._labels))
+        return float(self._recalls[self._there.index(self._of_class(metric, label))])
 
     def parts(self, metric: str, *, label: int | None = None) -> Parts:
         """Return what each image contributes to a metric; see `score`."""
         if metric == ACCURACY:
-            return Parts(hits=self._given.right)
+            return Parts(hits=self._right)
         if metric == "top3":
-            self._require_more_classes()
             return Parts(hits=self._among_top)
         if metric.startswith(RECALL):
-            return Parts(hits=self._given.right[self._labels == self._of_class(metric, label)])
+            return Parts(hits=self._right[self._labels == self._of_class(metric, label)])
         if metric == LOSS:
             return Parts(shares=self._losses)
         if metric == "balanced_accuracy":
-            images_Y = np.bincount(self._labels, minlength=self._classes)
-            weight = len(self._labels) / (len(self._there) * images_Y[self._labels])
-            return Parts(shares=np.where(self._given.right, weight, 0.0))
+            weight_Y = len(self._labels) / (len(self._there) * np.maximum(self._images, 1))
+            return Parts(shares=np.where(self._right, weight_Y[self._labels], 0.0))
         if metric == "ece":
-            signs = np.sign(self._gaps.sum(0))
-            return Parts(shares=(self._gaps * signs).sum(1))
-        values, shares_NC = self._f1 if metric == "macro_f1" else self._auc
-        return Parts(shares=values.mean() + shares_NC.mean(1))
+            gaps_N, bins_N = self._gaps
+            return Parts(shares=gaps_N * np.sign(self._gap_sums)[bins_N])
+        if metric == "macro_f1":
+            return Parts(shares=self._f1.mean() + self._f1_influence())
+        return Parts(shares=self._auc.values.mean() + self._auc.influence)
 
     def _interval(self, metric: str, value: float, label: int | None) -> tuple[float, float]:
-        hits = self.parts(metric, label=label).hits
-        if hits is not None:  # around the value that is shown: rounding may have moved an image
-            low, high = accuracy_intervals(np.array([round(value * len(hits))]), len(hits))[0]
-            return float(low), float(high)
         if metric == "balanced_accuracy":
-            right = np.bincount(self._labels, self._given.right, self._classes)[self._there]
-            images = np.bincount(self._labels, minlength=self._classes)[self._there]
-            ends = np.array(
-                [accuracy_intervals(np.array([r]), n)[0] for r, n in zip(right, images, strict=True)]
-            )
-            return _joined(value, right / images, ends, np.eye(len(images)))
+            images = self._images[self._there]
+            ends = accuracy_intervals(self._matrix.diagonal()[self._there], images)
+            return _joined(value, self._recalls, ends, np.eye(len(images)))
         if metric == "macro_f1":
-            values, shares_NC = self._f1
             hit, both = self._f1_counts
-            ends = np.array(
-                [accuracy_intervals(np.array([h]), b - h)[0] for h, b in zip(hit, both, strict=True)]
-            )
-            return _joined(value, values, 2 * ends / (1 + ends), _correlation(shares_NC))
+            ends = accuracy_intervals(hit, both - hit)
+            return _joined(value, self._f1, 2 * ends / (1 + ends), _correlation(self._f1_covariance()))
         if metric == "auc":
-            values, shares_NC = self._auc
-            images = np.bincount(self._labels, minlength=self._classes)[self._separable]
-            ends = _auc_ends(values, images, len(self._labels) - images)
-            return _joined(value, values, ends, _correlation(shares_NC))
-        shares = self.parts(metric).shares
-        assert shares is not None
-        error = _Z * float(shares.std()) / math.sqrt(len(shares))
+            images = self._images[self._there]
+            ends = newcombe_ends(self._auc.values, images, len(self._labels) - images, z=_Z)
+            return _joined(value, self._auc.values, ends, _correlation(self._auc.covariance))
+        parts = self.parts(metric, label=label)
+        if parts.hits is not None:  # around the value that is shown: rounding may have moved an image
+            low, high = accuracy_intervals(np.array([round(value * len(parts.hits))]), len(parts.hits))[0]
+            return float(low), float(high)
+        assert parts.shares is not None
+        error = _Z * float(parts.shares.std()) / math.sqrt(len(parts.shares))
         if metric == LOSS:
             factor = math.exp(min(error / value, 700.0)) if value > 0 else 1.0
             return value / factor, value * factor
@@ -193,28 +181,36 @@ class ImageScores:
         By the mean of a folded normal distribution (F. Leone, L. Nelson and R. Nottingham, Technometrics 3, 1961); the
         true gap of a bin is taken to be a standard error smaller than it seems, which is the careful side.
         """
-        count = len(self._labels)
-        gaps_B = self._gaps.sum(0)
-        errors_B = np.sqrt((self._gaps**2).sum(0))
+        gaps_N, bins_N = self._gaps
+        gaps_B, errors_B = self._gap_sums, np.sqrt(np.bincount(bins_N, gaps_N**2, BINS))
         smaller = np.maximum(np.abs(gaps_B) - errors_B, 0.0)
         folded = np.divide(smaller, errors_B, out=np.zeros(BINS), where=errors_B > 0)
         means = errors_B * math.sqrt(2 / math.pi) * np.exp(-(folded**2) / 2)
         means += smaller * (1 - 2 * special.ndtr(-folded))
-        return float((means - smaller).sum() / count)
+        return float((means - smaller).sum() / len(gaps_N))
 
     # What the metrics are made of
 
     @functools.cached_property
+    def _matrix(self) -> np.ndarray:
+        """The confusion matrix [Y, Y]."""
+        return confusion_matrix(self._given)
+
+    @functools.cached_property
+    def _images(self) -> np.ndarray:
+        """How many images each class has [Y]."""
+        found: np.ndarray = self._matrix.sum(axis=1)
+        return found
+
+    @functools.cached_property
     def _there(self) -> list[int]:
         """The classes that have images."""
-        return [int(c) for c in np.unique(self._labels)]
+        return [int(c) for c in np.flatnonzero(self._images)]
 
-    def _recalls(self, classes: list[int]) -> np.ndarray:
-        from sklearn.metrics import recall_score
-
-        found: np.ndarray = recall_score(
-            self._labels, self._given.guesses, labels=classes, average=None, zero_division=0.0
-        )
+    @functools.cached_property
+    def _recalls(self) -> np.ndarray:
+        """The recall of each class that has images [C]."""
+        found: np.ndarray = self._matrix.diagonal()[self._there] / self._images[self._there]
         return found
 
     def _of_class(self, metric: str, label: int | None) -> int:
@@ -222,90 +218,114 @@ class ImageScores:
             raise Unmeasured(f"none of the validation images is of class {metric.removeprefix(RECALL)!r}")
         return label
 
-    def _require_more_classes(self) -> None:
-        if self._classes <= TOP:
-            raise Unmeasured(
-                f"there are only {self._classes} classes, and the best {TOP} are always all of them"
-            )
-
     @functools.cached_property
     def _finite(self) -> np.ndarray:
-        """The logits in double precision."""
+        """The logits in double precision [N, Y]."""
         logits = self._given.logits.astype(np.float64)
         if not np.isfinite(logits).all():
             raise Unmeasured("their logits are not finite: an earlier version cut large ones")
         return logits
 
     @functools.cached_property
-    def _probabilities(self) -> np.ndarray:
-        found: np.ndarray = special.softmax(self._finite, axis=1)
-        return found
+    def _odds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The largest logit of each image [N], the exponentials of all less that one [N, Y], and their sums [N]."""
+        largest_N = self._finite.max(axis=1)
+        odds_NY = np.exp(self._finite - largest_N[:, None])
+        return largest_N, odds_NY, odds_NY.sum(axis=1)
 
     @functools.cached_property
     def _losses(self) -> np.ndarray:
         """Each image's cross-entropy; from the logits, since a probability rounds to 0 and its logarithm does not."""
+        largest_N, _, sums_N = self._odds
         of_label = self._finite[np.arange(len(self._labels)), self._labels]
-        found: np.ndarray = special.logsumexp(self._finite, axis=1) - of_label
+        found: np.ndarray = np.log(sums_N) + (largest_N - of_label)
         return found
 
     @functools.cached_property
     def _among_top(self) -> np.ndarray:
-        """Whether each image's class is among the best; equal scores in the order that scikit-learn gives them."""
-        order = np.argsort(self._finite, axis=1, kind="mergesort")[:, ::-1][:, :TOP]
-        found: np.ndarray = (order == self._labels[:, None]).any(1)
+        """Whether each image's class is among the best; of equal logits the later class is the better one.
+
+        That is the order of scikit-learn's `top_k_accuracy_score`.
+        """
+        if self._classes <= TOP:
+            raise Unmeasured(
+                f"there are only {self._classes} classes, and the best {TOP} are always all of them"
+            )
+        own_N1 = self._finite[np.arange(len(self._labels)), self._labels][:, None]
+        later_NY = np.arange(self._classes) > self._labels[:, None]
+        better_NY = (self._finite > own_N1) | ((self._finite == own_N1) & later_NY)
+        found: np.ndarray = better_NY.sum(axis=1) < TOP
         return found
 
     @functools.cached_property
-    def _gaps(self) -> np.ndarray:
-        """Probability of the chosen class minus hit, each in the column of its bin [N, 15], zero elsewhere."""
-        chosen = self._probabilities.max(1)
-        bins = np.clip(np.ceil(chosen * BINS).astype(np.int64) - 1, 0, BINS - 1)
-        gaps = np.zeros((len(chosen), BINS))
-        gaps[np.arange(len(chosen)), bins] = chosen - self._given.right
-        return gaps
+    def _gaps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each image the probability of the chosen class minus hit [N], and that probability's bin [N]."""
+        chosen_N = 1 / self._odds[2]  # the largest exponential is 1
+        bins_N = np.clip(np.ceil(chosen_N * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        return chosen_N - self._right, bins_N
+
+    @functools.cached_property
+    def _gap_sums(self) -> np.ndarray:
+        """The sum of the gaps in each bin [B]."""
+        gaps_N, bins_N = self._gaps
+        return np.bincount(bins_N, gaps_N, BINS)
+
+    @functools.cached_property
+    def _occurring(self) -> np.ndarray:
+        """The classes that have images or were guessed [C]."""
+        return np.flatnonzero(self._images + self._matrix.sum(axis=0))
 
     @functools.cached_property
     def _f1_counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the classes that have images or were guessed: hits, and images of the class plus guesses of it."""
-        hit = np.bincount(self._labels, self._given.right, self._classes)
-        both = np.bincount(self._labels, minlength=self._classes)
-        both = both + np.bincount(self._given.guesses, minlength=self._classes)
-        return hit[both > 0], both[both > 0]
+        """Of the classes that occur: hits, and images of the class plus guesses of it [C]."""
+        both = self._images + self._matrix.sum(axis=0)
+        return self._matrix.diagonal()[self._occurring], both[self._occurring]
 
     @functools.cached_property
-    def _f1(self) -> tuple[np.ndarray, np.ndarray]:
-        """The F1 of each class that occurs or was guessed [C], and each image's influence on it [N, C]."""
+    def _f1(self) -> np.ndarray:
+        """The F1 of each class that occurs [C]."""
         hit, both = self._f1_counts
-        values = 2 * hit / both
-        seen = np.union1d(self._labels, self._given.guesses)
-        of_label = self._labels[:, None] == seen
-        of_guess = self._given.guesses[:, None] == seen
-        shares = 2.0 * (of_label & of_guess) - values * (of_label.astype(float) + of_guess)
-        return values, shares * (len(self._labels) / both)
+        found: np.ndarray = 2 * hit / both
+        return found
+
+    def _f1_weights(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return what one image adds to the influences on F1: w [C] and v [C].
+
+        An image's influence on the F1 of class c is 2 w (label and guess are c) - v (label is c) - v (guess is c).
+        """
+        weight = len(self._labels) / self._f1_counts[1]
+        return weight, weight * self._f1
+
+    def _f1_influence(self) -> np.ndarray:
+        """Return each image's influence on the mean F1 [N]."""
+        w, v = np.zeros(self._classes), np.zeros(self._classes)
+        w[self._occurring], v[self._occurring] = self._f1_weights()
+        influence = 2 * np.where(self._right, w[self._labels], 0.0) - v[self._labels] - v[self._guesses]
+        found: np.ndarray = influence / len(self._f1)
+        return found
+
+    def _f1_covariance(self) -> np.ndarray:
+        """Return how the images' influences on the classes' F1 go together [C, C].
+
+        All images of one cell of the confusion matrix have the same influences: a hit on its class alone, a mistake on
+        two classes.
+        """
+        matrix, (w, v) = self._matrix[np.ix_(self._occurring, self._occurring)], self._f1_weights()
+        hit = matrix.diagonal().astype(float)
+        wrong = matrix - np.diag(matrix.diagonal())
+        mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
+        squares = np.diag(hit * (2 * w - 2 * v) ** 2 + mistakes * v**2) + np.outer(v, v) * (wrong + wrong.T)
+        sums = hit * (2 * w - 2 * v) - mistakes * v
+        found: np.ndarray = squares - np.outer(sums, sums) / len(self._labels)
+        return found
 
     @functools.cached_property
-    def _separable(self) -> list[int]:
-        """The classes that some images have and others have not."""
+    def _auc(self) -> Aucs:
+        """The AUC of each class that has images, against the others."""
         if len(self._there) < 2:
             raise Unmeasured("all validation images are of one class")
-        return self._there
-
-    @functools.cached_property
-    def _auc(self) -> tuple[np.ndarray, np.ndarray]:
-        """The AUC of each class against the others [C], and each image's influence on it [N, C]."""
-        count, values, shares = len(self._labels), [], []
-        for column in self._separable:
-            own = self._labels == column
-            scores = self._probabilities[:, column]
-            ranks = stats.rankdata(scores)
-            images = int(own.sum())
-            placed = np.empty(count)  # the share of the other side that an image is on the right side of
-            placed[own] = (ranks[own] - stats.rankdata(scores[own])) / (count - images)
-            placed[~own] = 1 - (ranks[~own] - stats.rankdata(scores[~own])) / images
-            value = float(placed[own].mean())
-            values.append(value)
-            shares.append((placed - value) * np.where(own, count / images, count / (count - images)))
-        return np.array(values), np.stack(shares, axis=1)
+        _, odds_NY, sums_N = self._odds
+        return Aucs.of(odds_NY / sums_N[:, None], self._labels, self._there)
 
 
 def _joined(
@@ -318,32 +338,12 @@ def _joined(
     return max(0.0, value - low), min(1.0, value + high)
 
 
-def _correlation(shares_NC: np.ndarray) -> np.ndarray:
+def _correlation(covariance_CC: np.ndarray) -> np.ndarray:
     """Return how the influences on the classes go together [C, C]; 1 where one has none, which is the careful side."""
-    centred = shares_NC - shares_NC.mean(0)
-    sizes = np.sqrt((centred**2).sum(0))
-    known = sizes > 1e-12 * max(1.0, float(sizes.max(initial=0.0)))
-    found = np.ones((len(sizes), len(sizes)))
-    scaled = centred[:, known] / sizes[known]
-    found[np.ix_(known, known)] = scaled.T @ scaled
+    sizes = np.sqrt(np.maximum(covariance_CC.diagonal(), 0.0))
+    known = sizes > 1e-7 * max(
+        1.0, float(sizes.max(initial=0.0))
+    )  # a difference of squares rounds to 1e-8 of them
+    found = np.ones_like(covariance_CC)
+    found[np.ix_(known, known)] = covariance_CC[np.ix_(known, known)] / np.outer(sizes[known], sizes[known])
     return found
-
-
-def _auc_ends(values_C: np.ndarray, images_C: np.ndarray, others_C: np.ndarray) -> np.ndarray:
-    """Return Newcombe's interval of each AUC [C, 2]: the AUCs that are as far away as their own error allows."""
-
-    def beyond(auc: np.ndarray) -> np.ndarray:
-        half = (images_C + others_C) / 2 - 1
-        spread = 1 + half * (1 - auc) / (2 - auc) + half * auc / (1 + auc)
-        far: np.ndarray = (values_C - auc) ** 2 > _Z**2 * auc * (1 - auc) * spread / (images_C * others_C)
-        return far
-
-    ends = []
-    for edge in (0.0, 1.0):
-        outer, inner = np.full_like(values_C, edge), values_C.copy()
-        for _ in range(_HALVINGS):
-            middle = (outer + inner) / 2
-            far = beyond(middle)
-            outer, inner = np.where(far, middle, outer), np.where(far, inner, middle)
-        ends.append((outer + inner) / 2)
-    return np.stack(ends, axis=1)

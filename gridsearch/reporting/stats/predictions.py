@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MOST_LOST: Final = 0.005
 """Share of images of which an earlier version may have lost the class in rounding."""
+MOST_KEPT: Final = 200 * 2**20
+"""Bytes of predictions that a report keeps from one of its stages to the next."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,12 +45,17 @@ class Predictions:
             raise ValueError(
                 f"logits {self.logits.shape} and labels {self.labels.shape} are not [N, Y] and [N]"
             )
-        if self.labels.size and not 0 <= self.labels.min() <= self.labels.max() < self.logits.shape[1]:
-            raise ValueError(f"labels outside 0..{self.logits.shape[1] - 1}")
         if self.indices is not None and self.indices.shape != self.labels.shape:
             raise ValueError(f"indices {self.indices.shape} are not [N] as the labels {self.labels.shape}")
         if self.predicted is not None and self.predicted.shape != self.labels.shape:
             raise ValueError(f"predicted {self.predicted.shape} is not [N] as the labels {self.labels.shape}")
+        self._require_classes("labels", self.labels)
+        if self.predicted is not None:
+            self._require_classes("predicted classes", self.predicted)
+
+    def _require_classes(self, what: str, classes: np.ndarray) -> None:
+        if classes.size and not 0 <= classes.min() <= classes.max() < self.logits.shape[1]:
+            raise ValueError(f"{what} outside 0..{self.logits.shape[1] - 1}")
 
     @property
     def guesses(self) -> np.ndarray:
@@ -130,6 +137,32 @@ def usable(predictions: Callable[[int], Predictions | None], number: int) -> Pre
     return found if found is not None and len(found.labels) else None
 
 
+def kept(
+    read: Callable[[int], Predictions | None], *, most: int = MOST_KEPT
+) -> Callable[[int], Predictions | None]:
+    """Return the same reader of predictions, which keeps what it has read, as far as that is not too large.
+
+    Args:
+        read: gives the stored validation predictions of a trial by its number.
+        most: bytes.
+    """
+    known: dict[int, Predictions | None] = {}
+    left = most
+
+    def predictions(number: int) -> Predictions | None:
+        nonlocal left
+        if number in known:
+            return known[number]
+        found = read(number)
+        size = 0 if found is None else found.logits.nbytes
+        if size <= left:
+            known[number] = found
+            left -= size
+        return found
+
+    return predictions
+
+
 def most_mistaken(matrix: np.ndarray, limit: int) -> list[int]:
     """Return the labels of the classes with the most mistakes, ascending; all where there are no more than that."""
     mistakes = matrix.sum(axis=0) + matrix.sum(axis=1) - 2 * np.diag(matrix)
@@ -139,9 +172,8 @@ def most_mistaken(matrix: np.ndarray, limit: int) -> list[int]:
 def confusion_matrix(predictions: Predictions) -> np.ndarray:
     """Return counts as int64 [Y, Y]: rows are true classes, columns predicted ones."""
     classes = predictions.logits.shape[1]
-    counts = np.zeros((classes, classes), dtype=np.int64)
-    np.add.at(counts, (predictions.labels, predictions.guesses), 1)
-    return counts
+    cells_N = predictions.labels.astype(np.int64) * classes + predictions.guesses
+    return np.bincount(cells_N, minlength=classes**2).reshape(classes, classes)
 
 
 def row_shares(matrix: np.ndarray) -> np.ndarray:
@@ -180,12 +212,12 @@ def confident_mistakes(predictions: Predictions, *, limit: int = 16) -> tuple[Mi
 
     Ties are common among saturated probabilities, so the other classes' odds order, not the rounded share.
     """
-    logits = np.nan_to_num(predictions.logits.astype(np.float64), nan=-np.inf)
     guess = predictions.guesses
-    wrong = np.flatnonzero(~predictions.right)
+    wrong = np.flatnonzero(guess != predictions.labels)
     if not len(wrong):
         return ()
-    chosen, own = logits[wrong], guess[wrong]
+    chosen = np.nan_to_num(predictions.logits[wrong].astype(np.float64), nan=-np.inf)
+    own = guess[wrong]
     with np.errstate(invalid="ignore"):
         odds = np.exp(chosen - chosen.max(axis=1, keepdims=True))
     odds[np.arange(len(wrong)), own] = 0.0

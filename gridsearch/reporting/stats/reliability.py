@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gridsearch.reporting.stats.ensemble import probabilities
 from gridsearch.reporting.stats.over_images import accuracy_intervals
 from gridsearch.reporting.stats.prediction_scores import BINS
 
@@ -59,8 +58,10 @@ class ReliabilityBin:
 
 def confidences(predictions: Predictions) -> np.ndarray:
     """Return the probability of the class that the network chose, float64 [N]; NaN where it gave none."""
+    logits = predictions.logits.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        largest: np.ndarray = probabilities(predictions.logits).max(axis=1)
+        odds_NY = np.exp(logits - logits.max(axis=1, keepdims=True))
+        largest: np.ndarray = odds_NY.max(axis=1) / odds_NY.sum(axis=1)
     return largest
 
 
@@ -73,21 +74,20 @@ def reliability(predictions: Predictions) -> tuple[ReliabilityBin, ...]:
     images = np.bincount(place, minlength=BINS)
     hits = np.bincount(place, weights=right, minlength=BINS).astype(np.int64)
     sums = np.bincount(place, weights=confidence, minlength=BINS)
-    found = []
-    for i in np.flatnonzero(images):
-        low, high = accuracy_intervals(np.array([hits[i]]), int(images[i]))[0]
-        found.append(
-            ReliabilityBin(
-                low=i / BINS,
-                high=(i + 1) / BINS,
-                images=int(images[i]),
-                right=int(hits[i]),
-                confidence=float(sums[i] / images[i]),
-                ci_low=float(low),
-                ci_high=float(high),
-            )
+    there = np.flatnonzero(images)
+    ends = accuracy_intervals(hits[there], images[there])
+    return tuple(
+        ReliabilityBin(
+            low=i / BINS,
+            high=(i + 1) / BINS,
+            images=int(images[i]),
+            right=int(hits[i]),
+            confidence=float(sums[i] / images[i]),
+            ci_low=float(low),
+            ci_high=float(high),
         )
-    return tuple(found)
+        for i, (low, high) in zip(there, ends, strict=True)
+    )
 
 
 def calibration_error(bins: Sequence[ReliabilityBin]) -> float:

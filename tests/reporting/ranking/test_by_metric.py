@@ -137,3 +137,8 @@ def test_every_metric_leaves_out_what_nothing_gives_and_keeps_what_was_recorded(
     assert [m.metric.word for m in found] == ["accuracy", "loss"]
     assert found[0].scores[2].ci_low is None
     assert every_metric(study({"lr": [0.1]}, val=0).data(), predictions=answers) == ()
+
+
+def test_what_was_measured_once_gives_the_ranking_that_reading_anew_gives(graded):
+    for one in every_metric(graded.data(), predictions=answers):
+        assert one.ranking == rank(one.data, predictions=answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
 from sklearn import metrics as sk
 
 from gridsearch.reporting.stats import over_images
@@ -50,6 +51,45 @@ def test_each_value_is_that_of_scikit_learn(some, probabilities):
     scores = ImageScores(some)
     found = {name: scores.value(name, label=1) for name in expected}
     assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_values_are_those_of_scikit_learn_where_classes_are_missing_and_scores_are_equal(seed):
+    rng = np.random.default_rng(seed)
+    classes = int(rng.integers(4, 9))
+    labels = rng.integers(0, rng.integers(2, classes + 1), 80)
+    logits = rng.integers(-2, 3, (80, classes)).astype(np.float32)
+    scores, there = ImageScores(Predictions(logits, labels)), np.unique(labels)
+    guesses, shares = logits.argmax(1), special.softmax(logits.astype(float), axis=1)
+    recalls = sk.recall_score(labels, guesses, labels=there, average=None, zero_division=0.0)
+    expected = {
+        "val_accuracy": sk.accuracy_score(labels, guesses),
+        "balanced_accuracy": recalls.mean(),
+        "macro_f1": sk.f1_score(labels, guesses, average="macro", zero_division=0.0),
+        "val_loss": sk.log_loss(labels, shares, labels=range(classes)),
+        "top3": sk.top_k_accuracy_score(labels, logits, k=3, labels=range(classes)),
+        "auc": np.mean([sk.roc_auc_score(labels == c, shares[:, c]) for c in there]),
+        "recall:x": recalls[-1],
+    }
+    found = {name: scores.value(name, label=int(there[-1])) for name in expected}
+    assert found == pytest.approx(expected, rel=1e-12, abs=1e-12)
+
+
+def test_influences_that_follow_from_the_confusion_matrix_are_those_of_each_image(some):
+    scores = ImageScores(some)
+    of_label, of_guess = some.labels[:, None] == np.arange(5), some.guesses[:, None] == np.arange(5)
+    both = of_label.sum(0) + of_guess.sum(0)
+    f1 = 2 * (of_label & of_guess).sum(0) / both
+    each = 2.0 * (of_label & of_guess) - f1 * (of_label.astype(float) + of_guess)
+    each *= len(some.labels) / both
+    centred = each - each.mean(0)
+    assert scores._f1_covariance() == pytest.approx(centred.T @ centred, rel=1e-9)
+    assert scores.parts("macro_f1").shares == pytest.approx(f1.mean() + each.mean(1), rel=1e-9)
+
+
+def test_a_class_that_is_none_is_refused(some):
+    with pytest.raises(ValueError, match=r"predicted classes outside 0\.\.4"):
+        Predictions(some.logits, some.labels, predicted=np.where(some.labels == 0, 5, some.labels))
 
 
 def test_the_auc_of_two_classes_is_that_of_either():
