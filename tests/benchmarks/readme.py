@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "studies" / "fmnist-report.png"
 WIDTH, MOST_HEIGHT = 1180, 1600
 TEMPLATES = ROOT / "gridsearch" / "reporting" / "templates"
-NOT_ON_THE_PAGE = ("card.md", "comparison.html", "notebook.html", "studies.js")
+NOT_ON_THE_PAGE = ("card.md", "comparison.html", "trials.html", "notebook.html", "live.html", "live.js")
 """Templates of other pages: a change of theirs leaves the picture as it is."""
 
 PARAGRAPH = re.compile(r"^The picture: .*?(?=\n\n)", flags=re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""What the trials of a study answered, image by image, packed for the page: two of them are compared there.
+"""What trials answered, image by image, packed for the page: each can be opened there, and two be compared.
 
 Trials that were asked about the same images form a group.  For each image and trial one number says which class was
 chosen, counted from the right one, so that most are 0; image by image, since images are easy or hard for all
@@ -11,12 +11,13 @@ import base64
 import io
 import zlib
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from gridsearch.reporting.figures.samples import viewable
-from gridsearch.reporting.stats.predictions import Predictions, class_labels, usable
+from gridsearch.reporting.stats.predictions import Predictions, class_labels, confident_mistakes, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,20 +30,59 @@ MOST_TRIALS: Final = 300
 MOST_LETTERS: Final = 350_000
 MOST_PICTURE_LETTERS: Final = 150_000
 MOST_PICTURES: Final = 400
+MOST_ERRORS: Final = 8
+"""Errors of a trial that are shown with their probability, the most confident ones."""
 _SIDE: Final = 40
 """Pixels; larger images are made smaller."""
 _BLOCK: Final = 8
 """JPEG compresses squares of so many pixels; a picture that begins with one takes no colour from its neighbour."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A study whose trials are on the page.
+
+    Attributes:
+        predictions: the stored validation predictions of a trial by its number.
+        only: the number of the only trial that is; None for all.
+    """
+
+    data: StudyData
+    ranking: Ranking
+    predictions: Callable[[int], Predictions | None]
+    only: int | None = None
+
+    def trials(self, most: int) -> list[TrialRecord]:
+        """Return the trials, the best first."""
+        if self.only is not None:
+            return [t for t in self.data.trials if t.number == self.only]
+        return [t for p in self.ranking.points for t in p.complete][:most]
+
+
 @dataclass(slots=True)
 class _Group:
-    """Trials that were asked about the same images."""
+    """Trials that were asked about the same images.
+
+    Attributes:
+        first: the predictions of the first of them.
+        classes: names, by label.
+        keys: of the trials, see `answer_data`.
+        guesses: the classes that each chose [N].
+        errors: the most confident errors of each: the image, and the probability of the class that was chosen.
+    """
 
     first: Predictions
-    settings: Any
-    numbers: list[int] = field(default_factory=list)
+    classes: tuple[str, ...]
+    keys: list[str] = field(default_factory=list)
     guesses: list[np.ndarray] = field(default_factory=list)
+    errors: list[list[tuple[int, float]]] = field(default_factory=list)
+
+    def add(self, key: str, stored: Predictions) -> None:
+        """Add a trial."""
+        self.keys.append(key)
+        self.guesses.append(stored.guesses)
+        mistakes = confident_mistakes(stored, limit=MOST_ERRORS)
+        self.errors.append([(m.image, float(f"{m.probability:.4g}")) for m in mistakes])
 
     def table(self) -> np.ndarray:
         """Return for each image and trial the chosen class, counted from the right one [N, T]."""
@@ -52,43 +92,40 @@ class _Group:
         return table
 
 
-def answer_data(
-    data: StudyData,
-    ranking: Ranking,
-    predictions: Callable[[int], Predictions | None],
-    *,
-    pixels: np.ndarray | None = None,
-) -> dict[str, Any] | None:
+def answer_data(sides: Sequence[Asked], *, pixels: np.ndarray | None = None) -> dict[str, Any] | None:
     """Return the answers of the best trials, by the images that they were asked about; None without any.
 
+    A trial goes by its key, "0:7": trial 7 of the first study.
+
     Args:
-        data: the study.
-        ranking: its ranking.
-        predictions: the stored validation predictions of a trial by its number.
-        pixels: the training images [N, C, H, W] of the winner, which its predictions point into; None without.
+        sides: the studies, in the order in which the page has them.
+        pixels: the training images [N, C, H, W] of the first study's winner, which its predictions point into; None
+            without.
     """
     from gridsearch.reporting.stats.reliability import reliability  # brings scipy
 
     groups: dict[bytes, _Group] = {}
     bins: dict[str, list[list[float]]] = {}
-    trials = [t for p in ranking.points for t in p.complete]
-    for trial in trials[:MOST_TRIALS]:
-        stored = usable(predictions, trial.number)
-        if stored is None:
-            continue
-        group = groups.setdefault(_images_of(stored, trial), _Group(stored, trial.settings))
-        group.numbers.append(trial.number)
-        group.guesses.append(stored.guesses)
-        bins[str(trial.number)] = [b.to_json() for b in reliability(stored)]
+    most = MOST_TRIALS // max(1, len(sides))
+    by_side = [[(place, side, t) for t in side.trials(most)] for place, side in enumerate(sides)]
+    for each in zip_longest(*by_side):  # the best of each study first
+        for place, side, trial in filter(None, each):
+            stored = usable(side.predictions, trial.number)
+            if stored is None:
+                continue
+            names = class_labels(side.data.classes_of(trial.settings), stored.logits.shape[1])
+            key = f"{place}:{trial.number}"
+            groups.setdefault(_images_of(stored, trial), _Group(stored, names)).add(key, stored)
+            bins[key] = [b.to_json() for b in reliability(stored)]
     if not groups:
         return None
     letters = MOST_LETTERS
     packed = []
     for place, group in enumerate(groups.values()):
-        shown = _packed(group, data, letters, pixels if place == 0 else None)
+        shown = _packed(group, letters, pixels if place == 0 else None)
         letters -= len(shown["guesses"])
         packed.append(shown)
-    return {"groups": packed, "bins": bins, "unread": max(0, len(trials) - MOST_TRIALS)}
+    return {"groups": packed, "bins": bins}
 
 
 def _images_of(stored: Predictions, trial: TrialRecord) -> bytes:
@@ -98,10 +135,10 @@ def _images_of(stored: Predictions, trial: TrialRecord) -> bytes:
     return b" ".join((head, stored.labels.astype("<i8").tobytes(), places))
 
 
-def _packed(group: _Group, data: StudyData, letters: int, pixels: np.ndarray | None) -> dict[str, Any]:
+def _packed(group: _Group, letters: int, pixels: np.ndarray | None) -> dict[str, Any]:
     """Return a group with as many of its trials as so many letters hold, the best ones."""
     table_NT = group.table()
-    count = len(group.numbers)
+    count = len(group.keys)
     guesses = _deflated(table_NT)
     while len(guesses) > letters and count > 1:
         count = max(1, min(count - 1, int(count * letters / len(guesses))))
@@ -109,16 +146,17 @@ def _packed(group: _Group, data: StudyData, letters: int, pixels: np.ndarray | N
     first = group.first
     classes = first.logits.shape[1]
     return {
-        "classes": class_labels(data.classes_of(group.settings), classes),
+        "classes": group.classes,
         "images": len(first.labels),
         "bytes": table_NT.itemsize,
         "labels": _deflated(first.labels.astype(_whole(classes))),
         "places": None if first.indices is None else _deflated(first.indices.astype("<u4")),
-        "trials": group.numbers[:count],
+        "trials": group.keys[:count],
+        "errors": group.errors[:count],
         "guesses": guesses,
         "pictures": None
         if pixels is None or first.indices is None
-        else _pictures(table_NT, first.indices, pixels),
+        else _pictures(table_NT, group.errors[:count], first.indices, pixels),
     }
 
 
@@ -131,10 +169,17 @@ def _deflated(values: np.ndarray) -> str:
     return base64.b64encode(zlib.compress(np.ascontiguousarray(values).tobytes(), 9)).decode()
 
 
-def _pictures(table_NT: np.ndarray, places: np.ndarray, pixels: np.ndarray) -> dict[str, Any] | None:
-    """Return the images on which the trials differ most, side by side in one JPEG; None where they never differ."""
+def _pictures(
+    table_NT: np.ndarray, errors: Sequence[list[tuple[int, float]]], places: np.ndarray, pixels: np.ndarray
+) -> dict[str, Any] | None:
+    """Return the images on which the trials differ most, and those of their most confident errors, in one JPEG.
+
+    None where they never differ, and are never wrong.
+    """
     right_N = (table_NT == 0).sum(axis=1)
     split_N = np.minimum(right_N, table_NT.shape[1] - right_N) + (table_NT != table_NT[:, :1]).any(axis=1)
+    for image, _ in (error for own in errors for error in own):
+        split_N[image] += 1
     order = np.argsort(-split_N, kind="stable")[:MOST_PICTURES]
     chosen = [int(i) for i in order if split_N[i]]
     while chosen:

@@ -22,7 +22,7 @@ from gridsearch.reporting.words.labels import distinct_labels, level_labels
 from gridsearch.reporting.words.text import is_share, metric_name, printable, show_params
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gridsearch.records import StudyData, TrialRecord
     from gridsearch.reporting.ranking.by_metric import ByMetric
@@ -35,6 +35,8 @@ MOST_POINTS: Final = 2000
 """Of more points a browser draws no lines at ease: the still figures stay."""
 MOST_CURVE_LETTERS: Final = 250_000
 MOST_CLASSES: Final = 40
+_ANY: Final = 1234567890
+"""A number that stands for that of any trial in a command."""
 _MOST_STEP_PANELS: Final = 4
 _IMAGE_PANELS: Final = (("loss", "val_loss", "train_loss"), ("accuracy", "val_accuracy", "train_accuracy"))
 
@@ -45,17 +47,25 @@ def figure_data(
     *,
     winner: Predictions | None = None,
     by: Sequence[ByMetric] = (),
+    only: int | None = None,
+    letters: int = MOST_CURVE_LETTERS,
 ) -> dict[str, Any] | None:
     """Return what the script draws of a study; None where it draws nothing, since the study is too large or empty.
 
     Args:
         data: the study.
         ranking: its ranking.
-        winner: the predictions of `ranking.best_trial`, whose mistakes are shown; None without.
+        winner: the predictions of `ranking.best_trial`, or of `only`, whose mistakes are shown; None without.
         by: the study by other metrics, which have intervals and ties then too.
+        only: the number of the only trial that is shown, with its point as it stands in the whole study.
+        letters: as many as the learning curves may take.
+
+    Each trial has an address on the page, `trial-NUMBER` and `suffix`; `label` names what is shown, and `address` is
+    that of the page of its study, where it is another one.
     """
     points = ranking.points
-    if not points or len(points) > MOST_POINTS:
+    kept = [i for i, p in enumerate(points) if only is None or any(t.number == only for t in p.trials)]
+    if not kept or len(points) > MOST_POINTS:
         return None
     axes = ranking.varying
     levels = {a: Levels(points, a) for a in axes}
@@ -63,6 +73,10 @@ def figure_data(
     layout = plan_layout(ranking)
     return {
         "study": printable(data.name),
+        "label": printable(data.name) if only is None else f"trial {only}",
+        "suffix": "",
+        "address": "",
+        "inspect": data.again.trial(_ANY).split(str(_ANY)),
         "unit": data.kind.unit,
         "classifies": data.kind.classifies,
         "metrics": [_metric(c, data) for c in columns],
@@ -79,19 +93,36 @@ def figure_data(
             "mostPanels": MOST_PANELS,
         },
         "marginals": [axes.index(a) for a in marginal_axes(ranking)],
-        "points": [_point(p, i, ranking, levels, columns) for i, p in enumerate(points)],
+        "points": [_point(i, ranking, levels, columns, only) for i in kept],
         "trials": {
-            str(t.number): [_replicate(t), t.state.value, i] for i, p in enumerate(points) for t in p.trials
+            str(t.number): [_replicate(t), t.state.value, place]
+            for place, i in enumerate(kept)
+            for t in _shown(points[i].trials, only)
         },
-        "curves": _curves(data, ranking),
-        "confusion": _confusion(data, ranking, winner),
+        "curves": _curves(data, ranking, only, letters),
+        "confusion": _confusion(data, ranking, winner, only),
     }
+
+
+def _shown(trials: Iterable[TrialRecord], only: int | None) -> list[TrialRecord]:
+    return [t for t in trials if only in (None, t.number)]
 
 
 def _replicate(trial: TrialRecord) -> int | str:
     """Return which replicate a trial is, as the page says it after "seed"."""
     settings = trial.settings
     return trial.seed if settings.fold is None else f"{trial.seed}, fold {settings.fold} of {settings.folds}"
+
+
+def on_one_scale(studies: Sequence[dict[str, Any]]) -> None:
+    """Give the metrics that several studies have the same ends of their scales."""
+    for name in {metric["name"] for study in studies for metric in study["metrics"]}:
+        found = [(s, i) for s in studies for i, m in enumerate(s["metrics"]) if m["name"] == name]
+        values = [p["values"][i][0] for s, i in found for p in s["points"] if p["values"][i] is not None]
+        better = {s["metrics"][i]["better"] for s, i in found}
+        low, high, clipped = value_range(values, better_high=better == {1})
+        for study, i in found if len(better) == 1 and values else ():
+            study["metrics"][i] |= {"low": _short(low), "high": _short(high), "clipped": clipped}
 
 
 def as_script_json(value: object) -> str:
@@ -166,8 +197,13 @@ def _metric(column: _Column, data: StudyData) -> dict[str, Any]:
 
 
 def _point(
-    point: RankedPoint, place: int, ranking: Ranking, levels: dict[str, Levels], columns: Sequence[_Column]
+    place: int,
+    ranking: Ranking,
+    levels: dict[str, Levels],
+    columns: Sequence[_Column],
+    only: int | None,
 ) -> dict[str, Any]:
+    point = ranking.points[place]
     others = [t for t in point.trials if t not in point.complete]
     return {
         "at": [own.place(point) for own in levels.values()],
@@ -175,7 +211,7 @@ def _point(
         "rank": point.rank,
         "replicates": point.replicates if point.n else "",
         "lost": "" if point.drawable else " ".join(why_missing(point).split()),
-        "trials": [t.number for t in (*point.complete, *others)],
+        "trials": [t.number for t in _shown((*point.complete, *others), only)],
         "seconds": _short(point.seconds),
         "values": [_value(column, place) for column in columns],
     }
@@ -200,18 +236,18 @@ def _value(column: _Column, place: int) -> list[Any] | None:
     ]
 
 
-def _curves(data: StudyData, ranking: Ranking) -> dict[str, Any]:
+def _curves(data: StudyData, ranking: Ranking, only: int | None, most: int) -> dict[str, Any]:
     """Return the learning curves by trial, the best points' first, as many as the page has place for."""
     panels = _IMAGE_PANELS if data.kind.classifies else _step_panels(data)
     names = [name for _, *lines in panels for name in lines]
     found: dict[str, list[list[float | None]]] = {}
     letters = left_out = 0
-    for trial in _trials(ranking):
+    for trial in _shown(_trials(ranking), only):
         lines = _lines(data, trial, names)
         if not any(lines):
             continue
         letters += len(json.dumps(lines))
-        if letters > MOST_CURVE_LETTERS:
+        if letters > most:
             left_out += 1
         else:
             found[str(trial.number)] = lines
@@ -222,16 +258,27 @@ def _curves(data: StudyData, ranking: Ranking) -> dict[str, Any]:
     return {"panels": drawn, "trials": found, "leftOut": left_out}
 
 
-def _confusion(data: StudyData, ranking: Ranking, winner: Predictions | None) -> dict[str, Any] | None:
-    """Return the winner's confusion matrix; None where it has too many classes for cells that can be pointed at."""
+def _confusion(
+    data: StudyData, ranking: Ranking, winner: Predictions | None, only: int | None
+) -> dict[str, Any] | None:
+    """Return the confusion matrix of the winner, or of the only trial.
+
+    None where it has too many classes for cells that can be pointed at.
+    """
     from gridsearch.reporting.stats.reliability import reliability  # brings scipy
 
-    if winner is None or ranking.best is None or winner.logits.shape[1] > MOST_CLASSES:
+    if winner is None or winner.logits.shape[1] > MOST_CLASSES:
         return None
+    classes, of = winners_classes(data, ranking), whose(ranking)
+    if only is not None:
+        classes, of = (
+            data.classes_of(next(t for t in data.trials if t.number == only).settings),
+            f"trial {only}",
+        )
     matrix = confusion_matrix(winner)
-    names = class_labels(winners_classes(data, ranking), len(matrix))
+    names = class_labels(classes, len(matrix))
     return {
-        "of": whose(ranking),
+        "of": of,
         "names": names,
         "matrix": matrix.tolist(),
         "bins": [b.to_json() for b in reliability(winner)],

@@ -30,10 +30,9 @@ from gridsearch.reporting.output.page_tables import (
     point_columns,
     point_row,
     shown_trials,
-    trial_columns,
-    trial_row,
 )
 from gridsearch.reporting.output.report_parts import parts_list
+from gridsearch.reporting.output.trial_table import TrialColumns
 from gridsearch.reporting.ranking.effects import Decomposition, decompose
 from gridsearch.reporting.ranking.pareto import front_words
 from gridsearch.reporting.ranking.selection import part_words
@@ -56,7 +55,9 @@ SCRIPTS: Final = (
     "dots.js",
     "curves.js",
     "classes.js",
+    "answers.js",
     "pair.js",
+    "trial.js",
     "start.js",
 )
 """What the page's script consists of, in this order."""
@@ -149,7 +150,8 @@ def render_page(
     shown = shown_trials(data, ranking)
     decomposition = decompose(ranking)
     point_rows = [point_row(p, ranking, data.axes, shown) for p in ranking.listed[:MOST_POINTS]]
-    trial_rows = [trial_row(t, ranking, data.axes) for t in data.trials if t.number in shown]
+    columns = TrialColumns.of([ranking], data.axes)
+    trial_rows = [columns.row(t, data, ranking) for t in data.trials if t.number in shown]
     return rendered(
         "report.html",
         study=printable(data.name),
@@ -173,10 +175,10 @@ def render_page(
         classes=classes,
         class_rows=class_rows(classes),
         class_columns=CLASS_COLUMNS,
-        axes=len(data.axes),
+        settings=columns.settings,
         folds=fold_table(ranking),
         points=long_table("points", point_columns(ranking, data.axes), point_rows, of=len(ranking.listed)),
-        trials=long_table("trials", trial_columns(ranking, data.axes), trial_rows, of=len(data.trials)),
+        trials=long_table("trials", columns.headings, trial_rows, of=len(data.trials)),
         losses=losses(data, shown),
         effects=_effects(ranking, decomposition),
         effects_method=_effects_method(decomposition),

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.records import StudyData, TrialRecord, TrialState
 from gridsearch.reporting.output.headline import show_interval, show_mean
+from gridsearch.reporting.output.loss_groups import LossGroup, loss_groups
 from gridsearch.reporting.ranking.points import RankedPoint, finite
-from gridsearch.reporting.ranking.ranking import TRIAL_METRICS
 from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import (
     NOTHING,
@@ -20,8 +20,6 @@ from gridsearch.reporting.words.text import (
     printable,
     show_metric,
     show_param,
-    show_params,
-    show_replicate,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +33,8 @@ MOST_TRIALS: Final = 10_000
 MOST_STATIC: Final = 200
 """Rows of a table that stand in the HTML; the script shows the others as they are scrolled to, sorted or filtered."""
 MOST_FAILURES: Final = 50
+MOST_LINKS: Final = 40
+"""Trials of a group of failures that are named."""
 MOST_CLASSES: Final = 300
 
 
@@ -80,7 +80,7 @@ def long_table(name: str, columns: Sequence[Column], rows: Sequence[Row], *, of:
     from markupsafe import Markup
 
     extra = rows[MOST_STATIC:]
-    text = json.dumps([[r.cells, r.kind, r.links] for r in extra], separators=(",", ":"))
+    text = json.dumps([[r.cells, r.kind, r.links, *_own_anchor(r)] for r in extra], separators=(",", ":"))
     # no "<" in a script element: neither "</script>" nor "<!--" can come out of a name
     more = Markup(text.replace("<", "\\u003c")) if extra else ""  # noqa: S704  escaped for its place
     return Table(
@@ -91,6 +91,11 @@ def long_table(name: str, columns: Sequence[Column], rows: Sequence[Row], *, of:
         extra=len(extra),
         hidden=of - len(rows),
     )
+
+
+def _own_anchor(row: Row) -> list[str]:
+    """Return the row's id where it does not follow from its number."""
+    return [] if row.anchor in ("", f"trial-{row.cells[0]}") else [row.anchor]
 
 
 def shown_trials(data: StudyData, ranking: Ranking) -> frozenset[int]:
@@ -132,7 +137,7 @@ def point_row(point: RankedPoint, ranking: Ranking, axes: Sequence[str], shown: 
         result,
         *([show_interval(point, ranking.digits_of()), _tied(point, ranking)] if _sure(ranking) else []),
         *(ranking.digits_of(m).show(point.metric_mean(m)) for m in ranking.others),
-        _seconds(point.seconds),
+        without_unit(point.seconds),
     )
     kind = "best" if point is ranking.best else "" if point.drawable else "lost"
     links = tuple(str(t.number) for t in point.trials)
@@ -144,7 +149,7 @@ def _sure(ranking: Ranking) -> bool:
     return ranking.uncertainty.basis is not Basis.NOTHING
 
 
-def _seconds(seconds: float | None) -> str:
+def without_unit(seconds: float | None) -> str:
     """Return seconds without a unit, which the heading names; a quick function's too."""
     if seconds is None:
         return NOTHING
@@ -155,80 +160,48 @@ def _tied(point: RankedPoint, ranking: Ranking) -> str:
     return "best" if point is ranking.best else "tied" if point.tied_with_best else ""
 
 
-def trial_columns(ranking: Ranking, axes: Sequence[str]) -> list[Column]:
-    """Return the headings of the table of trials."""
-    length = "epochs trained" if ranking.kind.unit == "epoch" else "steps"
-    metrics = [metric_name(m) for m in _trial_metrics(ranking)]
-    names = ["state", *metrics, length, "seconds", "attempts", "error"]
-    text = {"state", "error"}
-    return [
-        Column("trial", True),
-        *(Column(printable(a), False) for a in axes),
-        *(Column(name, True) for name in ("seed", "fold")[: 1 + (ranking.noun == "fold")]),
-        *(Column(n, n not in text) for n in names),
-    ]
-
-
-def _trial_metrics(ranking: Ranking) -> tuple[str, ...]:
-    if not ranking.kind.classifies:
-        return (ranking.metric, *ranking.others)
-    shown = (*TRIAL_METRICS, *ranking.class_metrics)
-    return shown if ranking.metric in shown else (ranking.metric, *shown)
-
-
-def trial_row(trial: TrialRecord, ranking: Ranking, axes: Sequence[str]) -> Row:
-    """Return a trial as a row."""
-    cells = (
-        str(trial.number),
-        *(show_param(trial.params, a) for a in axes),
-        str(trial.seed),
-        *([NOTHING if trial.settings.fold is None else str(trial.settings.fold)] * (ranking.noun == "fold")),
-        f"{trial.state.value}{', stopped early' * trial.stopped_early}",
-        *(ranking.digits_of(m).show(finite(trial.metrics.get(m))) for m in _trial_metrics(ranking)),
-        str(trial.epochs),
-        _seconds(trial.seconds),
-        str(trial.attempts),
-        printable(trial.error or "", 300),
-    )
-    lost = trial.state in (TrialState.FAILED, TrialState.DIVERGED)
-    return Row(cells, "lost" if lost else "", f"trial-{trial.number}")
-
-
 def losses(data: StudyData, shown: frozenset[int]) -> list[dict[str, Any]]:
-    """Return the lists of trials that came to no full result: what they are called, some of them, how many more."""
+    """Return the lists of trials that came to no full result: their titles, groups of them, how many more."""
     found = []
     for anchor, title, states in (
         ("failures", "Diverged and failed trials", (TrialState.FAILED, TrialState.DIVERGED)),
         ("pruned", "Pruned trials", (TrialState.PRUNED,)),
     ):
-        trials = [t for t in data.trials if t.state in states]
-        if trials:
-            items = [_loss(t, data, shown) for t in trials[:MOST_FAILURES]]
-            hidden = len(trials) - len(items)
-            found.append({"anchor": anchor, "title": title, "trials": items, "hidden": hidden})
+        groups = sorted(
+            (group for state in states for group in loss_groups(data, state)), key=lambda g: -len(g.trials)
+        )
+        if groups:
+            items = [_loss(group, data, shown) for group in groups[:MOST_FAILURES]]
+            hidden = sum(len(group.trials) for group in groups[MOST_FAILURES:])
+            found.append({"anchor": anchor, "title": title, "groups": items, "hidden": hidden})
     return found
 
 
-def _loss(trial: TrialRecord, data: StudyData, shown: frozenset[int]) -> dict[str, Any]:
-    reason = printable(trial.error or "no reason recorded", 400)
-    if trial.state is TrialState.PRUNED:
-        reached = _reached(trial, data)
-        at = (
-            f" at {show_metric(reached, data.metric)} {metric_name(data.metric)}"
-            if reached is not None
-            else ""
-        )
-        by = f"by {trial.pruner} " if trial.pruner else ""
-        length = trial.settings.length
-        when = f"step {trial.epochs}" if length is None else f"epoch {trial.epochs} of {length}"
-        reason = f"{by}after {when}{at}"
+def _loss(group: LossGroup, data: StudyData, shown: frozenset[int]) -> dict[str, Any]:
+    first, state = group.trials[0], group.trials[0].state
+    reason = printable(group.reason or "no reason recorded", 400)
+    if state is TrialState.PRUNED:
+        by = f"by {first.pruner} " if first.pruner else ""
+        length = first.settings.length
+        when = f"step {first.epochs}" if length is None else f"epoch {first.epochs} of {length}"
+        reason = f"{by}after {when}{_reached_words(group.trials, data)}"
     return {
-        "number": trial.number,
-        "linked": trial.number in shown,
-        "state": trial.state.value,
-        "params": f"{show_params(trial.params, data.axes, limit=200)} {show_replicate(trial)}",
+        "trials": [(t.number, t.number in shown) for t in group.trials[:MOST_LINKS]],
+        "count": len(group.trials),
+        "more": max(0, len(group.trials) - MOST_LINKS),
+        "state": state.value,
+        "params": group.settings(data.axes, limit=200),
         "reason": reason,
     }
+
+
+def _reached_words(trials: Sequence[TrialRecord], data: StudyData) -> str:
+    """Return what trials had last shown: " at 31.20 % validation accuracy", of several the lowest and the highest."""
+    values = sorted(v for t in trials if (v := _reached(t, data)) is not None)
+    if not values:
+        return ""
+    ends = dict.fromkeys(show_metric(v, data.metric) for v in (values[0], values[-1]))
+    return f" at {' to '.join(ends)} {metric_name(data.metric)}"
 
 
 def _reached(trial: TrialRecord, data: StudyData) -> float | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gridsearch import files
 from gridsearch.errors import ArtifactError
 from gridsearch.reporting.figures.gallery import draw
 from gridsearch.reporting.figures.pictures import PIXELS, STEMS
-from gridsearch.reporting.output.answer_data import answer_data
+from gridsearch.reporting.output.answer_data import Asked, answer_data
 from gridsearch.reporting.output.document import export_json
 from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
@@ -20,6 +20,7 @@ from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.ranking.ranking import Ranking, rank, winners_classes
 from gridsearch.reporting.ranking.selection import filter_data
 from gridsearch.reporting.stats.predictions import Predictions, per_class_csv
+from gridsearch.reporting.stats.predictions import kept as kept_predictions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from gridsearch.plugins import ImageData
     from gridsearch.records import StudyData, TrialRecord, Value
-    from gridsearch.reporting.figures.pictures import Picture
+    from gridsearch.reporting.figures.pictures import Picture, Pictures
     from gridsearch.reporting.ranking.pareto import ParetoFront
 
 """The folder of a study's whole report; those of its parts lie beside it."""
@@ -104,6 +105,7 @@ def write_report(
         UsageError: `where` names nothing that is there.
     """
     write = write or files.write_whole
+    predictions = kept_predictions(predictions)
     data = filter_data(data, where or {})
     ranking = rank(data, predictions=predictions)
     if pareto is not None:
@@ -121,7 +123,7 @@ def write_report(
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
     drawn = Drawn.of(
         [figure_data(data, ranking, winner=pictures.winner, by=shown_metrics(data, predictions=predictions))],
-        answer_data(data, ranking, predictions, pixels=pictures.pixels) if data.kind.classifies else None,
+        _answers(data, ranking, predictions, pictures),
     )
     whole = folder.parent / files.REPORT / files.PAGE
     page = render_page(
@@ -147,6 +149,18 @@ def write_report(
         files=tuple(folder / name for name in contents),
         ranking=ranking,
     )
+
+
+def _answers(
+    data: StudyData,
+    ranking: Ranking,
+    predictions: Callable[[int], Predictions | None],
+    pictures: Pictures,
+) -> dict[str, Any] | None:
+    """Return what the page holds of the trials' answers; None of a function, which has none."""
+    if not data.kind.classifies:
+        return None
+    return answer_data([Asked(data=data, ranking=ranking, predictions=predictions)], pixels=pictures.pixels)
 
 
 def _remove_stale(folder: Path, names: set[str]) -> None:
@@ -180,6 +194,7 @@ def live_page(
         kept: the page as it was made before.
         live: what the page needs to know of its server.
     """
+    predictions = kept_predictions(predictions)
     ranking = rank(data, predictions=predictions)
     winner = None if ranking.best_trial is None else ranking.best_trial.number
     same = kept is not None and kept.winner == winner
@@ -190,9 +205,7 @@ def live_page(
         pictures.pixels = kept.pixels
     by = () if any(not t.state.ended for t in data.trials) else shown_metrics(data, predictions=predictions)
     shown = figure_data(data, ranking, winner=pictures.winner, by=by)
-    answers = (
-        answer_data(data, ranking, predictions, pixels=pictures.pixels) if data.kind.classifies else None
-    )
+    answers = _answers(data, ranking, predictions, pictures)
     if shown is None:  # too large for a browser to draw
         by_stem = {stem: by_stem[stem] for stem in by_stem if stem in PIXELS}
         pictures.notes.append(f"Figures of so many points are in its report: {data.again.report()}")

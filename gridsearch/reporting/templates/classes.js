@@ -4,35 +4,48 @@
   const { svg, label, wide, fitted, linear, PALETTE } = report;
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
-  report.drawers.confusion = (figure, study) => {
-    const { confusion } = study;
-    if (!confusion) return;
-    const { names, matrix } = confusion, count = names.length, room = report.inside(figure);
-    const longest = Math.min(130, 0.3 * room, Math.max(...names.map((n) => wide(n, 11)))), left = longest + 12;
-    const cell = Math.min(54, Math.max(count > 30 ? 9 : 20, (room - left - 10) / count)), top = 6;
-    const every = Math.max(1, Math.ceil(13 / cell)), drawn = [], marks = [];
-    const totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
+  // One matrix at a place: what is drawn, and the marks that answer; `frame` says how large its cells and names are.
+  const matrixAt = ({ of, names, matrix }, { x0, y0, cell, longest, titled }) => {
+    const drawn = [], marks = [], left = x0 + longest + 12, top = y0 + (titled ? 22 : 6), count = names.length;
+    const every = Math.max(1, Math.ceil(13 / cell)), totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
+    if (titled) drawn.push(label(left, y0 + 12, fitted(of, count * cell), { class: "title" }));
     matrix.forEach((row, i) => {
       row.forEach((n, j) => {
-        const share = totals[i] ? n / totals[i] : 0, [x, y] = [left + j * cell, top + i * cell];
-        const group = svg("g", { class: i === j ? "cell recognised" : "cell mistaken" });
-        group.append(svg("rect", { x: x + 0.5, y: y + 0.5, width: cell - 1, height: cell - 1, class: "ground" }), svg("rect", { x: x + 0.5, y: y + 0.5, width: cell - 1, height: cell - 1, class: "heat", "fill-opacity": Math.sqrt(share).toFixed(3) }));
-        const text = cell >= 30 ? (n ? percent(share, share >= 0.995 ? 0 : 1).replace(" %", "") : "") : "";
-        if (text) group.append(label(x + cell / 2, y + cell / 2 + 4, text, { "text-anchor": "middle", "font-size": 10.5, class: share > 0.3 ? "on-heat" : null }));
+        const share = totals[i] ? n / totals[i] : 0, box = { x: left + j * cell + 0.5, y: top + i * cell + 0.5, width: cell - 1, height: cell - 1 };
+        const group = svg("g", { class: i === j ? "cell recognised" : "cell mistaken" }, svg("rect", { ...box, class: "ground" }), svg("rect", { ...box, class: "heat", "fill-opacity": Math.sqrt(share).toFixed(3) }));
+        const text = cell >= 30 && n ? percent(share, share >= 0.995 ? 0 : 1).replace(" %", "") : "";
+        if (text) group.append(label(left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4, text, { "text-anchor": "middle", "font-size": 10.5, class: share > 0.3 ? "on-heat" : null }));
         drawn.push(group);
         if (!n) return;
         const words = i === j ? `${names[i]}: recognised` : `${names[i]} taken for ${names[j]}`;
-        marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`] });
+        marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`, titled ? of : null] });
       });
-      if (i % every === 0) drawn.push(label(left - 7, top + (i + 0.5) * cell + 4, fitted(names[i], longest + 2, 11), { "text-anchor": "end", "font-size": 11 }));
-      if (i % every === 0) {
-        const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12];
-        drawn.push(label(x, y, fitted(names[i], longest + 2, 11), { "text-anchor": "end", "font-size": 11, transform: `rotate(-45 ${x} ${y})` }));
-      }
+      if (i % every) return;
+      const [x, y] = [left + (i + 0.5) * cell + 4, top + count * cell + 12], name = fitted(names[i], longest + 2, 11);
+      drawn.push(label(left - 7, top + (i + 0.5) * cell + 4, name, { "text-anchor": "end", "font-size": 11 }), label(x, y, name, { "text-anchor": "end", "font-size": 11, transform: `rotate(-45 ${x} ${y})` }));
     });
-    const below = longest * 0.72 + 22, width = Math.max(left + count * cell + 10, Math.min(room, 300));
-    report.answering(marks);
-    report.place(figure, drawn, { width: width, height: top + count * cell + below, title: `Confusion matrix of ${confusion.of}`, note: `${confusion.of}: true class (down), predicted (across), in percent of the true class.` });
+    return { drawn, marks };
+  };
+
+  // Confusion matrices of some networks, as many beside each other as there is space for: [{ of, names, matrix }, ...].
+  const matrices = (figure, shown) => {
+    const space = report.inside(figure), most = Math.max(...shown.map((s) => s.names.length)), titled = shown.length > 1;
+    const longest = Math.min(130, 0.3 * space, Math.max(...shown.flatMap((s) => s.names.map((n) => wide(n, 11)))));
+    const least = longest + 22 + most * (most > 30 ? 9 : 20), across = Math.max(1, Math.min(shown.length, Math.floor(space / least)));
+    const cell = Math.min(54, Math.max(most > 30 ? 9 : 20, (space / across - longest - 22) / most));
+    const step = longest + 22 + most * cell, below = longest * 0.72 + 22, high = (titled ? 22 : 6) + most * cell + below;
+    const made = shown.map((one, k) => matrixAt(one, { x0: (k % across) * step, y0: Math.floor(k / across) * high, cell, longest, titled }));
+    report.answering(made.flatMap((m) => m.marks));
+    report.place(figure, made.flatMap((m) => m.drawn), {
+      width: Math.max(across * step, Math.min(space, 300)), height: Math.ceil(shown.length / across) * high,
+      title: `Confusion matrix of ${shown.map((s) => s.of).join(", ")}`,
+      note: `${titled ? "" : `${shown[0].of}: `}true class (down), predicted (across), in percent of the true class.`,
+    });
+  };
+  // Of the study, or beside each other of all that the page is about.
+  report.drawers.confusion = (figure, study) => {
+    const shown = (figure.dataset.study === "all" ? report.studies : [study]).flatMap((s) => s.confusion ?? []);
+    if (shown.length) matrices(figure, shown);
   };
 
   // Accuracy against probability for some trials: [{ of, bins: [[probability, images, right, low, high], ...] }].
@@ -76,5 +89,5 @@
     const { of, bins } = study.confusion ?? {};
     if (bins?.length) reliability(figure, [{ of, bins }], { width: report.inside(figure) });
   };
-  report.reliability = reliability;
+  Object.assign(report, { matrices, reliability });
 })();

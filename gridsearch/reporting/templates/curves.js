@@ -3,13 +3,14 @@
 (() => {
   const { svg, label, fitted, linear, ticks, tickTexts, PALETTE } = report;
   const MOST_FAINT = 80, FEW = 5, MINIMUM = 300;
+  let serial = 0; // of the panels, whose clip paths have names
 
   // The curves that are drawn: of the best points all seeds, of the others the first.
   const linesOf = (study) => {
     const is = report.chosen(study), { trials } = study.curves;
     const points = report.inOrder(study, study.points.filter((p) => is(p) && p.trials.some((t) => trials[t])));
-    const bright = points.slice(0, FEW).flatMap((point, place) => point.trials.filter((t) => trials[t]).map((t) => ({ point, trial: t, place })));
-    const faint = points.slice(FEW, FEW + MOST_FAINT).map((point) => ({ point, trial: point.trials.find((t) => trials[t]), place: null }));
+    const bright = points.slice(0, FEW).flatMap((point, place) => point.trials.filter((t) => trials[t]).map((t) => ({ study, point, trial: t, place })));
+    const faint = points.slice(FEW, FEW + MOST_FAINT).map((point) => ({ study, point, trial: point.trials.find((t) => trials[t]), place: null }));
     return { bright, faint, points };
   };
 
@@ -33,9 +34,16 @@
     return d;
   };
 
-  const panel = (study, found, lines, frame, id) => {
-    const drawn = [], marks = [], { curves } = study, first = lines.first;
-    const of = (line) => lines.names.map((name, k) => ({ name, values: curves.trials[line.trial][first + k] ?? [] }));
+  // What a line shows of a panel, which each study has in a place of its own: [{ name, values }, ...].
+  const shownOf = ({ study, trial }, title) => {
+    const { panels, trials } = study.curves;
+    const before = panels.findIndex((p) => p.title === title), first = panels.slice(0, before).reduce((n, p) => n + p.lines.length, 0);
+    return before < 0 ? [] : panels[before].lines.map((name, k) => ({ name, values: trials[trial]?.[first + k] ?? [] }));
+  };
+
+  const panel = (found, lines, frame, id) => {
+    const drawn = [], marks = [], { unit } = (found.bright[0] ?? found.faint[0]).study;
+    const of = (line) => shownOf(line, lines.title);
     const used = (found.bright.length ? found.bright : found.faint).flatMap((l) => of(l).flatMap((c) => c.values.filter((v) => v !== null)));
     if (!used.length) return { drawn, marks };
     const [low, high] = extent(used), margin = 0.05 * (high - low);
@@ -45,12 +53,13 @@
     const marksY = ticks(low - margin, high + margin, 5), texts = tickTexts(marksY, lines.share);
     marksY.forEach((m, i) => drawn.push(svg("line", { x1: frame.left, x2: frame.right, y1: y(m), y2: y(m), class: "grid" }), label(frame.left - 6, y(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 })));
     ticks(1, longest, Math.max(2, (frame.right - frame.left) / 70)).filter((e) => Number.isInteger(e) && e >= 1).forEach((e) => drawn.push(label(x(e), frame.top + frame.height + 16, e, { "text-anchor": "middle", "font-size": 11 })));
-    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, study.unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, fitted(lines.title, frame.right - frame.left), { class: "title" }));
+    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, fitted(lines.title, frame.right - frame.left), { class: "title" }));
     const clip = `clip-${id}`;
     drawn.push(svg("defs", {}, svg("clipPath", { id: clip }, svg("rect", { x: frame.left, y: frame.top, width: frame.right - frame.left, height: frame.height }))));
     const group = svg("g", { "clip-path": `url(#${clip})` });
     const add = (line) => {
-      const all = of(line), faint = line.place === null;
+      const all = of(line), { study } = line, faint = line.place === null;
+      if (!all.length) return;
       const own = svg("g", { class: faint ? "curve faint" : "curve" });
       // of a faint one the first curve alone: what is held out
       for (const [k, { values }] of (faint ? all.slice(0, 1) : all).entries()) {
@@ -60,15 +69,14 @@
       group.append(own);
       const mark = report.pointMark(study, line.point, own);
       const seed = study.trials[line.trial]?.[0];
-      const lastOf = (values) => values.length;
       marks.push({
         ...mark,
         go: report.goTo(study, line.trial),
         lines: (event) => {
           const box = own.ownerSVGElement?.getBoundingClientRect();
           const across = event && box ? ((event.clientX - box.left) / box.width) * own.ownerSVGElement.viewBox.baseVal.width : frame.right;
-          const epoch = Math.min(Math.max(1, lastOf(all[0].values)), Math.max(1, Math.round(linear(frame.left + 6, frame.right - 6, 1, longest)(across))));
-          return [`#${line.trial} ${line.point.words}`, `seed ${seed}, ${study.unit} ${epoch}`, ...all.map(({ name, values }) => (values.length ? `${name} ${lines.title}: ${report.show(values[epoch - 1], lines.share)}` : null))];
+          const epoch = Math.min(Math.max(1, all[0].values.length), Math.max(1, Math.round(linear(frame.left + 6, frame.right - 6, 1, longest)(across))));
+          return [`#${line.trial} ${line.point.words}`, `seed ${seed}, ${unit} ${epoch}`, ...all.map(({ name, values }) => (values.length ? `${name} ${lines.title}: ${report.show(values[epoch - 1], lines.share)}` : null))];
         },
       });
     };
@@ -78,33 +86,47 @@
     return { drawn, marks: marks.reverse() };
   };
 
-  report.drawers.curves = (figure, study) => {
-    const found = linesOf(study), room = report.inside(figure), { panels } = study.curves;
-    if (!Object.keys(study.curves.trials).length) return;
+  // The curves of some lines, a panel for each quantity, with names of the colours below.
+  const curvesOf = (figure, found, { title, names = [], notes = [] }) => {
+    const lines = [...found.bright, ...found.faint], room = report.inside(figure);
+    if (!lines.length) return;
+    const panels = [...new Map(lines.flatMap((l) => l.study.curves.panels.map((p) => [p.title, p]))).values()];
     const across = Math.max(1, Math.min(panels.length, Math.floor(room / MINIMUM), 2)), step = room / across, height = 230;
     const drawn = [], marks = [];
-    let first = 0;
     panels.forEach((one, k) => {
       const column = k % across, row = Math.floor(k / across);
       const frame = { left: column * step + 56, right: (column + 1) * step - 10, top: 28 + row * (height + 62), height };
-      const made = panel(study, found, { ...one, names: one.lines, first }, frame, `${figure.dataset.study || 0}-${k}`);
-      first += one.lines.length;
+      serial += 1;
+      const made = panel(found, one, frame, serial);
       drawn.push(...made.drawn);
       marks.push(...made.marks);
     });
     let y = 28 + Math.ceil(panels.length / across) * (height + 62);
-    // what colours and lines mean
-    for (const [place, point] of found.points.slice(0, FEW).entries()) {
-      drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(`${point.rank === null ? "" : `${point.rank}. `}${point.words}`, room - 50)));
+    for (const [place, name] of names.entries()) {
+      drawn.push(svg("line", { x1: 8, x2: 34, y1: y - 4, y2: y - 4, stroke: PALETTE[place], "stroke-width": 3 }), label(42, y, fitted(name, room - 50)));
       y += 19;
     }
-    const notes = [];
-    if (panels.some((p) => p.lines.length > 1)) notes.push("Dashed: train.");
+    const dashed = panels.some((p) => p.lines.length > 1) ? ["Dashed: train."] : [];
+    report.answering(marks);
+    report.place(figure, drawn, { width: room, height: y, title, note: [...dashed, ...notes].join(" ") });
+  };
+
+  report.drawers.curves = (figure, study) => {
+    const found = linesOf(study), notes = [];
+    if (!Object.keys(study.curves.trials).length) return;
     const behind = found.points.length - FEW;
     if (behind > 0) notes.push(`Faint: ${Math.min(behind, MOST_FAINT)} more points${behind > MOST_FAINT ? `, of ${behind}` : ""}.`);
     if (study.curves.leftOut) notes.push(`Curves of ${study.curves.leftOut} more trials are not in this page.`);
-    if (!found.points.length) notes.push("None of the chosen points has a curve.");
-    report.answering(marks);
-    report.place(figure, drawn, { width: room, height: y, title: "Learning curves of the chosen points", note: notes.join(" ") });
+    if (!found.points.length) return void report.place(figure, [], { width: 260, height: 1, title: "Learning curves", note: "None of the chosen points has a curve." });
+    const names = found.points.slice(0, FEW).map((point) => `${point.rank === null ? "" : `${point.rank}. `}${point.words}`);
+    curvesOf(figure, found, { title: "Learning curves of the chosen points", names, notes });
   };
+
+  // Of several studies the best point of each, in its colour.
+  report.drawers.winners = (figure) => {
+    const sides = report.studies.slice(0, PALETTE.length).map((study) => ({ study, point: report.bestOf(study) ?? study.points[0] }));
+    const bright = sides.flatMap(({ study, point }, place) => point.trials.filter((t) => study.curves.trials[t]).map((t) => ({ study, point, trial: t, place })));
+    curvesOf(figure, { bright, faint: [] }, { title: "Learning curves beside each other", names: sides.map(({ study, point }) => `${study.label}: ${point.words}`) });
+  };
+  report.curvesOf = curvesOf;
 })();

@@ -23,6 +23,12 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
     return made;
   };
 
+  // A table of texts; the first cell of each row is its heading.
+  const table = (head, rows) =>
+    html("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": head.join(", ") },
+      html("table", {}, html("thead", {}, html("tr", {}, ...head.map((h) => html("th", { scope: "col", class: "still-head" }, h)))),
+        html("tbody", {}, ...rows.map((row) => html("tr", {}, ...row.map((cell, i) => html(i ? "td" : "th", i ? {} : { scope: "row" }, cell)))))));
+
   // From numbers to places; halves, since the ends may be as far apart as no float is large.
   const linear = (low, high, from, to) => (value) =>
     high === low ? (from + to) / 2 : from + ((value / 2 - low / 2) / (high / 2 - low / 2)) * (to - from);
@@ -179,5 +185,5 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
   };
   const inside = (figure) => Math.max(260, (figure.clientWidth || figure.parentElement.clientWidth) - 18);
 
-  Object.assign(report, { PALETTE, answering, button, colour, fitted, hideTip, html, inside, label, linear, place, plain, show, svg, tickTexts, ticks, wide });
+  Object.assign(report, { PALETTE, answering, button, colour, fitted, hideTip, html, inside, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
 })();

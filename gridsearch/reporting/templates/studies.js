@@ -40,6 +40,14 @@
     return [...points].sort((a, b) => better * (key(b) - key(a)) || 0);
   };
 
+  // All points of the page in the order of the metric that is shown, those of several studies together.
+  const ordered = () => {
+    if (report.studies.length === 1) return inOrder(report.studies[0], report.studies[0].points);
+    const all = report.studies.flatMap((study) => study.points.map((point) => [point, valueOf(point, metricOf(study)), study.metrics[metricOf(study)].better]));
+    const there = all.filter(([, value]) => value !== null);
+    return there.sort(([, a, better], [, b]) => better * (b - a) || 0).map(([point]) => point);
+  };
+
   const standing = (word) => (word === "tied" ? "tied with the best" : word);
   // What is said of a point: its settings, its value with its interval, and on how many seeds that rests.
   const pointLines = (study, point) => {
@@ -52,14 +60,28 @@
       [rank ? `rank ${rank}` : "", standing(value?.[6]), seeds].filter(Boolean).join(", "),
     ];
   };
-  // A click goes to the trial; with Shift held, it is compared with the first of the two that are.
+  // A trial of the page: by its key, "0:7" for trial 7 of the first study, and by the id of its row, which is its address.
+  const keyOf = (study, number) => `${study.key}${number}`;
+  const anchorOf = (study, number) => `trial-${number}${study.suffix}`;
+  const trial = (study, number) => ({ study, number, key: keyOf(study, number) });
+  const trialOf = (key) => {
+    const [place, number] = (key ?? "").split(":"), study = report.studies[place];
+    return study?.trials[number] ? trial(study, Number(number)) : null;
+  };
+  const trialAt = (id) => {
+    const [, number, suffix] = /^trial-(\d+)(.*)$/.exec(id) ?? [];
+    const study = report.studies.find((s) => s.suffix === suffix && s.trials[number]);
+    return study ? trial(study, Number(number)) : null;
+  };
+
+  // A click opens the trial; with Shift held, it is compared with the first of the two that are.
   const goTo = (study, number) => (event) => {
+    const id = anchorOf(study, number);
     if (event.shiftKey && report.comparePair) {
       event.preventDefault();
-      report.comparePair(state.pair[0], number);
-    } else if (study.address) location.href = `${study.address}#trial-${number}`;
-    else if (location.hash === `#trial-${number}`) report.reveal();
-    else location.hash = `trial-${number}`;
+      report.comparePair(state.pair[0], keyOf(study, number));
+    } else if (location.hash === `#${id}`) report.reveal();
+    else location.hash = id;
   };
   const pointMark = (study, point, element) => ({
     element,
@@ -81,10 +103,12 @@
   };
 
   // The bar that stays in sight: which metric figures show, and which points are chosen.
-  const startControls = (study) => {
-    const bar = document.querySelector(".controls");
+  const startControls = () => {
+    const bar = document.querySelector(".controls"), [study, ...others] = report.studies;
     if (!bar || !study) return;
-    const options = study.metrics.map((m) => html("option", { value: m.name }, m.title));
+    const metrics = study.metrics.filter((m) => others.every((s) => s.metrics.some((other) => other.name === m.name)));
+    if (others.length && metrics.length < 2) return;
+    const options = metrics.map((m) => html("option", { value: m.name }, m.title));
     const select = html("select", { id: "metric" }, ...options);
     select.value = study.metrics[metricOf(study)].name;
     select.addEventListener("change", () => {
@@ -99,7 +123,7 @@
     for (const asked of document.querySelectorAll(".asks")) asked.hidden = false;
     report.say = () => {
       const is = chosen(study);
-      said.textContent = words(study, study.points.filter(is).length);
+      said.textContent = others.length ? "" : words(study, study.points.filter(is).length);
       clear.hidden = !brushed();
     };
     report.say();
@@ -124,14 +148,15 @@
       if (study && drawer) drawer(figure, study);
     }
     report.drawPair?.();
+    report.drawTrial?.();
   };
   report.drawers = {};
   report.starters.push(() => {
     report.studies = read("studies") ?? [];
     report.studies.forEach((study, i) => (study.key = `${i}:`));
     report.answers = read("answers");
-    if (!document.querySelector("main[data-comparison]")) startControls(report.studies[0]);
+    startControls();
     report.draw();
   });
-  Object.assign(report, { bestOf, brushed, chosen, goTo, inOrder, metricOf, pointLines, pointMark, valueOf });
+  Object.assign(report, { anchorOf, bestOf, brushed, chosen, goTo, inOrder, keyOf, metricOf, ordered, pointLines, pointMark, trialAt, trialOf, valueOf });
 })();

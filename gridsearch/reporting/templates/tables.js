@@ -55,6 +55,7 @@
     return (texts) => columns.some((column) => holds(texts[column]));
   };
 
+  const anchor = (id, text) => report.html("a", { href: `#${id}` }, text);
   // A row of a long table is an array until it is shown.
   const build = (row, headings, id) => {
     const element = document.createElement("tr");
@@ -68,12 +69,7 @@
         cell.textContent = text;
         return;
       }
-      row.links.forEach((n, i) => {
-        const link = document.createElement("a");
-        link.href = `#trial-${n}`;
-        link.textContent = n;
-        cell.append(i ? " " : "", link);
-      });
+      row.links.forEach((n, i) => cell.append(i ? " " : "", anchor(`trial-${n}`, n)));
     });
     return element;
   };
@@ -85,9 +81,9 @@
   // The point of the study that a row is about, by its place: a row of the ranking is that point's, one of the trials
   // belongs to it.
   const pointOf = (table, row) => {
-    const [study] = report.studies ?? [];
-    if (!study) return undefined;
-    return table === "points" ? study.points[row.place] : study.points[study.trials[row.texts[0]]?.[2]];
+    if (table === "points") return report.studies?.[0]?.points[row.place];
+    const trial = report.trialAt(row.id);
+    return trial ? trial.study.points[trial.study.trials[trial.number][2]] : undefined;
   };
 
   const start = (table) => {
@@ -96,20 +92,26 @@
     const names = headings.map((cell) => cell.textContent.trim());
     const named = (name) => table.id && document.querySelector(`${name}[data-for="${table.id}"]`);
     const input = named("input"), output = named("output"), button = named("button");
-    const rows = [...body.rows].map((element) => ({ element, texts: [...element.cells].map((cell) => cell.textContent) }));
+    const rows = [...body.rows].map((element) => ({ element, id: element.id, texts: [...element.cells].map((cell) => cell.textContent) }));
     const stored = table.id && document.querySelector(`script[data-rows="${table.id}"]`);
-    for (const [cells, kind, links] of stored ? JSON.parse(stored.textContent) : []) {
+    for (const [cells, kind, links, id = `trial-${cells[0]}`] of stored ? JSON.parse(stored.textContent) : []) {
       const texts = cells.length < headings.length ? [...cells, links.join(" ") || "\u2013"] : cells;
-      rows.push({ kind, links, texts });
+      rows.push({ kind, links, texts, id: table.id === "trials" ? id : "" });
     }
     rows.forEach((row, place) => (row.place = place));
     const brushes = table.id === "points" || table.id === "trials";
     const first = button ? PAGE : rows.length;
-    let kept = rows, shown = first;
+    let kept = rows, shown = first, marked;
 
-    const elementOf = (row) => (row.element ??= build(row, headings, table.id === "trials" && `trial-${row.texts[0]}`));
+    const elementOf = (row) => (row.element ??= build(row, headings, row.id));
+    // The trial that is opened has its row there, on top where a filter hides it or it has not been drawn yet.
     const draw = () => {
-      body.replaceChildren(...kept.slice(0, shown).map(elementOf));
+      const drawn = kept.slice(0, shown), opened = rows.find((row) => row.id && row.id === state.opened);
+      if (opened && !drawn.includes(opened)) drawn.unshift(opened);
+      body.replaceChildren(...drawn.map(elementOf));
+      marked?.element.classList.remove("mark");
+      opened?.element.classList.add("mark");
+      marked = opened;
       if (button) button.hidden = shown >= kept.length;
     };
     const more = () => {
@@ -120,10 +122,10 @@
     const filter = () => {
       const tests = parse(input.value, names).map((condition) => test(condition, names));
       if (brushes && report.brushed?.()) {
-        const is = report.chosen(report.studies[0]);
+        const is = report.chosen(report.studies[0]); // brushes are for a page of one study
         tests.push((_, row) => {
           const point = pointOf(table.id, row);
-          return (point !== undefined && is(point)) || (table.id === "trials" && row.texts[0] === state.revealed);
+          return point !== undefined && is(point);
         });
       }
       kept = tests.length ? rows.filter((row) => tests.every((holds) => holds(row.texts, row))) : rows;
@@ -147,7 +149,7 @@
     // In the order of a metric that the figures show; what has none of it comes last.
     const byMetric = () => {
       const [study] = report.studies, metric = study.metrics[report.metricOf(study)];
-      const places = new Map(report.inOrder(study, study.points).map((point, place) => [point, place]));
+      const places = new Map(report.ordered().map((point, place) => [point, place]));
       const placeOf = (row) => places.get(pointOf(table.id, row)) ?? Infinity;
       mark(names.indexOf(metric.title), metric.better < 0);
       remember({ column: undefined });
@@ -178,7 +180,7 @@
       if (left > 0) notes.push(`\u2026 and ${left} more rows, in ${printed.dataset.file}.`);
       if (printed) printed.textContent = notes.join(" ");
     };
-    tables.set(table.id || table, { input, filter, print, draw, byMetric, rows, names, axes: Number(table.dataset.axes || 0) });
+    tables.set(table.id || table, { input, filter, print, draw, byMetric, rows, names, settings: Number(table.dataset.settings || 0) });
 
     const known = state.tables.get(table.id);
     if (!known) return;
@@ -187,22 +189,19 @@
     else again();
   };
 
-  // A link to a trial shows its row, also where a filter hides it or it has not been drawn yet.
+  // A link to a trial opens it, and shows its row.
   const reveal = () => {
-    const match = /^#trial-(\d+)$/.exec(location.hash);
-    for (const old of document.querySelectorAll("tr.mark")) old.classList.remove("mark");
-    state.revealed = match?.[1];
-    if (!match || !tables.has("trials")) return;
-    const id = location.hash.slice(1);
-    if (!document.getElementById(id)) {
-      const { input, filter } = tables.get("trials");
-      input.value = `trial=${match[1]}`;
-      filter();
-    }
-    const row = document.getElementById(id);
-    if (!row) return;
-    row.classList.add("mark");
-    if (!report.updating) row.scrollIntoView({ block: "center" });
+    const id = location.hash.slice(1), table = tables.get("trials");
+    const row = /^trial-\d/.test(id) ? table?.rows.find((r) => r.id === id) : undefined;
+    const before = state.opened;
+    state.opened = row?.id ?? null;
+    if (!table || (!before && !row)) return;
+    table.draw();
+    report.openTrial(row, table);
+    if (!row || report.updating) return;
+    const box = row.element.closest(".scroll");
+    box.scrollTop += row.element.getBoundingClientRect().top - box.getBoundingClientRect().top - box.clientHeight / 3;
+    document.querySelector(".trial-host").scrollIntoView({ block: "start" });
   };
 
   // After a choice in the figures: the rows of the chosen points, in the order of the metric that is shown.
@@ -214,14 +213,13 @@
       table.filter();
     }
   };
-  report.trialHead = () => tables.get("trials") ?? { names: [], axes: 0 };
-  report.trialRow = (number) => tables.get("trials")?.rows.find((row) => row.texts[0] === String(number))?.texts;
+  report.trialHead = () => tables.get("trials") ?? { names: [], settings: 0 };
+  report.trialRow = (id) => tables.get("trials")?.rows.find((row) => row.id === id)?.texts;
   report.reveal = reveal;
   report.starters.push(() => {
     tables.clear();
     for (const table of document.querySelectorAll("table.sortable")) start(table);
     if (report.brushed?.()) report.filterTables();
-    reveal();
   });
 
   window.addEventListener("beforeprint", () => tables.forEach(({ print }) => print()));

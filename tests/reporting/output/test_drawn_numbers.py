@@ -14,10 +14,11 @@ from gridsearch.plugins import ImageData
 from gridsearch.records import TrialState
 from gridsearch.reporting import Predictions, rank, write_report
 from gridsearch.reporting.output import answer_data as packing
-from gridsearch.reporting.output.answer_data import answer_data
-from gridsearch.reporting.output.figure_data import MOST_POINTS, as_script_json, figure_data
+from gridsearch.reporting.output.answer_data import Asked, answer_data
+from gridsearch.reporting.output.figure_data import MOST_POINTS, as_script_json, figure_data, on_one_scale
 from gridsearch.reporting.output.page import Drawn
 from gridsearch.reporting.output.shown_metrics import shown_metrics
+from gridsearch.reporting.stats.predictions import confident_mistakes
 from gridsearch.reporting.stats.reliability import calibration_error, reliability
 
 
@@ -54,6 +55,10 @@ def test_a_page_of_200_trials_with_images_and_curves_stays_below_two_megabytes(t
     assert len(answers["groups"][0]["trials"]) == 200, "none had to be left out"
 
 
+def answers_of(data, ranking, predictions):
+    return answer_data([Asked(data=data, ranking=ranking, predictions=predictions)])
+
+
 def unpacked(text, kind):
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
@@ -62,30 +67,67 @@ def unpacked(text, kind):
 def test_packed_answers_unpack_to_what_every_trial_chose(study, classes):
     data = study({"lr": [0.1, 0.01]}, seeds=2, class_names=()).data()
     ranking = rank(data)
-    found = answer_data(data, ranking, lambda n: some_answers(n, 60, classes))
+    found = answers_of(data, ranking, lambda n: some_answers(n, 60, classes))
     (group,) = found["groups"]
     kind = "<u1" if group["bytes"] == 1 else "<u2"
     labels = unpacked(group["labels"], kind).astype(int)
     table = unpacked(group["guesses"], kind).reshape(60, -1).astype(int)
-    for column, number in enumerate(group["trials"]):
-        stored = some_answers(number, 60, classes)
+    for column, key in enumerate(group["trials"]):
+        stored = some_answers(int(key.removeprefix("0:")), 60, classes)
         assert ((labels + table[:, column]) % classes == stored.guesses).all()
-        assert sum(images for _, images, *_ in found["bins"][str(number)]) == 60
+        assert sum(images for _, images, *_ in found["bins"][key]) == 60
     assert (unpacked(group["places"], "<u4") == np.arange(60)).all()
-    assert group["trials"][0] == ranking.best_trial.number
+    assert group["trials"][0] == f"0:{ranking.best_trial.number}"
 
 
 def test_trials_of_other_images_stand_apart_and_the_best_stay_where_not_all_fit(study, monkeypatch):
     data = study({"lr": [0.1, 0.01, 0.001]}, seeds=2).data()
     ranking = rank(data)
     first = ranking.best_trial.number
-    found = answer_data(data, ranking, lambda n: some_answers(n, 60 if n == first else 50))
+    found = answers_of(data, ranking, lambda n: some_answers(n, 60 if n == first else 50))
     assert [len(g["trials"]) for g in found["groups"]] == [1, 5]
     monkeypatch.setattr(packing, "MOST_LETTERS", 120)
-    (group,) = answer_data(data, ranking, lambda n: some_answers(n, 200))["groups"]
-    order = [t.number for p in ranking.points for t in p.complete]
+    (group,) = answers_of(data, ranking, lambda n: some_answers(n, 200))["groups"]
+    order = [f"0:{t.number}" for p in ranking.points for t in p.complete]
     assert group["trials"] == order[: len(group["trials"])]
     assert 1 <= len(group["trials"]) < 6
+
+
+def test_each_trial_has_its_most_confident_errors(study):
+    data = study({"lr": [0.1, 0.01]}).data()
+    (group,) = answers_of(data, rank(data), some_answers)["groups"]
+    for key, errors in zip(group["trials"], group["errors"], strict=True):
+        surest = confident_mistakes(some_answers(int(key[2:])), limit=8)
+        assert [image for image, _ in errors] == [m.image for m in surest]
+        assert [p for _, p in errors] == pytest.approx([m.probability for m in surest], rel=1e-3)
+
+
+def test_trials_of_several_studies_on_the_same_images_stand_together_the_best_of_each_first(study):
+    one, two = (
+        study({"lr": rates}, name=name).data() for name, rates in (("a", [0.1, 0.01]), ("b", [0.001]))
+    )
+    sides = [Asked(data=d, ranking=rank(d), predictions=some_answers) for d in (one, two)]
+    (group,) = answer_data(sides)["groups"]
+    assert group["trials"] == ["0:1", "1:0", "0:0"]
+
+
+def test_one_trial_is_drawn_as_it_stands_in_its_study(study):
+    data = study({"lr": [0.1, 0.01]}, seeds=2).data()
+    whole, alone = figure_data(data, rank(data)), figure_data(data, rank(data), only=0)
+    (point,) = alone["points"]
+    assert point["trials"] == [0] and list(alone["trials"]) == ["0"]
+    assert {**point, "trials": [0, 1]} == next(p for p in whole["points"] if 0 in p["trials"])
+    assert list(alone["curves"]["trials"]) == ["0"]
+
+
+def test_studies_beside_each_other_have_one_scale(study):
+    found = [figure_data(d, rank(d)) for d in (study({"lr": [lr, 0.002]}).data() for lr in (0.003, 0.001))]
+    ends = {(s["metrics"][0]["low"], s["metrics"][0]["high"]) for s in found}
+    assert len(ends) == 2
+    on_one_scale(found)
+    assert {(s["metrics"][0]["low"], s["metrics"][0]["high"]) for s in found} == {
+        (min(low for low, _ in ends), max(high for _, high in ends))
+    }
 
 
 def test_figures_have_the_values_intervals_and_ties_of_the_ranking_by_each_metric(study):

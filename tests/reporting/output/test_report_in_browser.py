@@ -134,6 +134,7 @@ def test_a_link_to_a_trial_shows_its_row_even_when_filtered_away(open_page):
     page.locator("#points tbody tr a").first.click()
     target = page.evaluate("location.hash")
     assert page.locator(target).is_visible()
+    assert page.locator("input[data-for=trials]").input_value() == "nonsense", "the filter stays"
 
 
 def test_the_page_is_whole_without_its_script(open_page):
@@ -227,6 +228,10 @@ def test_a_link_to_a_trial_that_was_not_drawn_yet_shows_it(open_page, long_repor
     target = page.evaluate("location.hash")
     assert int(target.removeprefix("#trial-")) > 1000
     assert page.locator(f"{target}.mark").is_visible()
+    assert page.locator(".trial h3").inner_text() == f"Trial {target.removeprefix('#trial-')}"
+    assert page.locator("#trials tbody tr").count() == 201, "on top of those that are drawn"
+    page.locator("#trials tbody a").nth(5).click()
+    assert page.locator("#trials tbody tr").count() == 200
 
 
 def test_names_in_rows_that_the_script_draws_stay_text(open_page, long_report, hostile):

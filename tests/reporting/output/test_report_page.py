@@ -90,6 +90,7 @@ def test_the_confusion_matrix_is_that_of_the_winning_trial(written):
     data, files, asked = written
     page = files.page.read_text()
     assert rank(data).best_trial.number in asked
+    assert len(asked) == len(set(asked)), "each trial's predictions are read once"
     assert data_of(page, "studies")[0]["confusion"]["of"] == f"trial {rank(data).best_trial.number}"
     assert re.search(r"Shirt taken for T-shirt/top, \d+\.\d %", page)
 
@@ -197,6 +198,26 @@ def test_recipe_commands_environment_counts_failures_and_time_are_there(study):
         assert words in text
     assert "#0 failed lr=0.1 seed=0 RuntimeError: boom" in text
     assert "17.0 s of training in 2 trials" in text
+
+
+def test_trials_that_were_lost_for_one_reason_stand_together_with_links_to_each(study):
+    builder = study({"lr": [0.1, 0.2], "batch": [10, 20, 30], "norm": ["none", "standard"]})
+    broken = [t.number for t in builder.records if t.params["batch"] == 20]
+    for n in broken:
+        builder.lose(n, TrialState.FAILED, f"ValueError: trial {n} has no size")
+    for n, epoch in ((0, 3), (1, 3), (10, 7)):
+        builder.prune(n, epoch)
+    page = page_of(builder.data())
+    assert f"4 trials failed, all batch=20 ValueError: trial {broken[0]} has no size" in page.text
+    assert " ".join(f"#{n}" for n in broken) in page.text
+    assert {f"#trial-{n}" for n in broken} <= {a["href"] for a in page.of("a")}
+    reached = sorted(100 * builder.epochs[n][-1].val_accuracy for n in (0, 1))
+    ends = " to ".join(f"{r:.2f} %" for r in reached)
+    assert (
+        f"2 trials pruned, all lr=0.1 batch=10 by asha after epoch 3 of 10 at {ends} validation accuracy"
+        in page.text
+    )
+    assert "#10 pruned lr=0.2 batch=30 norm=none seed=0 by asha after epoch 7 of 10" in page.text
 
 
 def test_what_varies_is_not_listed_as_recipe(study):
