@@ -80,8 +80,9 @@ def compare(
     from gridsearch.service.queries.comparisons import compare_studies
 
     names, chosen = [study_name(study) for study in studies], where_of(where)
-    with service.existing(places({"home": home, "store": store})) as opened:
-        return compare_studies(opened, names, where=chosen, by=by)
+    here = places({"home": home, "store": store})
+    with service.existing(here) as opened:
+        return compare_studies(opened, names, where=chosen, by=by, root=here.data)
 
 
 @with_nearest_name

@@ -97,7 +97,7 @@ def _add_report(commands: argparse._SubParsersAction[Parser], common: list[Parse
         action="append",
         type=natural,
         metavar="N",
-        help="only the confusion matrix of this trial; twice or more: side by side",
+        help="only this trial, on a page with its confusion matrix; twice or more: side by side",
     )
     report.add_argument(
         "--where",

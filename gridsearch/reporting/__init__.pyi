@@ -5,7 +5,6 @@ from .exports.wandb_export import export_to_wandb as export_to_wandb
 from .figures.confusion import (
     confusion_figure as confusion_figure,
     confusions_figure as confusions_figure,
-    confusions_files as confusions_files,
 )
 from .figures.cost import cost_figure as cost_figure
 from .figures.curves import curves_figure as curves_figure
@@ -44,6 +43,7 @@ from .output.report import (
 )
 from .output.tensorboard import TensorBoardRun as TensorBoardRun
 from .output.terminal import print_ranking as print_ranking
+from .output.trials_page import ShownTrial as ShownTrial, trials_page as trials_page
 from .ranking.by_metric import ByMetric as ByMetric, every_metric as every_metric, ranked_by as ranked_by
 from .ranking.comparison import Comparison as Comparison
 from .ranking.fronts import pareto_front as pareto_front

@@ -22,9 +22,14 @@ def studies(arguments: argparse.Namespace) -> int:
     from gridsearch import reporting
     from gridsearch.service.queries.comparisons import compare_studies
 
-    with existing(Places.find(arguments.home, arguments.store)) as store:
+    places = Places.find(arguments.home, arguments.store)
+    with existing(places) as store:
         made = compare_studies(
-            store, arguments.study, where=conditions(arguments.where or ()), by=arguments.by
+            store,
+            arguments.study,
+            where=conditions(arguments.where or ()),
+            by=arguments.by,
+            root=places.data,
         )
     if arguments.json:
         print(json.dumps({**made.comparison.to_json(), "page": str(made.page)}, allow_nan=False))
@@ -41,7 +46,7 @@ def studies(arguments: argparse.Namespace) -> int:
 
 
 def trials(arguments: argparse.Namespace) -> int:
-    """Draw the confusion matrices of trials side by side.
+    """Put trials side by side on a page, with their confusion matrices as figures.
 
     Raises:
         UsageError: trials of several studies, or a condition beside numbers.
@@ -50,8 +55,9 @@ def trials(arguments: argparse.Namespace) -> int:
 
     if len(arguments.study) > 1 or arguments.where or arguments.by:
         raise UsageError("--trial names trials of one --study, and goes without --where and --by")
-    with existing(Places.find(arguments.home, arguments.store)) as store:
-        made = draw_trials(store, arguments.study[0], arguments.trial)
+    places = Places.find(arguments.home, arguments.store)
+    with existing(places) as store:
+        made = draw_trials(store, arguments.study[0], arguments.trial, root=places.data)
     err = display.Lines(no_color=arguments.no_color, quiet=arguments.quiet)
     for each in made.trials:
         if each.problem:
@@ -73,4 +79,5 @@ def trials(arguments: argparse.Namespace) -> int:
             out.print(f"  {pair}", soft_wrap=True)
     for path in made.files:
         out.print(f"figure: {path}", soft_wrap=True)
+    out.print(f"page: {made.page}", soft_wrap=True)
     return 0

@@ -21,7 +21,6 @@ from gridsearch.reporting.figures.mpl_style import (
     settled,
     slant,
 )
-from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.stats.predictions import most_mistaken, row_shares
 from gridsearch.reporting.words.labels import distinct_labels
 
@@ -99,17 +98,6 @@ def confusions_figure(
         plain_text([axes.set_title(name, size=9.5)])
     _colour_bar(figure, figure.axes, shrink=min(1.0, 3.5 / (height * down)), size=size)
     return settled(figure)
-
-
-def confusions_files(
-    matrices: Sequence[np.ndarray], *, titles: Sequence[str], class_names: Sequence[str]
-) -> tuple[bytes, bytes]:
-    """Return the confusion matrices of one trial or several as PNG and as SVG; see `confusions_figure`."""
-    if len(matrices) == 1:
-        figure = confusion_figure(matrices[0], class_names=class_names, title=titles[0])
-    else:
-        figure = confusions_figure(matrices, titles=titles, class_names=class_names)
-    return png_bytes(figure), svg_bytes(figure)
 
 
 def _chosen(

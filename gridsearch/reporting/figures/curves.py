@@ -121,16 +121,19 @@ def _step_curves(data: StudyData, point: RankedPoint, metric: str) -> np.ndarray
 
 
 @drawn
-def winners_figure(sides: Sequence[tuple[StudyData, RankedPoint, str]]) -> Figure | None:
+def winners_figure(
+    sides: Sequence[tuple[StudyData, RankedPoint, str]], *, title: str = "Learning curves of the winners."
+) -> Figure | None:
     """Return the learning curves of several studies' points in one figure, None if none has any.
 
     Args:
-        sides: for each study (at most 5), its point, and what to call it.
+        sides: for each study (the first 5), its point, and what to call it.
+        title: what they are.
     """
     found = [s for s in sides if any(s[0].epochs.get(t.number) for t in s[1].complete)][:MOST_POINTS]
     if not found:
         return None
-    title = f"Learning curves of the winners.{_seeds_note([point for _, point, _ in found])}"
+    title = f"{title}{_seeds_note([point for _, point, _ in found])}"
     figure = new_figure(10.0, 3.9 + 0.22 * len(found), title)
     panels = figure.subplots(1, 2)
     for axes, (name, label) in zip(panels, _PANELS, strict=True):

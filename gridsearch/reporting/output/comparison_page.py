@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gridsearch import files
+from gridsearch.errors import GridsearchError
 from gridsearch.reporting.figures.pictures import Pictures
+from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, trials_of
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
@@ -20,16 +22,26 @@ from gridsearch.reporting.ranking.comparison import (
     varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
-from gridsearch.reporting.stats.predictions import confusion_matrix, describe_pairs, most_confused
+from gridsearch.reporting.stats.predictions import (
+    MOST_KEPT,
+    confusion_matrix,
+    describe_pairs,
+    kept,
+    most_confused,
+)
 from gridsearch.reporting.words.digits import Digits
 from gridsearch.reporting.words.text import NOTHING, listed, metric_name, plural, printable, show_params
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from rich.console import Group
 
+    from gridsearch.plugins import ImageData
+    from gridsearch.records import StudyData, TrialRecord
+    from gridsearch.reporting.output.page import Drawn
     from gridsearch.reporting.ranking.winner_differences import Difference, Side
 
 MOST_SHARED: Final = 200
@@ -51,23 +63,33 @@ class ComparisonFiles:
 
 
 def write_comparison(
-    sides: Sequence[Side], *, folder: Path, write: Callable[[Path, bytes], object] | None = None
+    sides: Sequence[Side],
+    *,
+    folder: Path,
+    images: Callable[[StudyData, TrialRecord], ImageData] | None = None,
+    write: Callable[[Path, bytes], object] | None = None,
 ) -> ComparisonFiles:
     """Write figures, JSON and page of a comparison into a folder of its own; figures of an earlier one go.
 
     Args:
         sides: two to five studies, each with a winner.
         folder: where to; made if it is not there.
+        images: gives what a trial of a study was trained on, or raises a GridsearchError; default: none are shown.
         write: writes a file so that a reader never finds half of it; default: temporary file and rename.
     """
     write = write or files.write_whole
+    sides = [
+        replace(side, predictions=kept(side.predictions, most=MOST_KEPT // len(sides))) for side in sides
+    ]
     comparison = compare(sides)
     found = Pictures()
     mistakes = _draw(found, comparison)
+    pixels = None if images is None else _pixels(comparison.sides[0], images)
+    drawn = drawn_sides(comparison.sides, folder=folder, pixels=pixels)
     contents = {files.COMPARISON: json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
     for stem, picture in found.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
-    contents[files.PAGE] = _page(comparison, found, mistakes).encode("utf-8", "replace")
+    contents[files.PAGE] = _page(comparison, found, mistakes, drawn).encode("utf-8", "replace")
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
         if old.name not in contents:
@@ -107,8 +129,23 @@ def print_comparison(comparison: Comparison) -> Group:
     return Group(*parts)
 
 
-def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str, Sequence[str]]]) -> str:
+def _pixels(side: Side, images: Callable[[StudyData, TrialRecord], ImageData]) -> np.ndarray | None:
+    """Return the training images of a study's winner, None where they are not here."""
+    trial = side.ranking.best_trial
+    if trial is None or not side.data.kind.classifies:
+        return None
+    try:
+        return images(side.data, trial).train_images
+    except (GridsearchError, OSError):
+        return None
+
+
+def _page(
+    comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str, Sequence[str]]], drawn: Drawn
+) -> str:
     columns, rows = _winner_table(comparison)
+    trials, settings = trials_of(comparison.sides)
+    place = {side.data.name: i for i, side in enumerate(comparison.sides)}
     return rendered(
         "comparison.html",
         title=listed([printable(n) for n in comparison.names]),
@@ -122,12 +159,25 @@ def _page(comparison: Comparison, found: Pictures, mistakes: Sequence[tuple[str,
         shared_hidden=max(0, len(comparison.shared) - MOST_SHARED),
         shared_words=_shared_words(comparison),
         pictures=found.by_stem,
-        heatmaps=[s for s in found.by_stem if s.startswith("heatmap")],
+        heatmaps=_stems(found, "heatmap", place),
         one_scale=len({(s.data.metric, s.data.direction) for s in comparison.sides}) == 1,
-        confusions=[s for s in found.by_stem if s.startswith("confusion")],
+        confusions=_stems(found, "confusion", place),
+        drawn=drawn,
+        trials=trials,
+        trials_file=TRIALS_FILE,
+        settings=settings,
         mistakes=mistakes,
         notes=found.notes,
     )
+
+
+def _stems(found: Pictures, kind: str, place: Mapping[str, int]) -> list[tuple[str, int | str]]:
+    """Return the pictures of a kind, and the place of the study that each is of; "all" of one that is of all."""
+    return [
+        (stem, place.get(stem.removeprefix(f"{kind}-"), "all"))
+        for stem in found.by_stem
+        if stem.startswith(kind)
+    ]
 
 
 def _parts(comparison: Comparison) -> list[str]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch import reporting, web_browser
 from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
-from gridsearch.service.queries.reports import chosen, rank_study, read_predictions, reader
+from gridsearch.files import PAGE
+from gridsearch.service.queries.reports import chosen, images_of, rank_study, read_predictions, reader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +88,14 @@ class TrialsDrawn:
     """Confusion matrices side by side.
 
     Attributes:
-        files: the PNG and the SVG.
+        files: the PNG and the SVG of their confusion matrices.
+        page: the page on which they stand side by side.
     """
 
     study: str
     trials: tuple[TrialClasses, ...]
     files: tuple[Path, ...]
+    page: Path
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of `report --trial --json`."""
@@ -101,11 +104,17 @@ class TrialsDrawn:
             "study": self.study,
             "trials": [t.to_json() for t in self.trials],
             "files": [str(f) for f in self.files],
+            "page": str(self.page),
         }
 
 
 def compare_studies(
-    store: Store, names: Sequence[str], *, where: Mapping[str, Value] | None = None, by: str | None = None
+    store: Store,
+    names: Sequence[str],
+    *,
+    where: Mapping[str, Value] | None = None,
+    by: str | None = None,
+    root: Path | None = None,
 ) -> Compared:
     """Compare studies, and write the comparison's page beside their folders.
 
@@ -114,6 +123,7 @@ def compare_studies(
         names: of two to five studies.
         where: only the trials where all of these hold, in each study.
         by: the metric that ranks each study; default: its own.
+        root: folder of the datasets' files, where images are looked for; nothing is ever fetched.
 
     Raises:
         UsageError: one study twice, or more than five.
@@ -133,7 +143,10 @@ def compare_studies(
         )
         warnings += [f"study {name!r}: {note}" for note in notes]
     files = reporting.write_comparison(
-        sides, folder=store.home.comparison_dir(names, _part(sides)), write=store.home.write_atomic
+        sides,
+        folder=store.home.comparison_dir(names, _part(sides)),
+        images=lambda data, trial: images_of(store, data.name, trial, root=root),
+        write=store.home.write_atomic,
     )
     return Compared(comparison=files.comparison, page=files.page, warnings=(*warnings, *files.notes))
 
@@ -143,8 +156,8 @@ def _part(sides: Sequence[Side]) -> str:
     return "+".join(dict.fromkeys(name for s in sides if (name := reporting.folder_of(s.data))))
 
 
-def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn:
-    """Draw the confusion matrices of any trials side by side, as PNG and SVG in the study's report folder.
+def draw_trials(store: Store, study: str, numbers: Sequence[int], *, root: Path | None = None) -> TrialsDrawn:
+    """Put any trials side by side on a page in the study's report folder; their confusion matrices as PNG and SVG too.
 
     A trial whose predictions cannot be used is left out, and `problem` says why.
 
@@ -152,6 +165,7 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn
         store: the open store.
         study: the study's name.
         numbers: of its trials.
+        root: folder of the datasets' files, where images are looked for; nothing is ever fetched.
 
     Raises:
         UsageError: more than twelve.
@@ -172,17 +186,24 @@ def draw_trials(store: Store, study: str, numbers: Sequence[int]) -> TrialsDrawn
     drawn = [t for t in found if t.matrix is not None]
     if not drawn:
         raise ArtifactError("; ".join(t.problem for t in found if t.problem))
-    stem = f"trials-{'-'.join(str(t.trial.number) for t in drawn)}-confusion"
-    png, svg = reporting.confusions_files(
-        [t.matrix for t in drawn if t.matrix is not None],
-        titles=[_title(t) for t in drawn],
-        class_names=data.classes_of(drawn[0].trial.settings),
-    )
+    stem = f"trials-{'-'.join(str(t.trial.number) for t in drawn)}"
     folder = store.home.report_dir(study)
-    paths = (folder / f"{stem}.png", folder / f"{stem}.svg")
-    for path, content in zip(paths, (png, svg), strict=True):
+    made = reporting.trials_page(
+        data,
+        rank_study(store, data),
+        [
+            reporting.ShownTrial(trial=t.trial, matrix=t.matrix, title=_title(t))
+            for t in drawn
+            if t.matrix is not None
+        ],
+        predictions=reader(store, data),
+        images=lambda trial: images_of(store, study, trial, root=root),
+        whole=PAGE if (folder / PAGE).is_file() else "",
+    )
+    paths = (folder / f"{stem}-confusion.png", folder / f"{stem}-confusion.svg", folder / f"{stem}.html")
+    for path, content in zip(paths, (made.png, made.svg, made.html.encode("utf-8", "replace")), strict=True):
         store.home.write_atomic(path, content)
-    return TrialsDrawn(study=study, trials=tuple(found), files=paths)
+    return TrialsDrawn(study=study, trials=tuple(found), files=paths[:2], page=paths[2])
 
 
 def _unlike(data: StudyData, first: TrialClasses, other: TrialClasses) -> str:

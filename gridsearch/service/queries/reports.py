@@ -208,7 +208,7 @@ def live_report(
     return reporting.live_page(
         data,
         predictions=_with_warnings(reader(store, data), []),
-        images=lambda trial: _images(ImageSettings.of(trial.settings), study, store, at_hand={}, root=root),
+        images=lambda trial: images_of(store, study, trial, root=root),
         kept=kept,
         live=live,
     )
@@ -303,6 +303,11 @@ def as_predictions(content: bytes) -> Predictions:
         tensors.get("indices"),
         tensors.get("predicted"),
     )
+
+
+def images_of(store: Store, study: str, trial: TrialRecord, *, root: Path | None) -> ImageData:
+    """Load the images that a trial was trained on; see `_images`."""
+    return _images(ImageSettings.of(trial.settings), study, store, at_hand={}, root=root)
 
 
 def _images(

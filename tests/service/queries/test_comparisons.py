@@ -87,8 +87,11 @@ def test_trials_are_drawn_side_by_side_and_a_later_report_leaves_the_figure(two,
     figures = [two / "digits" / "report" / f"trials-0-3-confusion.{kind}" for kind in ("png", "svg")]
     assert all(f"figure: {f}" in result.out for f in figures)
     assert " taken for " in result.out
+    page = two / "digits" / "report" / "trials-0-3.html"
+    assert f"page: {page}" in result.out and page.exists()
     found = cli("report", "--study", "digits", "--trial", "0", "--trial", "3", "--json").json
     assert [t["number"] for t in found["trials"]] == [0, 3]
+    assert found["page"] == str(page)
     shown = cli("trial", "3", "--study", "digits", "--json").json["trial"]
     assert found["trials"][1]["accuracy"] == pytest.approx(shown["val_accuracy"])
     assert cli("report", "--study", "digits").code == 0
