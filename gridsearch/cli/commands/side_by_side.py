@@ -62,8 +62,8 @@ def trials(arguments: argparse.Namespace) -> int:
     for each in made.trials:
         if each.problem:
             err.warn(each.problem)
-    if arguments.open and made.files:
-        next_steps.open_page(err, made.files[0])
+    if arguments.open:
+        next_steps.open_page(err, made.page)
     if arguments.json:
         print(json.dumps(made.to_json(), allow_nan=False))
         return 0
