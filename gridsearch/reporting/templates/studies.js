@@ -143,7 +143,7 @@
   report.draw = () => {
     report.hideTip();
     for (const figure of document.querySelectorAll("figure[data-figure]")) {
-      const study = report.studies[Number(figure.dataset.study || 0)];
+      const study = report.studies[figure.dataset.study === "all" ? 0 : Number(figure.dataset.study || 0)];
       const drawer = report.drawers[figure.dataset.figure];
       if (study && drawer) drawer(figure, study);
     }

@@ -368,7 +368,7 @@ def test_trials_side_by_side_answer(browser, tmp_path, sides):
     path = tmp_path / "trials-1-6.html"
     path.write_text(made.html)
     with opened(browser, path) as page:
-        assert page.locator('figure[data-figure="confusion"] .title').all_inner_texts() == [
+        assert page.locator('figure[data-figure="confusion"] .title').all_text_contents() == [
             "trial 1",
             "trial 6",
         ]
