@@ -88,6 +88,16 @@ def _tests_stay_as_written():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _workers_have_one_parent():
+    """All tests' workers are forked from one process: nothing in it looks at pytest's own variable."""
+    from gridsearch.executors.warm_parent import WarmParent
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WarmParent, "late", (*WarmParent.late, "PYTEST_CURRENT_TEST"))
+        yield
+
+
 @pytest.fixture
 def home(tmp_path) -> Path:
     return tmp_path / "home"
@@ -95,12 +105,10 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def cli(capsys, tmp_path, monkeypatch):
-    """Run the program in this process, in a folder of its own; torch is loaded here, so nothing else loads it early."""
+    """Run the program in this process, in a folder of its own."""
     from gridsearch.cli import main
-    from gridsearch.cli.commands import early_start
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(early_start, "load_early", lambda _: None)
 
     def run(*words: str) -> Result:
         capsys.readouterr()

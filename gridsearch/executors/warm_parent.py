@@ -18,15 +18,20 @@ import atexit
 import contextlib
 import ctypes
 import gc
+import json
 import os
 import platform
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from gridsearch.training.device_choice import DeviceFacts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +49,7 @@ _LIMITS = 16
 _IDLE = 600.0
 """Seconds without a request after which the process ends: a session that trains no more gets its memory back."""
 
-_LONGEST = 64
+_LONGEST = 1 << 14
 """Bytes of a request or an answer."""
 
 
@@ -56,10 +61,14 @@ class WarmParent:
         environment: of the process and of its workers.
     """
 
-    _kept: ClassVar[WarmParent | None] = None
+    late: ClassVar[tuple[str, ...]] = ("GRIDSEARCH_CACHE", "GRIDSEARCH_HOME", "GRIDSEARCH_KERNELS")
+    """Variables that nothing reads while it is imported: a worker gets those of the runner as they are now."""
+
+    _kept: ClassVar[_Kept]
 
     def __init__(self, kind: str, environment: Mapping[str, str]) -> None:
-        self._started_as = _circumstances(kind, environment)
+        self._started_as = _circumstances(environment)
+        self._facts: tuple[Mapping[str, str], DeviceFacts] | None = None
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requests.settimeout(_PATIENCE)
         try:
@@ -91,11 +100,11 @@ class WarmParent:
         """
         if sys.platform != "linux":
             return
-        kept = cls._kept
-        if kept is not None and kept._started_as == _circumstances(kind, environment) and kept._lives():
+        kept = cls._kept.by_kind.get(kind)
+        if kept is not None and kept._started_as == _circumstances(environment) and kept._lives():
             return
-        cls.end()
-        cls._kept = cls(kind, environment)
+        cls.end(kind)
+        cls._kept.by_kind[kind] = cls(kind, environment)
 
     @classmethod
     def fork(
@@ -113,32 +122,54 @@ class WarmParent:
             OSError: the system starts no more processes.
         """
         cls.start(kind, environment)
-        if (kept := cls._kept) is None:
+        if (kept := cls._kept.by_kind.get(kind)) is None:
             return None
-        pid = kept._forked(end, descriptors)
+        pid = kept._forked({"end": end.value, "environment": _late(environment)}, descriptors)
         if pid is None:
-            cls.end()
+            cls.end(kind)
         return pid
 
     @classmethod
-    def end(cls) -> None:
-        """End the process that is kept, if there is one; workers that it has forked stay."""
-        kept, cls._kept = cls._kept, None
-        if kept is not None:
-            kept._close()
+    def device_facts(cls, kind: str, environment: Mapping[str, str]) -> DeviceFacts | None:
+        """Return what this machine trains on, as a process that is there finds it; None where there is none."""
+        kept = cls._kept.by_kind.get(kind)
+        if kept is None or kept._started_as != _circumstances(environment):
+            return None
+        now = _late(environment)
+        if kept._facts is None or kept._facts[0] != now:
+            answer = kept._asked({"environment": now}, [])
+            found = json.loads(answer) if answer else None
+            kept._facts = found and (now, DeviceFacts(tuple(found["devices"]), found["described"]))
+        return kept._facts and kept._facts[1]
+
+    @classmethod
+    def end(cls, *kinds: str) -> None:
+        """End this thread's processes of some kinds, else of all; workers that they have forked stay."""
+        for kind in kinds or tuple(cls._kept.by_kind):
+            if (kept := cls._kept.by_kind.pop(kind, None)) is not None:
+                kept._close()
 
     def _lives(self) -> bool:
         return self._process.poll() is None
 
-    def _forked(self, end: signal.Signals, descriptors: Sequence[int]) -> int | None:
+    def _forked(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> int | None:
         here = os.open(".", os.O_PATH)  # which works in a folder that was removed, too
         try:
-            socket.send_fds(self._requests, [str(end.value).encode()], [here, *descriptors])
-            return int(self._requests.recv(_LONGEST) or b"0") or None
-        except OSError:  # it has ended, or takes too long
-            return None
+            return int(self._asked(request, [here, *descriptors]) or b"0") or None
         finally:
             os.close(here)
+
+    def _asked(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> bytes:
+        """Return the answer to a request; nothing where the process has ended, or takes too long."""
+        try:
+            socket.send_fds(self._requests, [json.dumps(request).encode()], descriptors)
+            return self._requests.recv(_LONGEST)
+        except OSError:
+            return b""
+
+    def __del__(self) -> None:  # with its thread
+        if hasattr(self, "_process"):
+            self._close()
 
     def _close(self) -> None:
         self._requests.close()
@@ -147,17 +178,36 @@ class WarmParent:
             self._process.wait()
 
 
+class _Kept(threading.local):
+    """The processes of each thread: the kernel ends what a thread has started with the thread, and all its forks."""
+
+    def __init__(self) -> None:
+        self.by_kind: dict[str, WarmParent] = {}
+
+
+WarmParent._kept = _Kept()
 atexit.register(WarmParent.end)
 
 
-def _circumstances(kind: str, environment: Mapping[str, str]) -> tuple[object, ...]:
+def _circumstances(environment: Mapping[str, str]) -> tuple[object, ...]:
     """Return what a process has from the one that starts it, and which one that is; the folder it is in aside."""
     import resource
 
     limits = tuple(resource.getrlimit(which) for which in range(_LIMITS))
     owners = (os.getresuid(), os.getresgid(), os.getgroups())
     scheduling = (os.sched_getaffinity(0), os.getpriority(os.PRIO_PROCESS, 0))
-    return os.getpid(), kind, dict(environment), limits, owners, scheduling, _umask()
+    early = {name: text for name, text in environment.items() if name not in WarmParent.late}
+    return os.getpid(), early, limits, owners, scheduling, _umask()
+
+
+def _late(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: environment[name] for name in WarmParent.late if name in environment}
+
+
+def _set_late(late: Mapping[str, str]) -> None:
+    for name in WarmParent.late:
+        os.environ.pop(name, None)
+    os.environ.update(late)
 
 
 def _umask() -> int:
@@ -206,15 +256,19 @@ def main(requests: int, runner: int, kind: str) -> None:
         channel.settimeout(_IDLE)
         while True:
             try:
-                request, descriptors, *_ = socket.recv_fds(channel, _LONGEST, 8)
+                text, descriptors, *_ = socket.recv_fds(channel, _LONGEST, 8)
             except TimeoutError:
                 return
-            if not request:
+            if not text:
                 return
+            request = json.loads(text)
+            if not descriptors:
+                channel.send(_device_facts(request["environment"]))
+                continue
             pid = _fork_sibling() if _alone() else 0
             if pid is None:
                 channel.close()
-                _be_worker(int(request), descriptors, runner)
+                _be_worker(request, descriptors, runner)
             for descriptor in descriptors:
                 os.close(descriptor)
             with contextlib.suppress(BrokenPipeError):
@@ -224,6 +278,28 @@ def main(requests: int, runner: int, kind: str) -> None:
 def _alone() -> bool:
     """Whether this process has one thread: locks that another one holds would stay locked in a fork."""
     return len(list(Path("/proc/self/task").iterdir())) == 1
+
+
+def _device_facts(late: Mapping[str, str]) -> bytes:
+    """Return what this machine trains on, as JSON.
+
+    A process that has asked a GPU's driver can use it no more once it is forked: a child asks.
+    """
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            from gridsearch.training import device_facts
+
+            _set_late(late)
+            os.write(write, json.dumps(asdict(device_facts())).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read, "rb") as pipe:
+        facts = pipe.read()
+    os.waitpid(child, 0)
+    return facts
 
 
 def _fork_sibling() -> int | None:
@@ -249,7 +325,7 @@ def _fork_sibling() -> int | None:
     return max(0, pid)
 
 
-def _be_worker(end: int, descriptors: Sequence[int], runner: int) -> NoReturn:
+def _be_worker(request: Mapping[str, Any], descriptors: Sequence[int], runner: int) -> NoReturn:
     """Be what `python -m gridsearch.executors.worker_process` would be."""
     from gridsearch.executors import worker_process
 
@@ -257,12 +333,13 @@ def _be_worker(end: int, descriptors: Sequence[int], runner: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
+        _set_late(request["environment"])
         os.fchdir(here)
         os.close(here)
         for standard in (1, 2):
             os.dup2(output, standard)
         os.close(output)
-        worker_process.main(end, commands, events, runner, *objects)
+        worker_process.main(request["end"], commands, events, runner, *objects)
         code = 0
     except BaseException:  # noqa: BLE001 - it must not go on as its parent would
         traceback.print_exc()

@@ -1,6 +1,8 @@
+from .device_choice import free_megabytes as free_megabytes
 from .devices import (
+    cuda_problem as cuda_problem,
     describe as describe,
-    free_megabytes as free_megabytes,
+    device_facts as device_facts,
     resolve_device as resolve_device,
     tune_allocator as tune_allocator,
 )

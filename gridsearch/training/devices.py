@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.errors import DeviceError
 from gridsearch.training import kernels, memory
+from gridsearch.training.device_choice import DeviceFacts, choose_devices
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,31 +27,14 @@ _MAPPINGS = 65536  # as many as glibc makes of its own accord
 _TRIM_THRESHOLD = 1 << 30
 
 
+def device_facts() -> DeviceFacts:
+    """Return which devices are here and what is known of them."""
+    return DeviceFacts(available(), describe())
+
+
 def resolve_device(name: str = "auto") -> tuple[str, ...]:
-    """Return the devices that a `--device` option stands for, one worker's place each.
-
-    Args:
-        name: "auto" (every CUDA device, else MPS, else the CPU), "cpu", "cuda" (every CUDA device), "cuda:N"
-            or "mps".
-
-    Raises:
-        DeviceError: it is not there, or no such name.
-    """
-    there = available()
-    cuda = tuple(d for d in there if d.startswith("cuda"))
-    if name == "auto":
-        return cuda or (("mps",) if "mps" in there else ("cpu",))
-    if name == "cuda" and cuda:
-        return cuda
-    if name in there:
-        return (name,)
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (index and not index.isdecimal()):
-        raise DeviceError(f"unknown device {name!r}", hint="use auto, cpu, cuda, cuda:N or mps")
-    hint = "use --device auto, which takes what is there"
-    if kind == "cuda" and not cuda:
-        hint = f"{cuda_problem()}, or use --device cpu"
-    raise DeviceError(f"no device {name!r} here; there is {', '.join(there)}", hint=hint)
+    """Return the devices that a `--device` option stands for; see `choose_devices`."""
+    return choose_devices(name, available(), cuda_problem)
 
 
 def cuda_problem() -> str:
@@ -108,20 +91,6 @@ def describe() -> dict[str, str]:
         found["mps"] = "available"
     found["matmul precision"] = torch.get_float32_matmul_precision()
     return found
-
-
-def free_megabytes(device: str) -> float | None:
-    """Return the memory that is free for training: a GPU's, or this machine's within the limits of this process.
-
-    Args:
-        device: "cpu", "cuda:0", ...; None is returned for devices that do not say (MPS).
-    """
-    kind = torch.device(device).type
-    if kind == "cuda":
-        return float(torch.cuda.mem_get_info(torch.device(device))[0]) / 1e6
-    if kind != "cpu":
-        return None
-    return memory.free_bytes() / 1e6
 
 
 def prepare_process(*, threads: int) -> None:

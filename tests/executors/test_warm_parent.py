@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from gridsearch.cli import parser
+from gridsearch.cli import main, parser
 from gridsearch.cli.commands import early_start
 from gridsearch.executors.local import LocalExecutor, worker_environment
 from gridsearch.executors.warm_parent import WarmParent
 from gridsearch.records import WorkerSetup
-from gridsearch.records.study_kinds import FUNCTION, IMAGES
+from gridsearch.records.study_kinds import FUNCTION
+from gridsearch.training import devices
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="forks workers on Linux alone")
 
@@ -40,13 +45,20 @@ def started(pool):
     return list(pool.pids().values())
 
 
+def alive(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
 def parent_of(pid):
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
+def parent(kind=FUNCTION):
+    return WarmParent._kept.by_kind[kind.name]
+
+
 def kept():
-    assert WarmParent._kept is not None
-    return WarmParent._kept.pid
+    return parent().pid
 
 
 def test_workers_are_children_of_the_runner_and_outlive_the_process_that_forked_them():
@@ -74,14 +86,33 @@ def test_one_process_serves_runs_one_after_another_and_is_replaced_once_it_has_g
         found.append(kept())
     assert found[0] == found[1]
     os.kill(kept(), signal.SIGKILL)
-    WarmParent._kept._process.wait()
+    parent()._process.wait()
     pool = executor()
     assert started(pool)
     pool.stop()
     assert kept() != found[0]
 
 
-@pytest.mark.parametrize("change", ["variable", "limit", "umask", "kind"])
+def test_workers_of_one_thread_do_not_end_with_another_thread():
+    def start_and_stop():
+        started(pool := executor())
+        pool.stop()
+
+    thread = threading.Thread(target=start_and_stop)
+    thread.start()
+    thread.join()
+    pool = executor()
+    (pid,) = started(pool)
+    assert alive(pid)
+    thread = threading.Thread(target=start_and_stop)
+    thread.start()
+    thread.join()
+    time.sleep(0.1)
+    assert alive(pid)
+    pool.stop()
+
+
+@pytest.mark.parametrize("change", ["variable", "limit", "umask"])
 def test_a_worker_has_what_the_runner_has_now(change, monkeypatch):
     started(pool := executor())
     pool.stop()
@@ -96,8 +127,7 @@ def test_a_worker_has_what_the_runner_has_now(change, monkeypatch):
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft - 1, hard))
         elif change == "umask":
             os.umask(0o027)
-        kind = IMAGES if change == "kind" else FUNCTION
-        WarmParent.start(kind.name, worker_environment(threads=1))
+        WarmParent.start(FUNCTION.name, worker_environment(threads=1))
         assert kept() != before
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
@@ -131,6 +161,28 @@ def test_a_worker_is_in_the_folder_that_the_runner_is_in_now(tmp_path, monkeypat
     assert kept() == before
 
 
+def test_variables_of_ours_are_those_that_the_runner_has_now(tmp_path, monkeypatch):
+    started(pool := executor())
+    pool.stop()
+    before = kept()
+    monkeypatch.setenv("GRIDSEARCH_CACHE", str(tmp_path / "elsewhere"))
+    monkeypatch.delenv("GRIDSEARCH_HOME")
+    module = tmp_path / "shows.py"
+    module.write_text(
+        "import os\n"
+        "def names(params, seed):\n"
+        "    print(os.environ.get('GRIDSEARCH_CACHE'), os.environ.get('GRIDSEARCH_HOME'))\n"
+        "    return {'x': 1}\n"
+    )
+    words = (
+        f"run --objective {module}:names --metric x --grid a=1 --workers 1 --home {tmp_path} -q --no-report"
+    )
+    assert main(words.split()) == 0
+    assert kept() == before
+    (log,) = tmp_path.glob("*/trials/0/log*")
+    assert log.read_text().split() == [str(tmp_path / "elsewhere"), "None"]
+
+
 def test_where_something_that_was_imported_has_a_thread_the_runner_starts_workers_itself(
     tmp_path, monkeypatch
 ):
@@ -143,10 +195,29 @@ def test_where_something_that_was_imported_has_a_thread_the_runner_starts_worker
     pool = executor()
     (pid,) = started(pool)
     try:
-        assert WarmParent._kept is None
+        assert not WarmParent._kept.by_kind
         assert "gridsearch.executors.worker_process" in Path(f"/proc/{pid}/cmdline").read_text()
     finally:
         pool.stop()
+
+
+def test_a_run_needs_no_torch_in_its_own_process(tmp_path):
+    program = (
+        "import sys; from gridsearch.cli import main\n"
+        "code = main('run --dataset digits --model mlp --grid lr=.1 --epochs 1 --workers 1 --no-report -q'.split())\n"
+        "from gridsearch.executors.warm_parent import WarmParent\n"
+        "import json; print(code, 'torch' in sys.modules, json.dumps(dict(WarmParent._kept.by_kind['images']._facts[1].described)))"
+    )
+    environment = {**os.environ, "GRIDSEARCH_HOME": str(tmp_path)}
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    code, torch, facts = ran.stdout.splitlines()[-1].split(maxsplit=2)
+    assert (code, torch) == ("0", "False")
+    theirs, ours = json.loads(facts), devices.device_facts().described
+    assert {name: text for name, text in theirs.items() if name != "threads"} == {
+        name: text for name, text in ours.items() if name != "threads"
+    }
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import nn
 
 import gridsearch.training
 from gridsearch.errors import DeviceError, UsageError
-from gridsearch.training import devices, outputs, seeds
+from gridsearch.training import device_choice, devices, outputs, seeds
 from gridsearch.training.batches import batch_plan
 from gridsearch.training.model_setup import has_batch_norm, has_dropout, set_dropout
 from gridsearch.training.precision import DTYPES, Precision
@@ -308,6 +308,6 @@ def test_every_public_name_is_there_and_importing_the_package_imports_no_torch()
 
 
 def test_the_free_memory_of_a_cpu_is_known():
-    free = devices.free_megabytes("cpu")
+    free = device_choice.free_megabytes("cpu")
     assert free is not None
     assert free > 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gridsearch.records.study_kinds import StudyKind
     from gridsearch.service.prepare.options import RunOptions
     from gridsearch.service.prepare.prepared import Plugins, Prepared
+    from gridsearch.training.device_choice import DeviceFacts
 
 _WORKER_MB = 500.0
 """A worker with torch, a dataset such as Fashion-MNIST, and its kernels loaded, beside its pack."""
@@ -76,9 +77,30 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     Raises:
         DeviceError: there is no such device here.
     """
-    from gridsearch.training.devices import resolve_device
+    from gridsearch.training.device_choice import choose_devices
 
-    return resolve_device(device)
+    def cuda_problem() -> str:
+        from gridsearch.training import cuda_problem
+
+        return cuda_problem()
+
+    return choose_devices(device, _device_facts().devices, cuda_problem)
+
+
+def _device_facts() -> DeviceFacts:
+    """Return what this machine trains on, as the process says that workers are forked from, if there is one.
+
+    It has torch, which takes a second to import here.
+    """
+    from gridsearch.executors.local import worker_environment
+    from gridsearch.executors.warm_parent import WarmParent
+
+    facts = WarmParent.device_facts(IMAGES.name, worker_environment(threads=1))
+    if facts is None:
+        from gridsearch.training import device_facts
+
+        facts = device_facts()
+    return facts
 
 
 def hardware(prepared: Prepared, devices: Sequence[str], options: RunOptions) -> str:
@@ -96,9 +118,7 @@ def hardware(prepared: Prepared, devices: Sequence[str], options: RunOptions) ->
 
 def device_name(device: str) -> str:
     """Return what a device is, for the cache of measured costs."""
-    from gridsearch.training import describe
-
-    facts = describe()
+    facts = _device_facts().described
     kernels = f", kernels {facts['kernels']}" if device == "cpu" else ""
     return f"{device.partition(':')[0]} {facts.get(device, '')}{kernels}".strip()
 
@@ -255,7 +275,5 @@ def environment(kind: StudyKind = IMAGES) -> dict[str, str]:
             continue
     if not kind.packs:
         return found
-    from gridsearch.training import describe
-
-    facts = describe()
+    facts = _device_facts().described
     return found | {name: facts[name] for name in facts if name.startswith(("cpu", "cuda", "mps", "memory"))}
