@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gridsearch.records.axis import identity
 from gridsearch.reporting.ranking.points import values_by_replicate
 from gridsearch.reporting.stats import moments
+from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import is_share
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ def lead_over(ranking: Ranking, axis: str, other: Value, *, level: float) -> str
         place = next(i for i, point in enumerate(ranking.points) if point is beside)
         if (
             place < known.compared
+            and known.basis is not Basis.NOTHING  # the winner's predictions are not there
             and not known.exact
             and not beside.tied_with_best
             and place not in known.unsettled

@@ -68,6 +68,13 @@ def test_at_an_edge_beyond_which_an_axis_takes_no_value_nothing_is_found(study):
     assert spec_of(found(upward, "GS101")[0].command).grid.values["dropout"] == (0.8, 0.9)
 
 
+def test_where_nothing_says_how_sure_a_ranking_is_no_axis_is_said_to_matter(study):
+    data = valued(study, rising, {"lr": LR}, seeds=1).data()
+    ranking = rank(data, predictions=lambda number: None)
+    assert ranking.uncertainty.basis == "nothing" and not ranking.tied
+    assert not [f for f in find(data, ranking) if f.code in ("GS101", "GS102", "GS107")]
+
+
 def test_a_winner_at_the_edge_by_chance_is_no_finding(study):
     few = sum(
         bool(found(valued(study, lambda p: 0.9, {"lr": LR}, noise=0.01, seeds=4, rng=i).data(), "GS101"))
