@@ -68,3 +68,4 @@ from .stats.predictions import (
     per_class_csv as per_class_csv,
     require_agreement as require_agreement,
 )
+from .words.text import each_once as each_once

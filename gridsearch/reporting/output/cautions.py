@@ -98,7 +98,7 @@ def _incomparable_caution(data: StudyData, ranking: Ranking) -> str:
     )
     if not names:
         return text
-    return f"{text}To see them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
+    return f"{text} To see them: `{data.again.report('--where', f'{_VERSION}={next(iter(names))}')}`."
 
 
 def _pruned_caution(data: StudyData, ranking: Ranking) -> str:
@@ -143,8 +143,10 @@ def _class_caution(data: StudyData, ranking: Ranking) -> str:
     counts = next((f for f in data.facts.values() if f.uneven), None)
     if counts is not None:
         fewest, most = (counts.train.index(f(counts.train)) for f in (min, max))
-        uneven = " and ".join(f"{counts.class_names[i]} {counts.train[i]:,}" for i in (fewest, most))
-        words = f"The classes are uneven ({uneven} images)"
+        uneven = " and ".join(
+            f"{counts.train[i]:,} of {counts.class_names[i] or i!s}" for i in (fewest, most)
+        )
+        words = f"The classes are uneven ({uneven})"
     else:
         words = "Accuracy and balanced accuracy differ, so some classes are recognized better than others"
     words += (

@@ -22,7 +22,7 @@ from gridsearch.records.image_metrics import (
 )
 from gridsearch.reporting.ranking.points import finite
 from gridsearch.reporting.ranking.ranking import Ranking, rank
-from gridsearch.reporting.words.text import plural
+from gridsearch.reporting.words.text import alike, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -254,11 +254,10 @@ def _label(trial: TrialRecord, metric: ImageMetric, data: StudyData) -> int | No
 
 def _whose(missing: Mapping[int, str]) -> str:
     """Say which trials lack a metric, and why: "trial 3 and 2 more (it has no stored validation predictions)"."""
-    by_reason: dict[str, list[int]] = {}
-    for number, why in missing.items():
-        by_reason.setdefault(why, []).append(number)
+    numbers = {why: number for number, why in reversed(list(missing.items()))}
     words = []
-    for why, numbers in by_reason.items():
-        more = f" and {plural(len(numbers) - 1, 'other')}" if len(numbers) > 1 else ""
-        words.append(f"trial {numbers[0]}{more} ({why})")
-    return "; ".join(words[:MOST_NAMED])
+    for group in alike(missing.values()).values():
+        more = f" and {plural(len(group) - 1, 'other')}" if len(group) > 1 else ""
+        words.append(f"trial {numbers[group[0]]}{more} ({group[0]})")
+    left = len(words) - MOST_NAMED
+    return "; ".join([*words[:MOST_NAMED], *([f"{plural(left, 'other reason')}"] if left > 0 else [])])

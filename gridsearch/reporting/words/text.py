@@ -19,7 +19,7 @@ from gridsearch.spec.collector import InvalidValue
 from gridsearch.spec.words import exact, word
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from gridsearch.records import Trial, TrialRecord, Value
 
@@ -53,6 +53,7 @@ FIXED: Final = range(-4, 9)
 """Exponents of ten that are written out; others are written as 1.23e+45."""
 
 _PLAIN: Final = re.compile(r"[ -~]*")
+_NUMBER: Final = re.compile(r"\d+")
 _NO_CHARACTERS: Final = re.compile("[\ufffe\uffff]")
 """What XML does not take."""
 
@@ -203,6 +204,22 @@ def show_replicates(count: int, *, seeds: int, folds: int | None) -> str:
     if count == folds * seeds:
         return plural(folds, "fold") + (f" x {plural(seeds, 'seed')}" if seeds > 1 else "")
     return f"{plural(count, 'fold')} of {plural(seeds, 'seed')}" if seeds > 1 else f"{count} of {folds} folds"
+
+
+def alike(messages: Iterable[str]) -> dict[str, list[str]]:
+    """Return messages by what they say but for the numbers in it, in their order: trials name files of their own."""
+    found: dict[str, list[str]] = {}
+    for message in messages:
+        found.setdefault(_NUMBER.sub("0", message), []).append(message)
+    return found
+
+
+def each_once(messages: Iterable[str]) -> tuple[str, ...]:
+    """Return of messages that are alike but for numbers the first, and how many more there are."""
+    groups = (list(dict.fromkeys(group)) for group in alike(messages).values())
+    return tuple(
+        f"{first} (and {plural(len(more), 'other')} like it)" if more else first for first, *more in groups
+    )
 
 
 def listed(words: Sequence[str]) -> str:

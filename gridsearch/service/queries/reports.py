@@ -116,7 +116,7 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
             f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
         )
     content = reporting.report_json(data, ranking=ranking)
-    return Report(data, ranking, page, content, tuple(dict.fromkeys(warnings)))
+    return Report(data, ranking, page, content, reporting.each_once(warnings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -105,6 +105,12 @@ def test_a_trial_without_the_metric_is_named_and_never_stands_in_by_its_accuracy
 def test_a_metric_that_no_stored_predictions_give_is_one_error_with_the_reason(graded, study):
     with pytest.raises(ArtifactError, match=r"ranked by auc: trial 0 and 3 others \(it has no stored"):
         ranked_by(graded.data(), "auc", predictions=lambda _: None)
+
+    def gone(number: int) -> None:
+        raise ArtifactError(f"trials/{number}/predictions cannot be read")
+
+    with pytest.raises(ArtifactError, match=r"trial 0 and 3 others \(trials/0/predictions cannot be read\)$"):
+        ranked_by(graded.data(), "auc", predictions=gone)
     two = study({"lr": [0.1]}, class_names=("a", "b")).data()
 
     def pairs(_: int) -> Predictions:

@@ -412,7 +412,7 @@ def test_classes_are_called_uneven_by_their_numbers_and_not_by_their_metrics(stu
     assert rank(even).class_metrics == ()
     assert "uneven" not in " ".join(headline(even, rank(even)).cautions)
     assert rank(uneven).class_metrics == ("balanced_accuracy", "macro_f1")
-    assert "The classes are uneven (cat 40 and dog 400 images): balanced accuracy and macro F1" in " ".join(
+    assert "The classes are uneven (40 of cat and 400 of dog): balanced accuracy and macro F1" in " ".join(
         headline(uneven, rank(uneven)).cautions
     )
 

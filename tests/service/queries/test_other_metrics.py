@@ -133,6 +133,9 @@ def test_without_their_predictions_trials_are_named_and_none_can_be_ranked_by_wh
     assert (code, out) == (4, "")
     assert "no trial of study 'digits' can be ranked by auc: trial 0" in err
     assert set(copy.rglob("*")) == before
+    code, out, err = call(capsys, copy, "report", "--study", "digits")
+    assert code == 0
+    assert (err.count("cannot be read"), err.count("(and 2 others like it)")) == (1, 1)
     assert gs.load("digits", home=copy).by("macro_f1").ranking.best is not None  # a trial records it
     with pytest.raises(ArtifactError):
         gs.load("digits", home=copy).by("ece")
