@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gridsearch.errors import DataError, PluginError
+from gridsearch.errors import PluginError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -134,10 +134,7 @@ class TrialMaterial:
         root = Path(self._setup.data_root)
         images, found = datasets.load_known(plugin, root, dict(options), wanted=fingerprint)
         if found != fingerprint:
-            raise DataError(
-                f"the images have changed: those of {plugin.name!r} are other than when the run began",
-                hint="run again",
-            )
+            raise datasets.images_changed(plugin.name)
         return images
 
     def _found(self, name: str) -> Plugin:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gridsearch import plugins
 from gridsearch.advice import is_own
-from gridsearch.errors import RAISED, DataError, SpecError, UsageError, nearest, said
+from gridsearch.errors import RAISED, SpecError, UsageError, nearest, said
 from gridsearch.records import DataFacts, ImageSettings
 from gridsearch.records.study_kinds import IMAGES
 from gridsearch.zoo import datasets
@@ -253,7 +253,7 @@ class Catalog:
             if each.data_fingerprint not in found:
                 images, fingerprint = self.known(each.data_options, wanted=each.data_fingerprint)
                 if fingerprint != each.data_fingerprint:
-                    raise images_changed(each.dataset)
+                    raise datasets.images_changed(each.dataset)
                 found[fingerprint] = images
         return found
 
@@ -272,7 +272,7 @@ class Catalog:
         if fingerprint in self._facts:
             return self._facts[fingerprint]
         if self.known(settings.data_options, wanted=fingerprint)[1] != fingerprint:
-            raise images_changed(settings.dataset)
+            raise datasets.images_changed(settings.dataset)
         return self._facts[fingerprint]
 
     def seen(self, drafts: Iterable[TrialDraft]) -> tuple[DataFacts, ...]:
@@ -349,13 +349,6 @@ def _told_apart(plugin: Plugin, shown: Mapping[str, Plugin]) -> Plugin:
 
 def _base(name: str) -> str:
     return name.rpartition("/")[2]
-
-
-def images_changed(dataset: str) -> DataError:
-    """Return the error of a dataset that is another one than a moment ago."""
-    return DataError(
-        f"the images have changed: those of {dataset!r} are other than when the run began", hint="run again"
-    )
 
 
 def _facts(images: ImageData, locator: str) -> DataFacts:

@@ -21,7 +21,7 @@ from gridsearch.records.image_metrics import (
     require_class,
 )
 from gridsearch.service.prepare import stored, user_code
-from gridsearch.service.prepare.catalog import Catalog, images_changed, models_of
+from gridsearch.service.prepare.catalog import Catalog, models_of
 from gridsearch.service.prepare.image_summary import image_warnings, renamed_arguments, summary
 from gridsearch.service.prepare.prepared import Joining, Prepared, stored_fields
 from gridsearch.service.prepare.replicates import open_or_more
@@ -299,7 +299,7 @@ def _images(catalog: Catalog, settings: Settings, *, fetch: bool) -> ImageData |
             raise
         return None
     if fingerprint != settings.data_fingerprint:
-        raise images_changed(settings.dataset)
+        raise datasets.images_changed(settings.dataset)
     return datasets.share(images, fingerprint) if fetch else images
 
 

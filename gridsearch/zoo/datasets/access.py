@@ -318,3 +318,10 @@ def _positional(target: Any) -> str | None:
     if first is None or first.name == "root" or first.default is not first.empty:
         return None
     return first.name if first.kind in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD) else None
+
+
+def images_changed(dataset: str) -> DataError:
+    """Return the error of a dataset that is another one than a moment ago."""
+    return DataError(
+        f"the images have changed: those of {dataset!r} are other than when the run began", hint="run again"
+    )
