@@ -93,8 +93,8 @@ def test_a_plain_split_and_the_test_part_divide_no_group_either():
 
 
 def test_no_group_of_validation_images_of_its_own_is_held_out_as_test():
-    labels, groups = np.arange(80) % 2, np.arange(80) // 4
-    own_val = np.array([0, 4, 8, 12, 76])  # of groups 0 to 3, and 19
+    labels, groups = np.arange(80) % 2, np.repeat(np.arange(24), [6] * 8 + [2] * 16)
+    own_val = np.arange(8) * 6  # one image of each of the larger groups, which are given out first
     for how in ({"val": 0.0}, {"val": 1 / 3, "folding": Folding(3, 1, 5)}):
         for seed in range(20):
             found = split(labels, split_seed=seed, hold_out_test=True, own_val=own_val, groups=groups, **how)
