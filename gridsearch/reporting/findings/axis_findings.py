@@ -43,10 +43,11 @@ def about_axes(ranking: Ranking, grids: NextGrids, *, free: bool) -> Iterator[Fi
         if best == ABSENT or len(levels) < 2:
             continue
         level = LEVEL / len(ranking.varying)
+        found: list[Finding] = []
         if all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels):
-            yield from _at_the_edge(ranking, grids, axis, levels, level=level, free=free)
-            yield from _between(ranking, grids, axis, levels, level=level, free=free)
-        yield from _no_effect(ranking, grids, axis, levels, level=level)
+            found += _at_the_edge(ranking, grids, axis, levels, level=level, free=free)
+            found += _between(ranking, grids, axis, levels, level=level, free=free)
+        yield from found or _no_effect(ranking, grids, axis, levels, level=level)
 
 
 def _at_the_edge(
@@ -104,18 +105,17 @@ def _no_effect(
     ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float
 ) -> Iterator[Finding]:
     """Find that no two values of an axis differ by more than chance does (two one-sided tests, Schuirmann 1987)."""
-    best, most = ranking.best, chance(ranking)
-    pairs = list(itertools.combinations(levels, 2))
-    if best is None or most is None or len(pairs) > 100:
+    best, pairs = ranking.best, list(itertools.combinations(levels, 2))
+    if best is None or len(pairs) > 100:
         return
-    widest = 0.0
-    count = None
-    for one, other in pairs:
-        found = difference(ranking, axis, one, other, level=2 * level)
-        if found is None:
-            return
-        widest = max(widest, abs(found.low), abs(found.high))
-        count = found.count if count is None else min(count, found.count)
+    found = [difference(ranking, axis, one, other, level=2 * level) for one, other in pairs]
+    known = [each for each in found if each is not None]
+    compared = {id(point): point for each in known for point in each.points}
+    most = chance(ranking, compared.values())
+    if len(known) < len(found) or most is None:
+        return
+    widest = max(max(abs(each.low), abs(each.high)) for each in known)
+    count = min(each.count for each in known)
     if not widest < most:
         return
     digits = ranking.digits_of()

@@ -13,7 +13,7 @@ from gridsearch.reporting.stats.uncertainty import Basis
 from gridsearch.reporting.words.text import is_share
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from gridsearch.records import Value
     from gridsearch.reporting.ranking.points import RankedPoint
@@ -31,12 +31,14 @@ class Difference:
     Attributes:
         mean: over `count` pairs.
         low: lower end of the confidence interval of the mean; likewise `high`.
+        points: those that were compared.
     """
 
     mean: float
     low: float
     high: float
     count: int
+    points: tuple[RankedPoint, ...]
 
 
 def difference(
@@ -57,6 +59,7 @@ def difference(
     """
     sign = -1.0 if ranking.direction == "minimize" else 1.0
     blocks, pairs, folds = [], [], 1
+    compared: list[RankedPoint] = []
     for one, other in _blocks(ranking.ranked, axis, first, second):
         a, b = (values_by_replicate(p.trials, ranking.metric) for p in (one, other))
         both = sorted(set(a) & set(b))
@@ -64,9 +67,10 @@ def difference(
             pairs = [sign * (a[replicate] - b[replicate]) for replicate in both]
             blocks.append(moments.mean(pairs) or 0.0)
             folds = len({replicate.fold for replicate in both})
+            compared += (one, other)
     if len(blocks) == 1 and folds == 1:
         blocks = pairs
-    return _interval(blocks, level=level) if len(blocks) >= FEWEST else None
+    return _interval(blocks, tuple(compared), level=level) if len(blocks) >= FEWEST else None
 
 
 def lead_over(ranking: Ranking, axis: str, other: Value, *, level: float) -> str | None:
@@ -117,12 +121,13 @@ def _ends(point: RankedPoint, digits: Digits) -> str:
     return f" {digits.finer(point.ci_high - point.ci_low).interval(point.ci_low, point.ci_high)}"
 
 
-def chance(ranking: Ranking) -> float | None:
+def chance(ranking: Ranking, points: Iterable[RankedPoint]) -> float | None:
     """Return the standard deviation of a trial's value by chance alone; None where nothing says it.
 
-    Pooled over the seeds of the points, else that of a share of right answers among the validation images.
+    Pooled over the seeds of some points (poor ones may scatter a thousand times as much as good ones), else that of a
+    share of right answers among the validation images.
     """
-    spreads = [(p.n - 1, p.spread) for p in ranking.ranked if p.spread is not None]
+    spreads = [(p.n - 1, p.spread) for p in points if p.spread is not None]
     freedom = sum(n for n, _ in spreads)
     if freedom:
         return math.hypot(*(math.sqrt(n / freedom) * spread for n, spread in spreads)) or None
@@ -152,9 +157,9 @@ def _blocks(
     return [(point, sides[1][rest]) for rest, point in sides[0].items() if rest in sides[1]]
 
 
-def _interval(values: Sequence[float], *, level: float) -> Difference:
+def _interval(values: Sequence[float], points: tuple[RankedPoint, ...], *, level: float) -> Difference:
     from scipy import special
 
     mean, error = moments.mean(values) or 0.0, (moments.deviation(values) or 0.0) / math.sqrt(len(values))
     reach = float(special.stdtrit(len(values) - 1, 1 - level / 2)) * error
-    return Difference(mean, mean - reach, mean + reach, len(values))
+    return Difference(mean, mean - reach, mean + reach, len(values), points)

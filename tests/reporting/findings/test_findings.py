@@ -107,6 +107,24 @@ def test_an_axis_without_effect_is_one_whose_values_are_shown_to_be_alike(study)
     assert not found(loose, "GS102")  # two pairs show nothing
 
 
+def test_poor_points_that_scatter_do_not_hide_an_effect_of_the_good_ones(study):
+    """The first axis has an effect of .01 where points scatter by .001; a point beside them scatters by .3."""
+    axes = {"norm": ["none", "standard"], "batch": [10, 20, 40]}
+    builder = valued(study, lambda p: 0.9 + 0.01 * (p["norm"] == "standard"), axes, noise=0.001)
+    wild = valued(study, lambda p: 0.4, {"norm": ["none"], "batch": [80]}, noise=0.3)
+    for record in wild.records:
+        builder.records.append(replace(record, number=len(builder.records)))
+    data = replace(builder.data(), axes=("norm", "batch"))
+    assert max(p.spread for p in rank(data).points) > 0.05
+    assert "norm" not in {f.axis for f in found(data, "GS102")}
+
+
+def test_an_axis_has_an_effect_or_none(study):
+    axes = {"batch": [1, 2], "lr": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]}
+    data = valued(study, lambda p: 0.9 + 0.0025 * p["batch"], axes, noise=0.004, seeds=30).data()
+    assert [f.code for f in find(data, rank(data)) if f.axis == "batch"] == ["GS101"]
+
+
 def test_curves_that_still_rise_lead_to_more_epochs_and_level_ones_do_not(study):
     builder = study({"lr": LR}, seeds=3, epochs=12)
     assert found(builder.data(), "GS103")
