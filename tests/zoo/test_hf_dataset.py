@@ -10,11 +10,15 @@ from PIL import Image
 from gridsearch.errors import GridsearchError
 from gridsearch.zoo import datasets
 
-hf = pytest.importorskip("datasets")
+
+@pytest.fixture(scope="module")
+def hf():
+    """The library, or a skip; it is loaded when the first of these tests runs, since that takes seconds."""
+    return pytest.importorskip("datasets")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
+def own_cache(tmp_path_factory, hf):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(hf.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("hf"))
         hf.disable_progress_bars()
@@ -31,17 +35,20 @@ def content(i):
     return file.getvalue()
 
 
-FEATURES = {"image": hf.Image(), "label": hf.ClassLabel(names=["dog", "cat", "owl"])}
+def features_of(hf):
+    return hf.Features({"image": hf.Image(), "label": hf.ClassLabel(names=["dog", "cat", "owl"])})
+
+
 SPLITS = {"train": range(8), "validation": range(8, 12), "test": range(12, 16), "extra": range(16, 18)}
 
 
 @pytest.fixture(scope="module")
-def splits():
+def splits(hf):
     return hf.DatasetDict(
         {
             name: hf.Dataset.from_dict(
                 {"image": [png(i) for i in ids], "label": [i % 2 for i in ids]},
-                features=hf.Features(FEATURES),
+                features=features_of(hf),
             )
             for name, ids in SPLITS.items()
         }
@@ -103,8 +110,8 @@ def test_files_of_other_writers_hold_bytes_and_words_and_groups(tmp_path):
     assert raw.class_names == ("3", "4")
 
 
-def test_rows_without_a_label_are_left_out_and_that_is_said(tmp_path):
-    features = hf.Features(FEATURES)
+def test_rows_without_a_label_are_left_out_and_that_is_said(tmp_path, hf):
+    features = features_of(hf)
     rows = {"image": [png(i) for i in range(7)], "label": [0, 1, 0, 1, 0, 1, -1]}
     hf.Dataset.from_dict(rows, features=features).save_to_disk(tmp_path / "d")
     data, _ = load(tmp_path / "d")

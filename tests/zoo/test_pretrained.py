@@ -13,15 +13,20 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from gridsearch.errors import GridsearchError
-from gridsearch.zoo.pretrained import backbones, frozen_of, open_model
+from gridsearch.zoo.pretrained import backbones, frozen_of, libraries, open_model
 from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
 
-timm = pytest.importorskip("gridsearch.zoo.pretrained.libraries").Timm()
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def timm():
+    """Loaded when the first of these tests runs, since that takes seconds."""
+    return libraries.Timm()
+
+
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(tmp_path_factory, timm):
     """Drawn weights of a tiny network with batch norm, whose statistics are no longer the first ones."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
@@ -167,7 +172,7 @@ def test_weights_that_cannot_be_fetched_are_refused_with_a_way_out(tmp_path, mon
         assert "model.weights=FILE" in refusal.value.hint
 
 
-def test_features_are_those_of_a_backbone_in_evaluation_mode_and_the_whole_network_is_the_two(weights):
+def test_features_are_those_of_a_backbone_in_evaluation_mode_and_the_whole_network_is_the_two(weights, timm):
     images = np.random.default_rng(0).integers(0, 256, (9, 1, 6, 7), dtype=np.uint8)
     found = features(weights)
     made = found.of(images, "train")
