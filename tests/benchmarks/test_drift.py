@@ -16,7 +16,7 @@ from tests.benchmarks import drift
 def test_packs_move_validation_accuracy_neither_up_nor_down_and_no_farther_than_a_memory_layout_does(
     fashion_cache,
 ):
-    found = drift.compare(Path(fashion_cache) / "data", trials=64)
+    found = drift.compare(Path(fashion_cache) / "data", trials=32)
     assert min(found.alone) > 0.5, "every trial has learned"
     assert found.packed != found.alone, "the two ways round differently, else there is nothing to compare"
     assert abs(found.mean) <= 0.3
