@@ -132,7 +132,8 @@ def test_nodes_come_late_and_one_is_killed_and_the_study_is_as_on_this_machine(
     assert len(ray_cluster.nodes) == 2
     assert "waiting for the Ray cluster" in far.err
     assert "died (node" in far.err
-    near = cli(*GRID, "--workers", "3", "--home", str(tmp_path / "near"))
+    (tmp_path / "near.py").write_text(textwrap.dedent(MODEL).replace("time.sleep(0.05)", "pass"))
+    near = cli(*GRID, "--model", "near.py:Net", "--executor", "inline", "--home", str(tmp_path / "near"))
     assert near.code == 0, near.err
     results = [{trial["params"]["lr"]: trial["value"] for trial in run.json["trials"]} for run in (far, near)]
     assert len(far.json["trials"]) == 6

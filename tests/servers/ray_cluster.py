@@ -22,6 +22,8 @@ SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     "RAY_raylet_start_wait_time_s": "120",  # where the machine has much else to do
+    "RAY_prestart_worker_first_driver": "0",  # each worker starts when it is asked for
+    "RAY_enable_worker_prestart": "0",
 }
 
 
@@ -49,7 +51,9 @@ class RayCluster:
     def _start(self) -> Any:
         from ray.cluster_utils import Cluster
 
-        head = {**_NODE, "num_cpus": 0, "include_dashboard": False, "temp_dir": self._folder}
+        # neither what scales a cluster nor what carries logs to a driver: processes that take seconds to start
+        fewer = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
+        head = {**_NODE, **fewer, "num_cpus": 0, "temp_dir": self._folder}
         with _our_own_signals():
             return Cluster(initialize_head=True, head_node_args=head)
 
