@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from gridsearch.spec.words import exact
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -19,6 +21,8 @@ _NOT_SHOWN: Final = frozenset({"study", "code", "grid", "recipe", "locators"})
 """Parts of a spec that have a place of their own, or are addresses and nothing to read."""
 
 _SHOWN_COMMANDS: Final = 10
+
+_SEVERAL: Final = "This is what was last asked for; earlier commands may have added other points."
 
 _IMPORTANCE: Final = (
     "The *hyperparameter importance* of this dashboard is PED-ANOVA's: it asks which parameters set the best tenth of "
@@ -37,12 +41,14 @@ def study_page(draft: StudyDraft, commands: Sequence[str]) -> str:
         draft: the study as it was last asked for.
         commands: that asked for it, the newest last.
     """
-    spec = draft.spec
+    spec, axes = draft.spec, _axes(draft.spec.get("grid", {}))
     parts = [
         f"# {draft.name}",
         f"A grid search on **{_cell(draft.dataset)}**, ranked by **{_cell(draft.metric)}** ({draft.direction}).",
-        *_grid(spec.get("grid", {})),
-        *_table("The same for all points", ("setting", "value"), _settings(spec)),
+        *([_SEVERAL] if len(commands) > 1 else []),
+        *_table("The grid", ("axis", "values"), axes),
+        *_rules(spec.get("grid", {})),
+        *_table("The same for all points of the grid", ("setting", "value"), _settings(spec, axes)),
         "## The best point",
         (
             "The best trial that this dashboard names is the best of all single seeds. The best point, by the mean "
@@ -75,26 +81,29 @@ def trial_page(again: Advice, number: int, draft: TrialDraft) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _grid(grid: Mapping[str, Any]) -> list[str]:
-    """Return the axes as `Grid.to_json` writes them, ``lr=0.01,0.001``, and what is left out."""
+def _axes(grid: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the axes and their values as `Grid.to_json` writes them, ``lr=0.01,0.001``."""
     axes = grid.get("axes", ())
-    rows = (
-        [axis.partition("=")[::2] for axis in axes] if isinstance(axes, list | tuple) else list(axes.items())
-    )
-    found = _table("The grid", ("axis", "values"), ((name, _spaced(values)) for name, values in rows))
+    if not isinstance(axes, list | tuple):
+        axes = [f"{name}={values}" for name, values in axes.items()]
+    found = (axis.partition("=") for axis in axes)
+    return [(name, values.replace(",", ", ")) for name, _, values in found]
+
+
+def _rules(grid: Mapping[str, Any]) -> list[str]:
+    """Return what is left out of the grid, and where an axis does not exist, as one list."""
     rules = [f"- without `{rule}`" for rule in grid.get("exclude", ())]
-    rules += [f"- `{rule}`" for rule in grid.get("when", ())]
-    return [*found, "\n".join(rules)] if rules else found
+    conditions = (rule.partition(":") for rule in grid.get("when", ()))
+    rules += [f"- `{axis}` only where `{condition.strip()}`" for axis, _, condition in conditions]
+    return ["\n".join(rules)] if rules else []
 
 
-def _spaced(values: object) -> object:
-    return values.replace(",", ", ") if isinstance(values, str) else values
-
-
-def _settings(spec: Mapping[str, Any]) -> Iterable[tuple[str, object]]:
-    yield from ((name, value) for name, value in spec.items() if name not in _NOT_SHOWN and value is not None)
-    recipe = spec.get("recipe", {})
-    yield from ((name, value) for name, value in recipe.items() if value is not None)
+def _settings(spec: Mapping[str, Any], axes: Iterable[tuple[str, str]]) -> Iterable[tuple[str, object]]:
+    """Return what all points share; the recipe's value of an axis is not that of any point."""
+    varies = {name for names, _ in axes for name in names.split(",")}
+    for name, value in {**spec, **spec.get("recipe", {})}.items():
+        if name not in _NOT_SHOWN and name not in varies and value is not None:
+            yield name, value
 
 
 def _table(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, object]]) -> list[str]:
@@ -107,6 +116,8 @@ def _table(title: str, heads: tuple[str, str], rows: Iterable[tuple[str, object]
 
 def _cell(value: object) -> str:
     """Return text that stays one cell and is no Markdown of its own."""
+    if isinstance(value, float):
+        value = exact(value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     for sign in "\\|`*_<>[]":
