@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections import Counter
@@ -64,6 +65,9 @@ _LEAST_BAR, _LEAST_PARAMS = 4, 8
 """Columns below which a bar goes, and below which a trial's bar makes place for its params."""
 _LINES_ABOVE = 7
 """Lines of a live picture beside those of trials, long params of the best among them."""
+
+_COPIED = re.compile(r"gridsearch |--\w|://|(?:^|[\s'\"`(])(?:~|\.{0,2})/\w|\w/\S*\.\w")
+"""What is to be copied whole: a command, an option, an address or a path; the terminal alone folds such a line."""
 
 
 class _Console(Console):
@@ -180,7 +184,8 @@ class Lines:
         self._spoken = 0.0
 
     def _print(self, text: str, style: str | None = None) -> None:
-        self._console.print(Text(escaped(text), style=style or ""), soft_wrap=True)  # commands stay whole
+        text = escaped(text)
+        self._console.print(Text(text, style=style or ""), soft_wrap=True if _COPIED.search(text) else None)
         self._spoken = time.monotonic()
 
     def say(self, message: str) -> None:

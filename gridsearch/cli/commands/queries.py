@@ -230,7 +230,7 @@ def trial(arguments: argparse.Namespace) -> int:
             out.print(f"  {name:<{width}}  {text}", soft_wrap=True)
     settings = {k: v for k, v in record.settings.flat().items() if k not in record.params}
     rest = display.params_text(settings, words_of([settings]))
-    out.print(f"  {'settings':<{width}}  {rest}", soft_wrap=True)
+    out.print(f"  {'settings':<{width}}  {rest}")
     if view.epochs:
         out.print(_epochscolumns(view))
     if view.steps:

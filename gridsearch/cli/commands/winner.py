@@ -68,10 +68,10 @@ def _show_best(found: BestOutcome, arguments: argparse.Namespace) -> None:
     assert found.test is not None
     out = display.console(no_color=arguments.no_color)
     if not found.fresh:
-        out.print("the test set has been read before; this was the result:", soft_wrap=True)
+        out.print("the test set has been read before; this was the result:")
     whose = "tested then, no longer the winner" if found.changed else "winner"
-    out.print(f"{whose}: {display.params_text(found.test['params'])}", soft_wrap=True)
-    out.print(reporting.in_words(found.test), soft_wrap=True, style="bold")
+    out.print(f"{whose}: {display.params_text(found.test['params'])}")
+    out.print(reporting.in_words(found.test), style="bold")
     if found.folder.is_dir():
         out.print(f"model: {found.folder} (its card: {found.folder / 'card.md'})", soft_wrap=True)
         if found.fresh and (found.folder / GRAPH).exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import pytest
@@ -75,3 +76,27 @@ def test_better_values_are_brighter_whichever_way_is_better():
 
     assert brightness(colours_for("maximize"), 1.0) > brightness(colours_for("maximize"), 0.0)
     assert brightness(colours_for("minimize"), 0.0) > brightness(colours_for("minimize"), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("message", "lines"),
+    [
+        ("of six words this message breaks between", 2),
+        ("warn: run `gridsearch run --study digits-and-more` to go on", 1),
+        ("the page is /home/somebody/runs/digits/report/index.html", 1),
+        ("classes: T-shirt/top, Trouser, Pullover, Dress", 2),
+    ],
+)
+def test_a_message_is_broken_between_words_and_what_is_copied_is_left_to_the_terminal(
+    monkeypatch, message, lines
+):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stderr", terminal := Terminal())
+    display.Lines(no_color=True).say(message)
+    shown = terminal.getvalue().rstrip().splitlines()
+    assert len(shown) == lines
+    assert " ".join(line.strip() for line in shown) == message
