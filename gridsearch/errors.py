@@ -215,7 +215,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     close = [n for n in names if n.casefold() == name.casefold()]
-    close = close or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = close or _begun(name, names) or difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""
+
+
+def _begun(part: str, names: Sequence[str]) -> list[str]:
+    """Return the only name that begins with a word, or ends with one of its parts; none of several."""
+    if len(part) < 2:
+        return []
+    begun = [n for n in names if n.startswith(part)]
+    begun = begun or [n for n in names if n.endswith(f"_{part}")]
+    return begun if len(begun) == 1 else []

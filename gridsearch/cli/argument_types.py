@@ -100,16 +100,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def _plainly(message: str) -> str:
-    """Say argparse's complaint about an unknown command in our words."""
-    match = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
-    if match and "command" in message:
-        word = match[1]
-        known = [choice.strip(" '") for choice in match[2].split(",")]
-        return f"unknown command {word!r}{nearest(word, known)}"
+    """Say argparse's complaint in our words."""
+    if match := re.fullmatch(r"argument (.*?): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        name, word = match[1], match[2]
+        known = [choice.strip(" '") for choice in match[3].split(",")]
+        what = "unknown command" if name == "command" else f"{name}: unknown"
+        return f"{what} {word!r}{nearest(word, known)}"
     left = message.removeprefix("unrecognized arguments: ")
     if left != message and "=" in left:
         return f"{message}; did you mean `--grid {left}`, with all axes behind --grid?"
-    return message
+    message = re.sub(
+        r"expected (one|at least one) argument$", "a value is missing", message.removeprefix("argument ")
+    )
+    return re.sub(r"^the following arguments are required", "missing", message)
 
 
 def add_open(parser: argparse.ArgumentParser) -> None:

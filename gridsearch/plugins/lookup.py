@@ -16,6 +16,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gridsearch import locators
 from gridsearch.errors import PluginError, nearest, said
 from gridsearch.folders import expanded, tilde
 from gridsearch.importing import MAIN, importing
@@ -176,6 +177,16 @@ def installed(group: str) -> tuple[str, ...]:
     return tuple(sorted(_entry_points(group)))
 
 
+def _names(group: str) -> tuple[str, ...]:
+    """Return what may stand for a plug-in of a group beside one of the user's own, for a message."""
+    forms = {
+        DATASETS: [f"{kind}:PATH" for kind in locators.DATASETS],
+        MODELS: [f"{package}:NAME" for package in locators.LIBRARIES],
+    }
+    names = [name for name in installed(group) if name not in locators.DATASETS]
+    return (*names, *forms.get(group, ()))
+
+
 def find(locator: str, group: str) -> Plugin:
     """Find a plug-in by name, "module:attribute" or "file.py:attribute".
 
@@ -190,7 +201,7 @@ def find(locator: str, group: str) -> Plugin:
         if entry is None:
             article = "an" if kind[0] in "aeiou" else "a"
             raise PluginError(
-                f"unknown {kind} {locator!r}{nearest(locator, installed(group))}",
+                f"unknown {kind} {locator!r}{nearest(locator, _names(group))}",
                 hint=f"{article} {kind} of your own is named as file.py:Name or module:Name",
             )
         module = _load(lambda: imported(entry.module), kind, locator)
@@ -207,7 +218,7 @@ def find(locator: str, group: str) -> Plugin:
     if not where.replace(".", "_").isidentifier():
         raise PluginError(
             f"unknown {kind} {locator!r}",
-            hint=f"name it as file.py:Name, module:Name, or one of {', '.join(installed(group))}"
+            hint=f"name it as file.py:Name, module:Name, or one of {', '.join(_names(group))}"
             if installed(group)
             else "name it as file.py:Name or module:Name",
         )

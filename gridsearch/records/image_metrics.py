@@ -74,10 +74,7 @@ def image_metric(asked: str) -> ImageMetric:
             return metric
     if asked.startswith(RECALL) and asked != RECALL:
         return ImageMetric(word=asked, name=asked)
-    raise UsageError(
-        f"metric {asked!r} is not known{nearest(asked, _WORDS)}",
-        hint=f"known: {' '.join(_WORDS)} (CLASS: a class's name)",
-    )
+    raise UsageError(f"metric {asked!r} is not known{nearest(asked, _WORDS)}")
 
 
 def known_metric(name: str) -> ImageMetric | None:
@@ -117,4 +114,7 @@ def require_class(metric: ImageMetric, names: Iterable[str], *, of: str) -> None
     if not metric.name.startswith(RECALL) or asked in shown:
         return
     listed = ", ".join(map(repr, shown[:10])) + (", ..." if len(shown) > 10 else "")
-    raise UsageError(f"{of} has no class {asked!r}{nearest(asked, shown)}", hint=f"its classes: {listed}")
+    near = nearest(asked, shown)
+    raise UsageError(
+        f"{of} has no class {asked!r}{near if 'did you mean' in near else ''}", hint=f"its classes: {listed}"
+    )

@@ -81,9 +81,7 @@ def postgresql_parameters(url: str) -> dict[str, str] | None:
             hint=_without_password(url),
         )
     if "dbname" not in parameters and "service" not in parameters and "PGDATABASE" not in os.environ:
-        raise UsageError(
-            f"--store {url}: names no database", hint="write postgresql://USER@HOST:PORT/DATABASE"
-        )
+        raise UsageError(f"{url}: names no database", hint="write postgresql://USER@HOST:PORT/DATABASE")
     return parameters
 
 
@@ -102,11 +100,11 @@ def sqlite_path(url: str) -> Path:
     name = url.removeprefix(_SQLITE)
     if name == url:
         raise UsageError(
-            f"--store {url}: not a store URL",
+            f"{url}: not a store URL",
             hint="write sqlite:///PATH (four slashes for an absolute path) or postgresql://USER@HOST/DATABASE",
         )
     if not name or name.startswith(":memory:") or name.endswith("/") or "\0" in name:
-        raise UsageError(f"--store {url}: names no file", hint="write sqlite:///PATH/gridsearch.db")
+        raise UsageError(f"{url}: names no file", hint="write sqlite:///PATH/gridsearch.db")
     return expanded(name)
 
 

@@ -82,6 +82,15 @@ WRONG_WORDS = {
     ("models", "show"): ["which one"],
     ("data", "fetch"): ["which one"],
     ("data", "fetch", "mnits"): ["did you mean 'mnist'"],
+    ("data", "show", "xyz"): ["csv:PATH"],
+    ("models", "show", "xyz"): ["timm:NAME"],
+    ("run", "--grid", "lr=.1", "--metric", "acc"): ["did you mean 'accuracy'?"],
+    ("run", "--grid", "lr=.1", "--metric", "f1"): ["did you mean 'macro_f1'?"],
+    ("run", "--grid", "lr=.1", "--prune", "medain"): ["--prune: unknown 'medain'; did you mean 'median'?"],
+    ("run", "--budget", "--grid", "lr=.1"): ["--budget: a value is missing"],
+    ("study", "remove"): ["action: unknown 'remove'; known: clean, delete, list"],
+    ("store", "copy", "a", "b"): ["b: not a store URL"],
+    ("trial",): ["missing: NUMBER"],
     ("trial", "-3", "--study", "x"): ["-3"],
 }
 

@@ -136,9 +136,7 @@ def _quantity(name: str) -> Quantity:
         metric = image_metric(name)
     except UsageError:
         known = (*(metric.word for metric in METRICS), f"{RECALL}CLASS", *COSTS)
-        raise UsageError(
-            f"--pareto: unknown quantity {name!r}{nearest(name, known)}", hint=f"known: {' '.join(known)}"
-        ) from None
+        raise UsageError(f"--pareto: unknown quantity {name!r}{nearest(name, known)}") from None
     return Quantity(name=metric.name, smaller=metric.smaller)
 
 
