@@ -117,8 +117,9 @@ def settled(figure: Figure) -> Figure:
         text.set_in_layout(True)
     engine = figure.get_layout_engine()
     assert engine is not None
+    passes = 2 if any(axes.get_aspect() != "auto" for axes in figure.axes) else 1
     for _ in range(_MOST_LAYOUTS):
-        for _ in range(2):
+        for _ in range(passes):
             engine.execute(figure)
         box = figure.get_tightbbox()
         width, height = (float(x) for x in figure.get_size_inches())

@@ -10,7 +10,7 @@ import math
 from typing import TYPE_CHECKING
 
 from gridsearch.records.axis import identity
-from gridsearch.reporting.findings.differences import chance, difference, lead_over
+from gridsearch.reporting.findings.differences import Blocks, chance, difference, lead_over
 from gridsearch.reporting.findings.finding import LEVEL, Finding
 from gridsearch.reporting.ranking.points import levels_of
 from gridsearch.reporting.words.text import printable, show_value
@@ -37,6 +37,7 @@ def about_axes(ranking: Ranking, grids: NextGrids, *, free: bool) -> Iterator[Fi
     """Give what the axes show."""
     if ranking.best is None:
         return
+    blocks = Blocks(ranking)
     for axis in ranking.varying:
         levels = [v for v in levels_of(ranking.points, axis) if v != ABSENT]
         best = ranking.best.level(axis)
@@ -45,22 +46,22 @@ def about_axes(ranking: Ranking, grids: NextGrids, *, free: bool) -> Iterator[Fi
         level = LEVEL / len(ranking.varying)
         found: list[Finding] = []
         if all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels):
-            found += _at_the_edge(ranking, grids, axis, levels, level=level, free=free)
-            found += _between(ranking, grids, axis, levels, level=level, free=free)
-        yield from found or _no_effect(ranking, grids, axis, levels, level=level)
+            found += _at_the_edge(blocks, grids, axis, levels, level=level, free=free)
+            found += _between(blocks, grids, axis, levels, level=level, free=free)
+        yield from found or _no_effect(blocks, grids, axis, levels, level=level)
 
 
 def _at_the_edge(
-    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
+    blocks: Blocks, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
 ) -> Iterator[Finding]:
     """Find that the winner has the least or the greatest value, and is better than the value next to it."""
-    best = ranking.best
+    best = blocks.ranking.best
     assert best is not None
     place = [identity(v) for v in levels].index(identity(best.level(axis)))
     if 0 < place < len(levels) - 1:
         return
     edge, inner = levels[place], levels[1 if place == 0 else -2]
-    lead = lead_over(ranking, axis, inner, level=level)
+    lead = lead_over(blocks, axis, inner, level=level)
     values = _beyond(axis, levels, upward=place > 0, free=free)
     if lead is None or not values:
         return
@@ -76,16 +77,16 @@ def _at_the_edge(
 
 
 def _between(
-    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
+    blocks: Blocks, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float, free: bool
 ) -> Iterator[Finding]:
     """Find that the winner's value is better than both of its neighbours: the best one is not further than these."""
-    best = ranking.best
+    best = blocks.ranking.best
     assert best is not None
     place = [identity(v) for v in levels].index(identity(best.level(axis)))
     if not 0 < place < len(levels) - 1:
         return
     beside = [levels[place - 1], levels[place + 1]]
-    leads = [lead_over(ranking, axis, other, level=level / 2) for other in beside]
+    leads = [lead_over(blocks, axis, other, level=level / 2) for other in beside]
     values = [
         v for other in beside if (v := _middle(axis, levels[place], other, levels, free=free)) is not None
     ]
@@ -102,13 +103,14 @@ def _between(
 
 
 def _no_effect(
-    ranking: Ranking, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float
+    blocks: Blocks, grids: NextGrids, axis: str, levels: Sequence[Value], *, level: float
 ) -> Iterator[Finding]:
     """Find that no two values of an axis differ by more than chance does (two one-sided tests, Schuirmann 1987)."""
+    ranking = blocks.ranking
     best, pairs = ranking.best, list(itertools.combinations(levels, 2))
     if best is None or len(pairs) > 100:
         return
-    found = [difference(ranking, axis, one, other, level=2 * level) for one, other in pairs]
+    found = [difference(blocks, axis, one, other, level=2 * level) for one, other in pairs]
     known = [each for each in found if each is not None]
     compared = {id(point): point for each in known for point in each.points}
     most = chance(ranking, compared.values())

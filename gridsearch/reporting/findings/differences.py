@@ -41,9 +41,36 @@ class Difference:
     points: tuple[RankedPoint, ...]
 
 
-def difference(
-    ranking: Ranking, axis: str, first: Value, second: Value, *, level: float
-) -> Difference | None:
+class Blocks:
+    """The points of a ranking, to be paired with those that differ in one axis alone; their settings are read once.
+
+    Args:
+        ranking: the points.
+    """
+
+    def __init__(self, ranking: Ranking) -> None:
+        self.ranking = ranking
+        self._settings = [
+            (point, tuple((k, identity(v)) for k, v in sorted(point.settings.flat().items())))
+            for point in ranking.ranked
+        ]
+        self._by_axis: dict[str, dict[object, dict[object, RankedPoint]]] = {}
+
+    def pairs(self, axis: str, first: Value, second: Value) -> list[tuple[RankedPoint, RankedPoint]]:
+        """Return the pairs of points that differ in this axis alone, in these two values."""
+        levels = self._by_axis.get(axis)
+        if levels is None:
+            levels = self._by_axis[axis] = {}
+            for point, settings in self._settings:
+                rest = tuple(setting for setting in settings if setting[0] != axis)
+                levels.setdefault(identity(point.level(axis)), {})[rest] = point
+        others = levels.get(identity(second), {})
+        return [
+            (point, others[rest]) for rest, point in levels.get(identity(first), {}).items() if rest in others
+        ]
+
+
+def difference(blocks: Blocks, axis: str, first: Value, second: Value, *, level: float) -> Difference | None:
     """Return how much better one value is than another over the points that differ in this axis alone.
 
     By the paired t-test: differences of a block (same settings but for the axis) are independent of those of another
@@ -51,46 +78,45 @@ def difference(
     fewer than three pairs, and for the folds of one block, which are not independent.
 
     Args:
-        ranking: the points.
+        blocks: the points.
         axis: the axis.
         first: a value of it.
         second: another one.
         level: error level of the interval, two-sided.
     """
+    ranking = blocks.ranking
     sign = -1.0 if ranking.direction == "minimize" else 1.0
-    blocks, pairs, folds = [], [], 1
+    means, pairs, folds = [], [], 1
     compared: list[RankedPoint] = []
-    for one, other in _blocks(ranking.ranked, axis, first, second):
+    for one, other in blocks.pairs(axis, first, second):
         a, b = (values_by_replicate(p.trials, ranking.metric) for p in (one, other))
         both = sorted(set(a) & set(b))
         if both:
             pairs = [sign * (a[replicate] - b[replicate]) for replicate in both]
-            blocks.append(moments.mean(pairs) or 0.0)
+            means.append(moments.mean(pairs) or 0.0)
             folds = len({replicate.fold for replicate in both})
             compared += (one, other)
-    if len(blocks) == 1 and folds == 1:
-        blocks = pairs
-    return _interval(blocks, tuple(compared), level=level) if len(blocks) >= FEWEST else None
+    if len(means) == 1 and folds == 1:
+        means = pairs
+    return _interval(means, tuple(compared), level=level) if len(means) >= FEWEST else None
 
 
-def lead_over(ranking: Ranking, axis: str, other: Value, *, level: float) -> str | None:
+def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str | None:
     """Return in words by how much the winner's value of an axis is better than another; None where it may be chance.
 
     Where the point that differs from the winner in this value alone is told from it by the ranking's own test, that
     says it (which allows for the winner being the pick of all points); else the mean difference over all such points.
 
     Args:
-        ranking: the points.
+        blocks: the points.
         axis: the axis.
         other: the value that the winner is compared with.
         level: error level of the mean difference, two-sided.
     """
-    best = ranking.best
+    ranking, best = blocks.ranking, blocks.ranking.best
     assert best is not None
     digits = ranking.digits_of()
-    beside = next(
-        (pair[1] for pair in _blocks(ranking.ranked, axis, best.level(axis), other) if pair[0] is best), None
-    )
+    beside = next((pair[1] for pair in blocks.pairs(axis, best.level(axis), other) if pair[0] is best), None)
     known = ranking.uncertainty
     if beside is not None and beside.mean is not None and best.mean is not None and beside.tier == best.tier:
         place = next(i for i, point in enumerate(ranking.points) if point is beside)
@@ -104,7 +130,7 @@ def lead_over(ranking: Ranking, axis: str, other: Value, *, level: float) -> str
             means = [f"{digits.show(p.mean)}{_ends(p, digits)}" for p in (best, beside)]
             gap = abs(best.mean - beside.mean)
             return f"{digits.difference(gap)} ({' against '.join(means)}; more than chance makes it, 95 % confidence)"
-    found = difference(ranking, axis, best.level(axis), other, level=level)
+    found = difference(blocks, axis, best.level(axis), other, level=level)
     if found is None or not found.low > 0:
         return None
     digits = digits.finer(found.high - found.low)
@@ -141,20 +167,6 @@ def chance(ranking: Ranking, points: Iterable[RankedPoint]) -> float | None:
     ):
         return math.sqrt(best.mean * (1 - best.mean) / images)
     return None
-
-
-def _blocks(
-    points: Sequence[RankedPoint], axis: str, first: Value, second: Value
-) -> list[tuple[RankedPoint, RankedPoint]]:
-    """Return the pairs of points that differ in this axis alone, in these two values."""
-    sides: tuple[dict[object, RankedPoint], dict[object, RankedPoint]] = ({}, {})
-    for point in points:
-        for side, value in zip(sides, (first, second), strict=True):
-            if identity(point.level(axis)) == identity(value):
-                flat = point.settings.flat()
-                rest = tuple((k, identity(v)) for k, v in sorted(flat.items()) if k != axis)
-                side[rest] = point
-    return [(point, sides[1][rest]) for rest, point in sides[0].items() if rest in sides[1]]
 
 
 def _interval(values: Sequence[float], points: tuple[RankedPoint, ...], *, level: float) -> Difference:

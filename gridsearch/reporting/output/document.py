@@ -13,6 +13,8 @@ from gridsearch.reporting.ranking.ranking import TRIAL_METRICS, Ranking, rank
 from gridsearch.reporting.words.typed import ABSENT
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gridsearch.records import Part, StudyData, TrialRecord
 
 SCHEMA = 1
@@ -57,9 +59,14 @@ def report_json(data: StudyData, *, ranking: Ranking | None = None) -> dict[str,
 
 
 def export_json(data: StudyData, *, ranking: Ranking | None = None) -> str:
-    """Return `report_json` as text, one key or list item a line; strict JSON, without NaN."""
+    """Return `report_json` as text; see `as_lines`."""
+    return as_lines(report_json(data, ranking=ranking))
+
+
+def as_lines(content: Mapping[str, Any]) -> str:
+    """Return the content of a report as text, one key or list item a line; strict JSON, without NaN."""
     parts = []
-    for key, value in report_json(data, ranking=ranking).items():
+    for key, value in content.items():
         if isinstance(value, list) and value:
             items = ",\n  ".join(json.dumps(item, allow_nan=False) for item in value)
             parts.append(f"{json.dumps(key)}: [\n  {items}\n ]")

@@ -11,7 +11,7 @@ from gridsearch.errors import ArtifactError
 from gridsearch.reporting.figures.gallery import draw
 from gridsearch.reporting.figures.pictures import PIXELS, STEMS
 from gridsearch.reporting.output.answer_data import Asked, answer_data
-from gridsearch.reporting.output.document import export_json
+from gridsearch.reporting.output.document import as_lines, report_json
 from gridsearch.reporting.output.figure_data import figure_data
 from gridsearch.reporting.output.frames import ranking_csv, trials_csv
 from gridsearch.reporting.output.page import Drawn, Live, render_page
@@ -44,12 +44,14 @@ class ReportFiles:
         page: index.html.
         files: all files, the page among them.
         ranking: the ranking that it shows.
+        json: the content of `ranking.json`.
     """
 
     folder: Path
     page: Path
     files: tuple[Path, ...]
     ranking: Ranking
+    json: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +113,10 @@ def write_report(
     if pareto is not None:
         ranking = replace(ranking, pareto=pareto(ranking))
     folder.mkdir(parents=True, exist_ok=True)
+    content = report_json(data, ranking=ranking)
     contents: dict[str, bytes] = {
         files.RANKING: ranking_csv(data, ranking=ranking),
-        files.RANKING_JSON: export_json(data, ranking=ranking).encode(),
+        files.RANKING_JSON: as_lines(content).encode(),
         files.ALL_TRIALS: trials_csv(data),
     }
     pictures = draw(data, ranking, predictions=predictions, images=images)
@@ -148,6 +151,7 @@ def write_report(
         page=folder / files.PAGE,
         files=tuple(folder / name for name in contents),
         ranking=ranking,
+        json=content,
     )
 
 

@@ -230,7 +230,8 @@ class ImageScores:
     def _odds(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The largest logit of each image [N], the exponentials of all less that one [N, Y], and their sums [N]."""
         largest_N = self._finite.max(axis=1)
-        odds_NY = np.exp(self._finite - largest_N[:, None])
+        odds_NY = self._finite - largest_N[:, None]
+        np.exp(odds_NY, out=odds_NY)
         return largest_N, odds_NY, odds_NY.sum(axis=1)
 
     @functools.cached_property

@@ -58,10 +58,11 @@ class ReliabilityBin:
 
 def confidences(predictions: Predictions) -> np.ndarray:
     """Return the probability of the class that the network chose, float64 [N]; NaN where it gave none."""
-    logits = predictions.logits.astype(np.float64)
+    odds_NY = predictions.logits.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        odds_NY = np.exp(logits - logits.max(axis=1, keepdims=True))
-        largest: np.ndarray = odds_NY.max(axis=1) / odds_NY.sum(axis=1)
+        odds_NY -= odds_NY.max(axis=1, keepdims=True)
+        np.exp(odds_NY, out=odds_NY)  # the largest of each image is 1
+        largest: np.ndarray = 1 / odds_NY.sum(axis=1)
     return largest
 
 

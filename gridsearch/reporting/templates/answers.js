@@ -9,12 +9,26 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Kind(await new Response(stream).arrayBuffer());
   };
+  // The classes that were chosen, counted from the right one: all 0 but for these, each after so many zeros.
+  const tableOf = (group, counts, values, Kind) => {
+    const table = new Kind(group.images * group.trials.length);
+    let at = -1, next = 0;
+    for (const zeros of counts) {
+      at += zeros;
+      if (zeros === 255) continue;
+      at += 1;
+      table[at] = values[next];
+      next += 1;
+    }
+    return table;
+  };
   const unpacked = new Map();
   const unpack = async (group) => {
     if (!unpacked.has(group)) {
       const Kind = group.bytes === 1 ? Uint8Array : Uint16Array;
-      const [labels, table, places] = await Promise.all([inflated(group.labels, Kind), inflated(group.guesses, Kind), group.places && inflated(group.places, Uint32Array)]);
-      unpacked.set(group, { labels, table, places });
+      const [zeros, others] = group.guesses;
+      const [labels, counts, values, places] = await Promise.all([inflated(group.labels, Kind), inflated(zeros, Uint8Array), inflated(others, Kind), group.places && inflated(group.places, Uint32Array)]);
+      unpacked.set(group, { labels, table: tableOf(group, counts, values, Kind), places });
     }
     return unpacked.get(group);
   };

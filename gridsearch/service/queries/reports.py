@@ -105,17 +105,17 @@ def make_report(  # noqa: PLR0913  (each option of the command by its name)
             write=store.home.write_atomic,
             pareto=compare,
         )
-        ranking, page = files.ranking, files.page
+        ranking, page, content = files.ranking, files.page, files.json
         for path in sorted(folder.glob("heatmap*.png")) if data.whole else ():
             store.add_artifact(study=data.name, path=path)  # Optuna's dashboard reads a study anew each time
     else:
         ranking = reporting.rank(data, predictions=predictions)
         if compare is not None:
             ranking = replace(ranking, pareto=compare(ranking))
+        content = reporting.report_json(data, ranking=ranking)
         warnings.append(
             f"{folder} cannot be written, so there is no page; a copy of the home gets one: name it with --home"
         )
-    content = reporting.report_json(data, ranking=ranking)
     return Report(data, ranking, page, content, reporting.each_once(warnings))
 
 
@@ -284,9 +284,11 @@ def read_predictions(store: Store, study: str, trial: TrialRecord) -> Prediction
     Raises:
         ArtifactError: they are gone, their bytes are not those that were stored, or they disagree with the trial.
     """
-    if PREDICTIONS not in store.artifacts(study, trial.number):
+    there = store.artifacts(study, trial.number).get(PREDICTIONS)
+    if there is None:
         return None
-    found = as_predictions(store.read_artifact(study, trial.number, PREDICTIONS))
+    path = store.home.trial_file(study, trial.number, PREDICTIONS)
+    found = as_predictions(store.home.read_verified(path, there.sha256))
     reporting.require_agreement(found, trial.metrics.get("val_accuracy"), trial=trial.number)
     return found
 

@@ -63,6 +63,18 @@ def unpacked(text, kind):
     return np.frombuffer(zlib.decompress(base64.b64decode(text)), kind)
 
 
+def whole_table(group, kind):
+    """Unpack the table as the page does: a number of zeros before each that is not 0, 255 for as many and more."""
+    zeros, others = unpacked(group["guesses"][0], "u1"), iter(unpacked(group["guesses"][1], kind))
+    flat = []
+    for count in zeros:
+        flat += [0] * int(count)
+        if count < 255:
+            flat.append(int(next(others)))
+    size = group["images"] * len(group["trials"])
+    return np.array(flat + [0] * (size - len(flat))).reshape(group["images"], -1)
+
+
 @pytest.mark.parametrize("classes", [3, 300])
 def test_packed_answers_unpack_to_what_every_trial_chose(study, classes):
     data = study({"lr": [0.1, 0.01]}, seeds=2, class_names=()).data()
@@ -71,7 +83,7 @@ def test_packed_answers_unpack_to_what_every_trial_chose(study, classes):
     (group,) = found["groups"]
     kind = "<u1" if group["bytes"] == 1 else "<u2"
     labels = unpacked(group["labels"], kind).astype(int)
-    table = unpacked(group["guesses"], kind).reshape(60, -1).astype(int)
+    table = whole_table(group, kind)
     for column, key in enumerate(group["trials"]):
         stored = some_answers(int(key.removeprefix("0:")), 60, classes)
         assert ((labels + table[:, column]) % classes == stored.guesses).all()
@@ -179,3 +191,13 @@ def test_reliability_counts_every_image_once_and_its_error_is_that_of_the_rankin
     assert calibration_error(bins) == pytest.approx(ImageScores(stored).value("ece"), rel=1e-9)
     broken = dataclasses.replace(stored, logits=np.full_like(stored.logits, np.nan))
     assert reliability(broken) == ()
+
+
+@pytest.mark.parametrize("zeros", [0, 1, 254, 255, 256, 510, 511])
+def test_a_long_run_of_right_answers_unpacks_to_as_many(study, zeros):
+    labels = np.zeros(zeros + 2, dtype=int)
+    guesses = np.array([1] + [0] * zeros + [2])
+    stored = Predictions(np.eye(3)[guesses], labels)
+    data = study({"lr": [0.1]}).data()
+    (group,) = answers_of(data, rank(data), lambda _: stored)["groups"]
+    assert whole_table(group, "u1").ravel().tolist() == guesses.tolist()
