@@ -141,8 +141,8 @@ def write_report(
     )
     contents[files.PAGE] = page.encode("utf-8", "replace")  # last: the page never names files yet to come
     _remove_stale(folder, set(contents))
-    for name, content in contents.items():
-        write(folder / name, content)
+    for name, written in contents.items():
+        write(folder / name, written)
     if not data.whole and whole.is_file():
         page = whole.read_text("utf-8")
         write(whole, with_parts(page, parts_beside(whole.parent)).encode())
