@@ -14,7 +14,7 @@ from torch import nn
 
 from gridsearch.training.lane_optimizer import OPTIMIZERS
 from gridsearch.training.lanes.compile.lane_values import Form
-from gridsearch.training.lanes.runtime import program
+from gridsearch.training.lanes.runtime import plan_choice
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.program import PackProgram
@@ -207,7 +207,7 @@ def test_each_lane_moves_as_torch_optim_does(name, how, make_settings, monkeypat
 def test_images_of_all_lanes_are_shared_only_where_seed_and_epoch_are(
     make_settings, make_images, zoo_net, monkeypatch
 ):
-    monkeypatch.setattr(program, "PLANNED", ())  # a plan takes one lane after the other
+    monkeypatch.setattr(plan_choice, "PLANNED", ())  # a plan takes one lane after the other
     net = zoo_net("lenet")
     recipes = [recipe(make_settings, k) for k in range(2)]
     forms = []

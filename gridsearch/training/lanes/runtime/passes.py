@@ -40,6 +40,7 @@ class PackPasses:
         compiles: compiled kernels may compute losses, which recorded steps cannot run.
 
     Attributes:
+        network: see above; likewise storage, data, precision and memory_format.
         inputs: makes the images.
         losses: of all lanes.
         gradient: of the last step, [K, P].
@@ -59,8 +60,8 @@ class PackPasses:
         *,
         compiles: bool,
     ) -> None:
-        self._network, self._storage, self._data = network, storage, data
-        self._precision, self._memory_format, self._compiles = precision, memory_format, compiles
+        self.network, self.storage, self.data = network, storage, data
+        self.precision, self.memory_format, self._compiles = precision, memory_format, compiles
 
     def allocate(self, settings: Sequence[ImageSettings], splits: Sequence[ResidentData]) -> None:
         """Allocate what must stay at its address as long as the number of lanes does.
@@ -69,11 +70,11 @@ class PackPasses:
             settings: each lane's recipe.
             splits: each lane's images.
         """
-        data = self._data
+        data = self.data
         self._make_inputs(settings, splits)
-        self.gradient = torch.empty_like(self._storage.flat)
+        self.gradient = torch.empty_like(self.storage.flat)
         self.losses = PackLosses(
-            *(len(settings), data.num_classes, self._precision.weights, data.device), compiles=self._compiles
+            *(len(settings), data.num_classes, self.precision.weights, data.device), compiles=self._compiles
         )
 
     def set_lanes(self, settings: Sequence[ImageSettings], splits: Sequence[ResidentData]) -> bool:
@@ -86,14 +87,14 @@ class PackPasses:
 
     def _make_inputs(self, settings: Sequence[ImageSettings], splits: Sequence[ResidentData]) -> None:
         norms = [s.norm for s in settings]
-        self.inputs = PackInputs(splits, norms, self._precision, self._memory_format, self._network)
+        self.inputs = PackInputs(splits, norms, self.precision, self.memory_format, self.network)
 
     def gradients(self, images: EpochImages, position: BatchPosition) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradients of a step, and return its losses [K] and logits [K, B, Y]."""
         x, form = self.inputs.step(images, position)
-        with self._precision.forward():
-            forward = self._network.forward_pass(x, form)
-        logits_KBY = forward.logits.to(self._precision.weights)
+        with self.precision.forward():
+            forward = self.network.forward_pass(x, form)
+        logits_KBY = forward.logits.to(self.precision.weights)
         losses_K, gradient_KBY = self._loss(logits_KBY, images, position)
         forward.gradients(gradient_KBY, self.gradient)
         return losses_K, logits_KBY
@@ -132,8 +133,8 @@ class PackPasses:
                 x, form = self.inputs.shared(chosen_BL[:, 0])
             else:
                 x, form = self.inputs.own(chosen_BL)
-            with self._precision.forward():
-                logits_KBY = self._network(x, form, training=False)
-            parts.append(logits_KBY.to(self._precision.weights))
+            with self.precision.forward():
+                logits_KBY = self.network(x, form, training=False)
+            parts.append(logits_KBY.to(self.precision.weights))
         logits_KNY = torch.cat(parts, 1)
         return [logits_NY[: len(own_N)] for logits_NY, own_N in zip(logits_KNY, indices_KN, strict=True)]

@@ -1,9 +1,9 @@
-"""Whether a network's steps as compiled calls are faster than the module itself, where that is not sure.
+"""Whether compiled calls take the steps of a pack: planned, held against the network, and timed where that is needed.
 
-Stands between the plan and the program that would train by it.  Compiled operations on maps take a vector's worth of
-images at a time: where a batch leaves many places of its last vector empty, torch's own layers may be faster.  That is
-measured once for a network and a batch size, and kept (`kernels.choices`).  The number of lanes is no part of it: a
-pack that is made again of fewer lanes must compute as before.
+Stands between the program, which has what a plan needs, and `planned_steps`, which runs it.  Compiled operations on
+maps take a vector's worth of images at a time: where a batch leaves many places of its last vector empty, torch's own
+layers may be faster.  That is measured once for a network and a batch size, and kept (`kernels.choices`).  The number
+of lanes is no part of it: a pack that is made again of fewer lanes must compute as before.
 
 Shapes: B batch, C/H/W channels, height, width, Y classes.
 """
@@ -12,27 +12,108 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import logging
 from typing import TYPE_CHECKING
 
 import torch
 
+from gridsearch.training import augment
+from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.kernels import batch_inner
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
+from gridsearch.training.lanes.compile.agreement import Disagrees, check_same
+from gridsearch.training.lanes.compile.lane_values import SAMPLE
+from gridsearch.training.lanes.compile.step_graph import NoPlan
+from gridsearch.training.lanes.compile.step_plan import plan_network
+from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
+from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
+    from gridsearch.training.batches import BatchPlan
     from gridsearch.training.lanes.compile.step_plan import Steps
-    from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
+    from gridsearch.training.lanes.runtime.averages import PackAverages
+    from gridsearch.training.lanes.runtime.members import Member
+    from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
+    from gridsearch.training.lanes.runtime.passes import PackPasses
     from gridsearch.training.lanes.runtime.storage import Storage
     from gridsearch.training.precision import Precision
+    from gridsearch.training.resident_data import ResidentData
+
+_log = logging.getLogger(__name__)
+
+PLANNED = ("float32", "float64", "bfloat16")
+"""Precisions for which there are step plans."""
 
 COMPILED, MODULE = "compiled steps", "the module itself"
 _WASTED = 1.15  # times as many places as images: with fewer the compiled steps are faster, or as fast
+
+
+def plan_steps(
+    model: nn.Module,
+    first_images: Callable[[int], torch.Tensor],
+    *,
+    passes: PackPasses,
+    plan: BatchPlan,
+    members: Sequence[Member],
+    splits: Sequence[ResidentData],
+    optimizer: PackOptimizer,
+    averages: PackAverages,
+) -> PlannedSteps | None:
+    """Return the steps of a pack as compiled calls; None where a part of the network has none, or is faster without.
+
+    Args:
+        model: a lane's, which has been used up.
+        first_images: gives so many images [B, C, H, W].
+        passes: what the lanes compute otherwise.
+        plan: the batches of an epoch.
+        members: the lanes.
+        splits: each lane's images.
+        optimizer: of all lanes.
+        averages: likewise.
+    """
+    if passes.network.method != "stacked" or passes.precision.name not in PLANNED:
+        return None
+    if members[0].settings.augment not in augment.COMPILED:
+        return None
+    network, storage, precision = passes.network, passes.storage, passes.precision
+    x_BCHW, channels_last = first_images(SAMPLE), passes.memory_format == torch.channels_last
+    try:
+        steps = plan_network(
+            *(model, x_BCHW, storage),
+            images=plan.batch,
+            channels_last=channels_last,
+            bf16=precision.rounds,
+        )
+        planned = PlannedSteps(steps, storage, passes.data, plan, optimizer)
+        averages.set_decays([m.settings.ema for m in members])
+        rates = [m.settings.dropout for m in members]
+        planned.bind(members, optimizer, averages, rates, splits)
+        network.dropout.rates = rates
+        network.dropout.channels_last = channels_last
+        ours = PlanNetwork(planned, storage, has_dropout=network.has_dropout)
+        whole_step = max(plan.batch, SAMPLE)
+        check_same(ours, network, storage, x_BCHW, precision, more=lambda: first_images(whole_step))
+        if module_is_faster(
+            *(planned, steps, storage, model, x_BCHW, precision),
+            images=plan.batch,
+            channels_last=channels_last,
+        ):
+            raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
+    except Disagrees as error:
+        _log.warning("without a step plan: %s", error)
+        return None
+    except Exception as error:  # the plan meets whatever there is
+        if is_out_of_memory(error):
+            raise
+        _log.log(logging.DEBUG if isinstance(error, NoPlan) else logging.WARNING, "no step plan: %s", error)
+        return None
+    return planned
 
 
 def module_is_faster(

@@ -9,20 +9,16 @@ Shapes: K lanes, B batch.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import torch
 
-from gridsearch.training import augment, mixing, seeds
+from gridsearch.training import mixing, seeds
 from gridsearch.training.batches import batch_plan
-from gridsearch.training.failures import is_out_of_memory
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.compile.agreement import AGREEMENT, Disagrees, check_same
+from gridsearch.training.lanes.compile.agreement import AGREEMENT
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
-from gridsearch.training.lanes.compile.step_graph import NoPlan
-from gridsearch.training.lanes.compile.step_plan import plan_network
 from gridsearch.training.lanes.runtime.averages import PackAverages
 from gridsearch.training.lanes.runtime.cuda_graphs import step_runner
 from gridsearch.training.lanes.runtime.device_metrics import DeviceMetrics
@@ -32,9 +28,7 @@ from gridsearch.training.lanes.runtime.masks import CounterMasks
 from gridsearch.training.lanes.runtime.members import Member, MemberEpochs
 from gridsearch.training.lanes.runtime.optimizers import PackOptimizer
 from gridsearch.training.lanes.runtime.passes import PackPasses
-from gridsearch.training.lanes.runtime.plan_choice import module_is_faster
-from gridsearch.training.lanes.runtime.plan_passes import PlanNetwork
-from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
+from gridsearch.training.lanes.runtime.plan_choice import plan_steps
 from gridsearch.training.metrics import Diverged, EpochMetrics, EpochTotals, Evaluation
 from gridsearch.training.model_setup import has_batch_norm, pays_channels_last
 from gridsearch.training.own_code import OwnCode
@@ -46,14 +40,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gridsearch.training.lanes.runtime.cuda_graphs import Recorder
+    from gridsearch.training.lanes.runtime.planned_steps import PlannedSteps
     from gridsearch.training.precision import Precision
     from gridsearch.training.resident_data import ResidentData
-
-
-_log = logging.getLogger(__name__)
-
-PLANNED = ("float32", "float64", "bfloat16")
-"""Precisions for which there are step plans."""
 
 
 class PackProgram:
@@ -98,10 +87,13 @@ class PackProgram:
         sample = data.batches(
             norm=members[0].settings.norm, dtype=precision.weights, memory_format=torch.contiguous_format
         )
-        tried = data.train[torch.arange(SAMPLE, device=data.device) % len(data.train)]
+
+        def first_images(count: int) -> torch.Tensor:
+            return sample(data.train[torch.arange(count, device=data.device) % len(data.train)])
+
         self.network, self.storage = choose(
             models,
-            sample(tried),
+            first_images(SAMPLE),
             precision,
             [m.settings.dropout for m in members],
             compiles=not self._counted,
@@ -127,11 +119,7 @@ class PackProgram:
         self.averages = PackAverages(self.storage)
         for member in self.members:
             self._epochs.set_schedule(member)
-        self._planned = self._plan_steps(
-            models[0],
-            sample(tried),
-            lambda: sample(data.train[torch.arange(max(self.plan.batch, SAMPLE)) % len(data.train)]),
-        )
+        self._planned = None if self._counted else self._plan_steps(models[0], first_images)
         self._runner = step_runner(
             self._counted_step,
             batch=self.plan.batch,
@@ -211,52 +199,20 @@ class PackProgram:
         self._update_lanes()
 
     def _plan_steps(
-        self, model: nn.Module, x_BCHW: torch.Tensor, step_images: Callable[[], torch.Tensor]
+        self, model: nn.Module, first_images: Callable[[int], torch.Tensor]
     ) -> PlannedSteps | None:
-        """Return the steps as compiled calls; None where there is no operation for a part of the network.
-
-        Args:
-            model: a lane's.
-            x_BCHW: `SAMPLE` images.
-            step_images: gives the images of a step.
-        """
-        if self._counted or self.network.method != "stacked" or self._precision.name not in PLANNED:
+        if isinstance(self._optimizer, LaneByLane):
             return None
-        optimizer = self._optimizer
-        if isinstance(optimizer, LaneByLane) or self.members[0].settings.augment not in augment.COMPILED:
-            return None
-        try:
-            steps = plan_network(
-                *(model, x_BCHW, self.storage),
-                images=self.plan.batch,
-                channels_last=self._memory_format == torch.channels_last,
-                bf16=self._precision.rounds,
-            )
-            planned = PlannedSteps(steps, self.storage, self.data, self.plan, optimizer)
-            self.averages.set_decays([m.settings.ema for m in self.members])
-            rates = [m.settings.dropout for m in self.members]
-            planned.bind(self.members, optimizer, self.averages, rates, self._splits)
-            self.network.dropout.rates = rates
-            self.network.dropout.channels_last = self._memory_format == torch.channels_last
-            ours = PlanNetwork(planned, self.storage, has_dropout=self.network.has_dropout)
-            check_same(ours, self.network, self.storage, x_BCHW, self._precision, more=step_images)
-            if module_is_faster(
-                *(planned, steps, self.storage, model, x_BCHW, self._precision),
-                images=self.plan.batch,
-                channels_last=self._memory_format == torch.channels_last,
-            ):
-                raise NoPlan(f"batches of {self.plan.batch} images are trained faster without one")
-        except Disagrees as error:
-            _log.warning("without a step plan: %s", error)
-            return None
-        except Exception as error:  # the plan meets whatever there is
-            if is_out_of_memory(error):
-                raise
-            _log.log(
-                logging.DEBUG if isinstance(error, NoPlan) else logging.WARNING, "no step plan: %s", error
-            )
-            return None
-        return planned
+        return plan_steps(
+            model,
+            first_images,
+            passes=self._passes,
+            plan=self.plan,
+            members=self.members,
+            splits=self._splits,
+            optimizer=self._optimizer,
+            averages=self.averages,
+        )
 
     def _allocate(self) -> None:
         """Allocate what must stay at its address as long as the number of lanes does."""

@@ -11,7 +11,7 @@ from torch import nn
 from gridsearch.training.context import Stopped
 from gridsearch.training.kernels import find_compiler
 from gridsearch.training.lane_progress import LaneState
-from gridsearch.training.lanes.runtime import plan_choice, planned_steps, program
+from gridsearch.training.lanes.runtime import plan_choice, planned_steps
 from gridsearch.training.lanes.runtime.members import Member
 from gridsearch.training.lanes.runtime.program import PackProgram
 from gridsearch.training.metrics import Diverged
@@ -131,7 +131,7 @@ def pack(settings, data, build, *, seeds=None, planned=True):
     ]
     with pytest.MonkeyPatch.context() as patch:
         if planned is False:
-            patch.setattr(program, "PLANNED", ())
+            patch.setattr(plan_choice, "PLANNED", ())
         found = PackProgram(members, models, resident, precision)
     assert planned is None or found.planned is planned
     return found
