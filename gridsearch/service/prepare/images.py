@@ -146,12 +146,19 @@ class PreparedImages(Prepared):
     def with_doubts(self) -> PreparedImages:
         """Return the trials with what puts results on their images in doubt among the warnings."""
         found = [*self.warnings, *image_warnings(self.catalog.seen(self.drafts))]
-        grouped = {ImageSettings.of(d.settings).group is not None for d in self.drafts}
-        if self.images is not None and False in grouped and (warning := datasets.divided_groups(self.images)):
-            found.append(warning)
-        if self.images is not None and True in grouped:
-            found += datasets.own_doubts(self.images, grouped=True)
+        if (images := self.images) is not None:
+            every = [ImageSettings.of(d.settings) for d in self.drafts]
+            if any(_draws_a_split(s, images) for s in every if s.group is None):
+                found += [warning] if (warning := datasets.divided_groups(images)) else []
+            if any(s.group is not None for s in every):
+                found += datasets.own_doubts(images, grouped=True)
         return replace(self, warnings=tuple(found))
+
+
+def _draws_a_split(settings: ImageSettings, images: ImageData) -> bool:
+    """Whether a trial's validation or test images are held out here, and are not those that the dataset brings."""
+    validates = settings.folds is not None or (settings.val != 0 and images.val_indices is None)
+    return validates or images.test_images is None
 
 
 def prepare_images(

@@ -64,7 +64,7 @@ def test_enough_images_are_taken(cli, tmp_path):
     assert cli("plan", "--dataset", "folder:few", "--model", "mlp", "--grid", "lr=.1").code == 0
 
 
-def write_grouped(place, groups_of_val):
+def write_grouped(place, groups_of_val, **more):
     """Write images of two classes and six groups of four, and validation images of given groups."""
     labels = np.tile([0, 1], 12)
     pixels = np.random.default_rng(0).integers(0, 255, (24 + len(groups_of_val), 4, 4), dtype=np.uint8)
@@ -75,6 +75,7 @@ def write_grouped(place, groups_of_val):
         x_val=pixels[24:],
         y_val=np.arange(len(groups_of_val)) % 2,
         groups=np.array([*np.repeat(np.arange(6), 4), *groups_of_val]),
+        **more,
     )
 
 
@@ -93,3 +94,12 @@ def test_validation_images_of_its_own_whose_groups_are_trained_on_are_refused(cl
     for how in (("--val", "0"), ("--folds", "3")):
         assert cli("plan", "--dataset", "npz:mixed.npz", *words, *how).code == 0
     assert not home.exists()
+
+
+def test_groups_are_said_to_be_divided_only_where_a_split_is_drawn(cli, tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 255, (4, 4, 4), dtype=np.uint8)
+    write_grouped(tmp_path / "own.npz", [6, 6, 7, 7], x_test=pixels, y_test=np.arange(4) % 2)
+    words = ("plan", "--dataset", "npz:own.npz", "--model", "mlp", "--grid", "lr=.1")
+    assert "keeps them together" not in cli(*words).err
+    assert "--group groups keeps them together" in cli(*words, "--folds", "3").err
+    assert "keeps them together" not in cli(*words, "--folds", "3", "--group", "groups").err
