@@ -3,7 +3,8 @@
 float32   weights and arithmetic in float32; on CUDA without the TF32 that torch gives convolutions
 tf32      float32 with products rounded to TF32's 10 bits; CUDA of compute capability 8 and up, refused elsewhere
           rather than be float32 under another name
-bfloat16  weights in float32, layers under autocast to bfloat16, loss in float32; CPU, CUDA, MPS
+bfloat16  weights in float32, layers under autocast to bfloat16, loss in float32; CPU, CUDA, MPS.  On a CPU convolutions
+          of one channel (a group) stay in float32: their backward pass in bfloat16 takes up to eight times as long
 float64   all in float64, to check results with; not on MPS
 """
 
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
 
 from gridsearch.errors import UsageError
 
@@ -85,9 +88,10 @@ class Precision:
 
     def forward(self) -> AbstractContextManager[object]:
         """Return the context for a model's forward pass."""
-        if self.rounds:
-            return torch.autocast(self.device, dtype=torch.bfloat16)
-        return nullcontext()
+        if not self.rounds:
+            return nullcontext()
+        autocast = torch.autocast(self.device, dtype=torch.bfloat16)
+        return _wide_convolutions(autocast) if self.device == "cpu" else autocast
 
     @contextmanager
     def products(self) -> Iterator[None]:
@@ -106,3 +110,29 @@ class Precision:
         finally:
             for setting, value in zip(settings, before, strict=True):
                 setting.fp32_precision = value
+
+
+@contextmanager
+def _wide_convolutions(autocast: torch.autocast) -> Iterator[None]:
+    """Round what is multiplied, but for convolutions of one channel a group."""
+    with autocast, _NarrowConvolutions():
+        yield
+
+
+class _NarrowConvolutions(TorchFunctionMode):
+    """Keeps convolutions of one channel a group out of autocast."""
+
+    def __torch_function__(
+        self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function of torch."""
+        del types
+        kwargs = kwargs or {}
+        if func is not torch.conv2d:
+            return func(*args, **kwargs)
+        weight = kwargs["weight"] if "weight" in kwargs else args[1]
+        if weight.shape[1] > 1:
+            return func(*args, **kwargs)
+        with torch.autocast("cpu", enabled=False):
+            args, kwargs = tree_map_only(torch.Tensor, lambda t: t.to(weight.dtype), (args, kwargs))
+            return func(*args, **kwargs)

@@ -92,3 +92,15 @@ def test_dense_layers_that_torch_does_not_multiply_faster_in_bfloat16_stay_in_fl
     found, loss = trained("bfloat16")
     assert found == planned
     assert (loss == trained("float32")[1]) == planned
+
+
+@pytest.mark.parametrize(("channels", "groups", "kept"), [(4, 4, True), (1, 1, True), (4, 2, False)])
+def test_convolutions_of_one_channel_stay_in_float32(channels, groups, kept):
+    conv = torch.nn.Conv2d(channels, 8, 3, groups=groups)
+    x = torch.randn(2, channels, 6, 6)
+    with Precision.of("bfloat16", torch.device("cpu")).forward():
+        found = conv(x.bfloat16())
+    assert found.dtype == (torch.float32 if kept else torch.bfloat16)
+    if kept:
+        torch.testing.assert_close(found, conv(x.bfloat16().float()), rtol=0, atol=0)
+    assert not torch.is_autocast_enabled("cpu")
