@@ -105,6 +105,10 @@ class Material(TrialMaterial):
         del settings, data
         return self.row.build()
 
+    def arithmetic(self, settings: ImageSettings) -> list[Any]:
+        del settings
+        return []
+
 
 class Trainer(PackTrainer):
     """A worker's trainer, with a row's network and images."""
