@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import dis
+import warnings
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,25 @@ _PLACE = frozenset(
     }
 )  # fmt: skip
 """Globals that say where a module stands."""
+
+
+def compiled(content: str | bytes, file: str = "<text>") -> CodeType:
+    """Compile a module's text once more, without what Python has warned of the first time.
+
+    Raises:
+        SyntaxError: it is no Python; or ValueError.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code: CodeType = compile(content, file, "exec", dont_inherit=True)
+    return code
+
+
+def parsed(content: str | bytes) -> ast.Module:
+    """Parse a module's text as `compiled` compiles it; raises as that."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(content)
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:
@@ -61,7 +82,7 @@ def names_in_texts(code: CodeType, around: Mapping[str, Any]) -> list[str]:
     found: set[str] = set()
     for text in texts:
         try:
-            inside = compile(text, "<text>", "exec", dont_inherit=True)
+            inside = compiled(text)
         except (SyntaxError, ValueError):
             continue
         found |= {name for each in codes(inside) for name in each.co_names}

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, MemberDescriptorType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from gridsearch.plugins.bytecode import codes, names_set
+from gridsearch.plugins.bytecode import codes, compiled, names_set, parsed
 from gridsearch.plugins.module_values import same_held
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.value_address import code_digest
@@ -49,8 +49,8 @@ def as_written(module: ModuleType) -> bool:
         return path is not None
     try:
         content = Path(path).read_bytes()
-        code = compile(content, path, "exec", dont_inherit=True)
-        tree = ast.parse(content)
+        code = compiled(content, path)
+        tree = parsed(content)
     except (OSError, SyntaxError, ValueError):
         return False
     written: _Written = {}

@@ -15,13 +15,14 @@ import secrets
 import sys
 import textwrap
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from gridsearch.importing import importable
 from gridsearch.plugins import source_files
-from gridsearch.plugins.bytecode import codes, names_imported, names_in_texts, names_read
+from gridsearch.plugins.bytecode import codes, compiled, names_imported, names_in_texts, names_read, parsed
 from gridsearch.plugins.loaded_source import as_written, defaults
 from gridsearch.plugins.ownership import own_module
 from gridsearch.plugins.patched import patched
@@ -79,8 +80,10 @@ def identity(target: Any, *, version: str | None = None) -> Identity:
         found = _Modules().address(module.__name__)
         if found is not None:
             return Identity(locator=locator, source=found[0], parts=found[1])
-        edited = str(path or module.__name__)
-    return _by_value(target, version, edited)
+        # A hook that changes code as it is imported (pytest's, say) and an archive are no edited files.
+        loader = getattr(module.__spec__, "loader", None)
+        edited = str(path) if type(loader) is SourceFileLoader else ""
+    return _by_value(target, version, edited, plain=module is None)
 
 
 def module_address(module: ModuleType) -> tuple[str, dict[str, str]] | None:
@@ -133,14 +136,14 @@ def _home(target: Any) -> ModuleType | None:
     return module if module is not None and getattr(module, attribute, None) is target else None
 
 
-def _by_value(target: Any, version: str | None, edited: str) -> Identity:
+def _by_value(target: Any, version: str | None, edited: str, *, plain: bool) -> Identity:
     stand_in = secrets.token_hex(16) if version is None else _BY_VERSION
     modules = _Modules()
     walked = digest(target, module_address=modules.digest, stand_in=stand_in)
     parts = {
         name: digest(value, module_address=modules.digest).digest for name, value in _parts(target).items()
     }
-    text = None if walked.missing or edited else _plain_text(target)
+    text = _plain_text(target) if plain and not walked.missing else None
     return Identity(
         locator="",
         source=hashlib.sha256(f"by value {walked.digest}".encode()).hexdigest(),
@@ -187,10 +190,10 @@ def _plain_text(target: Any) -> str | None:
     except (OSError, TypeError):
         return _typed_text(target) if isinstance(target, FunctionType) else None
     try:
-        alone = compile(textwrap.dedent(text), "<text>", "exec", dont_inherit=True)
+        alone = compiled(textwrap.dedent(text))
         # imports above change how calls are compiled
-        whole = compile(around, "<text>", "exec", dont_inherit=True)
-        node = ast.parse(textwrap.dedent(text)).body[0]
+        whole = compiled(around)
+        node = parsed(textwrap.dedent(text)).body[0]
     except (SyntaxError, ValueError, IndexError):
         return None
     inside = [(each.co_name, code_digest(each)) for each in codes(whole)]

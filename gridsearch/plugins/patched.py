@@ -7,6 +7,7 @@ reaches of such a kind is looked for here.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,18 @@ _DEEPEST = 4
 def patched(function: FunctionType) -> dict[str, FunctionType]:
     """Return the session's own functions that code finds in installed modules and classes, by their full names."""
     names = {name for code in codes(function.__code__) for name in code.co_names}
+    around = {name: function.__globals__[name] for name in sorted(names & function.__globals__.keys())}
     found: dict[str, FunctionType] = {}
-    for name in sorted(names & function.__globals__.keys()):
-        found |= _within(function.__globals__[name], names, _DEEPEST)
+    for value in (*around.values(), *_enclosed(function)):
+        found |= _within(value, names, _DEEPEST)
     return found
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    """Give what a function has from the one that it was defined in: a module that was imported there, say."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not set yet
+            yield cell.cell_contents
 
 
 def _within(value: Any, names: Collection[str], depth: int) -> dict[str, FunctionType]:

@@ -18,7 +18,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gridsearch.plugins.bytecode import absolute
+from gridsearch.plugins.bytecode import absolute, parsed
 from gridsearch.plugins.ownership import own_file
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def _above(name: str) -> Iterator[str]:
 @lru_cache(maxsize=512)
 def _parsed(content: bytes) -> ast.Module | None:
     try:
-        return ast.parse(content)
+        return parsed(content)
     except (SyntaxError, ValueError):  # importing it will tell
         return None
 

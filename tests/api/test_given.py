@@ -189,6 +189,13 @@ def test_what_uses_a_replaced_function_of_an_installed_module_runs_in_the_sessio
     objects.named({"objective": lambda params, seed: np.sqrt(2)})
     assert objects.executor(None, warned.append) == "inline"
     assert "uses numpy.sqrt, which this session has replaced" in warned[0]
+    monkeypatch.undo()
+    import math  # a name of the function around, as in a test
+
+    monkeypatch.setattr(math, "sqrt", mine)
+    objects.named({"objective": lambda params, seed: math.sqrt(2)})
+    assert objects.executor(None, warned.append) == "inline"
+    assert "uses math.sqrt, which this session has replaced" in warned[1]
 
 
 def test_several_runs_in_threads_give_each_its_own_numbers(home):

@@ -9,6 +9,8 @@ import linecache
 import subprocess
 import sys
 import textwrap
+import warnings
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -378,6 +380,23 @@ def test_a_module_edited_and_not_reloaded_is_addressed_as_it_is_loaded(module, b
     assert stale.edited.endswith("my_fit.py")
     assert len({old.source, stale.source, new.source}) == 3
     assert plugins.identity(module("my_fit", before).fit).source == old.source
+
+
+def test_a_module_of_an_archive_is_no_edited_file(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "app.zip", "w") as archive:
+        archive.writestr("in_archive.py", "def fit(p, s): return 1\n")
+    monkeypatch.syspath_prepend(tmp_path / "app.zip")
+    found = plugins.identity(importlib.import_module("in_archive").fit)
+    assert (found.locator, found.edited, found.missing) == ("", "", ())
+
+
+def test_nobody_is_warned_again_of_what_python_has_warned_of(module):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = module("my_warnings", "def fit(p, s): return 1 is 1, '\\d'\n").fit
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert plugins.identity(fit).locator == "my_warnings:fit"
 
 
 AS_WRITTEN = {
