@@ -32,6 +32,9 @@ OBJECTS: Final = ".objects"
 SLURM: Final = ".slurm"
 """Holds a folder for each run whose workers Slurm starts, while it lasts."""
 
+MLFLOW: Final = "mlflow.db"
+MLFLOW_ARTIFACTS: Final = "mlflow-artifacts"
+
 # In the folder of a study.
 TRIALS: Final = "trials"
 REPORT: Final = "report"

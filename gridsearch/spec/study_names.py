@@ -8,14 +8,15 @@ from pathlib import Path
 
 from gridsearch import locators
 from gridsearch.errors import UsageError
-from gridsearch.files import DATABASE
+from gridsearch.files import DATABASE, MLFLOW, MLFLOW_ARTIFACTS
 from gridsearch.folders import tilde
 from gridsearch.spec.collector import InvalidValue, shortened
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _LONGEST = 64
 _SUFFIXES = (".csv", ".tsv", ".txt", ".npz", ".parquet")
-# The store lies beside the folders of the studies, and SQLite's own files beside the store.
+_TAKEN = {DATABASE: "the store's file", MLFLOW: "MLflow's file", MLFLOW_ARTIFACTS: "MLflow's files"}
+"""What lies beside the folders of the studies; SQLite's own files bear the names of databases with more behind them."""
 
 
 def check_study_name(name: str) -> str:
@@ -45,9 +46,14 @@ def good_name(name: str) -> str:
         raise InvalidValue(f"the study's name {shown} starts with {name[0]!r}")
     if not _NAME.fullmatch(name):
         raise InvalidValue(f"the study's name {shown} may hold letters, digits, '.', '_' and '-' only")
-    if name.lower().startswith(DATABASE):
-        raise InvalidValue(f"the study's name {shown} is that of the store's file")
+    if (owner := _taken(name)) is not None:
+        raise InvalidValue(f"the study's name {shown} is that of {owner}")
     return name
+
+
+def _taken(name: str) -> str | None:
+    """Return whose files bear a name, in words; None where nobody's do."""
+    return next((owner for taken, owner in _TAKEN.items() if name.lower().startswith(taken)), None)
 
 
 def default_name(dataset: str) -> str:
@@ -59,6 +65,6 @@ def default_name(dataset: str) -> str:
     else:
         name = dataset.rpartition(":")[2]
     cleaned = re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".-").rstrip("-")[:_LONGEST]
-    if not cleaned or cleaned.lower().startswith(DATABASE):
+    if not cleaned or _taken(cleaned):
         return "study"
     return cleaned

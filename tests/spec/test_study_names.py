@@ -27,6 +27,8 @@ def test_a_good_name_is_kept(name):
         ("<script>", "the study's name '<script>' may hold letters, digits, '.', '_' and '-' only"),
         ("gridsearch.db", "the study's name 'gridsearch.db' is that of the store's file"),
         ("GridSearch.db-wal", "the study's name 'GridSearch.db-wal' is that of the store's file"),
+        ("mlflow.db", "the study's name 'mlflow.db' is that of MLflow's file"),
+        ("MLflow-artifacts", "the study's name 'MLflow-artifacts' is that of MLflow's files"),
         ("x" * 65, f"the study's name '{'x' * 65}' has 65 characters, and at most 64 are allowed"),
     ],
 )
@@ -51,6 +53,7 @@ def test_a_bad_name_is_refused(name, message):
         ("pkg.mod:load", "load"),
         ("folder:/x/" + "y" * 80, "y" * 64),
         ("folder:/x/gridsearch.db", "study"),
+        ("folder:/x/mlflow.db", "study"),
         ("csv:/x/My labels.csv", "My-labels"),
         ("npz:pneumonia.npz", "pneumonia"),
         ("hf:uoft-cs/cifar10", "cifar10"),

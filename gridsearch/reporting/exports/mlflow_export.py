@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import posixpath
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,10 @@ _LONGEST: Final = 5000
 """Letters of a param's or a tag's value that every version of MLflow takes."""
 _BATCH: Final = 900
 """Metrics in one request, of which MLflow takes 1000 together with params and tags."""
+_THEIRS: Final = ("mlflow", "sqlalchemy", "alembic", "requests")
+"""Whose errors say that the tracking store cannot be used."""
+_NO_NAME: Final = re.compile(r"[^\w.\-:/ ]")
+_LONGEST_NAME: Final = 250
 _QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
@@ -57,8 +63,10 @@ def export_to_mlflow(
     with _by_itself() as mlflow:
         try:
             return _Experiment(mlflow, name, uri, artifacts).write(runs, summary, files)
-        except mlflow.exceptions.MlflowException as error:
-            reason = str(error).strip().splitlines()[0]
+        except Exception as error:
+            if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _THEIRS:
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise StoreError(
                 f"MLflow at {uri}: {reason:.200}", hint="name another place with --output"
             ) from None
@@ -90,6 +98,23 @@ def _by_itself() -> Iterator[Any]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def _allowed(names: Iterable[str]) -> dict[str, str]:
+    """Return a name for each metric that MLflow takes: "_" stands for what it does not, and no two become one."""
+    found: dict[str, str] = {}
+    for name in names:
+        key = kept = _NO_NAME.sub("_", name)[:_LONGEST_NAME]
+        if posixpath.normpath(key) != key or key.startswith(
+            (".", "/")
+        ):  # what is no path may not look like one
+            key = kept = re.sub("[./]", "_", key)
+        number = 1
+        while key in found.values():
+            number += 1
+            key = f"{kept[: _LONGEST_NAME - 10]}_{number}"
+        found[name] = key
+    return found
 
 
 class _Experiment:
@@ -150,7 +175,8 @@ class _Experiment:
         last = max((step for step, _ in run.steps), default=0)
         shown = {name for _, name, _ in steps}
         steps += [(last, name, value) for name, value in run.final.items() if name not in shown]
-        metrics = [entities.Metric(name, value, 0, step) for step, name, value in steps]
+        names = _allowed(dict.fromkeys(name for _, name, _ in steps))
+        metrics = [entities.Metric(names[name], value, 0, step) for step, name, value in steps]
         for begin in range(0, len(params), 100):
             self._client.log_batch(run_id, params=params[begin : begin + 100])
         for begin in range(0, len(metrics), _BATCH):

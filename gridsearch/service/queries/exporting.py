@@ -112,7 +112,7 @@ def _text(to: str, data: StudyData, ranked: Callable[[], Ranking]) -> str:
 def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, int, int]:
     root = store.home.root
     given = output or os.environ.get("MLFLOW_TRACKING_URI")
-    uri = given or f"sqlite:///{root / 'mlflow.db'}"
+    uri = given or f"sqlite:///{root / files.MLFLOW}"
     ranking = reporting.rank(data, predictions=reader(store, data))
     best = ranking.best
     summary: dict[str, Any] = {"dataset": data.dataset, "ranked_by": data.metric, "direction": data.direction}
@@ -127,7 +127,7 @@ def _to_mlflow(store: Store, data: StudyData, output: str | None) -> tuple[str, 
         data.name,
         reporting.exported_runs(data, reader(store, data)),
         uri=uri,
-        artifacts=(root / "mlflow-artifacts" / data.name).as_uri() if _local(uri) else None,
+        artifacts=(root / files.MLFLOW_ARTIFACTS / data.name).as_uri() if _local(uri) else None,
         summary=summary,
         files=[path for name in shown if (path := report / name).is_file()],
     )

@@ -15,7 +15,7 @@ def fit(params, seed):
     if params["a"] == 9:
         raise ValueError("nine")
     for step in range(1, 4):
-        yield {"loss": params["a"] / step + seed, "rate": float("nan")}
+        yield {"loss": params["a"] / step + seed, "rate": float("nan"), "hits|%": 1.0, "hits_%": 2.0, "/x//y": 3.0}
 """
 
 
@@ -102,6 +102,19 @@ def test_mlflow_gets_the_study_as_an_experiment_and_each_trial_as_a_run_once(hom
     assert main(["export", "--study", "nets", "--to", "mlflow", "--json"]) == 0
     assert (json.loads(capsys.readouterr().out)["new"]) == 1
     assert len(client.search_runs([client.get_experiment_by_name("nets").experiment_id])) == 3
+
+    # Metrics whose names MLflow does not take have others there, each its own.
+    assert main(["export", "--study", "plain", "--to", "mlflow"]) == 0
+    runs = client.search_runs([client.get_experiment_by_name("plain").experiment_id])
+    found = next(run.data.metrics for run in runs if run.data.params.get("a") == "2")
+    assert (found["hits__"], found["hits___2"], found["_x__y"]) == (1.0, 2.0, 3.0)
+
+    # What is no place for a tracking store is said in one line.
+    capsys.readouterr()
+    (home / "folder.db").mkdir()
+    words = ["--to", "mlflow", "--output", f"sqlite:///{home / 'folder.db'}"]
+    assert main(["export", "--study", "plain", *words]) == 4
+    assert "error: MLflow at sqlite:///" in capsys.readouterr().err
 
 
 def records_of(path):
