@@ -71,7 +71,8 @@ def train_plainly(
     train, val = torch.from_numpy(parts.train), torch.from_numpy(parts.val)
     reseed(stream(seed, "weights"))
     torch.manual_seed(stream(seed, "weights"))
-    model = build().to(dtype)
+    # not `to`, which would make real numbers of complex ones
+    model = build()._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
     model._apply(lambda t: t.to(torch.complex128) if t.is_complex() else t)
     model = model.to(memory_format=torch.channels_last) if channels_last else model
 
@@ -122,13 +123,15 @@ def train_plainly(
 
 
 def logits_of(model: nn.Module, state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    """Evaluate a model with other tensors, if some are given."""
-    own = {n: t.clone() for n, t in model.state_dict().items()}
-    model.load_state_dict(state or own)
+    """Evaluate a model with other tensors, if some are given; else nothing of it is touched."""
+    own = {n: t.clone() for n, t in model.state_dict().items()} if state else {}
+    if state:
+        model.load_state_dict(state)
     model.eval()
     with torch.no_grad():
         logits = model(x)
-    model.load_state_dict(own)
+    if state:
+        model.load_state_dict(own)
     return logits
 
 
