@@ -172,12 +172,16 @@ CASES = {
     "no training image is of class 'owl', which other splits hold": (
         text_of("path,label,split", [*((*row, "train") for row in ROWS[:6]), ("im/6.png", "owl", "test")])
     ),
-    "line 2: split is 'A', expected train, val or test": text_of("path,label,split", [(*r, "A") for r in ROWS]),
-    "im/0.png is in train (line 2) and in test (line 10)": (
+    "line 2: split is 'A', expected train, val or test (and 7 more rows)": text_of("path,label,split", [(*r, "A") for r in ROWS]),
+    "1 image in several splits: im/0.png is in train (line 2) and test (line 10)": (
         text_of("path,label,set", [*((*row, "train") for row in ROWS), (*ROWS[0], "test")])
     ),
     "1 image with several labels: im/0.png is 'dog' (line 2) and 'cat' (line 10)": (
         text_of("path,label", [*ROWS, ("im/0.png", "cat")])
+    ),
+    "5 images with several labels: im/0.png is 'dog' (line 2) and 'cat' (line 10); im/1.png is 'cat' (line 3) and 'dog' "
+    "(line 11); im/2.png is 'dog' (line 4) and 'cat' (line 12); ...": (
+        text_of("path,label", [*ROWS, *((name, "dog" if label == "cat" else "cat") for name, label in ROWS[:5])])
     ),
     "label 'cat|dog' names several classes (1 images)": text_of("path,label", [*ROWS[:7], ("im/7.png", "cat|dog")]),
     "line 3 is not UTF-8 (byte 0xe9)": text_of("path,label", [ROWS[0], ("im/1.png", "b\xe9b\xe9")]).encode("latin-1"),

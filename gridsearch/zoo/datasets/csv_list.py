@@ -92,9 +92,9 @@ class CsvDataset(FileImages):
         if read.empty:
             skipped.more.append(f"{read.empty} empty line{'s' * (read.empty > 1)} left out")
         _check_cells(table, read, of)
+        _check_splits(table, read, of)
         rows = [
-            Row(f"line {number}", cells[of["label"]], self._found(table, cells, of, number))
-            for number, cells in read.rows
+            Row(f"line {number}", cells[of["label"]], self._found(cells, of)) for number, cells in read.rows
         ]
         _check_files(table, rows, self.path.parent)
         group_from = f"column {of['group']!r}" if "group" in of else ""
@@ -102,18 +102,10 @@ class CsvDataset(FileImages):
         where = {part: f"{shown(self.path.name)}, column {of['split']!r}" for part in parts if "split" in of}
         return tree_of(table, rows, skipped, group_from=group_from, where=where)
 
-    def _found(self, table: Table, cells: dict[str, str], of: dict[str, str], number: int) -> Found:
+    def _found(self, cells: dict[str, str], of: dict[str, str]) -> Found:
         written = cells[of["path"]].replace("\\", "/") if "/" not in cells[of["path"]] else cells[of["path"]]
-        part: str | None = TRAIN
-        if "split" in of:
-            word = cells[of["split"]]
-            part = part_of(word)
-            if part is None:
-                raise table.refuse(
-                    f"line {number}: {of['split']} is {word!r}, expected train, val or test",
-                    hint="name the column of splits with --set data.split=COLUMN, or none: --set data.split=none",
-                )
-        assert part is not None
+        part = part_of(cells[of["split"]]) if "split" in of else TRAIN
+        assert part is not None, "all are checked"
         group = cells[of["group"]] if "group" in of else ""
         return Found(self.path.parent / tilde(written), shown(written), 0, part, group)
 
@@ -139,6 +131,20 @@ def _check_cells(table: Table, read: CsvTable, of: dict[str, str]) -> None:
             hint = f"fill these cells, or {without}"
             count = f"{len(lacking)} row{'s' * (len(lacking) > 1)}"
             raise table.refuse(f"{count} without a {what} in column {column!r} (line {lines})", hint=hint)
+
+
+def _check_splits(table: Table, read: CsvTable, of: dict[str, str]) -> None:
+    """Refuse rows whose split is none that is known: how many, and the first."""
+    if "split" not in of:
+        return
+    wrong = [(number, word) for number, cells in read.rows if part_of(word := cells[of["split"]]) is None]
+    if wrong:
+        number, word = wrong[0]
+        more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
+        raise table.refuse(
+            f"line {number}: {of['split']} is {word!r}, expected train, val or test{more}",
+            hint="name the column of splits with --set data.split=COLUMN, or none: --set data.split=none",
+        )
 
 
 def _check_files(table: Table, rows: list[Row], folder: Path) -> None:

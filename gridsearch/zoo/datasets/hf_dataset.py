@@ -122,9 +122,7 @@ class HubDataset(FileImages):
                     unlabelled += 1
                     continue
                 word = names[kind] if names else str(kind)
-                found = _Cell(
-                    Path(), f"{name}[{i}]", 0, part, "" if own is None else str(own), content=cells(i)
-                )
+                found = _Cell(Path(), f"{name}[{i}]", 0, part, _group(own), content=cells(i))
                 rows.append(Row(f"{name}[{i}]", word, found))
             if unlabelled:
                 skipped.more.append(
@@ -276,6 +274,11 @@ def _label_column(table: Table, features: Mapping[str, Any], given: Value) -> st
             hint="a label is a ClassLabel, a word or a whole number: --set data.label=COLUMN",
         )
     return found
+
+
+def _group(cell: Any) -> str:
+    """Return the group that a cell names; "" for none."""
+    return "" if cell is None or is_missing(str(cell)) else str(cell)
 
 
 def _holds_images(feature: Any) -> bool:

@@ -18,7 +18,7 @@ from gridsearch.zoo.datasets.layout import role_of
 from gridsearch.zoo.datasets.scan import TEST, TRAIN, VAL, Found, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from gridsearch.records import Value
 
@@ -186,28 +186,29 @@ def _without_repeats(table: Table, rows: Iterable[Row], skipped: Skipped) -> lis
     """Leave out rows that repeat another one; refuse those that contradict another one."""
     first: dict[str, Row] = {}
     repeats = 0
-    labels: dict[str, list[Row]] = defaultdict(list)
+    labels: dict[str, tuple[Row, Row]] = {}
+    parts: dict[str, tuple[Row, Row]] = {}
     for row in rows:
         file = os.path.normpath(row.found.path) if row.found.path.name else row.found.relative
         other = first.setdefault(file, row)
         if other is row:
             continue
         if row.label != other.label:
-            labels[file].append(row)
+            labels.setdefault(file, (other, row))
         elif row.found.part != other.found.part:
-            raise table.refuse(
-                f"{row.found.relative} is in {other.found.part} ({other.where}) and in {row.found.part} ({row.where})",
-                hint="one image belongs to one split",
-            )
+            parts.setdefault(file, (other, row))
         else:
             repeats += 1
     if labels:
-        file, others = next(iter(labels.items()))
-        count = f"{len(labels)} image{'s' * (len(labels) > 1)}"
+        names = _first_of(labels, lambda row: repr(row.label), "is")
         raise table.refuse(
-            f"{count} with several labels: {first[file].found.relative} is {first[file].label!r} "
-            f"({first[file].where}) and {others[0].label!r} ({others[0].where})",
+            f"{_images(len(labels))} with several labels: {names}",
             hint="an image is of one class: targets of several labels are not trained here",
+        )
+    if parts:
+        names = _first_of(parts, lambda row: row.found.part, "is in")
+        raise table.refuse(
+            f"{_images(len(parts))} in several splits: {names}", hint="one image belongs to one split"
         )
     if repeats:
         skipped.more.append(
@@ -216,6 +217,19 @@ def _without_repeats(table: Table, rows: Iterable[Row], skipped: Skipped) -> lis
             else f"{repeats} rows repeat an image and count once"
         )
     return list(first.values())
+
+
+def _first_of(pairs: Mapping[str, tuple[Row, Row]], said: Callable[[Row], str], verb: str) -> str:
+    """Return the first of images that two rows say two things of: "a.png is 'cat' (line 2) and 'dog' (line 3)"."""
+    named = [
+        f"{one.found.relative} {verb} {said(one)} ({one.where}) and {said(other)} ({other.where})"
+        for one, other in list(pairs.values())[:_NAMED]
+    ]
+    return "; ".join(named) + ("; ..." if len(pairs) > _NAMED else "")
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'s' * (count != 1)}"
 
 
 def _check_several(table: Table, counts: Mapping[str, int]) -> None:
