@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from gridsearch.zoo import datasets
+from gridsearch.zoo.datasets import checks
 
 
 @pytest.fixture
@@ -140,3 +141,14 @@ def test_a_dataset_from_python_is_doubted_alike():
     assert datasets.cautions(leaky) == (
         "7 of 7 test images are training images too: the test accuracy will be better than on new images",
     )
+
+
+def test_an_image_in_training_validation_and_test_is_counted_where_it_validates_and_where_it_tests():
+    images = np.random.default_rng(0).integers(0, 256, (20, 1, 4, 5), dtype=np.uint8)
+    images[18] = images[0]
+    labels = np.arange(20) % 2
+    words = checks.cautions([(images, labels), (images[:1], labels[:1])], ("a", "b"), val=[17, 18, 19])
+    assert [each.partition(":")[0] for each in words] == [
+        "1 of 1 test images is a training image too",
+        "1 of 3 validation images is a training image too",
+    ]

@@ -91,12 +91,13 @@ def _same(
         labels = {int(parts[test][1][i]) for test, i in places}
         test = [place for place in places if place[0]]
         held = [place for place in places if not place[0] and place[1] in val]
+        trained = [place for place in places if not place[0] and place[1] not in val]
         if len(labels) > 1:
             two_classes.append(places)
         if test and len(test) < len(places):
             leaked["test"].append((test, [place for place in places if not place[0]]))
-        elif held and len(held) < len(places):
-            leaked["validation"].append((held, [place for place in places if place not in held]))
+        if held and trained:
+            leaked["validation"].append((held, trained))
         elif not test and len(labels) == 1:
             copies.append(places)
     found = []
