@@ -168,7 +168,7 @@ class LivePages:
         shown = []
         for name in reversed([n for n in marks if n in summaries]):
             summary, address = summaries[name], f"study/{quote(name, safe='')}/"
-            about = f"on {summary.dataset}"
+            about = "" if summary.dataset == summary.title else summary.dataset
             more = {"title": summary.title, "about": about, "address": address}
             with suppress(StudyNotFound):  # deleted at this moment
                 shown.append({**self._standing(name, f"{address}stop", counts=summary.counts), **more})
