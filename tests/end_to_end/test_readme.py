@@ -25,7 +25,7 @@ from gridsearch.service.queries.exporting import TARGETS
 from gridsearch.spec import build
 from gridsearch.spec.axes import AXES
 from gridsearch.spec.study_options import DIRECTIONS, ORDERS
-from tests.benchmarks import readme
+from tests.benchmarks import readme, serving
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -266,3 +266,9 @@ def test_extras_and_variables_that_a_page_names_exist():
 
 def test_the_readme_is_no_longer_than_it_may_be():
     assert len(README.splitlines()) <= 220
+
+
+def test_the_words_on_serving_are_the_measured_ones():
+    measured = json.loads((ROOT / "tests" / "benchmarks" / "results" / "serving.json").read_text())["figures"]
+    page = " ".join((ROOT / "docs" / "page.md").read_text().split())
+    assert serving.sentence(measured) in page, "write what `serving.sentence` returns into docs/page.md"
