@@ -233,52 +233,51 @@ void rectify_backward(const struct op_args *a) {
       put(gx + i, x[i] <= 0 ? (slope > 0 ? slope * gy[i] : 0) : gy[i], a->adds[0]);
 }
 
-/* --- A dense layer by the BLAS that torch has, with ReLU after it or not -------------------------------------------- */
+/* --- A dense layer of few inputs, with ReLU after it or not --------------------------------------------------------- */
 
-/* Fortran's own: matrices are column by column, so that ours are transposed to it. */
-typedef void (*gemm_function)(const char *, const char *, const int *, const int *, const int *, const REAL *,
-                              const REAL *, const int *, const REAL *, const int *, const REAL *, REAL *,
-                              const int *);
-
-struct product {
+/* A library's products would depend on where a lane's weights lie: these sums have one order, in which vectors are of
+ * outputs. */
+struct narrow {
   int64_t inputs, outputs, relu;
-  gemm_function gemm;
 };
 
-/* c [n][m] = a [n][k] b [k][m] (+ c), row by row as C has them; with at, a is [k][n], and with bt, b is [m][k]. */
-static void multiply(const struct product *s, REAL *c, const REAL *a, int at, const REAL *b, int bt, int n, int k,
-                     int m, int adds) {
-  const REAL one = 1, sum = adds;
-  const int a_step = at ? n : k, b_step = bt ? k : m;
-  s->gemm(bt ? "T" : "N", at ? "T" : "N", &m, &n, &k, &one, b, &b_step, a, &a_step, &sum, c, &m);
-}
-
-void product_forward(const struct op_args *a) {
-  const struct product *s = a->constants;
-  const ptrdiff_t count = a->images * s->outputs;
-  const REAL *bias = a->params[1];
-  REAL *y = a->y;
-  if (bias)
-    for (ptrdiff_t n = 0; n < a->images; n++) memcpy(y + n * s->outputs, bias, sizeof(REAL) * s->outputs);
-  multiply(s, y, a->x[0], 0, a->params[0], 1, a->images, s->inputs, s->outputs, bias != 0);
-  if (s->relu)
-    for (ptrdiff_t i = 0; i < count; i++) y[i] = y[i] <= 0 ? 0 : y[i];
-}
-
-void product_infer(const struct op_args *a) { product_forward(a); }
-
-void product_backward(const struct op_args *a) {
-  const struct product *s = a->constants;
-  const ptrdiff_t count = a->images * s->outputs;
-  const REAL *y = a->y;
-  REAL *gy = (REAL *)a->gy, *gb = a->grads[1];
-  if (s->relu)
-    for (ptrdiff_t i = 0; i < count; i++) gy[i] = y[i] <= 0 ? 0 : gy[i];
-  multiply(s, a->grads[0], gy, 1, a->x[0], 0, s->outputs, a->images, s->inputs, 0);
-  if (gb) {
-    memset(gb, 0, sizeof(REAL) * s->outputs);
-    for (ptrdiff_t n = 0; n < a->images; n++)
-      for (ptrdiff_t g = 0; g < s->outputs; g++) gb[g] += gy[n * s->outputs + g];
+/* workspace: weights [inputs][outputs] */
+void narrow_forward(const struct op_args *a) {
+  const struct narrow *s = a->constants;
+  const REAL *restrict w = a->params[0], *restrict bias = a->params[1], *x = a->x[0];
+  REAL *restrict turned = a->workspace, *restrict y = a->y;
+  for (ptrdiff_t o = 0; o < s->outputs; o++)
+    for (ptrdiff_t i = 0; i < s->inputs; i++) turned[i * s->outputs + o] = w[o * s->inputs + i];
+  for (ptrdiff_t n = 0; n < a->images; n++, x += s->inputs, y += s->outputs) {
+    for (ptrdiff_t o = 0; o < s->outputs; o++) y[o] = bias ? bias[o] : 0;
+    for (ptrdiff_t i = 0; i < s->inputs; i++)
+      for (ptrdiff_t o = 0; o < s->outputs; o++) y[o] += x[i] * turned[i * s->outputs + o];
+    for (ptrdiff_t o = 0; s->relu && o < s->outputs; o++) y[o] = y[o] <= 0 ? 0 : y[o];
   }
-  if (a->gx[0]) multiply(s, a->gx[0], gy, 0, a->params[0], 0, a->images, s->outputs, s->inputs, a->adds[0]);
+}
+
+void narrow_infer(const struct op_args *a) { narrow_forward(a); }
+
+/* workspace: gradients of the weights [inputs][outputs], and of the biases */
+void narrow_backward(const struct op_args *a) {
+  const struct narrow *s = a->constants;
+  const ptrdiff_t inputs = s->inputs, outputs = s->outputs;
+  const REAL *restrict w = a->params[0], *restrict x = a->x[0], *y = a->y;
+  REAL *restrict gy = (REAL *)a->gy, *restrict gx = a->gx[0], *restrict gw = a->grads[0];
+  REAL *restrict turned = a->workspace, *restrict sums = turned + inputs * outputs;
+  memset(turned, 0, sizeof(REAL) * (inputs + 1) * outputs);
+  for (ptrdiff_t n = 0; n < a->images; n++, x += inputs, y += outputs, gy += outputs) {
+    for (ptrdiff_t o = 0; s->relu && o < outputs; o++) gy[o] = y[o] <= 0 ? 0 : gy[o];
+    for (ptrdiff_t o = 0; o < outputs; o++) sums[o] += gy[o];
+    for (ptrdiff_t i = 0; i < inputs; i++)
+      for (ptrdiff_t o = 0; o < outputs; o++) turned[i * outputs + o] += x[i] * gy[o];
+    if (!gx) continue;
+    for (ptrdiff_t i = 0; i < inputs && !a->adds[0]; i++) gx[i] = 0;
+    for (ptrdiff_t o = 0; o < outputs; o++)
+      for (ptrdiff_t i = 0; i < inputs; i++) gx[i] += gy[o] * w[o * inputs + i];
+    gx += inputs;
+  }
+  for (ptrdiff_t o = 0; o < outputs; o++)
+    for (ptrdiff_t i = 0; i < inputs; i++) gw[o * inputs + i] = turned[i * outputs + o];
+  if (a->grads[1]) memcpy(a->grads[1], sums, sizeof(REAL) * outputs);
 }

@@ -5,9 +5,7 @@ Stands between their C sources and a plan; see `op`.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import functools
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from gridsearch.training.kernels import dense, pooled
-from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function, place_of
+from gridsearch.training.kernels.calling import POINTER, REALS, SIZE, function
 from gridsearch.training.kernels.compiler import load
 from gridsearch.training.kernels.dense import DenseShape
 from gridsearch.training.kernels.op import INPUTS, Layout, activation_numbers
@@ -82,7 +80,7 @@ def cover(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[Co
         case Conv():
             return _pooled(stages, shape, dtype)
         case Linear():
-            return _dense(stages, dtype) or _blas_dense(stages, dtype)
+            return _dense(stages, dtype) or _narrow_dense(stages, dtype)
         case Relu() | LeakyRelu() if len(shape) == 1:
             return _rectifier(stages[0], shape, dtype)
         case Activation():
@@ -166,15 +164,15 @@ def _dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int
     return op, covered
 
 
-def _blas_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
-    """Return a dense layer of few inputs by the BLAS that torch has, and perhaps ReLU."""
-    layer, blas = stages[0], _blas()
-    if blas is None or not isinstance(layer, Linear):
+def _narrow_dense(stages: Sequence[Stage], dtype: torch.dtype) -> tuple[CompiledOp, int] | None:
+    """Return a dense layer of few inputs, and perhaps ReLU."""
+    layer = stages[0]
+    if not isinstance(layer, Linear):
         return None
     relu = len(stages) > 1 and isinstance(stages[1], Relu)
-    product = place_of(blas.dgemm_ if dtype == torch.float64 else blas.sgemm_)
-    shape = _Product(layer.inputs, layer.outputs, int(relu), product)
-    op = _small("product", shape, (Layout.FEATURES, Layout.FEATURES), dtype)
+    shape = _Narrow(layer.inputs, layer.outputs, int(relu))
+    space = (layer.inputs + 1) * layer.outputs * _size(dtype)
+    op = _small("narrow", shape, (Layout.FEATURES, Layout.FEATURES), dtype, workspace=space)
     return None if op is None else (op, 2 if relu else 1)
 
 
@@ -208,18 +206,6 @@ def _concat(stage: Concat, shape: Shape, dtype: torch.dtype) -> tuple[CompiledOp
     return None if op is None else (op, 1)
 
 
-@functools.cache
-def _blas() -> ctypes.CDLL | None:
-    """Return the library that has torch's matrix product; None where it exports none."""
-    folder = Path(torch.__file__).parent / "lib"
-    for name in ("libtorch_cpu.so", "libtorch_cpu.dylib"):
-        with contextlib.suppress(OSError):
-            library = ctypes.CDLL(str(folder / name))
-            if hasattr(library, "sgemm_") and hasattr(library, "dgemm_"):
-                return library
-    return None
-
-
 _INT = ctypes.c_int64
 _MOST_LAYERS = 8  # their weights and biases are the operation's parameters
 
@@ -232,8 +218,8 @@ class _Chain(ctypes.Structure):
     )
 
 
-class _Product(ctypes.Structure):
-    _fields_ = (*((name, _INT) for name in ("inputs", "outputs", "relu")), ("gemm", POINTER))
+class _Narrow(ctypes.Structure):
+    _fields_ = tuple((name, _INT) for name in ("inputs", "outputs", "relu"))
 
 
 class _Rectifier(ctypes.Structure):
@@ -317,13 +303,14 @@ def _small(
     *,
     source: str = "small_ops.c",
     inputs: int = 1,
+    workspace: int = 0,
 ) -> CompiledOp | None:
     """Return an operation of a source for all shapes, with its layouts before and after; None without a compiler."""
     library = load(_FOLDER / source, {"DOUBLE": REALS.index(dtype)})
     if library is None:
         return None
     calls = _calls(library, name)
-    return CompiledOp(layouts[:1] * inputs, layouts[1], calls, saved, lambda _: 0, shape=shape)
+    return CompiledOp(layouts[:1] * inputs, layouts[1], calls, saved, lambda _: workspace, shape=shape)
 
 
 def same_memory(before: Layout, after: Layout, shape: Shape) -> bool:

@@ -189,6 +189,23 @@ def test_a_lane_is_the_same_to_the_bit_alone_and_among_others_that_break(make_se
         assert same_bits(state_of(alone, 0), state_of(ours, slot))
 
 
+def test_a_lane_is_the_same_to_the_bit_wherever_its_weights_lie(make_settings, make_images):
+    def few_inputs(settings, data):
+        del settings
+        return nn.Sequential(
+            nn.Conv2d(data.channels, 3, 3), nn.Flatten(), nn.Dropout(), nn.Linear(108, 1), nn.Linear(1, 67), nn.ReLU(),
+            nn.Linear(67, 5), nn.Linear(5, 3)
+        )  # fmt: skip
+
+    settings, data = recipes(make_settings, dtype="float32"), make_images(58)
+    ours = pack(settings, data, few_inputs)
+    ours.train_epoch()
+    for slot in range(3):
+        alone = pack([settings[slot]], data, few_inputs, seeds=[slot])
+        alone.train_epoch()
+        assert same_bits(state_of(alone, 0), state_of(ours, slot))
+
+
 def test_how_many_steps_a_call_takes_changes_no_bit(make_settings, make_images, monkeypatch):
     settings, data = recipes(make_settings, dtype="float32"), make_images(58)
     found = []
