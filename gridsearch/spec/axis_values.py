@@ -63,6 +63,8 @@ def typed(axis: Axis, value: Any) -> Value:
     if value is None:
         if axis.nullable:
             return None
+        if "none" in axis.choices:
+            return "none"  # as Python says it
         raise InvalidValue(f"{axis.name} must be {_wanted(axis)}, not none")
     if axis.kind is AxisKind.BOOL:
         if isinstance(value, bool):

@@ -103,6 +103,11 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
     assert caught.value.problems == (message,)
 
 
+@pytest.mark.parametrize("name", ["norm", "augment", "class_weight", "sampling"])
+def test_none_of_python_is_the_word_where_there_is_such_a_word(name):
+    assert coerce(axis_of(name), None, "") == coerce(axis_of(name), "none", "") == "none"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -139,6 +144,9 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
         ("ema", "none", "ema must be a number, not 'none'"),
         ("loss", "focl", "unknown loss 'focl'; did you mean 'focal'?"),
         ("focal_gamma", "-1", "focal_gamma must be at least 0, not -1"),
+        ("focal_gamma", 1e9, "focal_gamma must be at most 100, not 1000000000.0"),
+        ("mixup", "1e9", "mixup must be at most 1e+06, not 1e9"),
+        ("cutmix", "nan", "cutmix must be finite, not nan"),
         ("class_weight", "balance", "unknown class_weight 'balance'; did you mean 'balanced'?"),
         ("sampling", "weighted", "unknown sampling 'weighted'; known: balanced, none"),
         ("patience", "0", "patience must be at least 1, not 0"),
@@ -155,7 +163,7 @@ def test_an_unknown_axis_is_told_with_the_nearest_name(name, message):
         ("optimizer", "adm", "unknown optimizer 'adm'; did you mean 'adam'?"),
         ("optimizer", 3, "optimizer must be one of sgd, adam, adamw, nadam, rmsprop, not 3"),
         ("norm", "normal", "unknown norm 'normal'; known: none, standard"),
-        ("norm", None, "norm must be one of none, standard, not none"),
+        ("optimizer", None, "optimizer must be one of sgd, adam, adamw, nadam, rmsprop, not none"),
         ("schedule", "cosin", "unknown schedule 'cosin'; did you mean 'cosine'?"),
         ("augment", "flipshift", "unknown augment 'flipshift'; did you mean 'flip+shift'?"),
         ("dtype", "float16", "unknown dtype 'float16'; did you mean 'bfloat16'?"),
