@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 MOST_POINTS: Final = 2000
 """Of more points a browser draws no lines at ease: the still figures stay."""
 MOST_CURVE_LETTERS: Final = 250_000
-MOST_CLASSES: Final = 40
+MOST_CLASSES: Final = 120
+"""Of more, the cells of a confusion matrix cannot be pointed at."""
 _ANY: Final = 1234567890
 """A number that stands for that of any trial in a command."""
 _MOST_STEP_PANELS: Final = 4
@@ -261,13 +262,10 @@ def _curves(data: StudyData, ranking: Ranking, only: int | None, most: int) -> d
 def _confusion(
     data: StudyData, ranking: Ranking, winner: Predictions | None, only: int | None
 ) -> dict[str, Any] | None:
-    """Return the confusion matrix of the winner, or of the only trial.
-
-    None where it has too many classes for cells that can be pointed at.
-    """
+    """Return the confusion matrix of the winner, or of the only trial, and how far its probabilities can be trusted."""
     from gridsearch.reporting.stats.reliability import reliability  # brings scipy
 
-    if winner is None or winner.logits.shape[1] > MOST_CLASSES:
+    if winner is None:
         return None
     classes, of = winners_classes(data, ranking), whose(ranking)
     if only is not None:
@@ -276,11 +274,11 @@ def _confusion(
             f"trial {only}",
         )
     matrix = confusion_matrix(winner)
-    names = class_labels(classes, len(matrix))
+    drawable = len(matrix) <= MOST_CLASSES
     return {
         "of": of,
-        "names": names,
-        "matrix": matrix.tolist(),
+        "names": class_labels(classes, len(matrix)) if drawable else (),
+        "matrix": matrix.tolist() if drawable else None,
         "bins": [b.to_json() for b in reliability(winner)],
     }
 

@@ -2,22 +2,26 @@
 // What a network gets wrong: its confusion matrix, and how far its probabilities can be trusted.
 (() => {
   const { svg, label, wide, fitted, linear, PALETTE } = report;
+  const MOST_GROUNDS = 40; // of more classes only the cells that hold images are drawn, on one ground
   const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
 
   // One matrix at a place: what is drawn, and the marks that answer; `frame` says how large its cells and names are.
   const matrixAt = ({ of, names, matrix }, { x0, y0, cell, longest, titled }) => {
     const drawn = [], marks = [], left = x0 + longest + 12, top = y0 + (titled ? 22 : 6), count = names.length;
     const every = Math.max(1, Math.ceil(13 / cell)), totals = matrix.map((row) => row.reduce((a, b) => a + b, 0));
-    if (titled) drawn.push(label(left, y0 + 12, fitted(of, count * cell), { class: "title" }));
+    const sparse = count > MOST_GROUNDS;
+    if (sparse) drawn.push(svg("rect", { x: left, y: top, width: count * cell, height: count * cell, class: "ground" }));
+    if (titled) drawn.push(label(left, y0 + 12, report.fittedTitle(of, count * cell), { class: "title" }));
     matrix.forEach((row, i) => {
       row.forEach((n, j) => {
+        if (sparse && !n) return;
         const share = totals[i] ? n / totals[i] : 0, box = { x: left + j * cell + 0.5, y: top + i * cell + 0.5, width: cell - 1, height: cell - 1 };
         const group = svg("g", { class: i === j ? "cell recognised" : "cell mistaken" }, svg("rect", { ...box, class: "ground" }), svg("rect", { ...box, class: "heat", "fill-opacity": Math.sqrt(share).toFixed(3) }));
         const text = cell >= 30 && n ? percent(share, share >= 0.995 ? 0 : 1).replace(" %", "") : "";
         if (text) group.append(label(left + (j + 0.5) * cell, top + (i + 0.5) * cell + 4, text, { "text-anchor": "middle", "font-size": 10.5, class: share > 0.3 ? "on-heat" : null }));
         drawn.push(group);
         if (!n) return;
-        const words = i === j ? `${names[i]}: recognised` : `${names[i]} taken for ${names[j]}`;
+        const words = i === j ? `${names[i]}: recognised` : `${report.isolated(names[i])} taken for ${report.isolated(names[j])}`;
         marks.push({ element: group, lines: () => [words, `${n} of ${totals[i]} images, ${percent(share)}`, titled ? of : null] });
       });
       if (i % every) return;
@@ -44,19 +48,19 @@
   };
   // Of the study, or beside each other of all that the page is about.
   report.drawers.confusion = (figure, study) => {
-    const shown = (figure.dataset.study === "all" ? report.studies : [study]).flatMap((s) => s.confusion ?? []);
+    const shown = (figure.dataset.study === "all" ? report.studies : [study]).flatMap((s) => (s.confusion?.matrix ? s.confusion : []));
     if (shown.length) matrices(figure, shown);
   };
 
   // Accuracy against probability for some trials: [{ of, bins: [[probability, images, right, low, high], ...] }].
   const reliability = (figure, shown, { width }) => {
-    const size = Math.min(width - 66, 380), left = 56, top = 14, low = 90;
+    const size = Math.min(width - 66, 380), left = 56, top = 30, low = 90;
     const x = linear(0, 1, left, left + size), y = linear(0, 1, top + size, top), drawn = [], marks = [];
     for (const share of [0, 0.2, 0.4, 0.6, 0.8, 1]) {
       drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(share), y2: y(share), class: "grid" }), svg("line", { x1: x(share), x2: x(share), y1: y(0), y2: y(1), class: "grid" }));
       drawn.push(label(left - 6, y(share) + 4, percent(share, 0), { "text-anchor": "end", "font-size": 11 }), label(x(share), top + size + low + 30, percent(share, 0), { "text-anchor": "middle", "font-size": 11 }));
     }
-    drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0) + 8, top + 14, "share that is right", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "probability of the chosen class", { "text-anchor": "middle", class: "faint" }));
+    drawn.push(svg("line", { x1: x(0), x2: x(1), y1: y(0), y2: y(1), class: "diagonal" }), label(x(0), top - 14, "share that is right", { class: "faint" }), label((x(0) + x(1)) / 2, top + size + low + 50, "probability of the chosen class", { "text-anchor": "middle", class: "faint" }));
     const most = Math.max(...shown.flatMap((s) => s.bins.map((b) => b[1]))), base = top + size + low + 14, bar = linear(0, most, 0, low - 12);
     const wideBar = size / 15 / shown.length;
     shown.forEach(({ of, bins }, k) => {

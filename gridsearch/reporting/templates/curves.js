@@ -53,7 +53,7 @@
     const marksY = ticks(low - margin, high + margin, 5), texts = tickTexts(marksY, lines.share);
     marksY.forEach((m, i) => drawn.push(svg("line", { x1: frame.left, x2: frame.right, y1: y(m), y2: y(m), class: "grid" }), label(frame.left - 6, y(m) + 4, texts[i], { "text-anchor": "end", "font-size": 11 })));
     ticks(1, longest, Math.max(2, (frame.right - frame.left) / 70)).filter((e) => Number.isInteger(e) && e >= 1).forEach((e) => drawn.push(label(x(e), frame.top + frame.height + 16, e, { "text-anchor": "middle", "font-size": 11 })));
-    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, fitted(lines.title, frame.right - frame.left), { class: "title" }));
+    drawn.push(label((frame.left + frame.right) / 2, frame.top + frame.height + 34, unit, { "text-anchor": "middle", class: "faint" }), label(frame.left, frame.top - 9, report.fittedTitle(lines.title, frame.right - frame.left), { class: "title" }));
     const clip = `clip-${id}`;
     drawn.push(svg("defs", {}, svg("clipPath", { id: clip }, svg("rect", { x: frame.left, y: frame.top, width: frame.right - frame.left, height: frame.height }))));
     const group = svg("g", { "clip-path": `url(#${clip})` });

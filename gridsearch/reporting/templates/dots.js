@@ -59,7 +59,7 @@
         const words = fitted(text, tilted[k] ? 160 : gap * every + 20, 11);
         drawn.push(tilted[k] ? label(x(level) + 4, y - 2, words, { "text-anchor": "end", "font-size": 11, transform: `rotate(-40 ${x(level) + 4} ${y - 2})` }) : label(x(level), y, words, { "text-anchor": "middle", "font-size": 11 }));
       });
-      drawn.push(label(frame.left, frame.top - 9, fitted(name, stepX - left - 16), { class: "title" }));
+      drawn.push(label(frame.left, frame.top - 9, report.fittedTitle(name, stepX - left - 16), { class: "title" }));
     });
     report.answering(marks);
     report.place(figure, drawn, { width: across * stepX, height: 24 + Math.ceil(axes.length / across) * stepY, title: `${metric.title} over each axis by itself` });
@@ -72,9 +72,12 @@
   };
   // As few digits as ticks need to differ.
   const timeTexts = (values) => {
+    // all in the unit of the least, where the greatest can be read in it
+    const [, size, name] = UNITS.find(([below]) => values[0] < below), alike = values.at(-1) / size <= 600;
+    const text = (v, digits) => (alike ? `${report.plain(v / size, digits)} ${name}` : seconds(v, digits));
     for (let digits = 1; ; digits += 1) {
-      const texts = values.map((v) => seconds(v, digits));
-      if (digits > 8 || (new Set(texts).size === texts.length && values.every((v, i) => seconds(v, digits + 2) === texts[i]))) return texts;
+      const texts = values.map((v) => text(v, digits));
+      if (digits > 8 || (new Set(texts).size === texts.length && values.every((v, i) => text(v, digits + 2) === texts[i]))) return texts;
     }
   };
 
@@ -89,7 +92,7 @@
     const pad = Math.max(0.02, 0.06 * (high - low)), x = linear(low - pad, high + pad, frame.left, frame.right);
     const range = 10 ** (high + pad) / 10 ** (low - pad);
     const marksX = range > 8 ? [-3, -2, -1, 0, 1, 2, 3, 4, 5, 6].flatMap((e) => (range > 300 ? [1] : [1, 2, 5]).map((f) => f * 10 ** e)) : ticks(10 ** (low - pad), 10 ** (high + pad), Math.max(2, (room - left) / 110));
-    const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = timeTexts(times);
+    const times = marksX.filter((s) => s > 0 && Math.log10(s) >= low - pad && Math.log10(s) <= high + pad), texts = times.length ? timeTexts(times) : [];
     times.forEach((s, i) => {
       drawn.push(svg("line", { x1: x(Math.log10(s)), x2: x(Math.log10(s)), y1: frame.top, y2: frame.top + frame.height, class: "grid" }), label(x(Math.log10(s)), frame.top + frame.height + 16, texts[i], { "text-anchor": "middle", "font-size": 11 }));
     });

@@ -72,21 +72,25 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
 
   const pen = document.createElement("canvas").getContext("2d");
   const FAMILY = 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif';
-  const wide = (text, size = 12) => {
-    pen.font = `${size}px ${FAMILY}`;
+  const BOLD = 600; // as report.css has titles
+  const wide = (text, size = 12, weight = 400) => {
+    pen.font = `${weight} ${size}px ${FAMILY}`;
     return pen.measureText(text).width;
   };
   // A text that is too wide loses its middle, where names differ least; whole letters, not halves of an emoji.
-  const fitted = (text, width, size = 12) => {
-    if (wide(text, size) <= width) return text;
+  const fitted = (text, width, size = 12, weight = 400) => {
+    if (wide(text, size, weight) <= width) return text;
     const letters = [...text];
     for (let kept = letters.length - 1; kept > 1; kept -= 1) {
       const head = Math.ceil(kept / 2);
       const cut = `${letters.slice(0, head).join("")}\u2026${letters.slice(letters.length - (kept - head)).join("")}`;
-      if (wide(cut, size) <= width) return cut;
+      if (wide(cut, size, weight) <= width) return cut;
     }
     return "\u2026";
   };
+  const fittedTitle = (text, width) => fitted(text, width, 12, BOLD);
+  // A name inside a sentence, whose numbers keep their places whichever way the name is written.
+  const isolated = (name) => `\u2068${name}\u2069`;
   const label = (x, y, text, attributes = {}) => svg("text", { x, y, ...attributes }, text);
 
   // The box beside the pointer, or beside the mark that has the keyboard.
@@ -185,5 +189,5 @@ const report = { starters: [], state: { metric: null, brush: new Map(), range: n
   };
   const inside = (figure) => Math.max(260, (figure.clientWidth || figure.parentElement.clientWidth) - 18);
 
-  Object.assign(report, { PALETTE, answering, button, colour, fitted, hideTip, html, inside, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
+  Object.assign(report, { PALETTE, answering, button, colour, fitted, fittedTitle, hideTip, html, inside, isolated, label, linear, place, plain, show, svg, table, tickTexts, ticks, wide });
 })();

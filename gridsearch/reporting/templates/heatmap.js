@@ -122,7 +122,7 @@
     const above = layout.facets.length ? 26 : 8;
     const [stepX, stepY] = [cell.wide * columns.length + 18, cell.high * rows.length + above + below];
     const titleRoom = stepX - 6;
-    const titles = layout.facets.length ? (at) => fitted(layout.facets.map((f, i) => `${study.axes[f].name} ${study.axes[f].levels[at[i]]}`).join(", "), titleRoom) : null;
+    const titles = layout.facets.length ? (at) => report.fittedTitle(layout.facets.map((f, i) => `${study.axes[f].name} ${study.axes[f].levels[at[i]]}`).join(", "), titleRoom) : null;
     const id = `hatch-${figure.dataset.study || 0}`, all = [], drawn = [patterns(id)];
     panels.forEach((one, i) => {
       const column = i % across;

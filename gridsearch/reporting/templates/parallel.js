@@ -146,12 +146,12 @@
     }
     const drawn = [svg("g", { class: order.length > 400 ? "lines many" : "lines" }, ...lines)];
     study.axes.forEach((axis, i) => {
-      drawn.push(label(xs[i], 16, fitted(axis.name, step - 10), { "text-anchor": "middle", class: "title" }));
+      drawn.push(label(xs[i], 16, report.fittedTitle(axis.name, step - 10), { "text-anchor": "middle", class: "title" }));
       levelAxis(study, i, xs[i], drawn, step);
     });
-    // bold, so a little wider than measured; what the last axis's name leaves
-    const from = xs[count - 1] + (1.1 * wide(fitted(study.axes[count - 1].name, step - 10))) / 2 + 10;
-    const title = fitted(metric.title, (width - 4 - from) / 1.1), half = (1.1 * wide(title)) / 2;
+    // what the last axis's name leaves
+    const from = xs[count - 1] + wide(report.fittedTitle(study.axes[count - 1].name, step - 10), 12, 600) / 2 + 10;
+    const title = report.fittedTitle(metric.title, width - 4 - from), half = wide(title, 12, 600) / 2;
     drawn.push(label(Math.min(xs[count], width - half - 4), 16, title, { "text-anchor": "middle", class: "title" }));
     valueAxis(metric, xs[count], drawn);
     report.answering(marks.reverse());

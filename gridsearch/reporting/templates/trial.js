@@ -2,7 +2,7 @@
 // One trial, opened above its table: its settings and results, its curves, what it gets wrong, and a link to it.
 (() => {
   const { html, button, state, table } = report;
-  const PAIRS = 5, MOST_CLASSES = 40;
+  const PAIRS = 5, MOST_CLASSES = 120;
   let draws = []; // what draws its figures, anew where the page has another width
   report.drawTrial = () => draws.forEach((draw) => draw());
   const drawing = (draw) => {
@@ -31,14 +31,14 @@
     found.sort((a, b) => b[0] - a[0] || a[1] - b[1] || a[2] - b[2]);
     return found.slice(0, PAIRS).map(([n, i, j]) => {
       const images = matrix[i].reduce((a, b) => a + b, 0);
-      return html("li", {}, `${names[i]} taken for ${names[j]}, ${((100 * n) / images).toFixed(1)} % (${n} of ${images} images)`);
+      return html("li", {}, `${report.isolated(names[i])} taken for ${report.isolated(names[j])}, ${((100 * n) / images).toFixed(1)} % (${n} of ${images} images)`);
     });
   };
 
   const surest = (answers, key) => {
     const { group } = answers, errors = group.errors[group.trials.indexOf(key)], list = html("ul", { class: "tiles" });
     if (!errors.length) return [];
-    const words = ([image, p]) => ({ image, words: [[`is ${group.classes[answers.label(image)]}`], [`${group.classes[answers.guess(image, 0)]}, ${(100 * p).toFixed(1)} %`, "missed-it"]] });
+    const words = ([image, p]) => ({ image, words: [[`is ${group.classes[answers.label(image)]}`], [`${(100 * p).toFixed(1)} % ${group.classes[answers.guess(image, 0)]}`, "missed-it"]] });
     report.tiles(list, answers, errors.map(words));
     return [html("h4", {}, "Its most confident errors"), list];
   };

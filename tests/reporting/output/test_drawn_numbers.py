@@ -201,3 +201,11 @@ def test_a_long_run_of_right_answers_unpacks_to_as_many(study, zeros):
     data = study({"lr": [0.1]}).data()
     (group,) = answers_of(data, rank(data), lambda _: stored)["groups"]
     assert whole_table(group, "u1").ravel().tolist() == guesses.tolist()
+
+
+@pytest.mark.parametrize(("classes", "drawn"), [(100, True), (150, False)])
+def test_a_matrix_of_very_many_classes_is_left_out_and_the_reliability_stays(study, classes, drawn):
+    data = study({"lr": [0.1]}, class_names=()).data()
+    found = figure_data(data, rank(data), winner=some_answers(0, 200, classes))["confusion"]
+    assert (found["matrix"] is not None) == drawn == (len(found["names"]) == classes)
+    assert sum(images for _, images, *_ in found["bins"]) == 200
