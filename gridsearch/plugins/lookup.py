@@ -267,6 +267,16 @@ def as_objective(plugin: Plugin) -> Plugin:
             f"objective {plugin.name!r} cannot be called with params and a seed: {said(error)}",
             hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
         ) from None
+    if [*_parameters(plugin.target)][:2] == ["seed", "params"]:
+        raise PluginError(
+            f"objective {plugin.name!r} takes seed before params, and would get each for the other",
+            hint="define it as `def f(params, seed)`",
+        )
+    if inspect.iscoroutinefunction(plugin.target) or inspect.isasyncgenfunction(plugin.target):
+        raise PluginError(
+            f"objective {plugin.name!r} is asynchronous, and is called as a plain function",
+            hint="give a function that runs it: `return asyncio.run(f(params, seed))`",
+        )
     return plugin
 
 

@@ -21,6 +21,11 @@ def test_the_words_that_name_the_files_of_a_folder_name_them(tmp_path: Path, ins
     assert found.stdout.strip() == str(folder / inside)
 
 
+def test_an_empty_name_is_no_folder() -> None:
+    with pytest.raises(UsageError, match="an image's name is empty"):
+        _require_files([""])
+
+
 def test_of_a_folder_without_files_no_words_are_given_that_name_none(tmp_path: Path) -> None:
     (tmp_path / "cat").mkdir()
     with pytest.raises(UsageError) as caught:

@@ -131,6 +131,8 @@ def test_a_point_whose_dict_lacks_the_metric_fails_with_the_file_and_the_key_and
         (("fit.py:nothing", "--grid", "x=1"), "objective 'fit.py:nothing': 'nothing' is not in it"),
         (("none.py:f", "--grid", "x=1"), "objective 'none.py:f': no such file"),
         (("wrong.py:f", "--grid", "x=1"), "objective 'wrong.py:f' cannot be called with params and a seed: "),
+        (("wrong.py:swapped", "--grid", "x=1"), "objective 'wrong.py:swapped' takes seed before params"),
+        (("wrong.py:waits", "--grid", "x=1"), "objective 'wrong.py:waits' is asynchronous"),
         (("broken.py:f", "--grid", "x=1"), "objective 'broken.py:f' does not import: ZeroDivisionError"),
         (("fit.py", "--grid", "x=1"), "unknown objective 'fit.py'"),
         (("fit.py:noisy", "--grid", "x=1", "--device", "cuda"), "--device cuda: a plain function"),
@@ -139,7 +141,9 @@ def test_a_point_whose_dict_lacks_the_metric_fails_with_the_file_and_the_key_and
 def test_a_function_that_cannot_be_called_is_told_before_anything_is_written(
     cli, home, tmp_path, words, error
 ):
-    (tmp_path / "wrong.py").write_text("def f(x): return {}")
+    (tmp_path / "wrong.py").write_text(
+        "def f(x): return {}\ndef swapped(seed, params): return {}\nasync def waits(params, seed): return {}\n"
+    )
     (tmp_path / "broken.py").write_text("1 / 0")
     done = cli("run", "--objective", *words)
     assert done.code == 2

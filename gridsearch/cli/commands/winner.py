@@ -156,6 +156,8 @@ def _require_files(images: Sequence[str]) -> None:
         UsageError: one is not there, or is a folder or a device.
     """
     for image in images:
+        if not image:
+            raise UsageError("an image's name is empty", hint="is a variable of the shell not set?")
         path = Path(image)
         try:
             mode = path.stat().st_mode

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gridsearch import reporting, web_browser
 from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
 from gridsearch.files import PAGE
+from gridsearch.reporting.words.text import plural
 from gridsearch.service.queries.reports import chosen, images_of, rank_study, read_predictions, reader
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def compare_studies(
     if twice:
         raise UsageError(f"--study {twice[0]}: given twice; a study is compared with another")
     if not 2 <= len(names) <= MOST_STUDIES:
-        raise UsageError(f"{len(names)} studies: two to {MOST_STUDIES} are compared at a time")
+        raise UsageError(f"{plural(len(names), 'study')}: two to {MOST_STUDIES} are compared at a time")
     sides, warnings = [], []
     for name in names:
         data, notes = chosen(store, store.study_data(name), where=where, by=by)
