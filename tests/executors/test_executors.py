@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -46,15 +47,32 @@ def nets(tmp_path) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """A worker process that several tests give packs to: its start takes most of their time.
+
+    The first of them starts it, so that its environment is that of a test.
+    """
+    found = SimpleNamespace(executor=None, events=[])
+    yield found
+    if found.executor is not None:
+        found.executor.stop()
+
+
+def executor_of(kind: str, nets: Path, events: list):
+    if kind == "inline":
+        return InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
+    return LocalExecutor([setup(nets)], events.append)
+
+
 @pytest.fixture(params=["inline", "local"])
-def run(request, nets, tmp_path):
+def run(request, nets, kept):
     """Run packs to their end and return all events."""
-    events: list = []
-    made = (
-        InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
-        if request.param == "inline"
-        else LocalExecutor([setup(nets)], events.append)
-    )
+    events: list = kept.events if request.param == "local" else []
+    events.clear()
+    made = kept.executor if request.param == "local" else None
+    if made is None:
+        made = executor_of(request.param, nets, events)
 
     def run_packs(*packs: Pack) -> list:
         for each in packs:
@@ -66,7 +84,10 @@ def run(request, nets, tmp_path):
         return events
 
     yield run_packs
-    made.stop()
+    if request.param == "local":
+        kept.executor = made
+    else:
+        made.stop()
 
 
 def kinds(events) -> list[type]:
@@ -168,11 +189,7 @@ def test_both_executors_give_the_same_bytes(nets, tmp_path):
     files = []
     for name in ("inline", "local"):
         events: list = []
-        made = (
-            InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
-            if name == "inline"
-            else LocalExecutor([setup(nets)], events.append)
-        )
+        made = executor_of(name, nets, events)
         made.submit(pack(nets, tmp_path, "Plain", name=name))
         while made.busy:
             made.poll(0.5)
@@ -210,11 +227,7 @@ def test_a_pack_with_free_lanes_asks_for_more_and_trains_what_it_is_given(nets, 
 @pytest.mark.parametrize("kind", ["inline", "local"])
 def test_a_probe_measures_sizes_one_after_the_other(nets, tmp_path, kind):
     events: list = []
-    executor = (
-        InlineExecutor(setup(nets), events.append, interrupted=lambda: False)
-        if kind == "inline"
-        else LocalExecutor([setup(nets)], events.append)
-    )
+    executor = executor_of(kind, nets, events)
     settings = pack(nets, tmp_path, "Plain").lanes[0].trial.settings
     executor.submit(ProbeRequest(key="k", settings=settings, lanes=(1, 2)))
     poll_until(executor, lambda: not executor.busy)
@@ -468,10 +481,15 @@ def test_workers_that_cannot_start_are_an_error_and_no_endless_loop(nets, tmp_pa
     executor.stop()
 
 
-def test_a_model_file_that_changed_meanwhile_fails_its_trial(run, nets, tmp_path):
-    before = pack(nets, tmp_path, "Plain")
+@pytest.mark.parametrize("kind", ["inline", "local"])
+def test_a_model_file_that_changed_meanwhile_fails_its_trial(nets, tmp_path, kind):
+    events: list = []
+    executor, before = executor_of(kind, nets, events), pack(nets, tmp_path, "Plain")
     nets.write_text(nets.read_text() + "\n# another thought\n")
-    failed = next(e for e in run(before) if isinstance(e, TrialFailed))
+    executor.submit(before)
+    poll_until(executor, lambda: not executor.busy)
+    executor.stop()
+    failed = next(e for e in events if isinstance(e, TrialFailed))
     assert "changed" in failed.message
 
 
