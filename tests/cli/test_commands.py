@@ -202,7 +202,7 @@ def test_data_fetch_from_an_empty_folder_is_exit_4(cli, tmp_path):
 
 
 def test_doctor_examines_everything_and_writes_nothing(cli, home):
-    result = cli("doctor", "--json")
+    result = cli("doctor", "--model", "mlp", "--json")  # every built-in model: test_methods_told
     assert result.json["engines"][0] == {"engine": "local", "ready": True, "missing": []}
     assert result.code == 0, result.out
     subjects = {finding["subject"]: finding for finding in result.json["findings"]}
@@ -213,7 +213,7 @@ def test_doctor_examines_everything_and_writes_nothing(cli, home):
 
 def test_doctor_finds_a_store_that_is_none(cli, tmp_path):
     (tmp_path / "x.db").write_text("no database")
-    result = cli("doctor", "--store", f"sqlite:///{tmp_path / 'x.db'}", "--json")
+    result = cli("doctor", "--model", "mlp", "--store", f"sqlite:///{tmp_path / 'x.db'}", "--json")
     assert result.code == 4
     assert any(f["subject"] == "store" and f["verdict"] == "bad" for f in result.json["findings"])
 

@@ -59,6 +59,7 @@ def test_open_calls_the_users_browser_and_without_a_display_says_so(page, monkey
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_ends_with_what_to_do_next(cli, tmp_path, monkeypatch):
     for name in DISPLAYS:
         monkeypatch.delenv(name, raising=False)

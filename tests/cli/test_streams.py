@@ -266,7 +266,7 @@ def test_brackets_in_names_paths_and_messages_are_no_markup(cli, tmp_path):
     assert "[red]a[/red]" in shown.out
     assert "[i]m[/]" in shown.out
     assert cli("study", "list", "--home", "[b]h[/b]").code == 0
-    assert "[b]h[/b]" in cli("doctor", "--home", "[b]h[/b]").out
+    assert "[b]h[/b]" in cli("doctor", "--model", "mlp", "--home", "[b]h[/b]").out
     assert cli("status", "--home", "[/b]").code == 0
 
 

@@ -386,8 +386,9 @@ def test_the_budget_stops_claiming_and_leaves_the_rest_waiting(cli):
         "seed=0..19:1",
         "--epochs",
         "3",
+        *QUICK,
     )
-    result = cli(*words, "--budget", "2s", "--json", "--workers", "1")
+    result = cli(*words, "--budget", "1s", "--json")
     assert result.code == 0
     counts = result.json["counts"]
     assert counts["waiting"] > 0

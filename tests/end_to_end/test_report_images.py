@@ -35,10 +35,11 @@ def program(*words, home):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_report_does_not_run_a_users_own_dataset_for_its_images_and_says_so(tmp_path):
+def test_a_report_does_not_run_a_users_own_dataset_for_its_images_and_says_so(tmp_path, cli):
     (tmp_path / "toy.py").write_text(TOY)
     grid = ("--grid", "lr=.01,.001", "--epochs", "1", "--executor", "inline", "--device", "cpu")
-    program("run", "--study", "toy", "--dataset", "toy.py:toy", "--model", "mlp", *grid, home=tmp_path)
+    words = ("run", "--study", "toy", "--dataset", "toy.py:toy", "--model", "mlp", *grid)
+    assert cli(*words, "--home", str(tmp_path)).code == 0
     report = tmp_path / "toy" / "report"
     assert (report / "samples.png").exists()  # the run has the images at hand
     (tmp_path / "toy.py").write_text("raise SystemExit('run without being named')")

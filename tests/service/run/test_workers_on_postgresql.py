@@ -11,13 +11,13 @@ pytestmark = pytest.mark.postgresql
 WORDS = grid(20, epochs=8)
 
 
-def test_four_workers_of_which_one_is_killed_train_each_trial_once_to_the_results_of_one_runner(
+def test_three_workers_of_which_one_is_killed_train_each_trial_once_to_the_results_of_one_runner(
     cli, postgresql, new_database, tmp_path
 ):
     folder = tmp_path / "workers"
     folder.mkdir()
-    found = shared_store(postgresql.url(new_database), how=("--executor", "inline"))(folder, WORDS)
-    assert found.killed == "one of 4 workers"
+    found = shared_store(postgresql.url(new_database), runners=3, how=("--executor", "inline"))(folder, WORDS)
+    assert found.killed == "one of 3 workers"
     assert (found.trials, len(found.accuracies), found.twice) == (20, 20, 0)
     assert found.again >= 1, "it held trials"
     done = cli("run", *WORDS, *HOW, "--executor", "inline", "--no-report", "-q")

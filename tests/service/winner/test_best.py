@@ -162,6 +162,7 @@ def test_the_report_says_nothing_of_a_test_that_was_not_made(cli):
 
 
 @pytest.mark.end_to_end
+@pytest.mark.usefixtures("no_graph")
 def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "8", "--model", "lenet", "--seeds", "2").code == 0
     result = cli(*BEST, "--json")
@@ -184,6 +185,7 @@ def test_of_two_that_record_the_same_reading_the_second_is_refused(exported):
         assert store.study_data("digits").test == {"accuracy": 0.5}
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_one_seed_has_an_interval_over_images_and_says_so(cli):
     assert cli(*RUN, "--grid", "lr=.01").code == 0
     result = cli(*BEST)
@@ -191,6 +193,7 @@ def test_one_seed_has_an_interval_over_images_and_says_so(cli):
 
 
 @pytest.mark.end_to_end
+@pytest.mark.usefixtures("no_graph")
 def test_a_choice_among_epochs_becomes_their_median(cli):
     words = ("--grid", "lr=.3", "--seeds", "3", "--epochs", "6", "--set", "select=best", "optimizer=sgd")
     assert cli(*RUN, *words).code == 0
@@ -232,6 +235,7 @@ def test_trials_that_lose_their_patience_are_complete_and_told_everywhere(cli, h
     assert {t["stopped_early"] for t in reporting.report_json(data)["trials"]} == {True}
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_study_without_validation_is_warned_of_loudly(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--val", "0").code == 0
     result = cli(*BEST)
@@ -241,12 +245,14 @@ def test_a_study_without_validation_is_warned_of_loudly(cli, home):
 
 
 @pytest.mark.end_to_end
+@pytest.mark.usefixtures("no_graph")
 def test_where_takes_the_winner_among_some(cli, exported):
     found = cli(*BEST, "--again", "--where", "lr=.00001", "--json").json["test"]
     assert found["params"] == {"lr": 0.00001}
     assert cli(*BEST, "--again", "--where", "lr=7").code == 2
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_a_subset_of_the_recipe_is_that_of_the_refit_and_is_told(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--subset", "200").code == 0
     assert "a subset, and so does the refit: 200 images" in cli(*BEST).err
@@ -317,6 +323,7 @@ def test_a_model_that_onnx_cannot_hold_is_exported_without_a_graph(cli, tmp_path
 
 
 @pytest.mark.end_to_end
+@pytest.mark.usefixtures("no_graph")
 def test_a_winner_that_cannot_be_trained_again_is_exit_3_and_leaves_nothing(cli, tmp_path, home):
     code = NET + "    def train(self, mode=True):\n        import pathlib\n"
     code += f"        if pathlib.Path({str(tmp_path / 'broken')!r}).exists(): raise RuntimeError('no more')\n"
@@ -347,6 +354,7 @@ def test_an_end_between_record_and_folder_is_made_good_by_the_next_call(cli, hom
     assert {p.name for p in (home / "digits" / "best").iterdir()} == FILES
 
 
+@pytest.mark.usefixtures("no_graph")
 def test_an_end_before_the_record_has_read_nothing(cli, home, monkeypatch):
     from gridsearch.store import Store
 
