@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import time
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
@@ -258,6 +259,11 @@ def translated(dialect: Dialect, busy: float | None = None) -> Iterator[None]:
     """
     try:
         yield
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"store {dialect.place} is damaged: what should be JSON is not ({error})",
+            hint="bring back a backup, or begin another store",
+        ) from error
     except Exception as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         known = isinstance(cause, Exception) and dialect.explain(

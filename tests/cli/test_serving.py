@@ -208,6 +208,24 @@ def test_a_store_that_breaks_while_it_is_served_is_a_line_and_is_served_again_wh
     assert asking.warned == []
 
 
+def test_a_study_that_is_damaged_is_a_line_and_the_others_are_shown(study, client, cli, home):
+    assert cli(*words("add", "x=5", study="g")).code == 0
+    database = sqlite3.connect(home / "gridsearch.db")
+    with database:
+        database.execute(
+            "UPDATE gridsearch_trials SET settings = 'no JSON' "
+            "WHERE study_id = (SELECT id FROM gridsearch_studies WHERE name = 'g')"
+        )
+    database.close()
+    asking = client()
+    text = asking.page()
+    assert "is damaged: what should be JSON is not" in text
+    assert "All 2 trials have ended: 2 complete." in text
+    assert asking.ask("/study/g/")[0] == 503
+    assert cli("status").code == 4
+    assert asking.warned == []
+
+
 def test_a_page_that_cannot_be_made_is_a_line_and_is_said_once_and_the_list_stays(study, client, monkeypatch):
     from gridsearch.cli.commands import live_pages
 

@@ -171,10 +171,20 @@ class LivePages:
             about = "" if summary.dataset == summary.title else summary.dataset
             more = {"title": summary.title, "about": about, "address": address}
             with suppress(StudyNotFound):  # deleted at this moment
-                shown.append({**self._standing(name, f"{address}stop", counts=summary.counts), **more})
+                shown.append({**self._standing_or_problem(name, f"{address}stop", summary.counts), **more})
         idle = idle_lines(self._store.idle_runners(within=LEASE_SECONDS))
         live = reporting.Live("studies", self._secret)
         return reporting.live_overview(shown, place=_place(self._places), idle=idle, live=live)
+
+    def _standing_or_problem(self, name: str, stop: str, counts: Mapping[str, int]) -> dict[str, Any]:
+        """Return what `_standing` does, or why a study cannot be read: the others are listed all the same."""
+        try:
+            return self._standing(name, stop, counts=counts)
+        except StudyNotFound:
+            raise
+        except GridsearchError as error:
+            nothing = {"eta": "", "lines": [], "stoppable": False, "token": ""}
+            return {"study": name, "words": error.message, "stop": stop, **nothing}
 
     def _page(self, name: str) -> str:
         """Return a study's page: a new one if it has changed and a new one is due."""
