@@ -14,7 +14,7 @@ from gridsearch.reporting.output.shown_metrics import shown_metrics
 from gridsearch.reporting.output.trial_table import TrialColumns, suffix_of
 from gridsearch.reporting.ranking.comparison import params_of, varying
 from gridsearch.reporting.ranking.selection import folder_of
-from gridsearch.reporting.words.text import printable
+from gridsearch.reporting.words.text import printable, show_params
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,8 @@ def drawn_sides(sides: Sequence[Side], *, folder: Path, pixels: np.ndarray | Non
         folder: of the comparison; the studies' folders lie beside it.
         pixels: the training images [N, C, H, W] of the first study's winner; None without.
     """
-    studies = [_side(side, of=len(sides), folder=folder) for side in sides]
+    axes = varying(sides)
+    studies = [_side(side, of=len(sides), folder=folder, axes=axes) for side in sides]
     there = [study for study in studies if study is not None]
     on_one_scale(there)
     asked = [
@@ -48,7 +49,7 @@ def drawn_sides(sides: Sequence[Side], *, folder: Path, pixels: np.ndarray | Non
     return Drawn.of(studies, answers)
 
 
-def _side(side: Side, *, of: int, folder: Path) -> dict[str, Any] | None:
+def _side(side: Side, *, of: int, folder: Path, axes: Sequence[str]) -> dict[str, Any] | None:
     data, ranking = side.data, side.ranking
     found = figure_data(
         data,
@@ -61,7 +62,8 @@ def _side(side: Side, *, of: int, folder: Path) -> dict[str, Any] | None:
         return None
     if found["confusion"] is not None:
         found["confusion"]["of"] = f"{printable(data.name)}: {whose(ranking)}"
-    return found | {"suffix": suffix_of(data.name), "address": _address(side, folder)}
+    name = f"{printable(data.name)}: {show_params(params_of(side.winner, axes), limit=160)}"
+    return found | {"label": name, "suffix": suffix_of(data.name), "address": _address(side, folder)}
 
 
 def _address(side: Side, folder: Path) -> str:

@@ -117,7 +117,7 @@ def print_comparison(comparison: Comparison) -> Group:
         return made
 
     columns, rows = _winner_table(comparison, narrow=True)
-    parts: list[Text | Listing] = [Text(_lead(comparison), style="bold"), table(columns, rows)]
+    parts: list[Text | Listing] = [Text(" ".join(_lead(comparison)), style="bold"), table(columns, rows)]
     parts[:0] = [Text(words, style="bold yellow") for words in _parts(comparison)]
     parts.append(Text(_shared_words(comparison)))
     if comparison.shared:
@@ -185,17 +185,17 @@ def _parts(comparison: Comparison) -> list[str]:
     return [f"{printable(s.data.name)}: {part_words(s.data)}" for s in comparison.sides if not s.data.whole]
 
 
-def _lead(comparison: Comparison) -> str:
-    """Say whose winner is the best and whether that may be luck; or why that is not said."""
+def _lead(comparison: Comparison) -> list[str]:
+    """Say whose winner is the best, and of each other whether that may be luck; or why that is not said."""
     if comparison.not_comparable:
-        return comparison.not_comparable
+        return [comparison.not_comparable]
     first, metric = comparison.sides[0], comparison.sides[0].data.metric
     axes = varying(comparison.sides)
     won = f"{metric_name(metric)}: {show_mean(first.winner, _digits(comparison.sides, metric))}."
     words = f"The winner of {printable(first.data.name)}, {_winner_words(first, axes)}, has the best {won}"
     means = [side.winner.mean or 0.0 for side in comparison.sides]
     gaps = zip(comparison.differences, means[1:], strict=True)
-    return " ".join([words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)])
+    return [words, *(_difference_words(gap, metric, means[0], own) for gap, own in gaps)]
 
 
 def _difference_words(found: Difference, metric: str, first: float, second: float) -> str:
@@ -331,11 +331,13 @@ def _cautions(comparison: Comparison) -> list[str]:
         "Each winner was picked from its study's points by the value shown here, so it is partly lucky, the more "
         f"so the more points there were to pick from ({counts})."
     )
-    found += [
-        f"The interval of the difference to {printable(gap.study)} is {gap.method}."
-        for gap in comparison.differences
-        if gap.ci_low is not None
-    ]
+    by_method: dict[str, list[str]] = {}
+    for gap in comparison.differences:
+        if gap.ci_low is not None:
+            by_method.setdefault(gap.method, []).append(printable(gap.study))
+    for method, names in by_method.items():
+        one = "interval of the difference" if len(names) == 1 else "intervals of the differences"
+        found.append(f"The {one} to {listed(names)} {'is' if len(names) == 1 else 'are'} {method}.")
     if len(comparison.differences) > 1:
         found.append("The intervals of the differences hold together at 95 %.")
     if any(s.ranking.by_train for s in sides):

@@ -19,7 +19,7 @@ from gridsearch.reporting.ranking.points import Levels, finite
 from gridsearch.reporting.ranking.ranking import winners_classes
 from gridsearch.reporting.stats.predictions import class_labels, confusion_matrix
 from gridsearch.reporting.words.labels import distinct_labels, level_labels
-from gridsearch.reporting.words.text import is_share, metric_name, printable, show_params
+from gridsearch.reporting.words.text import is_share, metric_name, printable, show_params, show_replicate
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -74,7 +74,7 @@ def figure_data(
     layout = plan_layout(ranking)
     return {
         "study": printable(data.name),
-        "label": printable(data.name) if only is None else f"trial {only}",
+        "label": printable(data.name) if only is None else _trial_label(data, only),
         "suffix": "",
         "address": "",
         "inspect": data.again.trial(_ANY).split(str(_ANY)),
@@ -103,6 +103,12 @@ def figure_data(
         "curves": _curves(data, ranking, only, letters),
         "confusion": _confusion(data, ranking, winner, only),
     }
+
+
+def _trial_label(data: StudyData, number: int) -> str:
+    """Return what a trial is called below its curves."""
+    trial = next(t for t in data.trials if t.number == number)
+    return f"trial {number}: {show_params(trial.params, data.axes, limit=160)} {show_replicate(trial)}"
 
 
 def _shown(trials: Iterable[TrialRecord], only: int | None) -> list[TrialRecord]:

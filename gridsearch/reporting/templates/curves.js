@@ -126,7 +126,7 @@
   report.drawers.winners = (figure) => {
     const sides = report.studies.slice(0, PALETTE.length).map((study) => ({ study, point: report.bestOf(study) ?? study.points[0] }));
     const bright = sides.flatMap(({ study, point }, place) => point.trials.filter((t) => study.curves.trials[t]).map((t) => ({ study, point, trial: t, place })));
-    curvesOf(figure, { bright, faint: [] }, { title: "Learning curves beside each other", names: sides.map(({ study, point }) => `${study.label}: ${point.words}`) });
+    curvesOf(figure, { bright, faint: [] }, { title: "Learning curves beside each other", names: sides.map(({ study }) => study.label) });
   };
   report.curvesOf = curvesOf;
 })();

@@ -48,7 +48,7 @@
     const answers = await report.answersOf([trial.key]);
     if (state.opened !== row.id || !host.isConnected) return;
     if (!answers) {
-      if (report.answers) host.append(html("p", { class: "note" }, "Its answers are not in this page: it has none stored, or too many trials are ahead of it."));
+      if (report.answers && trial.study.trials[trial.number][1] === "complete") host.append(html("p", { class: "note" }, "Its answers are not in this page: it has none stored, or too many trials are ahead of it."));
       return;
     }
     const { classes } = answers.group, matrix = report.matrixOf(answers), pairs = commonest(classes, matrix), figure = html("figure", {});
@@ -81,7 +81,7 @@
     if (!row) return;
     const trial = report.trialAt(row.id), cells = names.map((name, i) => [name, row.texts[i].trim()]).slice(1);
     const [, error] = cells.find(([name]) => name === "error") ?? [];
-    const results = cells.slice(settings).filter(([name, text]) => text && name !== "error");
+    const results = cells.slice(settings).filter(([name, text]) => !["", "\u2013"].includes(text) && name !== "error");
     const card = html("article", { class: "trial", "aria-labelledby": "opened" },
       html("header", {}, html("h3", { id: "opened" }, `Trial ${row.texts[0]}`), ...tools(trial, row)),
       error ? html("p", { class: "error" }, html("code", {}, error)) : null,
