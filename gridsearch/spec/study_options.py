@@ -104,7 +104,8 @@ def check_metric(metric: str, kind: StudyKind) -> None:
         try:
             image_metric(metric)
         except UsageError as error:
-            raise InvalidValue(f"{error.message}; {error.hint}") from None
+            more = f"; {error.hint}" if error.hint else ""
+            raise InvalidValue(f"{error.message}{more}") from None
 
 
 def _version(value: object) -> str:

@@ -130,6 +130,7 @@ def test_what_cannot_be_had_is_one_line_and_nothing_is_written(
     code, out, err = call(capsys, tmp_path / "none", command, *about, *words)
     assert (code, out) == (2, "")
     assert message in err
+    assert "None" not in err
     assert len(err.splitlines()) <= 2
     assert not (tmp_path / "none").exists()
 
