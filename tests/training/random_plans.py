@@ -141,7 +141,13 @@ def _recipe(r: random.Random) -> dict[str, Any]:
 
 def _layer(r: random.Random) -> tuple[Any, ...]:
     """Return the recipe of a layer over maps."""
-    kind = r.choice(["conv"] * 5 + ["block"] * 4 + ["residual"] * 2 + ["norm", "act", "pool", "pool", "drop"])
+    kind = r.choice(
+        ["conv"] * 5
+        + ["block"] * 4
+        + ["usual", "usual"]
+        + ["residual"] * 2
+        + ["norm", "act", "pool", "pool", "drop"]
+    )
     match kind:
         case "conv":
             return kind, _conv(r)
@@ -152,6 +158,21 @@ def _layer(r: random.Random) -> tuple[Any, ...]:
             parts += [("pool", *_pool(r))] * r.choice([0, 0, 1])
             r.shuffle(parts)
             return kind, _conv(r), *parts
+        case "usual":
+            conv = (
+                r.choice(_CHANNELS),
+                r.choice([1, 2, 3, 3, 5]),
+                1,
+                r.choice([0, 1, 2]),
+                1,
+                "one",
+                r.random() < 0.7,
+            )
+            parts = [("act", "relu")] * r.randint(0, 1) + [
+                ("pool", "max", r.choice([2, 2, 3]), None, 0, False)
+            ]
+            r.shuffle(parts)
+            return "block", conv, *parts
         case "residual":
             width = r.choice([1, 2, 5, 8, 16, 17])
             how = r.choice(["plain", "in place", "projected", "single", "first", "twice", "joined", "gated"])

@@ -13,7 +13,7 @@ import pytest
 from gridsearch.training.kernels import find_compiler
 from tests.training.random_plans import draw, hold
 
-SOME = range(8)
+SOME = (1, 6, 7, 8, 13, 18, 24, 28)
 NUMBERS = range(int(os.environ["GRIDSEARCH_PLANS"])) if "GRIDSEARCH_PLANS" in os.environ else SOME
 
 
