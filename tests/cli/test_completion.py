@@ -17,6 +17,8 @@ import pytest
 
 from gridsearch.cli.completion import SHELLS, script
 
+pytestmark = pytest.mark.end_to_end
+
 BASH = r"""
 eval "$(gridsearch completion bash)"
 complete -p gridsearch >&2

@@ -16,6 +16,8 @@ from gridsearch.display import Lines
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.end_to_end
+
 DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gridsearch.cli import commands
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("undrawn")]
 
 RUN = ("run", "--objective", "fit.py:f", "--grid", "x=1,2", "--executor", "inline")
 

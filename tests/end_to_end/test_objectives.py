@@ -16,6 +16,8 @@ import pytest
 
 import gridsearch as gs
 
+pytestmark = pytest.mark.end_to_end
+
 FIT = '''
 import random, time
 
@@ -199,7 +201,6 @@ def test_a_grid_from_python_takes_the_function_itself():
     assert list(result.trials["value"]) == [-1.0, 0.0, 0.0, 1.0, -1.0, 0.0]
 
 
-@pytest.mark.end_to_end
 def test_a_script_without_a_main_guard_grids_its_own_function_in_workers(tmp_path):
     (tmp_path / "script.py").write_text(
         "import gridsearch as gs\n"
@@ -240,7 +241,6 @@ def check_all_complete_once(home):
     assert counts == [(15,)] * 24
 
 
-@pytest.mark.end_to_end
 def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, home, cli):
     complete = 0
     for seconds in (2.5, 3.5):
@@ -258,7 +258,6 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path, home, cli):
     check_all_complete_once(home)
 
 
-@pytest.mark.end_to_end
 def test_two_runners_share_a_study_of_a_function(tmp_path, home):
     runners = [start(tmp_path, *SLOW, "--workers", "1", "--json") for _ in range(2)]
     outs = [runner.communicate(timeout=120) for runner in runners]
@@ -267,7 +266,6 @@ def test_two_runners_share_a_study_of_a_function(tmp_path, home):
     check_all_complete_once(home)
 
 
-@pytest.mark.end_to_end
 def test_a_function_that_ends_its_process_fails_alone(program, tmp_path):
     (tmp_path / "die.py").write_text(
         "import os\ndef f(params, seed):\n    if params['x'] == 1: os._exit(7)\n    return {'value': params['x']}\n"
@@ -281,7 +279,6 @@ def test_a_function_that_ends_its_process_fails_alone(program, tmp_path):
 
 
 @pytest.mark.browser
-@pytest.mark.end_to_end
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_report_of_a_function_reads_as_one_and_says_nothing_of_images(cli, home, browse):
     cli(*VALLEY, *GRID, "--seeds", "2", "--executor", "inline")
@@ -297,7 +294,6 @@ def test_the_report_of_a_function_reads_as_one_and_says_nothing_of_images(cli, h
     assert browse.problems == []
 
 
-@pytest.mark.end_to_end
 @pytest.mark.parametrize(
     ("name", "best"),
     [

@@ -39,6 +39,8 @@ from gridsearch.records import (
 )
 from tests.executors.worker_nets import NETS, pack, setup
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture
 def nets(tmp_path) -> Path:

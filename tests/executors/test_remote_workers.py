@@ -40,6 +40,8 @@ from gridsearch.records import (
 )
 from gridsearch.zoo import datasets
 
+pytestmark = pytest.mark.end_to_end
+
 MODEL = """
     import os, sys, pathlib
     from parts import layer

@@ -12,7 +12,7 @@ import pytest
 
 from gridsearch.advice import Advice, near, place
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("undrawn")]
 
 FUNCTION = """
 from pathlib import Path

@@ -3,6 +3,10 @@
 import json
 import shutil
 
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
 
 def test_a_report_is_made_again_from_a_copied_home_alone(exported, cli, tmp_path, monkeypatch):
     folder = exported.home / "digits" / "report"

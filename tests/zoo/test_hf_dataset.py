@@ -10,6 +10,8 @@ from PIL import Image
 from gridsearch.errors import GridsearchError
 from gridsearch.zoo import datasets
 
+pytestmark = pytest.mark.end_to_end
+
 
 @pytest.fixture(scope="module")
 def hf():

@@ -16,6 +16,8 @@ from gridsearch.errors import GridsearchError
 from gridsearch.zoo.pretrained import backbones, frozen_of, libraries, open_model
 from gridsearch.zoo.pretrained.frozen_features import FrozenFeatures
 
+pytestmark = pytest.mark.end_to_end
+
 CPU = torch.device("cpu")
 
 

@@ -30,6 +30,8 @@ from gridsearch.reporting.words.labels import distinct_labels, level_labels
 
 from .drawn_texts import collisions, texts_drawn
 
+pytestmark = pytest.mark.thorough
+
 PATHS = [f"/data/checkpoints/resnet-{i:04d}.safetensors" for i in range(40)]
 LONG = "model.feature_extractor_learning_rate"
 WIDE = "model." + "W" * 70

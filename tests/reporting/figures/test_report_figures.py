@@ -21,6 +21,8 @@ from gridsearch.reporting.figures.panels import panels_of, plan_layout
 from gridsearch.reporting.figures.rendering import png_bytes, svg_bytes
 from gridsearch.reporting.stats.predictions import balanced_accuracy, macro_f1, most_confused, per_class
 
+pytestmark = pytest.mark.thorough
+
 LONG = "a rather long name of a class, that nobody would choose ({})"
 
 

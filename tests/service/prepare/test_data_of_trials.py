@@ -16,7 +16,7 @@ from PIL import Image
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("no_graph", "undrawn")
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("no_graph", "undrawn")]
 
 HOW = ("--model", "mlp", "--set", "model.hidden=4", "--epochs", "1", "--executor", "inline", "--lanes", "1")
 BEST = ("--executor", "inline")

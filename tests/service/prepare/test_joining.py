@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("undrawn")]
 
 FUNCTION = "def f(params, seed): return {'value': params.get('x', 1) * 1.0}\n"
 

@@ -16,6 +16,8 @@ from gridsearch.service.prepare.options import Places
 from gridsearch.service.queries.studies import existing
 from gridsearch.spec import build
 
+pytestmark = pytest.mark.end_to_end
+
 OWN = """
     import torch
 

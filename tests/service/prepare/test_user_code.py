@@ -10,6 +10,8 @@ import pytest
 import gridsearch as gs
 from gridsearch.errors import UsageError
 
+pytestmark = pytest.mark.end_to_end
+
 NET = """
 from torch import nn
 from parts import UNITS

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ import pytest
 import gridsearch as gs
 from gridsearch.cli import main
 
+pytestmark = pytest.mark.end_to_end
+
 FIT = """
 import random
 

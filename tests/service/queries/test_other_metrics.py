@@ -13,6 +13,8 @@ from gridsearch.errors import ArtifactError, GridsearchWarning, UsageError
 from gridsearch.reporting.ranking.comparison import compare
 from gridsearch.reporting.ranking.winner_differences import Side
 
+pytestmark = pytest.mark.end_to_end
+
 METRICS = {
     "accuracy": "val_accuracy",
     "balanced_accuracy": "balanced_accuracy",

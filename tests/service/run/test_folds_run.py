@@ -14,6 +14,8 @@ from gridsearch.service.plan.planner import plan
 from gridsearch.service.prepare.options import Places, RunOptions
 from gridsearch.spec import build
 
+pytestmark = pytest.mark.end_to_end
+
 HOW = {"executor": "inline", "quiet": True, "report": False}
 SEARCH = {"grid": {"lr": [0.01, 0.001]}, "dataset": "digits", "model": "mlp", "epochs": 1, "folds": 3}
 

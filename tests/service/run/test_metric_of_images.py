@@ -10,6 +10,8 @@ from sklearn import metrics as sk
 import gridsearch as gs
 from gridsearch.cli import main
 
+pytestmark = pytest.mark.end_to_end
+
 NAMES = {"macro_f1": "macro_f1", "loss": "val_loss", "auc": "auc", "recall:8": "recall:8"}
 
 

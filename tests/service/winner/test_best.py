@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.end_to_end
+
 RUN = ("run", "--dataset", "digits", "--model", "mlp", "--epochs", "1", "--executor", "inline", "--no-report")
 BEST = ("best", "--study", "digits", "--executor", "inline")
 FILES = {"model.safetensors", "model.json", "model.onnx", "card.md"}
@@ -149,7 +151,6 @@ def test_the_ranking_holds_the_test_and_is_otherwise_as_it_was(cli, exported):
     assert found["counts"]["complete"] == len(found["trials"]) == 4
 
 
-@pytest.mark.end_to_end
 def test_the_report_shows_the_test(cli, exported):
     assert f"{100 * exported.test['accuracy']:.2f} %" in cli("report", "--study", "digits").out
     page = (exported.home / "digits" / "report" / "index.html").read_text()
@@ -161,7 +162,6 @@ def test_the_report_says_nothing_of_a_test_that_was_not_made(cli):
     assert cli("export", "--study", "digits", "--format", "json").json["test"] is None
 
 
-@pytest.mark.end_to_end
 @pytest.mark.usefixtures("no_graph")
 def test_a_new_winner_is_told_and_tested_only_when_asked_for(cli, exported):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "8", "--model", "lenet", "--seeds", "2").code == 0
@@ -192,7 +192,6 @@ def test_one_seed_has_an_interval_over_images_and_says_so(cli):
     assert "one seed; Wilson's over the images: it says nothing about variation between seeds" in result.out
 
 
-@pytest.mark.end_to_end
 @pytest.mark.usefixtures("no_graph")
 def test_a_choice_among_epochs_becomes_their_median(cli):
     words = ("--grid", "lr=.3", "--seeds", "3", "--epochs", "6", "--set", "select=best", "optimizer=sgd")
@@ -244,7 +243,6 @@ def test_a_study_without_validation_is_warned_of_loudly(cli, home):
     assert "TRAIN accuracy" in (home / "digits" / "best" / "card.md").read_text()
 
 
-@pytest.mark.end_to_end
 @pytest.mark.usefixtures("no_graph")
 def test_where_takes_the_winner_among_some(cli, exported):
     found = cli(*BEST, "--again", "--where", "lr=.00001", "--json").json["test"]
@@ -302,7 +300,6 @@ def test_an_own_model_is_named_again_and_predicts_without_its_file(cli, exported
     assert os.fsencode(tmp_path) not in graph
 
 
-@pytest.mark.end_to_end
 def test_a_model_that_onnx_cannot_hold_is_exported_without_a_graph(cli, tmp_path, home):
     code = NET.replace(
         "return self.layers(x)", "return self.layers(x) if float(x.sum()) > -1e9 else x.new_zeros(len(x), 10)"
@@ -322,7 +319,6 @@ def test_a_model_that_onnx_cannot_hold_is_exported_without_a_graph(cli, tmp_path
     assert "holds no model.onnx" in predicted.error
 
 
-@pytest.mark.end_to_end
 @pytest.mark.usefixtures("no_graph")
 def test_a_winner_that_cannot_be_trained_again_is_exit_3_and_leaves_nothing(cli, tmp_path, home):
     code = NET + "    def train(self, mode=True):\n        import pathlib\n"
@@ -368,7 +364,6 @@ def test_an_end_before_the_record_has_read_nothing(cli, home, monkeypatch):
     assert not list((home / "digits" / ".best").glob("*"))
 
 
-@pytest.mark.end_to_end
 def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "60").code == 0
     before = files_of(home)
@@ -389,7 +384,6 @@ def test_kill_9_in_the_midst_leaves_the_study_as_it_was(cli, home, tmp_path):
     assert left == {"digits/best", *(f"digits/best/{name}" for name in FILES)}
 
 
-@pytest.mark.end_to_end
 def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
     assert cli(*RUN, "--grid", "lr=.01", "--epochs", "2000", "--subset", "60").code == 0
     process = subprocess.Popen(
@@ -405,7 +399,6 @@ def test_sigint_ends_best_with_130_and_reads_nothing(cli, home):
     assert not list((home / "digits" / ".best").glob("*"))
 
 
-@pytest.mark.end_to_end
 def test_of_two_at_once_one_reads_and_the_other_shows(cli, home):
     assert cli(*RUN, "--grid", "lr=.01").code == 0
     words = [sys.executable, "-m", "gridsearch", *BEST, "--json"]

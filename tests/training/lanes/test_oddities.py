@@ -19,6 +19,8 @@ from tests.training.lanes.odd_operations import Spectrum
 from tests.training.lanes.odd_weights import Unfreezes
 from tests.training.plain_loop import train_plainly
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.mark.filterwarnings("ignore:.*is deprecated")
 @pytest.mark.parametrize("name", ODDITIES)

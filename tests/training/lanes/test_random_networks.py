@@ -25,6 +25,8 @@ from tests.training.conftest import images_of, settings_of
 from tests.training.plain_loop import train_plainly
 from tests.training.random_networks import Network, recipes
 
+pytestmark = pytest.mark.thorough
+
 COUNT = int(os.environ.get("GRIDSEARCH_NETWORKS", "24"))
 EPOCHS = 2
 CPU = torch.device("cpu")

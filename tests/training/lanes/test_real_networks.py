@@ -24,6 +24,8 @@ from tests.benchmarks import own_networks
 from tests.training.plain_loop import train_plainly
 from tests.training.published import PUBLISHED
 
+pytestmark = pytest.mark.thorough
+
 EPOCHS = 2
 CLASSES = 3
 
@@ -163,7 +165,6 @@ def test_torchvision_s_classifiers_train_in_packs_as_alone(name, make_settings, 
     assert method == FAMILIES[name]
 
 
-@pytest.mark.thorough
 @pytest.mark.skipif("GRIDSEARCH_NETWORKS" not in os.environ, reason="minutes; set GRIDSEARCH_NETWORKS")
 @pytest.mark.parametrize("name", LARGE)
 def test_those_of_one_width_likewise(name, make_settings, make_images):

@@ -23,6 +23,8 @@ from gridsearch.training.resident_data import ResidentCache
 from gridsearch.zoo import models
 from tests.training import tape as tapes
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture
 def program(make_images, make_settings):

@@ -19,6 +19,8 @@ from gridsearch.training.precision import Precision
 from gridsearch.training.resident_data import ResidentCache
 from gridsearch.training.solo import SoloProgram
 
+pytestmark = pytest.mark.thorough
+
 EPOCHS = 3
 
 
