@@ -66,6 +66,7 @@ class _Group:
 
     Attributes:
         first: the predictions of the first of them.
+        fingerprint: of the data that they were trained on.
         classes: names, by label.
         keys: of the trials, see `answer_data`.
         guesses: the classes that each chose [N].
@@ -73,6 +74,7 @@ class _Group:
     """
 
     first: Predictions
+    fingerprint: str
     classes: tuple[str, ...]
     keys: list[str] = field(default_factory=list)
     guesses: list[np.ndarray] = field(default_factory=list)
@@ -100,8 +102,8 @@ def answer_data(sides: Sequence[Asked], *, pixels: np.ndarray | None = None) -> 
 
     Args:
         sides: the studies, in the order in which the page has them.
-        pixels: the training images [N, C, H, W] of the first study's winner, which its predictions point into; None
-            without.
+        pixels: the training images [N, C, H, W] of the first study's winner, which the predictions of all that were
+            trained on them point into; None without.
     """
     from gridsearch.reporting.stats.reliability import reliability  # brings scipy
 
@@ -114,16 +116,21 @@ def answer_data(sides: Sequence[Asked], *, pixels: np.ndarray | None = None) -> 
             stored = usable(side.predictions, trial.number)
             if stored is None:
                 continue
+            data = trial.settings.data_fingerprint
             names = class_labels(side.data.classes_of(trial.settings), stored.logits.shape[1])
             key = f"{place}:{trial.number}"
-            groups.setdefault(_images_of(stored, trial), _Group(stored, names)).add(key, stored)
+            groups.setdefault(_images_of(stored, trial), _Group(stored, data, names)).add(key, stored)
             bins[key] = [b.to_json() for b in reliability(stored)]
     if not groups:
         return None
     letters = MOST_LETTERS
     packed = []
-    for place, group in enumerate(groups.values()):
-        shown = _packed(group, letters, pixels if place == 0 else None)
+    first = next(iter(groups.values())).fingerprint
+    share = sum(group.fingerprint == first for group in groups.values())
+    for group in groups.values():
+        shown = _packed(group, letters)
+        if pixels is not None and group.fingerprint == first and group.first.indices is not None:
+            shown["pictures"] = _pictures(group, len(shown["trials"]), pixels, share)
         letters -= sum(map(len, shown["guesses"]))
         packed.append(shown)
     return {"groups": packed, "bins": bins}
@@ -136,7 +143,7 @@ def _images_of(stored: Predictions, trial: TrialRecord) -> bytes:
     return b" ".join((head, stored.labels.astype("<i8").tobytes(), places))
 
 
-def _packed(group: _Group, letters: int, pixels: np.ndarray | None) -> dict[str, Any]:
+def _packed(group: _Group, letters: int) -> dict[str, Any]:
     """Return a group with as many of its trials as so many letters hold, the best ones."""
     table_NT = group.table()
     count = len(group.keys)
@@ -155,9 +162,7 @@ def _packed(group: _Group, letters: int, pixels: np.ndarray | None) -> dict[str,
         "trials": group.keys[:count],
         "errors": group.errors[:count],
         "guesses": guesses,
-        "pictures": None
-        if pixels is None or first.indices is None
-        else _pictures(table_NT, group.errors[:count], first.indices, pixels),
+        "pictures": None,
     }
 
 
@@ -181,23 +186,29 @@ def _sparse(table_NT: np.ndarray) -> tuple[str, str]:
     return _deflated(counts), _deflated(flat[places])
 
 
-def _pictures(
-    table_NT: np.ndarray, errors: Sequence[list[tuple[int, float]]], places: np.ndarray, pixels: np.ndarray
-) -> dict[str, Any] | None:
-    """Return the images on which the trials differ most, and those of their most confident errors, in one JPEG.
+def _pictures(group: _Group, count: int, pixels: np.ndarray, share: int) -> dict[str, Any] | None:
+    """Return the images on which trials differ most, and those of their most confident errors, in one JPEG.
 
     None where they never differ, and are never wrong.
+
+    Args:
+        group: the trials.
+        count: how many of them, from the first.
+        pixels: the training images [N, C, H, W].
+        share: so many groups share the letters that there are for pictures.
     """
+    table_NT, places = group.table()[:, :count], group.first.indices
+    assert places is not None
     right_N = (table_NT == 0).sum(axis=1)
     split_N = np.minimum(right_N, table_NT.shape[1] - right_N) + (table_NT != table_NT[:, :1]).any(axis=1)
-    for image, _ in (error for own in errors for error in own):
+    for image, _ in (error for own in group.errors[:count] for error in own):
         split_N[image] += 1
-    order = np.argsort(-split_N, kind="stable")[:MOST_PICTURES]
+    order = np.argsort(-split_N, kind="stable")[: MOST_PICTURES // share]
     chosen = [int(i) for i in order if split_N[i]]
     while chosen:
         small = [_small(pixels[int(places[i])]) for i in chosen]
         sheet, cell, across = _sheet(small)
-        if len(sheet) <= MOST_PICTURE_LETTERS:
+        if len(sheet) <= MOST_PICTURE_LETTERS // share:
             sizes = [[s.shape[1], s.shape[0]] for s in small]
             alike = sizes[0] if all(size == sizes[0] for size in sizes) else None
             return {

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from gridsearch.records import TrialRecord
+    from gridsearch.records import TrialRecord, Value
+    from gridsearch.reporting.ranking.points import RankedPoint
     from gridsearch.reporting.ranking.winner_differences import Side
 
 TRIALS_FILE: Final = "the trials.csv of each study's report"
@@ -62,7 +63,7 @@ def _side(side: Side, *, of: int, folder: Path, axes: Sequence[str]) -> dict[str
         return None
     if found["confusion"] is not None:
         found["confusion"]["of"] = f"{printable(data.name)}: {whose(ranking)}"
-    name = f"{printable(data.name)}: {show_params(params_of(side.winner, axes), limit=160)}"
+    name = f"{printable(data.name)}: {show_params(shown_params(side.winner, axes), limit=160)}"
     return found | {"label": name, "suffix": suffix_of(data.name), "address": _address(side, folder)}
 
 
@@ -73,13 +74,21 @@ def _address(side: Side, folder: Path) -> str:
     return f"../{name}" if (folder.parent / name).is_file() else ""
 
 
+def shown_params(point: RankedPoint, axes: Sequence[str]) -> dict[str, Value]:
+    """Return a point's values of these axes as they are shown: a split of a sixth in four digits."""
+    params = params_of(point, axes)
+    if isinstance(val := params.get("val"), float):
+        params["val"] = float(f"{val:.4g}")
+    return params
+
+
 def trials_of(sides: Sequence[Side]) -> tuple[Table, int]:
     """Return the table of all studies' trials, each's best points first, and how many columns say what a trial is."""
     axes = varying(sides)
     columns = TrialColumns.of([side.ranking for side in sides], axes)
     rows: list[Row] = []
     for side in sides:
-        params = {t.number: params_of(p, axes) for p in side.ranking.listed for t in p.trials}
+        params = {t.number: shown_params(p, axes) for p in side.ranking.listed for t in p.trials}
         shown = _best_first(side)[: MOST_TRIALS // len(sides)]
         rows += [columns.row(t, side.data, side.ranking, params.get(t.number)) for t in shown]
     every = sum(len(side.data.trials) for side in sides)

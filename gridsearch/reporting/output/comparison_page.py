@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from gridsearch import files
 from gridsearch.errors import GridsearchError
 from gridsearch.reporting.figures.pictures import Pictures
-from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, trials_of
+from gridsearch.reporting.output.comparison_data import TRIALS_FILE, drawn_sides, shown_params, trials_of
 from gridsearch.reporting.output.headline import show_interval, show_mean
 from gridsearch.reporting.output.page import rendered
 from gridsearch.reporting.output.page_tables import Column, Row
@@ -18,7 +18,6 @@ from gridsearch.reporting.ranking.comparison import (
     Comparison,
     SharedPoint,
     compare,
-    params_of,
     varying,
 )
 from gridsearch.reporting.ranking.selection import part_words
@@ -240,10 +239,7 @@ def _digits(sides: Sequence[Side], metric: str, others: Sequence[float] = ()) ->
 
 
 def _winner_words(side: Side, axes: Sequence[str]) -> str:
-    params = params_of(side.winner, axes)
-    if isinstance(val := params.get("val"), float):
-        params["val"] = float(f"{val:.4g}")
-    return show_params(params, limit=160)
+    return show_params(shown_params(side.winner, axes), limit=160)
 
 
 def _winner_table(comparison: Comparison, *, narrow: bool = False) -> tuple[list[Column], list[Row]]:

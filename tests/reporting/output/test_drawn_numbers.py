@@ -209,3 +209,14 @@ def test_a_matrix_of_very_many_classes_is_left_out_and_the_reliability_stays(stu
     found = figure_data(data, rank(data), winner=some_answers(0, 200, classes))["confusion"]
     assert (found["matrix"] is not None) == drawn == (len(found["names"]) == classes)
     assert sum(images for _, images, *_ in found["bins"]) == 200
+
+
+def test_every_part_of_the_same_images_has_pictures_and_they_share_their_letters(study, monkeypatch):
+    data = study({"lr": [0.1, 0.01]}, seeds=2).data()
+    ranking = rank(data)
+    pixels = np.random.default_rng(1).integers(0, 255, (60, 1, 12, 12), dtype=np.uint8)
+    asked = Asked(data=data, ranking=ranking, predictions=lambda n: some_answers(n, 60 if n % 2 else 50))
+    monkeypatch.setattr(packing, "MOST_PICTURE_LETTERS", 12_000)
+    groups = answer_data([asked], pixels=pixels)["groups"]
+    assert len(groups) == 2
+    assert sum(len(g["pictures"]["source"]) for g in groups) < 12_100
