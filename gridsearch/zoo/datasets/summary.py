@@ -62,7 +62,7 @@ def _by_class(counts: np.ndarray, names: tuple[str, ...]) -> str:
     if low == high:
         return f"{shown}, ..., {low:,} images each"
     fewest, most = names[int(counts.argmin())], names[int(counts.argmax())]
-    return f"{shown}, ..., {low:,} images ({fewest}) to {high:,} ({most})"
+    return f"{shown}, ..., from {_images(low)} of class {fewest} to {high:,} of class {most}"
 
 
 def _images(count: int) -> str:
