@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import string
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -48,6 +49,7 @@ class Picture:
     Attributes:
         alt: what it shows, for who does not see it.
         key: what numbers stand for that are drawn in place of names which no font here has.
+        largest: bytes of a drawing that a page carries as such.
     """
 
     title: str
@@ -55,14 +57,15 @@ class Picture:
     png: bytes
     svg: bytes
     key: tuple[tuple[str, str], ...] = ()
+    largest: int = LARGEST_SVG
 
     @property
     def source(self) -> str:
         """The picture as a data: URI; "" where it is drawn by the page's script alone."""
         if not self.svg:
             return ""
-        if len(self.svg) > LARGEST_SVG:
-            return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+        if len(self.svg) > self.largest:
+            return f"data:image/png;base64,{base64.b64encode(_few_colours(self.png)).decode()}"
         return f"data:image/svg+xml;charset=utf-8,{_escaped(with_dark(self.svg))}"
 
 
@@ -74,6 +77,17 @@ class Classes:
     balanced_accuracy: float
     macro_f1: float
     pairs: Sequence[str]
+
+
+def _few_colours(png: bytes) -> bytes:
+    """Return a picture in 256 colours, a third of the bytes; what stands in a page until its script has drawn."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    few.save(out, "PNG", optimize=True)
+    return out.getvalue()
 
 
 def _escaped(content: bytes) -> str:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 MOST_SHARED: Final = 200
 MOST_PAIRS: Final = 5
+MOST_STILL: Final = 500_000
+"""Bytes of drawings that the page carries as such, to stay below 2 MB with 200 trials of each of five studies."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ def write_comparison(
     contents = {files.COMPARISON: json.dumps(comparison.to_json(), allow_nan=False, indent=1).encode()}
     for stem, picture in found.by_stem.items():
         contents[f"{stem}.png"], contents[f"{stem}.svg"] = picture.png, picture.svg
+    largest = MOST_STILL // max(1, len(found.by_stem))
+    found.by_stem = {stem: replace(picture, largest=largest) for stem, picture in found.by_stem.items()}
     contents[files.PAGE] = _page(comparison, found, mistakes, drawn).encode("utf-8", "replace")
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob("*.png"), *folder.glob("*.svg")):
