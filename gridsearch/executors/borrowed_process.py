@@ -58,6 +58,11 @@ def borrowed(*arithmetic: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
+def from_keyboard(error: BaseException) -> bool:
+    """Whether an error may be a Ctrl-C, of which a worker hears nothing, and not what code has raised itself."""
+    return isinstance(error, KeyboardInterrupt) and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
 class Printing:
     """Sends to a log what a thread prints, and threads that it starts; what others print goes where it went.
 

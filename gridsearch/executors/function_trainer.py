@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch import plugins
 from gridsearch.errors import PluginError, StoreError, valid_text
-from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.borrowed_process import Printing, borrowed, from_keyboard
 from gridsearch.executors.call_states import CallStates, Unusable, kind_of
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.random_streams import Streams
@@ -124,7 +124,7 @@ class FunctionRunner:
             self.emit(Unwritable(worker=self.setup.name, message=error.message, hint=error.hint))
         except BaseException as error:  # a user's function may raise anything
             log.end()
-            if isinstance(error, KeyboardInterrupt):
+            if from_keyboard(error):
                 raise
             wrong = isinstance(error, Unusable)
             message = f"{trial.settings.code[0]} {error}" if wrong else one_line(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gridsearch.errors import RAISED, PluginError, StoreError, valid_text
-from gridsearch.executors.borrowed_process import Printing, borrowed
+from gridsearch.executors.borrowed_process import Printing, borrowed, from_keyboard
 from gridsearch.executors.logs import LogStream, one_line
 from gridsearch.executors.trial_material import TrialMaterial
 from gridsearch.records import (
@@ -152,7 +152,10 @@ class PackTrainer:
                 )
         except StoreError as error:
             self.emit(self._unwritable(error))
-        except RAISED as error:  # a pack that cannot even start fails its trials, not the worker
+        except (*RAISED, KeyboardInterrupt) as error:
+            # a pack that cannot even start fails its trials, not the worker
+            if from_keyboard(error):
+                raise
             log.end()
             self._fail(left.values(), error)
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -151,6 +152,20 @@ def test_one_trial_that_raises_does_not_keep_the_others_from_running():
     assert (first.message, second.message) == ("ValueError: no such luck", "SystemExit: bye")
     assert "Traceback" in first.traceback
     assert third.metrics == {"value": 3.0}
+
+
+def test_an_interrupt_that_code_raises_in_a_worker_fails_its_trial_and_ctrl_c_ends_the_run():
+    def f(params, seed):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(f, ({}, 0))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
+    try:
+        (end,) = run(f, ({}, 0))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (type(end), end.message) == (TrialFailed, "KeyboardInterrupt")
 
 
 def test_a_long_error_is_cut_in_its_message_and_whole_in_its_traceback():

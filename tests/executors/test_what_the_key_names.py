@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -161,6 +162,18 @@ def test_what_a_file_sets_while_it_is_imported_holds_for_every_pack_alike(tmp_pa
     assert first.metrics["parameters"] == (64 + 1) * 11 + (11 + 1) * 2
     assert first.metrics == second.metrics
     assert torch.get_default_dtype() is torch.float32
+
+
+def test_an_interrupt_that_a_network_raises_in_a_worker_fails_its_trial(tmp_path):
+    (tmp_path / "net.py").write_text("def net(num_classes):\n    raise KeyboardInterrupt\n")
+    fill(tmp_path / "pets")
+    worker = Worker(tmp_path / "pets", model=f"{tmp_path}/net.py:net")
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as there
+    try:
+        ended = worker.train(worker.settings())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (type(ended), ended.message) == (TrialFailed, "KeyboardInterrupt")
 
 
 def test_a_folder_that_goes_during_a_run_fails_its_trials(worker):
