@@ -133,8 +133,13 @@ def pick_groups(
     sole = (counts_GY > 0).sum(0) == 1
     kept = np.asarray((counts_GY[:, sole] > 0).any(axis=1), dtype=bool)
     if kept.all():
+        which = (
+            "the only group of images cannot"
+            if len(kept) == 1
+            else f"none of the {len(kept)} groups of images can"
+        )
         raise UsageError(
-            f"{name}: none of the {len(kept)} groups of images can be held out, since each has all images of a class",
+            f"{name}: {which} be held out, since {'it' if len(kept) == 1 else 'each'} has all images of a class",
             hint="group by something finer, or leave --group out",
         )
     inverse = np.array([round(_WEIGHTS / share) for share in (1 - fraction, fraction)], np.int64)
