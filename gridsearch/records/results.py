@@ -162,6 +162,13 @@ class StudyData:
         return self.advice or Advice(study=self.name)
 
     @property
+    def to_a_result(self) -> str:
+        """What brings a study without a result to one; a trial that has diverged is not trained again."""
+        if self.trials and all(trial.state is TrialState.DIVERGED for trial in self.trials):
+            return "another run of these points would diverge again; run a grid with other values"
+        return f"`{self.again.go_on()}` trains what is missing"
+
+    @property
     def whole(self) -> bool:
         """Whether it is the study as it was made: all trials, ranked by its own metric."""
         return self.part is None and not self.own_metric

@@ -136,6 +136,7 @@ def test_a_report_without_a_finished_trial_is_exit_4(cli, home):
     assert result.code == 4
     assert "no finished trial" in result.error
     assert "1 diverged" in result.error
+    assert "would diverge again; run a grid with other values" in result.err
     assert not (home / "digits" / "report").exists()
 
 

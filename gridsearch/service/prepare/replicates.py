@@ -59,7 +59,7 @@ def more_replicates(data: StudyData, more: MoreSeeds) -> tuple[TrialDraft, ...]:
     if not points:
         raise StoreError(
             f"study {data.name!r} has no finished trial, so no point is best yet",
-            hint=f"`{data.again.go_on()}` trains what is missing",
+            hint=data.to_a_result,
         )
     return tuple(d for point in points[: more.top] for d in _of_point(point, data.axes, more.seeds))
 

@@ -259,11 +259,10 @@ def require_result(data: StudyData) -> None:
     """
     if not any(trial.state is TrialState.COMPLETE for trial in data.trials):
         counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
-        trains = f"`{data.again.go_on()}` trains what is missing"
         follow = f"`{data.again.watch()}` shows how far it is"
         raise StoreError(
             f"study {data.name!r} has no finished trial to report on ({counts})",
-            hint=follow if data.counts()[TrialState.RUNNING] else trains,
+            hint=follow if data.counts()[TrialState.RUNNING] else data.to_a_result,
         )
 
 

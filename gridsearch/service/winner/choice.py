@@ -61,7 +61,7 @@ def choose(store: Store, data: StudyData, where: Mapping[str, Value]) -> Winner:
         counts = ", ".join(f"{n} {state}" for state, n in data.counts().items() if n) or "no trials"
         raise StoreError(
             f"study {data.name!r} has no finished trial, and so no winner ({counts})",
-            hint=f"`{data.again.go_on()}` trains what is missing",
+            hint=data.to_a_result,
         )
     done = [t for t in point.trials if t.state is TrialState.COMPLETE]
     chosen = ImageSettings.of(point.settings)

@@ -262,6 +262,7 @@ def test_without_a_result_there_is_no_winner(cli):
     result = cli(*BEST)
     assert result.code == 4
     assert "no finished trial, and so no winner (1 diverged)" in result.error
+    assert "would diverge again; run a grid with other values" in result.err
 
 
 NET = """
