@@ -129,15 +129,14 @@ def _devices() -> Iterator[Finding]:
 
 
 def _kernel_choices() -> Iterator[Finding]:
-    """Say which forms of convolutions were measured to be faster here."""
+    """Say which ways of computing were measured to be faster here."""
     from gridsearch.training import kept_choices
 
     found = Counter("alike" if form is None else form for form in kept_choices().values())
     if found:
-        forms = ", ".join(f"{count} {form}" for form, count in found.most_common())
-        yield Finding(
-            "kernel forms", "ok", f"measured here for {plural(found.total(), 'convolution')}: {forms}"
-        )
+        forms = ", ".join(f"{form} {count}" for form, count in found.most_common())
+        times = "once" if found.total() == 1 else f"{found.total()} times"
+        yield Finding("kernel choices", "ok", f"two ways were timed {times}, the faster one: {forms}")
 
 
 def _engines() -> Iterator[Finding]:
