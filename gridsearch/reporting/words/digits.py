@@ -149,7 +149,7 @@ def _small(value: float, place: int) -> str:
     """Return a spread or a difference to a place, with a digit of its own where it would seem to be nothing."""
     if value != 0 and (exponent_of(value) < -place or place > _PLAIN or exponent_of(value) not in FIXED):
         return f"{value:.2g}"
-    return f"{value:.{max(0, place)}f}"
+    return "0" if value == 0 and place > _PLAIN else f"{value:.{max(0, place)}f}"
 
 
 def _range(values: Sequence[float]) -> float:

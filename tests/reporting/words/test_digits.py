@@ -114,3 +114,9 @@ def test_a_figure_of_values_near_the_largest_number_is_drawn_without_a_warning()
         warnings.simplefilter("error")
         assert math.isinf(unit.value(np.float64(2.5)))
         assert unit.value(np.float64(unit.draw(1.7e308))) == pytest.approx(1.7e308)
+
+
+def test_no_spread_beside_a_tiny_number_is_no_row_of_zeros():
+    assert Digits.of([3e-320, 2e-320], "y").spread(0.0) == "0"
+    assert Digits.of([3e-12, 2e-12], "y").spread(0.0) == "0"
+    assert Digits.of([0.03, 0.02], "y").spread(0.0) == "0.00"
