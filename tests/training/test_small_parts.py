@@ -156,6 +156,7 @@ def test_the_description_is_short_texts():
     assert all(isinstance(text, str) and "\n" not in text for text in found.values())
 
 
+@pytest.mark.end_to_end
 def test_a_tuned_allocator_keeps_what_it_frees():
     """In a process of its own: freed tensors of 16 and 64 MB stay resident while it is at work, not before or after."""
     program = """
@@ -180,6 +181,7 @@ print(gives_back(256))
     assert ran.stdout.split() == ["True", "True", "False", "False", "False", "True"]
 
 
+@pytest.mark.end_to_end
 def test_a_training_process_has_no_numbers_too_small_for_a_full_mantissa():
     """In a process of its own, on all threads, in backward passes too."""
     program = """
@@ -202,6 +204,7 @@ print(*tiny())
     assert ran.stdout.split() == ["True", "True", "False", "False"]
 
 
+@pytest.mark.end_to_end
 def test_after_work_inline_the_process_has_its_tiny_numbers_and_its_threads_back():
     """In a process of its own: what a worker sets is for good only there."""
     program = """
@@ -276,6 +279,7 @@ def test_peak_memory_counts_what_lives_at_a_time_and_not_what_was_there():
     assert third == 7 << 21
 
 
+@pytest.mark.end_to_end
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the kernel counts a process's peak on Linux"
 )
@@ -295,6 +299,7 @@ for megabytes in (300, 60):
     assert smaller == pytest.approx(60, abs=15)
 
 
+@pytest.mark.end_to_end
 def test_every_public_name_is_there_and_importing_the_package_imports_no_torch():
     for name in gridsearch.training.__all__:
         assert getattr(gridsearch.training, name) is not None

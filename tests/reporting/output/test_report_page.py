@@ -21,6 +21,8 @@ from gridsearch.reporting.output.page import render_page
 from gridsearch.reporting.output.page_tables import MOST_POINTS, MOST_STATIC, MOST_TRIALS
 from gridsearch.reporting.output.report_parts import parts_beside, parts_list
 
+pytestmark = pytest.mark.thorough
+
 
 def no_predictions(number):
     return None

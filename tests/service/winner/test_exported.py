@@ -14,6 +14,8 @@ from PIL import Image
 
 import gridsearch as gs
 
+pytestmark = pytest.mark.end_to_end
+
 
 def test_predictions_of_the_test_images_are_those_that_were_recorded(cli, exported, tmp_path):
     images = exported.images(tmp_path / "images")

@@ -149,6 +149,7 @@ def test_a_poisoned_lane_changes_no_bit_of_its_neighbours(train, make_settings, 
         assert early[0].val_loss == early[1].val_loss
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["mlp", "lenet", "cnn3", "resnet9"])  # every kind of layer that the zoo has
 def test_a_poisoned_lane_s_neighbours_keep_every_bit_of_their_weights(
     name, make_settings, make_images, zoo_net
@@ -179,6 +180,7 @@ def test_a_poisoned_lane_s_neighbours_keep_every_bit_of_their_weights(
                 )
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", zoo.__all__)
 def test_the_same_program_twice_has_the_same_bits(name, make_settings, make_images, zoo_net):
     net = zoo_net(name)
