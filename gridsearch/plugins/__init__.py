@@ -1,11 +1,19 @@
 """Plug-ins: what models, datasets and objectives are, how one is found, and what addresses its code.
 
-`protocols` says what they are; `lookup` finds one by name, file or module, or takes an object; `files` loads files
-with modules of their own; `shapes` says which arguments mean the data's shape; `objects` says what an object from
-Python is, from its module's `sources`, where that is `loaded` as written, or from its code and `values`; `patched`
-finds what the session has put into installed modules.
+`protocols` says what they are; `lookup` finds one by name, file or module, or takes an object, and `callables` says
+which can be called as what; `file_loader` loads files with modules of their own, and `arithmetic` notes how these set
+the process to compute; `shape_arguments` says which arguments mean the data's shape; `objects` says what an object from
+Python is, from its module's `source_files`, where that is loaded as written (`loaded_source`), or from its code and
+values (`value_address`); `patched` finds what the session has put into installed modules.
 """
 
+from gridsearch.plugins.callables import (
+    as_augmentation,
+    as_objective,
+    as_optimizer,
+    find_objective,
+    takes_state,
+)
 from gridsearch.plugins.lookup import (
     AUGMENTATIONS,
     DATASETS,
@@ -13,14 +21,9 @@ from gridsearch.plugins.lookup import (
     OBJECTIVES,
     OPTIMIZERS,
     Plugin,
-    as_augmentation,
-    as_objective,
-    as_optimizer,
     find,
-    find_objective,
     installed,
     of_object,
-    takes_state,
 )
 from gridsearch.plugins.objects import Identity, identity
 from gridsearch.plugins.patched import patched

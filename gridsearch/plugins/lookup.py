@@ -83,7 +83,7 @@ class Plugin:
         An option without a default, or whose default is not a plain value, is given as None.
         """
         found: dict[str, Value] = {}
-        for name, parameter in _parameters(self.target).items():
+        for name, parameter in parameters_of(self.target).items():
             if name in reserved or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 continue
             default = parameter.default
@@ -92,27 +92,27 @@ class Plugin:
 
     def accepts_any_option(self) -> bool:
         """Whether the signature ends in `**options`."""
-        return any(p.kind is p.VAR_KEYWORD for p in _parameters(self.target).values())
+        return any(p.kind is p.VAR_KEYWORD for p in parameters_of(self.target).values())
 
     def required_options(self) -> tuple[str, ...]:
         """Return the options that have no default."""
         kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         return tuple(
             name
-            for name, p in _parameters(self.target).items()
+            for name, p in parameters_of(self.target).items()
             if p.default is p.empty and p.kind in kinds and name not in (*SHAPE_ARGUMENTS, "root")
         )
 
     def shape_words(self) -> dict[str, str]:
         """Return the arguments that mean the data's shape under another name than the contract's; see `shapes`."""
-        return words_of(_parameters(self.target))
+        return words_of(parameters_of(self.target))
 
     def passed(
         self, *, in_channels: int, num_classes: int, image_size: tuple[int, int], options: Mapping[str, Value]
     ) -> dict[str, Any]:
         """Return what the arguments of `shape_words` get from the data: all that no option sets to something else."""
         shape = Shape(in_channels, num_classes, image_size)
-        parameters = _parameters(self.target)
+        parameters = parameters_of(self.target)
         return {
             name: shape.of(kind, parameters[name])
             for name, kind in self.shape_words().items()
@@ -128,7 +128,7 @@ class Plugin:
             "num_classes": num_classes,
             "image_size": image_size,
         }
-        parameters = _parameters(self.target)
+        parameters = parameters_of(self.target)
         open_ended = self.accepts_any_option()
         arguments = {k: v for k, v in offered.items() if k in parameters or open_ended}
         arguments |= {k: v for k, v in options.items() if k in parameters or open_ended}
@@ -243,96 +243,6 @@ def _of_file(own: OwnModules, target: Any, *, name: str, locator: str) -> Plugin
     return replace(found, arithmetic=own.arithmetic)
 
 
-def find_objective(locator: str) -> Plugin:
-    """Find a plain function, see `Objective`.
-
-    Raises:
-        PluginError: as `find`, or it cannot be called with params and a seed.
-    """
-    return as_objective(find(locator, OBJECTIVES))
-
-
-def as_objective(plugin: Plugin) -> Plugin:
-    """Return a plug-in that can be called with params and a seed.
-
-    Raises:
-        PluginError: it cannot.
-    """
-    try:
-        inspect.signature(plugin.target).bind({}, 0, **({"state": None} if takes_state(plugin) else {}))
-    except ValueError:  # a builtin without a signature; the call will show
-        return plugin
-    except TypeError as error:
-        raise PluginError(
-            f"objective {plugin.name!r} cannot be called with params and a seed: {said(error)}",
-            hint="define it as `def f(params, seed)`: params is a dict, seed a whole number",
-        ) from None
-    if [*_parameters(plugin.target)][:2] == ["seed", "params"]:
-        raise PluginError(
-            f"objective {plugin.name!r} takes seed before params, and would get each for the other",
-            hint="define it as `def f(params, seed)`",
-        )
-    if inspect.iscoroutinefunction(plugin.target) or inspect.isasyncgenfunction(plugin.target):
-        raise PluginError(
-            f"objective {plugin.name!r} is asynchronous, and is called as a plain function",
-            hint="give a function that runs it: `return asyncio.run(f(params, seed))`",
-        )
-    return plugin
-
-
-def as_optimizer(plugin: Plugin) -> Plugin:
-    """Return a plug-in that is a class of optimizers.
-
-    Raises:
-        PluginError: it is something else.
-    """
-    target = plugin.target
-    while isinstance(target, partial):
-        target = target.func
-    if not (isinstance(target, type) and any(_is_torchs_optimizer(base) for base in target.__mro__)):
-        raise PluginError(
-            f"optimizer {plugin.name!r} is no class of optimizers",
-            hint="derive it from torch.optim.Optimizer; its instances get the parameters to train",
-        )
-    return plugin
-
-
-def _is_torchs_optimizer(base: type) -> bool:
-    """Whether a class is `torch.optim.Optimizer`, without importing torch: who derives from it has imported it."""
-    return base.__name__ == "Optimizer" and base.__module__ == "torch.optim.optimizer"
-
-
-def as_augmentation(plugin: Plugin) -> Plugin:
-    """Return a plug-in that can be called with a batch of images.
-
-    Raises:
-        PluginError: it cannot.
-    """
-    hint = "define it as `def f(images)` or `def f(images, generator)`: it returns the images [B, C, H, W], changed"
-    if isinstance(plugin.target, type):
-        raise PluginError(
-            f"augment {plugin.name!r} is a class, and an instance of it or a function is wanted", hint=hint
-        )
-    names = _parameters(plugin.target)
-    try:
-        inspect.signature(plugin.target).bind(None, **({"generator": None} if "generator" in names else {}))
-    except ValueError:  # a builtin without a signature; the call will show
-        return plugin
-    except TypeError as error:
-        raise PluginError(
-            f"augment {plugin.name!r} cannot be called with a batch of images: {said(error)}", hint=hint
-        ) from None
-    return plugin
-
-
-def takes_state(plugin: Plugin) -> bool:
-    """Return whether an objective has a parameter `state`, for what it yielded last before it was interrupted."""
-    try:
-        return "state" in inspect.signature(plugin.target).parameters
-    except (TypeError, ValueError):
-        return False
-
-
 def of_object(target: Any, *, name: str | None = None, version: str | None = None) -> Plugin:
     """Wrap a class, a function or an object that can be called, given from Python.
 
@@ -363,7 +273,8 @@ def of_object(target: Any, *, name: str | None = None, version: str | None = Non
     )
 
 
-def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+def parameters_of(target: Any) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of something that can be called; none where it does not tell."""
     try:
         return inspect.signature(target).parameters
     except (TypeError, ValueError):
