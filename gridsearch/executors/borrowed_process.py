@@ -275,8 +275,7 @@ def _torch_defaults() -> Iterator[None]:
     tuned = torch.backends.cudnn.benchmark
     precision, threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     with ExitStack() as stack:
-        for kind in ("cpu", *(("cuda",) if torch.is_autocast_enabled("cuda") else ())):
-            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(_outside_autocast())
         stack.enter_context(torch.inference_mode(mode=False))
         stack.enter_context(torch.enable_grad())
         if device.type != "cpu":
@@ -292,6 +291,35 @@ def _torch_defaults() -> Iterator[None]:
             torch.backends.cudnn.benchmark = tuned
             if torch.get_num_threads() != threads:
                 torch.set_num_threads(threads)
+
+
+@contextmanager
+def _outside_autocast() -> Iterator[None]:
+    """Compute as outside of any block of `torch.autocast`.
+
+    `torch.autocast(enabled=False)` would itself be a block around those of the trial, and torch keeps weights that it
+    has rounded, whatever becomes of them, until the outermost block ends.
+    """
+    import torch
+
+    enabled = [kind for kind in _AUTOCAST if torch.is_autocast_enabled(kind)]
+    depth = torch.autocast_increment_nesting()
+    for _ in range(depth):
+        torch.autocast_decrement_nesting()
+    for kind in enabled:
+        torch.set_autocast_enabled(kind, False)
+    torch.clear_autocast_cache()
+    try:
+        yield
+    finally:
+        for _ in range(depth - 1):
+            torch.autocast_increment_nesting()
+        for kind in enabled:
+            torch.set_autocast_enabled(kind, True)
+
+
+_AUTOCAST = ("cpu", "cuda", "mps", "xpu")
+"""The kinds of devices that a user may have computed on under autocast before."""
 
 
 def _determinism() -> tuple[bool, bool]:

@@ -507,3 +507,31 @@ def test_a_child_process_takes_the_descriptor_behind_what_is_printed_to(capfd):
     with Printing(LogStream(lambda text: None)).inside():
         subprocess.run([sys.executable, "-c", "print('from a child')"], stdout=sys.stdout, check=True)
     assert capfd.readouterr().out == "from a child\n"
+
+
+@pytest.mark.parametrize("around", [False, True], ids=["alone", "inside the user's own block"])
+def test_weights_that_change_are_rounded_anew_under_autocast(around):
+    """torch keeps what it has rounded until the outermost block ends; ours must not be one around a trial."""
+    layer = torch.nn.Linear(4, 2, bias=False)
+    x_BF = torch.ones(3, 4)
+
+    def outputs():
+        with torch.autocast("cpu", torch.bfloat16):
+            return layer(x_BF).float()
+
+    with torch.autocast("cpu", torch.bfloat16) if around else contextlib.nullcontext():
+        with borrowed():
+            assert not torch.is_autocast_enabled("cpu")
+            with torch.no_grad():
+                layer.weight.fill_(1.0)
+            assert torch.equal(outputs(), torch.full((3, 2), 4.0))
+            with torch.no_grad():
+                layer.weight.fill_(2.0)
+            assert torch.equal(outputs(), torch.full((3, 2), 8.0))
+        assert torch.is_autocast_enabled("cpu") is around
+        assert torch.equal(outputs(), torch.full((3, 2), 8.0))
+        with torch.no_grad():
+            layer.weight.fill_(3.0)
+        # inside of the user's own block torch keeps what it has rounded, as it does without us
+        assert torch.equal(outputs(), torch.full((3, 2), 8.0 if around else 12.0))
+    assert torch.equal(outputs(), torch.full((3, 2), 12.0))
