@@ -13,6 +13,7 @@ import shutil
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from gridsearch import files, reporting
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
     from gridsearch.service.winner.choice import Winner
     from gridsearch.store import Store
     from gridsearch.zoo.datasets.cache import Beat
+
+_FAR = 0.1
+"""Of all test images: what chance in the choice of the winner, and in few images, hardly explains."""
 
 _VERSIONS = ("gridsearch", "python", "torch", "numpy")  # what matters elsewhere; nothing about the machine
 
@@ -254,11 +258,12 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
         "export": ready.name,
     }
     model = describe(finding, test)
+    far = _far_below(winner, test)
     card = reporting.model_card(
         model,
         classes=reporting.classes(tensors["logits"][0], tensors["labels"], model["classes"]),
         ranked_by=ranked_by(finding.data, winner),
-        cautions=winner.notes,
+        cautions=(*winner.notes, *far),
     )
     with home.writing(ready):
         (export / files.MODEL).write_text(
@@ -275,12 +280,27 @@ def _publish(store: Store, finding: Finding, export: Path, watcher: Observer) ->
             hint=f"`{finding.data.again.best()}` shows it",
         )
     home.publish_best(study, ready.name)
+    for caution in far:
+        watcher.warn(caution)
     if "error" in model["graph"]:
         why = model["graph"]["error"]
         watcher.warn(
             f"no {files.GRAPH}, and so nothing for predict to run: the network cannot be exported ({why})"
         )
     return BestOutcome(study=study, test=test, fresh=True, changed=False, folder=home.best_dir(study))
+
+
+def _far_below(winner: Winner, test: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a caution where the test accuracy lies further below the validation accuracy than chance explains."""
+    held_out = [m["val_accuracy"] for t in winner.point.trials if "val_accuracy" in (m := t.metrics)]
+    if not held_out or max(test["accuracy"] + _FAR, test["ci_high"]) >= fmean(held_out):
+        return ()
+    caution = (
+        f"the test accuracy, {100 * test['accuracy']:.2f} %, is far below the validation accuracy, "
+        f"{100 * fmean(held_out):.2f} %: look at whether the test images and their labels are of the same kind as "
+        "those trained on"
+    )
+    return (caution,)
 
 
 def describe(finding: Finding, test: Mapping[str, Any]) -> dict[str, Any]:

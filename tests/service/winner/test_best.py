@@ -257,6 +257,26 @@ def test_a_subset_of_the_recipe_is_that_of_the_refit_and_is_told(cli, home):
     assert json.loads((home / "digits" / "best" / "model.json").read_text())["trained_on"] == 200
 
 
+@pytest.mark.usefixtures("no_graph")
+def test_a_test_far_below_the_validation_is_told_with_both_numbers(cli, tmp_path, home):
+    random = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    images = (60 * labels[:, None, None] + random.integers(0, 40, (300, 6, 6))).astype(np.uint8)
+    shown = {"train_images": images, "train_labels": labels, "test_images": images}
+    np.savez(tmp_path / "other.npz", **shown, test_labels=(labels + 1) % 3)
+    np.savez(tmp_path / "same.npz", **shown, test_labels=labels)
+    told = {}
+    for name in ("other", "same"):
+        data = ("--dataset", f"npz:{name}.npz", "--study", name)
+        ran = cli(*RUN[:1], *data, *RUN[3:], "--epochs", "5", "--grid", "lr=.01")
+        assert ran.code == 0, ran.err
+        told[name] = cli("best", *data[2:], "--executor", "inline").err
+        card = (home / name / "best" / "card.md").read_text()
+        assert ("far below" in card) is (name == "other")
+    assert "0.00 %, is far below the validation accuracy, 100.00 %" in told["other"]
+    assert "far below" not in told["same"]
+
+
 def test_without_a_result_there_is_no_winner(cli):
     assert cli(*RUN, "--grid", "lr=1e30", "--set", "optimizer=sgd").code == 0
     result = cli(*BEST)
