@@ -224,7 +224,7 @@ class Episode:
         """Kill the worker and leave the runner alone: while it starts, or once it has written some checkpoints."""
         order = self._random.randint(0, EPOCHS - 1)
         while not over(process):
-            workers = process.children()
+            workers = [each for each in process.children() if each.children()]  # not what forks them
             written = (self.home / "digits" / "trials").glob("*/.attempt-*/checkpoint-*")
             if workers and (order == 0 or any(int(path.name.split("-")[1]) >= order for path in written)):
                 workers[0].kill()

@@ -37,17 +37,22 @@ def start(*words: str) -> subprocess.Popen:
 
 
 def our_workers(home) -> list[psutil.Process]:
-    """Workers of this test alone: they carry its home in their environment."""
+    """Workers of this test alone, and what forks them: they carry its home in their environment."""
     found = []
     for process in psutil.process_iter():
         try:
-            if "gridsearch.executors.worker" in " ".join(process.cmdline()) and process.environ().get(
+            if "gridsearch.executors.w" in " ".join(process.cmdline()) and process.environ().get(
                 "GRIDSEARCH_HOME"
             ) == str(home):
                 found.append(process)
         except psutil.Error:
             continue
     return [p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def parents_of_workers(home) -> list[psutil.Process]:
+    """The process that stands before each worker, and ends with it."""
+    return [each for each in our_workers(home) if each.is_running() and each.children()]
 
 
 def gone(home, seconds: float = 10) -> bool:
@@ -125,7 +130,7 @@ def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
 def test_a_killed_worker_is_replaced_and_its_trial_starts_again(home):
     runner = start(*WORDS, "--workers", "1")
     deadline = time.monotonic() + 60
-    while not (workers := our_workers(home)) or states(home).get("running", 0) == 0:
+    while not (workers := parents_of_workers(home)) or states(home).get("running", 0) == 0:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     workers[0].kill()

@@ -137,7 +137,7 @@ def until_saved(home, process) -> list[psutil.Process]:
         assert time.monotonic() < deadline
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.002)
-    return psutil.Process(process.pid).children()
+    return [each for each in psutil.Process(process.pid).children() if each.children()]
 
 
 def kill(process) -> None:

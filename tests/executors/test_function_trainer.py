@@ -158,10 +158,11 @@ def test_an_interrupt_that_code_raises_in_a_worker_fails_its_trial_and_ctrl_c_en
     def f(params, seed):
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        run(f, ({}, 0))
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        with pytest.raises(KeyboardInterrupt):
+            run(f, ({}, 0))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
         (end,) = run(f, ({}, 0))
     finally:
         signal.signal(signal.SIGINT, before)
