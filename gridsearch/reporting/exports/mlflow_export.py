@@ -10,8 +10,9 @@ import logging
 import os
 import posixpath
 import re
+import sqlite3
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +35,7 @@ _THEIRS: Final = ("mlflow", "sqlalchemy", "alembic", "requests")
 """Whose errors say that the tracking store cannot be used."""
 _NO_NAME: Final = re.compile(r"[^\w.\-:/ ]")
 _LONGEST_NAME: Final = 250
+_SQLITE: Final = "sqlite:///"
 _QUIET: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
@@ -60,6 +62,7 @@ def export_to_mlflow(
         UsageError: MLflow is not installed.
         StoreError: its store cannot be used.
     """
+    _require_database(uri)
     with _by_itself() as mlflow:
         try:
             return _Experiment(mlflow, name, uri, artifacts).write(runs, summary, files)
@@ -67,9 +70,27 @@ def export_to_mlflow(
             if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _THEIRS:
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise StoreError(
-                f"MLflow at {uri}: {reason:.200}", hint="name another place with --output"
-            ) from None
+            raise _unusable(uri, reason) from None
+
+
+def _require_database(uri: str) -> None:
+    """Refuse a file that is no SQLite database: MLflow would try again and again, for two minutes.
+
+    Raises:
+        StoreError: it is none.
+    """
+    path = Path(uri.removeprefix(_SQLITE))
+    if not uri.startswith(_SQLITE) or not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA schema_version")
+    except sqlite3.Error as error:
+        raise _unusable(uri, str(error)) from None
+
+
+def _unusable(uri: str, reason: str) -> StoreError:
+    return StoreError(f"MLflow at {uri}: {reason:.200}", hint="name another place with --output")
 
 
 @contextmanager
