@@ -1,11 +1,11 @@
 """How many heads a minute train on the features of a frozen backbone, and what the features themselves cost.
 
-``python -m tests.benchmarks.frozen_backbone [--points N] [--images N]``
+``python -m tests.benchmarks.frozen_backbone [--points N] [--images N] [--workers N]``
 
 A ResNet-18 of torchvision, its weights drawn and saved to a file, since its speed does not depend on them.  Images are
 drawn too, 32x32 in colour and ten classes, and given to it as 64x64.  One run computes the features and trains one
 point; the next trains the grid, learning rates by weight decays, five epochs each at batch 256; the last trains the
-whole network at one point, for comparison.  All in one process on the cores that it is given.
+whole network at one point, for comparison.  By default in as many workers as there are cores.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ def weights(path: Path) -> str:
     return str(path)
 
 
-def seconds(home: Path, dataset: str, grid: dict[str, Any], options: dict[str, Any]) -> float:
+def seconds(
+    home: Path, dataset: str, grid: dict[str, Any], options: dict[str, Any], workers: int | None
+) -> float:
     """Return the seconds that a run takes."""
     began = time.monotonic()
     gs.run(
@@ -57,7 +59,7 @@ def seconds(home: Path, dataset: str, grid: dict[str, Any], options: dict[str, A
         model=MODEL,
         recipe={**RECIPE, **{f"model.{name}": value for name, value in options.items()}},
         home=home,
-        executor="inline",
+        workers=workers,
         report=False,
         quiet=True,
         checkpoint="off",
@@ -70,18 +72,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--points", type=int, default=512)
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--workers", type=int, help="default: one per core")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["GRIDSEARCH_CACHE"] = str(folder / "cache")
         data = images(folder / "a.npz", arguments.images)
         frozen = {"weights": weights(folder / "w.pth"), "freeze": "backbone", "size": 64}
-        first = seconds(folder / "one", data, {"lr": [0.01]}, frozen)
-        again = seconds(folder / "two", data, {"lr": [0.01]}, frozen)
+        first = seconds(folder / "one", data, {"lr": [0.01]}, frozen, arguments.workers)
+        again = seconds(folder / "two", data, {"lr": [0.01]}, frozen, arguments.workers)
         side = round(arguments.points / 8)
         grid = {"lr": list(np.geomspace(1e-4, 1e-1, side)), "weight_decay": list(np.geomspace(1e-6, 1e-2, 8))}
-        heads = seconds(folder / "many", data, grid, frozen)
-        whole = seconds(folder / "whole", data, {"lr": [0.01]}, {**frozen, "freeze": None})
+        heads = seconds(folder / "many", data, grid, frozen, arguments.workers)
+        whole = seconds(folder / "whole", data, {"lr": [0.01]}, {**frozen, "freeze": None}, arguments.workers)
     points = 8 * side
     found = {
         "images": arguments.images,
