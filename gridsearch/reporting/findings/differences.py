@@ -129,7 +129,7 @@ def lead_over(blocks: Blocks, axis: str, other: Value, *, level: float) -> str |
         ):
             means = [f"{digits.show(p.mean)}{_ends(p, digits)}" for p in (best, beside)]
             gap = abs(best.mean - beside.mean)
-            return f"{digits.difference(gap)} ({' against '.join(means)}; more than chance makes it, 95 % confidence)"
+            return f"{digits.difference(gap)} ({' against '.join(means)}; more than chance explains, 95 % confidence)"
     found = difference(blocks, axis, best.level(axis), other, level=level)
     if found is None or not found.low > 0:
         return None

@@ -54,7 +54,7 @@ def test_a_winner_at_the_edge_of_an_axis_leads_to_the_values_beyond_it(study):
         "The winner has the largest lr that was tried, 0.01, and is better with it than with 0.001 by "
     )
     assert "] against " in edge.sentence
-    assert "more than chance makes it, 95 % confidence" in edge.sentence
+    assert "more than chance explains, 95 % confidence" in edge.sentence
     spec = spec_of(edge.command)
     assert spec.grid.values["lr"] == (0.1, 1.0)
     assert spec.grid.values["batch"] == (rank(data).best.params["batch"],)
