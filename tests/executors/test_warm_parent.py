@@ -196,7 +196,10 @@ def test_where_something_that_was_imported_has_a_thread_the_runner_starts_worker
     (pid,) = started(pool)
     try:
         assert not WarmParent._kept.by_kind
-        assert "gridsearch.executors.worker_process" in Path(f"/proc/{pid}/cmdline").read_text()
+        deadline = time.monotonic() + 10
+        while not (words := Path(f"/proc/{pid}/cmdline").read_text()) and time.monotonic() < deadline:
+            time.sleep(0.01)  # a program that is being loaded has none yet
+        assert "gridsearch.executors.worker_process" in words
     finally:
         pool.stop()
 
