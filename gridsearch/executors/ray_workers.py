@@ -60,7 +60,7 @@ class RayExecutor(WorkerPool):
         deliver: takes each event, in `poll`.
         own: the models, or the function, that workers use.
         images: by fingerprint.
-        workers: so many actors are asked for, however many the cluster has places for now; None for as many as it has.
+        workers: so many actors are asked for, whatever places the cluster has; None for as many as it has.
         most: no more than this.
 
     Raises:

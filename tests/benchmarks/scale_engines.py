@@ -23,7 +23,7 @@ from gridsearch.records import TrialState
 from gridsearch.store import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from gridsearch.store import Store
 
@@ -210,11 +210,22 @@ def _kill_one_in_the_middle(program: Program, workers: Sequence[subprocess.Popen
             counts = store.open_counts(study)
             if not counts[TrialState.RUNNING] + counts[TrialState.WAITING]:
                 raise RuntimeError("the grid was done before a worker could be killed: it is too small")
-            holders = [runner.pid for runner in store.runners("digits") if runner.pid in there]
-            if counts[TrialState.COMPLETE] and holders:
-                _kill(there[holders[0]])
-                return holders[0]
+            if counts[TrialState.COMPLETE]:
+                for pid in _holders(store, there):
+                    # Stopped, it cannot end what it holds between the look and the kill; what it has asked of the
+                    # server before is done in a moment.
+                    os.killpg(pid, signal.SIGSTOP)
+                    time.sleep(0.1)
+                    if pid in _holders(store, there):
+                        _kill(there[pid])
+                        return pid
+                    os.killpg(pid, signal.SIGCONT)
             time.sleep(0.05)
+
+
+def _holders(store: Store, workers: Container[int]) -> list[int]:
+    """Return the process ids of the workers that hold trials."""
+    return [runner.pid for runner in store.runners("digits") if runner.pid in workers]
 
 
 def _kill(worker: subprocess.Popen[bytes]) -> None:

@@ -200,7 +200,7 @@ class LivePages:
             return kept.page.html
 
     def _rests(self, name: str, mark: str) -> bool:
-        """Return whether a study's page stays as it is for now, though the study has changed."""
+        """Return whether it is too early for a new page of a study that has changed."""
         kept, now = self._kept_of(name), time.monotonic()
         return now < kept.due or (now < kept.fair and _trained(self._status_of(name, mark)))
 
