@@ -39,6 +39,7 @@ class PooledShape:
 
     Attributes:
         channels: C.
+        outputs: O.
         height: H of the maps that come in.
         width: W.
         kernel: height and width of the convolution's.
@@ -48,6 +49,7 @@ class PooledShape:
     """
 
     channels: int
+    outputs: int
     height: int
     width: int
     kernel: tuple[int, int]
@@ -62,9 +64,9 @@ class PooledShape:
         height, width = ((side + 2 * zeros - taps + 1) // self.pool for side, taps, zeros in sides)
         return height, width
 
-    def pays(self, outputs: int) -> bool:
-        """Whether a kernel for so many channels out of a group can be compiled and is no slower than torch."""
-        weights = outputs * self.channels * math.prod(self.kernel)
+    def pays(self) -> bool:
+        """Whether a kernel can be compiled and is no slower than torch."""
+        weights = self.outputs * self.channels * math.prod(self.kernel)
         return self.pool in _POOLS and min(self.pooled) > 0 and weights <= _MOST_WEIGHTS
 
     def constants(self, dtype: torch.dtype) -> dict[str, int]:
@@ -72,6 +74,7 @@ class PooledShape:
         return {
             "DOUBLE": REALS.index(dtype),
             "C": self.channels,
+            "OUTPUTS": self.outputs,
             "H": self.height,
             "W": self.width,
             "KH": self.kernel[0],
@@ -215,7 +218,8 @@ class PooledConvolution:
         """
         bound = self._bound.get(use)
         if bound is None or bound[0] is not w or bound[1] is not b:
-            require("the weight", w, (*w.shape[:2], self.shape.channels, *self.shape.kernel), self._dtype)
+            shape = self.shape
+            require("the weight", w, (len(w), shape.outputs, shape.channels, *shape.kernel), self._dtype)
             if b is not None:
                 require("the bias", b, tuple(w.shape[:2]), self._dtype)
             step = 0 if b is None else b.stride(0)
@@ -230,7 +234,9 @@ class PooledConvolution:
 
 def can_compile() -> bool:
     """Whether a kernel can be compiled here, loaded and run: tries a small one."""
-    shape = PooledShape(channels=1, height=4, width=4, kernel=(3, 3), padding=(0, 0), pool=2, relu=True)
+    shape = PooledShape(
+        channels=1, outputs=1, height=4, width=4, kernel=(3, 3), padding=(0, 0), pool=2, relu=True
+    )
     kernel = PooledConvolution.build(shape, torch.float32)
     if kernel is None:
         return False

@@ -2,10 +2,10 @@
  *
  * Compiled for one shape on the machine that runs it; the constants come from the compiler's command line:
  *
- *   DOUBLE        1 for double, 0 for float   C             channels of a group that come in
+ *   DOUBLE        1 for double, 0 for float   C, OUTPUTS    channels of a lane in and out
  *   H, W          height and width of a map   KH, KW        height and width of the kernel
  *   PH, PW        zeros at each side          P             side of the pooling's windows, and their step
- *   RELU          1 with, 0 without           OUTPUTS       channels that come out of a plan's operation, if it is one
+ *   RELU          1 with, 0 without
  *
  * A convolution for small images writes every value of its maps, pooling reads them and keeps one in P * P, and in the
  * backward pass the gradients are spread out again, mostly zeros that are multiplied all the same.  Here the values of
@@ -379,7 +379,6 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
   }
 }
 
-#ifdef OUTPUTS
 /* As an operation of a plan: one group of OUTPUTS channels, maps with the channels last; `saved` has the argmax
  * indices. */
 #include "batch_inner.h"
@@ -473,4 +472,3 @@ void op_backward(const struct op_args *a) {
   backward(a->gy, a->y, a->saved, a->x[0], op_strides, &params, a->gx[0], &grads, a->images, 1, OUTPUTS, a->workspace,
            a->adds[0]);
 }
-#endif

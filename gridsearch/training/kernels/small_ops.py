@@ -109,11 +109,11 @@ def _pooled(stages: Sequence[Stage], shape: Shape, dtype: torch.dtype) -> tuple[
     if pool.kernel != (side, side) or pool.stride != pool.kernel or pool.padding != (0, 0):
         return None
     _, height, width = shape
-    sides = {"channels": conv.channels, "height": height, "width": width}
+    sides = {"channels": conv.channels, "outputs": conv.outputs, "height": height, "width": width}
     found = PooledShape(**sides, kernel=conv.kernel, padding=conv.padding, pool=side, relu=relu)
-    if not found.pays(conv.outputs):
+    if not found.pays():
         return None
-    library = load(pooled.SOURCE, found.constants(dtype) | {"OUTPUTS": conv.outputs})
+    library = load(pooled.SOURCE, found.constants(dtype))
     if library is None:
         return None
     spaces = [

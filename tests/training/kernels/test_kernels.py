@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,9 +41,10 @@ SHAPES = {
 
 
 def shape_of(name, *, relu=True):
-    (channels, _), (height, width), side, zeros, pool = SHAPES[name]
+    (channels, outputs), (height, width), side, zeros, pool = SHAPES[name]
     return PooledShape(
         channels=channels,
+        outputs=outputs,
         height=height,
         width=width,
         kernel=(side, side),
@@ -225,12 +227,14 @@ def test_a_lanes_result_does_not_depend_on_how_many_there_are():
 
 
 def test_large_weights_and_maps_without_a_window_are_torchs():
-    shape = PooledShape(channels=64, height=14, width=14, kernel=(3, 3), padding=(1, 1), pool=2, relu=True)
-    assert shape.pays(32)
-    assert not shape.pays(128)
-    small = PooledShape(channels=1, height=5, width=5, kernel=(5, 5), padding=(0, 0), pool=2, relu=True)
+    shape = PooledShape(
+        channels=64, outputs=32, height=14, width=14, kernel=(3, 3), padding=(1, 1), pool=2, relu=True
+    )
+    assert shape.pays()
+    assert not replace(shape, outputs=128).pays()
+    small = replace(shape_of("lenet, first"), outputs=4, height=5, width=5)
     assert small.pooled == (0, 0)
-    assert not small.pays(4)
+    assert not small.pays()
     assert PooledConvolution.build(shape, torch.bfloat16) is None
 
 
@@ -339,10 +343,12 @@ def test_a_compiler_that_fails_is_said_once_and_torch_goes_on(monkeypatch, tmp_p
 
 
 @needs_compiler
-@pytest.mark.parametrize("what", ["height", "channels", "type", "weight", "layout", "bias", "bias's type"])
+@pytest.mark.parametrize(
+    "what", ["height", "channels", "type", "weight", "outputs", "layout", "bias", "bias's type"]
+)
 def test_a_kernel_refuses_tensors_that_it_was_not_compiled_for(what):
     kernel = built(shape_of("lenet, second"), torch.float32)
-    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 16, 6, 5, 5), torch.zeros(2, 16)
+    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 12, 6, 5, 5), torch.zeros(2, 12)
     kernel.forward(x, w, b, return_indices=False)
     with pytest.raises(ValueError, match=r"a kernel needs|kernel of 2 lanes needs"):
         match what:
@@ -354,6 +360,8 @@ def test_a_kernel_refuses_tensors_that_it_was_not_compiled_for(what):
                 kernel.forward(x.double(), w, b, return_indices=False)
             case "weight":
                 kernel.forward(x, w[..., 1:], b, return_indices=False)
+            case "outputs":
+                kernel.forward(x, w[:, :9], b[:, :9], return_indices=False)
             case "layout":
                 kernel.forward(x, w.mT, b, return_indices=False)
             case "bias":
@@ -365,7 +373,7 @@ def test_a_kernel_refuses_tensors_that_it_was_not_compiled_for(what):
 @needs_compiler
 def test_a_backward_pass_refuses_gradients_of_another_shape_and_a_forward_pass_without_indices():
     kernel = built(shape_of("lenet, second"), torch.float32)
-    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 16, 6, 5, 5), torch.zeros(2, 16)
+    x, w, b = torch.zeros(2, 12, 12, 12), torch.zeros(2, 12, 6, 5, 5), torch.zeros(2, 12)
     y, saved = kernel.forward(x, w, b, return_indices=True)
     _, unsaved = kernel.forward(x, w, b, return_indices=False)
     for wrong in (

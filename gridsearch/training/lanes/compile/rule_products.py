@@ -86,6 +86,7 @@ def pooled_convolution_rule(
     """A convolution with its pooling: a compiled kernel, or one after the other where there is none that pays."""
     shape = PooledShape(
         channels=x.shape[1],
+        outputs=weight.shape[0],
         height=x.shape[2],
         width=x.shape[3],
         kernel=(weight.shape[2], weight.shape[3]),
@@ -93,7 +94,7 @@ def pooled_convolution_rule(
         pool=pool,
         relu=relu,
     )
-    kernel = PooledConvolution.build(shape, g.storage.flat.dtype) if shape.pays(weight.shape[0]) else None
+    kernel = PooledConvolution.build(shape, g.storage.flat.dtype) if shape.pays() else None
     out = g.shape_of(node)
     if kernel is not None:
         g.kernels += 1
