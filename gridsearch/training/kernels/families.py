@@ -8,6 +8,7 @@ Shapes: C/O channels in and out, H/W height and width.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from gridsearch.training.kernels import batch_inner, compiler, pooled, small_ops
@@ -158,7 +159,9 @@ def products(
     vectors = (
         -(-conv.outputs // v) if conv.channels > 1 else min(-(-conv.outputs // v), 1.5 * conv.outputs / v)
     )
-    weights = -(-taps // v) if row < v else conv.kernel[0] * -(-row // v)
+    # rows of a window as vectors, or as halves or quarters of one
+    line = -(-row // v) * v if 2 * row > v else v / 2 if 4 * row > v else v / 4
+    weights = math.ceil(conv.kernel[0] * line / v)
     data = (conv.kernel[0] + pool.kernel[0] - 1) * -(-field // v) if input_grad else 0
     dense = pixels * taps * conv.outputs * -(-images // v) / images
     pooled = (pixels * taps * vectors, windows * conv.outputs * (weights + data))

@@ -21,6 +21,8 @@
 
 #include "vectors.h"
 
+#define STRIP_BYTES 24576
+
 enum {
   ROW = (W + 2 * PW) * C, /* numbers in a row of a padded image */
   IMAGE = (H + 2 * PH) * ROW,
@@ -35,19 +37,21 @@ enum {
   MAX_VECTORS = MAX(1, MIN(3, SUMS / (P * P))),
   MAX_BESIDE = 6,
 
-  /* gradients of the weights: a kernel's window as segments of vectors.  Where a row of it would not fill a vector, the
-   * windows are copied out of the image first, each in one block: strip by strip, which stays in the nearest cache. */
-  IM2COL = KW * C < V,
-  STRIP = IM2COL ? 1 : QH, /* rows of windows */
-  COPIED = KW * C > 8 ? 16 : KW * C > 4 ? 8 : KW * C > 2 ? 4 : KW * C,
-  SEGMENTS = IM2COL ? 1 : KH,
-  STEP = IM2COL ? 0 : ROW,
-  NEEDED = CEIL_DIV(IM2COL ? TAPS : KW * C, V),
-  PART = CEIL_DIV(NEEDED, CEIL_DIV(NEEDED, SUMS)), /* vectors of a segment at a time */
-  LONG = PART * CEIL_DIV(NEEDED, PART),      /* vectors of a segment */
-  ROWS = LONG == PART && SEGMENTS * PART <= SUMS ? SEGMENTS : 1, /* segments at a time */
-  ABREAST = MAX(1, MIN(6, SUMS / (ROWS * PART))),                /* channels at a time */
-  PATCH = LONG * V,
+  /* gradients of the weights: an image is copied so that a kernel's window is one block of vectors, each of which
+   * begins where a vector may (in a processor's cache, others cost twice as much).  From each column on, the first
+   * numbers of all rows lie below each other.  Where several of these rows fill a vector there are as many copies,
+   * each moved by a row more.  Strip by strip, which stay in the nearest cache. */
+  LINE = KW * C > V / 2   ? CEIL_DIV(KW * C, V) * V /* numbers of a row */
+         : KW * C > V / 4 ? V / 2
+                          : CEIL_DIV(V, 4),
+  COPIES = MAX(1, V / LINE),
+  COLUMN = OW * LINE * COPIES * (int)sizeof(REAL), /* bytes of a row of pixels, in all copies */
+  STRIP = MAX(1, MIN(QH, (STRIP_BYTES / COLUMN - KH + 1) / P)), /* rows of windows */
+  HIGH = CEIL_DIV(STRIP * P + KH - 1, COPIES) * COPIES,         /* rows of pixels */
+  NEEDED = CEIL_DIV(KH * LINE, V),
+  PART = CEIL_DIV(NEEDED, CEIL_DIV(NEEDED, SUMS)), /* vectors of a window at a time */
+  PATCH = PART * CEIL_DIV(NEEDED, PART) * V,       /* numbers of a window */
+  ABREAST = MAX(1, MIN(6, SUMS / PART)),           /* channels at a time */
 
   /* gradients of the images: the receptive field of a pooling window, as rows of vectors */
   FIELD = KH + P - 1,
@@ -62,11 +66,11 @@ enum {
   SHIFTED = (KH + 2 * (P - 1)) * FIELD_ROW, /* a channel's weights, moved to the right by 0 to P - 1 */
   SPREAD = P * SHIFTED,
 
-  SLACK = (LONG + FIELD_LONG + 4) * V, /* what vectors may touch behind a buffer's end */
+  SLACK = PATCH + (FIELD_LONG + 4) * V, /* what vectors may touch behind a buffer's end */
 
   /* buffers, in whole vectors, so that each begins where a vector may */
   IMAGE_BUFFER = CEIL_DIV(IMAGE, V) * V + SLACK,
-  IM2COL_BUFFER = (IM2COL ? P * OW * PATCH : 0) + SLACK,
+  COPY = OW * HIGH * LINE + CEIL_DIV(PATCH, V) * V, /* what the last window's vectors touch beyond it */
 };
 
 /* Copies a group of one image [C, H, W] with any strides into a padded buffer [H + 2 PH][W + 2 PW][C]. */
@@ -224,60 +228,58 @@ INLINE void gate(REAL *restrict to, const REAL *restrict gradient, const REAL *r
   }
 }
 
-/* The gradients of an image's windows [WINDOWS][outputs], and their sums for each channel. */
+/* The gradients of an image's windows [WINDOWS][outputs], and their sums for each channel, in whole vectors. */
 static void gate_gradients(REAL *restrict to, const REAL *restrict gradient, const REAL *restrict y, ptrdiff_t all,
-                           REAL *restrict sum, ptrdiff_t outputs) {
+                           REAL *restrict sums, ptrdiff_t outputs) {
   if (all == outputs)
     gate(to, gradient, y, WINDOWS * outputs);
   else
     for (ptrdiff_t n = 0; n < WINDOWS; n++)
       gate(to + n * outputs, gradient + n * all, y + n * all, outputs);
-  for (ptrdiff_t n = 0; n < WINDOWS; n++)
-    for (ptrdiff_t o = 0; o < outputs; o++) sum[o] += to[n * outputs + o];
+  for (ptrdiff_t o = 0; o < outputs; o += V) {
+    vec sum = *(unaligned_vec *)(sums + o);
+    for (ptrdiff_t n = 0; n < WINDOWS; n++) sum += *(const unaligned_vec *)(to + n * outputs + o);
+    *(unaligned_vec *)(sums + o) = sum;
+  }
 }
 
-/* Copies the receptive fields of a strip's windows, each in one block.  A row is copied as a power of two: what is
- * too much is overwritten by the next, or lies behind a window's end. */
-static void copy_windows(REAL *restrict columns, const REAL *restrict image) {
-  for (ptrdiff_t h = 0; h < P; h++)
-    for (ptrdiff_t q = 0; q < OW; q++)
-      for (ptrdiff_t r = 0; r < KH; r++)
-        memcpy(columns + (h * OW + q) * PATCH + r * KW * C, image + (h + r) * ROW + q * C, sizeof(REAL) * COPIED);
+/* Copies a strip of an image, `high` rows of pixels: copies [COPIES][COPY], each [OW][HIGH][LINE] and some more.  Numbers
+ * behind a window's row are others of the image, whose products are of no use. */
+static void copy_strip(REAL *restrict copies, const REAL *restrict image, ptrdiff_t high) {
+  for (ptrdiff_t q = 0; q < OW; q++)
+    for (ptrdiff_t h = 0; h < high; h++)
+      memcpy(copies + (q * HIGH + h) * LINE, image + h * ROW + q * C, sizeof(REAL) * LINE);
+  for (ptrdiff_t i = 1; i < COPIES; i++)
+    memcpy(copies + i * COPY, copies + i * LINE, sizeof(REAL) * OW * HIGH * LINE);
 }
+
+/* Where a window that begins in row h of a strip's first column lies in the copies. */
+INLINE ptrdiff_t row_of_copies(ptrdiff_t h) { return h % COPIES * COPY + h / COPIES * COPIES * LINE; }
 
 /* Adds a strip's share of the weight gradients of some channels: each channel has its own argmax in each window.
  *
- * from: the image, or the strip's copied windows; indices [STRIP * QW][all]; gradient [STRIP * QW][outputs];
- * sums [count][SEGMENTS][PATCH]. */
-INLINE void weight_gradients(const REAL *restrict from, const uint8_t *restrict indices, ptrdiff_t all,
-                       const REAL *restrict gradient, ptrdiff_t outputs, REAL *restrict sums, const int count) {
-  int32_t offset[P * P];
-  UNROLL for (int p = 0; p < P * P; p++)
-    offset[p] = IM2COL ? (p / P * OW + p % P) * PATCH : p / P * ROW + p % P * C;
-  for (ptrdiff_t s = 0; s < SEGMENTS; s += ROWS)
-    for (ptrdiff_t u = 0; u < LONG; u += PART) {
-      vec sum[ABREAST][ROWS][PART];
-      UNROLL for (int c = 0; c < count; c++)
-        UNROLL for (int i = 0; i < ROWS; i++)
-          UNROLL for (int v = 0; v < PART; v++)
-            sum[c][i][v] = *(unaligned_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V);
-      for (ptrdiff_t h = 0; h < STRIP; h++)
-        for (ptrdiff_t q = 0; q < QW; q++) {
-          const REAL *window =
-              from + (IM2COL ? (h * OW + q) * P * PATCH : (h * ROW + q * C) * P) + s * STEP + u * V;
-          UNROLL for (int c = 0; c < count; c++) {
-            const REAL *seen = window + offset[indices[(h * QW + q) * all + c]];
-            const REAL factor = gradient[(h * QW + q) * outputs + c];
-            UNROLL for (int i = 0; i < ROWS; i++)
-              UNROLL for (int v = 0; v < PART; v++)
-                sum[c][i][v] += factor * *(const unaligned_vec *)(seen + i * STEP + v * V);
-          }
+ * copies: of the strip; rows: of windows; indices [rows * QW][all]; gradient [rows * QW][outputs]; sums
+ * [count][PATCH]. */
+INLINE void weight_gradients(const REAL *restrict copies, ptrdiff_t rows, const uint8_t *restrict indices,
+                             ptrdiff_t all, const REAL *restrict gradient, ptrdiff_t outputs, REAL *restrict sums,
+                             const int count) {
+  for (ptrdiff_t u = 0; u < PATCH; u += PART * V) {
+    vec sum[ABREAST][PART];
+    UNROLL for (int c = 0; c < count; c++)
+      UNROLL for (int v = 0; v < PART; v++) sum[c][v] = *(unaligned_vec *)(sums + c * PATCH + u + v * V);
+    for (ptrdiff_t h = 0; h < rows; h++) {
+      int32_t offset[P * P];
+      UNROLL for (int p = 0; p < P * P; p++) offset[p] = row_of_copies(h * P + p / P) + p % P * HIGH * LINE + u;
+      for (ptrdiff_t q = 0; q < QW; q++)
+        UNROLL for (int c = 0; c < count; c++) {
+          const REAL *seen = copies + q * P * HIGH * LINE + offset[indices[(h * QW + q) * all + c]];
+          const REAL factor = gradient[(h * QW + q) * outputs + c];
+          UNROLL for (int v = 0; v < PART; v++) sum[c][v] += factor * *(const unaligned_vec *)(seen + v * V);
         }
-      UNROLL for (int c = 0; c < count; c++)
-        UNROLL for (int i = 0; i < ROWS; i++)
-          UNROLL for (int v = 0; v < PART; v++)
-            *(unaligned_vec *)(sums + (c * SEGMENTS + s + i) * PATCH + (u + v) * V) = sum[c][i][v];
     }
+    UNROLL for (int c = 0; c < count; c++)
+      UNROLL for (int v = 0; v < PART; v++) *(unaligned_vec *)(sums + c * PATCH + u + v * V) = sum[c][v];
+  }
 }
 
 /* Adds to the gradient of an image.
@@ -314,7 +316,7 @@ static void image_gradients(REAL *restrict gx, const REAL *restrict spread,
 
 /* The size of the workspace of `backward`, in numbers. */
 ptrdiff_t backward_workspace(ptrdiff_t outputs) {
-  return 2 * IMAGE_BUFFER + IM2COL_BUFFER + outputs * (SEGMENTS * PATCH + SPREAD + WINDOWS + 1) + SLACK;
+  return 2 * IMAGE_BUFFER + COPIES * COPY + outputs * (PATCH + SPREAD + WINDOWS) + padded(outputs) + SLACK;
 }
 
 /* gradient, y and indices as `forward` has y; x, strides and weights as it has them; gx [images][H][W][groups * C]
@@ -323,13 +325,13 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
               const struct weights *params, REAL *gx, const struct weights *grads, ptrdiff_t images, ptrdiff_t groups,
               ptrdiff_t outputs, REAL *workspace, int adds) {
   const ptrdiff_t all = groups * outputs;
-  REAL *image = workspace, *image_gradient = image + IMAGE_BUFFER, *columns = image_gradient + IMAGE_BUFFER,
-       *sums = columns + IM2COL_BUFFER, *spread = sums + outputs * SEGMENTS * PATCH,
+  REAL *image = workspace, *image_gradient = image + IMAGE_BUFFER, *copies = image_gradient + IMAGE_BUFFER,
+       *sums = copies + COPIES * COPY, *spread = sums + outputs * PATCH,
        *gradients = spread + outputs * SPREAD, *bias_sums = gradients + outputs * WINDOWS;
   memset(workspace, 0, sizeof(REAL) * backward_workspace(outputs));
   for (ptrdiff_t g = 0; g < groups; g++) {
-    memset(sums, 0, sizeof(REAL) * outputs * SEGMENTS * PATCH);
-    memset(bias_sums, 0, sizeof(REAL) * outputs);
+    memset(sums, 0, sizeof(REAL) * outputs * PATCH);
+    memset(bias_sums, 0, sizeof(REAL) * padded(outputs));
     for (ptrdiff_t o = 0; gx && o < outputs; o++) {
       const REAL *own = weights_of(params, g * outputs + o);
       REAL turned[TAPS]; /* [KH][KW][C] */
@@ -346,14 +348,15 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
       const ptrdiff_t at = b * WINDOWS * all + g * outputs;
       gate_gradients(gradients, gradient + at, y + at, all, bias_sums, outputs);
       for (ptrdiff_t h = 0; h < QH; h += STRIP) {
-        if (IM2COL) copy_windows(columns, image + h * P * ROW);
-        const REAL *from = IM2COL ? columns : image, *strip = gradients + h * QW * outputs;
+        const ptrdiff_t rows = MIN(STRIP, QH - h);
+        copy_strip(copies, image + h * P * ROW, rows * P + KH - 1);
+        const REAL *strip = gradients + h * QW * outputs;
         const uint8_t *chosen = argmax + h * QW * all;
         ptrdiff_t o = 0;
         for (; o + ABREAST <= outputs; o += ABREAST)
-          weight_gradients(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, ABREAST);
+          weight_gradients(copies, rows, chosen + o, all, strip + o, outputs, sums + o * PATCH, ABREAST);
         for (; o < outputs; o++)
-          weight_gradients(from, chosen + o, all, strip + o, outputs, sums + o * SEGMENTS * PATCH, 1);
+          weight_gradients(copies, rows, chosen + o, all, strip + o, outputs, sums + o * PATCH, 1);
       }
       if (!gx) continue;
       memset(image_gradient, 0, sizeof(REAL) * IMAGE_BUFFER);
@@ -374,7 +377,7 @@ void backward(const REAL *gradient, const REAL *y, const uint8_t *indices, const
       for (ptrdiff_t c = 0; c < C; c++)
         for (ptrdiff_t r = 0; r < KH; r++)
           for (ptrdiff_t k = 0; k < KW; k++)
-            own[(c * KH + r) * KW + k] = sums[o * SEGMENTS * PATCH + r * (IM2COL ? KW * C : PATCH) + k * C + c];
+            own[(c * KH + r) * KW + k] = sums[o * PATCH + r * LINE + k * C + c];
     }
   }
 }
