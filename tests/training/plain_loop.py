@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -46,6 +46,7 @@ def train_plainly(
     images,
     *,
     nudge: float = 0.0,
+    nudge_seed: int = 0,
     dtype: torch.dtype = torch.float64,
     rounds: bool = False,
     channels_last: bool = False,
@@ -57,7 +58,10 @@ def train_plainly(
         settings: the trial's recipe; of what may be in one, the keys that are read here.
         seed: of its streams.
         images: of the dataset.
-        nudge: of all pixels, as a share of them.
+        nudge: how far each number of the images and of the modules' results is moved, at random and as a share of it:
+            what another order of sums may do.  A nudge of the images alone shows less: a layer over padding sees none of
+            them, and what cancels exactly still does.
+        nudge_seed: of the draw.
         dtype: of all numbers.
         rounds: under autocast to bfloat16.
         channels_last: the layout of maps, in whose order torch draws dropout masks.
@@ -67,7 +71,7 @@ def train_plainly(
     if settings.norm == "standard":
         own = pixels[parts.train]
         pixels = (pixels - own.mean((0, 2, 3), keepdims=True)) / own.std((0, 2, 3), keepdims=True)
-    x, y = torch.from_numpy(pixels * (1 + nudge)).to(dtype), torch.from_numpy(images.train_labels)
+    x, y = torch.from_numpy(pixels).to(dtype), torch.from_numpy(images.train_labels)
     train, val = torch.from_numpy(parts.train), torch.from_numpy(parts.val)
     reseed(stream(seed, "weights"))
     torch.manual_seed(stream(seed, "weights"))
@@ -84,6 +88,7 @@ def train_plainly(
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
         model.eval()
         model(x[train[:2]])
+    x = with_nudges(model, nudge, nudge_seed)(x)
     optimizer = OPTIMIZERS[settings.optimizer](model.parameters(), settings)
     weights, single = class_weights(settings, y[train], len(images.class_names), dtype), has_batch_norm(model)
     losses, val_losses, states, step = [], [], [], 0
@@ -120,6 +125,22 @@ def train_plainly(
             logits = logits_of(model, evaluated, laid_out(x[val])).to(dtype)
         val_losses.append(F.cross_entropy(logits, y[val]).item())
     return Plain(losses, val_losses, logits, {n: t.clone() for n, t in model.state_dict().items()})
+
+
+def with_nudges(model: nn.Module, share: float, seed: int) -> Callable[[Any], Any]:
+    """Move all that modules give by a share of it, and return what does so."""
+    drawing = torch.Generator().manual_seed(seed)
+
+    def nudged(value: Any) -> Any:
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point() or not share:
+            return value
+        return value * (
+            1 + share * torch.randn(value.shape, generator=drawing, dtype=torch.float64).to(value)
+        )
+
+    for module in model.modules() if share else ():
+        module.register_forward_hook(lambda _, __, result: nudged(result))
+    return nudged
 
 
 def logits_of(model: nn.Module, state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:

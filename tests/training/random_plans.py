@@ -43,8 +43,9 @@ _MOST_NUMBERS = 12_000  # of a map: larger ones take time and show no more
 _SIDES = (1, 2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 17, 21, 28, 33)
 _CHANNELS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 13, 16, 17, 24, 33)
 _KERNELS = (1, 1, 2, 3, 3, 3, 3, 4, 5, 7, (3, 1), (1, 3), (5, 2))
-_ALLOWED = {"float64": (0.0, 1e-9), "float32": (30.0, 1e-4), "bfloat16": (8.0, 0.05)}
-"""How far a lane may be from a plain loop in float64: times what a plain loop of its own type is, and besides."""
+_ALLOWED = {"float64": (30.0, 1e-9), "float32": (30.0, 1e-4), "bfloat16": (8.0, 0.05)}
+"""How far a lane may be from a plain loop in float64: times what rounding to its type does to one, and besides."""
+_NUDGES = 3
 
 
 @dataclass(frozen=True)
@@ -331,6 +332,8 @@ class Drawn(nn.Module):
 def _grow(layers: list[nn.Module], made: Sequence[nn.Module], x: torch.Tensor) -> torch.Tensor:
     """Add what goes over maps as they are, and return what comes out."""
     for module in made:
+        if isinstance(module, nn.Conv2d) and _reads_padding_alone(module, x):
+            continue
         try:
             with torch.no_grad():
                 y = module.eval()(x)
@@ -340,6 +343,19 @@ def _grow(layers: list[nn.Module], made: Sequence[nn.Module], x: torch.Tensor) -
             layers.append(module)
             x = y
     return x
+
+
+def _reads_padding_alone(conv: nn.Conv2d, x: torch.Tensor) -> bool:
+    """Whether no place of a kernel ever meets the maps, on which torch 2.13 crashes in channels_last, given a bias."""
+    how = zip(x.shape[2:], conv.kernel_size, conv.stride, conv.padding, conv.dilation, strict=True)
+    return any(
+        not any(
+            0 <= first + place * dilation < size
+            for first in range(-int(padding), size + int(padding) - dilation * (kernel - 1), stride)
+            for place in range(kernel)
+        )
+        for size, kernel, stride, padding, dilation in how
+    )
 
 
 def _norm_of(kind: Any, how: Sequence[Any]) -> Any:
@@ -525,7 +541,12 @@ def hold(case: Case) -> str:
         except (RuntimeError, ValueError) as error:
             return f"refused: {error}"[:60]
         raise AssertionError(f"trains what a plain loop refuses: {refused}")
-    found = train(case, lanes, leaves=leaves)
+    try:
+        found = train(case, lanes, leaves=leaves)
+    except RuntimeError as error:
+        if _trains_contiguous(case, images):
+            raise
+        return f"refused: {error}"[:60]
     words = found.method
     if found.warnings:
         assert case.settings[0].dtype == "bfloat16", found.warnings
@@ -539,6 +560,15 @@ def hold(case: Case) -> str:
             for name, tensor in found.weights[k].items():
                 assert torch.equal(alone.weights[k][name], tensor), f"{name} of lane {k} alone is another"
     return words
+
+
+def _trains_contiguous(case: Case, images: ImageData) -> bool:
+    """Whether a plain loop trains with contiguous maps too, of which views show what is then changed in place."""
+    try:
+        train_plainly(case.make, case.settings[0], case.seeds[0], images)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _plain(case: Case, k: int, images: ImageData, *, leaves: bool, **how: Any) -> Plain:
@@ -557,26 +587,31 @@ def _hold_lane(case: Case, k: int, images: ImageData, found: Trained, plain: Pla
         AssertionError: it differs.
     """
     assert plain is not None
-    dtype, leaves = case.settings[k].dtype, case.number % 3 == 0
-    logits = found.logits[k]
+    dtype, logits = case.settings[k].dtype, found.logits[k]
     if logits is None or not bool(torch.isfinite(plain.logits).all()) or plain.logits.abs().max() > 1e4:
         return " unstable"
     gap = _distance(found.losses[k], logits.double(), plain)
     times, besides = _ALLOWED[dtype]
     if gap <= besides:
         return ""
-    if dtype == "float64":
-        nudged = _plain(case, k, images, leaves=leaves, nudge=1e-15)
-        if _distance(nudged.losses, nudged.logits, plain) >= gap / 1000:
-            return " unstable"
-        raise AssertionError(f"lane {k} ({found.method}) is {gap:.1e} from a plain loop")
-    single = _plain(case, k, images, leaves=leaves, dtype=torch.float32, rounds=dtype == "bfloat16")
-    theirs = _distance(single.losses, single.logits.double(), plain)
-    if gap <= besides + times * theirs:
-        return ""
-    raise AssertionError(
-        f"lane {k} ({found.method}, {dtype}) is {gap:.1e} from float64, a plain loop {theirs:.1e}"
+    theirs = _rounding(case, k, images, plain)
+    assert gap <= besides + times * theirs, (
+        f"lane {k} ({found.method}, {dtype}) is {gap:.1e} from a plain loop, rounding takes one {theirs:.1e} away"
     )
+    return " unstable" if dtype == "float64" else ""
+
+
+def _rounding(case: Case, k: int, images: ImageData, plain: Plain) -> float:
+    """How far rounding takes a lane's plain loop from itself: one of its type, and ones in float64 that are nudged."""
+    dtype, leaves = case.settings[k].dtype, case.number % 3 == 0
+    own = torch.float64 if dtype == "float64" else torch.float32
+    how: list[dict[str, Any]] = [
+        {"nudge": torch.finfo(own).eps, "nudge_seed": seed} for seed in range(_NUDGES)
+    ]
+    if dtype != "float64":
+        how.append({"dtype": torch.float32, "rounds": dtype == "bfloat16"})
+    others = [_plain(case, k, images, leaves=leaves, **kwargs) for kwargs in how]
+    return max(_distance(other.losses, other.logits.double(), plain) for other in others)
 
 
 def _distance(losses: Sequence[float], logits: torch.Tensor, plain: Plain) -> float:

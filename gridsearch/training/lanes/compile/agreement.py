@@ -26,7 +26,7 @@ from gridsearch.training.lanes.compile.source_checks import Watch
 from gridsearch.training.model_setup import check_logits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch import nn
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 class Disagrees(NotStackable):
     """A K-lane form gives other numbers than the model itself."""
+
+
+class Undecided(Disagrees):
+    """Rounding alone changes what the model computes by so much that no comparison says whether a form is right."""
 
 
 class PassNetwork(Protocol):
@@ -224,15 +228,21 @@ def check_same(
         x_BCHW: a few images.
         precision: how both compute.
         more: gives the images of a step.  A deep network with batch norm over a few values makes rounding large: where
-            both differ, they are compared once more by these, and with what the last digit of the images changes.
+            both differ, they are compared once more by these, and with what last digits of images and weights change.
 
     Raises:
+        Undecided: these change so much that nothing can be said.
         Disagrees: they differ.
     """
     lanes = range(storage.lanes)
     before = [storage.lane_tensors(slot) for slot in lanes]
 
-    def computed(network: PassNetwork, way: Precision, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+    def computed(
+        network: PassNetwork, way: Precision, x_BCHW: torch.Tensor, digits: torch.Generator | None = None
+    ) -> list[torch.Tensor]:
+        if digits is not None:
+            x_BCHW = x_BCHW + _last_digits(x_BCHW, digits)
+            storage.flat.add_(_last_digits(storage.flat, digits))
         network.dropout.generators = [
             torch.Generator().manual_seed(seeds.stream(slot, "trial")) for slot in lanes
         ]
@@ -272,16 +282,15 @@ def check_same(
         images = more()
         pairs = compare(images)
         if not precision.rounds:
-            nudged = [computed(theirs, precision, nudge) for nudge in _nudged(images)]
+            drawing = torch.Generator().manual_seed(0)
+            nudged = [computed(theirs, precision, images, drawing) for _ in range(_NUDGES)]
             _compare_nudged(pairs, nudged, limit)
 
 
-def _nudged(x_BCHW: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the images several times, each time with another last digit."""
-    drawing = torch.Generator().manual_seed(0)
-    for _ in range(_NUDGES):
-        last = torch.finfo(x_BCHW.dtype).eps * torch.randn(x_BCHW.shape, generator=drawing).to(x_BCHW)
-        yield x_BCHW * (1 + last)
+def _last_digits(values: torch.Tensor, drawing: torch.Generator) -> torch.Tensor:
+    """Return changes of the size of a last digit, of 1 where a value is less: a bias of 0 moves a ReLU off its edge."""
+    noise = torch.randn(values.shape, generator=drawing).to(values)
+    return torch.finfo(values.dtype).eps * noise * values.abs().clamp_min(1)
 
 
 def _pairs(
@@ -332,21 +341,28 @@ def _compare(pairs: Sequence[Pair], limit: float) -> None:
 
 
 def _compare_nudged(pairs: Sequence[Pair], nudged: Sequence[Sequence[torch.Tensor]], limit: float) -> None:
-    """Compare what makes rounding large: ours may be about as far as what comes of images with another last digit.
+    """Compare what makes rounding large: ours may be about as far as what comes of other last digits.
 
     Args:
         pairs: ours and theirs.
-        nudged: theirs of such images.
+        nudged: theirs with such digits.
         limit: how far ours may be besides, as a share of the value.
 
     Raises:
-        Disagrees: ours is farther, or that digit changes so much that nothing can be said.
+        Undecided: that digit changes so much that nothing can be said.
+        Disagrees: ours is farther.
     """
     values = [theirs.detach().double().nan_to_num() for _, theirs in pairs]
     least = 1e-3 * max((_rms(value) for value in values), default=0.0)
-    for (ours, _), value, others in zip(pairs, values, zip(*nudged, strict=True), strict=True):
-        spread, size = max(_distance(other, value) for other in others), _rms(value) + least
-        if spread > _UNSTABLE * size or not _distance(ours, value) <= _ROUNDING * spread + limit * size:
+    sizes = [_rms(value) + least for value in values]
+    spreads = [
+        max(_distance(other, value) for other in others)
+        for value, others in zip(values, zip(*nudged, strict=True), strict=True)
+    ]
+    if any(spread > _UNSTABLE * size for spread, size in zip(spreads, sizes, strict=True)):
+        raise Undecided("rounding decides what it computes")
+    for (ours, _), value, spread, size in zip(pairs, values, spreads, sizes, strict=True):
+        if not _distance(ours, value) <= _ROUNDING * spread + limit * size:
             raise Disagrees("its K-lane form does not agree with the model itself")
 
 

@@ -23,7 +23,7 @@ from gridsearch.training.kernels import batch_inner
 from gridsearch.training.kernels.choices import kept_choice
 from gridsearch.training.kernels.compiler import version_of
 from gridsearch.training.kernels.op import Layout, vector_numbers
-from gridsearch.training.lanes.compile.agreement import Disagrees, check_same
+from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.step_graph import NoPlan
 from gridsearch.training.lanes.compile.step_plan import plan_network
@@ -105,6 +105,9 @@ def plan_steps(
             channels_last=channels_last,
         ):
             raise NoPlan(f"batches of {plan.batch} images are trained faster without one")
+    except Undecided as error:
+        _log.debug("no step plan: %s", error)
+        return None
     except Disagrees as error:
         _log.warning("without a step plan: %s", error)
         return None

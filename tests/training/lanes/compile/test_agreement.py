@@ -8,7 +8,7 @@ from torch import nn
 
 from gridsearch.training.kernels.batch_inner import multiplies_bfloat16
 from gridsearch.training.lanes.compile import agreement
-from gridsearch.training.lanes.compile.agreement import Disagrees, check_same
+from gridsearch.training.lanes.compile.agreement import Disagrees, Undecided, check_same
 from gridsearch.training.lanes.compile.lane_values import SAMPLE
 from gridsearch.training.lanes.compile.network_choice import choose
 from gridsearch.training.lanes.runtime.members import Member
@@ -62,6 +62,15 @@ def test_a_network_that_makes_rounding_large_is_compared_with_what_a_last_digit_
     for mistake in ({"logits": -1.0}, {"gradients": 1.2}, {"gradients": 0.0}, {"noise": 1e-4}):
         with pytest.raises(Disagrees):
             check_same(Wrong(network, **mistake), network, storage, few, FLOAT32, more=lambda: many)
+
+
+def test_a_network_on_the_edge_of_a_relu_is_said_to_be_undecided_and_not_wrong():
+    torch.manual_seed(0)
+    layers = nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 64, 3)
+    few, many = torch.ones(SAMPLE, 1, 8, 8), torch.ones(40, 1, 8, 8)  # of a constant a batch norm makes 0
+    network, storage = choose([nn.Sequential(*layers)], few, FLOAT32)
+    with pytest.raises(Undecided):
+        check_same(Wrong(network, noise=1e-6), network, storage, few, FLOAT32, more=lambda: many)
 
 
 class Wrong:
