@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import pty
 import random
 import signal
 import sqlite3
 import subprocess
 import sys
+import termios
 import time
+from contextlib import contextmanager, suppress
 
 import optuna
 import psutil
@@ -27,13 +32,19 @@ WORDS = (
 POINTS = 12
 
 
-def start(*words: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "gridsearch", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(*words: str, **streams) -> subprocess.Popen:
+    streams = streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-m", "gridsearch", *words], text=True, **streams)
+
+
+def start_in_a_terminal(*words: str) -> tuple[subprocess.Popen, int]:
+    """Start the program in a terminal of its own; return what closes it, too."""
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    take_it = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}
+    runner = start(*words, **streams, **take_it)
+    os.close(theirs)
+    return runner, ours
 
 
 def our_workers(home) -> list[psutil.Process]:
@@ -53,6 +64,31 @@ def our_workers(home) -> list[psutil.Process]:
 def parents_of_workers(home) -> list[psutil.Process]:
     """The process that stands before each worker, and ends with it."""
     return [each for each in our_workers(home) if each.is_running() and each.children()]
+
+
+@contextmanager
+def held(home):
+    """Wait until a worker has a trial, and keep it stopped meanwhile: it could else end all between a look and a kill.
+
+    Gives the process that stands before the worker.
+    """
+    deadline = time.monotonic() + 60
+    while True:
+        workers = our_workers(home) if states(home).get("running", 0) else []
+        for each in workers:
+            each.suspend()
+        time.sleep(0.1)  # what they have said before is recorded in a moment
+        if (parents := parents_of_workers(home)) and states(home).get("running", 0):
+            break
+        for each in workers:
+            each.resume()
+        assert time.monotonic() < deadline
+    try:
+        yield parents[0]
+    finally:
+        for each in workers:
+            with suppress(psutil.NoSuchProcess):
+                each.resume()
 
 
 def gone(home, seconds: float = 10) -> bool:
@@ -103,37 +139,33 @@ def test_kills_of_the_runner_at_random_moments_lose_nothing(home):
     check_all_complete_once(home)
 
 
-def test_an_interrupted_run_releases_its_trials_and_says_how_to_go_on(home):
+def test_interrupted_runs_and_one_whose_terminal_closes_release_their_trials_and_go_on(home, cli):
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         runner = start(*WORDS, "--workers", "1")
-        deadline = time.monotonic() + 60
-        while states(home).get("running", 0) == 0:
-            assert time.monotonic() < deadline
+        with held(home):
+            runner.send_signal(number)
         began = time.monotonic()
-        runner.send_signal(number)
         _, err = runner.communicate(timeout=20)
         assert time.monotonic() - began < 15
         assert runner.returncode == code, err
         assert "gridsearch run --study digits" in err
         assert gone(home)
         assert states(home)["running"] == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "gridsearch", "run", "--study", "digits", "--no-report", "--workers", "1"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    runner, terminal = start_in_a_terminal(*WORDS, "--workers", "1")
+    with held(home):
+        os.close(terminal)
+    assert runner.wait(timeout=20) == 128 + signal.SIGHUP
+    assert gone(home)
+    assert states(home)["running"] == 0
+    done = cli("run", "--study", "digits", "--no-report", "--executor", "inline")
+    assert done.code == 0, done.err
     check_all_complete_once(home)
 
 
 def test_a_killed_worker_is_replaced_and_its_trial_starts_again(home):
     runner = start(*WORDS, "--workers", "1")
-    deadline = time.monotonic() + 60
-    while not (workers := parents_of_workers(home)) or states(home).get("running", 0) == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    workers[0].kill()
+    with held(home) as worker:
+        worker.kill()
     _, err = runner.communicate(timeout=300)
     assert runner.returncode == 0, err
     assert "killed by SIGKILL" in err
@@ -193,11 +225,8 @@ def test_several_runners_started_at_once_on_no_file_share_the_work(home):
 
 def test_a_study_deleted_while_it_runs_ends_the_run_cleanly(home):
     runner = start(*WORDS, "--workers", "1")
-    deadline = time.monotonic() + 60
-    while not our_workers(home) or states(home).get("running", 0) == 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    optuna.delete_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")
+    with held(home):
+        optuna.delete_study(study_name="digits", storage=f"sqlite:///{home / 'gridsearch.db'}")
     _, err = runner.communicate(timeout=120)
     assert runner.returncode == 4, err
     assert "deleted" in err

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+_HANGUP = getattr(signal, "SIGHUP", None)
+"""Its terminal was closed; some systems have none."""
+
 
 class Interruption:
     """Whether somebody wants the run to end, and by which signal."""
@@ -22,19 +25,25 @@ class Interruption:
         return self.signum is not None
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the interpreter's signature
-        if self.signum is not None:
+        if self.signum is None:
+            self.signum = signum
+        elif signum != _HANGUP:  # which the shell and the kernel both send
             raise KeyboardInterrupt
-        self.signum = signum
 
 
 @contextmanager
 def listening() -> Iterator[Interruption]:
-    """Take SIGINT and SIGTERM over for a while; outside the main thread nothing is taken over."""
+    """Take SIGINT, SIGTERM and SIGHUP over for a while, the last unless it is ignored, as `nohup` asks.
+
+    Outside the main thread nothing is taken over.
+    """
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if _HANGUP is not None and signal.getsignal(_HANGUP) is not signal.SIG_IGN:
+        before[_HANGUP] = signal.getsignal(_HANGUP)
     for number in before:
         signal.signal(number, interruption._handle)
     try:

@@ -69,7 +69,7 @@ class RunOutcome:
 
     @property
     def exit_code(self) -> int:
-        """130 or 143 after a signal, 3 if a trial of this run's grid failed, else 0."""
+        """128 and a signal's number, 3 if a trial of this run's grid failed, else 0."""
         if self.signum is not None:
             return 128 + self.signum
         return 3 if self.failed else 0

@@ -71,7 +71,7 @@ class WorkOutcome:
 
     @property
     def exit_code(self) -> int:
-        """130 or 143 after a signal, 3 if trials failed, 2 or 4 if trials are left that it could not take, else 0."""
+        """128 and a signal's number, 3 if trials failed, 2 or 4 if trials are left that it could not take, else 0."""
         if self.signum is not None:
             return 128 + self.signum
         return 3 if self.failed else self.refused
