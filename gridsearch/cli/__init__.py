@@ -115,4 +115,7 @@ def _complain(message: str, hint: str | None) -> None:
     lines = [f"gridsearch: error: {' '.join(message.split())}"]
     if hint:
         lines.append(f"  {hint}")
-    print("\n".join(lines), file=sys.stderr)
+    try:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:  # it is full too: the exit code remains
+        standard_streams.let_go(sys.stderr)

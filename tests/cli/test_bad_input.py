@@ -282,3 +282,10 @@ def test_an_output_that_has_no_room_is_told(words):
         "gridsearch: error: no space left for the output",
         "  make room and run the same command again",
     ]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")  # noqa: PTH110
+def test_where_the_messages_have_no_room_either_the_exit_code_remains():
+    words = [sys.executable, "-m", "gridsearch", "models", "list"]
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        assert subprocess.run(words, stdout=full, stderr=full, check=False, timeout=120).returncode == 4
